@@ -1,14 +1,15 @@
 """Run ComfyUI workflows from Jupyter.
 
 The package has two sides: a Jupyter server extension with the routes of ComfyUI Deploy, and a
-Python client with ipywidgets panels for the kernel. Nothing heavy is imported before it is used.
+Python client with ipywidgets panels for the kernel. Large packages are imported only when they are
+used.
 """
 
 from __future__ import annotations
 
 from ._version import __version__
 
-TYPE_CHECKING = False  # what type checkers take for true; importing typing would take 15 ms
+TYPE_CHECKING = False  # type checkers treat this as true; importing typing would take 15 ms
 if TYPE_CHECKING:
     from typing import Any
 
@@ -31,10 +32,10 @@ __all__ = [
 def connect(url: str | None = None, token: str | None = None, *, start: bool = True) -> Comfy:
     """Find the Jupyter server with the routes, and return a client that shows progress.
 
-    Asked in this order: the arguments; ``COMFYDEPLOY_JUPYTER_URL`` and
-    ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of JupyterHub; the server that started
-    this kernel; any other server of this user. Where none has the routes, the same application is
-    started on loopback; it ends with this process.
+    These are tried in this order: the arguments; the environment variables
+    ``COMFYDEPLOY_JUPYTER_URL`` and ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of
+    JupyterHub; the server that started this kernel; any other server of this user. If none has the
+    routes, a server is started on loopback; it ends with this process.
 
     Parameters
     ----------
@@ -48,12 +49,12 @@ def connect(url: str | None = None, token: str | None = None, *, start: bool = T
     Returns
     -------
     Comfy
-        The client; its server has answered.
+        The client; its server has replied.
 
     Raises
     ------
     comfydeploy_jupyter.errors.ComfyDeployError
-        The server does not answer, wants other credentials, or does not have the extension
+        The server does not answer, requires other credentials, or does not have the extension
         enabled; the message says what to do.
     """
     from .client import connect as connect_client
@@ -74,7 +75,7 @@ def load_ipython_extension(ipython: Any) -> None:
     Parameters
     ----------
     ipython : IPython.InteractiveShell
-        Where to.
+        The shell that gets the magic.
     """
     from .magics import ComfyMagics
 

@@ -1,4 +1,4 @@
-"""The owner's side of `reaper`: a child process that is started, awaited, ended, never lost."""
+"""Starts, waits for and ends child processes under the `reaper`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ logger = logging.getLogger("comfydeploy_jupyter")
 
 _ROTATE_AT = 8 * 1024 * 1024
 _TAIL_BYTES = 256 * 1024
-# Variables of ours and of Jupyter. The secrets among them let their holder act as the Jupyter
-# user, or spend the ComfyDeploy account: they are not for children.
+# Variables of this package and of Jupyter. Child processes do not get them, because with the
+# secrets among them a program could act as the Jupyter user, or spend money of the ComfyDeploy
+# account.
 _OURS = ("COMFYDEPLOY_", "COMFY_DEPLOY_", "COMFY_API_KEY", "JPY_", "JUPYTER", "CONFIGPROXY_")
 
 
-# What every program may need, and what tells nothing but of this machine.
+# Variables that any program may need; they only describe this machine.
 _PLAIN = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
@@ -48,10 +49,10 @@ def child_environment(*, secrets: bool = True, keep: tuple[str, ...] = ()) -> di
     Parameters
     ----------
     secrets : bool
-        Whether other secrets stay in it, such as ``HF_TOKEN``, which custom nodes use. Addresses of
-        proxies always do: without them programs do not get out.
+        Whether other secrets are kept, such as ``HF_TOKEN``, which custom nodes use. Addresses of
+        proxies are always kept, because programs may need them to reach the internet.
     keep : tuple of str
-        How the names begin of variables that are the program's own; they stay.
+        The prefixes of the names of the program's own variables, which are kept.
     """
     return {
         key: value
@@ -81,24 +82,25 @@ def plain_environment(*also: str) -> dict[str, str]:
 class Child:
     """A program under a reaper: it ends with this process at the latest, however that ends.
 
-    It can be started again after it has ended. What it prints goes to a log; a record beside that,
-    a JSON file of the same name, lets `end_leftover` find it should the reaper be killed too.
+    It can be started again after it has ended. Its output is written to a log. A JSON file with the
+    same name next to the log describes the process: with it, `end_leftover` finds the process if
+    the reaper was killed, too.
 
     Parameters
     ----------
     name : str
-        What it is, for the log, e.g. ``"ComfyUI"``.
+        Name of the program in log lines, e.g. ``"ComfyUI"``.
     log_path : pathlib.Path
-        Where its output goes; the folder is made.
+        The file for its output; its folder is created.
     grace : float
         Seconds between asking it to end and killing it.
 
     Attributes
     ----------
     pid : int or None
-        Its process id, None while it does not run.
+        Its process id; None while it is not running.
     last_exit : int or None
-        Its last exit code, 128 + n where signal n ended it.
+        Its last exit code; 128 + n if signal n ended it.
     """
 
     def __init__(self, name: str, log_path: Path, *, grace: float = 5.0) -> None:
@@ -123,14 +125,14 @@ class Child:
         Parameters
         ----------
         command : sequence of str
-            Its command line. Where the program cannot be started, the child just ends, with exit
-            code 127 and a line in its log.
+            Its command line. If the program cannot be started, the child ends with exit code 127
+            and a line in its log.
         cwd : pathlib.Path, optional
             Its working directory.
         env : mapping, optional
             Its whole environment; default `child_environment`.
         pass_fds : sequence of int
-            Open files that it inherits, under the same numbers.
+            Open file descriptors that it inherits, with the same numbers.
 
         Raises
         ------
@@ -158,22 +160,22 @@ class Child:
             )
 
     async def wait(self) -> None:
-        """Wait until it has ended, and note how."""
+        """Wait until it has ended, and set `last_exit`."""
         reaper, pid = self._reaper, self.pid
         if reaper is None:
             return
         code = await reaper.wait()
         if self._reaper is not reaper:
-            return  # noted already, and another one runs
+            return  # another process has been started since then
         self.last_exit = code if code >= 0 else 128 - code
         if code < 0 and pid is not None:
-            # the reaper itself was killed: what the child had started may still be there
+            # the reaper itself was killed: processes that the child started may still run
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
         self.pid = None
 
     async def end(self) -> None:
-        """End it, if it runs."""
+        """End it, if it is running."""
         reaper = self._reaper
         if reaper is None:
             return
@@ -193,7 +195,7 @@ class Child:
         return await asyncio.to_thread(_tail, self.log_path, lines, start)
 
     def exit_text(self) -> str:
-        """Return how it ended last, in words."""
+        """Return a description of how it ended the last time."""
         code = self.last_exit
         if code is not None and code > 128:
             with contextlib.suppress(ValueError):
@@ -201,7 +203,7 @@ class Child:
         return f"exit code {code}"
 
     def end_leftover(self) -> None:
-        """End a child whose owner and reaper were killed. It blocks: call it in a thread."""
+        """End a child whose owner and reaper were killed. This blocks: call it in a thread."""
         try:
             record = json.loads(self._record_path.read_text(encoding="utf-8"))
             pid, started_at = int(record["pid"]), record["started_at"]
@@ -235,7 +237,7 @@ class Child:
         self._log_start = 0 if size > _ROTATE_AT else size
 
 
-# Colours and the like, which ComfyUI 0.33 has in its log: they mean something to terminals only.
+# Escape sequences for terminals, such as colours, which ComfyUI 0.33 writes into its log.
 _CONTROLS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 
 
@@ -253,9 +255,9 @@ def _tail(log: Path, lines: int, start: int) -> list[str]:
 
 
 def _started_at(pid: int) -> int | None:
-    """Return when a process started, None if it is gone or unknown.
+    """Return when a process started; None if it does not exist or that is unknown.
 
-    On Linux in clock ticks since boot, which no change of the clock moves.
+    On Linux, in clock ticks since boot, which do not depend on the system clock.
     """
     if sys.platform != "linux":
         return _created_at(pid)
@@ -268,7 +270,7 @@ def _started_at(pid: int) -> int | None:
 
 
 def _created_at(pid: int) -> int | None:
-    """Return when a process started, in microseconds of the clock; None as `_started_at`."""
+    """Return when a process started, in microseconds since 1970; None as in `_started_at`."""
     try:
         process = psutil.Process(pid)
         gone = process.status() == psutil.STATUS_ZOMBIE

@@ -1,7 +1,7 @@
 """The error tree of the project.
 
-Each error has the HTTP status and the ``code`` of the route contract. The handlers turn an error
-into its JSON reply; the Python client turns the reply back into the same error::
+Each error has the HTTP status and the ``code`` of the route contract. The handlers convert an error
+to a JSON reply; the Python client converts the reply back to the same error::
 
     ComfyDeployError                 500 internal_error
     ├── InvalidJSONError             400 invalid_json
@@ -48,8 +48,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def printable(text: str) -> str:
     r"""Return a text with its control characters replaced by escapes such as ``\x1b``.
 
-    Names and messages come from workflows and services that anybody may have made, and a terminal
-    obeys control characters. Line feeds and tabs stay.
+    Names and messages may come from workflows and services of unknown
+    authors, and a terminal executes control sequences in them. Line feeds and tabs stay.
     """
     return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
@@ -96,12 +96,12 @@ class ComfyDeployError(Exception):
 
     @classmethod
     def from_reply(cls, status: int | None, reply: dict[str, Any]) -> ComfyDeployError:
-        """Return the error that a JSON reply of the routes stands for.
+        """Return the error for a JSON error reply of the routes.
 
         Parameters
         ----------
         status : int or None
-            The HTTP status; None for an error on a stream, whose status is that of its class.
+            The HTTP status; None for an error in a stream, which gets the status of its class.
         reply : dict
             The body.
         """
@@ -174,7 +174,7 @@ class UnauthorizedError(ComfyDeployError):
 
 
 class ForbiddenPathError(ComfyDeployError):
-    """A path leads outside the folders that the routes may touch."""
+    """A path is outside of the folders that the routes may access."""
 
     status = 403
     code = "forbidden_path"
@@ -188,14 +188,14 @@ class ForbiddenAPIURLError(ComfyDeployError):
 
 
 class OfflineError(ComfyDeployError):
-    """A file would have to be fetched, which the setting ``offline`` forbids."""
+    """A file would have to be downloaded, which the setting ``offline`` forbids."""
 
     status = 403
     code = "offline"
 
 
 class NotFoundError(ComfyDeployError):
-    """The thing asked for does not exist."""
+    """The requested object does not exist."""
 
     status = 404
     code = "not_found"
@@ -209,7 +209,7 @@ class MethodNotAllowedError(ComfyDeployError):
 
 
 class ConflictError(ComfyDeployError):
-    """The request does not fit the present state: an id is taken, say."""
+    """The request conflicts with the present state; for example, an id is in use."""
 
     status = 409
     code = "conflict"
@@ -251,7 +251,7 @@ class DockerFailedError(ComfyDeployError):
 
 
 class DockerUnavailableError(ComfyDeployError):
-    """There is no Docker engine; the build context, named by ``path``, is there all the same."""
+    """There is no Docker engine; ``path`` is the folder of the build context, which exists."""
 
     status = 503
     code = "docker_unavailable"
@@ -275,14 +275,14 @@ class StoreUnavailableError(ComfyDeployError):
 
 
 class RunTimeoutError(ComfyDeployError):
-    """The timeout of the request is over; the run ``prompt_id`` goes on."""
+    """The timeout of the request has expired; the run ``prompt_id`` continues."""
 
     status = 504
     code = "timeout"
 
 
 class NoSpaceError(ComfyDeployError):
-    """The disk has no space left for what is to be written; nothing of it was kept."""
+    """The disk has no space left for the data of the request; nothing was stored."""
 
     status = 507
     code = "no_space"
@@ -301,7 +301,7 @@ class RunError(ComfyDeployError):
     Attributes
     ----------
     result : object
-        The result of the run, with whatever outputs it made before it ended.
+        The result of the run, with the outputs that it made before its end.
     """
 
     def __init__(self, message: str, *, result: Any = None, **kwargs: Any) -> None:

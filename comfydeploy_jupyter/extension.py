@@ -48,9 +48,9 @@ else:
 
 ENV_PREFIX = "COMFYDEPLOY_"
 MIB = 1024 * 1024
-LOOK_EVERY = 1.0  # seconds between checks whether runs or transfers are under way
+LOOK_EVERY = 1.0  # seconds between checks for unfinished runs or transfers
 
-package_log = logging.getLogger(__package__)  # parent of the loggers of all our modules
+package_log = logging.getLogger(__package__)  # parent of the loggers of all modules of this package
 log = logging.getLogger(__name__)
 
 
@@ -73,10 +73,10 @@ class JupyterLog(logging.Handler):
 
 
 class ComfyDeploy(ExtensionApp):
-    """ComfyUI workflows under Jupyter's own address.
+    """ComfyUI workflows at Jupyter's own address.
 
     Each setting can also be given by an environment variable: ``COMFYDEPLOY_`` and its name in
-    capitals. Configuration files and the command line win over the environment.
+    capitals. Configuration files and the command line override the environment.
     """
 
     name = "comfydeploy"
@@ -324,7 +324,7 @@ class ComfyDeploy(ExtensionApp):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sockets: set[EventSocket] = set()
-        self.requests: set[Handler] = set()  # those that are not answered yet
+        self.requests: set[Handler] = set()  # those without a reply yet
         self.document: Document | None = None
         self._services: Services | None = None
         self._to_log: JupyterLog | None = None
@@ -349,24 +349,24 @@ class ComfyDeploy(ExtensionApp):
 
     @property
     def services(self) -> Services:
-        """The services; they are there once `open_services` has returned."""
+        """The services; available after `open_services`."""
         if self._services is None:
             raise RuntimeError("the services are not open")
         return self._services
 
     def initialize_settings(self) -> None:
-        """Make this extension known to its handlers, and its log a part of Jupyter's log."""
+        """Give this extension to its handlers, and pass its log records to Jupyter's log."""
         self.settings["comfydeploy"] = self
         assert self.serverapp is not None
         for handler in [one for one in package_log.handlers if isinstance(one, JupyterLog)]:
-            package_log.removeHandler(handler)  # of a server that was in this process before
+            package_log.removeHandler(handler)  # from an earlier server in this process
         self._to_log = JupyterLog(self.serverapp.log)
         package_log.addHandler(self._to_log)
         package_log.propagate = False
         if package_log.level == logging.NOTSET:
             package_log.setLevel(self.serverapp.log.getEffectiveLevel())
         if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
-            # Before 2.16 jupyter_server does not tell extensions that it has started.
+            # Before version 2.16, jupyter_server does not notify extensions of its start.
             self.serverapp.io_loop.add_callback(
                 self._start_jupyter_server_extension, self.serverapp
             )
@@ -378,13 +378,14 @@ class ComfyDeploy(ExtensionApp):
     async def open_services(self) -> None:
         """Build and open the services, once.
 
-        Their heavy imports happen in a thread, because the user's kernels need the event loop.
+        Large packages are imported in a thread, because the user's kernels need the event loop.
         """
         if self._services is not None:
             return
         if self._opening is None or self._opening.done():
             self._opening = asyncio.ensure_future(self._open_services())
-        # All who wait get the error, if they cannot be opened: the store may be locked, say.
+        # If they cannot be opened, for example because the store is locked, all callers get the
+        # error.
         await asyncio.shield(self._opening)
 
     async def _open_services(self) -> None:
@@ -403,11 +404,11 @@ class ComfyDeploy(ExtensionApp):
                 self._activity.start()
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
-        """Open the services without making Jupyter wait for them."""
+        """Open the services in the background, so that Jupyter does not wait."""
         self._warm_up = asyncio.ensure_future(self._open_early())
 
     async def stop_extension(self) -> None:
-        """Close everything; a ComfyUI that was started here ends too."""
+        """Close all services; a ComfyUI that this server has started ends, too."""
         async with self._changing:
             services, self._services = self._services, None
             if services is not None:
@@ -425,7 +426,7 @@ class ComfyDeploy(ExtensionApp):
         times[self.name] = datetime.now(timezone.utc)
 
     def _look_for_work(self) -> None:
-        """Count runs and transfers as activity: they can take hours without a request."""
+        """Count runs and transfers as activity: they can take hours without any request."""
         if self.requests or self.services.at_work():
             self.note_activity()
 
@@ -511,7 +512,7 @@ class ComfyDeploy(ExtensionApp):
         )
 
     def _jupyter_origin(self) -> Origin:
-        """Return where a tunnel reaches this Jupyter, and whether Jupyter asks for a token."""
+        """Return the address of this Jupyter for a tunnel, and whether Jupyter requires a token."""
         from .tunnel.tunnel import Origin
 
         app = self.serverapp
@@ -530,9 +531,10 @@ class ComfyDeploy(ExtensionApp):
         )
 
     def _admit_host(self, name: str, admitted: bool) -> None:
-        """Let Jupyter accept requests for a public name of a tunnel, or no longer.
+        """Make Jupyter accept requests for the public host name of a tunnel, or reject them.
 
-        A Jupyter that listens on this machine only refuses all other names, against DNS rebinding.
+        A Jupyter that listens only on this machine rejects all other host names, against DNS
+        rebinding.
         """
         assert self.serverapp is not None
         known = self.serverapp.web_app.settings["local_hostnames"]
@@ -542,7 +544,7 @@ class ComfyDeploy(ExtensionApp):
             known.remove(name)
 
     def _read_environment(self) -> None:
-        """Take settings from the environment; configuration files and arguments override them."""
+        """Read settings from the environment; configuration files and arguments override them."""
         for name, trait in self.class_own_traits(config=True).items():
             text = os.environ.get(f"{ENV_PREFIX}{name.upper()}")
             if text is not None:

@@ -1,7 +1,8 @@
 """The tile in JupyterLab's launcher that opens ComfyUI's page; needs jupyter-server-proxy.
 
-Only the tile is jupyter-server-proxy's: the page below ``comfyui/`` is served by our own handlers,
-which know the ComfyUI that the routes use, start it, and keep Jupyter's credentials from it.
+jupyter-server-proxy provides only the tile. The page below ``comfyui/`` is served by the handlers
+of this package, which know the ComfyUI that the routes use, start it, and do not forward Jupyter's
+credentials to it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ ICON = Path(__file__).parent / "static" / "comfyui.svg"
 
 
 def comfyui_tile() -> dict[str, Any]:
-    """Return the entry for jupyter-server-proxy: its entry point calls this.
+    """Return the entry for jupyter-server-proxy, which calls this by its entry point.
 
-    jupyter-server-proxy wants to pass something on for each tile. What it gets is a socket that is
-    none, so that it has nothing to expose.
+    jupyter-server-proxy needs a target to forward to for each tile. The target here is a socket
+    that does not exist, so that nothing is exposed.
     """
     return {
         "unix_socket": os.devnull,

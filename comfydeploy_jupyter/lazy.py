@@ -1,8 +1,8 @@
-"""Modules that are loaded later than they are imported.
+"""Modules that are imported now, but loaded later in a thread.
 
-Jupyter imports every extension while its user waits for it to start. pydantic, aiohttp and the
-like take several times as long to load as the handlers themselves, so the modules that need them
-are loaded in a thread once Jupyter runs. No request is served before that is done.
+Jupyter imports every extension while its user waits for its start. Loading pydantic, aiohttp and
+others takes several times as long as loading the handlers themselves. So the modules that need them
+are loaded in a thread after Jupyter has started. Requests are processed only after that.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _lazy: list[ModuleType] = []
 
 
 def lazy_module(name: str) -> ModuleType:
-    """Return a module of this package that is loaded once something in it is asked for.
+    """Return a module of this package that is loaded when one of its attributes is first used.
 
     Parameters
     ----------
     name : str
-        Its name below the package, e.g. ``"schemas"``.
+        Its name within the package, e.g. ``"schemas"``.
     """
     name = f"{__package__}.{name}"
     if name in sys.modules:

@@ -1,4 +1,4 @@
-"""The message in a page that its kernel is gone; and where the scripts of widgets are."""
+"""The message in a page that its kernel has ended, and the folder of the widgets' scripts."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import anywidget
 import traitlets as t
 
 STATIC = Path(__file__).parent / "widgets" / "static"
-"""The style sheets of widgets, and their scripts, which `js/build.mjs` makes."""
+"""The folder of the widgets' style sheets, and of their scripts, which `js/build.mjs` makes."""
 
 
 def script(name: str) -> str:
-    """Return the script of a view: one module that imports no other."""
+    """Return the script of a view: a single module that imports no others."""
     return (STATIC / f"{name}.js").read_text(encoding="utf-8")
 
 
 class Lifeline(anywidget.AnyWidget):
-    """Shows that the kernel is gone, and then disables the controls around it.
+    """Shows that the kernel has ended, and then disables the controls around it.
 
     Parameters
     ----------
     around : str
         The CSS class of the widget that it is in.
     text : str
-        What it shows.
+        The text that it shows.
     """
 
     _esm = script("lifeline")

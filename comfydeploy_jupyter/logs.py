@@ -1,6 +1,6 @@
-"""Jupyter's log as JSON, for programs that read it.
+"""A formatter that writes Jupyter's log as JSON, for programs that read logs.
 
-Named in ``ServerApp.logging_config``, see ``docs/monitoring.md``; nothing else needs it.
+Users name it in ``ServerApp.logging_config``; see ``docs/monitoring.md``.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from typing import Any
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-_COLOURS = ("color", "end_color", "highlevel")  # other formatters leave these in a record
+_COLOURS = ("color", "end_color", "highlevel")  # other formatters add these to a record
 
 
 class JSONFormatter(JsonFormatter):
-    """One JSON object a line: ``time``, ``level``, ``logger``, ``message`` and all else it has.
+    """Formats a record as a line of JSON: ``time``, ``level``, ``logger``, ``message`` and more.
 
-    That is for our lines e.g. ``prompt_id`` and ``machine``; for an exception ``exception``, its
-    traceback. It takes the place of a formatter for people: formats for text are left aside.
+    The further fields are the ``extra`` fields of the record, such as ``prompt_id`` and
+    ``machine``, and for an exception its traceback as ``exception``. Text formats in the
+    configuration are ignored.
 
     Parameters
     ----------
     *_ : object
-        What `logging.config` hands to every formatter.
+        The arguments that `logging.config` passes to every formatter; they are ignored.
     """
 
     def __init__(self, *_: Any, **__: Any) -> None:

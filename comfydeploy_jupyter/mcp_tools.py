@@ -1,11 +1,11 @@
 """Tools with which agents use ComfyUI through MCP (the Model Context Protocol).
 
 jupyter-server-mcp (extra ``mcp``) finds them by the entry point group ``jupyter_server_mcp.tools``
-and serves them at a port of its own on loopback, without Jupyter's token. Therefore tools that
-start runs, write or download are only there where the setting ``mcp_write`` allows it.
+and serves them at a separate port on loopback, without Jupyter's token. Therefore tools that start
+runs, write or download exist only if the setting ``mcp_write`` allows them.
 
-The name of a function is the name of its tool; its docstring is what the agent reads. Each answer
-is short: an agent pays for every word of it.
+The name of a function is the name of its tool, and its docstring is the description for the agent.
+Results are short, because an agent pays for each word.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def tools() -> list[str]:
 async def comfyui_list_workflows(
     search: Annotated[str, Field(description="Words that must be in the name")] = "",
 ) -> list[dict[str, Any]]:
-    """List the ComfyUI workflows that are kept on this server, the latest first.
+    """List the ComfyUI workflows that are stored on this server, the last changed one first.
 
-    Their ids are what the other tools take as workflow_id.
+    Their ids are the workflow_id of the other tools.
     """
 
     def ask(comfy: Comfy) -> list[dict[str, Any]]:
@@ -85,9 +85,9 @@ async def comfyui_list_workflows(
 
 
 async def comfyui_describe_workflow(workflow_id: str, version: int | None = None) -> dict[str, Any]:
-    """Describe the inputs of a kept ComfyUI workflow: keys, kinds, present values, ranges, choices.
+    """Describe the inputs of a stored workflow: keys, kinds, present values, ranges, choices.
 
-    The keys are what comfyui_run_workflow takes in inputs; what is left out keeps its value.
+    comfyui_run_workflow takes new values by these keys; inputs that are left out keep their values.
     """
 
     def ask(comfy: Comfy) -> dict[str, Any]:
@@ -106,9 +106,9 @@ async def comfyui_describe_workflow(workflow_id: str, version: int | None = None
 async def comfyui_validate_workflow(
     workflow_id: str, inputs: Inputs = None, version: int | None = None
 ) -> dict[str, Any]:
-    """Tell whether ComfyUI would accept a kept workflow with these inputs. Nothing is run.
+    """Check whether ComfyUI would accept a stored workflow with these inputs, without running it.
 
-    Names what is wrong: values out of range, missing models, missing nodes.
+    The result names all errors: values out of range, missing models, missing nodes.
     """
 
     def ask(comfy: Comfy) -> dict[str, Any]:
@@ -124,10 +124,10 @@ async def comfyui_run_workflow(
     version: int | None = None,
     machine: Machine = None,
 ) -> dict[str, Any]:
-    """Start a kept ComfyUI workflow with new values for its inputs; return at once.
+    """Start a stored ComfyUI workflow with new values for its inputs; return at once.
 
-    Seeds that are not given are drawn where the workflow says so. comfyui_wait_for_run tells what
-    becomes of the run.
+    New seeds are drawn for inputs that are not given, if the workflow says so. comfyui_wait_for_run
+    returns the result of the run.
     """
 
     def ask(comfy: Comfy) -> dict[str, Any]:
@@ -145,9 +145,10 @@ async def comfyui_wait_for_run(
         float, Field(ge=0, le=LONGEST_WAIT, description="Wait at most this long")
     ] = 60.0,
 ) -> dict[str, Any]:
-    """Wait for a ComfyUI run and tell its status, its output files and texts, or its error.
+    """Wait for a ComfyUI run; return its status, its output files and texts, or its error.
 
-    A run that has not ended in time goes on: ask again. comfyui_view_picture shows its pictures.
+    A run that has not ended in time continues: call this again. comfyui_view_picture shows its
+    pictures.
     """
 
     def ask(comfy: Comfy) -> dict[str, Any]:
@@ -166,7 +167,7 @@ async def comfyui_wait_for_run(
 
 
 async def comfyui_cancel_run(run_id: str) -> dict[str, Any]:
-    """Cancel a ComfyUI run, whether it waits or is being executed."""
+    """Cancel a ComfyUI run that is waiting or executing."""
 
     def ask(comfy: Comfy) -> dict[str, Any]:
         run = comfy.get(run_id)
@@ -222,7 +223,7 @@ async def comfyui_list_models(
     search: Annotated[str, Field(description="Words that must be in the name")] = "",
     machine: Machine = None,
 ) -> dict[str, Any]:
-    """List the model files that ComfyUI has; without any of them, the folders that there are."""
+    """List ComfyUI's model files; if none matches, the folders of models."""
 
     def ask(comfy: Comfy) -> dict[str, Any]:
         found = comfy.models(folder, search=search or None, machine=machine)
@@ -236,7 +237,7 @@ async def comfyui_list_models(
 
 
 async def comfyui_machine_status() -> list[dict[str, Any]]:
-    """Tell which ComfyUIs there are, whether they answer, what they do, and their GPUs."""
+    """List the ComfyUIs: whether they answer, what they execute, and their GPUs."""
 
     def ask(comfy: Comfy) -> list[dict[str, Any]]:
         rows = []
@@ -253,9 +254,9 @@ async def comfyui_machine_status() -> list[dict[str, Any]]:
 
 
 async def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> dict[str, Any]:
-    """Download the models that a kept workflow needs and ComfyUI lacks, into the right folders.
+    """Download the models that a stored workflow needs and ComfyUI lacks, into the right folders.
 
-    Returns at once with their names and states; call it again to see how far they are.
+    Returns their names and states at once; call it again for the progress.
     """
 
     def ask(comfy: Comfy) -> dict[str, Any]:
@@ -269,7 +270,7 @@ async def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> 
 
 
 async def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
-    """Have ComfyUI unload its models and give up memory of the GPU and of the machine."""
+    """Make ComfyUI unload its models and free memory of the GPU and of the machine."""
 
     def ask(comfy: Comfy) -> dict[str, Any]:
         freed = comfy.free(machine=machine)
@@ -279,7 +280,7 @@ async def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
 
 
 async def _call(ask: Callable[[Comfy], T]) -> T:
-    """Ask this Jupyter server in a thread: its own event loop must be free to answer."""
+    """Send requests to this Jupyter server in a thread, as its event loop must be free to reply."""
     return await asyncio.to_thread(lambda: ask(_comfy()))
 
 
@@ -306,7 +307,7 @@ def _filled(
 
 
 def _described(key: str, wanted: dict[str, Any], *, required: bool) -> dict[str, Any]:
-    """Return what an agent must know of an input, from its JSON Schema."""
+    """Return the properties of an input that an agent needs, from its JSON Schema."""
     told: dict[str, Any] = {"key": key, "label": wanted["title"], "kind": wanted["x-kind"]}
     told |= {"required": True} if required else {"value": _short(wanted.get("default"))}
     for name, keyword in (("min", "minimum"), ("max", "maximum")):
@@ -321,7 +322,7 @@ def _described(key: str, wanted: dict[str, Any], *, required: bool) -> dict[str,
 
 
 def _told(run: Run) -> dict[str, Any]:
-    """Return what an agent must know of a run."""
+    """Return the properties of a run that an agent needs."""
     record = run.record
     told: dict[str, Any] = {"run_id": run.prompt_id, "status": record["status"]}
     for name in ("progress", "time_left", "execution_time", "seeds"):
@@ -340,14 +341,14 @@ def _told(run: Run) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """Return a value, of which a long text is cut."""
+    """Return a value; a long text is shortened."""
     if isinstance(value, str) and len(value) > MOST_TEXT:
         return f"{value[:MOST_TEXT]}… ({len(value)} characters)"
     return value
 
 
 def _as_png(picture: bytes) -> bytes:
-    """Return a picture as PNG, which every agent can look at."""
+    """Return a picture as PNG, which all agents can view."""
     from PIL import Image
 
     target = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The media type that the name of a file stands for."""
+"""The media type of a file, by the suffix of its name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PICTURES = frozenset(
         ".webp",
     }
 )
-"""How the names of pictures end that Pillow opens, and that small copies are made of."""
+"""The suffixes of pictures that Pillow can open, and of which there are small copies."""
 
 HDR_PICTURES = frozenset({".exr", ".hdr"})
-"""How the names of pictures with high dynamic range end, which neither Pillow nor browsers show."""
+"""The suffixes of pictures with high dynamic range, which Pillow and browsers cannot show."""
 
-# What `mimetypes` knows on some systems only.
+# Types that `mimetypes` knows only on some systems.
 _KNOWN = {
     ".avif": "image/avif",
     ".exr": "image/x-exr",
@@ -42,25 +42,25 @@ _KNOWN = {
 
 
 def media_type(name: str) -> str | None:
-    """Return the media type of a file by the suffix of its name, None where that is not known.
+    """Return the media type of a file by the suffix of its name; None if it is unknown.
 
-    Nothing else of the name counts: `mimetypes` takes ``data:text/html,x.png`` for an address that
-    brings a type of its own, in which there may be anything.
+    Only the suffix is passed to `mimetypes`, which would treat a name such as
+    ``data:text/html,x.png`` as an address that contains its own type.
     """
     suffix = suffix_of(name)
     return _KNOWN.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0]
 
 
 def suffix_of(name: str) -> str:
-    """Return how the name of a file ends, in lower case: ``".png"``."""
+    """Return the suffix of a file's name in lower case, e.g. ``".png"``."""
     return PurePosixPath(name).suffix.lower()
 
 
 def is_picture(name: str) -> bool:
-    """Return whether Pillow opens a file, by its name."""
+    """Return whether Pillow can open a file, judging by its name."""
     return suffix_of(name) in PICTURES
 
 
 def is_hdr(name: str) -> bool:
-    """Return whether a file is a picture with high dynamic range, by its name."""
+    """Return whether a file is a picture with high dynamic range, judging by its name."""
     return suffix_of(name) in HDR_PICTURES

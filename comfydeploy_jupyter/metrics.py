@@ -1,9 +1,9 @@
 """Metrics for Jupyter's ``/metrics``: counters, durations and gauges.
 
-All of it is in prometheus_client's own registry, which Jupyter serves. Whatever happens is counted
-where it happens, for the whole process; gauges are read when /metrics is asked for, from
-every server in this process (`watch`). Labels name machines, states and kinds, and nothing of which
-there may be any number.
+All metrics are in the default registry of prometheus_client, which Jupyter serves. Events are
+counted by the code that handles them, for the whole process. Gauges are read when /metrics is
+requested, from every server in this process (`watch`). Labels have few different values: machines,
+states and kinds.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _RECEIVED_BYTES = Counter(
 
 
 def add_machine(machine: str) -> None:
-    """Create the series of a machine at zero: one that starts at 1 has no rate."""
+    """Create the series of a machine at zero: a series that starts at 1 has no rate."""
     for status in ENDS:
         _RUNS.labels(machine, status)
         _DURATION.labels(machine, status)
@@ -105,8 +105,8 @@ def add_machine(machine: str) -> None:
 
 
 def remove_machine(machine: str) -> None:
-    """End the series of a machine that is no more."""
-    with suppress(KeyError):  # another server in this process may have ended them
+    """Remove the series of a machine that does not exist any more."""
+    with suppress(KeyError):  # another server in this process may have removed them
         for status in ENDS:
             _RUNS.remove(machine, status)
             _DURATION.remove(machine, status)
@@ -115,7 +115,7 @@ def remove_machine(machine: str) -> None:
 
 
 def remove_pool(pool: str) -> None:
-    """End the series of a pool that is no more."""
+    """Remove the series of a pool that does not exist any more."""
     with suppress(KeyError):
         _POOL_WAIT.remove(pool)
     for status in ENDS:
@@ -124,14 +124,14 @@ def remove_pool(pool: str) -> None:
 
 
 def run_began(machine: str, pool: str | None, waited: float) -> None:
-    """Count a run that ComfyUI executes now, after so many seconds."""
+    """Count the start of a run, which has waited for so many seconds."""
     _WAIT.labels(machine).observe(waited)
     if pool is not None:
         _POOL_WAIT.labels(pool).observe(waited)
 
 
 def run_ended(machine: str, pool: str | None, status: str, seconds: float | None) -> None:
-    """Count the end of a run, and how long it was executed, where it was."""
+    """Count the end of a run and, if it was executed, the duration of its execution."""
     _RUNS.labels(machine, status).inc()
     if seconds is not None:
         _DURATION.labels(machine, status).observe(seconds)
@@ -140,7 +140,7 @@ def run_ended(machine: str, pool: str | None, status: str, seconds: float | None
 
 
 def comfyui_lost(machine: str) -> None:
-    """Count a connection to ComfyUI that broke."""
+    """Count a lost connection to ComfyUI."""
     _DISCONNECTS.labels(machine).inc()
 
 
@@ -150,7 +150,7 @@ def transfer_ended(direction: str, kind: str, state: str) -> None:
 
 
 def transfer_retried(direction: str) -> None:
-    """Count an attempt that failed and is not the last one."""
+    """Count a failed attempt that is repeated."""
     _RETRIES.labels(direction).inc()
 
 
@@ -160,7 +160,7 @@ def transfer_moved(direction: str, count: int) -> None:
 
 
 def file_received(size: int) -> None:
-    """Count a file that a client has uploaded, of so many bytes."""
+    """Count an uploaded file and its size in bytes."""
     _RECEIVED_FILES.inc()
     _RECEIVED_BYTES.inc(size)
 
@@ -175,7 +175,7 @@ class Reading(NamedTuple):
     labels : tuple of str
         The values of its labels.
     value : float
-        Seconds since the epoch for timestamps, 1 or 0 for what is so or not.
+        Seconds since the epoch for timestamps; 1 or 0 for yes or no.
     """
 
     name: str
@@ -184,7 +184,7 @@ class Reading(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """The meaning of a gauge, and how those of two servers in one process are combined."""
+    """The meaning of a gauge, and how the values of several servers in one process are combined."""
 
     text: str
     labels: tuple[str, ...]
@@ -226,18 +226,18 @@ READINGS = {
 
 
 class _Readings(Collector):
-    """Reads the gauges when they are asked for."""
+    """Reads the gauges when metrics are requested."""
 
     def __init__(self) -> None:
         self.sources: list[Callable[[], Iterable[Reading]]] = []
 
     def describe(self) -> Iterator[Metric]:
-        """Name the metrics, so that registering them reads nothing."""
+        """Return the metrics without values, so that registering them reads nothing."""
         for name, kind in READINGS.items():
             yield kind.family(name, kind.text, labels=kind.labels)
 
     def collect(self) -> Iterator[Metric]:
-        """Read all servers of this process."""
+        """Read the gauges of all servers of this process."""
         found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in READINGS}
         for source in list(self.sources):
             try:
@@ -246,7 +246,7 @@ class _Readings(Collector):
                     combine = READINGS[name].combine
                     known[labels] = combine(known[labels], value) if labels in known else value
             except Exception:
-                # Jupyter's own metrics must not go with ours.
+                # An error here must not remove Jupyter's own metrics from the response.
                 log.exception("The gauges could not be read for /metrics")
         for name, kind in READINGS.items():
             family = kind.family(name, kind.text, labels=kind.labels)
@@ -265,12 +265,12 @@ for _kind, _direction in TRANSFER_KINDS.items():
 
 
 def watch(source: Callable[[], Iterable[Reading]]) -> Callable[[], None]:
-    """Read a server's gauges whenever metrics are asked for; return a function that stops it.
+    """Read a server's gauges whenever metrics are requested; return a function that stops this.
 
     Parameters
     ----------
     source : callable
-        Returns its readings at once, from memory.
+        Returns the readings from memory; must not block.
     """
     _readings.sources.append(source)
     return lambda: _readings.sources.remove(source)

@@ -1,4 +1,4 @@
-"""What needs a POSIX system: Linux and macOS have it, others get one sentence that says so."""
+"""Functions that need Linux or macOS, and the error for other systems."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _NAMES = {"win32": "Windows", "emscripten": "a browser"}
 
 
 def require_posix(what: str) -> None:
-    """Return if this is a POSIX system.
+    """Raise unless this is a POSIX system.
 
     Parameters
     ----------
     what : str
-        What needs it; begins the sentence of the error.
+        What needs such a system; the beginning of the error's sentence.
 
     Raises
     ------
     UnsupportedPlatformError
-        It is another system.
+        This is another system.
     """
     try:
         import fcntl  # noqa: F401 - only whether it is there
@@ -34,7 +34,7 @@ def require_posix(what: str) -> None:
 
 
 def user_name(uid: int) -> str | None:
-    """Return the name of a user of this machine; None where there is no such user."""
+    """Return the name of a user of this machine; None if there is no such user."""
     import pwd
 
     try:
@@ -51,16 +51,16 @@ def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> N
     descriptor : int
         The open file.
     shared : bool
-        Whether others may hold a shared lock at the same time.
+        Whether other processes may hold a shared lock at the same time.
     wait : bool
-        Whether to wait until it is free.
+        Whether to wait until the lock is free.
 
     Raises
     ------
     BlockingIOError
-        Another one holds it, and `wait` is false.
+        Another process holds it, and `wait` is false.
     OSError
-        The file system has no such locks.
+        The file system does not support such locks.
     """
     import fcntl
 

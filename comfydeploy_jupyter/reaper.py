@@ -1,14 +1,17 @@
-"""A tiny parent for one child process, so that the child never outlives its owner.
+"""A small parent process of one child process, which ends the child when its owner has ended.
 
-The owner starts the command of :func:`reaped_command` with ``stdin`` as a pipe and keeps that
-pipe open. The reaper runs the child in a session of its own and ends it, with all that the child
-started, when the pipe closes (the owner closed it, or died, even by ``kill -9``), when the owner is
-no longer its parent, or on SIGTERM. On Linux a reaper that is killed itself takes the child along.
+The owner starts the command of :func:`reaped_command` with ``stdin`` as a pipe and keeps that pipe
+open. The reaper runs the child in a new session. It ends the child and all processes that the child
+started when the pipe is closed (by the owner, or because the owner ended, also by ``kill -9``),
+when the owner is no longer its parent, or on SIGTERM. If the reaper itself is killed, Linux kills
+the child.
 
-Once the child's program runs, the reaper prints the child's process id, its first and only line. It
-exits with the child's exit code (128 + n where signal n ended it; 127 where the program cannot be
-started, and the log says why). It runs as a script with the standard library only, so that it
-starts in milliseconds and needs few megabytes.
+When the child's program is running, the reaper prints the child's process id as its only line of
+output. It exits with the child's exit code: 128 + n if signal n ended the child; 127 if the program
+cannot be started, with the reason in the log.
+
+It is a script that uses only the standard library, so it starts in milliseconds and needs few
+megabytes of memory.
 """
 
 from __future__ import annotations
@@ -40,13 +43,13 @@ def reaped_command(
     argv : list of str
         The child's command line; the program is looked up in ``PATH``.
     log : path
-        What the child prints is appended to this file; its folder must exist.
+        The child's output is appended to this file; its folder must exist.
     cwd : path, optional
-        The child's working directory; default the owner's.
+        The child's working directory; default: that of the owner.
     grace : float
-        Seconds between SIGTERM and SIGKILL when the child is ended.
+        Seconds between SIGTERM and SIGKILL when the child has to end.
     rotate_at : int
-        A log of more bytes than this is renamed to ``<log>.1`` first.
+        Size in bytes above which the log is first renamed to ``<log>.1``.
 
     Returns
     -------
@@ -58,7 +61,7 @@ def reaped_command(
 
 
 class _Reaper:
-    """The reaper's side: starts the child and waits for its end, or brings it about."""
+    """Starts the child, and waits for its end or ends it."""
 
     def __init__(self, owner: int, grace: float) -> None:
         self.owner = owner
@@ -73,7 +76,7 @@ class _Reaper:
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._terminate)
-        # Ctrl-C and a closed terminal are for the owner to judge
+        # the owner decides what happens after Ctrl-C and a closed terminal
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -81,7 +84,7 @@ class _Reaper:
         self.terminated = True
 
     def start(self, argv: list[str], log: int, cwd: str) -> None:
-        """Start the child in a session of its own, its output going to ``log``."""
+        """Start the child in a new session, with its output written to ``log``."""
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         reaper = os.getpid()
         started, starting = os.pipe()
@@ -89,12 +92,12 @@ class _Reaper:
         if self.child == 0:
             _become(argv, log, cwd, reaper)
         os.close(starting)
-        # the child's end closes with its exec: a signal before that would be lost
+        # exec closes the child's end of the pipe: a signal before that would be lost
         os.read(started, 1)
         os.close(started)
 
     def wait(self) -> int:
-        """Wait until the child and all that it started are gone; return the child's exit code."""
+        """Wait until the child and all its descendants have ended; return the child's exit code."""
         kill_at: float | None = None
         while self._reap():
             if self.exit_code is not None and kill_at is None:
@@ -111,7 +114,7 @@ class _Reaper:
         return not self.owner_reads or os.getppid() != self.owner
 
     def _sleep(self, seconds: float) -> None:
-        """Sleep until something happens: a child ended, a signal came, the owner's pipe closed."""
+        """Sleep until a child ends, a signal arrives, or the owner's pipe is closed."""
         readable, _, _ = select.select(
             [self.wake, 0] if self.owner_reads else [self.wake], [], [], seconds
         )
@@ -121,7 +124,7 @@ class _Reaper:
             self.owner_reads = False
 
     def _reap(self) -> bool:
-        """Wait for ended children; return whether any child still runs."""
+        """Wait for ended children; return whether any child is still running."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -131,7 +134,7 @@ class _Reaper:
                     code = os.waitstatus_to_exitcode(status)
                     self.exit_code = code if code >= 0 else 128 - code
         except ChildProcessError:
-            # where orphans are not handed to the reaper, the group may still have members
+            # if orphans do not become children of the reaper, the group may still have members
             return self._signal_group(0)
 
     def _signal_group(self, number: int) -> bool:
@@ -145,12 +148,12 @@ class _Reaper:
     def _kill_all(self) -> None:
         self._signal_group(signal.SIGKILL)
         for pid in _children():
-            # its own children stay zombies until it reaps them, so none can be missing
+            # its children stay zombies until the reaper waits for them, so none is missing
             os.kill(pid, signal.SIGKILL)
 
 
 def _become(argv: list[str], log: int, cwd: str, reaper: int) -> None:
-    """Turn this freshly forked process into the child; never returns."""
+    """Execute the child's program in this forked process; never returns."""
     try:
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -171,7 +174,7 @@ def _become(argv: list[str], log: int, cwd: str, reaper: int) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    """Call Linux's ``prctl``; elsewhere the pipe alone keeps the promise."""
+    """Call ``prctl`` on Linux; other systems do not have it, and only the pipe is used there."""
     if sys.platform == "linux":
         try:
             import ctypes
@@ -181,7 +184,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _children() -> list[int]:
-    """Return the reaper's children, orphans handed to it included (Linux; elsewhere none)."""
+    """Return the reaper's children, with orphaned descendants; only Linux lists them."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(pid) for pid in file.read().split()]
@@ -199,7 +202,7 @@ def _open_log(path: str, rotate_at: int) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one guarded child, as :func:`reaped_command` asks for; return its exit code."""
+    """Run the child of a command from :func:`reaped_command`; return its exit code."""
     owner, log_path, cwd, grace, rotate_at, *argv = arguments
     if os.getpid() != os.getpgrp():
         os.setsid()

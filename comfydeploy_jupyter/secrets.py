@@ -1,4 +1,4 @@
-"""Recognises secrets by name or form, in variables, addresses, arguments and files."""
+"""Recognises secrets by their names or formats, in variables, addresses, arguments and files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS = frozenset(
     }
 )
 _ENDINGS = ("token", "secret", "password", "passwd", "apikey")  # of words like MYTOKEN
-# How the keys of well-known services look.
+# The formats of the keys of well-known services.
 _KEYS = re.compile(
     rb"\bhf_[A-Za-z0-9]{30,}|\bsk-(?:proj-|ant-\w+-|or-v1-)?\w{32,}|\bgh[oprsu]_[A-Za-z0-9]{36,}|"
     rb"\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35}|"
@@ -36,24 +36,24 @@ _SECRET_FILES = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a name is that of a secret, e.g. ``HF_TOKEN`` or ``--tls-keyfile``."""
+    """Return whether a name is the name of a secret, e.g. ``HF_TOKEN`` or ``--tls-keyfile``."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     words = re.split(r"[^a-z0-9]+", spaced.lower())
     return not _WORDS.isdisjoint(words) or any(word.endswith(_ENDINGS) for word in words)
 
 
 def is_secret_file(name: str) -> bool:
-    """Return whether a file of this name usually holds secrets."""
+    """Return whether files of this name usually contain secrets."""
     return _SECRET_FILES.fullmatch(name) is not None
 
 
 def holds_secret(content: bytes) -> bool:
-    """Return whether a text has a key of a well-known service, or a private key, in it."""
+    """Return whether a text contains a key of a well-known service, or a private key."""
     return _KEYS.search(content) is not None
 
 
 def hide(value: Any, secrets: Collection[str]) -> Any:
-    """Return a JSON value in which stars stand for some secrets, wherever they are in a text."""
+    """Return a JSON value in which all occurrences of some secrets are replaced by asterisks."""
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, MASK)
@@ -66,9 +66,9 @@ def hide(value: Any, secrets: Collection[str]) -> Any:
 
 
 def is_secret_value(value: str) -> bool:
-    """Return whether a text has a key of a known service in it, or an address with a password.
+    """Return whether a text contains a key of a known service, or an address with a password.
 
-    The user of an address of the web counts as a password: it is often a token.
+    The user name in a web address counts as a password, because it is often a token.
     """
     if holds_secret(value.encode(errors="replace")):
         return True
@@ -77,7 +77,7 @@ def is_secret_value(value: str) -> bool:
 
 
 def is_secret_variable(name: str, value: str) -> bool:
-    """Return whether an environment variable holds a secret, by its name or by its value."""
+    """Return whether an environment variable contains a secret, by its name or its value."""
     return is_secret_name(name) or is_secret_value(value)
 
 
@@ -87,7 +87,7 @@ def masked_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def masked_arguments(arguments: Iterable[str]) -> list[str]:
-    """Return arguments of a program, as many as were given, with secrets replaced by `MASK`."""
+    """Return the arguments of a program with secrets replaced by `MASK`, in the same number."""
     shown: list[str] = []
     hiding = False
     for argument in arguments:
@@ -103,19 +103,19 @@ def masked_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def unmasked_arguments(given: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return arguments with each `MASK` replaced by what `masked_arguments` hid there.
+    """Return arguments with each `MASK` replaced by the secret that `masked_arguments` replaced.
 
     Parameters
     ----------
     given : sequence of str
-        Arguments in which masked ones may have come back, in any order.
+        Arguments, some of which may be results of `masked_arguments`, in any order.
     known : sequence of str
-        The arguments that were shown.
+        The original arguments.
 
     Raises
     ------
     KeyError
-        If a masked argument is none of those that were shown; its value is the argument.
+        If a masked argument does not belong to one of ``known``; the value is the argument.
     """
     shown = masked_arguments(known)
     hidden = {
@@ -135,7 +135,7 @@ def unmasked_arguments(given: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def clean_url(url: str) -> str:
-    """Return an address without user, password, and parameters that hold a secret."""
+    """Return an address without user, password, and parameters that contain a secret."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -156,7 +156,7 @@ def clean_url(url: str) -> str:
 
 
 def clean_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return launch arguments without options that hold a secret; addresses are cleaned."""
+    """Return launch arguments without options that contain a secret; addresses are cleaned."""
     kept: list[str] = []
     hiding = False
     for argument in arguments:

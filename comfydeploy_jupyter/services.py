@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECOVER_EVERY = 10.0  # seconds between checks for servers that have died
+RECOVER_EVERY = 10.0  # seconds between checks for servers that have exited
 
 
 class Services:
@@ -132,7 +132,7 @@ class Services:
         self._pools: Pools | None = None
         self._transfers: Transfers | None = None
         self._snapshots: Snapshots | None = None
-        self.comfy_api: ComfyAPI  # runs as jobs, and files as assets; set by `open`
+        self.comfy_api: ComfyAPI  # runs as jobs and files as assets; set by `open`
         self._opened = False
         self._lock = asyncio.Lock()
         self._cleaned: dict[Path, asyncio.Task[None]] = {}
@@ -250,9 +250,10 @@ class Services:
             yield Reading("comfydeploy_tunnel_restarts", (target,), restarts)
 
     def at_work(self) -> bool:
-        """Return whether work is going on that stopping this server would interrupt.
+        """Return whether stopping this server would interrupt any work.
 
-        What ComfyUI executes counts, whoever has asked for it, where that ComfyUI ends too.
+        All prompts of a ComfyUI count, also those of other clients, if this ComfyUI ends with the
+        server.
         """
         return (
             self.runs.at_work
@@ -263,7 +264,7 @@ class Services:
         )
 
     async def start_tunnel(self, asked: TunnelStartRequest) -> dict[str, Any]:
-        """Start a tunnel as `Tunnels.start` says."""
+        """Start a tunnel; see `Tunnels.start`."""
         order = Order(
             target=asked.target or "comfyui",
             machine=None if asked.machine is None else self.machines.get(asked.machine).id,
@@ -275,12 +276,12 @@ class Services:
         return await self.tunnels.start(order, wait=asked.wait is not False)
 
     async def sign_in(self, request_id: str, api_url: str | None) -> str:
-        """Ask ComfyDeploy for the key of a sign-in, keep it, and return whose it is.
+        """Request the key of a sign-in from ComfyDeploy, store it, and return its owner.
 
         Raises
         ------
         CloudError
-            With status 404 while the sign-in is not approved, 410 once it is over.
+            With status 404 until the sign-in is approved, 410 after it has expired.
         """
         answer = await self.cloud.sign_in(request_id, api_url)
         account = Account(answer["api_key"], answer["name"])
@@ -289,7 +290,7 @@ class Services:
         return account.name
 
     async def models(self, machine_id: str | None) -> ModelListing:
-        """Return the model files of a machine: from its folders where known, else from its API."""
+        """Return the model files of a machine: from its folders if known, else from its API."""
         machine = self.machines.get(machine_id)
         folders = await self._folders(machine)
         if folders is not None:
@@ -302,11 +303,11 @@ class Services:
         return RemoteModels(await machine.ready())
 
     async def inbox_of_pools(self) -> Inbox:
-        """Return where uploads to a pool go: a folder of this server, from which they are sent."""
+        """Return the target of uploads to a pool: a folder of this server."""
         return Inbox(self._uploads, await self.pool_inputs.folders())
 
     async def inbox(self, machine: Machine) -> Inbox:
-        """Return where uploads to a machine go: its folders where known, else its API."""
+        """Return the target of uploads to a machine: its folders if known, else its API."""
         folders = await self._folders(machine)
         if folders is not None:
             self._clean(folders)
@@ -314,12 +315,13 @@ class Services:
         return RemoteInbox(self._uploads, self._outbox, await machine.ready())
 
     async def _tunnel_origin(self, order: Order, start: bool) -> Origin:
-        """Return what a tunnel exposes: Jupyter, a port of this box, or ComfyUI where it is.
+        """Return the service that a tunnel exposes: Jupyter, a port of this machine, or a ComfyUI.
 
         Raises
         ------
         ComfyUIUnavailableError
-            It is away; with `start` it was waited for, and started if that is ours to do.
+            If it is not available. With `start`, this has waited for it, and started it if it is a
+            ComfyUI of this server.
         """
         if order.target == "jupyter":
             if self.settings.jupyter is None:
@@ -330,7 +332,7 @@ class Services:
             return origin
         if order.port is not None:
             url = f"http://127.0.0.1:{order.port}"
-            return Origin(url, order.port, trusted_users=(ANYONE,))  # the user has named it
+            return Origin(url, order.port, trusted_users=(ANYONE,))  # the user has given it
         machine = self.machines.get(order.machine)
         if start:
             await machine.ready()
@@ -352,20 +354,20 @@ class Services:
                     self.settings.admit_host(URL(url).host or "", admitted)
 
     async def _to_api(self, workflow: Any) -> Any:
-        """Convert a workflow that is saved without its graph in API format, if that can be."""
+        """Convert a workflow that is saved without its graph in API format, if possible."""
         knowledge = await self.machines.get().knowledge()
         return await worker.compute(to_api, workflow, knowledge, large=is_large(workflow))
 
     async def _folders(self, machine: Machine) -> Folders | None:
-        """Return a machine's folders, or None where they are not on this box."""
+        """Return a machine's folders, or None if they are not on this machine."""
         if machine.path is None:
-            await machine.ready()  # only now it is known where its ComfyUI is
+            await machine.ready()  # only after this the address of its ComfyUI is known
         await machine.learn_categories()
         folders = await machine.folders()
         return folders if folders.base is not None else None
 
     async def _tidy(self, machine: Machine) -> None:
-        """Delete the hashes of files that are gone, and what uploads of killed servers left."""
+        """Delete the hashes of missing files, and incomplete uploads of killed servers."""
         with suppress(ComfyDeployError, OSError):
             await self._hashes.prune()
         with suppress(OSError):
@@ -470,7 +472,7 @@ class Services:
             )
 
     async def _recover(self, delivery: Delivery) -> None:
-        """Recover runs, transfers and messages of servers on this data folder that have died."""
+        """Recover runs, transfers and messages of exited servers with this data folder."""
         assert self._session is not None
         sessions: frozenset[str] = frozenset()
         while True:

@@ -28,7 +28,7 @@ class Settings:
     Attributes
     ----------
     data_dir : pathlib.Path
-        Where the store and the logs are.
+        Folder of the store and the logs.
     base_url : str
         Jupyter's base URL, with a slash at both ends.
     local : MachineSettings
@@ -36,11 +36,11 @@ class Settings:
     autostart : bool
         Whether the local ComfyUI is found, or started, when Jupyter starts.
     lost_after, gone_after : float
-        Seconds without ComfyUI after which runs that executed, or waited, are given up.
+        Seconds without ComfyUI after which executing runs, and waiting runs, fail.
     keep_runs : KeepRuns
         The limits beyond which old runs are deleted.
     fsync_uploads : bool
-        Whether an upload is answered only when its files would survive a power cut.
+        Whether the reply to an upload is sent only when its files would survive a power failure.
     allowed_api_urls : tuple of str
         The addresses that may receive a ComfyDeploy API key.
     api_key : str or None
@@ -58,17 +58,17 @@ class Settings:
     clusters : ClusterSettings
         The clusters on which machines may be started.
     max_concurrent_uploads : int
-        Transfers at a time, in each direction.
+        Number of concurrent transfers in each direction.
     sites : ModelSites
-        Where models are downloaded from.
+        The sites that models are downloaded from.
     fetching : FetchPolicy
-        Whether files may be fetched from elsewhere.
+        Whether files may be downloaded from other machines.
     tunnel : TunnelSettings
-        How tunnels are made.
+        The settings of tunnels.
     jupyter : callable or None
-        Returns what a tunnel to Jupyter exposes.
+        Returns the address that a tunnel to Jupyter exposes.
     admit_host : callable or None
-        Called when Jupyter gets a further public host name, or loses it (the second argument).
+        Called with a public host name of Jupyter, and whether it is added or removed.
     """
 
     data_dir: Path

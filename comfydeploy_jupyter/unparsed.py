@@ -1,4 +1,4 @@
-"""JSON objects of megabytes, such as graphs, kept as text."""
+"""Large JSON objects, such as graphs, that are kept as text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ LARGE = 1024 * 1024  # bytes of JSON above which Jupyter's process does not pars
 class Unparsed:
     """A JSON object as text.
 
-    A parsed graph of 20 MB is some hundred thousand Python objects. While these are made, searched
-    by the garbage collector or freed, Jupyter's event loop waits. A worker process (`worker.call`)
-    gets the object itself in place of the text.
+    A parsed graph of 20 MB consists of some hundred thousand Python objects. Jupyter's event loop
+    is blocked while these are created, searched by the garbage collector, or freed. A worker
+    process (`worker.call`) gets the parsed object instead of the text.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""A process that works on large graphs, so that Jupyter's event loop does not wait for it.
+"""Runs functions on large graphs in a separate process, without blocking the event loop.
 
-In a thread such work would hold the event loop: the interpreter lock, the garbage collector and the
-memory of all its objects are those of the whole process. Each call starts a process of its own,
-which gets a pickled function with its arguments on its standard input, writes the pickled result to
-its standard output, and ends. Nothing outlives a call, and a process that is killed fails one call.
+In a thread, such work would block the event loop: all threads of a process share the interpreter
+lock and the garbage collector. Each call starts a new process, which reads a pickled function with
+its arguments from its standard input, writes the pickled result to its standard output, and ends.
+If the process is killed, only this call fails.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-AT_ONCE = 2  # processes; each may need several hundred megabytes
+AT_ONCE = 2  # processes at the same time; each may need several hundred megabytes
 
-# Not asyncio's own threads: calls that wait for their turn must not hold up other work.
+# Not asyncio's own threads: calls that wait for a free process must not block other work.
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="large-graphs")
 
 
@@ -42,19 +42,18 @@ async def call(function: Callable[..., T], *args: Any) -> T:
     function : callable
         A function of a module of this package.
     *args : object
-        Its arguments, which can be pickled. Those that are or contain `Unparsed` JSON reach the
-        function parsed.
+        Its arguments, which can be pickled. `Unparsed` JSON in them is parsed for the function.
 
     Returns
     -------
     object
-        What the function returns. It is unpickled in Jupyter's process: what is large in it should
-        be text or bytes.
+        The result of the function. It is unpickled in Jupyter's process, so large parts of it
+        should be text or bytes.
 
     Raises
     ------
     ComfyDeployError
-        As the function raises it, or because the process ended before it had an answer.
+        If the function raises it, or the process ends without a result.
     """
     loop = asyncio.get_running_loop()
     found, error = await loop.run_in_executor(_threads, _call, function, args)
@@ -64,14 +63,14 @@ async def call(function: Callable[..., T], *args: Any) -> T:
 
 
 async def compute(function: Callable[..., T], *args: Any, large: bool) -> T:
-    """Call a function in a worker process where its arguments are ``large``, else in a thread."""
+    """Call a function in a worker process if its arguments are ``large``, else in a thread."""
     if large:
         return await call(function, *args)
     return await asyncio.to_thread(function, *args)
 
 
 class _Pickler(pickle.Pickler):
-    """Writes `Unparsed` JSON so that it is parsed where it is read."""
+    """Pickles `Unparsed` JSON so that it is parsed when it is unpickled."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, Unparsed):
@@ -80,18 +79,18 @@ class _Pickler(pickle.Pickler):
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
-    """Start a process, hand it the work and wait for its answer; for a thread."""
+    """Start a process, send it the call, and wait for the result. Call it in a thread."""
     try:
         with subprocess.Popen(
             [sys.executable, "-m", __name__],
-            cwd=Path(__file__).parent.parent,  # where this package is found, and nothing else
+            cwd=Path(__file__).parent.parent,  # only the folder with this package
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is for Jupyter, which asks whether it is meant
+            start_new_session=True,  # Ctrl-C must not reach the process: Jupyter handles it
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            # Large bytes go from and to the pipes without a copy, and without the interpreter lock.
+            # The pipes are read and written without copies, and without the interpreter lock.
             _Pickler(process.stdin, pickle.HIGHEST_PROTOCOL).dump((function, args))
             process.stdin.close()
             found: tuple[Any, Exception | None] = pickle.load(process.stdout)  # noqa: S301 - ours
@@ -111,10 +110,10 @@ def _how_ended(code: int) -> str:
 
 
 def main(source: BinaryIO, target: BinaryIO) -> None:
-    """Do the one piece of work that this process is for."""
-    gc.disable()  # there is no garbage to be found before the end
+    """Execute the call that this process was started for."""
+    gc.disable()  # there is no garbage to collect before the end
     json_stream.in_worker = True
-    sys.stdout = sys.stderr  # the answer alone goes to the standard output
+    sys.stdout = sys.stderr  # only the result is written to the standard output
     function, args = pickle.load(source)  # noqa: S301 - of the process that started this one
     answer: tuple[Any, Exception | None]
     try:
@@ -123,7 +122,7 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
         answer = None, error
     pickle.dump(answer, target, pickle.HIGHEST_PROTOCOL)
     target.flush()
-    os._exit(0)  # to free the objects of the graph would take as long as to make them
+    os._exit(0)  # freeing the objects of the graph would take as long as creating them
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Shared by all code that uses the network: sessions, headers, bodies, backoff, tasks."""
+"""Functions for all code that uses the network: sessions, headers, bodies, backoff, tasks."""

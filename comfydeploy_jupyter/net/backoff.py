@@ -1,4 +1,4 @@
-"""The pauses between attempts: exponential backoff, and what a server asks for."""
+"""The pauses between attempts: exponential backoff, and pauses that a server requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for a longer pause is asked again then
+LONGEST_RETRY_AFTER = 3600.0  # seconds; the limit for pauses that servers request
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Backoff:
     """Exponential backoff with jitter.
 
     The pause doubles with each failure in a row. A part of it is random, so that clients that
-    failed together do not come back together.
+    failed at the same time do not retry at the same time.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Backoff:
     longest : float
         Longest pause after any number of failures, in seconds.
     attempts : float
-        Failures in a row after which the caller should give up; by default it never should.
+        Failures in a row after which the caller should give up; by default never.
     jitter : float
         The random part of a pause, from 0 to 1.
     """
@@ -43,7 +43,7 @@ class Backoff:
         failures : int
             Failures in a row, 1 or more.
         at_least : float, optional
-            Seconds that the server asked for. The pause is not shorter.
+            Seconds that the server requested. The pause is not shorter.
         """
         limit = min(self.first * 2.0 ** min(failures - 1, 30), self.longest)
         pause = limit * random.uniform(1.0 - self.jitter, 1.0)
@@ -53,22 +53,22 @@ class Backoff:
 
 
 def retry_after(value: str | None, date: str | None = None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for.
+    """Return the seconds in a ``Retry-After`` header.
 
-    The header has a number of seconds or a date (RFC 9110, 10.2.3).
+    The header contains a number of seconds or a date (RFC 9110, 10.2.3).
 
     Parameters
     ----------
     value : str or None
         The header's value.
     date : str, optional
-        The value of the same response's ``Date`` header: the server's clock, by which its date in
-        ``Retry-After`` is meant. Without it, the clock of this machine counts.
+        The ``Date`` header of the same response: the time of the server, to which a date in
+        ``Retry-After`` is compared. Without it, the clock of this machine is used.
 
     Returns
     -------
     float or None
-        From 0 to `LONGEST_RETRY_AFTER`; None without a header that can be read.
+        From 0 to `LONGEST_RETRY_AFTER`; None if the header is missing or invalid.
     """
     try:
         seconds = float(value or "")

@@ -1,4 +1,4 @@
-"""The JSON of request bodies."""
+"""Parses the JSON of request bodies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     formats = lazy_module("graphs.formats")
 
-# Fields that may have graphs of megabytes, or a client's own node definitions.
+# Fields that may contain large graphs or node definitions.
 GRAPHS = frozenset(
     {
         "object_info",
@@ -38,7 +38,7 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     text : bytes or str
         The body.
     unique : bool
-        Refuse an object that has a key twice, of which else the last one counts.
+        Whether to reject an object with a key twice; otherwise the last value is used.
 
     Raises
     ------
@@ -55,21 +55,21 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
 
 
 async def read(text: bytes | str, *, unique: bool = False, graphs: bool = False) -> dict[str, Any]:
-    """Return the JSON object in a body, without holding the event loop.
+    """Return the JSON object in a body, without blocking the event loop.
 
     Parameters
     ----------
     text : bytes or str
         The body.
     unique : bool
-        As `load_json` has it.
+        As in `load_json`.
     graphs : bool
-        Whether `GRAPHS` may be `Unparsed` where they are large.
+        Whether large `GRAPHS` may be returned as `Unparsed`.
 
     Raises
     ------
     InvalidJSONError
-        As `load_json` does.
+        As in `load_json`.
     """
     if graphs and len(text) > LARGE:
         return await worker.call(_with_unparsed, text, unique)
@@ -112,9 +112,9 @@ def _graphs_packed(value: Any, levels: int = 4) -> Any:
 
 
 def packed(value: Any) -> Any:
-    """Return an object or an array as `Unparsed` where it is large, anything else as it is.
+    """Return a large object or array as `Unparsed`, and any other value unchanged.
 
-    For a worker process, where it hands back graphs.
+    Worker processes use this to return graphs.
     """
     if isinstance(value, (dict, list)) and rough_size(value) > responses.LARGE:
         return Unparsed(dumps(value).encode())

@@ -1,4 +1,4 @@
-"""Decides whether files may be fetched from other machines."""
+"""Decides whether files may be downloaded from other machines."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """Whether this package may fetch files from other machines.
+    """Whether this package may download files from other machines.
 
-    Call `require` before each fetch.
+    Call `require` before each download.
 
     Attributes
     ----------
     offline : bool
-        The setting ``offline``: nothing may be fetched.
+        The setting ``offline``: nothing may be downloaded.
     """
 
     offline: bool = False
 
     @classmethod
     def from_environment(cls) -> FetchPolicy:
-        """Return the policy of ``COMFYDEPLOY_OFFLINE``, for code without the configuration."""
+        """Return the policy in ``COMFYDEPLOY_OFFLINE``, for code without access to the settings."""
         return cls(is_true(os.environ.get(VARIABLE, "")))
 
     def require(self, what: str) -> None:
-        """Raise unless something may be fetched.
+        """Raise unless a file may be downloaded.
 
         Parameters
         ----------
         what : str
-            What is to be fetched, for the message.
+            The file, for the error message.
 
         Raises
         ------
@@ -52,9 +52,9 @@ class FetchPolicy:
 
 
 ALLOWED = FetchPolicy()
-"""The policy where nothing is configured: files may be fetched."""
+"""The default policy: files may be downloaded."""
 
 
 def is_true(text: str) -> bool:
-    """Return whether the text of an environment variable means yes."""
+    """Return whether the value of an environment variable means true."""
     return text.strip().lower() in TRUE

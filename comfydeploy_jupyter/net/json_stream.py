@@ -1,4 +1,4 @@
-"""Encodes large values as JSON in small steps, so that other threads can run in between."""
+"""Encodes large values as JSON in pieces, so that other threads can run in between."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PIECE = 200  # values that are encoded at once
-LEVELS = 12  # levels of objects and arrays that are taken apart; Python's recursion has a limit
+LEVELS = 12  # levels of objects and arrays that are split; Python's recursion has a limit
 
-in_worker = False  # whether this process has no event loop: then nothing is taken apart
+in_worker = False  # whether this process has no event loop: then nothing is split
 
 _encoder = json.JSONEncoder()
 
@@ -22,16 +22,16 @@ _encoder = json.JSONEncoder()
 def dumps(value: Any, *, encoder: json.JSONEncoder = _encoder) -> str:
     """Return a value as JSON. Call it in a thread if the value is large.
 
-    The encoder keeps the interpreter to itself until it is done, and with it the event loop, in
-    whatever thread it runs. Here objects and arrays of more than `PIECE` values are taken apart,
-    and what is in them is encoded one after the other. A text counts as one value.
+    Python's encoder holds the interpreter lock until it is done, in any thread, and so blocks the
+    event loop. Here, objects and arrays of more than `PIECE` values are split, and their items are
+    encoded one after the other. A text counts as one value.
 
     Parameters
     ----------
     value : object
-        What JSON has: its objects have strings as keys. `Unparsed` JSON in it is written as it is.
+        A JSON value; the keys of objects are strings. `Unparsed` JSON in it is written unchanged.
     encoder : json.JSONEncoder, optional
-        Says how it is written; ``indent`` is not heeded.
+        The encoder for the pieces; its ``indent`` is ignored.
     """
     parts = _parts(value, encoder, LEVELS)
     return "".join(part if isinstance(part, str) else part.text.decode() for part in parts)
@@ -43,7 +43,7 @@ def encoded(value: Any) -> list[bytes]:
     Parameters
     ----------
     value : object
-        As `dumps` has it.
+        As in `dumps`.
     """
     pieces: list[bytes] = []
     texts: list[str] = []
@@ -60,7 +60,7 @@ def encoded(value: Any) -> list[bytes]:
 
 
 def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str | Unparsed]:
-    """Yield the text of a value, piece by piece."""
+    """Yield the JSON of a value in pieces."""
     if isinstance(value, Unparsed):
         yield value
     elif in_worker or not levels or not isinstance(value, (dict, list, tuple)) or _is_small(value):
@@ -83,15 +83,15 @@ def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str |
 
 
 def sorted_keys(keys: list[str]) -> list[str]:
-    """Return keys sorted as by `sorted`, which would not release the interpreter lock."""
+    """Return sorted keys; unlike `sorted`, this releases the interpreter lock."""
     parts = [sorted(keys[at : at + PIECE]) for at in range(0, len(keys), PIECE)]
     return list(heapq.merge(*parts))
 
 
 def _is_small(value: object) -> bool:
-    """Return whether there are no more than `PIECE` values in a value, and none is `Unparsed`."""
+    """Return whether a value contains at most `PIECE` values, none of which is `Unparsed`."""
     waiting = [value]
-    for part in waiting:  # grows meanwhile
+    for part in waiting:  # grows in the loop
         if isinstance(part, dict):
             part = part.values()
         elif isinstance(part, Unparsed):
@@ -105,7 +105,7 @@ def _is_small(value: object) -> bool:
 
 
 def rough_size(value: object) -> int:
-    """Estimate how many characters a value has as JSON, without encoding it."""
+    """Return the approximate number of characters of a value as JSON, without encoding it."""
     size, waiting = 0, [value]
     while waiting:
         part = waiting.pop()

@@ -1,9 +1,9 @@
 """Checks which user's process is at the other end of a connection on this machine.
 
-Any user of a machine can listen at a port of it, also at the one where somebody else's ComfyUI is
-expected. So each new connection is looked up before a byte is sent: who owns the socket at its
-other end. On Linux ``/proc/net/tcp`` tells that of every socket; elsewhere this user's own
-processes are all that can be known.
+Any user of a machine can listen at one of its ports, also at the port where the ComfyUI of another
+user is expected. So the owner of the socket at the other end of each new connection is determined
+before a byte is sent. On Linux, ``/proc/net/tcp`` contains the owners of all sockets; on other
+systems, only this user's own processes are known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ANYONE = "*"
 SETTING = "comfyui_trusted_users"
-ATTEMPTS = 3  # the table of sockets is not read in one instant, so that one may be missed
+ATTEMPTS = 3  # attempts: the table is not read at one moment, so a socket may be missed
 PAUSE = 0.01  # seconds between them
 
 _ESTABLISHED, _SYN_RECEIVED, _LISTEN = 0x01, 0x03, 0x0A  # of Linux, include/net/tcp_states.h
@@ -50,9 +50,9 @@ class Owner:
     Attributes
     ----------
     uid : int
-        The user whose process made it.
+        The user whose process created the socket.
     inode : int
-        Its number, by which the processes that hold it can be found.
+        The inode number of the socket, by which the processes that have it open can be found.
     """
 
     uid: int
@@ -60,22 +60,23 @@ class Owner:
 
 
 class Peers:
-    """Which processes on this machine may answer as a ComfyUI.
+    """The processes on this machine that may answer as a ComfyUI.
 
-    Those of this user and of root may, and those of `users`. Of a ComfyUI that was started here it
-    must be that very process, or one that it started. Processes on other machines are not checked.
+    Processes of this user, of root and of `users` may. If this server has started the ComfyUI, it
+    must be that process or a descendant of it. Processes on other machines are not checked.
 
     Parameters
     ----------
     users : iterable of str
-        Names or numbers of further users who are trusted; ``*``: nothing is checked.
+        Names or ids of further trusted users; ``*``: nothing is checked.
     child : callable, optional
-        Returns the process id of the ComfyUI that was started here, None while it does not run.
+        Returns the process id of the ComfyUI that this server has started; None while it is not
+        running.
 
     Raises
     ------
     InvalidRequestError
-        If there is no user of such a name.
+        If there is no user with one of these names.
     """
 
     def __init__(
@@ -87,12 +88,12 @@ class Peers:
         self._child = child
 
     async def check(self, transport: asyncio.BaseTransport, url: str) -> None:
-        """Raise unless a new connection leads to a process that may answer.
+        """Raise unless the process at the other end of a new connection may answer.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If it does not, or that cannot be known; ``details["foreign"]`` is true then.
+            If it may not, or cannot be determined; then ``details["foreign"]`` is true.
         """
         ends = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         if self._anyone or not all(isinstance(end, tuple) for end in ends):
@@ -111,14 +112,12 @@ class Peers:
             )
 
     def objection(self, local: End, remote: End) -> str | None:
-        """Return why the process at the other end may not answer, in words; None if it may.
-
-        For a thread.
+        """Return why the process at the other end may not answer; None if it may. Blocks.
 
         Parameters
         ----------
         local, remote : tuple
-            Address and port of the two ends.
+            Address and port of both ends.
         """
         check = self._objection_by_table
         if sys.platform != "linux":
@@ -135,7 +134,7 @@ class Peers:
             except OSError as error:
                 return f"the owner of the process at this port cannot be determined ({error})"
             if owners or (not remote[0].is_loopback and self._child is None):
-                break  # or there is none, as on another machine
+                break  # or there is no owner, as on another machine
         if not owners:
             if remote[0].is_loopback or self._child is not None:
                 return f"the owner of the process at this port cannot be determined (see {SETTING})"
@@ -187,7 +186,7 @@ class CheckedConnector(aiohttp.TCPConnector):
     Parameters
     ----------
     peers : Peers
-        Who may be there.
+        The processes that may answer.
     tls : ssl.SSLContext, optional
         The certificates of connections with TLS; by default those that the system trusts.
     """
@@ -200,14 +199,14 @@ class CheckedConnector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
-        """Return a connection to where a request goes.
+        """Return a connection for a request.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If a process is there that may not answer.
+            If the process at the other end may not answer.
         ClientPayloadError
-            If what is there closes the connection before it is asked: that is not HTTP.
+            If the other end closes the connection before the request: it does not use HTTP.
         """
         connection = await super().connect(req, traces, timeout)
         transport = connection.transport
@@ -228,15 +227,15 @@ class CheckedConnector(aiohttp.TCPConnector):
         try:
             await self._peers.check(transport, url)
         except ComfyUIUnavailableError:
-            await asyncio.sleep(PAUSE)  # what was closed meanwhile is nobody's, and is noticed now
+            await asyncio.sleep(PAUSE)  # a closed connection has no owner; its loss is noticed now
             if not transport.is_closing():
                 raise
 
 
 def owners_of(local: End, remote: End) -> list[Owner]:
-    """Return who has the other end of a connection; nobody if that is not on this machine (Linux).
+    """Return the owners of the other end of a connection; none if it is on another machine (Linux).
 
-    A connection that no process has accepted yet belongs to whoever listens there.
+    A connection that no process has accepted yet belongs to the process that listens.
 
     Raises
     ------
@@ -247,13 +246,13 @@ def owners_of(local: End, remote: End) -> list[Owner]:
         if ends == (remote, local):
             if owner.inode:
                 return [owner]
-            # without an inode: not accepted yet, or closed already
+            # without an inode: not accepted yet, or already closed
             return listeners(remote) if state in (_ESTABLISHED, _SYN_RECEIVED) else []
     return []
 
 
 def listeners(at: End) -> list[Owner]:
-    """Return who listens at an address of this machine (Linux).
+    """Return the owners of the sockets that listen at an address of this machine (Linux).
 
     Raises
     ------
@@ -262,7 +261,7 @@ def listeners(at: End) -> list[Owner]:
     """
     address, port = at
     exact: list[Owner] = []
-    both: list[Owner] = []  # those of IPv6 that may take connections of IPv4, too
+    both: list[Owner] = []  # IPv6 sockets that may accept IPv4 connections, too
     for state, ((bound, bound_port), _), owner in _sockets(port):
         if state != _LISTEN or bound_port != port:
             continue
@@ -275,7 +274,7 @@ def listeners(at: End) -> list[Owner]:
 
 
 def processes_of(owners: Iterable[Owner]) -> Iterator[int]:
-    """Yield the processes of this user and of root that hold sockets of theirs (Linux)."""
+    """Yield the processes of this user and of root that have these sockets open (Linux)."""
     wanted = {owner.inode for owner in owners}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
@@ -287,7 +286,7 @@ def processes_of(owners: Iterable[Owner]) -> Iterator[int]:
 
 
 def is_trusted(pid: int) -> bool:
-    """Return whether a process is this user's or root's, and was started as such."""
+    """Return whether a process belongs to this user or root, and was started by them."""
     try:
         uids = psutil.Process(pid).uids()
     except psutil.Error:
@@ -296,7 +295,7 @@ def is_trusted(pid: int) -> bool:
 
 
 def _sockets(port: int) -> Iterator[tuple[int, tuple[End, End], Owner]]:
-    """Yield state, both ends and owner of each TCP socket that has a port at one of its ends."""
+    """Yield state, both ends and owner of each TCP socket with this port at one of its ends."""
     tables = 0
     mark = f":{port:04X} "
     for name in ("tcp", "tcp6"):
@@ -305,7 +304,7 @@ def _sockets(port: int) -> Iterator[tuple[int, tuple[End, End], Owner]]:
             tables += 1
             for line in lines:
                 if mark not in line:
-                    continue  # a busy machine has tens of thousands
+                    continue  # a busy machine has tens of thousands of sockets
                 fields = line.split()
                 ends = _parsed(fields[1]), _parsed(fields[2])
                 yield int(fields[3], 16), ends, Owner(int(fields[7]), int(fields[9]))
@@ -314,7 +313,7 @@ def _sockets(port: int) -> Iterator[tuple[int, tuple[End, End], Owner]]:
 
 
 def _parsed(text: str) -> End:
-    """Read an address as ``/proc/net/tcp`` has it: words in the order of this machine."""
+    """Parse an address in ``/proc/net/tcp``: words in the byte order of this machine."""
     address, _, port = text.partition(":")
     packed = b"".join(
         struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8)
@@ -327,17 +326,17 @@ def _end(name: tuple[Any, ...]) -> End:
 
 
 def _plain(address: Address) -> Address:
-    """Return an IPv4 address that is written as an IPv6 address as IPv4."""
+    """Return an address as IPv4 if it is an IPv4 address in the form of IPv6."""
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _sockets_of(pid: int) -> set[int]:
-    """Return the numbers of the sockets that a process has open.
+    """Return the inode numbers of the sockets that a process has open.
 
     Raises
     ------
     OSError
-        If it is gone, or may not be looked at.
+        If it has ended, or may not be read.
     """
     found = set()
     for entry in os.scandir(f"/proc/{pid}/fd"):
@@ -400,12 +399,12 @@ def _name(uid: int) -> str:
 
 
 def by_number(users: Iterable[str]) -> tuple[str, ...]:
-    """Replace user names by user ids; ``*`` stays. It blocks: call it in a thread.
+    """Replace user names by user ids; ``*`` is kept. This blocks: call it in a thread.
 
     Raises
     ------
     InvalidRequestError
-        If there is no user of such a name.
+        If there is no user with one of these names.
     """
     return tuple(user if user == ANYONE else str(_uid(user)) for user in users)
 

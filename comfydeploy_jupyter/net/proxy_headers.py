@@ -1,8 +1,8 @@
-"""Which headers and query parameters a proxied request and its answer may carry.
+"""The headers and query parameters that proxies forward with requests and responses.
 
-All proxies of this package take these lists, so that what is not known is never passed on: not what
-identifies a user to Jupyter or to a proxy in front of it, and not what another server could use to
-act in Jupyter's name or to direct a proxy in front of it.
+All proxies of this package use these lists of allowed headers. So unknown headers are never
+forwarded, among them those that identify a user to Jupyter or to a proxy in front of it, and those
+with which another server could act as Jupyter or control a proxy in front of it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RESPONSE = (
     "Retry-After",
     "Vary",
 )
-# Of one connection, not of the message (RFC 9110, 7.6.1).
+# Headers of one connection, not of the message (RFC 9110, 7.6.1).
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -61,36 +61,36 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-CREDENTIALS = frozenset({"token", "_xsrf"})  # query parameters by which Jupyter knows its users
+CREDENTIALS = frozenset({"token", "_xsrf"})  # query parameters that authenticate users of Jupyter
 
-# Directives that a response for one user may have for shared caches.
+# Directives for caches that are kept in a response for one user.
 _CACHING = re.compile(
     r"(no-store|no-cache|no-transform|must-revalidate|immutable"
     r"|(max-age|stale-while-revalidate|stale-if-error)=\d+)"
 )
-# Parts of a path that browsers treat as ``..``; they also treat a backslash as a slash.
+# The parts of a path that browsers treat as ``..``; they also treat a backslash as a slash.
 _UPWARDS = re.compile(r"(?:\.|%2e){2}", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x20\x7f]")
 
 
 def request_headers(given: Mapping[str, str], more: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return the headers of a request that are passed on.
+    """Return the headers of a request that are forwarded.
 
     Parameters
     ----------
     given : mapping
-        The headers of the request; names are compared without regard to case.
+        The headers of the request; the case of names is ignored.
     more : tuple of str
-        Names beside `REQUEST` that this proxy passes on.
+        Further names that this proxy forwards, in addition to `REQUEST`.
     """
     return {name: given[name] for name in (*REQUEST, *more) if name in given}
 
 
 def response_headers(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of an answer that are passed back.
+    """Return the headers of a response that are forwarded.
 
-    ``Cache-Control`` always says ``private``: a cache that several users share must not hand out
-    what this user alone may have.
+    ``Cache-Control`` always contains ``private``: a cache of several users must not send them the
+    data of this user.
     """
     found = {name: given[name] for name in RESPONSE if name in given}
     found["Cache-Control"] = _private(found.get("Cache-Control", ""))
@@ -100,12 +100,12 @@ def response_headers(given: Mapping[str, str]) -> dict[str, str]:
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Yield the headers of a message that are not only for one connection.
 
-    For a proxy that passes all other headers on.
+    This is for a proxy that forwards all other headers.
 
     Parameters
     ----------
     headers : iterable of tuple of str
-        Names and values; a name may come more than once.
+        Names and values; a name may occur more than once.
     """
     given = list(headers)
     named = {
@@ -120,18 +120,18 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def leads_upwards(address: str) -> bool:
-    """Return whether a path has a part that a browser takes for ``..``; its query does not count.
+    """Return whether a browser treats a part of a path as ``..``; the query is ignored.
 
-    Control characters do not count either: no header has them when it is sent.
+    Control characters are ignored too, because they are removed before a header is sent.
     """
     path = re.split(r"[?#]", _CONTROLS.sub("", address), maxsplit=1)[0]
     return any(_UPWARDS.fullmatch(part) for part in re.split(r"[/\\]", path))
 
 
 def without_credentials(query: str) -> str:
-    """Return a query without the parameters in `CREDENTIALS`, however they are spelled.
+    """Return a query without the parameters in `CREDENTIALS`, in any encoding of their names.
 
-    What remains is passed on byte for byte.
+    The other bytes are unchanged.
     """
     return "&".join(
         part

@@ -1,6 +1,6 @@
-"""Reads responses of other servers, within bounds; its errors do not contain their addresses.
+"""Reads responses of other servers, with limits; its errors do not contain their addresses.
 
-They may be broken, or not be what they are taken for.
+The responses may be damaged, or come from an unexpected program.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 PIECE = 8 * 1024  # characters of JSON that are parsed at once
-LEVELS = 12  # levels of objects and arrays that are taken apart; Python's recursion has a limit
-TAIL = 1024 * 1024  # bytes that are kept of the end of what is too large
+LEVELS = 12  # levels of objects and arrays that are split; Python's recursion has a limit
+TAIL = 1024 * 1024  # bytes that are kept of the end of a body that is too large
 
-# The texts of these have only host and port, or the reason. Those of others have full addresses,
-# whose parameters may be secrets, and their `repr` the headers of the request too.
+# The messages of these errors contain only host and port, or the reason. Messages of other errors
+# contain full addresses, whose parameters may be secret, and their `repr` also the headers.
 _TELLING = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientPayloadError,
     aiohttp.ServerDisconnectedError,
 )
 
-_NO_NUMBERS = re.compile(r"[\[\]{}\"]")  # what is in none of several numbers and constants
+_NO_NUMBERS = re.compile(r"[\[\]{}\"]")  # a character that is not part of numbers and constants
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def _no_number(name: str) -> None:
-    """Parse ``NaN`` and ``Infinity``, which Python writes and browsers refuse, as None."""
+    """Parse ``NaN`` and ``Infinity``, which Python writes and browsers reject, as None."""
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_number)
@@ -45,21 +45,21 @@ _decoder = json.JSONDecoder(parse_constant=_no_number)
 async def read(
     response: aiohttp.ClientResponse, limit: int, *, to_the_end: bool = False
 ) -> tuple[bytes, bool]:
-    """Return the body of a response, or the end of it if it is too large.
+    """Return the body of a response, or its end if the body is too large.
 
     Parameters
     ----------
     response : aiohttp.ClientResponse
-        The answer, of which nothing has been read.
+        The response, of which nothing has been read.
     limit : int
-        Bytes that are kept at most.
+        Maximum number of bytes that are kept.
     to_the_end : bool
-        Whether the end of what is too large is wanted; else it is left unread.
+        Whether the end of a body that is too large is needed; otherwise it is not read.
 
     Returns
     -------
     tuple of bytes and bool
-        The body, and whether that is all of it.
+        The body, and whether it is complete.
     """
     body, size = bytearray(), 0
     async for piece in response.content.iter_any():
@@ -79,14 +79,14 @@ async def read_whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
     Parameters
     ----------
     response : aiohttp.ClientResponse
-        The answer, of which nothing has been read.
+        The response, of which nothing has been read.
     limit : int
-        Bytes that it may have.
+        Maximum size of the body in bytes.
 
     Raises
     ------
     aiohttp.ClientPayloadError
-        It has more, or breaks off.
+        The body is larger, or ends too early.
     """
     body, whole = await read(response, limit)
     if not whole:
@@ -103,21 +103,21 @@ def loads(
 ) -> Any:
     """Parse JSON. Call it in a thread if it is large.
 
-    A parser keeps the interpreter to itself until it is done, and with it the event loop. Here
-    objects and arrays of more than `PIECE` characters are taken apart, and what is in them is
-    parsed one after the other; the loop has its turn in between. A text counts as one value.
+    Python's parser holds the interpreter lock until it is done, and so blocks the event loop. Here,
+    objects and arrays of more than `PIECE` characters are split, and their items are parsed one
+    after the other; the event loop can run in between. A text counts as one value.
 
     Parameters
     ----------
     text : bytes or str
         The JSON; bytes are UTF-8.
     depth : int
-        Levels of objects and arrays above the values that ``leaf`` gets.
+        The level of nesting at which ``leaf`` is called.
     leaf : callable, optional
-        Called with each value at that depth; what it returns is kept in place of the value.
+        Called with each value at that depth; its result replaces the value.
     decoder : json.JSONDecoder, optional
-        Says what becomes of constants, numbers and the pairs of an object; by default ``NaN`` and
-        ``Infinity`` are None.
+        Parses constants, numbers and the pairs of an object; by default ``NaN`` and ``Infinity``
+        become None.
 
     Raises
     ------
@@ -143,7 +143,7 @@ async def parse(text: bytes | str) -> Any:
     Raises
     ------
     ValueError
-        As `loads` does.
+        As in `loads`.
     """
     if len(text) > LARGE:
         return await asyncio.to_thread(loads, text)
@@ -151,7 +151,7 @@ async def parse(text: bytes | str) -> Any:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why a request failed, without its address and headers, which may be secret."""
+    """Return the reason why a request failed, without address and headers, which may be secret."""
     if isinstance(error, _TELLING) and str(error):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -161,7 +161,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class _Parser:
-    """Parses one text piece by piece.
+    """Parses a text in pieces.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ class _Parser:
     decoder : json.JSONDecoder
         Parses the pieces.
     leaf : callable or None
-        As `loads` has it.
+        As in `loads`.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class _Parser:
         self._leaf = leaf
 
     def value(self, at: int, depth: int) -> tuple[Any, int]:
-        """Return the value that begins at ``at``, and where it ends."""
+        """Return the value that begins at ``at``, and the position of its end."""
         text, leaf = self._text, self._leaf
         if leaf is not None and depth == 0:
             value, at = _Parser(text, self._decoder, None).value(at, 0)
@@ -193,7 +193,7 @@ class _Parser:
             return self._decoder.raw_decode(text, at)
         if leaf is None:
             piece = text[at : at + PIECE]
-            # A value longer than the piece is invalid JSON in it: it is parsed part by part.
+            # A value that is longer than the piece is incomplete in it, so it is split.
             with contextlib.suppress(ValueError, RecursionError):
                 value, length = self._decoder.raw_decode(piece)
                 return value, at + length
@@ -230,7 +230,7 @@ class _Parser:
         return items, at + 1
 
     def _next(self, at: int, end: str) -> int:
-        """Return where the next item begins, or the end of them is."""
+        """Return the position of the next item, or of the end of the items."""
         at = _skip(self._text, at)
         if self._text[at : at + 1] == end:
             return at

@@ -1,4 +1,4 @@
-"""Sessions of aiohttp, with the limits that this package always sets."""
+"""Creates sessions of aiohttp with the limits that this package always uses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import aiohttp
 
-CONNECT_WITHIN = 15.0  # seconds to open a connection to a server
-KEEP_ALIVE = 30.0  # seconds that a connection without a request stays open
+CONNECT_WITHIN = 15.0  # seconds in which a connection must open
+KEEP_ALIVE = 30.0  # seconds for which an idle connection is kept open
 
 
 def new_session(
@@ -18,22 +18,22 @@ def new_session(
     silence: float | None = None,
     **options: Any,
 ) -> aiohttp.ClientSession:
-    """Return a session: a pool of any number of connections.
+    """Return a session: a pool without a limit for the number of connections.
 
-    It keeps no cookies: those that a server sets for one user would else be sent with the requests
-    of another. aiohttp's own limit of five minutes for a whole request does not hold: requests may
-    carry gigabytes.
+    It stores no cookies: otherwise cookies that a server sets for one user would be sent with the
+    requests of another. aiohttp's default limit of five minutes for a whole request is not used,
+    because requests may transfer gigabytes.
 
     Parameters
     ----------
     connector : aiohttp.BaseConnector, optional
-        Makes the connections; by default an `aiohttp.TCPConnector`.
+        Opens the connections; by default an `aiohttp.TCPConnector`.
     connect : float or None
         Seconds to open a connection.
     total : float, optional
         Seconds for a whole request.
     silence : float, optional
-        Seconds that may pass between two pieces of a response.
+        Seconds that may pass between two chunks of a response.
     **options
         Further arguments of `aiohttp.ClientSession`.
     """

@@ -1,4 +1,4 @@
-"""Asyncio tasks: started in the background, waited for, and ended for certain."""
+"""Asyncio tasks: start them in the background, wait for them, and end them reliably."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 File = TypeVar("File", bound="IO[bytes] | None")
 
-CANCEL_AGAIN = 1.0  # seconds after which a task that is still running is cancelled once more
+CANCEL_AGAIN = 1.0  # seconds after which a task that is still running is cancelled again
 
 logger = logging.getLogger(__name__)
 
 
 class BackgroundTasks:
-    """Tasks that nobody needs to wait for. An exception that ends one is logged.
+    """Runs coroutines as tasks that no code has to await; logs their exceptions.
 
-    The event loop itself holds only weak references to tasks; this holds strong ones until they
+    The event loop itself has only weak references to tasks; this class has strong ones until they
     are done. A task that is cancelled before its first step never enters its coroutine, so a
-    ``finally`` in there does not run: what must happen in any case belongs into ``when_done``.
+    ``finally`` in it does not run: necessary clean-up belongs in ``when_done``.
 
     Parameters
     ----------
     log : logging.Logger, optional
-        Where exceptions are logged.
+        The logger for exceptions.
     """
 
     def __init__(self, log: logging.Logger = logger) -> None:
@@ -55,13 +55,13 @@ class BackgroundTasks:
         work : coroutine
             The coroutine.
         what : str
-            What it does, for the log: the beginning of a sentence that goes on with "failed".
+            What it does, for the log: the beginning of a sentence that ends with "failed".
         log_fields : mapping, optional
             Fields of the log record.
         expected : tuple of exception types
-            Exceptions that are not logged: whoever awaits the task handles them.
+            Exceptions that are not logged, because the code that awaits the task handles them.
         when_done : callable, optional
-            Called on the event loop once the task is done, however it ended.
+            Called on the event loop when the task is done, also if it failed or was cancelled.
         """
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -69,7 +69,7 @@ class BackgroundTasks:
         return task
 
     async def close(self) -> None:
-        """Cancel all tasks and wait until they are done, those that they start meanwhile too."""
+        """Cancel all tasks, also ones that they start meanwhile; wait until they are done."""
         while self._tasks:
             await end(self._tasks)
 
@@ -92,8 +92,8 @@ class BackgroundTasks:
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait until all of them are done.
 
-    A task may swallow a cancellation: before Python 3.12, `asyncio.wait_for` does so where what it
-    waits for is done at the same moment. A task that is still running is therefore cancelled again.
+    A task may ignore a cancellation: before Python 3.12, `asyncio.wait_for` does so if the awaited
+    task is done at the same moment. Therefore a task that is still running is cancelled again.
 
     Parameters
     ----------
@@ -109,22 +109,22 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
 
 
 async def wait_for(work: Awaitable[T], timeout: float | None) -> T:
-    """Wait for an awaitable; cancel it where that takes too long, or where the caller is cancelled.
+    """Wait for an awaitable; cancel it if it takes too long, or if the caller is cancelled.
 
-    `asyncio.wait_for` does the same, but before Python 3.12 it swallows a cancellation of the
-    caller that comes at the moment at which the awaitable is done.
+    `asyncio.wait_for` does the same, but before Python 3.12 it ignores a cancellation of the caller
+    at the moment at which the awaitable is done.
 
     Parameters
     ----------
     work : awaitable
-        What to wait for.
+        The awaitable.
     timeout : float or None
-        In seconds; None: without end.
+        Seconds to wait; None: without a limit.
 
     Raises
     ------
     asyncio.TimeoutError
-        The awaitable was not done in time. It is done now.
+        The awaitable was not done in time; it is done or cancelled now.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -137,11 +137,11 @@ async def wait_for(work: Awaitable[T], timeout: float | None) -> T:
     await end([task])
     if task.cancelled():
         raise asyncio.TimeoutError
-    return task.result()  # it was done at the last moment
+    return task.result()  # it was done just before the cancellation
 
 
 async def wait_until_set(event: asyncio.Event, timeout: float) -> bool:
-    """Wait until an event is set, or for so many seconds; return whether it is set."""
+    """Wait for an event for at most some seconds; return whether it is set."""
     if not event.is_set():
         with contextlib.suppress(asyncio.TimeoutError):
             await wait_for(event.wait(), timeout)
@@ -149,7 +149,7 @@ async def wait_until_set(event: asyncio.Event, timeout: float) -> bool:
 
 
 async def open_in_thread(function: Callable[..., File], *arguments: object) -> File:
-    """Open a file in a thread; one that is open only after the caller was cancelled is closed.
+    """Open a file in a thread; close it if the caller is cancelled in the meantime.
 
     Parameters
     ----------
