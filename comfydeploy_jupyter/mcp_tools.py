@@ -85,7 +85,7 @@ async def comfyui_list_workflows(
 
 
 async def comfyui_describe_workflow(workflow_id: str, version: int | None = None) -> dict[str, Any]:
-    """Describe the inputs of a stored workflow: keys, kinds, present values, ranges, choices.
+    """Describe the inputs of a stored ComfyUI workflow: keys, kinds, values, ranges, choices.
 
     comfyui_run_workflow takes new values by these keys; inputs that are left out keep their values.
     """

@@ -106,7 +106,7 @@ async def test_each_tool_says_what_it_is_for(writable):
     assert set(tools) == {*READING, *WRITING}
     for tool in tools.values():
         assert len(tool.description) > 40
-        assert "ComfyUI" in tool.description or "kept workflow" in tool.description
+        assert "ComfyUI" in tool.description or "stored workflow" in tool.description
 
 
 async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
