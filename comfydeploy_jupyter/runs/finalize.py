@@ -216,6 +216,7 @@ class Finalizer:
         record.finished_at = not_before(created, started, moment=record.finished_at)
         stored = await self._saver.end(record)
         await _release(run)
+        run.stop_timer()
         cause = Cause.END_STORED if stored else Cause.END_NOT_STORED
         self._active.remove(run)
         self._past.add(record)

@@ -135,12 +135,18 @@ class Run(Lifecycle):
         return UPLOADING if self.record.status == "uploading" else self.live_status.read()
 
     def stop_timer(self) -> None:
-        """Stop the periodic updates of the progress."""
+        """Stop the periodic updates of the progress.
+
+        The timer refers to the run and the run to the timer: without this, an ended run stays in
+        memory, with its outputs, until Python looks for such cycles.
+        """
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _look_again(self) -> None:
         """Schedule the next update of the progress: with known durations, time alone changes it."""
+        self.stop_timer()
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(LIVE_EVERY, self._emit_in_between)
 

@@ -300,7 +300,7 @@ class TestComfyUIDown:
             },
         ]
         [warning] = body["warnings"]
-        assert "Node 3 (PreviewImage) has a further fault" in warning
+        assert "Node 3 (PreviewImage) has a further error" in warning
 
     async def test_values_that_do_not_fit_are_told(self, api):
         graph = json.loads(json.dumps(GRAPH))
