@@ -95,7 +95,7 @@ async def comfyui_describe_workflow(workflow_id: str, version: int | None = None
         inputs = kept.schema(version or "latest")["inputs"]
         required = frozenset(inputs["required"])
         described = [
-            _described(key, wanted, required=key in required)
+            _input_properties(key, wanted, required=key in required)
             for key, wanted in inputs["properties"].items()
         ]
         return {"name": kept.name, "inputs": described}
@@ -161,7 +161,7 @@ async def comfyui_wait_for_run(
             except ComfyDeployError:
                 if not run.done:
                     raise
-        return _told(run)
+        return _run_properties(run)
 
     return await _call(ask)
 
@@ -228,10 +228,10 @@ async def comfyui_list_models(
     def ask(comfy: Comfy) -> dict[str, Any]:
         found = comfy.models(folder, search=search or None, machine=machine)
         names = [f"{model.folder}/{model.name}" for model in found]
-        told: dict[str, Any] = {"models": names[:MOST_ITEMS], "count": len(names)}
+        summary: dict[str, Any] = {"models": names[:MOST_ITEMS], "count": len(names)}
         if not names:
-            told["folders"] = comfy.model_folders(machine=machine)
-        return told
+            summary["folders"] = comfy.model_folders(machine=machine)
+        return summary
 
     return await _call(ask)
 
@@ -306,38 +306,38 @@ def _filled(
     return workflow.set(inputs or {})
 
 
-def _described(key: str, wanted: dict[str, Any], *, required: bool) -> dict[str, Any]:
+def _input_properties(key: str, wanted: dict[str, Any], *, required: bool) -> dict[str, Any]:
     """Return the properties of an input that an agent needs, from its JSON Schema."""
-    told: dict[str, Any] = {"key": key, "label": wanted["title"], "kind": wanted["x-kind"]}
-    told |= {"required": True} if required else {"value": _short(wanted.get("default"))}
+    summary: dict[str, Any] = {"key": key, "label": wanted["title"], "kind": wanted["x-kind"]}
+    summary |= {"required": True} if required else {"value": _short(wanted.get("default"))}
     for name, keyword in (("min", "minimum"), ("max", "maximum")):
         if keyword in wanted:
-            told[name] = wanted[keyword]
+            summary[name] = wanted[keyword]
     choices = wanted.get("enum", wanted.get("examples"))
     if choices is not None:
-        told["choices"] = choices[:MOST_CHOICES]
+        summary["choices"] = choices[:MOST_CHOICES]
         if len(choices) > MOST_CHOICES:
-            told["choices_in_all"] = len(choices)
-    return told
+            summary["choices_in_all"] = len(choices)
+    return summary
 
 
-def _told(run: Run) -> dict[str, Any]:
+def _run_properties(run: Run) -> dict[str, Any]:
     """Return the properties of a run that an agent needs."""
     record = run.record
-    told: dict[str, Any] = {"run_id": run.prompt_id, "status": record["status"]}
+    summary: dict[str, Any] = {"run_id": run.prompt_id, "status": record["status"]}
     for name in ("progress", "time_left", "execution_time", "seeds"):
         if record.get(name) is not None:
-            told[name] = record[name]
+            summary[name] = record[name]
     result = run.result
     if result is not None:
-        told["files"] = [
+        summary["files"] = [
             {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
             for file in result.files[:MOST_ITEMS]
         ]
-        told["texts"] = [_short(text) for text in result.texts[:MOST_ITEMS]]
+        summary["texts"] = [_short(text) for text in result.texts[:MOST_ITEMS]]
         if result.failure:
-            told["error"] = result.failure
-    return told
+            summary["error"] = result.failure
+    return summary
 
 
 def _short(value: Any) -> Any:

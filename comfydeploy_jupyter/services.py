@@ -22,7 +22,7 @@ from .comfy_api.service import ComfyAPI
 from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
-from .files.listing import DirectoryCache, LocalAndTold, LocalModels, ModelListing, RemoteModels
+from .files.listing import DirectoryCache, LocalAndReported, LocalModels, ModelListing, RemoteModels
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
@@ -295,11 +295,11 @@ class Services:
         folders = await self._folders(machine)
         if folders is not None:
             local = LocalModels(folders, self._directories)
-            told = [name for name in folders.told if folders.is_told(name)]
+            reported = [name for name in folders.reported if folders.is_reported(name)]
             client = machine.reachable_client()
-            if not told or client is None:
+            if not reported or client is None:
                 return local
-            return LocalAndTold(local, RemoteModels(client), told)
+            return LocalAndReported(local, RemoteModels(client), reported)
         return RemoteModels(await machine.ready())
 
     async def inbox_of_pools(self) -> Inbox:

@@ -28,7 +28,7 @@ from .model_folders import (
     ModelFolder,
     Registry,
     absolute,
-    told_folder,
+    reported_folder,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Folders:
 
     Attributes
     ----------
-    told : tuple of str
+    reported : tuple of str
         Names of model folders in the replies of the running ComfyUI, which custom nodes may have
         registered; can be set. A new name refers to the directory of that name under ``models/``:
         no reply of a ComfyUI can make another directory accessible.
@@ -99,7 +99,7 @@ class Folders:
         self.comfyui_path: Path | None = None
         self.base: Path | None = None
         self.models_directory: Path | None = None
-        self.told: tuple[str, ...] = ()
+        self.reported: tuple[str, ...] = ()
         self._types: dict[str, Path] = {}
         self._registered: dict[str, ModelFolder] = {}
         if comfyui_path is not None:
@@ -135,7 +135,7 @@ class Folders:
 
         The registered folders are followed by directories directly under ``models/`` that belong to
         no registered folder: custom nodes register such folders by the directory's name. The last
-        ones are those that only the running ComfyUI lists (`told`).
+        ones are those that only the running ComfyUI lists (`reported`).
         """
         found = dict(self._registered)
         used = {os.path.realpath(path) for folder in found.values() for path in folder.paths}
@@ -144,16 +144,16 @@ class Folders:
                 found[entry.name] = ModelFolder(
                     entry.name, (Path(entry.path),), UNREGISTERED_EXTENSIONS
                 )
-        for name in self.told:
+        for name in self.reported:
             if self.base is None or self.models_directory is None:
                 break
             if name not in found and LEGACY_NAMES.get(name, name) not in found:
-                found[name] = told_folder(name, self.base, self.models_directory)
+                found[name] = reported_folder(name, self.base, self.models_directory)
         return found
 
-    def is_told(self, name: str) -> bool:
+    def is_reported(self, name: str) -> bool:
         """Return whether only the running ComfyUI lists a folder of this name."""
-        return name in self.told and name not in self._registered
+        return name in self.reported and name not in self._registered
 
     def model_folder(self, name: str) -> ModelFolder:
         """Return one model folder; former names such as ``unet`` are accepted.

@@ -100,7 +100,7 @@ class ModelFolder:
     extensions: frozenset[str]
 
 
-def told_folder(name: str, base: Path, models: Path) -> ModelFolder:
+def reported_folder(name: str, base: Path, models: Path) -> ModelFolder:
     """Return the folder for a name from a running ComfyUI, whose custom nodes registered it."""
     parent = base if name in BESIDE_MODELS else models
     return ModelFolder(name, (parent / name,), _EXTENSIONS.get(name, UNREGISTERED_EXTENSIONS))

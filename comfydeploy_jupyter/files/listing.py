@@ -324,10 +324,12 @@ class RemoteModels:
         return await self._client.get_list(f"/models/{quote(folder, safe='')}", str)
 
     async def _entries(self, folder: str, directories: list[str]) -> list[dict[str, Any]]:
-        names, told = await asyncio.gather(self.names_in(folder), self._told(folder))
+        names, reported = await asyncio.gather(
+            self.names_in(folder), self._reported_entries(folder)
+        )
         entries = []
         for name in names:
-            facts = told.get(name, {})
+            facts = reported.get(name, {})
             index = facts.get("pathIndex")
             known = type(index) is int and 0 <= index < len(directories)
             parent = directories[index] if known else None
@@ -342,13 +344,13 @@ class RemoteModels:
             )
         return entries
 
-    async def _told(self, folder: str) -> dict[str, dict[str, Any]]:
+    async def _reported_entries(self, folder: str) -> dict[str, dict[str, Any]]:
         """Return the entries of a folder by file name; the first directory has priority."""
         found = await self._client.get_list(f"/experiment/models/{quote(folder, safe='')}", dict)
         return {str(file.get("name")): file for file in reversed(found)}
 
 
-class LocalAndTold:
+class LocalAndReported:
     """The models in local folders of a ComfyUI, and in folders that only its API returns.
 
     Custom nodes may register folders anywhere. The names in these folders are requested from
@@ -360,19 +362,21 @@ class LocalAndTold:
         The folders on this machine.
     remote : RemoteModels
         ComfyUI's API.
-    told : sequence of str
+    reported : sequence of str
         The folders whose names are requested from the API.
     """
 
-    def __init__(self, local: LocalModels, remote: RemoteModels, told: Sequence[str]) -> None:
+    def __init__(self, local: LocalModels, remote: RemoteModels, reported: Sequence[str]) -> None:
         self._local = local
         self._remote = remote
-        self._told = told
+        self._reported = reported
 
     async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
         """Return the models; see `ModelListing`."""
         found = await self._local.models(folder=folder, search=search)
-        asked = [name for name in self._told if folder in (None, name) and name not in NOT_MODELS]
+        asked = [
+            name for name in self._reported if folder in (None, name) and name not in NOT_MODELS
+        ]
         known = {(entry["folder"], entry["name"]) for entry in found}
         for name in asked:
             with suppress(ComfyUIUnavailableError, NotFoundError):
@@ -383,7 +387,7 @@ class LocalAndTold:
     async def folders(self) -> dict[str, list[list[str]]]:
         """Return directories, extensions and names by folder; see `ModelListing`."""
         found = await self._local.folders()
-        for name, more in (await self._told_names()).items():
+        for name, more in (await self._reported_names()).items():
             directories, extensions, names = found.get(name, [[], [], []])
             found[name] = [directories, extensions, sorted({*names, *more})]
         return found
@@ -391,16 +395,16 @@ class LocalAndTold:
     async def names(self) -> dict[str, list[str]]:
         """Return the names by folder; see `ModelListing`."""
         found = await self._local.names()
-        for name, more in (await self._told_names()).items():
+        for name, more in (await self._reported_names()).items():
             found[name] = sorted({*found.get(name, ()), *more})
         return found
 
-    async def _told_names(self) -> dict[str, list[str]]:
-        told = {}
-        for name in self._told:
+    async def _reported_names(self) -> dict[str, list[str]]:
+        reported = {}
+        for name in self._reported:
             with suppress(ComfyUIUnavailableError):
-                told[name] = await self._remote.names_in(name)
-        return told
+                reported[name] = await self._remote.names_in(name)
+        return reported
 
 
 def _strings(found: Any) -> list[str]:

@@ -8,7 +8,7 @@ from ..errors import InvalidRequestError
 from .formats import Graph, UINodes, inputs_of, is_link, objects
 
 
-def check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
+def check_consistency(graph: Graph, ui: dict[str, Any]) -> None:
     """Raise if the UI format is that of another workflow, since ComfyUI saves it with the outputs.
 
     Each node of the graph must be in the UI format, with the same class and the same links. Nodes

@@ -10,7 +10,7 @@ from .formats import inputs_of, is_link, objects, subgraphs_of
 from .ui_graph import FROM_OUTSIDE, TO_OUTSIDE
 
 
-def check_whole(graph: Mapping[str, Any], *, field: str) -> None:
+def check_integrity(graph: Mapping[str, Any], *, field: str) -> None:
     """Raise if two nodes have the same id, or if an input is linked to a node that does not exist.
 
     Parameters

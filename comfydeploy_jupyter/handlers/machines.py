@@ -106,24 +106,26 @@ class MachineUpdateHandler(MachineBase):
         request = await self.body(schemas.MachineUpdate)
         pool = None if self.is_for_cloud(request) else self.services.pools.find(request.machine_id)
         if pool is not None:
-            told = await self.services.pools.update(pool, request)
-            self.reply({"success": True, "id": pool.id, "machine": told, "restart_required": False})
+            updated = await self.services.pools.update(pool, request)
+            self.reply(
+                {"success": True, "id": pool.id, "machine": updated, "restart_required": False}
+            )
             return
         cloud = self.cloud_id(request)
         if cloud is None:
-            told = await self.services.machine_service.update(request)
-            self.reply({"success": True, "id": told["machine"]["id"], **told})
+            updated = await self.services.machine_service.update(request)
+            self.reply({"success": True, "id": updated["machine"]["id"], **updated})
             return
         machine_service = self.services.machine_service
         machines = self.cloud(request, cloud[1])
         registered = machine_service.cloud_record(cloud[0])
         if registered is not None and request.name is not None:
             self.services.machine_records.check_name(request.name, but=registered.id)
-        told = await machines.update(cloud[0], await self.json_body())
+        updated = await machines.update(cloud[0], await self.json_body())
         if registered is not None:
-            await machine_service.adopt(told, registered.config.get("api_url"))
+            await machine_service.adopt(updated, registered.config.get("api_url"))
         # The web plug-in of the ComfyUI node expects an `id` for success, also from `create`.
-        self.reply({"success": True, "id": cloud[0], "machine": told, "restart_required": False})
+        self.reply({"success": True, "id": cloud[0], "machine": updated, "restart_required": False})
 
 
 class MachineCreateHandler(MachineBase):

@@ -258,8 +258,8 @@ class StreamHandler(RunBase):
         first = first if run is None else run.log.reserve(2)
         status = error.details.get("status", "failed") if run is None else run.record.status
         prompt_id = None if run is None else run.prompt_id
-        told = RunEvent(first + 1, "status", {"prompt_id": prompt_id, "status": status})
-        self.write(RunEvent(first, "error", error.to_reply()).sse + told.sse)
+        final = RunEvent(first + 1, "status", {"prompt_id": prompt_id, "status": status})
+        self.write(RunEvent(first, "error", error.to_reply()).sse + final.sse)
         with suppress(StreamClosedError):
             await self.flush()
         self.finish_stream()

@@ -66,8 +66,8 @@ class SnapshotHandler(Handler):
                 number += bool(line)
                 self.write(RunEvent(number, "log", {"line": line}).sse if line else COMMENT)
                 await self.flush()
-            name, told = await self._outcome(work)
-            self.write(await asyncio.to_thread(lambda: RunEvent(number + 1, name, told).sse))
+            name, data = await self._outcome(work)
+            self.write(await asyncio.to_thread(lambda: RunEvent(number + 1, name, data).sse))
         except StreamClosedError:
             work.cancel()
             return

@@ -53,7 +53,7 @@ class CloudMachines:
         CloudError
             If the service refuses or fails; 404 if the machine does not exist.
         """
-        return _told(await self._account.get("machine", machine_id))
+        return _to_reply(await self._account.get("machine", machine_id))
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a machine; its ``status`` is ``building`` until it is ``ready``.
@@ -68,7 +68,7 @@ class CloudMachines:
         CloudError
             If the service refuses or fails; 409 if the name is in use.
         """
-        return _told(await self._account.post("machine", "serverless", body=_for_service(body)))
+        return _to_reply(await self._account.post("machine", "serverless", body=_for_service(body)))
 
     async def update(self, machine_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """Change the fields of a machine that are in `body`.
@@ -78,7 +78,7 @@ class CloudMachines:
         CloudError
             If the service refuses or fails; 404 if the machine does not exist.
         """
-        return _told(
+        return _to_reply(
             await self._account.patch("machine", "serverless", machine_id, body=_for_service(body))
         )
 
@@ -91,7 +91,7 @@ def _for_service(body: dict[str, Any]) -> dict[str, Any]:
     return passed
 
 
-def _told(row: Any) -> dict[str, Any]:
+def _to_reply(row: Any) -> dict[str, Any]:
     """Convert a machine of the service to the form of this package's replies."""
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise unreadable("the machine")

@@ -98,7 +98,7 @@ class Link:
     async def read_categories(self) -> None:
         """Request the names of the model folders, including those of custom nodes.
 
-        They become `Folders.told`. Without an answer in time, the last names are kept.
+        They become `Folders.reported`. Without an answer in time, the last names are kept.
         """
         if not self.connection.connected:
             return
@@ -108,7 +108,7 @@ class Link:
                 names = await wait_for(self.client.get_list("/models", str), CATEGORIES_WITHIN)
                 self._categories = tuple(filter(is_folder_name, names[:MOST_CATEGORIES]))
         if self.folders is not None:
-            self.folders.told = self._categories
+            self.folders.reported = self._categories
 
     async def read_folders(self, path: Path | None, settings: MachineSettings) -> Folders:
         """Return the folders of the ComfyUI; the first call determines them with `folders_of`.
@@ -120,7 +120,7 @@ class Link:
             return self.folders
         connected = self.connection.connected
         found = await asyncio.to_thread(folders_of, path, self, settings)
-        found.told = self._categories
+        found.reported = self._categories
         if connected or self.process is not None:
             self.folders = found
         return found

@@ -175,9 +175,9 @@ class Machine:
     @property
     def launch_args(self) -> list[str]:
         """The launch arguments of its running ComfyUI, else those for the next start."""
-        told = self.system.get("argv")
-        if self.connected and isinstance(told, list):
-            return [str(argument) for argument in told[1:]]
+        argv = self.system.get("argv")
+        if self.connected and isinstance(argv, list):
+            return [str(argument) for argument in argv[1:]]
         return list(self.settings.launch_args)
 
     @property
@@ -413,7 +413,7 @@ class Machine:
         return await asyncio.to_thread(folders_of, self.path, None, self.settings)
 
     async def learn_categories(self) -> None:
-        """Request the names of the model folders from a connected ComfyUI, for `Folders.told`."""
+        """Request the names of model folders from a connected ComfyUI, for `Folders.reported`."""
         if self._link is not None:
             await self._link.read_categories()
 

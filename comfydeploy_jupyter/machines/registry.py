@@ -209,8 +209,8 @@ class MachineRegistry:
 
     def work(self, machine: Machine) -> int:
         """Return the known number of waiting and executing prompts, without a request."""
-        told = machine.connection.queue_remaining if machine.connection is not None else None
-        return max(self.open_runs(machine.id), told or 0)
+        queued = machine.connection.queue_remaining if machine.connection is not None else None
+        return max(self.open_runs(machine.id), queued or 0)
 
     def find(self, machine_id: str) -> Machine | None:
         """Return a machine by its id, or None."""

@@ -272,10 +272,10 @@ class MachineService:
             raise
         return made
 
-    async def adopt(self, told: dict[str, Any], api_url: str | None) -> None:
+    async def adopt(self, created: dict[str, Any], api_url: str | None) -> None:
         """Store a machine of ComfyDeploy, so that requests can contain its id or name."""
-        config = {"gpu": told["config"].get("gpu"), "api_url": api_url}
-        record = MachineRecord(told["id"], str(told["name"]), "cloud", config)
+        config = {"gpu": created["config"].get("gpu"), "api_url": api_url}
+        record = MachineRecord(created["id"], str(created["name"]), "cloud", config)
         self._registry.cloud[record.id] = await self._records.keep(record)
 
     async def update(self, request: MachineUpdate) -> dict[str, Any]:

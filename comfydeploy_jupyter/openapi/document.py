@@ -325,11 +325,11 @@ def _header_parameter(header: Header) -> dict[str, Any]:
 
 
 def _reply(reply: Reply, models: _Models) -> dict[str, Any]:
-    told: dict[str, Any] = {"description": reply.text}
+    result: dict[str, Any] = {"description": reply.text}
     if reply.contents:
-        told["content"] = _contents(reply.contents, models)
+        result["content"] = _contents(reply.contents, models)
     if reply.links:
-        told["links"] = {
+        result["links"] = {
             link.operation: {
                 "operationId": link.operation,
                 **({"parameters": link.parameters} if link.parameters else {}),
@@ -337,30 +337,30 @@ def _reply(reply: Reply, models: _Models) -> dict[str, Any]:
             }
             for link in reply.links
         }
-    return told
+    return result
 
 
 def _contents(contents: Iterable[Content], models: _Models) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for content in contents:
         schema = content.schema if isinstance(content.schema, dict) else models.of(content.schema)
-        told[content.media_type] = {"schema": schema}
+        result[content.media_type] = {"schema": schema}
         if content.example is not None:
-            told[content.media_type]["example"] = content.example
-    return told
+            result[content.media_type]["example"] = content.example
+    return result
 
 
 def _errors(operation: Operation, models: _Models) -> dict[str, Any]:
     """Return the replies for errors; also those of another server, if the route forwards them."""
-    told = {status: _error(status, kinds) for status, kinds in errors_of(operation).items()}
+    result = {status: _error(status, kinds) for status, kinds in errors_of(operation).items()}
     for reply in operation.replies:
         if reply.status == "default":
-            for error in told.values():
+            for error in result.values():
                 ours = error["content"][JSON]
                 theirs = {"description": "The response of the site."}
                 ours["schema"] = {"anyOf": [ours["schema"], theirs]}
                 error["content"] |= _contents(reply.contents, models)
-    return told
+    return result
 
 
 def _error(status: str, kinds: list[type[ComfyDeployError]]) -> dict[str, Any]:

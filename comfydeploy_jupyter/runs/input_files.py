@@ -170,22 +170,24 @@ async def place(
 
 async def _download(url: str, file: IO[bytes], field: str) -> None:
     size = 0
-    told = clean_url(url)
+    address = clean_url(url)
     try:
         async with (
             new_session(silence=SILENCE) as session,
             session.get(url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if answer.status >= 400:
-                raise InvalidRequestError.of_field(field, f"{told} answered {answer.status}")
+                raise InvalidRequestError.of_field(field, f"{address} answered {answer.status}")
             async for chunk in answer.content.iter_chunked(CHUNK):
                 size += len(chunk)
                 if size > MAX_BYTES:
-                    raise InvalidRequestError.of_field(field, f"{told} is larger than 4 GiB")
+                    raise InvalidRequestError.of_field(field, f"{address} is larger than 4 GiB")
                 await asyncio.to_thread(file.write, chunk)
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
         reason = reason_of(fault)
-        raise InvalidRequestError.of_field(field, f"{told} cannot be fetched: {reason}") from None
+        raise InvalidRequestError.of_field(
+            field, f"{address} cannot be fetched: {reason}"
+        ) from None
 
 
 def _decode(url: str, field: str) -> tuple[bytes, str]:

@@ -57,7 +57,7 @@ class LiveStatus:
         self._steps = record.node_steps
         self._progress = Progress(steps)
         self._started: dict[str, float] = {}
-        self._told: tuple[float, float | None, float] = -1.0, None, 0.0
+        self._last_news: tuple[float, float | None, float] = -1.0, None, 0.0
 
     def name(self, node: str) -> NodeName:
         """Return the name of a node; for one created at run time, the name of its creator."""
@@ -144,20 +144,20 @@ class LiveStatus:
     def news(self, *, force: bool) -> dict[str, Any] | None:
         """Return the progress of the run if it has changed enough, or by ``force``."""
         now = time.monotonic()
-        if not force and self._progress.fraction(now) - self._told[0] < LIVE_STEP:
+        if not force and self._progress.fraction(now) - self._last_news[0] < LIVE_STEP:
             return None
         live = self.read()
-        self._told = live["progress"], live["time_left"], now
+        self._last_news = live["progress"], live["time_left"], now
         return live
 
     def has_drifted(self) -> bool:
         """Return whether the time that is left differs too much from the last reported one."""
         now = time.monotonic()
-        _, told, at = self._told
+        _, last, at = self._last_news
         left = self._progress.seconds_left(now)
-        if told is None or left is None:
-            return told is not left
-        return abs(told - (now - at) - left) > max(DRIFT[0] * left, DRIFT[1])
+        if last is None or left is None:
+            return last is not left
+        return abs(last - (now - at) - left) > max(DRIFT[0] * left, DRIFT[1])
 
     def _owner(self, node: str) -> str:
         """Return the node of the graph that created a node at run time."""

@@ -110,8 +110,8 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
     """
     status = entry.get("status") or {}
     messages: dict[str, dict[str, Any]] = {}
-    told = status.get("messages")
-    for message in told if isinstance(told, list) else ():
+    entries = status.get("messages")
+    for message in entries if isinstance(entries, list) else ():
         if isinstance(message, (list, tuple)) and len(message) == 2:
             name, data = message
             if isinstance(name, str) and isinstance(data, dict):

@@ -51,7 +51,7 @@ class _Node:
     usual: NodeWork | None = None
     weight: float = 1.0
     started: float | None = None
-    told: int = 0
+    reported: int = 0
     phases: int = 0
     value: float = 0.0
     origin: float = 0.0  # value of the first step in the present phase
@@ -185,7 +185,7 @@ class Progress:
                 found.begun, found.origin = None, 0.0
             else:
                 found.origin = found.value
-            found.told = found.told or steps
+            found.reported = found.reported or steps
             found.steps = self._steps[node] = steps
             found.value = found.origin
             self._weigh(now)
@@ -206,7 +206,7 @@ class Progress:
     def steps_of(self, node: str) -> tuple[int, int, int]:
         """Return ``steps``, ``phases`` and ``predicted`` of `NodeWork` for a running node."""
         found = self._running.get(node)
-        return (0, 0, 0) if found is None else (found.told, found.phases, found.predicted)
+        return (0, 0, 0) if found is None else (found.reported, found.phases, found.predicted)
 
     @property
     def nodes(self) -> tuple[int, int]:

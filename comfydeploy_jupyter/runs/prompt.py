@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
-from ..graphs.consistency import check_agreement
+from ..graphs.consistency import check_consistency
 from ..graphs.contract import check_inputs
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX
@@ -192,7 +192,7 @@ def _choose(
             "workflow_api", "no graph: one of workflow_api, workflow, workflow_id is needed"
         )
     if ui is not None and not request.node_form:
-        check_agreement(graph, ui)
+        check_consistency(graph, ui)
     return graph, ui, []
 
 

@@ -76,8 +76,8 @@ class Run(Lifecycle):
         if event.type == "execution_start":
             self.begin(Cause.EXECUTION_STARTED)
         elif event.type == "execution_cached":
-            told = data.get("nodes")
-            nodes = [str(node) for node in told] if isinstance(told, list) else []
+            listed = data.get("nodes")
+            nodes = [str(node) for node in listed] if isinstance(listed, list) else []
             self.record.cached_nodes = nodes
             live.skip(nodes)
         elif event.type == "executing" and node is not None:

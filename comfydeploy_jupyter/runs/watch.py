@@ -166,10 +166,10 @@ class Watch:
         # ComfyUI sends an event to all clients whenever its queue changes. A socket that has not
         # received it gets no events; the same may be true of one whose predecessor was not closed.
         await asyncio.sleep(IN_FLIGHT)
-        untold = connection.queue_remaining not in (None, remaining)
+        outdated = connection.queue_remaining not in (None, remaining)
         executing = any(run.record.status == "running" for run in runs)
         if connection.last_heard == heard and (
-            unheard or untold or (executing and connection.may_miss_events)
+            unheard or outdated or (executing and connection.may_miss_events)
         ):
             await connection.reconnect()
 

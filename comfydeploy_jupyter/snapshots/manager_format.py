@@ -68,19 +68,19 @@ def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
         If the snapshot is invalid; the error names the field.
     """
     inner = given.get("custom_nodes")
-    told = inner if isinstance(inner, dict) else given
+    content = inner if isinstance(inner, dict) else given
     warnings: list[str] = []
-    commit = told.get("comfyui")
+    commit = content.get("comfyui")
     if commit is not None and not (isinstance(commit, str) and _COMMIT.fullmatch(commit)):
         raise InvalidRequestError.of_field("snapshot.comfyui", "must be the commit of ComfyUI")
     nodes = [
-        *_git_nodes(_mapping(told, "git_custom_nodes")),
-        *_registry_nodes(_mapping(told, "cnr_custom_nodes")),
-        *_file_nodes(told.get("file_custom_nodes") or []),
+        *_git_nodes(_mapping(content, "git_custom_nodes")),
+        *_registry_nodes(_mapping(content, "cnr_custom_nodes")),
+        *_file_nodes(content.get("file_custom_nodes") or []),
     ]
     packages = []
     indexes = set()
-    for key, address in _mapping(told, "pips").items():
+    for key, address in _mapping(content, "pips").items():
         package = _package(key, address)
         if package is None:
             warnings.append(f"the package {key} is left out: pip cannot install it")
@@ -94,16 +94,16 @@ def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
     return snapshot, warnings
 
 
-def _mapping(told: dict[str, Any], name: str) -> dict[str, Any]:
-    found = told.get(name) or {}
+def _mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name) or {}
     if not isinstance(found, dict):
         raise InvalidRequestError.of_field(f"snapshot.{name}", "must be an object")
     return found
 
 
-def _git_nodes(told: dict[str, Any]) -> list[CustomNode]:
+def _git_nodes(content: dict[str, Any]) -> list[CustomNode]:
     nodes: dict[str, CustomNode] = {}
-    for url, entry in told.items():
+    for url, entry in content.items():
         cleaned = clean_url(url)
         field = f"snapshot.git_custom_nodes.{cleaned}"
         if not is_address(cleaned):
@@ -123,9 +123,9 @@ def _git_nodes(told: dict[str, Any]) -> list[CustomNode]:
     return list(nodes.values())
 
 
-def _registry_nodes(told: dict[str, Any]) -> list[CustomNode]:
+def _registry_nodes(content: dict[str, Any]) -> list[CustomNode]:
     nodes = []
-    for node_id, version in told.items():
+    for node_id, version in content.items():
         field = f"snapshot.cnr_custom_nodes.{node_id}"
         if not _TOKEN.fullmatch(node_id):
             raise InvalidRequestError.of_field(field, "is not an id of the registry")
@@ -135,9 +135,9 @@ def _registry_nodes(told: dict[str, Any]) -> list[CustomNode]:
     return nodes
 
 
-def _file_nodes(told: Any) -> list[CustomNode]:
+def _file_nodes(content: Any) -> list[CustomNode]:
     nodes = []
-    for number, entry in enumerate(told if isinstance(told, list) else []):
+    for number, entry in enumerate(content if isinstance(content, list) else []):
         facts = entry if isinstance(entry, dict) else {"filename": entry}
         name = facts.get("filename")
         if not isinstance(name, str) or not re.fullmatch(r"[^/\0]+", name) or name in (".", ".."):

@@ -159,8 +159,10 @@ class Snapshots:
             If the service refuses, or its reply is not a list of steps.
         """
         environment = await self._environment(request, tell)
-        told = to_manager(environment.snapshot)
-        body = {name: told[name] for name in ("comfyui", "git_custom_nodes", "cnr_custom_nodes")}
+        converted = to_manager(environment.snapshot)
+        body = {
+            name: converted[name] for name in ("comfyui", "git_custom_nodes", "cnr_custom_nodes")
+        }
         body = {name: value for name, value in body.items() if value is not None}
         tell("Asking ComfyDeploy")
         answer = await account.post("snapshot-to-docker", body=body, idempotent=True)

@@ -441,9 +441,9 @@ def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
 def told_digest(response: aiohttp.ClientResponse) -> str | None:
     """Return the SHA-256 of a large file that Hugging Face sends with its redirect, or None."""
     for answer in (*response.history, response):
-        told = answer.headers.get("X-Linked-ETag", "").strip('"').lower()
-        if re.fullmatch(r"[0-9a-f]{64}", told):
-            return told
+        etag = answer.headers.get("X-Linked-ETag", "").strip('"').lower()
+        if re.fullmatch(r"[0-9a-f]{64}", etag):
+            return etag
     return None
 
 

@@ -80,8 +80,8 @@ def why_it_ended(log: list[str], exit_text: str) -> TunnelFailedError:
     found = _sign(log)
     if found is not None:
         return failure(*found, log)
-    told = [line.strip() for line in log if line.strip() and " INF " not in line]
-    last = told[-1] if told else ""
+    kept = [line.strip() for line in log if line.strip() and " INF " not in line]
+    last = kept[-1] if kept else ""
     return failure(
         "exited", f"cloudflared ended ({exit_text})" + (f": {last}" if last else ""), log
     )

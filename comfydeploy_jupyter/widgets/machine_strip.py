@@ -232,8 +232,10 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._say(said, colour)
         self._free.layout.display = "" if machine.status == "ready" else "none"
         _show_note(self._version, str(comfyui.get("version_note") or ""))
-        told = [str(comfyui[key]) for key in ("error", "hint", "passed_over") if comfyui.get(key)]
-        self._show_problem("\n".join(told))
+        problems = [
+            str(comfyui[key]) for key in ("error", "hint", "passed_over") if comfyui.get(key)
+        ]
+        self._show_problem("\n".join(problems))
         self._summarize(said)
 
     def _show_unreachable(self, text: str, error: ComfyDeployError) -> None:

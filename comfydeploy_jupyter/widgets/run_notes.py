@@ -31,8 +31,8 @@ def introduction(title: str) -> tuple[str, str]:
 
 
 def _folded(about: str, lines: list[str]) -> str:
-    told = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return (
         f'<details class="comfydeploy-note"><summary>{html.escape(about)} ({len(lines)})</summary>'
-        f"<ul>{told}</ul></details>"
+        f"<ul>{items}</ul></details>"
     )

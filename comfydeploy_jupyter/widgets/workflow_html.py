@@ -40,8 +40,8 @@ def nodes_table(graph: dict[str, Any], found: Validation | None = None) -> str:
         problems = findings_of.get(node_id, [])
         name = f"<b>{html.escape(title or kind)}</b>"
         faint = f"{kind}, id {node_id}" if title else f"id {node_id}"
-        told = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
-        findings = f'<ul class="comfydeploy-findings">{told}</ul>' if told else ""
+        items = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+        findings = f'<ul class="comfydeploy-findings">{items}</ul>' if items else ""
         rows.append(
             f'<tr class="{"mod-bad" if problems else ""}"><td>{name}'
             f'<div class="comfydeploy-note">{html.escape(faint)}</div></td>'
@@ -66,8 +66,8 @@ def verdict(found: Validation) -> str:
         if not bad:
             words = "ComfyUI would refuse this workflow"
     doubt = f" ({found.doubt})" if found.doubt else ""
-    told = "".join(f"<li>{html.escape(text)}</li>" for text in found.general)
-    general = f"<ul>{told}</ul>" if told else ""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in found.general)
+    general = f"<ul>{items}</ul>" if items else ""
     return (
         f'<div class="comfydeploy-verdict mod-{kind}" role="status">'
         f"{html.escape(words + doubt)}{general}</div>"

@@ -14,7 +14,7 @@ from ..graphs.formats import (
     decoder,
     detect_format,
 )
-from ..graphs.integrity import check_whole
+from ..graphs.integrity import check_integrity
 from ..net import responses
 from ..net.bodies import packed
 from ..unparsed import LARGE, is_large
@@ -98,13 +98,13 @@ def graphs_of(
                 field, "is in API format, and workflow_api is given too; send one of them"
             )
         check_api_graph(ui, field=field)
-        check_whole(ui, field=field)
+        check_integrity(ui, field=field)
         return None, ui
     if ui is not None:
-        check_whole(ui, field=field)
+        check_integrity(ui, field=field)
     if api is not None:
         check_api_graph(api)
-        check_whole(api, field="workflow_api")
+        check_integrity(api, field="workflow_api")
     elif ui is None:
         raise InvalidRequestError.of_field(
             "workflow", "no graph: one of workflow, workflow_json, workflow_api is needed"

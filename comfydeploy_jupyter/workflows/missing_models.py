@@ -186,14 +186,14 @@ async def ask_sizes(found: Plan, transfers: Transfers) -> None:
         async with slots:
             try:
                 offer = await _offer(model, transfers)
-                told = await transfers.ask(offer.url)
+                asked = await transfers.ask(offer.url)
             except (TransferError, ComfyDeployError) as error:
                 if isinstance(error, OfflineError):
                     raise
                 model.problem = error.message
                 return
-        model.size = told.size
-        model.sha256 = model.sha256 or offer.sha256 or told.sha256
+        model.size = asked.size
+        model.sha256 = model.sha256 or offer.sha256 or asked.sha256
 
     await asyncio.gather(*(ask(model) for model in found.wanted))
 

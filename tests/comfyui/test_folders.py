@@ -683,13 +683,13 @@ def test_folders_that_only_the_running_comfyui_tells(tmp_path: Path) -> None:
     comfy = comfy_tree(tmp_path.resolve())
     folders = Folders(comfy)
     roots = folders.roots()
-    folders.told = ("checkpoints", "ultralytics", "datasets", "unet")
+    folders.reported = ("checkpoints", "ultralytics", "datasets", "unet")
     found = folders.model_folders()
     assert found["ultralytics"].paths == (comfy / "models/ultralytics",)
     assert found["datasets"].paths == (comfy / "datasets",)
     assert folders.directory("models/ultralytics") == comfy / "models/ultralytics"
-    assert folders.is_told("ultralytics")
-    assert not folders.is_told("checkpoints")
+    assert folders.is_reported("ultralytics")
+    assert not folders.is_reported("checkpoints")
     assert "unet" not in found
     assert folders.roots() == roots
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.consistency import check_agreement
+from comfydeploy_jupyter.graphs.consistency import check_consistency
 
 ROOT = Path(__file__).parents[2]
 RECORDED = [
@@ -33,7 +33,7 @@ def test_recorded_pairs_agree(path: Path) -> None:
     found = pairs(path)
     assert len(found) > 50
     for pair in found:
-        check_agreement(pair["api"], pair["ui"])
+        check_consistency(pair["api"], pair["ui"])
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,15 @@ def test_links_are_compared_where_no_editor_is_needed(origin: int, slot: int, ag
     ui["links"] = [[7, origin, slot, 2, 0, "IMAGE"]]
     graph = {"1": image, "2": save, "3": image}
     if agrees:
-        check_agreement(graph, ui)
+        check_consistency(graph, ui)
         return
     with pytest.raises(InvalidRequestError, match=f"'images' of node '2' .* node '{origin}'"):
-        check_agreement(graph, ui)
+        check_consistency(graph, ui)
 
 
 def test_a_node_of_another_class_is_another_graph() -> None:
     ui = {"nodes": [{"id": 1, "type": "LoadImage"}]}
-    check_agreement({"1": {"class_type": "LoadImage", "inputs": {}}}, ui)
+    check_consistency({"1": {"class_type": "LoadImage", "inputs": {}}}, ui)
     for node_id, kind in (("1", "EmptyImage"), ("2", "LoadImage")):
         with pytest.raises(InvalidRequestError, match=f"'{node_id}' .{kind}. is not in workflow"):
-            check_agreement({node_id: {"class_type": kind, "inputs": {}}}, ui)
+            check_consistency({node_id: {"class_type": kind, "inputs": {}}}, ui)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.integrity import check_whole
+from comfydeploy_jupyter.graphs.integrity import check_integrity
 
 from .test_ui_to_api import SHARED
 
@@ -17,11 +17,11 @@ from .test_ui_to_api import SHARED
 def test_saved_workflows_are_whole(name: str) -> None:
     if name == "mutated/dangling_input_link":
         with pytest.raises(InvalidRequestError, match="input 'vae' of node '8' is linked to link"):
-            check_whole(SHARED[name]["ui"], field="workflow")
+            check_integrity(SHARED[name]["ui"], field="workflow")
     else:
-        check_whole(SHARED[name]["ui"], field="workflow")
+        check_integrity(SHARED[name]["ui"], field="workflow")
         if "api" in SHARED[name]:
-            check_whole(SHARED[name]["api"], field="workflow_api")
+            check_integrity(SHARED[name]["api"], field="workflow_api")
 
 
 def sink(link: Any, key: Any = 2) -> dict[str, Any]:
@@ -52,7 +52,7 @@ SOURCE = {"id": 1, "type": "A"}
     ],
 )
 def test_whole(graph: dict[str, Any]) -> None:
-    check_whole(graph, field="workflow")
+    check_integrity(graph, field="workflow")
 
 
 @pytest.mark.parametrize(
@@ -67,5 +67,5 @@ def test_whole(graph: dict[str, Any]) -> None:
 )
 def test_not_whole(graph: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequestError, match=says) as caught:
-        check_whole(graph, field="workflow")
+        check_integrity(graph, field="workflow")
     assert caught.value.details["field"] == "workflow"
