@@ -203,6 +203,10 @@ class Jupyter:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what clients in other processes need."""
+        return {**self.__dict__, "_process": None}
+
     @property
     def pid(self) -> int:
         """The id of the running process."""
@@ -359,6 +363,14 @@ class OurClient:
         if response.status != 200 or answer["status"] != "success":
             raise RuntimeError(f"the run did not succeed: {answer}")
         return answer
+
+    def queue(self, graph: Graph, **fields: Any) -> str:
+        """Queue a run, and return its id."""
+        response = self._post("run", {"workflow_api": graph, "wait": False, **fields})
+        answer: dict[str, Any] = json.loads(response.read())
+        if response.status != 200:
+            raise RuntimeError(f"the run was not queued: {answer}")
+        return str(answer["prompt_id"])
 
     def stream(self, graph: Graph, **fields: Any) -> list[tuple[float, bytes]]:
         """Run a graph; return each piece of its event stream with the time of its arrival."""

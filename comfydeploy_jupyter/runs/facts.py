@@ -74,6 +74,7 @@ class Facts:
         self.models: frozenset[str] = frozenset()  # the model files that its graph names
         self.fingerprint = b""  # the hashes of its nodes
         self.order: int | None = None  # its place in the queue of its pool
+        self.graph: tuple[bytes, bytes | None] | None = None  # as stored, if it was just read
         self.answered = asyncio.Event()
         self.released = asyncio.Event()
         self.settled = asyncio.Event()

@@ -74,9 +74,20 @@ class Loader:
             run = result_of(task)
         return run
 
-    async def make(self, record: RunRecord, state: State) -> Run:
-        """Return the run of a record, which is not among the active ones yet."""
-        stored = await self._repository.prompt(record.prompt_id)
+    async def make(
+        self, record: RunRecord, stored: tuple[bytes, bytes | None] | None, state: State
+    ) -> Run:
+        """Return the run of a record, which is not among the active ones yet.
+
+        Parameters
+        ----------
+        record : RunRecord
+            The record.
+        stored : tuple of bytes or None
+            Its graph, in API and UI format.
+        state : State
+            The state of the run.
+        """
         prompt = stored[0] if stored is not None else None
         machine = self._machines.find(record.machine)
         knowledge = None if machine is None else machine.known_definitions
@@ -94,12 +105,12 @@ class Loader:
         return run
 
     async def _load(self, prompt_id: str) -> Run | None:
-        record = await self._repository.get(prompt_id)
-        run = None if record is None else await self.make(record, State.WAITING)
+        record, stored = await self._repository.get_with_graph(prompt_id)
+        run = None if record is None else await self.make(record, stored, State.WAITING)
         parked = self._active.parked(prompt_id)
         if run is None or parked is None:
             return None
-        run.order = parked.order
+        run.order, run.graph = parked.order, stored
         run.transition(Cause.LOADED)
         run.log.reserve(RESERVED)
         self._active.use(run)

@@ -70,7 +70,8 @@ class Orphans:
         # The ids of its events are larger than all ids that earlier servers used.
         record.first_id += IDS_OF_A_SERVER
         state = RECOVERED["waiting" if record.waits else record.status]
-        run = await self._loader.make(record, state)
+        stored = await self._repository.prompt(record.prompt_id)
+        run = await self._loader.make(record, stored, state)
         await self._saver.now(run.record_after(Cause.RECOVERED))
         run.keys = {} if record.own_keys else self._account.known_keys()
         self._active.add(run)

@@ -148,7 +148,9 @@ class Queueing:
 
     async def stored_graph(self, run: Run) -> tuple[bytes, bytes | None] | None:
         """Return the graph of a run, in API and UI format; if it cannot be sent, end the run."""
-        stored = await self._repository.prompt(run.prompt_id)
+        stored, run.graph = run.graph, None
+        if stored is None:
+            stored = await self._repository.prompt(run.prompt_id)
         if stored is None:
             await self._finalizer.fail(run, "The graph of the run is not in the store")
         elif run.record.own_keys and not run.keys:

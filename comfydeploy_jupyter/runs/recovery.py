@@ -84,6 +84,8 @@ class Recovery:
     async def conclude(self, run: Run, machine: Machine) -> None:
         """Find out how a run ended that has succeeded, or that ComfyUI has stopped executing."""
         await run.answered.wait()  # ComfyUI's answer is part of the record
+        if run.ending:
+            return  # an earlier event has shown it
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
             return

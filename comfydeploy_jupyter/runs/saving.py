@@ -119,26 +119,23 @@ class StateSaver:
             self._timer.cancel()
         unsaved, self._unsaved = self._unsaved, {}
         for run in unsaved.values():
-            with suppress(ComfyDeployError):
-                await self._save(run)
+            if not run.ending:
+                with suppress(ComfyDeployError):
+                    await self._repository.save(run.record)
 
     def _save_unsaved(self) -> None:
+        """Store the states that are due, but for runs whose end is being stored instead."""
         self._timer = None
-        unsaved, self._unsaved = self._unsaved, {}
-        for prompt_id, run in unsaved.items():
-            task = self._background.start(self._save(run), run)
-            self._saving[prompt_id] = task
-            task.add_done_callback(partial(self._forget, prompt_id))
+        for prompt_id, run in list(self._unsaved.items()):
+            if not run.ending:
+                del self._unsaved[prompt_id]
+                task = self._background.start(self._repository.save(run.record), run)
+                self._saving[prompt_id] = task
+                task.add_done_callback(partial(self._forget, prompt_id))
 
     def _forget(self, prompt_id: str, task: asyncio.Task[None]) -> None:
         if self._saving.get(prompt_id) is task:
             del self._saving[prompt_id]
-
-    async def _save(self, run: Savable) -> None:
-        if run.ending:
-            self._unsaved.setdefault(run.record.prompt_id, run)
-        else:
-            await self._repository.save(run.record)
 
     async def _end_later(self, record: RunRecord) -> None:
         while True:

@@ -326,16 +326,18 @@ class RunRepository(Repository):
         """Return a run, or None."""
         return await self._database.read(_get, prompt_id)
 
+    async def get_with_graph(
+        self, prompt_id: str
+    ) -> tuple[RunRecord | None, tuple[bytes, bytes | None] | None]:
+        """Return what `get` and `prompt` return."""
+        return await self._database.read(lambda db: (_get(db, prompt_id), _prompt(db, prompt_id)))
+
     async def prompt(self, prompt_id: str) -> tuple[bytes, bytes | None] | None:
         """Return the JSON of a run's graph in API format and, if known, in UI format."""
         return await self._database.read(_prompt, prompt_id)
 
     async def newest(
-        self,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        which: RunFilter = ALL,
+        self, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
     ) -> list[RunRecord]:
         """Return runs, newest first."""
         return await self._database.read(_list, limit, offset, which)

@@ -104,6 +104,9 @@ class FakeStore:
         await asyncio.sleep(0)
         return (b'{"1": {"class_type": "X", "inputs": {}}}', None)
 
+    async def get_with_graph(self, prompt_id: str) -> tuple[RunRecord | None, Any]:
+        return await self.get(prompt_id), await self.prompt(prompt_id)
+
     async def active(self) -> list[RunRecord]:
         await asyncio.sleep(0)
         return [copy.deepcopy(row) for row in self.rows.values() if row.status in ACTIVE]

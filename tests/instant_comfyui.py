@@ -1,0 +1,174 @@
+"""A server that answers like a ComfyUI whose nodes take no time, to measure everything around it.
+
+    python -m tests.instant_comfyui PORT…
+
+Each port is a ComfyUI of its own. They have one node, ``TestText``, and send the events of ComfyUI
+0.3.75 for it. A real one takes some milliseconds of a core for each prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+NODE = {
+    "input": {"required": {"text": ["STRING", {}], "token": ["STRING", {}]}},
+    "input_order": {"required": ["text", "token"]},
+    "output": ["STRING"],
+    "output_is_list": [False],
+    "output_name": ["STRING"],
+    "name": "TestText",
+    "display_name": "TestText",
+    "description": "",
+    "python_module": "custom_nodes.tests",
+    "category": "tests",
+    "output_node": True,
+}
+SYSTEM = {
+    "os": "posix",
+    "ram_total": 1,
+    "ram_free": 1,
+    "comfyui_version": "0.3.75",
+    "python_version": "3.11",
+    "pytorch_version": "2",
+    "embedded_python": False,
+    "argv": ["main.py"],
+}
+
+
+class InstantComfyUI:
+    """One server: its queue, its history and its WebSockets."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, web.WebSocketResponse] = {}
+        self._waiting: deque[tuple[int, str, str, dict[str, Any]]] = deque()
+        self._any_waits = asyncio.Event()
+        self._running: list[tuple[int, str]] = []
+        self._history: dict[str, dict[str, Any]] = {}
+        self._number = 0
+
+    async def serve(self, port: int) -> None:
+        """Serve a port until cancelled."""
+        app = web.Application()
+        app.router.add_get("/ws", self.websocket)
+        app.router.add_post("/prompt", self.queue_prompt)
+        app.router.add_get("/prompt", self.remaining)
+        app.router.add_get("/queue", self.queue)
+        app.router.add_get("/history/{prompt_id}", self.history)
+        app.router.add_get("/system_stats", self.stats)
+        app.router.add_get("/object_info", self.definitions)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        while True:
+            await self._any_waits.wait()
+            while self._waiting:
+                await self._execute(*self._waiting.popleft())
+            self._any_waits.clear()
+
+    async def websocket(self, request: web.Request) -> web.WebSocketResponse:
+        """Keep the socket of a client."""
+        client_id = request.query.get("clientId", "")
+        socket = self._sockets[client_id] = web.WebSocketResponse()
+        await socket.prepare(request)
+        status = {"status": self._status(), "sid": client_id}
+        await socket.send_str(json.dumps({"type": "status", "data": status}))
+        async for message in socket:
+            if message.type is WSMsgType.ERROR:
+                break
+        if self._sockets.get(client_id) is socket:
+            del self._sockets[client_id]
+        return socket
+
+    async def queue_prompt(self, request: web.Request) -> web.Response:
+        """Queue a prompt."""
+        body = await request.json()
+        number, prompt_id = self._number, str(body["prompt_id"])
+        self._number += 1
+        self._waiting.append((number, prompt_id, str(body["client_id"]), body["prompt"]))
+        self._any_waits.set()
+        await self._tell_status()
+        return web.json_response({"prompt_id": prompt_id, "number": number, "node_errors": {}})
+
+    async def remaining(self, request: web.Request) -> web.Response:
+        """Return the length of the queue."""
+        return web.json_response(self._status())
+
+    async def queue(self, request: web.Request) -> web.Response:
+        """Return the queue, without its graphs."""
+        waiting = [[*item[:2], {}, {}, []] for item in self._waiting]
+        running = [[*item, {}, {}, []] for item in self._running]
+        return web.json_response({"queue_running": running, "queue_pending": waiting})
+
+    async def history(self, request: web.Request) -> web.Response:
+        """Return the outcome of a prompt."""
+        prompt_id = request.match_info["prompt_id"]
+        found = self._history.get(prompt_id)
+        return web.json_response({} if found is None else {prompt_id: found})
+
+    async def stats(self, request: web.Request) -> web.Response:
+        """Return the versions."""
+        return web.json_response({"system": SYSTEM, "devices": []})
+
+    async def definitions(self, request: web.Request) -> web.Response:
+        """Return the node."""
+        return web.json_response({"TestText": NODE})
+
+    async def _execute(
+        self, number: int, prompt_id: str, client_id: str, graph: dict[str, Any]
+    ) -> None:
+        self._running = [(number, prompt_id)]
+        socket = self._sockets.get(client_id)
+        outputs: dict[str, Any] = {}
+
+        async def tell(kind: str, **data: Any) -> None:
+            if socket is not None and not socket.closed:
+                message = {"type": kind, "data": {**data, "prompt_id": prompt_id}}
+                await socket.send_str(json.dumps(message))
+
+        await tell("execution_start", timestamp=int(time.time() * 1000))
+        await tell("execution_cached", nodes=[], timestamp=int(time.time() * 1000))
+        for node, content in graph.items():
+            state = {"value": 0.0, "max": 1.0, "state": "running", "node_id": node}
+            await tell("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
+            await tell("executing", node=node, display_node=node)
+            outputs[node] = {"text": [str(content["inputs"].get("text"))]}
+            await tell("executed", node=node, display_node=node, output=outputs[node])
+            state = {"value": 1.0, "max": 1.0, "state": "finished", "node_id": node}
+            await tell("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
+        await tell("execution_success", timestamp=int(time.time() * 1000))
+        self._history[prompt_id] = {
+            "prompt": [number, prompt_id, {}, {}, []],
+            "outputs": outputs,
+            "status": {"status_str": "success", "completed": True, "messages": []},
+            "meta": {},
+        }
+        self._running = []
+        await self._tell_status()
+        await tell("executing", node=None)
+        if len(self._history) > 10_000:
+            self._history.clear()
+
+    def _status(self) -> dict[str, Any]:
+        return {"exec_info": {"queue_remaining": len(self._waiting) + len(self._running)}}
+
+    async def _tell_status(self) -> None:
+        message = json.dumps({"type": "status", "data": {"status": self._status()}})
+        for socket in list(self._sockets.values()):
+            if not socket.closed:
+                await socket.send_str(message)
+
+
+async def main(ports: list[int]) -> None:
+    """Serve all ports until the process is killed."""
+    await asyncio.gather(*(InstantComfyUI().serve(port) for port in ports))
+
+
+if __name__ == "__main__":
+    asyncio.run(main([int(port) for port in sys.argv[1:]]))
