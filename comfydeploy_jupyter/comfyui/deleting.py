@@ -7,24 +7,29 @@ import os
 import stat
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ForbiddenPathError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .folders import Folders
-
 DELETABLE = ("output", "temp")
 
 
-def locate(folders: Folders, kind: str, subfolder: str, filename: str) -> tuple[bytes, bytes]:
+class Directories(Protocol):
+    """The folders of a ComfyUI, such as `Folders`."""
+
+    def directory(self, kind: str) -> Path:
+        """Return the folder of files of a type."""
+
+
+def locate(folders: Directories, kind: str, subfolder: str, filename: str) -> tuple[bytes, bytes]:
     """Return where an output file is: its root folder, and its path in there, without links.
 
     Parameters
     ----------
-    folders : Folders
+    folders : Directories
         The folders of the ComfyUI.
     kind, subfolder, filename : str
         The file, as a node has listed it.

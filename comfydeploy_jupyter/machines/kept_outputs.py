@@ -24,6 +24,23 @@ KEPT = ("output", "temp")
 CHUNK = 1024 * 1024  # bytes
 
 
+class KeptFolders:
+    """The folders with the output files of one member, by their types.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Their parent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def directory(self, kind: str) -> Path:
+        """Return the folder of a type: ``output`` or ``temp``."""
+        return self._folder / kind
+
+
 class KeptOutputs:
     """Copies the outputs of runs from members whose files would be lost, and opens them.
 
@@ -87,12 +104,37 @@ class KeptOutputs:
         folders = [self._folder / machine_id / kind, *self._shared(machine_id, kind)]
         return await open_in_thread(self._open, folders, path)
 
-    def _shared(self, machine_id: str, kind: str) -> list[Path]:
-        """Return where a member may have written files that this server can read."""
+    def folders(self, machine_id: str) -> KeptFolders | None:
+        """Return the folders of a member, which may have ended; None if there are none.
+
+        This function blocks: call it in a thread.
+        """
+        for folder in self._folders(machine_id):
+            if folder.is_dir():
+                return KeptFolders(folder)
+        return None
+
+    def remove_empty(self, machine_ids: Iterable[str]) -> None:
+        """Remove the folders of members that have ended if nothing is in them; blocks, too."""
+        for machine_id in machine_ids:
+            if self.keeps(machine_id):
+                continue
+            for folder in self._folders(machine_id):
+                for inner, _, _ in os.walk(folder, topdown=False):
+                    with contextlib.suppress(OSError):  # something is in it
+                        Path(inner).rmdir()
+
+    def _folders(self, machine_id: str) -> list[Path]:
+        """Return where the files of a member may be: in shared folders, or copied."""
         if not machine_id.isalnum():
             return []
         shared = {pool.shared_dir for pool in self._registry.pools if pool.shared_dir}
-        return [Path(folder) / machine_id / kind for folder in sorted(shared)]
+        parents = [*map(Path, sorted(shared)), self._folder]
+        return [folder / machine_id for folder in parents]
+
+    def _shared(self, machine_id: str, kind: str) -> list[Path]:
+        """Return where a member may have written files that this server can read."""
+        return [folder / kind for folder in self._folders(machine_id)[:-1]]
 
     def _open(self, folders: Iterable[Path], path: PurePosixPath) -> io.FileIO | None:
         for folder in folders:

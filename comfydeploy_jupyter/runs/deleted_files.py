@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from ..store.deletions import DoomedFile, Names, OutputName, StoredRun
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from ..comfyui.folders import Folders
+    from ..comfyui.deleting import Directories
+    from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..store.deletions import Use
 
@@ -88,11 +90,14 @@ class OutputFolders:
     ----------
     machines : MachineRegistry
         The machines of the runs.
+    kept_outputs : KeptOutputs
+        The outputs of members that a provider has started.
     """
 
-    def __init__(self, machines: MachineRegistry) -> None:
+    def __init__(self, machines: MachineRegistry, kept_outputs: KeptOutputs) -> None:
         self._machines = machines
-        self._known: dict[str, Folders | None] = {}
+        self._kept_outputs = kept_outputs
+        self._known: dict[str, Directories | None] = {}
 
     async def read(self, runs: Iterable[StoredRun]) -> None:
         """Find the folders of the machines of these runs, before `locate`."""
@@ -102,7 +107,10 @@ class OutputFolders:
             if machine is not None and machine.path is not None:
                 with suppress(ComfyDeployError):
                     folders = await machine.folders()
-            self._known[machine_id] = folders if folders and folders.base else None
+            known: Directories | None = folders if folders and folders.base else None
+            if known is None:
+                known = await asyncio.to_thread(self._kept_outputs.folders, machine_id)
+            self._known[machine_id] = known
 
     def locate(self, run: StoredRun, output: OutputName) -> Place | None:
         """Return the place of an output file; None if the folders are not known. In a thread.

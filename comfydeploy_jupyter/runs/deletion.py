@@ -144,7 +144,7 @@ class Deleter:
         """Delete the runs that are beyond the limits now."""
         report = Deleted()
         found = await self.select(RunFilter(statuses=FINAL, pinned=False))
-        folders = OutputFolders(self._shared.machines)
+        folders = OutputFolders(self._shared.machines, self._shared.kept_outputs)
         await folders.read(found)
         old = await asyncio.to_thread(beyond, self._keep, found, folders)
         await self.delete_runs(old, report, files=self._keep.files)
@@ -172,7 +172,7 @@ class Deleter:
             log.info("The file of the store is not made smaller now: %s", fault.message)
 
     async def _delete(self, runs: Sequence[StoredRun], report: Deleted, *, files: bool) -> None:
-        folders = OutputFolders(self._shared.machines)
+        folders = OutputFolders(self._shared.machines, self._shared.kept_outputs)
         await folders.read(runs)
         listed = runs if files else ()
         found = await asyncio.to_thread(DeletedFiles, listed, folders, report)
@@ -201,6 +201,8 @@ class Deleter:
                 else:
                     found.keep(file[:2], problem)
             await self._repository.forget(doomed.values())
+        machines = {run.machine for run in listed}
+        await asyncio.to_thread(self._shared.kept_outputs.remove_empty, machines)
 
     async def _search_uses(self, files: DeletedFiles) -> None:
         if not files.names.names:

@@ -11,6 +11,8 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
+from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
+from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs import deletion
 from comfydeploy_jupyter.runs.background import Background
 from comfydeploy_jupyter.runs.deletion import Deleter
@@ -42,6 +44,7 @@ class World:
         self.machine = SimpleNamespace(path=self.home, connected=True, folders=self._folders)
         self.active: list[Any] = []
         self.background = Background()
+        self.kept_outputs = KeptOutputs(folder / "copies", MachineRegistry())
 
     def server(self, session: str = "s", keep: KeepRuns | None = None) -> Deleter:
         """Return what deletes in a server with this session."""
@@ -53,21 +56,24 @@ class World:
             active=self.active,
             ended=EndedRuns(),
             background=self.background,
+            kept_outputs=self.kept_outputs,
         )
         return Deleter(shared, DeletionRepository(self.database), keep or KeepRuns())
 
-    async def add(self, name: str, graph: bytes = b"{}", **fields: Any) -> Path:
+    async def add(
+        self, name: str, graph: bytes = b"{}", folder: Path | None = None, **fields: Any
+    ) -> Path:
         """Store a run with one output file; return the path of the file."""
-        path = self.output / f"{name}.png"
+        path = (folder or self.output) / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
         item = {"filename": path.name, "subfolder": "", "type": "output"}
         record = RunRecord(
             name,
-            machine="local",
             session="s",
             created_at="2026-01-01T00:00:00.000Z",
             outputs={"2": {"images": [item]}},
-            **{"status": "success", **fields},
+            **{"machine": "local", "status": "success", **fields},
         )
         await self.runs.add(record, graph, None)
         return path
@@ -311,3 +317,29 @@ async def test_limits_without_files(world):
     report = await world.server(keep=KeepRuns(number=0, files=False)).apply_limits()
     assert (report.runs, report.files) == (1, 0)
     assert path.exists()
+
+
+@pytest.mark.parametrize("where", ["copies", "shared"])
+@pytest.mark.parametrize("by_limit", [False, True])
+async def test_files_of_members_that_have_ended(world, tmp_path, where, by_limit):
+    """Those that were copied from there, and those in a folder that the cluster shares."""
+    registry = MachineRegistry()
+    shared = str(tmp_path / "shared")
+    registry.set_pool(Pool("hpc", "hpc", "dask", ("alive",), shared_dir=shared))
+    world.kept_outputs = KeptOutputs(tmp_path / "copies", registry)
+    paths = {}
+    for member in ("gone", "alive"):
+        folder = tmp_path / where / member / "output"
+        paths[member] = await world.add(f"of-{member}", folder=folder, machine=member)
+    kept = await world.add("kept", folder=tmp_path / where / "gone" / "output", machine="gone")
+    if by_limit:
+        report = await world.server(keep=KeepRuns(number=1)).apply_limits()
+    else:
+        which = RunFilter(prompt_ids=["of-gone", "of-alive"])
+        report = await world.server().delete(which, files=True)
+    assert (report.runs, report.files, report.kept) == (2, 2, [])
+    assert not any(path.exists() for path in paths.values())
+    assert kept.exists()
+    assert paths["alive"].parent.is_dir(), "its member may copy or write into it now"
+    await world.server().delete(ALL, files=True)
+    assert not (tmp_path / where / "gone").exists()
