@@ -55,6 +55,7 @@ from .tunnel.tunnels import Tunnels
 from .unparsed import is_large
 from .workflows.cloud import CloudWorkflows
 from .workflows.convert import to_api
+from .workflows.deployments import Deployments
 from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Services:
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
         self.presets = PresetStore(self.database)
+        self.deployments = Deployments(WorkflowStore(self.database))
         self.tunnels = Tunnels(
             settings.data_dir / "tunnel",
             settings.tunnel,

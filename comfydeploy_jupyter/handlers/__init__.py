@@ -13,6 +13,11 @@ from .cloud import (
 from .comfy_api import ROUTES as COMFY_API
 from .comfyui_page import PAGE, PageHandler
 from .comfyui_socket import PageSocket
+from .deployments import (
+    DeploymentCancelHandler,
+    DeploymentQueueHandler,
+    DeploymentRunHandler,
+)
 from .files import (
     FileHashHandler,
     FilenameListHandler,
@@ -77,6 +82,9 @@ ROUTES = (
     # Workflow execution
     (f"{PREFIX}/run", RunHandler),
     (f"{PREFIX}/run/streaming", StreamHandler),
+    (f"{PREFIX}/run/deployment/queue", DeploymentQueueHandler),
+    (f"{PREFIX}/run/([^/]+)/cancel", DeploymentCancelHandler),
+    (f"{PREFIX}/run/([^/]+)", DeploymentRunHandler),
     (f"{PREFIX}/interrupt", InterruptHandler),
     (f"{PREFIX}/runs", RunsHandler),
     (f"{PREFIX}/runs/update", RunsUpdateHandler),

@@ -96,6 +96,14 @@ class Base(AuthHandler):
         self.has_begun = True
         return super().flush(include_footers)
 
+    @property
+    def public_origin(self) -> str:
+        """Scheme and host with which the client came, without a slash at the end."""
+        scheme = self.request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
+        if scheme not in ("http", "https"):
+            scheme = self.request.protocol
+        return f"{scheme}://{self.request.host}"
+
     def query(self, model: type[M]) -> M:
         """Return the request's query as a validated model.
 

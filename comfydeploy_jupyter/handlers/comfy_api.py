@@ -57,10 +57,7 @@ class ComfyAPIHandler(Handler):
     @property
     def addresses(self) -> jobs.Addresses:
         """The addresses of jobs and assets, with the host of the request."""
-        scheme = self.request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
-        if scheme not in ("http", "https"):
-            scheme = self.request.protocol
-        root = f"{scheme}://{self.request.host}{self.base_url}{API}"
+        root = f"{self.public_origin}{self.base_url}{API}"
         return jobs.Addresses(f"{root}/jobs", f"{root}/assets")
 
     def asked_machine(self) -> str | None:

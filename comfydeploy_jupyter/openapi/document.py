@@ -16,6 +16,7 @@ from . import (
     cloud,
     comfy_api,
     comfyui_page,
+    deployments,
     files,
     graphs,
     machines,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 OPERATIONS: tuple[Operation, ...] = (
     *runs.OPERATIONS,
+    *deployments.OPERATIONS,
     *files.OPERATIONS,
     *transfers.OPERATIONS,
     *graphs.OPERATIONS,
@@ -53,6 +55,7 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 PATH_PARAMETERS = {
     "tail": ("The path of the page.", "pricing"),
+    "run_id": ("The id of a run.", RUN_ID),
     "job_id": ("The id of a job, which is that of its run.", RUN_ID),
     "asset_id": ("The id of an asset.", comfy_api.ASSET_ID),
     "hash": ("The BLAKE3 of the content.", HASH),

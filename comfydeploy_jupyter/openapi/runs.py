@@ -192,7 +192,7 @@ class RunsDeleteReply(Success):
 
 _BODY = json_body(schemas.RunRequest, "workflow_api", "inputs")
 _NEEDS = ("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "is_native_run")
-_ERRORS: Errors = (
+RUN_ERRORS: Errors = (
     InvalidInputError,
     UnknownInputError,
     PromptInvalidError,
@@ -242,7 +242,7 @@ OPERATIONS = (
                 Link("cancelUploads", body=_PROMPT_ID),
             ),
         ),
-        errors=_ERRORS,
+        errors=RUN_ERRORS,
         by_service=True,
     ),
     Operation(
@@ -255,7 +255,7 @@ OPERATIONS = (
         bodies=_BODY,
         needs=_NEEDS,
         replies=(_EVENTS,),
-        errors=_ERRORS,
+        errors=RUN_ERRORS,
     ),
     Operation(
         method="get",

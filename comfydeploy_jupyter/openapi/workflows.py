@@ -105,6 +105,7 @@ class ChangedPreset(PresetDetails, Success):
 
 _WORKFLOW_ID = {"workflow_id": "$response.body#/workflow_id"}
 _VERSION = {**_WORKFLOW_ID, "version": "$response.body#/version"}
+_DEPLOYMENT = {"deployment_id": "$response.body#/workflow_id"}
 _GRAPH = {"workflow_api": "$response.body#/workflow_api"}
 _GRAPHS = ("workflow", "workflow_json", "workflow_api")
 
@@ -126,6 +127,8 @@ OPERATIONS = (
                 "The workflow is saved.",
                 Link("getWorkflow", _WORKFLOW_ID),
                 Link("listVersions", _WORKFLOW_ID),
+                Link("getWorkflowSchema", _WORKFLOW_ID),
+                Link("queueDeployment", body=_DEPLOYMENT),
                 Link("getVersion", _VERSION),
                 Link(
                     "saveVersion",

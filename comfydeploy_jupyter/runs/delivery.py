@@ -12,6 +12,7 @@ from ..store.callbacks import Order
 from ..transfers.uploads import content_type
 from .log import PASSING
 from .prepare import read_stored
+from .webhooks import end_message, state_message, webhook_order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,20 +78,21 @@ class Delivery:
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:
         """Return whether a request asks for reports or uploads."""
-        return bool(request.status_endpoint or request.file_upload_endpoint)
+        return bool(
+            request.status_endpoint or request.file_upload_endpoint or webhook_order(request, "")
+        )
 
     async def begin(self, request: RunRequest, prompt_id: str) -> None:
         """Store the reports and uploads that a request asks for, before ComfyUI gets the run."""
-        await self._callbacks.add(
-            Order(
-                prompt_id,
-                session="",
-                status_endpoint=request.status_endpoint or None,
-                file_upload_endpoint=request.file_upload_endpoint or None,
-                token=request.given_key,
-                gpu_event_id=request.gpu_event_id,
-            )
+        order = webhook_order(request, prompt_id) or Order(
+            prompt_id,
+            session="",
+            status_endpoint=request.status_endpoint or None,
+            file_upload_endpoint=request.file_upload_endpoint or None,
+            token=request.given_key,
+            gpu_event_id=request.gpu_event_id,
         )
+        await self._callbacks.add(order)
 
     def forget(self, prompt_id: str) -> None:
         """Delete the stored order of a run that ComfyUI never received."""
@@ -102,6 +104,13 @@ class Delivery:
         """Report an event of a run. This is a follower of all runs."""
         order = self._callbacks.order(run.prompt_id)
         if order is None:
+            return
+        if order.webhook is not None:
+            message = state_message(order, run, event)
+            if message is not None:
+                self._callbacks.send(order, message[0], passing=message[1])
+            if event.event == "status":
+                self._report_end(order, run.record, run.nodes)
             return
         status = run.record.status
         # The first event about uploads is emitted after that state was stored.
@@ -216,6 +225,12 @@ class Delivery:
 
     def _report_end(self, order: Order, record: RunRecord, nodes: dict[str, NodeName]) -> None:
         """Report everything not reported yet: first outputs, then the error, the status last."""
+        if order.webhook is not None:
+            message = end_message(order, record)
+            if message is not None:
+                self._callbacks.send(order, message)
+            self._callbacks.finish(order)
+            return
         for node, output in record.outputs.items():
             name = nodes.get(node) or nodes.get(node.split(".", 1)[0])
             self._report_output(order, node, output, name)

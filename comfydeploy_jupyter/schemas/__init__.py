@@ -7,6 +7,7 @@ its bounds, its meaning, and an example if it needs one of its own.
 from .base import *
 from .cloud import *
 from .comfy_api import *
+from .deployments import *
 from .files import *
 from .machines import *
 from .runs import *

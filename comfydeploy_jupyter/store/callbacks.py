@@ -36,6 +36,9 @@ class Order:
         The nodes whose outputs were reported.
     told_error : bool
         Whether the run's error was reported.
+    webhook : dict or None
+        If the endpoint is a webhook of ComfyDeploy's SDKs: ``view_url``, the absolute address of
+        the ``view`` route, and ``intermediate``, whether it receives more than the end.
     """
 
     prompt_id: str
@@ -47,6 +50,7 @@ class Order:
     told_status: str | None = None
     told_outputs: list[str] = field(default_factory=list)
     told_error: bool = False
+    webhook: dict[str, Any] | None = None
 
 
 @dataclass(eq=False)
@@ -88,7 +92,7 @@ _PLAIN = (
     "token",
     "gpu_event_id",
 )
-_TOLD = ("told_status", "told_outputs", "told_error")
+_TOLD = ("told_status", "told_outputs", "told_error", "webhook")
 
 
 class CallbackRepository(Repository):

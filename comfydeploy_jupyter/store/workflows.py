@@ -72,7 +72,12 @@ class VersionRecord:
     @property
     def id(self) -> str:
         """An id of the version itself, derived from workflow and number."""
-        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.workflow_id}/{self.version}"))
+        return version_id(self.workflow_id, self.version)
+
+
+def version_id(workflow_id: str, number: int) -> str:
+    """Return the id of a version of a workflow."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{workflow_id}/{number}"))
 
 
 class Saved(NamedTuple):
@@ -233,6 +238,13 @@ class WorkflowStore(Repository):
         """
         return await self._database.read(_workflow_and_version, workflow_id, number)
 
+    async def find_version(self, some_id: str) -> tuple[str, int | None] | None:
+        """Return the workflow and the number of the version with an id.
+
+        The number is None if the id is that of a workflow. The result is None if it is neither.
+        """
+        return await self._database.read(_find_version, some_id)
+
 
 _CONTENT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -383,6 +395,20 @@ def _workflow_and_version(
     row = _row(connection, workflow_id)
     number = row["latest_version"] if number is None else number
     return _record(row), _version(connection, row, number)
+
+
+def _find_version(connection: sqlite3.Connection, some_id: str) -> tuple[str, int | None] | None:
+    workflows = "SELECT 1 FROM workflows WHERE workflow_id = ?"
+    if connection.execute(workflows, (some_id,)).fetchone() is not None:
+        return some_id, None
+    connection.create_function("version_id", 2, version_id, deterministic=True)
+    found = connection.execute(
+        "SELECT workflows.workflow_id, version FROM workflow_versions"
+        " JOIN workflows ON workflows.id = workflow"
+        " WHERE version_id(workflows.workflow_id, version) = ?",
+        (some_id,),
+    ).fetchone()
+    return None if found is None else (found[0], found[1])
 
 
 def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> VersionRecord:

@@ -1,0 +1,133 @@
+"""Runs in the form of the ComfyDeploy service, which its SDKs read.
+
+The form is that of the published package comfydeploy 0.7.0 (``WorkflowRunModel``).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from ..timestamps import parse_timestamp
+from .outputs import with_urls
+
+if TYPE_CHECKING:
+    from ..store.runs import RunRecord
+    from .run import Run
+
+_NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")
+# Fields of the service for which there is nothing here.
+_ABSENT = (
+    "workflow_api",
+    "machine_version",
+    "machine_type",
+    "gpu",
+    "gpu_event_id",
+    "modal_function_call_id",
+    "user_id",
+    "org_id",
+    "webhook",
+    "webhook_status",
+    "cold_start_duration",
+    "cold_start_duration_total",
+)
+
+
+def service_run(
+    record: RunRecord, run: Run | None, view_url: str, *, version_id: str | None
+) -> dict[str, Any]:
+    """Return a run as the service does.
+
+    Parameters
+    ----------
+    record : RunRecord
+        The record of the run.
+    run : Run or None
+        The run, if its events are in memory.
+    view_url : str
+        The absolute address of the ``view`` route.
+    version_id : str or None
+        The id of the version of the stored workflow that was run.
+    """
+    duration = None
+    if record.finished_at is not None:
+        begun, ended = map(parse_timestamp, (record.created_at, record.finished_at))
+        duration = max((ended - begun).total_seconds(), 0.0)
+    return {
+        **dict.fromkeys(_ABSENT),
+        "id": record.prompt_id,
+        "workflow_id": record.workflow_id or "",
+        "workflow_version_id": version_id,
+        "workflow_inputs": record.inputs,
+        "machine_id": record.machine,
+        "origin": "api",
+        "created_at": record.created_at,
+        "updated_at": record.finished_at or record.started_at or record.created_at,
+        "queued_at": record.created_at,
+        "started_at": record.started_at,
+        "ended_at": record.finished_at,
+        "number": int(record.number or 0),
+        "duration": duration,
+        "run_duration": record.execution_time,
+        "is_realtime": False,
+        **service_state(record, run, view_url),
+    }
+
+
+def service_state(record: RunRecord, run: Run | None, view_url: str) -> dict[str, Any]:
+    """Return ``status``, ``live_status``, ``progress`` and ``outputs`` of a run."""
+    live_status, progress = None, 1.0 if record.finished else 0.0
+    if run is not None and record.status in ("running", "uploading"):
+        live = run.live()
+        live_status, progress = live.get("live_status"), float(live.get("progress") or 0.0)
+    return {
+        "status": record.status,
+        "live_status": live_status,
+        "progress": progress,
+        "outputs": [
+            _output(record, run, node, with_urls(output, view_url, record.machine))
+            for node, output in record.outputs.items()
+        ],
+    }
+
+
+def _output(
+    record: RunRecord, run: Run | None, node: str, output: dict[str, Any]
+) -> dict[str, Any]:
+    moment = record.finished_at or record.started_at or record.created_at
+    name = None if run is None else run.live_status.name(node)
+    return {
+        "id": str(uuid.uuid5(_NAMESPACE, f"{record.prompt_id}/{node}")),
+        "run_id": record.prompt_id,
+        "data": {kind: _values(items) for kind, items in output.items()},
+        "node_meta": {"node_id": node, "node_class": None if name is None else name.class_type},
+        "node_id": node,
+        "type": None,
+        "created_at": moment,
+        "updated_at": moment,
+    }
+
+
+def _values(items: Any) -> list[Any]:
+    """Return the values of an output: files, texts and booleans; others as text, null not at all.
+
+    The SDK refuses a whole run with any other value in it.
+    """
+    values = items if isinstance(items, list) else [items]
+    return [_value(value) for value in values if value is not None]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, dict) and "url" in value:
+        file = {
+            "url": value["url"],
+            "type": str(value.get("type") or "output"),
+            "filename": value["filename"],
+        }
+        if isinstance(value.get("subfolder"), str):
+            file["subfolder"] = value["subfolder"]
+        return file
+    return json.dumps(value, ensure_ascii=False)

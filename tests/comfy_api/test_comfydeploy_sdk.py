@@ -1,0 +1,254 @@
+"""comfydeploy, the published SDK of the ComfyDeploy service, with a real Jupyter and ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from comfydeploy import ComfyDeploy
+from comfydeploy.models.components import DeploymentRunRequest, WorkflowRunWebhookBody
+from comfydeploy.models.errors import HTTPValidationError, SDKError
+
+from comfydeploy_jupyter import connect
+from tests.client.test_real import slow, stepping
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.jupyter_process import JupyterProcess
+
+
+class Receiver:
+    """A server for webhooks that refuses messages until it is told to take them."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.refused = 0
+        self.accepts = True
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                assert "Authorization" not in self.headers
+                if outer.accepts:
+                    outer.messages.append(json.loads(body))
+                else:
+                    outer.refused += 1
+                self.send_response(200 if outer.accepts else 503)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Print nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def sdk_of(server: JupyterProcess) -> ComfyDeploy:
+    return ComfyDeploy(bearer=server.token, server_url=f"{server.url}comfyui-deploy")
+
+
+@pytest.fixture
+def sdk(jupyter: JupyterProcess) -> ComfyDeploy:
+    return sdk_of(jupyter)
+
+
+def picture() -> dict[str, Any]:
+    size = {"width": 32, "height": 32, "batch_size": 1, "color": 255}
+    return {
+        "1": {"class_type": "EmptyImage", "inputs": size},
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": f"sdk_{uuid.uuid4().hex}"},
+        },
+        "3": {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}},
+    }
+
+
+def keep(server: JupyterProcess, graph: dict[str, Any]) -> Any:
+    return connect(server.url, server.token).workflows.save(graph, f"Deployed {uuid.uuid4().hex}")
+
+
+def ended(sdk: ComfyDeploy, run_id: str) -> Any:
+    def ask() -> Any:
+        return sdk.run.get(run_id=run_id).workflow_run_model
+
+    return until(ask, lambda run: run.status in ("success", "failed", "cancelled"))
+
+
+def test_a_deployment_is_run(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
+    stored = keep(jupyter, picture())
+    queued = sdk.run.deployment.queue(
+        request=DeploymentRunRequest(
+            deployment_id=stored.id, inputs={"1.width": 48, "text": "another"}, gpu="A10G"
+        )
+    )
+    run_id = queued.create_run_response.run_id
+    run = ended(sdk, run_id)
+    assert (run.status, run.workflow_id, run.progress) == ("success", stored.id, 1.0)
+    assert run.workflow_inputs == {"1.width": 48, "text": "another"}
+    assert run.created_at <= run.started_at <= run.ended_at
+    by_node = {output.node_id: output.data for output in run.outputs}
+    assert by_node["3"]["text"] == ["another"]
+    (image,) = by_node["2"]["images"]
+    headers = {"Authorization": f"Bearer {jupyter.token}"}
+    content = requests.get(image.url, headers=headers, timeout=30)
+    assert (content.status_code, content.content[:4]) == (200, b"\x89PNG")
+    comfy = connect(jupyter.url, jupyter.token)
+    known = next(found for found in comfy.runs() if found.prompt_id == run_id)
+    assert known.known["workflow_id"] == stored.id
+
+
+def test_one_version_of_a_workflow_is_a_deployment(
+    sdk: ComfyDeploy, jupyter: JupyterProcess
+) -> None:
+    first = picture()
+    stored = keep(jupyter, first)
+    first["3"]["inputs"]["text"] = "second"
+    connect(jupyter.url, jupyter.token).workflows.save(first, workflow_id=stored.id)
+    ids = {version.number: version.record["id"] for version in stored.versions()}
+    texts = []
+    for deployment_id in (ids[1], ids[2], stored.id):
+        queued = sdk.run.deployment.queue(request={"deployment_id": deployment_id})
+        run = ended(sdk, queued.create_run_response.run_id)
+        texts += [output.data["text"] for output in run.outputs if output.node_id == "3"]
+        assert run.workflow_version_id == (ids[1] if deployment_id == ids[1] else ids[2])
+    assert texts == [["a text"], ["second"], ["second"]]
+
+
+def test_a_run_is_cancelled(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
+    stored = keep(jupyter, slow(60))
+    run_id = sdk.run.deployment.queue(
+        request={"deployment_id": stored.id}
+    ).create_run_response.run_id
+    until(lambda: sdk.run.get(run_id=run_id).workflow_run_model.status == "running")
+    running = sdk.run.get(run_id=run_id).workflow_run_model
+    assert running.live_status
+    assert running.ended_at is None
+    sdk.run.cancel(run_id=run_id)
+    assert ended(sdk, run_id).status == "cancelled"
+    sdk.run.cancel(run_id=run_id)  # once more changes nothing
+    assert ended(sdk, run_id).status == "cancelled"
+
+
+def test_errors_have_the_form_of_the_service(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
+    stored = keep(jupyter, picture())
+    for inputs, loc, kind in (
+        ({"1.width": 0}, ["body", "inputs", "1.width"], "invalid_input"),
+        ({"no such": 1}, ["body", "inputs", "no such"], "unknown_input"),
+    ):
+        with pytest.raises(HTTPValidationError) as wrong:
+            sdk.run.deployment.queue(request={"deployment_id": stored.id, "inputs": inputs})
+        (detail,) = wrong.value.data.detail
+        found = [*detail.loc[:1], *".".join(map(str, detail.loc[1:])).split(".", 1)]
+        assert (found, detail.type) == (loc, kind)
+    with pytest.raises(HTTPValidationError):
+        sdk.run.deployment.queue(request={"deployment_id": stored.id, "webhook": "no address"})
+    refused = keep(jupyter, {"1": {"class_type": "NoSuchNode", "inputs": {}}})
+    with pytest.raises(HTTPValidationError):
+        sdk.run.deployment.queue(request={"deployment_id": refused.id})
+    for call in (
+        lambda: sdk.run.deployment.queue(request={"deployment_id": "none"}),
+        lambda: sdk.run.get(run_id="none"),
+        lambda: sdk.run.cancel(run_id="none"),
+    ):
+        with pytest.raises(SDKError) as missing:
+            call()
+        assert missing.value.status_code == 404
+        assert isinstance(json.loads(missing.value.body)["detail"], str)
+    stranger = ComfyDeploy(bearer="wrong", server_url=f"{jupyter.url}comfyui-deploy")
+    with pytest.raises(SDKError) as unknown:
+        stranger.run.get(run_id="none")
+    assert unknown.value.status_code == 403
+
+
+def test_a_webhook_gets_the_end(
+    sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
+) -> None:
+    stored = keep(jupyter, picture())
+    queued = sdk.run.deployment.queue(request={"deployment_id": stored.id, "webhook": receiver.url})
+    run_id = queued.create_run_response.run_id
+    until(lambda: receiver.messages)
+    body = WorkflowRunWebhookBody.model_validate(receiver.messages[0])
+    assert (body.run_id, body.status.value, body.progress) == (run_id, "success", 1.0)
+    (image,) = next(o.data["images"] for o in body.outputs if o.node_id == "2")
+    assert image.url.startswith(f"{jupyter.url}comfyui-deploy/view?")
+    assert len(receiver.messages) == 1
+
+
+def test_a_webhook_gets_each_state_if_it_wants(
+    sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
+) -> None:
+    stored = keep(jupyter, stepping(4, 0.2))
+    sdk.run.deployment.queue(
+        request={
+            "deployment_id": stored.id,
+            "webhook": receiver.url,
+            "webhook_intermediate_status": True,
+        }
+    )
+    until(lambda: receiver.messages and receiver.messages[-1]["status"] == "success")
+    for message in receiver.messages:
+        WorkflowRunWebhookBody.model_validate(message)
+    statuses = list(dict.fromkeys(message["status"] for message in receiver.messages))
+    assert [s for s in statuses if s != "queued"] == ["running", "success"]
+    progress = [message["progress"] for message in receiver.messages]
+    assert progress == sorted(progress)
+    assert any(message["live_status"] for message in receiver.messages)
+
+
+def test_a_webhook_is_kept_until_it_is_delivered(
+    start_jupyter: Any, comfyui: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.accepts = False
+    settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
+    first = start_jupyter(ComfyDeploy=settings)
+    stored = keep(first, picture())
+    sdk = sdk_of(first)
+    run_id = sdk.run.deployment.queue(
+        request={"deployment_id": stored.id, "webhook": receiver.url}
+    ).create_run_response.run_id
+    assert ended(sdk, run_id).status == "success"
+    until(lambda: receiver.refused)
+    first.kill()
+    receiver.accepts = True
+    second = start_jupyter(ComfyDeploy=settings)
+    assert ended(sdk_of(second), run_id).status == "success"
+    until(lambda: receiver.messages)
+    assert [message["run_id"] for message in receiver.messages] == [run_id]
+    assert receiver.messages[0]["status"] == "success"
+
+
+def test_the_asynchronous_client(jupyter: JupyterProcess) -> None:
+    stored = keep(jupyter, picture())
+
+    async def use() -> None:
+        async with sdk_of(jupyter) as sdk:
+            queued = await sdk.run.deployment.queue_async(request={"deployment_id": stored.id})
+            run_id = queued.create_run_response.run_id
+            await sdk.run.cancel_async(run_id=run_id)
+            found = await sdk.run.get_async(run_id=run_id)
+            assert found.workflow_run_model.id == run_id
+
+    asyncio.run(use())
