@@ -1,0 +1,201 @@
+"""The earlier runs of a workflow in RunPanel: find, compare, keep, use again and delete them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import ComfyDeployError
+from tests.browser.accessibility import assert_accessible
+from tests.browser.axe import violations
+from tests.browser.test_run_panel import PANEL, assert_neat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Locator
+
+    from tests.jupyter_process import JupyterProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+COLOURS = {"red": 0xC03030, "green": 0x30A050, "blue": 0x3060C0}
+
+
+def painting(token: str) -> dict[str, Any]:
+    """Return a workflow with a colour, a prompt, a picture as input, and a node that can fail."""
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 320, "height": 240, "batch_size": 1, "color": 0},
+            "_meta": {"title": "Paper"},
+        },
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": f"history-{token}"},
+        },
+        "3": {
+            "class_type": "LoadImage",
+            "inputs": {"image": "sketch.png"},
+            "_meta": {"title": "Sketch"},
+        },
+        "4": {
+            "class_type": "TestFailIf",
+            "inputs": {"condition": False, "message": "no paint", "anything": ["3", 0]},
+        },
+        "5": {
+            "class_type": "TestText",
+            "inputs": {"text": "a harbour", "anything": ["4", 0]},
+            "_meta": {"title": "Words"},
+        },
+    }
+
+
+@pytest.fixture
+def panel(
+    open_notebook: Any, lab: JupyterProcess, request: pytest.FixtureRequest
+) -> Iterator[tuple[Any, Comfy]]:
+    """A panel of a workflow with a run for each colour and one that failed; and a client."""
+    theme = request.param
+    name = f"history-{theme}"
+    path = lab.root / f"{name}.json"
+    path.write_text(json.dumps(painting(name)))
+    comfy = Comfy(lab.url, lab.token)
+    comfy.upload(Image.new("RGB", (40, 30), "grey"), name="sketch.png", overwrite=True)
+    for colour, value in COLOURS.items():
+        inputs = {"Paper.color": value, "Words.text": f"a {colour} harbour"}
+        comfy.run(path, inputs, labels={} if colour == "blue" else {"for": colour})
+    with pytest.raises(ComfyDeployError, match="no paint"):
+        comfy.run(path, {"4.condition": True})
+    yield open_notebook(name, PANEL.format(path.name), theme=f"JupyterLab {theme}"), comfy
+    workflow = comfy.load(path)
+    comfy.runs.pin(comfy.runs(of=workflow), pinned=False)
+    comfy.runs.delete(of=workflow, files=True)
+
+
+def cards(history: Locator) -> Locator:
+    return history.locator("li .cd-run")
+
+
+@pytest.mark.parametrize("panel", ["Light", "Dark"], indirect=True)
+def test_find_compare_keep_use_again_and_delete(panel: Any) -> None:
+    opened, comfy = panel
+    page, panel = opened.page, opened.panel
+    theme = opened.path.stem
+    history = panel.locator(".comfydeploy-history")
+    told = history.locator(".cd-told")
+    history.scroll_into_view_if_needed()
+    expect(history.locator("summary")).to_have_text("History (4)")
+    expect(cards(history)).to_have_count(4)
+    expect(cards(history).first).to_contain_text("Failed")
+    expect(history.locator("li img").first).to_have_js_property("complete", True)
+    opened.shoot(f"{theme}-wall")
+    assert violations(history) == []
+    assert_neat(panel)
+
+    # filter
+    search = history.get_by_role("searchbox")
+    search.fill("red harb")
+    expect(cards(history)).to_have_count(1)
+    search.fill("no such text")
+    expect(history.get_by_text("No runs match.")).to_be_visible()
+    history.get_by_label("Show all runs again").click()
+    expect(cards(history)).to_have_count(4)
+    history.get_by_label("Status", exact=True).select_option("failed")
+    expect(cards(history)).to_have_count(1)
+    history.get_by_label("Status", exact=True).select_option("")
+    history.get_by_label("Label", exact=True).select_option("for: green")
+    expect(cards(history)).to_have_count(1)
+    history.get_by_label("Label", exact=True).select_option("")
+    history.get_by_label("Time", exact=True).select_option("1")
+    expect(cards(history)).to_have_count(4)
+
+    # use the values of a run again
+    history.locator("li").nth(3).hover()
+    history.get_by_role("checkbox").nth(3).check()
+    expect(history.get_by_text("1 run selected")).to_be_visible()
+    history.get_by_role("button", name="Use these values").click()
+    expect(told).to_have_text("The values and seeds of this run are in the form now.")
+    expect(told).to_be_in_viewport()
+    expect(panel.get_by_label("Words: text", exact=True)).to_have_value("a red harbour")
+    opened.shoot(f"{theme}-reused")
+
+    # compare two
+    history.get_by_role("checkbox").nth(1).check()
+    expect(history.get_by_text("2 runs selected")).to_be_visible()
+    history.get_by_role("button", name="Compare").click()
+    dialog = history.get_by_role("dialog")
+    row = dialog.locator("tr", has_text="Words: text")
+    expect(row.locator("td")).to_have_text(["a red harbour", "a blue harbour"])
+    expect(dialog.get_by_role("slider")).to_have_value("50")
+    for place in (0, 1):
+        expect(dialog.locator(".cd-stack img").nth(place)).to_have_js_property("naturalWidth", 320)
+    opened.shoot(f"{theme}-compared")
+    assert violations(dialog) == []
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    history.get_by_role("button", name="Select none").click()
+
+    # the lightbox: arrows go across runs
+    history.locator("li").nth(1).hover()
+    history.locator("li").nth(1).get_by_label(re.compile("in full size")).click()
+    lightbox = history.get_by_role("dialog", name="Picture in full size")
+    about = lightbox.locator(".cd-about")
+    expect(about).to_contain_text("320 \u00d7 240")
+    expect(about.locator(".cd-prompt").first).to_have_text("a blue harbour")
+    page.keyboard.press("ArrowRight")
+    expect(about.locator(".cd-prompt").first).to_have_text("a green harbour")
+    expect(about).to_contain_text("for: green")
+    expect(about.locator(".cd-prompt", has_text="output")).to_be_visible()
+    opened.shoot(f"{theme}-lightbox")
+    assert violations(lightbox) == []
+    page.keyboard.press("ArrowLeft")
+    expect(about.locator(".cd-prompt").first).to_have_text("a blue harbour")
+
+    # a picture as an input
+    about.get_by_role("button", name="Use as").click()
+    expect(lightbox).to_have_count(0)
+    expect(told).to_contain_text(re.compile(r"^history-.*\.png is the picture of “.*” now\.$"))
+    field = panel.get_by_role("combobox", name="Sketch: image", exact=True)
+    expect(field).to_have_value(re.compile("^history-.*png"))
+
+    # pin, then delete: what is pinned stays
+    history.locator("li").nth(2).hover()
+    history.get_by_label(re.compile("^Pin ")).nth(2).click()
+    expect(history.get_by_label(re.compile("^Unpin "))).to_have_count(1)
+    assert len(comfy.runs(pinned=True)) == 1
+    history.get_by_label("Only pinned runs").click()
+    expect(cards(history)).to_have_count(1)
+    history.get_by_label("Only pinned runs").click()
+    expect(cards(history)).to_have_count(4)
+    cards(history).nth(2).focus()
+    page.keyboard.press("Delete")
+    question = history.get_by_role("dialog", name="Delete this run?")
+    expect(question.get_by_role("button", name="Cancel")).to_be_focused()
+    opened.shoot(f"{theme}-question")
+    assert violations(question) == []
+    question.get_by_role("button", name=re.compile("Delete")).click()
+    expect(told).to_contain_text("pinned")
+    expect(cards(history)).to_have_count(4)
+    history.get_by_role("button", name="Delete all failed …").click()
+    question = history.get_by_role("dialog", name="Delete all failed runs of this workflow?")
+    question.get_by_role("button", name=re.compile("Delete")).click()
+    expect(cards(history)).to_have_count(3)
+    expect(told).to_contain_text("1 run")
+    history.locator("li").first.hover()
+    history.get_by_role("checkbox").first.check()
+    history.get_by_role("button", name="Delete …", exact=True).click()
+    question = history.get_by_role("dialog", name="Delete 1 run?")
+    question.get_by_role("checkbox").check()
+    question.get_by_role("button", name=re.compile("Delete")).click()
+    expect(cards(history)).to_have_count(2)
+    expect(told).to_contain_text("file")
+    opened.shoot(f"{theme}-deleted")
+    assert comfy.runs(search="blue harbour") == []
+    assert_accessible(panel)
