@@ -275,7 +275,7 @@ class Machines:
             "gpu": gpu,
             **fields,
         }
-        if kind == "dask" or cluster is not None:
+        if kind == "dask" or cluster is not None or "scheduler" in fields:
             given |= {"kind": "dask", "workers": [*workers]}
         if cluster is not None:
             given |= fields_of(cluster)

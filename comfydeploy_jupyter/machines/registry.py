@@ -70,6 +70,7 @@ class MachineRegistry:
     def __init__(self) -> None:
         self._machines: dict[str, Machine] = {}
         self._pools: dict[str, Pool] = {}
+        self._all: Pool | None = None  # the pool of all machines, once it was asked for
         self.cloud: dict[str, MachineRecord] = {}
         self.open_runs: Callable[[str], int] = lambda _: 0
         self.pool_runs: Callable[[str], int] = lambda _: 0
@@ -81,11 +82,13 @@ class MachineRegistry:
         """Add a machine under its id."""
         self._machines[machine.id] = machine
         metrics.add_machine(machine.id)
+        self._all = None
         self.changed()
 
     def set_pool(self, pool: Pool) -> None:
         """Add a pool, or replace the one with its id."""
         self._pools[pool.id] = pool
+        self._all = None
         self.changed()
 
     def remove(self, machine_id: str) -> None:
@@ -95,6 +98,7 @@ class MachineRegistry:
         self.cloud.pop(machine_id, None)
         if self._pools.pop(machine_id, None) is not None:
             metrics.remove_pool(machine_id)
+        self._all = None
         self.changed()
 
     def get(self, machine_id: str | None = None) -> Machine:
@@ -157,8 +161,11 @@ class MachineRegistry:
     @property
     def all_machines(self) -> Pool:
         """The pool ``auto``: all machines but those that belong to the provider of a pool."""
-        provided = {m for pool in self.pools if pool.kind != POOL for m in pool.members}
-        return Pool(AUTO, AUTO, members=tuple(m for m in self._machines if m not in provided))
+        if self._all is None:
+            provided = {m for pool in self.pools if pool.kind != POOL for m in pool.members}
+            members = tuple(m for m in self._machines if m not in provided)
+            self._all = Pool(AUTO, AUTO, members=members)
+        return self._all
 
     @property
     def pools(self) -> tuple[Pool, ...]:

@@ -7,40 +7,29 @@ import contextlib
 import shutil
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yarl import URL
-
 from ..comfyui.client import ASK_WITHIN
-from ..comfyui.discovery import launch_options
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
-from ..net.peers import Peers
 from ..net.tasks import wait_for
-from ..secrets import MASK, clean_url, masked_arguments, masked_environment
+from ..secrets import clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord
-from . import checks, hardware
+from . import hardware
+from .configuration import Configuration
 from .description import hardware_and_software, kind
 from .machine import Machine
 from .registry import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
-    from ..schemas import MachineConfig, MachineCreate, MachineUpdate
+    from ..schemas import MachineCreate, MachineUpdate
     from .machine import MachineListener
     from .records import MachineRecords
     from .registry import MachineRegistry
     from .settings import MachineSettings
 
 KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this server calls
-# Settings in `machine/update` that determine how a ComfyUI is found and started.
-_SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
-# Settings that are only stored, for snapshots and for ComfyDeploy.
-_KEPT = ("autostart", "docker_steps", "comfyui_version")
-# Options that a second ComfyUI in the same folder must not share: with one output folder, they
-# would overwrite each other's pictures, and each one empties the temporary folder at its start.
-_OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
 
 
 class MachineService:
@@ -77,7 +66,7 @@ class MachineService:
     ) -> None:
         self._records = records
         self._registry = registry
-        self._configured = configured
+        self._configuration = Configuration(registry, configured)
         self._autostart = autostart
         self._data_dir = data_dir
         self._session_id = session_id
@@ -92,7 +81,9 @@ class MachineService:
             if record.kind == "cloud":
                 self._registry.cloud[record.id] = record
             elif record.kind in KINDS:
-                self._registry.add(self.make(record.id, record.name, self._settings(record)))
+                self._registry.add(
+                    self.make(record.id, record.name, self._configuration.settings_of(record))
+                )
 
     def start(self) -> None:
         """Find or start the ComfyUI of each machine with the setting ``autostart``."""
@@ -216,7 +207,7 @@ class MachineService:
             )
         if kind == "comfyui" and not request.comfyui_url:
             raise InvalidRequestError.of_field("comfyui_url", "is needed for the kind comfyui")
-        given = await self._checked(request, {})
+        given = await self._configuration.checked(request, {})
         # One at a time: else two requests could both find the same id, name or address unused.
         async with self._adding:
             self._records.check_name(request.name)
@@ -229,15 +220,17 @@ class MachineService:
     async def _add(self, request: MachineCreate, kind: str, given: dict[str, Any]) -> Machine:
         shared: Machine | None = None
         if kind == "managed":
-            shared = self._copied(request, given)
+            shared = self._configuration.copied(request, given)
         record = MachineRecord(self._records.free_id(request.name), request.name, kind, given)
-        settings = self._settings(record)
-        await self._check_whole(settings)
+        settings = self._configuration.settings_of(record)
+        await self._configuration.check_whole(settings)
         if shared is not None:
-            own = await self._own_folders(record.id, shared, settings)
+            own = await self._configuration.own_folders(
+                record.id, shared, settings, self._folder(record.id)
+            )
             given["launch_args"] = [*settings.launch_args, *own]
         record = await self._records.keep(record)
-        machine = self.make(record.id, record.name, self._settings(record))
+        machine = self.make(record.id, record.name, self._configuration.settings_of(record))
         self._registry.add(machine)
         return machine
 
@@ -303,11 +296,11 @@ class MachineService:
             if request.name is not None:
                 self._records.check_name(request.name, but=machine_id)
             known = {} if request.reset else record.config
-            given = await self._checked(request, known, machine.settings.launch_args)
+            given = await self._configuration.checked(request, known, machine.settings.launch_args)
             changed = replace(record, name=request.name or record.name, config={**known, **given})
-            settings = self._settings(changed)
+            settings = self._configuration.settings_of(changed)
             if settings != machine.settings:
-                await self._check_whole(settings, machine)
+                await self._configuration.check_whole(settings, machine)
             self._check_possible(machine, settings, restart=bool(request.restart))
             if request.restart:
                 # Stored only after a ComfyUI has started with it.
@@ -366,94 +359,6 @@ class MachineService:
         default = self._autostart if record.id == LOCAL else True
         return bool(record.config.get("autostart", default))
 
-    def _settings(self, record: MachineRecord) -> MachineSettings:
-        """Return the settings of a machine: those in its record, else the configured ones."""
-        base = self._configured
-        if record.kind != "local":
-            base = replace(
-                base,
-                comfyui_url="",
-                comfyui_path="",
-                comfyui_python="",
-                launch_args=(),
-                env={},
-                gpu="",
-                by_chance=False,
-            )
-        known = {name: record.config[name] for name in _SETTINGS if name in record.config}
-        if "launch_args" in known:
-            known["launch_args"] = tuple(known["launch_args"])
-        return replace(base, **known)
-
-    async def _checked(
-        self,
-        request: MachineConfig,
-        known: dict[str, Any],
-        default_args: Sequence[str] = (),
-    ) -> dict[str, Any]:
-        """Return the settings in a request, each validated separately.
-
-        An address without a path removes the stored path, since that would be the folder of another
-        ComfyUI.
-        """
-        given: dict[str, Any] = {
-            name: getattr(request, name)
-            for name in (*_SETTINGS, *_KEPT)
-            if getattr(request, name) is not None
-        }
-        if request.docker_command_steps is not None:
-            given.setdefault("docker_steps", request.docker_command_steps)
-        if request.launch_args is not None:
-            arguments = checks.split_arguments(request.launch_args)
-            shown = known.get("launch_args", default_args)
-            given["launch_args"] = list(checks.with_secrets(arguments, shown))
-        if request.env is not None:
-            # An unchanged masked value stands for the stored value.
-            env = {k: v for k, v in request.env.items() if v != MASK}
-            merged = {**known.get("env", {}), **checks.check_environment(env)}
-            given["env"] = {name: value for name, value in merged.items() if value is not None}
-        if request.gpu is not None:
-            given["gpu"] = await asyncio.to_thread(checks.check_gpu, request.gpu)
-        if request.comfyui_python:
-            await asyncio.to_thread(checks.check_python, request.comfyui_python)
-        if request.comfyui_path:
-            given["comfyui_path"] = str(
-                await asyncio.to_thread(checks.check_tree, request.comfyui_path)
-            )
-        if request.comfyui_url:
-            peers = Peers(self._configured.trusted_users)
-            given["comfyui_url"] = await checks.check_address(request.comfyui_url, peers)
-            given.setdefault("comfyui_path", "")
-        return given
-
-    async def _check_whole(self, settings: MachineSettings, machine: Machine | None = None) -> None:
-        """Validate the settings together: options according to the ComfyUI that receives them."""
-        if not (settings.by_chance or settings.comfyui_url or settings.comfyui_path):
-            raise InvalidRequestError.of_field("comfyui_path", "or comfyui_url is needed")
-        if settings.comfyui_url:
-            if settings.gpu:
-                raise InvalidRequestError.of_field(
-                    "gpu", "can be chosen only for a ComfyUI that this server starts"
-                )
-            self._check_single(settings.comfyui_url, machine)
-            return
-        place: str | Path | None = settings.comfyui_path or None
-        if place is None and machine is not None and machine.managed:
-            place = machine.path
-        if place is not None and settings.launch_args:
-            await asyncio.to_thread(checks.check_options, settings.launch_args, place)
-
-    def _check_single(self, url: str, but: Machine | None) -> None:
-        """Raise if another machine has this ComfyUI, which sends its events to one socket only."""
-        for machine in self._registry:
-            if machine is not but and _same_address(
-                url, machine.url or machine.settings.comfyui_url
-            ):
-                raise ConflictError(
-                    f"comfyui_url: machine {machine.id!r} is at {url} already",
-                    details={"field": "comfyui_url", "machine": machine.id},
-                )
-
     def _check_possible(
         self, machine: Machine, settings: MachineSettings, *, restart: bool
     ) -> None:
@@ -475,53 +380,9 @@ class MachineService:
                 details={"field": "machine_id", "runs": count},
             )
 
-    def _copied(self, request: MachineCreate, given: dict[str, Any]) -> Machine | None:
-        """Copy missing settings from `local`; return the machine whose folder is shared.
-
-        Raises
-        ------
-        InvalidRequestError
-            If there is no ComfyUI whose settings could be copied.
-        """
-        local = self._registry.get(LOCAL)
-        if "comfyui_path" not in given:
-            if local.path is None:
-                raise InvalidRequestError.of_field(
-                    "comfyui_path", "is needed: the folder of the ComfyUI of 'local' is not known"
-                )
-            given["comfyui_path"] = str(local.path)
-            if local.python is not None:
-                given.setdefault("comfyui_python", str(local.python))
-            if request.launch_args is None:
-                given["launch_args"] = _without(local.settings.launch_args, _OWN)
-            given["env"] = {**local.settings.env, **given.get("env", {})}
-        path = Path(given["comfyui_path"])
-        same = (m for m in self._registry if m.path is not None and m.path == path)
-        return next(same, None)
-
-    async def _own_folders(
-        self, machine_id: str, shared: Machine, settings: MachineSettings
-    ) -> list[str]:
-        """Return the arguments that separate the files of two ComfyUIs in the same folder."""
-        folder = self._folder(machine_id)
-        outputs = (await shared.folders()).directory("output")
-        known = await asyncio.to_thread(launch_options, Path(settings.comfyui_path))
-        own = {
-            "--output-directory": str(outputs / machine_id),
-            "--temp-directory": str(folder),
-            "--database-url": f"sqlite:///{folder / 'comfyui.db'}",
-        }
-        given = {argument.partition("=")[0] for argument in settings.launch_args}
-        return [
-            part
-            for option, value in own.items()
-            if option in known and option not in given
-            for part in (option, value)
-        ]
-
 
 def kind_of(request: MachineCreate) -> str:
-    """Return the kind of machine for a request: ``managed``, ``comfyui``, ``cloud`` or ``pool``.
+    """Return the kind of machine for a request, such as ``managed`` or ``pool``.
 
     Raises
     ------
@@ -534,6 +395,8 @@ def kind_of(request: MachineCreate) -> str:
         return "cloud"
     if request.members is not None or request.gpus is not None:
         return "pool"
+    if request.cluster is not None or request.scheduler is not None:
+        return "dask"
     if request.comfyui_url:
         return "comfyui"
     if request.comfyui_path:
@@ -552,23 +415,3 @@ async def _settle(machine: Machine) -> None:
     if not machine.managed:
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
             await wait_for(machine.ready(), ASK_WITHIN)
-
-
-def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Return arguments without some options and their values."""
-    kept: list[str] = []
-    dropping = False
-    for argument in arguments:
-        if argument.startswith("-"):
-            dropping = argument.partition("=")[0] in options
-        if not dropping:
-            kept.append(argument)
-    return kept
-
-
-def _same_address(one: str, other: str) -> bool:
-    if not one or not other:
-        return False
-    first, second = (URL(url.replace("://localhost", "://127.0.0.1")) for url in (one, other))
-    same_host = (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
-    return same_host and first.path.rstrip("/") == second.path.rstrip("/")

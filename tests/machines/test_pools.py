@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.errors import ComfyDeployError, ComfyUIUnavailableError
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+)
 from comfydeploy_jupyter.machines.providers import Member
 from comfydeploy_jupyter.schemas import MachineCreate
 from tests.comfyui_server import free_port
@@ -127,6 +133,15 @@ async def test_runs_wait_for_a_pool_whose_machines_are_down(api, extension, pool
         await api.until(run, "cancelled")
     assert (await api.post("interrupt", {"machine": "My-GPUs"}))[0] == 409
     assert (await api.post("machine/delete", {"machine_id": "My-GPUs"}))[0] == 200
+
+
+async def test_the_address_of_a_scheduler_means_a_cluster(api, jp_serverapp):
+    token = jp_serverapp.identity_provider.token
+    comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
+    fields = {"scheduler": f"tcp://127.0.0.1:{free_port()}", "comfyui_path": "/opt/ComfyUI"}
+    for workers, field in (([8, 0], "workers"), ([0, 2], "scheduler")):
+        with pytest.raises(InvalidRequestError, match=f"^{field}: "):
+            await asyncio.to_thread(comfy.machines.create, "lab", workers=workers, **fields)
 
 
 class Cluster:
