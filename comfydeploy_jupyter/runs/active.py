@@ -72,11 +72,14 @@ class ActiveRuns:
     def park(self, run: Run) -> None:
         """Keep a stored run that waits only for as long as it is used, if the store has all of it.
 
-        It does not have the keys of a Comfy account, nor the events of an earlier attempt.
+        It does not have the keys of a Comfy account, nor the events of an earlier attempt. A run
+        for whose end a request waits stays, too: only the run refers to the task of that request.
         """
         record = run.record
         events = run.log.after(record.first_id)
-        if run.state is not State.WAITING or record.pool is None or record.own_keys or events:
+        if run.state is not State.WAITING or record.pool is None:
+            return
+        if record.own_keys or run.awaited or events:
             return
         self.remove(run)
         client_id = None if record.client_id is None else intern(record.client_id)

@@ -70,6 +70,7 @@ class Facts:
         self.was_next = False  # it was next in the queue when the connection was lost
         self.comfyui_exit: str | None = None  # how the ComfyUI that had it exited, if known
         self.keys: dict[str, str] = {}  # keys of a Comfy account; never stored
+        self.awaited = False  # the request for it is answered at its end: it stays in memory
         self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
         self.models: frozenset[str] = frozenset()  # the model files that its graph names
         self.fingerprint = b""  # the hashes of its nodes

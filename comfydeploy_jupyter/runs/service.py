@@ -228,6 +228,7 @@ class RunService(RunReader):
         self._submitting += 1
         try:
             begun = await self._beginnings.begin(request, small=small, until=latest)
+            begun.run.awaited = reply_at_end
             await self._queueing.hand_over(request, begun, reply_at_end=reply_at_end, until=until)
         finally:
             self._submitting -= 1

@@ -246,3 +246,11 @@ def test_a_run_with_keys_stays_in_memory(world: World) -> None:
     waiting = world.service.find(runs[4])
     assert waiting is not None
     assert waiting.keys == {"api_key_comfy_org": "comfyui-secret"}
+
+
+def test_a_run_whose_request_waits_for_its_end_stays_in_memory(world: World) -> None:
+    """Else the task of the request would be collected with the run: nothing refers to it."""
+    runs = submit(world, 5, wait=True)
+    world.waiting = dict.fromkeys(world.waiting)
+    gc.collect()
+    assert world.service.find(runs[4]) is not None
