@@ -18,6 +18,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.browser import looks
 from tests.cloudflared import FakeCloudflared
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 from tests.transfer_service import Service, running
@@ -25,7 +26,7 @@ from tests.transfer_service import Service, running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import BrowserContext, Locator
+    from playwright.sync_api import BrowserContext, FloatRect, Locator
 
 expect.set_options(timeout=30_000)
 
@@ -157,7 +158,8 @@ class LabPage:
         """Take a screenshot of the page if a variable requests it.
 
         All screenshots are stored in the folder that ``SCREENSHOTS`` names. If
-        ``STORE_SCREENSHOTS`` is set, those of `SHOWN` are stored in the documents.
+        ``STORE_SCREENSHOTS`` is set, those of `SHOWN` are stored in the documents. The panel in it
+        must look as in the accepted screenshot, if there is one (`tests.browser.looks`).
         """
         if SCREENSHOTS is not None:
             SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -166,6 +168,22 @@ class LabPage:
             with Image.open(io.BytesIO(self.page.screenshot())) as picture:
                 small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             small.save(REPOSITORY / "docs" / "images" / f"{SHOWN[name]}.png", optimize=True)
+        if looks.is_compared(name) and (clip := self._visible_panel()) is not None:
+            looks.check(name, self.page.screenshot(clip=clip))
+
+    def _visible_panel(self) -> FloatRect | None:
+        """Return the part of the page that shows the panel; None if it shows none."""
+        panel = self.panel.first
+        box = panel.bounding_box() if panel.count() else None
+        size = self.page.viewport_size
+        if box is None or size is None:
+            return None
+        left, top = max(box["x"], 0), max(box["y"], 0)
+        right = min(box["x"] + box["width"], size["width"])
+        bottom = min(box["y"] + box["height"], size["height"])
+        if right <= left or bottom <= top:
+            return None
+        return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
 class Sessions:

@@ -1,0 +1,58 @@
+"""How the panels look: compared with accepted screenshots, at each width and in both themes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect
+
+from tests.browser.looks import TOLERANCE, difference
+
+if TYPE_CHECKING:
+    from tests.jupyter_process import JupyterProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+PANELS = {
+    "run": ("RunPanel('sunset.json')", "Ready"),
+    "upload": ("UploadPanel()", "Drop"),
+    "tunnel": ("TunnelPanel()", "Stopped"),
+}
+WIDTHS = (480, 900, 1440, 2560)
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("panel", PANELS)
+def test_each_panel_looks_as_accepted(
+    open_notebook: Any, lab: JupyterProcess, panel: str, theme: str
+) -> None:
+    code, text = PANELS[panel]
+    opened = open_notebook(
+        f"look-{panel}-{theme}",
+        f"from comfydeploy_jupyter import RunPanel, TunnelPanel, UploadPanel\n{code}",
+        theme=f"JupyterLab {theme}",
+    )
+    expect(opened.panel.get_by_text(text).first).to_be_visible()
+    opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    for width in WIDTHS:
+        opened.page.set_viewport_size({"width": width, "height": 1000})
+        opened.page.wait_for_timeout(400)
+        opened.shoot(f"look-{panel}-{theme}-{width}")
+
+
+def test_what_is_moved_or_missing_is_noticed() -> None:
+    def drawn(*boxes: tuple[int, int, int, int]) -> Image.Image:
+        picture = Image.new("RGB", (500, 300), "white")
+        draw = ImageDraw.Draw(picture)
+        for box in boxes:
+            draw.rectangle(box, fill="navy")
+        return picture
+
+    accepted = drawn((20, 20, 120, 60), (20, 100, 480, 200))
+    assert difference(accepted, accepted) == 0
+    assert difference(accepted, drawn((20, 20, 121, 60), (20, 100, 480, 200))) < TOLERANCE
+    assert difference(accepted, drawn((20, 100, 480, 200))) > TOLERANCE
+    assert difference(accepted, drawn((20, 20, 120, 60), (20, 120, 480, 220))) > TOLERANCE
+    assert difference(accepted, accepted.resize((500, 340))) == 1
