@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EMAIL, PASSWORD = "ada@example.org", "correct horse battery"
+CONFIGURED = "comfyui-configured-1111111111111111"
 
 
 class ComfyAccounts:
@@ -160,3 +161,14 @@ def comfy_accounts(shared_comfy_accounts: ComfyAccounts) -> ComfyAccounts:
     """The server, as if it had just started."""
     shared_comfy_accounts.reset()
     return shared_comfy_accounts
+
+
+@pytest.fixture
+def account_config(newer, comfy_accounts: ComfyAccounts, tmp_path) -> dict[str, Any]:
+    """The configuration of a server with a key, which can sign in at `comfy_accounts`."""
+    return {
+        "comfyui_url": newer.url,
+        "comfy_account_proxy": comfy_accounts.url,
+        "data_dir": str(tmp_path / "data"),
+        "comfy_api_key": CONFIGURED,
+    }

@@ -492,3 +492,16 @@ def comfydeploy() -> Iterator[FakeComfyDeploy]:
     service = FakeComfyDeploy()
     yield service
     service.close()
+
+
+@pytest.fixture
+def cloud_config(tmp_path, comfydeploy: FakeComfyDeploy, monkeypatch) -> dict[str, Any]:
+    """The configuration of a server that uses `comfydeploy`, and has no ComfyUI and no key."""
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    return {
+        "comfyui_url": "http://127.0.0.1:9",
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+        "cloud_url": comfydeploy.url,
+        "allowed_api_urls": [comfydeploy.root],
+    }

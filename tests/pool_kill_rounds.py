@@ -66,19 +66,10 @@ class PoolWorld:
             member.kill()
 
     def round(self, random: Random, victim: str) -> str:
-        """Send runs, kill, restart and check; return a description in one line.
+        """Send runs, kill, restart and check, as `kill_rounds.World.round` does.
 
-        Parameters
-        ----------
-        random : Random
-            The source of the random work and times.
-        victim : str
-            One of `VICTIMS`.
-
-        Raises
-        ------
-        BrokenInvariantError
-            If a run was lost, executed twice or ended twice, or if too many have failed.
+        An invariant is violated if a run was lost, executed twice or ended twice, or if too many
+        have failed.
         """
         over = threading.Event()
         clients = [

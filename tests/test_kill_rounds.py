@@ -19,35 +19,30 @@ def seed() -> int:
     return secrets.randbits(32)
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.usefixtures("installed_comfyui")
-def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
-    bare_service.to_store = True
-    world = World(tmp_path, bare_service)
+def play(world: World | PoolWorld, victims: tuple[str, ...], seed: int) -> None:
+    """Play a round for each victim; fail with the seed if an invariant is violated."""
     random = Random(seed)
     try:
         world.start()
-        for victim in ROUNDS:
+        for victim in victims:
             world.round(random, victim)
     except BrokenInvariantError as fault:
         pytest.fail(f"seed {seed}:\n{fault}\n{world.jupyter.log()[-6000:]}", pytrace=False)
     finally:
         world.close()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("installed_comfyui")
+def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
+    bare_service.to_store = True
+    play(World(tmp_path, bare_service), ROUNDS, seed)
 
 
 @pytest.mark.timeout(800)
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
-    world = PoolWorld(tmp_path)
-    random = Random(seed)
-    try:
-        world.start()
-        for victim in POOL_ROUNDS:
-            world.round(random, victim)
-    except BrokenInvariantError as fault:
-        pytest.fail(f"seed {seed}:\n{fault}\n{world.jupyter.log()[-6000:]}", pytrace=False)
-    finally:
-        world.close()
+    play(PoolWorld(tmp_path), POOL_ROUNDS, seed)
 
 
 @pytest.mark.slow

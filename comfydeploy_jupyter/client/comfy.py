@@ -195,7 +195,7 @@ class Comfy:
         Warns
         -----
         UserWarning
-            ComfyUI did not run some outputs of the workflow because of errors.
+            ComfyUI did not execute some outputs of the workflow because of errors.
 
         Raises
         ------
@@ -237,7 +237,7 @@ class Comfy:
         result = Result(self.server, reply, request.source).raise_for_status()
         if result.left_out:
             warnings.warn(
-                "\n- ".join(["ComfyUI left out a part of the workflow", *result.left_out]),
+                "\n- ".join(["ComfyUI did not execute a part of the workflow", *result.left_out]),
                 stacklevel=2,
             )
         return result

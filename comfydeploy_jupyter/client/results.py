@@ -98,7 +98,7 @@ class Result(Reply):
 
     @property
     def left_out(self) -> list[str]:
-        """Why ComfyUI did not run some outputs, a sentence for each error; empty if it ran all."""
+        """Why ComfyUI did not execute some outputs, a sentence for each error; often empty."""
         return self._workflow.complaints(self._reply.get("node_errors"))
 
     @property

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_BEFORE = 300.0  # seconds before its end at which an id token is replaced
-ASK_AGAIN_AFTER = 60.0  # seconds after a token could not be had
+ASK_AGAIN_AFTER = 60.0  # seconds without another attempt after a token could not be obtained
 
 
 class ComfyAccount:

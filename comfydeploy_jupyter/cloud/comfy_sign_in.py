@@ -34,12 +34,12 @@ LIFETIME = 3600.0  # seconds, for a response that does not name it
 
 # Google's error codes; https://firebase.google.com/docs/reference/rest/auth names them.
 _WRONG = "The email or the password of the Comfy account is wrong"
-_OVER = "The sign-in of the Comfy account is over: sign in again"
+_OVER = "The sign-in of the Comfy account has expired: sign in again"
 _MESSAGES = {
     "INVALID_LOGIN_CREDENTIALS": _WRONG,
     "INVALID_PASSWORD": _WRONG,
     "EMAIL_NOT_FOUND": _WRONG,
-    "INVALID_EMAIL": "The email is not one",
+    "INVALID_EMAIL": "This is not an email address",
     "USER_DISABLED": "The Comfy account is disabled",
     "TOO_MANY_ATTEMPTS_TRY_LATER": "Too many wrong attempts to sign in: try again later",
     "TOKEN_EXPIRED": _OVER,
@@ -169,7 +169,7 @@ def _tokens(answer: dict[str, Any], token: str, refresh: str, lifetime: str, ema
     """Return the tokens of a response; the names of its fields differ."""
     id_token, refresh_token = answer.get(token), answer.get(refresh)
     if not all(token and is_account_key(token) for token in (id_token, refresh_token)):
-        raise CloudError("The sign-in of the Comfy account was answered without a token")
+        raise CloudError("The response to the sign-in of the Comfy account contains no token")
     try:
         seconds = min(max(float(answer.get(lifetime, LIFETIME)), 0.0), LIFETIME)
     except (TypeError, ValueError):

@@ -198,7 +198,7 @@ def _workers(given: Any) -> tuple[int, int]:
 
 
 def _absolute(fields: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
-    """Return a path on the workers, which cannot be looked at from here."""
+    """Return a path on the workers, which this server cannot check."""
     given = fields.get(name) or ""
     if not isinstance(given, str) or "\0" in given:
         raise InvalidRequestError.of_field(name, "is no path")

@@ -2,8 +2,8 @@
 
 A worker calls `hold`. It starts ComfyUI on the loopback interface of its node, and the `door` at
 the node's own address, and sends events to the scheduler that tell where the door is. It never
-returns, it raises: a finished result would be lost with its worker, and Dask would then
-compute it anew, which means to start a ComfyUI that nobody wants.
+returns, it raises an exception: a result would be lost if its worker ends, and Dask would then
+compute it again, and so start a ComfyUI that is not needed.
 
 Both processes run under the reaper. They end with the worker, however that ends.
 """
@@ -243,7 +243,8 @@ class _Holder:
     async def _is_idle(self, door: Child, client: ComfyUIClient) -> bool:
         """Return whether ComfyUI has no prompt, and leave the door stopped in that case.
 
-        While the door is stopped, no prompt arrives: none can be lost between look and end.
+        While the door is stopped, no prompt arrives, so none is lost between this check and the end
+        of ComfyUI.
         """
         pid = door.pid
         if pid is None:

@@ -67,7 +67,8 @@ class Target:
     def adapt(self, least: int, most: int) -> None:
         """Let the cluster object start and end workers as leases need them. This blocks.
 
-        Without it, whoever owns the cluster starts the workers. The target duration is short since
+        Without it, the owner of the cluster has to start the
+        workers. The target duration is short since
         Dask expects half a second of a task that it does not know, and a lease is one task for
         each worker however long it takes.
         """

@@ -130,7 +130,7 @@ class Assets:
     async def find(self, blake3: str) -> Asset | None:
         """Return an asset whose file has this content now, or None.
 
-        A file of this machine whose hash is cached counts too; it has no id yet.
+        It may also be a file of this machine whose hash is cached, and which has no id yet.
         """
         for asset in await self._repository.of_blake3(blake3):
             if await self._is_unchanged(asset):
@@ -158,8 +158,8 @@ class Assets:
     async def delete(self, asset_id: str) -> None:
         """Delete an asset and, if no other one has it, its file.
 
-        A file that was there before the upload stays, as does one that has changed since, and one
-        on another machine: ComfyUI has no route that deletes files.
+        A file that existed before the upload is kept, as are files that have changed since then,
+        and files on other machines, because ComfyUI has no route that deletes files.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class Assets:
             raise APIError("output_unavailable", fault.message) from None
 
     async def name_for(self, asset_id: str, machine: Machine) -> str:
-        """Return what stands for an asset in a workflow: the name of its file, or its text.
+        """Return the value for a reference to an asset: the name of its file, or its text.
 
         A file of another machine is copied to the machine that runs the workflow.
 

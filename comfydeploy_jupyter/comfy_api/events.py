@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
     from .outputs import Outputs
 
-KEPT_FRAMES = 256  # encoded messages of a run, for its other readers
+KEPT_FRAMES = 256  # encoded messages of a run that are kept for its other readers
 # After these events of a run its progress may have changed.
 PROGRESS = frozenset({"progress", "live_status", "executing", "execution_cached"})
 

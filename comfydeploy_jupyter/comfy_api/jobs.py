@@ -185,7 +185,7 @@ class Jobs:
             raise APIError("not_found", f"There is no job {job_id!r}") from None
 
     async def workflow(self, job_id: str) -> dict[str, Any]:
-        """Return the workflow of a job, as the editor saved it where a stored workflow was run.
+        """Return the workflow of a job; of a stored workflow, also in the editor's format.
 
         Raises
         ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -22,12 +23,11 @@ from .parsing import (
     parse_without_graph,
     queue_heads,
 )
-from .transport import MAX_ANSWER, PLAIN, Access, FailedJobError, NoRouteError, Transport
+from .transport import MAX_ANSWER, FailedJobError, NoRouteError, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-    from ..net.peers import Peers
 
 ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer before a caller goes on without it
 CHUNK = 512 * 1024  # bytes of one write to a file
@@ -41,28 +41,13 @@ JOBS_AT_ONCE = 8  # concurrent requests about prompts
 class ComfyUIClient(Transport):
     """Client of one ComfyUI, for the routes of its ``server.py`` that this package uses.
 
-    Parameters
-    ----------
-    url : str
-        Base URL, e.g. ``http://127.0.0.1:8188``.
-    timeout : float
-        Seconds that ComfyUI has to answer one request.
-    peers : Peers, optional
-        The users whose process may answer there, if the URL is on this machine.
-    access : Access, optional
-        The certificates and headers that each connection needs.
+    The parameters are those of `Transport`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout: float = 30.0,
-        peers: Peers | None = None,
-        access: Access = PLAIN,
-    ) -> None:
-        super().__init__(url, timeout=timeout, peers=peers, access=access)
-        self._lacks: set[str] = set()  # routes that this ComfyUI does not have
+    @functools.cached_property
+    def _lacks(self) -> set[str]:
+        """Return the routes that this ComfyUI does not have; `forget_features` empties the set."""
+        return set()
 
     def forget_features(self) -> None:
         """Forget which routes this ComfyUI lacks: it may have been restarted as a newer version."""

@@ -66,7 +66,7 @@ class ComfyUIProcess:
     peers : Peers
         Accepts answers at its address from the process itself only.
     memory_verdict : str or None
-        Probable cause and advice if a lack of memory may have ended it the last time.
+        Probable cause and advice if a lack of memory may have ended it the last time, else None.
     end_reason : str or None
         Why it ended the last time; the beginning of a sentence.
     """

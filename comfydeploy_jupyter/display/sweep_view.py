@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SWEEP_CLASS = "comfydeploy-sweep"
 GONE = (
-    "The kernel of this sweep was restarted or is gone. Run this cell again to continue it;"
+    "The kernel of this sweep was restarted or has ended. Run this cell again to continue it;"
     " queued runs continue."
 )
 

@@ -212,8 +212,8 @@ class Hasher:
     def _hashes_of(self, file: io.FileIO, advance: Callable[[int], None]) -> Hashes:
         """Return the hashes of the rest of an unbuffered file.
 
-        The two hashes of a block are computed at the same time: BLAKE3 takes less time than
-        SHA-256, so that it costs none.
+        The two hashes of a block are computed at the same time. BLAKE3 takes less time than
+        SHA-256, so it does not increase the total time.
         """
         sha256, other = hashlib.sha256(), blake3()
         buffer = memoryview(bytearray(BLOCK))

@@ -72,12 +72,12 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     except Image.DecompressionBombError as error:
         raise _refused("of a picture of ordinary size") from error
     except Exception as error:  # readers raise exceptions of any type for a damaged file
-        raise _refused("of a picture of ordinary size that is whole") from error
+        raise _refused("of a complete picture of ordinary size") from error
     return copy.getvalue()
 
 
 def _refused(what: str) -> InvalidRequestError:
-    return InvalidRequestError.of_field("thumbnail", f"can only be had {what}")
+    return InvalidRequestError.of_field("thumbnail", f"can be made only {what}")
 
 
 def _of_picture(source: BinaryIO, side: int) -> Image:
@@ -105,7 +105,7 @@ def _of_numbers(image: Image) -> Image:
 def _of_exr(source: BinaryIO, side: int) -> Image:
     """Return a small copy of an EXR file, tone-mapped for a screen."""
     if find_spec("OpenEXR") is None:
-        raise _refused("of an EXR file where the package OpenEXR is installed")
+        raise _refused("of an EXR file if the package OpenEXR is installed")
     import OpenEXR
 
     with tempfile.NamedTemporaryFile(suffix=".exr") as file:

@@ -348,20 +348,6 @@ class Machine:
         system = (await client.system_stats()).get("system", {})
         return {"version": system.get("comfyui_version"), "commit": None, "source": "running"}
 
-    async def running_version(self) -> str | None:
-        """Return the version of the running ComfyUI; None if it does not report its version.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If none is running.
-        """
-        await self.ready()
-        link = self._link
-        if link is not None and not link.system:
-            await link.read_system()
-        return link.version if link is not None else None
-
     async def known_version(self) -> str | None:
         """Return the version of a connected ComfyUI; None if it is not known now."""
         link = self._link

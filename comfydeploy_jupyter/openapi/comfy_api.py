@@ -380,8 +380,8 @@ OPERATIONS = (
         summary="Whether the server has a file with this BLAKE3",
         replies=(
             Reply("It has."),
-            Reply("It has none.", status=404),
-            Reply("It is no BLAKE3.", status=422),
+            Reply("It has no such file.", status=404),
+            Reply("This is not a BLAKE3 hash.", status=422),
         ),
         own_errors=True,
     ),
@@ -394,7 +394,7 @@ OPERATIONS = (
         headers=(RANGE,),
         replies=(
             Reply("The content.", _CONTENT),
-            Reply("The range of it.", _CONTENT, 206),
+            Reply("The requested range of the content.", _CONTENT, 206),
             Reply("The client has it already.", status=304),
             *_errors(
                 "not_found", "output_unavailable", "range_not_satisfiable", "upstream_unreachable"
@@ -410,7 +410,7 @@ OPERATIONS = (
         summary="The size and the type of an asset",
         headers=(RANGE,),
         replies=(
-            Reply("The asset is there."),
+            Reply("The asset exists."),
             Reply("The range is within it.", status=206),
             Reply("The client has it already.", status=304),
             Reply("There is no such asset, or its file does not exist any more.", status=404),

@@ -40,7 +40,7 @@ class PoolMember(ReplyModel):
 
 
 class MachineSummary(ReplyModel):
-    """A machine in short."""
+    """A short description of a machine."""
 
     id: str = Field(examples=["studio"])
     name: str = Field(examples=["studio"])
@@ -156,7 +156,7 @@ OPERATIONS = (
         path="/comfyui-deploy/machines",
         id="listMachines",
         tag="Machines",
-        summary="All machines in short",
+        summary="Short descriptions of all machines",
         query=schemas.MachinesQuery,
         replies=(json_reply(list[MachineSummary], "The machines."),),
     ),
@@ -177,7 +177,7 @@ OPERATIONS = (
         path="/comfyui-deploy/machine/create",
         id="createMachine",
         tag="Machines",
-        summary="Register another ComfyUI, start one more, or have one built at ComfyDeploy",
+        summary="Register a ComfyUI, start another one, or create a machine at ComfyDeploy",
         query=schemas.CloudTarget,
         headers=(KEY,),
         bodies=json_body(schemas.MachineCreate, "name", "comfyui_url"),
@@ -207,7 +207,7 @@ OPERATIONS = (
         path="/comfyui-deploy/free",
         id="freeMemory",
         tag="Machines",
-        summary="Have ComfyUI unload its models and free memory",
+        summary="Make ComfyUI unload its models and free memory",
         bodies=json_body(schemas.FreeRequest, "machine"),
         replies=(json_reply(MemoryFreed, "The number of freed bytes."),),
         errors=MACHINE,

@@ -106,7 +106,7 @@ class Canceller:
         ComfyUI is back, and a run that ComfyUI has lost in the meantime is not queued again.
         """
         log.debug("Run %s is being cancelled", run.prompt_id, extra=run.record.log_fields)
-        if run.transition(Cause.CANCEL_ASKED):
+        if run.transition(Cause.CANCEL_REQUESTED):
             try:
                 await self._saver.now(run.record)
             except BaseException:

@@ -111,9 +111,9 @@ class Pooled:
             What has happened.
         """
         attempts = run.record.attempts + run.was_next
-        if run.was_next and run.record.attempts >= MAX_ATTEMPTS:
-            times = f"{run.record.attempts} times when the run was about to begin"
-            await self._finalizer.fail(run, f"{run.comfyui_exit or 'ComfyUI ended'}, {times}")
+        reason_to_fail = why_not_again(run)
+        if reason_to_fail is not None:
+            await self._finalizer.fail(run, reason_to_fail)
             return
         if run.record.cancelling:
             await self._finalizer.withdraw(run)
@@ -149,3 +149,14 @@ class Pooled:
         self._dispatching.wait(run)
         if stored:
             self._active.park(run)
+
+
+def why_not_again(run: Run) -> str | None:
+    """Return why a run that ComfyUI has lost fails; None if it may be queued again.
+
+    It fails if it was the next one each time that ComfyUI exited, `MAX_ATTEMPTS` times.
+    """
+    if not run.was_next or run.record.attempts < MAX_ATTEMPTS:
+        return None
+    ended = run.comfyui_exit or "ComfyUI ended"
+    return f"{ended}, {run.record.attempts} times when the run was about to begin"

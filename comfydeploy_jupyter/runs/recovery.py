@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
-from .pooled import MAX_ATTEMPTS
+from .pooled import why_not_again
 from .silence import Silences
 from .transitions import IN_DOUBT, Cause, State
 from .waiting import now
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
 OVERTAKEN = 2.0  # seconds for an event that is received after a later answer, on a busy machine
 GRACE = 10.0  # seconds at most until a prompt without an answer counts as not queued
+LOST = "ComfyUI was restarted, or has dropped the run"
 MAX_FAULTS = 3  # failed requests about runs, after which the other runs are checked later
 
 
@@ -249,11 +250,11 @@ class Recovery:
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
         elif run.state is State.RUNNING and run.record.retry and not run.record.cancelling:
-            await self._pooled.give_back(run, "ComfyUI restarted or forgot the run")
+            await self._pooled.give_back(run, LOST)
         elif run.state in (State.RUNNING, State.EXECUTED):
-            await self._finalizer.fail(run, "ComfyUI restarted or forgot the run")
+            await self._finalizer.fail(run, LOST)
         elif run.record.pool is not None and not run.events_complete:
-            await self._pooled.give_back(run, "ComfyUI restarted or forgot the run")
+            await self._pooled.give_back(run, LOST)
         elif run.state is State.UNCONFIRMED:
             reason = "The run was not handed to ComfyUI before Jupyter stopped"
             await self._finalizer.fail(run, reason, kind="NotQueued")
@@ -261,9 +262,8 @@ class Recovery:
             await self._finalizer.fail(run, "ComfyUI did not accept the run", kind="NotQueued")
         elif run.events_complete or run.record.cancelling:
             await self._finalizer.withdraw(run)
-        elif run.was_next and run.record.attempts >= MAX_ATTEMPTS:
-            times = f"{run.record.attempts} times when the run was about to begin"
-            await self._finalizer.fail(run, f"{run.comfyui_exit or 'ComfyUI ended'}, {times}")
+        elif (failure := why_not_again(run)) is not None:
+            await self._finalizer.fail(run, failure)
         else:
             await self._queueing.queue_anew(run, client)
 

@@ -63,8 +63,8 @@ class Cause(str, Enum):
     ASSIGNED = "assigned to a machine"
     RETURNED = "its machine does not have it"
     RETRIED = "its machine ended, it is executed again"
-    CANCEL_ASKED = "cancel asked"
-    CANCEL_NOT_STORED = "cancel could not be stored"
+    CANCEL_REQUESTED = "cancellation requested"
+    CANCEL_NOT_STORED = "cancellation could not be stored"
     WITHDRAWN = "withdrawn"
     LOST = "given up"
     UPLOADS_QUEUED = "uploads queued"
@@ -180,7 +180,7 @@ TRANSITIONS = (
     Transition(UNFINISHED, C.CONNECTION_LOST, sets=_GAP, takes=("was_next",)),
     Transition(UNFINISHED, C.CONNECTED),
     Transition(UNFINISHED, C.COMFYUI_ENDED, sets=_GAP, takes=_EXIT),
-    Transition(OPEN, C.CANCEL_ASKED, saved=Saved.AWAITED, sets={"cancelling": True}),
+    Transition(OPEN, C.CANCEL_REQUESTED, saved=Saved.AWAITED, sets={"cancelling": True}),
     Transition(OPEN, C.CANCEL_NOT_STORED, sets={"cancelling": False}),
     Transition((S.EXECUTED,), C.COMPLETE, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.FOUND_IN_HISTORY, S.ENDING, takes=_OUTCOME),

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 GAP = "8px"
 PANEL_CLASS = "comfydeploy-panel"
 GONE = (
-    "The kernel of this panel was restarted or is gone. Run this cell again to use the panel;"
-    " runs that were queued go on."
+    "The kernel of this panel was restarted or has ended. Run this cell again to use the panel;"
+    " queued runs continue."
 )
 
 LASTING = "comfydeploy-panel-lasting"
@@ -140,7 +140,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return thread
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the panel has done all it was asked to do, and shows the result.
+        """Wait until the panel has done its work, and shows the result.
 
         Parameters
         ----------
@@ -247,7 +247,7 @@ def _holds(widgets: Iterable[w.Widget], wanted: w.Widget) -> bool:
 
 
 def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> None:
-    """Call functions that wait, one after another, with one timeout for all of them, s.
+    """Call functions that wait, one after another, with a common timeout in seconds.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> 
 
 def not_done(timeout: float | None) -> RunTimeoutError:
     """Return the error of waiting for a panel for too long; the timeout is in s."""
-    return RunTimeoutError(f"the panel is not done after {timeout or 0:g} s; it goes on")
+    return RunTimeoutError(f"the panel is not done after {timeout or 0:g} s; it continues")
 
 
 def _refuse_unknown(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .progress import ProgressView
 
 KEPT_STREAMS = 10
-"""How many runs that wait for their turn keep the stream that started them; others are joined
-anew. Each stream is an open connection."""
+"""How many of the waiting runs keep the stream that started them; for others a new stream is
+opened later. Each stream is an open connection."""
 
 
 class _Followed(NamedTuple):
@@ -76,7 +76,7 @@ class Follower:
         run : Run
             The run.
         stream : EventStream, optional
-            The stream that started it, which is closed in the end; without it the run is joined.
+            The stream that started it, which is closed at the end; without it, a new one is opened.
         """
         with self._lock:
             is_known = any(other.run.prompt_id == run.prompt_id for other in self._all())
@@ -96,7 +96,7 @@ class Follower:
             self._view.wait_behind(waiting)
 
     def stop(self) -> None:
-        """Close all streams; the runs go on."""
+        """Close all streams; the runs continue."""
         with self._lock:
             streams = [followed.stream for followed in self._all()]
         for stream in streams:

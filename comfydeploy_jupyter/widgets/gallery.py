@@ -140,7 +140,7 @@ def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
         facts.append(f"{counted(len(result.cached_nodes), 'node')} from the cache")
     problems = [result.failure] if result.failure else []
     if result.left_out:
-        problems.append("\n".join(["Left out by ComfyUI:", *result.left_out]))
+        problems.append("\n".join(["Not executed by ComfyUI:", *result.left_out]))
     times = sorted(result.node_times.items(), key=lambda item: -item[1])
     return {
         "prompt_id": result.prompt_id,

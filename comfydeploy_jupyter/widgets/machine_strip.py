@@ -87,7 +87,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             "Free memory",
             self.free_memory,
             icon="eraser",
-            hint="Have ComfyUI unload its models and give up memory",
+            hint="Make ComfyUI unload its models and free memory",
         )
         self._free.layout.display = "none"
         self._freed = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))

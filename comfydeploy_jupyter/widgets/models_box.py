@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..client import FetchedModels, Workflow, WorkflowModel
     from .base import Panel
 
-LOOK_EVERY = 1.0  # seconds between two looks at the downloads
+LOOK_EVERY = 1.0  # seconds between two requests for the downloads
 SHOWN = ("missing", "fetching", "done", "failed", "cancelled", "no_link", "refused")
 STATES = {
     "missing": "missing",

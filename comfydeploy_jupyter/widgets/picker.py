@@ -109,7 +109,7 @@ class Picker:
             "",
             lambda: panel.start(self.refresh),
             icon="refresh",
-            hint="Look for workflows again",
+            hint="Search for workflows again",
         )
         self.box = w.VBox(
             [row(self._field, self._version, again, self._upload), self._problem],

@@ -132,7 +132,7 @@ class PresetsBox(View):
         except ConflictError as error:
             is_there = bool(error.details.get("preset"))
             happened = "changed" if is_there else "deleted"
-            # From now on the panel has seen what the other one did, so the next attempt succeeds.
+            # This panel now has the revision of the other one, so the next attempt succeeds.
             self.refresh()
             self.told = {
                 "text": f"Another panel has {happened} this preset. Your values are still here.",

@@ -1,4 +1,4 @@
-"""What a RunPanel says of its workflow."""
+"""The warnings about the workflow of a RunPanel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ipywidgets as w
 
 # ipywidgets has no types
 class RunNotes(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
-    """Folded lists of what is not quite as it was meant; hidden while there are none."""
+    """Folded lists of warnings about a workflow; hidden while there are none."""
 
     def __init__(self) -> None:
         super().__init__(layout=w.Layout(margin="0", display="none"))

@@ -187,7 +187,7 @@ class RunPanel(Panel):
 
     @property
     def notes(self) -> str:
-        """What the panel says of a workflow that is not quite as it was meant, as HTML."""
+        """The warnings about the workflow, as HTML."""
         return str(self._notes.value)
 
     def fetch_models(self) -> None:
@@ -283,7 +283,7 @@ class RunPanel(Panel):
         self._form.reuse(record.get("inputs") or {}, record.get("seeds") or {})
 
     def stop(self) -> None:
-        """Stop following runs; the runs go on."""
+        """Stop following runs; the runs continue."""
         self._follower.stop()
 
     # -- widgets -------------------------------------------------------------------------------

@@ -332,7 +332,7 @@ def _failure(status: TunnelStatus) -> str:
         return ""
     lines = html.escape("\n".join(status.log))
     log = (
-        "<details><summary>What cloudflared said</summary>"
+        "<details><summary>The log of cloudflared</summary>"
         f'<pre style="margin:4px 0 0;white-space:pre-wrap;overflow-wrap:anywhere">{lines}</pre>'
         "</details>"
     )

@@ -61,7 +61,7 @@ class NodesTab:
             "Validate",
             on_validate,
             icon="check",
-            hint="Ask what ComfyUI would say of the workflow, without running it",
+            hint="Find the errors that ComfyUI would report, without running the workflow",
             disabled=True,
         )
         self._verdict = w.HTML(layout=w.Layout(**FULL))

@@ -645,7 +645,7 @@ def test_what_is_dropped_goes_where_it_belongs(open_notebook: Any, write: Any) -
     expect(alert).to_be_hidden()
 
 
-GONE = "The kernel of this panel was restarted or is gone"
+GONE = "The kernel of this panel was restarted or has ended"
 
 
 @pytest.mark.parametrize("how", ["restart", "kill", "shut down"])

@@ -55,7 +55,7 @@ def test_it_says_that_its_kernel_is_gone(open_notebook: Any, lab: JupyterProcess
     page = lab_page.page
     output = page.locator(".jp-OutputArea-output")
     stop = output.get_by_role("button", name="Stop")
-    gone = output.get_by_text("The kernel of this sweep was restarted or is gone")
+    gone = output.get_by_text("The kernel of this sweep was restarted or has ended")
     expect(stop).to_be_enabled(timeout=60_000)
     expect(gone).to_be_hidden()
     page.evaluate(RESTART)

@@ -74,7 +74,7 @@ def test_a_failure_in_words(open_notebook: Any, comfy: Comfy, cloudflared: FakeC
     panel.get_by_role("button", name="Start").click()
     failure = panel.get_by_role("alert").filter(has_text="Too many quick tunnels")
     expect(failure).to_be_visible()
-    failure.get_by_text("What cloudflared said").click()
+    failure.get_by_text("The log of cloudflared").click()
     expect(failure.get_by_text("error code: 1015")).to_be_visible()
     lab_page.shoot("tunnel-fails")
     expect(panel.get_by_role("button", name="Start")).to_be_enabled()

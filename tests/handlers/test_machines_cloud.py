@@ -10,15 +10,8 @@ from tests.fake_comfydeploy import KEY
 
 
 @pytest.fixture
-def extension_config(tmp_path, comfydeploy, monkeypatch):
-    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
-    return {
-        "comfyui_url": "http://127.0.0.1:9",
-        "data_dir": str(tmp_path / "data"),
-        "autostart": False,
-        "cloud_url": comfydeploy.url,
-        "allowed_api_urls": [comfydeploy.root],
-    }
+def extension_config(cloud_config):
+    return cloud_config
 
 
 def keyed() -> dict[str, Any]:

@@ -9,23 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.comfy_accounts import EMAIL, PASSWORD, error
+from tests.comfy_accounts import CONFIGURED, EMAIL, PASSWORD, error
 
 from .test_partner_keys import hashes, partner, run
 
-CONFIGURED = "comfyui-configured-1111111111111111"
 IDENTITY = "/identitytoolkit.googleapis.com/v1/accounts:signInWithPassword"
 TOKEN = "/securetoken.googleapis.com/v1/token"
 
 
 @pytest.fixture
-def extension_config(newer, comfy_accounts, tmp_path):
-    return {
-        "comfyui_url": newer.url,
-        "comfy_account_proxy": comfy_accounts.url,
-        "data_dir": str(tmp_path / "data"),
-        "comfy_api_key": CONFIGURED,
-    }
+def extension_config(account_config):
+    return account_config
 
 
 async def sign_in(api, **changes: Any) -> tuple[int, Any]:
@@ -85,11 +79,11 @@ async def test_a_token_is_replaced_before_it_ends(api, extension, comfy_accounts
         (400, error("USER_DISABLED"), "is disabled"),
         (400, error("TOO_MANY_ATTEMPTS_TRY_LATER : Try again later."), "Too many wrong attempts"),
         (200, {"mfaPendingCredential": "x", "localId": "u1"}, "second factor"),
-        (200, {"idToken": "", "refreshToken": "x"}, "without a token"),
-        (200, {"idToken": "a b", "refreshToken": "x"}, "without a token"),
-        (200, {"idToken": ["x"], "refreshToken": "x"}, "without a token"),
-        (200, [], "without a token"),
-        (200, "<html>", "without a token"),
+        (200, {"idToken": "", "refreshToken": "x"}, "contains no token"),
+        (200, {"idToken": "a b", "refreshToken": "x"}, "contains no token"),
+        (200, {"idToken": ["x"], "refreshToken": "x"}, "contains no token"),
+        (200, [], "contains no token"),
+        (200, "<html>", "contains no token"),
         (302, {}, "status 302"),
         (503, "<html>", "status 503"),
         (403, {"error": "text"}, "status 403"),

@@ -43,7 +43,7 @@ async def test_the_graph_is_cut_down_for_a_comfyui_that_cannot(api, newer, exten
     newer.drop_sockets()
     await api.get("check-status")
     machine = extension.services.machines.get(None)
-    await until_async(machine.running_version, lambda version: version == "0.3.40")
+    await until_async(machine.known_version, lambda version: version == "0.3.40")
     code, body = await api.post("run", {"workflow_api": graph(), "outputs": ["2"]})
     assert (code, sorted(body["outputs"])) == (200, ["2"])
     assert set(newer.prompts[-1]["prompt"]) == {"1", "2"}

@@ -9,24 +9,19 @@ import uuid
 
 import pytest
 
+from tests.comfy_accounts import CONFIGURED
 from tests.waiting import until_async
 
 from .conftest import until_connected
 
 KEY = "comfyui-0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 AUTH = "eyJhbGciOi.eyJzdWIiOiIx.SflKxwRJSMeKKF2QT4"
-CONFIGURED = "comfyui-configured-1111111111111111"
 KEPT = "comfyui-kept-2222222222222222222222"
 
 
 @pytest.fixture
-def extension_config(newer, comfy_accounts, tmp_path):
-    return {
-        "comfyui_url": newer.url,
-        "comfy_account_proxy": comfy_accounts.url,
-        "data_dir": str(tmp_path / "data"),
-        "comfy_api_key": CONFIGURED,
-    }
+def extension_config(account_config):
+    return account_config
 
 
 def partner(**inputs):

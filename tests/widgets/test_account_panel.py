@@ -23,19 +23,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def server(
-    start_jupyter: Callable[..., JupyterProcess],
-    shared_comfy_accounts: ComfyAccounts,
-    tmp_path_factory: pytest.TempPathFactory,
+    start_without_comfyui: Callable[..., JupyterProcess], shared_comfy_accounts: ComfyAccounts
 ) -> JupyterProcess:
-    """A Jupyter server whose ComfyUI is away."""
-    return start_jupyter(
-        ComfyDeploy={
-            "comfyui_url": "http://127.0.0.1:9",
-            "autostart": False,
-            "comfy_account_proxy": shared_comfy_accounts.url,
-            "data_dir": str(tmp_path_factory.mktemp("comfydeploy")),
-        }
-    )
+    """A Jupyter server that signs in at `shared_comfy_accounts`."""
+    return start_without_comfyui(comfy_account_proxy=shared_comfy_accounts.url)
 
 
 @pytest.fixture

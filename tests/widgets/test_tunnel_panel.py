@@ -27,19 +27,10 @@ def cloudflared(tmp_path_factory: pytest.TempPathFactory) -> FakeCloudflared:
 
 @pytest.fixture(scope="module")
 def server(
-    start_jupyter: Callable[..., JupyterProcess],
-    cloudflared: FakeCloudflared,
-    tmp_path_factory: pytest.TempPathFactory,
+    start_without_comfyui: Callable[..., JupyterProcess], cloudflared: FakeCloudflared
 ) -> JupyterProcess:
-    """A Jupyter server whose ComfyUI is away and whose tunnels are made by the stand-in."""
-    return start_jupyter(
-        ComfyDeploy={
-            "comfyui_url": "http://127.0.0.1:9",
-            "autostart": False,
-            "cloudflared_path": str(cloudflared.path),
-            "data_dir": str(tmp_path_factory.mktemp("comfydeploy")),
-        }
-    )
+    """A Jupyter server with a replacement for cloudflared."""
+    return start_without_comfyui(cloudflared_path=str(cloudflared.path))
 
 
 @pytest.fixture
@@ -114,7 +105,7 @@ def test_a_failure_is_told_in_words_and_escaped(
     panel.open_tunnel()
     until(lambda: "Failed" in panel.report)
     assert "the moon is in the wrong place" in panel.report
-    assert "What cloudflared said" in panel.report
+    assert "The log of cloudflared" in panel.report
     assert "&quot;the moon" in panel.report
     cloudflared.behave()
     panel.open_tunnel()
