@@ -341,11 +341,11 @@ class NotFound(Handler):
     """All paths below the prefix of the routes that are not routes."""
 
     async def get(self) -> None:
-        """Answer 404, as JSON."""
+        """Respond with 404, as JSON."""
         raise NotFoundError(f"There is no route {self.request.path}")
 
     async def post(self) -> None:
-        """Answer 404, as JSON."""
+        """Respond with 404, as JSON."""
         raise NotFoundError(f"There is no route {self.request.path}")
 
 

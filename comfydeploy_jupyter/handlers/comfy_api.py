@@ -197,7 +197,7 @@ class AssetFromHashHandler(ComfyAPIHandler):
     """``POST assets/from-hash``: an asset of a file that the server has."""
 
     async def post(self) -> None:
-        """Answer with the asset."""
+        """Reply with the asset."""
         request = await self.body(schemas.AssetFromHash)
         blake3 = request.hash.removeprefix("blake3:")
         asset = await self.comfy_api.assets.from_hash(blake3, request.file_path)
@@ -208,7 +208,7 @@ class AssetByHashHandler(ComfyAPIHandler):
     """``HEAD assets/by-hash/{hash}``: whether the server has a file with this hash."""
 
     async def head(self, digest: str) -> None:
-        """Answer with a status alone."""
+        """Reply with a status only."""
         found = _HASH.fullmatch(digest)
         if found is None:
             raise errors.APIError(
@@ -223,7 +223,7 @@ class AssetHandler(ComfyAPIHandler):
     """``assets/{asset_id}``: show or delete an asset."""
 
     async def get(self, asset_id: str) -> None:
-        """Answer with the asset."""
+        """Reply with the asset."""
         asset = await self.comfy_api.assets.get(asset_id)
         self.reply(assets.asset_of(asset, self.addresses.assets))
 

@@ -22,7 +22,7 @@ class DeploymentBase(Handler):
     """Base of these routes: their errors have ``detail``, as those of the service."""
 
     def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error to answer with; a wrong field is 422 with a list as ``detail``."""
+        """Return the error for an exception; an invalid field is 422 with a list as ``detail``."""
         error = super().error_of(exception, status)
         detail: Any = error.message
         if isinstance(error, (InvalidRequestError, PromptInvalidError)):
@@ -35,11 +35,11 @@ class DeploymentBase(Handler):
 
     @property
     def view_url(self) -> str:
-        """The absolute address of the ``view`` route, by the host with which the client came."""
+        """The absolute address of the ``view`` route, with the host of the request."""
         return f"{self.public_origin}{self.base_url}comfyui-deploy/view"
 
     async def answer(self, record: RunRecord) -> None:
-        """Answer with a run in the form of the service."""
+        """Reply with a run in the form of the service."""
         version_id = None
         if record.workflow_id is not None and record.version is not None:
             version_id = self.services.deployments.version_id(record.workflow_id, record.version)
@@ -51,7 +51,7 @@ class DeploymentQueueHandler(DeploymentBase):
     """``POST run/deployment/queue``: run a stored workflow."""
 
     async def post(self) -> None:
-        """Queue the run and answer with its id."""
+        """Queue the run and reply with its id."""
         asked = await self.body(schemas.DeploymentRunRequest)
         workflow_id, number = await self.services.deployments.resolve(asked.deployment_id)
         webhook = None
@@ -74,7 +74,7 @@ class DeploymentRunHandler(DeploymentBase):
     """``GET run/{run_id}``: a run."""
 
     async def get(self, run_id: str) -> None:
-        """Answer with any run, whatever has started it."""
+        """Reply with any run, also one that another route has started."""
         await self.answer(await self.services.runs.record(run_id))
 
 
@@ -82,7 +82,7 @@ class DeploymentCancelHandler(DeploymentBase):
     """``POST run/{run_id}/cancel``: cancel a run."""
 
     async def post(self, run_id: str) -> None:
-        """Cancel the run; one that has ended stays as it is."""
+        """Cancel the run; a run that has ended is not changed."""
         message = "The run is being cancelled"
         try:
             await self.services.runs.interrupt(run_id, None)

@@ -65,7 +65,7 @@ class WorkflowsHandler(WorkflowBase):
     """``GET workflows``: all workflows, the last changed one first."""
 
     async def get(self) -> None:
-        """Answer with an array."""
+        """Reply with an array."""
         query = self.query(schemas.WorkflowsQuery)
         self.reply(
             await self.repository(query).workflows(
@@ -108,7 +108,7 @@ class PresetsHandler(Handler):
     """``GET workflow/presets``: the presets of a workflow, by name."""
 
     async def get(self) -> None:
-        """Answer with an array."""
+        """Reply with an array."""
         query = self.query(schemas.PresetsQuery)
         presets = await self.services.presets.presets(query.workflow_id)
         self.reply([vars(preset) for preset in presets])
