@@ -34,6 +34,7 @@ def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
                 host.promoted[number] = value_of(node, slot, widget)
                 sources[node.id, slot.name] = number
                 break
+    unresolved = _unresolved(host)
     if isinstance(host.stored, list):
         proxied = "proxyWidgets" in host.properties
         for number, value in zip(host.promoted, host.stored, strict=False):
@@ -44,6 +45,25 @@ def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
             name = host.inputs[number].name
             host.promoted[number] = host.stored.get(name, host.promoted[number])
     _apply_proxies(host, inner, sources, flow)
+    for number in host.promoted:
+        host.promoted[number] = unresolved.get(host.inputs[number].name, host.promoted[number])
+
+
+def _unresolved(host: Node) -> dict[str, Any]:
+    """Return the values that the editor keeps for promoted inputs, by name.
+
+    When the editor migrates ``proxyWidgets``, it saves entries that it could not resolve as
+    ``proxyWidgetErrorQuarantine``. Frontends 1.49.6 and 1.58.1 queue their values instead of those
+    in ``widgets_values``; of several entries with one name the first.
+    """
+    entries = host.properties.get("proxyWidgetErrorQuarantine")
+    found: dict[str, Any] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and "hostValue" in entry:
+            match entry.get("originalEntry"):
+                case ["-1", str(name), *_]:
+                    found.setdefault(name, entry["hostValue"])
+    return found
 
 
 def widget_of(node: Node, slot: Slot) -> Widget | None:

@@ -423,6 +423,36 @@ def nested(depth: int, copies: int = 1) -> dict[str, Any]:
     return workflow([host, sampler], [row], definitions={"subgraphs": subgraphs})
 
 
+def test_values_that_the_editor_could_not_place_count(definitions: NodeDefinitions) -> None:
+    """As frontends 1.49.6 and 1.58.1 queue them: the first entry of an input, by its name."""
+    inner = node(1, "PSampler", [("steps", "INT", 1)], widgets_values=[20])
+    inner["inputs"][0]["widget"] = {"name": "steps"}
+    inside = {
+        "id": "inside",
+        "name": "Inside",
+        "nodes": [inner],
+        "inputs": [{"name": "steps", "type": "INT", "linkIds": [1]}],
+        "outputs": [],
+        "links": [{"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": 0}],
+    }
+    host = node("h", "inside", [("steps", "INT", None)], widgets_values=[7])
+    host["inputs"][0]["widget"] = {"name": "steps"}
+    saved = workflow([host], definitions={"subgraphs": [inside]})
+
+    def steps(*entries: Any) -> Any:
+        host["properties"] = {"proxyWidgetErrorQuarantine": list(entries)}
+        return ui_to_api(saved, definitions).graph["h:1"]["inputs"]["steps"]
+
+    def entry(*original: str, **more: Any) -> dict[str, Any]:
+        return {"originalEntry": list(original), "reason": "missingSourceNode", **more}
+
+    assert steps() == 7
+    kept = entry("-1", "steps", hostValue=3)
+    assert steps(kept, entry("-1", "steps", hostValue=4)) == 3
+    assert steps(entry("1", "steps", hostValue=4), entry("-1", "cfg", hostValue=5)) == 7
+    assert steps(entry("-1", "steps"), 5, {"hostValue": 6}) == 7
+
+
 def test_expands_deep_subgraphs(definitions: NodeDefinitions) -> None:
     graph = ui_to_api(nested(400), definitions).graph
     inner = next(key for key in graph if key != "s")
