@@ -48,6 +48,7 @@ from .store.presets import PresetStore
 from .store.runs import ACTIVE, RunRepository
 from .store.session import Session
 from .store.transfers import OPEN, TransferRepository
+from .store.workflow_edits import WorkflowEdits
 from .store.workflows import WorkflowStore
 from .transfers.service import Transfers
 from .tunnel.tunnel import Order, Origin
@@ -120,6 +121,7 @@ class Services:
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
         self.presets = PresetStore(self.database)
         self.deployments = Deployments(WorkflowStore(self.database))
+        self.workflow_edits = WorkflowEdits(self.database)
         self.tunnels = Tunnels(
             settings.data_dir / "tunnel",
             settings.tunnel,

@@ -24,13 +24,14 @@ from .sweep import Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
 from .validation import Validation
 from .workflow import Workflow
-from .workflows import StoredWorkflow, Workflows, WorkflowVersion
+from .workflows import EditorWorkflow, StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [
     "AccountStatus",
     "Comfy",
     "ComfyAccount",
     "Deletion",
+    "EditorWorkflow",
     "Event",
     "EventStream",
     "FetchedModels",

@@ -14,6 +14,7 @@ from .workflow import Workflow
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from .server import Server
 
@@ -108,6 +109,23 @@ class StoredWorkflow(Record["Workflows"]):
         return str(self.record.get("updated_at") or "")
 
     @property
+    def tags(self) -> list[str]:
+        """Its tags."""
+        return list(self.record.get("tags") or [])
+
+    def rename(self, name: str) -> StoredWorkflow:
+        """Rename it, and return it."""
+        return self._home.change(self.id, name=name)
+
+    def tag(self, *tags: str) -> StoredWorkflow:
+        """Give it these tags in place of those that it has, and return it."""
+        return self._home.change(self.id, tags=tags)
+
+    def delete(self) -> None:
+        """Delete it, with its versions and presets; `Workflows.restore` takes that back."""
+        self._home.delete(self.id)
+
+    @property
     def presets(self) -> Presets:
         """Its presets: named values for its inputs."""
         return Presets(self._home.server, self.id)
@@ -133,8 +151,48 @@ class StoredWorkflow(Record["Workflows"]):
         return f"<workflow {self.name!r}{latest}, {_day(self.updated_at)}, id {self.id}>"
 
 
+class EditorWorkflow:
+    """A workflow file that ComfyUI's editor keeps; made by `Workflows.in_editor`.
+
+    Attributes
+    ----------
+    path : str
+        Its path in the editor's folder, such as ``people/portrait.json``.
+    size : int
+        Its size, bytes.
+    updated_at : str
+        When it was last changed: ISO 8601, UTC.
+    """
+
+    def __init__(self, server: Server, record: dict[str, Any], machine: str | None = None) -> None:
+        self._server = server
+        self._machine = machine
+        self.path = str(record["path"])
+        self.size = int(record["size"])
+        self.updated_at = str(record["updated_at"])
+
+    @property
+    def name(self) -> str:
+        """Its name without folders and ending."""
+        return self.path.rpartition("/")[2].removesuffix(".json")
+
+    @property
+    def source(self) -> Source:
+        """Its graph, as it is now."""
+        found = self._server.get("editor/workflow", file=self.path, machine=self._machine)
+        return Source(found["workflow"] or found["workflow_api"])
+
+    def load(self) -> Workflow:
+        """Return it as a `Workflow`, as ``comfy.load`` does."""
+        return Workflow(self._server, self.source, title=self.name)
+
+    def __repr__(self) -> str:
+        return f"<editor workflow {self.path!r}, {_day(self.updated_at)}>"
+
+
 VersionList: TypeAlias = list[WorkflowVersion]
 WorkflowList: TypeAlias = list[StoredWorkflow]
+EditorWorkflowList: TypeAlias = list[EditorWorkflow]
 
 
 class Workflows:
@@ -174,7 +232,7 @@ class Workflows:
         Parameters
         ----------
         search : str
-            Only those whose name or comments contain this text; case does not matter.
+            Only those whose name, tags or comments contain this text; case does not matter.
         limit, offset : int
             How many to return, and how many to skip.
         """
@@ -255,6 +313,72 @@ class Workflows:
         }
         given = without_none(fields)
         return StoredWorkflow(self, self.server.post("workflow", {**source.body(), **given}))
+
+    def change(
+        self, workflow_id: str, *, name: str | None = None, tags: Sequence[str] | None = None
+    ) -> StoredWorkflow:
+        """Rename a workflow in the local store, or give it other tags.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow.
+        name : str, optional
+            Its new name.
+        tags : sequence of str, optional
+            All its tags from now on.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow.
+        """
+        fields = {
+            "workflow_id": workflow_id,
+            "name": name,
+            "tags": None if tags is None else list(tags),
+        }
+        return StoredWorkflow(self, self.server.post("workflow/update", without_none(fields)))
+
+    def delete(self, workflow_id: str) -> StoredWorkflow:
+        """Delete a workflow in the local store, with its versions and presets; return it.
+
+        It can be restored for 30 days. Its runs stay.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow.
+        """
+        reply = self.server.post("workflow/delete", {"workflow_id": workflow_id})
+        return StoredWorkflow(self, reply)
+
+    def restore(self, workflow_id: str) -> StoredWorkflow:
+        """Restore a workflow that was deleted, and return it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such deleted workflow.
+        """
+        reply = self.server.post("workflow/restore", {"workflow_id": workflow_id})
+        return StoredWorkflow(self, reply)
+
+    def in_editor(self, machine: str | None = None) -> EditorWorkflowList:
+        """Return the workflows that ComfyUI's editor keeps in its own folder, newest first.
+
+        Parameters
+        ----------
+        machine : str, optional
+            The machine of that ComfyUI.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            ComfyUI does not answer, or cannot list them.
+        """
+        rows = self.server.get("editor/workflows", machine=machine)
+        return [EditorWorkflow(self.server, row, machine) for row in rows]
 
     def versions(
         self, workflow_id: str, search: str = "", *, limit: int = 100, offset: int = 0

@@ -201,7 +201,7 @@ class Transport:
             extra={"hint": f"Start ComfyUI so that it listens at {url}, or set comfyui_url."},
         )
 
-    async def get_list(self, path: str, kind: type[T]) -> list[T]:
+    async def get_list(self, path: str, kind: type[T], **options: Any) -> list[T]:
         """Return the JSON array in ComfyUI's reply to a GET request.
 
         Parameters
@@ -210,13 +210,15 @@ class Transport:
             The route.
         kind : type
             The type of the items.
+        **options
+            Those of `ask`.
 
         Raises
         ------
         ComfyUIUnavailableError
             If it does not answer, or the reply is something else.
         """
-        text = await self.request("GET", path)
+        text = await self.request("GET", path, **options)
         try:
             found = await responses.parse(text)
         except ValueError:

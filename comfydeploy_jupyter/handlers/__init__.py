@@ -61,13 +61,18 @@ from .transfers import (
 from .tunnel import TunnelStartHandler, TunnelStatusHandler, TunnelStopHandler
 from .view import ViewHandler
 from .workflows import (
+    EditorWorkflowHandler,
+    EditorWorkflowsHandler,
     PresetDeleteHandler,
     PresetHandler,
     PresetsHandler,
     VersionHandler,
     VersionsHandler,
+    WorkflowDeleteHandler,
     WorkflowHandler,
+    WorkflowRestoreHandler,
     WorkflowsHandler,
+    WorkflowUpdateHandler,
 )
 from .ws import EventSocket
 
@@ -116,6 +121,11 @@ ROUTES = (
     (f"{PREFIX}/workflows", WorkflowsHandler),
     (f"{PREFIX}/workflow/version", VersionHandler),
     (f"{PREFIX}/workflow/versions", VersionsHandler),
+    (f"{PREFIX}/workflow/update", WorkflowUpdateHandler),
+    (f"{PREFIX}/workflow/delete", WorkflowDeleteHandler),
+    (f"{PREFIX}/workflow/restore", WorkflowRestoreHandler),
+    (f"{PREFIX}/editor/workflows", EditorWorkflowsHandler),
+    (f"{PREFIX}/editor/workflow", EditorWorkflowHandler),
     (f"{PREFIX}/workflow/presets", PresetsHandler),
     (f"{PREFIX}/workflow/preset", PresetHandler),
     (f"{PREFIX}/workflow/preset/delete", PresetDeleteHandler),

@@ -9,10 +9,12 @@ from ..lazy import lazy_module
 from .base import Handler, schemas
 
 if TYPE_CHECKING:
-    from ..workflows import draft
+    from ..comfyui import userdata
+    from ..workflows import draft, local
     from ..workflows.repository import WorkflowRepository
 else:
-    draft = lazy_module("workflows.draft")
+    draft, local = lazy_module("workflows.draft"), lazy_module("workflows.local")
+    userdata = lazy_module("comfyui.userdata")
 
 
 class WorkflowBase(Handler):
@@ -102,6 +104,65 @@ class VersionsHandler(WorkflowBase):
                 query.workflow_id, search=query.search, limit=query.limit, offset=query.offset
             )
         )
+
+
+class WorkflowUpdateHandler(Handler):
+    """``POST workflow/update``: rename a workflow, or give it other tags."""
+
+    async def post(self) -> None:
+        """Change a workflow and answer with it."""
+        request = await self.body(schemas.WorkflowUpdateRequest)
+        if request.name is None and request.tags is None:
+            raise InvalidRequestError.of_field("name", "is needed, or tags")
+        changed = await self.services.workflow_edits.change(
+            request.workflow_id, request.name, request.tags
+        )
+        self.reply({"success": True, **local.shown_workflow(changed)})
+
+
+class WorkflowDeleteHandler(Handler):
+    """``POST workflow/delete``: delete a workflow."""
+
+    async def post(self) -> None:
+        """Delete a workflow and answer with it."""
+        request = await self.body(schemas.WorkflowIdRequest)
+        deleted = await self.services.workflow_edits.delete(request.workflow_id)
+        self.reply({"success": True, **local.shown_workflow(deleted)})
+
+
+class WorkflowRestoreHandler(Handler):
+    """``POST workflow/restore``: restore a deleted workflow."""
+
+    async def post(self) -> None:
+        """Restore a workflow and answer with it."""
+        request = await self.body(schemas.WorkflowIdRequest)
+        restored = await self.services.workflow_edits.restore(request.workflow_id)
+        self.reply({"success": True, **local.shown_workflow(restored)})
+
+
+class EditorWorkflowsHandler(Handler):
+    """``GET editor/workflows``: the workflows that ComfyUI's editor keeps."""
+
+    async def get(self) -> None:
+        """Answer with an array, the one changed last first."""
+        query = self.query(schemas.MachineQuery)
+        client = await self.services.machines.get(query.machine).ready()
+        self.reply(await userdata.list_files(client))
+
+
+class EditorWorkflowHandler(Handler):
+    """``GET editor/workflow``: one of them with its graph."""
+
+    async def get(self) -> None:
+        """Answer with a graph, in the format that the file has."""
+        query = self.query(schemas.EditorWorkflowQuery)
+        client = await self.services.machines.get(query.machine).ready()
+        text = await userdata.read_file(client, query.file)
+        workflow, workflow_api = await draft.read_graphs(
+            text.decode("utf-8", "replace"), None, None
+        )
+        body = {"path": query.file, "workflow": workflow, "workflow_api": workflow_api}
+        await self.reply_large(body)
 
 
 class PresetsHandler(Handler):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from .. import schemas
-from ..errors import ConflictError, NotFoundError
+from ..errors import ComfyUIUnavailableError, ConflictError, NotFoundError
 from ..schemas.examples import GRAPH, UI_GRAPH, WORKFLOW_ID
 from .operation import (
     CLOUD,
@@ -34,6 +34,7 @@ class WorkflowSummary(OpenReplyModel):
     updated_at: str | None = Field(examples=[TIME])
     latest_version: int | None = Field(examples=[1])
     versions: Any = None
+    tags: list[str] = Field([], description="Local workflows only.", examples=[["people"]])
 
 
 class VersionSummary(OpenReplyModel):
@@ -84,6 +85,26 @@ class SavedVersion(VersionDetails, Success):
     """The version that has the content; ``created``: whether it is new."""
 
     created: bool = Field(examples=[True])
+
+
+class ChangedWorkflow(ListedWorkflow, Success):
+    """A workflow that was changed, deleted or restored."""
+
+
+class EditorFile(ReplyModel):
+    """A workflow file of ComfyUI's editor."""
+
+    path: str = Field(examples=["portrait.json"])
+    size: int = Field(description="Bytes.", examples=[20480])
+    updated_at: str = Field(examples=[TIME])
+
+
+class EditorGraph(ReplyModel):
+    """The graph in a workflow file of ComfyUI's editor; one of the formats is null."""
+
+    path: str = Field(examples=["portrait.json"])
+    workflow: dict[str, Any] | None = Field(examples=[UI_GRAPH])
+    workflow_api: dict[str, Any] | None = Field(examples=[None])
 
 
 class PresetDetails(ReplyModel):
@@ -209,6 +230,64 @@ OPERATIONS = (
         headers=(KEY,),
         replies=(json_reply(list[VersionSummary], "The versions."),),
         errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/update",
+        id="updateWorkflow",
+        tag="Workflows",
+        summary="Rename a workflow in the local store, or give it other tags",
+        bodies=json_body(schemas.WorkflowUpdateRequest, "workflow_id", "name", "tags"),
+        needs=("name", "tags"),
+        replies=(json_reply(ChangedWorkflow, "The workflow is changed."),),
+        errors=(NotFoundError,),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/delete",
+        id="deleteWorkflow",
+        tag="Workflows",
+        summary="Delete a workflow in the local store, with its versions and presets",
+        text="It can be restored for 30 days. Its runs stay.",
+        bodies=json_body(schemas.WorkflowIdRequest, "workflow_id"),
+        replies=(
+            json_reply(
+                ChangedWorkflow,
+                "The workflow is deleted; this is what it was.",
+                Link("restoreWorkflow", body=_WORKFLOW_ID),
+            ),
+        ),
+        errors=(NotFoundError,),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/restore",
+        id="restoreWorkflow",
+        tag="Workflows",
+        summary="Restore a workflow that was deleted",
+        bodies=json_body(schemas.WorkflowIdRequest, "workflow_id"),
+        replies=(json_reply(ChangedWorkflow, "The workflow is as it was."),),
+        errors=(NotFoundError,),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/editor/workflows",
+        id="listEditorWorkflows",
+        tag="Workflows",
+        summary="The workflows that ComfyUI's editor keeps in its own folder",
+        query=schemas.MachineQuery,
+        replies=(json_reply(list[EditorFile], "The files, newest change first."),),
+        errors=(NotFoundError, ComfyUIUnavailableError),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/editor/workflow",
+        id="getEditorWorkflow",
+        tag="Workflows",
+        summary="A workflow that ComfyUI's editor keeps",
+        query=schemas.EditorWorkflowQuery,
+        replies=(json_reply(EditorGraph, "The graph."),),
+        errors=(NotFoundError, ComfyUIUnavailableError),
     ),
     Operation(
         method="get",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .base import (
     CloudBody,
@@ -14,6 +14,7 @@ from .base import (
     JSONObject,
     LimitField,
     MachineField,
+    MachineQuery,
     MachineRef,
     Model,
     Name,
@@ -27,6 +28,7 @@ from .examples import GRAPH, UI_GRAPH, WORKFLOW_ID
 
 __all__ = [
     "ConvertRequest",
+    "EditorWorkflowQuery",
     "FetchModelsRequest",
     "GraphRequest",
     "PresetDeleteRequest",
@@ -38,10 +40,24 @@ __all__ = [
     "VersionQuery",
     "VersionRequest",
     "VersionsQuery",
+    "WorkflowIdRequest",
     "WorkflowQuery",
     "WorkflowRequest",
+    "WorkflowUpdateRequest",
     "WorkflowsQuery",
 ]
+
+
+Tag = Annotated[Name, Field(max_length=64)]
+
+
+def _below(path: str) -> str:
+    """Return a path if it leads to a JSON file below the folder that it is relative to."""
+    if not path.lower().endswith(".json"):
+        raise ValueError("must be the path of a JSON file")
+    if any(part in {"", ".", ".."} for part in path.replace("\\", "/").split("/")):
+        raise ValueError("must be a path below the folder")
+    return path
 
 
 class GraphRequest(Model):
@@ -193,12 +209,36 @@ class SchemaQuery(VersionQuery):
     machine: MachineField = None
 
 
-class PresetsQuery(Model):
-    """Query of ``GET workflow/presets``."""
+class WorkflowIdRequest(Model):
+    """Body of ``POST workflow/delete`` and ``workflow/restore``."""
 
     workflow_id: Identifier = Field(
         description="The id of a stored workflow.", examples=[WORKFLOW_ID]
     )
+
+
+class WorkflowUpdateRequest(WorkflowIdRequest):
+    """Body of ``POST workflow/update``."""
+
+    name: Name | None = Field(None, description="The new name.", examples=["Portrait"])
+    tags: Annotated[list[Tag], Field(max_length=50)] | None = Field(
+        None,
+        description="All tags from now on; of those that differ only in case, the first is kept.",
+        examples=[["people", "SDXL"]],
+    )
+
+
+class EditorWorkflowQuery(MachineQuery):
+    """Query of ``GET editor/workflow``."""
+
+    file: Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_below)] = Field(
+        description="The `path` of the file, as `editor/workflows` lists it.",
+        examples=["portrait.json"],
+    )
+
+
+class PresetsQuery(WorkflowIdRequest):
+    """Query of ``GET workflow/presets``."""
 
 
 class PresetDeleteRequest(PresetsQuery):

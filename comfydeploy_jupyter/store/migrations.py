@@ -283,6 +283,17 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "INSERT INTO job_secret VALUES (randomblob(32))",
         ),
     ),
+    # tags is a JSON array of texts; deleted_at is null for workflows that are not deleted, and in
+    # the index, so that a search still reads only the index.
+    (
+        "tags",
+        (
+            "ALTER TABLE workflows ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
+            "ALTER TABLE workflows ADD COLUMN deleted_at TEXT",
+            "DROP INDEX workflows_by_change",
+            "CREATE INDEX workflows_by_change ON workflows (changed, search, deleted_at)",
+        ),
+    ),
 )
 
 

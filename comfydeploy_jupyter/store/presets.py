@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
 from .database import Repository
+from .workflows import workflow_row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -194,12 +195,4 @@ def _preset(row: sqlite3.Row) -> Preset:
 
 def _workflow(connection: sqlite3.Connection, workflow_id: str) -> int:
     """Return the number of a workflow in the tables."""
-    row = connection.execute(
-        "SELECT id FROM workflows WHERE workflow_id = ?", (workflow_id,)
-    ).fetchone()
-    if row is None:
-        raise NotFoundError(
-            f"workflow_id: there is no workflow {workflow_id!r}",
-            details={"field": "workflow_id", "workflow_id": workflow_id},
-        )
-    return int(row["id"])
+    return int(workflow_row(connection, workflow_id)["id"])

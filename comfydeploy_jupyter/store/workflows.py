@@ -16,6 +16,7 @@ from .graphs import keep_graph, read_graph
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class WorkflowRecord:
         Number of its latest version, and also the number of its versions.
     created_at, updated_at : str
         Times in ISO 8601, UTC.
+    tags : list of str
+        The tags that users gave it.
     """
 
     workflow_id: str
@@ -42,6 +45,7 @@ class WorkflowRecord:
     latest_version: int
     created_at: str
     updated_at: str
+    tags: list[str]
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,8 @@ class WorkflowStore(Repository):
         Parameters
         ----------
         search : str
-            Only workflows whose name, or the comment of one of whose versions, contains this text;
-            case is ignored.
+            Only workflows whose name, one of whose tags, or the comment of one of whose versions
+            contains this text; case is ignored.
         limit, offset : int
             How many workflows, and how many to skip.
         """
@@ -264,6 +268,11 @@ def _fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def head_line(name: str, tags: Iterable[str]) -> str:
+    """Return the first line of the column ``search``; no search matches across its tabs."""
+    return "\t".join(map(_fold, (name, *tags)))
+
+
 def _create(
     connection: sqlite3.Connection,
     name: str,
@@ -271,11 +280,19 @@ def _create(
     comment: str,
     machine_id: str | None,
 ) -> Saved:
-    now = _now(connection)
+    now = present_time(connection)
     cursor = connection.execute(
         "INSERT INTO workflows (workflow_id, name, machine_id, latest_version, created_at,"
         " updated_at, changed, search) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
-        (str(uuid.uuid4()), name, machine_id, now, now, _next_change(connection), _fold(name)),
+        (
+            str(uuid.uuid4()),
+            name,
+            machine_id,
+            now,
+            now,
+            next_change(connection),
+            head_line(name, ()),
+        ),
     )
     row = connection.execute("SELECT * FROM workflows WHERE id = ?", (cursor.lastrowid,)).fetchone()
     version = _add_version(connection, row, content, comment, now)
@@ -291,12 +308,12 @@ def _update(
     machine_id: str | None,
     force: bool,
 ) -> Saved:
-    row = _row(connection, workflow_id)
+    row = workflow_row(connection, workflow_id)
     name = row["name"] if name is None else name
     machine_id = row["machine_id"] if machine_id is None else machine_id
     created = force or not _is_latest(connection, row, content)
     if created or (name, machine_id) != (row["name"], row["machine_id"]):
-        now = _now(connection)
+        now = present_time(connection)
         comments = row["search"].partition("\n")[2]
         connection.execute(
             "UPDATE workflows SET name = ?, machine_id = ?, updated_at = ?, changed = ?, search = ?"
@@ -305,8 +322,8 @@ def _update(
                 name,
                 machine_id,
                 now,
-                _next_change(connection),
-                f"{_fold(name)}\n{comments}",
+                next_change(connection),
+                f"{head_line(name, json.loads(row['tags']))}\n{comments}",
                 row["id"],
             ),
         )
@@ -364,21 +381,22 @@ def _newest(
     connection: sqlite3.Connection, search: str, limit: int, offset: int
 ) -> list[WorkflowRecord]:
     rows = connection.execute(
-        "SELECT * FROM workflows WHERE :words = '' OR instr(search, :words)"
+        "SELECT * FROM workflows WHERE deleted_at IS NULL"
+        " AND (:words = '' OR instr(search, :words))"
         " ORDER BY changed DESC LIMIT :limit OFFSET :offset",
         {"words": _fold(search), "limit": limit, "offset": offset},
     )
-    return [_record(row) for row in rows]
+    return [workflow_record(row) for row in rows]
 
 
 def _get(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
-    return _record(_row(connection, workflow_id))
+    return workflow_record(workflow_row(connection, workflow_id))
 
 
 def _versions(
     connection: sqlite3.Connection, workflow_id: str, search: str, limit: int, offset: int
 ) -> list[VersionRecord]:
-    row = _row(connection, workflow_id)
+    row = workflow_row(connection, workflow_id)
     connection.create_function("fold", 1, _fold, deterministic=True)
     rows = connection.execute(
         "SELECT version, comment, created_at FROM workflow_versions"
@@ -392,9 +410,9 @@ def _versions(
 def _workflow_and_version(
     connection: sqlite3.Connection, workflow_id: str, number: int | None
 ) -> tuple[WorkflowRecord, VersionRecord]:
-    row = _row(connection, workflow_id)
+    row = workflow_row(connection, workflow_id)
     number = row["latest_version"] if number is None else number
-    return _record(row), _version(connection, row, number)
+    return workflow_record(row), _version(connection, row, number)
 
 
 def _find_version(connection: sqlite3.Connection, some_id: str) -> tuple[str, int | None] | None:
@@ -437,9 +455,16 @@ def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> V
     )
 
 
-def _row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Row:
+def workflow_row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Row:
+    """Return the row of a workflow that is not deleted.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    """
     row: sqlite3.Row | None = connection.execute(
-        "SELECT * FROM workflows WHERE workflow_id = ?", (workflow_id,)
+        "SELECT * FROM workflows WHERE workflow_id = ? AND deleted_at IS NULL", (workflow_id,)
     ).fetchone()
     if row is None:
         raise NotFoundError(
@@ -449,7 +474,8 @@ def _row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Row:
     return row
 
 
-def _record(row: sqlite3.Row) -> WorkflowRecord:
+def workflow_record(row: sqlite3.Row) -> WorkflowRecord:
+    """Return the record of a row of the table ``workflows``."""
     return WorkflowRecord(
         row["workflow_id"],
         row["name"],
@@ -457,15 +483,17 @@ def _record(row: sqlite3.Row) -> WorkflowRecord:
         row["latest_version"],
         row["created_at"],
         row["updated_at"],
+        json.loads(row["tags"]),
     )
 
 
-def _next_change(connection: sqlite3.Connection) -> int:
+def next_change(connection: sqlite3.Connection) -> int:
+    """Return the next value of the column ``changed``."""
     (latest,) = connection.execute("SELECT max(changed) FROM workflows").fetchone()
     return (latest or 0) + 1
 
 
-def _now(connection: sqlite3.Connection) -> str:
+def present_time(connection: sqlite3.Connection) -> str:
     """Return the present time; called within the transaction, so that times are ordered, too."""
     (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
     return str(now)

@@ -42,7 +42,7 @@ class LocalWorkflows:
         """
         saved = await self._keep(draft)
         return {
-            **_workflow(saved.workflow),
+            **shown_workflow(saved.workflow),
             "version": saved.version.version,
             "created": draft.workflow_id is None,
             "new_version": saved.created,
@@ -66,7 +66,7 @@ class LocalWorkflows:
     ) -> list[dict[str, Any]]:
         """Return workflows, the last changed one first."""
         found = await self._store.newest(search=search, limit=limit, offset=offset)
-        return [_workflow(record) for record in found]
+        return [shown_workflow(record) for record in found]
 
     async def workflow(self, workflow_id: str) -> dict[str, Any]:
         """Return a workflow with the graphs of its latest version.
@@ -79,7 +79,7 @@ class LocalWorkflows:
         record, latest = await self._store.version(workflow_id)
         version = await _with_graphs(latest)
         shown = {key: version[key] for key in ("version", "comment", "workflow", "workflow_api")}
-        return {**_workflow(record), **shown, "versions": [version]}
+        return {**shown_workflow(record), **shown, "versions": [version]}
 
     async def versions(
         self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
@@ -123,7 +123,8 @@ class LocalWorkflows:
         )
 
 
-def _workflow(record: WorkflowRecord) -> dict[str, Any]:
+def shown_workflow(record: WorkflowRecord) -> dict[str, Any]:
+    """Return a workflow as the routes reply it."""
     return {
         "id": record.workflow_id,
         "workflow_id": record.workflow_id,
@@ -133,6 +134,7 @@ def _workflow(record: WorkflowRecord) -> dict[str, Any]:
         "updated_at": record.updated_at,
         "latest_version": record.latest_version,
         "versions": record.latest_version,
+        "tags": record.tags,
     }
 
 

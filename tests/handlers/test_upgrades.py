@@ -97,6 +97,8 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await blake3(extension)
     if era >= 14:
         await comfy_api(api)
+    if era >= 15:
+        await deleted_workflow(api)
 
 
 async def runs(api, extension) -> None:
@@ -198,6 +200,15 @@ async def presets(api) -> None:
     assert [(preset["name"], preset["inputs"]) for preset in found] == [
         ("Softer light", {"3.width": 96})
     ]
+
+
+async def deleted_workflow(api) -> None:
+    tagged = "0f0e9c52-1f0b-4a55-9a3b-4f8a3a6f6d15"
+    code, _ = await api.get("workflow", workflow_id=tagged)
+    assert code == 404
+    await api.post("workflow/restore", {"workflow_id": tagged})
+    _, (found,) = await api.get("workflows", search="GRÖSSE")
+    assert (found["id"], found["tags"]) == (tagged, ["People", "Größe"])
 
 
 async def blake3(extension) -> None:

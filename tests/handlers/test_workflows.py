@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_server.utils import url_path_join
@@ -13,6 +13,9 @@ from tornado.httpclient import HTTPClientError
 
 from comfydeploy_jupyter.cloud.credentials import Account, Credentials
 from tests.fake_comfydeploy import KEY
+
+if TYPE_CHECKING:
+    import sqlite3
 
 API: dict[str, Any] = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
 
@@ -484,3 +487,88 @@ async def test_a_workflow_has_a_bounded_number_of_presets(api, monkeypatch):
     for name, expected in (("a", 200), ("b", 400), ("A", 200)):
         body = {"workflow_id": workflow_id, "name": name, "inputs": {}}
         assert (await api.post("workflow/preset", body))[0] == expected
+
+
+async def test_a_workflow_is_renamed_and_tagged(api):
+    workflow_id = await create(api, name="Old name", comment="first light")
+    body = {
+        "workflow_id": workflow_id,
+        "name": "<b>שם</b> 🙂",
+        "tags": ["People", "SDXL", "people"],
+    }
+    code, changed = await api.post("workflow/update", body)
+    assert (code, changed["name"], changed["tags"]) == (200, body["name"], ["People", "SDXL"])
+    for search, count in (("old name", 0), ("שם", 1), ("sdxl", 1), ("FIRST light", 1)):
+        _, found = await api.get("workflows", search=search)
+        assert len([one for one in found if one["id"] == workflow_id]) == count, search
+    code, _ = await api.post("workflow/update", {"workflow_id": workflow_id, "tags": []})
+    assert code == 200
+    saved = {"workflow_id": workflow_id, "workflow_api": API, "name": "Again", "comment": "x"}
+    await api.post("workflow", saved)
+    _, found = await api.get("workflows", search="again")
+    assert [(one["id"], one["tags"]) for one in found] == [(workflow_id, [])]
+    _, versions = await api.get("workflow/versions", workflow_id=workflow_id)
+    assert versions[-1]["comment"] == "first light"
+
+
+async def test_a_deleted_workflow_can_be_restored(api):
+    workflow_id = await create(api, name="Regretted")
+    preset = {"workflow_id": workflow_id, "name": "Soft", "inputs": {"3.steps": 1}}
+    await api.post("workflow/preset", preset)
+    code, _ = await api.post("workflow/restore", {"workflow_id": workflow_id})
+    assert code == 404, "it is not deleted"
+    code, deleted = await api.post("workflow/delete", {"workflow_id": workflow_id})
+    assert (code, deleted["name"]) == (200, "Regretted")
+    _, found = await api.get("workflows", search="regretted")
+    assert found == []
+    for path in ("workflow", "workflow/version", "workflow/versions", "workflow/presets"):
+        assert (await api.get(path, workflow_id=workflow_id))[0] == 404, path
+    for path, body in (
+        ("workflow", {"workflow_id": workflow_id, "workflow_api": API}),
+        ("workflow/delete", {"workflow_id": workflow_id}),
+        ("workflow/update", {"workflow_id": workflow_id, "name": "x"}),
+        ("workflow/preset", preset),
+        ("run", {"workflow_id": workflow_id}),
+    ):
+        assert (await api.post(path, body))[0] == 404, path
+    code, _ = await api.post("workflow/restore", {"workflow_id": workflow_id})
+    assert code == 200
+    _, found = await api.get("workflows", search="regretted")
+    assert [one["id"] for one in found] == [workflow_id]
+    _, presets = await api.get("workflow/presets", workflow_id=workflow_id)
+    assert [one["name"] for one in presets] == ["Soft"]
+
+
+async def test_what_was_deleted_long_ago_is_removed(api, extension):
+    old, other = await create(api, name="Long gone"), await create(api, name="Other")
+    await api.post("workflow/delete", {"workflow_id": old})
+
+    def age(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "UPDATE workflows SET deleted_at = '2020-01-01T00:00:00.000Z' WHERE workflow_id = ?",
+            (old,),
+        )
+
+    await extension.services.database.write(age)
+    await api.post("workflow/delete", {"workflow_id": other})
+    assert (await api.post("workflow/restore", {"workflow_id": old}))[0] == 404
+    assert (await api.post("workflow/restore", {"workflow_id": other}))[0] == 200
+    code, version = await api.get("workflow/version", workflow_id=other)
+    assert (code, version["workflow_api"] is not None) == (200, True), "the graph of both stays"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "code"),
+    [
+        ({"workflow_id": "none", "name": "x"}, "workflow_id", 404),
+        ({}, "name", 400),
+        ({"name": " "}, "name", 400),
+        ({"name": "x" * 256}, "name", 400),
+        ({"tags": ["x" * 65]}, "tags", 400),
+        ({"tags": ["x"] * 51}, "tags", 400),
+    ],
+)
+async def test_a_change_that_is_wrong_names_the_field(api, body, field, code):
+    given = {"workflow_id": await create(api), **body}
+    answered, error = await api.post("workflow/update", given)
+    assert (answered, error["details"]["field"]) == (code, field)
