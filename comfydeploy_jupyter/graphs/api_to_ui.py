@@ -62,7 +62,7 @@ def api_to_ui(graph: Prompt, definitions: NodeDefinitions | Mapping[str, Any]) -
     _check(graph)
     sketch = _Sketch(graph, known)
     nodes = [sketch.node(key) for key in graph]
-    _place(nodes, _columns(sketch.feeders))
+    _place(nodes, column_numbers(sketch.feeders))
     numbers = [node["id"] for node in nodes if isinstance(node["id"], int)]
     return {
         "last_node_id": max(numbers, default=0),
@@ -244,7 +244,7 @@ def _height(known: NodeClass | None, inputs: int, outputs: int) -> int:
     return height + (_PICTURE if uploads or (known is not None and known.output_node) else 0)
 
 
-def _columns(feeders: Mapping[str, list[str]]) -> list[int]:
+def column_numbers(feeders: Mapping[str, list[str]]) -> list[int]:
     """Return the column of each node: one more than the last column that it depends on."""
     readers: dict[str, list[str]] = {key: [] for key in feeders}
     waiting = {key: len(origins) for key, origins in feeders.items()}

@@ -416,13 +416,13 @@ def _workflow_and_version(
 
 
 def _find_version(connection: sqlite3.Connection, some_id: str) -> tuple[str, int | None] | None:
-    workflows = "SELECT 1 FROM workflows WHERE workflow_id = ?"
+    workflows = "SELECT 1 FROM workflows WHERE workflow_id = ? AND deleted_at IS NULL"
     if connection.execute(workflows, (some_id,)).fetchone() is not None:
         return some_id, None
     connection.create_function("version_id", 2, version_id, deterministic=True)
     found = connection.execute(
         "SELECT workflows.workflow_id, version FROM workflow_versions"
-        " JOIN workflows ON workflows.id = workflow"
+        " JOIN workflows ON workflows.id = workflow AND deleted_at IS NULL"
         " WHERE version_id(workflows.workflow_id, version) = ?",
         (some_id,),
     ).fetchone()

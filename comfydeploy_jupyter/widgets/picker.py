@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ipywidgets as w
 
-from ..client import StoredWorkflow, Workflow, WorkflowVersion
+from ..client import EditorWorkflow, StoredWorkflow, Workflow, WorkflowVersion
 from ..client.graph import Source, is_json
 from ..client.workflows import graphs_of
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 from .base import GAP
 from .parts import FileButton, button, row, search_combo
 from .problem import Problem
+from .workflow_files import ACCEPTED, title_of_file, workflow_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,16 +29,10 @@ GivenWorkflow: TypeAlias = (
 )
 """What a panel accepts as a workflow."""
 
-MOST_FILES = 200
-MOST_LOOKED_AT = 2000
 MOST_STORED = 200
-LARGEST_FILE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
-SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
-DEEPEST = 4
-MEDIA = (".png", ".webp", ".flac", ".mp3", ".opus", ".mp4", ".webm", ".latent")
-"""Endings of files in which ComfyUI saves the workflow that made them."""
 
-ACCEPTED = ",".join((".json", *MEDIA))
+EDITOR = "ComfyUI's editor"
+"""Where a workflow is from that the editor keeps in its own folder."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class Choice:
     title, note : str
         Its name, and where it is from.
     source : object
-        The workflow: a path, a `Source` or a `StoredWorkflow`.
+        The workflow: a path, a `Source`, a `StoredWorkflow` or an `EditorWorkflow`.
     """
 
     title: str
@@ -129,7 +123,7 @@ class Picker:
         return list(self._choices)
 
     def titles_of(self, note: str) -> list[str]:
-        """Return the titles of the workflows from one place, ``"file"`` or ``"stored"``."""
+        """Return the titles of the workflows from one place, such as ``"file"`` or ``"stored"``."""
         return [title for title, choice in self._choices.items() if choice.note == note]
 
     def pick(self, title: str) -> None:
@@ -155,7 +149,7 @@ class Picker:
     def refresh(self) -> None:
         """Search for workflows again; call it in a thread."""
         given = [c for c in self._choices.values() if c.note in {"given", "opened"}]
-        found = [*given, *self._stored(), *self._files()]
+        found = [*given, *self._stored(), *self._files(), *self._in_editor()]
         chosen = self._choices.get(self._field.value)
         choices: dict[str, Choice] = {}
         for choice in found if chosen is None else [*found, chosen]:
@@ -212,6 +206,8 @@ class Picker:
             chosen = source.version("latest" if version is None else version)
             self._show_versions(source, chosen.number)
             source = graphs_of(chosen)
+        elif isinstance(source, EditorWorkflow):
+            source = source.source
         self._choose(source if isinstance(source, Source) else Source(source), choice.title)
 
     def _show_versions(self, stored: StoredWorkflow, number: int) -> None:
@@ -275,44 +271,14 @@ class Picker:
         return [Choice(each.name, "stored", each) for each in stored]
 
     def _file(self, path: Path) -> Choice:
-        whole = path.absolute()
-        below = whole.is_relative_to(self._directory)
-        title = whole.relative_to(self._directory).as_posix() if below else path.as_posix()
-        return Choice(title, "file", whole)
+        return Choice(title_of_file(path, self._directory), "file", path.absolute())
 
     def _files(self) -> Iterator[Choice]:
-        count = looked_at = 0
-        for folder, folders, names in os.walk(self._directory):
-            depth = len(Path(folder).relative_to(self._directory).parts)
-            folders[:] = sorted(
-                name
-                for name in folders
-                if not name.startswith(".") and name not in SKIPPED_FOLDERS and depth < DEEPEST
-            )
-            for name in sorted(names):
-                path = Path(folder, name)
-                if name.startswith(".") or path.suffix.lower() not in (".json", *MEDIA):
-                    continue
-                looked_at += 1
-                if _is_workflow(path):
-                    yield self._file(path)
-                    count += 1
-                if count >= MOST_FILES or looked_at >= MOST_LOOKED_AT or self._panel.closing:
-                    return
+        yield from map(self._file, workflow_files(self._directory, lambda: self._panel.closing))
 
-
-def _is_workflow(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    try:
-        if suffix in MEDIA:
-            return Source(path).graph is not None
-        if suffix != ".json" or path.stat().st_size > LARGEST_FILE:
-            return False
-        graph = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError, ComfyDeployError):
-        return False
-    if not isinstance(graph, dict) or not graph:
-        return False
-    if isinstance(graph.get("nodes"), list) and "links" in graph:
-        return True
-    return all(isinstance(node, dict) and "class_type" in node for node in graph.values())
+    def _in_editor(self) -> list[Choice]:
+        try:
+            found = self._panel.comfy.workflows.in_editor()
+        except ComfyDeployError:
+            return []  # ComfyUI may be away
+        return [Choice(each.path, EDITOR, each) for each in found]

@@ -37,6 +37,8 @@ class ProgressView(View):
     _esm = script("progress")
 
     state: t.Dict[str, Any] = t.Dict({"phase": ""}).tag(sync=True)
+    # the node that runs now; code in the kernel observes it
+    node_id = t.Unicode(None, allow_none=True)
 
     def __init__(self, panel: Panel, preview: Preview) -> None:
         self._preview = preview
@@ -76,12 +78,14 @@ class ProgressView(View):
             "elapsed": round(clock.elapsed(), 1),
             "left": None if left is None else round(left, 1),
         }
+        self.node_id = None if progress.node is None else progress.node.id
         self._preview.show(progress.preview, progress.preview_format)
 
     def end(self, progress: RunProgress) -> None:
         """Hide the view until the next run begins."""
         self._clock = None
         self._preview.end()
+        self.node_id = None
         self.state = {"phase": ""}
 
     def _place(self, clock: Clock) -> str:

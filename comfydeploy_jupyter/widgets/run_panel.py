@@ -34,6 +34,7 @@ from .view import server_facts
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from ..client import Comfy, StoredWorkflow
     from ..graphs.examples import Example
@@ -92,6 +93,7 @@ class RunPanel(Panel):
     ) -> None:
         super().__init__(comfy, **kwargs)
         self.result: Result | None = None
+        self._on_result: Callable[[Result], object] | None = None
         self._workflow: Workflow | None = None
         self._source: Source | None = None
         self._title = ""
@@ -241,6 +243,21 @@ class RunPanel(Panel):
         self._submitting += 1
         self._update()
         self.start(self._submit, workflow, runs)
+
+    def follow_nodes(
+        self, on_node: Callable[[str | None], object], on_result: Callable[[Result], object]
+    ) -> None:
+        """Call functions with the id of the node that runs, and with each result.
+
+        Parameters
+        ----------
+        on_node : callable
+            Called with the id whenever another node runs, and with None when none does.
+        on_result : callable
+            Called with the `Result` of each run that ended, in place of the one given before.
+        """
+        self._progress.observe(lambda change: on_node(change["new"]), "node_id")
+        self._on_result = on_result
 
     def press_run(self, times: Any) -> None:
         """Run the workflow as `run` does; on an error, move the focus to the field that has it."""
@@ -512,6 +529,8 @@ class RunPanel(Panel):
     def _ended(self, result: Result) -> None:
         self._gallery.show(result)
         self.result = result
+        if self._on_result is not None:
+            self._on_result(result)
         self._history.chosen = result.prompt_id
         self._history.refresh()
         shown, text = plain_form(result)

@@ -2,19 +2,112 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ipywidgets as w
+import traitlets as t
 
+from ..lifeline import script
 from .parts import button, note, row
+from .view import FETCHERS, View
+from .workflow_library import LISTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ..client.workflows import StoredWorkflow
+    from .base import Panel
 
-LISTED = 100
-"""How many workflows are listed at most; the search finds the others."""
+
+class ListActions(Protocol):
+    """What can be done with a workflow in the list; each method is called in a thread."""
+
+    def rename(self, workflow_id: str, name: str) -> None:
+        """Rename a kept workflow."""
+
+    def tag(self, workflow_id: str, tags: list[str]) -> None:
+        """Give a kept workflow other tags."""
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete a kept workflow."""
+
+    def undo(self) -> None:
+        """Undo the last deletion, or what was kept last."""
+
+    def keep_listed(self, key: str) -> None:
+        """Keep a file or a workflow of the editor that is listed."""
+
+    def keep_file(self, path: Path) -> None:
+        """Keep a file that was dropped on the list."""
+
+    def picture(self, workflow_id: str) -> str:
+        """Return the address of a picture of the last result; empty if there is none."""
+
+
+class WorkflowChoices(View):
+    """The list in the page.
+
+    Attributes
+    ----------
+    entries : list of dict
+        The workflows, as `workflow_library.entry` returns them.
+    value : str or None
+        The key of the workflow that is chosen.
+    told : dict
+        What happened: ``text``, whether it can be undone (``undo``) or is a ``problem``.
+    editable : bool
+        Whether kept workflows can be renamed, tagged and deleted.
+    """
+
+    _esm = script("workflow_list")
+
+    entries: t.List[dict[str, Any]] = t.List().tag(sync=True)
+    value = t.Unicode(None, allow_none=True).tag(sync=True)
+    told: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    editable = t.Bool(True).tag(sync=True)
+
+    def __init__(self, panel: Panel, actions: ListActions, *, editable: bool) -> None:
+        self._actions = actions
+        self._pictures: ThreadPoolExecutor | None = None
+        super().__init__(panel, editable=editable)
+
+    def close(self) -> None:
+        """Remove the list."""
+        if self._pictures is not None:
+            self._pictures.shutdown(wait=False, cancel_futures=True)
+        super().close()
+
+    def received(self, path: Path, message: dict[str, Any]) -> None:
+        """Keep a file that was dropped on the list."""
+        self._actions.keep_file(path)
+
+    def _on_rename(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._actions.rename, str(message["id"]), str(message["name"]))
+
+    def _on_tag(self, message: dict[str, Any], _: object) -> None:
+        tags = [str(tag) for tag in message["tags"]]
+        self._panel.start(self._actions.tag, str(message["id"]), tags)
+
+    def _on_delete(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._actions.delete, str(message["id"]))
+
+    def _on_undo(self, _: object, __: object) -> None:
+        self._panel.start(self._actions.undo)
+
+    def _on_keep(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._actions.keep_listed, str(message["id"]))
+
+    def _on_picture(self, message: dict[str, Any], _: object) -> None:
+        if self._pictures is None:
+            self._pictures = ThreadPoolExecutor(FETCHERS, thread_name_prefix="comfydeploy-list")
+        self._pictures.submit(self._panel.attempt, self._send_picture, str(message["id"]))
+
+    def _send_picture(self, key: str) -> None:
+        query = self._actions.picture(key)
+        if query and not self._panel.closing:
+            self.send({"kind": "picture", "id": key, "query": query})
 
 
 class WorkflowList:
@@ -22,44 +115,49 @@ class WorkflowList:
 
     Parameters
     ----------
+    panel : Panel
+        The panel that it is in.
+    actions : ListActions
+        What can be done with a workflow.
     on_search : callable
-        Called with the text of the search when it changes, or when the list is to be refreshed.
+        Called with the text of the search when it changes.
+    on_refresh : callable
+        Called when the list is to be made anew.
     on_choice : callable
-        Called with the id of the workflow that is chosen, or None.
+        Called with the key of the workflow that is chosen, or None.
     *below : ipywidgets.Widget
         What is shown below the list; the button to refresh it comes after the first of them.
+    editable : bool
+        Whether kept workflows can be renamed, tagged and deleted.
 
     Attributes
     ----------
     workflows : list of StoredWorkflow
-        The workflows that are listed.
+        The kept workflows that are listed.
+    list : WorkflowChoices
+        The list.
     """
 
     def __init__(
         self,
+        panel: Panel,
+        actions: ListActions,
         on_search: Callable[[str], object],
+        on_refresh: Callable[[], object],
         on_choice: Callable[[str | None], object],
         *below: w.Widget,
+        editable: bool = True,
     ) -> None:
-        full = {"width": "100%", "margin": "0"}
         self.workflows: list[StoredWorkflow] = []
         self.search = w.Text(
             description="Search",
-            placeholder="in names and comments",
-            layout=w.Layout(**full),
+            placeholder="in names, tags and comments",
+            layout=w.Layout(width="100%", margin="0"),
         )
-        self.list = w.Select(
-            description="Workflows", rows=9, layout=w.Layout(**full, height="auto")
-        )
-        for control in (self.search, self.list):
-            control.add_class("comfydeploy-stacked")
+        self.search.add_class("comfydeploy-stacked")
+        self.list = WorkflowChoices(panel, actions, editable=editable)
         self._note = w.HTML(note("Connecting …", live=True), layout=w.Layout(margin="0"))
-        refresh = button(
-            "",
-            lambda: on_search(self.search.value),
-            icon="refresh",
-            hint="List the workflows again",
-        )
+        refresh = button("", on_refresh, icon="refresh", hint="List the workflows again")
         first, *others = below
         self.box = w.VBox(
             [self.search, self.list, self._note, row(first, refresh), *others],
@@ -69,22 +167,26 @@ class WorkflowList:
         self.search.observe(lambda change: on_search(change["new"]), "value")
         self.list.observe(lambda change: on_choice(change["new"]), "value")
 
-    def show(self, found: list[StoredWorkflow], chosen: str | None) -> None:
-        """Show workflows, and choose one by its id if it is among them."""
+    def show(
+        self,
+        found: list[StoredWorkflow],
+        entries: list[dict[str, Any]],
+        chosen: str | None,
+    ) -> None:
+        """Show workflows, and choose one by its key if it is among them."""
         self.workflows = found
-        self.list.options = [(_label(one), one.id) for one in found]
+        self.list.entries = entries
         self.choose(chosen)
         many = f"These {LISTED} were changed last. Search to find others."
         none = "No workflow matches" if self.search.value else "No workflows are stored yet"
-        text = none if not found else many if len(found) == LISTED else ""
+        text = none if not entries else many if len(found) == LISTED else ""
         self._note.value = note(text, live=True)
 
-    def choose(self, workflow_id: str | None) -> None:
-        """Choose a workflow by its id; choose none if it is not listed."""
-        known = {one.id for one in self.workflows}
-        self.list.value = workflow_id if workflow_id in known else None
+    def choose(self, key: str | None) -> None:
+        """Choose a workflow by its key; choose none if it is not listed."""
+        known = {one["id"] for one in self.list.entries}
+        self.list.value = key if key in known else None
 
-
-def _label(stored: StoredWorkflow) -> str:
-    version = f" · v{stored.latest_version}" if stored.latest_version else ""
-    return f"{stored.name}{version}"
+    def tell(self, text: str, *, undo: bool = False, problem: bool = False) -> None:
+        """Show what happened below the list."""
+        self.list.told = {"text": text, "undo": undo, "problem": problem}

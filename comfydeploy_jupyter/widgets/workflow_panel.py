@@ -15,18 +15,18 @@ from ..client.conversion import in_api_format
 from ..client.graph import Source, file_title
 from ..client.graph_text import graph_rows, html_table, text_table
 from ..client.workflow import Workflow
-from ..client.workflows import graphs_of
+from ..client.workflows import EditorWorkflow, graphs_of
 from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
 from ..lifeline import STATIC
 from .base import Panel
+from .graph_view import GraphView
 from .models_box import ModelsBox
 from .parts import FileButton, button, note, row
-from .picker import ACCEPTED
 from .problem import Problem
 from .run_panel import RunPanel
-from .throttle import Throttle
-from .workflow_list import LISTED, WorkflowList
+from .workflow_files import ACCEPTED
+from .workflow_side import Opener, WorkflowSide
 from .workflow_tabs import (
     MIMES,
     ChangesTab,
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
     from ..client import Comfy
     from ..client.workflows import StoredWorkflow, Workflows, WorkflowVersion
-
-SEARCH_INTERVAL = 0.3
-"""Shortest time between two searches while somebody types, s."""
 
 RUN = 4
 """The index of the Run tab."""
@@ -98,7 +95,6 @@ class WorkflowPanel(Panel):
         self._request_lock = threading.Lock()
         self._own_choice = threading.local()
         self._run_panel: RunPanel | None = None
-        self._search = Throttle(lambda text: self.start(self._find, text), SEARCH_INTERVAL)
         self._build()
         self._remember()
         self.start(self._begin, workflow, workflow_id)
@@ -148,7 +144,7 @@ class WorkflowPanel(Panel):
         if self._run is None:
             self._tabs.selected_index = RUN
         else:
-            self._run_panel = self._run(self._workflow)
+            self._follow(self._run(self._workflow))
 
     def validate(self) -> None:
         """Do what the Validate button does."""
@@ -170,7 +166,7 @@ class WorkflowPanel(Panel):
 
     def stop(self) -> None:
         """Stop searching, and close the panel in the Run tab."""
-        self._search.close()
+        self._side.close()
         if self._run_panel is not None and self._run is None:
             self._run_panel.close()
 
@@ -187,7 +183,23 @@ class WorkflowPanel(Panel):
             hint="Open a workflow, or the one in a picture, video or sound, from your computer",
             accept=ACCEPTED,
         )
-        self._list = WorkflowList(self._search, self._choose, self._file, self._file_problem)
+        self._side = WorkflowSide(
+            self,
+            lambda: self._home,
+            self._directory,
+            Opener(
+                self.open_workflow,
+                self._open_listed,
+                self._changed,
+                self._listed,
+                self._updating,
+                lambda: self._chosen_by_user,
+            ),
+            self._file,
+            self._file_problem,
+            cloud=self._cloud,
+        )
+        self._list = self._side.list
         self._head = w.HTML(
             note("Choose a workflow, or open a file."),
             layout=w.Layout(margin="0", flex="1 1 200px", width="auto"),
@@ -207,7 +219,8 @@ class WorkflowPanel(Panel):
         )
         self._version_box.add_class("comfydeploy-stacked")
         self._models = ModelsBox(self, self._validate)
-        self._nodes = NodesTab(lambda: self.attempt(self.validate), self._models)
+        self._picture = GraphView()
+        self._nodes = NodesTab(lambda: self.attempt(self.validate), self._models, self._picture)
         self._changes = ChangesTab(lambda: self.start(self._compare_versions))
         self._save = SaveTab(lambda: self.attempt(self._press_save))
         self._export = ExportTab(
@@ -261,6 +274,12 @@ class WorkflowPanel(Panel):
                 show()
 
     @contextmanager
+    def _updating(self) -> Iterator[None]:
+        """Wait for other changes of what is shown, and mark choices as not made by the user."""
+        with self._request_lock, self._choosing():
+            yield
+
+    @contextmanager
     def _choosing(self) -> Iterator[None]:
         """Mark choices that this thread sets as not made by the user."""
         self._own_choice.here = True
@@ -283,24 +302,32 @@ class WorkflowPanel(Panel):
             self.start(self._open_source, request, workflow, "")
         elif workflow_id is not None:
             self.start(self._open, request, workflow_id, None)
-        self._find("")
+        self._side.refresh()
 
-    def _find(self, text: str) -> None:
-        """List the workflows whose names or comments contain a text."""
-        found = self._home.list(text, limit=LISTED)
-        if text != self._list.search.value or self.closing:
-            return  # the search text has changed since
-        with self._request_lock, self._choosing():
-            chosen = None if self._stored is None else self._stored.id
-            self._list.show(found, chosen)
-            if not text:
-                self._save.offer(found, self._save.target.value or chosen or "")
+    def _open_listed(self, key: str, other: Path | EditorWorkflow) -> None:
+        """Open a file, or a workflow of ComfyUI's editor, that the user chose in the list."""
+        request = self._new_request()
+        if isinstance(other, EditorWorkflow):
+            self._open_source(request, other.source, other.name, key)
+        else:
+            self._open_source(request, other, other.stem, key)
+
+    def _listed(self, found: list[StoredWorkflow]) -> None:
+        """Offer the kept workflows that are listed as those that get a new version."""
+        chosen = self._list.list.value if self._stored is None else self._stored.id
+        self._list.choose(chosen)
+        if not self._list.search.value:
+            self._save.offer(found, self._save.target.value or chosen or "")
         self._remember()
 
-    def _choose(self, workflow_id: str | None) -> None:
-        if self._chosen_by_user and workflow_id is not None:
-            self.clear_error()
-            self.open_workflow(workflow_id)
+    def _changed(self, workflow_id: str, deleted: bool) -> None:
+        """Show what has changed in a kept workflow, if it is open; keep a deleted one open."""
+        if self._stored is None or self._stored.id != workflow_id or self._workflow is None:
+            return
+        if deleted:
+            self._open_source(self._new_request(), self._workflow.source, self._workflow.title)
+        else:
+            self._open(self._new_request(), workflow_id, self.version)
 
     def _choose_version(self, number: int | None) -> None:
         if self._chosen_by_user and number is not None and self._stored is not None:
@@ -336,14 +363,20 @@ class WorkflowPanel(Panel):
         self._carry_out(request, show)
 
     def _open_source(
-        self, request: int, given: dict[str, Any] | str | bytes | os.PathLike[str], title: str
+        self,
+        request: int,
+        given: Source | dict[str, Any] | str | bytes | os.PathLike[str],
+        title: str,
+        key: str | None = None,
     ) -> None:
-        source, notes = in_api_format(self.comfy.server, Source(given))
-        workflow = Workflow(self.comfy.server, source, title=title or file_title(given))
+        title = title or ("" if isinstance(given, Source) else file_title(given))
+        given = given if isinstance(given, Source) else Source(given)
+        source, notes = in_api_format(self.comfy.server, given)
+        workflow = Workflow(self.comfy.server, source, title=title)
 
         def show() -> None:
             self._stored, self._version, self._versions = None, None, []
-            self._list.choose(None)
+            self._list.choose(key)
             self._version_box.layout.display = "none"
             self._save.target.value = ""
             self._save.name.value = workflow.title
@@ -360,6 +393,7 @@ class WorkflowPanel(Panel):
             f"</span></div>{told}"
         )
         self._nodes.show(workflow.to_api())
+        self._picture.show(workflow)
         self._changes.fill(self._versions, self.version)
         self._save.say("")
         self._save.comment.value = ""
@@ -376,8 +410,24 @@ class WorkflowPanel(Panel):
     def _show_tab(self) -> None:
         """Make the content of the Run tab if it is opened for the first time."""
         if self._tabs.selected_index == RUN and self._run_panel is None and self._workflow:
-            self._run_panel = RunPanel(self._workflow, self.comfy, directory=self._directory)
+            self._follow(RunPanel(self._workflow, self.comfy, directory=self._directory))
             self._run_box.children = [self._run_panel]
+
+    def _follow(self, panel: RunPanel) -> None:
+        """Mark the nodes of the open workflow that run or fail in a panel from now on."""
+        if panel is self._run_panel:
+            return
+        self._run_panel = panel
+
+        def is_open() -> bool:
+            ours, theirs = self._workflow, panel.workflow
+            is_same = ours is not None and theirs is not None and _is_same(ours, theirs)
+            return is_same and not self.closing
+
+        panel.follow_nodes(
+            lambda node_id: self._picture.mark_running(node_id) if is_open() else None,
+            lambda result: self._picture.mark_result(result) if is_open() else None,
+        )
 
     def _close_run_panel(self) -> None:
         if self._run_panel is not None and self._run is None:
@@ -399,7 +449,9 @@ class WorkflowPanel(Panel):
     def _validate(self) -> None:
         try:
             workflow = self._current()
-            self._nodes.show(workflow.to_api(), workflow.validate())
+            found = workflow.validate()
+            self._nodes.show(workflow.to_api(), found)
+            self._picture.mark_findings(found)
             self._models.show_missing(workflow)
         finally:
             self._nodes.validate.disabled = False
@@ -441,7 +493,7 @@ class WorkflowPanel(Panel):
         if kept.record.get("new_version") is False:
             self._save.say(f"Nothing has changed since version {kept.record.get('version')}.")
             return
-        self._find(self._list.search.value)
+        self._side.find(self._list.search.value)
         self._open(self._new_request(), kept.id, None)
         self._save.say(f"Saved as version {kept.record.get('version')}.")
 
@@ -498,3 +550,8 @@ class WorkflowPanel(Panel):
             f"<p><b>{html.escape(head)}</b></p>{html_table(heads, rows)}",
             f"{head}\n{text_table([heads, *rows])}",
         )
+
+
+def _is_same(one: Workflow, other: Workflow) -> bool:
+    """Return whether two workflows have the same graph, whatever was changed in them."""
+    return one.source.graph == other.source.graph

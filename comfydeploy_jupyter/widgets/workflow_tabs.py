@@ -54,9 +54,13 @@ class NodesTab:
         Called on a click of Validate.
     models : ModelsBox
         Shows which models ComfyUI lacks.
+    picture : ipywidgets.DOMWidget
+        The picture of the workflow.
     """
 
-    def __init__(self, on_validate: Callable[[], object], models: ModelsBox) -> None:
+    def __init__(
+        self, on_validate: Callable[[], object], models: ModelsBox, picture: w.DOMWidget
+    ) -> None:
         self.validate = button(
             "Validate",
             on_validate,
@@ -67,7 +71,7 @@ class NodesTab:
         self._verdict = w.HTML(layout=w.Layout(**FULL))
         self._table = w.HTML(layout=w.Layout(width="100%", margin="0"))
         self._models = models
-        self.box = tab_box(row(self.validate), self._verdict, models, self._table)
+        self.box = tab_box(row(self.validate), self._verdict, models, picture, self._table)
 
     def show(self, graph: dict[str, Any], found: Validation | None = None) -> None:
         """Show a graph and the findings of its validation."""

@@ -16,6 +16,7 @@ import progress from "../src/views/progress.ts";
 import runButton from "../src/views/run_button.ts";
 import searchCombo from "../src/views/search_combo.ts";
 import start from "../src/views/start.ts";
+import workflowList from "../src/views/workflow_list.ts";
 import { answerRequests, find, press, scrollEverywhere, show, type, until } from "./page.ts";
 
 const SERVER = { base: "/", instance: "one" };
@@ -178,7 +179,7 @@ test("earlier runs are shown with a small picture, and a click shows one", async
   assert.equal(find(el, "summary").textContent, "History (2+)");
   scrollEverywhere();
   const image = find<HTMLImageElement>(el, "img");
-  await until(() => image.src !== "");
+  await until(() => image.src.includes("thumbnail") ?? false);
   assert.match(image.src, /view\?filename=a.png&thumbnail=192$/);
   assert.deepEqual(model.takeSent(), [{ kind: "more" }]);
   const [first, second] = el.querySelectorAll<HTMLButtonElement>(".cd-run");
@@ -630,4 +631,82 @@ test("a panel without a workflow offers three ways to begin", () => {
   ]);
   model.set("shown", false);
   assert.equal(el.hidden, true);
+});
+
+const ENTRY = { note: "v2", tags: [], group: "Kept", kept: true, turn: 0 };
+const LISTED = [
+  { ...ENTRY, id: "a", name: "<b>Sky</b>", tags: ["people", "<i>"] },
+  { ...ENTRY, id: "b", name: "Sea" },
+  { ...ENTRY, id: "file:/c.json", name: "c.json", group: "Files", kept: false },
+];
+
+test("the list of workflows is walked with keys, and shows a picture of the last result", async () => {
+  const { model, el } = show(workflowList, {
+    server: SERVER,
+    entries: LISTED,
+    value: null,
+    told: {},
+    editable: true,
+  });
+  const list = find(el, "[role=listbox]");
+  assert.equal(el.querySelectorAll("[role=group]").length, 2);
+  assert.equal(el.querySelector(".cd-name")?.textContent, "<b>Sky</b>");
+  assert.deepEqual(
+    [...el.querySelectorAll(".cd-tag")].map((tag) => tag.textContent),
+    ["people", "<i>"],
+  );
+  list.dispatchEvent(new Event("focus"));
+  press(list, "ArrowDown");
+  press(list, "Enter");
+  assert.equal(model.get("value"), "b");
+  assert.equal(find(el, "[aria-selected=true] .cd-name").textContent, "Sea");
+  press(list, "End");
+  press(list, "Enter");
+  find(el, ".cd-actions button").click();
+  assert.deepEqual(model.sent.at(-1), { kind: "keep", id: "file:/c.json" });
+
+  scrollEverywhere();
+  const asked = model.sent.filter(({ kind }) => kind === "picture");
+  assert.deepEqual(
+    asked.map(({ id }) => id),
+    ["a", "b"],
+  );
+  model.receive({ kind: "picture", id: "b", query: "filename=x.png" });
+  await until(
+    () => el.querySelector<HTMLImageElement>(".cd-frame img")?.src.includes("thumbnail") ?? false,
+  );
+  const image = find<HTMLImageElement>(el, ".cd-frame img");
+  assert.match(image.src, /view\?filename=x.png&thumbnail=96$/);
+});
+
+test("a workflow is renamed, tagged and deleted, and that is undone", () => {
+  const { model, el } = show(workflowList, {
+    server: SERVER,
+    entries: LISTED,
+    value: "a",
+    told: {},
+    editable: true,
+  });
+  const list = find(el, "[role=listbox]");
+  press(list, "F2");
+  find<HTMLInputElement>(el, ".cd-edit input").value = " Night ";
+  find(el, ".cd-edit form").dispatchEvent(new Event("submit", { cancelable: true }));
+  assert.deepEqual(model.sent.at(-1), { kind: "rename", id: "a", name: "Night" });
+  assert.equal(find(el, ".cd-edit").hidden, true);
+  const [, tags] = el.querySelectorAll<HTMLButtonElement>(".cd-actions button");
+  tags?.click();
+  const input = find<HTMLInputElement>(el, ".cd-edit input");
+  assert.equal(input.value, "people, <i>");
+  input.value = "x,, y ";
+  find(el, ".cd-edit form").dispatchEvent(new Event("submit", { cancelable: true }));
+  assert.deepEqual(model.sent.at(-1), { kind: "tag", id: "a", tags: ["x", "y"] });
+  press(list, "Delete");
+  assert.deepEqual(model.sent.at(-1), { kind: "delete", id: "a" });
+  model.set("told", { text: "Night is deleted.", undo: true });
+  const undo = find<HTMLButtonElement>(el, ".cd-told button");
+  assert.equal(undo.hidden, false);
+  undo.click();
+  assert.deepEqual(model.sent.at(-1), { kind: "undo" });
+  model.set("editable", false);
+  assert.equal(el.querySelectorAll(".cd-actions button").length, 0);
 });

@@ -1,0 +1,65 @@
+"""A picture of a workflow, in which nodes are marked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets as t
+
+from ..graphs.picture import picture_of
+from ..lifeline import script
+
+if TYPE_CHECKING:
+    from ..client import Result
+    from ..client.validation import Validation
+    from ..client.workflow import Workflow
+
+FAILED, RUNNING = "failed", "running"
+LONGEST = 500  # characters of what is told of a node
+
+
+class GraphView(anywidget.AnyWidget):
+    """A picture of a workflow that is moved and zoomed in the page.
+
+    Attributes
+    ----------
+    picture : dict
+        What is shown, as `picture_of` returns it; empty if there is no workflow.
+    marks : dict of str to str
+        How nodes are marked, ``"running"`` or ``"failed"``, by their ids in the API format.
+    told : dict of str to str
+        What is wrong with nodes, by their ids.
+    """
+
+    _esm = script("graph")
+
+    picture: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    marks: t.Dict[str, str] = t.Dict().tag(sync=True)
+    told: t.Dict[str, str] = t.Dict().tag(sync=True)
+
+    def show(self, workflow: Workflow) -> None:
+        """Show a workflow without marks: its nodes stand where they stand in the editor."""
+        picture = picture_of(workflow.source.ui or workflow.to_api())
+        with self.hold_sync():
+            self.picture, self.marks, self.told = picture, {}, {}
+
+    def mark_findings(self, found: Validation) -> None:
+        """Mark the nodes in which a validation has found errors."""
+        self._mark_failed({key: "; ".join(problems) for key, problems in found.by_node.items()})
+
+    def mark_running(self, node_id: str | None) -> None:
+        """Mark the node that runs now; None if none does."""
+        with self.hold_sync():
+            self.marks = {} if node_id is None else {node_id: RUNNING}
+            self.told = {}
+
+    def mark_result(self, result: Result) -> None:
+        """Mark the node in which a run has failed, if one has."""
+        node_id = (result.error or {}).get("node_id")
+        self._mark_failed({} if node_id is None else {str(node_id): result.failure or ""})
+
+    def _mark_failed(self, told: dict[str, str]) -> None:
+        with self.hold_sync():
+            self.marks = dict.fromkeys(told, FAILED)
+            self.told = {key: text[:LONGEST] for key, text in told.items()}

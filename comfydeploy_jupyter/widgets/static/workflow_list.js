@@ -1,0 +1,437 @@
+// Made from js/src/views/workflow_list.ts by `make js-build`; do not edit it here.
+
+// src/dom.ts
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === void 0 || value === null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.includes("-")) Object.assign(element, { [name]: value });
+    else element.setAttribute(name, String(value));
+  }
+  const isThere = (child) => child !== null && child !== void 0;
+  element.append(...children.flat().filter(isThere));
+  return element;
+}
+var idsMade = 0;
+function newId() {
+  idsMade += 1;
+  return `comfydeploy-${Math.random().toString(36).slice(2, 10)}-${idsMade}`;
+}
+function setUpRoot(el, name) {
+  el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+function icon(name) {
+  return h("i", { className: `fa fa-${name}`, "aria-hidden": "true" });
+}
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+function setAttribute(element, name, value) {
+  if (value === null) element.removeAttribute(name);
+  else element.setAttribute(name, value);
+}
+
+// src/format.ts
+function parseJson(text) {
+  try {
+    return JSON.parse(text ?? "");
+  } catch {
+    return null;
+  }
+}
+
+// src/server.ts
+var REACH_TIMEOUT = 5e3;
+function pageConfig() {
+  return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
+}
+function pageHeaders() {
+  const headers = {};
+  const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1];
+  if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf);
+  const { token } = pageConfig();
+  if (token) headers.Authorization = `token ${token}`;
+  return headers;
+}
+var reached = /* @__PURE__ */ new Map();
+function pageServer({ base: given, instance }) {
+  const base = pageConfig().baseUrl || given;
+  if (!instance || !base) return Promise.resolve(null);
+  const key = `${base} ${instance}`;
+  const known = reached.get(key);
+  if (known) return known;
+  const asked = fetch(`${base}comfyui-deploy/check-status`, {
+    headers: pageHeaders(),
+    cache: "no-store",
+    signal: AbortSignal.timeout(REACH_TIMEOUT)
+  }).then((reply) => reply.json()).then((status) => status.instance === instance ? base : null).catch(() => {
+    reached.delete(key);
+    return null;
+  });
+  reached.set(key, asked);
+  return asked;
+}
+
+// src/files.ts
+var CHUNK = 1 << 20;
+var AHEAD = 4;
+var Files = class {
+  constructor(model, events) {
+    this.model = model;
+    events.on("msg:custom", (message, buffers) => {
+      const waiting = this.waiting.get(message.id);
+      if (message.kind !== "file" || !waiting) return;
+      this.waiting.delete(message.id);
+      if (message.error) return waiting.reject(new Error(message.error));
+      if (message.size !== void 0) return waiting.resolve(message.size);
+      const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
+      this.blobUrls.push(url);
+      waiting.resolve(url);
+    });
+  }
+  model;
+  waiting = /* @__PURE__ */ new Map();
+  blobUrls = [];
+  /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
+  async url(query, side = 0) {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return String(await this.askForFile(query, side));
+    return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
+  }
+  /** Return how many bytes a file has; -1 where the server does not say. */
+  async size(query) {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return Number(await this.askForFile(query, 0, true));
+    const url = `${base}comfyui-deploy/view?${query}`;
+    const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
+    if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
+    return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+  askForFile(query, side, only_size = false) {
+    return this.ask({ kind: "file", query, side, only_size });
+  }
+  /** Send a message, and return what the kernel answers: a blob URL, or a number. */
+  ask(message) {
+    const id = newId();
+    const answer = new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+    });
+    this.model.send({ ...message, id });
+    return answer;
+  }
+  /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
+  async show(media, query, side = 0, failed = () => {
+  }) {
+    try {
+      media.onerror = failed;
+      media.src = await this.url(query, side);
+    } catch {
+      failed();
+    }
+  }
+  /** Free what the browser keeps of the files. */
+  end() {
+    for (const url of this.blobUrls) URL.revokeObjectURL(url);
+  }
+};
+async function sendFile(model, file, facts) {
+  const id = newId();
+  const total = Math.max(1, Math.ceil(file.size / CHUNK));
+  let taken = 0;
+  let wake = () => {
+  };
+  const onMessage = (message) => {
+    if (message.kind !== "took" || message.id !== id) return;
+    taken += 1;
+    wake();
+  };
+  model.on("msg:custom", onMessage);
+  for (let piece = 0; piece < total; piece += 1) {
+    while (piece - taken >= AHEAD) {
+      await new Promise((resolve) => {
+        wake = resolve;
+      });
+    }
+    const content = await file.slice(piece * CHUNK, (piece + 1) * CHUNK).arrayBuffer();
+    const last = piece === total - 1;
+    model.send({ kind: "piece", id, name: file.name, last, ...facts }, void 0, [content]);
+  }
+  model.off("msg:custom", onMessage);
+}
+
+// src/model.ts
+var Subscriptions = class {
+  constructor(model) {
+    this.model = model;
+  }
+  model;
+  added = [];
+  /** Call `action` on each of the events, whose names are separated by spaces. */
+  on(events, action) {
+    this.model.on(events, action);
+    this.added.push([events, action]);
+  }
+  end() {
+    for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
+
+// src/when_seen.ts
+var MARGIN = "300px";
+var WhenSeen = class {
+  actions = /* @__PURE__ */ new WeakMap();
+  observer = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        this.observer.unobserve(target);
+        this.actions.get(target)?.();
+      }
+    },
+    // The first is for the page, the second for what scrolls in it, such as a notebook.
+    { rootMargin: MARGIN, scrollMargin: MARGIN }
+  );
+  watch(element, action) {
+    this.actions.set(element, action);
+    this.observer.observe(element);
+  }
+  end() {
+    this.observer.disconnect();
+  }
+};
+
+// src/views/workflow_list.ts
+var SIDE = 96;
+var MOST_DROPPED = 20;
+function render({ model, el }) {
+  setUpRoot(el, "workflow-list");
+  const events = new Subscriptions(model);
+  const files = new Files(model, events);
+  const seen = new WhenSeen();
+  const items = /* @__PURE__ */ new Map();
+  let active = null;
+  const list = h("div", {
+    className: "cd-workflows",
+    role: "listbox",
+    tabIndex: 0,
+    "aria-label": "Workflows"
+  });
+  const actions = h("div", { className: "cd-line cd-actions" });
+  const editor = h("div", { className: "cd-edit", hidden: true });
+  const told = h("span", { className: "cd-grow" });
+  const undo = h(
+    "button",
+    { type: "button", className: "cd-button", onclick: () => model.send({ kind: "undo" }) },
+    icon("undo"),
+    " Undo"
+  );
+  const line = h("div", { className: "cd-line cd-told", role: "status" }, told, undo);
+  const hint = h("div", { className: "cd-faint" }, "Drop files on the list to keep them.");
+  el.append(list, hint, actions, editor, line);
+  const entryOf = (id) => model.get("entries").find((entry) => entry.id === id);
+  const choose = (id) => {
+    activate(id);
+    model.set("value", id);
+    model.save_changes();
+  };
+  const activate = (id) => {
+    active = id;
+    for (const [key, { option: option2 }] of items) option2.classList.toggle("cd-active", key === id);
+    const option = id === null ? void 0 : items.get(id)?.option;
+    setAttribute(list, "aria-activedescendant", option?.id ?? null);
+    option?.scrollIntoView({ block: "nearest" });
+  };
+  const makeItem = (entry, key) => {
+    const picture = h("span", { className: "cd-frame" }, icon(entry.kept ? "sitemap" : "file-o"));
+    const option = h(
+      "div",
+      {
+        id: newId(),
+        role: "option",
+        className: "cd-workflow",
+        title: entry.name,
+        onclick: () => choose(entry.id)
+      },
+      picture,
+      h(
+        "span",
+        { className: "cd-names" },
+        h("span", { className: "cd-name" }, entry.name),
+        h(
+          "span",
+          { className: "cd-faint" },
+          entry.note,
+          entry.tags.map((tag) => h("span", { className: "cd-tag" }, tag))
+        )
+      )
+    );
+    if (entry.kept) seen.watch(picture, () => model.send({ kind: "picture", id: entry.id }));
+    return { key, option, frame: picture };
+  };
+  const showPicture = (id, query) => {
+    const item = items.get(id);
+    if (!item || !query) return;
+    const image = h("img", { alt: "" });
+    const before = [...item.frame.childNodes];
+    item.frame.replaceChildren(image);
+    files.show(image, query, SIDE, () => item.frame.replaceChildren(...before));
+  };
+  const ask = (label, value, most, done) => {
+    const input = h("input", { type: "text", value, maxLength: most, "aria-label": label });
+    const close = () => {
+      editor.hidden = true;
+      editor.replaceChildren();
+      list.focus();
+    };
+    const form = h(
+      "form",
+      { className: "cd-line" },
+      input,
+      h("button", { type: "submit", className: "cd-button cd-primary" }, "Save"),
+      h("button", { type: "button", className: "cd-button", onclick: close }, "Cancel")
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      done(input.value.trim());
+      close();
+    });
+    form.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Escape") close();
+    });
+    editor.replaceChildren(h("span", { className: "cd-faint" }, label), form);
+    editor.hidden = false;
+    input.select();
+    input.focus();
+  };
+  const rename = ({ id, name }) => ask(`New name of ${name}`, name, 255, (text) => {
+    if (text && text !== name) model.send({ kind: "rename", id, name: text });
+  });
+  const retag = ({ id, name, tags }) => ask(`Tags of ${name}, separated by commas`, tags.join(", "), 3e3, (text) => {
+    const given = text.split(",").map((tag) => tag.trim());
+    model.send({ kind: "tag", id, tags: given.filter(Boolean) });
+  });
+  const remove = ({ id }) => model.send({ kind: "delete", id });
+  const action = (iconName, text, label, onclick) => h(
+    "button",
+    { type: "button", className: "cd-button", title: label, onclick },
+    icon(iconName),
+    ` ${text}`
+  );
+  const showActions = () => {
+    const entry = entryOf(model.get("value"));
+    const focus = actions.contains(document.activeElement);
+    const parts = [];
+    if (entry?.kept && model.get("editable")) {
+      parts.push(
+        action("pencil", "Rename …", `Rename ${entry.name} (F2)`, () => rename(entry)),
+        action("tags", "Tags …", `Change the tags of ${entry.name}`, () => retag(entry)),
+        action(
+          "trash-o",
+          "Delete",
+          `Delete ${entry.name} (Del); can be undone`,
+          () => remove(entry)
+        )
+      );
+    } else if (entry && !entry.kept) {
+      const keep = () => model.send({ kind: "keep", id: entry.id });
+      parts.push(action("bookmark-o", "Keep", `Keep ${entry.name} on the server`, keep));
+    }
+    actions.replaceChildren(...parts);
+    if (focus) (actions.querySelector("button") ?? list).focus();
+  };
+  const show = () => {
+    const entries = model.get("entries");
+    const groups = /* @__PURE__ */ new Map();
+    const ids = new Set(entries.map(({ id }) => id));
+    for (const id of items.keys()) if (!ids.has(id)) items.delete(id);
+    for (const entry of entries) {
+      const key = JSON.stringify(entry);
+      const known = items.get(entry.id);
+      const item = known?.key === key ? known : makeItem(entry, key);
+      items.set(entry.id, item);
+      let group = groups.get(entry.group);
+      if (!group) {
+        const title = h("div", { className: "cd-group" }, entry.group);
+        title.setAttribute("role", "presentation");
+        group = h("div", { role: "group", "aria-label": entry.group }, title);
+        groups.set(entry.group, group);
+      }
+      group.append(item.option);
+    }
+    const { scrollTop } = list;
+    list.replaceChildren(...groups.values());
+    list.scrollTop = scrollTop;
+    if (active !== null && !ids.has(active)) activate(null);
+    showValue();
+  };
+  const showValue = () => {
+    const value = model.get("value");
+    for (const [id, { option }] of items)
+      option.setAttribute("aria-selected", String(id === value));
+    if (value !== null && items.has(value)) activate(value);
+    showActions();
+  };
+  const showTold = () => {
+    const { text = "", undo: canUndo = false, problem = false } = model.get("told");
+    setText(told, text);
+    line.classList.toggle("cd-problem", problem);
+    undo.hidden = !canUndo;
+    line.hidden = !text;
+  };
+  const STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8 };
+  list.addEventListener("keydown", (event) => {
+    const entries = model.get("entries");
+    const at = entries.findIndex(({ id }) => id === active);
+    const entry = entries[at];
+    const step = STEPS[event.key];
+    let next = null;
+    if (step !== void 0) next = at < 0 ? 0 : at + step;
+    else if (event.key === "Home") next = 0;
+    else if (event.key === "End") next = entries.length - 1;
+    if (next !== null) {
+      activate(entries[Math.max(0, Math.min(entries.length - 1, next))]?.id ?? null);
+    } else if ((event.key === "Enter" || event.key === " ") && entry) choose(entry.id);
+    else if (entry?.kept && model.get("editable") && event.key === "F2") rename(entry);
+    else if (entry?.kept && model.get("editable") && event.key === "Delete") remove(entry);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  list.addEventListener("focus", () => {
+    if (active === null) activate(model.get("entries")[0]?.id ?? null);
+  });
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
+  el.addEventListener("dragover", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    list.classList.add("cd-drop-here");
+  });
+  el.addEventListener("dragleave", () => list.classList.remove("cd-drop-here"));
+  el.addEventListener("drop", (event) => {
+    list.classList.remove("cd-drop-here");
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    const dropped = [...event.dataTransfer?.files ?? []].slice(0, MOST_DROPPED);
+    for (const file of dropped) sendFile(model, file, {});
+  });
+  events.on("msg:custom", (message) => {
+    if (message.kind === "picture") showPicture(message.id, message.query);
+  });
+  events.on("change:entries", show);
+  events.on("change:value change:editable", showValue);
+  events.on("change:told", showTold);
+  show();
+  showTold();
+  return () => {
+    seen.end();
+    events.end();
+    files.end();
+  };
+}
+var workflow_list_default = { render };
+export {
+  workflow_list_default as default
+};

@@ -1,0 +1,153 @@
+"""What a picture of a workflow shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.graphs.picture import LONGEST, MOST_NODES, picture_of
+
+NODE = {"id": 1, "type": "KSampler", "pos": [10, 50], "size": [200, 120], "mode": 0}
+
+
+def only(workflow: dict[str, Any]) -> dict[str, Any]:
+    (node,) = picture_of(workflow)["graph"]["nodes"]
+    return dict(node)
+
+
+def test_nodes_links_and_groups_of_the_editor() -> None:
+    inputs = [{"name": "model", "type": "MODEL", "link": 7}]
+    workflow = {
+        "nodes": [
+            {"id": 1, "type": "Loader", "pos": {"0": 1, "1": 40}, "outputs": [{"name": "MODEL"}]},
+            {**NODE, "id": 2, "title": "Draw", "inputs": inputs, "mode": 4, "color": "#322"},
+            {**NODE, "id": 3, "flags": {"collapsed": True}, "inputs": inputs},
+        ],
+        "links": [[7, 1, 0, 2, 0, "MODEL"], [8, 1, 0, 99, 0, "MODEL"], "damaged"],
+        "groups": [{"title": "Both", "bounding": [0, 0, 500, 300], "color": "#3f789e"}],
+    }
+    graph = picture_of(workflow)["graph"]
+    loader, draw, collapsed = graph["nodes"]
+    assert (loader["title"], loader["box"][:2], loader["outs"]) == ("Loader", [1, 10], ["MODEL"])
+    assert (draw["title"], draw["kind"], draw["ins"]) == ("Draw", "KSampler", ["model"])
+    assert (draw["box"], draw["mode"], draw["color"]) == ([10, 20, 200, 150], "bypassed", "#322")
+    assert (collapsed["ins"], collapsed["box"][3]) == ([], 30)
+    assert graph["links"] == [["1", 0, "2", 0, "MODEL"]]
+    assert graph["groups"] == [
+        {"title": "Both", "box": [0, 0, 500, 300], "color": "#3f789e"},
+    ]
+
+
+def test_subgraphs_open() -> None:
+    link = {"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 4, "target_slot": 0}
+    inner = {
+        "id": "1f0c",
+        "name": "Upscale",
+        "nodes": [{**NODE, "id": 4, "inputs": [{"name": "image"}]}],
+        "links": [{**link, "type": "IMAGE"}],
+        "inputs": [{"name": "image", "label": "picture"}],
+        "outputs": [],
+        "inputNode": {"id": -10, "bounding": [-200, 0, 120, 60]},
+        "outputNode": {"id": -20, "bounding": [400, 0, 120, 60]},
+    }
+    workflow = {
+        "nodes": [{**NODE, "type": "1f0c"}],
+        "links": [],
+        "definitions": {"subgraphs": [inner]},
+    }
+    picture = picture_of(workflow)
+    (outer,) = picture["graph"]["nodes"]
+    assert (outer["title"], outer["subgraph"]) == ("Upscale", "1f0c")
+    opened = picture["subgraphs"]["1f0c"]
+    assert [node["id"] for node in opened["nodes"]] == ["4", "-10", "-20"]
+    assert opened["nodes"][1]["outs"] == ["picture"]
+    assert opened["links"] == [["-10", 0, "4", 0, "IMAGE"]]
+
+
+def test_a_graph_in_api_format_is_put_into_columns() -> None:
+    graph = {
+        "1": {"class_type": "Loader", "inputs": {"name": "x"}, "_meta": {"title": "Load"}},
+        "2": {"class_type": "Sampler", "inputs": {"model": ["1", 0], "steps": 20}},
+        "3": {"class_type": "Save", "inputs": {"images": ["2", 1], "model": ["1", 0]}},
+    }
+    picture = picture_of(graph)["graph"]
+    lefts = [node["box"][0] for node in picture["nodes"]]
+    assert lefts == sorted(set(lefts))
+    assert picture["nodes"][0]["title"] == "Load"
+    assert picture["nodes"][1]["outs"] == ["", ""]
+    assert picture["links"] == [
+        ["1", 0, "2", 0, ""],
+        ["2", 1, "3", 0, ""],
+        ["1", 0, "3", 1, ""],
+    ]
+
+
+@pytest.mark.parametrize("format_", ["api", "ui"])
+def test_sizes_are_bounded(format_: str) -> None:
+    count = MOST_NODES + 7
+    if format_ == "api":
+        workflow = {
+            str(n): {"class_type": "x" * 999, "inputs": {"a": ["0", 0]}} for n in range(count)
+        }
+    else:
+        nodes = [{**NODE, "id": n, "title": "x" * 999, "pos": [1e300, -1e9]} for n in range(count)]
+        workflow = {"nodes": nodes, "links": []}
+    graph = picture_of(workflow)["graph"]
+    assert (len(graph["nodes"]), graph["left_out"]) == (MOST_NODES, 7)
+    assert len(graph["nodes"][1]["title"]) == LONGEST
+
+
+KEYS = (
+    *("nodes", "links", "groups", "id", "type", "pos", "size", "inputs", "flags", "0", "1"),
+    *("definitions", "subgraphs", "inputNode", "bounding", "class_type", "mode"),
+)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=6)
+        | st.dictionaries(
+            st.sampled_from(
+                (
+                    "nodes",
+                    "links",
+                    "groups",
+                    "id",
+                    "type",
+                    "pos",
+                    "size",
+                    "inputs",
+                    "flags",
+                    "0",
+                    "1",
+                    "definitions",
+                    "subgraphs",
+                    "inputNode",
+                    "bounding",
+                    "class_type",
+                    "mode",
+                )
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.dictionaries(st.sampled_from(("nodes", "links", "groups", "definitions", "1")), ANY))
+def test_no_workflow_raises(workflow: dict[str, Any]) -> None:
+    json.dumps(picture_of(workflow), allow_nan=False)
+
+
+def test_a_cycle_is_drawn() -> None:
+    graph = {
+        "1": {"class_type": "A", "inputs": {"x": ["2", 0]}},
+        "2": {"class_type": "B", "inputs": {"x": ["1", 0]}},
+    }
+    assert len(picture_of(graph)["graph"]["links"]) == 2
