@@ -88,7 +88,27 @@ class ComfyDeploy(ExtensionApp):
         "",
         help="Address of a ComfyUI that is already running, e.g. http://127.0.0.1:8188. The"
         " extension never starts or stops it. Empty: the extension uses the ComfyUI on port 8188"
-        " if there is one, and starts one otherwise.",
+        " if there is one, and starts one otherwise. A user and a password in it"
+        " (https://user:password@host) are sent with each request.",
+    ).tag(config=True)
+    comfyui_headers = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="Headers that are sent with each request to comfyui_url, e.g. {'X-Api-Key': '…'} for a"
+        " reverse proxy in front of it. They are never shown.",
+    ).tag(config=True)
+    comfyui_client_cert = Unicode(
+        "",
+        help="PEM file with the certificate that the server at comfyui_url asks clients for, and"
+        " its key unless comfyui_client_key names another file.",
+    ).tag(config=True)
+    comfyui_client_key = Unicode("", help="PEM file with the key of comfyui_client_cert.").tag(
+        config=True
+    )
+    comfyui_ca = Unicode(
+        "",
+        help="PEM file with the authorities that sign the certificate of the server at comfyui_url."
+        " Empty: those that the system trusts.",
     ).tag(config=True)
     comfyui_path = Unicode(
         "",
@@ -445,6 +465,7 @@ class ComfyDeploy(ExtensionApp):
     def _build(self) -> Services:
         load_all()
         from .clusters.kind import ClusterSettings
+        from .comfyui.credentials import Credentials, check_headers, split_address
         from .machines.settings import MachineSettings
         from .net.peers import by_number
         from .runs.limits import KeepRuns
@@ -454,6 +475,7 @@ class ComfyDeploy(ExtensionApp):
         from .tunnel.tunnels import TunnelSettings
 
         assert self.serverapp is not None
+        address, authorization = split_address(self.comfyui_url)
         root = Path(self.serverapp.root_dir)
         roots = tuple(Path(folder).expanduser() for folder in self.extra_roots)
         return Services(
@@ -461,7 +483,14 @@ class ComfyDeploy(ExtensionApp):
                 data_dir=Path(self.data_dir).expanduser(),
                 base_url=self.serverapp.base_url,
                 local=MachineSettings(
-                    comfyui_url=self.comfyui_url,
+                    comfyui_url=address,
+                    credentials=Credentials(
+                        check_headers(self.comfyui_headers),
+                        authorization,
+                        self.comfyui_client_cert,
+                        self.comfyui_client_key,
+                        self.comfyui_ca,
+                    ),
                     comfyui_path=self.comfyui_path,
                     comfyui_python=self.comfyui_python,
                     launch_args=tuple(self.launch_args),

@@ -27,6 +27,7 @@ from ..net.peers import CheckedConnector, Peers
 from ..net.responses import read
 from ..net.sessions import new_session
 from .ownership import objection_to_python, objection_to_tree
+from .transport import PLAIN, Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -176,7 +177,9 @@ async def answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None)
         return False
 
 
-async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None) -> str | None:
+async def what_answers(
+    url: str, timeout: float = 5.0, *, peers: Peers | None = None, access: Access = PLAIN
+) -> str | None:
     """Return None if a ComfyUI answers at ``url``, else a description of the answer.
 
     The JSON of ``GET /system_stats`` must have ``devices``, and a ``system`` with ComfyUI's
@@ -189,7 +192,11 @@ async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = 
     """
     try:
         async with (
-            new_session(CheckedConnector(peers or Peers()), total=timeout) as session,
+            new_session(
+                CheckedConnector(peers or Peers(), access.tls),
+                total=timeout,
+                headers=dict(access.headers),
+            ) as session,
             session.get(f"{url.rstrip('/')}/system_stats", allow_redirects=False) as reply,
         ):
             if 300 <= reply.status < 400:

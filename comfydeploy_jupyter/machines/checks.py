@@ -21,6 +21,7 @@ from ..comfyui.discovery import (
 )
 from ..comfyui.folders import Folders
 from ..comfyui.process import option_value, port_number
+from ..comfyui.transport import PLAIN, Access
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..secrets import unmasked_arguments
 from .hardware import gpus_of_driver
@@ -193,7 +194,7 @@ def check_gpu(given: str | int) -> str:
     return text
 
 
-async def check_address(url: str, peers: Peers | None = None) -> str:
+async def check_address(url: str, peers: Peers | None = None, access: Access = PLAIN) -> str:
     """Return the validated address of a ComfyUI, which need not answer now.
 
     Raises
@@ -208,7 +209,7 @@ async def check_address(url: str, peers: Peers | None = None) -> str:
     if "@" in urlsplit(url).netloc:
         raise InvalidRequestError.of_field("comfyui_url", "must be without user and password")
     try:
-        answer = await what_answers(url, PROBE_TIMEOUT, peers=peers)
+        answer = await what_answers(url, PROBE_TIMEOUT, peers=peers, access=access)
     except ComfyUIUnavailableError as error:
         if error.details.get("foreign"):
             reason = f"{url} is not used: {error.details['reason']}"

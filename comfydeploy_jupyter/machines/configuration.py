@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from ..comfyui.credentials import NONE, split_address
 from ..comfyui.discovery import launch_options
 from ..errors import ConflictError, InvalidRequestError
 from ..net.peers import Peers
 from ..secrets import MASK
 from . import checks
+from .credentials import CREDENTIAL_FIELDS, checked_credentials, credentials_of
 from .registry import LOCAL
 
 if TYPE_CHECKING:
@@ -62,7 +64,10 @@ class Configuration:
                 env={},
                 gpu="",
                 by_chance=False,
+                credentials=NONE,
             )
+        if record.config.keys() & {"comfyui_url", *CREDENTIAL_FIELDS}:
+            base = replace(base, credentials=credentials_of(record.config, base.credentials))
         known = {name: record.config[name] for name in _SETTINGS if name in record.config}
         if "launch_args" in known:
             known["launch_args"] = tuple(known["launch_args"])
@@ -103,11 +108,14 @@ class Configuration:
             given["comfyui_path"] = str(
                 await asyncio.to_thread(checks.check_tree, request.comfyui_path)
             )
+        found = await asyncio.to_thread(checked_credentials, request, known)
         if request.comfyui_url:
             peers = Peers(self._configured.trusted_users)
-            given["comfyui_url"] = await checks.check_address(request.comfyui_url, peers)
+            url, _ = split_address(request.comfyui_url)
+            access = await asyncio.to_thread(credentials_of(found).read)
+            given["comfyui_url"] = await checks.check_address(url, peers, access)
             given.setdefault("comfyui_path", "")
-        return given
+        return {**given, **found}
 
     async def check_whole(self, settings: MachineSettings, machine: Machine | None = None) -> None:
         """Validate the settings together: options according to the ComfyUI that receives them."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..net.tasks import wait_for
-from ..secrets import clean_url, masked_arguments, masked_environment
+from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord
 from . import hardware
 from .configuration import Configuration
@@ -176,6 +176,10 @@ class MachineService:
         record = self._records[machine.id]
         return {
             "comfyui_url": clean_url(settings.comfyui_url),
+            "comfyui_headers": dict.fromkeys(settings.credentials.headers, MASK),
+            "comfyui_client_cert": settings.credentials.client_cert,
+            "comfyui_client_key": settings.credentials.client_key,
+            "comfyui_ca": settings.credentials.ca,
             "comfyui_path": settings.comfyui_path,
             "comfyui_python": settings.comfyui_python,
             "launch_args": masked_arguments(settings.launch_args),

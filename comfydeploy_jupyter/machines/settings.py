@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..comfyui.credentials import NONE, Credentials
 from ..comfyui.transport import PLAIN, Access
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ class MachineSettings:
         Further folders that may be read.
     trusted_users : tuple of str
         Users of this machine, in addition to this one and root, whose ComfyUI may be used.
+    credentials : Credentials
+        The credentials that the ComfyUI at ``comfyui_url`` asks for.
     access : Access
-        The certificates and headers that each connection to a ComfyUI at a URL needs.
+        The same for a member of a pool, whose provider makes certificates and headers.
     """
 
     comfyui_url: str = ""
@@ -61,12 +64,17 @@ class MachineSettings:
     jupyter_root: Path | None = None
     extra_roots: tuple[Path, ...] = ()
     trusted_users: tuple[str, ...] = ()
+    credentials: Credentials = NONE
     access: Access = PLAIN
 
     @property
     def place(self) -> tuple[str, str]:
         """URL and path, which identify the ComfyUI."""
         return self.comfyui_url, self.comfyui_path
+
+    def reaches(self, other: MachineSettings) -> bool:
+        """Return whether other settings reach the same ComfyUI with the same credentials."""
+        return (self.place, self.credentials) == (other.place, other.credentials)
 
     @property
     def launch(self) -> tuple[Any, ...]:

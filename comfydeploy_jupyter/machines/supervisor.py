@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from .. import metrics
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.connection import Connection
+from ..comfyui.credentials import NONE
 from ..comfyui.discovery import USUAL_PLACES, USUAL_PORT, answers, discover
 from ..comfyui.out_of_memory import count_oom_kills
 from ..comfyui.process import ComfyUIProcess
-from ..errors import ComfyUIUnavailableError
+from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..net.peers import Peers
 from ..net.tasks import BackgroundTasks
 from ..secrets import clean_url
@@ -158,7 +159,7 @@ class Supervisor:
         async with self._lock:
             link = self.link
             used = link is not None or self.failure is not None
-            if link is not None and (link.process or settings.place != link.settings.place):
+            if link is not None and (link.process or not settings.reaches(link.settings)):
                 await self._unlink()
             self.settings = settings
             self.failure = None
@@ -329,11 +330,17 @@ class Supervisor:
                 trusted_users=settings.trusted_users,
             )
             process.on_state(self._process_changed)
+        access = settings.access
+        if settings.comfyui_url and settings.credentials != NONE:
+            try:
+                access = await asyncio.to_thread(settings.credentials.read)
+            except InvalidRequestError as error:
+                raise ComfyUIUnavailableError(error.message, details=error.details) from None
         client = ComfyUIClient(
             found.url or "",
             timeout=settings.request_timeout,
             peers=self._peers if process is None else process.peers,
-            access=settings.access,
+            access=access,
         )
         connection = Connection(
             client,

@@ -56,8 +56,32 @@ class MachineConfig(CloudBody):
     comfyui_url: Endpoint | None = Field(
         None,
         description="The address of a ComfyUI that this server does not start; it may be started"
-        " later.",
+        " later. A user and a password in it are sent with each request, and never shown.",
         examples=["http://127.0.0.1:8189"],
+    )
+    comfyui_headers: (
+        dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=8192)] | None]
+        | None
+    ) = Field(
+        None,
+        description="Headers that are sent with each request to `comfyui_url`, such as the key of a"
+        " reverse proxy; null removes one. They are stored, and replies show their names only."
+        " A new address removes them.",
+        examples=[{"X-Api-Key": "secret"}],
+    )
+    comfyui_client_cert: Annotated[str, Field(max_length=4096)] | None = Field(
+        None,
+        description="A PEM file on this machine with the certificate that `comfyui_url` asks"
+        " clients for.",
+    )
+    comfyui_client_key: Annotated[str, Field(max_length=4096)] | None = Field(
+        None,
+        description="The PEM file with its key, if it is not in `comfyui_client_cert`.",
+    )
+    comfyui_ca: Annotated[str, Field(max_length=4096)] | None = Field(
+        None,
+        description="A PEM file with the authorities that sign the certificate of `comfyui_url`;"
+        " by default those that the system trusts.",
     )
     comfyui_path: Annotated[str, Field(max_length=4096)] | None = Field(
         None,

@@ -1,0 +1,147 @@
+"""What a ComfyUI behind a reverse proxy asks for: headers, a password, certificates."""
+
+from __future__ import annotations
+
+import base64
+import re
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from ..errors import InvalidRequestError
+from .transport import PLAIN, Access
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
+# Headers that belong to one message or connection; ComfyUI compares Origin with Host.
+_OURS = frozenset(
+    {
+        *("connection", "content-length", "content-type", "content-encoding", "expect", "host"),
+        *("keep-alive", "origin", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What is sent with each request to a ComfyUI at an address, and the certificates.
+
+    Attributes
+    ----------
+    headers : mapping of str to str
+        Headers of each request.
+    authorization : str
+        The value of ``Authorization`` for the user and password in the address, or ``""``.
+    client_cert, client_key, ca : str
+        PEM files: the certificate and the key of this client, and the authorities that are trusted
+        instead of those of the system. The key may be in the file of the certificate.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authorization: str = field(default="", repr=False)
+    client_cert: str = ""
+    client_key: str = ""
+    ca: str = ""
+
+    def read(self) -> Access:
+        """Return what connections need; read the certificates. Call it in a thread.
+
+        Raises
+        ------
+        InvalidRequestError
+            If a file cannot be read, is no certificate, or certificate and key do not fit.
+        """
+        headers = dict(self.headers)
+        if self.authorization:
+            headers["Authorization"] = self.authorization
+        if not (self.client_cert or self.client_key or self.ca):
+            return Access(None, headers) if headers else PLAIN
+        if self.client_key and not self.client_cert:
+            raise InvalidRequestError.of_field(
+                "comfyui_client_cert", "is needed beside comfyui_client_key"
+            )
+        try:
+            context = ssl.create_default_context(cafile=_file("comfyui_ca", self.ca))
+        except (ssl.SSLError, OSError) as error:
+            raise _unreadable("comfyui_ca", self.ca, error) from None
+        certificate = _file("comfyui_client_cert", self.client_cert)
+        key = _file("comfyui_client_key", self.client_key)
+        if certificate is not None:
+            try:
+                context.load_cert_chain(certificate, key, password=_no_password)
+            except (ssl.SSLError, OSError, ValueError) as error:
+                raise _unreadable("comfyui_client_cert", self.client_cert, error) from None
+        return Access(context, headers)
+
+
+NONE = Credentials()
+
+
+def split_address(url: str) -> tuple[str, str]:
+    """Return an address without user and password, and the ``Authorization`` that they make.
+
+    The second item is ``""`` if the address has none.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the address is malformed; the message does not contain it.
+    """
+    try:
+        parts = urlsplit(url)
+        userinfo, at, host = parts.netloc.rpartition("@")
+    except ValueError:
+        raise InvalidRequestError.of_field("comfyui_url", "is not an address") from None
+    if not at:
+        return url, ""
+    user, _, password = userinfo.partition(":")
+    pair = f"{unquote(user)}:{unquote(password)}".encode()
+    return urlunsplit(
+        (parts.scheme, host, parts.path, parts.query, parts.fragment)
+    ), f"Basic {base64.b64encode(pair).decode()}"
+
+
+def check_headers(given: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that may be sent with each request.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a name or a value cannot be one, or belongs to one message; values are not in the error.
+    """
+    for name, value in given.items():
+        if not _NAME.fullmatch(name):
+            raise InvalidRequestError.of_field(
+                "comfyui_headers", f"{name[:80]!r} is not the name of a header"
+            )
+        if name.lower() in _OURS:
+            raise InvalidRequestError.of_field(
+                "comfyui_headers", f"{name} belongs to each request and cannot be set"
+            )
+        if not _VALUE.fullmatch(value):
+            raise InvalidRequestError.of_field(
+                "comfyui_headers", f"the value of {name} is not one line of Latin-1 text"
+            )
+    return dict(given)
+
+
+def _file(name: str, given: str) -> str | None:
+    if not given:
+        return None
+    if "\0" in given:
+        raise InvalidRequestError.of_field(name, "contains a NUL")
+    return str(Path(given).expanduser())
+
+
+def _no_password() -> str:
+    raise ValueError("its key has a password, which cannot be given")
+
+
+def _unreadable(name: str, given: str, error: Exception) -> InvalidRequestError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return InvalidRequestError.of_field(name, f"{given} cannot be used: {reason}")

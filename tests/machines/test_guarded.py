@@ -1,0 +1,226 @@
+"""A ComfyUI behind a reverse proxy that asks for a header, a password or a certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import requests
+from yarl import URL
+
+from comfydeploy_jupyter.comfyui.credentials import Credentials, check_headers, split_address
+from comfydeploy_jupyter.errors import InvalidRequestError
+from tests.guarded_comfyui import Certificates, GuardedComfyUI, basic
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.jupyter_process import JupyterProcess
+
+KEY = "key-of-the-door-2231"
+PASSWORD = "pass:word@of/the%door"
+SECRETS = (KEY, PASSWORD, basic("ada", PASSWORD).split()[1], "pass%3Aword%40of%2Fthe%25door")
+
+
+@pytest.fixture(scope="module")
+def guarded(comfyui: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedComfyUI]:
+    """The shared ComfyUI behind a proxy that wants a header, a password and a certificate."""
+    certificates = Certificates(tmp_path_factory.mktemp("certificates"))
+    proxy = GuardedComfyUI(
+        comfyui.url,
+        {"X-Door-Key": KEY, "Authorization": basic("ada", PASSWORD)},
+        certificates,
+    )
+    proxy.start()
+    yield proxy
+    proxy.close()
+
+
+def with_user(url: str) -> str:
+    scheme, _, host = url.partition("://")
+    return f"{scheme}://ada:{SECRETS[3]}@{host}"
+
+
+def door_of(guarded: GuardedComfyUI) -> dict[str, Any]:
+    """The settings that open the door."""
+    files = guarded.certificates
+    assert files is not None
+    return {
+        "comfyui_url": with_user(guarded.url),
+        "comfyui_headers": {"X-Door-Key": KEY},
+        "comfyui_client_cert": str(files.client),
+        "comfyui_client_key": str(files.client_key),
+        "comfyui_ca": str(files.ca),
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the server."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def server(start_jupyter: Any, guarded: GuardedComfyUI, data: Path) -> Iterator[JupyterProcess]:
+    """A Jupyter server whose ComfyUI is the guarded one."""
+    started: JupyterProcess = start_jupyter(
+        Application={"log_level": "DEBUG"},
+        ComfyDeploy={**door_of(guarded), "data_dir": str(data)},
+    )
+    yield started
+    started.stop()
+
+
+def ask(server: JupyterProcess, method: str, route: str, body: Any = None) -> Any:
+    headers = {"Authorization": f"token {server.token}"}
+    url = f"{server.url}comfyui-deploy/{route}"
+    return requests.request(method, url, json=body, headers=headers, timeout=60)
+
+
+def graph() -> dict[str, Any]:
+    size = {"width": 16, "height": 16, "batch_size": 1, "color": 255}
+    return {
+        "1": {"class_type": "EmptyImage", "inputs": size},
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": f"door_{uuid.uuid4().hex}"},
+        },
+    }
+
+
+def test_a_run_passes_the_door(server: JupyterProcess, guarded: GuardedComfyUI) -> None:
+    refused = len(guarded.refused)
+    result = ask(server, "POST", "run", {"workflow_api": graph()}).json()
+    assert result["status"] == "success", result
+    (image,) = result["outputs"]["2"]["images"]
+    headers = {"Authorization": f"token {server.token}"}
+    url = f"{server.url.rstrip('/').removesuffix('/a%40b')}{image['url']}"
+    content = requests.get(url, headers=headers, timeout=30)
+    assert (content.status_code, content.content[:4]) == (200, b"\x89PNG")
+    assert len(guarded.refused) == refused
+    assert guarded.sockets_seen
+
+
+def test_the_page_passes_the_door(server: JupyterProcess, guarded: GuardedComfyUI) -> None:
+    page = f"{server.url}comfyui/"
+    headers = {"Authorization": f"token {server.token}"}
+    found = requests.get(page, headers={**headers, "Accept": "text/html"}, timeout=30)
+    assert (found.status_code, b"<title>ComfyUI" in found.content) == (200, True)
+    stats = requests.get(f"{page}api/system_stats", headers=headers, timeout=30)
+    assert stats.json()["system"]
+
+    url = f"{page}ws?clientId={uuid.uuid4().hex}"
+
+    async def first_message() -> Any:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(URL(url, encoded=True), headers=headers) as socket,
+        ):
+            return await socket.receive_json(timeout=30)
+
+    assert asyncio.run(first_message())["type"] in ("status", "feature_flags")
+    assert "/ws" not in guarded.refused
+
+
+def test_nothing_tells_what_opens_the_door(server: JupyterProcess, data: Path) -> None:
+    ask(server, "POST", "run", {"workflow_api": graph()})
+    seen = [
+        ask(server, "GET", route).text
+        for route in ("machine", "machines", "check-status", "runs", "comfyui/log", "openapi.json")
+    ]
+    config = json.loads(seen[0])["config"]
+    assert list(config["comfyui_headers"]) == ["X-Door-Key"]
+    assert "@" not in config["comfyui_url"]
+    seen.append(server.log())
+    with sqlite3.connect(data / "comfydeploy.db") as store:
+        seen.append("\n".join(store.iterdump()))
+    for text in seen:
+        for secret in SECRETS:
+            assert secret not in text
+
+
+def test_a_machine_with_a_door(
+    start_jupyter: Any, guarded: GuardedComfyUI, comfyui: Any, tmp_path: Path
+) -> None:
+    settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
+    server = start_jupyter(Application={"log_level": "DEBUG"}, ComfyDeploy=settings)
+    closed = ask(server, "POST", "machine/create", {"name": "door", "comfyui_url": guarded.url})
+    assert closed.status_code in (200, 400)
+    if closed.status_code == 200:
+        ask(server, "POST", "machine/delete", {"machine_id": "door"})
+    answer = ask(server, "POST", "machine/create", {"name": "door", **door_of(guarded)})
+    assert answer.status_code == 200, answer.text
+    for _ in range(2):
+        until(
+            lambda: ask(server, "GET", "machine?machine=door").json(),
+            lambda machine: machine["status"] == "ready",
+        )
+        body = {"workflow_api": graph(), "machine": "door"}
+        assert ask(server, "POST", "run", body).json()["status"] == "success"
+        server.kill()  # it is known after a restart
+        server.start()
+    kept = ask(server, "GET", "machine?machine=door").json()["config"]
+    same = {"machine_id": "door", "comfyui_headers": kept["comfyui_headers"]}
+    assert ask(server, "POST", "machine/update", same).status_code == 200
+    assert ask(server, "POST", "run", body).json()["status"] == "success"
+    # The credentials are for this server only: another address does not get them.
+    other = GuardedComfyUI(comfyui.url, {"X-Never": "given"})
+    other.start()
+    try:
+        moved = {"machine_id": "door", "comfyui_url": other.url}
+        refused = ask(server, "POST", "machine/update", moved)
+        assert (refused.status_code, "status 401" in refused.text) == (400, True)
+        assert other.seen
+        assert not any({"X-Door-Key", "Authorization"} & set(headers) for headers in other.seen)
+    finally:
+        other.close()
+        server.stop()
+    for secret in SECRETS:
+        assert secret not in server.log()
+        assert secret not in answer.text
+
+
+def test_addresses_with_a_user() -> None:
+    assert split_address("http://host:8188/x") == ("http://host:8188/x", "")
+    assert split_address(with_user("https://host/x")) == (
+        "https://host/x",
+        basic("ada", PASSWORD),
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"a b": "x"}, {"": "x"}, {"Host": "x"}, {"X": "a\r\nY: b"}, {"X": "☃"}, {"Upgrade": "h2c"}],
+)
+def test_headers_that_cannot_be_sent(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        check_headers(headers)
+    assert refused.value.details["field"] == "comfyui_headers"
+
+
+def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
+    files = Certificates(tmp_path / "a")
+    other = Certificates(tmp_path / "b")
+    (tmp_path / "text").write_text("no certificate")
+    for settings, field in (
+        ({"ca": str(tmp_path / "none")}, "comfyui_ca"),
+        ({"ca": str(tmp_path / "text")}, "comfyui_ca"),
+        ({"client_cert": str(files.client)}, "comfyui_client_cert"),
+        ({"client_cert": "/a\0b"}, "comfyui_client_cert"),
+        ({"client_key": str(files.client_key)}, "comfyui_client_cert"),
+        (
+            {"client_cert": str(files.client), "client_key": str(other.client_key)},
+            "comfyui_client_cert",
+        ),
+    ):
+        with pytest.raises(InvalidRequestError) as refused:
+            Credentials(**settings).read()
+        assert refused.value.details["field"] == field
+    Credentials(client_cert=str(files.client), client_key=str(files.client_key)).read()
