@@ -48,6 +48,11 @@ else:
 
 ENV_PREFIX = "COMFYDEPLOY_"
 MIB = 1024 * 1024
+EVENT_SCHEMAS = Path(__file__).parent / "event_schemas"
+EVENTS = {
+    name: f"https://comfydeploy-jupyter.github.io/comfydeploy-jupyter/events/{name}/v1"
+    for name in ("run", "machine")
+}
 LOOK_EVERY = 1.0  # seconds between checks for unfinished runs or transfers
 
 package_log = logging.getLogger(__package__)  # parent of the loggers of all modules of this package
@@ -385,6 +390,9 @@ class ComfyDeploy(ExtensionApp):
         package_log.propagate = False
         if package_log.level == logging.NOTSET:
             package_log.setLevel(self.serverapp.log.getEffectiveLevel())
+        assert self.serverapp.event_logger is not None
+        for name in EVENTS:
+            self.serverapp.event_logger.register_event_schema(EVENT_SCHEMAS / f"{name}.yaml")
         if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
             # Before version 2.16, jupyter_server does not notify extensions of its start.
             self.serverapp.io_loop.add_callback(
@@ -444,6 +452,15 @@ class ComfyDeploy(ExtensionApp):
         assert self.serverapp is not None
         times = self.serverapp.web_app.settings["last_activity_times"]
         times[self.name] = datetime.now(timezone.utc)
+
+    def _emit(self, name: str, data: dict[str, Any]) -> None:
+        """Emit an event to Jupyter's event system; a fault of a listener is only logged."""
+        assert self.serverapp is not None
+        assert self.serverapp.event_logger is not None
+        try:
+            self.serverapp.event_logger.emit(schema_id=EVENTS[name], data=data)
+        except Exception:
+            log.exception("An event of %s could not be emitted", name)
 
     def _look_for_work(self) -> None:
         """Count runs and transfers as activity: they can take hours without any request."""
@@ -535,6 +552,7 @@ class ComfyDeploy(ExtensionApp):
                     protocol=self.tunnel_protocol,
                     gate_port=self.tunnel_gate_port,
                 ),
+                emit=self._emit,
                 jupyter=self._jupyter_origin,
                 admit_host=self._admit_host,
             )

@@ -437,6 +437,7 @@ class Services:
             stored_version=self._local_workflows.version,
             account=self.comfy_account,
             fetching=settings.fetching,
+            emit=settings.emit,
             inputs=self.pool_inputs,
             view_url=f"{settings.base_url}comfyui-deploy/view",
             lost_after=settings.lost_after,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from .runs.announcing import Emit
     from .tunnel.tunnel import Origin
 
 
@@ -65,6 +66,8 @@ class Settings:
         Whether files may be downloaded from other machines.
     tunnel : TunnelSettings
         The settings of tunnels.
+    emit : callable or None
+        Emits an event to Jupyter's event system: the name of its schema, and the data.
     jupyter : callable or None
         Returns the address that a tunnel to Jupyter exposes.
     admit_host : callable or None
@@ -91,5 +94,6 @@ class Settings:
     sites: ModelSites = field(default_factory=ModelSites)
     fetching: FetchPolicy = field(default_factory=FetchPolicy)
     tunnel: TunnelSettings = field(default_factory=TunnelSettings)
+    emit: Emit | None = None
     jupyter: Callable[[], Origin] | None = None
     admit_host: Callable[[str, bool], object] | None = None

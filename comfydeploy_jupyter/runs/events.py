@@ -12,6 +12,7 @@ from .transitions import Cause, State
 if TYPE_CHECKING:
     from ..comfyui.events import Event
     from ..machines.machine import Machine
+    from .announcing import Announcer
     from .cancel import Canceller
     from .finalize import Finalizer
     from .pooled import Pooled
@@ -41,6 +42,8 @@ class MachineEvents:
         Ends runs whose ComfyUI has exited.
     pooled : Pooled
         Lets runs of pools wait again whose ComfyUI has exited.
+    announcer : Announcer
+        Announces connected and lost machines.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class MachineEvents:
         canceller: Canceller,
         finalizer: Finalizer,
         pooled: Pooled,
+        announcer: Announcer,
     ) -> None:
         self._pooled = pooled
+        self._announcer = announcer
         self._closed = False
         self._dispatching = shared.dispatching
         self._active = shared.active
@@ -105,6 +110,7 @@ class MachineEvents:
 
     def machine_connected(self, machine: Machine) -> None:
         """Find out what happened to the machine's runs while no events were received."""
+        self._announcer.machine(machine, up=True)
         for run in self._active.of(machine):
             run.transition(Cause.CONNECTED)
         self._dispatching.connected(machine)
@@ -112,6 +118,8 @@ class MachineEvents:
 
     def machine_disconnected(self, machine: Machine) -> None:
         """Note that events of the machine's runs are missed from now on."""
+        if not self._closed:
+            self._announcer.machine(machine, up=False)
         self._dispatching.connected(machine)
         if machine.process is None and not self._closed:
             self._background.start(self._look_whether_ended(machine))

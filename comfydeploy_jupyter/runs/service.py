@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..net.fetch_policy import ALLOWED, FetchPolicy
 from .active import ActiveRuns
+from .announcing import Announcer
 from .assigning import Assigning
 from .background import Background
 from .begin import BEGIN_WITHIN, Beginnings
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ..store.deletions import DeletionRepository
     from ..store.runs import RunRepository
     from ..store.session import Session
+    from .announcing import Emit
     from .delivery import Delivery
     from .limits import KeepRuns
     from .pool_inputs import PoolInputs
@@ -75,6 +77,8 @@ class RunService(RunReader):
         Has the input files of runs of pools.
     fetching : FetchPolicy
         Whether input files may be downloaded.
+    emit : callable, optional
+        Emits the events of runs and machines to Jupyter's event system.
     lost_after : float
         Seconds without ComfyUI after which the run that it was executing fails.
     gone_after : float
@@ -106,6 +110,7 @@ class RunService(RunReader):
         account: ComfyAccount,
         inputs: PoolInputs,
         fetching: FetchPolicy = ALLOWED,
+        emit: Emit | None = None,
         lost_after: float = 30.0,
         gone_after: float = 600.0,
         keep: KeepRuns = KEEP_ALL,
@@ -150,11 +155,13 @@ class RunService(RunReader):
         self._watch = Watch(
             shared, recovery, finalizer, pooled, lost_after=lost_after, gone_after=gone_after
         )
-        self._events = MachineEvents(shared, recovery, canceller, finalizer, pooled)
+        announcer = Announcer(emit)
+        self._events = MachineEvents(shared, recovery, canceller, finalizer, pooled, announcer)
         self.listener: MachineListener = self._events
         self.deleter = Deleter(shared, deletions, keep)
         self._submitting = 0  # runs that are being queued
         active.follow(delivery.handle_event)
+        active.follow(announcer.handle_event)
         machines.open_runs = active.count_on
 
     async def open(self) -> None:
