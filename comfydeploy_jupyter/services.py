@@ -444,7 +444,7 @@ class Services:
             gone_after=settings.gone_after,
         )
         self.comfy_api = ComfyAPI.build(
-            self.database, repository, self._runs, self.machines, self.hasher
+            self.database, repository, self._runs, self.machines, self.hasher, self.kept_outputs
         )
         self._machine_service = MachineService(
             self.machine_records,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..files.hashing import Hasher
     from ..files.uploads import StoredFile
+    from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..store.assets import AssetRepository
@@ -46,14 +47,21 @@ class Assets:
         The machines that have their files.
     hasher : Hasher
         The hashes of files on this machine.
+    kept_outputs : KeptOutputs
+        The outputs of members of pools that a provider has started, and that may have ended.
     """
 
     def __init__(
-        self, repository: AssetRepository, machines: MachineRegistry, hasher: Hasher
+        self,
+        repository: AssetRepository,
+        machines: MachineRegistry,
+        hasher: Hasher,
+        kept_outputs: KeptOutputs,
     ) -> None:
         self._repository = repository
         self._machines = machines
         self._hasher = hasher
+        self._kept_outputs = kept_outputs
 
     async def add(
         self, file: StoredFile, machine: Machine, *, file_path: str, content_type: str
@@ -183,6 +191,12 @@ class Assets:
         APIError
             If the file does not exist any more.
         """
+        if self._kept_outputs.may_have(asset.machine):
+            kept = await self._kept_outputs.open(
+                asset.machine, asset.kind, asset.subfolder, asset.filename
+            )
+            if kept is not None:
+                return kept
         try:
             folders = await self._folders(asset.machine)
             return None if folders is None else await open_in_thread(_open, folders, asset)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..graphs.node_outputs import NodeFile
+    from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..store.assets import AssetRepository
     from ..store.runs import RunRecord
@@ -51,11 +52,16 @@ class Outputs:
         The records of assets.
     machines : MachineRegistry
         The machines that have the files.
+    kept_outputs : KeptOutputs
+        The outputs of members of pools that a provider has started, and that may have ended.
     """
 
-    def __init__(self, repository: AssetRepository, machines: MachineRegistry) -> None:
+    def __init__(
+        self, repository: AssetRepository, machines: MachineRegistry, kept_outputs: KeptOutputs
+    ) -> None:
         self._repository = repository
         self._machines = machines
+        self._kept_outputs = kept_outputs
         self._known: OrderedDict[str, dict[str, Asset]] = OrderedDict()
 
     async def of(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
@@ -111,16 +117,22 @@ class Outputs:
 
     async def _size(self, machine_id: str, file: NodeFile) -> int:
         """Return the size of a file in bytes; 0 if it cannot be read."""
+        place = file.type, file.subfolder, file.filename
         machine = self._machines.find(machine_id)
-        if machine is None:
-            return 0
         try:
-            opened = await machine.open_file(file.type, file.subfolder, file.filename)
-            if opened is None:
+            opened = None
+            if self._kept_outputs.may_have(machine_id):
+                opened = await self._kept_outputs.open(machine_id, *place)
+            if opened is None and machine is None:
+                return 0
+            if opened is None and machine is not None:
+                opened = await machine.open_file(*place)
+            if opened is None and machine is not None:
                 query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
                 return await (await machine.ready()).size(query)
         except ComfyDeployError:
             return 0
+        assert opened is not None
         try:
             return os.fstat(opened.fileno()).st_size
         finally:

@@ -13,6 +13,7 @@ from .outputs import Outputs
 
 if TYPE_CHECKING:
     from ..files.hashing import Hasher
+    from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..runs.service import RunService
     from ..store.database import Database
@@ -44,10 +45,11 @@ class ComfyAPI(NamedTuple):
         runs: RunService,
         machines: MachineRegistry,
         hasher: Hasher,
+        kept_outputs: KeptOutputs,
     ) -> ComfyAPI:
         """Return the parts, which use the same runs, machines and hashes as all other routes."""
         repository = AssetRepository(database)
-        outputs = Outputs(repository, machines)
-        assets = Assets(repository, machines, hasher)
+        outputs = Outputs(repository, machines, kept_outputs)
+        assets = Assets(repository, machines, hasher, kept_outputs)
         jobs = Jobs(runs, records, JobRepository(database), machines, outputs, assets)
         return cls(jobs, JobEvents(runs, outputs), assets)

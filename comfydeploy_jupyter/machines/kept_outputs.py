@@ -63,6 +63,10 @@ class KeptOutputs:
         """Return whether a machine is a member that a provider has started."""
         return any(machine_id in pool.members for pool in self._registry.pools if pool.kind != POOL)
 
+    def may_have(self, machine_id: str) -> bool:
+        """Return whether a machine is such a member, or one that has ended."""
+        return self._registry.find(machine_id) is None or self.keeps(machine_id)
+
     async def keep(self, machine_id: str, outputs: Mapping[str, Any]) -> None:
         """Copy the files in the outputs of a run, unless they are in a shared folder.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import requests
 
 from comfydeploy_jupyter import connect
 from tests.mortal_jupyter import MortalJupyter
@@ -91,8 +92,6 @@ def run(jupyter: MortalJupyter, token: str, seconds: float = 0.0, **fields: Any)
 
 def view(jupyter: MortalJupyter, record: dict[str, Any]) -> bytes:
     """Return the picture of a run."""
-    import requests
-
     [image] = record["outputs"]["3"]["images"]
     reply = requests.get(
         jupyter.url.rstrip("/").removesuffix("/a%40b") + image["url"],
@@ -145,6 +144,32 @@ def test_runs_and_their_pictures_outlive_members(
     again = jupyter.until(last, "success", timeout=200)
     assert again["machine"] == moved["machine"]
     assert view(jupyter, again).startswith(b"\x89PNG")
+
+
+def test_outputs_of_jobs_outlive_members(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: MortalJupyter,
+    create: Callable[..., tuple[int, Any]],
+) -> None:
+    """The Comfy API: ``metadata.machine`` names the pool; the picture is an asset."""
+    cluster = start_cluster(1)
+    assert create(cluster)[0] == 200
+    headers = {"Authorization": f"Bearer {jupyter.token}"}
+    api = f"{jupyter.url}comfyui-deploy/api/v2"
+    body = {"workflow": picture("job"), "metadata": {"machine": "hpc"}}
+    job = requests.post(f"{api}/jobs", json=body, headers=headers, timeout=60).json()
+    record = jupyter.until(job["id"], "success", timeout=200)
+    cluster.workers[0].kill()
+    until(lambda: record["machine"] not in str(jupyter.get("machines", members="true")[1]))
+    for _ in range(2):
+        found = requests.get(f"{api}/jobs/{job['id']}", headers=headers, timeout=60).json()
+        assert (found["status"], found["metadata"]) == ("succeeded", {"machine": "hpc"})
+        [output] = found["outputs"]
+        content = requests.get(output["url"], headers=headers, timeout=60)
+        assert content.content.startswith(b"\x89PNG")
+        assert output["size_bytes"] == len(content.content)
+        jupyter.kill()  # it is the same after a restart
+        jupyter.start()
 
 
 def test_a_run_is_executed_again_if_that_is_wanted(
