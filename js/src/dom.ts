@@ -41,10 +41,35 @@ export function newId(): string {
   return `comfydeploy-${Math.random().toString(36).slice(2, 10)}-${idsMade}`;
 }
 
+const NO_SHORTCUTS = "data-lm-suppress-shortcuts";
+
 /** Give the root element of a view its classes, and keep JupyterLab's shortcuts out of it. */
 export function setUpRoot(el: HTMLElement, name: string): void {
   el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
-  el.setAttribute("data-lm-suppress-shortcuts", "true");
+  el.setAttribute(NO_SHORTCUTS, "true");
+}
+
+/**
+ * Keep JupyterLab's shortcuts out of an element; return a function that ends it.
+ *
+ * Some of them are bound to whatever has the focus, so each element is marked once it gets it.
+ */
+export function keepKeysIn(root: Element): () => void {
+  const mark = ({ target }: Event) => (target as Element).setAttribute(NO_SHORTCUTS, "true");
+  root.setAttribute(NO_SHORTCUTS, "true");
+  root.addEventListener("focusin", mark);
+  return () => root.removeEventListener("focusin", mark);
+}
+
+/** Call an action as soon as an element is in the page; return a function that prevents it. */
+export function whenConnected(element: Element, action: () => void): () => void {
+  let timer: ReturnType<typeof setTimeout>;
+  const check = () => {
+    if (element.isConnected) action();
+    else timer = setTimeout(check, 20);
+  };
+  timer = setTimeout(check);
+  return () => clearTimeout(timer);
 }
 
 /** Return an icon that screen readers ignore; `name` is one of Font Awesome 4. */

@@ -576,7 +576,7 @@ function keydown(element: HTMLElement, key: string, more: object = {}): void {
 
 test("Ctrl+Enter runs, and ? shows the keys unless it is typed", async () => {
   const { panel, el, input } = showKeys(false);
-  await until(() => panel.hasAttribute("data-lm-suppress-shortcuts"));
+  await until(() => panel.style.getPropertyValue("--cd-bar") !== "");
   let runs = 0;
   const run = find<HTMLButtonElement>(panel, ".comfydeploy-run .cd-primary");
   run.addEventListener("click", () => {
@@ -594,9 +594,22 @@ test("Ctrl+Enter runs, and ? shows the keys unless it is typed", async () => {
   assert.equal(help.open, true);
 });
 
+test("JupyterLab's shortcuts stay out of each panel, and of what has the focus in it", async () => {
+  show(lifeline, { around: "comfydeploy-panel", text: "" }, (el) => {
+    document.body.innerHTML = '<div class="comfydeploy-panel"><button></button></div>';
+    find(document.body, ".comfydeploy-panel").append(el);
+  });
+  const panel = find(document.body, ".comfydeploy-panel");
+  await until(() => panel.hasAttribute("data-lm-suppress-shortcuts"));
+  const button = find(panel, "button");
+  assert.equal(button.hasAttribute("data-lm-suppress-shortcuts"), false);
+  button.dispatchEvent(new Event("focusin", { bubbles: true }));
+  assert.equal(button.hasAttribute("data-lm-suppress-shortcuts"), true);
+});
+
 test("Escape asks before it cancels", async () => {
   const { panel, model, el, input } = showKeys(false);
-  await until(() => panel.hasAttribute("data-lm-suppress-shortcuts"));
+  await until(() => panel.style.getPropertyValue("--cd-bar") !== "");
   const question = find(el, ".cd-ask");
   keydown(input, "Escape");
   assert.equal(question.hidden, true, "there is nothing to cancel");

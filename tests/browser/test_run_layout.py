@@ -209,6 +209,25 @@ def test_everything_works_without_a_mouse(open_notebook: Any, lab: JupyterProces
     expect(words).to_have_value("a harbour at dawn, soft light")
 
 
+@pytest.mark.parametrize("kind", ["WorkflowPanel", "UploadPanel", "TunnelPanel"])
+def test_keys_in_a_panel_are_no_shortcuts_of_the_notebook(open_notebook: Any, kind: str) -> None:
+    code = f"from comfydeploy_jupyter import {kind}\n{kind}()"
+    opened = open_notebook(f"keys-{kind}", code)
+    page, panel = opened.page, opened.panel
+    prompt = page.locator(".jp-Notebook .jp-InputPrompt").first
+    expect(prompt).to_have_text(re.compile(r"\[\d+\]:"))
+    number = prompt.text_content()
+    controls = panel.locator("button:enabled, select:enabled, input[type=checkbox]")
+    expect(controls.locator("visible=true").first).to_be_enabled()
+    for control in controls.locator("visible=true").element_handles():
+        control.focus()
+        for key in ("d", "d", "a", "b", "m", "Control+Enter"):
+            page.keyboard.press(key)
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(1)
+    expect(page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(1)
+    assert prompt.text_content() == number, "the cell was not run again"
+
+
 FAILING = {
     "1": {"class_type": "TestFail", "inputs": {"message": "CUDA out of memory."}},
     "2": {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}},

@@ -13,9 +13,19 @@ function h(tag, properties = {}, ...children) {
   element.append(...children.flat().filter(isThere));
   return element;
 }
+var NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 function setUpRoot(el, name) {
   el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
-  el.setAttribute("data-lm-suppress-shortcuts", "true");
+  el.setAttribute(NO_SHORTCUTS, "true");
+}
+function whenConnected(element, action) {
+  let timer;
+  const check = () => {
+    if (element.isConnected) action();
+    else timer = setTimeout(check, 20);
+  };
+  timer = setTimeout(check);
+  return () => clearTimeout(timer);
 }
 function icon(name) {
   return h("i", { className: `fa fa-${name}`, "aria-hidden": "true" });
@@ -55,22 +65,12 @@ var KEYS = [
   [["Tab"], "Go to the next control"],
   [["?"], "Show these keys"]
 ];
-var NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 var TYPED = "input:not([type=checkbox], [type=range], [type=color]), textarea, select";
 function scrollerOf(element) {
   for (let at = element.parentElement; at; at = at.parentElement) {
     if (/auto|scroll/.test(getComputedStyle(at).overflowY)) return at;
   }
   return null;
-}
-function whenConnected(element, action) {
-  let timer;
-  const check = () => {
-    if (element.isConnected) action();
-    else timer = setTimeout(check, 20);
-  };
-  timer = setTimeout(check);
-  return () => clearTimeout(timer);
 }
 function render({ model, el }) {
   setUpRoot(el, "keys");
@@ -146,15 +146,12 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
   };
-  const onFocus = ({ target }) => target.setAttribute(NO_SHORTCUTS, "true");
   cleanups.push(
     whenConnected(el, () => {
       const panel = el.closest(".comfydeploy-panel");
       const bar = el.closest(".cd-bar-box");
       if (!panel || !bar) return;
-      panel.setAttribute(NO_SHORTCUTS, "true");
       panel.addEventListener("keydown", onKey);
-      panel.addEventListener("focusin", onFocus);
       let scroller = null;
       const measure = () => {
         const found = scrollerOf(panel);
@@ -179,7 +176,6 @@ function render({ model, el }) {
       measure();
       cleanups.push(() => {
         panel.removeEventListener("keydown", onKey);
-        panel.removeEventListener("focusin", onFocus);
         observer.disconnect();
         document.removeEventListener("scroll", onScroll, true);
         window.removeEventListener("resize", measure);

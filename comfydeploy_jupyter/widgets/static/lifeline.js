@@ -13,9 +13,25 @@ function h(tag, properties = {}, ...children) {
   element.append(...children.flat().filter(isThere));
   return element;
 }
+var NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 function setUpRoot(el, name) {
   el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
-  el.setAttribute("data-lm-suppress-shortcuts", "true");
+  el.setAttribute(NO_SHORTCUTS, "true");
+}
+function keepKeysIn(root) {
+  const mark = ({ target }) => target.setAttribute(NO_SHORTCUTS, "true");
+  root.setAttribute(NO_SHORTCUTS, "true");
+  root.addEventListener("focusin", mark);
+  return () => root.removeEventListener("focusin", mark);
+}
+function whenConnected(element, action) {
+  let timer;
+  const check = () => {
+    if (element.isConnected) action();
+    else timer = setTimeout(check, 20);
+  };
+  timer = setTimeout(check);
+  return () => clearTimeout(timer);
 }
 
 // src/model.ts
@@ -46,6 +62,12 @@ function render({ model, el }) {
   const events = new Subscriptions(model);
   const cleanups = [];
   let isGone = false;
+  cleanups.push(
+    whenConnected(el, () => {
+      const panel = el.closest(`.${model.get("around")}`);
+      if (panel) cleanups.push(keepKeysIn(panel));
+    })
+  );
   const disable = (panel) => {
     for (const control of panel.querySelectorAll(CONTROLS)) {
       if (!control.disabled && !control.matches(USABLE)) control.disabled = true;

@@ -18,9 +18,10 @@ function newId() {
   idsMade += 1;
   return `comfydeploy-${Math.random().toString(36).slice(2, 10)}-${idsMade}`;
 }
+var NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 function setUpRoot(el, name) {
   el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
-  el.setAttribute("data-lm-suppress-shortcuts", "true");
+  el.setAttribute(NO_SHORTCUTS, "true");
 }
 function icon(name) {
   return h("i", { className: `fa fa-${name}`, "aria-hidden": "true" });

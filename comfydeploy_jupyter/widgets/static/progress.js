@@ -13,9 +13,10 @@ function h(tag, properties = {}, ...children) {
   element.append(...children.flat().filter(isThere));
   return element;
 }
+var NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 function setUpRoot(el, name) {
   el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
-  el.setAttribute("data-lm-suppress-shortcuts", "true");
+  el.setAttribute(NO_SHORTCUTS, "true");
 }
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

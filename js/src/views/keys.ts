@@ -1,6 +1,6 @@
 /** The keys of a panel that runs workflows, and the room that its bar leaves for the result. */
 
-import { h, iconButton, setUpRoot } from "../dom.ts";
+import { h, iconButton, setUpRoot, whenConnected } from "../dom.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
 type Traits = { running: boolean };
@@ -15,7 +15,6 @@ const KEYS: [keys: string[], what: string][] = [
   [["Tab"], "Go to the next control"],
   [["?"], "Show these keys"],
 ];
-const NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 const TYPED = "input:not([type=checkbox], [type=range], [type=color]), textarea, select";
 
 /** Return the element whose scrolling moves an element, or null for the page. */
@@ -24,17 +23,6 @@ function scrollerOf(element: Element): Element | null {
     if (/auto|scroll/.test(getComputedStyle(at).overflowY)) return at;
   }
   return null;
-}
-
-/** Call an action as soon as an element is in the page; return a function that prevents it. */
-function whenConnected(element: Element, action: () => void): () => void {
-  let timer: ReturnType<typeof setTimeout>;
-  const check = () => {
-    if (element.isConnected) action();
-    else timer = setTimeout(check, 20);
-  };
-  timer = setTimeout(check);
-  return () => clearTimeout(timer);
 }
 
 function render({ model, el }: Context<Traits>) {
@@ -115,18 +103,12 @@ function render({ model, el }: Context<Traits>) {
     event.stopPropagation();
   };
 
-  // Some shortcuts of JupyterLab are bound to the element that has the focus, whatever is around it.
-  const onFocus = ({ target }: FocusEvent) =>
-    (target as Element).setAttribute(NO_SHORTCUTS, "true");
-
   cleanups.push(
     whenConnected(el, () => {
       const panel = el.closest<HTMLElement>(".comfydeploy-panel");
       const bar = el.closest<HTMLElement>(".cd-bar-box");
       if (!panel || !bar) return;
-      panel.setAttribute(NO_SHORTCUTS, "true");
       panel.addEventListener("keydown", onKey);
-      panel.addEventListener("focusin", onFocus);
       let scroller: Element | null = null;
       const measure = () => {
         const found = scrollerOf(panel);
@@ -152,7 +134,6 @@ function render({ model, el }: Context<Traits>) {
       measure();
       cleanups.push(() => {
         panel.removeEventListener("keydown", onKey);
-        panel.removeEventListener("focusin", onFocus);
         observer.disconnect();
         document.removeEventListener("scroll", onScroll, true);
         window.removeEventListener("resize", measure);

@@ -1,10 +1,11 @@
 /**
  * Shows in a panel or a sweep that its kernel is gone.
  *
- * It also disables the controls of the panel, since nothing would answer them any more.
+ * It also disables the controls of the panel, since nothing would answer them any more. While the
+ * kernel is there, it keeps JupyterLab's shortcuts out of the panel: a key in it is for the panel.
  */
 
-import { h, setUpRoot } from "../dom.ts";
+import { h, keepKeysIn, setUpRoot, whenConnected } from "../dom.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
 const GONE = new Set(["restarting", "autorestarting", "terminating", "dead"]);
@@ -31,6 +32,12 @@ function render({ model, el }: Context<{ around: string; text: string }>) {
   const events = new Subscriptions(model);
   const cleanups: (() => void)[] = [];
   let isGone = false;
+  cleanups.push(
+    whenConnected(el, () => {
+      const panel = el.closest(`.${model.get("around")}`);
+      if (panel) cleanups.push(keepKeysIn(panel));
+    }),
+  );
 
   const disable = (panel: Element) => {
     for (const control of panel.querySelectorAll<Control>(CONTROLS)) {
