@@ -276,6 +276,7 @@ class Services:
             token=asked.token,
             hostname=asked.hostname.lower() if asked.hostname is not None else None,
             protect=asked.protect,
+            download=asked.download is True,
         )
         return await self.tunnels.start(order, wait=asked.wait is not False)
 

@@ -13,6 +13,12 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const PACKAGE = join(HERE, "..", "comfydeploy_jupyter");
 const VIEWS = join(PACKAGE, "widgets", "static");
 const THREE = readFileSync(join(HERE, "node_modules", "three", "LICENSE"), "utf8");
+const UQR = readFileSync(join(HERE, "node_modules", "uqr", "LICENSE"), "utf8");
+/** What bundles contain of other packages, with their licenses. */
+const PARTS = {
+  "src/viewers/model_viewer.ts": ["three.js", THREE],
+  "src/views/qr_code.ts": ["uqr", UQR],
+};
 const TARGETS = [
   // anywidget imports the script of a view as a module; a page executes its scripts as they are.
   { source: "src/views", output: VIEWS, format: "esm" },
@@ -35,7 +41,8 @@ async function bundles() {
   for (const { source, output, format, minify } of TARGETS) {
     for (const path of sources(source)) {
       const origin = `// Made from js/${path} by \`make js-build\`; do not edit it here.`;
-      const license = minify ? `\n/*! It contains three.js:\n\n${THREE}*/` : "";
+      const [part, terms] = PARTS[path] ?? [];
+      const license = part ? `\n/*! It contains ${part}:\n\n${terms}*/` : "";
       const banner = { js: origin + license };
       const options = { ...OPTIONS, entryPoints: [path], format, minify, banner, write: false };
       const { outputFiles } = await build(options);

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import json
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from comfydeploy_jupyter.tunnel.binary import asset_name
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROGRAM = Path(__file__).with_name("fake_cloudflared.py")
 
@@ -57,6 +66,45 @@ class FakeCloudflared:
     def edge(self) -> str:
         """The local address for clients of the last tunnel."""
         return f"http://127.0.0.1:{self.starts[-1]['edge']}"
+
+
+@contextlib.contextmanager
+def release_of(program: Path, folder: Path) -> Iterator[str]:
+    """Publish a program as GitHub does with a release; give the address of its description."""
+    content = program.read_bytes()
+    (folder / asset_name()).write_bytes(content)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+        address = f"http://127.0.0.1:{site.server_port}"
+        asset = {
+            "name": asset_name(),
+            "browser_download_url": f"{address}/{asset_name()}",
+            "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+        }
+        (folder / "latest").write_text(json.dumps({"tag_name": "1", "assets": [asset]}))
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        yield f"{address}/latest"
+        site.shutdown()
+
+
+@pytest.fixture
+def without_cloudflared(
+    start_jupyter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A Jupyter server without cloudflared, which it can download from a site of this machine."""
+    for name in ("program", "site", "bin"):
+        (tmp_path / name).mkdir()
+    program = FakeCloudflared(tmp_path / "program").path
+    with release_of(program, tmp_path / "site") as address:
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        yield start_jupyter(
+            ComfyDeploy={
+                "comfyui_url": "http://127.0.0.1:9",
+                "autostart": False,
+                "cloudflared_release_url": address,
+                "data_dir": str(tmp_path / "data"),
+            }
+        )
 
 
 @pytest.fixture

@@ -95,6 +95,12 @@ class TunnelStatus:
         lines = details.get("log") if isinstance(details, dict) else None
         return [str(line) for line in lines] if isinstance(lines, list) else []
 
+    @property
+    def can_download(self) -> bool:
+        """Whether it failed only since cloudflared is missing, which ``download`` would change."""
+        details = self.record.get("details")
+        return isinstance(details, dict) and details.get("can_download") is True
+
     def __bool__(self) -> bool:
         return self.running
 
@@ -153,6 +159,7 @@ class Tunnel:
         protect: bool | None = None,
         token: str | None = None,
         hostname: str | None = None,
+        download: bool | None = None,
         wait: bool = True,
     ) -> TunnelStatus:
         """Start a tunnel, unless it is running already, and wait until it works.
@@ -171,6 +178,9 @@ class Tunnel:
         token, hostname : str, optional
             Token and hostname of a named tunnel of your Cloudflare account. Without a token it is a
             quick tunnel, whose address is a new one each time.
+        download : bool, optional
+            True agrees to the download of cloudflared from its release, if it is not installed;
+            its SHA-256 is checked. By default the setting ``cloudflared_download`` decides.
         wait : bool
             Whether to wait until it works; if not, `status` has its state.
 
@@ -196,6 +206,7 @@ class Tunnel:
             "protect": protect,
             "token": token,
             "hostname": hostname,
+            "download": download,
             "wait": wait,
         }
         body = without_none(fields)

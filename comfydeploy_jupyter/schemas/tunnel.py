@@ -74,6 +74,13 @@ class TunnelStartRequest(Model):
         " can use it, and through it this machine. The default is true.",
         examples=[True],
     )
+    download: bool | None = Field(
+        None,
+        description="`true` agrees to the download of cloudflared from its release, if it is not"
+        " installed. Without it, the setting `cloudflared_download` decides. A reply with"
+        " `can_download` in its `details` says that this would help.",
+        examples=[True],
+    )
     wait: bool | None = Field(
         None,
         description="Whether to reply when the tunnel is up (the default), or at once. In this case"

@@ -67,7 +67,7 @@ class Binary:
     cache : pathlib.Path
         Folder for the downloaded program.
     download : bool
-        Whether the user has agreed to the download.
+        Whether the user has agreed to the download, now and later.
     release_url : str
         Address of the release in GitHub's API: a list of its files with their SHA-256.
     fetching : FetchPolicy
@@ -90,8 +90,13 @@ class Binary:
         self._fetching = fetching
         self._lock = asyncio.Lock()
 
-    async def path(self) -> Path:
+    async def path(self, *, download: bool = False) -> Path:
         """Return the path of the program; download it if necessary and allowed.
+
+        Parameters
+        ----------
+        download : bool
+            Whether the user has agreed to the download this time.
 
         Raises
         ------
@@ -110,8 +115,13 @@ class Binary:
                     f"cloudflared_path: {self._configured!r} is not a program that can be run",
                     hint=HINT,
                 )
-            if not self._download:
-                raise failure("no_binary", "There is no cloudflared on this machine", hint=HINT)
+            if not (self._download or download):
+                raise failure(
+                    "no_binary",
+                    "There is no cloudflared on this machine",
+                    hint=HINT,
+                    can_download=not self._fetching.offline,
+                )
             self._fetching.require("cloudflared")
             try:
                 return await wait_for(self._fetch(), LONGEST_DOWNLOAD)

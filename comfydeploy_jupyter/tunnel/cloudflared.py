@@ -78,7 +78,12 @@ class Cloudflared:
         return self._child.log_path
 
     async def start(
-        self, service: str, *, token: str | None = None, hostname: str | None = None
+        self,
+        service: str,
+        *,
+        token: str | None = None,
+        hostname: str | None = None,
+        download: bool = False,
     ) -> str | None:
         """Start it and wait until its tunnel is up; after a failure the process is stopped.
 
@@ -91,6 +96,8 @@ class Cloudflared:
         hostname : str, optional
             The public name of a named tunnel; by default the name in the configuration that
             Cloudflare sends.
+        download : bool
+            Whether the program may be downloaded this time.
 
         Returns
         -------
@@ -102,7 +109,7 @@ class Cloudflared:
         TunnelFailedError
             If the tunnel does not come up; the error contains the reason.
         """
-        program = await self._binary.path()
+        program = await self._binary.path(download=download)
         self._token = token
         port = await asyncio.to_thread(self._prepare)
         command = [

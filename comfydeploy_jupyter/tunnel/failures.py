@@ -53,7 +53,12 @@ _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
 
 
 def failure(
-    reason: Reason, message: str, log: list[str] | None = None, *, hint: str | None = None
+    reason: Reason,
+    message: str,
+    log: list[str] | None = None,
+    *,
+    hint: str | None = None,
+    can_download: bool = False,
 ) -> TunnelFailedError:
     """Return the error for a tunnel that is not up.
 
@@ -67,10 +72,13 @@ def failure(
         The last lines of cloudflared's output.
     hint : str, optional
         Advice for the user.
+    can_download : bool
+        Whether the same request with ``download`` would download what is missing.
     """
+    details = {"reason": reason, "log": (log or [])[-LOG_LINES:]}
     return TunnelFailedError(
         message,
-        details={"reason": reason, "log": (log or [])[-LOG_LINES:]},
+        details={**details, "can_download": True} if can_download else details,
         extra={} if hint is None else {"hint": hint},
     )
 

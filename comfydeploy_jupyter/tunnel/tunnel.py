@@ -50,6 +50,8 @@ class Order:
         Token and public name of a named tunnel.
     protect : bool or None
         Whether a secret is required for access; False exposes ComfyUI without protection.
+    download : bool
+        Whether cloudflared may be downloaded if there is none.
     """
 
     target: Target = "comfyui"
@@ -58,6 +60,7 @@ class Order:
     token: str | None = field(default=None, repr=False)
     hostname: str | None = None
     protect: bool | None = None
+    download: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,10 @@ class Tunnel:
             elif wanted:
                 await self._gate.point_to(self.origin.url)
             url = await self._cloudflared.start(
-                self._service, token=order.token, hostname=order.hostname
+                self._service,
+                token=order.token,
+                hostname=order.hostname,
+                download=order.download,
             )
             await self._check_protection()
         except ComfyDeployError as error:

@@ -12,6 +12,7 @@ from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
 from ..errors import ComfyDeployError
 from .base import GAP, Panel, in_turn, not_done
 from .parts import CopyButton, button, note, row
+from .qr_code import QrCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,15 @@ STATES = {
 BARE = (
     "Everybody who finds the address can then use ComfyUI, and through it this machine: its files, "
     "its network and its graphics card."
+)
+CONSENT = (
+    '<div class="comfydeploy-note">'
+    "cloudflared is Cloudflare's program for tunnels. The button downloads it from its "
+    '<a href="https://github.com/cloudflare/cloudflared/releases" target="_blank" '
+    'rel="noopener noreferrer">release</a> (about 40 MB) into the data folder of the Jupyter '
+    "server, checks its SHA-256 and starts the tunnel. By using it you agree to "
+    '<a href="https://www.cloudflare.com/website-terms/" target="_blank" '
+    'rel="noopener noreferrer">Cloudflare\'s terms</a>.</div>'
 )
 JUPYTER = "Visitors need Jupyter's token or password, as always."
 GATED = "Visitors need the link. It contains a secret, which their browser then remembers."
@@ -106,8 +116,14 @@ class TunnelPanel(Panel):
         """Wait until the state of the tunnel is known and the panel has done what it was asked."""
         in_turn(timeout, self._wait_for_state, super().wait)
 
-    def open_tunnel(self) -> None:
-        """Do what the Start button does: start the tunnel, do not wait for it."""
+    def open_tunnel(self, *, download: bool = False) -> None:
+        """Do what the Start button does: start the tunnel, do not wait for it.
+
+        Parameters
+        ----------
+        download : bool
+            Whether cloudflared may be downloaded if it is not installed on the server.
+        """
         self.clear_error()
         order: dict[str, Any] = {"target": self._target.value}
         if self._target.value == "comfyui" and not self._protect.value:
@@ -116,10 +132,16 @@ class TunnelPanel(Panel):
             order["token"] = self._token.value.strip()
         if self._hostname.value.strip():
             order["hostname"] = self._hostname.value.strip()
+        if download:
+            order["download"] = True
         self._token.value = ""  # the state of a widget may be saved with the notebook
         self._pending = True
         self._enable(busy=True, up=False)
         self.start(self._open, order)
+
+    def download(self) -> None:
+        """Do what *Download cloudflared* does: download it on the server, then start the tunnel."""
+        self.open_tunnel(download=True)
 
     def close_tunnel(self) -> None:
         """Do what the Stop button does."""
@@ -134,16 +156,18 @@ class TunnelPanel(Panel):
 
     def _build(self, target: str) -> None:
         labelled = {"description_width": LABEL_WIDTH}
-        wide = w.Layout(width="100%", margin="0")
         self._target = w.Dropdown(
             description="Make reachable",
             options=[(name, value) for value, name in NAMES.items()],
             value=target,
             style=labelled,
-            layout=wide,
+            layout=w.Layout(width="100%", margin="0"),
         )
         self._protect = w.Checkbox(
-            value=True, description="Only with the secret link", style=labelled, layout=wide
+            value=True,
+            description="Only with the secret link",
+            style=labelled,
+            layout=w.Layout(width="100%", margin="0"),
         )
         self._advice = w.HTML(layout=w.Layout(width="100%", margin="0"))
         self._token = w.Password(
@@ -181,6 +205,21 @@ class TunnelPanel(Panel):
         self._link_row = row(self._link, self._copy, display="none")
         self._access = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
         self._failure = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
+        self._download_button = button(
+            "Download cloudflared",
+            lambda: self.attempt(self.download),
+            icon="download",
+            hint="Download cloudflared on the server, then start the tunnel",
+            style="primary",
+        )
+        self._download_box = w.VBox(
+            [
+                w.HTML(CONSENT, layout=w.Layout(width="100%", margin="0")),
+                self._download_button,
+            ],
+            layout=w.Layout(width="100%", grid_gap=GAP, display="none"),
+        )
+        self._qr = QrCode()
         self._settings = w.VBox(
             [self._protect, self._advice, self._named],
             layout=w.Layout(width="100%", grid_gap=GAP),
@@ -190,8 +229,10 @@ class TunnelPanel(Panel):
             self._settings,
             row(self._start_button, self._stop_button, self._state),
             self._link_row,
+            self._qr,
             self._access,
             self._failure,
+            self._download_box,
         )
         self._target.observe(lambda _: self.attempt(self._choose), "value")
         self._protect.observe(lambda _: self.attempt(self._advise), "value")
@@ -297,13 +338,15 @@ class TunnelPanel(Panel):
                 text, colour = "Failed", "var(--cd-error)"
             self._say(text, colour)
             link = status.access_url or ""
-            self._copy.text = link
+            self._copy.text = self._qr.text = link
             self._link.value = _link(status)
             self._link_row.layout.display = "flex" if status.url else "none"
             self._access.value = _access(status)
             self._access.layout.display = "" if status.running else "none"
             self._failure.value = _failure(status)
             self._failure.layout.display = "" if self._failure.value else "none"
+            can_download = status.state == "stopped" and status.can_download
+            self._download_box.layout.display = "" if can_download else "none"
             # without the secret, since notebooks are passed on to others
             self.keep(_kept(status), f"<TunnelPanel: {status!r}>")
 
@@ -330,6 +373,8 @@ def _access(status: TunnelStatus) -> str:
 def _failure(status: TunnelStatus) -> str:
     if status.error is None:
         return ""
+    # the button below is better advice than the hint of the server
+    error = status.record["error"] if status.can_download else status.error
     lines = html.escape("\n".join(status.log))
     log = (
         "<details><summary>The log of cloudflared</summary>"
@@ -337,7 +382,7 @@ def _failure(status: TunnelStatus) -> str:
         "</details>"
     )
     return (
-        f'<div class="comfydeploy-error" role="alert">{html.escape(status.error)}'
+        f'<div class="comfydeploy-error" role="alert">{html.escape(error)}'
         f"{log if lines else ''}</div>"
     )
 

@@ -13,6 +13,7 @@ import models from "../src/views/models.ts";
 import presets from "../src/views/presets.ts";
 import preview from "../src/views/preview.ts";
 import progress from "../src/views/progress.ts";
+import qrCode from "../src/views/qr_code.ts";
 import runButton from "../src/views/run_button.ts";
 import searchCombo from "../src/views/search_combo.ts";
 import start from "../src/views/start.ts";
@@ -498,6 +499,7 @@ test("no view listens after its end", () => {
     [presets, PRESETS],
     [preview, { shown: false }],
     [progress, { state: STATE }],
+    [qrCode, { text: "a" }],
     [runButton, { disabled: true, most: 1, problem: "" }],
     [searchCombo, { description: "", options: [], value: "", placeholder: "", free: true }],
     [start, { files: [], stored: [], examples: [], shown: true }],
@@ -722,4 +724,22 @@ test("a workflow is renamed, tagged and deleted, and that is undone", () => {
   assert.deepEqual(model.sent.at(-1), { kind: "undo" });
   model.set("editable", false);
   assert.equal(el.querySelectorAll(".cd-actions button").length, 0);
+});
+
+test("the QR code of a link is folded, and there is none without a link", () => {
+  const { model, el } = show(qrCode, { text: "" });
+  assert.equal(el.hidden, true);
+  model.set("text", "https://a.test/?access=secret");
+  assert.equal(el.hidden, false);
+  const image = find<HTMLImageElement>(el, "img");
+  assert.equal(image.hasAttribute("src"), false, "it is made once it is looked at");
+  const details = find<HTMLDetailsElement>(el, "details");
+  details.open = true;
+  details.dispatchEvent(new Event("toggle"));
+  const first = image.src;
+  assert.match(first, /^data:image\/svg\+xml,/);
+  model.set("text", "https://b.test/");
+  assert.notEqual(image.src, first);
+  model.set("text", "x".repeat(1001));
+  assert.equal(el.hidden, true, "no camera reads so much");
 });

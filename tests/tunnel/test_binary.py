@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from comfydeploy_jupyter.errors import TunnelFailedError
+from comfydeploy_jupyter.errors import OfflineError, TunnelFailedError
+from comfydeploy_jupyter.net.fetch_policy import FetchPolicy
 from comfydeploy_jupyter.tunnel.binary import Binary, _Asset, _Part, asset_name
 
 if TYPE_CHECKING:
@@ -125,6 +126,20 @@ async def test_download(release, tmp_path):
     assert "2026.8.2" in output_of(paths[0])
     assert (release.downloads, names_in(cache)) == (1, ["cloudflared"])
     assert await Binary(cache, release_url="http://127.0.0.1:9").path() == paths[0]
+
+
+async def test_consent_for_one_download(release, tmp_path):
+    cache = tmp_path / "cache"
+    binary = Binary(cache, release_url=release.url)
+    assert (await refusal(binary))["can_download"] is True
+    assert release.downloads == 0
+    assert await binary.path(download=True) == cache / "cloudflared"
+    assert release.downloads == 1
+    offline = Binary(tmp_path / "other", release_url=release.url, fetching=FetchPolicy(True))
+    assert "can_download" not in await refusal(offline)
+    with pytest.raises(OfflineError):
+        await offline.path(download=True)
+    assert release.downloads == 1
 
 
 async def test_checksum_in_the_notes_of_an_older_release(release, tmp_path):

@@ -56,6 +56,26 @@ def panel_of(comfy: Comfy) -> Iterator[Callable[..., TunnelPanel]]:
         panel.close()
 
 
+def test_cloudflared_is_downloaded_with_consent(without_cloudflared: JupyterProcess) -> None:
+    comfy = Comfy(without_cloudflared.url, without_cloudflared.token)
+    panel = TunnelPanel("jupyter", comfy)
+    until(lambda: panel.ready)
+    panel.open_tunnel()
+    until(lambda: "There is no cloudflared" in panel.report)
+    assert panel._download_box.layout.display == ""
+    panel.download()
+    until(lambda: panel.status.running)
+    assert panel._download_box.layout.display == "none"
+    assert panel._qr.text == panel.copied == panel.status.access_url
+    panel.close_tunnel()
+    until(lambda: panel.status.state == "stopped")
+    assert panel._qr.text == ""
+    panel.open_tunnel()  # it is there now
+    until(lambda: panel.status.running)
+    panel.close()
+    comfy.tunnel.stop()
+
+
 def test_bad_arguments_are_refused_with_a_hint() -> None:
     with pytest.raises(TypeError, match="no argument 'targt'; did you mean target"):
         TunnelPanel(targt="jupyter")
