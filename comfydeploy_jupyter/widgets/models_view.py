@@ -34,6 +34,8 @@ class ModelsView(anywidget.AnyWidget):
         ``name``, ``folder``, ``size`` (bytes) and ``modified`` (seconds since 1970) of each.
     loaded : bool
         Whether ComfyUI has been asked for them.
+    disk : dict
+        ``free`` and ``total`` of the disk that the models are on, bytes; empty if not known.
     hashes : dict
         The known SHA-256 by ``"<folder>/<name>"``; ``"!"`` while a file is being read.
     """
@@ -43,6 +45,7 @@ class ModelsView(anywidget.AnyWidget):
 
     models: t.List[dict[str, Any]] = t.List().tag(sync=True)
     loaded = t.Bool().tag(sync=True)
+    disk = t.Dict().tag(sync=True)
     hashes = t.Dict().tag(sync=True)
 
     def __init__(self, on_refresh: Callable[[], object], on_hash: Callable[[str], object]) -> None:
@@ -51,8 +54,8 @@ class ModelsView(anywidget.AnyWidget):
         self._on_hash = on_hash
         self.on_msg(self._receive)
 
-    def show(self, models: Iterable[Model]) -> None:
-        """Show these models, and forget the hashes of files that have changed."""
+    def show(self, models: Iterable[Model], disk: dict[str, int]) -> None:
+        """Show these models and their disk; forget the hashes of files that have changed."""
         before = {(m["folder"], m["name"]): (m["size"], m["modified"]) for m in self.models}
         shown = [
             {"name": m.name, "folder": m.folder, "size": m.size, "modified": m.modified}
@@ -64,7 +67,7 @@ class ModelsView(anywidget.AnyWidget):
             if before.get((m["folder"], m["name"])) == (m["size"], m["modified"])
         }
         self.hashes = {key: value for key, value in self.hashes.items() if key in same}
-        self.models = shown
+        self.models, self.disk = shown, disk
         self.loaded = True
 
     def set_hash(self, key: str, value: str | None) -> None:

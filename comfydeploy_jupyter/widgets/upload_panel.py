@@ -10,6 +10,7 @@ import ipywidgets as w
 
 from ..client.files import UploadedFile, human_size
 from ..client.graph_text import html_table, text_table
+from ..client.server import READ_TIMEOUT
 from ..errors import ComfyDeployError
 from .add_model_tab import LABEL_WIDTH, USUAL_FOLDERS, AddModelTab
 from .base import Panel
@@ -28,6 +29,9 @@ PLACES = {
     "Temporary files": "temp",
 }
 MODELS = "models/"
+
+NOT_OFFERED = frozenset({"custom_nodes"})
+"""A models folder of ComfyUI that is no destination: files there are programs."""
 
 RECORDED = 100
 """How many uploads and how many transfers the saved notebook lists."""
@@ -289,7 +293,8 @@ class UploadPanel(Panel):
         """Offer the models folders of the chosen machine, and show its models."""
         if self._selector is not None:
             self._offer_machines(self._selector)
-        folders = self.comfy.model_folders(machine=self._machine)
+        found = self.comfy.model_folders(machine=self._machine)
+        folders = [folder for folder in found if folder not in NOT_OFFERED]
         self._add.offer(folders)
         place = self._place.value
         places = _places(folders, place)
@@ -320,7 +325,19 @@ class UploadPanel(Panel):
 
     def _read_models(self) -> None:
         with self._models_read:
-            self._models.show(self.comfy.models(machine=self._machine))
+            models = self.comfy.models(machine=self._machine)
+            self._models.show(models, self._disk())
+
+    def _disk(self) -> dict[str, int]:
+        """Return the space on the disk of the models, bytes; empty if it is not known."""
+        server = self.comfy.server
+        address = server.address("fs/stat", {"path": "models", "machine": self._machine})
+        try:
+            with server.request("GET", address, timeout=READ_TIMEOUT) as response:
+                found = response.json()["filesystem"]
+        except ComfyDeployError:
+            return {}  # a ComfyUI on another machine
+        return {"free": int(found["free"]), "total": int(found["total"])}
 
     def _hash(self, key: str) -> None:
         self._models.set_hash(key, READING)

@@ -219,6 +219,7 @@ test("a rate is known after half a second, and smoothed", (t) => {
   assert.equal(at(400, 4096), "");
   assert.equal(at(1000, 10240), "10.0 KiB/s");
   assert.equal(at(2000, 10240), "7.0 KiB/s");
+  assert.equal(rate.update(10240, 10240 + 7168 * 90), "7.0 KiB/s · about 1 min 30 s left");
   assert.equal(rate.reset(), "");
   assert.equal(at(3000, 20480), "");
 });

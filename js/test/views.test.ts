@@ -435,9 +435,14 @@ test("models are searched, filtered and sorted", () => {
     models: [entry("loras", "b", 3), entry("vae", "a", 2048), entry("loras", "C", 1)],
     loaded: true,
     hashes: { "vae/a": "0123456789abcdef" },
+    disk: { free: 3 * 2 ** 30, total: 2 ** 33 },
   });
   const names = () => [...el.querySelectorAll(".comfydeploy-name")].map((cell) => cell.textContent);
   assert.deepEqual(names(), ["a", "b", "C"]);
+  assert.equal(
+    find(el, "[role=status]").textContent,
+    "3 models, 2.0 KiB · 3.0 GiB of 8.0 GiB free",
+  );
   find(el, "th[data-key=size] button").click();
   assert.deepEqual(names(), ["C", "b", "a"]);
   find(el, "th[data-key=size] button").click();
@@ -495,7 +500,7 @@ test("no view listens after its end", () => {
     [history, { ...HISTORY }],
     [keys, { running: false }],
     [lifeline, { around: "x", text: "" }],
-    [models, { models: [], loaded: false, hashes: {} }],
+    [models, { models: [], loaded: false, hashes: {}, disk: {} }],
     [presets, PRESETS],
     [preview, { shown: false }],
     [progress, { state: STATE }],

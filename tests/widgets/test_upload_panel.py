@@ -317,6 +317,17 @@ def test_a_bad_link_is_told_and_may_be_corrected(panel_of: Callable[..., UploadP
     assert panel._add.link.value == "ftp://nowhere/a.safetensors"
 
 
+def test_models_have_a_disk_and_node_packs_are_no_destination(
+    panel_of: Callable[..., UploadPanel],
+) -> None:
+    panel = panel_of()
+    until(lambda: panel._models.loaded)
+    assert 0 < panel._models.disk["free"] < panel._models.disk["total"]
+    for offered in (panel._view.places.values(), panel._add.folder.options):
+        assert any("loras" in place for place in offered)
+        assert not [place for place in offered if "custom_nodes" in place]
+
+
 def test_a_hash_that_cannot_be_had_is_told(panel_of: Callable[..., UploadPanel]) -> None:
     panel = panel_of()
     panel._models._handle_custom_msg({"type": "hash", "key": "loras/none.safetensors"}, [])

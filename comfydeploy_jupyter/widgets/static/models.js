@@ -159,7 +159,11 @@ function render({ model, el }) {
     const more = found.length > SHOWN ? `, the first ${SHOWN} are shown` : "";
     const many = `${found.length} model${found.length === 1 ? "" : "s"}, ${formatBytes(size)}${more}`;
     const none = all.length === 0 ? "ComfyUI has no models yet" : "No model matches the search";
-    count.textContent = !model.get("loaded") ? "Asking ComfyUI …" : found.length ? many : none;
+    const { free, total } = model.get("disk");
+    const isKnown = free !== void 0 && total !== void 0;
+    const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
+    const said = found.length ? many : none;
+    count.textContent = model.get("loaded") ? `${said}${space}` : "Asking ComfyUI …";
   };
   const row = (entry) => {
     const changed = entry.modified === null ? null : new Date(1e3 * entry.modified);
@@ -197,7 +201,7 @@ function render({ model, el }) {
   };
   search.addEventListener("input", draw);
   folder.addEventListener("change", draw);
-  events.on("change:models change:loaded change:hashes", show);
+  events.on("change:models change:loaded change:hashes change:disk", show);
   show();
   return () => events.end();
 }

@@ -109,6 +109,14 @@ async function copyText(text, button, restore) {
 }
 
 // src/format.ts
+function formatDuration(seconds) {
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 59.5) return `${Math.round(seconds)} s`;
+  const whole = Math.round(seconds);
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+}
 function formatBytes(size) {
   let value = size;
   for (const unit of ["B", "KiB", "MiB"]) {
@@ -141,8 +149,12 @@ var TransferRate = class {
     this.at = this.rate = null;
     return "";
   }
-  /** Take in how many bytes were sent by now; return the rate for people, once it is known. */
-  update(sent) {
+  /**
+   * Take in how many bytes were sent by now, of how many.
+   *
+   * It returns the rate for people once that is known, and the time left if the size is known.
+   */
+  update(sent, size = null) {
     const now = performance.now();
     if (this.at === null) {
       this.at = now;
@@ -155,7 +167,9 @@ var TransferRate = class {
       this.at = now;
       this.sent = sent;
     }
-    return this.rate ? `${formatBytes(this.rate)}/s` : "";
+    if (!this.rate) return "";
+    const left = size === null ? "" : ` · about ${formatDuration((size - sent) / this.rate)} left`;
+    return `${formatBytes(this.rate)}/s${left}`;
   }
 };
 
@@ -212,7 +226,7 @@ var TransferRow = class {
     this.progress.value = fraction;
     const percent = `${Math.floor(100 * fraction)} %`;
     this.progress.setAttribute("aria-label", `${name}: ${percent}`);
-    const rate = state === "active" ? this.rate.update(sent) : this.rate.reset();
+    const rate = state === "active" ? this.rate.update(sent, size) : this.rate.reset();
     const total = size ? formatBytes(size) : "";
     const bytes = total && open ? `${formatBytes(sent)} of ${total}` : total;
     const text = result?.reused ? "Was there already" : TEXTS[state];

@@ -1,6 +1,6 @@
-/** How fast a transfer is. */
+/** How fast a transfer is, and how long it will take. */
 
-import { formatBytes } from "../format.ts";
+import { formatBytes, formatDuration } from "../format.ts";
 
 const INTERVAL = 500; // ms between two measurements
 const SMOOTHING = 0.7; // the weight of the rate so far
@@ -16,8 +16,12 @@ export class TransferRate {
     return "";
   }
 
-  /** Take in how many bytes were sent by now; return the rate for people, once it is known. */
-  update(sent: number): string {
+  /**
+   * Take in how many bytes were sent by now, of how many.
+   *
+   * It returns the rate for people once that is known, and the time left if the size is known.
+   */
+  update(sent: number, size: number | null = null): string {
     const now = performance.now();
     if (this.at === null) {
       this.at = now;
@@ -30,6 +34,8 @@ export class TransferRate {
       this.at = now;
       this.sent = sent;
     }
-    return this.rate ? `${formatBytes(this.rate)}/s` : "";
+    if (!this.rate) return "";
+    const left = size === null ? "" : ` · about ${formatDuration((size - sent) / this.rate)} left`;
+    return `${formatBytes(this.rate)}/s${left}`;
   }
 }

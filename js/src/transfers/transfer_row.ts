@@ -62,7 +62,7 @@ export class TransferRow {
     this.progress.value = fraction;
     const percent = `${Math.floor(100 * fraction)} %`;
     this.progress.setAttribute("aria-label", `${name}: ${percent}`);
-    const rate = state === "active" ? this.rate.update(sent) : this.rate.reset();
+    const rate = state === "active" ? this.rate.update(sent, size) : this.rate.reset();
     const total = size ? formatBytes(size) : "";
     const bytes = total && open ? `${formatBytes(sent)} of ${total}` : total;
     const text = result?.reused ? "Was there already" : TEXTS[state];

@@ -10,7 +10,12 @@ const SHOWN = 500; // rows that are drawn; the search finds the others
 
 type Entry = { name: string; folder: string; size: number | null; modified: number | null };
 
-type Traits = { models: Entry[]; loaded: boolean; hashes: Record<string, string> };
+type Traits = {
+  models: Entry[];
+  loaded: boolean;
+  hashes: Record<string, string>;
+  disk: { free?: number; total?: number };
+};
 
 type Column = { key: string; title: string; read: (entry: Entry) => string | number };
 
@@ -94,7 +99,11 @@ function render({ model, el }: Context<Traits>) {
     const more = found.length > SHOWN ? `, the first ${SHOWN} are shown` : "";
     const many = `${found.length} model${found.length === 1 ? "" : "s"}, ${formatBytes(size)}${more}`;
     const none = all.length === 0 ? "ComfyUI has no models yet" : "No model matches the search";
-    count.textContent = !model.get("loaded") ? "Asking ComfyUI …" : found.length ? many : none;
+    const { free, total } = model.get("disk");
+    const isKnown = free !== undefined && total !== undefined;
+    const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
+    const said = found.length ? many : none;
+    count.textContent = model.get("loaded") ? `${said}${space}` : "Asking ComfyUI …";
   };
 
   const row = (entry: Entry) => {
@@ -135,7 +144,7 @@ function render({ model, el }: Context<Traits>) {
   };
   search.addEventListener("input", draw);
   folder.addEventListener("change", draw);
-  events.on("change:models change:loaded change:hashes", show);
+  events.on("change:models change:loaded change:hashes change:disk", show);
   show();
   return () => events.end();
 }
