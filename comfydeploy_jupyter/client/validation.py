@@ -19,7 +19,8 @@ class Validation(Reply):
     ----------
     reply : dict
         The reply of the route ``workflow/validate``: ``valid``, ``error``, ``node_errors``,
-        ``outputs``, ``missing_nodes``, ``missing_models``, ``warnings`` and ``definitions``.
+        ``further_errors``, ``outputs``, ``missing_nodes``, ``missing_models``, ``warnings`` and
+        ``definitions``.
     source : Source
         The workflow, for the names of nodes.
 
@@ -44,7 +45,8 @@ class Validation(Reply):
         error = reply.get("error")
         if isinstance(error, dict) and not self.problems:
             self.general.append(sentence(error))
-        for node_id, fault in (reply.get("node_errors") or {}).items():
+        further = reply.get("further_errors") or {}
+        for node_id, fault in {**(reply.get("node_errors") or {}), **further}.items():
             self.by_node[str(node_id)] = [sentence(item) for item in fault.get("errors") or ()]
         missing = list(reply.get("missing_nodes") or ())
         models = list(reply.get("missing_models") or ())
@@ -55,6 +57,7 @@ class Validation(Reply):
             self._add(entry.get("node_id"), _no_model(entry))
         warned = [str(warning) for warning in reply.get("warnings") or ()]
         self.problems += self.general
+        self.problems += source.complaints(further)
         self.problems += map(_missing_class, missing)
         self.problems += map(_missing_model, models)
         self.problems += warned

@@ -56,6 +56,9 @@ class Validation:
         ComfyUI accepts although it will not work.
     raises : str or None
         If ComfyUI replies 500 without an error object: the exception that is raised in it.
+    further_errors : dict
+        As ``node_errors``, but without ``dependent_outputs``: the errors of nodes that ComfyUI does
+        not look at because of ``error``, such as an unknown node class.
     """
 
     valid: bool
@@ -66,6 +69,7 @@ class Validation:
     missing_models: list[Issue] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     raises: str | None = None
+    further_errors: dict[Any, Issue] = field(default_factory=dict)
 
 
 def validate_prompt(
@@ -112,7 +116,8 @@ def validate_prompt(
         result = Validation(False, fault, warnings=warnings, raises=raises)
         if nodes:
             validator = NodeValidator(prompt, nodes, files, rules.behaviour)
-            result.warnings += _further_errors(validator)
+            result.further_errors = _further_errors(validator)
+            result.warnings += validator.warnings
     result.missing_nodes, result.missing_models = _missing(prompt, rules, workflow)
     return result
 
@@ -249,14 +254,17 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
     return Validation(bool(valid), error, node_errors, valid, warnings=list(validator.warnings))
 
 
-def _further_errors(validator: NodeValidator) -> list[str]:
-    """Return the errors of all nodes as warnings, for a prompt whose nodes ComfyUI ignores."""
+def _further_errors(validator: NodeValidator) -> dict[Any, Issue]:
+    """Return the errors of all nodes of known classes, for a prompt whose nodes ComfyUI ignores."""
     for node_id in validator.nodes:
         validator.validate(node_id)
+    found = {}
     for node_id, errors in validator.errors.items():
-        for error in errors:
-            validator.warn(node_id, f"has a further error: {error['message']}: {error['details']}")
-    return list(validator.warnings)
+        if errors:
+            class_type = validator.nodes[node_id].class_type
+            found[node_id] = {"errors": errors, "class_type": class_type}
+            validator.warn_of_own_check(node_id)
+    return found
 
 
 def _missing(prompt: Any, rules: NodeRules, workflow: object) -> tuple[list[Issue], list[Issue]]:

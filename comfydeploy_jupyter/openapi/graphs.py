@@ -114,6 +114,11 @@ class Validation(ReplyModel):
     valid: bool = Field(examples=[True])
     error: dict[str, Any] | None
     node_errors: dict[str, Any]
+    further_errors: dict[str, Any] = Field(
+        description="What ComfyUI would find in the nodes once the error is corrected that keeps it"
+        " from looking at them, such as an unknown node class.",
+        examples=[{}],
+    )
     outputs: list[Any] = Field(examples=[["2"]])
     missing_nodes: list[MissingNode] = Field(examples=[[]])
     missing_models: list[MissingModel] = Field(examples=[[]])

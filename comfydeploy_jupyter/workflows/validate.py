@@ -42,8 +42,8 @@ async def validate_workflow(
     Returns
     -------
     dict
-        ``valid``, ``error``, ``node_errors``, ``outputs``, ``missing_nodes``, ``missing_models``,
-        ``warnings``, ``definitions``.
+        ``valid``, ``error``, ``node_errors``, ``further_errors``, ``outputs``,
+        ``missing_nodes``, ``missing_models``, ``warnings``, ``definitions``.
     """
     knowledge = await machine.knowledge(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
@@ -83,6 +83,7 @@ def _judge(
         "valid": result.valid,
         "error": error,
         "node_errors": packed(result.node_errors),
+        "further_errors": packed(result.further_errors),
         "outputs": packed(result.outputs),
         "missing_nodes": packed(result.missing_nodes),
         "missing_models": packed(result.missing_models),

@@ -585,10 +585,15 @@ def test_after_an_unknown_node_the_others_are_still_looked_at() -> None:
     assert result.node_errors == {}
     assert [entry["class_type"] for entry in result.missing_nodes] == ["Gone", "Missing"]
     assert [entry["name"] for entry in result.missing_models] == ["b.ckpt"]
-    assert result.warnings == [
-        "Node 2 (Custom) has a further error: Value 9 bigger than max of 5: n.",
-        "Node 2 (Custom) has a further error: Value not in list: m: 'b.ckpt' not in ['a.ckpt'].",
+    (fault,) = result.further_errors.values()
+    assert list(result.further_errors) == ["2"]
+    assert fault["class_type"] == "Custom"
+    assert [(error["message"], error["details"]) for error in fault["errors"]] == [
+        ("Value 9 bigger than max of 5", "n"),
+        ("Value not in list", "m: 'b.ckpt' not in ['a.ckpt']"),
     ]
+    (warning,) = result.warnings
+    assert "if its code checks these inputs itself" in warning
 
 
 def test_versions_are_told_by_number_or_by_definitions() -> None:

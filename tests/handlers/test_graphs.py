@@ -299,8 +299,9 @@ class TestComfyUIDown:
                 "needs": "ComfyUI 0.38.1 or newer",
             },
         ]
-        [warning] = body["warnings"]
-        assert "Node 3 (PreviewImage) has a further error" in warning
+        assert body["warnings"] == []
+        assert list(body["further_errors"]) == ["3"]
+        assert body["further_errors"]["3"]["errors"][0]["type"] == "required_input_missing"
 
     async def test_values_that_do_not_fit_are_told(self, api):
         graph = json.loads(json.dumps(GRAPH))

@@ -128,7 +128,10 @@ def test_findings_are_next_to_their_node(panel_of: Callable[..., WorkflowPanel])
     panel.open_file(graph)
     until(lambda: len(panel.workflow) == 4)
     panel.validate()
-    until(lambda: "NoSuchClass" in panel._nodes._table.value.split("<tbody>")[1].split("</tr>")[0])
+    until(lambda: panel._nodes._table.value.count("mod-bad") >= 2)
+    first, second = panel._nodes._table.value.split("<tbody>")[1].split("</tr>")[:2]
+    assert "Value -5 smaller than min" in first
+    assert "ComfyUI has no node class NoSuchClass" in second
     assert panel.error == ""
 
 
