@@ -6,7 +6,8 @@ that repeats the same work and times, and ends with exit code 1.
 
     COMFYUI_TEST_PATH=.comfyui python -m benchmarks.kill_rounds --rounds 100 --seed 7
 
-With ``--pool`` the servers are a Jupyter and the two ComfyUIs of a pool.
+With ``--pool`` the servers are a Jupyter and the two ComfyUIs of a pool. With ``--cluster`` they
+are a Jupyter, and the scheduler, the workers and the ComfyUIs of a Dask cluster.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests import pool_kill_rounds
 from tests.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
+from tests.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
+from tests.pool_kill_rounds import VICTIMS as POOL_VICTIMS
 from tests.transfer_service import running
 
 WORLD = 15  # rounds with the same pair of servers
@@ -34,29 +36,35 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--pool", action="store_true", help="kill the servers of a pool")
+    parser.add_argument("--cluster", action="store_true", help="kill those of a Dask cluster")
     parser.add_argument("--keep", type=Path, help="a folder for all files, which are left there")
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="comfydeploy-kill-") as temporary:
-        work = pool_rounds if asked.pool else rounds
-        return work(asked.keep or Path(temporary), asked.rounds, asked.seed)
+        folder = asked.keep or Path(temporary)
+        if asked.pool or asked.cluster:
+            return pool_rounds(folder, asked.rounds, asked.seed, cluster=asked.cluster)
+        return rounds(folder, asked.rounds, asked.seed)
 
 
-def pool_rounds(folder: Path, count: int, seed: int) -> int:
-    """Run some rounds with a pool; the arguments and the result are those of `rounds`."""
+def pool_rounds(folder: Path, count: int, seed: int, *, cluster: bool) -> int:
+    """Run some rounds with a pool; the other arguments and the result are those of `rounds`."""
     random = Random(seed)
-    world = pool_kill_rounds.PoolWorld(folder)
+    world = ClusterWorld(folder) if cluster else PoolWorld(folder)
+    victims = CLUSTER_VICTIMS if cluster else POOL_VICTIMS
+    kind = "cluster" if cluster else "pool"
     begin = time.monotonic()
     try:
         world.start()
         for number in range(count):
             since = time.monotonic()
-            told = world.round(random, random.choice(pool_kill_rounds.VICTIMS))
-            print(f"{number + 1:4} pool    {time.monotonic() - since:5.1f} s  {told}", flush=True)
+            told = world.round(random, random.choice(victims))
+            took = time.monotonic() - since
+            print(f"{number + 1:4} {kind:8}{took:5.1f} s  {told}", flush=True)
     except BrokenInvariantError as fault:
         print(f"\nBROKEN:\n{fault}\n", flush=True)
         print(f"Jupyter's log ends:\n{world.jupyter.log()[-6000:]}")
-        print(f"again: python -m benchmarks.kill_rounds --pool --seed {seed} --rounds {count}")
+        print(f"again: python -m benchmarks.kill_rounds --{kind} --seed {seed} --rounds {count}")
         return 1
     finally:
         world.close()

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.kill_rounds import BrokenInvariantError, World, interrupted_migration
-from tests.pool_kill_rounds import PoolWorld
+from tests.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
 
 ROUNDS = (*("jupyter",) * 2, "comfyui", *("jupyter",) * 2, "both")
 POOL_ROUNDS = (*("jupyter",) * 4, "first", "jupyter", "second", "first and jupyter", "both", "all")
@@ -43,6 +43,22 @@ def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
     play(PoolWorld(tmp_path), POOL_ROUNDS, seed)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("installed_comfyui")
+def test_kills_in_a_cluster_lose_no_run(tmp_path, seed):
+    """Its scheduler, workers and ComfyUIs, and Jupyter."""
+    world = ClusterWorld(tmp_path)
+    random = Random(seed)
+    try:
+        world.start()
+        for victim in CLUSTER_VICTIMS:
+            world.round(random, victim)
+    except BrokenInvariantError as fault:
+        pytest.fail(f"seed {seed}:\n{fault}\n{world.jupyter.log()[-6000:]}", pytrace=False)
+    finally:
+        world.close()
 
 
 @pytest.mark.slow

@@ -171,8 +171,10 @@ class _Holder:
             reason = f"the door cannot be opened: {error}"
             raise LeaseRefusedError(f"Worker {self.worker.address}: {reason}") from None
         finally:
-            await door.end()
+            # ComfyUI first: without its door, it would execute prompts whose events nobody gets,
+            # and which are executed again elsewhere.
             await process.stop()
+            await door.end()
             self._tell("ended", reason=reason)
         raise LeaseEndedError(reason)
 

@@ -240,7 +240,13 @@ class Machine:
         return process is not None and process.pid is None
 
     async def has_ended(self) -> bool:
-        """Return whether its ComfyUI was on this machine, and no process listens there any more."""
+        """Return whether its ComfyUI was on this machine, and no process listens there any more.
+
+        Of a member of a cluster, this is not known: its address is that of a door, which may end
+        before ComfyUI. The provider of the pool tells when it has ended.
+        """
+        if self.settings.provided:
+            return False
         url = self.settings.comfyui_url or self._supervisor.last_url
         return url is not None and not self.connected and await nothing_listens_at(url)
 

@@ -273,6 +273,7 @@ class Pools:
             gpu="",
             by_chance=False,
             access=Access(member.tls, member.headers),
+            provided=True,
         )
         machine = self._registry.find(member.id)
         if machine is not None and member.id not in pool.members:

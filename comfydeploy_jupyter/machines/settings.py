@@ -49,6 +49,8 @@ class MachineSettings:
         The credentials that the ComfyUI at ``comfyui_url`` asks for.
     access : Access
         The same for a member of a pool, whose provider makes certificates and headers.
+    provided : bool
+        Whether the provider of a pool has started it, and tells when it has ended.
     """
 
     comfyui_url: str = ""
@@ -66,6 +68,7 @@ class MachineSettings:
     trusted_users: tuple[str, ...] = ()
     credentials: Credentials = NONE
     access: Access = PLAIN
+    provided: bool = False
 
     @property
     def place(self) -> tuple[str, str]:

@@ -195,6 +195,8 @@ async def test_a_provider_adds_and_removes_members(api, extension, monkeypatch):
     _, told = await api.get("machine", machine_id="hpc")
     assert [member["id"] for member in told["members"]] == ["hpc-1"]
     assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
+    assert await services.machines.get("local").has_ended()
+    assert not await services.machines.get("hpc-1").has_ended(), "only the provider knows that"
     await cluster.members.left("hpc-1", "Its job was cancelled")
     assert (await api.get("machine", machine_id="hpc"))[1]["members"] == []
     assert (await api.get("check-status", prompt_id=run["prompt_id"]))[1]["status"] == "queued"
