@@ -42,6 +42,7 @@ from .snapshots.service import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.deletions import DeletionRepository
+from .store.edited_files import EditedFiles
 from .store.hashes import HashRepository
 from .store.machines import MachineRepository
 from .store.presets import PresetStore
@@ -57,6 +58,7 @@ from .unparsed import is_large
 from .workflows.cloud import CloudWorkflows
 from .workflows.convert import to_api
 from .workflows.deployments import Deployments
+from .workflows.editing import Editing
 from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ class Services:
         self.presets = PresetStore(self.database)
         self.deployments = Deployments(WorkflowStore(self.database))
         self.workflow_edits = WorkflowEdits(self.database)
+        self.editing = Editing(EditedFiles(self.database), self._local_workflows, self.machines)
         self.tunnels = Tunnels(
             settings.data_dir / "tunnel",
             settings.tunnel,
@@ -197,6 +200,7 @@ class Services:
         async with self._lock:
             await self._tasks.close()
             await asyncio.gather(*self._cleaned.values())
+            await self.editing.close()
             await self.tunnels.close()
             if self._snapshots is not None:
                 await self._snapshots.close()

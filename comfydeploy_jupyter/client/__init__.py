@@ -6,6 +6,7 @@ from .comfy import Comfy
 from .comfy_account import AccountStatus, ComfyAccount
 from .deletion import Deletion
 from .discovery import connect
+from .editor_workflow import EditorWorkflow
 from .events import Event, RunProgress
 from .fetched_models import FetchedModels, WorkflowModel
 from .graph import NodeName
@@ -24,7 +25,7 @@ from .sweep import Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
 from .validation import Validation
 from .workflow import Workflow
-from .workflows import EditorWorkflow, StoredWorkflow, Workflows, WorkflowVersion
+from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [
     "AccountStatus",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urljoin
 
 from ..errors import InvalidRequestError
 from ..graphs.diff import GraphDiff, diff_graphs
+from .editor_workflow import EditorWorkflow
 from .graph import Source, file_title
 from .presets import Presets
 from .record import Record
@@ -121,6 +123,13 @@ class StoredWorkflow(Record["Workflows"]):
         """Give it these tags in place of those that it has, and return it."""
         return self._home.change(self.id, tags=tags)
 
+    def edit(self) -> str:
+        """Put it into the folder of ComfyUI's editor; return the address of the page that opens it.
+
+        What is saved on that page becomes a new version.
+        """
+        return self._home.edit(self.id)
+
     def delete(self) -> None:
         """Delete it, with its versions and presets; `Workflows.restore` takes that back."""
         self._home.delete(self.id)
@@ -149,45 +158,6 @@ class StoredWorkflow(Record["Workflows"]):
     def __repr__(self) -> str:
         latest = f" v{self.latest_version}" if self.latest_version else ""
         return f"<workflow {self.name!r}{latest}, {_day(self.updated_at)}, id {self.id}>"
-
-
-class EditorWorkflow:
-    """A workflow file that ComfyUI's editor keeps; made by `Workflows.in_editor`.
-
-    Attributes
-    ----------
-    path : str
-        Its path in the editor's folder, such as ``people/portrait.json``.
-    size : int
-        Its size, bytes.
-    updated_at : str
-        When it was last changed: ISO 8601, UTC.
-    """
-
-    def __init__(self, server: Server, record: dict[str, Any], machine: str | None = None) -> None:
-        self._server = server
-        self._machine = machine
-        self.path = str(record["path"])
-        self.size = int(record["size"])
-        self.updated_at = str(record["updated_at"])
-
-    @property
-    def name(self) -> str:
-        """Its name without folders and ending."""
-        return self.path.rpartition("/")[2].removesuffix(".json")
-
-    @property
-    def source(self) -> Source:
-        """Its graph, as it is now."""
-        found = self._server.get("editor/workflow", file=self.path, machine=self._machine)
-        return Source(found["workflow"] or found["workflow_api"])
-
-    def load(self) -> Workflow:
-        """Return it as a `Workflow`, as ``comfy.load`` does."""
-        return Workflow(self._server, self.source, title=self.name)
-
-    def __repr__(self) -> str:
-        return f"<editor workflow {self.path!r}, {_day(self.updated_at)}>"
 
 
 VersionList: TypeAlias = list[WorkflowVersion]
@@ -363,6 +333,31 @@ class Workflows:
         """
         reply = self.server.post("workflow/restore", {"workflow_id": workflow_id})
         return StoredWorkflow(self, reply)
+
+    def edit(self, workflow_id: str) -> str:
+        """Put the newest version of a workflow into the folder of ComfyUI's editor.
+
+        What is saved on ComfyUI's page below Jupyter's address becomes a new version.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow.
+
+        Returns
+        -------
+        str
+            The address of the page that opens it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow, or ComfyUI's page is turned off.
+        ComfyUIUnavailableError
+            ComfyUI does not answer.
+        """
+        reply = self.server.post("workflow/edit", {"workflow_id": workflow_id})
+        return urljoin(self.server.url, str(reply["url"]))
 
     def in_editor(self, machine: str | None = None) -> EditorWorkflowList:
         """Return the workflows that ComfyUI's editor keeps in its own folder, newest first.

@@ -73,6 +73,26 @@ async def read_file(client: ComfyUIClient, path: str) -> bytes:
         ) from None
 
 
+async def write_file(client: ComfyUIClient, path: str, content: bytes) -> None:
+    """Write a workflow file, in place of one with the same path.
+
+    Parameters
+    ----------
+    client : ComfyUIClient
+        The client of the ComfyUI.
+    path : str
+        The path below the folder.
+    content : bytes
+        The workflow as JSON.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        If ComfyUI does not answer, or cannot write the file.
+    """
+    await client.request("POST", f"{_address(path)}?overwrite=true", body=content)
+
+
 def _address(path: str) -> str:
     return f"/userdata/{quote(f'{FOLDER}/{path}', safe='')}"
 

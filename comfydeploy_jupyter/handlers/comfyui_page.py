@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
 
 PAGE = "comfyui"
+OPENED = "comfydeploy_workflow"  # the field of the page's query that names a file to open
 CHUNKS_AHEAD = 4  # chunks of a body that may wait for ComfyUI
 START_WITHIN = 1.5  # seconds to wait for ComfyUI; then a page shows that it is starting
 
@@ -186,6 +187,8 @@ class PageHandler(Streamed, PageBase):
         except asyncio.CancelledError:  # the browser has left
             return
         try:
+            if answer.status < 300:
+                self.services.editing.note(self._client, str(self.request.method), self.path)
             await self._return(self._client, answer)
         except StreamClosedError:
             self.log.debug(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
-from ..errors import InvalidRequestError
+from jupyter_server.utils import url_path_join
+
+from ..errors import InvalidRequestError, NotFoundError
 from ..lazy import lazy_module
 from .base import Handler, schemas
+from .comfyui_page import OPENED, PAGE
 
 if TYPE_CHECKING:
     from ..comfyui import userdata
@@ -138,6 +142,19 @@ class WorkflowRestoreHandler(Handler):
         request = await self.body(schemas.WorkflowIdRequest)
         restored = await self.services.workflow_edits.restore(request.workflow_id)
         self.reply({"success": True, **local.shown_workflow(restored)})
+
+
+class WorkflowEditHandler(Handler):
+    """``POST workflow/edit``: put a workflow into the folder of ComfyUI's editor."""
+
+    async def post(self) -> None:
+        """Write the newest version and answer with the address of the page that opens it."""
+        request = await self.body(schemas.WorkflowIdRequest)
+        if not self.extension.comfyui_page:
+            raise NotFoundError("ComfyUI's page is turned off here (ComfyDeploy.comfyui_page)")
+        path = await self.services.editing.begin(request.workflow_id)
+        address = f"{url_path_join(self.base_url, PAGE)}/?{urlencode({OPENED: path})}"
+        self.reply({"success": True, "path": path, "url": address})
 
 
 class EditorWorkflowsHandler(Handler):

@@ -91,6 +91,16 @@ class ChangedWorkflow(ListedWorkflow, Success):
     """A workflow that was changed, deleted or restored."""
 
 
+class EditedWorkflow(Success):
+    """A workflow that is in the folder of ComfyUI's editor."""
+
+    path: str = Field(description="Its path in that folder.", examples=["Portrait.json"])
+    url: str = Field(
+        description="The path of ComfyUI's page that opens it.",
+        examples=["/comfyui/?comfydeploy_workflow=Portrait.json"],
+    )
+
+
 class EditorFile(ReplyModel):
     """A workflow file of ComfyUI's editor."""
 
@@ -268,6 +278,17 @@ OPERATIONS = (
         bodies=json_body(schemas.WorkflowIdRequest, "workflow_id"),
         replies=(json_reply(ChangedWorkflow, "The workflow is as it was."),),
         errors=(NotFoundError,),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/edit",
+        id="editWorkflow",
+        tag="Workflows",
+        summary="Put a workflow of the local store into the folder of ComfyUI's editor",
+        text="What is saved through ComfyUI's page below Jupyter's address becomes a version.",
+        bodies=json_body(schemas.WorkflowIdRequest, "workflow_id"),
+        replies=(json_reply(EditedWorkflow, "Its newest version is there."),),
+        errors=(NotFoundError, ComfyUIUnavailableError),
     ),
     Operation(
         method="get",

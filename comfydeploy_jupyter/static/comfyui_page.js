@@ -1,8 +1,46 @@
 // Made from js/src/page/comfyui_page.ts by `make js-build`; do not edit it here.
 "use strict";
 (() => {
+  // src/editor/open_workflow.ts
+  var FIELD = "comfydeploy_workflow";
+  var INTERVAL = 200;
+  var READY_WITHIN = 12e4;
+  var SETTLED = 5;
+  var pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
+  async function settledEditor() {
+    const page = window;
+    let open;
+    let same = 0;
+    for (let waited = 0; waited < READY_WITHIN; waited += INTERVAL) {
+      await pause(INTERVAL);
+      const editor = page.comfyAPI?.app?.app ?? page.app;
+      const store = editor?.extensionManager?.workflow;
+      const path = editor?.vueAppReady === false ? void 0 : store?.activeWorkflow?.path;
+      same = path !== void 0 && path === open ? same + 1 : 0;
+      open = path;
+      if (editor && store && same >= SETTLED) return [editor, store];
+    }
+    return null;
+  }
+  async function openNamedWorkflow() {
+    const address2 = new URL(location.href);
+    const file = address2.searchParams.get(FIELD);
+    if (file === null) return;
+    address2.searchParams.delete(FIELD);
+    history.replaceState(history.state, "", address2.href);
+    const found = await settledEditor();
+    if (!found) return;
+    const [editor, store] = found;
+    await store.syncWorkflows?.();
+    const workflow = store.getWorkflowByPath(`workflows/${file}`);
+    if (!workflow) return;
+    await workflow.load({ force: true });
+    const graph = JSON.parse(JSON.stringify(workflow.activeState));
+    await editor.loadGraphData(graph, true, true, workflow);
+  }
+
   // src/page/comfyui_page.ts
-  var INTERVAL = 20;
+  var INTERVAL2 = 20;
   var folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
   function inFolder(url) {
     if (!URL.canParse(url, location.href)) return String(url);
@@ -45,5 +83,6 @@
     await router.isReady();
     const { matched, query } = router.currentRoute.value;
     if (matched.length === 0) router.replace({ path: "/", query });
-  }, INTERVAL);
+  }, INTERVAL2);
+  openNamedWorkflow();
 })();

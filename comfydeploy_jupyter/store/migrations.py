@@ -294,6 +294,19 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX workflows_by_change ON workflows (changed, search, deleted_at)",
         ),
     ),
+    # The files of ComfyUI's editor that are kept workflows; written is a hash of a known content.
+    (
+        "edited_files",
+        (
+            """
+            CREATE TABLE edited_files (
+                path TEXT PRIMARY KEY,
+                workflow INTEGER NOT NULL UNIQUE REFERENCES workflows (id) ON DELETE CASCADE,
+                written TEXT NOT NULL
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
 
 

@@ -125,6 +125,7 @@ def _remove(connection: sqlite3.Connection, number: int) -> None:
     hashes = connection.execute(
         "SELECT workflow_hash, api_hash FROM workflow_versions WHERE workflow = ?", (number,)
     ).fetchall()
+    connection.execute("DELETE FROM edited_files WHERE workflow = ?", (number,))
     connection.execute("DELETE FROM workflow_presets WHERE workflow = ?", (number,))
     connection.execute("DELETE FROM workflow_versions WHERE workflow = ?", (number,))
     connection.execute("DELETE FROM workflows WHERE id = ?", (number,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..client.workflows import EditorWorkflow, StoredWorkflow
+from ..client.editor_workflow import EditorWorkflow
 from ..errors import ComfyDeployError
 from .workflow_files import title_of_file, workflow_files
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ..client.workflows import Workflows
+    from ..client.workflows import StoredWorkflow, Workflows
     from .base import Panel
 
 LISTED = 100
@@ -119,6 +119,10 @@ class WorkflowLibrary:
         deleted = self._home().delete(workflow_id)
         self._undo = workflow_id, lambda: self._home().restore(workflow_id)
         return f"{deleted.name} is deleted."
+
+    def edit(self, workflow_id: str) -> str:
+        """Put a workflow into the folder of ComfyUI's editor; return the page that opens it."""
+        return self._home().edit(workflow_id)
 
     def keep(self, source: Path | EditorWorkflow) -> StoredWorkflow:
         """Keep a file, or a workflow of the editor, under its name."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ipywidgets as w
 import traitlets as t
 
+from ..errors import ComfyDeployError
 from ..lifeline import script
 from .parts import button, note, row
 from .view import FETCHERS, View
@@ -32,6 +33,12 @@ class ListActions(Protocol):
 
     def delete(self, workflow_id: str) -> None:
         """Delete a kept workflow."""
+
+    def edit(self, workflow_id: str) -> str:
+        """Put a kept workflow into ComfyUI's editor; return the address of the page."""
+
+    def look_for_versions(self) -> None:
+        """Open the newest version of the open workflow, if there is a newer one."""
 
     def undo(self) -> None:
         """Undo the last deletion, or what was kept last."""
@@ -92,6 +99,20 @@ class WorkflowChoices(View):
 
     def _on_delete(self, message: dict[str, Any], _: object) -> None:
         self._panel.start(self._actions.delete, str(message["id"]))
+
+    def _on_edit(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._edit, str(message["id"]))
+
+    def _edit(self, key: str) -> None:
+        answer = {"kind": "edit", "id": key}
+        try:
+            self.send({**answer, "url": self._actions.edit(key)})
+        except ComfyDeployError as error:
+            self.send({**answer, "url": ""})  # the page closes the tab that it has opened for it
+            self.told = {"text": str(error), "problem": True}
+
+    def _on_edited(self, _: object, __: object) -> None:
+        self._panel.start(self._actions.look_for_versions)
 
     def _on_undo(self, _: object, __: object) -> None:
         self._panel.start(self._actions.undo)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     import ipywidgets as w
 
-    from ..client.workflows import EditorWorkflow, StoredWorkflow, Workflows
+    from ..client.editor_workflow import EditorWorkflow
+    from ..client.workflows import StoredWorkflow, Workflows
     from .base import Panel
 
 SEARCH_INTERVAL = 0.3
@@ -135,6 +136,20 @@ class WorkflowSide:
     def delete(self, workflow_id: str) -> None:
         """Delete a kept workflow; `undo` restores it."""
         self._after(workflow_id, self._library.delete(workflow_id), deleted=True)
+
+    def edit(self, workflow_id: str) -> str:
+        """Put a kept workflow into ComfyUI's editor; return the address of the page."""
+        return self._library.edit(workflow_id)
+
+    def look_for_versions(self) -> None:
+        """Open the newest version of the open workflow, if there is a newer one."""
+        before = {each.id: each.latest_version for each in self.list.workflows}
+        self.find(self.list.search.value)
+        for stored in self.list.workflows:
+            if stored.latest_version != before.get(stored.id, stored.latest_version):
+                self.list.tell(f"{stored.name} has a new version {stored.latest_version}.")
+                if stored.id == self.list.list.value:
+                    self._opener.kept(stored.id)
 
     def undo(self) -> None:
         """Undo the last deletion, or what was kept last."""

@@ -713,7 +713,7 @@ test("a workflow is renamed, tagged and deleted, and that is undone", () => {
   find(el, ".cd-edit form").dispatchEvent(new Event("submit", { cancelable: true }));
   assert.deepEqual(model.sent.at(-1), { kind: "rename", id: "a", name: "Night" });
   assert.equal(find(el, ".cd-edit").hidden, true);
-  const [, tags] = el.querySelectorAll<HTMLButtonElement>(".cd-actions button");
+  const [, , tags] = el.querySelectorAll<HTMLButtonElement>(".cd-actions button");
   tags?.click();
   const input = find<HTMLInputElement>(el, ".cd-edit input");
   assert.equal(input.value, "people, <i>");
@@ -747,4 +747,40 @@ test("the QR code of a link is folded, and there is none without a link", () => 
   assert.notEqual(image.src, first);
   model.set("text", "x".repeat(1001));
   assert.equal(el.hidden, true, "no camera reads so much");
+});
+
+test("a workflow is opened in ComfyUI's page, whose saved versions are looked for later", async () => {
+  const { model, el } = show(workflowList, {
+    server: SERVER,
+    entries: LISTED,
+    value: "a",
+    told: {},
+    editable: true,
+  });
+  const tab = {
+    location: { href: "" },
+    closed: false,
+    close: () => Object.assign(tab, { closed: true }),
+  };
+  window.open = () => tab as unknown as Window;
+  const edit = () => el.querySelector<HTMLButtonElement>(".cd-actions button")?.click();
+  window.dispatchEvent(new Event("focus"));
+  assert.equal(
+    model.sent.some(({ kind }) => kind === "edited"),
+    false,
+  );
+  edit();
+  assert.deepEqual(model.sent.at(-1), { kind: "edit", id: "a" });
+  model.receive({
+    kind: "edit",
+    id: "a",
+    url: "http://kernel.test/comfyui/?comfydeploy_workflow=a.json",
+  });
+  await until(() => tab.location.href !== "");
+  assert.equal(tab.location.href, "http://jupyter.test/comfyui/?comfydeploy_workflow=a.json");
+  window.dispatchEvent(new Event("focus"));
+  assert.deepEqual(model.sent.at(-1), { kind: "edited" });
+  edit();
+  model.receive({ kind: "edit", id: "a", url: "" });
+  await until(() => tab.closed);
 });

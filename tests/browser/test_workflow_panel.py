@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -272,3 +273,48 @@ def test_the_picture_of_a_workflow(open_notebook: Any, lab: JupyterProcess, them
     picture.press("n")
     expect(panel.locator(".cd-about")).to_contain_text("it failed, Value -5 smaller than min")
     lab_page.shoot(f"picture-{theme}-failed")
+
+
+def test_save_in_comfyui_comes_back_as_a_version(open_notebook: Any, lab: JupyterProcess) -> None:
+    comfy = Comfy(lab.url, lab.token)
+    graph = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    name = f"Edited {uuid.uuid4().hex[:6]}"
+    stored = comfy.workflows.save(graph, name)
+    lab_page = open_notebook("workflows-edit", PANEL.format(f"workflow_id={stored.id!r}"))
+    page = lab_page.page
+    panel = panel_in(page)
+    expect(panel.get_by_text("version 1 of 1")).to_be_visible()
+    with page.context.expect_page() as opening:
+        panel.get_by_role("button", name="Edit in ComfyUI").click()
+    editor = opening.value
+    editor.set_viewport_size({"width": 1280, "height": 900})
+    editor.wait_for_function(
+        "name => window.app?.extensionManager?.workflow?.activeWorkflow?.path"
+        " === `workflows/${name}.json`",
+        arg=name,
+        timeout=120_000,
+    )
+    assert "comfydeploy_workflow" not in editor.url
+    editor.evaluate(
+        """async () => {
+            const node = window.app.graph.nodes.find(({type}) => type === "EmptyImage");
+            node.widgets.find(({name}) => name === "width").value = 128;
+            const {changeTracker} = window.app.extensionManager.workflow.activeWorkflow;
+            (changeTracker.captureCanvasState ?? changeTracker.checkState).call(changeTracker);
+            await window.app.extensionManager.command.execute("Comfy.SaveWorkflow");
+        }"""
+    )
+    until(lambda: stored.versions()[0].number == 2)
+    lab_page.shoot("workflows-edit")
+    editor.close()
+    page.bring_to_front()
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(panel.get_by_text("version 2 of 2")).to_be_visible()
+    assert stored.version().comment == "Saved in ComfyUI's editor"
+    assert stored.version().graph["1"]["inputs"]["width"] == 128

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from comfydeploy_jupyter.store.callbacks import CallbackRepository
+from comfydeploy_jupyter.store.edited_files import EditedFile, EditedFiles
 from comfydeploy_jupyter.store.hashes import FileKey, Hashes, HashRepository
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.store.runs import RunRepository
@@ -99,6 +100,9 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await comfy_api(api)
     if era >= 15:
         await deleted_workflow(api)
+    if era >= 16:
+        edited = await EditedFiles(extension.services.database).at("era.json")
+        assert edited == EditedFile("era.json", WORKFLOW, "ab")
 
 
 async def runs(api, extension) -> None:

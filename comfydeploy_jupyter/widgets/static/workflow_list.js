@@ -213,6 +213,8 @@ function render({ model, el }) {
   const seen = new WhenSeen();
   const items = /* @__PURE__ */ new Map();
   let active = null;
+  const tabs = /* @__PURE__ */ new Map();
+  let edits = false;
   const list = h("div", {
     className: "cd-workflows",
     role: "listbox",
@@ -314,6 +316,27 @@ function render({ model, el }) {
     const given = text.split(",").map((tag) => tag.trim());
     model.send({ kind: "tag", id, tags: given.filter(Boolean) });
   });
+  const edit = ({ id }) => {
+    tabs.set(id, window.open("", "_blank"));
+    model.send({ kind: "edit", id });
+  };
+  const showEditor = async (id, url) => {
+    const tab = tabs.get(id);
+    tabs.delete(id);
+    if (!url) {
+      tab?.close();
+      return;
+    }
+    edits = true;
+    const base = await pageServer(model.get("server"));
+    const address = base === null ? url : `${base}comfyui/${new URL(url).search}`;
+    if (tab) tab.location.href = new URL(address, location.href).href;
+    else window.open(address, "_blank");
+  };
+  const lookForVersions = () => {
+    if (edits) model.send({ kind: "edited" });
+  };
+  window.addEventListener("focus", lookForVersions);
   const remove = ({ id }) => model.send({ kind: "delete", id });
   const action = (iconName, text, label, onclick) => h(
     "button",
@@ -327,6 +350,12 @@ function render({ model, el }) {
     const parts = [];
     if (entry?.kept && model.get("editable")) {
       parts.push(
+        action(
+          "sitemap",
+          "Edit in ComfyUI",
+          `Open ${entry.name} in ComfyUI's page`,
+          () => edit(entry)
+        ),
         action("pencil", "Rename …", `Rename ${entry.name} (F2)`, () => rename(entry)),
         action("tags", "Tags …", `Change the tags of ${entry.name}`, () => retag(entry)),
         action(
@@ -420,6 +449,7 @@ function render({ model, el }) {
   });
   events.on("msg:custom", (message) => {
     if (message.kind === "picture") showPicture(message.id, message.query);
+    if (message.kind === "edit") showEditor(message.id, message.url);
   });
   events.on("change:entries", show);
   events.on("change:value change:editable", showValue);
@@ -427,6 +457,7 @@ function render({ model, el }) {
   show();
   showTold();
   return () => {
+    window.removeEventListener("focus", lookForVersions);
     seen.end();
     events.end();
     files.end();

@@ -5,6 +5,8 @@
  * The router then knows no view for the page's address, and shows none.
  */
 
+import { openNamedWorkflow } from "../editor/open_workflow.ts";
+
 /** The part of Vue's router that is used here. */
 type Router = {
   isReady(): Promise<void>;
@@ -72,4 +74,4 @@ const timer = setInterval(async () => {
   if (matched.length === 0) router.replace({ path: "/", query });
 }, INTERVAL);
 
-export {};
+openNamedWorkflow();

@@ -3,6 +3,7 @@
 import { h, icon, newId, setAttribute, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits, sendFile } from "../files.ts";
 import { type Context, Subscriptions } from "../model.ts";
+import { pageServer } from "../server.ts";
 import { WhenSeen } from "../when_seen.ts";
 
 const SIDE = 96; // pixels of a small copy
@@ -34,6 +35,9 @@ function render({ model, el }: Context<Traits>) {
   const seen = new WhenSeen();
   const items = new Map<string, Item>();
   let active: string | null = null;
+  // The tabs that were opened for workflows until it is known which page they show.
+  const tabs = new Map<string, Window | null>();
+  let edits = false; // whether a workflow was opened in ComfyUI's page
 
   const list = h("div", {
     className: "cd-workflows",
@@ -144,6 +148,29 @@ function render({ model, el }: Context<Traits>) {
       const given = text.split(",").map((tag) => tag.trim());
       model.send({ kind: "tag", id, tags: given.filter(Boolean) });
     });
+  /** Open a tab at once: a browser refuses that later. */
+  const edit = ({ id }: Entry) => {
+    tabs.set(id, window.open("", "_blank"));
+    model.send({ kind: "edit", id });
+  };
+  const showEditor = async (id: string, url: string) => {
+    const tab = tabs.get(id);
+    tabs.delete(id);
+    if (!url) {
+      tab?.close();
+      return;
+    }
+    edits = true;
+    // The page may reach the server by another address than the kernel.
+    const base = await pageServer(model.get("server"));
+    const address = base === null ? url : `${base}comfyui/${new URL(url).search}`;
+    if (tab) tab.location.href = new URL(address, location.href).href;
+    else window.open(address, "_blank");
+  };
+  const lookForVersions = () => {
+    if (edits) model.send({ kind: "edited" });
+  };
+  window.addEventListener("focus", lookForVersions);
   const remove = ({ id }: Entry) => model.send({ kind: "delete", id });
 
   const action = (iconName: string, text: string, label: string, onclick: () => void) =>
@@ -159,6 +186,9 @@ function render({ model, el }: Context<Traits>) {
     const parts: HTMLElement[] = [];
     if (entry?.kept && model.get("editable")) {
       parts.push(
+        action("sitemap", "Edit in ComfyUI", `Open ${entry.name} in ComfyUI's page`, () =>
+          edit(entry),
+        ),
         action("pencil", "Rename …", `Rename ${entry.name} (F2)`, () => rename(entry)),
         action("tags", "Tags …", `Change the tags of ${entry.name}`, () => retag(entry)),
         action("trash-o", "Delete", `Delete ${entry.name} (Del); can be undone`, () =>
@@ -251,8 +281,10 @@ function render({ model, el }: Context<Traits>) {
     for (const file of dropped) sendFile(model, file, {});
   });
 
-  events.on("msg:custom", (message: { kind: string; id: string; query: string }) => {
+  type Message = { kind: string; id: string; query: string; url: string };
+  events.on("msg:custom", (message: Message) => {
     if (message.kind === "picture") showPicture(message.id, message.query);
+    if (message.kind === "edit") showEditor(message.id, message.url);
   });
   events.on("change:entries", show);
   events.on("change:value change:editable", showValue);
@@ -260,6 +292,7 @@ function render({ model, el }: Context<Traits>) {
   show();
   showTold();
   return () => {
+    window.removeEventListener("focus", lookForVersions);
     seen.end();
     events.end();
     files.end();

@@ -1,0 +1,191 @@
+"""Kept workflows that are edited in ComfyUI's page: *Save* there adds a version.
+
+A workflow is written as a file into the folder of ComfyUI's editor. The proxy of ComfyUI's page
+reports each file that the editor saves, renames or deletes through it. What was saved without the
+proxy becomes a version when the workflow is edited the next time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from .. import worker
+from ..comfyui import userdata
+from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
+from ..graphs.api_to_ui import api_to_ui
+from ..net.bodies import packed
+from ..net.json_stream import dumps
+from ..net.tasks import BackgroundTasks
+from ..store.edited_files import EditedFile
+from ..unparsed import Unparsed, is_large
+from .draft import Draft, read_graphs
+
+if TYPE_CHECKING:
+    from ..comfyui.client import ComfyUIClient
+    from ..comfyui.definitions import Knowledge
+    from ..machines.machine import Machine
+    from ..machines.registry import MachineRegistry
+    from ..store.edited_files import EditedFiles
+    from .local import LocalWorkflows
+
+log = logging.getLogger(__name__)
+
+COMMENT = "Saved in ComfyUI's editor"
+LONGEST_NAME = 80  # characters of a file name
+_ADDRESS = re.compile(r"(?:/api)?/userdata/([^/]+)(?:/move/([^/]+))?/?")
+_UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%#]+')
+
+
+class Editing:
+    """Puts kept workflows into the folder of the editor, and keeps what is saved there.
+
+    Parameters
+    ----------
+    files : EditedFiles
+        The files that are kept workflows.
+    workflows : LocalWorkflows
+        The kept workflows.
+    machines : MachineRegistry
+        Has the default machine, whose page is the one that is edited in.
+    """
+
+    def __init__(
+        self, files: EditedFiles, workflows: LocalWorkflows, machines: MachineRegistry
+    ) -> None:
+        self._files = files
+        self._workflows = workflows
+        self._machines = machines
+        self._lock = asyncio.Lock()
+        self._tasks = BackgroundTasks(log)
+
+    async def close(self) -> None:
+        """Stop; what is not kept yet will be when the workflow is edited the next time."""
+        await self._tasks.close()
+
+    async def begin(self, workflow_id: str) -> str:
+        """Put the newest version of a workflow into the editor's folder.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow. If it is in the folder already, what was saved there becomes a version
+            first.
+
+        Returns
+        -------
+        str
+            The path of the file in the editor's folder.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        ComfyUIUnavailableError
+            If ComfyUI does not answer.
+        InvalidRequestError
+            If the file in the folder is not a workflow any more.
+        """
+        machine = self._machines.get()
+        client = await machine.ready()
+        async with self._lock:
+            known = await self._files.of(workflow_id)
+            if known is not None:
+                await self._collect(client, known.path)
+            workflow = await self._workflows.workflow(workflow_id)
+            text = await _in_editors_format(workflow, machine)
+            path = await self._free_path(client, workflow["name"]) if known is None else known.path
+            await self._files.keep(EditedFile(path, workflow_id, _hash(text)))
+            await userdata.write_file(client, path, text)
+        return path
+
+    def note(self, client: ComfyUIClient, method: str, address: str) -> None:
+        """Handle a request that the editor has sent successfully; do not wait for it.
+
+        Parameters
+        ----------
+        client : ComfyUIClient
+            The ComfyUI that got the request.
+        method, address : str
+            The method, and the path in its encoded form. Only files of workflows are of interest.
+        """
+        found = _ADDRESS.fullmatch(address)
+        if found is None or method not in {"POST", "DELETE"}:
+            return
+        paths = [
+            unquote(part).removeprefix(f"{userdata.FOLDER}/")
+            for part in found.groups()
+            if part is not None and unquote(part).startswith(f"{userdata.FOLDER}/")
+        ]
+        if not paths:
+            return
+        if found[2] is None and method == "DELETE":
+            task = self._files.forget(paths[0])
+        elif found[2] is not None:
+            task = self._files.move(paths[0], paths[-1])
+        else:
+            task = self._saved(client, paths[0])
+        self._tasks.start(task, "Keeping what was saved in ComfyUI's editor")
+
+    async def _saved(self, client: ComfyUIClient, path: str) -> None:
+        async with self._lock:
+            try:
+                await self._collect(client, path)
+            except ComfyDeployError as error:
+                log.warning("%s was saved in ComfyUI's editor, but is not kept: %s", path, error)
+
+    async def _collect(self, client: ComfyUIClient, path: str) -> None:
+        """Keep the content of a file as a version, if it is a kept workflow and has changed."""
+        known = await self._files.at(path)
+        if known is None:
+            return
+        try:
+            text = await userdata.read_file(client, path)
+        except NotFoundError:
+            return  # it was deleted while the proxy did not see it
+        if _hash(text) == known.written:
+            return
+        try:
+            graph, graph_api = await read_graphs(text.decode("utf-8", "replace"), None, None)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(
+                f"the file {path} of ComfyUI's editor is no workflow ({error.message}); delete it"
+                " there, or save it anew"
+            ) from None
+        draft = Draft(graph, graph_api, workflow_id=known.workflow_id, comment=COMMENT)
+        await self._workflows.save(draft)
+        await self._files.keep(EditedFile(path, known.workflow_id, _hash(text)))
+
+    async def _free_path(self, client: ComfyUIClient, name: str) -> str:
+        """Return a path for a workflow that no file of the editor has."""
+        found = {file["path"] for file in await userdata.list_files(client)}
+        taken = {path.casefold() for path in found | await self._files.paths()}
+        stem = _UNFIT.sub("-", name)[:LONGEST_NAME].strip(" .-") or "workflow"
+        path, number = f"{stem}.json", 2
+        while path.casefold() in taken:
+            path, number = f"{stem} ({number}).json", number + 1
+        return path
+
+
+async def _in_editors_format(workflow: dict[str, Any], machine: Machine) -> bytes:
+    """Return the newest version of a workflow in the editor's format, as JSON."""
+    graph = workflow["workflow"]
+    if graph is None:
+        graph = workflow["workflow_api"]
+        knowledge = await machine.knowledge()
+        graph = await worker.compute(_to_ui, graph, knowledge, large=is_large(graph))
+    if isinstance(graph, Unparsed):
+        return graph.text
+    return (await asyncio.to_thread(dumps, graph)).encode()
+
+
+def _to_ui(graph: dict[str, Any], knowledge: Knowledge) -> Any:
+    return packed(api_to_ui(graph, knowledge.layouts))
+
+
+def _hash(text: bytes) -> str:
+    return sha256(text).hexdigest()

@@ -1,0 +1,186 @@
+"""Kept workflows that are edited in ComfyUI's page."""
+
+from __future__ import annotations
+
+import copy
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from jupyter_server.utils import url_path_join
+
+from tests.waiting import until_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UI: dict[str, Any] = {
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyImage",
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "widgets_values": [8, 9, 1, 255],
+        },
+        {
+            "id": 2,
+            "type": "PreviewImage",
+            "mode": 0,
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+    "version": 0.4,
+}
+API: dict[str, Any] = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 8, "height": 9, "batch_size": 1, "color": 255},
+    },
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+}
+
+
+def edited(width: int) -> dict[str, Any]:
+    graph = copy.deepcopy(UI)
+    graph["nodes"][0]["widgets_values"][0] = width
+    return graph
+
+
+@pytest.fixture
+def editor(extension, http_server_client, jp_base_url, jp_auth_header) -> Callable[..., Any]:
+    """A function that sends a request of the editor through the proxy of its page."""
+
+    async def fetch(method: str, path: str, graph: Any = None, more: str = "") -> Any:
+        address = f"comfyui/api/userdata/{quote(f'workflows/{path}', safe='')}{more}"
+        answer = await http_server_client.fetch(
+            url_path_join(jp_base_url, address),
+            method=method,
+            headers=jp_auth_header,
+            body=None if method in {"GET", "DELETE"} else json.dumps(graph),
+            request_timeout=60,
+        )
+        return json.loads(answer.body) if answer.body else None
+
+    return fetch
+
+
+async def keep(api, **graphs: Any) -> str:
+    code, saved = await api.post("workflow", {"name": f"edit {uuid.uuid4().hex}", **graphs})
+    assert code == 200, saved
+    return saved["workflow_id"]
+
+
+async def versions(api, workflow_id: str, count: int) -> list[dict[str, Any]]:
+    """Return the versions of a workflow once there are so many."""
+
+    async def read() -> list[dict[str, Any]]:
+        return (await api.get("workflow/versions", workflow_id=workflow_id))[1]
+
+    return await until_async(read, lambda found: len(found) >= count)
+
+
+async def test_save_in_the_editor_is_a_new_version(api, editor, jp_base_url):
+    workflow_id = await keep(api, workflow=UI)
+    code, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    assert code == 200, begun
+    path = begun["path"]
+    page = url_path_join(jp_base_url, f"comfyui/?comfydeploy_workflow={quote(path, safe='')}")
+    assert begun["url"].replace("+", "%20") == page
+    assert await editor("GET", path) == UI
+    await editor("POST", path, UI, "?overwrite=true&full_info=true")
+    await editor("POST", path, edited(16), "?overwrite=true&full_info=true")
+    found = await versions(api, workflow_id, 2)
+    assert [(each["version"], each["comment"]) for each in found] == [
+        (2, "Saved in ComfyUI's editor"),
+        (1, ""),
+    ], "an unchanged graph is no version"
+    _, version = await api.get("workflow/version", workflow_id=workflow_id)
+    assert version["workflow"] == edited(16)
+    assert version["workflow_api"]["1"]["inputs"]["width"] == 16
+
+
+async def test_a_graph_in_api_format_is_converted(api, editor):
+    workflow_id = await keep(api, workflow_api=API)
+    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    graph = await editor("GET", begun["path"])
+    assert [node["type"] for node in graph["nodes"]] == ["EmptyImage", "PreviewImage"]
+    code, again = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    assert (code, again["path"]) == (200, begun["path"])
+    assert len(await versions(api, workflow_id, 1)) == 1, "nothing was saved in between"
+
+
+async def test_what_was_saved_without_the_proxy_is_kept_later(api, extension, editor):
+    workflow_id = await keep(api, workflow=UI)
+    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    client = await extension.services.machines.get().ready()
+    address = f"/userdata/{quote('workflows/' + begun['path'], safe='')}"
+    await client.request("POST", address, body=json.dumps(edited(24)).encode())
+    await api.post("workflow/edit", {"workflow_id": workflow_id})
+    assert len(await versions(api, workflow_id, 2)) == 2
+    assert await editor("GET", begun["path"]) == edited(24)
+
+
+async def test_renamed_and_deleted_files(api, editor):
+    workflow_id = await keep(api, workflow=UI)
+    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    path, moved = begun["path"], f"{uuid.uuid4().hex}.json"
+    await editor("POST", path, None, f"/move/{quote(f'workflows/{moved}', safe='')}")
+    await editor("POST", moved, edited(32), "?overwrite=true")
+    assert len(await versions(api, workflow_id, 2)) == 2
+    await editor("POST", path, edited(40), "?overwrite=true")  # a new file of the old name
+    await editor("DELETE", moved)
+    await editor("POST", moved, edited(48), "?overwrite=true")
+    _, again = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    assert again["path"] not in {path, moved}
+    found = await versions(api, workflow_id, 2)
+    assert len(found) == 2, "files that are no kept workflow are left alone"
+    assert await editor("GET", path) == edited(40)
+
+
+@pytest.mark.parametrize("text", ["{ no json", '{"a": 1}', "[]"])
+async def test_what_is_no_workflow_is_not_kept(api, extension, editor, text):
+    workflow_id = await keep(api, workflow=UI)
+    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    client = await extension.services.machines.get().ready()
+    address = f"/userdata/{quote('workflows/' + begun['path'], safe='')}"
+    await client.request("POST", address, body=text.encode())
+    code, error = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    assert (code, error["code"]) == (400, "invalid_request")
+    await editor("POST", begun["path"], edited(56), "?overwrite=true")
+    assert len(await versions(api, workflow_id, 2)) == 2, "the next save is kept"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", 'a/b\\c:<d>|"e"?*', "שם 🙂", "." * 20, "x" * 255, "CON%2F..%2Fy"],
+)
+async def test_names_become_safe_paths(api, editor, name):
+    code, saved = await api.post("workflow", {"name": name, "workflow": UI})
+    assert code == 200, saved
+    code, begun = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
+    assert code == 200, begun
+    assert "/" not in begun["path"]
+    assert len(begun["path"]) < 100
+    assert await editor("GET", begun["path"]) == UI
+    _, listed = await api.get("editor/workflows")
+    assert begun["path"] in {file["path"] for file in listed}
+
+
+async def test_two_workflows_of_a_name_have_two_files(api):
+    name = f"twin {uuid.uuid4().hex}"
+    paths = []
+    for _ in range(2):
+        _, saved = await api.post("workflow", {"name": name, "workflow": UI})
+        _, begun = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
+        paths.append(begun["path"])
+    assert paths == [f"{name}.json", f"{name} (2).json"]
+
+
+async def test_a_workflow_that_is_not_there_cannot_be_edited(api):
+    code, error = await api.post("workflow/edit", {"workflow_id": "none"})
+    assert (code, error["details"]["field"]) == (404, "workflow_id")
