@@ -26,7 +26,7 @@ from .partial import only_what_is_needed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .formats import Definitions, UIGraph
+    from .formats import Definitions, Graph, UIGraph
     from .inputs import AppliedInputs
     from .node_rules import NodeRules
 
@@ -149,8 +149,10 @@ def check_inputs(
 ) -> None:
     """Raise if a value that a user has given breaks the contract of its input.
 
-    The check is never stricter than ComfyUI: a text with a number counts as a number, and ranges
-    and choices of inputs that the code of a node class may check itself are left to ComfyUI.
+    The check is never stricter than ComfyUI: a text with a number counts as a number, ranges and
+    choices of inputs that the code of a node class may check itself are left to ComfyUI, and so is
+    a graph of which some outputs do not need the wrong values, because ComfyUI executes those. The
+    values of external-input nodes are checked here only.
 
     Parameters
     ----------
@@ -170,6 +172,7 @@ def check_inputs(
         ``field`` and ``invalid``, which maps each such key to a sentence.
     """
     invalid: dict[str, str] = {}
+    wrong: set[str] = set()
     for field, key in _given_fields(graph, applied, definitions):
         if key in invalid:
             continue
@@ -178,11 +181,23 @@ def check_inputs(
         problem = _problem_of(value, property_of(field), bounded=not own)
         if problem is not None:
             invalid[key] = problem
-    if invalid:
+            wrong.add(field.node_id)
+    external = any(
+        class_of(applied.graph[node_id]).startswith(EXTERNAL_PREFIX) for node_id in wrong
+    )
+    if invalid and (external or not _has_output_without(wrong, applied.graph, definitions)):
         raise InvalidInputError(
             "; ".join(f"inputs.{key}: {problem}" for key, problem in invalid.items()),
             details={"field": f"inputs.{next(iter(invalid))}", "invalid": invalid},
         )
+
+
+def _has_output_without(wrong: set[str], graph: Graph, definitions: Definitions | None) -> bool:
+    """Return whether an output node needs none of these nodes."""
+    return any(
+        _is_output(node, definitions) and wrong.isdisjoint(only_what_is_needed(graph, [node_id]))
+        for node_id, node in graph.items()
+    )
 
 
 def _given_fields(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, PromptInvalidError
 from ..runs.deployment_form import service_run
-from ..schemas.deployments import DeploymentRun, Webhook
 from .base import Handler, schemas
 from .comfy_api import MACHINE
 from .runs import SMALL
@@ -57,8 +56,8 @@ class DeploymentQueueHandler(DeploymentBase):
         webhook = None
         if asked.webhook:
             intermediate = bool(asked.webhook_intermediate_status)
-            webhook = Webhook(asked.webhook, intermediate, self.view_url)
-        request = DeploymentRun(
+            webhook = schemas.Webhook(asked.webhook, intermediate, self.view_url)
+        request = schemas.DeploymentRun(
             workflow_id=workflow_id,
             version=number,
             inputs=asked.inputs,

@@ -253,6 +253,16 @@ class Form(View):
                         problems[field.key] = sentence(error)
         self.problems = problems
 
+    def mark_inputs(self, invalid: Mapping[str, Any]) -> None:
+        """Mark the fields whose values break the contract of the workflow.
+
+        Parameters
+        ----------
+        invalid : dict of str to str
+            By the key of an input, what is wrong with its value.
+        """
+        self.problems = {key: str(text) for key, text in invalid.items() if key in self._fields}
+
     def focus_problem(self) -> None:
         """Move the focus in the page to the first field with a problem."""
         key = next((key for key in self._fields if key in self.problems), None)

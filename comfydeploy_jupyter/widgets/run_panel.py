@@ -10,7 +10,12 @@ from ..client import Result, Run, Workflow
 from ..client.conversion import in_api_format
 from ..client.files import has_files, upload_all
 from ..client.graph import Source
-from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
+from ..errors import (
+    ComfyDeployError,
+    InvalidInputError,
+    InvalidRequestError,
+    PromptInvalidError,
+)
 from ..graphs.examples import examples
 from ..graphs.form import workflow_form
 from ..graphs.misfits import misfits
@@ -512,6 +517,10 @@ class RunPanel(Panel):
                 self._update()
         except PromptInvalidError as error:
             self._form.mark_errors(error.extra.get("node_errors") or {})
+            self._form.focus_problem()
+            raise
+        except InvalidInputError as error:
+            self._form.mark_inputs(error.details["invalid"])
             self._form.focus_problem()
             raise
         finally:

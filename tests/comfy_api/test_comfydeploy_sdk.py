@@ -153,7 +153,7 @@ def test_a_run_is_cancelled(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
 
 
 def test_errors_have_the_form_of_the_service(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
-    stored = keep(jupyter, picture())
+    stored = keep(jupyter, {key: node for key, node in picture().items() if key != "3"})
     for inputs, loc, kind in (
         ({"1.width": 0}, ["body", "inputs", "1.width"], "invalid_input"),
         ({"no such": 1}, ["body", "inputs", "no such"], "unknown_input"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -136,7 +137,8 @@ def test_outputs(known: Any) -> None:
     ],
 )
 def test_values_that_break_the_contract(known: Any, inputs: dict[str, Any], message: str) -> None:
-    graph = {**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}
+    sampler = {node_id: SAMPLER[node_id] for node_id in ("1", "2", "5")}
+    graph = {**sampler, "6": SLIDER, "7": PHOTO, "8": STYLE}
     applied = apply_inputs(graph, inputs, definitions=known.object_info)
     with pytest.raises(InvalidInputError) as refused:
         check_inputs(graph, applied, known.object_info, known.rules)
@@ -158,6 +160,18 @@ def test_values_that_comfyui_accepts(known: Any, inputs: dict[str, Any]) -> None
     graph = {**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}
     applied = apply_inputs(graph, inputs, definitions=known.object_info)
     check_inputs(graph, applied, known.object_info, known.rules)
+
+
+def test_a_graph_of_which_a_part_can_be_executed_is_left_to_comfyui(known: Any) -> None:
+    scaled = {
+        "class_type": "ImageScaleBy",
+        "inputs": {"image": ["3", 0], "upscale_method": "area", "scale_by": 1.0},
+    }
+    graph = {**SAMPLER, "9": scaled, "4": {**SAMPLER["4"], "inputs": {"images": ["9", 0]}}}
+    for inputs in ({"2.steps": 0}, {"9.scale_by": 0}, {"2.steps": 0, "9.scale_by": 0}):
+        applied = apply_inputs(graph, inputs, definitions=known.object_info)
+        with pytest.raises(InvalidInputError) if len(inputs) == 2 else contextlib.nullcontext():
+            check_inputs(graph, applied, known.object_info, known.rules)
 
 
 def test_node_packs_decide_themselves() -> None:

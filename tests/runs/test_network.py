@@ -293,7 +293,7 @@ async def test_history_is_what_decides(api, chain, relay, connected, comfyui):
     relay.reconnect()
     record = await api.until(run["prompt_id"], "failed", "success")
     assert record["status"] == "failed"
-    assert "forgot" in record["error"]["message"]
+    assert "dropped the run" in record["error"]["message"]
 
 
 def until_known(verdict, ids) -> None:

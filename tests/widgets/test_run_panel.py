@@ -261,7 +261,7 @@ def test_an_error_stands_at_its_field_and_in_the_place_of_the_old_status(
     panel.set_input("upscale_method", "nonsense")
     panel.run()
     until(lambda: panel.error and not panel.running)
-    assert "not in list" in panel._form.problems["2.upscale_method"], "refused as a whole"
+    assert "must be one of" in panel._form.problems["2.upscale_method"], "refused as a whole"
 
 
 def test_what_cannot_be_opened_is_told_without_temporary_paths(
