@@ -221,6 +221,10 @@ def _widget_value(node: Node, widget: Widget, value: Any) -> Any:
     """Return the value of a widget after the editor has loaded a saved value into it."""
     if widget.type == "LOAD_3D" and widget.name == VIEWPORT:
         return queued_values.viewport(node.properties)
+    if widget.type == "PREVIEW_3D":
+        return ""
+    if widget.name == "model_file" and node.type in ("Preview3D", "Preview3DAnimation"):
+        return node.properties.get("Last Time Model File") or value
     if widget.multiline and value is not MISSING:
         return "" if value is None else javascript.text(value)
     if value is None and widget.choices:

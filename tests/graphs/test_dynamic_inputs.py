@@ -79,6 +79,8 @@ OBJECT_INFO: dict[str, Any] = {
             "required": {"viewport_state": ["LOAD_3D", {}], "width": ["INT", {"default": 1024}]}
         }
     },
+    "Preview3D": {"input": {"required": {"model_file": ["STRING", {"default": ""}]}}},
+    "SaveGLB": {"input": {"required": {"filename_prefix": ["STRING", {"default": "3d"}]}}},
     "CurveEditor": {
         "input": {"required": {"curve": ["CURVE", {"default": {"points": [[0, 0], [1, 1]]}}]}}
     },
@@ -100,6 +102,21 @@ def queued(nodes: list[Any], links: list[list[Any]] | None = None, **more: Any) 
     flow = {"nodes": nodes, "links": links or [], **more}
     graph = ui_to_api(flow, DEFINITIONS).graph
     return {key: node["inputs"] for key, node in graph.items()}
+
+
+@pytest.mark.parametrize("kept", [{}, {"Last Time Model File": ""}])
+def test_a_model_viewer_queues_the_model_that_it_showed_last(kept: dict[str, Any]) -> None:
+    shown = {"Last Time Model File": "3d/shown.glb"}
+    nodes = [
+        saved(1, "Preview3D", ["3d/saved.glb", "a picture"], properties=kept),
+        saved(2, "Preview3D", ["3d/saved.glb", "a picture"], properties=shown),
+        saved(3, "SaveGLB", ["3d/mesh", "a picture"]),
+    ]
+    assert queued(nodes) == {
+        "1": {"model_file": "3d/saved.glb", "image": ""},
+        "2": {"model_file": "3d/shown.glb", "image": ""},
+        "3": {"filename_prefix": "3d/mesh", "image": ""},
+    }
 
 
 def test_the_chosen_option_brings_its_widgets_and_inputs() -> None:
