@@ -36,7 +36,8 @@ run: INSTALL =
 run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, leave JupyterLab running (SMOKE=1: end after the workflow)
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
-test: OPTIONS += --only-allowed-skips
+# The tests wait for hundreds of processes: one that fails is tried again, and listed as such.
+test: OPTIONS += --only-allowed-skips --reruns 1 -raR
 test: check docs unit ## set up what the tests need and run every check and test
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
