@@ -406,12 +406,16 @@ async def reach(client: Any) -> None:
     SchedulerError
         If the scheduler cannot be reached, or there is another program at its address.
     """
+    connected = False
     try:
         await wait_for(_connected(client), CONNECT_WITHIN + 5.0)
+        connected = True
     except Exception as error:
-        with contextlib.suppress(Exception):
-            await wait_for(client.close(), 5.0)
         raise SchedulerError(_why_unreachable(error)) from error
+    finally:
+        if not connected:  # this may be cancelled, too
+            with contextlib.suppress(Exception):
+                await wait_for(client.close(), 5.0)
 
 
 async def _connected(client: Any) -> Any:

@@ -56,8 +56,8 @@ class DeploymentQueueHandler(DeploymentBase):
         webhook = None
         if asked.webhook:
             intermediate = bool(asked.webhook_intermediate_status)
-            webhook = schemas.Webhook(asked.webhook, intermediate, self.view_url)
-        request = schemas.DeploymentRun(
+            webhook = schemas.deployments.Webhook(asked.webhook, intermediate, self.view_url)
+        request = schemas.deployments.DeploymentRun(
             workflow_id=workflow_id,
             version=number,
             inputs=asked.inputs,

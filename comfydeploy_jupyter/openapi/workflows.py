@@ -165,6 +165,7 @@ OPERATIONS = (
                     "saveVersion",
                     body={**_WORKFLOW_ID, "workflow_api": GRAPH, "comment": "second light"},
                 ),
+                Link("deleteWorkflow", body=_WORKFLOW_ID),
             ),
         ),
         errors=(NotFoundError, *CLOUD),

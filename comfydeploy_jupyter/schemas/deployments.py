@@ -10,7 +10,7 @@ from .base import Endpoint, Identifier, JSONObject, Model
 from .examples import WORKFLOW_ID
 from .runs import RunRequest
 
-__all__ = ["DeploymentRun", "DeploymentRunRequest", "Webhook"]
+__all__ = ["DeploymentRunRequest"]
 
 
 class Webhook(NamedTuple):

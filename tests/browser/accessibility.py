@@ -75,6 +75,7 @@ UNMARKED = """panel => {
 
 def assert_accessible(panel: Locator) -> None:
     """Check that all texts of a panel have enough contrast, and that the focus is visible."""
-    assert panel.evaluate(DIM) == []
+    dim = panel.evaluate(DIM)
+    assert dim == [], dim
     panel.page.keyboard.press("Tab")  # after a key press the browser marks the focus
     assert panel.evaluate(UNMARKED) == []

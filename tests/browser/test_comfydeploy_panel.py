@@ -82,7 +82,7 @@ def test_state_on_top_and_tabs_below(
     panel.get_by_label("Search", exact=True).fill(stored)
     workflows = panel.get_by_label("Workflows", exact=True).locator("visible=true")
     expect(workflows.get_by_role("option")).to_have_count(1)
-    workflows.select_option(index=0)
+    workflows.get_by_role("option").first.click()
     expect(panel.get_by_text("version 1 of 1")).to_be_visible()
     lab_page.shoot(f"{name}-workflows")
     assert_accessible(panel)

@@ -63,6 +63,7 @@ FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
     ("get", "get-file-hash", "file_path"): ({},),
     ("get", "fs/stat", "path"): ({},),
     ("get", "view", "filename"): ({}, {"type": "input"}, {"thumbnail": 64}),
+    ("get", "editor/workflow", "file"): ({},),
     ("get", "view", "subfolder"): ({"filename": "secret.png"},),
     ("head", "view", "filename"): ({},),
     ("head", "view", "subfolder"): ({"filename": "secret.png"},),
