@@ -227,8 +227,7 @@ class Keeper:
         if client is not None:
             with contextlib.suppress(Exception):
                 client.unsubscribe_topic("all")  # else the scheduler tells it of its own end
-            with contextlib.suppress(Exception):
-                await wait_for(client.close(), 5.0)
+            await close_client(client)
 
     async def _synchronize(self, client: Any) -> None:
         """Read the leases at the scheduler, and report the grants that exist."""
@@ -414,8 +413,17 @@ async def reach(client: Any) -> None:
         raise SchedulerError(_why_unreachable(error)) from error
     finally:
         if not connected:  # this may be cancelled, too
-            with contextlib.suppress(Exception):
-                await wait_for(client.close(), 5.0)
+            await close_client(client)
+
+
+async def close_client(client: Any) -> None:
+    """Close a client of a scheduler, which may not answer any more, within 5 s."""
+    try:
+        with contextlib.suppress(Exception):
+            await wait_for(client.close(), 5.0)
+    finally:
+        # If it is not closed by now, the garbage collector would close it without awaiting that.
+        client.status = "closed"
 
 
 async def _connected(client: Any) -> Any:

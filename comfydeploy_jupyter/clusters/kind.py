@@ -14,7 +14,7 @@ from .._version import __version__
 from ..errors import InvalidRequestError
 from ..machines.checks import split_arguments
 from .configured import ConfiguredClusters
-from .keeper import CONNECT_WITHIN, SchedulerError, reach
+from .keeper import CONNECT_WITHIN, SchedulerError, close_client, reach
 from .lease import LeaseOrder
 from .provider import DaskProvider
 from .target import Target, certificates_of, check_address
@@ -171,7 +171,7 @@ def _try(target: Target) -> None:
     async def connect() -> None:
         client = target.connect(CONNECT_WITHIN)
         await reach(client)
-        await client.close()
+        await close_client(client)
 
     asyncio.run(connect())
 
