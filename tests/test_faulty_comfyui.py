@@ -499,7 +499,7 @@ class TestStoppedComfyUI:
 
     def test_for_a_while_and_for_ever(self, stopped):
         server, comfyui = stopped
-        running = server.start_run(chain(("TestProgress", {"steps": 20, "delay": 0.1})))
+        running = server.start_run(chain(("TestProgress", {"steps": 80, "delay": 0.1})))
         reader = Reader(server, running)
         server.until(running, "running")
         os.kill(comfyui.pid, signal.SIGSTOP)
