@@ -21,7 +21,7 @@ from .form_fields import (
     missing_fields,
 )
 from .formats import class_of, inputs_of, is_link, title_of
-from .partial import only_what_is_needed
+from .partial import nodes_that_need, only_what_is_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -194,9 +194,9 @@ def check_inputs(
 
 def _has_output_without(wrong: set[str], graph: Graph, definitions: Definitions | None) -> bool:
     """Return whether an output node needs none of these nodes."""
+    affected = nodes_that_need(graph, wrong)
     return any(
-        _is_output(node, definitions) and wrong.isdisjoint(only_what_is_needed(graph, [node_id]))
-        for node_id, node in graph.items()
+        node_id not in affected and _is_output(node, definitions) for node_id, node in graph.items()
     )
 
 

@@ -54,3 +54,32 @@ def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
         values = graph[node_id].get("inputs", {}).values()
         waiting.extend(str(value[0]) for value in values if is_link(value))
     return {node_id: node for node_id, node in graph.items() if node_id in needed}
+
+
+def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
+    """Return the ids of some nodes, and of all nodes that depend on them.
+
+    Parameters
+    ----------
+    graph : dict
+        In API format.
+    node_ids : iterable of str
+        The ids of nodes.
+
+    Returns
+    -------
+    set of str
+    """
+    readers: dict[str, list[str]] = {}
+    for node_id, node in graph.items():
+        for value in node.get("inputs", {}).values():
+            if is_link(value):
+                readers.setdefault(str(value[0]), []).append(node_id)
+    found: set[str] = set()
+    waiting = list(node_ids)
+    while waiting:
+        node_id = waiting.pop()
+        if node_id not in found:
+            found.add(node_id)
+            waiting.extend(readers.get(node_id, ()))
+    return found

@@ -168,22 +168,24 @@ class WorkflowSchema(Success):
     definitions: DefinitionsOrigin
 
 
+_FILE_FIELDS: dict[str, Any] = {
+    "machine": {
+        "type": "string",
+        "description": "The machine whose node definitions are used.",
+        "maxLength": 255,
+    },
+    "file": {
+        "type": "string",
+        "format": "binary",
+        "description": "A picture, video, sound or JSON file that contains a workflow.",
+    },
+}
+
 SCHEMA_FORM: dict[str, Any] = {
     "type": "object",
     "title": "SchemaForm",
     "required": ["file"],
-    "properties": {
-        "machine": {
-            "type": "string",
-            "description": "The machine whose node definitions are used.",
-            "maxLength": 255,
-        },
-        "file": {
-            "type": "string",
-            "format": "binary",
-            "description": "A picture, video, sound or JSON file that contains a workflow.",
-        },
-    },
+    "properties": _FILE_FIELDS,
 }
 
 CONVERT_FORM: dict[str, Any] = {
@@ -196,16 +198,7 @@ CONVERT_FORM: dict[str, Any] = {
             "enum": ["api", "ui", "notebook", "python"],
             "description": "The format to convert to.",
         },
-        "machine": {
-            "type": "string",
-            "description": "The machine whose node definitions are used.",
-            "maxLength": 255,
-        },
-        "file": {
-            "type": "string",
-            "format": "binary",
-            "description": "A picture, video, sound or JSON file that contains a workflow.",
-        },
+        **_FILE_FIELDS,
     },
 }
 

@@ -11,31 +11,12 @@ from urllib.parse import quote
 import pytest
 from jupyter_server.utils import url_path_join
 
+from tests.handlers.test_workflows import PICTURE
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-UI: dict[str, Any] = {
-    "nodes": [
-        {
-            "id": 1,
-            "type": "EmptyImage",
-            "mode": 0,
-            "inputs": [],
-            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
-            "widgets_values": [8, 9, 1, 255],
-        },
-        {
-            "id": 2,
-            "type": "PreviewImage",
-            "mode": 0,
-            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
-        },
-    ],
-    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
-    "version": 0.4,
-}
 API: dict[str, Any] = {
     "1": {
         "class_type": "EmptyImage",
@@ -46,7 +27,7 @@ API: dict[str, Any] = {
 
 
 def edited(width: int) -> dict[str, Any]:
-    graph = copy.deepcopy(UI)
+    graph = copy.deepcopy(PICTURE)
     graph["nodes"][0]["widgets_values"][0] = width
     return graph
 
@@ -85,14 +66,14 @@ async def versions(api, workflow_id: str, count: int) -> list[dict[str, Any]]:
 
 
 async def test_save_in_the_editor_is_a_new_version(api, editor, jp_base_url):
-    workflow_id = await keep(api, workflow=UI)
+    workflow_id = await keep(api, workflow=PICTURE)
     code, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
     assert code == 200, begun
     path = begun["path"]
     page = url_path_join(jp_base_url, f"comfyui/?comfydeploy_workflow={quote(path, safe='')}")
     assert begun["url"].replace("+", "%20") == page
-    assert await editor("GET", path) == UI
-    await editor("POST", path, UI, "?overwrite=true&full_info=true")
+    assert await editor("GET", path) == PICTURE
+    await editor("POST", path, PICTURE, "?overwrite=true&full_info=true")
     await editor("POST", path, edited(16), "?overwrite=true&full_info=true")
     found = await versions(api, workflow_id, 2)
     assert [(each["version"], each["comment"]) for each in found] == [
@@ -115,7 +96,7 @@ async def test_a_graph_in_api_format_is_converted(api, editor):
 
 
 async def test_what_was_saved_without_the_proxy_is_kept_later(api, extension, editor):
-    workflow_id = await keep(api, workflow=UI)
+    workflow_id = await keep(api, workflow=PICTURE)
     _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
     client = await extension.services.machines.get().ready()
     address = f"/userdata/{quote('workflows/' + begun['path'], safe='')}"
@@ -126,7 +107,7 @@ async def test_what_was_saved_without_the_proxy_is_kept_later(api, extension, ed
 
 
 async def test_renamed_and_deleted_files(api, editor):
-    workflow_id = await keep(api, workflow=UI)
+    workflow_id = await keep(api, workflow=PICTURE)
     _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
     path, moved = begun["path"], f"{uuid.uuid4().hex}.json"
     await editor("POST", path, None, f"/move/{quote(f'workflows/{moved}', safe='')}")
@@ -144,7 +125,7 @@ async def test_renamed_and_deleted_files(api, editor):
 
 @pytest.mark.parametrize("text", ["{ no json", '{"a": 1}', "[]"])
 async def test_what_is_no_workflow_is_not_kept(api, extension, editor, text):
-    workflow_id = await keep(api, workflow=UI)
+    workflow_id = await keep(api, workflow=PICTURE)
     _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
     client = await extension.services.machines.get().ready()
     address = f"/userdata/{quote('workflows/' + begun['path'], safe='')}"
@@ -160,13 +141,13 @@ async def test_what_is_no_workflow_is_not_kept(api, extension, editor, text):
     ["../../etc/passwd", 'a/b\\c:<d>|"e"?*', "שם 🙂", "." * 20, "x" * 255, "CON%2F..%2Fy"],
 )
 async def test_names_become_safe_paths(api, editor, name):
-    code, saved = await api.post("workflow", {"name": name, "workflow": UI})
+    code, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
     assert code == 200, saved
     code, begun = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
     assert code == 200, begun
     assert "/" not in begun["path"]
     assert len(begun["path"]) < 100
-    assert await editor("GET", begun["path"]) == UI
+    assert await editor("GET", begun["path"]) == PICTURE
     _, listed = await api.get("editor/workflows")
     assert begun["path"] in {file["path"] for file in listed}
 
@@ -175,7 +156,7 @@ async def test_two_workflows_of_a_name_have_two_files(api):
     name = f"twin {uuid.uuid4().hex}"
     paths = []
     for _ in range(2):
-        _, saved = await api.post("workflow", {"name": name, "workflow": UI})
+        _, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
         _, begun = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
         paths.append(begun["path"])
     assert paths == [f"{name}.json", f"{name} (2).json"]
