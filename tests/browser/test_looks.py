@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,29 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
+# No other test runs this graph, so its panel has no history.
+GRAPH = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 512, "height": 768, "batch_size": 1, "color": 3368550},
+        "_meta": {"title": "Paper"},
+    },
+    "2": {
+        "class_type": "ImageScaleBy",
+        "inputs": {"image": ["1", 0], "upscale_method": "area", "scale_by": 0.5},
+        "_meta": {"title": "Smaller"},
+    },
+    "3": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}},
+    "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+    "5": {"class_type": "TestSeed", "inputs": {"seed": 5}, "_meta": {"title": "Dice"}},
+    "6": {
+        "class_type": "TestText",
+        "inputs": {"text": "a harbour at dawn, soft light", "anything": ["5", 0]},
+        "_meta": {"title": "Words"},
+    },
+}
 PANELS = {
-    "run": ("RunPanel('sunset.json')", "Ready"),
+    "run": ("RunPanel('looks.json')", "Ready"),
     "upload": ("UploadPanel()", "Drop"),
     "tunnel": ("TunnelPanel()", "Stopped"),
 }
@@ -28,6 +50,7 @@ WIDTHS = (480, 900, 1440, 2560)
 def test_each_panel_looks_as_accepted(
     open_notebook: Any, lab: JupyterProcess, panel: str, theme: str
 ) -> None:
+    (lab.root / "looks.json").write_text(json.dumps(GRAPH))
     code, text = PANELS[panel]
     opened = open_notebook(
         f"look-{panel}-{theme}",
