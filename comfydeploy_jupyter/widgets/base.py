@@ -11,10 +11,10 @@ import ipywidgets as w
 import traitlets as t
 
 from ..display import close_tree, in_notebook
+from ..display.record import Record
 from ..errors import RunTimeoutError
 from ..lifeline import STATIC, Lifeline
 from .problem import Problem
-from .record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,9 +12,9 @@ from ..client.graph_text import counted
 from ..client.result_html import beginning_of
 from ..client.result_text import NAMED_FILES
 from ..client.server import without_none
+from ..display.page_view import View
 from ..errors import ComfyDeployError
 from ..lifeline import script
-from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,10 +12,10 @@ import traitlets as t
 
 from ..client import Result
 from ..client.events import FINAL
+from ..display.page_view import View
 from ..errors import ComfyDeployError, NotFoundError
 from ..lifeline import script
 from .history_facts import RunGraphs, entry_of, folder_of
-from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -10,10 +10,10 @@ import anywidget
 import ipywidgets as w
 import traitlets as t
 
+from ..display.page_view import View
 from ..errors import ComfyDeployError
 from ..lifeline import script
 from .base import GAP
-from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

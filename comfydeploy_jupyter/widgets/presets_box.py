@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
+from ..display.page_view import View
 from ..errors import ComfyDeployError, ConflictError
 from ..lifeline import script
-from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ import traitlets as t
 
 from ..client.graph_text import counted
 from ..display import activity
+from ..display.page_view import View
 from ..errors import ComfyDeployError
 from ..lifeline import script
 from ..timestamps import parse_timestamp
-from .view import View
 
 if TYPE_CHECKING:
     from ..client import Comfy, Event, Run, RunProgress

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import traitlets as t
 
+from ..display.page_view import View
 from ..lifeline import script
-from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable

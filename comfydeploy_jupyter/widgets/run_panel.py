@@ -10,6 +10,7 @@ from ..client import Result, Run, Workflow
 from ..client.conversion import in_api_format
 from ..client.files import has_files, upload_all
 from ..client.graph import Source
+from ..display.page_view import server_facts
 from ..errors import (
     ComfyDeployError,
     InvalidInputError,
@@ -35,7 +36,6 @@ from .run_bar import RunBar
 from .run_button import MOST_AT_ONCE
 from .run_notes import RunNotes, introduction
 from .start_box import StartBox
-from .view import server_facts
 
 if TYPE_CHECKING:
     import os

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ipywidgets as w
 import traitlets as t
 
+from ..display.page_view import FETCHERS, View
 from ..errors import ComfyDeployError
 from ..lifeline import script
 from .parts import button, note, row
-from .view import FETCHERS, View
 from .workflow_library import LISTED
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..display.page_view import server_facts
 from ..errors import ComfyDeployError
 from .throttle import Throttle
-from .view import server_facts
 from .workflow_library import WorkflowLibrary
 from .workflow_list import WorkflowList
 

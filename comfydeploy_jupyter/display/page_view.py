@@ -1,11 +1,11 @@
-"""Views: the parts of a panel that have their own script in the page."""
+"""Views: the parts of a panel, or of a sweep, that have their own script in the page."""
 
 from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import anywidget
@@ -16,10 +16,11 @@ from ..errors import ComfyDeployError
 from ..lifeline import STATIC
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import threading
+    from collections.abc import Callable, Sequence
 
+    from ..client import Comfy
     from ..client.server import Server
-    from .base import Panel
 
 FETCHERS = 3
 """How many files a view fetches for its page at the same time."""
@@ -28,6 +29,24 @@ VIEWERS = {path.stem: path for path in (STATIC / "viewers").glob("*.js")}
 """Scripts that views load only at times, by their names: they are large."""
 
 _VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
+
+
+class Host(Protocol):
+    """What shows views: a panel, or the view of a sweep."""
+
+    @property
+    def comfy(self) -> Comfy:
+        """The client."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is being closed or is closed."""
+
+    def start(self, task: Callable[..., object], *args: object) -> threading.Thread:
+        """Run a task in a thread, and show its error if it raises one."""
+
+    def attempt(self, task: Callable[..., object], *args: object) -> None:
+        """Call a task in this thread, and show its error if it raises one."""
 
 
 class View(anywidget.AnyWidget):
@@ -42,7 +61,7 @@ class View(anywidget.AnyWidget):
 
     Parameters
     ----------
-    panel : Panel
+    panel : Host
         Runs its threads and shows its errors.
     **traits
         The initial state.
@@ -51,7 +70,7 @@ class View(anywidget.AnyWidget):
     # as `server_facts` returns it; empty until the client is connected
     server = t.Dict().tag(sync=True)
 
-    def __init__(self, panel: Panel, **traits: Any) -> None:
+    def __init__(self, panel: Host, **traits: Any) -> None:
         self._panel = panel
         self._fetchers: ThreadPoolExecutor | None = None
         self._pieces: dict[str, tuple[tempfile.TemporaryDirectory[str], Path]] = {}
