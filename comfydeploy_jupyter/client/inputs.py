@@ -64,6 +64,12 @@ class Inputs(Mapping[str, Any]):
 
 
 def _range_of(field: FormField) -> str:
+    """Return the range or the first choices of an input, and whether a value has to be given."""
+    required = ["required"] if field.required else []
+    return "; ".join([*required, *filter(None, [_values_of(field)])])
+
+
+def _values_of(field: FormField) -> str:
     if field.options:
         more = " …" if len(field.options) > 4 else ""
         return ", ".join(map(str, field.options[:4])) + more

@@ -18,10 +18,9 @@ from .form_fields import (
     display_name,
     external_fields,
     field_of,
-    missing_fields,
 )
 from .formats import class_of, inputs_of, is_link, title_of
-from .partial import nodes_that_need, only_what_is_needed
+from .partial import is_output, nodes_that_need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,15 +85,12 @@ def contract_of(
 ) -> Contract:
     """Return the contract of a workflow; parameters are those of `form.input_form`."""
     form = workflow_form(graph, definitions, ui)
-    ends = [node_id for node_id, node in graph.items() if _is_output(node, definitions)]
-    needed = only_what_is_needed({i: dict(node) for i, node in graph.items()}, ends)
-    missing = [field for field in missing_fields(graph, definitions) if field.node_id in needed]
-    fields = [*missing, *form.fields]
+    ends = [node_id for node_id, node in graph.items() if is_output(node, definitions)]
     inputs = {
         "$schema": DIALECT,
         "type": "object",
-        "properties": {field.key: property_of(field) for field in fields},
-        "required": [field.key for field in fields if field.required],
+        "properties": {field.key: property_of(field) for field in form.fields},
+        "required": [field.key for field in form.fields if field.required],
         # Inputs can also be set by other names, such as "<node title>.<input>".
         "additionalProperties": True,
     }
@@ -196,7 +192,7 @@ def _has_output_without(wrong: set[str], graph: Graph, definitions: Definitions 
     """Return whether an output node needs none of these nodes."""
     affected = nodes_that_need(graph, wrong)
     return any(
-        node_id not in affected and _is_output(node, definitions) for node_id, node in graph.items()
+        node_id not in affected and is_output(node, definitions) for node_id, node in graph.items()
     )
 
 
@@ -261,14 +257,6 @@ def _checks_itself(rules: NodeRules | None, node: Mapping[str, Any], name: str) 
         return True
     found = next((one for one in rule.declared(inputs_of(node), [])[0] if one.name == name), None)
     return found is None or not found.checked or found.several
-
-
-def _is_output(node: Mapping[str, Any], definitions: Definitions | None) -> bool:
-    """Return whether a node is an output node; without its definition, by its class name."""
-    definition = (definitions or {}).get(class_of(node))
-    if definition is None:
-        return class_of(node).startswith(("Save", "Preview"))
-    return bool(definition.get("output_node"))
 
 
 def _is_shown(node_id: str, chosen: list[str]) -> bool:

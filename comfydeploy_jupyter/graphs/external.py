@@ -78,6 +78,7 @@ NAME_FIELD = {
 """Kind -> the input in which the pack looks for a name; in the others it looks for URLs only."""
 
 _DEFAULT_FIELD = {**NAME_FIELD, "lora": "default_lora_name", "image": "default_value_url"}
+_FURTHER_DEFAULTS = ("default_value", "default_value_url")
 Target: TypeAlias = tuple[str, str]
 """Node id and input name."""
 
@@ -95,6 +96,8 @@ class ExternalInput:
         image_batch, video, video_path, audio, exr or file.
     default : object
         The value that is used if the user sets none, or None.
+    has_default : bool
+        Whether something is used if the user sets no value: a default, or a link to another node.
     display_name, description : str
         The texts of the workflow's author, or ``""``.
     min, max : float, int or None
@@ -108,6 +111,7 @@ class ExternalInput:
     class_type: str
     kind: str
     default: Any = None
+    has_default: bool = False
     display_name: str = ""
     description: str = ""
     min: float | None = None
@@ -183,6 +187,10 @@ def external_inputs(graph: Mapping[str, Mapping[str, Any]]) -> list[ExternalInpu
                 class_of(node),
                 kind,
                 default=None if isinstance(default, list) else default,
+                has_default=any(
+                    inputs.get(name) not in (None, "")
+                    for name in (default_field(class_of(node)), *_FURTHER_DEFAULTS)
+                ),
                 display_name=text_of(inputs.get("display_name")),
                 description=text_of(inputs.get("description")),
                 min=_number(inputs.get("min_value")),

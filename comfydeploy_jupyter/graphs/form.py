@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .author_form import AuthorForm, ChosenInput, author_form
-from .form_fields import MEDIA_KINDS, FormField, display_name, is_loadable, ranked_fields, words
+from .form_fields import (
+    MEDIA_KINDS,
+    FormField,
+    display_name,
+    is_loadable,
+    missing_fields,
+    ranked_fields,
+    words,
+)
 from .formats import (
     AUTOGROW,
     Definitions,
@@ -20,6 +28,7 @@ from .formats import (
     slot_of_group,
     title_of,
 )
+from .partial import is_output, only_what_is_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -108,6 +117,10 @@ def input_form(
     numbers, switches. Single-line texts, and inputs that the definitions call advanced or do not
     know, come last and are ``advanced``.
 
+    Inputs that the workflow has to get from each run come before those that the author did not
+    choose: the node class of a node that an output needs requires them, and the node does not have
+    them.
+
     Parameters
     ----------
     graph : Graph
@@ -133,13 +146,27 @@ def workflow_form(
     ui: UIGraph | None = None,
 ) -> WorkflowForm:
     """Return the form of a workflow; parameters are those of `input_form`."""
-    fields = ranked_fields(graph, definitions, ui)
+    missing = _missing(graph, definitions)
+    fields = [*missing, *ranked_fields(graph, definitions, ui)]
     authored = AuthorForm([], [], False, []) if ui is None else author_form(ui)
     warnings = list(authored.warnings)
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
+        fields.sort(key=lambda field: not (field.chosen or field.required))
     fields = _distinct(fields)
     return WorkflowForm(fields, _groups(graph, definitions, fields), authored.outputs, warnings)
+
+
+def _missing(
+    graph: Mapping[str, Mapping[str, Any]], definitions: Definitions | None
+) -> list[FormField]:
+    """Return the fields of the inputs that the nodes of some output require and do not have."""
+    missing = missing_fields(graph, definitions)
+    if not missing:
+        return []
+    ends = [node_id for node_id, node in graph.items() if is_output(node, definitions)]
+    needed = only_what_is_needed({node_id: dict(node) for node_id, node in graph.items()}, ends)
+    return [field for field in missing if field.node_id in needed]
 
 
 def _as_chosen(

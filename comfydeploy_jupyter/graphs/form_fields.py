@@ -93,7 +93,7 @@ class FormField:
     node_id, input_name : str
         The input in the graph.
     value, default : object
-        The value in the workflow; the default that the node class declares, or None.
+        The value in the workflow, or None; the default that the node class declares, or None.
     min, max, step : float, int or None
         The range that the node class declares.
     options : list or None
@@ -135,6 +135,17 @@ class FormField:
     title: str = ""
     slider: bool = False
     required: bool = False
+
+    @property
+    def initial(self) -> Any:
+        """The value with which a form begins; None if the user has to give one.
+
+        This is the value of the workflow. A required input begins with the declared default, and a
+        switch without one is off.
+        """
+        if self.value is not None or not self.required:
+            return self.value
+        return False if self.default is None and self.kind == "bool" else self.default
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -272,7 +283,7 @@ def _external_field(external: ExternalInput, definitions: Definitions | None) ->
         step=_STEPS.get(kind),
         options=options,
         tooltip=external.description,
-        required=kind not in ("text", "multiline") and external.default in (None, ""),
+        required=kind not in ("text", "multiline", "seed") and not external.has_default,
     )
 
 

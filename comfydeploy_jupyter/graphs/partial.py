@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from .formats import Graph, is_link
+from .formats import Definitions, Graph, class_of, is_link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
@@ -83,3 +83,11 @@ def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
             found.add(node_id)
             waiting.extend(readers.get(node_id, ()))
     return found
+
+
+def is_output(node: Mapping[str, Any], definitions: Definitions | None) -> bool:
+    """Return whether a node is an output node; without its definition, by its class name."""
+    definition = (definitions or {}).get(class_of(node))
+    if definition is None:
+        return class_of(node).startswith(("Save", "Preview"))
+    return bool(definition.get("output_node"))

@@ -177,12 +177,14 @@ def _assignment(name: str, field: FormField) -> str:
     if len(comment) > MAX_COMMENT:
         comment = f"{comment[:MAX_COMMENT]} …"
     lines = textwrap.wrap(comment, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
-    value = f"0x{field.value:06X}" if _is_colour(field) else literal(field.value)
+    value = f"0x{field.initial:06X}" if _is_colour(field) else literal(field.initial)
     return "\n".join([*(f"# {line}" for line in lines), f"{name} = {value}"])
 
 
 def _facts(field: FormField) -> Iterator[str]:
     yield field.label
+    if field.required:
+        yield "required"
     if field.min is not None and abs(field.min) < MAX_BOUND:
         bounded = field.max is not None and abs(field.max) < MAX_BOUND
         yield f"{field.min:g} to {field.max:g}" if bounded else f"at least {field.min:g}"
@@ -197,7 +199,7 @@ def _facts(field: FormField) -> Iterator[str]:
 
 
 def _is_colour(field: FormField) -> bool:
-    return field.kind == "color" and type(field.value) is int and field.value >= 0
+    return field.kind == "color" and type(field.initial) is int and field.initial >= 0
 
 
 def one_line(text: str) -> str:

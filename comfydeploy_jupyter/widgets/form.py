@@ -110,7 +110,7 @@ class Form(View):
     def _lay_out(self, values: Mapping[str, Any]) -> None:
         """Show the fields; those that are not in ``values`` have the values of the workflow."""
         self._values = {
-            key: values.get(key, page_value(field, field.value))
+            key: values.get(key, page_value(field, field.initial))
             for key, field in self._fields.items()
         }
         groups = self._structure.groups
@@ -155,7 +155,8 @@ class Form(View):
         Raises
         ------
         InvalidRequestError
-            A text is not a number, or out of range; the message names the field.
+            A text is not a number, or out of range, or a required value is missing; the message
+            names the field.
         """
         values, problems = {}, {}
         first: InvalidRequestError | None = None
@@ -172,7 +173,7 @@ class Form(View):
         changed = {
             key: values[field.key]
             for field in self._fields.values()
-            if values[field.key] != field.value or field.key in added
+            if values[field.key] != field.initial or field.key in added
             for key in field.keys
         }
         return {**changed, **dict.fromkeys(self._structure.removed()), **self._others}
@@ -189,7 +190,7 @@ class Form(View):
         """
         changed = self.changed()
         unchanged = {
-            key: field.value
+            key: field.initial
             for field in self._fields.values()
             if field.key == f"{field.node_id}.{field.input_name}"
             for key in field.keys
@@ -295,7 +296,7 @@ class Form(View):
         applied = self._structure.applied(inputs)
         known, values = applied.graph, {}
         for key, field in self._fields.items():
-            value = known[field.node_id].get("inputs", {}).get(field.input_name, field.value)
+            value = known[field.node_id].get("inputs", {}).get(field.input_name, field.initial)
             values[key] = seeds.get(f"{field.node_id}.{field.input_name}", value)
         self._put({k: v for k, v in values.items() if not isinstance(v, (list, dict))})
         self._set_others(
@@ -346,7 +347,7 @@ class Form(View):
         """Set all inputs to the values of the workflow."""
         self._rebuild({})
         self._set_others({})
-        self._put({key: field.value for key, field in self._fields.items()})
+        self._put({key: field.initial for key, field in self._fields.items()})
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
         """Upload a file and choose it, for a page that cannot upload by itself."""
@@ -422,8 +423,12 @@ class Form(View):
 
     def _read(self, field: FormField) -> Any:
         written = self._values[field.key]
-        if written == page_value(field, field.value):
-            return field.value
+        if field.required and written in (None, "") and field.default != "":
+            raise InvalidRequestError.of_field(
+                field.label, "must have a value, because the workflow has none"
+            )
+        if written == page_value(field, field.initial):
+            return field.initial
         if field.kind == "bool":
             return bool(written)
         if field.kind not in {"int", "float", "seed", "color"} or field.options:

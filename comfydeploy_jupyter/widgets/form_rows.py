@@ -41,8 +41,9 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
     in_sight: set[str] = set()  # dynamic combos and groups, whose inputs are shown as well
     keys = {group.key for group in groups}
     for field in fields:
-        # Inputs that the author of the workflow chose are never folded.
-        chosen = field.chosen or field.key != f"{field.node_id}.{field.input_name}"
+        # Inputs that the author of the workflow chose, or that need a value, are never folded.
+        external = field.key != f"{field.node_id}.{field.input_name}"
+        chosen = field.chosen or field.required or external
         always = chosen or is_within(field.key, in_sight)
         more = not always and (field.advanced or shown >= SHOWN)
         shown += not more
@@ -125,17 +126,20 @@ def _suffix(label: str) -> str:
 def _page_field(field: FormField, *, more: bool) -> dict[str, Any]:
     """Return a field as the script in the page takes it."""
     kind = field.kind
-    number = isinstance(field.value, (int, float)) and not isinstance(field.value, bool)
-    if kind in {"int", "float"} and not number:
+    value = field.initial
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    written = page_value(field, value)
+    if kind in {"int", "float"} and not number and value is not None:
         kind = "text"
-    if kind == "color" and not str(page_value(field, field.value)).startswith("#"):
+    if kind == "color" and value is not None and not str(written).startswith("#"):
         kind = "text"
     return {
         "key": field.key,
         "label": field.label,
         "title": field.title,
         "kind": kind,
-        "original": page_value(field, field.value),
+        "original": written,
+        "required": field.required,
         "options": field.options,
         "min": field.min,
         "max": field.max,
@@ -158,8 +162,9 @@ def _slides(field: FormField) -> bool:
 
 
 def _hint(field: FormField) -> str:
-    """Return the range and the default of a field in words."""
-    parts = [_range(field)] if field.kind in {"int", "float"} else []
+    """Return in words whether a field needs a value, its range and its default."""
+    parts = ["required" if field.required else ""]
+    parts += [_range(field)] if field.kind in {"int", "float"} else []
     simple = isinstance(field.default, (str, int, float)) and field.default != ""
     if simple and field.kind not in {"seed", "multiline"}:
         default = page_value(field, field.default)

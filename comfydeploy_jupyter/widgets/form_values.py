@@ -66,11 +66,16 @@ def draw_seed(field: FormField) -> int:
 
 
 def page_value(field: FormField, value: Any) -> Any:
-    """Return a value as the page takes it: choices and booleans unchanged, all else as text."""
+    """Return a value as the page takes it: choices and booleans unchanged, all else as text.
+
+    No value at all is an empty text.
+    """
     if field.kind == "bool":
         return bool(value)
     if field.options:
         return value
+    if value is None:
+        return ""
     if field.kind in {"int", "seed", "color"} and isinstance(value, float) and value.is_integer():
         value = int(value)
     if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:

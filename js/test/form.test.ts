@@ -94,6 +94,30 @@ test("a value that is no choice is shown all the same", () => {
   assert.deepEqual(texts, ["gone", "here"]);
 });
 
+test("an input that needs a value is marked, and nothing is chosen for it", () => {
+  const required = { required: true };
+  const { el } = showForm([
+    field("a", "combo", null, { ...required, options: ["one", "two"] }),
+    field("b", "bool", false, required),
+    field("c", "text", ""),
+  ]);
+  const marks = [...el.querySelectorAll(".cd-field")].map((row) => [
+    row.querySelector(".cd-required")?.textContent ?? "",
+    row.querySelector("[aria-required]") !== null,
+  ]);
+  assert.deepEqual(marks, [
+    [" *", true],
+    [" *", false],
+    ["", false],
+  ]);
+  const select = find<HTMLSelectElement>(el, "select");
+  assert.deepEqual(
+    [...select.options].map((option) => option.text),
+    ["", "one", "two"],
+  );
+  assert.equal(select.selectedIndex, 0);
+});
+
 test("a colour is picked or typed", () => {
   const { model, el } = showForm([field("a", "color", "#102030")]);
   const [picker, text] = el.querySelectorAll<HTMLInputElement>(".cd-control input");

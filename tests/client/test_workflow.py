@@ -184,7 +184,11 @@ def test_inputs_are_a_mapping_that_can_be_set(workflow: Workflow) -> None:
         "3.seed": 1,
         "4.ckpt_name": "a.safetensors",
         "9.filename_prefix": "x",
+        "3.denoise": None,
     }
+    assert "required; 0.0 to 1.0" in repr(inputs)
+    inputs["3.denoise"] = 1.0
+    assert "required" not in repr(inputs)
     inputs["6.text"] = "<i>"
     workflow.set({"Paint <b>.steps": 7}, seed=5)
     assert (inputs["6.text"], inputs["3.steps"], inputs["3.seed"]) == ("<i>", 7, 5)

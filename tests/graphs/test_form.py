@@ -8,6 +8,7 @@ import pytest
 
 from comfydeploy_jupyter.graphs.examples import examples
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
+from comfydeploy_jupyter.graphs.python_script import python_script
 
 LYRICS: dict[str, Any] = {
     "TextEncode": {
@@ -89,3 +90,80 @@ def test_examples_need_only_what_a_comfyui_has() -> None:
     assert found[1].graph["1"]["inputs"] == {"ckpt_name": "xl.ckpt"}
     empty = {"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [[]]}}}}
     assert len(examples({**classes(*core, *diffusion), **empty})) == 1
+
+
+SAVE: dict[str, Any] = {
+    "Save": {
+        "input": {
+            "required": {
+                "images": ["IMAGE"],
+                "name": ["STRING", {"default": "ComfyUI"}],
+                "quality": ["INT", {"min": 1, "max": 100}],
+                "lossless": ["BOOLEAN"],
+            },
+            "optional": {"comment": ["STRING"]},
+        },
+        "output_node": True,
+    },
+    "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
+}
+BARE: dict[str, Any] = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+    "2": {"class_type": "Save", "inputs": {"images": ["1", 0], "comment": "no"}},
+    "3": {"class_type": "LoadImage", "inputs": {}},
+}
+
+
+def test_inputs_without_a_value_are_required_and_come_first() -> None:
+    form = input_form(BARE, SAVE)
+    assert [(f.key, f.kind, f.required, f.value, f.initial) for f in form] == [
+        ("2.name", "text", True, None, "ComfyUI"),
+        ("2.quality", "int", True, None, None),
+        ("2.lossless", "bool", True, None, False),
+        ("1.image", "image", False, "a.png", "a.png"),
+        ("2.comment", "text", False, "no", "no"),
+    ], "no output needs node 3"
+    unlinked = {"2": {"class_type": "Save", "inputs": {}}}
+    assert input_form(unlinked, SAVE)[0].kind == "image", "a file can be put there"
+    assert not any(f.required for f in input_form(BARE)), "without definitions nobody knows"
+    script = python_script(BARE, form)
+    assert "# Save: name; required\nname = 'ComfyUI'" in script
+    assert "# Save: quality; required; 1 to 100\nquality = None" in script
+
+
+def test_the_author_places_a_required_input_or_it_follows() -> None:
+    ui = {
+        "nodes": [{"id": 1, "type": "LoadImage"}, {"id": 2, "type": "Save"}],
+        "links": [],
+        "extra": {"linearMode": True, "linearData": {"inputs": [[2, "comment"], [2, "quality"]]}},
+    }
+    form = workflow_form(BARE, SAVE, ui)
+    assert [(f.key, f.chosen, f.required) for f in form.fields] == [
+        ("2.comment", True, False),
+        ("2.quality", True, True),
+        ("2.name", False, True),
+        ("2.lossless", False, True),
+        ("1.image", False, False),
+    ]
+    assert form.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "required"),
+    [
+        ("Image", {}, True),
+        ("Image", {"default_value_url": "https://example.org/a.png"}, False),
+        ("Image", {"default_value": ["1", 0]}, False),
+        ("Audio", {"default_value": ["1", 0]}, False),
+        ("Number", {"default_value": 0}, False),
+        ("Number", {}, True),
+        ("Seed", {}, False),
+        ("Text", {}, False),
+    ],
+)
+def test_an_external_input_is_required_unless_it_has_a_default(
+    name: str, inputs: dict[str, Any], required: bool
+) -> None:
+    node = {"class_type": f"ComfyUIDeployExternal{name}", "inputs": {"input_id": "x", **inputs}}
+    (field,) = input_form({"1": node})
+    assert field.required == required

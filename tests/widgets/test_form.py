@@ -84,6 +84,52 @@ def test_a_field_is_shown_and_what_is_typed_is_read(
 
 
 @pytest.mark.parametrize(
+    ("kind", "more", "shown", "typed", "read"),
+    [
+        ("text", {}, "", "a", "a"),
+        ("text", {"default": "ComfyUI"}, "ComfyUI", "b", "b"),
+        ("int", {"min": 1, "max": 9}, "", "3", 3),
+        ("float", {}, "", "0.5", 0.5),
+        ("seed", {"default": 0}, "0", "7", 7),
+        ("color", {}, "", "#000001", 1),
+        ("combo", {"options": ["a", "b"]}, None, "b", "b"),
+        ("image", {"options": ["a.png"]}, None, "a.png", "a.png"),
+        ("image", {}, "", "a.png", "a.png"),
+    ],
+)
+def test_a_required_input_is_marked_and_told_when_it_is_empty(
+    form: Form, kind: str, more: dict[str, Any], shown: object, typed: object, read: object
+) -> None:
+    form.show([field(kind, None, required=True, advanced=True, **more)], {"1": {"inputs": {}}})
+    (row,) = form.fields
+    assert (row["kind"], row["required"], row["more"]) == (kind, True, False)
+    assert row["hint"].startswith("required")
+    assert row["original"] == form.values["1.x"] == shown
+    if "default" in more:
+        assert form.changed() == {}
+        assert form.to_send() == {"1.x": more["default"]}
+        type_in(form, "")
+    with pytest.raises(InvalidRequestError, match="Node: x: must have a value"):
+        form.to_send()
+    assert form.problems == {"1.x": "must have a value, because the workflow has none"}
+    type_in(form, typed)
+    assert form.problems == {}
+    assert form.to_send() == {"1.x": read}
+    form.reset()
+    assert form.values["1.x"] == shown
+
+
+def test_a_required_switch_is_off_and_a_text_may_be_empty_by_default(form: Form) -> None:
+    text = FormField("1.y", "Node: y", "text", "1", "y", None, default="", required=True)
+    declared = {"A": {"input": {"required": {"x": ["BOOLEAN"], "y": ["STRING"]}}}}
+    graph = {"1": {"class_type": "A", "inputs": {}}}
+    form.show([field("bool", None, required=True), text], graph, definitions=declared)
+    assert form.to_send() == {"1.x": False, "1.y": ""}
+    form.reuse({"1.x": True}, {})
+    assert form.to_send() == {"1.x": True, "1.y": ""}
+
+
+@pytest.mark.parametrize(
     ("given", "typed", "problem"),
     [
         (field("seed", 1), "12x", "must be a whole number"),

@@ -264,6 +264,30 @@ def test_an_error_stands_at_its_field_and_in_the_place_of_the_old_status(
     assert "must be one of" in panel._form.problems["2.upscale_method"], "refused as a whole"
 
 
+def test_a_required_input_is_asked_for_before_a_run(panel_of: Callable[..., RunPanel]) -> None:
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1}},
+        "2": {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "scale_by": 2.0}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+    }
+    panel = panel_of(graph)
+    marked = {row["key"]: row["original"] for row in panel._form.fields if row["required"]}
+    assert marked["3.filename_prefix"] == "ComfyUI", "the default of the node class"
+    assert marked.keys() == {"1.color", "2.upscale_method", "3.filename_prefix"}
+    with pytest.raises(InvalidRequestError, match="must have a value"):
+        panel.run()
+    assert panel._form.problems.keys() == {"2.upscale_method"}
+    panel.set_input("2.upscale_method", "area")
+    panel.set_input("3.filename_prefix", "")
+    with pytest.raises(InvalidRequestError, match="must have a value"):
+        panel.run()
+    panel.set_input("3.filename_prefix", "asked")
+    panel.run()
+    until(lambda: panel.result is not None)
+    (image,) = panel.result.files
+    assert image.filename.startswith("asked")
+
+
 def test_what_cannot_be_opened_is_told_without_temporary_paths(
     panel_of: Callable[..., RunPanel], tmp_path: Path
 ) -> None:

@@ -691,7 +691,7 @@ function choice(form, field, options, ids, value) {
       id: ids.id,
       label: field.label,
       value,
-      options: all.map((option) => ({ value: option, text: String(option) })),
+      options: all.map((option) => ({ value: option, text: textOf(option) })),
       describedBy: ids.hintId,
       choose: (now) => form.change(field.key, now)
     });
@@ -700,7 +700,7 @@ function choice(form, field, options, ids, value) {
   const select = h(
     "select",
     { ...shared(ids), onchange },
-    all.map((option) => h("option", {}, String(option)))
+    all.map((option) => h("option", {}, textOf(option)))
   );
   const set = (now) => {
     if (!all.includes(now)) {
@@ -950,7 +950,8 @@ function render({ model, el }) {
       h(
         "label",
         { htmlFor: id, title: `${field.tooltip || field.label} (${field.key})` },
-        labelOf(field)
+        labelOf(field),
+        field.required ? h("span", { className: "cd-required", "aria-hidden": "true" }, " *") : null
       ),
       h("div", { className: "cd-control" }, control.root, undo),
       hint,
@@ -977,6 +978,7 @@ function render({ model, el }) {
       }
     };
     rows.set(field.key, row);
+    if (field.required && field.kind !== "bool") row.input.setAttribute("aria-required", "true");
     row.showProblem();
     row.showChanged();
     return root;

@@ -96,7 +96,7 @@ function choice(form: Form, field: Field, options: Value[], ids: Ids, value: Val
       id: ids.id,
       label: field.label,
       value,
-      options: all.map((option) => ({ value: option, text: String(option) })),
+      options: all.map((option) => ({ value: option, text: textOf(option) })),
       describedBy: ids.hintId,
       choose: (now) => form.change(field.key, now as Value),
     });
@@ -105,7 +105,7 @@ function choice(form: Form, field: Field, options: Value[], ids: Ids, value: Val
   const select = h(
     "select",
     { ...shared(ids), onchange },
-    all.map((option) => h("option", {}, String(option))),
+    all.map((option) => h("option", {}, textOf(option))),
   );
   const set = (now: Value) => {
     if (!all.includes(now)) {

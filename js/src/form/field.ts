@@ -20,6 +20,8 @@ export type Field = {
   slider?: boolean;
   tooltip?: string | null;
   original: Value;
+  /** Whether a run needs a value that the workflow does not have. */
+  required?: boolean;
   options?: Value[] | null;
   min?: number | null;
   max?: number | null;

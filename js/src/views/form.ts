@@ -114,6 +114,9 @@ function render({ model, el }: Context<FormTraits>) {
         "label",
         { htmlFor: id, title: `${field.tooltip || field.label} (${field.key})` },
         labelOf(field),
+        field.required
+          ? h("span", { className: "cd-required", "aria-hidden": "true" }, " *")
+          : null,
       ),
       h("div", { className: "cd-control" }, control.root, undo),
       hint,
@@ -140,6 +143,8 @@ function render({ model, el }: Context<FormTraits>) {
       },
     };
     rows.set(field.key, row);
+    // A check box has a value in any case.
+    if (field.required && field.kind !== "bool") row.input.setAttribute("aria-required", "true");
     row.showProblem();
     row.showChanged();
     return root;
