@@ -199,6 +199,19 @@ async def test_wrong_arguments_are_named(writable, tool, arguments, part):
             await use(client, tool, **arguments)
 
 
+async def test_values_that_break_the_contract_are_named_and_nothing_runs(writable, kept):
+    async with agent(writable) as client:
+        before = await use(client, "comfyui_list_runs")
+        with tool_error(r"1\.width: must be at least 1, not 0; .*1\.height: must be an integer"):
+            await use(
+                client,
+                "comfyui_run_workflow",
+                workflow_id=kept,
+                inputs={"1.width": 0, "1.height": "tall"},
+            )
+        assert await use(client, "comfyui_list_runs") == before
+
+
 async def test_inputs_that_a_workflow_does_not_have_are_named(writable, kept):
     async with agent(writable) as client:
         with tool_error(r"1\.widht"):

@@ -60,6 +60,16 @@ async def test_a_refused_workflow_frees_its_key(api):
     assert (await create(api, {"workflow": IMAGE}, key))[0] == 201
 
 
+async def test_a_value_that_breaks_the_contract_is_named(api):
+    wide = {**IMAGE["1"], "inputs": {**IMAGE["1"]["inputs"], "width": 0}}
+    status, error = await create(api, {"workflow": {**IMAGE, "1": wide}})
+    assert (status, error["code"]) == (422, "invalid_workflow")
+    (told,) = error["details"]["node_errors"]["1"]["errors"]
+    assert told["extra_info"]["input_name"] == "width"
+    _, contract = await api.post("workflow/schema", {"workflow_api": IMAGE})
+    assert contract["inputs"]["properties"]["1.width"]["minimum"] == 1
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

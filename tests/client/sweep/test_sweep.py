@@ -177,6 +177,19 @@ def test_a_value_that_comfyui_refuses_fails_its_point_only(comfy: Comfy) -> None
     assert sweep[1].result is None
 
 
+def test_a_value_that_breaks_the_contract_fails_its_point_only(comfy: Comfy) -> None:
+    graph = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    sweep = comfy.sweep(graph, {"1.width": [8, 0]}, save=False)
+    assert [p.status for p in sweep] == ["success", "failed"]
+    assert "1.width: must be at least 1, not 0" in sweep[1].error
+
+
 def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
     before = comfy.runs(limit=1)[0].prompt_id
     with pytest.raises(UnknownInputError, match="sed"):
