@@ -13,10 +13,11 @@ def utc_now() -> str:
 
 def timestamp_of(seconds: float | datetime) -> str:
     """Format a time: a `datetime` with a time zone, or seconds since the epoch."""
-    if not isinstance(seconds, datetime):
-        seconds = datetime.fromtimestamp(seconds, timezone.utc)
-    text = seconds.astimezone(timezone.utc).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    if isinstance(seconds, datetime):
+        moment = seconds.astimezone(timezone.utc)
+    else:
+        moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(text: str) -> datetime:

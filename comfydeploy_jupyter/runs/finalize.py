@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
@@ -56,14 +55,14 @@ class Finalizer:
     async def complete(self, run: Run) -> None:
         """End a run whose success ComfyUI has reported, and of which no event is missing."""
         run.stop_clock()
-        await self._end(run, Cause.COMPLETE, replace(run.record, status="success"))
+        await self._end(run, Cause.COMPLETE, run.record.changed(status="success"))
 
     async def settle(self, run: Run, entry: dict[str, Any]) -> None:
         """End a run with the outcome in ComfyUI's history."""
         run.outputs_size = await asyncio.to_thread(rough_size, entry.get("outputs"))
         if run.events_complete:
             run.stop_clock()
-        record = replace(run.record)
+        record = run.record.changed()
         if not run.events_complete:
             # Events may have been received late: the times in ComfyUI's history are more exact.
             record.started_at = record.finished_at = record.execution_time = None
@@ -73,7 +72,7 @@ class Finalizer:
 
     async def withdraw(self, run: Run) -> None:
         """End a run that was cancelled before ComfyUI executed it."""
-        await self._end(run, Cause.WITHDRAWN, replace(run.record, status="cancelled"))
+        await self._end(run, Cause.WITHDRAWN, run.record.changed(status="cancelled"))
 
     async def refuse(self, run: Run, fault: ComfyDeployError) -> None:
         """End a run that ComfyUI refuses, with the reason; add the id of the run to the error."""
@@ -86,7 +85,7 @@ class Finalizer:
             "node_type": node_errors[node_id].get("class_type") if node_id is not None else None,
         }
         fault.extra["prompt_id"] = run.prompt_id
-        record = replace(run.record, status="failed", error=error, node_errors=node_errors)
+        record = run.record.changed(status="failed", error=error, node_errors=node_errors)
         await self._end(run, Cause.REFUSED, record)
 
     async def fail(
@@ -107,7 +106,7 @@ class Finalizer:
         """
         run.stop_clock()
         if run.record.cancelling:
-            record = replace(run.record, status="cancelled")
+            record = run.record.changed(status="cancelled")
         else:
             node = run.live_status.current_node
             name = run.live_status.name(node) if node is not None else None
@@ -118,7 +117,7 @@ class Finalizer:
                 "node_id": node,
                 "node_type": name.class_type if name is not None else None,
             }
-            record = replace(run.record, status="failed", error=error)
+            record = run.record.changed(status="failed", error=error)
         await self._end(run, Cause.LOST, record, reason)
 
     def drop(self, run: Run, cause: Cause, reason: str) -> None:
@@ -136,7 +135,7 @@ class Finalizer:
         self._active.remove(run)
         self._dispatching.ended(run)
         error = {"type": "NotQueued", "message": reason, "node_id": None, "node_type": None}
-        record = replace(run.record, status="failed", error=error)
+        record = run.record.changed(status="failed", error=error)
         run.transition(cause, outcome=record, reply=reply(record, self._active.view_url))
 
     async def upload(self, run: Run) -> None:
@@ -165,7 +164,7 @@ class Finalizer:
             message = f"The outputs could not be uploaded: {fault}"
             error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
         status = "success" if error is None else "failed"
-        record = replace(run.outcome or run.record, status=status, error=error)
+        record = (run.outcome or run.record).changed(status=status, error=error)
         run.transition(Cause.UPLOADS_ENDED, outcome=record)
         await self._finish(run)
 
@@ -176,7 +175,7 @@ class Finalizer:
         """
         uploads = record.status == "success" and self._delivery.uploads(run.prompt_id)
         if uploads:
-            record = replace(record, status="uploading", finished_at=None)
+            record = record.changed(status="uploading", finished_at=None)
         elif record.error is not None and not detail:
             detail = str(record.error.get("type"))
         if not run.transition(cause, detail, outcome=record):
@@ -199,7 +198,7 @@ class Finalizer:
         except (ComfyDeployError, OSError) as fault:
             message = f"The outputs could not be copied from {record.machine}: {fault}"
             error = {"type": "OutputsLost", "message": message, "node_id": None, "node_type": None}
-            record = replace(record, status="failed", error=error)
+            record = record.changed(status="failed", error=error)
             run.transition(Cause.OUTPUTS_LOST, outcome=record)
         else:
             if record.status == "uploading":

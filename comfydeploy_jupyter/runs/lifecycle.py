@@ -8,7 +8,6 @@ changes nothing.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..secrets import hide
@@ -139,7 +138,7 @@ class Lifecycle(Facts):
             reached = record.status if row.to is State.ENDING else (row.to or self.state).value
             changes["story"] = [*record.story]
             add_entry(changes["story"], cause.value, reached, hide(detail, self.keys.values()))
-        return replace(record, **changes)
+        return record.changed(**changes)
 
     def _enter(self) -> None:
         """Set the events that belong to the present state; a new request clears them."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SMALL = 4 * 1024  # bytes of a graph; one up to this is processed on the event loop
 MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 
 
@@ -231,9 +232,11 @@ async def read_stored(
     targets : collection of str or None
         The output nodes that ComfyUI is asked to execute; None means all.
     """
-    large = prompt is not None and len(prompt) > LARGE
+    size = 0 if prompt is None else len(prompt)
     try:
-        return await worker.compute(_facts, prompt, knowledge, targets, large=large)
+        if size <= SMALL:  # a thread would cost more than the work itself
+            return _facts(prompt, knowledge, targets)
+        return await worker.compute(_facts, prompt, knowledge, targets, large=size > LARGE)
     except ComfyDeployError as fault:  # a run can be followed without these, too
         log.warning("The names of the nodes of a run cannot be read: %s", fault.message)
         return StoredGraph({}, Workload({}, {}, {}), frozenset(), b"")

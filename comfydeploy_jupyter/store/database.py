@@ -8,16 +8,16 @@ import math
 import sqlite3
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from .call_threads import CallThreads, Outcome
 from .data_file import DataFile
 from .migrations import migrate
 from .sqlite_errors import explain, is_damage, is_locked, newer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -28,18 +28,27 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
 LEAST_WAIT = 0.1  # seconds to wait for a lock at least, however long a write was queued
 READERS = 2  # threads
+TOGETHER = 32  # writes that are committed together, at most
 ASK_AGAIN = 0.05  # seconds between attempts, if SQLite itself does not wait
 PORTION = 256  # pages that one transaction frees
 INCREMENTAL = 2  # SQLite's number of this auto_vacuum
 WAL = "wal"
-_KINDS = {False: "reading", True: "writing"}
+
+
+class _Write(NamedTuple):
+    """What a requested transaction does, and when it was requested (`time.monotonic`)."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    asked: float
 
 
 class Database:
     """An SQLite database in WAL mode that never blocks the event loop.
 
-    Each write is one transaction in the single writer thread, so writes are done in the order of
-    the calls. Reads run in a small pool of threads and see the last committed state.
+    Each write is done in the single writer thread, completely or not at all, in the order of the
+    calls. Writes that wait while the thread is busy are committed together; if one of them fails,
+    each is done again as a transaction of its own. Reads run in a small pool of threads and see the
+    last committed state.
 
     A damaged file is set aside when it is opened, and a new one is created. If SQLite finds the
     damage later, each affected request fails, and the file is set aside at the next start. On
@@ -64,9 +73,11 @@ class Database:
         self._patience = patience
         self._file = DataFile(path)
         self._network: str | None = None
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="comfydeploy-store-writer")
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="comfydeploy-store-reader")
-        self._local = threading.local()
+        self._writer = CallThreads("comfydeploy-store-writer", self._write_all, most=TOGETHER)
+        self._readers = CallThreads("comfydeploy-store-reader", self._read_all, threads=READERS)
+        self._local = threading.local()  # the connections of readers
+        self._writing: sqlite3.Connection | None = None
+        self._lock_wait: int | None = None  # its lock timeout, in steps
         self._connections: list[sqlite3.Connection] = []
 
     async def open(self) -> None:
@@ -79,8 +90,7 @@ class Database:
         NoSpaceError
             If the disk is full.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writer, self._prepare)
+        await asyncio.to_thread(self._prepare)
 
     async def close(self) -> None:
         """Finish the requested work, then close all connections."""
@@ -94,6 +104,8 @@ class Database:
         **kwargs: P.kwargs,
     ) -> T:
         """Run ``work(connection, …)`` as one transaction: all its changes are stored, or none.
+
+        It may be called twice: then nothing of the first call is stored.
 
         Raises
         ------
@@ -110,15 +122,8 @@ class Database:
         **kwargs: P.kwargs,
     ) -> asyncio.Future[T]:
         """Start a transaction like `write`; return the future of its result."""
-        asked = time.monotonic()
-
-        def transaction(connection: sqlite3.Connection) -> T:
-            self._wait_at_most(connection, self._patience - (time.monotonic() - asked))
-            return _transaction(connection, lambda: work(connection, *args, **kwargs))
-
-        return asyncio.get_running_loop().run_in_executor(
-            self._writer, lambda: self._run(transaction, write=True)
-        )
+        write = _Write(lambda connection: work(connection, *args, **kwargs), time.monotonic())
+        return self._writer.call(write)
 
     async def read(
         self,
@@ -134,11 +139,8 @@ class Database:
         StoreUnavailableError
             If the store cannot be read now.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._readers,
-            lambda: self._run(lambda connection: work(connection, *args, **kwargs), write=False),
-        )
+        found: T = await self._readers.call(lambda connection: work(connection, *args, **kwargs))
+        return found
 
     async def shrink(self) -> None:
         """Return the free pages of the file to the file system.
@@ -206,7 +208,7 @@ class Database:
         self.path.touch(mode=0o600)
         self.path.chmod(0o600)
         self._network = self._file.network()
-        connection = self._connection(write=True)
+        connection = self._write_connection()
         if exclusive:
             self._let_shrink(connection)
         self.journal = self._choose_journal(connection)
@@ -246,38 +248,73 @@ class Database:
     def _wait_at_most(self, connection: sqlite3.Connection, seconds: float) -> None:
         """Set the lock timeout of the writer's connection, in steps of `LEAST_WAIT`."""
         steps = max(math.ceil(seconds / LEAST_WAIT), 1)
-        if steps != self._local.steps:
+        if steps != self._lock_wait:
             connection.execute(f"PRAGMA busy_timeout = {steps * LEAST_WAIT * 1000:.0f}")
-            self._local.steps = steps
+            self._lock_wait = steps
 
-    def _run(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
-        with self._explained(write=write):
-            return work(self._connection(write=write))
+    def _write_all(self, writes: Sequence[_Write]) -> list[Outcome]:
+        """Do writes as one transaction; if that fails, each as its own."""
+        if len(writes) > 1:
+            with suppress(Exception):
+                return self._commit(writes)
+        outcomes = []
+        for write in writes:
+            try:
+                outcomes += self._commit([write])
+            except Exception as fault:
+                outcomes.append(Outcome(error=fault))
+        return outcomes
+
+    def _commit(self, writes: Sequence[_Write]) -> list[Outcome]:
+        with self._explained():
+            connection = self._write_connection()
+            self._wait_at_most(connection, self._patience - (time.monotonic() - writes[0].asked))
+            return _transaction(
+                connection, lambda: [Outcome(write.work(connection)) for write in writes]
+            )
+
+    def _read_all(self, reads: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Outcome]:
+        outcomes = []
+        for work in reads:
+            try:
+                with self._explained(write=False):
+                    outcomes.append(Outcome(work(self._read_connection())))
+            except Exception as fault:
+                outcomes.append(Outcome(error=fault))
+        return outcomes
 
     def _close_connections(self) -> None:
         for connection in self._connections:
             with suppress(sqlite3.Error):
                 connection.close()
         self._connections.clear()
+        self._writing = None
 
-    def _connection(self, *, write: bool) -> sqlite3.Connection:
-        """Return this thread's connection, for reading or for writing."""
-        found: sqlite3.Connection | None = getattr(self._local, _KINDS[write], None)
-        if found is None or found not in self._connections:
-            found = sqlite3.connect(
-                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
-            )
-            self._connections.append(found)
-            found.row_factory = sqlite3.Row
-            found.execute("PRAGMA foreign_keys = ON")
-            if write:
-                _set_safety(found, self.journal)
-                found.execute("PRAGMA secure_delete = ON")  # a deleted token is overwritten
-            else:
-                found.execute("PRAGMA query_only = ON")
-            setattr(self._local, _KINDS[write], found)
-            self._local.steps = None
+    def _write_connection(self) -> sqlite3.Connection:
+        """Return the connection for writing, which one thread uses at a time."""
+        if self._writing is None:
+            self._writing = self._connect()
+            _set_safety(self._writing, self.journal)
+            self._writing.execute("PRAGMA secure_delete = ON")  # a deleted token is overwritten
+            self._lock_wait = None
+        return self._writing
+
+    def _read_connection(self) -> sqlite3.Connection:
+        """Return this thread's connection for reading."""
+        found: sqlite3.Connection | None = getattr(self._local, "reading", None)
+        if found is None:
+            found = self._local.reading = self._connect()
+            found.execute("PRAGMA query_only = ON")
         return found
+
+    def _connect(self) -> sqlite3.Connection:
+        made = sqlite3.connect(
+            self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+        )
+        self._connections.append(made)
+        made.row_factory = sqlite3.Row
+        made.execute("PRAGMA foreign_keys = ON")
+        return made
 
     @contextmanager
     def _explained(self, *, write: bool = True) -> Iterator[None]:
@@ -293,8 +330,8 @@ class Database:
             raise found from error
 
     def _shut_down(self) -> None:
-        self._writer.shutdown(wait=True)
-        self._readers.shutdown(wait=True)
+        self._writer.close()
+        self._readers.close()
         self._close_connections()
         self._file.unlock()
 

@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+import weakref
 
 import pytest
 
@@ -33,6 +35,14 @@ def count(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM graphs").fetchone()[0])
 
 
+def put(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("INSERT INTO graphs VALUES (?, '')", (name,))
+
+
+def all_hashes(connection: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in connection.execute("SELECT hash FROM graphs")]
+
+
 async def test_write_is_all_or_nothing(database):
     def half(connection: sqlite3.Connection) -> None:
         fill(connection, 3)
@@ -46,14 +56,79 @@ async def test_write_is_all_or_nothing(database):
 
 
 async def test_writes_keep_their_order(database):
-    def put(connection: sqlite3.Connection, number: int) -> None:
-        connection.execute("INSERT INTO graphs VALUES (?, ?)", (f"{number:03}", b""))
+    names = [f"{number:03}" for number in range(50)]
+    await asyncio.gather(*(database.write(put, name) for name in names))
+    assert await database.read(all_hashes) == names
 
-    await asyncio.gather(*(database.write(put, number) for number in range(50)))
-    rows = await database.read(
-        lambda connection: [row[0] for row in connection.execute("SELECT hash FROM graphs")]
-    )
-    assert rows == [f"{number:03}" for number in range(50)]
+
+async def test_writes_that_wait_are_committed_together(database):
+    def see(connection: sqlite3.Connection) -> int:
+        """Return what another connection sees."""
+        with sqlite3.connect(database.path) as other:
+            return count(other)
+
+    gate = threading.Event()
+    held = database.begin_write(lambda _: gate.wait(10))
+    together = [
+        *(database.begin_write(put, str(number)) for number in range(3)),
+        database.begin_write(see),
+    ]
+    gate.set()
+    await held
+    assert (await asyncio.gather(*together))[-1] == 0
+    assert await database.read(see) == 3
+
+
+async def test_a_write_that_fails_does_not_undo_those_beside_it(database):
+    def fail(connection: sqlite3.Connection) -> None:
+        put(connection, "lost")
+        raise RuntimeError("half-way")
+
+    gate = threading.Event()
+    held = database.begin_write(lambda _: gate.wait(10))
+    writes = [
+        *(database.begin_write(put, str(number)) for number in range(3)),
+        database.begin_write(fail),
+        database.begin_write(put, "last"),
+    ]
+    gate.set()
+    await held
+    found = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(outcome) for outcome in found] == [type(None)] * 3 + [RuntimeError, type(None)]
+    assert await database.read(all_hashes) == ["0", "1", "2", "last"]
+
+
+async def test_a_write_that_is_cancelled_before_it_begins_is_not_done(database):
+    gate = threading.Event()
+    held = database.begin_write(lambda _: gate.wait(10))
+    cancelled, kept = database.begin_write(put, "cancelled"), database.begin_write(put, "kept")
+    cancelled.cancel()
+    gate.set()
+    await asyncio.gather(held, kept)
+    assert await database.read(all_hashes) == ["kept"]
+
+
+async def test_closing_does_what_was_requested_and_refuses_what_comes_later(tmp_path):
+    database = Database(tmp_path / "store.db")
+    await database.open()
+    writes = [database.begin_write(put, str(number)) for number in range(100)]
+    await database.close()
+    await asyncio.gather(*writes)
+    with sqlite3.connect(database.path) as connection:
+        assert count(connection) == 100
+    with pytest.raises(RuntimeError, match="have ended"):
+        await database.read(count)
+
+
+async def test_threads_keep_no_reference_to_what_they_did(database):
+    class Result:
+        """Can be referred to weakly."""
+
+    found = await database.write(lambda _: Result())
+    left = weakref.ref(found)
+    del found
+    await asyncio.sleep(0.1)
+    assert left() is None
 
 
 async def test_reader_cannot_write(database):
