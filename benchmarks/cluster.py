@@ -1,9 +1,9 @@
-"""Measures the door in front of a ComfyUI on a cluster, leases, and the client of the scheduler.
+"""Measures the TLS proxy of a ComfyUI on a cluster, leases, and the client of the scheduler.
 
 A Dask scheduler and one worker run as processes of this machine, with TLS. Requests and events pass
-the door and, in turns, go to the port of the same ComfyUI directly; both clients use one connection
-and the same code. Then a Jupyter server uses the cluster as a pool: the time from the announcement
-of a member to its first run, and from an interrupt to the end of the run. In the end, four leases
+the proxy and, in turns, go to the port of the same ComfyUI directly; both clients use one
+connection and the same code. Then a Jupyter server uses the cluster as a pool: the time from the
+announcement of a member to its first run, and from an interrupt to the end of the run. In the end, four leases
 are asked for at a scheduler without workers, while a timer of a millisecond runs on the event loop
 of the provider; the reference is the same loop before that.
 """
@@ -75,7 +75,7 @@ async def requests_through(urls: dict[str, tuple[str, ssl.SSLContext | None]]) -
 
 
 async def events_through(urls: dict[str, tuple[str, ssl.SSLContext | None]]) -> float:
-    """Return by how many milliseconds, as a median, an event is later through the door.
+    """Return by how many milliseconds, as a median, an event is later through the proxy.
 
     ComfyUI sends changes of its queue to every client.
     """
@@ -104,7 +104,7 @@ async def events_through(urls: dict[str, tuple[str, ssl.SSLContext | None]]) -> 
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
-    pairs = zip(arrived["direct"], arrived["door"], strict=False)
+    pairs = zip(arrived["direct"], arrived["proxy"], strict=False)
     return statistics.median((late - early) * 1000 for early, late in pairs)
 
 
@@ -120,10 +120,10 @@ def lease_fields(folder: Path) -> dict[str, Any]:
 
 
 async def measure_door(cluster: DaskCluster, fields: dict[str, Any]) -> list[Figure]:
-    """Measure requests and events through the door."""
+    """Measure requests and events through the proxy."""
     kind = DaskKind(ClusterSettings())
     request = {"scheduler": cluster.address, "security": cluster.security, "workers": [0, 1]}
-    provider = kind.make("door", await kind.check({**request, **fields}))
+    provider = kind.make("proxy", await kind.check({**request, **fields}))
     members = Members()
     await provider.start(members)
     provider.wanted(1)
@@ -135,13 +135,13 @@ async def measure_door(cluster: DaskCluster, fields: dict[str, Any]) -> list[Fig
     ):
         arguments = (await reply.json())["system"]["argv"]
     port = arguments[arguments.index("--port") + 1]
-    urls = {"direct": (f"http://127.0.0.1:{port}", None), "door": (member.url, member.tls)}
+    urls = {"direct": (f"http://127.0.0.1:{port}", None), "proxy": (member.url, member.tls)}
     medians = await requests_through(urls)
     added = await events_through(urls)
     await provider.close(delete=True)
     return [
-        Figure("a request through the door", medians["door"], medians["direct"], "added", 0.5),
-        Figure("an event through the door", added, 0.001, "added", 2.0),
+        Figure("a request through the proxy", medians["proxy"], medians["direct"], "added", 0.5),
+        Figure("an event through the proxy", added, 0.001, "added", 2.0),
     ]
 
 

@@ -43,8 +43,8 @@ def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
 
 @pytest.mark.slow
 def test_clusters_bring_nothing_that_they_do_not_need():
-    """The server works without Dask, workers need nothing of Jupyter, and the door only Python."""
+    """The server works without Dask, workers need nothing of Jupyter, and the proxy only Python."""
     assert imported("import comfydeploy_jupyter.services") & {"dask", "distributed"} == set()
     worker = imported("import comfydeploy_jupyter.clusters.lease")
     assert worker & {"tornado", "jupyter_server", "traitlets", "ipywidgets", "sqlite3"} == set()
-    assert imported("import comfydeploy_jupyter.clusters.door") & (HEAVY | SERVER) == set()
+    assert imported("import comfydeploy_jupyter.clusters.tls_proxy") & (HEAVY | SERVER) == set()

@@ -1,4 +1,4 @@
-"""The clusters that the configuration of the server names."""
+"""The clusters in the configuration of the server."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FIELD = "cluster"
 
 
 class ConfiguredClusters:
-    """The setting ``clusters``: names of clusters, and where each one is.
+    """The setting ``clusters``: the names of clusters with their addresses.
 
     Parameters
     ----------
     clusters : mapping of str to object
         A value is the address of a scheduler; a dict with ``scheduler`` and, for TLS,
         ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``; a Dask cluster object; or a
-        callable without arguments that returns one, which is called when it is first needed.
+        callable without arguments that returns one; it is called when the cluster is first needed.
     allow_plain_tcp : bool
         Whether ``tcp`` addresses of other machines are allowed.
     """
@@ -37,7 +37,7 @@ class ConfiguredClusters:
         self._lock = threading.Lock()
 
     def check_name(self, name: str) -> None:
-        """Raise unless there is such a cluster.
+        """Raise an error if there is no such cluster.
 
         Raises
         ------
@@ -47,13 +47,13 @@ class ConfiguredClusters:
         if name not in self._clusters:
             known = sorted(self._clusters)
             raise NotFoundError(
-                f"{FIELD}: the setting clusters names no {name!r}"
-                + (f"; it names {', '.join(known)}" if known else ""),
+                f"{FIELD}: the setting clusters has no {name!r}"
+                + (f"; it has {', '.join(known)}" if known else ""),
                 details={"field": FIELD, "known": known},
             )
 
     def target(self, name: str) -> Target:
-        """Return where a cluster is; this may start the cluster, so call it in a thread.
+        """Return the target of a cluster. This may start the cluster, so call it in a thread.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class ConfiguredClusters:
         InvalidRequestError
             If its setting is wrong.
         ComfyUIUnavailableError
-            If the callable that makes it fails.
+            If the callable that creates it fails.
         """
         self.check_name(name)
         given = self._clusters[name]
@@ -77,7 +77,7 @@ class ConfiguredClusters:
         return found
 
     def close(self) -> None:
-        """Close the clusters that callables have made; this blocks."""
+        """Close the clusters that callables have created; this blocks."""
         with self._lock:
             made, self._made = self._made, {}
         for name, cluster in made.items():
@@ -103,9 +103,9 @@ class ConfiguredClusters:
                 try:
                     self._made[name] = make()
                 except Exception as error:
-                    log.exception("The cluster %r could not be made", name)
+                    log.exception("The cluster %r could not be created", name)
                     raise ComfyUIUnavailableError(
-                        f"The cluster {name!r} could not be made: {error}",
+                        f"The cluster {name!r} could not be created: {error}",
                         details={"field": FIELD},
                     ) from error
             return self._made[name]

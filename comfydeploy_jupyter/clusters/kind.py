@@ -1,4 +1,4 @@
-"""The kind of pool ``dask``: validates its settings, and makes its providers."""
+"""Pools of the kind ``dask``: validates their settings, and creates their providers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .._version import __version__
 from ..errors import InvalidRequestError
 from ..machines.checks import split_arguments
 from .configured import ConfiguredClusters
-from .keeper import CONNECT_WITHIN, SchedulerError, close_client, reach
-from .lease import LeaseOrder
+from .lease import LeaseRequest
+from .lease_manager import CONNECT_WITHIN, SchedulerError, close_client, reach
 from .provider import DaskProvider
 from .target import Target, certificates_of, check_address
 
@@ -52,7 +52,7 @@ class ClusterSettings:
 
 
 class DaskKind:
-    """Validates the settings of pools on Dask clusters, and makes their providers.
+    """Validates the settings of pools on Dask clusters, and creates their providers.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class DaskKind:
         cluster, scheduler = fields.get("cluster"), fields.get("scheduler")
         if bool(cluster) == bool(scheduler):
             raise InvalidRequestError.of_field(
-                "cluster", "is needed, or scheduler, and not both of them"
+                "cluster", "is needed, or scheduler; send exactly one of them"
             )
         if cluster:
             self._configured.check_name(cluster)
@@ -123,7 +123,7 @@ class DaskKind:
     def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:
         """Return a provider that has not been started."""
         least, most = settings["workers"]
-        order = LeaseOrder(
+        request = LeaseRequest(
             lease="",
             version=__version__,
             topic="",
@@ -139,7 +139,7 @@ class DaskKind:
             pool_id,
             settings["token"],
             partial(self._target, settings),
-            order,
+            request,
             least=least,
             most=most,
         )
@@ -149,7 +149,7 @@ class DaskKind:
         return {name: settings[name] for name in settings if name not in ("security", "token")}
 
     async def close(self) -> None:
-        """Close the clusters that this server has made."""
+        """Close the clusters that this server has created."""
         await asyncio.to_thread(self._configured.close)
 
     def _target(self, settings: Mapping[str, Any]) -> Target:
@@ -160,7 +160,7 @@ class DaskKind:
 
 
 def _try(target: Target) -> None:
-    """Connect to a scheduler, on an event loop of its own.
+    """Connect to a scheduler, on a new event loop.
 
     Raises
     ------
@@ -191,8 +191,8 @@ def _workers(given: Any) -> tuple[int, int]:
     if not (0 <= least <= most and 1 <= most <= MOST_WORKERS):
         raise InvalidRequestError.of_field(
             "workers",
-            f"[{least}, {most}] is no range: the first number is from 0 to the second one, which is"
-            f" from 1 to {MOST_WORKERS}",
+            f"[{least}, {most}] is not a valid range: the first number must be from 0 to the second"
+            f" one, and the second one from 1 to {MOST_WORKERS}",
         )
     return least, most
 
@@ -201,7 +201,7 @@ def _absolute(fields: Mapping[str, Any], name: str, *, needed: bool = False) -> 
     """Return a path on the workers, which this server cannot check."""
     given = fields.get(name) or ""
     if not isinstance(given, str) or "\0" in given:
-        raise InvalidRequestError.of_field(name, "is no path")
+        raise InvalidRequestError.of_field(name, "is not a path")
     if not given and needed:
         raise InvalidRequestError.of_field(
             name, "is needed: the folder of ComfyUI on the nodes of the workers"

@@ -1,11 +1,11 @@
 """The lease: a Dask task that keeps one ComfyUI running on a worker.
 
-A worker calls `hold`. It starts ComfyUI on the loopback interface of its node, and the `door` at
-the node's own address, and sends events to the scheduler that tell where the door is. It never
-returns, it raises an exception: a result would be lost if its worker ends, and Dask would then
-compute it again, and so start a ComfyUI that is not needed.
+A worker calls `hold`. It starts ComfyUI on the loopback interface of its node and the TLS proxy at
+the address of the node. It sends events with the proxy's address to the scheduler. It never
+returns, it raises an exception: if it returned a result, Dask would compute this task again when
+the worker ends, and that would start a ComfyUI that is not needed.
 
-Both processes run under the reaper. They end with the worker, however that ends.
+Both processes run under the reaper. They end with the worker, also if it is killed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.25  # seconds between two looks at the worker and at ComfyUI
-SETTLE = 0.2  # seconds in which ComfyUI handles what has passed the door before it was stopped
-LOG_LINES = 5  # of ComfyUI's log, in the reason why it does not start
-AT_WORK = ("running", "paused", "init")  # states of a worker that goes on
+CHECK_EVERY = 0.25  # seconds between two checks of the worker and of ComfyUI
+SETTLE = (
+    0.2  # seconds for ComfyUI to handle the bytes that were sent before the proxy was suspended
+)
+LOG_LINES = 5  # of ComfyUI's log, in the error if it does not start
+ACTIVE = ("running", "paused", "init")  # states of a worker that can hold a lease
 
 
 class LeaseEndedError(Exception):
@@ -57,21 +59,21 @@ class LeaseRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class LeaseOrder:
-    """What a worker has to know for a lease. It is sent as a dict of plain values.
+class LeaseRequest:
+    """The data that a worker needs for a lease. It is sent as a dict of plain values.
 
     Attributes
     ----------
     lease : str
         The id of the lease.
     version : str
-        The version of this package that has sent the order.
+        The version of this package that has sent the request.
     topic : str
         The topic of its events at the scheduler.
     comfyui_path : str
         The folder of ComfyUI on the worker's node.
     comfyui_python : str
-        The interpreter that runs it; empty: it is searched for.
+        The interpreter that runs it; empty: the one that is found in that folder.
     launch_args : sequence of str
         Further arguments for its ``main.py``.
     start_timeout : float
@@ -79,9 +81,9 @@ class LeaseOrder:
     idle_timeout : float
         Seconds without a prompt after which the lease ends.
     shared_dir : str
-        A folder that this node and the Jupyter server share; empty: none.
+        A folder that the workers and the Jupyter server share; empty: none.
     allow_plain_tcp : bool
-        Whether the door may be without TLS at an address that is not on the loopback interface.
+        Whether the proxy may listen without TLS at an address other than a loopback address.
     """
 
     lease: str
@@ -96,49 +98,49 @@ class LeaseOrder:
     allow_plain_tcp: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the order as a dict of plain values."""
+        """Return the request as a dict of plain values."""
         return {**asdict(self), "launch_args": list(self.launch_args)}
 
 
-def hold(order: dict[str, Any]) -> None:
+def hold(request: dict[str, Any]) -> None:
     """Hold a lease on the worker that calls this.
 
     Parameters
     ----------
-    order : dict
-        The fields of a `LeaseOrder`.
+    request : dict
+        The fields of a `LeaseRequest`.
 
     Raises
     ------
     LeaseEndedError
-        Always, if the lease could begin.
+        Always, after ComfyUI was started.
     LeaseRefusedError
-        If it could not.
+        If ComfyUI could not be started.
     """
     from distributed import get_worker
 
     worker = get_worker()
-    theirs = order.get("version")
+    theirs = request.get("version")
     if theirs != __version__:
         raise LeaseRefusedError(
             f"Worker {worker.address} has comfydeploy-jupyter {__version__}, and Jupyter has"
             f" {theirs}: install the same version (Python {sys.version.split()[0]} at"
             f" {sys.executable})"
         )
-    asyncio.run(_Holder(LeaseOrder(**order), worker).run())
+    asyncio.run(_Holder(LeaseRequest(**request), worker).run())
 
 
 class _Holder:
-    """One grant of a lease: its ComfyUI, its door, and the reasons to end."""
+    """One grant of a lease: its ComfyUI, its TLS proxy, and the reasons to end."""
 
-    def __init__(self, order: LeaseOrder, worker: Any) -> None:
-        self.order = order
+    def __init__(self, request: LeaseRequest, worker: Any) -> None:
+        self.request = request
         self.worker = worker
         self.key = worker.get_current_task()
         self.grant = uuid.uuid4().hex[:12]
         self.last_prompt = time.monotonic()
-        if order.shared_dir:
-            self.folder = Path(order.shared_dir) / self.grant
+        if request.shared_dir:
+            self.folder = Path(request.shared_dir) / self.grant
         else:
             self.folder = Path(worker.local_directory) / f"comfyui-{self.grant}"
 
@@ -152,43 +154,43 @@ class _Holder:
             )
         host = self._host(certificates)
         await asyncio.to_thread(self._check_place)
-        self._tell("starting")
+        self._send_event("starting")
         process = ComfyUIProcess(
-            self.order.comfyui_path,
-            python=self.order.comfyui_python or None,
+            self.request.comfyui_path,
+            python=self.request.comfyui_python or None,
             launch_args=await asyncio.to_thread(self._arguments),
             log_path=self.folder / "comfyui.log",
-            start_timeout=self.order.start_timeout,
+            start_timeout=self.request.start_timeout,
         )
-        door = Child("door of a lease", self.folder / "door.log", grace=1.0)
+        proxy = Child("TLS proxy of a lease", self.folder / "proxy.log", grace=1.0)
         reason = "the lease failed"
         try:
-            reason = await self._serve(process, door, host, certificates)
+            reason = await self._serve(process, proxy, host, certificates)
         except ComfyUIUnavailableError as error:
             reason = " ".join([error.message, *error.details.get("log", [])[-LOG_LINES:]])
             raise LeaseRefusedError(f"Worker {self.worker.address}: {reason}") from None
         except OSError as error:
-            reason = f"the door cannot be opened: {error}"
+            reason = f"the TLS proxy cannot be started: {error}"
             raise LeaseRefusedError(f"Worker {self.worker.address}: {reason}") from None
         finally:
-            # ComfyUI first: without its door, it would execute prompts whose events nobody gets,
-            # and which are executed again elsewhere.
+            # ComfyUI ends first: without its proxy, it would execute prompts whose events nobody
+            # receives, and which another member executes again.
             await process.stop()
-            await door.end()
-            self._tell("ended", reason=reason)
+            await proxy.end()
+            self._send_event("ended", reason=reason)
         raise LeaseEndedError(reason)
 
     async def _serve(
-        self, process: ComfyUIProcess, door: Child, host: str, certificates: Certificates | None
+        self, process: ComfyUIProcess, proxy: Child, host: str, certificates: Certificates | None
     ) -> str:
-        """Start both processes, announce the door, and return why the lease is over.
+        """Start both processes, send the address of the proxy, and return why the lease has ended.
 
-        The door starts while ComfyUI does, so that it serves when it is announced.
+        The proxy starts while ComfyUI starts, so that it is ready when its address is sent.
         """
         starting = asyncio.ensure_future(process.start())
         address = None
         while not starting.done() or address is None:
-            await asyncio.wait([starting], timeout=LOOK_EVERY)
+            await asyncio.wait([starting], timeout=CHECK_EVERY)
             reason = self._reason_to_end()
             if reason is not None:
                 starting.cancel()
@@ -197,7 +199,7 @@ class _Holder:
                 await starting
             if address is None and process.url is not None:
                 port = int(process.url.rpartition(":")[2])
-                address = await self._open_door(door, host, port, certificates)
+                address = await self._start_proxy(proxy, host, port, certificates)
         await starting
         assert process.url is not None
         client = ComfyUIClient(process.url, peers=process.peers)
@@ -211,44 +213,44 @@ class _Holder:
         connection.start()
         try:
             scheme = "http" if certificates is None else "https"
-            self._tell("serving", url=f"{scheme}://{address}", folder=str(self.folder))
+            self._send_event("serving", url=f"{scheme}://{address}", folder=str(self.folder))
             self.last_prompt = time.monotonic()
-            return await self._watch(process, door, client, connection)
+            return await self._watch(process, proxy, client, connection)
         finally:
             await connection.close()
             await client.close()
 
     async def _watch(
-        self, process: ComfyUIProcess, door: Child, client: ComfyUIClient, connection: Connection
+        self, process: ComfyUIProcess, proxy: Child, client: ComfyUIClient, connection: Connection
     ) -> str:
-        closed = asyncio.ensure_future(door.wait())
+        closed = asyncio.ensure_future(proxy.wait())
         try:
             while True:
-                await asyncio.wait([closed], timeout=LOOK_EVERY)
+                await asyncio.wait([closed], timeout=CHECK_EVERY)
                 if process.state != "running" or process.pid is None:
                     return "ComfyUI has ended" + (
                         f" ({process.memory_verdict})" if process.memory_verdict else ""
                     )
                 if closed.done():
-                    return f"the door has ended ({door.exit_text()})"
+                    return f"the TLS proxy has ended ({proxy.exit_text()})"
                 reason = self._reason_to_end()
                 if reason is not None:
                     return reason
                 if connection.queue_remaining:
                     self.last_prompt = time.monotonic()
                 idle = time.monotonic() - self.last_prompt
-                if idle > self.order.idle_timeout and await self._is_idle(door, client):
-                    return f"no prompt for {self.order.idle_timeout:g} s"
+                if idle > self.request.idle_timeout and await self._is_idle(proxy, client):
+                    return f"no prompt for {self.request.idle_timeout:g} s"
         finally:
             closed.cancel()
 
-    async def _is_idle(self, door: Child, client: ComfyUIClient) -> bool:
-        """Return whether ComfyUI has no prompt, and leave the door stopped in that case.
+    async def _is_idle(self, proxy: Child, client: ComfyUIClient) -> bool:
+        """Return whether ComfyUI has no prompt. If it has none, the proxy stays suspended.
 
-        While the door is stopped, no prompt arrives, so none is lost between this check and the end
-        of ComfyUI.
+        While the proxy is suspended, no prompt arrives. So none is lost between this check and the
+        end of ComfyUI.
         """
-        pid = door.pid
+        pid = proxy.pid
         if pid is None:
             return True
         os.kill(pid, signal.SIGSTOP)
@@ -266,13 +268,13 @@ class _Holder:
         return idle
 
     def _handle_event(self, event: Event | Preview | Unread) -> None:
-        # each change of the queue is sent to every client
+        # ComfyUI sends it to every client whenever its queue changes
         if isinstance(event, Event) and event.type == "status":
             self.last_prompt = time.monotonic()
 
     def _reason_to_end(self) -> str | None:
         status = self.worker.status.name
-        if status not in AT_WORK:
+        if status not in ACTIVE:
             return f"its worker is {status}"
         task = self.worker.state.tasks.get(self.key)
         if task is None or task.state in ("cancelled", "resumed", "released", "forgotten"):
@@ -288,32 +290,33 @@ class _Holder:
             )
 
     def _host(self, certificates: Certificates | None) -> str:
-        """Return the address at which the door listens: the one of the worker."""
+        """Return the address at which the proxy listens: that of the worker."""
         host = str(self.worker.ip)
         if certificates is None and not (
-            ip_address(host).is_loopback or self.order.allow_plain_tcp
+            ip_address(host).is_loopback or self.request.allow_plain_tcp
         ):
             raise LeaseRefusedError(
                 f"Worker {self.worker.address} has no TLS: prompts and pictures would be sent"
-                " openly. Give the cluster certificates (Security), or set"
+                " unencrypted. Give the cluster certificates (Security), or set"
                 " cluster_allow_plain_tcp"
             )
         return host
 
     def _check_place(self) -> None:
-        path = Path(self.order.comfyui_path)
+        path = Path(self.request.comfyui_path)
         if not is_comfyui_tree(path):
             raise LeaseRefusedError(f"Worker {self.worker.address}: there is no ComfyUI in {path}")
         try:
             self.folder.mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise LeaseRefusedError(
-                f"Worker {self.worker.address}: shared_dir: {self.folder} cannot be made: {error}"
+                f"Worker {self.worker.address}: shared_dir: {self.folder} cannot be"
+                f" created: {error}"
             ) from None
 
     def _arguments(self) -> list[str]:
-        """Return the launch arguments; the files of each ComfyUI have a folder of their own."""
-        known = launch_options(Path(self.order.comfyui_path))
+        """Return the launch arguments, with a separate folder for the files of each ComfyUI."""
+        known = launch_options(Path(self.request.comfyui_path))
         output = self.folder / "output"
         output.mkdir()
         own = {
@@ -321,14 +324,14 @@ class _Holder:
             "--temp-directory": str(self.folder),
             "--database-url": f"sqlite:///{self.folder / 'comfyui.db'}",
         }
-        given = {argument.partition("=")[0] for argument in self.order.launch_args}
+        given = {argument.partition("=")[0] for argument in self.request.launch_args}
         pairs = [pair for pair in own.items() if pair[0] in known and pair[0] not in given]
-        return [*self.order.launch_args, *(part for pair in pairs for part in pair)]
+        return [*self.request.launch_args, *(part for pair in pairs for part in pair)]
 
-    async def _open_door(
-        self, door: Child, host: str, port: int, certificates: Certificates | None
+    async def _start_proxy(
+        self, proxy: Child, host: str, port: int, certificates: Certificates | None
     ) -> str:
-        """Start the door, and return its address."""
+        """Start the TLS proxy, and return its address."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with (
             socket.create_server((host, 0), family=family, backlog=256) as listener,
@@ -337,9 +340,9 @@ class _Holder:
             secrets.write((certificates.to_json() if certificates else "null").encode())
             secrets.seek(0)
             numbers = [listener.fileno(), secrets.fileno()]
-            await door.start(
+            await proxy.start(
                 [
-                    *(sys.executable, "-m", f"{__package__}.door", "--port", str(port)),
+                    *(sys.executable, "-m", f"{__package__}.tls_proxy", "--port", str(port)),
                     *("--listener", str(numbers[0]), "--certificates", str(numbers[1])),
                 ],
                 cwd=self.folder,
@@ -349,12 +352,12 @@ class _Holder:
             bound = listener.getsockname()[1]
         return f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
 
-    def _tell(self, state: str, **more: Any) -> None:
-        """Send an event; the scheduler overwrites a key named ``worker``."""
+    def _send_event(self, state: str, **more: Any) -> None:
+        """Send an event; the worker's address is in ``at``, since Dask overwrites ``worker``."""
         self.worker.log_event(
-            self.order.topic,
+            self.request.topic,
             {
-                "lease": self.order.lease,
+                "lease": self.request.lease,
                 "grant": self.grant,
                 "state": state,
                 "at": self.worker.address,

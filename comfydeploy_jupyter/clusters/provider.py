@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import ComfyUIUnavailableError
 from ..machines.providers import Member
 from ..net.tasks import end
-from .keeper import CONNECT_WITHIN, Keeper, SchedulerError
+from .lease_manager import CONNECT_WITHIN, LeaseManager, SchedulerError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine
 
     from ..machines.providers import Members
-    from .keeper import Grant
-    from .lease import LeaseOrder
+    from .lease import LeaseRequest
+    from .lease_manager import Grant
     from .target import Target
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-CLOSE_WITHIN = 10.0  # seconds that the keeper has to disconnect
+CLOSE_WITHIN = 10.0  # seconds that the manager has to disconnect
 
 
 class DaskProvider:
     """Provides the ComfyUIs of leases as the members of a pool.
 
-    The client of the scheduler lives in a thread of its own with an event loop of its own.
+    The client of the scheduler runs in a separate thread with a separate event loop.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class DaskProvider:
     token : str
         Identifies the pool at the scheduler.
     target : callable
-        Returns the scheduler; called in a thread, since it may make a cluster.
-    order : LeaseOrder
-        The order for each lease.
+        Returns the scheduler. It is called in a thread, because it may create a cluster.
+    request : LeaseRequest
+        The request for each lease.
     least, most : int
-        Number of leases that are kept without any run, and at most.
+        The least number of leases, also without any run, and the greatest one.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DaskProvider:
         pool_id: str,
         token: str,
         target: Callable[[], Target],
-        order: LeaseOrder,
+        request: LeaseRequest,
         *,
         least: int,
         most: int,
@@ -61,7 +61,7 @@ class DaskProvider:
         self._pool_id = pool_id
         self._token = token
         self._find_target = target
-        self._order = order
+        self._request = request
         self._least, self._most = least, most
         self._target: Target | None = None
         self._tls: ssl.SSLContext | None = None
@@ -70,8 +70,8 @@ class DaskProvider:
         self._runs = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own: asyncio.AbstractEventLoop | None = None
-        self._keeper: Keeper | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._manager: LeaseManager | None = None
+        self._managing: asyncio.Task[None] | None = None
         self._changes: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
         self._changing: asyncio.Task[None] | None = None
 
@@ -109,47 +109,47 @@ class DaskProvider:
         await self._changes.join()
 
     def wanted(self, runs: int) -> None:
-        """Note how many runs of the pool are waiting or executing."""
+        """Set the number of runs of the pool that wait or execute."""
         self._runs = runs
-        if self._own is not None and self._keeper is not None:
+        if self._own is not None and self._manager is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                self._own.call_soon_threadsafe(self._keeper.want, runs)
+                self._own.call_soon_threadsafe(self._manager.want, runs)
 
     def describe(self) -> dict[str, Any]:
         """Return the scheduler, its state, and the leases."""
-        keeper = self._keeper
-        if keeper is None or not keeper.connected:
+        manager = self._manager
+        if manager is None or not manager.connected:
             state = "unreachable"
-        elif keeper.states():
+        elif manager.states():
             state = "starting"
         else:
-            state = "stopped" if keeper.failure is None else "failed"
+            state = "stopped" if manager.failure is None else "failed"
         return {
             "state": state,
             "scheduler": None if self._target is None else self._target.address,
-            "connected": keeper is not None and keeper.connected,
+            "connected": manager is not None and manager.connected,
             "workers": [self._least, self._most],
-            "leases": [] if keeper is None else keeper.states(),
-            "error": None if keeper is None else keeper.failure,
-            "note": None if keeper is None else keeper.note,
+            "leases": [] if manager is None else manager.states(),
+            "error": None if manager is None else manager.failure,
+            "note": None if manager is None else manager.note,
         }
 
     async def close(self, *, delete: bool) -> None:
         """Disconnect; leases end only if the pool is deleted, or once they are idle."""
         await self._stop(end_leases=delete)
 
-    # --- Keeper's listener, on the loop of the keeper
+    # --- LeaseManager's listener; called on the manager's event loop
 
     def grant_serves(self, grant: Grant) -> None:
-        """Pass a new member on."""
+        """Add the ComfyUI of the grant to the pool."""
         self._change(self._join(grant))
 
     def grant_ended(self, grant: Grant, reason: str) -> None:
-        """Pass the end of a member on."""
+        """Remove the ComfyUI of the grant from the pool."""
         self._change(self._leave(grant.id, reason))
 
     def synchronized(self, grants: list[Grant]) -> None:
-        """Pass the members that exist on; all others have ended."""
+        """Remove all members without a grant from the pool."""
         self._change(self._compare({grant.id for grant in grants}))
 
     # --- changes of the members, in order, on Jupyter's loop
@@ -197,35 +197,35 @@ class DaskProvider:
             tls=self._tls if grant.url.startswith("https:") else None,
         )
 
-    # --- the thread of the keeper
+    # --- the thread of the manager
 
     async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._own is not None
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._own))
 
     async def _open(self, target: Target) -> None:
-        self._keeper = keeper = Keeper(
+        self._manager = manager = LeaseManager(
             self._token,
             lambda: target.connect(CONNECT_WITHIN),
-            self._order,
+            self._request,
             least=self._least,
             most=self._most,
             listener=self,
         )
-        keeper.want(self._runs)
-        await keeper.open()
-        self._keeping = asyncio.create_task(keeper.keep())
+        manager.want(self._runs)
+        await manager.open()
+        self._managing = asyncio.create_task(manager.run())
 
-    async def _close_keeper(self, end_leases: bool) -> None:
-        if self._keeping is not None:
-            await end([self._keeping])
-        if self._keeper is not None:
-            await self._keeper.close(end_leases=end_leases)
+    async def _close_manager(self, end_leases: bool) -> None:
+        if self._managing is not None:
+            await end([self._managing])
+        if self._manager is not None:
+            await self._manager.close(end_leases=end_leases)
 
     async def _stop(self, *, end_leases: bool) -> None:
         own, self._own = self._own, None
         if own is not None:
-            closing = asyncio.run_coroutine_threadsafe(self._close_keeper(end_leases), own)
+            closing = asyncio.run_coroutine_threadsafe(self._close_manager(end_leases), own)
             await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_WITHIN)
             own.call_soon_threadsafe(own.stop)
         if self._changing is not None:

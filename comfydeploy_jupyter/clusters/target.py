@@ -1,4 +1,4 @@
-"""Where a Dask scheduler is, and how it is reached."""
+"""The address of a Dask scheduler, and the connection to it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Target:
     Attributes
     ----------
     address : str
-        Such as ``tls://10.0.0.1:8786``.
+        For example ``tls://10.0.0.1:8786``.
     certificates : Certificates or None
-        Those of a client; None for ``tcp``.
+        The certificates of a client; None for ``tcp``.
     cluster : object or None
         The Dask cluster object that starts workers, if it is in this process.
     """
@@ -39,7 +39,7 @@ class Target:
     cluster: Any = None
 
     def connect(self, timeout: float) -> Any:
-        """Return a `distributed.Client` for the present event loop, which is to be awaited."""
+        """Return a `distributed.Client` for the current event loop; the caller must await it."""
         from distributed import Client
         from distributed.security import Security
 
@@ -61,16 +61,15 @@ class Target:
         )
 
     def client_context(self) -> ssl.SSLContext | None:
-        """Return the TLS context for the doors, or None."""
+        """Return the TLS context for connections to the proxies of leases; None: no TLS."""
         return None if self.certificates is None else self.certificates.client_context()
 
     def adapt(self, least: int, most: int) -> None:
-        """Let the cluster object start and end workers as leases need them. This blocks.
+        """Make the cluster object start and end workers as the leases need them. This blocks.
 
-        Without it, the owner of the cluster has to start the
-        workers. The target duration is short since
-        Dask expects half a second of a task that it does not know, and a lease is one task for
-        each worker however long it takes.
+        Without a cluster object, the owner of the cluster has to start the workers. The target
+        duration is short, because Dask expects that an unknown task takes half a second. With a
+        longer one it would start fewer workers than there are leases, and each lease needs one.
         """
         if self.cluster is not None:
             self.cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
@@ -82,18 +81,19 @@ def check_address(address: str, *, allow_plain_tcp: bool, field: str = "schedule
     Raises
     ------
     InvalidRequestError
-        If it is malformed, or ``tcp`` where that is not allowed.
+        If it is malformed, or is a ``tcp`` address where these are not allowed.
     """
     if len(address) > LONGEST or not _ADDRESS.fullmatch(address):
         raise InvalidRequestError.of_field(
-            field, f"{address[:80]!r} is no address of a Dask scheduler, such as tls://host:8786"
+            field,
+            f"{address[:80]!r} is not the address of a Dask scheduler, such as tls://host:8786",
         )
     parts = urlsplit(address)
     if parts.scheme == "tcp" and not (allow_plain_tcp or _is_loopback(parts.hostname or "")):
         raise InvalidRequestError.of_field(
             field,
-            "must begin with tls:// for a scheduler on another machine, as a connection without TLS"
-            " lets anyone on the network run programs; cluster_allow_plain_tcp allows it",
+            "must begin with tls:// for a scheduler on another machine: without TLS, anyone on the"
+            " network can run programs; the setting cluster_allow_plain_tcp allows it",
         )
     return address.rstrip("/")
 
@@ -111,7 +111,7 @@ def certificates_of(given: Mapping[str, str], *, field: str) -> Certificates | N
     Raises
     ------
     InvalidRequestError
-        If they are incomplete, cannot be read, or are no certificates.
+        If they are incomplete or invalid, or cannot be read.
     """
     values = {name: given[name] for name in FILES if given.get(name)}
     if not values:
@@ -122,12 +122,12 @@ def certificates_of(given: Mapping[str, str], *, field: str) -> Certificates | N
 
 
 def load_certificates(texts: list[str], *, field: str) -> Certificates:
-    """Return certificates from three PEM texts or names of files, once they have been tried.
+    """Return certificates from three PEM texts or names of files, after a check by `ssl`.
 
     Raises
     ------
     InvalidRequestError
-        If they cannot be read, or are no certificates.
+        If they are invalid, or cannot be read.
     """
     from .tls import pem
 
@@ -145,7 +145,7 @@ def of_cluster(cluster: Any, *, field: str) -> Target:
     Raises
     ------
     InvalidRequestError
-        If it is none, or its certificates cannot be read.
+        If the object is not a cluster, or its certificates cannot be read.
     """
     address = getattr(cluster, "scheduler_address", None)
     if not isinstance(address, str) or not address:

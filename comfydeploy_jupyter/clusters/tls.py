@@ -1,4 +1,4 @@
-"""The certificates of a cluster, as PEM texts, and the TLS contexts made of them."""
+"""The certificates of a cluster as PEM texts, and TLS contexts with them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MOST = 1024 * 1024  # bytes of one file
 
 @dataclass(frozen=True)
 class Certificates:
-    """The certificates with which the parts of a cluster trust each other.
+    """The certificates with which the processes of a cluster authenticate each other.
 
     Attributes
     ----------
     ca : str
-        The authority that has signed all of them, as PEM text.
+        The certificate of the authority that signed all others, as PEM text.
     cert : str
-        The own certificate, as PEM text; it may contain the key.
+        The certificate of this process, as PEM text; it may contain the key.
     key : str
         The private key, as PEM text; empty if it is in `cert`.
     """
@@ -64,7 +64,8 @@ class Certificates:
     def client_context(self) -> ssl.SSLContext:
         """Return the context of a client that accepts only servers of the cluster.
 
-        Names are not compared: certificates of clusters have none, as workers come and go.
+        Host names are not checked: the certificates of clusters contain none, because workers start
+        and end at any time.
         """
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=self.ca)
         context.check_hostname = False
@@ -73,7 +74,7 @@ class Certificates:
     def _completed(self, context: ssl.SSLContext) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        # since Python 3.13 this demands fields that distributed's temporary certificates lack
+        # default since Python 3.13; distributed's temporary certificates lack fields it requires
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # mode 0600
             file.write(f"{self.cert}\n{self.key}\n")
@@ -83,7 +84,7 @@ class Certificates:
 
 
 def pem(given: str) -> str:
-    """Return a PEM text that is given as itself or as the name of its file.
+    """Return a PEM text. ``given`` is the text itself or the name of a file with it.
 
     Raises
     ------

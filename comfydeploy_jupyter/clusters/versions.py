@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 COMPARED = ("python", "dask", "distributed", "msgpack", "cloudpickle")
-NAMED = 3  # workers in the text
+NAMED = 3  # processes in the text
 
 
 async def differences(client: Any) -> str | None:
-    """Return which versions differ, in words; None if all are the same.
+    """Return the versions that differ as a text; None if all are the same.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ async def differences(client: Any) -> str | None:
 
 
 def _versions(info: Any) -> dict[str, str]:
-    """Return the versions in the part of a reply that is about one process."""
+    """Return the versions of one process from its part of the reply."""
     if not isinstance(info, dict):
         return {}
     versions = dict(info.get("packages") or {})

@@ -242,8 +242,8 @@ class Machine:
     async def has_ended(self) -> bool:
         """Return whether its ComfyUI was on this machine, and no process listens there any more.
 
-        Of a member of a cluster, this is not known: its address is that of a door, which may end
-        before ComfyUI. The provider of the pool tells when it has ended.
+        For a member of a cluster the result is always False: the address is that of a proxy,
+        which may end before ComfyUI. The provider of the pool reports the end of its ComfyUI.
         """
         if self.settings.provided:
             return False

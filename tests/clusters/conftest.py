@@ -55,7 +55,7 @@ class RecordedMembers:
 
 
 async def ask(member: Member, path: str, body: Any = None) -> Any:
-    """Return the JSON of a member's reply, through its door."""
+    """Return the JSON of a member's reply, through its TLS proxy."""
     method = "GET" if body is None else "POST"
     async with (
         aiohttp.ClientSession() as session,

@@ -86,6 +86,6 @@ def test_what_is_wrong_is_told(value: Any, error: type[ComfyDeployError], text: 
 
 
 def test_a_name_that_is_unknown() -> None:
-    with pytest.raises(NotFoundError, match="it names lab, mine") as caught:
+    with pytest.raises(NotFoundError, match="it has lab, mine") as caught:
         configured(mine="tls://h:1", lab="tls://h:2").check_name("other")
     assert caught.value.details["known"] == ["lab", "mine"]

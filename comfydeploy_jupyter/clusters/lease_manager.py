@@ -1,9 +1,9 @@
-"""Keeps as many leases as are wanted at one Dask scheduler.
+"""Requests, follows and cancels the leases of one pool at a Dask scheduler.
 
-Everything here runs on an event loop of its own, in a thread of its own (`provider` starts it):
+All code here runs in a separate thread with a separate event loop (`provider` starts it), because
 distributed's client must not delay Jupyter's event loop.
 
-A lease is a Dask task (`lease.hold`). It is published as a dataset, so that it goes on without
+A lease is a Dask task (`lease.hold`). It is published as a dataset, so that it continues without
 this client, and so that the next Jupyter server finds it. The scheduler grants it to a worker; if
 that worker dies, it grants the lease to another one. Each grant has its own ComfyUI.
 """
@@ -27,15 +27,15 @@ from .versions import differences
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .lease import LeaseOrder
+    from .lease import LeaseRequest
 
 log = logging.getLogger(__name__)
 
 CONNECT_WITHIN = 10.0  # seconds in which a scheduler must answer
-LOOK_EVERY = 0.5  # seconds between two looks at the leases
+CHECK_EVERY = 0.5  # seconds between two checks of the leases
 RECONNECT = Backoff(first=0.5, longest=15.0)
 RENEW = Backoff(first=1.0, longest=60.0)  # pauses before a lease that follows failed ones
-LASTS = 30.0  # seconds after which an ended lease does not count as a failed one
+SUCCEEDED_AFTER = 30.0  # seconds; a lease that lasted longer does not count as failed
 
 
 class SchedulerError(Exception):
@@ -47,26 +47,26 @@ class _ConnectionLostError(Exception):
 
 
 class Listener(Protocol):
-    """Receives what happens to grants; called on the loop of the keeper."""
+    """Receives the changes of grants. Its methods are called on the event loop of the manager."""
 
     def grant_serves(self, grant: Grant) -> None:
         """Handle that the ComfyUI of a grant answers."""
 
     def grant_ended(self, grant: Grant, reason: str) -> None:
-        """Handle that a grant is over, with its ComfyUI."""
+        """Handle the end of a grant and its ComfyUI."""
 
     def synchronized(self, grants: list[Grant]) -> None:
-        """Handle a new connection to the scheduler, at which exactly these grants exist."""
+        """Handle a new connection to the scheduler; exactly these grants exist."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """A lease on a certain worker.
+    """A lease on a particular worker.
 
     Attributes
     ----------
     id : str
-        The id of the grant; another one for each worker.
+        The id of the grant; it differs for each worker.
     lease : str
         The id of the lease.
     worker : str
@@ -74,9 +74,9 @@ class Grant:
     state : str
         ``starting`` or ``serving``.
     url : str
-        Address of the door, once it serves.
+        Address of the TLS proxy, when it serves.
     folder : str
-        Folder with the files of its ComfyUI, once it serves.
+        Folder with the files of its ComfyUI, when it serves.
     """
 
     id: str
@@ -93,26 +93,26 @@ class _Lease:
     future: Any  # distributed.Future
     submitted_at: float
     grant: Grant | None = None
-    over: set[str] = field(default_factory=set)  # ids of grants that have ended
-    told_at: float = 0.0  # the scheduler's time of the last event
+    ended_grants: set[str] = field(default_factory=set)  # ids
+    last_event_at: float = 0.0  # the scheduler's time of the last event
     cancelled: bool = False
 
 
-class Keeper:
-    """Keeps the leases of one pool.
+class LeaseManager:
+    """Manages the leases of one pool: as many as its runs need, within the limits of the pool.
 
     Parameters
     ----------
     token : str
         Identifies the pool at the scheduler, also after a restart of Jupyter.
     connect : callable
-        Returns a new client, not yet connected.
-    order : LeaseOrder
-        The order for each lease; its id and topic are replaced.
+        Returns a new client that is not connected yet.
+    request : LeaseRequest
+        The request for each lease; its id and topic are replaced.
     least, most : int
-        Number of leases that are kept without any run, and at most.
+        The least number of leases, also without any run, and the greatest one.
     listener : Listener
-        Receives what happens to grants.
+        Receives the changes of grants.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Keeper:
         self,
         token: str,
         connect: Callable[[], Any],
-        order: LeaseOrder,
+        request: LeaseRequest,
         *,
         least: int,
         most: int,
@@ -139,7 +139,7 @@ class Keeper:
         self.connected = False
         self._prefix = f"comfydeploy-{token}-"
         self._connect = connect
-        self._order = order
+        self._request = request
         self._least, self._most = least, most
         self._listener = listener
         self._runs = 0
@@ -153,12 +153,12 @@ class Keeper:
     # --- called by the provider
 
     def want(self, runs: int) -> None:
-        """Set the number of runs for which there should be a lease each."""
+        """Set the number of runs; each one needs a lease."""
         self._runs = runs
         self._wake.set()
 
     def states(self) -> list[dict[str, Any]]:
-        """Return the leases for a description."""
+        """Return the leases as dicts, for the reply of ``GET machine``."""
         return [
             {
                 "lease": lease.id,
@@ -191,22 +191,22 @@ class Keeper:
             raise SchedulerError(self.failure) from error
         self.connected, self.failure = True, None
 
-    async def keep(self) -> None:
-        """Keep the leases until this is cancelled; reconnect whenever the connection breaks."""
+    async def run(self) -> None:
+        """Manage the leases until this is cancelled; reconnect whenever the connection breaks."""
         failures = 0
         while True:
             try:
                 if self._client is None:
                     await self.open()
                 failures = 0
-                await self._keep()
+                await self._manage()
             except SchedulerError as error:
                 log.warning("%s", error)
             except Exception as error:
                 expected = isinstance(error, (_ConnectionLostError, OSError))
                 self.failure = str(error) or type(error).__name__
                 log.warning(
-                    "The leases cannot be kept: %s", self.failure, exc_info=not expected or None
+                    "The leases cannot be managed: %s", self.failure, exc_info=not expected or None
                 )
             await self._disconnect()
             failures += 1
@@ -226,11 +226,11 @@ class Keeper:
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):
-                client.unsubscribe_topic("all")  # else the scheduler tells it of its own end
+                client.unsubscribe_topic("all")  # else it gets an event about its own end
             await close_client(client)
 
     async def _synchronize(self, client: Any) -> None:
-        """Read the leases at the scheduler, and report the grants that exist."""
+        """Read the leases from the scheduler, and report the grants that exist."""
         client.subscribe_topic("all", self._handle_scheduler_event)
         identity = await client.scheduler.identity()
         workers = set(identity["workers"])
@@ -243,12 +243,12 @@ class Keeper:
             known = self._leases.get(name)
             lease = found[name] = _Lease(name, future, time.monotonic())
             if known is not None:
-                lease.submitted_at, lease.over = known.submitted_at, known.over
+                lease.submitted_at, lease.ended_grants = known.submitted_at, known.ended_grants
         self._leases = found
         for lease in found.values():
             await self._follow(client, lease)
             if lease.grant is not None and lease.grant.worker not in workers:
-                lease.over.add(lease.grant.id)
+                lease.ended_grants.add(lease.grant.id)
                 lease.grant = None
         self._listener.synchronized([one.grant for one in found.values() if one.grant])
         for lease in found.values():
@@ -256,7 +256,7 @@ class Keeper:
                 self._listener.grant_serves(lease.grant)
 
     async def _follow(self, client: Any, lease: _Lease) -> None:
-        """Receive the events of a lease, those that were sent before included."""
+        """Subscribe to the events of a lease, and handle those that were sent before."""
         client.subscribe_topic(lease.id, self._handle_event)
         for event in await client.get_events(lease.id) or ():
             self._handle_event(event, report=False)
@@ -264,15 +264,15 @@ class Keeper:
     # --- events
 
     def _handle_event(self, event: tuple[float, Any], *, report: bool = True) -> None:
-        """Handle an event of a lease; the same one may arrive twice."""
+        """Handle an event of a lease; the same event may arrive twice."""
         message = event[1]
         if not isinstance(message, dict):
             return
         lease = self._leases.get(str(message.get("lease")))
         grant_id = str(message.get("grant"))
-        if lease is None or grant_id in lease.over or event[0] <= lease.told_at:
+        if lease is None or grant_id in lease.ended_grants or event[0] <= lease.last_event_at:
             return
-        lease.told_at = event[0]
+        lease.last_event_at = event[0]
         state = message.get("state")
         if state == "ended":
             reason = f"Its lease has ended: {message.get('reason')}"
@@ -304,16 +304,16 @@ class Keeper:
 
     def _end_grant(self, lease: _Lease, grant_id: str, reason: str, *, report: bool) -> None:
         grant, lease.grant = lease.grant, None
-        lease.over.add(grant_id)
+        lease.ended_grants.add(grant_id)
         if grant is None or grant.id != grant_id:
             lease.grant = grant
         elif report:
             self._listener.grant_ended(grant, reason)
         self._wake.set()
 
-    # --- keeping
+    # --- managing the leases
 
-    async def _keep(self) -> None:
+    async def _manage(self) -> None:
         client = self._client
         assert client is not None
         while True:
@@ -327,10 +327,10 @@ class Keeper:
                 if lease.future.status != "pending":
                     await self._drop(client, lease)
             await self._adjust(client)
-            await wait_until_set(self._wake, LOOK_EVERY)
+            await wait_until_set(self._wake, CHECK_EVERY)
 
     async def _drop(self, client: Any, lease: _Lease) -> None:
-        """Remove a lease whose task is done."""
+        """Remove a lease whose task has ended."""
         reason = "Its lease was cancelled"
         if lease.future.status in ("cancelled", "lost"):
             if not lease.cancelled:
@@ -345,12 +345,12 @@ class Keeper:
             self._end_grant(lease, lease.grant.id, reason, report=True)
 
     def _reason(self, lease: _Lease, error: BaseException | None) -> str:
-        """Return why a lease is over, and note a failure."""
+        """Return why a lease has ended; if it failed, store the reason and set a pause."""
         lasted = time.monotonic() - lease.submitted_at
         reason = str(error) or type(error).__name__
         if isinstance(error, LeaseEndedError):
             reason = f"Its lease has ended: {reason}"
-            failed = lasted < min(LASTS, self._order.idle_timeout)
+            failed = lasted < min(SUCCEEDED_AFTER, self._request.idle_timeout)
         else:
             failed = True
             if not isinstance(error, LeaseRefusedError):
@@ -364,11 +364,11 @@ class Keeper:
             self._failures += 1
             pause = RENEW.pause(self._failures)
             self._not_before = time.monotonic() + pause
-            log.warning("A lease failed; the next one is asked for in %.0f s: %s", pause, reason)
+            log.warning("A lease failed; the next one is requested in %.0f s: %s", pause, reason)
         return reason
 
     async def _adjust(self, client: Any) -> None:
-        """Submit the leases that are missing; cancel those that are not granted and not needed."""
+        """Submit missing leases; cancel leases that are neither granted nor needed."""
         wanted = min(max(self._runs, self._least), self._most)
         surplus = len(self._leases) - wanted
         for lease in [one for one in self._leases.values() if one.grant is None][: max(surplus, 0)]:
@@ -379,16 +379,16 @@ class Keeper:
 
     async def _submit(self, client: Any) -> None:
         name = f"{self._prefix}{uuid.uuid4().hex[:12]}"
-        order = replace(self._order, lease=name, topic=name)
+        request = replace(self._request, lease=name, topic=name)
         future = client.submit(
-            hold, order.to_dict(), key=f"comfyui_lease-{name}", pure=False, retries=0
+            hold, request.to_dict(), key=f"comfyui_lease-{name}", pure=False, retries=0
         )
         lease = self._leases[name] = _Lease(name, future, time.monotonic())
         await client.publish_dataset(future, name=name)
         await self._follow(client, lease)
 
     async def _cancel(self, lease: _Lease) -> None:
-        """Cancel a lease; its worker notices that, if it was granted meanwhile."""
+        """Cancel a lease; if it was granted in the meantime, its worker notices it."""
         assert self._client is not None
         lease.cancelled = True
         await lease.future.cancel(force=True)
@@ -403,7 +403,7 @@ async def reach(client: Any) -> None:
     Raises
     ------
     SchedulerError
-        If the scheduler cannot be reached, or there is another program at its address.
+        If the scheduler cannot be reached, or another program is at its address.
     """
     connected = False
     try:
@@ -412,17 +412,17 @@ async def reach(client: Any) -> None:
     except Exception as error:
         raise SchedulerError(_why_unreachable(error)) from error
     finally:
-        if not connected:  # this may be cancelled, too
+        if not connected:  # also if this is cancelled
             await close_client(client)
 
 
 async def close_client(client: Any) -> None:
-    """Close a client of a scheduler, which may not answer any more, within 5 s."""
+    """Close a client within 5 s, also if its scheduler does not answer."""
     try:
         with contextlib.suppress(Exception):
             await wait_for(client.close(), 5.0)
     finally:
-        # If it is not closed by now, the garbage collector would close it without awaiting that.
+        # Else the garbage collector would close it without awaiting the result.
         client.status = "closed"
 
 
@@ -433,7 +433,9 @@ async def _connected(client: Any) -> Any:
 def _why_unreachable(error: BaseException) -> str:
     """Return why a scheduler cannot be reached, with the causes of the error."""
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)) and not str(error):
-        return f"what is there does not answer as a Dask scheduler within {CONNECT_WITHIN + 5:g} s"
+        return (
+            f"nothing at this address answers as a Dask scheduler within {CONNECT_WITHIN + 5:g} s"
+        )
     texts: list[str] = []
     while error is not None:
         text = str(error) or type(error).__name__

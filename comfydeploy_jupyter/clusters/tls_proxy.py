@@ -1,13 +1,14 @@
-"""The door: a process in front of a ComfyUI on a node, which only clients of the cluster can pass.
+"""The TLS proxy: a process in front of a ComfyUI on a worker's node.
 
-It listens at the node's address, with TLS that demands a certificate of the cluster from its
-clients, and relays the bytes of each connection to ComfyUI's port on the loopback interface. It
-does not read them: HTTP and WebSockets pass in the same way. It is a process of its own, so that
-a busy interpreter of the worker does not delay any bytes, and so that it can be stopped for a
-moment while it is decided whether ComfyUI is idle.
+It listens at the node's address and uses mutual TLS: it accepts only clients that have a
+certificate of the cluster. It forwards the bytes of each connection to ComfyUI's port on the
+loopback interface, and does not interpret them, so it works for HTTP and for WebSockets.
 
-It inherits its listening socket, and reads its certificates from a pipe: they are in no argument,
-no environment variable and no file.
+It is a separate process, so that a busy interpreter of the worker does not delay any bytes, and so
+that the lease can suspend it (SIGSTOP) while it checks whether ComfyUI is idle.
+
+It inherits its listening socket, and reads its certificates from a file descriptor. So the
+certificates are in no argument, no environment variable and no file with a name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ BACKLOG = 256
 
 
 class _Side(asyncio.Protocol):
-    """One of the two connections of a relayed client; passes what it receives to the other one."""
+    """One of the two connections of a client; sends all bytes that it receives to the other one."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -44,7 +45,7 @@ class _Side(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         if self.other is not None and self.other.transport is not None:
-            self.other.transport.close()  # after what was written has been sent
+            self.other.transport.close()  # after all written bytes have been sent
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -56,7 +57,7 @@ class _Side(asyncio.Protocol):
 
 
 class _Client(_Side):
-    """The connection of a client; nothing is read from it until ComfyUI is connected."""
+    """The connection of a client. It is read only once ComfyUI is connected."""
 
     def __init__(self, port: int) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class _Client(_Side):
             if self.transport is not None:
                 self.transport.abort()
             return
-        if self.transport is None:  # the client has gone meanwhile
+        if self.transport is None:  # the client has disconnected in the meantime
             assert inner.transport is not None
             inner.transport.close()
         else:
@@ -90,7 +91,7 @@ class _Client(_Side):
 async def serve(
     listener: socket.socket, port: int, context: ssl.SSLContext | None, stop: asyncio.Event
 ) -> None:
-    """Relay connections until ``stop`` is set.
+    """Forward connections until ``stop`` is set.
 
     Parameters
     ----------
@@ -99,9 +100,9 @@ async def serve(
     port : int
         ComfyUI's port on the loopback interface.
     context : ssl.SSLContext or None
-        The TLS of the listening socket; None: none.
+        The TLS context of the listening socket; None: no TLS.
     stop : asyncio.Event
-        Ends the door.
+        Ends this function when it is set.
     """
     server = await asyncio.get_running_loop().create_server(
         lambda: _Client(port),
@@ -121,14 +122,16 @@ async def _main(listener: socket.socket, port: int, context: ssl.SSLContext | No
 
 
 def main() -> None:
-    """Run the door that a lease has started."""
+    """Run the proxy; a lease starts this program."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listener", type=int, required=True, help="a listening socket")
-    parser.add_argument("--certificates", type=int, required=True, help="a pipe with them")
+    parser.add_argument(
+        "--certificates", type=int, required=True, help="descriptor of a file with them"
+    )
     parser.add_argument("--port", type=int, required=True, help="ComfyUI's port")
     arguments = parser.parse_args()
-    with open(arguments.certificates, "rb") as pipe:  # noqa: PTH123 - a descriptor has no path
-        certificates = read_certificates(pipe.read())
+    with open(arguments.certificates, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+        certificates = read_certificates(file.read())
     listener = socket.socket(fileno=arguments.listener)
     listener.setblocking(False)
     context = None if certificates is None else certificates.server_context()
