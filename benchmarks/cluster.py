@@ -3,8 +3,9 @@
 A Dask scheduler and one worker run as processes of this machine, with TLS. Requests and events pass
 the proxy and, in turns, go to the port of the same ComfyUI directly; both clients use one
 connection and the same code. Then a Jupyter server uses the cluster as a pool: the time from the
-announcement of a member to its first run, and from an interrupt to the end of the run. In the end, four leases
-are asked for at a scheduler without workers, while a timer of a millisecond runs on the event loop
+announcement of a member to its first run, and from an interrupt to the end of the run. In the end,
+four leases are requested from a scheduler without workers, while a timer of a millisecond runs on
+the event loop
 of the provider; the reference is the same loop before that.
 """
 

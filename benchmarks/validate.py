@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from comfydeploy_jupyter.comfyui.definitions import BUNDLE, Knowledge
+from comfydeploy_jupyter.comfyui.definitions import BUNDLE, DefinitionSet
 from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from comfydeploy_jupyter.net import responses
@@ -112,13 +112,13 @@ def main() -> None:
     print(f"all definitions of ComfyUI 0.33, {len(text) / 1e6:.1f} MB: {told}")
 
 
-def learn(text: bytes) -> Knowledge:
+def learn(text: bytes) -> DefinitionSet:
     """Read all definitions, and each class once, as for a graph with all classes."""
     found = responses.loads(text, 3)
-    knowledge = Knowledge(found["object_info"], "live", found["comfyui_version"])
+    definitions = DefinitionSet(found["object_info"], "live", found["comfyui_version"])
     for class_type in found["object_info"]:
-        knowledge.rules.get(class_type)
-    return knowledge
+        definitions.rules.get(class_type)
+    return definitions
 
 
 if __name__ == "__main__":

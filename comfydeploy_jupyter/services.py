@@ -364,8 +364,8 @@ class Services:
 
     async def _to_api(self, workflow: Any) -> Any:
         """Convert a workflow that is saved without its graph in API format, if possible."""
-        knowledge = await self.machines.get().knowledge()
-        return await worker.compute(to_api, workflow, knowledge, large=is_large(workflow))
+        definitions = await self.machines.get().definitions()
+        return await worker.compute(to_api, workflow, definitions, large=is_large(workflow))
 
     async def _folders(self, machine: Machine) -> Folders | None:
         """Return a machine's folders, or None if they are not on this machine."""

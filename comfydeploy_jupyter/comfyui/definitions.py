@@ -30,8 +30,8 @@ Source = Literal["live", "cached", "bundled"]
 BUNDLE = "core_nodes.json.gz"  # made by scripts/bundle_definitions.py
 
 
-class Knowledge:
-    """The node definitions of one ComfyUI, in the forms that are needed to read graphs.
+class DefinitionSet:
+    """The node definitions of one ComfyUI, in the forms that code on graphs needs.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class Knowledge:
         ``live``: requested now; ``cached``: from the last time that ComfyUI answered;
         ``bundled``: the core nodes of the ComfyUI version for which this package was made.
     comfyui_version : str or None
-        The version of the ComfyUI that they are from.
+        The version of the ComfyUI that returned them.
     replacements : dict or None
         The response to ``GET /node_replacements``; None: the bundled ones.
     packed : bytes, optional
-        All this in the file format of `Definitions`, for worker processes.
+        All of this in the file format of `Definitions`, for worker processes.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Knowledge:
         self.rules = NodeRules(object_info, version=comfyui_version, replacements=replacements)
 
     @classmethod
-    def unpacked(cls, packed: bytes, source: Source) -> Knowledge:
+    def unpacked(cls, packed: bytes, source: Source) -> DefinitionSet:
         """Return the definitions in a file of `Definitions`."""
         kept = responses.loads(gzip.decompress(packed))
         replacements = kept.get("node_replacements")
@@ -75,10 +75,10 @@ class Knowledge:
         return cls(info, source, version, replacements, packed=packed)
 
     def __reduce__(self) -> Any:
-        """Pickle the content of the file instead of the objects made of it, which are many."""
+        """Pickle the content of the file: the objects made from it would be much larger."""
         if self._packed is None:
             return super().__reduce__()
-        return Knowledge.unpacked, (self._packed, self.source)
+        return DefinitionSet.unpacked, (self._packed, self.source)
 
     def origin(self) -> dict[str, Any]:
         """Return ``{"source", "comfyui_version"}``, for replies."""
@@ -88,15 +88,15 @@ class Knowledge:
 @dataclass(frozen=True)
 class _Live:
     client: ComfyUIClient
-    knowledge: Knowledge
+    definitions: DefinitionSet
     digest: str
     asked_at: float  # monotonic time
 
 
 class Definitions:
-    """The definitions of the connected ComfyUI, else the last ones that are known.
+    """Requests, caches and stores the node definitions of one ComfyUI.
 
-    They are requested again after each connection, since a restarted ComfyUI may have other nodes.
+    They are requested again after each connection: a restarted ComfyUI may have other nodes.
     The lists of model files in them change while ComfyUI runs: code that needs current lists passes
     a ``max_age``.
 
@@ -109,23 +109,23 @@ class Definitions:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._live: _Live | None = None
-        self._offline: Knowledge | None = None
+        self._offline: DefinitionSet | None = None
         self._error: ComfyUIUnavailableError | None = None
         self._failed_at = 0.0
         self._lock = asyncio.Lock()
 
     @property
-    def known(self) -> Knowledge | None:
+    def known(self) -> DefinitionSet | None:
         """The definitions in memory, without a request and without reading the file."""
-        return self._offline if self._live is None else self._live.knowledge
+        return self._offline if self._live is None else self._live.definitions
 
     def attach(self) -> None:
-        """Note that a ComfyUI has connected: its definitions may differ from the known ones."""
+        """Handle a new connection to ComfyUI: its definitions may differ from the known ones."""
         self._live = self._error = None
 
     async def get(
         self, client: ComfyUIClient, version: str | None, *, max_age: float | None = None
-    ) -> Knowledge:
+    ) -> DefinitionSet:
         """Return the definitions of a ComfyUI that answers.
 
         Parameters
@@ -147,24 +147,24 @@ class Definitions:
             if live is not None and live.client is client:
                 age = time.monotonic() - live.asked_at
                 if max_age is None or age <= max_age:
-                    return live.knowledge
+                    return live.definitions
             if self._error is not None and time.monotonic() - self._failed_at < ASK_AGAIN:
                 raise self._error.with_traceback(None)  # another caller has just failed
             return (await self._ask(client, version))[1]
 
     async def text(self, client: ComfyUIClient, version: str | None) -> bytes:
-        """Return the definitions as JSON text, requested now."""
+        """Request the definitions, and return them as JSON text."""
         async with self._lock:
             return (await self._ask(client, version))[0]
 
-    async def offline(self) -> Knowledge:
+    async def offline(self) -> DefinitionSet:
         """Return the last definitions that were received, else those of the core nodes."""
         async with self._lock:
             if self._offline is None:
                 self._offline = await asyncio.to_thread(self._read)
             return self._offline
 
-    async def _ask(self, client: ComfyUIClient, version: str | None) -> tuple[bytes, Knowledge]:
+    async def _ask(self, client: ComfyUIClient, version: str | None) -> tuple[bytes, DefinitionSet]:
         asked_at = time.monotonic()
         try:
             text, object_info = await client.object_info()
@@ -176,13 +176,13 @@ class Definitions:
         about = json.dumps({"comfyui_version": version, "node_replacements": replacements})
         digest = sha256(text + about.encode()).hexdigest()
         if live is not None and live.digest == digest:
-            knowledge = live.knowledge
+            definitions = live.definitions
         else:
             packed = await asyncio.to_thread(self._keep, text, about)
-            knowledge = Knowledge(object_info, "live", version, replacements, packed=packed)
-        self._live = _Live(client, knowledge, digest, asked_at)
+            definitions = DefinitionSet(object_info, "live", version, replacements, packed=packed)
+        self._live = _Live(client, definitions, digest, asked_at)
         self._offline = self._error = None
-        return text, knowledge
+        return text, definitions
 
     def _keep(self, text: bytes, about: str) -> bytes:
         self._cache.parent.mkdir(parents=True, exist_ok=True)
@@ -198,11 +198,11 @@ class Definitions:
             raise
         return packed
 
-    def _read(self) -> Knowledge:
+    def _read(self) -> DefinitionSet:
         try:
-            return Knowledge.unpacked(self._cache.read_bytes(), "cached")
+            return DefinitionSet.unpacked(self._cache.read_bytes(), "cached")
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
-            return Knowledge.unpacked(_bundle(), "bundled")
+            return DefinitionSet.unpacked(_bundle(), "bundled")
 
 
 def _bundle() -> bytes:

@@ -148,9 +148,9 @@ class StreamHandler(RunBase):
         if seen and not re.fullmatch(r"\d{1,18}", seen, re.ASCII):
             raise InvalidRequestError.of_field("Last-Event-ID", "must be the id of an event")
         last_id = int(seen or 0)
-        beginning = self.services.runs.beginning(query.prompt_id)
-        if beginning is not None:
-            await self._wait_for(beginning)
+        creation = self.services.runs.creation(query.prompt_id)
+        if creation is not None:
+            await self._wait_for(creation)
         run = await self.services.runs.load(query.prompt_id)
         if run is not None:
             await self.stream(run, previews=query.previews, last_id=last_id)
@@ -164,13 +164,13 @@ class StreamHandler(RunBase):
             return
         await self.stream_record(record, last_id)
 
-    async def _wait_for(self, beginning: asyncio.Future[Any]) -> None:
+    async def _wait_for(self, creation: asyncio.Future[Any]) -> None:
         """Wait until there is a run; send a comment every `KEEP_AWAKE` seconds.
 
         The run continues if the client disconnects.
         """
         pause = BEGIN_AFTER
-        while not (await asyncio.wait({beginning}, timeout=pause))[0]:
+        while not (await asyncio.wait({creation}, timeout=pause))[0]:
             pause = KEEP_AWAKE
             self.begin_stream()
             self.write(COMMENT)

@@ -72,9 +72,9 @@ class CheckStatusHandler(Handler):
         comfyui, hangs = NO_COMFYUI, False
         if machine is not None:
             comfyui = machine.status()
-            silence, connection = services.runs.silence(machine), machine.connection
+            unresponsive, connection = services.runs.unresponsive(machine), machine.connection
             # A ComfyUI that hangs keeps its WebSocket open.
-            hangs = bool(silence and connection and connection.last_heard < silence.since)
+            hangs = bool(unresponsive and connection and connection.last_heard < unresponsive.since)
         return {
             "status": "ok" if comfyui["reachable"] and not hangs else "degraded",
             "version": __version__,

@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..comfyui.definitions import Definitions, Knowledge
+from ..comfyui.definitions import Definitions, DefinitionSet
 from ..comfyui.discovery import installed_version
 from ..comfyui.out_of_memory import count_oom_kills, why_killed
 from ..comfyui.running import nothing_listens_at
@@ -361,7 +361,7 @@ class Machine:
             await link.read_system()
         return self._version()
 
-    async def knowledge(self, *, max_age: float | None = None) -> Knowledge:
+    async def definitions(self, *, max_age: float | None = None) -> DefinitionSet:
         """Return the node definitions of the running ComfyUI, else the last ones known.
 
         Parameters
@@ -376,7 +376,7 @@ class Machine:
         return await self._definitions.offline()
 
     @property
-    def known_definitions(self) -> Knowledge | None:
+    def known_definitions(self) -> DefinitionSet | None:
         """The node definitions in memory, without a request and without reading the file."""
         return self._definitions.known
 

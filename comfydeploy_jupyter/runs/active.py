@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-class Parked(NamedTuple):
+class Unloaded(NamedTuple):
     """What is in memory of a run that waits for a pool; all else is in the store only."""
 
     pool: str
@@ -31,7 +31,7 @@ class Parked(NamedTuple):
 class ActiveRuns:
     """The unfinished runs, in the order in which they were added.
 
-    There may be many runs that wait for a pool. So such a run can be parked: its `Run` stays only
+    There may be many runs that wait for a pool. So such a run can be unloaded: its `Run` stays only
     for as long as other code uses it, and `Loader.load` makes it anew from the store.
 
     Parameters
@@ -43,24 +43,24 @@ class ActiveRuns:
     def __init__(self, view_url: str) -> None:
         self.view_url = view_url
         self._runs: dict[str, Run] = {}
-        self._parked: dict[str, Parked] = {}
-        self._parked_in: Counter[str] = Counter()  # their number, by pool
-        self._parked_of: Counter[str | None] = Counter()  # by client
-        self._in_use: WeakValueDictionary[str, Run] = WeakValueDictionary()  # of the parked runs
+        self._unloaded: dict[str, Unloaded] = {}
+        self._unloaded_in: Counter[str] = Counter()  # their number, by pool
+        self._unloaded_of: Counter[str | None] = Counter()  # by client
+        self._in_use: WeakValueDictionary[str, Run] = WeakValueDictionary()  # of the unloaded runs
         self._by_comfyui_id: dict[str, Run] = {}
         self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
         self._machine_of: dict[str, str] = {}
         self._followers: set[Callable[[Run, RunEvent], None]] = set()
 
     def __iter__(self) -> Iterator[Run]:
-        """Iterate over all runs that are not parked."""
+        """Iterate over all runs that are not unloaded."""
         return iter(list(self._runs.values()))
 
     def __len__(self) -> int:
-        return len(self._runs) + len(self._parked)
+        return len(self._runs) + len(self._unloaded)
 
     def __contains__(self, prompt_id: str) -> bool:
-        return prompt_id in self._runs or prompt_id in self._parked
+        return prompt_id in self._runs or prompt_id in self._unloaded
 
     def add(self, run: Run) -> None:
         """Add a run, and pass its events on to the followers."""
@@ -69,7 +69,7 @@ class ActiveRuns:
         self._runs[run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run
 
-    def park(self, run: Run) -> None:
+    def unload(self, run: Run) -> None:
         """Keep a stored run that waits only for as long as it is used, if the store has all of it.
 
         It does not have the keys of a Comfy account, nor the events of an earlier attempt. A run
@@ -83,26 +83,26 @@ class ActiveRuns:
             return
         self.remove(run)
         client_id = None if record.client_id is None else intern(record.client_id)
-        self._parked[run.prompt_id] = Parked(intern(record.pool), client_id, run.order)
-        self._parked_in[record.pool] += 1
-        self._parked_of[client_id] += 1
+        self._unloaded[run.prompt_id] = Unloaded(intern(record.pool), client_id, run.order)
+        self._unloaded_in[record.pool] += 1
+        self._unloaded_of[client_id] += 1
         self.use(run)
 
-    def parked(self, prompt_id: str) -> Parked | None:
-        """Return what is known of a parked run; None for all others."""
-        return self._parked.get(prompt_id)
+    def unloaded(self, prompt_id: str) -> Unloaded | None:
+        """Return the data in memory of an unloaded run; None for all other runs."""
+        return self._unloaded.get(prompt_id)
 
     def use(self, run: Run) -> None:
-        """Let `get` return a parked run for as long as other code uses it."""
+        """Let `get` return an unloaded run for as long as other code uses it."""
         run.listener = self._pass_on
         self._in_use[run.prompt_id] = run
 
     def moved(self, run: Run) -> None:
         """Note that a run has another machine, which the URLs of its outputs name from now on.
 
-        If it was parked, it is not any more.
+        An unloaded run becomes a loaded one.
         """
-        if run.prompt_id in self._parked:
+        if run.prompt_id in self._unloaded:
             self.remove(run)
             self.add(run)
             return
@@ -117,14 +117,14 @@ class ActiveRuns:
         self._take_off(run)
         self._runs.pop(run.prompt_id, None)
         self._by_comfyui_id.pop(run.comfyui_id, None)
-        parked = self._parked.pop(run.prompt_id, None)
-        if parked is not None:
-            self._parked_in[parked.pool] -= 1
-            self._parked_of[parked.client_id] -= 1
+        unloaded = self._unloaded.pop(run.prompt_id, None)
+        if unloaded is not None:
+            self._unloaded_in[unloaded.pool] -= 1
+            self._unloaded_of[unloaded.client_id] -= 1
             self._in_use.pop(run.prompt_id, None)
 
     def get(self, prompt_id: str) -> Run | None:
-        """Return a run by its id; None if there is none, or if it is parked and not in use."""
+        """Return a run by its id; None if there is none, or if it is unloaded and not in use."""
         return self._runs.get(prompt_id) or self._in_use.get(prompt_id)
 
     def by_comfyui_id(self, comfyui_id: str) -> Run | None:
@@ -148,7 +148,7 @@ class ActiveRuns:
         return None
 
     def of_pool(self, pool_id: str) -> list[Run]:
-        """Return the unfinished runs of a pool, but not those that are parked."""
+        """Return the unfinished runs of a pool, but not those that are unloaded."""
         return [run for run in self._runs.values() if run.record.pool == pool_id]
 
     def count_on(self, machine_id: str) -> int:
@@ -161,21 +161,21 @@ class ActiveRuns:
         The runs that wait for a pool are on the machine with the id of the pool.
         """
         if machine_ids is None:
-            runs, parked = iter(self), len(self._parked)
+            runs, unloaded = iter(self), len(self._unloaded)
         else:
             machine_ids = list(machine_ids)
             runs = chain.from_iterable(map(self.on, machine_ids))
-            parked = sum(self._parked_in[machine_id] for machine_id in machine_ids)
+            unloaded = sum(self._unloaded_in[machine_id] for machine_id in machine_ids)
         statuses = [run.record.status for run in runs]
         return {
             "running": statuses.count("running"),
-            "pending": statuses.count("queued") + statuses.count("not-started") + parked,
+            "pending": statuses.count("queued") + statuses.count("not-started") + unloaded,
         }
 
     def by_status(self) -> Counter[tuple[str, str]]:
         """Return the number of runs for each pair of machine and status."""
         found = Counter((run.record.machine, run.record.status) for run in self._runs.values())
-        for pool, count in self._parked_in.items():
+        for pool, count in self._unloaded_in.items():
             if count:
                 found[pool, "queued"] += count
         return found
@@ -183,7 +183,7 @@ class ActiveRuns:
     def of_client(self, client_id: str) -> int:
         """Return the number of runs of a client."""
         others = sum(run.record.client_id == client_id for run in self._runs.values())
-        return others + self._parked_of[client_id]
+        return others + self._unloaded_of[client_id]
 
     def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
         """Call ``follower(run, event)`` for each event of each run; return a function to stop."""

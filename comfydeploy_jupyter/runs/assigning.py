@@ -60,7 +60,7 @@ class Assigning:
         self._session = shared.session
         self._saver = shared.saver
         self._active = shared.active
-        self._past = shared.past
+        self._earlier_times = shared.earlier_times
         self._loader = shared.loader
         self._dispatching = shared.dispatching
         self._background = shared.background
@@ -128,6 +128,6 @@ class Assigning:
         if not run.transition(Cause.ASSIGNED, detail, **facts):
             return  # it was cancelled in the meantime
         self._active.moved(run)
-        self._past.recall(run)
+        self._earlier_times.load_for(run)
         await self._queueing.post(run, client, prompt, workflow)
         await self._pooled.check_machine(run)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
     from ..store.runs import RunRecord
-    from .begin import Beginnings
+    from .creation import RunCreator
     from .finalize import Finalizer
     from .run import Run
     from .shared import Shared
@@ -33,7 +33,7 @@ class Canceller:
     ----------
     shared : Shared
         The objects that all modules of runs use.
-    beginnings : Beginnings
+    creator : RunCreator
         The runs that are still being created.
     finalizer : Finalizer
         Ends runs that ComfyUI does not have.
@@ -42,7 +42,7 @@ class Canceller:
     def __init__(
         self,
         shared: Shared,
-        beginnings: Beginnings,
+        creator: RunCreator,
         finalizer: Finalizer,
     ) -> None:
         self._repository = shared.repository
@@ -50,7 +50,7 @@ class Canceller:
         self._active = shared.active
         self._ended = shared.ended
         self._loader = shared.loader
-        self._beginnings = beginnings
+        self._creator = creator
         self._saver = shared.saver
         self._finalizer = finalizer
         self._background = shared.background
@@ -68,11 +68,11 @@ class Canceller:
             return run.prompt_id, await self._cancel(run)
         asked = None if machine_id in (None, AUTO) else place
         run = await self._loader.load(prompt_id)
-        beginning = self._beginnings.find(prompt_id)
-        if run is None and beginning is not None:
-            machine, of_pool = beginning.place
+        pending = self._creator.find(prompt_id)
+        if run is None and pending is not None:
+            machine, of_pool = pending.destination
             _check_place(prompt_id, machine.id, None if of_pool is None else of_pool.id, asked)
-            beginning.cancel()
+            pending.cancel()
             return prompt_id, "queued"
         known = run or self._ended.get(prompt_id)
         record = await self._repository.get(prompt_id) if known is None else known.record

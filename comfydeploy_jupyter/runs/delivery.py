@@ -71,8 +71,8 @@ class Delivery:
                 stored = await self._repository.prompt(order.prompt_id)
                 prompt = stored[0] if stored is not None else None
                 machine = self._machines.find(record.machine)
-                knowledge = None if machine is None else machine.known_definitions
-                stored_graph = await read_stored(prompt, knowledge, record.targets)
+                definitions = None if machine is None else machine.known_definitions
+                stored_graph = await read_stored(prompt, definitions, record.targets)
                 self._report_end(order, record, stored_graph.names)
 
     @staticmethod

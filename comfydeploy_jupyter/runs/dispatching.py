@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import NotFoundError
 from ..machines.dispatcher import Dispatcher
 from ..machines.registry import LOCAL
-from .beginning import Entered
+from .new_run import Placement
 from .waiting import now
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ class Dispatching:
         found = self._machines.find(LOCAL) if not self._machines.members(pool) else None
         return found or self._machines.least_busy(pool)
 
-    def enter(
+    def place(
         self,
         run_id: str,
         pool: Pool,
         prepared: Prepared,
         *,
         front: bool,
-    ) -> Entered:
+    ) -> Placement:
         """Assign a new run of a pool at once, if a member has room for it.
 
         If none has, the run is not in the queue before `wait` is called.
@@ -108,10 +108,10 @@ class Dispatching:
                 machine = self._machines.find(assigned[1])
                 client = None if machine is None else machine.reachable_client()
                 if client is not None:
-                    return Entered(assigned[1], client, order)
+                    return Placement(assigned[1], client, order)
                 self._dispatcher.ended(run_id)
         self._dispatcher.withdraw(run_id)  # it is not stored as waiting yet
-        return Entered(pool.id, None, order)
+        return Placement(pool.id, None, order)
 
     def wait(self, run: Run) -> None:
         """Put a stored run into the queue of its pool, at its place if it has had one.

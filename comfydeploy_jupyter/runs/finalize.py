@@ -47,7 +47,7 @@ class Finalizer:
         self._delivery = delivery
         self._active = shared.active
         self._ended = shared.ended
-        self._past = shared.past
+        self._earlier_times = shared.earlier_times
         self._background = shared.background
         self._dispatching = shared.dispatching
         self._kept_outputs = shared.kept_outputs
@@ -218,7 +218,7 @@ class Finalizer:
         run.stop_timer()
         cause = Cause.END_STORED if stored else Cause.END_NOT_STORED
         self._active.remove(run)
-        self._past.add(record)
+        self._earlier_times.add(record)
         run.transition(cause, reply=reply(record, self._active.view_url))
         self._ended.add(run)
         # After the tasks that wait for the run.

@@ -1,4 +1,4 @@
-"""Make runs from their records in the store."""
+"""Creates runs from their records in the store."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from .background import Background
     from .saving import StateSaver
 
-RESERVED = 1_000  # ids of events that streams of a parked run may have used
+RESERVED = 1_000  # ids of events that streams of an unloaded run may have used
 
 
 class Loader:
-    """Makes the runs of recovered records, and those that are parked (see `ActiveRuns`).
+    """Creates the runs of recovered records, and loads unloaded runs (see `ActiveRuns`).
 
     Parameters
     ----------
     repository : RunRepository
         The records and graphs.
     machines : MachineRegistry
-        The machines, whose definitions tell which nodes are executed.
+        The machines, whose node definitions determine which nodes are executed.
     active : ActiveRuns
         The unfinished runs.
     saver : StateSaver
@@ -54,7 +54,7 @@ class Loader:
         self._loading: dict[str, asyncio.Task[Run | ComfyDeployError | None]] = {}
 
     async def load(self, prompt_id: str) -> Run | None:
-        """Return an unfinished run; if it is parked and not in use, read it from the store.
+        """Return an unfinished run; if it is unloaded and not in use, read it from the store.
 
         It stays in memory for as long as the caller uses it.
 
@@ -90,8 +90,8 @@ class Loader:
         """
         prompt = stored[0] if stored is not None else None
         machine = self._machines.find(record.machine)
-        knowledge = None if machine is None else machine.known_definitions
-        graph = await read_stored(prompt, knowledge, record.targets)
+        definitions = None if machine is None else machine.known_definitions
+        graph = await read_stored(prompt, definitions, record.targets)
         steps = await steps_of(graph.workload, machine, record.targets)
         run = Run(
             record,
@@ -107,10 +107,10 @@ class Loader:
     async def _load(self, prompt_id: str) -> Run | None:
         record, stored = await self._repository.get_with_graph(prompt_id)
         run = None if record is None else await self.make(record, stored, State.WAITING)
-        parked = self._active.parked(prompt_id)
-        if run is None or parked is None:
+        unloaded = self._active.unloaded(prompt_id)
+        if run is None or unloaded is None:
             return None
-        run.order, run.graph = parked.order, stored
+        run.order, run.graph = unloaded.order, stored
         run.transition(Cause.LOADED)
         run.log.reserve(RESERVED)
         self._active.use(run)

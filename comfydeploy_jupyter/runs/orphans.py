@@ -51,7 +51,7 @@ class Orphans:
         self._account = account
         self._saver = shared.saver
         self._loader = shared.loader
-        self._past = shared.past
+        self._earlier_times = shared.earlier_times
         self._finalizer = finalizer
         self._background = shared.background
 
@@ -76,7 +76,7 @@ class Orphans:
         run.keys = {} if record.own_keys else self._account.known_keys()
         self._active.add(run)
         if run.state is not State.WAITING:
-            self._past.recall(run)
+            self._earlier_times.load_for(run)
         run.transition(Cause.RECOVERED)
         log.info("Run %s is recovered", run.prompt_id, extra=record.log_fields)
         if run.state is State.UPLOADING:
@@ -86,7 +86,7 @@ class Orphans:
             self._background.start(self._finalizer.fail(run, reason), run)
         elif run.state is State.WAITING:
             self._dispatching.wait(run)
-            self._active.park(run)
+            self._active.unload(run)
         elif machine is None and pool is not None and pool.kind == "pool":
             reason = f"There is no machine {record.machine!r} any more"
             self._background.start(self._pooled.give_back(run, reason), run)

@@ -70,7 +70,7 @@ class Pooled:
         await begin_delivery()
         if run.transition(Cause.NO_ROOM, saved=True):
             self._dispatching.wait(run)
-            self._active.park(run)
+            self._active.unload(run)
 
     def wait_again(self, run: Run) -> None:
         """Put a run back into the queue that was assigned to a machine, but not sent there."""
@@ -148,7 +148,7 @@ class Pooled:
         )
         self._dispatching.wait(run)
         if stored:
-            self._active.park(run)
+            self._active.unload(run)
 
 
 def why_not_again(run: Run) -> str | None:

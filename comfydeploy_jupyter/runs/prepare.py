@@ -29,7 +29,7 @@ from .prompt import Prepared, compose, encode, node_names
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..comfyui.definitions import Knowledge
+    from ..comfyui.definitions import DefinitionSet
     from ..graphs.inline_external import FileNeed
     from ..machines.machine import Machine
     from ..net.fetch_policy import FetchPolicy
@@ -78,8 +78,8 @@ async def prepare(
         return await _prepare(request, ready, fetching, small=small)
     except InvalidInputError:
         # A choice may be new, such as a model file that was just downloaded.
-        before = await ready.machine.knowledge()
-        if await ready.machine.knowledge(max_age=DEFINITIONS_MAX_AGE) is before:
+        before = await ready.machine.definitions()
+        if await ready.machine.definitions(max_age=DEFINITIONS_MAX_AGE) is before:
             raise
     return await _prepare(request, ready, fetching, small=small)
 
@@ -92,7 +92,7 @@ async def _prepare(
     only_ui = _is_only_ui(request)
     if only_ui:
         await ready.wait()
-        layouts = (await machine.knowledge()).layouts
+        layouts = (await machine.definitions()).layouts
         small = False
     cut = False
     if request.outputs is not None:
@@ -125,7 +125,7 @@ async def _prepare(
     if isinstance(begun, Prepared):
         return begun
     await ready.wait()
-    known = (await machine.knowledge()).object_info
+    known = (await machine.definitions()).object_info
     if small and not begun.has_external:
         return encode(begun, begun.settle_seeds(known))
     seeds = await asyncio.to_thread(begun.settle_seeds, known)
@@ -149,13 +149,13 @@ def _names(placed: dict[str, str | list[str]]) -> tuple[str, ...]:
     return tuple(n for value in values for n in ([value] if isinstance(value, str) else value))
 
 
-async def _declared(machine: Machine) -> Knowledge | None:
+async def _declared(machine: Machine) -> DefinitionSet | None:
     """Return the node definitions of a machine; None if those of the running one are unknown."""
-    return _declared_by(await machine.knowledge())
+    return _declared_by(await machine.definitions())
 
 
-def _declared_by(knowledge: Knowledge) -> Knowledge | None:
-    return knowledge if knowledge.source == "live" else None
+def _declared_by(definitions: DefinitionSet) -> DefinitionSet | None:
+    return definitions if definitions.source == "live" else None
 
 
 def _is_only_ui(request: RunRequest) -> bool:
@@ -169,42 +169,44 @@ async def _prepare_large(
     """Do the same as `prepare` in a worker process, which receives all data at once."""
     await ready.wait()
     machine = ready.machine
-    knowledge = await machine.knowledge()
-    found = await worker.call(_prepare_in_worker, request, knowledge, cut)
+    definitions = await machine.definitions()
+    found = await worker.call(_prepare_in_worker, request, definitions, cut)
     if isinstance(found, Prepared):
         return found
     needs, state = found
     client = await ready.client()
     placed = await fetch_input_files(needs, client, await machine.folders(), fetching)
-    finished = await worker.call(_finish_in_worker, state, placed, knowledge)
+    finished = await worker.call(_finish_in_worker, state, placed, definitions)
     return replace(finished, files=_names(placed))
 
 
 def _prepare_in_worker(
-    request: RunRequest, knowledge: Knowledge, cut: bool
+    request: RunRequest, definitions: DefinitionSet, cut: bool
 ) -> Prepared | tuple[list[FileNeed], bytes]:
     """Return the prompt, or the files that it needs and the state for `_finish_in_worker`."""
-    layouts = knowledge.layouts if _is_only_ui(request) else None
-    begun = compose(request, layouts, _declared_by(knowledge), cut=cut)
+    layouts = definitions.layouts if _is_only_ui(request) else None
+    begun = compose(request, layouts, _declared_by(definitions), cut=cut)
     if isinstance(begun, Prepared):
-        return _only_what_executes(begun, knowledge)
-    seeds = begun.settle_seeds(knowledge.object_info)
-    inlined = inline_external(seeds.graph, knowledge.object_info.keys(), given=begun.applied.given)
+        return _only_what_executes(begun, definitions)
+    seeds = begun.settle_seeds(definitions.object_info)
+    inlined = inline_external(
+        seeds.graph, definitions.object_info.keys(), given=begun.applied.given
+    )
     seeds = replace(seeds, graph=inlined.graph)
     if inlined.files:
         return inlined.files, pickle.dumps((begun, seeds))
-    return _only_what_executes(encode(begun, seeds), knowledge)
+    return _only_what_executes(encode(begun, seeds), definitions)
 
 
-def _finish_in_worker(state: bytes, placed: dict[str, str], knowledge: Knowledge) -> Prepared:
+def _finish_in_worker(state: bytes, placed: dict[str, str], definitions: DefinitionSet) -> Prepared:
     begun, seeds = pickle.loads(state)  # noqa: S301 - from a worker process of this package
     seeds = replace(seeds, graph=place_files(seeds.graph, placed))
-    return _only_what_executes(encode(begun, seeds), knowledge)
+    return _only_what_executes(encode(begun, seeds), definitions)
 
 
-def _only_what_executes(prepared: Prepared, knowledge: Knowledge) -> Prepared:
+def _only_what_executes(prepared: Prepared, definitions: DefinitionSet) -> Prepared:
     """Remove the data of nodes that ComfyUI will not execute: no event will concern them."""
-    work = prepared.workload.only_needed(knowledge.layouts, prepared.targets)
+    work = prepared.workload.only_needed(definitions.layouts, prepared.targets)
     names = {node_id: name for node_id, name in prepared.nodes.items() if node_id in work.steps}
     return replace(prepared, nodes=names, workload=work)
 
@@ -219,7 +221,7 @@ class StoredGraph(NamedTuple):
 
 
 async def read_stored(
-    prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
+    prompt: bytes | None, definitions: DefinitionSet | None, targets: Collection[str] | None
 ) -> StoredGraph:
     """Return what is known about a stored graph.
 
@@ -227,7 +229,7 @@ async def read_stored(
     ----------
     prompt : bytes or None
         The graph, as JSON.
-    knowledge : Knowledge or None
+    definitions : DefinitionSet or None
         If given, the result has only those nodes of a large graph that ComfyUI executes.
     targets : collection of str or None
         The output nodes that ComfyUI is asked to execute; None means all.
@@ -235,20 +237,20 @@ async def read_stored(
     size = 0 if prompt is None else len(prompt)
     try:
         if size <= SMALL:  # a thread would cost more than the work itself
-            return _facts(prompt, knowledge, targets)
-        return await worker.compute(_facts, prompt, knowledge, targets, large=size > LARGE)
+            return _facts(prompt, definitions, targets)
+        return await worker.compute(_facts, prompt, definitions, targets, large=size > LARGE)
     except ComfyDeployError as fault:  # a run can be followed without these, too
         log.warning("The names of the nodes of a run cannot be read: %s", fault.message)
         return StoredGraph({}, Workload({}, {}, {}), frozenset(), b"")
 
 
 def _facts(
-    prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
+    prompt: bytes | None, definitions: DefinitionSet | None, targets: Collection[str] | None
 ) -> StoredGraph:
     graph = {} if prompt is None else responses.loads(prompt)
     names, work = node_names(graph), workload(graph)
-    if prompt is not None and len(prompt) > LARGE and knowledge is not None:
-        work = work.only_needed(knowledge.layouts, targets)
+    if prompt is not None and len(prompt) > LARGE and definitions is not None:
+        work = work.only_needed(definitions.layouts, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
     return StoredGraph(names, work, models_in(graph), fingerprint_of(graph))
 

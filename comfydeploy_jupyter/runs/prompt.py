@@ -28,7 +28,7 @@ from .live import NodeName
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..comfyui.definitions import Knowledge
+    from ..comfyui.definitions import DefinitionSet
     from ..graphs.definitions import NodeDefinitions
     from ..graphs.formats import Definitions
     from ..schemas import RunRequest
@@ -125,7 +125,7 @@ class Chosen(NamedTuple):
 def compose(
     request: RunRequest,
     layouts: NodeDefinitions | None,
-    known: Knowledge | None,
+    known: DefinitionSet | None,
     *,
     cut: bool,
 ) -> Prepared | Chosen:

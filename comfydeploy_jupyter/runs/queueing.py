@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..cloud.comfy_account import ComfyAccount
     from ..comfyui.client import ComfyUIClient
     from ..schemas import RunRequest
-    from .beginning import Begun
     from .delivery import Delivery
     from .finalize import Finalizer
+    from .new_run import NewRun
     from .pooled import Pooled
     from .run import Run
     from .shared import Shared
@@ -73,7 +73,7 @@ class Queueing:
         self._background = shared.background
 
     async def hand_over(
-        self, request: RunRequest, begun: Begun, *, reply_at_end: bool, until: float | None
+        self, request: RunRequest, new: NewRun, *, reply_at_end: bool, until: float | None
     ) -> None:
         """Store a new run and send it to ComfyUI's queue, or let it wait for a machine with room.
 
@@ -81,7 +81,7 @@ class Queueing:
         ----------
         request : RunRequest
             The request.
-        begun : Begun
+        new : NewRun
             The run.
         reply_at_end : bool
             Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
@@ -99,11 +99,11 @@ class Queueing:
         RunTimeoutError
             If ComfyUI has not answered in time.
         """
-        handing = self._hand_over(request, begun, keep=not reply_at_end)
+        handing = self._hand_over(request, new, keep=not reply_at_end)
         if until is None:
             await handing
             return
-        run = begun.run
+        run = new.run
         task = self._background.start(outcome(handing), run)
         if not await done_by(until, task):
             if self._active.get(run.prompt_id) is run:
@@ -164,8 +164,8 @@ class Queueing:
             run.keys = await self._account.keys()
         return stored
 
-    async def _hand_over(self, request: RunRequest, begun: Begun, *, keep: bool) -> None:
-        run, client, prepared = begun
+    async def _hand_over(self, request: RunRequest, new: NewRun, *, keep: bool) -> None:
+        run, client, prepared = new
         if client is None:
             await self._pooled.keep(run, prepared, partial(self._begin_delivery, request, run))
             return

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
 from .pooled import why_not_again
-from .silence import Silences
 from .transitions import IN_DOUBT, Cause, State
+from .unresponsive import UnresponsiveMachines
 from .waiting import now
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class Recovery:
 
     Attributes
     ----------
-    silences : Silences
-        Since when the ComfyUIs of machines have not answered.
+    unresponsive : UnresponsiveMachines
+        The machines whose ComfyUI does not answer, and since when.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Recovery:
         self._to_reconcile: set[str] = set()
         self._reconciled_at: dict[str, float] = {}
         self._recounting: set[str] = set()
-        self.silences = Silences()
+        self.unresponsive = UnresponsiveMachines()
 
     def reconciled_at(self, machine: Machine) -> float:
         """Return the monotonic time of the last `reconcile`, 0 before the first."""
@@ -137,7 +137,7 @@ class Recovery:
                 return False
             try:
                 finding = client.find([run.comfyui_id for run in runs])
-                running, pending = await self.silences.ask(machine, finding)
+                running, pending = await self.unresponsive.track(machine, finding)
                 return await self._compare(runs, running, pending, client)
             except ComfyUIUnavailableError as fault:
                 log.warning(

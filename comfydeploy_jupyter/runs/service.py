@@ -10,16 +10,16 @@ from .active import ActiveRuns
 from .announcing import Announcer
 from .assigning import Assigning
 from .background import Background
-from .begin import BEGIN_WITHIN, Beginnings
 from .cancel import Canceller
+from .creation import CREATE_WITHIN, RunCreator
 from .deletion import Deleter
 from .dispatching import Dispatching
+from .earlier_times import EarlierTimes
 from .events import MachineEvents
 from .finalize import Finalizer
 from .limits import KEEP_ALL
 from .loading import Loader
 from .orphans import Orphans
-from .past import Past
 from .pooled import Pooled
 from .queueing import Queueing
 from .reading import RunReader
@@ -88,8 +88,8 @@ class RunService(RunReader):
 
     Attributes
     ----------
-    silence : callable
-        Returns since when a machine's ComfyUI has answered no request; None if it has.
+    unresponsive : callable
+        Returns since when a machine's ComfyUI has not answered requests; None if it answers.
     listener : MachineListener
         Handles the events of machines.
     deleter : Deleter
@@ -116,7 +116,11 @@ class RunService(RunReader):
         keep: KeepRuns = KEEP_ALL,
     ) -> None:
         background = Background()
-        active, ended, past = ActiveRuns(view_url), EndedRuns(), Past(repository, background)
+        active, ended, earlier_times = (
+            ActiveRuns(view_url),
+            EndedRuns(),
+            EarlierTimes(repository, background),
+        )
         saver = StateSaver(repository, background)
         dispatching = Dispatching(machines, active)
         shared = Shared(
@@ -127,14 +131,14 @@ class RunService(RunReader):
             ended,
             saver,
             Loader(repository, machines, active, saver, background),
-            past,
+            earlier_times,
             background,
             dispatching,
             kept_outputs,
         )
         finalizer = Finalizer(shared, delivery)
         pooled = Pooled(shared, finalizer)
-        beginnings = Beginnings(
+        creator = RunCreator(
             shared,
             finalizer,
             stored_version=stored_version,
@@ -143,13 +147,13 @@ class RunService(RunReader):
             inputs=inputs,
         )
         queueing = Queueing(shared, delivery, finalizer, pooled, account)
-        canceller = Canceller(shared, beginnings, finalizer)
+        canceller = Canceller(shared, creator, finalizer)
         recovery = Recovery(shared, queueing, pooled, finalizer)
         super().__init__(shared)
-        self._beginnings = beginnings
+        self._creator = creator
         self._queueing = queueing
         self._canceller = canceller
-        self.silence = recovery.silences.of
+        self.unresponsive = recovery.unresponsive.of
         self._orphans = Orphans(shared, account, finalizer, pooled)
         self._assigning = Assigning(shared, queueing, pooled, finalizer, inputs)
         self._watch = Watch(
@@ -225,25 +229,25 @@ class RunService(RunReader):
         RunTimeoutError
             If it is not queued within the request's ``timeout``. If the error has a ``prompt_id``,
             ComfyUI has been asked and the run is followed. If not, nothing was done; that is not
-            decided before `BEGIN_WITHIN` seconds.
+            decided before `CREATE_WITHIN` seconds.
         """
         until = latest = None
         if request.timeout is not None:
-            begun_at = asyncio.get_running_loop().time() if arrived is None else arrived
-            until = begun_at + request.timeout
-            latest = begun_at + max(request.timeout, BEGIN_WITHIN)
+            arrived_at = asyncio.get_running_loop().time() if arrived is None else arrived
+            until = arrived_at + request.timeout
+            latest = arrived_at + max(request.timeout, CREATE_WITHIN)
         self._submitting += 1
         try:
-            begun = await self._beginnings.begin(request, small=small, until=latest)
-            begun.run.awaited = reply_at_end
-            await self._queueing.hand_over(request, begun, reply_at_end=reply_at_end, until=until)
+            new = await self._creator.create(request, small=small, until=latest)
+            new.run.awaited = reply_at_end
+            await self._queueing.hand_over(request, new, reply_at_end=reply_at_end, until=until)
         finally:
             self._submitting -= 1
-        return begun.run
+        return new.run
 
-    def beginning(self, prompt_id: str) -> asyncio.Future[Any] | None:
-        """Return a future of the run with that id that is being created, or None."""
-        found = self._beginnings.find(prompt_id)
+    def creation(self, prompt_id: str) -> asyncio.Future[Any] | None:
+        """Return the task that creates the run with that id, or None if there is no such task."""
+        found = self._creator.find(prompt_id)
         return None if found is None else found.task
 
     @property

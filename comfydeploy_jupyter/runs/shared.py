@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .active import ActiveRuns
     from .background import Background
     from .dispatching import Dispatching
+    from .earlier_times import EarlierTimes
     from .loading import Loader
-    from .past import Past
     from .retention import EndedRuns
     from .saving import StateSaver
 
@@ -39,7 +39,7 @@ class Shared:
         Stores the states of runs.
     loader : Loader
         Reads waiting runs from the store.
-    past : Past
+    earlier_times : EarlierTimes
         The work of nodes in earlier runs.
     background : Background
         The background tasks.
@@ -56,7 +56,7 @@ class Shared:
     ended: EndedRuns
     saver: StateSaver
     loader: Loader
-    past: Past
+    earlier_times: EarlierTimes
     background: Background
     dispatching: Dispatching
     kept_outputs: KeptOutputs

@@ -122,19 +122,19 @@ class Watch:
 
         Events count as answers, except for a run that ComfyUI is not known to have received.
         """
-        silence, connection = self._recovery.silences.of(machine), machine.connection
-        if silence is None or connection is None:
+        unresponsive, connection = self._recovery.unresponsive.of(machine), machine.connection
+        if unresponsive is None or connection is None:
             return
         for run in runs:
             if run.posting:
                 continue
-            since = silence.since
+            since = unresponsive.since
             if run.state is not State.UNANSWERED:
                 since = max(since, connection.last_heard)
             away = now() - since
-            if away > self._limit(_presses(run), hangs=silence.hangs):
+            if away > self._limit(_presses(run), hangs=unresponsive.hangs):
                 reason = f"ComfyUI has not answered for {away:.0f} s"
-                advice = HANGS if silence.hangs else None
+                advice = HANGS if unresponsive.hangs else None
                 await self._finalizer.fail(run, reason, advice=advice)
 
     def _limit(self, presses: bool, *, hangs: bool) -> float:
@@ -152,7 +152,7 @@ class Watch:
         remaining = len(runs)
         if silent:
             asking = client.queue_remaining(within=ASK_WITHIN)
-            remaining = await self._recovery.silences.ask(machine, asking)
+            remaining = await self._recovery.unresponsive.track(machine, asking)
         unheard = False
         if (
             strangers

@@ -13,7 +13,7 @@ from ..net.bodies import packed
 from ..unparsed import is_large
 
 if TYPE_CHECKING:
-    from ..comfyui.definitions import Knowledge
+    from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
 
 
@@ -44,13 +44,13 @@ async def read_contract(
         raise InvalidRequestError.of_field(
             "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
         )
-    knowledge = await machine.knowledge()
+    definitions = await machine.definitions()
     large = is_large(workflow_api, workflow)
-    return await worker.compute(_read, knowledge, workflow_api, workflow, large=large)
+    return await worker.compute(_read, definitions, workflow_api, workflow, large=large)
 
 
 def _read(
-    knowledge: Knowledge, api: dict[str, Any] | None, ui: dict[str, Any] | None
+    definitions: DefinitionSet, api: dict[str, Any] | None, ui: dict[str, Any] | None
 ) -> dict[str, Any]:
     warnings: list[str] = []
     if ui is not None and detect_format(ui, field="workflow") is GraphFormat.API:
@@ -58,12 +58,12 @@ def _read(
         api, ui = api or ui, None
     if api is None:
         assert ui is not None
-        converted = ui_to_api(ui, knowledge.layouts)
+        converted = ui_to_api(ui, definitions.layouts)
         api, warnings = converted.graph, converted.warnings
-    contract = contract_of(check_api_graph(api), knowledge.object_info, ui)
+    contract = contract_of(check_api_graph(api), definitions.object_info, ui)
     return {
         "inputs": packed(contract["inputs"]),
         "outputs": packed(contract["outputs"]),
         "warnings": packed([*warnings, *contract["warnings"]]),
-        "definitions": knowledge.origin(),
+        "definitions": definitions.origin(),
     }

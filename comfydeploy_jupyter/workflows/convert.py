@@ -27,7 +27,7 @@ from ..unparsed import LARGE, is_large
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
-    from ..comfyui.definitions import Knowledge
+    from ..comfyui.definitions import DefinitionSet
     from ..comfyui.folders import Folders
     from ..graphs.image_metadata import EmbeddedWorkflow
     from ..machines.machine import Machine
@@ -62,19 +62,19 @@ async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
         If there is no graph or more than one, or a field does not contain a graph.
     """
     field, graph = _source(request)
-    knowledge = None if request.object_info is not None else await machine.knowledge()
+    definitions = None if request.object_info is not None else await machine.definitions()
     return await worker.compute(
         _convert,
         field,
         graph,
         request.to,
         request.object_info,
-        knowledge,
+        definitions,
         large=is_large(graph, request.object_info),
     )
 
 
-def to_api(workflow: dict[str, Any], knowledge: Knowledge) -> Any:
+def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
     """Convert a workflow that is saved without its graph in API format, if possible.
 
     The result is always the same for the same workflow: else saving it again would be a change.
@@ -85,10 +85,10 @@ def to_api(workflow: dict[str, Any], knowledge: Knowledge) -> Any:
         The graph in API format; None if the class of a node is unknown.
     """
     try:
-        converted = ui_to_api(workflow, knowledge.layouts, rng=Random(0))
+        converted = ui_to_api(workflow, definitions.layouts, rng=Random(0))
     except InvalidRequestError:
         return None
-    known = all(node["class_type"] in knowledge.layouts for node in converted.graph.values())
+    known = all(node["class_type"] in definitions.layouts for node in converted.graph.values())
     return packed(converted.graph) if converted.graph and known else None
 
 
@@ -208,11 +208,11 @@ def _convert(
     graph: dict[str, Any],
     target: str | None,
     object_info: dict[str, Any] | None,
-    knowledge: Knowledge | None,
+    definitions: DefinitionSet | None,
 ) -> dict[str, Any]:
     """Return the reply, made with the node definitions of the request or of a machine."""
-    if knowledge is not None:
-        object_info, layouts = knowledge.object_info, knowledge.layouts
+    if definitions is not None:
+        object_info, layouts = definitions.object_info, definitions.layouts
     else:
         assert object_info is not None
         layouts = NodeDefinitions(object_info)

@@ -27,7 +27,7 @@ from .draft import Draft, read_graphs
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
-    from ..comfyui.definitions import Knowledge
+    from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..store.edited_files import EditedFiles
@@ -176,15 +176,15 @@ async def _in_editors_format(workflow: dict[str, Any], machine: Machine) -> byte
     graph = workflow["workflow"]
     if graph is None:
         graph = workflow["workflow_api"]
-        knowledge = await machine.knowledge()
-        graph = await worker.compute(_to_ui, graph, knowledge, large=is_large(graph))
+        definitions = await machine.definitions()
+        graph = await worker.compute(_to_ui, graph, definitions, large=is_large(graph))
     if isinstance(graph, Unparsed):
         return graph.text
     return (await asyncio.to_thread(dumps, graph)).encode()
 
 
-def _to_ui(graph: dict[str, Any], knowledge: Knowledge) -> Any:
-    return packed(api_to_ui(graph, knowledge.layouts))
+def _to_ui(graph: dict[str, Any], definitions: DefinitionSet) -> Any:
+    return packed(api_to_ui(graph, definitions.layouts))
 
 
 def _hash(text: bytes) -> str:

@@ -19,7 +19,7 @@ from ..unparsed import is_large
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..comfyui.definitions import Knowledge
+    from ..comfyui.definitions import DefinitionSet
     from ..comfyui.folders import Folders
     from ..machines.machine import Machine
 
@@ -45,14 +45,14 @@ async def validate_workflow(
         ``valid``, ``error``, ``node_errors``, ``further_errors``, ``outputs``,
         ``missing_nodes``, ``missing_models``, ``warnings``, ``definitions``.
     """
-    knowledge = await machine.knowledge(max_age=MODELS_MAX_AGE)
+    definitions = await machine.definitions(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
     large = is_large(workflow_api, workflow)
-    return await worker.compute(_judge, knowledge, folders, workflow_api, workflow, large=large)
+    return await worker.compute(_judge, definitions, folders, workflow_api, workflow, large=large)
 
 
 def _judge(
-    knowledge: Knowledge,
+    definitions: DefinitionSet,
     folders: Folders | None,
     workflow_api: dict[str, Any] | None,
     workflow: dict[str, Any] | None,
@@ -63,14 +63,14 @@ def _judge(
         # The detected format overrides the name of the field, as in conversions.
         prompt, workflow = prompt or check_api_graph(workflow, field="workflow"), None
     if prompt is None and workflow is not None:
-        converted = ui_to_api(workflow, knowledge.layouts)
+        converted = ui_to_api(workflow, definitions.layouts)
         prompt, warnings = converted.graph, converted.warnings  # also of wrong values
     elif prompt is not None:
-        warnings = [str(misfit) for misfit in misfits(prompt, knowledge.layouts)]
+        warnings = [str(misfit) for misfit in misfits(prompt, definitions.layouts)]
     exists = None if folders is None else _lookup(folders)
-    result = validate_prompt(prompt, knowledge.rules, files=exists, workflow=workflow)
+    result = validate_prompt(prompt, definitions.rules, files=exists, workflow=workflow)
     if result.missing_nodes:
-        warnings += tell_core_nodes(result.missing_nodes, workflow, knowledge.comfyui_version)
+        warnings += tell_core_nodes(result.missing_nodes, workflow, definitions.comfyui_version)
     error = result.error
     if result.raises is not None:
         error = {
@@ -88,7 +88,7 @@ def _judge(
         "missing_nodes": packed(result.missing_nodes),
         "missing_models": packed(result.missing_models),
         "warnings": packed([*warnings, *result.warnings]),
-        "definitions": knowledge.origin(),
+        "definitions": definitions.origin(),
     }
 
 

@@ -75,7 +75,7 @@ async def test_a_lease_begins_serves_and_ends_by_itself(
     assert len(provider.describe()["leases"]) == 1
 
 
-async def test_the_door_admits_only_clients_of_the_cluster(
+async def test_the_proxy_admits_only_clients_of_the_cluster(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
     from comfydeploy_jupyter.clusters.target import certificates_of

@@ -305,7 +305,7 @@ class FakeMachine:
         self.id = self.name = name
         self._comfyui = comfyui
         self.asked = 0  # the number of waits for it
-        self.knowledge_asked = 0
+        self.definitions_asked = 0
         self.disconnected_at = 0.0
         self.connection = SimpleNamespace(
             last_heard=0.0, queue_remaining=None, may_miss_events=False, reconnect=self._reconnect
@@ -322,8 +322,8 @@ class FakeMachine:
             raise self._comfyui.unavailable("there is none")
         return self._comfyui
 
-    async def knowledge(self) -> SimpleNamespace:
-        self.knowledge_asked += 1
+    async def definitions(self) -> SimpleNamespace:
+        self.definitions_asked += 1
         return SimpleNamespace(object_info={}, layouts=None, source="live")
 
     def reachable_client(self) -> FakeComfyUI | None:

@@ -218,7 +218,7 @@ def test_a_machine_is_waited_for_once(world: World) -> None:
     prompt_id = world.submit(workflow_api=graph, seed_mode="random", wait=False)
     world.tick(0.5)
     assert world.do(world.service.record(prompt_id)).status == "queued"
-    assert world.comfyui.machine.knowledge_asked == 1, "preparing has needed the machine, too"
+    assert world.comfyui.machine.definitions_asked == 1, "preparing has needed the machine, too"
     assert world.comfyui.machine.asked == 1
 
 

@@ -11,7 +11,7 @@ import comfydeploy_jupyter
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.handlers.runs import StreamHandler
 from comfydeploy_jupyter.machines.machine import Machine
-from comfydeploy_jupyter.runs.begin import Beginnings
+from comfydeploy_jupyter.runs.creation import RunCreator
 from comfydeploy_jupyter.runs.log import EventLog
 from tests.jupyter_process import REPOSITORY
 
@@ -75,9 +75,9 @@ class Calls:
 
 async def test_a_prompt_takes_the_documented_path_to_comfyui(connected, api, chain) -> None:
     there, _ = documented()
-    with Calls(Beginnings.begin, Machine.ready, ComfyUIClient.post_prompt) as calls:
+    with Calls(RunCreator.create, Machine.ready, ComfyUIClient.post_prompt) as calls:
         assert (await api.post("run", {"workflow_api": chain()}))[0] == 200
-    [begun] = calls.chains["Beginnings.begin"]
+    [begun] = calls.chains["RunCreator.create"]
     [posted] = calls.chains["ComfyUIClient.post_prompt"]
     assert begun == tuple(there[:3])
     assert posted == (*there[:2], *there[3:5])

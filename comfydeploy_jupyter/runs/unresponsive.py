@@ -1,4 +1,4 @@
-"""Since when machines have not answered HTTP requests."""
+"""The machines whose ComfyUI does not answer HTTP requests, and since when."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Silence(NamedTuple):
+class Unresponsive(NamedTuple):
     """The state of a ComfyUI that answers no HTTP requests.
 
     Attributes
@@ -30,24 +30,24 @@ class Silence(NamedTuple):
     hangs: bool
 
 
-class Silences:
+class UnresponsiveMachines:
     """The machines whose ComfyUI has not answered the last request."""
 
     def __init__(self) -> None:
-        self._silences: dict[str, Silence] = {}
+        self._by_id: dict[str, Unresponsive] = {}
 
-    def of(self, machine: Machine) -> Silence | None:
-        """Return since when the machine's ComfyUI has not answered; None if it answers."""
-        return self._silences.get(machine.id)
+    def of(self, machine: Machine) -> Unresponsive | None:
+        """Return the state of the machine's ComfyUI if it does not answer, else None."""
+        return self._by_id.get(machine.id)
 
-    async def ask(self, machine: Machine, request: Awaitable[T]) -> T:
-        """Await a request to the machine's ComfyUI, and note whether it was answered."""
+    async def track(self, machine: Machine, request: Awaitable[T]) -> T:
+        """Await a request to the machine's ComfyUI, and record whether it was answered."""
         try:
             answer = await request
         except ComfyUIUnavailableError as fault:
             hangs = bool(fault.details.get("hangs"))
-            since = self._silences.get(machine.id, Silence(now(), hangs)).since
-            self._silences[machine.id] = Silence(since, hangs)
+            since = self._by_id.get(machine.id, Unresponsive(now(), hangs)).since
+            self._by_id[machine.id] = Unresponsive(since, hangs)
             raise
-        self._silences.pop(machine.id, None)
+        self._by_id.pop(machine.id, None)
         return answer

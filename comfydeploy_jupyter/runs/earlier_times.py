@@ -1,4 +1,4 @@
-"""The work of the nodes of a workflow in earlier runs."""
+"""The execution times of the nodes of a workflow in earlier runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ KEPT_RUNS = 10  # earlier runs from which the durations of nodes are estimated
 KEPT_WORKFLOWS = 16  # workflows whose last runs are kept in memory
 
 
-class Past:
-    """Reads the work of nodes in earlier runs, and caches it for the last used workflows.
+class EarlierTimes:
+    """Reads the execution times of nodes in earlier runs; caches those of the last workflows.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class Past:
         self._background = background
         self._kept: OrderedDict[tuple[str, str], deque[dict[str, NodeWork]]] = OrderedDict()
 
-    def recall(self, run: Run) -> None:
-        """Give a run the work of its nodes in earlier runs: now if cached, else once read."""
+    def load_for(self, run: Run) -> None:
+        """Give a run the times of its nodes in earlier runs: at once if cached, else when read."""
         structure, machine = run.record.structure, run.record.machine
         if structure is None:
             return
@@ -48,7 +48,7 @@ class Past:
             self._background.start(self._read(run, structure, machine), run)
 
     def add(self, record: RunRecord) -> None:
-        """Add the work of a run that has ended to the cache, if it was successful."""
+        """Add the times of a run that has ended to the cache, if it was successful."""
         if record.status != "success" or record.structure is None or not record.node_times:
             return
         key = record.structure, record.machine
@@ -68,7 +68,7 @@ class Past:
                 extra=run.record.log_fields,
             )
             return
-        runs = deque((_work(*told) for told in stored), maxlen=KEPT_RUNS)
+        runs = deque((_work(*row) for row in stored), maxlen=KEPT_RUNS)
         self._kept[structure, machine] = runs
         while len(self._kept) > KEPT_WORKFLOWS:
             self._kept.popitem(last=False)

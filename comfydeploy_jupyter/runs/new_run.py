@@ -1,4 +1,4 @@
-"""A run that is being created, and where it will be executed."""
+"""A run that is being created, and the machine or pool that will execute it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-class Begun(NamedTuple):
+class NewRun(NamedTuple):
     """A run that is ready to be sent to ComfyUI."""
 
     run: Run
-    client: ComfyUIClient | None  # None if it has to wait for a machine with room
+    client: ComfyUIClient | None  # None if the run has to wait for a machine with room
     prepared: Prepared
 
 
-class Place(NamedTuple):
-    """Where a run is to be executed.
+class Destination(NamedTuple):
+    """The machine or pool that will execute a run.
 
     Attributes
     ----------
     machine : Machine
-        The machine. For a pool: the one whose node definitions are used to prepare the run.
+        The machine. For a pool: the member whose node definitions are used to prepare the run.
     pool : Pool or None
         The pool whose members may execute it.
     """
@@ -36,17 +36,17 @@ class Place(NamedTuple):
     pool: Pool | None = None
 
 
-class Entered(NamedTuple):
-    """Where a new run of a pool goes.
+class Placement(NamedTuple):
+    """The machine of a new run, or its position in the queue of a pool.
 
     Attributes
     ----------
     machine_id : str
-        The member; the pool if none has room.
+        The machine that gets the run; the pool if no member has room.
     client : ComfyUIClient or None
-        Its client; None if none has room.
+        The client of that machine; None if no member has room.
     order : int or None
-        The place of the run in the queue of a pool.
+        The position of the run in the queue of a pool; its sort key.
     """
 
     machine_id: str
@@ -54,20 +54,20 @@ class Entered(NamedTuple):
     order: int | None = None
 
 
-class Beginning:
+class PendingCreation:
     """A run with a given id that is still being created.
 
     Parameters
     ----------
     task : asyncio.Task
         The task that creates it.
-    place : Place
-        Where the run will be sent to.
+    destination : Destination
+        The machine or pool that will execute the run.
     """
 
-    def __init__(self, task: asyncio.Task[Begun], place: Place) -> None:
+    def __init__(self, task: asyncio.Task[NewRun], destination: Destination) -> None:
         self.task = task
-        self.place = place
+        self.destination = destination
         self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def cancel(self) -> None:

@@ -11,7 +11,7 @@ from ..machines.registry import AUTO
 from ..net.tasks import end
 from ..store.runs import RunRecord
 from ..timestamps import utc_now
-from .beginning import Beginning, Begun, Entered, Place
+from .new_run import Destination, NewRun, PendingCreation, Placement
 from .prepare import prepare, steps_of
 from .ready import ReadyMachine
 from .run import Run
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from .pool_inputs import PoolInputs
     from .shared import Shared
 
-BEGIN_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
+CREATE_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 
 
-class Beginnings:
+class RunCreator:
     """Creates runs from requests, and finds the runs that are being created by their ids.
 
     Parameters
@@ -67,19 +67,19 @@ class Beginnings:
         self._session = shared.session
         self._active = shared.active
         self._saver = shared.saver
-        self._past = shared.past
+        self._earlier_times = shared.earlier_times
         self._dispatching = shared.dispatching
         self._finalizer = finalizer
         self._stored_version = stored_version
         self._account = account
         self._fetching = fetching
-        self._by_id: dict[str, Beginning] = {}
+        self._by_id: dict[str, PendingCreation] = {}
 
-    def find(self, prompt_id: str) -> Beginning | None:
+    def find(self, prompt_id: str) -> PendingCreation | None:
         """Return the run with that id that is being created, or None."""
         return self._by_id.get(prompt_id)
 
-    async def begin(self, request: RunRequest, *, small: bool, until: float | None) -> Begun:
+    async def create(self, request: RunRequest, *, small: bool, until: float | None) -> NewRun:
         """Create the run of a request.
 
         Parameters
@@ -100,36 +100,36 @@ class Beginnings:
         InvalidRequestError, UnknownInputError, NotFoundError, ComfyUIUnavailableError, OfflineError
             If the run cannot be created.
         """
-        place = self._place(request.machine)
-        making = self._make(request, place, small=small)
+        destination = self._destination(request.machine)
+        making = self._make(request, destination, small=small)
         if request.prompt_id is None and until is None:
             return await making
-        return await self._supervise(asyncio.ensure_future(making), request, place, until)
+        return await self._supervise(asyncio.ensure_future(making), request, destination, until)
 
     async def _supervise(
         self,
-        task: asyncio.Task[Begun],
+        task: asyncio.Task[NewRun],
         request: RunRequest,
-        place: Place,
+        destination: Destination,
         until: float | None,
-    ) -> Begun:
-        """Wait until a run has been created, is cancelled by its id, or its time is over."""
+    ) -> NewRun:
+        """Wait until a run is created or cancelled by its id, at most until a time."""
         prompt_id = request.prompt_id
-        beginning = Beginning(task, place)
+        pending = PendingCreation(task, destination)
         if prompt_id is not None:
-            self._by_id.setdefault(prompt_id, beginning)
+            self._by_id.setdefault(prompt_id, pending)
         try:
-            in_time = await done_by(until, task, beginning.cancelled)
+            in_time = await done_by(until, task, pending.cancelled)
         except asyncio.CancelledError:
             task.cancel()
             raise
         finally:
-            if prompt_id is not None and self._by_id.get(prompt_id) is beginning:
+            if prompt_id is not None and self._by_id.get(prompt_id) is pending:
                 del self._by_id[prompt_id]
         # The awaited code may suppress one cancellation (see `end`). So the result of the task does
         # not show whether the run was cancelled.
-        await end([task] if beginning.cancelled.done() or not in_time else [])
-        if beginning.cancelled.done():
+        await end([task] if pending.cancelled.done() or not in_time else [])
+        if pending.cancelled.done():
             if not task.cancelled() and task.exception() is None:  # it was created nevertheless
                 reason = "The run was cancelled before it was queued"
                 self._finalizer.drop(task.result().run, Cause.NOT_SENT, reason)
@@ -144,13 +144,13 @@ class Beginnings:
             )
         return task.result()
 
-    def _place(self, machine: str | None) -> Place:
+    def _destination(self, machine: str | None) -> Destination:
         pool = self._machines.pool(machine)
         if pool is None:
-            return Place(self._machines.get(machine))
-        return Place(self._dispatching.template(pool), pool)
+            return Destination(self._machines.get(machine))
+        return Destination(self._dispatching.template(pool), pool)
 
-    async def _make(self, request: RunRequest, place: Place, *, small: bool) -> Begun:
+    async def _make(self, request: RunRequest, destination: Destination, *, small: bool) -> NewRun:
         """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
@@ -158,7 +158,7 @@ class Beginnings:
         if request.workflow_id is not None:
             request, version = await self._from_store(request)
             small = False
-        machine, pool = place
+        machine, pool = destination
         ready = ReadyMachine(machine, may_wait=pool is not None and pool.id != AUTO)
         prepared = await prepare(request, ready, self._fetching, small=small)
         await ready.wait()
@@ -169,20 +169,22 @@ class Beginnings:
         files: list[str] = []
         if pool is not None:
             files = await self._inputs.named(prepared.file_names, machine)
-        # Files that were fetched for it may be on this machine only.
+        # Files that were downloaded for it may be only on the chosen machine.
         bound = pool is None or not set(prepared.files) <= {*files}
         chosen = await ready.client() if bound else None
         if prompt_id in self._active:
             raise _taken(prompt_id)
-        entered = Entered(machine.id, chosen)
+        placement = Placement(machine.id, chosen)
         if pool is not None and files and not bound:
-            entered = Entered(pool.id, None)  # they are sent before the run
+            placement = Placement(pool.id, None)  # its files are sent before the run
         elif pool is not None and not bound:
-            entered = self._dispatching.enter(prompt_id, pool, prepared, front=bool(request.front))
+            placement = self._dispatching.place(
+                prompt_id, pool, prepared, front=bool(request.front)
+            )
         record = RunRecord(
             prompt_id=prompt_id,
             comfyui_id=prompt_id if _is_uuid(prompt_id) else str(uuid.uuid4()),
-            machine=entered.machine_id,
+            machine=placement.machine_id,
             pool=None if pool is None else pool.id,
             retry=_retry(request, pool),
             files=files,
@@ -208,18 +210,18 @@ class Beginnings:
             prepared.nodes,
             steps=steps,
             saver=self._saver,
-            events_complete=entered.client is not None if chosen is None else machine.connected,
+            events_complete=placement.client is not None if chosen is None else machine.connected,
         )
         run.transition(Cause.RECEIVED)
         run.keys = keys
         run.models, run.fingerprint = prepared.models, prepared.fingerprint
         self._active.add(run)
-        run.order = entered.order
+        run.order = placement.order
         if chosen is not None:
             self._dispatching.occupy(run)
-        if entered.client is not None:
-            self._past.recall(run)
-        return Begun(run, entered.client, prepared)
+        if placement.client is not None:
+            self._earlier_times.load_for(run)
+        return NewRun(run, placement.client, prepared)
 
     async def _check_free(self, prompt_id: str) -> None:
         if prompt_id in self._active or await self._repository.get(prompt_id):
@@ -255,7 +257,7 @@ def _taken(prompt_id: str) -> ConflictError:
 
 
 def _retry(request: RunRequest, pool: Pool | None) -> int:
-    """Return how often a run is executed again; by default as its pool says."""
+    """Return how often a run may be executed again; the pool has the default."""
     if request.retry is not None:
         return request.retry
     return 0 if pool is None else pool.retry
