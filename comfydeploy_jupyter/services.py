@@ -52,7 +52,7 @@ from .store.transfers import OPEN, TransferRepository
 from .store.workflow_edits import WorkflowEdits
 from .store.workflows import WorkflowStore
 from .transfers.service import Transfers
-from .tunnel.tunnel import Order, Origin
+from .tunnel.tunnel import Origin, TunnelOptions
 from .tunnel.tunnels import Tunnels
 from .unparsed import is_large
 from .workflows.cloud import CloudWorkflows
@@ -273,7 +273,7 @@ class Services:
 
     async def start_tunnel(self, asked: TunnelStartRequest) -> dict[str, Any]:
         """Start a tunnel; see `Tunnels.start`."""
-        order = Order(
+        options = TunnelOptions(
             target=asked.target or "comfyui",
             machine=None if asked.machine is None else self.machines.get(asked.machine).id,
             port=asked.port,
@@ -282,7 +282,7 @@ class Services:
             protect=asked.protect,
             download=asked.download is True,
         )
-        return await self.tunnels.start(order, wait=asked.wait is not False)
+        return await self.tunnels.start(options, wait=asked.wait is not False)
 
     async def sign_in(self, request_id: str, api_url: str | None) -> str:
         """Request the key of a sign-in from ComfyDeploy, store it, and return its owner.
@@ -323,7 +323,7 @@ class Services:
             return Inbox(self._uploads, folders)
         return RemoteInbox(self._uploads, self._outbox, await machine.ready())
 
-    async def _tunnel_origin(self, order: Order, start: bool) -> Origin:
+    async def _tunnel_origin(self, options: TunnelOptions, start: bool) -> Origin:
         """Return the service that a tunnel exposes: Jupyter, a port of this machine, or a ComfyUI.
 
         Raises
@@ -332,17 +332,17 @@ class Services:
             If it is not available. With `start`, this has waited for it, and started it if it is a
             ComfyUI of this server.
         """
-        if order.target == "jupyter":
+        if options.target == "jupyter":
             if self.settings.jupyter is None:
                 raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
             origin = self.settings.jupyter()
-            if order.port not in (None, origin.port):
+            if options.port not in (None, origin.port):
                 raise InvalidRequestError.of_field("port", f"Jupyter's is {origin.port}")
             return origin
-        if order.port is not None:
-            url = f"http://127.0.0.1:{order.port}"
-            return Origin(url, order.port, trusted_users=(ANYONE,))  # the user has given it
-        machine = self.machines.get(order.machine)
+        if options.port is not None:
+            url = f"http://127.0.0.1:{options.port}"
+            return Origin(url, options.port, trusted_users=(ANYONE,))  # the user has given it
+        machine = self.machines.get(options.machine)
         if start:
             await machine.ready()
         elif not machine.connected:

@@ -64,7 +64,7 @@ def test_each_room_has_its_place_between_the_walls():
     """Those of the server in the layers, and all but handlers and extension without tornado."""
     text = (REPOSITORY / "pyproject.toml").read_text()
     layers, *_, tornado = text.split("[[tool.importlinter.contracts]]")[1:]
-    kernel_side = {"client", "display", "lifeline", "magics", "mcp_tools", "widgets"}
+    kernel_side = {"client", "display", "view_scripts", "magics", "mcp_tools", "widgets"}
     entrances = {"__init__", "__main__", "_version", "launcher"}
     names = {path.stem for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     names |= {path.stem for path in PACKAGE.glob("*.py")} - entrances

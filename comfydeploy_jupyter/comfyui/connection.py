@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 # With this flag ComfyUI sends the node and the prompt of each preview (feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 BACKOFF = Backoff(first=0.05, longest=3.0)  # pauses between attempts to connect
-KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer an HTTP request before a socket is opened
+CHECK_TIMEOUT = 5.0  # seconds for the answer to an HTTP request before a socket is opened
 HEARTBEAT = 20.0  # seconds of silence after which a ping checks the connection
-FIRST_DOUBT, LAST_DOUBT = 8.0, 300.0  # seconds of silence after which a socket may be deaf
+SUSPECT_AFTER, LONGEST_SUSPECT_AFTER = 8.0, 300.0  # seconds, see `may_miss_events`
 MAX_FRAME = 64 * 1024**2  # bytes; the socket is closed instead of receiving a larger frame
 
 
@@ -38,11 +38,12 @@ class Connection:
     ComfyUI sends the events of a run only to the client id that queued it, so all runs of one
     ComfyUI are queued with the id of this connection.
 
-    ComfyUI keeps its sockets by client id, and a socket that ends removes the entry of its id, even
-    if that is its successor (ComfyUI, ``server.py``). So a socket that broke without being closed
-    can make the next one deaf when ComfyUI notices it: open, but without events. Therefore a new
-    socket is opened only after ComfyUI has answered an HTTP request, which means that it has mostly
-    processed earlier events; and `may_miss_events` shows when to call `reconnect`.
+    ComfyUI has a table of sockets by client id. When a socket ends, ComfyUI removes the entry of
+    its client id, even if the entry is already that of the next socket (ComfyUI, ``server.py``).
+    So if a connection broke without being closed, the next socket may be open and receive no
+    events. Therefore a new socket is opened only after ComfyUI has answered an HTTP request: by
+    then it has usually handled the end of the earlier socket. `may_miss_events` shows when to call
+    `reconnect`.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse[Any] | None = None
         self._up = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._connect_now = asyncio.Event()
         self.last_event_at: float | None = None  # seconds since the epoch
         self.last_heard = time.monotonic()
         self.last_executed = self.last_heard  # monotonic time of the last event about a prompt
@@ -81,9 +82,9 @@ class Connection:
         self.failure: str | None = None
         self.hint: str | None = None  # advice if this package refuses to use the process there
         self.hangs = False  # the last attempt got no response, and was not refused
-        self._leaving = asyncio.Lock()
-        self._left: aiohttp.ClientWebSocketResponse[Any] | None = None
-        self._doubt: float | None = None  # seconds of silence from which on the socket may be deaf
+        self._closing = asyncio.Lock()
+        self._closing_socket: aiohttp.ClientWebSocketResponse[Any] | None = None
+        self._suspect_after: float | None = None  # seconds without a frame, see `may_miss_events`
 
     @property
     def connected(self) -> bool:
@@ -107,30 +108,33 @@ class Connection:
         """Wait up to ``timeout`` seconds for the connection; return whether it is open."""
         return await wait_until_set(self._up, timeout)
 
-    def hurry(self) -> None:
+    def connect_now(self) -> None:
         """Try to connect now instead of waiting for the end of the pause between attempts."""
-        self._hurry.set()
+        self._connect_now.set()
 
     @property
     def may_miss_events(self) -> bool:
-        """Whether this socket has been silent for so long that it may be deaf (see the class)."""
-        return self._doubt is not None and time.monotonic() - self.last_heard > self._doubt
+        """Whether it received no frame for so long that it may get no events (see the class)."""
+        return (
+            self._suspect_after is not None
+            and time.monotonic() - self.last_heard > self._suspect_after
+        )
 
     async def reconnect(self) -> None:
-        """Close the socket properly and connect again, so that events arrive."""
+        """Close the socket with a closing handshake and connect again, so that events arrive."""
         socket = self._socket
         if socket is None:
             return
-        if self._doubt is not None:
-            self._doubt = min(self._doubt * 2, LAST_DOUBT)
-        self._left = socket
-        async with self._leaving:
+        if self._suspect_after is not None:
+            self._suspect_after = min(self._suspect_after * 2, LONGEST_SUSPECT_AFTER)
+        self._closing_socket = socket
+        async with self._closing:
             await socket.close()
 
     async def _run(self) -> None:
         failures = 0
         while True:
-            self._hurry.clear()
+            self._connect_now.clear()
             try:
                 await self._connect()
                 self.hangs = False
@@ -148,12 +152,12 @@ class Connection:
                 failures = 0
                 self._down()
             failures += 1
-            await wait_until_set(self._hurry, BACKOFF.pause(failures))
+            await wait_until_set(self._connect_now, BACKOFF.pause(failures))
 
     async def _connect(self) -> None:
         """Open a socket and handle its frames until it is closed."""
-        async with self._leaving:  # the last socket must be closed before the next one is opened
-            await self._client.queue_remaining(within=KNOCK_TIMEOUT)
+        async with self._closing:  # the last socket must be closed before the next one is opened
+            await self._client.queue_remaining(within=CHECK_TIMEOUT)
         async with self._client.sockets.ws_connect(
             f"{self._client.url}/ws",
             params={"clientId": self.client_id},
@@ -175,9 +179,11 @@ class Connection:
             if socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
                 self.failure = f"ComfyUI sent more than {MAX_FRAME} bytes in one frame"
                 log.warning("%s: %s", self._client.url, self.failure)
-        said_goodbye = socket is self._left and socket.close_code == aiohttp.WSCloseCode.OK
-        if not said_goodbye and self._doubt is None:
-            self._doubt = FIRST_DOUBT
+        closed_properly = (
+            socket is self._closing_socket and socket.close_code == aiohttp.WSCloseCode.OK
+        )
+        if not closed_properly and self._suspect_after is None:
+            self._suspect_after = SUSPECT_AFTER
 
     def _down(self) -> None:
         self._socket = None

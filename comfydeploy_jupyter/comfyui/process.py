@@ -234,7 +234,7 @@ class ComfyUIProcess:
             return
         self._state = state
         for callback in list(self._callbacks):
-            _tell(callback, state)
+            _notify(callback, state)
 
     # --- start and stop
 
@@ -342,7 +342,7 @@ class ComfyUIProcess:
         return ComfyUIUnavailableError(f"{why}.", details=details, extra={"hint": hint})
 
 
-def _tell(callback: Callable[[State], object], state: State) -> None:
+def _notify(callback: Callable[[State], object], state: State) -> None:
     try:
         callback(state)
     except Exception:

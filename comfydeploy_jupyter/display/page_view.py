@@ -13,7 +13,7 @@ import traitlets as t
 
 from ..client.server import READ_TIMEOUT
 from ..errors import ComfyDeployError
-from ..lifeline import STATIC
+from ..view_scripts import STATIC
 
 if TYPE_CHECKING:
     import threading

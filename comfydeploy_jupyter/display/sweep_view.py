@@ -43,7 +43,7 @@ class SweepView:
         from IPython.display import display
 
         from ..client.sweep import current_cell
-        from ..lifeline import Lifeline
+        from .kernel_status import KernelStatus
 
         self._sweep = progress.sweep
         full = w.Layout(width="100%", margin="0", min_width="0")
@@ -65,9 +65,9 @@ class SweepView:
             layout=w.Layout(max_width="100%", align_self="flex-start", display="none"),
         )
         row = w.HBox([self._bar, self._stop], layout=w.Layout(width="100%", grid_gap="8px"))
-        lifeline = Lifeline(SWEEP_CLASS, GONE)
+        kernel_status = KernelStatus(SWEEP_CLASS, GONE)
         self._box = w.VBox(
-            [lifeline, self._text, row, self._sheet], layout=w.Layout(grid_gap="4px")
+            [kernel_status, self._text, row, self._sheet], layout=w.Layout(grid_gap="4px")
         )
         self._box.add_class(SWEEP_CLASS)
         self._drawn: dict[str, int] | None = None

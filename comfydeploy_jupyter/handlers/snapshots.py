@@ -45,13 +45,13 @@ class SnapshotHandler(Handler):
             self._work.cancel()
 
     def _begin(
-        self, request: schemas.SnapshotRequest, tell: Callable[[str], None]
+        self, request: schemas.SnapshotRequest, report: Callable[[str], None]
     ) -> asyncio.Task[dict[str, Any]]:
         snapshots = self.services.snapshots
         account = self.cloud_account(request)
         if account is None:
-            return snapshots.begin(snapshots.to_docker(request, tell))
-        return snapshots.begin(snapshots.to_cloud(request, account, tell))
+            return snapshots.begin(snapshots.to_docker(request, report))
+        return snapshots.begin(snapshots.to_cloud(request, account, report))
 
     async def _stream(self, request: schemas.SnapshotRequest) -> None:
         """Send each line of progress as it is created, then the result or the error."""

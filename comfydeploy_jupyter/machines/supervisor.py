@@ -300,7 +300,7 @@ class Supervisor:
         if link.process is None:
             # If no process listens, this fails at once.
             await link.client.queue_remaining(within=CONNECT_TIMEOUT)
-        link.connection.hurry()
+        link.connection.connect_now()
         if not await link.connection.wait_connected(timeout):
             raise link.client.unavailable(link.connection.failure or "its WebSocket does not open")
         return link.client
@@ -402,7 +402,7 @@ class Supervisor:
             self._listener.comfyui_ended(link.process.end_reason or "ComfyUI ended")
         elif state == "running":
             link.client.url = link.process.url or link.client.url
-            link.connection.hurry()
+            link.connection.connect_now()
             if link.settings.stuck_after:
                 self._start(self._restart_if_stuck(link))
 

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
-from ..store.callbacks import Order
+from ..store.callbacks import CallbackTarget
 from ..transfers.uploads import content_type
 from .log import PASSING
 from .prepare import read_stored
-from .webhooks import end_message, state_message, webhook_order
+from .webhooks import end_message, state_message, webhook_target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,32 +59,32 @@ class Delivery:
 
     async def open(self) -> None:
         """Report the ends of runs that the previous server had stored but not reported."""
-        await self.recover_orphans(self._callbacks.orders())
+        await self.recover_orphans(self._callbacks.targets())
 
-    async def recover_orphans(self, orders: list[Order]) -> None:
+    async def recover_orphans(self, targets: list[CallbackTarget]) -> None:
         """Report the ends of runs that exited servers had stored but not reported."""
-        for order in orders:
-            record = await self._repository.get(order.prompt_id)
+        for target in targets:
+            record = await self._repository.get(target.prompt_id)
             if record is None:
-                self._callbacks.finish(order)
+                self._callbacks.finish(target)
             elif record.finished:
-                stored = await self._repository.prompt(order.prompt_id)
+                stored = await self._repository.prompt(target.prompt_id)
                 prompt = stored[0] if stored is not None else None
                 machine = self._machines.find(record.machine)
                 definitions = None if machine is None else machine.known_definitions
                 stored_graph = await read_stored(prompt, definitions, record.targets)
-                self._report_end(order, record, stored_graph.names)
+                self._report_end(target, record, stored_graph.names)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:
         """Return whether a request asks for reports or uploads."""
         return bool(
-            request.status_endpoint or request.file_upload_endpoint or webhook_order(request, "")
+            request.status_endpoint or request.file_upload_endpoint or webhook_target(request, "")
         )
 
     async def begin(self, request: RunRequest, prompt_id: str) -> None:
         """Store the reports and uploads that a request asks for, before ComfyUI gets the run."""
-        order = webhook_order(request, prompt_id) or Order(
+        target = webhook_target(request, prompt_id) or CallbackTarget(
             prompt_id,
             session="",
             status_endpoint=request.status_endpoint or None,
@@ -92,52 +92,52 @@ class Delivery:
             token=request.given_key,
             gpu_event_id=request.gpu_event_id,
         )
-        await self._callbacks.add(order)
+        await self._callbacks.add(target)
 
     def forget(self, prompt_id: str) -> None:
-        """Delete the stored order of a run that ComfyUI never received."""
-        order = self._callbacks.order(prompt_id)
-        if order is not None:
-            self._callbacks.finish(order)
+        """Delete the stored callback target of a run that ComfyUI never received."""
+        target = self._callbacks.target(prompt_id)
+        if target is not None:
+            self._callbacks.finish(target)
 
     def handle_event(self, run: Run, event: RunEvent) -> None:
         """Report an event of a run. This is a follower of all runs."""
-        order = self._callbacks.order(run.prompt_id)
-        if order is None:
+        target = self._callbacks.target(run.prompt_id)
+        if target is None:
             return
-        if order.webhook is not None:
-            message = state_message(order, run, event)
+        if target.webhook is not None:
+            message = state_message(target, run, event)
             if message is not None:
-                self._callbacks.send(order, message[0], passing=message[1])
+                self._callbacks.send(target, message[0], passing=message[1])
             if event.event == "status":
-                self._report_end(order, run.record, run.nodes)
+                self._report_end(target, run.record, run.nodes)
             return
         status = run.record.status
         # The first event about uploads is emitted after that state was stored.
         if status == "running" or (status == "uploading" and event.event == "live_status"):
-            self._report_status(order, status)
+            self._report_status(target, status)
         if event.event == "live_status":
             live = {key: event.data[key] for key in ("live_status", "progress")}
-            self._send(order, live, passing=True)
-        elif event.event == "output_ready" and order.file_upload_endpoint is None:
+            self._send(target, live, passing=True)
+        elif event.event == "output_ready" and target.file_upload_endpoint is None:
             node = str(event.data.get("node"))
             self._report_output(
-                order, node, run.record.outputs.get(node, {}), run.live_status.name(node)
+                target, node, run.record.outputs.get(node, {}), run.live_status.name(node)
             )
         elif event.event == "status":
-            self._report_end(order, run.record, run.nodes)
+            self._report_end(target, run.record, run.nodes)
         if event.event not in _OURS:
-            prefix = b'{"run_id": %s, "ws_event": ' % json.dumps(order.prompt_id).encode()
+            prefix = b'{"run_id": %s, "ws_event": ' % json.dumps(target.prompt_id).encode()
             body = prefix + event.text.encode() + b"}"
-            self._callbacks.send(order, body, passing=event.event in PASSING)
+            self._callbacks.send(target, body, passing=event.event in PASSING)
         if event.event == "execution_error":
-            order.told_error = True
-            self._send(order, {"output_data": event.data, "node_meta": None})
+            target.reported_error = True
+            self._send(target, {"output_data": event.data, "node_meta": None})
 
     def uploads(self, prompt_id: str) -> bool:
         """Return whether the outputs of a run are to be uploaded."""
-        order = self._callbacks.order(prompt_id)
-        return order is not None and order.file_upload_endpoint is not None
+        target = self._callbacks.target(prompt_id)
+        return target is not None and target.file_upload_endpoint is not None
 
     async def upload(
         self, run: Run, record: RunRecord, queued: Callable[[], Awaitable[None]]
@@ -158,8 +158,8 @@ class Delivery:
         dict or None
             The run's error, if a file could not be uploaded.
         """
-        order = self._callbacks.order(run.prompt_id)
-        if order is None or order.file_upload_endpoint is None:
+        target = self._callbacks.target(run.prompt_id)
+        if target is None or target.file_upload_endpoint is None:
             return None
         begin = asyncio.Event()
         try:
@@ -167,8 +167,8 @@ class Delivery:
                 run.prompt_id,
                 record.machine,
                 await self._files(record),
-                endpoint=order.file_upload_endpoint,
-                token=order.token,
+                endpoint=target.file_upload_endpoint,
+                token=target.token,
                 begin=begin,
             )
             await queued()
@@ -178,7 +178,7 @@ class Delivery:
         for upload in uploads:
             by_node.setdefault(str(upload.node_id), []).append(upload)
         ended = await asyncio.gather(
-            *(self._upload_node(run, order, node, group) for node, group in by_node.items())
+            *(self._upload_node(run, target, node, group) for node, group in by_node.items())
         )
         for upload in (upload for group in ended for upload in group):
             if upload.state == "failed":
@@ -192,11 +192,13 @@ class Delivery:
         return None
 
     async def _upload_node(
-        self, run: Run, order: Order, node: str, uploads: list[TransferRecord]
+        self, run: Run, target: CallbackTarget, node: str, uploads: list[TransferRecord]
     ) -> list[TransferRecord]:
         ended = [await self._transfers.queue.wait(upload) for upload in uploads]
         output = run.record.outputs.get(node, {})
-        self._report_output(order, node, _with_addresses(output, ended), run.live_status.name(node))
+        self._report_output(
+            target, node, _with_addresses(output, ended), run.live_status.name(node)
+        )
         return ended
 
     async def _files(self, record: RunRecord) -> list[tuple[str, list[str | int], dict[str, str]]]:
@@ -223,43 +225,47 @@ class Delivery:
             await asyncio.to_thread(opened.close)
         return opened is not None
 
-    def _report_end(self, order: Order, record: RunRecord, nodes: dict[str, NodeName]) -> None:
+    def _report_end(
+        self, target: CallbackTarget, record: RunRecord, nodes: dict[str, NodeName]
+    ) -> None:
         """Report everything not reported yet: first outputs, then the error, the status last."""
-        if order.webhook is not None:
-            message = end_message(order, record)
+        if target.webhook is not None:
+            message = end_message(target, record)
             if message is not None:
-                self._callbacks.send(order, message)
-            self._callbacks.finish(order)
+                self._callbacks.send(target, message)
+            self._callbacks.finish(target)
             return
         for node, output in record.outputs.items():
             name = nodes.get(node) or nodes.get(node.split(".", 1)[0])
-            self._report_output(order, node, output, name)
-        if record.error is not None and not order.told_error:
-            order.told_error = True
-            self._send(order, {"output_data": {"error": record.error}, "node_meta": None})
-        self._report_status(order, record.status)
-        self._callbacks.finish(order)
+            self._report_output(target, node, output, name)
+        if record.error is not None and not target.reported_error:
+            target.reported_error = True
+            self._send(target, {"output_data": {"error": record.error}, "node_meta": None})
+        self._report_status(target, record.status)
+        self._callbacks.finish(target)
 
-    def _report_status(self, order: Order, status: str) -> None:
-        if order.told_status is None and status == "uploading":
-            self._report_status(order, "running")  # it ended before its start was noticed
-        if order.told_status != status:
-            order.told_status = status
-            self._send(order, {"status": status, "gpu_event_id": order.gpu_event_id})
+    def _report_status(self, target: CallbackTarget, status: str) -> None:
+        if target.reported_status is None and status == "uploading":
+            self._report_status(target, "running")  # it ended before its start was noticed
+        if target.reported_status != status:
+            target.reported_status = status
+            self._send(target, {"status": status, "gpu_event_id": target.gpu_event_id})
 
     def _report_output(
-        self, order: Order, node: str, output: dict[str, Any], name: NodeName | None
+        self, target: CallbackTarget, node: str, output: dict[str, Any], name: NodeName | None
     ) -> None:
         class_type = name.class_type if name is not None else None
-        if node in order.told_outputs or class_type == _SILENT_CLASS:
+        if node in target.reported_outputs or class_type == _SILENT_CLASS:
             return
-        order.told_outputs.append(node)
+        target.reported_outputs.append(node)
         meta = {"node_id": node, "node_class": class_type}
-        self._send(order, {"output_data": output, "node_meta": meta})
+        self._send(target, {"output_data": output, "node_meta": meta})
 
-    def _send(self, order: Order, facts: dict[str, Any], *, passing: bool = False) -> None:
-        body = json.dumps({"run_id": order.prompt_id, **facts}).encode()
-        self._callbacks.send(order, body, passing=passing)
+    def _send(
+        self, target: CallbackTarget, facts: dict[str, Any], *, passing: bool = False
+    ) -> None:
+        body = json.dumps({"run_id": target.prompt_id, **facts}).encode()
+        self._callbacks.send(target, body, passing=passing)
 
 
 def _file_of(kind: str, item: Any) -> dict[str, str] | None:
@@ -292,8 +298,8 @@ def _with_addresses(output: dict[str, Any], uploads: list[TransferRecord]) -> di
         item = found[kind][number]
         if not isinstance(item, dict):
             item = {key: upload.facts["item"][key] for key in ("filename", "subfolder", "type")}
-        told = {"url": upload.facts.get("download_url")}
+        address = {"url": upload.facts.get("download_url")}
         if "is_public" in upload.facts:
-            told["is_public"] = upload.facts["is_public"]
-        found[kind][number] = {**item, **told}
+            address["is_public"] = upload.facts["is_public"]
+        found[kind][number] = {**item, **address}
     return found

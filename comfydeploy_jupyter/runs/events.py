@@ -166,8 +166,8 @@ class MachineEvents:
             executes = run.record.status == "running"
             again = run.state is State.RUNNING and run.record.retry > 0
             if (executes and not again) or run.record.cancelling:
-                told = advice if blames else None
-                self._background.start(self._finalizer.fail(run, reason, advice=told), run)
+                given = advice if blames else None
+                self._background.start(self._finalizer.fail(run, reason, advice=given), run)
             elif run.record.pool is not None and not (run.posting or run.ending):
                 self._background.start(self._pooled.give_back(run, reason), run)
 

@@ -29,7 +29,7 @@ class Unanswered:
     shared : Shared
         The objects that all modules of runs use.
     delivery : Delivery
-        Has the orders of runs, which are removed with them.
+        Has the callback targets of runs, which are removed with them.
     finalizer : Finalizer
         Ends runs.
     """

@@ -1,4 +1,4 @@
-"""Webhooks of runs, which ComfyDeploy's SDKs ask for: what they are told, and when."""
+"""Webhooks of runs, as ComfyDeploy's SDKs request them: which messages they get, and when."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ..schemas.deployments import DeploymentRun
-from ..store.callbacks import Order
+from ..store.callbacks import CallbackTarget
 from .deployment_form import service_state
 
 if TYPE_CHECKING:
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-def webhook_order(request: RunRequest, prompt_id: str) -> Order | None:
-    """Return the order of a request that names a webhook, else None."""
+def webhook_target(request: RunRequest, prompt_id: str) -> CallbackTarget | None:
+    """Return the callback target of a request that names a webhook, else None."""
     webhook = request.webhook if isinstance(request, DeploymentRun) else None
     if webhook is None:
         return None
     facts = {"view_url": webhook.view_url, "intermediate": webhook.intermediate}
-    return Order(prompt_id, session="", status_endpoint=webhook.url, webhook=facts)
+    return CallbackTarget(prompt_id, session="", status_endpoint=webhook.url, webhook=facts)
 
 
-def state_message(order: Order, run: Run, event: RunEvent) -> tuple[bytes, bool] | None:
+def state_message(target: CallbackTarget, run: Run, event: RunEvent) -> tuple[bytes, bool] | None:
     """Return the message about an event before the end, and whether a later one replaces it.
 
-    None if the webhook is not told of it. Each new state is told; in a state only the progress.
+    None if the webhook gets no message about it. It gets one for each new state, and for progress.
     """
     status = run.record.status
-    if order.webhook is None or not order.webhook["intermediate"] or run.record.finished:
+    if target.webhook is None or not target.webhook["intermediate"] or run.record.finished:
         return None
-    passing = order.told_status == status
+    passing = target.reported_status == status
     if passing and event.event != "live_status":
         return None
-    order.told_status = status
-    return _message(order, run.record, run), passing
+    target.reported_status = status
+    return _message(target, run.record, run), passing
 
 
-def end_message(order: Order, record: RunRecord) -> bytes | None:
+def end_message(target: CallbackTarget, record: RunRecord) -> bytes | None:
     """Return the message about the end of a run; None if it is sent already."""
-    if order.told_status == record.status:
+    if target.reported_status == record.status:
         return None
-    order.told_status = record.status
-    return _message(order, record, None)
+    target.reported_status = record.status
+    return _message(target, record, None)
 
 
-def _message(order: Order, record: RunRecord, run: Run | None) -> bytes:
-    assert order.webhook is not None
-    state = service_state(record, run, order.webhook["view_url"])
-    return json.dumps({"run_id": order.prompt_id, **state}).encode()
+def _message(target: CallbackTarget, record: RunRecord, run: Run | None) -> bytes:
+    assert target.webhook is not None
+    state = service_state(record, run, target.webhook["view_url"])
+    return json.dumps({"run_id": target.prompt_id, **state}).encode()

@@ -92,7 +92,7 @@ async def build(
     image: str,
     *,
     log: Path,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     tokens: Mapping[str, str],
 ) -> None:
     """Build an image; if the task is cancelled, the build is stopped.
@@ -107,7 +107,7 @@ async def build(
         Name of the image.
     log : pathlib.Path
         File for the engine's output.
-    tell : callable
+    report : callable
         Called with each line of the output.
     tokens : mapping
         Build secrets by their ids; they do not become part of the image.
@@ -136,7 +136,7 @@ async def build(
 
     def keep(line: str) -> None:
         lines.append(line)
-        tell(line)
+        report(line)
 
     try:
         await _follow(process, log, keep)
@@ -158,7 +158,7 @@ def _prepare(log: Path) -> None:
 
 
 async def _follow(
-    process: asyncio.subprocess.Process, log: Path, tell: Callable[[str], None]
+    process: asyncio.subprocess.Process, log: Path, report: Callable[[str], None]
 ) -> None:
     """Pass on each line that is added to a log, until the process has exited."""
     ended = asyncio.ensure_future(process.wait())
@@ -170,14 +170,14 @@ async def _follow(
                 place += len(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    tell(line.decode(errors="replace").rstrip("\r"))
+                    report(line.decode(errors="replace").rstrip("\r"))
             if last:
                 break
             await asyncio.wait([ended], timeout=_LOOK_EVERY)
     finally:
         ended.cancel()
     if rest:
-        tell(rest.decode(errors="replace"))
+        report(rest.decode(errors="replace"))
 
 
 def _read(log: Path, place: int) -> bytes:

@@ -50,7 +50,7 @@ class ModelFacts:
         self._workflows = workflows
 
     async def read(
-        self, folders: Folders, *, hash_all: bool, tell: Callable[[str], None]
+        self, folders: Folders, *, hash_all: bool, report: Callable[[str], None]
     ) -> tuple[list[ModelFile], list[str]]:
         """Return the models of a ComfyUI, and warnings about missing sources or hashes.
 
@@ -60,7 +60,7 @@ class ModelFacts:
             The folders of that ComfyUI.
         hash_all : bool
             Whether unknown hashes are computed, which reads the files completely.
-        tell : callable
+        report : callable
             Called with a line for each file that is hashed.
         """
         entries = await LocalModels(folders).models()
@@ -68,7 +68,7 @@ class ModelFacts:
         missing = [entry for entry in entries if entry["path"] not in hashes]
         warnings: list[str] = []
         if hash_all:
-            warnings = await self._hash(folders, missing, hashes, tell)
+            warnings = await self._hash(folders, missing, hashes, report)
         elif missing:
             share = f"{len(missing)} of {len(entries)}"
             warnings = [f"{share} models have no known SHA-256; include_models computes it"]
@@ -82,13 +82,13 @@ class ModelFacts:
         folders: Folders,
         missing: list[dict[str, Any]],
         hashes: dict[str, str],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> list[str]:
         warnings = []
         for number, entry in enumerate(missing, 1):
             shown = f"{entry['folder']}/{entry['name']}"
             size = entry["size"] / _GIB
-            tell(f"Hashing {shown} ({number} of {len(missing)}, {size:.1f} GiB)")
+            report(f"Hashing {shown} ({number} of {len(missing)}, {size:.1f} GiB)")
             try:
                 path = await asyncio.to_thread(Path(entry["path"]).resolve)
                 hashes[entry["path"]] = (await self._hasher.hash(folders, path)).sha256

@@ -99,7 +99,7 @@ class Snapshots:
         return self._tasks.start(work, "Reading or building a snapshot", expected=(Exception,))
 
     async def to_docker(
-        self, request: SnapshotRequest, tell: Callable[[str], None]
+        self, request: SnapshotRequest, report: Callable[[str], None]
     ) -> dict[str, Any]:
         """Write the build context of an environment, and build its image if requested.
 
@@ -107,7 +107,7 @@ class Snapshots:
         ----------
         request : SnapshotRequest
             The request.
-        tell : callable
+        report : callable
             Called with lines that describe the progress.
 
         Returns
@@ -127,7 +127,7 @@ class Snapshots:
         DockerFailedError
             If the image cannot be built.
         """
-        environment = await self._environment(request, tell)
+        environment = await self._environment(request, report)
         name = request.name or datetime.now().strftime("comfyui-%Y%m%d-%H%M%S")
         if name in self._busy:
             raise ConflictError(
@@ -135,19 +135,19 @@ class Snapshots:
             )
         self._busy.add(name)
         try:
-            tell(f"Writing the build context {name}")
+            report(f"Writing the build context {name}")
             written = await asyncio.to_thread(
                 write_context, self._folder, name, environment, models=bool(request.include_models)
             )
             reply = await asyncio.to_thread(_reply, environment, written)
             if request.build:
-                await self._build(name, written, reply, tell)
+                await self._build(name, written, reply, report)
         finally:
             self._busy.discard(name)
         return reply
 
     async def to_cloud(
-        self, request: SnapshotRequest, account: CloudAccount, tell: Callable[[str], None]
+        self, request: SnapshotRequest, account: CloudAccount, report: Callable[[str], None]
     ) -> dict[str, Any]:
         """Convert an environment to steps with ComfyDeploy's service, without writing files.
 
@@ -158,13 +158,13 @@ class Snapshots:
         CloudError
             If the service refuses, or its reply is not a list of steps.
         """
-        environment = await self._environment(request, tell)
+        environment = await self._environment(request, report)
         converted = to_manager(environment.snapshot)
         body = {
             name: converted[name] for name in ("comfyui", "git_custom_nodes", "cnr_custom_nodes")
         }
         body = {name: value for name, value in body.items() if value is not None}
-        tell("Asking ComfyDeploy")
+        report("Asking ComfyDeploy")
         answer = await account.post("snapshot-to-docker", body=body, idempotent=True)
         if not isinstance(answer, dict) or not isinstance(answer.get("steps"), list):
             raise unreadable("the snapshot")
@@ -180,11 +180,11 @@ class Snapshots:
     # -- the environment ---------------------------------------------------------------------
 
     async def _environment(
-        self, request: SnapshotRequest, tell: Callable[[str], None]
+        self, request: SnapshotRequest, report: Callable[[str], None]
     ) -> Environment:
         machine = self._machines.get(request.machine)
         if request.snapshot is None:
-            return await self._read(machine, bool(request.include_models), tell)
+            return await self._read(machine, bool(request.include_models), report)
         environment = await asyncio.to_thread(_given, request.snapshot)
         only_files = any(node.kind == "files" for node in environment.snapshot.custom_nodes)
         place = await self._place(machine) if only_files else None
@@ -195,7 +195,7 @@ class Snapshots:
         return environment
 
     async def _read(
-        self, machine: Machine, hash_models: bool, tell: Callable[[str], None]
+        self, machine: Machine, hash_models: bool, report: Callable[[str], None]
     ) -> Environment:
         place = await self._place(machine)
         if place is None:
@@ -210,8 +210,10 @@ class Snapshots:
                 f"The Python of the ComfyUI in {place.path} is not known",
                 extra={"hint": "Set comfyui_python to the Python that runs ComfyUI."},
             )
-        tell(f"Reading the environment of {place.path}")
-        models, warnings = await self._models.read(place.folders, hash_all=hash_models, tell=tell)
+        report(f"Reading the environment of {place.path}")
+        models, warnings = await self._models.read(
+            place.folders, hash_all=hash_models, report=report
+        )
         environment = await asyncio.to_thread(
             read_environment,
             place.path,
@@ -243,16 +245,21 @@ class Snapshots:
     # -- images ------------------------------------------------------------------------------
 
     async def _build(
-        self, name: str, written: Written, reply: dict[str, Any], tell: Callable[[str], None]
+        self, name: str, written: Written, reply: dict[str, Any], report: Callable[[str], None]
     ) -> None:
         """Build the image of a build context; errors contain the build context as well."""
         image = image_name(name)
         log = self._folder / "~logs" / f"{name}.log"
         try:
             program = await find_engine()
-            tell(f"Building {image}")
+            report(f"Building {image}")
             await build(
-                program, written.path, image, log=log, tell=tell, tokens=self._tokens_for(written)
+                program,
+                written.path,
+                image,
+                log=log,
+                report=report,
+                tokens=self._tokens_for(written),
             )
         except ComfyDeployError as error:
             error.extra = {**reply, **error.extra}

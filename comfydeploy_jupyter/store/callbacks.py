@@ -1,4 +1,4 @@
-"""The callbacks of runs: their endpoints, and the undelivered messages."""
+"""The callbacks of runs: their endpoints, and the messages that are not delivered yet."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Order:
-    """Endpoints and tokens in the request of a run. They are never part of a reply.
+class CallbackTarget:
+    """The endpoints to which the states and outputs of one run are sent, and their tokens.
+
+    They are from the request of the run, and are never part of a reply.
 
     Attributes
     ----------
     prompt_id : str
         Id of the run.
     session : str
-        Session id of the server that processes the order.
+        Session id of the server that follows the run.
     status_endpoint, file_upload_endpoint : str or None
         The endpoint for states, and the endpoint that returns addresses for outputs.
     token : str or None
         The key in the request.
     gpu_event_id : str or None
         An id that is sent with each status.
-    told_status : str or None
+    reported_status : str or None
         The last status that was reported, or is waiting to be delivered.
-    told_outputs : list of str
+    reported_outputs : list of str
         The nodes whose outputs were reported.
-    told_error : bool
+    reported_error : bool
         Whether the run's error was reported.
     webhook : dict or None
         If the endpoint is a webhook of ComfyDeploy's SDKs: ``view_url``, the absolute address of
@@ -47,9 +49,9 @@ class Order:
     file_upload_endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
     gpu_event_id: str | None = None
-    told_status: str | None = None
-    told_outputs: list[str] = field(default_factory=list)
-    told_error: bool = False
+    reported_status: str | None = None
+    reported_outputs: list[str] = field(default_factory=list)
+    reported_error: bool = False
     webhook: dict[str, Any] | None = None
 
 
@@ -92,20 +94,25 @@ _PLAIN = (
     "token",
     "gpu_event_id",
 )
-_TOLD = ("told_status", "told_outputs", "told_error", "webhook")
+_STATE = {  # the keys in the column ``told``, and the attributes
+    "told_status": "reported_status",
+    "told_outputs": "reported_outputs",
+    "told_error": "reported_error",
+    "webhook": "webhook",
+}
 
 
 class CallbackRepository(Repository):
-    """Reads and writes orders and their messages."""
+    """Reads and writes the callback targets of runs, and their messages."""
 
-    async def add_order(self, order: Order) -> None:
-        """Store the order of a new run, replacing an older one with the same id."""
-        await self._database.write(_add_order, _row(order))
+    async def add_target(self, target: CallbackTarget) -> None:
+        """Store the target of a new run, replacing an older one with the same id."""
+        await self._database.write(_add_target, _row(target))
 
     async def apply(
         self,
         *,
-        orders: Iterable[Order] = (),
+        targets: Iterable[CallbackTarget] = (),
         new: Sequence[Callback] = (),
         gone: Sequence[Callback] = (),
         settled: Iterable[str] = (),
@@ -114,29 +121,35 @@ class CallbackRepository(Repository):
 
         Parameters
         ----------
-        orders : iterable of Order
-            The changed orders.
+        targets : iterable of CallbackTarget
+            The changed targets.
         new, gone : sequence of Callback
             Messages to store, and messages to delete.
         settled : iterable of str
-            Prompt ids of completed orders, which are deleted.
+            Prompt ids of targets that get no more messages; they are deleted.
         """
-        rows = [_row(order) for order in orders]
+        rows = [_row(target) for target in targets]
         await self._database.write(_apply, rows, new, gone, tuple(settled))
 
     async def recover(
         self, sessions: Iterable[str], session: str
-    ) -> tuple[list[Order], list[Callback]]:
-        """Assign the orders and messages of other sessions to a session, and return them."""
+    ) -> tuple[list[CallbackTarget], list[Callback]]:
+        """Assign the targets and messages of other sessions to a session, and return them."""
         return await self._database.write(_recover, tuple(sessions), session)
 
 
-def _row(order: Order) -> dict[str, Any]:
-    row = {name: getattr(order, name) for name in _PLAIN}
-    return {**row, "told": json.dumps({name: getattr(order, name) for name in _TOLD})}
+def _row(target: CallbackTarget) -> dict[str, Any]:
+    row = {name: getattr(target, name) for name in _PLAIN}
+    state = {key: getattr(target, name) for key, name in _STATE.items()}
+    return {**row, "told": json.dumps(state)}
 
 
-def _add_order(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+def _target(row: sqlite3.Row) -> CallbackTarget:
+    state = {_STATE[key]: value for key, value in json.loads(row["told"]).items()}
+    return CallbackTarget(**{name: row[name] for name in _PLAIN}, **state)
+
+
+def _add_target(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
     names = ", ".join(row)
     marks = ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT OR REPLACE INTO orders ({names}) VALUES ({marks})", row)  # noqa: S608 - our own column names
@@ -144,14 +157,14 @@ def _add_order(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
 
 def _apply(
     connection: sqlite3.Connection,
-    orders: list[dict[str, Any]],
+    targets: list[dict[str, Any]],
     new: Sequence[Callback],
     gone: Sequence[Callback],
     settled: tuple[str, ...],
 ) -> None:
     connection.executemany(
         "UPDATE orders SET told = ? WHERE prompt_id = ?",
-        [(row["told"], row["prompt_id"]) for row in orders],
+        [(row["told"], row["prompt_id"]) for row in targets],
     )
     connection.executemany(
         "INSERT OR IGNORE INTO callbacks (prompt_id, number, passing, created_at, body)"
@@ -169,10 +182,10 @@ def _apply(
 
 def _recover(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
-) -> tuple[list[Order], list[Callback]]:
+) -> tuple[list[CallbackTarget], list[Callback]]:
     whose = f"WHERE session IN ({', '.join('?' * len(sessions))})"
-    orders = [
-        Order(**{name: row[name] for name in _PLAIN}, **json.loads(row["told"]))
+    targets = [
+        _target(row)
         for row in connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
     ]
     joined = f"callbacks JOIN orders USING (prompt_id) {whose}"
@@ -195,6 +208,6 @@ def _recover(
         f"UPDATE orders SET session = ? {whose}",  # noqa: S608 - likewise
         (session, *sessions),
     )
-    for order in orders:
-        order.session = session
-    return orders, callbacks
+    for target in targets:
+        target.session = session
+    return targets, callbacks

@@ -1,4 +1,4 @@
-"""Deliver messages to status endpoints: in order for each run, stored until delivered."""
+"""Delivers messages to status endpoints: in order for each run, stored until delivered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..net.tasks import end, wait_for
-from ..store.callbacks import Callback, Order
+from ..store.callbacks import Callback, CallbackTarget
 from .http import TransferError, request
 from .queue import BACKOFF
 
@@ -35,8 +35,8 @@ GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is discarded
 class _Line:
     """The undelivered messages of one run."""
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self, target: CallbackTarget) -> None:
+        self.target = target
         self.waiting: deque[Callback] = deque()
         self.bytes = 0
         self.next_number = 1
@@ -100,7 +100,7 @@ class Callbacks:
         self._lines: dict[str, _Line] = {}
         self._new: list[Callback] = []
         self._gone: list[Callback] = []
-        self._changed: dict[str, Order] = {}
+        self._changed: dict[str, CallbackTarget] = {}
         self._settled: set[str] = set()
         self._to_write = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -110,16 +110,16 @@ class Callbacks:
         self._writer = asyncio.ensure_future(self._write())
         await self.recover(self._session.claimed)
 
-    async def recover(self, sessions: Collection[str]) -> list[Order]:
-        """Continue with undelivered messages of exited servers; return the orders of their runs."""
-        orders, messages = await self._repository.recover(sessions, self._session.id)
-        for order in orders:
-            self._lines[order.prompt_id] = _Line(order)
+    async def recover(self, sessions: Collection[str]) -> list[CallbackTarget]:
+        """Continue to deliver the messages of exited servers; return the targets of their runs."""
+        targets, messages = await self._repository.recover(sessions, self._session.id)
+        for target in targets:
+            self._lines[target.prompt_id] = _Line(target)
         for message in messages:
             self._lines[message.prompt_id].put(message)
-        for order in orders:
-            self._deliver(self._lines[order.prompt_id])
-        return orders
+        for target in targets:
+            self._deliver(self._lines[target.prompt_id])
+        return targets
 
     async def close(self) -> None:
         """Stop delivering. Undelivered messages stay in the store."""
@@ -129,20 +129,20 @@ class Callbacks:
         await end(tasks)
         await self._flush()
 
-    async def add(self, order: Order) -> None:
-        """Store the order of a new run; after this its messages can be sent."""
-        order.session = self._session.id
-        await self._repository.add_order(order)
-        self._lines[order.prompt_id] = _Line(order)
+    async def add(self, target: CallbackTarget) -> None:
+        """Store the target of a new run; after this its messages can be sent."""
+        target.session = self._session.id
+        await self._repository.add_target(target)
+        self._lines[target.prompt_id] = _Line(target)
 
-    def order(self, prompt_id: str) -> Order | None:
-        """Return the order of a run, or None."""
+    def target(self, prompt_id: str) -> CallbackTarget | None:
+        """Return the target of a run, or None."""
         line = self._lines.get(prompt_id)
-        return None if line is None else line.order
+        return None if line is None else line.target
 
-    def orders(self) -> list[Order]:
-        """Return all orders with undelivered messages."""
-        return [line.order for line in self._lines.values()]
+    def targets(self) -> list[CallbackTarget]:
+        """Return all targets with undelivered messages."""
+        return [line.target for line in self._lines.values()]
 
     @property
     def waiting(self) -> int:
@@ -155,34 +155,34 @@ class Callbacks:
         first = (line.waiting[0] for line in self._lines.values() if line.waiting)
         return any(time.time() - message.created_at < BACK_SOON for message in first)
 
-    def send(self, order: Order, body: bytes, *, passing: bool = False) -> None:
+    def send(self, target: CallbackTarget, body: bytes, *, passing: bool = False) -> None:
         """Send a message after all earlier ones of the run.
 
         Parameters
         ----------
-        order : Order
-            The order of the run; its state is stored together with the message.
+        target : CallbackTarget
+            The target of the run; its state is stored together with the message.
         body : bytes
             The message as JSON.
         passing : bool
             Whether a later message replaces it; such messages are dropped first if too many wait.
         """
-        line = self._lines.get(order.prompt_id)
-        if line is None or not order.status_endpoint:
+        line = self._lines.get(target.prompt_id)
+        if line is None or not target.status_endpoint:
             return
-        message = Callback(order.prompt_id, line.next_number, body, passing, time.time())
+        message = Callback(target.prompt_id, line.next_number, body, passing, time.time())
         line.put(message)
         self._new.append(message)
-        self._changed[order.prompt_id] = order
+        self._changed[target.prompt_id] = target
         for stale in line.stale():
             line.take(stale)
             self._drop(stale)
         self._to_write.set()
         self._deliver(line)
 
-    def finish(self, order: Order) -> None:
-        """Note that no message of a run follows; its order is deleted after the last delivery."""
-        line = self._lines.get(order.prompt_id)
+    def finish(self, target: CallbackTarget) -> None:
+        """Declare that a run sends no more messages; the last delivery deletes its target."""
+        line = self._lines.get(target.prompt_id)
         if line is not None:
             line.last = True
             self._settle(line)
@@ -194,30 +194,30 @@ class Callbacks:
     async def _work_off(self, line: _Line) -> None:
         while line.waiting:
             message = line.waiting[0]
-            await self._deliver_one(line.order, message)
+            await self._deliver_one(line.target, message)
             line.take(message)
             self._drop(message)
         line.task = None
         self._settle(line)
 
-    async def _deliver_one(self, order: Order, message: Callback) -> None:
-        endpoint = order.status_endpoint or ""
+    async def _deliver_one(self, target: CallbackTarget, message: Callback) -> None:
+        endpoint = target.status_endpoint or ""
         attempt = 0
         # The system clock may be changed in the meantime. Each message is tried at least once.
         given_up_at = time.monotonic() + GIVEN_UP_AFTER - message.age
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1
             try:
-                await wait_for(self._post(endpoint, order, message), ANSWER_WITHIN)
+                await wait_for(self._post(endpoint, target, message), ANSWER_WITHIN)
             except asyncio.TimeoutError:
                 pause = self._backoff.pause(attempt)
             except TransferError as error:
                 if attempt == 1:
                     log.warning(
                         "Run %s: %s; the next attempt follows",
-                        order.prompt_id,
+                        target.prompt_id,
                         error.message,
-                        extra={"prompt_id": order.prompt_id},
+                        extra={"prompt_id": target.prompt_id},
                     )
                 pause = self._backoff.pause(attempt, error.after)
             else:
@@ -225,17 +225,17 @@ class Callbacks:
             await asyncio.sleep(pause)
         log.error(
             "A message of run %s could not be delivered in time",
-            order.prompt_id,
-            extra={"prompt_id": order.prompt_id},
+            target.prompt_id,
+            extra={"prompt_id": target.prompt_id},
         )
 
-    async def _post(self, endpoint: str, order: Order, message: Callback) -> None:
+    async def _post(self, endpoint: str, target: CallbackTarget, message: Callback) -> None:
         async with request(
             self._http,
             "POST",
             endpoint,
             what="The status endpoint",
-            token=order.token or self._key_for(endpoint),
+            token=target.token or self._key_for(endpoint),
             headers={"Content-Type": "application/json"},
             data=message.body,
         ):
@@ -248,8 +248,8 @@ class Callbacks:
 
     def _settle(self, line: _Line) -> None:
         if line.last and not line.waiting:
-            self._lines.pop(line.order.prompt_id, None)
-            self._settled.add(line.order.prompt_id)
+            self._lines.pop(line.target.prompt_id, None)
+            self._settled.add(line.target.prompt_id)
             self._to_write.set()
 
     async def _write(self) -> None:
@@ -276,14 +276,14 @@ class Callbacks:
         """
         self._to_write.clear()
         new, gone = [m for m in self._new if not m.delivered], self._gone
-        orders, settled = list(self._changed.values()), self._settled
+        targets, settled = list(self._changed.values()), self._settled
         self._new, self._gone, self._changed, self._settled = [], [], {}, set()
         try:
-            if new or gone or orders or settled:
-                await self._repository.apply(orders=orders, new=new, gone=gone, settled=settled)
+            if new or gone or targets or settled:
+                await self._repository.apply(targets=targets, new=new, gone=gone, settled=settled)
         except BaseException:
             self._new, self._gone = new + self._new, gone + self._gone
-            self._changed = {order.prompt_id: order for order in orders} | self._changed
+            self._changed = {target.prompt_id: target for target in targets} | self._changed
             self._settled |= settled
             self._to_write.set()
             raise

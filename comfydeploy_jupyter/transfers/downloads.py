@@ -332,7 +332,7 @@ class Download(_IncomingJob):
             # The attempt was useful only if the part file is larger than before.
             transfer.gained = part.size > facts.get("best", 0)
             facts["best"] = max(part.size, facts.get("best", 0))
-        expected = facts.get("expected") or told_digest(response)
+        expected = facts.get("expected") or declared_digest(response)
         if expected is not None and part.digest != expected and "Range" in headers:
             await asyncio.to_thread(part.reset)
             facts["validator"] = None
@@ -357,7 +357,7 @@ class Download(_IncomingJob):
         """Return whether the existing target has the same content as the file of the response."""
         if present is None:
             return False
-        size, digest = told_size(response, part.size), told_digest(response)
+        size, digest = declared_size(response, part.size), declared_digest(response)
         if size != present[0]:
             raise taken(part.name)
         if digest is not None:
@@ -375,7 +375,7 @@ class Download(_IncomingJob):
             )
         if response.content_type == "text/html" and not part.name.endswith((".html", ".htm")):
             raise TransferError("the answer is a web page, not a file", again=False)
-        size = told_size(response, part.size)
+        size = declared_size(response, part.size)
         if size is not None and size - part.size > await asyncio.to_thread(part.free):
             raise TransferError(
                 f"there is no space left for {part.name}: it has {size} bytes", again=False
@@ -421,7 +421,7 @@ def taken(name: str) -> TransferError:
     return TransferError(f"{name} exists already, with other content", again=False)
 
 
-def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
+def declared_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
     """Return the size of the complete file if the response contains it.
 
     Parameters
@@ -438,7 +438,7 @@ def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
     return None if length is None else length + (begun if response.status == 206 else 0)
 
 
-def told_digest(response: aiohttp.ClientResponse) -> str | None:
+def declared_digest(response: aiohttp.ClientResponse) -> str | None:
     """Return the SHA-256 of a large file that Hugging Face sends with its redirect, or None."""
     for answer in (*response.history, response):
         etag = answer.headers.get("X-Linked-ETag", "").strip('"').lower()

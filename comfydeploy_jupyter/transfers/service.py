@@ -13,7 +13,7 @@ from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundErr
 from ..net.fetch_policy import ALLOWED, FetchPolicy
 from ..secrets import clean_url
 from .callbacks import Callbacks
-from .downloads import Copy, Download, told_digest, told_size
+from .downloads import Copy, Download, declared_digest, declared_size
 from .http import TransferError, new_session, request
 from .public import PublicConnector
 from .queue import BACKOFF, STALL, TransferQueue
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..machines.registry import MachineRegistry
     from ..net.backoff import Backoff
-    from ..store.callbacks import CallbackRepository, Order
+    from ..store.callbacks import CallbackRepository, CallbackTarget
     from ..store.session import Session
     from ..store.transfers import TransferRecord, TransferRepository
 
@@ -102,8 +102,8 @@ class Transfers:
         await self.queue.open()
         await self.callbacks.open()
 
-    async def recover(self, sessions: Collection[str]) -> list[Order]:
-        """Continue transfers and messages of exited servers; return the orders of their runs."""
+    async def recover(self, sessions: Collection[str]) -> list[CallbackTarget]:
+        """Continue transfers and messages of exited servers; return their targets."""
         await self.queue.recover(sessions)
         return await self.callbacks.recover(sessions)
 
@@ -484,7 +484,7 @@ class Transfers:
                 raise TransferError(
                     f"{what} answered {response.status}: {self._sites.hint(url)}", again=False
                 )
-            return Offer(url, "", told_digest(response), told_size(response))
+            return Offer(url, "", declared_digest(response), declared_size(response))
 
     async def copy(
         self, path: str, target: Path, sha256: str | None, machine: str | None = None

@@ -37,20 +37,20 @@ TYPES = {
 }
 
 
-def content_type(filename: str, told: object = None) -> str:
+def content_type(filename: str, declared: object = None) -> str:
     """Return the MIME type of a file.
 
     Parameters
     ----------
     filename : str
         Name of the file; a known suffix determines the type.
-    told : object
+    declared : object
         The type according to the node that made the file; used if it is a MIME type.
     """
     suffix = PurePath(filename).suffix.lower()
     known = TYPES.get(suffix) or media_type(filename)
-    if known is None and isinstance(told, str) and re.fullmatch(r"[\w.+-]+/[\w.+-]+", told):
-        return told
+    if known is None and isinstance(declared, str) and re.fullmatch(r"[\w.+-]+/[\w.+-]+", declared):
+        return declared
     return known or "application/octet-stream"
 
 

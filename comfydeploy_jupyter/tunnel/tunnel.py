@@ -35,8 +35,8 @@ CHECK_EVERY = 5.0  # s between two checks of the target of a named tunnel
 
 
 @dataclass(frozen=True)
-class Order:
-    """The requested tunnel; None means that this package chooses the value.
+class TunnelOptions:
+    """The requested properties of a tunnel; None: this package chooses the value.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Tunnel:
 
     Parameters
     ----------
-    order : Order
+    options : TunnelOptions
         The requested tunnel.
     cloudflared : Cloudflared
         The process of the tunnel.
@@ -126,13 +126,13 @@ class Tunnel:
 
     def __init__(
         self,
-        order: Order,
+        options: TunnelOptions,
         cloudflared: Cloudflared,
         gate: GateProcess,
         find: Callable[[bool], Awaitable[Origin]],
         on_url: Callable[[str | None, str | None], object],
     ) -> None:
-        self.order = order
+        self.options = options
         self.state: State = "starting"
         self.url: str | None = None
         self.origin: Origin | None = None
@@ -167,29 +167,29 @@ class Tunnel:
 
     @property
     def _log_fields(self) -> dict[str, Any]:
-        return {"target": self.order.target}
+        return {"target": self.options.target}
 
-    def refuse_other(self, order: Order) -> None:
-        """Raise if an order requests a tunnel that differs from this one.
+    def refuse_other(self, options: TunnelOptions) -> None:
+        """Raise if the options request a tunnel that differs from this one.
 
         Raises
         ------
         ConflictError
             If it differs; the error names the field.
         """
-        mine = self.order
+        mine = self.options
         port = self.origin.port if self.origin is not None else mine.port
         machine = self.origin.machine if self.origin is not None else mine.machine
         differs = {
-            "machine": order.machine is not None
+            "machine": options.machine is not None
             and (machine is not None or mine.port is not None)
-            and order.machine != machine,
-            "port": order.port is not None and port is not None and order.port != port,
-            "token": order.token is not None and order.token != mine.token,
-            "hostname": order.hostname is not None
-            and f"https://{order.hostname}" != (self.url or f"https://{mine.hostname}"),
+            and options.machine != machine,
+            "port": options.port is not None and port is not None and options.port != port,
+            "token": options.token is not None and options.token != mine.token,
+            "hostname": options.hostname is not None
+            and f"https://{options.hostname}" != (self.url or f"https://{mine.hostname}"),
             # A user who requests protection must not get the unprotected tunnel without an error.
-            "protect": order.protect is True and mine.protect is False,
+            "protect": options.protect is True and mine.protect is False,
         }
         for name, other in differs.items():
             if other:
@@ -224,7 +224,7 @@ class Tunnel:
         except Exception as error:
             logger.exception(
                 "The supervision of the tunnel to %s failed",
-                self.order.target,
+                self.options.target,
                 extra=self._log_fields,
             )
             await self._take_down()
@@ -242,7 +242,9 @@ class Tunnel:
                 was_up = True
                 self.state, self.error = "running", None
                 self.started_at = utc_now()
-                logger.info("The tunnel to %s is ready", self.order.target, extra=self._log_fields)
+                logger.info(
+                    "The tunnel to %s is ready", self.options.target, extra=self._log_fields
+                )
                 self._settle(None)
                 since = time.monotonic()
                 error = await self._watch()
@@ -261,7 +263,7 @@ class Tunnel:
             logger.warning(
                 "%s. The tunnel to %s is started again in %.1f s.",
                 error.message,
-                self.order.target,
+                self.options.target,
                 pause,
                 extra=self._log_fields,
             )
@@ -269,10 +271,10 @@ class Tunnel:
             self.restarts += 1
 
     async def _bring_up(self) -> ComfyDeployError | None:
-        order = self.order
+        options = self.options
         try:
             self.origin = await self._find(True)
-            wanted = order.protect is not False and not self.origin.own_protection
+            wanted = options.protect is not False and not self.origin.own_protection
             if wanted and not self._gated:
                 await self._gate.open(self.origin.url, self.origin.trusted_users)
                 self._gated = True
@@ -280,9 +282,9 @@ class Tunnel:
                 await self._gate.point_to(self.origin.url)
             url = await self._cloudflared.start(
                 self._service,
-                token=order.token,
-                hostname=order.hostname,
-                download=order.download,
+                token=options.token,
+                hostname=options.hostname,
+                download=options.download,
             )
             await self._check_protection()
         except ComfyDeployError as error:
@@ -324,12 +326,12 @@ class Tunnel:
         TunnelFailedError
             If it forwards to another address.
         """
-        if self.order.token is None or self.protection == "none":
+        if self.options.token is None or self.protection == "none":
             return
         services = await self._cloudflared.services()
         if services is None:
             return
-        name = self.order.hostname or next((name for name in services if name), "")
+        name = self.options.hostname or next((name for name in services if name), "")
         leads = services.get(name, services.get("", "nowhere"))
         if leads_to(leads, self._service):
             return
@@ -356,7 +358,7 @@ class Tunnel:
             self.origin = origin
             await self._gate.point_to(origin.url)
         else:
-            raise failure("exited", f"{self.order.target} has moved to port {origin.port}")
+            raise failure("exited", f"{self.options.target} has moved to port {origin.port}")
 
     async def _take_down(self) -> None:
         self._set_url(None)
@@ -364,7 +366,7 @@ class Tunnel:
         await self._gate.close()
         self._gated = False
         self.state = "stopped"  # from now on another tunnel may replace it
-        logger.info("The tunnel to %s has ended", self.order.target, extra=self._log_fields)
+        logger.info("The tunnel to %s has ended", self.options.target, extra=self._log_fields)
 
     def _set_url(self, url: str | None) -> None:
         old, self.url = self.url, url

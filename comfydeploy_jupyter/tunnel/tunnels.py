@@ -10,7 +10,7 @@ from ..net.fetch_policy import ALLOWED, FetchPolicy
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared
 from .gate_process import GateProcess
-from .tunnel import Order, Origin, Target, Tunnel
+from .tunnel import Origin, Target, Tunnel, TunnelOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,8 +59,9 @@ class Tunnels:
     fetching : FetchPolicy
         Whether any download is allowed.
     find : callable
-        Coroutine function that returns the `Origin` of an `Order`; may raise ComfyDeployError. Its
-        second argument is whether to wait for an unavailable service, and to start it if necessary.
+        Coroutine function that returns the `Origin` for `TunnelOptions`; may raise
+        ComfyDeployError. Its second argument is whether to wait for an unavailable service, and to
+        start it if necessary.
     on_url : callable
         Called on the event loop with target, old and new public address after a change.
     """
@@ -71,7 +72,7 @@ class Tunnels:
         settings: TunnelSettings,
         *,
         fetching: FetchPolicy = ALLOWED,
-        find: Callable[[Order, bool], Awaitable[Origin]],
+        find: Callable[[TunnelOptions, bool], Awaitable[Origin]],
         on_url: Callable[[Target, str | None, str | None], object],
     ) -> None:
         self._folder = folder
@@ -98,7 +99,7 @@ class Tunnels:
         """Stop all tunnels."""
         await self.stop()
 
-    async def start(self, order: Order, *, wait: bool = True) -> dict[str, Any]:
+    async def start(self, options: TunnelOptions, *, wait: bool = True) -> dict[str, Any]:
         """Start a tunnel if it does not exist, and wait until it is up.
 
         If the caller is cancelled, the start continues, and `status` returns its result.
@@ -117,20 +118,20 @@ class Tunnels:
         ComfyUIUnavailableError
             If there is no ComfyUI to expose.
         """
-        target = order.target
+        target = options.target
         async with self._locks[target]:
             tunnel = self._tunnels.get(target)
             was_up = tunnel is not None and tunnel.state == "running"
             if tunnel is None or tunnel.state == "stopped":
                 tunnel = self._tunnels[target] = Tunnel(
-                    order,
+                    options,
                     self._cloudflared(target),
                     self._gate(target),
-                    lambda start: self._find(order, start),
+                    lambda start: self._find(options, start),
                     lambda old, new: self._on_url(target, old, new),
                 )
             else:
-                tunnel.refuse_other(order)
+                tunnel.refuse_other(options)
         if wait:
             await tunnel.ready()
         return {**self.status(target), "message": _message(tunnel, was_up=was_up)}
@@ -206,14 +207,16 @@ class Tunnels:
             "running": tunnel.state == "running",
             "url": tunnel.url,
             "access_url": tunnel.access_url if reveal else None,
-            "port": tunnel.origin.port if tunnel.origin is not None else tunnel.order.port,
-            "machine": tunnel.origin.machine if tunnel.origin is not None else tunnel.order.machine,
+            "port": tunnel.origin.port if tunnel.origin is not None else tunnel.options.port,
+            "machine": tunnel.origin.machine
+            if tunnel.origin is not None
+            else tunnel.options.machine,
             "target": target,
             "protected": tunnel.protection != "none",
             "protection": tunnel.protection,
             "state": tunnel.state,
             **failed,
-            "named": tunnel.order.token is not None,
+            "named": tunnel.options.token is not None,
             "started_at": tunnel.started_at,
             "restarts": tunnel.restarts,
             "log": str(self._cloudflared_log(target)),

@@ -11,9 +11,10 @@ import ipywidgets as w
 import traitlets as t
 
 from ..display import close_tree, in_notebook
+from ..display.kernel_status import KernelStatus
 from ..display.record import Record
 from ..errors import RunTimeoutError
-from ..lifeline import STATIC, Lifeline
+from ..view_scripts import STATIC
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._style = w.HTML(
             f"<style>{style}{self._record.hiding}</style>", layout=w.Layout(display="none")
         )
-        self._lifeline = Lifeline(PANEL_CLASS, GONE)
+        self._kernel_status = KernelStatus(PANEL_CLASS, GONE)
         self._errors = Problem()
         self._own_look = "layout" not in kwargs
         super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="auto"), **kwargs})
@@ -117,7 +118,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def fill(self, *children: w.Widget) -> None:
         """Set what the panel shows; its errors come last, unless they are within the children."""
         errors = [] if _holds(children, self._errors) else [self._errors]
-        self.children = [self._style, self._lifeline, *children, *errors]
+        self.children = [self._style, self._kernel_status, *children, *errors]
 
     def start(
         self, task: Callable[..., object], *args: object, lasting: bool = False

@@ -12,7 +12,7 @@ from ..client.server import plain
 from ..display.page_view import View
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
 from ..graphs.formats import inputs_of
-from ..lifeline import script
+from ..view_scripts import script
 from .form_rows import form_rows
 from .form_structure import FormStructure
 from .form_values import draw_seed, is_within, page_value, read_number, shorten

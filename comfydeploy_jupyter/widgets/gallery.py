@@ -14,7 +14,7 @@ from ..client.result_text import NAMED_FILES
 from ..client.server import without_none
 from ..display.page_view import View
 from ..errors import ComfyDeployError
-from ..lifeline import script
+from ..view_scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ import anywidget
 import traitlets as t
 
 from ..graphs.picture import picture_of
-from ..lifeline import script
+from ..view_scripts import script
 
 if TYPE_CHECKING:
     from ..client import Result
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..client.workflow import Workflow
 
 FAILED, RUNNING = "failed", "running"
-LONGEST = 500  # characters of what is told of a node
+LONGEST = 500  # characters of the text about a node
 
 
 class GraphView(anywidget.AnyWidget):
@@ -28,7 +28,7 @@ class GraphView(anywidget.AnyWidget):
         What is shown, as `picture_of` returns it; empty if there is no workflow.
     marks : dict of str to str
         How nodes are marked, ``"running"`` or ``"failed"``, by their ids in the API format.
-    told : dict of str to str
+    problems : dict of str to str
         What is wrong with nodes, by their ids.
     """
 
@@ -36,13 +36,13 @@ class GraphView(anywidget.AnyWidget):
 
     picture: t.Dict[str, Any] = t.Dict().tag(sync=True)
     marks: t.Dict[str, str] = t.Dict().tag(sync=True)
-    told: t.Dict[str, str] = t.Dict().tag(sync=True)
+    problems: t.Dict[str, str] = t.Dict().tag(sync=True)
 
     def show(self, workflow: Workflow) -> None:
         """Show a workflow without marks: its nodes stand where they stand in the editor."""
         picture = picture_of(workflow.source.ui or workflow.to_api())
         with self.hold_sync():
-            self.picture, self.marks, self.told = picture, {}, {}
+            self.picture, self.marks, self.problems = picture, {}, {}
 
     def mark_findings(self, found: Validation) -> None:
         """Mark the nodes in which a validation has found errors."""
@@ -52,14 +52,14 @@ class GraphView(anywidget.AnyWidget):
         """Mark the node that runs now; None if none does."""
         with self.hold_sync():
             self.marks = {} if node_id is None else {node_id: RUNNING}
-            self.told = {}
+            self.problems = {}
 
     def mark_result(self, result: Result) -> None:
         """Mark the node in which a run has failed, if one has."""
         node_id = (result.error or {}).get("node_id")
         self._mark_failed({} if node_id is None else {str(node_id): result.failure or ""})
 
-    def _mark_failed(self, told: dict[str, str]) -> None:
+    def _mark_failed(self, texts: dict[str, str]) -> None:
         with self.hold_sync():
-            self.marks = dict.fromkeys(told, FAILED)
-            self.told = {key: text[:LONGEST] for key, text in told.items()}
+            self.marks = dict.fromkeys(texts, FAILED)
+            self.problems = {key: text[:LONGEST] for key, text in texts.items()}

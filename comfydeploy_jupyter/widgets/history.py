@@ -14,7 +14,7 @@ from ..client import Result
 from ..client.events import FINAL
 from ..display.page_view import View
 from ..errors import ComfyDeployError, NotFoundError
-from ..lifeline import script
+from ..view_scripts import script
 from .history_facts import RunGraphs, entry_of, folder_of
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ class History(View):
         self.runs = []
         self.refresh()
 
-    def _tell(self, text: str, *, problem: bool = False) -> None:
+    def _notify(self, text: str, *, problem: bool = False) -> None:
         """Show a message beside the runs."""
-        self.send({"kind": "told", "text": text, "problem": problem})
+        self.send({"kind": "notice", "text": text, "problem": problem})
 
     # -- messages of the page ------------------------------------------------------------------
 
@@ -218,20 +218,20 @@ class History(View):
 
     def _use_values(self, prompt_id: str) -> None:
         self._reuse(prompt_id)
-        self._tell("The values and seeds of this run are in the form now.")
+        self._notify("The values and seeds of this run are in the form now.")
 
     def _use_picture(self, prompt_id: str, query: str, key: str) -> None:
         file = next(file for file in self._result(prompt_id).files if file.query == query)
         label = dict(self.inputs).get(key, key)
         with tempfile.TemporaryDirectory(prefix="comfydeploy-") as folder:
             self._set_input(key, file.save(folder))
-        self._tell(f"{file.filename} is the picture of “{label}” now.")
+        self._notify(f"{file.filename} is the picture of “{label}” now.")
 
     def _pin(self, prompt_ids: list[str], pinned: bool) -> None:
         try:
             self._panel.comfy.runs.pin(prompt_ids, pinned)
         except NotFoundError:
-            self._tell("A run was deleted in the meantime.", problem=True)
+            self._notify("A run was deleted in the meantime.", problem=True)
             self.refresh()
             return
         chosen = set(prompt_ids)
@@ -251,9 +251,9 @@ class History(View):
             else:
                 deletion = runs.delete(prompt_ids, files=files)
         except ComfyDeployError as error:
-            self._tell(f"Not deleted: {error}", problem=True)
+            self._notify(f"Not deleted: {error}", problem=True)
         else:
-            self._tell(_report(deletion), problem=bool(deletion.kept))
+            self._notify(_report(deletion), problem=bool(deletion.kept))
             kept = {kept.prompt_id for kept in deletion.kept if kept.file is None}
             self._remove(prompt_ids, kept)
         self.refresh()

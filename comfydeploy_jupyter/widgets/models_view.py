@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from ..lifeline import STATIC, script
+from ..view_scripts import STATIC, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,7 +12,7 @@ import traitlets as t
 
 from ..display.page_view import View
 from ..errors import ComfyDeployError
-from ..lifeline import script
+from ..view_scripts import script
 from .base import GAP
 
 if TYPE_CHECKING:

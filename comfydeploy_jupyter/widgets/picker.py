@@ -140,7 +140,7 @@ class Picker:
 
     def begin(self, workflow: GivenWorkflow, version: int | None) -> None:
         """Show a workflow in any form that a panel accepts; call it in a thread."""
-        with self._telling():
+        with self._showing_errors():
             choice = self._choice_of(workflow)
             self._add(choice)
             self._show(choice)
@@ -185,11 +185,11 @@ class Picker:
             self._panel.start(self._open_chosen, choice, change["new"])
 
     def _open_chosen(self, choice: Choice, version: int | None) -> None:
-        with self._telling():
+        with self._showing_errors():
             self._open(choice, version)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _showing_errors(self) -> Iterator[None]:
         """Show an error of the ``with`` block beside the field."""
         self._problem.clear()
         try:

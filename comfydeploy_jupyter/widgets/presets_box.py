@@ -8,7 +8,7 @@ import traitlets as t
 
 from ..display.page_view import View
 from ..errors import ComfyDeployError, ConflictError
-from ..lifeline import script
+from ..view_scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class PresetsBox(View):
     shown = t.Bool(False).tag(sync=True)
     stored = t.Bool(False).tag(sync=True)
     # What happened: {"text", "kind"}; kind is "", "problem" or "conflict".
-    told: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    message: t.Dict[str, Any] = t.Dict().tag(sync=True)
 
     def __init__(self, panel: Panel, form: Form, keep: Callable[[], StoredWorkflow]) -> None:
         self._form = form
@@ -64,7 +64,7 @@ class PresetsBox(View):
         self._presets = None if workflow is None else workflow.presets
         self._known = {}
         with self.hold_sync():
-            self.names, self.chosen, self.told = [], "", {}
+            self.names, self.chosen, self.message = [], "", {}
             self.stored = workflow is not None
         self.refresh()
         self.shown = True
@@ -73,7 +73,7 @@ class PresetsBox(View):
         """Show nothing, since there is no workflow."""
         self._presets, self._known = None, {}
         with self.hold_sync():
-            self.names, self.chosen, self.told, self.shown = [], "", {}, False
+            self.names, self.chosen, self.message, self.shown = [], "", {}, False
 
     def refresh(self) -> None:
         """Request the presets again; call it in a thread."""
@@ -93,7 +93,7 @@ class PresetsBox(View):
         unknown = self._form.use(preset.inputs, preset.locked)
         self.chosen = name
         text = f"The workflow has no input {', '.join(unknown)}" if unknown else ""
-        self.told = {"text": text, "kind": "problem" if unknown else ""}
+        self.message = {"text": text, "kind": "problem" if unknown else ""}
 
     def save(self, name: str) -> None:
         """Save the values of the form under a name; call it in a thread.
@@ -113,7 +113,7 @@ class PresetsBox(View):
         preset = self._presets.save(name, inputs, locked=locked, revision=seen)
         self.refresh()
         self.chosen = preset.name
-        self.told = {"text": f"Saved as {preset.name}", "kind": ""}
+        self.message = {"text": f"Saved as {preset.name}", "kind": ""}
 
     def delete(self, name: str) -> None:
         """Delete a preset; call it in a thread."""
@@ -122,11 +122,11 @@ class PresetsBox(View):
         self._presets.delete(name, revision=self._known[name].revision)
         self.refresh()
         self.chosen = ""
-        self.told = {"text": f"Deleted {name}", "kind": ""}
+        self.message = {"text": f"Deleted {name}", "kind": ""}
 
-    def _telling(self, task: Callable[..., object], *args: object) -> None:
+    def _with_message(self, task: Callable[..., object], *args: object) -> None:
         """Run a task; show its error, or the conflict that it met, beside the presets."""
-        self.told = {}
+        self.message = {}
         try:
             task(*args)
         except ConflictError as error:
@@ -134,31 +134,31 @@ class PresetsBox(View):
             happened = "changed" if is_there else "deleted"
             # This panel now has the revision of the other one, so the next attempt succeeds.
             self.refresh()
-            self.told = {
+            self.message = {
                 "text": f"Another panel has {happened} this preset. Your values are still here.",
                 "kind": "conflict" if is_there else "problem",
             }
         except ComfyDeployError as error:
-            self.told = {"text": str(error), "kind": "problem"}
+            self.message = {"text": str(error), "kind": "problem"}
 
     def _on_use(self, message: dict[str, Any], _: object) -> None:
         name = str(message["name"])
-        self._panel.start(self._telling, self._use_latest, name)
+        self._panel.start(self._with_message, self._use_latest, name)
 
     def _use_latest(self, name: str) -> None:
         self.refresh()
         if name in self._known:
             self.use(name)
         else:
-            self.told = {"text": f"{name} has been deleted", "kind": "problem"}
+            self.message = {"text": f"{name} has been deleted", "kind": "problem"}
 
     def _on_save(self, message: dict[str, Any], _: object) -> None:
-        self._panel.start(self._telling, self.save, str(message["name"]))
+        self._panel.start(self._with_message, self.save, str(message["name"]))
 
     def _on_delete(self, message: dict[str, Any], _: object) -> None:
         name = str(message["name"])
         if name in self._known:
-            self._panel.start(self._telling, self.delete, name)
+            self._panel.start(self._with_message, self.delete, name)
 
     def _on_refresh(self, _: object, __: object) -> None:
-        self._panel.start(self._telling, self.refresh)
+        self._panel.start(self._with_message, self.refresh)

@@ -11,8 +11,8 @@ from ..client.graph_text import counted
 from ..display import activity
 from ..display.page_view import View
 from ..errors import ComfyDeployError
-from ..lifeline import script
 from ..timestamps import parse_timestamp
+from ..view_scripts import script
 
 if TYPE_CHECKING:
     from ..client import Comfy, Event, Run, RunProgress

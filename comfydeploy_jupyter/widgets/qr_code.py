@@ -5,7 +5,7 @@ from __future__ import annotations
 import anywidget
 import traitlets as t
 
-from ..lifeline import script
+from ..view_scripts import script
 
 
 class QrCode(anywidget.AnyWidget):

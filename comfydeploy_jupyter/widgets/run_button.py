@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets as t
 
 from ..display.page_view import View
-from ..lifeline import script
+from ..view_scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

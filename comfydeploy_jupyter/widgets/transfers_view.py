@@ -8,7 +8,7 @@ import anywidget
 import ipywidgets as w
 import traitlets as t
 
-from ..lifeline import STATIC, script
+from ..view_scripts import STATIC, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import traitlets as t
 
 from ..display.page_view import FETCHERS, View
 from ..errors import ComfyDeployError
-from ..lifeline import script
+from ..view_scripts import script
 from .parts import button, note, row
 from .workflow_library import LISTED
 
@@ -62,7 +62,7 @@ class WorkflowChoices(View):
         The workflows, as `workflow_library.entry` returns them.
     value : str or None
         The key of the workflow that is chosen.
-    told : dict
+    message : dict
         What happened: ``text``, whether it can be undone (``undo``) or is a ``problem``.
     editable : bool
         Whether kept workflows can be renamed, tagged and deleted.
@@ -72,7 +72,7 @@ class WorkflowChoices(View):
 
     entries: t.List[dict[str, Any]] = t.List().tag(sync=True)
     value = t.Unicode(None, allow_none=True).tag(sync=True)
-    told: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    message: t.Dict[str, Any] = t.Dict().tag(sync=True)
     editable = t.Bool(True).tag(sync=True)
 
     def __init__(self, panel: Panel, actions: ListActions, *, editable: bool) -> None:
@@ -109,7 +109,7 @@ class WorkflowChoices(View):
             self.send({**answer, "url": self._actions.edit(key)})
         except ComfyDeployError as error:
             self.send({**answer, "url": ""})  # the page closes the tab that it has opened for it
-            self.told = {"text": str(error), "problem": True}
+            self.message = {"text": str(error), "problem": True}
 
     def _on_edited(self, _: object, __: object) -> None:
         self._panel.start(self._actions.look_for_versions)
@@ -208,6 +208,6 @@ class WorkflowList:
         known = {one["id"] for one in self.list.entries}
         self.list.value = key if key in known else None
 
-    def tell(self, text: str, *, undo: bool = False, problem: bool = False) -> None:
+    def show_message(self, text: str, *, undo: bool = False, problem: bool = False) -> None:
         """Show what happened below the list."""
-        self.list.told = {"text": text, "undo": undo, "problem": problem}
+        self.list.message = {"text": text, "undo": undo, "problem": problem}

@@ -19,7 +19,7 @@ from ..client.workflow import Workflow
 from ..client.workflows import graphs_of
 from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
-from ..lifeline import STATIC
+from ..view_scripts import STATIC
 from .base import Panel
 from .graph_view import GraphView
 from .models_box import ModelsBox

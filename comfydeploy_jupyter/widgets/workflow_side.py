@@ -147,7 +147,7 @@ class WorkflowSide:
         self.find(self.list.search.value)
         for stored in self.list.workflows:
             if stored.latest_version != before.get(stored.id, stored.latest_version):
-                self.list.tell(f"{stored.name} has a new version {stored.latest_version}.")
+                self.list.show_message(f"{stored.name} has a new version {stored.latest_version}.")
                 if stored.id == self.list.list.value:
                     self._opener.kept(stored.id)
 
@@ -171,8 +171,8 @@ class WorkflowSide:
         try:
             self._keep(path)
         except (ComfyDeployError, OSError) as error:
-            told = str(error).replace(f"{path.parent}{os.sep}", "")
-            self.list.tell(f"{path.name} is not kept: {told}", problem=True)
+            text = str(error).replace(f"{path.parent}{os.sep}", "")
+            self.list.show_message(f"{path.name} is not kept: {text}", problem=True)
 
     def picture(self, workflow_id: str) -> str:
         """Return the address of a picture of a workflow's last result; empty if there is none."""
@@ -182,15 +182,15 @@ class WorkflowSide:
         kept = self._library.keep(other)
         self.find(self.list.search.value)
         self._opener.kept(kept.id)
-        self.list.tell(f"{kept.name} is kept.", undo=not self._cloud)
+        self.list.show_message(f"{kept.name} is kept.", undo=not self._cloud)
 
     def _after(
-        self, workflow_id: str, told: str, *, deleted: bool = False, undo: bool | None = None
+        self, workflow_id: str, text: str, *, deleted: bool = False, undo: bool | None = None
     ) -> None:
         """Show what has changed in a kept workflow."""
         self.find(self.list.search.value)
         self._opener.changed(workflow_id, deleted)
-        self.list.tell(told, undo=deleted if undo is None else undo)
+        self.list.show_message(text, undo=deleted if undo is None else undo)
 
     def _show(self) -> None:
         with self._opener.updating():

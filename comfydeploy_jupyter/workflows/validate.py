@@ -48,10 +48,12 @@ async def validate_workflow(
     definitions = await machine.definitions(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
     large = is_large(workflow_api, workflow)
-    return await worker.compute(_judge, definitions, folders, workflow_api, workflow, large=large)
+    return await worker.compute(
+        _validate, definitions, folders, workflow_api, workflow, large=large
+    )
 
 
-def _judge(
+def _validate(
     definitions: DefinitionSet,
     folders: Folders | None,
     workflow_api: dict[str, Any] | None,
@@ -70,7 +72,7 @@ def _judge(
     exists = None if folders is None else _lookup(folders)
     result = validate_prompt(prompt, definitions.rules, files=exists, workflow=workflow)
     if result.missing_nodes:
-        warnings += tell_core_nodes(result.missing_nodes, workflow, definitions.comfyui_version)
+        warnings += core_node_warnings(result.missing_nodes, workflow, definitions.comfyui_version)
     error = result.error
     if result.raises is not None:
         error = {
@@ -92,7 +94,7 @@ def _judge(
     }
 
 
-def tell_core_nodes(
+def core_node_warnings(
     missing: list[dict[str, Any]], workflow: dict[str, Any] | None, running: str | None
 ) -> list[str]:
     """Complete missing nodes of ComfyUI itself; return warnings about the other missing nodes.

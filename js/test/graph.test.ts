@@ -37,7 +37,7 @@ const PICTURE = {
   },
 };
 
-const TRAITS = { picture: PICTURE, marks: {}, told: {} };
+const TRAITS = { picture: PICTURE, marks: {}, problems: {} };
 
 test("a picture has nodes, links and groups, and its texts are no markup", () => {
   const { el } = show(graph, { ...TRAITS });
@@ -58,7 +58,7 @@ test("keys walk through the nodes, and open and leave a subgraph", () => {
   press(frame, "n");
   assert.match(about.textContent ?? "", /a subgraph, Enter opens it/);
   model.set("marks", { "2:4": "failed" });
-  model.set("told", { "2:4": "out of memory" });
+  model.set("problems", { "2:4": "out of memory" });
   assert.equal(el.querySelector('[data-id="2"]')?.getAttribute("data-mark"), "failed");
   assert.match(about.textContent ?? "", /it failed/);
   press(frame, "Enter");

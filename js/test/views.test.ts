@@ -7,8 +7,8 @@ import download from "../src/views/download.ts";
 import fileButton from "../src/views/file_button.ts";
 import gallery from "../src/views/gallery.ts";
 import history from "../src/views/history.ts";
+import kernelStatus from "../src/views/kernel_status.ts";
 import keys from "../src/views/keys.ts";
-import lifeline from "../src/views/lifeline.ts";
 import models from "../src/views/models.ts";
 import presets from "../src/views/presets.ts";
 import preview from "../src/views/preview.ts";
@@ -221,9 +221,9 @@ test("runs are deleted after a question", () => {
   find<HTMLInputElement>(dialog, "input").click();
   named(dialog, "Delete").click();
   assert.deepEqual(model.takeSent(), [{ kind: "delete", prompt_ids: ["p1", "p2"], files: true }]);
-  model.receive({ kind: "told", text: "2 runs deleted", problem: true });
-  assert.equal(find(el, ".cd-told").textContent, "2 runs deleted");
-  assert.ok(find(el, ".cd-told").classList.contains("cd-problem-text"));
+  model.receive({ kind: "notice", text: "2 runs deleted", problem: true });
+  assert.equal(find(el, ".cd-message").textContent, "2 runs deleted");
+  assert.ok(find(el, ".cd-message").classList.contains("cd-problem-text"));
 });
 
 test("a run is pinned, its values are used again, and two are compared", () => {
@@ -390,7 +390,7 @@ test("a model is shown in 3D on a click; what goes wrong is told in its tile", a
   assert.equal(buttons().length, 1, "a splat in a format of its own has none");
   const [button] = buttons();
   assert.ok(button);
-  const told = () => find(el, ".cd-said").textContent;
+  const message = () => find(el, ".cd-error-text").textContent;
   for (const [length, said] of [
     [String(65 << 20), "With 65.0 MiB it is too large; at most 64.0 MiB"],
     ["10", "It is not available any more"],
@@ -402,7 +402,7 @@ test("a model is shown in 3D on a click; what goes wrong is told in its tile", a
     };
     button.click();
     await until(() => !button.disabled);
-    assert.equal(told(), `It cannot be shown in 3D. ${said}.`);
+    assert.equal(message(), `It cannot be shown in 3D. ${said}.`);
   }
 });
 
@@ -469,7 +469,7 @@ test("a panel whose kernel is gone says so and is disabled, also what comes late
     {
       render({ model, el: root }) {
         model.widget_manager = { context: { sessionContext } };
-        return lifeline.render({ model, el: root });
+        return kernelStatus.render({ model, el: root });
       },
     },
     state,
@@ -499,7 +499,7 @@ test("no view listens after its end", () => {
     [gallery, { result: RESULT, server: SERVER }],
     [history, { ...HISTORY }],
     [keys, { running: false }],
-    [lifeline, { around: "x", text: "" }],
+    [kernelStatus, { around: "x", text: "" }],
     [models, { models: [], loaded: false, hashes: {}, disk: {} }],
     [presets, PRESETS],
     [preview, { shown: false }],
@@ -517,7 +517,7 @@ test("no view listens after its end", () => {
   }
 });
 
-const PRESETS = { names: ["Soft"], chosen: "", shown: true, stored: true, told: {} };
+const PRESETS = { names: ["Soft"], chosen: "", shown: true, stored: true, message: {} };
 
 test("presets are chosen, saved under a new name, and deleted", () => {
   const { model, el } = show(presets, PRESETS);
@@ -540,11 +540,11 @@ test("presets are chosen, saved under a new name, and deleted", () => {
 
 test("a preset that another panel has changed offers both values", () => {
   const { model, el } = show(presets, { ...PRESETS, chosen: "Soft" });
-  const told = find(el, ".cd-told");
-  const [theirs, mine] = told.querySelectorAll<HTMLButtonElement>("button");
+  const message = find(el, ".cd-message");
+  const [theirs, mine] = message.querySelectorAll<HTMLButtonElement>("button");
   assert.equal(theirs?.hidden, true);
-  model.set("told", { text: "Another panel has changed it", kind: "conflict" });
-  assert.match(told.textContent ?? "", /Another panel/);
+  model.set("message", { text: "Another panel has changed it", kind: "conflict" });
+  assert.match(message.textContent ?? "", /Another panel/);
   theirs?.click();
   mine?.click();
   assert.deepEqual(model.takeSent(), [
@@ -602,7 +602,7 @@ test("Ctrl+Enter runs, and ? shows the keys unless it is typed", async () => {
 });
 
 test("JupyterLab's shortcuts stay out of each panel, and of what has the focus in it", async () => {
-  show(lifeline, { around: "comfydeploy-panel", text: "" }, (el) => {
+  show(kernelStatus, { around: "comfydeploy-panel", text: "" }, (el) => {
     document.body.innerHTML = '<div class="comfydeploy-panel"><button></button></div>';
     find(document.body, ".comfydeploy-panel").append(el);
   });
@@ -665,7 +665,7 @@ test("the list of workflows is walked with keys, and shows a picture of the last
     server: SERVER,
     entries: LISTED,
     value: null,
-    told: {},
+    message: {},
     editable: true,
   });
   const list = find(el, "[role=listbox]");
@@ -704,7 +704,7 @@ test("a workflow is renamed, tagged and deleted, and that is undone", () => {
     server: SERVER,
     entries: LISTED,
     value: "a",
-    told: {},
+    message: {},
     editable: true,
   });
   const list = find(el, "[role=listbox]");
@@ -722,8 +722,8 @@ test("a workflow is renamed, tagged and deleted, and that is undone", () => {
   assert.deepEqual(model.sent.at(-1), { kind: "tag", id: "a", tags: ["x", "y"] });
   press(list, "Delete");
   assert.deepEqual(model.sent.at(-1), { kind: "delete", id: "a" });
-  model.set("told", { text: "Night is deleted.", undo: true });
-  const undo = find<HTMLButtonElement>(el, ".cd-told button");
+  model.set("message", { text: "Night is deleted.", undo: true });
+  const undo = find<HTMLButtonElement>(el, ".cd-message button");
   assert.equal(undo.hidden, false);
   undo.click();
   assert.deepEqual(model.sent.at(-1), { kind: "undo" });
@@ -754,7 +754,7 @@ test("a workflow is opened in ComfyUI's page, whose saved versions are looked fo
     server: SERVER,
     entries: LISTED,
     value: "a",
-    told: {},
+    message: {},
     editable: true,
   });
   const tab = {

@@ -89,7 +89,7 @@ def test_find_compare_keep_use_again_and_delete(panel: Any) -> None:
     page, panel = opened.page, opened.panel
     theme = opened.path.stem
     history = panel.locator(".comfydeploy-history")
-    told = history.locator(".cd-told")
+    told = history.locator(".cd-message")
     history.scroll_into_view_if_needed()
     expect(history.locator("summary")).to_have_text("History (4)")
     expect(cards(history)).to_have_count(4)

@@ -1,4 +1,4 @@
-"""Messages to status endpoints: in order, kept until delivered, never in the way."""
+"""Messages to status endpoints: in order, stored until delivered, and no delay of runs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ import time
 
 import pytest
 
-from comfydeploy_jupyter.store.callbacks import Order
+from comfydeploy_jupyter.store.callbacks import CallbackTarget
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG
 from tests.comfyui_server import REPOSITORY
 
 
-async def order(room, service, prompt_id="run-1", token="secret"):
-    made = Order(prompt_id, session="", status_endpoint=f"{service.url}/status", token=token)
+async def target(room, service, prompt_id="run-1", token="secret"):
+    made = CallbackTarget(
+        prompt_id, session="", status_endpoint=f"{service.url}/status", token=token
+    )
     await room.transfers.callbacks.add(made)
     return made
 
 
-def send(room, order, number, *, passing=False):
-    body = json.dumps({"run_id": order.prompt_id, "number": number}).encode()
-    room.transfers.callbacks.send(order, body, passing=passing)
+def send(room, target, number, *, passing=False):
+    body = json.dumps({"run_id": target.prompt_id, "number": number}).encode()
+    room.transfers.callbacks.send(target, body, passing=passing)
 
 
 def delivered(service, prompt_id="run-1"):
@@ -35,7 +37,7 @@ def delivered(service, prompt_id="run-1"):
 
 
 async def test_in_order_with_the_token_of_the_request(room, bare_service):
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     for number in range(20):
         send(room, made, number)
     await room.until(lambda: len(bare_service.callbacks) == 20)
@@ -44,17 +46,17 @@ async def test_in_order_with_the_token_of_the_request(room, bare_service):
 
 
 async def test_configured_key_only_where_it_may_go(room, bare_service):
-    send(room, await order(room, bare_service, token=None), 1)
+    send(room, await target(room, bare_service, token=None), 1)
     await room.until(lambda: len(bare_service.callbacks) == 1)
     room.key = "configured"
-    send(room, await order(room, bare_service, "run-2", token=None), 1)
+    send(room, await target(room, bare_service, "run-2", token=None), 1)
     await room.until(lambda: len(bare_service.callbacks) == 2)
     assert [token for token, _ in bare_service.callbacks] == [None, "configured"]
 
 
 async def test_every_fault_is_outlasted_and_keeps_the_order(room, bare_service):
     bare_service.spoil["status"].extend([500, 403, 404, "hang up", (302, {}), 429, 503])
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     for number in range(5):
         send(room, made, number)
     await room.until(lambda: len(bare_service.callbacks) == 5)
@@ -63,17 +65,17 @@ async def test_every_fault_is_outlasted_and_keeps_the_order(room, bare_service):
 
 async def test_one_dead_endpoint_does_not_hold_up_another_run(room, bare_service):
     bare_service.spoil["status"].append("never")
-    slow = await order(room, bare_service)
+    slow = await target(room, bare_service)
     send(room, slow, 1)
     await room.until(lambda: not bare_service.spoil["status"])
-    send(room, await order(room, bare_service, "run-2"), 1)
+    send(room, await target(room, bare_service, "run-2"), 1)
     await room.until(lambda: delivered(bare_service, "run-2") == [1])
     assert delivered(bare_service) == []
 
 
 async def test_sending_does_not_wait(room, bare_service):
     bare_service.spoil["status"].append("never")
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     started = time.thread_time()
     for number in range(1000):
         send(room, made, number, passing=True)
@@ -83,7 +85,7 @@ async def test_sending_does_not_wait(room, bare_service):
 
 async def test_only_stale_progress_is_dropped(room, bare_service):
     bare_service.spoil["status"].extend([500] * 3)
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     for number in range(1000):
         send(room, made, number, passing=number % 10 != 0)
     await room.until(lambda: delivered(bare_service)[-1:] == [999])
@@ -95,13 +97,13 @@ async def test_only_stale_progress_is_dropped(room, bare_service):
 
 async def test_restart_delivers_what_is_left(room, bare_service):
     bare_service.spoil["status"].extend([None, None, "never"])
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     for number in range(6):
         send(room, made, number)
-    made.told_status = "running"
+    made.reported_status = "running"
     await room.until(lambda: not bare_service.spoil["status"])
     await room.reopen()
-    (again,) = room.transfers.callbacks.orders()
+    (again,) = room.transfers.callbacks.targets()
     assert again.status_endpoint == made.status_endpoint
     send(room, again, 6)
     await room.until(lambda: len(bare_service.callbacks) == 7)
@@ -113,7 +115,7 @@ async def test_restart_delivers_what_is_left(room, bare_service):
 async def test_a_clock_that_was_set_loses_no_message(room, bare_service, made_at):
     """Each is tried at least once, and the time until it is given up is by the monotonic clock."""
     bare_service.spoil["status"].append("never")
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     send(room, made, 0)
     send(room, made, 1)
     await room.until(lambda: not bare_service.spoil["status"])
@@ -128,7 +130,7 @@ async def test_a_clock_that_was_set_loses_no_message(room, bare_service, made_at
 
 async def test_what_is_too_old_is_tried_once(room, bare_service, caplog):
     bare_service.spoil["status"].append("never")
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     send(room, made, 0)
     await room.until(lambda: not bare_service.spoil["status"])
     await room.close()
@@ -139,7 +141,7 @@ async def test_what_is_too_old_is_tried_once(room, bare_service, caplog):
     bare_service.spoil["status"].extend([500])
     await room.open()
     await room.until(lambda: "could not be delivered in time" in caplog.text)
-    (again,) = room.transfers.callbacks.orders()
+    (again,) = room.transfers.callbacks.targets()
     send(room, again, 1)
     await room.until(lambda: delivered(bare_service) == [1])
 
@@ -150,7 +152,7 @@ def rename(old, new):
 
 async def test_a_store_in_trouble_loses_no_message(room, bare_service, caplog):
     bare_service.spoil["status"].append("never")
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     await room.database.write(rename("callbacks", "away"))
     send(room, made, 0)
     await room.until(lambda: "cannot be stored" in caplog.text)
@@ -162,7 +164,7 @@ async def test_a_store_in_trouble_loses_no_message(room, bare_service, caplog):
 
 async def test_a_stop_while_the_store_is_busy_loses_no_message(room, bare_service):
     bare_service.spoil["status"].append("never")
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     gate = threading.Event()
     busy = asyncio.create_task(room.database.write(lambda _: gate.wait(20)))
     await asyncio.sleep(0)
@@ -177,14 +179,14 @@ async def test_a_stop_while_the_store_is_busy_loses_no_message(room, bare_servic
 
 async def test_finished_order_is_forgotten_with_its_token(room, bare_service):
     bare_service.spoil["status"].append(500)
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     send(room, made, 1)
     room.transfers.callbacks.finish(made)
-    assert room.transfers.callbacks.order("run-1") is made
-    await room.until(lambda: room.transfers.callbacks.order("run-1") is None)
+    assert room.transfers.callbacks.target("run-1") is made
+    await room.until(lambda: room.transfers.callbacks.target("run-1") is None)
     assert delivered(bare_service) == [1]
     await room.reopen()
-    assert room.transfers.callbacks.orders() == []
+    assert room.transfers.callbacks.targets() == []
     rows = await room.database.read(
         lambda connection: connection.execute("SELECT count(*) FROM callbacks").fetchone()[0]
     )
@@ -195,26 +197,26 @@ async def test_another_server_leaves_the_orders_of_a_living_one_alone(
     room, make_room, bare_service
 ):
     bare_service.spoil["status"].append("never")
-    made = await order(room, bare_service)
+    made = await target(room, bare_service)
     send(room, made, 1)
     await asyncio.sleep(0.2)
     other = await make_room()
-    assert other.transfers.callbacks.orders() == []
+    assert other.transfers.callbacks.targets() == []
 
 
 CRASH = """
 import asyncio, os, sys
 from pathlib import Path
-from comfydeploy_jupyter.store.callbacks import Order
+from comfydeploy_jupyter.store.callbacks import CallbackTarget
 from tests.transfers.conftest import Room
 
 async def main():
     room = Room(Path(sys.argv[1]))
     transfers = await room.open()
-    order = Order("run-1", session="", status_endpoint=sys.argv[2])
-    await transfers.callbacks.add(order)
+    target = CallbackTarget("run-1", session="", status_endpoint=sys.argv[2])
+    await transfers.callbacks.add(target)
     for number in range(3):
-        transfers.callbacks.send(order, b'{"run_id": "run-1", "number": %d}' % number)
+        transfers.callbacks.send(target, b'{"run_id": "run-1", "number": %d}' % number)
     await asyncio.sleep(0.3)
     print("sent", flush=True)
     await asyncio.sleep(60)

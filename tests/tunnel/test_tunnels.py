@@ -6,7 +6,7 @@ import asyncio
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.tunnel.failures import why_it_ended
-from comfydeploy_jupyter.tunnel.tunnel import Order, Origin
+from comfydeploy_jupyter.tunnel.tunnel import Origin, TunnelOptions
 from comfydeploy_jupyter.tunnel.tunnels import Tunnels, TunnelSettings
 from tests.comfyui_server import free_port
 
@@ -17,7 +17,7 @@ async def test_what_is_away_is_not_started_by_looking_at_it(cloudflared, tmp_pat
     looked = asyncio.Event()
     origin = Origin(f"http://127.0.0.1:{free_port()}", 1)
 
-    async def find(_: Order, start: bool) -> Origin:
+    async def find(_: TunnelOptions, start: bool) -> Origin:
         asked.append(start)
         if start:
             return origin
@@ -27,7 +27,7 @@ async def test_what_is_away_is_not_started_by_looking_at_it(cloudflared, tmp_pat
     settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
     tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
     try:
-        started = await tunnels.start(Order(protect=False))
+        started = await tunnels.start(TunnelOptions(protect=False))
         await asyncio.wait_for(looked.wait(), 60)
         assert asked == [True, False]
         assert tunnels.status()["url"] == started["url"]

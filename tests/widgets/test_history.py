@@ -77,7 +77,7 @@ def made(runs: Runs, **calls: Any) -> tuple[History, list[dict[str, Any]]]:
     return view, sent
 
 
-def tell(view: History, kind: str, **message: Any) -> None:
+def send(view: History, kind: str, **message: Any) -> None:
     """Send the view a message of the page."""
     view._receive(None, {"kind": kind, **message}, [])
 
@@ -94,16 +94,16 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_older_runs_come_page_by_page() -> None:
     view, _ = made(Runs(7))
     assert (ids(view), view.more) == (["p6", "p5", "p4"], True)
-    tell(view, "more")
+    send(view, "more")
     assert (ids(view), view.more) == (["p6", "p5", "p4", "p3", "p2", "p1"], True)
-    tell(view, "more")
+    send(view, "more")
     assert (ids(view), view.more) == (["p6", "p5", "p4", "p3", "p2", "p1", "p0"], False)
 
 
 def test_new_runs_do_not_remove_those_that_were_loaded() -> None:
     runs = Runs(7)
     view, _ = made(runs)
-    tell(view, "more")
+    send(view, "more")
     runs.records += [record(7, status="failed"), record(8, status="running")]
     assert [run.prompt_id for run in view.refresh()] == ["p8"]
     assert ids(view) == ["p7", "p6", "p5", "p4", "p3", "p2", "p1"]
@@ -113,7 +113,7 @@ def test_new_runs_do_not_remove_those_that_were_loaded() -> None:
 def test_run_that_somebody_else_has_deleted_goes() -> None:
     runs = Runs(7)
     view, _ = made(runs)
-    tell(view, "more")
+    send(view, "more")
     del runs.records[5]
     view.refresh()
     assert ids(view) == ["p6", "p4", "p3", "p2", "p1"]
@@ -161,11 +161,11 @@ def test_deletion_is_reported() -> None:
         return Deletion(1, 2, 3 * 1024**2, [Kept("p2", None, "it is pinned")], 1)
 
     runs.delete.side_effect = delete
-    tell(view, "delete", prompt_ids=["p1", "p2"], files=True)
+    send(view, "delete", prompt_ids=["p1", "p2"], files=True)
     assert ids(view) == ["p2", "p0"]
     assert sent == [
         {
-            "kind": "told",
+            "kind": "notice",
             "text": "1 run and 2 files deleted (3.0 MiB); 1 kept (it is pinned).",
             "problem": True,
         }
@@ -178,7 +178,7 @@ def test_all_failed_runs_of_the_workflow_are_deleted() -> None:
     view, _ = made(runs)
     runs.delete.return_value = Deletion(2, 0, 0, [], 0)
     del runs.records[4], runs.records[0]
-    tell(view, "delete", prompt_ids=None, files=False)
+    send(view, "delete", prompt_ids=None, files=False)
     runs.delete.assert_called_once_with(of=WORKFLOW, status="failed", files=False)
     assert ids(view) == ["p3", "p2", "p1"]
 
@@ -187,28 +187,30 @@ def test_deletion_that_fails_is_told() -> None:
     runs = Runs(2)
     view, sent = made(runs)
     runs.delete.side_effect = StoreUnavailableError("The store is locked")
-    tell(view, "delete", prompt_ids=["p1"], files=False)
-    assert sent == [{"kind": "told", "text": "Not deleted: The store is locked", "problem": True}]
+    send(view, "delete", prompt_ids=["p1"], files=False)
+    assert sent == [{"kind": "notice", "text": "Not deleted: The store is locked", "problem": True}]
     assert ids(view) == ["p1", "p0"]
 
 
 def test_pin_is_shown_at_once() -> None:
     runs = Runs(2)
     view, sent = made(runs)
-    tell(view, "pin", prompt_ids=["p0"], pinned=True)
+    send(view, "pin", prompt_ids=["p0"], pinned=True)
     runs.pin.assert_called_once_with(["p0"], True)
     assert [entry["pinned"] for entry in view.runs] == [False, True]
     runs.pin.side_effect = NotFoundError("gone")
     del runs.records[0]
-    tell(view, "pin", prompt_ids=["p0"], pinned=False)
-    assert sent == [{"kind": "told", "text": "A run was deleted in the meantime.", "problem": True}]
+    send(view, "pin", prompt_ids=["p0"], pinned=False)
+    assert sent == [
+        {"kind": "notice", "text": "A run was deleted in the meantime.", "problem": True}
+    ]
     assert ids(view) == ["p1"]
 
 
 def test_values_are_used_again_with_a_message() -> None:
     reuse = Mock()
     view, sent = made(Runs(1), reuse=reuse)
-    tell(view, "reuse", prompt_id="p0")
+    send(view, "reuse", prompt_id="p0")
     reuse.assert_called_once_with("p0")
     assert "are in the form now" in sent[0]["text"]
 

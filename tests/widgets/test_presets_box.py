@@ -51,7 +51,7 @@ def send(panel: RunPanel, **message: Any) -> str:
     """Send a message as the page would; return what the panel says when it has handled it."""
     presets_of(panel)._handle_custom_msg(message, [])
     panel.wait()
-    return str(presets_of(panel).told.get("text", ""))
+    return str(presets_of(panel).message.get("text", ""))
 
 
 def test_values_are_named_and_chosen_again(comfy: Comfy, panel_of: Callable[..., RunPanel]) -> None:
@@ -83,7 +83,7 @@ def test_two_panels_that_change_one_preset_are_told(
         panel.set_input("2.text", text)
     assert send(first, kind="save", name="Shared") == "Saved as Shared"
     assert "Another panel has changed this preset" in send(second, kind="save", name="Shared")
-    assert presets_of(second).told["kind"] == "conflict"
+    assert presets_of(second).message["kind"] == "conflict"
     assert stored.presets["Shared"].inputs == {"2.text": "one"}
     assert second.inputs == {"2.text": "two"}
     assert send(second, kind="save", name="Shared") == "Saved as Shared"

@@ -9,7 +9,7 @@ import pytest
 
 import comfydeploy_jupyter.display
 import comfydeploy_jupyter.widgets  # noqa: F401 - its classes are looked at
-from comfydeploy_jupyter.lifeline import STATIC
+from comfydeploy_jupyter.view_scripts import STATIC
 from tests.comfyui_server import REPOSITORY
 
 SOURCES = REPOSITORY / "js" / "src"

@@ -47,8 +47,8 @@ class Page:
 
     def __init__(self, panel: UploadPanel) -> None:
         self._view = panel._view
-        self.told: list[dict[str, Any]] = []
-        self._view.broadcast = self.told.append
+        self.received: list[dict[str, Any]] = []
+        self._view.broadcast = self.received.append
 
     def say(self, kind: str, *buffers: bytes, **message: Any) -> None:
         self._view._handle_custom_msg({"type": kind, **message}, list(map(memoryview, buffers)))
@@ -61,7 +61,7 @@ class Page:
         return file_id
 
     def last(self, kind: str) -> dict[str, Any] | None:
-        found = [message for message in self.told if message["type"] == kind]
+        found = [message for message in self.received if message["type"] == kind]
         return found[-1] if found else None
 
 
@@ -132,7 +132,7 @@ def test_a_file_arrives_through_the_kernel_in_chunks(
     result = page.last("end")["result"]
     assert result["file_hash"] == hashlib.sha256(content).hexdigest()
     assert (comfyui.input_dir / "chunks" / name).read_bytes() == content
-    stored = [message["bytes"] for message in page.told if message["type"] == "stored"]
+    stored = [message["bytes"] for message in page.received if message["type"] == "stored"]
     assert stored == [1_000_000, 2_000_000, 3_000_000, 3_200_000]
     page.say("uploads", uploads=[upload(file_id, "done", result=result)])
     assert str(panel.uploaded[0]) == f"chunks/{name}"
@@ -181,14 +181,14 @@ def test_uploads_of_a_page_that_left_are_lost_unless_it_claims_them(
     page.say("uploads", uploads=[upload("one-1", "active"), upload("two-1", "active")])
     page.say("hello")
     assert [one["state"] for one in panel.uploads] == ["lost", "lost"]
-    assert page.told[-1] == {"type": "report"}
+    assert page.received[-1] == {"type": "report"}
     page.say("uploads", uploads=[upload("two-1", "active", sent=5)])
     assert [(one["state"], one["kept"]) for one in panel.uploads] == [
         ("lost", False),
         ("active", True),
     ]
     page.say("cancel", id="two-1")
-    assert page.told[-1] == {"type": "cancel", "id": "two-1"}, "the page that has it must do it"
+    assert page.received[-1] == {"type": "cancel", "id": "two-1"}, "the page that has it must do it"
     page.say("forget", ids=["one-1"])
     assert [one["id"] for one in panel.uploads] == ["two-1"]
 
@@ -198,7 +198,7 @@ def test_an_upload_that_is_cleared_before_the_kernel_hears_of_it_stays_cleared()
     panel = UploadPanel(Comfy("http://127.0.0.1:9/"))
     page = Page(panel)
     page.say("forget", ids=["one-1"])
-    assert page.told == [{"type": "forget", "ids": ["one-1"]}]
+    assert page.received == [{"type": "forget", "ids": ["one-1"]}]
     page.say("uploads", uploads=[upload("one-1", "active")])
     assert panel.uploads == []
     panel.close()

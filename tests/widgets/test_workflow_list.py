@@ -77,7 +77,7 @@ def test_rename_tag_delete_and_undo(
 
     ask(panel, kind="delete", id=kept.id)
     assert panel.workflows == []
-    assert panel._list.list.told["undo"] is True
+    assert panel._list.list.message["undo"] is True
     assert "not stored yet" in panel._head.value
     assert panel.workflow is not None, "what was open stays open"
     with pytest.raises(NotFoundError):
@@ -118,13 +118,13 @@ def test_a_dropped_file_is_kept(
     panel.wait(60)
     (kept,) = comfy.workflows.list(name)
     assert kept.version().workflow is not None
-    assert panel._list.list.told == {"text": f"{name} is kept.", "undo": True, "problem": False}
+    assert panel._list.list.message == {"text": f"{name} is kept.", "undo": True, "problem": False}
     message = {"kind": "piece", "id": "b", "name": "<b>.json", "last": True}
     panel._list.list._receive(None, message, [memoryview(b"{ no json")])
     panel.wait(60)
-    told = panel._list.list.told
-    assert told["problem"] is True
-    assert told["text"].startswith("<b>.json is not kept: ")
+    message = panel._list.list.message
+    assert message["problem"] is True
+    assert message["text"].startswith("<b>.json is not kept: ")
 
 
 def test_what_the_editor_saved_is_in_both_pickers(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.comfyui.definitions import core_classes
-from comfydeploy_jupyter.workflows.validate import tell_core_nodes
+from comfydeploy_jupyter.workflows.validate import core_node_warnings
 
 
 def saved_with(class_type: str, version: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def test_core_nodes_say_which_comfyui_has_them(
     class_type: str, workflow: Any, running: str | None, needs: str | None
 ) -> None:
     missing: list[dict[str, Any]] = [{"class_type": class_type, "node_ids": ["1"]}]
-    tell_core_nodes(missing, workflow, running)
+    core_node_warnings(missing, workflow, running)
     assert (missing[0].get("needs") or "").startswith(needs or "")
     assert ("needs" in missing[0]) is (needs is not None)
 
@@ -40,7 +40,7 @@ def test_core_nodes_that_no_newer_comfyui_brings() -> None:
         {"class_type": "ImageInvert", "node_ids": ["2"]},
         {"class_type": "Foreign", "node_ids": ["3"]},
     ]
-    partner, gone = tell_core_nodes(missing, None, "0.33.0")
+    partner, gone = core_node_warnings(missing, None, "0.33.0")
     assert "IdeogramV3" in partner
     assert "--disable-api-nodes" in partner
     assert gone == "Node class ImageInvert was ComfyUI's own, but ComfyUI 0.33.0 does not have it."

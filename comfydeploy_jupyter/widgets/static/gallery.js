@@ -295,7 +295,7 @@ function canBeTurned(item) {
   return item.kind === "3d" && READABLE.test(item.name);
 }
 function turnButton(page, item, tile2) {
-  const problem = h("div", { className: "cd-faint cd-said", role: "status" });
+  const problem = h("div", { className: "cd-faint cd-error-text", role: "status" });
   const button = h(
     "button",
     {

@@ -367,7 +367,7 @@ function render({ model, el }) {
       node.mode,
       node.subgraph ? "a subgraph, Enter opens it" : "",
       mark ?? "",
-      model.get("told")[keyOf(node)] ?? ""
+      model.get("problems")[keyOf(node)] ?? ""
     ];
     return `${node.title}: ${facts.filter(Boolean).join(", ")}`;
   };
@@ -452,7 +452,7 @@ function render({ model, el }) {
     event.stopPropagation();
   });
   events.on("change:picture", show);
-  events.on("change:marks change:told", () => {
+  events.on("change:marks change:problems", () => {
     drawing.mark(markOf);
     if (selected !== null) select(selected);
   });

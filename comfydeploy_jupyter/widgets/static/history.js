@@ -910,7 +910,7 @@ function render({ model, el }) {
   const lightbox = new Lightbox();
   const deleting = new DeleteDialog();
   const comparing = new CompareDialog();
-  const told = h("div", { className: "cd-told", role: "status" });
+  const notice = h("div", { className: "cd-message", role: "status" });
   const selection = h("div", { className: "cd-line cd-selection" });
   const nothing = h("div", { className: "cd-faint", hidden: true }, "No runs match.");
   let about = null;
@@ -926,8 +926,8 @@ function render({ model, el }) {
   };
   const ask = (question, promptIds) => {
     deleting.ask(question, document.activeElement, (withFiles) => {
-      setText(told, "Deleting …");
-      told.classList.remove("cd-problem-text");
+      setText(notice, "Deleting …");
+      notice.classList.remove("cd-problem-text");
       model.send({ kind: "delete", prompt_ids: promptIds, files: withFiles });
     });
   };
@@ -1097,7 +1097,7 @@ function render({ model, el }) {
     summary,
     h("div", { className: "cd-line cd-top" }, filters.root, refresh),
     selection,
-    told,
+    notice,
     nothing,
     wall.root
   );
@@ -1120,9 +1120,9 @@ function render({ model, el }) {
     showSelection();
   };
   events.on("msg:custom", (message) => {
-    if (message.kind === "told") {
-      setText(told, message.text);
-      told.classList.toggle("cd-problem-text", Boolean(message.problem));
+    if (message.kind === "notice") {
+      setText(notice, message.text);
+      notice.classList.toggle("cd-problem-text", Boolean(message.problem));
     } else if (message.kind === "facts" && about?.query === message.query) {
       about.view.tell(message);
     } else if (message.kind === "differences") {

@@ -278,9 +278,9 @@ function render({ model, el }) {
     { type: "button", className: "cd-button", onclick: () => model.send({ kind: "save", name }) },
     "Replace them with mine"
   );
-  const told = h(
+  const message = h(
     "div",
-    { className: "cd-line cd-told", role: "status", "aria-live": "polite" },
+    { className: "cd-line cd-message", role: "status", "aria-live": "polite" },
     text,
     useTheirs,
     replace
@@ -294,24 +294,24 @@ function render({ model, el }) {
       save,
       remove
     ),
-    told
+    message
   );
   const showButtons = () => {
     save.disabled = !name;
     save.title = model.get("stored") ? "Keep the present values under this name" : "Keep the present values under this name; the workflow is stored on the server as well";
     remove.disabled = !model.get("names").includes(name);
   };
-  const showTold = () => {
-    const { text: words = "", kind = "" } = model.get("told");
+  const showMessage = () => {
+    const { text: words = "", kind = "" } = model.get("message");
     setText(text, words);
-    told.classList.toggle("cd-problem", kind !== "");
-    told.classList.toggle("cd-faint", kind === "");
+    message.classList.toggle("cd-problem", kind !== "");
+    message.classList.toggle("cd-faint", kind === "");
     useTheirs.hidden = replace.hidden = kind !== "conflict";
   };
   const show = () => {
     el.hidden = !model.get("shown");
     showButtons();
-    showTold();
+    showMessage();
   };
   events.on("change:names", () => {
     if (document.activeElement !== combo.input) combo.setOptions(options(), name);
@@ -324,7 +324,7 @@ function render({ model, el }) {
     showButtons();
   });
   events.on("change:shown change:stored", show);
-  events.on("change:told", showTold);
+  events.on("change:message", showMessage);
   show();
   return () => {
     combo.end();

@@ -223,14 +223,14 @@ function render({ model, el }) {
   });
   const actions = h("div", { className: "cd-line cd-actions" });
   const editor = h("div", { className: "cd-edit", hidden: true });
-  const told = h("span", { className: "cd-grow" });
+  const messageText = h("span", { className: "cd-grow" });
   const undo = h(
     "button",
     { type: "button", className: "cd-button", onclick: () => model.send({ kind: "undo" }) },
     icon("undo"),
     " Undo"
   );
-  const line = h("div", { className: "cd-line cd-told", role: "status" }, told, undo);
+  const line = h("div", { className: "cd-line cd-message", role: "status" }, messageText, undo);
   const hint = h("div", { className: "cd-faint" }, "Drop files on the list to keep them.");
   el.append(list, hint, actions, editor, line);
   const entryOf = (id) => model.get("entries").find((entry) => entry.id === id);
@@ -404,9 +404,9 @@ function render({ model, el }) {
     if (value !== null && items.has(value)) activate(value);
     showActions();
   };
-  const showTold = () => {
-    const { text = "", undo: canUndo = false, problem = false } = model.get("told");
-    setText(told, text);
+  const showMessage = () => {
+    const { text = "", undo: canUndo = false, problem = false } = model.get("message");
+    setText(messageText, text);
     line.classList.toggle("cd-problem", problem);
     undo.hidden = !canUndo;
     line.hidden = !text;
@@ -453,9 +453,9 @@ function render({ model, el }) {
   });
   events.on("change:entries", show);
   events.on("change:value change:editable", showValue);
-  events.on("change:told", showTold);
+  events.on("change:message", showMessage);
   show();
-  showTold();
+  showMessage();
   return () => {
     window.removeEventListener("focus", lookForVersions);
     seen.end();

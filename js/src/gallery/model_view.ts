@@ -22,7 +22,7 @@ export function canBeTurned(item: Item): boolean {
 
 /** A button that shows a model in place of its tile; what goes wrong is told in the tile. */
 export function turnButton(page: Page, item: Item, tile: HTMLElement): HTMLElement {
-  const problem = h("div", { className: "cd-faint cd-said", role: "status" });
+  const problem = h("div", { className: "cd-faint cd-error-text", role: "status" });
   const button = h(
     "button",
     {

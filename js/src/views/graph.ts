@@ -10,7 +10,7 @@ const ZOOM = 1.25;
 type Traits = {
   picture: { graph?: Graph; subgraphs?: Record<string, Graph> };
   marks: Record<string, string>; // what is shown of nodes, by their ids: "3", "12:4" in a subgraph
-  told: Record<string, string>; // what is wrong with nodes, by their ids
+  problems: Record<string, string>; // what is wrong with nodes, by their ids
 };
 
 /** A subgraph that is open: the path of ids that leads to it, and its name. */
@@ -72,7 +72,7 @@ function render({ model, el }: Context<Traits>) {
       node.mode,
       node.subgraph ? "a subgraph, Enter opens it" : "",
       mark ?? "",
-      model.get("told")[keyOf(node)] ?? "",
+      model.get("problems")[keyOf(node)] ?? "",
     ];
     return `${node.title}: ${facts.filter(Boolean).join(", ")}`;
   };
@@ -161,7 +161,7 @@ function render({ model, el }: Context<Traits>) {
   });
 
   events.on("change:picture", show);
-  events.on("change:marks change:told", () => {
+  events.on("change:marks change:problems", () => {
     drawing.mark(markOf);
     if (selected !== null) select(selected);
   });

@@ -43,7 +43,7 @@ function render({ model, el }: Context<Traits>) {
   const lightbox = new Lightbox();
   const deleting = new DeleteDialog();
   const comparing = new CompareDialog();
-  const told = h("div", { className: "cd-told", role: "status" });
+  const notice = h("div", { className: "cd-message", role: "status" });
   const selection = h("div", { className: "cd-line cd-selection" });
   const nothing = h("div", { className: "cd-faint", hidden: true }, "No runs match.");
   let about: { query: string; view: About } | null = null;
@@ -61,8 +61,8 @@ function render({ model, el }: Context<Traits>) {
   };
   const ask = (question: string, promptIds: string[] | null) => {
     deleting.ask(question, document.activeElement, (withFiles) => {
-      setText(told, "Deleting …");
-      told.classList.remove("cd-problem-text");
+      setText(notice, "Deleting …");
+      notice.classList.remove("cd-problem-text");
       model.send({ kind: "delete", prompt_ids: promptIds, files: withFiles });
     });
   };
@@ -242,7 +242,7 @@ function render({ model, el }: Context<Traits>) {
     summary,
     h("div", { className: "cd-line cd-top" }, filters.root, refresh),
     selection,
-    told,
+    notice,
     nothing,
     wall.root,
   );
@@ -266,9 +266,9 @@ function render({ model, el }: Context<Traits>) {
     showSelection();
   };
   events.on("msg:custom", (message: Message & { problem?: boolean | string }) => {
-    if (message.kind === "told") {
-      setText(told, message.text);
-      told.classList.toggle("cd-problem-text", Boolean(message.problem));
+    if (message.kind === "notice") {
+      setText(notice, message.text);
+      notice.classList.toggle("cd-problem-text", Boolean(message.problem));
     } else if (message.kind === "facts" && about?.query === message.query) {
       about.view.tell(message);
     } else if (message.kind === "differences") {

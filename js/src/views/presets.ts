@@ -9,7 +9,7 @@ type Traits = {
   chosen: string;
   shown: boolean;
   stored: boolean;
-  told: { text?: string; kind?: "" | "problem" | "conflict" };
+  message: { text?: string; kind?: "" | "problem" | "conflict" };
 };
 
 function render({ model, el }: Context<Traits>) {
@@ -63,9 +63,9 @@ function render({ model, el }: Context<Traits>) {
     { type: "button", className: "cd-button", onclick: () => model.send({ kind: "save", name }) },
     "Replace them with mine",
   );
-  const told = h(
+  const message = h(
     "div",
-    { className: "cd-line cd-told", role: "status", "aria-live": "polite" },
+    { className: "cd-line cd-message", role: "status", "aria-live": "polite" },
     text,
     useTheirs,
     replace,
@@ -79,7 +79,7 @@ function render({ model, el }: Context<Traits>) {
       save,
       remove,
     ),
-    told,
+    message,
   );
 
   const showButtons = () => {
@@ -89,17 +89,17 @@ function render({ model, el }: Context<Traits>) {
       : "Keep the present values under this name; the workflow is stored on the server as well";
     remove.disabled = !model.get("names").includes(name);
   };
-  const showTold = () => {
-    const { text: words = "", kind = "" } = model.get("told");
+  const showMessage = () => {
+    const { text: words = "", kind = "" } = model.get("message");
     setText(text, words);
-    told.classList.toggle("cd-problem", kind !== "");
-    told.classList.toggle("cd-faint", kind === "");
+    message.classList.toggle("cd-problem", kind !== "");
+    message.classList.toggle("cd-faint", kind === "");
     useTheirs.hidden = replace.hidden = kind !== "conflict";
   };
   const show = () => {
     el.hidden = !model.get("shown");
     showButtons();
-    showTold();
+    showMessage();
   };
   events.on("change:names", () => {
     // What is typed at the moment stays.
@@ -113,7 +113,7 @@ function render({ model, el }: Context<Traits>) {
     showButtons();
   });
   events.on("change:shown change:stored", show);
-  events.on("change:told", showTold);
+  events.on("change:message", showMessage);
   show();
   return () => {
     combo.end();

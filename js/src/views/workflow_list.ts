@@ -22,7 +22,7 @@ type Entry = {
 type Traits = FilesTraits & {
   entries: Entry[];
   value: string | null;
-  told: { text?: string; undo?: boolean; problem?: boolean };
+  message: { text?: string; undo?: boolean; problem?: boolean };
   editable: boolean;
 };
 
@@ -47,14 +47,14 @@ function render({ model, el }: Context<Traits>) {
   });
   const actions = h("div", { className: "cd-line cd-actions" });
   const editor = h("div", { className: "cd-edit", hidden: true });
-  const told = h("span", { className: "cd-grow" });
+  const messageText = h("span", { className: "cd-grow" });
   const undo = h(
     "button",
     { type: "button", className: "cd-button", onclick: () => model.send({ kind: "undo" }) },
     icon("undo"),
     " Undo",
   );
-  const line = h("div", { className: "cd-line cd-told", role: "status" }, told, undo);
+  const line = h("div", { className: "cd-line cd-message", role: "status" }, messageText, undo);
   const hint = h("div", { className: "cd-faint" }, "Drop files on the list to keep them.");
   el.append(list, hint, actions, editor, line);
 
@@ -235,9 +235,9 @@ function render({ model, el }: Context<Traits>) {
     if (value !== null && items.has(value)) activate(value);
     showActions();
   };
-  const showTold = () => {
-    const { text = "", undo: canUndo = false, problem = false } = model.get("told");
-    setText(told, text);
+  const showMessage = () => {
+    const { text = "", undo: canUndo = false, problem = false } = model.get("message");
+    setText(messageText, text);
     line.classList.toggle("cd-problem", problem);
     undo.hidden = !canUndo;
     line.hidden = !text;
@@ -288,9 +288,9 @@ function render({ model, el }: Context<Traits>) {
   });
   events.on("change:entries", show);
   events.on("change:value change:editable", showValue);
-  events.on("change:told", showTold);
+  events.on("change:message", showMessage);
   show();
-  showTold();
+  showMessage();
   return () => {
     window.removeEventListener("focus", lookForVersions);
     seen.end();

@@ -1,4 +1,4 @@
-// Made from js/src/views/lifeline.ts by `make js-build`; do not edit it here.
+// Made from js/src/views/kernel_status.ts by `make js-build`; do not edit it here.
 
 // src/dom.ts
 function h(tag, properties = {}, ...children) {
@@ -51,12 +51,12 @@ var Subscriptions = class {
   }
 };
 
-// src/views/lifeline.ts
+// src/views/kernel_status.ts
 var GONE = /* @__PURE__ */ new Set(["restarting", "autorestarting", "terminating", "dead"]);
 var CONTROLS = "button, input, select, textarea";
 var USABLE = ".cd-picture-button, .cd-lightbox *";
 function render({ model, el }) {
-  setUpRoot(el, "lifeline");
+  setUpRoot(el, "kernel-status");
   el.setAttribute("role", "alert");
   el.hidden = true;
   const events = new Subscriptions(model);
@@ -112,7 +112,7 @@ function render({ model, el }) {
     for (const cleanup of cleanups) cleanup();
   };
 }
-var lifeline_default = { render };
+var kernel_status_default = { render };
 export {
-  lifeline_default as default
+  kernel_status_default as default
 };

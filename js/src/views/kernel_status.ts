@@ -26,7 +26,7 @@ type SessionContext = {
 type JupyterLabManager = { context?: { sessionContext?: SessionContext } };
 
 function render({ model, el }: Context<{ around: string; text: string }>) {
-  setUpRoot(el, "lifeline");
+  setUpRoot(el, "kernel-status");
   el.setAttribute("role", "alert");
   el.hidden = true;
   const events = new Subscriptions(model);
