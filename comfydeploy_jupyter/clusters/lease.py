@@ -38,7 +38,7 @@ from .tls import Certificates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..comfyui.events import Preview, Unread
+    from ..comfyui.events import OversizedEvent, Preview
 
 log = logging.getLogger(__name__)
 
@@ -267,7 +267,7 @@ class _Holder:
                     os.kill(pid, signal.SIGCONT)
         return idle
 
-    def _handle_event(self, event: Event | Preview | Unread) -> None:
+    def _handle_event(self, event: Event | Preview | OversizedEvent) -> None:
         # ComfyUI sends it to every client whenever its queue changes
         if isinstance(event, Event) and event.type == "status":
             self.last_prompt = time.monotonic()

@@ -14,7 +14,7 @@ from ..errors import ComfyUIUnavailableError
 from ..net.backoff import Backoff
 from ..net.responses import LARGE
 from ..net.tasks import end, wait_until_set
-from .events import MAX_EVENT, Event, Preview, Unread, decode_binary, decode_text
+from .events import MAX_EVENT, Event, OversizedEvent, Preview, decode_binary, decode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class Connection:
     client_id : str
         The session id; unchanged when reconnecting, so that events of executing prompts arrive.
     on_event : callable
-        Called on the event loop with each `Event`, `Preview` or `Unread`, as it arrives.
+        Called on the event loop with each `Event`, `Preview` or `OversizedEvent`, as it arrives.
     on_connect, on_disconnect : callable
         Called when the connection is opened and when it is lost.
     """
@@ -62,7 +62,7 @@ class Connection:
         client: ComfyUIClient,
         client_id: str,
         *,
-        on_event: Callable[[Event | Preview | Unread], None],
+        on_event: Callable[[Event | Preview | OversizedEvent], None],
         on_connect: Callable[[], None],
         on_disconnect: Callable[[], None],
     ) -> None:
@@ -194,9 +194,9 @@ class Connection:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
                 text: str = message.data
-                event: Event | Preview | Unread | None
+                event: Event | Preview | OversizedEvent | None
                 if len(text) > MAX_EVENT:
-                    event = Unread(len(text))
+                    event = OversizedEvent(len(text))
                 elif len(text) > LARGE:
                     event = await asyncio.to_thread(decode_text, text)
                 else:

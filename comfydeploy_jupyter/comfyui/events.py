@@ -79,7 +79,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Unread:
+class OversizedEvent:
     """A text frame that is too large to be parsed; mostly an event of the executing run.
 
     Attributes

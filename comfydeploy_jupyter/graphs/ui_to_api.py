@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from . import javascript, queued_values
 from .definitions import CUSTOM_COMBO, MISSING, NodeDefinitions, Widget
 from .expansion import Expansion
-from .misfits import misfits_of
 from .name_patterns import FILE_SAVERS, NamePatterns
 from .promoted_widgets import promote_widgets, value_of, widget_of
+from .type_mismatches import type_mismatches_of
 from .ui_graph import PRIMITIVE, Graph, Node, Workflow
 from .ui_links import Instance, Links, PlacedNode, PromotedValue, expand
 from .ui_reader import read_workflow
@@ -205,8 +205,8 @@ def _emit(
         if node.type == CUSTOM_COMBO and node.known is not None:
             inputs["index"] = _chosen_option(node, inputs.get("choice"))
         if node.known is not None:
-            misfits = misfits_of(key, node.title, node.widgets, inputs)
-            warnings.extend(str(misfit) for misfit in misfits)
+            type_mismatches = type_mismatches_of(key, node.title, node.widgets, inputs)
+            warnings.extend(str(mismatch) for mismatch in type_mismatches)
         written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
         expansion.add_written(key, written)
         graph[key] = written

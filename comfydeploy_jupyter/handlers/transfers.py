@@ -153,9 +153,9 @@ class VolumeModelHandler(VolumeBase):
         else:
             if not request.address:
                 raise InvalidRequestError.of_field("url", "is needed to add a model")
-            offer = await transfers.offer(request.source, request.address, request.filename)
-            target = await _place(folders, request, request.filename or offer.filename)
-            record = await transfers.download(offer, target, sha256, request.machine)
+            file = await transfers.find(request.source, request.address, request.filename)
+            target = await _place(folders, request, request.filename or file.filename)
+            record = await transfers.download(file, target, sha256, request.machine)
         return {"path": str(target), **_transfer_reply(record)}
 
 

@@ -14,7 +14,7 @@ from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..graphs.fingerprint import nodes_in
-from .durations import Times
+from .durations import ExpectedDurations
 from .loads import AssignedRun, MemberLoad, WaitingRun
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Dispatcher:
     """
 
     def __init__(self) -> None:
-        self.times = Times()
+        self.times = ExpectedDurations()
         self._members: dict[str, MemberLoad] = {}
         self._pools: dict[str, _Pool] = {}
         self._waiting: dict[str, WaitingRun] = {}

@@ -12,7 +12,7 @@ KEPT_STRUCTURES = 4096  # workflows whose durations are kept
 RECENT = 0.3  # weight of the last run in the expected duration of the next one
 
 
-class Times:
+class ExpectedDurations:
     """The expected durations of workflows on members, learnt from runs that have ended.
 
     The durations of a workflow on the same member are preferred. Else its durations on other

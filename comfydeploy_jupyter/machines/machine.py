@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.connection import Connection
-    from ..comfyui.events import Event, Preview, Unread
+    from ..comfyui.events import Event, OversizedEvent, Preview
     from ..comfyui.folders import Folders
     from ..comfyui.process import ComfyUIProcess
     from .link import Link
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class MachineListener(Protocol):
     """Receives the events of machines. Called on the event loop; must not block."""
 
-    def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
+    def machine_event(self, machine: Machine, event: Event | Preview | OversizedEvent) -> None:
         """Handle an event of the machine's ComfyUI."""
 
     def machine_connected(self, machine: Machine) -> None:
@@ -438,7 +438,7 @@ class _Forwarding:
         self._definitions = definitions
         self._listener = listener
 
-    def comfyui_event(self, event: Event | Preview | Unread) -> None:
+    def comfyui_event(self, event: Event | Preview | OversizedEvent) -> None:
         self._listener.machine_event(self._machine, event)
 
     def comfyui_connected(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-    from ..comfyui.events import Event, Preview, Unread
+    from ..comfyui.events import Event, OversizedEvent, Preview
     from .settings import MachineSettings
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ ACTIVITY_INTERVAL = 5.0  # seconds at most between two checks whether a ComfyUI 
 class SupervisorListener(Protocol):
     """Receives the events of a ComfyUI. Called on the event loop; must not block."""
 
-    def comfyui_event(self, event: Event | Preview | Unread) -> None:
+    def comfyui_event(self, event: Event | Preview | OversizedEvent) -> None:
         """Handle an event of ComfyUI."""
 
     def comfyui_connected(self) -> None:

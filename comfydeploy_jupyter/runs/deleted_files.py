@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..comfyui.deleting import locate, state_of
 from ..errors import ComfyDeployError, ForbiddenPathError
-from ..store.deletions import DoomedFile, Names, OutputName, StoredRun
+from ..store.deletions import FileToDelete, Names, OutputName, StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -185,7 +185,7 @@ class DeletedFiles:
             for place in self._by_name[use.name]:
                 self.keep(place, f"{use.by} uses it")
 
-    def ready(self, runs: Sequence[StoredRun]) -> dict[DoomedFile, set[int]]:
+    def ready(self, runs: Sequence[StoredRun]) -> dict[FileToDelete, set[int]]:
         """Return the files that only these runs still use, with their users. In a thread."""
         ids = {run.id for run in runs}
         found = {}
@@ -197,7 +197,7 @@ class DeletedFiles:
                     self.keep(place, error.message)
                 else:
                     if state is not None:
-                        found[DoomedFile(*place, state)] = self.users[place]
+                        found[FileToDelete(*place, state)] = self.users[place]
         return found
 
     def forget(self, runs: Collection[int]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.deleting import delete_file, size_of
 from ..errors import ComfyDeployError, NotFoundError
 from ..graphs.node_outputs import files_of
-from ..store.deletions import DoomedFile, StoredRun, Use
+from ..store.deletions import FileToDelete, StoredRun, Use
 from ..store.runs import FINAL, RunFilter
 from .deleted_files import Deleted, DeletedFiles, OutputFolders
 from .limits import beyond
@@ -31,9 +31,9 @@ AT_A_TIME = 100  # runs that one transaction deletes
 class Deleter:
     """Deletes runs with their files, and pins runs.
 
-    The records of some runs are deleted, and their files stored as doomed, in one transaction; then
-    the files are deleted, then their rows. So a server that is killed in between leaves either the
-    whole run, or files that the next start deletes.
+    One transaction deletes the records of some runs, and stores which files must be deleted. Then
+    the files are deleted, and then their records. So if a server is killed in between, either the
+    run is complete, or the next start deletes its files.
 
     Parameters
     ----------
@@ -158,11 +158,11 @@ class Deleter:
         return report
 
     async def finish(self, sessions: Collection[str]) -> None:
-        """Delete the files that servers, which have ended, had begun to delete."""
-        doomed = await self._repository.doomed(sessions)
-        if doomed:
-            await asyncio.to_thread(_delete_files, list(doomed.values()))
-            await self._repository.forget(doomed.keys())
+        """Delete the files that servers had started to delete before they ended."""
+        remaining = await self._repository.files_to_delete(sessions)
+        if remaining:
+            await asyncio.to_thread(_delete_files, list(remaining.values()))
+            await self._repository.forget(remaining.keys())
 
     async def shrink(self) -> None:
         """Shrink the file of the store."""
@@ -182,7 +182,7 @@ class Deleter:
             portion = runs[start : start + AT_A_TIME]
             found.keep_named(self._uses_of_active())
             ready = await asyncio.to_thread(found.ready, portion)
-            deleted, doomed, uses = await self._repository.delete(
+            deleted, to_delete, uses = await self._repository.delete(
                 portion, ready, session=self._shared.session.id, names=found.names, seen=seen
             )
             found.keep_named(uses)
@@ -193,14 +193,14 @@ class Deleter:
                     self._shared.ended.remove(run.prompt_id)
                 else:
                     report.keep(run, "it was pinned or deleted in the meantime")
-            outcome = await asyncio.to_thread(_delete_files, list(doomed))
+            outcome = await asyncio.to_thread(_delete_files, list(to_delete))
             for file, problem in outcome.items():
                 if problem is None:
                     report.files += 1
                     report.bytes += size_of(file.state)
                 else:
                     found.keep(file[:2], problem)
-            await self._repository.forget(doomed.values())
+            await self._repository.forget(to_delete.values())
         machines = {run.machine for run in listed}
         await asyncio.to_thread(self._shared.kept_outputs.remove_empty, machines)
 
@@ -222,9 +222,9 @@ class Deleter:
                     yield Use(file.filename, f"run {run.prompt_id}")
 
 
-def _delete_files(files: Sequence[DoomedFile]) -> dict[DoomedFile, str | None]:
+def _delete_files(files: Sequence[FileToDelete]) -> dict[FileToDelete, str | None]:
     """Delete files; return for each why it was not deleted, or None."""
-    outcome: dict[DoomedFile, str | None] = {}
+    outcome: dict[FileToDelete, str | None] = {}
     for file in files:
         try:
             deleted = delete_file(*file)

@@ -1,4 +1,4 @@
-"""Upload the outputs of runs and report their states to the endpoint that a request names."""
+"""Uploads the outputs of runs and reports their states to the endpoint that a request names."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Delivery:
         self._repository = repository
 
     async def open(self) -> None:
-        """Report the ends of runs that the previous server had stored but not reported."""
+        """Report the ends of runs that the previous server stored, but did not report."""
         await self.recover_orphans(self._callbacks.targets())
 
     async def recover_orphans(self, targets: list[CallbackTarget]) -> None:
-        """Report the ends of runs that exited servers had stored but not reported."""
+        """Report the ends of runs that exited servers stored, but did not report."""
         for target in targets:
             record = await self._repository.get(target.prompt_id)
             if record is None:
@@ -106,8 +106,7 @@ class Delivery:
         if target is None:
             return
         if target.webhook is not None:
-            message = state_message(target, run, event)
-            if message is not None:
+            if (message := state_message(target, run, event)) is not None:
                 self._callbacks.send(target, message[0], passing=message[1])
             if event.event == "status":
                 self._report_end(target, run.record, run.nodes)
@@ -121,9 +120,8 @@ class Delivery:
             self._send(target, live, passing=True)
         elif event.event == "output_ready" and target.file_upload_endpoint is None:
             node = str(event.data.get("node"))
-            self._report_output(
-                target, node, run.record.outputs.get(node, {}), run.live_status.name(node)
-            )
+            output = run.record.outputs.get(node, {})
+            self._report_output(target, node, output, run.live_status.name(node))
         elif event.event == "status":
             self._report_end(target, run.record, run.nodes)
         if event.event not in _OURS:
@@ -135,7 +133,7 @@ class Delivery:
             self._send(target, {"output_data": event.data, "node_meta": None})
 
     def uploads(self, prompt_id: str) -> bool:
-        """Return whether the outputs of a run are to be uploaded."""
+        """Return whether the outputs of a run must be uploaded."""
         target = self._callbacks.target(prompt_id)
         return target is not None and target.file_upload_endpoint is not None
 
@@ -195,10 +193,8 @@ class Delivery:
         self, run: Run, target: CallbackTarget, node: str, uploads: list[TransferRecord]
     ) -> list[TransferRecord]:
         ended = [await self._transfers.queue.wait(upload) for upload in uploads]
-        output = run.record.outputs.get(node, {})
-        self._report_output(
-            target, node, _with_addresses(output, ended), run.live_status.name(node)
-        )
+        output = _with_addresses(run.record.outputs.get(node, {}), ended)
+        self._report_output(target, node, output, run.live_status.name(node))
         return ended
 
     async def _files(self, record: RunRecord) -> list[tuple[str, list[str | int], dict[str, str]]]:
@@ -215,7 +211,7 @@ class Delivery:
         return found
 
     async def _is_there(self, machine_id: str, file: dict[str, str]) -> bool:
-        """Return whether a text that may be the path of an output file is one."""
+        """Return whether the output file exists whose path a text may be."""
         try:
             machine = self._machines.get(machine_id)
             opened = await machine.open_file(file["type"], file["subfolder"], file["filename"])
@@ -228,10 +224,9 @@ class Delivery:
     def _report_end(
         self, target: CallbackTarget, record: RunRecord, nodes: dict[str, NodeName]
     ) -> None:
-        """Report everything not reported yet: first outputs, then the error, the status last."""
+        """Report what is not reported yet: the outputs, then the error, and last the status."""
         if target.webhook is not None:
-            message = end_message(target, record)
-            if message is not None:
+            if (message := end_message(target, record)) is not None:
                 self._callbacks.send(target, message)
             self._callbacks.finish(target)
             return
@@ -261,10 +256,8 @@ class Delivery:
         meta = {"node_id": node, "node_class": class_type}
         self._send(target, {"output_data": output, "node_meta": meta})
 
-    def _send(
-        self, target: CallbackTarget, facts: dict[str, Any], *, passing: bool = False
-    ) -> None:
-        body = json.dumps({"run_id": target.prompt_id, **facts}).encode()
+    def _send(self, target: CallbackTarget, data: dict[str, Any], *, passing: bool = False) -> None:
+        body = json.dumps({"run_id": target.prompt_id, **data}).encode()
         self._callbacks.send(target, body, passing=passing)
 
 
@@ -288,9 +281,7 @@ def _file_of(kind: str, item: Any) -> dict[str, str] | None:
 
 def _with_addresses(output: dict[str, Any], uploads: list[TransferRecord]) -> dict[str, Any]:
     """Return a node's output with the address of each file that was uploaded."""
-    found = {
-        kind: list(items) if isinstance(items, list) else items for kind, items in output.items()
-    }
+    found = {k: list(items) if isinstance(items, list) else items for k, items in output.items()}
     for upload in uploads:
         if upload.state != "done":
             continue

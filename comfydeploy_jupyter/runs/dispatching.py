@@ -184,10 +184,10 @@ class Dispatching:
             return None
         here = self._active.on(record.machine)
         executes = any(other.record.status == "running" for other in here)
-        strangers = dispatcher.load(record.machine) - dispatcher.handed(record.machine)
+        others = dispatcher.load(record.machine) - dispatcher.handed(record.machine)
         queued = (other.record for other in here if other.record.status == "queued")
         before = sum(_before(other, record) for other in queued)
-        return 1 + before + max(strangers - (not executes), 0)
+        return 1 + before + max(others - (not executes), 0)
 
     def take(self) -> list[Assigned]:
         """Return the waiting runs that were assigned since the last call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ..comfyui.events import Preview, Unread
+from ..comfyui.events import OversizedEvent, Preview
 from .run import is_release
 from .transitions import Cause, State
 
@@ -69,9 +69,9 @@ class MachineEvents:
         """Start no further tasks: the connections are closed by this server from now on."""
         self._closed = True
 
-    def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
+    def machine_event(self, machine: Machine, event: Event | Preview | OversizedEvent) -> None:
         """Handle an event of a machine's ComfyUI."""
-        if isinstance(event, Unread):
+        if isinstance(event, OversizedEvent):
             for executing in self._active.of(machine):  # the event may belong to any of them
                 executing.transition(Cause.EVENT_SKIPPED)
             return

@@ -27,7 +27,7 @@ from .recovery import Recovery
 from .retention import EndedRuns
 from .saving import StateSaver
 from .shared import Shared
-from .watch import Watch
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -156,7 +156,7 @@ class RunService(RunReader):
         self.unresponsive = recovery.unresponsive.of
         self._orphans = Orphans(shared, account, finalizer, pooled)
         self._assigning = Assigning(shared, queueing, pooled, finalizer, inputs)
-        self._watch = Watch(
+        self._watchdog = Watchdog(
             shared, recovery, finalizer, pooled, lost_after=lost_after, gone_after=gone_after
         )
         announcer = Announcer(emit)
@@ -172,7 +172,7 @@ class RunService(RunReader):
         """Recover the runs that had not ended when the last server stopped, and watch all runs."""
         await self._orphans.recover(self._shared.session.claimed)
         await self.deleter.finish(self._shared.session.claimed)
-        self._shared.background.start(self._watch.run())
+        self._shared.background.start(self._watchdog.run())
         self._shared.background.start(self._assigning.run())
         self._shared.background.start(self.deleter.run())
 

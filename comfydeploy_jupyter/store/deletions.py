@@ -103,13 +103,13 @@ class Seen(NamedTuple):
     unfinished: tuple[int, ...]
 
 
-class DoomedFile(NamedTuple):
+class FileToDelete(NamedTuple):
     """A file that is deleted after the last run that lists it.
 
     Attributes
     ----------
     root, path : bytes
-        The folder that it may not be outside of, and its path in there.
+        The folder that must contain it, and its path in that folder.
     state : str
         Identifies the file, unless it is changed or replaced.
     """
@@ -147,12 +147,12 @@ class DeletionRepository(Repository):
     async def delete(
         self,
         runs: Sequence[StoredRun],
-        files: Mapping[DoomedFile, Collection[int]],
+        files: Mapping[FileToDelete, Collection[int]],
         *,
         session: str,
         names: Names,
         seen: Seen,
-    ) -> tuple[set[int], dict[DoomedFile, int], list[Use]]:
+    ) -> tuple[set[int], dict[FileToDelete, int], list[Use]]:
         """Delete runs that have ended and are not pinned, in one transaction.
 
         Parameters
@@ -166,26 +166,26 @@ class DeletionRepository(Repository):
         names : Names
             The names of the files.
         seen : Seen
-            What was there when the uses of the files were searched.
+            The state of the store when the uses of the files were searched.
 
         Returns
         -------
         tuple
-            The runs that were deleted; the keys of the files that are stored as doomed, to be
-            deleted now; and uses of the other files that were not there before.
+            The runs that were deleted; the keys of the stored records of the files that the caller
+            has to delete now; and the uses of the other files that are new since the search.
         """
         return await self._database.write(_delete, runs, files, session, names, seen)
 
-    async def doomed(self, sessions: Collection[str]) -> dict[int, DoomedFile]:
-        """Return the files that servers have not deleted before they ended."""
-        return await self._database.read(_doomed, sessions)
+    async def files_to_delete(self, sessions: Collection[str]) -> dict[int, FileToDelete]:
+        """Return the files that servers should have deleted, and had not before they ended."""
+        return await self._database.read(_to_delete, sessions)
 
     async def forget(self, keys: Collection[int]) -> None:
-        """Delete the rows of doomed files that are deleted."""
+        """Delete the records of files that have been deleted."""
         await self._database.write(_forget, keys)
 
     async def shrink(self) -> None:
-        """Return the space of what was deleted to the file system."""
+        """Return the space of deleted records to the file system."""
         await self._database.shrink()
 
 
@@ -309,11 +309,11 @@ def _workflow_uses(connection: sqlite3.Connection, names: Names, after: int) -> 
 def _delete(
     connection: sqlite3.Connection,
     runs: Sequence[StoredRun],
-    files: Mapping[DoomedFile, Collection[int]],
+    files: Mapping[FileToDelete, Collection[int]],
     session: str,
     names: Names,
     seen: Seen,
-) -> tuple[set[int], dict[DoomedFile, int], list[Use]]:
+) -> tuple[set[int], dict[FileToDelete, int], list[Use]]:
     deleted = set()
     hashes = set()
     for run in runs:
@@ -328,7 +328,7 @@ def _delete(
     discard_graphs(connection, hashes)
     uses = _new_uses(connection, names, seen) if files else []
     used = {use.name for use in uses}
-    doomed = {}
+    to_delete = {}
     for file, users in files.items():
         path = file.path.rpartition(b"/")[2].decode(errors="surrogateescape")
         if deleted.issuperset(users) and path not in used:
@@ -337,8 +337,8 @@ def _delete(
                 (session, *file),
             )
             assert cursor.lastrowid is not None
-            doomed[file] = cursor.lastrowid
-    return deleted, doomed, uses
+            to_delete[file] = cursor.lastrowid
+    return deleted, to_delete, uses
 
 
 def _new_uses(connection: sqlite3.Connection, names: Names, seen: Seen) -> list[Use]:
@@ -359,13 +359,15 @@ def _new_uses(connection: sqlite3.Connection, names: Names, seen: Seen) -> list[
     ]
 
 
-def _doomed(connection: sqlite3.Connection, sessions: Collection[str]) -> dict[int, DoomedFile]:
+def _to_delete(
+    connection: sqlite3.Connection, sessions: Collection[str]
+) -> dict[int, FileToDelete]:
     rows: list[Any] = connection.execute(
         "SELECT id, root, path, state FROM doomed_files"
         " WHERE session IN (SELECT value FROM json_each(?))",
         (json.dumps(list(sessions)),),
     ).fetchall()
-    return {row["id"]: DoomedFile(row["root"], row["path"], row["state"]) for row in rows}
+    return {row["id"]: FileToDelete(row["root"], row["path"], row["state"]) for row in rows}
 
 
 def _forget(connection: sqlite3.Connection, keys: Collection[int]) -> None:

@@ -17,7 +17,7 @@ from .downloads import Copy, Download, declared_digest, declared_size
 from .http import TransferError, new_session, request
 from .public import PublicConnector
 from .queue import BACKOFF, STALL, TransferQueue
-from .sites import ModelSites, Offer
+from .sites import ModelSites, RemoteFile
 from .sources import open_path
 from .uploads import OutputUpload, PresignedUpload, VolumeUpload, content_type, put
 
@@ -351,7 +351,7 @@ class Transfers:
 
     # -- downloads ---------------------------------------------------------------------------
 
-    async def offer(self, source: str, url: str, filename: str | None) -> Offer:
+    async def find(self, source: str, url: str, filename: str | None) -> RemoteFile:
         """Return the file that a request for a model names.
 
         Parameters
@@ -383,11 +383,11 @@ class Transfers:
         split = urlsplit(url)
         if split.scheme not in ("http", "https") or not split.hostname:
             raise InvalidRequestError.of_field("url", "must be an http:// or https:// address")
-        return Offer(url, PurePosixPath(unquote(split.path)).name)
+        return RemoteFile(url, PurePosixPath(unquote(split.path)).name)
 
     async def download(
         self,
-        offer: Offer,
+        file: RemoteFile,
         target: Path,
         sha256: str | None,
         machine: str | None = None,
@@ -398,7 +398,7 @@ class Transfers:
 
         Parameters
         ----------
-        offer : Offer
+        file : RemoteFile
             The file.
         target : pathlib.Path
             The final path, within the folders and without links.
@@ -418,10 +418,10 @@ class Transfers:
             If downloads are disabled.
         """
         self._fetching.require(target.name)
-        expected = sha256 or offer.sha256
+        expected = sha256 or file.sha256
         async with self._bringing:
             return await self._bring(
-                "download", target, expected, {"url": offer.url}, machine, untrusted=untrusted
+                "download", target, expected, {"url": file.url}, machine, untrusted=untrusted
             )
 
     @property
@@ -439,7 +439,7 @@ class Transfers:
         """
         self._fetching.require("The model")
 
-    async def linked(self, url: str) -> Offer:
+    async def linked(self, url: str) -> RemoteFile:
         """Return the file for a link in a workflow file.
 
         Raises
@@ -450,15 +450,15 @@ class Transfers:
             If that page would have to be requested, but downloads are disabled.
         """
         if self._sites.is_page(url):
-            return await self.offer("civitai", url, None)
-        return Offer(self._sites.at_mirror(url), "")
+            return await self.find("civitai", url, None)
+        return RemoteFile(self._sites.at_mirror(url), "")
 
-    async def ask(self, url: str) -> Offer:
+    async def ask(self, url: str) -> RemoteFile:
         """Request information about a link from a workflow file, without downloading the file.
 
         Returns
         -------
-        Offer
+        RemoteFile
             The file, with ``size`` and ``sha256`` if the site sends them.
 
         Raises
@@ -484,7 +484,7 @@ class Transfers:
                 raise TransferError(
                     f"{what} answered {response.status}: {self._sites.hint(url)}", again=False
                 )
-            return Offer(url, "", declared_digest(response), declared_size(response))
+            return RemoteFile(url, "", declared_digest(response), declared_size(response))
 
     async def copy(
         self, path: str, target: Path, sha256: str | None, machine: str | None = None

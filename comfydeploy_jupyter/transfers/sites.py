@@ -19,7 +19,7 @@ CIVITAI = "https://civitai.com"
 
 
 @dataclass(frozen=True)
-class Offer:
+class RemoteFile:
     """A file that a site offers.
 
     Attributes
@@ -100,7 +100,7 @@ class ModelSites:
         at_civitai = any(_below(url, base) for base in (CIVITAI, self.civitai_url))
         return at_civitai and urlsplit(url).path.startswith("/models/")
 
-    def huggingface(self, url: str, file: str | None) -> Offer:
+    def huggingface(self, url: str, file: str | None) -> RemoteFile:
         """Return the file for an address at Hugging Face, or for a repository and a file name.
 
         Parameters
@@ -132,11 +132,11 @@ class ModelSites:
                 "must be https://huggingface.co/<owner>/<repo>/resolve/<revision>/<file>,"
                 " or <owner>/<repo> with the file's name as filename",
             )
-        return Offer(
+        return RemoteFile(
             f"{self.huggingface_url}/{repo}/resolve/{revision}/{name}", unquote(name.split("/")[-1])
         )
 
-    async def civitai(self, http: aiohttp.ClientSession, url: str) -> Offer:
+    async def civitai(self, http: aiohttp.ClientSession, url: str) -> RemoteFile:
         """Request the file for an address at Civitai from its API.
 
         Parameters
@@ -182,7 +182,7 @@ class ModelSites:
                 )
             return await get_json(response, "Civitai")
 
-    def _civitai_file(self, version: dict[str, Any]) -> Offer:
+    def _civitai_file(self, version: dict[str, Any]) -> RemoteFile:
         listed = version.get("files")
         files = [f for f in listed if isinstance(f, dict)] if isinstance(listed, list) else []
         chosen = next((f for f in files if f.get("primary") is True), files[0] if files else {})
@@ -193,7 +193,7 @@ class ModelSites:
             url = self.civitai_url + url[len(CIVITAI) :]
         hashes = chosen.get("hashes")
         digest = str((hashes if isinstance(hashes, dict) else {}).get("SHA256") or "").lower()
-        return Offer(
+        return RemoteFile(
             url,
             str(chosen.get("name") or ""),
             digest if re.fullmatch("[0-9a-f]{64}", digest) else None,

@@ -324,7 +324,7 @@ class Gate:
             return visitor
 
 
-class Tally(logging.Handler):
+class ErrorCounter(logging.Handler):
     """Logs the places of errors and their numbers, without any data from visitors.
 
     Each place is logged when it has been reached once, twice, four times and so on, so the log
@@ -489,7 +489,7 @@ def main() -> None:
         settings = GateSettings(**json.load(pipe))
     listener = socket.socket(fileno=arguments.listener)
     listener.setblocking(False)
-    logging.basicConfig(handlers=[Tally()], force=True)
+    logging.basicConfig(handlers=[ErrorCounter()], force=True)
     asyncio.run(_main(listener, settings))
 
 

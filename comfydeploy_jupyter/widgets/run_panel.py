@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..graphs.examples import examples
 from ..graphs.form import workflow_form
-from ..graphs.misfits import misfits
+from ..graphs.type_mismatches import type_mismatches
 from .base import Panel
 from .follower import Follower
 from .form import Form
@@ -460,11 +460,13 @@ class RunPanel(Panel):
         self._gallery.chosen = made.outputs
         self._workflow, self._source, self._title = workflow, source, workflow.title
         self.keep(*introduction(self._title))
-        unfit = [str(each) for each in misfits(workflow.to_api(), self._definitions or {})]
-        inexact = [text for text in warnings if text not in unfit]
+        mismatches = [
+            str(each) for each in type_mismatches(workflow.to_api(), self._definitions or {})
+        ]
+        inexact = [text for text in warnings if text not in mismatches]
         self._notes.show(
             ("The conversion from the editor's format is not exact", inexact),
-            ("Some values do not fit their inputs", unfit),
+            ("Some values do not fit their inputs", mismatches),
             ("Some inputs that the workflow's author chose do not exist", made.warnings),
         )
         self._update()

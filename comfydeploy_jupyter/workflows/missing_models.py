@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..store.transfers import TransferRecord
     from ..transfers.service import Transfers
-    from ..transfers.sites import Offer
+    from ..transfers.sites import RemoteFile
 
 MOST = 1000  # models of one workflow
 LONGEST_NAME = 255  # bytes; the limit of common file systems
@@ -185,15 +185,15 @@ async def ask_sizes(found: Plan, transfers: Transfers) -> None:
     async def ask(model: ModelFile) -> None:
         async with slots:
             try:
-                offer = await _offer(model, transfers)
-                asked = await transfers.ask(offer.url)
+                file = await _remote_file(model, transfers)
+                asked = await transfers.ask(file.url)
             except (TransferError, ComfyDeployError) as error:
                 if isinstance(error, OfflineError):
                     raise
                 model.problem = error.message
                 return
         model.size = asked.size
-        model.sha256 = model.sha256 or offer.sha256 or asked.sha256
+        model.sha256 = model.sha256 or file.sha256 or asked.sha256
 
     await asyncio.gather(*(ask(model) for model in found.wanted))
 
@@ -219,10 +219,10 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
         )
     for model in found.wanted:
         try:
-            offer = await _offer(model, transfers)
+            file = await _remote_file(model, transfers)
             target = await asyncio.to_thread(_place, folders, model)
             model.transfer = await transfers.download(
-                offer, target, model.sha256, machine.id, untrusted=True
+                file, target, model.sha256, machine.id, untrusted=True
             )
             model.state = "fetching"
         except ConflictError:
@@ -252,7 +252,7 @@ def only(found: Plan, names: Iterable[str]) -> None:
             model.state = "missing"
 
 
-async def _offer(model: ModelFile, transfers: Transfers) -> Offer:
+async def _remote_file(model: ModelFile, transfers: Transfers) -> RemoteFile:
     assert model.url is not None
     return await transfers.linked(model.url)
 

@@ -8,8 +8,8 @@ from .. import worker
 from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
-from ..graphs.misfits import misfits
 from ..graphs.model_files import CORE_PACK, core_versions
+from ..graphs.type_mismatches import type_mismatches
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import validate_prompt
 from ..graphs.versions import version_parts
@@ -68,7 +68,7 @@ def _validate(
         converted = ui_to_api(workflow, definitions.layouts)
         prompt, warnings = converted.graph, converted.warnings  # also of wrong values
     elif prompt is not None:
-        warnings = [str(misfit) for misfit in misfits(prompt, definitions.layouts)]
+        warnings = [str(mismatch) for mismatch in type_mismatches(prompt, definitions.layouts)]
     exists = None if folders is None else _lookup(folders)
     result = validate_prompt(prompt, definitions.rules, files=exists, workflow=workflow)
     if result.missing_nodes:

@@ -27,8 +27,8 @@ from comfydeploy_jupyter.files.uploads import Uploads
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.formats import check_api_graph, detect_format
 from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
-from comfydeploy_jupyter.graphs.misfits import misfits
 from comfydeploy_jupyter.graphs.node_rules import NodeRules
+from comfydeploy_jupyter.graphs.type_mismatches import type_mismatches
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from comfydeploy_jupyter.net import responses
@@ -161,7 +161,7 @@ def test_node_definitions_and_prompts(definitions: Any, prompt: Any) -> None:
         json.dumps([result.valid, result.error, result.missing_nodes, result.warnings])
         with refused:
             graph = check_api_graph(prompt, field="workflow_api")
-            misfits(graph, NodeDefinitions(definitions))
+            type_mismatches(graph, NodeDefinitions(definitions))
 
 
 def _archive(compression: int, *, comment: bytes = b"", more: int = 0) -> bytes:

@@ -1,7 +1,8 @@
-"""Data folders of every earlier schema: nothing in them is lost, all of it can be used.
+"""Data folders of every earlier schema: no data is lost, and all of it can be used.
 
-Each file of ``tests/store/eras`` holds one step of the schema as it was released, and rows as the
-code of that time wrote them; the first was made by the very first code. They are never changed.
+Each file of ``tests/store/old_schemas`` holds one step of the schema as it was released, and rows
+as the code of that time wrote them. The first one was made by the first version. They are never
+changed.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.store.runs import RunRepository
 from comfydeploy_jupyter.store.transfers import TransferRepository
 
-ERAS = sorted(
-    (Path(__file__).parents[1] / "store" / "eras").glob("*.sql"),
+STEPS = sorted(
+    (Path(__file__).parents[1] / "store" / "old_schemas").glob("*.sql"),
     key=lambda path: int(path.stem.partition("_")[0]),
 )
 SESSION = "5e551011"
 WORKFLOW = "c30aa5ab-e236-4440-a0f2-fbd74bb9962a"
 
 
-def test_each_step_of_the_schema_has_its_era():
-    assert [path.stem for path in ERAS] == [
+def test_each_step_of_the_schema_has_a_file():
+    assert [path.stem for path in STEPS] == [
         f"{n}_{name}" for n, (name, _) in enumerate(MIGRATIONS, 1)
     ]
 
 
-@pytest.fixture(params=range(1, len(ERAS) + 1), ids=[path.stem for path in ERAS])
-def era(request) -> int:
+@pytest.fixture(params=range(1, len(STEPS) + 1), ids=[path.stem for path in STEPS])
+def step(request) -> int:
     return request.param
 
 
-def lay_down(path: Path, era: int) -> None:
-    """Make the database of an era."""
+def lay_down(path: Path, step: int) -> None:
+    """Make the database after a step."""
     with closing(sqlite3.connect(path)) as connection:
-        for step in ERAS[:era]:
-            connection.executescript(step.read_text(encoding="utf-8"))
+        for path in STEPS[:step]:
+            connection.executescript(path.read_text(encoding="utf-8"))
 
 
 def schema(path: Path) -> list[tuple[str, str]]:
@@ -53,9 +54,9 @@ def schema(path: Path) -> list[tuple[str, str]]:
     return [(name, "".join((sql or "").split())) for name, sql in found]
 
 
-def test_an_old_schema_becomes_the_present_one(tmp_path, era):
+def test_an_old_schema_becomes_the_present_one(tmp_path, step):
     old, new = tmp_path / "old.db", tmp_path / "new.db"
-    lay_down(old, era)
+    lay_down(old, step)
     for path in (old, new):
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             migrate(connection)
@@ -65,42 +66,42 @@ def test_an_old_schema_becomes_the_present_one(tmp_path, era):
 
 
 @pytest.fixture
-def extension_config(comfyui, tmp_path, era):
+def extension_config(comfyui, tmp_path, step):
     data_dir = tmp_path / "data"
     data_dir.mkdir()
-    lay_down(data_dir / "comfydeploy.db", era)
+    lay_down(data_dir / "comfydeploy.db", step)
     return {"comfyui_url": comfyui.url, "data_dir": str(data_dir)}
 
 
-async def test_what_an_old_version_kept_can_be_used(api, extension, era):
+async def test_what_an_old_version_kept_can_be_used(api, extension, step):
     await runs(api, extension)
-    if era >= 2:
+    if step >= 2:
         await hashes(extension)
-    if era >= 3:
+    if step >= 3:
         await workflows(api)
-    if era >= 4:
+    if step >= 4:
         await transfers(api, extension)
-    if era >= 5:
-        await orders(extension)
-    if era >= 6:
+    if step >= 5:
+        await callback_targets(extension)
+    if step >= 6:
         await machines(api)
-    if era >= 7:
+    if step >= 7:
         await runs_of_a_structure(api)
-    if era >= 8:
+    if step >= 8:
         await story(api)
-    if era >= 9:
+    if step >= 9:
         await labels(api)
-    if era >= 11:
+    if step >= 11:
         await pinned(api)
-    if era >= 12:
+    if step >= 12:
         await presets(api)
-    if era >= 13:
+    if step >= 13:
         await blake3(extension)
-    if era >= 14:
+    if step >= 14:
         await comfy_api(api)
-    if era >= 15:
+    if step >= 15:
         await deleted_workflow(api)
-    if era >= 16:
+    if step >= 16:
         edited = await EditedFiles(extension.services.database).at("era.json")
         assert edited == EditedFile("era.json", WORKFLOW, "ab")
 
@@ -163,10 +164,10 @@ async def transfers(api, extension) -> None:
     )
 
 
-async def orders(extension) -> None:
+async def callback_targets(extension) -> None:
     owed = CallbackRepository(extension.services.database)
-    (order,), (message,) = await owed.recover([SESSION], "another")
-    assert (order.status_endpoint, order.token) == ("https://example.org/status", "era-token")
+    (target,), (message,) = await owed.recover([SESSION], "another")
+    assert (target.status_endpoint, target.token) == ("https://example.org/status", "era-token")
     assert (message.number, message.body) == (1, b'{"status":"queued"}')
 
 

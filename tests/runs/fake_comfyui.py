@@ -346,7 +346,7 @@ class FakeMachine:
 class FakeDeletions:
     """Replaces `DeletionRepository`: nothing is to be deleted."""
 
-    async def doomed(self, sessions: object) -> dict[int, Any]:
+    async def files_to_delete(self, sessions: object) -> dict[int, Any]:
         return {}
 
 

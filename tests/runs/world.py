@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from comfydeploy_jupyter.cloud.comfy_account import ComfyAccount
 from comfydeploy_jupyter.cloud.comfy_sign_in import ComfySignIn
 from comfydeploy_jupyter.cloud.credentials import Credentials
-from comfydeploy_jupyter.comfyui.events import Unread
+from comfydeploy_jupyter.comfyui.events import OversizedEvent
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
@@ -205,7 +205,7 @@ class World:
         elif what == "others clear the queue":
             self.call(comfyui.clear)
         elif what == "an event is too large":
-            self.call(self.service.listener.machine_event, comfyui.machine, Unread(1))
+            self.call(self.service.listener.machine_event, comfyui.machine, OversizedEvent(1))
         elif what == "Jupyter is killed":
             self.kill()
         elif what in ("the store fails", "the store is well"):

@@ -18,7 +18,7 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
 )
 from comfydeploy_jupyter.transfers.models import delete_model, move_model, place
-from comfydeploy_jupyter.transfers.sites import ModelSites, Offer
+from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
 from tests.full_disk import files_limited_to
 from tests.transfer_service import running
 
@@ -31,9 +31,9 @@ def sha256(content: bytes) -> str:
 
 
 async def start(room, service, *, digest=None, name=NAME):
-    offer = await room.transfers.offer("link", f"{service.url}/files/{name}", None)
-    target = place(room.folders, "checkpoints", offer.filename)
-    return await room.transfers.download(offer, target, digest)
+    file = await room.transfers.find("link", f"{service.url}/files/{name}", None)
+    target = place(room.folders, "checkpoints", file.filename)
+    return await room.transfers.download(file, target, digest)
 
 
 async def download(room, service, **kwargs):
@@ -108,8 +108,8 @@ async def test_retry_gives_way_to_another_file_of_that_name(room, bare_service):
     bare_service.files["b"] = b"b"
     bare_service.spoil["files"].extend([404, "never"])
     failed = await download(room, bare_service)
-    offer = await room.transfers.offer("link", f"{bare_service.url}/files/b", None)
-    other = await room.transfers.download(offer, room.checkpoints / NAME, None)
+    file = await room.transfers.find("link", f"{bare_service.url}/files/b", None)
+    other = await room.transfers.download(file, room.checkpoints / NAME, None)
     with pytest.raises(ConflictError, match="another file is being downloaded"):
         await room.transfers.retry(transfer_id=failed.id, token=None)
     await room.transfers.queue.cancel(transfer_id=other.id)
@@ -227,7 +227,7 @@ async def test_same_request_twice_is_one_download(room, bare_service):
     assert (await start(room, bare_service)).id == first.id
     with pytest.raises(ConflictError):
         await room.transfers.download(
-            Offer("http://127.0.0.1:1/other", NAME), room.checkpoints / NAME, None
+            RemoteFile("http://127.0.0.1:1/other", NAME), room.checkpoints / NAME, None
         )
     record = await room.transfers.queue.wait(first)
     assert record.state == "done"
@@ -268,9 +268,9 @@ async def test_hugging_face(make_room, bare_service, url):
                 "X-Linked-Size": str(len(content)),
             },
         )
-        offer = await room.transfers.offer("huggingface", url.format(base=bare_service.url), None)
-        assert offer.filename == NAME
-        record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+        file = await room.transfers.find("huggingface", url.format(base=bare_service.url), None)
+        assert file.filename == NAME
+        record = await room.transfers.download(file, room.checkpoints / NAME, None)
         record = await room.transfers.queue.wait(record)
         assert (record.state, record.error) == ("done", None)
         assert record.facts["sha256"] == sha256(content)
@@ -288,8 +288,8 @@ async def test_hugging_face_tells_the_checksum(make_room, bare_service):
             302,
             {"Location": f"{storage.url}/files/blob", "X-Linked-ETag": sha256(b"original")},
         )
-        offer = await room.transfers.offer("huggingface", "owner/repo", NAME)
-        record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+        file = await room.transfers.find("huggingface", "owner/repo", NAME)
+        record = await room.transfers.download(file, room.checkpoints / NAME, None)
         record = await room.transfers.queue.wait(record)
         assert record.state == "failed"
         assert "SHA-256" in record.error
@@ -302,8 +302,8 @@ async def test_hint_at_a_missing_token(make_room, bare_service, token):
         sites=ModelSites(huggingface_url=bare_service.url, huggingface_token=token)
     )
     bare_service.pages["owner/gated/resolve/main/m.safetensors"] = 401
-    offer = await room.transfers.offer("huggingface", "owner/gated", NAME)
-    record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+    file = await room.transfers.find("huggingface", "owner/gated", NAME)
+    record = await room.transfers.download(file, room.checkpoints / NAME, None)
     record = await room.transfers.queue.wait(record)
     assert (record.state, record.attempts) == ("failed", 1)
     assert record.error.startswith("Hugging Face answered 401: ")
@@ -332,15 +332,15 @@ async def test_civitai(make_room, bare_service):
         "https://civitai.com/models/12",
         "https://civitai.com/api/download/models/4711?type=Model",
     ):
-        offer = await room.transfers.offer("civitai", url, None)
-        assert offer == Offer(f"{bare_service.url}/files/4711", NAME, sha256(content))
-    record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+        file = await room.transfers.find("civitai", url, None)
+        assert file == RemoteFile(f"{bare_service.url}/files/4711", NAME, sha256(content))
+    record = await room.transfers.download(file, room.checkpoints / NAME, None)
     assert (await room.transfers.queue.wait(record)).state == "done"
     bare_service.pages["api/v1/models/13"] = 401
     with pytest.raises(CloudError, match="CIVITAI_API_KEY"):
-        await room.transfers.offer("civitai", "https://civitai.com/models/13", None)
+        await room.transfers.find("civitai", "https://civitai.com/models/13", None)
     with pytest.raises(CloudError, match="404"):
-        await room.transfers.offer("civitai", "https://civitai.com/models/14", None)
+        await room.transfers.find("civitai", "https://civitai.com/models/14", None)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ async def test_civitai(make_room, bare_service):
 )
 async def test_addresses_that_mean_nothing(room, source, url):
     with pytest.raises(InvalidRequestError) as refusal:
-        await room.transfers.offer(source, url, None)
+        await room.transfers.find(source, url, None)
     assert refusal.value.details["field"] == "url"
 
 

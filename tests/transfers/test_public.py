@@ -10,7 +10,7 @@ import pytest
 from comfydeploy_jupyter.net.fetch_policy import FetchPolicy
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
 from comfydeploy_jupyter.transfers.public import PublicConnector, objection
-from comfydeploy_jupyter.transfers.sites import ModelSites, Offer
+from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
 
 if TYPE_CHECKING:
     import aiohttp
@@ -91,9 +91,9 @@ async def test_allowed_site_may_be_inside_but_not_what_it_redirects_to(bare_serv
 async def test_download_stays_untrusted_over_restarts_and_retries(make_room, bare_service):
     bare_service.files["a.safetensors"] = b"a"
     room = await make_room()
-    offer = Offer(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
+    file = RemoteFile(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
     target = room.checkpoints / "a.safetensors"
-    record = await room.transfers.download(offer, target, None, untrusted=True)
+    record = await room.transfers.download(file, target, None, untrusted=True)
     record = await room.transfers.queue.wait(record)
     assert (record.state, record.attempts) == ("failed", 1)
     await room.reopen()
@@ -101,7 +101,7 @@ async def test_download_stays_untrusted_over_restarts_and_retries(make_room, bar
     assert (await room.transfers.queue.wait(again)).state == "failed"
     assert not bare_service.sent
     # The user's own word counts, and is not taken for that of the file.
-    mine = await room.transfers.download(offer, target, None)
+    mine = await room.transfers.download(file, target, None)
     assert (await room.transfers.queue.wait(mine)).state == "done"
 
 
@@ -109,8 +109,8 @@ async def test_offline_ends_what_was_under_way(make_room, bare_service):
     bare_service.files["a.safetensors"] = b"a" * 2_000_000
     bare_service.store_delay = 0.05
     room = await make_room()
-    offer = Offer(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
-    record = await room.transfers.download(offer, room.checkpoints / "a.safetensors", None)
+    file = RemoteFile(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
+    record = await room.transfers.download(file, room.checkpoints / "a.safetensors", None)
     await room.until(lambda: record.sent > 0)
     room._options["fetching"] = FetchPolicy(offline=True)
     await room.reopen()

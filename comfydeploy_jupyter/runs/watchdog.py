@@ -29,7 +29,7 @@ ENDED_AFTER = 1.0  # seconds after which a local ComfyUI that refuses connection
 RECHECK = 30.0  # seconds after which runs are looked up in ComfyUI, whatever events were received
 
 
-class Watch:
+class Watchdog:
     """Checks the machines that have runs, every `WATCH_EVERY` seconds.
 
     Parameters
@@ -99,7 +99,7 @@ class Watch:
         """End runs whose ComfyUI has been disconnected for too long, or has exited."""
         machine.open()
         away = now() - machine.disconnected_at
-        pressing = [run for run in runs if _presses(run)]
+        pressing = [run for run in runs if _is_urgent(run)]
         ended = away > ENDED_AFTER and await machine.has_ended()
         verdict = await machine.look_for_memory_verdict()
         if machine.connected:
@@ -132,13 +132,13 @@ class Watch:
             if run.state is not State.UNANSWERED:
                 since = max(since, connection.last_heard)
             away = now() - since
-            if away > self._limit(_presses(run), hangs=unresponsive.hangs):
+            if away > self._limit(_is_urgent(run), hangs=unresponsive.hangs):
                 reason = f"ComfyUI has not answered for {away:.0f} s"
                 advice = HANGS if unresponsive.hangs else None
                 await self._finalizer.fail(run, reason, advice=advice)
 
-    def _limit(self, presses: bool, *, hangs: bool) -> float:
-        return self._lost_after if presses and not hangs else self._gone_after
+    def _limit(self, urgent: bool, *, hangs: bool) -> float:
+        return self._lost_after if urgent and not hangs else self._gone_after
 
     async def _check(self, machine: Machine, runs: list[Run]) -> None:
         """Request the state of runs from ComfyUI if its events do not show enough."""
@@ -147,7 +147,7 @@ class Watch:
         assert connection is not None
         heard = connection.last_heard
         silent = now() - heard > QUIET
-        strangers = any(run.record.session != self._session.id for run in runs)
+        foreign = any(run.record.session != self._session.id for run in runs)
         due = now() - self._recovery.reconciled_at(machine) > RECHECK
         remaining = len(runs)
         if silent:
@@ -155,12 +155,12 @@ class Watch:
             remaining = await self._recovery.unresponsive.track(machine, asking)
         unheard = False
         if (
-            strangers
+            foreign
             or due
             or remaining < len(runs)
             or any(run.record.cancelling or run.state is State.UNANSWERED for run in runs)
         ):
-            unheard = await self._recovery.reconcile(machine) and not strangers
+            unheard = await self._recovery.reconcile(machine) and not foreign
         if not silent:
             return
         # ComfyUI sends an event to all clients whenever its queue changes. A socket that has not
@@ -174,6 +174,6 @@ class Watch:
             await connection.reconnect()
 
 
-def _presses(run: Run) -> bool:
+def _is_urgent(run: Run) -> bool:
     """Return whether a run is executing or being cancelled: it is ended sooner than others."""
     return run.record.status == "running" or run.record.cancelling

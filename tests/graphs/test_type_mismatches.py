@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.graphs.misfits import Misfit, misfits
+from comfydeploy_jupyter.graphs.type_mismatches import TypeMismatch, type_mismatches
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 
 DEFINITIONS = NodeDefinitions(
@@ -45,7 +45,7 @@ DEFINITIONS = NodeDefinitions(
 
 def found(**inputs: Any) -> list[tuple[str, Any, str]]:
     graph = {"3": {"class_type": "Sampler", "inputs": inputs}}
-    return [(one.input, one.value, one.expected) for one in misfits(graph, DEFINITIONS)]
+    return [(one.input, one.value, one.expected) for one in type_mismatches(graph, DEFINITIONS)]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_children_of_the_chosen_option_are_looked_at() -> None:
 
 
 def test_unknown_classes_are_passed_over() -> None:
-    assert misfits({"1": {"class_type": "Nope", "inputs": {"a": 1}}}, DEFINITIONS) == []
+    assert type_mismatches({"1": {"class_type": "Nope", "inputs": {"a": 1}}}, DEFINITIONS) == []
 
 
 def test_converting_tells_what_has_slipped() -> None:
@@ -140,7 +140,7 @@ def test_converting_tells_what_has_slipped() -> None:
 
 
 def test_a_long_value_is_shortened() -> None:
-    told = str(Misfit("1", "T", "steps", "x" * 10_000, "an integer"))
+    told = str(TypeMismatch("1", "T", "steps", "x" * 10_000, "an integer"))
     assert len(told) < 200
     assert "1 (T)" in told
     assert "steps" in told
@@ -172,4 +172,4 @@ def test_a_promoted_value_is_looked_at_where_it_lands() -> None:
 @pytest.mark.parametrize("node", [[None, False], 11473, None, "x", {"class_type": ["Sampler"]}])
 def test_what_is_no_node_is_passed_over(node: object) -> None:
     graph = {"": node, "1": {"class_type": "Sampler", "inputs": {"steps": "many"}}, "2": {}}
-    assert [misfit.node for misfit in misfits(graph, DEFINITIONS)] == ["1"]
+    assert [mismatch.node for mismatch in type_mismatches(graph, DEFINITIONS)] == ["1"]

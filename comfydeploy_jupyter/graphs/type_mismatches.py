@@ -38,7 +38,7 @@ _FITTING = {
 
 
 @dataclass(frozen=True)
-class Misfit:
+class TypeMismatch:
     """A value whose type cannot be that of its input.
 
     Attributes
@@ -68,9 +68,9 @@ class Misfit:
         )
 
 
-def misfits(
+def type_mismatches(
     graph: Mapping[str, Any], definitions: NodeDefinitions | Mapping[str, Any]
-) -> list[Misfit]:
+) -> list[TypeMismatch]:
     """Return the values of a graph whose type cannot be that of their input.
 
     Parameters
@@ -82,7 +82,7 @@ def misfits(
 
     Returns
     -------
-    list of Misfit
+    list of TypeMismatch
         In the order of the graph. The text of a number is valid for a number, as in ComfyUI. Any
         text is valid for a combo, whose options may be files that are missing. Links, unknown
         classes, unknown inputs and invalid nodes are ignored.
@@ -90,7 +90,7 @@ def misfits(
     known = (
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
     )
-    found: list[Misfit] = []
+    found: list[TypeMismatch] = []
     for key, node in graph.items():
         node_class = known.get(class_of(node)) if isinstance(node, Mapping) else None
         if node_class is None:
@@ -98,14 +98,14 @@ def misfits(
         inputs = inputs_of(node)
         named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
         widgets = [widget for widget, _ in node_class.lay_out(named)]
-        found.extend(misfits_of(key, title_of(node) or node_class.title, widgets, inputs))
+        found.extend(type_mismatches_of(key, title_of(node) or node_class.title, widgets, inputs))
     return found
 
 
-def misfits_of(
+def type_mismatches_of(
     key: str, title: str, widgets: Iterable[Widget], inputs: Mapping[str, Any]
-) -> Iterator[Misfit]:
-    """Yield the misfits of one node with these widgets."""
+) -> Iterator[TypeMismatch]:
+    """Yield the type_mismatches of one node with these widgets."""
     for widget in widgets:
         value = inputs.get(widget.name, MISSING)
         if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:
@@ -114,7 +114,7 @@ def misfits_of(
             continue
         value = unwrapped(value)
         if widget.type in _EXPECTED and not _fits(widget, value):
-            yield Misfit(key, title, widget.name, value, _EXPECTED[widget.type])
+            yield TypeMismatch(key, title, widget.name, value, _EXPECTED[widget.type])
 
 
 def unwrapped(value: Any) -> Any:
