@@ -1,7 +1,7 @@
-// Bundles each view and each page script into one file of the package that needs no other.
+// Bundles each view and each page script into one file of the package that needs no other file.
 //
 //   node build.mjs            write the bundles
-//   node build.mjs --check    exit with an error where a bundle is not what its source gives
+//   node build.mjs --check    exit with an error if a bundle differs from the result of its source
 //   node build.mjs --tests    bundle the tests for node's test runner
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ const PACKAGE = join(HERE, "..", "comfydeploy_jupyter");
 const VIEWS = join(PACKAGE, "widgets", "static");
 const THREE = readFileSync(join(HERE, "node_modules", "three", "LICENSE"), "utf8");
 const UQR = readFileSync(join(HERE, "node_modules", "uqr", "LICENSE"), "utf8");
-/** What bundles contain of other packages, with their licenses. */
+/** The other packages that bundles contain, with their licenses. */
 const PARTS = {
   "src/viewers/model_viewer.ts": ["three.js", THREE],
   "src/views/qr_code.ts": ["uqr", UQR],
@@ -29,7 +29,7 @@ const TARGETS = [
 const TESTS = { source: "test", output: join(HERE, "build") };
 const OPTIONS = { absWorkingDir: HERE, bundle: true, charset: "utf8", target: "es2022" };
 
-/** Return the source files of a folder whose names end so. */
+/** Return the source files of a folder whose names have this ending. */
 function sources(folder, ending = ".ts") {
   const names = readdirSync(join(HERE, folder)).filter((name) => name.endsWith(ending));
   return names.sort().map((name) => `${folder}/${name}`);

@@ -1,15 +1,15 @@
-/** Copying texts to the clipboard. */
+/** Copies texts to the clipboard. */
 
 import { h } from "./dom.ts";
 
-const SHOWN_FOR = 1500; // ms that the button says so
+const SHOWN_FOR = 1500; // ms for which the button shows the result
 
 async function write(text: string): Promise<void> {
   if (navigator.clipboard && window.isSecureContext) {
     await navigator.clipboard.writeText(text);
     return;
   }
-  // A page that came by plain HTTP from another host has no `navigator.clipboard`.
+  // A page that was loaded by plain HTTP from another host has no `navigator.clipboard`.
   const area = h("textarea", { value: text });
   area.style.cssText = "position: fixed; opacity: 0";
   document.body.append(area);
@@ -19,7 +19,7 @@ async function write(text: string): Promise<void> {
   if (!done) throw new Error("the browser refuses");
 }
 
-/** Copy a text and say so on the button; `restore` sets the label of the button again. */
+/** Copy a text, and show the result on the button; `restore` restores the label of the button. */
 export async function copyText(
   text: string,
   button: HTMLButtonElement,

@@ -18,7 +18,7 @@ export type ComboBox = {
 };
 
 /**
- * Make a combo box: words in any order filter the list; arrows, Enter and Escape work in it.
+ * Create a combo box. Words in any order filter its list; arrows, Enter and Escape work in it.
  *
  * `free`: whether any text can be typed; `choose` is called with each value that the user chooses.
  */
@@ -124,7 +124,7 @@ export function comboBox(settings: {
     place();
     list.children[active]?.scrollIntoView({ block: "nearest" });
   };
-  /** Hide the list; with `accept`, take the text that was typed or set that of the value again. */
+  /** Hide the list. With `accept`, use the typed text as the value, or restore the text of the value. */
   const close = (accept: boolean) => {
     if (open) {
       open = false;

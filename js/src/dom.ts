@@ -1,4 +1,4 @@
-/** Making elements, and the small controls that several views use. */
+/** Creates elements, and the small controls that several views use. */
 
 type Child = Node | string | null | undefined;
 
@@ -15,7 +15,7 @@ export type Properties<Element> = Listeners & {
     | undefined;
 } & { [Name in `aria-${string}`]?: string | undefined };
 
-/** Make an element. A property that is undefined or null is not set. */
+/** Create an element. A property that is undefined or null is not set. */
 export function h<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   properties: Properties<HTMLElementTagNameMap[Tag]> = {},
@@ -43,16 +43,16 @@ export function newId(): string {
 
 const NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 
-/** Give the root element of a view its classes, and keep JupyterLab's shortcuts out of it. */
+/** Set the classes of the root element of a view, and disable JupyterLab's shortcuts in it. */
 export function setUpRoot(el: HTMLElement, name: string): void {
   el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
   el.setAttribute(NO_SHORTCUTS, "true");
 }
 
 /**
- * Keep JupyterLab's shortcuts out of an element; return a function that ends it.
+ * Disable JupyterLab's shortcuts in an element; return a function that enables them again.
  *
- * Some of them are bound to whatever has the focus, so each element is marked once it gets it.
+ * JupyterLab checks the element that has the focus, so each element is marked when it gets the focus.
  */
 export function keepKeysIn(root: Element): () => void {
   const mark = ({ target }: Event) => (target as Element).setAttribute(NO_SHORTCUTS, "true");
@@ -131,12 +131,12 @@ export function isAccepted(file: File, accept: string): boolean {
   });
 }
 
-/** Set the text of an element, and leave the element alone where it has that text. */
+/** Set the text of an element, unless the element already has that text. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Set an attribute, or remove it where the value is null. */
+/** Set an attribute, or remove it if the value is null. */
 export function setAttribute(element: Element, name: string, value: string | null): void {
   if (value === null) element.removeAttribute(name);
   else element.setAttribute(name, value);

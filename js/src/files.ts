@@ -1,11 +1,11 @@
-/** ComfyUI's files in the page, and the user's files on their way to the kernel. */
+/** Shows ComfyUI's files in the page, and sends the user's files to the kernel. */
 
 import { newId } from "./dom.ts";
 import type { Buffers, Model, Subscriptions } from "./model.ts";
 import { pageHeaders, pageServer, type ServerFacts } from "./server.ts";
 
 export const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
-export const AHEAD = 4; // such messages that the kernel need not have confirmed
+export const AHEAD = 4; // messages that are sent before the kernel has confirmed the first of them
 
 /** The traits that a view of ComfyUI's files has. */
 export type FilesTraits = { server: ServerFacts };
@@ -16,8 +16,8 @@ type Waiting = { resolve: (answer: string | number) => void; reject: (error: Err
 /**
  * The files of ComfyUI.
  *
- * The page shows them by their URL where it reaches the Jupyter server. Elsewhere the kernel sends
- * their content, and the page shows that by a blob URL.
+ * If the page can reach the Jupyter server, it shows them by their URL. Otherwise the kernel sends
+ * their content, and the page shows it by a blob URL.
  */
 export class Files {
   private readonly waiting = new Map<string, Waiting>();
@@ -46,7 +46,7 @@ export class Files {
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
 
-  /** Return how many bytes a file has; -1 where the server does not say. */
+  /** Return the size of a file in bytes; -1 if the server does not return it. */
   async size(query: string): Promise<number> {
     const base = await pageServer(this.model.get("server"));
     if (base === null) return Number(await this.askForFile(query, 0, true));
@@ -60,7 +60,7 @@ export class Files {
     return this.ask({ kind: "file", query, side, only_size });
   }
 
-  /** Send a message, and return what the kernel answers: a blob URL, or a number. */
+  /** Send a message, and return the reply of the kernel: a blob URL, or a number. */
   ask(message: object): Promise<string | number> {
     const id = newId();
     const answer = new Promise<string | number>((resolve, reject) => {
@@ -70,7 +70,7 @@ export class Files {
     return answer;
   }
 
-  /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
+  /** Show a file in a picture, video or sound; `failed` is called if it cannot be shown. */
   async show(
     media: HTMLImageElement | HTMLMediaElement,
     query: string,
@@ -85,13 +85,13 @@ export class Files {
     }
   }
 
-  /** Free what the browser keeps of the files. */
+  /** Free the browser's memory for the files. */
   end(): void {
     for (const url of this.blobUrls) URL.revokeObjectURL(url);
   }
 }
 
-/** Send a file of the user's computer to the kernel in pieces, no faster than the kernel takes them. */
+/** Send a file of the user's computer to the kernel in chunks, no faster than the kernel stores them. */
 export async function sendFile(
   model: Model,
   file: File,

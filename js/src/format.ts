@@ -1,6 +1,6 @@
-/** Numbers and sizes as people read them, and JSON. */
+/** Formats numbers and sizes for display, and parses JSON. */
 
-/** Return a duration, given in seconds, for people. */
+/** Return the displayed text for a duration in seconds. */
 export function formatDuration(seconds: number): string {
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 59.5) return `${Math.round(seconds)} s`;
@@ -10,7 +10,7 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 
-/** Return a number of bytes for people. */
+/** Return the displayed text for a number of bytes. */
 export function formatBytes(size: number): string {
   let value = size;
   for (const unit of ["B", "KiB", "MiB"]) {
@@ -32,7 +32,7 @@ export function containsWords(text: string, words: string[]): boolean {
   return words.every((word) => lower.includes(word));
 }
 
-/** Return the object that a text holds as JSON, or null where it holds none. */
+/** Return the object that a text contains as JSON, or null if it contains none. */
 export function parseJson<Type extends object>(text: string | null | undefined): Type | null {
   try {
     return JSON.parse(text ?? "");
@@ -41,7 +41,7 @@ export function parseJson<Type extends object>(text: string | null | undefined):
   }
 }
 
-/** Return the message of whatever was thrown. */
+/** Return the message of any thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

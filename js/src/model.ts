@@ -15,7 +15,7 @@ export type Context<Traits extends Record<string, any>> = { model: Model<Traits>
 // biome-ignore lint/suspicious/noExplicitAny: what a listener gets depends on the event
 type Listener = (...details: any[]) => void;
 
-/** The listeners of one view at its model; `end` removes them all. */
+/** The listeners that one view has added to its model; `end` removes them all. */
 export class Subscriptions {
   private readonly added: [string, Listener][] = [];
 

@@ -6,10 +6,10 @@ const REACH_TIMEOUT = 5000; // ms
 
 type PageConfig = { baseUrl?: string; token?: string; serverRoot?: string };
 
-/** Which server the kernel uses: the path of its base URL, and its id. Empty until that is known. */
+/** The server that the kernel uses: the path of its base URL, and its id. Empty until known. */
 export type ServerFacts = { base?: string; instance?: string };
 
-/** Where an uploaded file is put; `machine` names a ComfyUI that is not the default one. */
+/** The destination of an upload; `machine` is set if it is not the default ComfyUI. */
 export type Destination = {
   type: string;
   subfolder: string;
@@ -17,13 +17,13 @@ export type Destination = {
   machine: string | null;
 };
 
-/** What the route `upload-file` replies. */
+/** The reply of the route `upload-file`. */
 export type UploadReply = { success?: boolean; name: string; file_hash?: string; reused?: boolean };
 
-/** The user cancelled what was going on. */
+/** The user cancelled the operation. */
 export class Cancelled extends Error {}
 
-/** Return what JupyterLab or Notebook put into the page about its server; empty in other pages. */
+/** Return the data about the server in pages of JupyterLab or Notebook; empty in other pages. */
 function pageConfig(): PageConfig {
   return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
 }
@@ -38,7 +38,7 @@ export function pageHeaders(): Record<string, string> {
   return headers;
 }
 
-/** Return the address of a folder in JupyterLab; null where it is not below Jupyter's root. */
+/** Return the address of a folder in JupyterLab; null if it is not below Jupyter's root. */
 export function folderAddress(folder: string): string | null {
   const { baseUrl, serverRoot } = pageConfig();
   const root = serverRoot?.replace(/\/+$/, "");
@@ -52,8 +52,8 @@ const reached = new Map<string, Promise<string | null>>();
 /**
  * Return the base URL by which the page reaches the Jupyter server that the kernel uses, or null.
  *
- * It is null where the page came from another server, from VS Code or from Colab. A base URL that
- * was found is remembered.
+ * It is null if the page is from another server, from VS Code or from Colab. A base URL that was
+ * found is cached.
  */
 export function pageServer({ base: given, instance }: ServerFacts): Promise<string | null> {
   const base = pageConfig().baseUrl || given;
@@ -76,7 +76,7 @@ export function pageServer({ base: given, instance }: ServerFacts): Promise<stri
   return asked;
 }
 
-/** Let the next call of `pageServer` ask again. */
+/** Delete the cached result of `pageServer`. */
 export function forgetPageServer(): void {
   reached.clear();
 }
@@ -84,7 +84,7 @@ export function forgetPageServer(): void {
 /**
  * Send a file from the page to the route `upload-file` of its own server.
  *
- * `progress` is called with the fraction that was sent, the last time with 1. `done` is the reply of
+ * `progress` is called with the fraction that was sent, and at the end with 1. `done` is the reply of
  * the route; `abort` stops the upload, and `done` is then rejected with `Cancelled`.
  */
 export function postFile(
@@ -111,7 +111,7 @@ export function postFile(
       if (request.status === 200 && reply?.success) resolve(reply);
       else reject(new Error(reply?.message ?? reply?.error ?? `HTTP ${request.status}`));
     };
-    request.onerror = () => reject(new Error("The connection broke, or the file is gone"));
+    request.onerror = () => reject(new Error("The connection was lost, or the file was removed"));
     request.onabort = () => reject(new Cancelled());
     request.send(form);
   });

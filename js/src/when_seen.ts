@@ -1,8 +1,8 @@
-/** Work that waits until its element is nearly visible. */
+/** Delays work until its element is nearly visible. */
 
-const MARGIN = "300px"; // how near to the screen
+const MARGIN = "300px"; // distance from the visible area
 
-/** Calls an action once, when its element first comes near the screen. */
+/** Calls an action once, when its element first comes close to the visible area. */
 export class WhenSeen {
   private readonly actions = new WeakMap<Element, () => void>();
   private readonly observer = new IntersectionObserver(
@@ -13,7 +13,7 @@ export class WhenSeen {
         this.actions.get(target)?.();
       }
     },
-    // The first is for the page, the second for what scrolls in it, such as a notebook.
+    // The first margin is for the page, the second for elements that scroll, such as a notebook.
     { rootMargin: MARGIN, scrollMargin: MARGIN },
   );
 

@@ -155,7 +155,7 @@ test("a page of the kernel's server sends files by itself, also while the kernel
   second?.succeed({ name: "b.txt", reused: true });
   await until(() => summaryOf(el) === "2 done");
   assert.match(rowsOf(el)[1]?.textContent ?? "", /a.txt as a \(1\).txt/);
-  assert.match(rowsOf(el)[0]?.textContent ?? "", /Was there already/);
+  assert.match(rowsOf(el)[0]?.textContent ?? "", /Existed already/);
 
   buttonOf(el, "Clear finished")?.click();
   // The kernel, which is free again, answers what it was sent, in order.

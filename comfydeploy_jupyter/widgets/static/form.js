@@ -132,7 +132,7 @@ function postFile(base, file, { machine, ...fields }, progress) {
       if (request.status === 200 && reply?.success) resolve(reply);
       else reject(new Error(reply?.message ?? reply?.error ?? `HTTP ${request.status}`));
     };
-    request.onerror = () => reject(new Error("The connection broke, or the file is gone"));
+    request.onerror = () => reject(new Error("The connection was lost, or the file was removed"));
     request.onabort = () => reject(new Cancelled());
     request.send(form);
   });
@@ -165,7 +165,7 @@ var Files = class {
     if (base === null) return String(await this.askForFile(query, side));
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
-  /** Return how many bytes a file has; -1 where the server does not say. */
+  /** Return the size of a file in bytes; -1 if the server does not return it. */
   async size(query) {
     const base = await pageServer(this.model.get("server"));
     if (base === null) return Number(await this.askForFile(query, 0, true));
@@ -177,7 +177,7 @@ var Files = class {
   askForFile(query, side, only_size = false) {
     return this.ask({ kind: "file", query, side, only_size });
   }
-  /** Send a message, and return what the kernel answers: a blob URL, or a number. */
+  /** Send a message, and return the reply of the kernel: a blob URL, or a number. */
   ask(message) {
     const id = newId();
     const answer = new Promise((resolve, reject) => {
@@ -186,7 +186,7 @@ var Files = class {
     this.model.send({ ...message, id });
     return answer;
   }
-  /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
+  /** Show a file in a picture, video or sound; `failed` is called if it cannot be shown. */
   async show(media, query, side = 0, failed = () => {
   }) {
     try {
@@ -196,7 +196,7 @@ var Files = class {
       failed();
     }
   }
-  /** Free what the browser keeps of the files. */
+  /** Free the browser's memory for the files. */
   end() {
     for (const url of this.blobUrls) URL.revokeObjectURL(url);
   }
@@ -238,7 +238,7 @@ var WhenSeen = class {
         this.actions.get(target)?.();
       }
     },
-    // The first is for the page, the second for what scrolls in it, such as a notebook.
+    // The first margin is for the page, the second for elements that scroll, such as a notebook.
     { rootMargin: MARGIN, scrollMargin: MARGIN }
   );
   watch(element, action) {
@@ -253,7 +253,7 @@ var WhenSeen = class {
 // src/form/batches.ts
 var BATCH = 100;
 var Batches = class {
-  /** `put` makes the element of an item and puts it into the list; `begin` empties the list. */
+  /** `put` creates the element of an item and adds it to the list; `begin` empties the list. */
   constructor(put, begin = () => {
   }) {
     this.put = put;
@@ -538,7 +538,7 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     const machine = model.get("machine");
     const destination = { type: "input", subfolder: "", overwrite: false, machine };
     const progress = (fraction) => {
-      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "being stored …";
+      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
       state.textContent = `Sending ${file.name}: ${stage}`;
     };
     try {

@@ -81,7 +81,7 @@ var Drawing = class {
     this.observer.disconnect();
     cancelAnimationFrame(this.frame);
   }
-  /** Draw a graph, a part of its nodes at a time, so that the page stays usable. */
+  /** Draw a graph, some nodes at a time, so that the page stays responsive. */
   show(graph, markOf) {
     cancelAnimationFrame(this.frame);
     this.markOf = markOf;
@@ -111,7 +111,7 @@ var Drawing = class {
     };
     draw();
   }
-  /** Show what has changed of the nodes. */
+  /** Update the nodes that have changed. */
   mark(markOf) {
     this.markOf = markOf;
     for (const [id, element] of this.elements) {
@@ -254,7 +254,7 @@ var Drawing = class {
     this.root.addEventListener("pointerup", up);
     this.root.addEventListener("pointercancel", end);
   }
-  /** Zoom with the wheel while Ctrl is held or the drawing has the focus; else the page scrolls. */
+  /** Zoom with the wheel if Ctrl is pressed or the drawing has the focus; otherwise the page scrolls. */
   wheel(event) {
     const frame = this.root.parentElement;
     if (!event.ctrlKey && !event.metaKey && document.activeElement !== frame) return;

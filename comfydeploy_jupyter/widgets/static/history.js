@@ -131,7 +131,7 @@ var Files = class {
     if (base === null) return String(await this.askForFile(query, side));
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
-  /** Return how many bytes a file has; -1 where the server does not say. */
+  /** Return the size of a file in bytes; -1 if the server does not return it. */
   async size(query) {
     const base = await pageServer(this.model.get("server"));
     if (base === null) return Number(await this.askForFile(query, 0, true));
@@ -143,7 +143,7 @@ var Files = class {
   askForFile(query, side, only_size = false) {
     return this.ask({ kind: "file", query, side, only_size });
   }
-  /** Send a message, and return what the kernel answers: a blob URL, or a number. */
+  /** Send a message, and return the reply of the kernel: a blob URL, or a number. */
   ask(message) {
     const id = newId();
     const answer = new Promise((resolve, reject) => {
@@ -152,7 +152,7 @@ var Files = class {
     this.model.send({ ...message, id });
     return answer;
   }
-  /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
+  /** Show a file in a picture, video or sound; `failed` is called if it cannot be shown. */
   async show(media, query, side = 0, failed = () => {
   }) {
     try {
@@ -162,7 +162,7 @@ var Files = class {
       failed();
     }
   }
-  /** Free what the browser keeps of the files. */
+  /** Free the browser's memory for the files. */
   end() {
     for (const url of this.blobUrls) URL.revokeObjectURL(url);
   }
@@ -203,7 +203,7 @@ var Lightbox = class {
   close() {
     if (this.root.open) this.root.close();
   }
-  /** Show a picture; arrows go to the others. `opener` gets the focus in the end. */
+  /** Show a picture; the arrow keys show the others. When it is closed, `opener` gets the focus. */
   open(files, items, start, opener, beside) {
     const { root } = this;
     let index = start;
@@ -358,7 +358,7 @@ var About = class {
   size = h("dd");
   bytes = h("dd");
   more = h("div", { className: "cd-prompts" });
-  /** Show what the kernel tells. */
+  /** Show the data from the kernel. */
   tell({ prompts, folder, problem }) {
     const parts = prompts.map(
       ([label = "", text = ""]) => h(
@@ -512,7 +512,7 @@ function open(dialog, opener) {
 }
 var DeleteDialog = class {
   root = h("dialog", { className: "cd-dialog" });
-  /** Ask; `confirmed` gets whether output files are to be deleted, too. */
+  /** Ask; `confirmed` is called with whether to delete output files, too. */
   ask(question, opener, confirmed) {
     const id = newId();
     const files = h("input", { type: "checkbox", checked: false });
@@ -563,7 +563,7 @@ var CompareDialog = class {
     this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
     const [before, after] = [first.pictures[0], second.pictures[0]];
     const pictures = before && after ? comparison(page, asItem(before), asItem(after), () => [
-      h("div", { className: "cd-faint" }, "A picture is gone.")
+      h("div", { className: "cd-faint" }, "A picture is not available any more.")
     ]) : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
     this.root.setAttribute("aria-labelledby", id);
     this.root.replaceChildren(
@@ -573,7 +573,7 @@ var CompareDialog = class {
     open(this.root, opener);
     close.focus();
   }
-  /** Show the values in which the runs differ, once they are known. */
+  /** Show the values that differ, when they are known. */
   tell(promptIds, lines, problem = "") {
     if (promptIds.join() !== this.pair) return;
     if (problem || !lines.length) {
@@ -655,7 +655,7 @@ var Filters = class {
     this.pinned.setAttribute("aria-pressed", String(filter.pinned ?? false));
     this.reset.hidden = !isFiltered(filter);
   }
-  /** Offer labels, each with its name and value. */
+  /** Set the list of labels, each with its name and value. */
   showLabels(labels) {
     const { value } = this.label;
     this.labelOf.clear();
@@ -729,7 +729,7 @@ var Wall = class {
   // the card that the Tab key reaches
   frame = 0;
   observer;
-  /** Show other entries; cards of the same content stay. */
+  /** Show other entries; cards with the same content are reused. */
   show(entries) {
     this.entries = entries;
     this.active = Math.min(this.active, Math.max(0, entries.length - 1));
@@ -761,7 +761,7 @@ var Wall = class {
     for (let place = first; place < last; place += 1) this.put(place);
     if (last === entries.length) this.card.near_end();
   }
-  /** Put a card at its place, and make it first where it is missing or has another content. */
+  /** Put a card at its position; create it if it is missing or has another content. */
   put(place) {
     const entry = this.entries[place];
     if (entry === void 0) return;
@@ -887,7 +887,7 @@ var WhenSeen = class {
         this.actions.get(target)?.();
       }
     },
-    // The first is for the page, the second for what scrolls in it, such as a notebook.
+    // The first margin is for the page, the second for elements that scroll, such as a notebook.
     { rootMargin: MARGIN, scrollMargin: MARGIN }
   );
   watch(element, action2) {

@@ -111,7 +111,7 @@ function render({ model, el }) {
     },
     "Cancel the run"
   );
-  const keep = h("button", { type: "button", className: "cd-button" }, "Let it go on");
+  const keep = h("button", { type: "button", className: "cd-button" }, "Continue the run");
   const question = h(
     "div",
     { className: "cd-line cd-ask", role: "alertdialog", "aria-label": "Cancel the run?" },

@@ -163,7 +163,7 @@ function render({ model, el }) {
     const isKnown = free !== void 0 && total !== void 0;
     const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
     const said = found.length ? many : none;
-    count.textContent = model.get("loaded") ? `${said}${space}` : "Asking ComfyUI …";
+    count.textContent = model.get("loaded") ? `${said}${space}` : "Loading …";
   };
   const row = (entry) => {
     const changed = entry.modified === null ? null : new Date(1e3 * entry.modified);

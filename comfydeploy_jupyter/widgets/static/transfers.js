@@ -144,15 +144,15 @@ var TransferRate = class {
   at = null;
   sent = 0;
   rate = null;
-  /** Forget what was measured; return an empty text. */
+  /** Discard all measurements; return an empty text. */
   reset() {
     this.at = this.rate = null;
     return "";
   }
   /**
-   * Take in how many bytes were sent by now, of how many.
+   * Record how many bytes were sent until now, and the size.
    *
-   * It returns the rate for people once that is known, and the time left if the size is known.
+   * It returns a text with the rate, when it is known, and the remaining time, if the size is known.
    */
   update(sent, size = null) {
     const now = performance.now();
@@ -177,7 +177,7 @@ var TransferRate = class {
 var TEXTS = {
   queued: "Waiting",
   active: "",
-  finishing: "Being stored …",
+  finishing: "Storing …",
   retrying: "Will be tried again",
   done: "Done",
   failed: "Failed",
@@ -229,7 +229,7 @@ var TransferRow = class {
     const rate = state === "active" ? this.rate.update(sent, size) : this.rate.reset();
     const total = size ? formatBytes(size) : "";
     const bytes = total && open ? `${formatBytes(sent)} of ${total}` : total;
-    const text = result?.reused ? "Was there already" : TEXTS[state];
+    const text = result?.reused ? "Existed already" : TEXTS[state];
     const parts = open ? [state === "active" ? percent : text, bytes, rate, error] : [error ? `${text}: ${error}` : text, bytes];
     setText(this.note, parts.filter(Boolean).join(" · "));
     const hash = result?.file_hash ?? "";
@@ -278,12 +278,12 @@ var TransferList = class {
     hidden: true,
     "aria-label": "Transfers"
   });
-  /** Show uploads as they are now. */
+  /** Show the present state of uploads. */
   show(uploads) {
     for (const upload of uploads) this.update(upload);
     this.summarize();
   }
-  /** Show the transfers of the server, and no others of it. */
+  /** Show these transfers of the server, and remove its other ones. */
   showTransfers(transfers) {
     const ids = new Set(transfers.map(({ id }) => id));
     for (const { id, direction } of this.transfers) {
@@ -434,7 +434,7 @@ function postFile(base, file, { machine, ...fields }, progress) {
       if (request.status === 200 && reply?.success) resolve(reply);
       else reject(new Error(reply?.message ?? reply?.error ?? `HTTP ${request.status}`));
     };
-    request.onerror = () => reject(new Error("The connection broke, or the file is gone"));
+    request.onerror = () => reject(new Error("The connection was lost, or the file was removed"));
     request.onabort = () => reject(new Cancelled());
     request.send(form);
   });
@@ -523,15 +523,15 @@ var Uploads = class {
     this.flush();
     this.startQueued();
   }
-  /** Have every page forget uploads. */
+  /** Remove uploads from all pages. */
   forgetEverywhere(ids) {
     this.flush();
     this.send({ type: "forget", ids });
   }
   /**
-   * Return where files go, as the panel's fields say.
+   * Return the destination of files from the panel's fields.
    *
-   * They are read in the page: a kernel that is busy learns later what the user has set.
+   * The fields are read in the page, because a busy kernel receives changes of them later.
    */
   async destination() {
     const { place, subfolder, overwrite } = this.model.get("fields");
@@ -576,7 +576,7 @@ var Uploads = class {
     this.flush();
     this.startQueued();
   }
-  /** Return where this page reaches the Jupyter server, once the kernel knows which one that is. */
+  /** Return the address by which this page reaches the Jupyter server; wait until the kernel knows it. */
   async findServer() {
     const { model } = this;
     const instance = await new Promise((resolve) => {
@@ -630,7 +630,7 @@ var Uploads = class {
     this.changed.add(upload.id);
     this.timer ??= setTimeout(() => this.flush(), INTERVAL2);
   }
-  /** Show what has changed, and tell the kernel of it. */
+  /** Show the changes, and send them to the kernel. */
   flush() {
     clearTimeout(this.timer);
     this.timer = void 0;

@@ -1,9 +1,9 @@
-/** Opens the workflow of the editor's folder that the address of ComfyUI's page names. */
+/** Opens the workflow in the editor's folder whose name is in the address of ComfyUI's page. */
 
 const FIELD = "comfydeploy_workflow"; // of the query
-const INTERVAL = 200; // ms between two looks at the editor
+const INTERVAL = 200; // ms between two checks of the editor
 const READY_WITHIN = 120_000; // ms
-const SETTLED = 5; // looks in which the editor has had the same workflow open
+const SETTLED = 5; // checks in a row in which the editor has the same workflow open
 
 /** The parts of ComfyUI's frontend that are used here. */
 type EditorWorkflow = {
@@ -29,7 +29,7 @@ type EditorWindow = Window & { comfyAPI?: { app?: { app?: Editor } }; app?: Edit
 
 const pause = (time: number) => new Promise((resolve) => setTimeout(resolve, time));
 
-/** Return the editor as soon as it has opened the workflows of its last visit. */
+/** Return the editor when it has restored the workflows that were open at the last visit. */
 async function settledEditor(): Promise<[Editor, WorkflowStore] | null> {
   const page = window as EditorWindow;
   let open: string | undefined;
@@ -46,7 +46,7 @@ async function settledEditor(): Promise<[Editor, WorkflowStore] | null> {
   return null;
 }
 
-/** Open the workflow that the address of the page names, and remove its name from the address. */
+/** Open the workflow whose name is in the page's address, and remove the name from the address. */
 export async function openNamedWorkflow(): Promise<void> {
   const address = new URL(location.href);
   const file = address.searchParams.get(FIELD);
@@ -59,7 +59,7 @@ export async function openNamedWorkflow(): Promise<void> {
   await store.syncWorkflows?.();
   const workflow = store.getWorkflowByPath(`workflows/${file}`);
   if (!workflow) return;
-  await workflow.load({ force: true }); // a tab of the last visit may have an older content
+  await workflow.load({ force: true }); // a restored tab may have an older content
   const graph = JSON.parse(JSON.stringify(workflow.activeState));
   await editor.loadGraphData(graph, true, true, workflow);
 }

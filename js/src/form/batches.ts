@@ -1,11 +1,11 @@
-/** A long list whose elements are made as they come near the screen. */
+/** A long list whose elements are created when they are close to the visible area. */
 
 import { h } from "../dom.ts";
 import { WhenSeen } from "../when_seen.ts";
 
-const BATCH = 100; // elements that are made at once
+const BATCH = 100; // elements that are created at once
 
-/** Shows as many items as are near the screen, and makes their elements when it shows them. */
+/** Shows only items close to the visible area, and creates their elements when it shows them. */
 export class Batches<Item> {
   readonly root = h("div", { className: "cd-rows" });
   private readonly end_mark = h("div", { className: "cd-end-mark" });
@@ -13,7 +13,7 @@ export class Batches<Item> {
   private items: Item[] = [];
   private shown = 0;
 
-  /** `put` makes the element of an item and puts it into the list; `begin` empties the list. */
+  /** `put` creates the element of an item and adds it to the list; `begin` empties the list. */
   constructor(
     private readonly put: (root: HTMLElement, item: Item) => void,
     private readonly begin: () => void = () => {},

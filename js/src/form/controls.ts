@@ -10,7 +10,7 @@ const LONG_LIST = 8; // a list with so many choices can be searched
 
 type Shared = { id: string; "aria-describedby": string };
 
-/** Make the control of a field; a group has none. */
+/** Create the control of a field; a group has none. */
 export function makeControl(form: Form, field: Field, ids: Ids): Control {
   const value = form.model.get("values")[field.key] ?? null;
   if (field.kind === "bool") return checkBox(form, field, ids, value);
@@ -22,7 +22,7 @@ export function makeControl(form: Form, field: Field, ids: Ids): Control {
   return textInput(form, field, ids, value);
 }
 
-/** Return a value as a text element shows it. */
+/** Return the text for a value in a text element. */
 function textOf(value: Value): string {
   return String(value ?? "");
 }
@@ -31,7 +31,7 @@ function shared({ id, hintId }: Ids): Shared {
   return { id, "aria-describedby": hintId };
 }
 
-/** Return the control of a text element, and send what is typed into it. */
+/** Return the control of a text element, and send the text that users type. */
 function typedInto(
   form: Form,
   field: Field,

@@ -1,4 +1,4 @@
-/** What the form's controls know of their fields. */
+/** The data of fields for the form's controls. */
 
 import type { Files, FilesTraits } from "../files.ts";
 import type { Model, Subscriptions } from "../model.ts";
@@ -9,13 +9,13 @@ export type Value = string | number | boolean | null;
 export type Field = {
   key: string;
   label: string;
-  /** What is before, in and after the part of the label that is shown below the heading. */
+  /** The parts of the label: before, in and after the part that is shown below the heading. */
   parts?: [string, string, string];
   /** The section that it is in: neighbours with the same id have one heading. */
   section?: { id: number; title: string } | null;
   kind: string;
   hint: string;
-  /** Of a number: its range in words, and whether it has a slider. */
+  /** For a number: its range as a text, and whether it has a slider. */
   range?: string;
   slider?: boolean;
   tooltip?: string | null;
@@ -28,7 +28,7 @@ export type Field = {
   step?: number | null;
   /** Whether it is below "More inputs". */
   more?: boolean;
-  /** Of a group: whether an input can be added, or the last one removed. */
+  /** For a group: whether an input can be added, and whether the last one can be removed. */
   can_grow?: boolean;
   can_shrink?: boolean;
 };
@@ -43,22 +43,22 @@ export type FormTraits = FilesTraits & {
   machine: string | null;
 };
 
-/** The form that a control is in. */
+/** The form that contains a control. */
 export type Form = {
   model: Model<FormTraits>;
   events: Subscriptions;
   files: Files;
   /** Send a value that the user has set to the kernel. */
   change: (key: string, value: Value) => void;
-  /** Show why the page does not accept a value; an empty text removes that. */
+  /** Show why the page does not accept a value; an empty text removes this message. */
   refuse: (key: string, text: string) => void;
 };
 
-/** The element that shows the value of a field, and lets it be changed. */
+/** The element that shows the value of a field, and with which users change it. */
 export type Control = {
   root: HTMLElement;
   set: (value: Value) => void;
-  /** Show that the kernel could not take a file. */
+  /** Show that the kernel could not store a file. */
   fail?: (problem: string) => void;
   end?: () => void;
 };

@@ -1,4 +1,4 @@
-/** The control of an input that takes a picture, a video or a sound. */
+/** The control of an input that accepts a picture, a video or a sound. */
 
 import { comboBox } from "../combo_box.ts";
 import { fileButton, h, isAccepted } from "../dom.ts";
@@ -9,7 +9,7 @@ import type { Control, Field, Form, Ids, Value } from "./field.ts";
 
 const SIDE = 128; // pixels of a small copy
 
-/** By kind: its name, what the file dialog offers, the element that shows it and its event. */
+/** By kind: its name, the types in the file dialog, the element that shows it, and its event. */
 const MEDIA = {
   image: { word: "picture", accept: "image/*,.exr,.hdr", tag: "img", ready: "load" },
   video: {
@@ -112,7 +112,7 @@ export function mediaControl(
     const machine = model.get("machine");
     const destination = { type: "input", subfolder: "", overwrite: false, machine };
     const progress = (fraction: number) => {
-      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "being stored …";
+      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
       state.textContent = `Sending ${file.name}: ${stage}`;
     };
     try {

@@ -41,7 +41,7 @@ export function sizeOf(
   return [fit(Math.sqrt(area * aspect), fields[0]), fit(Math.sqrt(area / aspect), fields[1])];
 }
 
-/** Make the tools; `read` returns the present size, `write` sets it. */
+/** Create the tools; `read` returns the present size, `write` sets it. */
 export function sizeTools(
   fields: [Field, Field],
   read: () => [number, number],

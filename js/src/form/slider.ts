@@ -5,13 +5,13 @@ import type { Field } from "./field.ts";
 
 const FINEST = 100; // positions of a slider whose field has no step
 
-/** Return how many decimals a step has, so that sums of steps can be rounded to them. */
+/** Return the number of decimals of a step; sums of steps are rounded to it. */
 export function decimalsOf(step: number): number {
   const [, fraction = "", exponent = "0"] = /^\d*\.?(\d*)(?:e(-?\d+))?$/.exec(String(step)) ?? [];
   return Math.min(20, Math.max(0, fraction.length - Number(exponent)));
 }
 
-/** Make a slider that sets the text of a number field. The keyboard uses the field itself. */
+/** Create a slider that sets the text of a number field. It is not reachable with the keyboard. */
 export function slider(
   { min, max, step, kind }: Field,
   input: HTMLInputElement,

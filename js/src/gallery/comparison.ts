@@ -4,7 +4,7 @@ import { h } from "../dom.ts";
 import { downloadLink } from "./download_link.ts";
 import { type Item, LARGEST_COPY, nameOf, type Page } from "./item.ts";
 
-/** By how much a key moves the slider of a comparison, percent. */
+/** The distance by which a key moves the slider, in percent. */
 const STEPS: Record<string, number> = {
   ArrowLeft: -1,
   ArrowDown: -1,
@@ -17,9 +17,9 @@ const STEPS: Record<string, number> = {
 };
 
 /**
- * Two pictures, one over the other; a slider says how much of each is seen.
+ * Two pictures, one over the other; a slider determines how much of each is visible.
  *
- * `otherwise` makes what is shown where one of them cannot be shown.
+ * `otherwise` creates the element that replaces them if one cannot be shown.
  */
 export function comparison(
   { files, seen }: Pick<Page, "files" | "seen">,
@@ -42,7 +42,7 @@ export function comparison(
     slider.setAttribute("aria-valuetext", `${slider.value} % before`);
   };
   slider.addEventListener("input", move);
-  // JupyterLab prevents the browser's own reaction of a slider to these keys.
+  // JupyterLab prevents the default action of a slider for these keys.
   slider.addEventListener("keydown", (event) => {
     const step = STEPS[event.key];
     if (step === undefined) return;

@@ -5,12 +5,12 @@ import type { Files } from "../files.ts";
 import { pageHeaders } from "../server.ts";
 import { type Item, nameOf } from "./item.ts";
 
-/** Make the link; an empty text leaves the icon only. */
+/** Create the link; with an empty text it shows only the icon. */
 export function downloadLink(files: Files, item: Item, text = nameOf(item)): HTMLAnchorElement {
   const download = async (event: MouseEvent) => {
     event.preventDefault();
     const url = await files.url(item.query);
-    // A link can send no header. The token in the query proves that the request is from this page.
+    // A link cannot send headers. The token in the query proves that the request is from this page.
     const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
     const href = xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url;
     h("a", { href, download: item.name }).click();

@@ -10,13 +10,13 @@ export type Item = {
   kind: "image" | "hdr" | "video" | "audio" | "3d" | "file";
   /** The query of the route `view`. */
   query: string;
-  /** False where the server makes no small copy. */
+  /** False if the server creates no small copy. */
   small: boolean;
   /** Whether it is below "Other outputs". */
   waits: boolean;
 };
 
-/** What the parts of a gallery need to show a file. */
+/** The data that the parts of a gallery need to show a file. */
 export type Page = { files: Files; seen: WhenSeen; models: OpenModel };
 
 export const LARGEST_COPY = 1024; // pixels of a picture that browsers cannot show themselves

@@ -1,11 +1,11 @@
-/** One picture in full size, over the page. */
+/** Shows one picture in full size in front of the page. */
 
 import { h, iconButton } from "../dom.ts";
 import type { Files } from "../files.ts";
 import { downloadLink } from "./download_link.ts";
 import { type Item, LARGEST_COPY, nameOf } from "./item.ts";
 
-/** Makes what is shown beside a picture; `image` is the element that loads it. */
+/** Creates the area beside a picture; `image` is the element that loads it. */
 export type Beside = (item: Item, index: number, image: HTMLImageElement) => HTMLElement;
 
 export class Lightbox {
@@ -15,7 +15,7 @@ export class Lightbox {
     if (this.root.open) this.root.close();
   }
 
-  /** Show a picture; arrows go to the others. `opener` gets the focus in the end. */
+  /** Show a picture; the arrow keys show the others. When it is closed, `opener` gets the focus. */
   open(files: Files, items: Item[], start: number, opener: HTMLElement, beside?: Beside): void {
     const { root } = this;
     let index = start;

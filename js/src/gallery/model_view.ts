@@ -7,7 +7,7 @@ import type { Shown } from "../viewers/model_viewer.ts";
 import { downloadLink } from "./download_link.ts";
 import { type Item, nameOf, type Page } from "./item.ts";
 
-const LARGEST = 64 << 20; // bytes of a model; a larger one would take the page's memory and time
+const LARGEST = 64 << 20; // bytes of a model; larger ones would need too much memory and time of the page
 const READABLE = /\.(glb|gltf|ply)$/i;
 
 /** The script of the package that shows models; the kernel sends it when it is needed. */
@@ -20,7 +20,7 @@ export function canBeTurned(item: Item): boolean {
   return item.kind === "3d" && READABLE.test(item.name);
 }
 
-/** A button that shows a model in place of its tile; what goes wrong is told in the tile. */
+/** A button that shows a model in place of its tile; an error is shown in the tile. */
 export function turnButton(page: Page, item: Item, tile: HTMLElement): HTMLElement {
   const problem = h("div", { className: "cd-faint cd-error-text", role: "status" });
   const button = h(
@@ -90,11 +90,11 @@ function tooLarge(size: number): Error {
   return new Error(`With ${formatBytes(size)} it is too large; at most ${formatBytes(LARGEST)}`);
 }
 
-/** The one model of a gallery that is shown: browsers have only a few WebGL contexts. */
+/** The model of a gallery that is shown: only one, because browsers limit the WebGL contexts. */
 export class OpenModel {
   private end: (() => void) | null = null;
 
-  /** Note how the model that is shown now is closed. */
+  /** Store the function that closes the model that is shown now. */
   opened(end: () => void): void {
     this.end = end;
   }

@@ -7,7 +7,7 @@ import { type Item, nameOf, type Page } from "./item.ts";
 import { canBeTurned, turnButton } from "./model_view.ts";
 
 const SIDE = 384; // pixels of a small copy
-const FEW = 4; // so many pictures are shown larger
+const FEW = 4; // up to this number, pictures are shown larger
 
 const ICONS: Record<Item["kind"], string> = {
   image: "picture-o",
@@ -18,7 +18,7 @@ const ICONS: Record<Item["kind"], string> = {
   file: "file-o",
 };
 
-/** A text that a node put out; `beginning` is what is shown of a long one. */
+/** A text output of a node; of a long one, only `beginning` is shown at first. */
 export type OutputText = { node: string; text: string; beginning: string; waits: boolean };
 
 /** Small copies of pictures; a click calls `enlarge` with the number of the picture. */
@@ -73,7 +73,7 @@ function walk(root: HTMLElement, event: KeyboardEvent): void {
   all[Math.max(0, Math.min(all.length - 1, target))]?.focus();
 }
 
-/** Return the place of the picture in the row above (-1) or below (1). */
+/** Return the position of the picture in the row above (-1) or below (1). */
 function above(all: HTMLElement[], place: number, step: number): number {
   const left = all[place]?.offsetLeft;
   for (let at = place + step; at >= 0 && at < all.length; at += step) {
@@ -119,7 +119,7 @@ export function player(page: Page, item: Item): HTMLElement {
   return figure;
 }
 
-/** A text; a long one is folded, and only in the page while it is unfolded. */
+/** A text; a long one is folded, and is in the page only while it is unfolded. */
 export function textFigure({ text, beginning, node }: OutputText): HTMLElement {
   const whole = h("pre", { tabIndex: 0 });
   const head = h("figcaption", {}, node);

@@ -1,4 +1,4 @@
-/** A chart of how long each node took. */
+/** A chart of the execution times of nodes. */
 
 import { h } from "../dom.ts";
 

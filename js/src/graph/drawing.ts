@@ -4,9 +4,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const TITLE = 30; // pixels of the title of a node
 const SLOT = 20; // pixels of a slot
 const MARGIN = 30; // pixels around the graph
-const CHUNK = 250; // nodes that are made at once
+const CHUNK = 250; // nodes that are created at once
 const DETAILED = 400; // nodes up to which slots and their names are shown
-const CHARACTER = 7.5; // pixels, about
+const CHARACTER = 7.5; // approximate width in pixels
 const MOST_SCALE = 4;
 const CLICK = 5; // pixels that the pointer may move in a click
 const COLOR = /^#[0-9a-f]{3,8}$/i; // any other color of a workflow is ignored
@@ -33,7 +33,7 @@ export type Graph = {
   left_out: number;
 };
 
-/** Make an element of SVG. Texts are set as text, never as markup. */
+/** Create an element of SVG. Texts are set as text, never as markup. */
 function s(tag: string, attributes: Record<string, string | number>, text?: string): SVGElement {
   const element = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
@@ -41,7 +41,7 @@ function s(tag: string, attributes: Record<string, string | number>, text?: stri
   return element;
 }
 
-/** Return a text that has about this width. */
+/** Return a text, shortened to about this width. */
 function cut(text: string, width: number): string {
   const most = Math.max(1, Math.floor(width / CHARACTER));
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
@@ -65,7 +65,7 @@ export class Drawing {
       open: (node: GraphNode) => void;
     },
   ) {
-    this.root.setAttribute("aria-hidden", "true"); // the view around it says what is selected
+    this.root.setAttribute("aria-hidden", "true"); // the surrounding view describes the selected node
     this.root.append(this.content);
     this.root.addEventListener("pointerdown", (event) => this.drag(event));
     this.root.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
@@ -80,7 +80,7 @@ export class Drawing {
     cancelAnimationFrame(this.frame);
   }
 
-  /** Draw a graph, a part of its nodes at a time, so that the page stays usable. */
+  /** Draw a graph, some nodes at a time, so that the page stays responsive. */
   show(graph: Graph, markOf: (node: GraphNode) => string): void {
     cancelAnimationFrame(this.frame);
     this.markOf = markOf;
@@ -111,7 +111,7 @@ export class Drawing {
     draw();
   }
 
-  /** Show what has changed of the nodes. */
+  /** Update the nodes that have changed. */
   mark(markOf: (node: GraphNode) => string): void {
     this.markOf = markOf;
     for (const [id, element] of this.elements) {
@@ -265,7 +265,7 @@ export class Drawing {
     this.root.addEventListener("pointercancel", end);
   }
 
-  /** Zoom with the wheel while Ctrl is held or the drawing has the focus; else the page scrolls. */
+  /** Zoom with the wheel if Ctrl is pressed or the drawing has the focus; otherwise the page scrolls. */
   private wheel(event: WheelEvent): void {
     const frame = this.root.parentElement;
     if (!event.ctrlKey && !event.metaKey && document.activeElement !== frame) return;

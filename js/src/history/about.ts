@@ -1,4 +1,4 @@
-/** What is shown beside a picture in full size: its size, seed and prompt, and what to do with it. */
+/** The area beside a picture in full size: its size, seed and prompt, and buttons. */
 
 import { copyText } from "../clipboard.ts";
 import { h, icon } from "../dom.ts";
@@ -8,10 +8,10 @@ import type { Item } from "../gallery/item.ts";
 import { folderAddress } from "../server.ts";
 import { type EarlierRun, formatTime } from "./run.ts";
 
-/** What the kernel tells of a picture. */
+/** The data of a picture from the kernel. */
 export type Facts = { prompts: string[][]; folder: string; problem?: string };
 
-/** What the user can do with a picture and its run. */
+/** The actions on a picture and its run. */
 export type Actions = {
   reuse: (run: EarlierRun) => void;
   use: (run: EarlierRun, item: Item, key: string) => void;
@@ -35,7 +35,7 @@ function copyButton(text: string, label: string): HTMLButtonElement {
   return button;
 }
 
-/** The copies of pictures that browsers can put on the clipboard are PNG. */
+/** Browsers can copy pictures to the clipboard only as PNG. */
 async function copyPicture(image: HTMLImageElement): Promise<void> {
   const canvas = h("canvas", { width: image.naturalWidth, height: image.naturalHeight });
   canvas.getContext("2d")?.drawImage(image, 0, 0);
@@ -92,7 +92,7 @@ export class About {
     this.more.replaceChildren(h("span", { className: "cd-faint" }, "…"));
   }
 
-  /** Show what the kernel tells. */
+  /** Show the data from the kernel. */
   tell({ prompts, folder, problem }: Facts): void {
     const parts = prompts.map(([label = "", text = ""]) =>
       h(

@@ -1,14 +1,14 @@
-/** The questions and comparisons that open over the page. */
+/** The dialogs of the history: questions and comparisons. */
 
 import { h, iconButton, newId } from "../dom.ts";
 import { comparison } from "../gallery/comparison.ts";
 import type { Item, Page } from "../gallery/item.ts";
 import { type EarlierRun, formatTime } from "./run.ts";
 
-/** A line of a comparison: what differs, and the values of both runs. */
+/** A line of a comparison: the name of a value that differs, and the values of both runs. */
 export type Difference = string[];
 
-/** Open a dialog; `opener` gets the focus in the end. */
+/** Open a dialog; when it is closed, `opener` gets the focus. */
 function open(dialog: HTMLDialogElement, opener: Element | null): void {
   dialog.onkeydown = (event) => event.stopPropagation();
   dialog.onclick = (event) => {
@@ -20,11 +20,11 @@ function open(dialog: HTMLDialogElement, opener: Element | null): void {
   dialog.showModal();
 }
 
-/** Asks whether runs are to be deleted. */
+/** Asks whether to delete runs. */
 export class DeleteDialog {
   readonly root = h("dialog", { className: "cd-dialog" });
 
-  /** Ask; `confirmed` gets whether output files are to be deleted, too. */
+  /** Ask; `confirmed` is called with whether to delete output files, too. */
   ask(question: string, opener: Element | null, confirmed: (files: boolean) => void): void {
     const id = newId();
     const files = h("input", { type: "checkbox", checked: false });
@@ -86,7 +86,7 @@ export class CompareDialog {
     const pictures =
       before && after
         ? comparison(page, asItem(before), asItem(after), () => [
-            h("div", { className: "cd-faint" }, "A picture is gone."),
+            h("div", { className: "cd-faint" }, "A picture is not available any more."),
           ])
         : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
     this.root.setAttribute("aria-labelledby", id);
@@ -98,7 +98,7 @@ export class CompareDialog {
     close.focus();
   }
 
-  /** Show the values in which the runs differ, once they are known. */
+  /** Show the values that differ, when they are known. */
   tell(promptIds: string[], lines: Difference[], problem = ""): void {
     if (promptIds.join() !== this.pair) return;
     if (problem || !lines.length) {
@@ -122,7 +122,7 @@ export class CompareDialog {
   }
 }
 
-/** Return a picture of a run as the gallery takes it. */
+/** Return a picture of a run in the form that the gallery needs. */
 export function asItem(picture: EarlierRun["pictures"][number]): Item {
   return { ...picture, small: true, waits: false };
 }

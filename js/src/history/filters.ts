@@ -64,7 +64,7 @@ export class Filters {
     this.reset.hidden = !isFiltered(filter);
   }
 
-  /** Offer labels, each with its name and value. */
+  /** Set the list of labels, each with its name and value. */
   showLabels(labels: string[][]): void {
     const { value } = this.label;
     this.labelOf.clear();
@@ -106,7 +106,7 @@ export class Filters {
   }
 }
 
-/** Return whether a filter leaves out any runs. */
+/** Return whether a filter has any condition. */
 export function isFiltered(filter: Filter): boolean {
   const { search, status, days, label, pinned } = filter;
   return Boolean(search || status || days || label?.length || pinned);

@@ -5,12 +5,12 @@ import type { Item } from "../gallery/item.ts";
 export type EarlierRun = {
   prompt_id: string;
   status: string;
-  /** The status for people; empty for a success. */
+  /** The displayed status; empty for a success. */
   title: string;
   created_at: string;
   seconds: number | null;
   pictures: Pick<Item, "name" | "kind" | "query">[];
-  /** What there is where there is no picture. */
+  /** The text that is shown if there is no picture. */
   kind: string;
   /** The inputs that were changed. */
   summary: string;
@@ -20,7 +20,7 @@ export type EarlierRun = {
   problem: string;
 };
 
-/** What the user looks for; everything is optional. */
+/** The conditions of a search; all are optional. */
 export type Filter = {
   status?: string;
   search?: string;
@@ -29,7 +29,7 @@ export type Filter = {
   pinned?: boolean;
 };
 
-/** Return the time of a day, or the day and the time where the day is not today. */
+/** Return the time, with the day if it is not today. */
 export function formatTime(iso: string): string {
   const date = new Date(iso);
   const isToday = date.toDateString() === new Date().toDateString();

@@ -1,4 +1,4 @@
-/** A grid of cards of the same size, of which only those near the visible ones are in the page. */
+/** A grid of cards of the same size. Only visible cards, and those near them, are in the page. */
 
 import { h } from "../dom.ts";
 
@@ -6,16 +6,16 @@ const HEIGHT = 148; // pixels of a card
 const LEAST_WIDTH = 128; // pixels of a card
 const GAP = 8; // pixels
 const MOST_HEIGHT = 3 * (HEIGHT + GAP) + HEIGHT / 2; // pixels of the wall; half a row shows that it scrolls
-const SPARE = 2; // rows that are made above and below the visible ones
+const SPARE = 2; // rows that are created above and below the visible ones
 
 export type Card<Entry> = {
-  /** Make the content of a card. */
+  /** Create the content of a card. */
   make: (entry: Entry) => HTMLElement[];
-  /** Free what a card has in use. */
+  /** Free the resources of a card. */
   free: (card: HTMLElement) => void;
-  /** Return what the content of a card depends on. */
+  /** Return a text that changes when the content of a card changes. */
   key: (entry: Entry) => string;
-  /** Called when the last cards come near. */
+  /** Called when the user has scrolled close to the last cards. */
   near_end: () => void;
   /** The selector of the element of a card that gets the focus. */
   main: string;
@@ -39,7 +39,7 @@ export class Wall<Entry> {
     this.observer.observe(this.root);
   }
 
-  /** Show other entries; cards of the same content stay. */
+  /** Show other entries; cards with the same content are reused. */
   show(entries: Entry[]): void {
     this.entries = entries;
     this.active = Math.min(this.active, Math.max(0, entries.length - 1));
@@ -75,7 +75,7 @@ export class Wall<Entry> {
     if (last === entries.length) this.card.near_end();
   }
 
-  /** Put a card at its place, and make it first where it is missing or has another content. */
+  /** Put a card at its position; create it if it is missing or has another content. */
   private put(place: number): void {
     const entry = this.entries[place];
     if (entry === undefined) return;

@@ -1,8 +1,8 @@
 /**
  * Makes ComfyUI's page work in a folder as it does at the root of a host.
  *
- * Some versions of its frontend (1.32 among them) tell their router that the page is at the root.
- * The router then knows no view for the page's address, and shows none.
+ * Some versions of its frontend (for example 1.32) configure their router for a page at the root.
+ * Then the router has no view for the page's address, and the page stays empty.
  */
 
 import { openNamedWorkflow } from "../editor/open_workflow.ts";
@@ -16,11 +16,11 @@ type Router = {
 
 type App = { config: { globalProperties: { $router?: Router } } };
 
-const INTERVAL = 20; // ms between two looks for the router
+const INTERVAL = 20; // ms between two searches for the router
 
 const folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
 
-/** Return an address of the page's own host moved into the folder; any other as it is. */
+/** Return an address of the page's own host moved into the folder, and any other unchanged. */
 function inFolder(url: string | URL): string {
   if (!URL.canParse(url, location.href)) return String(url);
   const address = new URL(url, location.href);

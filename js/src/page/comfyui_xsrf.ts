@@ -1,11 +1,11 @@
 /**
  * Adds Jupyter's XSRF token to the requests of ComfyUI's page.
  *
- * Only the token proves to Jupyter that a request comes from this page, since other pages may have
- * the same origin.
+ * Only the token proves to Jupyter that a request comes from this page, because other pages may
+ * have the same origin.
  */
 
-/** The tokens that are valid with the user's cookies; the server puts them here. */
+/** The tokens that are valid with the user's cookies; the server inserts them here. */
 declare const TOKENS: string[];
 
 const given = TOKENS;
@@ -18,7 +18,7 @@ function token(): string {
     .split(/; */)
     .filter((pair) => pair.startsWith("_xsrf="))
     .map((pair) => decodeURIComponent(pair.slice("_xsrf=".length).replace(/^"(.*)"$/, "$1")));
-  // Those that came with the page are valid until the user logs in again.
+  // The tokens in the page are valid until the user logs in again.
   return given.find((one) => found.includes(one)) ?? found[0] ?? given[0] ?? "";
 }
 
@@ -40,7 +40,7 @@ function isOurs(url: URL | null): url is URL {
   );
 }
 
-/** Add the token to the query, for requests without headers. Jupyter does not pass it on. */
+/** Add the token to the query, for requests without headers. Jupyter does not forward it. */
 function withToken<Url extends string | URL>(url: Url): Url | string {
   const address = parse(url);
   if (!isOurs(address)) return url;
@@ -83,7 +83,7 @@ function connectWithToken<Connection extends typeof WebSocket | typeof EventSour
 window.WebSocket = connectWithToken(window.WebSocket);
 window.EventSource = connectWithToken(window.EventSource);
 
-// The browser makes the query of a form that is sent by GET from its fields; it needs no token.
+// For a form with the method GET, the browser creates the query from its fields; it needs no token.
 function addTokenToForm(form: HTMLFormElement, button: HTMLElement | null): void {
   const method = button?.getAttribute("formmethod") ?? form.getAttribute("method") ?? "get";
   if (method.toLowerCase() !== "post") return;

@@ -1,9 +1,9 @@
-/** The files of a drop, with those in dropped folders. */
+/** The files that were dropped, including those in dropped folders. */
 
-/** A file that was chosen or dropped, and the folder that it was in. */
+/** A file that was chosen or dropped, and the folder that contained it. */
 export type ChosenFile = { file: File; folder: string };
 
-/** Return the files; call it before the event of the drop is over, after which they are gone. */
+/** Return the files. Call it in the handler of the event: afterwards they cannot be read. */
 export async function droppedFiles(transfer: DataTransfer): Promise<ChosenFile[]> {
   const entries = [...transfer.items]
     .filter((item) => item.kind === "file")

@@ -22,10 +22,10 @@ export type Transfer = {
   state: State;
   error?: string | null;
   result?: UploadReply | null;
-  /** Of an upload: the page that sends it, and whether that page still has the file. */
+  /** For an upload: the page that sends it, and whether that page still has the file. */
   page?: string;
   kept?: boolean;
-  /** Of a transfer of the server: "up" or "down". */
+  /** For a transfer of the server: "up" or "down". */
   direction?: "up" | "down";
 };
 

@@ -1,4 +1,4 @@
-/** Where files are chosen or dropped, and the list of transfers: what one view shows. */
+/** The area where files are chosen or dropped, and the list of transfers, of one view. */
 
 import { h, setText, textButton } from "../dom.ts";
 import { type ChosenFile, droppedFiles } from "./dropped_files.ts";
@@ -48,13 +48,13 @@ export class TransferList {
     el.append(this.dropZone(), this.bar, this.list);
   }
 
-  /** Show uploads as they are now. */
+  /** Show the present state of uploads. */
   show(uploads: Transfer[]): void {
     for (const upload of uploads) this.update(upload);
     this.summarize();
   }
 
-  /** Show the transfers of the server, and no others of it. */
+  /** Show these transfers of the server, and remove its other ones. */
   showTransfers(transfers: ServerTransfer[]): void {
     const ids = new Set(transfers.map(({ id }) => id));
     for (const { id, direction } of this.transfers) {

@@ -1,25 +1,25 @@
-/** How fast a transfer is, and how long it will take. */
+/** The rate of a transfer, and the remaining time. */
 
 import { formatBytes, formatDuration } from "../format.ts";
 
 const INTERVAL = 500; // ms between two measurements
-const SMOOTHING = 0.7; // the weight of the rate so far
+const SMOOTHING = 0.7; // the weight of the earlier rate
 
 export class TransferRate {
   private at: number | null = null;
   private sent = 0;
   private rate: number | null = null;
 
-  /** Forget what was measured; return an empty text. */
+  /** Discard all measurements; return an empty text. */
   reset(): string {
     this.at = this.rate = null;
     return "";
   }
 
   /**
-   * Take in how many bytes were sent by now, of how many.
+   * Record how many bytes were sent until now, and the size.
    *
-   * It returns the rate for people once that is known, and the time left if the size is known.
+   * It returns a text with the rate, when it is known, and the remaining time, if the size is known.
    */
   update(sent: number, size: number | null = null): string {
     const now = performance.now();

@@ -9,7 +9,7 @@ import { TransferRate } from "./transfer_rate.ts";
 const TEXTS: Record<State, string> = {
   queued: "Waiting",
   active: "",
-  finishing: "Being stored …",
+  finishing: "Storing …",
   retrying: "Will be tried again",
   done: "Done",
   failed: "Failed",
@@ -17,7 +17,7 @@ const TEXTS: Record<State, string> = {
   lost: "The page that sent it was closed; choose the file again",
 };
 
-/** The row of a transfer. Elements that do not change are left alone, so that the focus stays. */
+/** The row of a transfer. Elements without a change are not replaced, so that they keep the focus. */
 export class TransferRow {
   private readonly rate = new TransferRate();
   private readonly name = h("span", { className: "comfydeploy-name" });
@@ -65,7 +65,7 @@ export class TransferRow {
     const rate = state === "active" ? this.rate.update(sent, size) : this.rate.reset();
     const total = size ? formatBytes(size) : "";
     const bytes = total && open ? `${formatBytes(sent)} of ${total}` : total;
-    const text = result?.reused ? "Was there already" : TEXTS[state];
+    const text = result?.reused ? "Existed already" : TEXTS[state];
     const parts = open
       ? [state === "active" ? percent : text, bytes, rate, error]
       : [error ? `${text}: ${error}` : text, bytes];

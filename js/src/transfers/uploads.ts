@@ -1,10 +1,10 @@
 /**
- * The uploads that all pages show, and the sending of those that began in this page.
+ * Lists the uploads of all pages, and sends those of this page.
  *
- * Files go from the page to the route `upload-file`, whatever the kernel does. Where the page does
- * not reach the Jupyter server that the kernel uses, they go through the kernel in chunks. A page
- * owns the uploads that began in it, since it alone has their files. It tells the kernel of them,
- * and the kernel tells the other pages.
+ * The page sends files to the route `upload-file`, also while the kernel is busy. If the page cannot
+ * reach the Jupyter server that the kernel uses, it sends them to the kernel in chunks. The uploads
+ * that were started in a page belong to this page, because only this page has their files. It sends
+ * their state to the kernel, and the kernel sends it to the other pages.
  */
 
 import { AHEAD, CHUNK } from "../files.ts";
@@ -33,7 +33,7 @@ export type UploadTraits = {
   transfers: ServerTransfer[];
 };
 
-/** What a message of the kernel may have; `type` says which. */
+/** The fields of a message of the kernel; which of them it has depends on `type`. */
 type Message = {
   type: string;
   id: string;
@@ -44,7 +44,7 @@ type Message = {
   result: UploadReply;
 };
 
-/** An upload through the kernel: the bytes that it has stored, and how it ended. */
+/** An upload through the kernel: the bytes that the kernel has stored, and the outcome. */
 type Relay = { stored: number; end: UploadReply | Error | null; wake: () => void };
 
 /** A file of this page. */
@@ -132,16 +132,16 @@ export class Uploads {
     this.startQueued();
   }
 
-  /** Have every page forget uploads. */
+  /** Remove uploads from all pages. */
   forgetEverywhere(ids: string[]): void {
-    this.flush(); // a change that the kernel hears of later would bring them back
+    this.flush(); // a change that is sent later would add them again
     this.send({ type: "forget", ids });
   }
 
   /**
-   * Return where files go, as the panel's fields say.
+   * Return the destination of files from the panel's fields.
    *
-   * They are read in the page: a kernel that is busy learns later what the user has set.
+   * The fields are read in the page, because a busy kernel receives changes of them later.
    */
   private async destination(): Promise<Destination> {
     const { place, subfolder, overwrite } = this.model.get("fields");
@@ -185,13 +185,13 @@ export class Uploads {
     } catch (error) {
       if (error instanceof Cancelled) this.change(upload, { state: "cancelled" });
       else this.change(upload, { state: "failed", error: messageOf(error) });
-      forgetPageServer(); // the next try may have to go another way
+      forgetPageServer(); // the next attempt may have to use another way
     }
     this.flush();
     this.startQueued();
   }
 
-  /** Return where this page reaches the Jupyter server, once the kernel knows which one that is. */
+  /** Return the address by which this page reaches the Jupyter server; wait until the kernel knows it. */
   private async findServer(): Promise<string | null> {
     const { model } = this;
     const instance = await new Promise<string>((resolve) => {
@@ -249,7 +249,7 @@ export class Uploads {
     this.timer ??= setTimeout(() => this.flush(), INTERVAL);
   }
 
-  /** Show what has changed, and tell the kernel of it. */
+  /** Show the changes, and send them to the kernel. */
   private flush(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
@@ -314,7 +314,7 @@ function onBeforeUnload(event: BeforeUnloadEvent): void {
   event.returnValue = true; // for browsers before Chrome 119
 }
 
-/** Have the browser ask the user before the page is closed, or not any more. */
+/** Set whether the browser asks the user before the page is closed. */
 function askBeforeLeaving(isAsked: boolean): void {
   if (isAsked) window.addEventListener("beforeunload", onBeforeUnload);
   else window.removeEventListener("beforeunload", onBeforeUnload);

@@ -1,8 +1,8 @@
 /**
  * Shows a 3D model that can be turned. The page loads this file when a model is first opened.
  *
- * Models come from anybody: no address in them is requested, and what they claim is checked before
- * memory is reserved for it.
+ * Models are not trusted: no address in them is requested, and the sizes in them are checked before
+ * memory is allocated.
  */
 
 import {
@@ -30,7 +30,7 @@ import { PLYLoader } from "three/addons/loaders/PLYLoader.js";
 /** A model that is shown. */
 export type Shown = { canvas: HTMLCanvasElement; close: () => void };
 
-const READ_WITHIN = 60_000; // ms; a file whose parts wait for each other is never read to its end
+const READ_WITHIN = 60_000; // ms; reading a file never ends if its parts wait for each other
 const GLTF_MAGIC = 0x46546c67;
 const JSON_CHUNK = 0x4e4f534a;
 const SH = 0.28209479177387814; // of a splat's colour: its constant term of the spherical harmonics
@@ -39,7 +39,7 @@ const HEAD = 8192; // bytes with the header of a PLY file; that of a splat has 1
 const STEP = Math.PI / 12; // by which a key turns a model
 const ZOOM = 1.2;
 
-/** Show a model in an element; throws where it cannot be shown, with the reason. */
+/** Show a model in an element; throws an error with the reason if it cannot be shown. */
 export async function show(host: HTMLElement, content: ArrayBuffer): Promise<Shown> {
   const renderer = makeRenderer();
   let model: Object3D;
@@ -54,7 +54,7 @@ export async function show(host: HTMLElement, content: ArrayBuffer): Promise<Sho
   const sphere = new Box3().setFromObject(model).getBoundingSphere(new Sphere());
   if (!(sphere.radius > 0 && Number.isFinite(sphere.radius))) {
     free(renderer);
-    throw new Error("There is nothing to see in it");
+    throw new Error("It contains nothing that can be shown");
   }
   model.position.sub(sphere.center);
 
@@ -100,7 +100,7 @@ export async function show(host: HTMLElement, content: ArrayBuffer): Promise<Sho
     renderer.setSize(width, height);
     camera.aspect = width / height;
     camera.updateProjectionMatrix();
-    renderer.render(scene, camera); // at once: a canvas whose size changes is empty
+    renderer.render(scene, camera); // at once: a change of its size clears a canvas
   };
   const sizes = new ResizeObserver(fit);
   host.append(canvas);
@@ -116,7 +116,7 @@ export async function show(host: HTMLElement, content: ArrayBuffer): Promise<Sho
 }
 
 function makeRenderer(): WebGLRenderer {
-  // three.js writes to the console where WebGL is missing; this asks before it does.
+  // Checked first, because three.js writes to the console if WebGL is missing.
   if (!document.createElement("canvas").getContext("webgl2")) {
     throw new Error("This browser has no WebGL");
   }
@@ -138,7 +138,7 @@ function within<T>(time: number, work: Promise<T>): Promise<T> {
   });
 }
 
-/** Read a model; its first bytes say what it is. */
+/** Read a model; its first bytes determine the format. */
 async function read(content: ArrayBuffer): Promise<Object3D> {
   const head = new TextDecoder("latin1").decode(content.slice(0, HEAD));
   if (/^ply\s/.test(head)) return cloudOrMesh(content, / f_dc_0\s/.test(head));
@@ -163,7 +163,7 @@ async function gltf(content: ArrayBuffer): Promise<Object3D> {
   }
 }
 
-/** Throw unless the numbers of values that a glTF file claims to have can be in it. */
+/** Throw if a glTF file is too small for the numbers of values that it declares. */
 function checkGltf(content: ArrayBuffer): void {
   const size = content.byteLength;
   let text = content;
@@ -193,7 +193,7 @@ function broken(): Error {
   return new Error("The file is broken");
 }
 
-/** Return the mesh of a PLY file, or its points; those of a splat have the colours of the splat. */
+/** Return the mesh of a PLY file, or its points; the points of a splat have the splat's colours. */
 function cloudOrMesh(content: ArrayBuffer, isSplat: boolean): Object3D {
   const loader = new PLYLoader();
   if (isSplat) loader.setCustomPropertyNameMapping({ splat: ["f_dc_0", "f_dc_1", "f_dc_2"] });

@@ -1,9 +1,9 @@
-/** A button that asks the kernel for a file, which the browser then saves. */
+/** A button that requests a file from the kernel; the browser saves it. */
 
 import { h, textButton } from "../dom.ts";
 import { type Buffers, type Context, Subscriptions } from "../model.ts";
 
-const KEPT_FOR = 60_000; // ms that the browser has to begin saving the file
+const KEPT_FOR = 60_000; // ms in which the browser must begin to save the file
 
 type Message = { type: string; name: string; mime: string };
 

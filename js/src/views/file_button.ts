@@ -15,7 +15,7 @@ function render({ model, el }: Context<{ label: string; hint: string; accept: st
   const more = { title: model.get("hint") };
   el.append(...fileButton(model.get("label"), model.get("accept"), take, more));
 
-  // A file that is dropped on the panel is taken, too, where no part of the panel has taken it.
+  // A file that is dropped on the panel is accepted, too, if no other part of the panel accepts it.
   const panelAt = (event: DragEvent) => {
     const panel = event.target instanceof Element ? event.target.closest(PANEL) : null;
     const isOurs = panel !== null && panel === el.closest(PANEL);

@@ -13,9 +13,9 @@ const SEARCHED = 8; // "More inputs" with more fields than this have a search
 
 /** One line of the form. */
 type Row = Pick<Control, "root" | "set" | "fail" | "end"> & {
-  /** What gets the focus. */
+  /** The element that gets the focus. */
   input: HTMLElement;
-  /** The value that the control shows, as far as it is known. */
+  /** The value that the control shows, if it is known. */
   shown?: Value | undefined;
   /** Why the page does not accept a value. */
   refused: string;
@@ -31,7 +31,7 @@ function render({ model, el }: Context<FormTraits>) {
   const files = new Files(model, events);
   const rows = new Map<string, Row>();
 
-  // Values go to the kernel as messages, which keep their order with the clicks in other parts of
+  // Values go to the kernel as messages, which stay in order with the clicks in other parts of
   // the panel. Changes of the model's state may be delayed and arrive after them.
   const unconfirmed = new Map<string, Record<string, Value>>(); // by the id of the message
   const setValues = (values: Record<string, Value>) =>
@@ -143,7 +143,7 @@ function render({ model, el }: Context<FormTraits>) {
       },
     };
     rows.set(field.key, row);
-    // A check box has a value in any case.
+    // A check box always has a value.
     if (field.required && field.kind !== "bool") row.input.setAttribute("aria-required", "true");
     row.showProblem();
     row.showChanged();
@@ -152,7 +152,7 @@ function render({ model, el }: Context<FormTraits>) {
 
   const makeRow = (field: Field) => (field.kind === "group" ? groupRow(field) : fieldRow(field));
 
-  /** The label of a field; what the heading says already is for screen readers only. */
+  /** The label of a field; the part that repeats the heading is for screen readers only. */
   const labelOf = ({ label, parts }: Field) => {
     const [before, shown, after] = parts ?? ["", label, ""];
     const unseen = (text: string) => (text ? h("span", { className: "cd-unseen" }, text) : null);
@@ -209,7 +209,7 @@ function render({ model, el }: Context<FormTraits>) {
   };
   let byKey = new Map<string, Field>();
 
-  /** The number of changed values, and a button that takes all changes back. */
+  /** The number of changed values, and a button that undoes all changes. */
   const count = h("span", { className: "cd-faint cd-grow", role: "status" });
   const reset = h(
     "button",
@@ -233,7 +233,7 @@ function render({ model, el }: Context<FormTraits>) {
     reset.disabled = !number;
   };
 
-  /** The inputs that code has set and that have no field. */
+  /** The inputs without a field that code has set. */
   const others = h("div", { className: "cd-unshown cd-faint" });
   const showOthers = () => {
     const set = model.get("others");
@@ -249,10 +249,10 @@ function render({ model, el }: Context<FormTraits>) {
     made.show(fields);
     return made;
   };
-  /** Show a field that is below "More inputs", or far down. */
+  /** Show a field that is below "More inputs", or that is not in the page yet. */
   let reach = (_: Field) => {};
 
-  /** "More inputs": fields that are made when they are first shown. */
+  /** "More inputs": fields that are created when they are first shown. */
   const moreInputs = (fields: Field[]): HTMLElement => {
     const search = h("input", {
       type: "search",
@@ -300,7 +300,7 @@ function render({ model, el }: Context<FormTraits>) {
   };
 
   const build = () => {
-    // A value may decide which fields there are: the one that has the focus keeps it.
+    // A value may determine which fields exist. The field that has the focus keeps it.
     const active = document.activeElement as HTMLElement;
     const [key, focused] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
     const place = focused ? controlsIn(focused.root).indexOf(active) : -1;
@@ -329,7 +329,7 @@ function render({ model, el }: Context<FormTraits>) {
   ];
 
   const showValues = () => {
-    // What the user typed since then is newer than these values of the kernel.
+    // Later input of the user is newer than these values of the kernel.
     const newer: Record<string, Value> = Object.assign({}, ...unconfirmed.values());
     const values = model.get("values");
     if (Object.keys(newer).some((key) => key in values && values[key] !== newer[key])) {
@@ -337,7 +337,7 @@ function render({ model, el }: Context<FormTraits>) {
     }
     for (const [key, row] of rows) {
       const value = values[key];
-      // A control that shows the value already is left alone, so that the cursor stays.
+      // A control that already shows the value is not changed, so that the cursor stays.
       if (row.shown !== value) row.set(value ?? null);
       row.shown = value;
       row.showChanged();

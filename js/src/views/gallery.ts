@@ -12,13 +12,13 @@ import { type Context, Subscriptions } from "../model.ts";
 import { WhenSeen } from "../when_seen.ts";
 
 type Result = {
-  /** Empty while there is nothing to show; then nothing else is there. */
+  /** Empty while there is nothing to show; the other properties are missing then. */
   prompt_id: string;
   status: string;
   title: string;
   facts: string[];
   problems: string[];
-  /** Of a failed run: the traceback of the node, or nothing; and whether memory ran out. */
+  /** For a failed run: the traceback of the node, if any, and whether memory ran out. */
   traceback: string;
   failed: boolean;
   no_memory: boolean;
@@ -42,7 +42,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
   const spoken = h("span", { className: "cd-unseen", role: "status" });
   el.append(spoken, content, lightbox.root);
 
-  /** The outputs that are shown at once, or those below "Other outputs". */
+  /** The outputs that are always shown, or those below "Other outputs". */
   const outputs = ({ items, pairs, texts }: Result, waits: boolean): HTMLElement[] => {
     const page = { files, seen, models };
     const compared = new Set(pairs.flat());
@@ -94,7 +94,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
       result.reusable ? reuseButton(result.prompt_id) : null,
     );
 
-  /** What helps to find the cause of a failure: the traceback, and ComfyUI's log. */
+  /** Shows information about a failure: the traceback, and ComfyUI's log. */
   const log = h("pre", { tabIndex: 0, className: "cd-code" });
   const freed = h("span", { className: "cd-faint", role: "status" });
   const causes = ({ failed, traceback, no_memory }: Result): HTMLElement[] => {

@@ -1,16 +1,16 @@
-/** A picture of a workflow: nodes, links, groups, and subgraphs that open. It changes nothing. */
+/** A picture of a workflow: nodes, links, groups, and subgraphs that can be opened. Read-only. */
 
 import { h, iconButton, setText, setUpRoot } from "../dom.ts";
 import { Drawing, type Graph, type GraphNode } from "../graph/drawing.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
-const PAN = 60; // pixels of a key press
+const PAN = 60; // pixels for each key press
 const ZOOM = 1.25;
 
 type Traits = {
   picture: { graph?: Graph; subgraphs?: Record<string, Graph> };
-  marks: Record<string, string>; // what is shown of nodes, by their ids: "3", "12:4" in a subgraph
-  problems: Record<string, string>; // what is wrong with nodes, by their ids
+  marks: Record<string, string>; // the states of nodes, by their ids: "3", "12:4" in a subgraph
+  problems: Record<string, string>; // the errors of nodes, by their ids
 };
 
 /** A subgraph that is open: the path of ids that leads to it, and its name. */
@@ -52,7 +52,7 @@ function render({ model, el }: Context<Traits>) {
   const present = () => levels.at(-1);
   const keyOf = (node: GraphNode) => `${present()?.path ?? ""}${node.id}`;
 
-  /** What is shown of a node; a subgraph shows what is shown of the nodes in it. */
+  /** The state of a node; a subgraph shows the states of the nodes in it. */
   const markOf = (node: GraphNode): string => {
     const marks = model.get("marks");
     const key = keyOf(node);

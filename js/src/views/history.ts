@@ -47,7 +47,7 @@ function render({ model, el }: Context<Traits>) {
   const selection = h("div", { className: "cd-line cd-selection" });
   const nothing = h("div", { className: "cd-faint", hidden: true }, "No runs match.");
   let about: { query: string; view: About } | null = null;
-  let askedAt = -1; // how many runs there were when more were requested
+  let askedAt = -1; // number of runs when more were requested
 
   const filters = new Filters((filter) => {
     model.set("filter", filter);
@@ -73,7 +73,7 @@ function render({ model, el }: Context<Traits>) {
     remove: (run) => ask("Delete this run?", [run.prompt_id]),
   };
 
-  /** Show a picture in full size; the arrow keys walk through those of all runs. */
+  /** Show a picture in full size; the arrow keys show the pictures of other runs. */
   const enlarge = (run: EarlierRun, opener: HTMLElement) => {
     const owners: EarlierRun[] = [];
     const items: Item[] = [];
@@ -93,7 +93,7 @@ function render({ model, el }: Context<Traits>) {
       return view.root;
     });
   };
-  /** The actions beside a picture; what they do is seen behind it. */
+  /** The actions beside a picture; their effects are visible behind it. */
   const closing: Actions = {
     reuse: (run) => after(() => actions.reuse(run)),
     use: (run, item, key) => after(() => actions.use(run, item, key)),
@@ -193,7 +193,7 @@ function render({ model, el }: Context<Traits>) {
   const button = (iconName: string, text: string, onclick: () => void) =>
     h("button", { type: "button", className: "cd-button", onclick }, icon(iconName), ` ${text}`);
 
-  /** Show what can be done with the selected runs, or with those that failed. */
+  /** Show the buttons for the selected runs, or for the failed runs. */
   const showSelection = () => {
     const runs = model.get("runs").filter(({ prompt_id }) => selected.has(prompt_id));
     const [first, second] = runs;

@@ -1,8 +1,8 @@
 /**
- * Shows in a panel or a sweep that its kernel is gone.
+ * Shows in a panel or a sweep that its kernel has ended.
  *
- * It also disables the controls of the panel, since nothing would answer them any more. While the
- * kernel is there, it keeps JupyterLab's shortcuts out of the panel: a key in it is for the panel.
+ * Then it also disables the controls of the panel, because they need the kernel. It also disables
+ * JupyterLab's shortcuts in the panel, so that the panel handles its keys.
  */
 
 import { h, keepKeysIn, setUpRoot, whenConnected } from "../dom.ts";
@@ -58,7 +58,7 @@ function render({ model, el }: Context<{ around: string; text: string }>) {
     el.replaceChildren(h("div", { className: "comfydeploy-error" }, model.get("text")));
   };
 
-  // ipywidgets marks a widget without a connection to a kernel, also one from a saved notebook.
+  // ipywidgets marks widgets without a connection to a kernel, for example those of a saved notebook.
   const check = () => {
     if (el.closest(".jupyter-widgets-disconnected")) showGone();
   };
@@ -71,7 +71,7 @@ function render({ model, el }: Context<{ around: string; text: string }>) {
     () => clearTimeout(timer),
   );
 
-  // JupyterLab and Notebook do not mark it when a kernel dies or is shut down. Their session says so.
+  // JupyterLab and Notebook do not mark it when a kernel ends. Their session has the kernel's status.
   const { context } = (model.widget_manager ?? {}) as JupyterLabManager;
   const sessionContext = context?.sessionContext;
   const first = sessionContext?.session?.kernel?.id;

@@ -1,11 +1,11 @@
-/** The keys of a panel that runs workflows, and the room that its bar leaves for the result. */
+/** The keys of a panel that runs workflows, and the height that its bar leaves for the result. */
 
 import { h, iconButton, setUpRoot, whenConnected } from "../dom.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
 type Traits = { running: boolean };
 
-const LEAST_ROOM = 240; // pixels of height that a picture has in any case
+const LEAST_ROOM = 240; // the least height of a picture, in pixels
 const AROUND = 90; // pixels of height that a result needs beside its picture
 
 const KEYS: [keys: string[], what: string][] = [
@@ -66,7 +66,7 @@ function render({ model, el }: Context<Traits>) {
     },
     "Cancel the run",
   );
-  const keep = h("button", { type: "button", className: "cd-button" }, "Let it go on");
+  const keep = h("button", { type: "button", className: "cd-button" }, "Continue the run");
   const question = h(
     "div",
     { className: "cd-line cd-ask", role: "alertdialog", "aria-label": "Cancel the run?" },
@@ -123,7 +123,7 @@ function render({ model, el }: Context<Traits>) {
         panel.style.setProperty("--cd-bar", `${bar.offsetHeight}px`);
         panel.style.setProperty("--cd-room", `${room}px`);
       };
-      // JupyterLab may let an output scroll later.
+      // JupyterLab may make an output scrollable later.
       const onScroll = ({ target }: Event) => {
         if (target !== scroller && target instanceof Element && target.contains(panel)) measure();
       };

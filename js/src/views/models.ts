@@ -6,7 +6,7 @@ import { containsWords, formatBytes, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
 const READING = "!"; // the hash of a model whose file is being read
-const SHOWN = 500; // rows that are drawn; the search finds the others
+const SHOWN = 500; // rows that are shown; a search shows the others
 
 type Entry = { name: string; folder: string; size: number | null; modified: number | null };
 
@@ -103,7 +103,7 @@ function render({ model, el }: Context<Traits>) {
     const isKnown = free !== undefined && total !== undefined;
     const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
     const said = found.length ? many : none;
-    count.textContent = model.get("loaded") ? `${said}${space}` : "Asking ComfyUI …";
+    count.textContent = model.get("loaded") ? `${said}${space}` : "Loading …";
   };
 
   const row = (entry: Entry) => {

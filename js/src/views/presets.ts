@@ -102,7 +102,7 @@ function render({ model, el }: Context<Traits>) {
     showMessage();
   };
   events.on("change:names", () => {
-    // What is typed at the moment stays.
+    // A text that the user is typing stays.
     if (document.activeElement !== combo.input) combo.setOptions(options(), name);
     else combo.setOptions(options(), combo.input.value);
     showButtons();

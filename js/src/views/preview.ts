@@ -1,4 +1,4 @@
-/** The preview of the run that is executed, in the place of the last result. */
+/** The preview of the run that is executed, which replaces the last result. */
 
 import { h, setUpRoot } from "../dom.ts";
 import { type Buffers, type Context, Subscriptions } from "../model.ts";

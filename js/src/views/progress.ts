@@ -1,10 +1,10 @@
-/** How far a run is: the node, a bar for the run and one for the node, the time. */
+/** The progress of a run: the node, a bar for the run and one for the node, the time. */
 
 import { h, setText, setUpRoot } from "../dom.ts";
 import { formatDuration } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
-/** `phase` is empty while no run is followed; then nothing else is there. */
+/** `phase` is empty while no run is followed; the other properties are missing then. */
 type State = {
   phase: string;
   text: string;

@@ -1,10 +1,10 @@
-/** The trait `text` as a QR code, for the camera of a phone; folded, since it may be a secret. */
+/** The trait `text` as a QR code, for the camera of a phone; folded, because it may be a secret. */
 
 import { renderSVG } from "uqr";
 import { h, setUpRoot } from "../dom.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
-const LONGEST = 1000; // bytes; cameras have difficulties with larger codes
+const LONGEST = 1000; // bytes; cameras often cannot read larger codes
 
 function render({ model, el }: Context<{ text: string }>) {
   setUpRoot(el, "qr");

@@ -1,4 +1,4 @@
-/** What a panel without a workflow shows: a file, a stored workflow, or an example. */
+/** Shown by a panel without a workflow: buttons for a file, a stored workflow, or an example. */
 
 import { h, icon, setUpRoot } from "../dom.ts";
 import { type Context, Subscriptions } from "../model.ts";
@@ -26,7 +26,7 @@ function render({ model, el }: Context<Traits>) {
     );
   const pick = (iconName: string) => (title: string) =>
     choice(iconName, title, () => model.send({ kind: "pick", title }));
-  /** Do what the button *Open* above does. */
+  /** Act like the button *Open* above. */
   const open = () => {
     const panel = el.closest(".comfydeploy-panel");
     panel?.querySelector<HTMLButtonElement>(".comfydeploy-file button")?.click();

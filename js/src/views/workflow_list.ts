@@ -1,4 +1,4 @@
-/** The list of WorkflowPanel: kept workflows, files and those of ComfyUI's editor. */
+/** The list of WorkflowPanel: stored workflows, files, and workflows of ComfyUI's editor. */
 
 import { h, icon, newId, setAttribute, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits, sendFile } from "../files.ts";
@@ -7,7 +7,7 @@ import { pageServer } from "../server.ts";
 import { WhenSeen } from "../when_seen.ts";
 
 const SIDE = 96; // pixels of a small copy
-const MOST_DROPPED = 20; // files that are kept at once
+const MOST_DROPPED = 20; // files that are stored at once
 
 type Entry = {
   id: string;
@@ -16,7 +16,7 @@ type Entry = {
   tags: string[];
   group: string;
   kept: boolean;
-  turn: number; // changes where the picture is to be requested again
+  turn: number; // changes when the picture must be requested again
 };
 
 type Traits = FilesTraits & {
@@ -35,7 +35,7 @@ function render({ model, el }: Context<Traits>) {
   const seen = new WhenSeen();
   const items = new Map<string, Item>();
   let active: string | null = null;
-  // The tabs that were opened for workflows until it is known which page they show.
+  // The tabs that were opened for workflows, until the address of their page is known.
   const tabs = new Map<string, Window | null>();
   let edits = false; // whether a workflow was opened in ComfyUI's page
 
@@ -110,7 +110,7 @@ function render({ model, el }: Context<Traits>) {
     files.show(image, query, SIDE, () => item.frame.replaceChildren(...before));
   };
 
-  /** Ask for a text in a line below the list. */
+  /** Show a text field in a line below the list. */
   const ask = (label: string, value: string, most: number, done: (text: string) => void) => {
     const input = h("input", { type: "text", value, maxLength: most, "aria-label": label });
     const close = () => {
@@ -148,7 +148,7 @@ function render({ model, el }: Context<Traits>) {
       const given = text.split(",").map((tag) => tag.trim());
       model.send({ kind: "tag", id, tags: given.filter(Boolean) });
     });
-  /** Open a tab at once: a browser refuses that later. */
+  /** Open a tab at once: a browser refuses it after the event. */
   const edit = ({ id }: Entry) => {
     tabs.set(id, window.open("", "_blank"));
     model.send({ kind: "edit", id });
@@ -161,7 +161,7 @@ function render({ model, el }: Context<Traits>) {
       return;
     }
     edits = true;
-    // The page may reach the server by another address than the kernel.
+    // The page may use another address of the server than the kernel.
     const base = await pageServer(model.get("server"));
     const address = base === null ? url : `${base}comfyui/${new URL(url).search}`;
     if (tab) tab.location.href = new URL(address, location.href).href;
