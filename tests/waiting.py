@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
-EVERY = 0.01  # s
+
+
+def _pause(begin: float) -> float:
+    """Return the seconds until the next call: a tenth of those waited so far, 0.01 to 0.1.
+
+    A reply of a server costs this process and the server several milliseconds of processor time,
+    which the awaited process needs on a busy machine.
+    """
+    return min(max((time.monotonic() - begin) / 10, 0.01), 0.1)
 
 
 def until(
@@ -45,7 +53,7 @@ def until(
     while not accept(value := read()):
         if time.monotonic() - begin > timeout:
             raise AssertionError(_failure(timeout, value, what))
-        time.sleep(EVERY)
+        time.sleep(_pause(begin))
     return value
 
 
@@ -63,7 +71,7 @@ async def until_async(
         if time.monotonic() - begin > timeout:
             told = what if isinstance(what, str) else await _value(what())
             raise AssertionError(_failure(timeout, value, str(told)))
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(_pause(begin))
     return value
 
 
