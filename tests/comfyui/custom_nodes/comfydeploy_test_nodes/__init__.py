@@ -7,6 +7,7 @@ its cache.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -411,3 +412,7 @@ NODE_CLASS_MAPPINGS = {
         TestOptions,
     )
 }
+
+# prestartup_script.py has turned it off; what the start has made remains
+gc.freeze()
+gc.enable()
