@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from .comfyui_server import free_port
-from .processes import ServerProcess
+from .processes import PYTHONPATH, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ class JupyterProcess(ServerProcess):
         self.root.mkdir(parents=True)
         self.env = {
             **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": PYTHONPATH,
             "JUPYTER_RUNTIME_DIR": str(self.runtime_dir),
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "JUPYTER_DATA_DIR": str(folder / "data"),

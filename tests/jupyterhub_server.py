@@ -17,7 +17,7 @@ import requests
 
 from .comfyui_server import REPOSITORY, free_port
 from .fake_comfydeploy import FakeComfyDeploy
-from .processes import ServerProcess
+from .processes import PYTHONPATH, ServerProcess
 from .waiting import until
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class JupyterHubProcess(ServerProcess):
         self._configure()
         # node may be installed from the package index
         paths = [os.environ["PATH"], str(PROXY.parent), os.fspath(sys.prefix) + "/bin"]
-        env = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONPATH": str(REPOSITORY)}
+        env = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONPATH": PYTHONPATH}
         for name in [name for name in env if name.startswith(("JUPYTER", "JPY_"))]:
             del env[name]
         command = [sys.executable, "-m", "jupyterhub", "--config=jupyterhub_config.py"]

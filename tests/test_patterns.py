@@ -84,9 +84,10 @@ def calls_of(tree: ast.AST) -> Iterator[tuple[str, str, ast.Call]]:
 def every_pattern() -> list[Pattern]:
     sources = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     trees = {path: ast.parse(text) for path, text in sources.items() if MAY_HAVE_USES.search(text)}
+    calls = {path: [*calls_of(tree)] for path, tree in trees.items()}
     uses: dict[str, set[str]] = {}
-    for tree in trees.values():
-        for owner, use, _ in calls_of(tree):
+    for found_calls in calls.values():
+        for owner, use, _ in found_calls:
             if use in USES:
                 uses.setdefault(owner, set()).add(use)
     found: list[Pattern] = []
@@ -101,7 +102,7 @@ def every_pattern() -> list[Pattern]:
             for call in ast.walk(node)
             if isinstance(call, ast.Call)
         }
-        for owner, use, call in calls_of(tree):
+        for owner, use, call in calls[path]:
             if owner != "re" or use not in USES | {"compile"} or not call.args:
                 continue
             text = literal(call.args[0])

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from tests.jupyter_process import REPOSITORY
-from tests.processes import alive
+from tests.processes import PYTHONPATH, alive
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def start(
             [*by, sys.executable, REPOSITORY / "scripts" / "run.py", "--comfyui", comfyui],
             env={
                 **os.environ,
-                "PYTHONPATH": str(REPOSITORY),
+                "PYTHONPATH": PYTHONPATH,
                 "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
                 "JUPYTER_DATA_DIR": str(tmp_path / "data"),
                 "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),

@@ -9,13 +9,16 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from comfydeploy_jupyter.client.discovery import candidates
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.processes import PYTHONPATH
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.jupyter_process import JupyterProcess
 
 IMPORT = "from comfydeploy_jupyter import connect\n"
 
@@ -28,7 +31,7 @@ def alone(tmp_path: Path) -> dict[str, str]:
         env.pop(name, None)
     return {
         **env,
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": PYTHONPATH,
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
         "JUPYTER_DATA_DIR": str(tmp_path / "jupyter-data"),
