@@ -120,11 +120,11 @@ class Jobs:
         if machine is None and request.metadata is not None:
             machine = request.metadata.get("machine")
 
-        async def start(prompt_id: str | None) -> RunRecord:
-            return await self._start(request, machine, prompt_id, small=small)
+        async def start(prompt_id: str | None, new_id: bool) -> RunRecord:
+            return await self._start(request, machine, prompt_id, small=small, new_id=new_id)
 
         if key is None:
-            record = await start(None)
+            record = await start(None, True)
         else:
             _check_key(key)
             digest = hashlib.sha256(body + b"\n" + (machine or "").encode()).hexdigest()
@@ -227,7 +227,7 @@ class Jobs:
         )
 
     async def _once(
-        self, key: str, digest: str, start: Callable[[str], Awaitable[RunRecord]]
+        self, key: str, digest: str, start: Callable[[str, bool], Awaitable[RunRecord]]
     ) -> RunRecord:
         """Start the run of a key, unless it was started before."""
         while (creating := self._creating.get(key)) is not None:
@@ -240,7 +240,7 @@ class Jobs:
             creating.set_result(None)
 
     async def _once_alone(
-        self, key: str, digest: str, start: Callable[[str], Awaitable[RunRecord]]
+        self, key: str, digest: str, start: Callable[[str, bool], Awaitable[RunRecord]]
     ) -> RunRecord:
         wanted = Claim(digest, str(uuid.uuid4()))
         claim = await self._repository.claim(key, wanted)
@@ -259,7 +259,7 @@ class Jobs:
                 await self._repository.free(key, claim)
                 claim = await self._repository.claim(key, wanted)
         try:
-            return await start(claim.prompt_id)
+            return await start(claim.prompt_id, claim == wanted)
         except ConflictError as fault:
             record = await self._found(claim.prompt_id)
             if fault.details.get("field") == "prompt_id" and record is not None:
@@ -277,7 +277,13 @@ class Jobs:
             return None
 
     async def _start(
-        self, request: JobRequest, machine: str | None, prompt_id: str | None, *, small: bool
+        self,
+        request: JobRequest,
+        machine: str | None,
+        prompt_id: str | None,
+        *,
+        small: bool,
+        new_id: bool,
     ) -> RunRecord:
         """Start a run; return its record."""
         try:
@@ -291,7 +297,7 @@ class Jobs:
                 front=(request.priority or 0) > 0,
                 seed_mode="saved",
             )
-            return (await self._runs.submit(asked, small=small)).record
+            return (await self._runs.submit(asked, small=small, new_id=new_id)).record
         except (ComfyUIUnavailableError, RunTimeoutError) as fault:
             # ComfyUI may still queue it; then the run goes on.
             run = await self._runs.load(str(fault.extra.get("prompt_id")))

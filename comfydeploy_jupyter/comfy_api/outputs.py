@@ -18,6 +18,7 @@ from ..timestamps import utc_now
 from .job import NEVER
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator, Sequence
 
     from ..graphs.node_outputs import NodeFile
@@ -76,7 +77,7 @@ class Outputs:
         """
         items = list(_items(record, record.outputs if outputs is None else outputs))
         known = self._known.get(record.prompt_id, {})
-        if any(item.id not in known for item in items):
+        if record.finished and any(item.id not in known for item in items):
             stored = await self._repository.of_runs([record.prompt_id])
             known = {**known, **{asset.id: asset for asset in stored}}
         missing = [item for item in items if item.id not in known]
@@ -120,23 +121,19 @@ class Outputs:
         place = file.type, file.subfolder, file.filename
         machine = self._machines.find(machine_id)
         try:
-            opened = None
             if self._kept_outputs.may_have(machine_id):
                 opened = await self._kept_outputs.open(machine_id, *place)
-            if opened is None and machine is None:
+                if opened is not None:
+                    return await asyncio.to_thread(_size_of, opened)
+            if machine is None:
                 return 0
-            if opened is None and machine is not None:
-                opened = await machine.open_file(*place)
-            if opened is None and machine is not None:
+            size = await machine.file_size(*place)
+            if size is None:
                 query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
-                return await (await machine.ready()).size(query)
+                size = await (await machine.ready()).size(query)
         except ComfyDeployError:
             return 0
-        assert opened is not None
-        try:
-            return os.fstat(opened.fileno()).st_size
-        finally:
-            await asyncio.to_thread(opened.close)
+        return size
 
 
 def output_of(asset: Asset, assets_url: str) -> dict[str, Any]:
@@ -168,6 +165,11 @@ def content_url(asset: Asset, assets_url: str) -> str:
 def hash_of(asset: Asset) -> str | None:
     """Return the hash of an asset as the Comfy API writes it."""
     return None if asset.blake3 is None else f"blake3:{asset.blake3}"
+
+
+def _size_of(opened: io.FileIO) -> int:
+    with opened:
+        return os.fstat(opened.fileno()).st_size
 
 
 def _type_of(asset: Asset) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -427,6 +428,20 @@ class Machine:
         folders = await self.folders()
         return await open_in_thread(_open_within, folders, kind, subfolder, filename)
 
+    async def file_size(self, kind: str, subfolder: str, filename: str) -> int | None:
+        """Return the size of a file in bytes; the parameters and errors are those of `open_file`.
+
+        Returns
+        -------
+        int or None
+            None if the folders are not known; then ComfyUI has to be asked.
+        """
+        if self.path is None:
+            return None
+        return await asyncio.to_thread(
+            _size_within, await self.folders(), kind, subfolder, filename
+        )
+
 
 class _Forwarding:
     """Passes the events of a ComfyUI on to the listener of its machine."""
@@ -462,3 +477,8 @@ def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> 
             f"filename: the file is outside the {kind} folder", details={"field": "filename"}
         )
     return folders.open_for_read(path)
+
+
+def _size_within(folders: Folders, kind: str, subfolder: str, filename: str) -> int:
+    with _open_within(folders, kind, subfolder, filename) as file:
+        return os.fstat(file.fileno()).st_size

@@ -79,7 +79,9 @@ class RunCreator:
         """Return the run with that id that is being created, or None."""
         return self._by_id.get(prompt_id)
 
-    async def create(self, request: RunRequest, *, small: bool, until: float | None) -> NewRun:
+    async def create(
+        self, request: RunRequest, *, small: bool, new_id: bool, until: float | None
+    ) -> NewRun:
         """Create the run of a request.
 
         Parameters
@@ -88,6 +90,8 @@ class RunCreator:
             The request.
         small : bool
             Whether the request can be prepared on the event loop.
+        new_id : bool
+            Whether no other run can have its ``prompt_id``.
         until : float or None
             Time of the event loop's clock at which the creation is aborted.
 
@@ -101,7 +105,7 @@ class RunCreator:
             If the run cannot be created.
         """
         destination = self._destination(request.machine)
-        making = self._make(request, destination, small=small)
+        making = self._make(request, destination, small=small, new_id=new_id)
         if request.prompt_id is None and until is None:
             return await making
         return await self._supervise(asyncio.ensure_future(making), request, destination, until)
@@ -150,9 +154,11 @@ class RunCreator:
             return Destination(self._machines.get(machine))
         return Destination(self._dispatching.template(pool), pool)
 
-    async def _make(self, request: RunRequest, destination: Destination, *, small: bool) -> NewRun:
+    async def _make(
+        self, request: RunRequest, destination: Destination, *, small: bool, new_id: bool
+    ) -> NewRun:
         """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
-        if request.prompt_id is not None:
+        if request.prompt_id is not None and not new_id:
             await self._check_free(request.prompt_id)
         version = None
         if request.workflow_id is not None:

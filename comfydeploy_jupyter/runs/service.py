@@ -195,6 +195,7 @@ class RunService(RunReader):
         *,
         small: bool = False,
         reply_at_end: bool = False,
+        new_id: bool = False,
         arrived: float | None = None,
     ) -> Run:
         """Queue a run.
@@ -208,6 +209,8 @@ class RunService(RunReader):
         reply_at_end : bool
             Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
             need not be stored at once.
+        new_id : bool
+            Whether the ``prompt_id`` was made for this run, so that no other run can have it.
         arrived : float, optional
             Time of the event loop's clock from which ``timeout`` counts; by default now.
 
@@ -238,7 +241,7 @@ class RunService(RunReader):
             latest = arrived_at + max(request.timeout, CREATE_WITHIN)
         self._submitting += 1
         try:
-            new = await self._creator.create(request, small=small, until=latest)
+            new = await self._creator.create(request, small=small, new_id=new_id, until=latest)
             new.run.awaited = reply_at_end
             await self._queueing.hand_over(request, new, reply_at_end=reply_at_end, until=until)
         finally:
