@@ -13,7 +13,7 @@ from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTi
 from ..machines.registry import AUTO
 from ..net.tasks import wait_for
 from ..runs.log import RunEvent, in_batches
-from ..store.runs import RunFilter
+from ..store.run_filter import RunFilter
 from ..timestamps import timestamp_of
 from ..unparsed import Unparsed
 from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas

@@ -10,7 +10,8 @@ from ..comfyui.deleting import delete_file, size_of
 from ..errors import ComfyDeployError, NotFoundError
 from ..graphs.node_outputs import files_of
 from ..store.deletions import FileToDelete, StoredRun, Use
-from ..store.runs import FINAL, RunFilter
+from ..store.run_filter import RunFilter
+from ..store.runs import FINAL
 from .deleted_files import Deleted, DeletedFiles, OutputFolders
 from .limits import beyond
 

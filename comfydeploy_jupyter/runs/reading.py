@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..store.runs import ALL
+from ..store.run_filter import ALL
 from .outputs import reply, unknown_run
 from .story import describe
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
-    from ..store.runs import RunFilter, RunRecord
+    from ..store.run_filter import RunFilter
+    from ..store.runs import RunRecord
     from .log import RunEvent
     from .run import Run
     from .shared import Shared

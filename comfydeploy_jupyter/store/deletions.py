@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..graphs.node_outputs import files_of
 from .database import Repository
 from .graphs import discard_graphs, read_graph
-from .runs import FINAL, RunFilter
+from .runs import FINAL
 from .transfers import OPEN
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from .run_filter import RunFilter
 
 PORTION = 200  # runs that are read at a time
 _TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')

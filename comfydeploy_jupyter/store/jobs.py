@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from .database import Repository
-from .runs import RunFilter, record_of
+from .run_filter import RunFilter
+from .runs import record_of
 
 if TYPE_CHECKING:
     import sqlite3

@@ -20,7 +20,8 @@ from comfydeploy_jupyter.runs.limits import KeepRuns
 from comfydeploy_jupyter.runs.retention import EndedRuns
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.deletions import DeletionRepository
-from comfydeploy_jupyter.store.runs import RunFilter, RunRecord, RunRepository
+from comfydeploy_jupyter.store.run_filter import RunFilter
+from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 
 if TYPE_CHECKING:
     from pathlib import Path

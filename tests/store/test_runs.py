@@ -13,7 +13,8 @@ import pytest
 
 from comfydeploy_jupyter.errors import ConflictError, StoreUnavailableError
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.runs import RunFilter, RunRecord, RunRepository
+from comfydeploy_jupyter.store.run_filter import RunFilter
+from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.store.session import Session
 
 
