@@ -161,8 +161,8 @@ class ComfyDeploy(ExtensionApp):
         30.0,
         min=0.1,
         help="Seconds without a connection to ComfyUI after which the run that it was executing"
-        " fails. If ComfyUI comes back earlier, it is asked for the result of the run. If ComfyUI"
-        " is on this machine and refuses connections, it has ended: its run fails within 5"
+        " fails. If ComfyUI comes back earlier, the result of the run is requested from it. If"
+        " ComfyUI is on this machine and refuses connections, it has ended: its run fails within 5"
         " seconds.",
     ).tag(config=True)
     comfyui_gone_after = Float(
@@ -226,7 +226,7 @@ class ComfyDeploy(ExtensionApp):
     comfy_api_key = Unicode(
         "",
         help="API key of a Comfy account (platform.comfy.org), which partner nodes need. It is"
-        " sent to ComfyUI with each run that has no key of its own. The variable COMFY_API_KEY is"
+        " sent to ComfyUI with each run whose request has no key. The variable COMFY_API_KEY is"
         " read, too.",
     ).tag(config=True)
     comfy_account_proxy = Unicode(

@@ -1,4 +1,4 @@
-"""The client: a class with a method for each thing that users do."""
+"""The client: a class with a method for each action of users."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class Comfy:
         RunCancelledError
             The run was cancelled.
         RunTimeoutError
-            ``timeout`` is over; the run goes on.
+            ``timeout`` is over; the run continues.
         PromptInvalidError
             ComfyUI refuses the workflow; the message names the nodes.
         UnknownInputError
@@ -256,7 +256,7 @@ class Comfy:
     ) -> EventStream:
         """Start a workflow and return its events as they arrive.
 
-        Parameters are those of `run`. The run goes on when the loop is left; `interrupt` ends it.
+        Parameters are those of `run`. The run continues when the loop is left; `interrupt` ends it.
 
         Returns
         -------
@@ -362,7 +362,7 @@ class Comfy:
         Parameters
         ----------
         prompt_id : str
-            The id; for the latest runs, the first eight characters, as ``%comfy runs`` shows, do.
+            The id; for the latest runs, its first eight characters are enough.
 
         Raises
         ------

@@ -74,7 +74,7 @@ class ComfyAccount:
         email : str
             The email of the account.
         password : str, optional
-            Its password; by default it is asked for, so that it is not in the notebook.
+            Its password; by default the user is asked for it, so that it is not in the notebook.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class ComfyAccount:
         return self.set_api_key(None)
 
     def set_api_key(self, api_key: str | None) -> AccountStatus:
-        """Store an API key (platform.comfy.org) on the server; None deletes what is stored."""
+        """Store an API key (platform.comfy.org) on the server; None deletes key and sign-in."""
         return _status(self._server.post("comfy-account", {"api_key": api_key}))
 
 

@@ -38,16 +38,16 @@ def fields_of(cluster: Any) -> dict[str, Any]:
 
 
 def adapt(cluster: Any, least: int, most: int) -> None:
-    """Let a cluster object start and end workers as leases need them.
+    """Make a cluster object start and end workers as the leases need them.
 
-    The target duration is short since Dask expects half a second of a task that it does not know,
-    and a lease is one task for each worker however long it takes.
+    The target duration is short, because Dask expects that an unknown task takes half a second.
+    With a longer one it would start fewer workers than there are leases, and each lease needs one.
     """
     cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
 
 
 def _pem(given: str | None) -> str:
-    """Return a PEM text that is given as itself or as the name of its file."""
+    """Return a PEM text. ``given`` is the text itself or the name of a file with it."""
     if not given or "\n" in given:
         return given or ""
     try:

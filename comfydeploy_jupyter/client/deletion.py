@@ -1,4 +1,4 @@
-"""What a deletion of runs has deleted, and what it has kept."""
+"""The result of a deletion of runs: what was deleted, and what was kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """What a deletion of runs has deleted, and what it has kept.
+    """The result of a deletion of runs: what was deleted, and what was kept.
 
     Attributes
     ----------

@@ -66,7 +66,7 @@ def connect(
     These are tried in this order: the arguments; the environment variables
     ``COMFYDEPLOY_JUPYTER_URL`` and ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of
     JupyterHub; the server that started this kernel, or that runs in this process; all other servers
-    of this user. If none has the routes, a server of its own is started on loopback; it ends with
+    of this user. If none has the routes, a new server is started on loopback; it ends with
     this process.
 
     Parameters
@@ -107,7 +107,7 @@ def connect(
 
 
 def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
-    """Give the Jupyter servers that may have the routes, the most likely first.
+    """Yield the Jupyter servers that may have the routes, the most likely first.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def _reachable(url: str) -> str:
 
 
 def _ancestors(environ: Mapping[str, str]) -> Iterator[int]:
-    """Give the ids of this process and its parents; Jupyter tells its own to kernels."""
+    """Yield the ids of this process and its parents; Jupyter passes its own id to kernels."""
     yield os.getpid()
     parent = environ.get("JPY_PARENT_PID", "")
     if parent.isdigit():

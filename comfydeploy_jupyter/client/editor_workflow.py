@@ -1,4 +1,4 @@
-"""EditorWorkflow: a workflow file that ComfyUI's editor keeps."""
+"""EditorWorkflow: a workflow file of ComfyUI's editor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class EditorWorkflow:
-    """A workflow file that ComfyUI's editor keeps; made by `Workflows.in_editor`.
+    """A workflow file of ComfyUI's editor; made by `Workflows.in_editor`.
 
     Attributes
     ----------

@@ -135,7 +135,7 @@ class RunProgress:
             self.version += 1
 
     def finish(self, status: str) -> None:
-        """Note the end of the run, or that it is not followed any more."""
+        """Record the end of the run, or that it is not followed any more."""
         self.status = status
         self.ended = time.monotonic()
         self.node, self.step, self.steps = None, 0, 0

@@ -27,7 +27,7 @@ class WorkflowModel:
     Attributes
     ----------
     name : str
-        The name, as loader nodes take it.
+        The name, as loader nodes accept it.
     folder : str or None
         The folder under ``models``.
     state : str
@@ -61,7 +61,7 @@ class WorkflowModel:
     nodes: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     def _update(self, transfer: dict[str, Any]) -> None:
-        """Take the progress of its download from a transfer."""
+        """Set the progress of its download from a transfer."""
         self.size = transfer["size"] if transfer["size"] is not None else self.size
         self.received = transfer["sent"]
         self.problem = transfer["error"]
@@ -156,7 +156,7 @@ class FetchedModels(Sequence[WorkflowModel]):
         Raises
         ------
         RunTimeoutError
-            They have not ended in time; the downloads go on.
+            They have not ended in time; the downloads continue.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.refresh().done:

@@ -60,7 +60,7 @@ class SignInLink:
 
 
 def sign_in(server: Server, *, timeout: float | None) -> str:
-    """Let the user sign in; return their name in ComfyDeploy. See `Comfy.login`."""
+    """Ask the user to sign in; return their name in ComfyDeploy. See `Comfy.login`."""
     request_id = str(uuid.uuid4())
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     reply = server.get("auth-response", request_id=request_id)
@@ -79,7 +79,7 @@ def sign_in(server: Server, *, timeout: float | None) -> str:
                     fault.message = f"The sign-in failed: {fault.message}"
                     fault.args = (fault.message,)
                     raise
-                last_error = fault  # it may be gone at the next poll
+                last_error = fault  # the next poll may not return it any more
                 continue
             last_error = None
             if reply["authenticated"]:

@@ -22,7 +22,7 @@ RESTART_TIMEOUT = (
 class Machine(Record["Machines"]):
     """A machine: a ComfyUI that can run workflows, or a serverless machine of ComfyDeploy.
 
-    Made by `Machines`. It has the state that the server reported; `refresh` gets the present one.
+    Made by `Machines`. It has the last known state; `refresh` requests the present one.
     """
 
     @property
@@ -248,8 +248,8 @@ class Machines:
         cluster : object or str, optional
             For a pool on a Dask cluster: a cluster object of this kernel (``LocalCluster``,
             ``SLURMCluster``, ``KubeCluster``, …), the address of a scheduler, or a name in the
-            server's setting ``clusters``. A cluster object is told to start and end its workers as
-            runs need them.
+            server's setting ``clusters``. A cluster object starts and ends its workers as
+            the runs need them.
         workers : (int, int)
             The least and the greatest number of ComfyUIs on the cluster.
         **fields

@@ -85,7 +85,7 @@ class OutputFile:
 
     @property
     def size(self) -> int:
-        """Its size in bytes, asked of the server."""
+        """Its size in bytes; this sends a request."""
         if "content" in self._cache:
             return len(self._cache["content"])
         with self._request() as response:

@@ -112,7 +112,7 @@ class Presets:
         locked: Sequence[str] = (),
         revision: str | None = None,
     ) -> Preset:
-        """Store values under a name, in place of the preset with this name.
+        """Store values under a name; a preset with this name is replaced.
 
         Parameters
         ----------
@@ -123,8 +123,8 @@ class Presets:
         locked : sequence of str
             The keys of the seeds that are not drawn anew for each run.
         revision : str, optional
-            The revision that is to be replaced; ``""`` for a new preset. By default what is there
-            is replaced.
+            The revision to replace; ``""`` for a new preset. By default any revision is
+            replaced.
 
         Raises
         ------
@@ -146,14 +146,14 @@ class Presets:
         return Preset(self._server.post("workflow/preset", without_none(body)))
 
     def delete(self, name: str, *, revision: str | None = None) -> Preset:
-        """Delete a preset; return what it was.
+        """Delete a preset, and return it.
 
         Parameters
         ----------
         name : str
             The name; case does not matter.
         revision : str, optional
-            The revision that is to be deleted; by default any.
+            The revision to delete; by default any.
 
         Raises
         ------

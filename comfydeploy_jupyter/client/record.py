@@ -1,4 +1,4 @@
-"""Base classes of what the server returns: records of what it keeps, and replies."""
+"""Base classes of data from the server: records of stored objects, and replies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Home = TypeVar("Home")
 
 
 class Record(Generic[Home]):
-    """Something that the server keeps, with the server's record of it.
+    """An object that the server stores, with the server's record of it.
 
     Parameters
     ----------

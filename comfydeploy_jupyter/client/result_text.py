@@ -39,7 +39,7 @@ def summary(result: Result) -> str:
 
 
 def result_text(result: Result, terminal: Terminal | None) -> Iterator[str]:
-    """Give a result piece by piece: status, pictures and names of files, texts.
+    """Yield a result piece by piece: status, pictures and names of files, texts.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StoryEntry(NamedTuple):
-    """Something that happened to a run.
+    """An event in the life of a run.
 
     Attributes
     ----------
@@ -87,12 +87,12 @@ class Run:
 
     @property
     def known(self) -> dict[str, Any]:
-        """The last known record of the run; the server is not asked."""
+        """The last known record of the run, without a request."""
         return self._record
 
     @property
     def status(self) -> str:
-        """``queued``, ``running``, …; the server is asked until the run has ended."""
+        """``queued``, ``running``, …; requested from the server until the run has ended."""
         return str(self.record.get("status", "not-started"))
 
     @property
@@ -139,7 +139,7 @@ class Run:
         RunCancelledError
             The run was cancelled.
         RunTimeoutError
-            It has not ended in time; it goes on.
+            It has not ended in time; it continues.
         """
         if not self.done:
             with self.events(timeout=timeout) as events:
@@ -149,12 +149,12 @@ class Run:
         return self._result().raise_for_status()
 
     def story(self) -> list[StoryEntry]:
-        """Return what has happened to the run so far, in order, to find out why it is as it is.
+        """Return the events in the life of the run so far, in order, for debugging.
 
         Returns
         -------
         list of StoryEntry
-            At most 100: of a longer story, what came after its beginning is left out.
+            At most 100: of a longer story, entries after the first ones are left out.
 
         Raises
         ------

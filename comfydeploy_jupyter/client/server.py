@@ -254,7 +254,7 @@ def encode(body: dict[str, Any]) -> bytes:
     Raises
     ------
     InvalidRequestError
-        Something in it cannot be JSON.
+        A value in it cannot be converted to JSON.
     """
 
     def plain(value: Any) -> Any:

@@ -97,7 +97,7 @@ def _node(node: dict[str, Any]) -> str:
 
 
 def take(server: Server, body: dict[str, Any], on_line: Callable[[str], object]) -> Snapshot:
-    """Request a snapshot and pass on each line of progress; see `Comfy.snapshot`."""
+    """Request a snapshot, and pass each line of progress to a function; see `Comfy.snapshot`."""
     headers = {"Accept": "text/event-stream"}
     address = server.address("snapshot-to-docker")
     with server.session() as session:

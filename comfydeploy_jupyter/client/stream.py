@@ -38,11 +38,11 @@ BACKOFF = Backoff(first=0.1, longest=5.0)
 
 
 class EventStream(Iterator[Event]):
-    """The events of one run, as they arrive; ends after its final ``status``.
+    """The events of one run, as they arrive; ends after the final ``status``.
 
     With a ``body``, ComfyUI has accepted the run when the constructor returns. If the connection
     breaks, the stream reconnects and continues after the last event. To stop before the end, leave
-    the loop and call `close`; the run goes on.
+    the loop and call `close`; the run continues.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ class EventStream(Iterator[Event]):
     RunCancelledError
         It was cancelled before it was queued.
     RunTimeoutError
-        ``timeout`` is over; the run goes on.
+        ``timeout`` is over; the run continues.
     ServerUnreachableError
-        The server does not answer any more; the run may go on.
+        The server does not answer any more; the run may continue.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class EventStream(Iterator[Event]):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def _from_first(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Wait for the first event, which comes when ComfyUI has accepted the run; return all."""
+        """Wait for the first event, with which ComfyUI accepts the run; return all events."""
         try:
             return chain([next(events)], events)
         except BaseException:
@@ -201,7 +201,7 @@ class EventStream(Iterator[Event]):
                         raise _refusal(ComfyDeployError.from_reply(None, event.data))
                     self._accepted = True
                     yield event
-                    # The time that the consumer took is not a silence of the server.
+                    # The time in which the consumer handled the event does not count.
                     self._last_received = time.monotonic()
                     if event.is_final:
                         self.close()
@@ -222,7 +222,7 @@ class EventStream(Iterator[Event]):
             self._rejoin()
 
     def _messages(self) -> Iterator[Message]:
-        """Give the messages that arrive until the connection ends or breaks."""
+        """Yield the messages that arrive until the connection ends or breaks."""
         response = self._response
         if response is None:
             return

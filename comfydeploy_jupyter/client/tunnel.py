@@ -24,7 +24,7 @@ PROTECTIONS = {
 
 
 class TunnelStatus:
-    """The state of a tunnel when it was asked for.
+    """The state of a tunnel at the time of the request.
 
     Made by `Tunnel`.
 
@@ -69,7 +69,7 @@ class TunnelStatus:
 
     @property
     def access_url(self) -> str | None:
-        """The link to open, with the secret if there is one; whoever has the link has access."""
+        """The link to open, with the secret if there is one: everybody with the link has access."""
         return self.record.get("access_url")
 
     @property
@@ -97,7 +97,7 @@ class TunnelStatus:
 
     @property
     def can_download(self) -> bool:
-        """Whether it failed only since cloudflared is missing, which ``download`` would change."""
+        """Whether it failed only because cloudflared is missing; ``download`` would install it."""
         details = self.record.get("details")
         return isinstance(details, dict) and details.get("can_download") is True
 
@@ -173,8 +173,8 @@ class Tunnel:
         port : int, optional
             The port on the server's machine; by default that of the target.
         protect : bool, optional
-            False exposes ComfyUI without protection: whoever finds its address can use it, and
-            through it the machine. By default access needs the secret in the link.
+            False exposes ComfyUI without protection: everybody who finds its address can use it,
+            and through it the machine. By default access needs the secret in the link.
         token, hostname : str, optional
             Token and hostname of a named tunnel of your Cloudflare account. Without a token it is a
             quick tunnel, whose address is a new one each time.

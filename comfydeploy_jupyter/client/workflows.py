@@ -120,7 +120,7 @@ class StoredWorkflow(Record["Workflows"]):
         return self._home.change(self.id, name=name)
 
     def tag(self, *tags: str) -> StoredWorkflow:
-        """Give it these tags in place of those that it has, and return it."""
+        """Replace its tags by these, and return it."""
         return self._home.change(self.id, tags=tags)
 
     def edit(self) -> str:

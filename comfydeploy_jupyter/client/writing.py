@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[IO[bytes]]:
-    """Give a new hidden file in a folder; it is removed at the end unless it was renamed.
+    """Yield a new hidden file in a folder; it is removed at the end unless it was renamed.
 
     Parameters
     ----------

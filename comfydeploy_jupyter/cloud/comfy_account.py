@@ -63,7 +63,7 @@ class ComfyAccount:
         self.problem: str | None = None
 
     async def open(self) -> None:
-        """Read what is stored."""
+        """Read the stored key and token."""
         account = await asyncio.to_thread(self._credentials.load)
         self._kept = account.api_key if account is not None else None
         signed_in = await asyncio.to_thread(self._sign_ins.load)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 IDENTITY = "identitytoolkit.googleapis.com"
 TOKENS = "securetoken.googleapis.com"
 COMFY = "api.comfy.org"
-# The key that the editor contains. It names the project and is no secret.
+# The key in the editor's source. It identifies the project and is not secret.
 PROJECT_KEY = "AIzaSyC2-fomLqgCjb7ELwta1I9cEarPK8ziTGs"
 
 LARGEST = 1 << 20  # bytes of a response

@@ -174,7 +174,7 @@ def _unsent(frames: list[Frame], sent: set[str]) -> bytes:
 
 
 def _error(record: RunRecord) -> bytes:
-    """Return the message that tells why a run has failed; every reader gets it."""
+    """Return the message with the reason why a run has failed; every reader gets it."""
     error = error_of(record)
     if error is None:
         return b""

@@ -299,7 +299,7 @@ class Jobs:
             )
             return (await self._runs.submit(asked, small=small, new_id=new_id)).record
         except (ComfyUIUnavailableError, RunTimeoutError) as fault:
-            # ComfyUI may still queue it; then the run goes on.
+            # ComfyUI may still queue it; then the run continues.
             run = await self._runs.load(str(fault.extra.get("prompt_id")))
             if run is None or run.record.finished:
                 raise

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 
-ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer before a caller goes on without it
+ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer before a caller continues without it
 CHUNK = 512 * 1024  # bytes of one write to a file
 BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next chunk of a file
 STORING = 4  # factor of the usual timeout for ComfyUI to store an uploaded file
@@ -50,7 +50,7 @@ class ComfyUIClient(Transport):
         return set()
 
     def forget_features(self) -> None:
-        """Forget which routes this ComfyUI lacks: it may have been restarted as a newer version."""
+        """Delete the list of missing routes: a restarted ComfyUI may be a newer version."""
         self._lacks.clear()
 
     async def system_stats(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class ComfyUIClient(Transport):
         places: dict[str, str | None] = {}
         ids = list(prompt_ids)
         try:
-            for first in ids[:1]:  # alone: it shows whether there is a jobs API
+            for first in ids[:1]:  # a single request first: it shows whether there is a jobs API
                 places[first] = await self._job_status(first)
             for start in range(1, len(ids), JOBS_AT_ONCE):
                 some = ids[start : start + JOBS_AT_ONCE]
@@ -192,7 +192,7 @@ class ComfyUIClient(Transport):
         return text, found
 
     async def node_replacements(self) -> dict[str, Any]:
-        """Return the node classes that ComfyUI replaces by others; none if it is too old."""
+        """Return the node classes that ComfyUI replaces by others; empty if it is too old."""
         try:
             return await parse_object(
                 await self.request("GET", "/node_replacements", may_lack=True)

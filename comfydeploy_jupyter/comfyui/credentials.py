@@ -1,4 +1,4 @@
-"""What a ComfyUI behind a reverse proxy asks for: headers, a password, certificates."""
+"""Credentials for a ComfyUI behind a reverse proxy: headers, a password, certificates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OURS = frozenset(
 
 @dataclass(frozen=True)
 class Credentials:
-    """What is sent with each request to a ComfyUI at an address, and the certificates.
+    """The headers for each request to a ComfyUI, and the certificates for its connections.
 
     Attributes
     ----------
@@ -49,12 +49,12 @@ class Credentials:
     ca: str = ""
 
     def read(self) -> Access:
-        """Return what connections need; read the certificates. Call it in a thread.
+        """Read the certificates, and return the `Access` for connections. Call it in a thread.
 
         Raises
         ------
         InvalidRequestError
-            If a file cannot be read, is no certificate, or certificate and key do not fit.
+            If a file cannot be read or is not a certificate, or certificate and key do not match.
         """
         headers = dict(self.headers)
         if self.authorization:
@@ -83,7 +83,7 @@ NONE = Credentials()
 
 
 def split_address(url: str) -> tuple[str, str]:
-    """Return an address without user and password, and the ``Authorization`` that they make.
+    """Return an address without user and password, and the ``Authorization`` for these.
 
     The second item is ``""`` if the address has none.
 
@@ -112,7 +112,7 @@ def check_headers(given: Mapping[str, str]) -> dict[str, str]:
     Raises
     ------
     InvalidRequestError
-        If a name or a value cannot be one, or belongs to one message; values are not in the error.
+        If a name or value is invalid, or a header is only for one message; the error has no values.
     """
     for name, value in given.items():
         if not _NAME.fullmatch(name):

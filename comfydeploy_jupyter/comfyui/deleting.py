@@ -25,7 +25,7 @@ class Directories(Protocol):
 
 
 def locate(folders: Directories, kind: str, subfolder: str, filename: str) -> tuple[bytes, bytes]:
-    """Return where an output file is: its root folder, and its path in there, without links.
+    """Return the root folder of an output file and its path in that folder, without links.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def locate(folders: Directories, kind: str, subfolder: str, filename: str) -> tu
     Raises
     ------
     ForbiddenPathError
-        If that is not within ComfyUI's output or temp folder.
+        If it is not within ComfyUI's output or temp folder.
     """
     if kind not in DELETABLE:
         raise ForbiddenPathError("only files in ComfyUI's output and temp folders are deleted")

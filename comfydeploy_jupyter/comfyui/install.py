@@ -579,7 +579,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0, or 1 if ComfyUI could not be installed."""
     parser = argparse.ArgumentParser(
         prog="python -m comfydeploy_jupyter.comfyui.install",
-        description="Install ComfyUI with an environment of its own.",
+        description="Install ComfyUI in a separate environment.",
     )
     parser.add_argument(
         "--path", type=Path, default=Path(INSTALL_PATH), help="default: %(default)s"

@@ -135,7 +135,7 @@ class ComfyUIProcess:
     async def start(self) -> None:
         """Start ComfyUI if it is not running, and wait until it answers.
 
-        A pause before a restart is cut short. There is only one start at a time, also if several
+        A pause before a restart ends at once. There is only one start at a time, also if several
         callers wait or a waiting caller is cancelled.
 
         Raises

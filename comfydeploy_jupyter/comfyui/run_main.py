@@ -5,7 +5,7 @@
 ComfyUI executes all prompts in one thread, ``prompt_worker`` in ``main.py``. That thread ends if an
 exception leaves it: ``SystemExit`` of a node, or RecursionError in a long chain of nodes. ComfyUI
 answers requests as before then, but executes no prompt any more. Other processes cannot see which
-threads of ComfyUI are left, so this script makes the whole process exit.
+threads ComfyUI still has. Therefore this script ends the whole process.
 
 The interpreter of ComfyUI executes this script, without this package.
 """
@@ -26,10 +26,10 @@ process exits."""
 
 
 def main() -> None:
-    """Run the script that the first argument names, with the other arguments."""
+    """Run the script in the first argument, with the other arguments."""
     del sys.argv[0]
     script = os.path.abspath(sys.argv[0])
-    sys.path[0] = os.path.dirname(script)  # as if Python itself had been given the script
+    sys.path[0] = os.path.dirname(script)  # as if Python itself had started the script
     _exit_with_prompt_worker()
     runpy.run_path(script, run_name="__main__")
 

@@ -84,7 +84,7 @@ def pid_at(url: str) -> int | None:
 
 
 async def nothing_listens_at(url: str) -> bool:
-    """Return whether this machine refuses connections to an address of its own.
+    """Return whether this machine refuses connections to one of its addresses.
 
     If it does, the process that listened there has exited. False for an address of another machine,
     and if a connection is neither accepted nor refused.

@@ -1,4 +1,4 @@
-"""The workflows that ComfyUI's editor keeps in the folder of its user (``user/…/workflows``)."""
+"""The workflows that ComfyUI's editor stores in the folder of its user (``user/…/workflows``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST = 64 * 1024**2
 
 
 async def list_files(client: ComfyUIClient) -> list[dict[str, Any]]:
-    """Return the workflow files, the one changed last first.
+    """Return the workflow files; the last changed one is first.
 
     Returns
     -------
@@ -33,7 +33,7 @@ async def list_files(client: ComfyUIClient) -> list[dict[str, Any]]:
     Raises
     ------
     ComfyUIUnavailableError
-        If ComfyUI does not answer, or serves several users, whose names it wants.
+        If ComfyUI does not answer, or it serves several users and requires their names.
     """
     try:
         found = await client.get_list(
@@ -98,7 +98,7 @@ def _address(path: str) -> str:
 
 
 def _file(found: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what is listed of a file; None if it is no workflow."""
+    """Return the entry of a file in the list; None if it is not a workflow."""
     path, size, modified = found.get("path"), found.get("size"), found.get("modified")
     if not isinstance(path, str) or not path.lower().endswith(".json") or path.startswith("."):
         return None

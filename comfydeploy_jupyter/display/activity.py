@@ -1,4 +1,4 @@
-"""What a run or a sweep does now, and how a sweep ended, in a few words."""
+"""The present activity of a run or a sweep, and the outcome of a sweep, as short texts."""
 
 from __future__ import annotations
 

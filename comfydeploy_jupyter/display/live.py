@@ -13,7 +13,7 @@ INTERVAL = 0.1
 """Shortest time between two updates of a view, s."""
 
 CLOCK_INTERVAL = 0.5
-"""How often a view is updated if nothing has changed, so that its clock goes on, s."""
+"""How often a view is updated if nothing has changed, so that its clock is updated, s."""
 
 
 class Followed(Protocol):
@@ -28,7 +28,7 @@ class Followed(Protocol):
         """When it ended, s of `time.monotonic`."""
 
     def finish(self, status: str) -> None:
-        """Note the end, or that it is not followed any more."""
+        """Record the end, or that it is not followed any more."""
 
 
 P = TypeVar("P", bound=Followed)
@@ -42,14 +42,14 @@ class View(Protocol[P_contra]):
         """Show the present progress."""
 
     def end(self, progress: P_contra) -> None:
-        """Show the end; remove what was only shown meanwhile."""
+        """Show the end, and remove the parts that are only for the time before it."""
 
 
 class Live(Generic[P]):
     """A context in which a view follows a run or a sweep, at most ten times a second.
 
-    The view is updated in a thread, so that a slow view does not delay the run, and the clock goes
-    on while no events arrive.
+    The view is updated in a thread, so that a slow view does not delay the run, and so that the
+    clock is also updated while no events arrive.
 
     Parameters
     ----------

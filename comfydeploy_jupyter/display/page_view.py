@@ -32,7 +32,7 @@ _VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
 
 
 class Host(Protocol):
-    """What shows views: a panel, or the view of a sweep."""
+    """An object that shows views: a panel, or the view of a sweep."""
 
     @property
     def comfy(self) -> Comfy:

@@ -1,4 +1,4 @@
-"""The output that the saved notebook has of a panel."""
+"""The output of a panel in the saved notebook."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Record:
             self._shell = None
 
     def _run_again(self, info: Any) -> None:
-        """Note that a cell is run: it does not show the panel any more."""
+        """Record that a cell is run: it does not show the panel any more."""
         cell = getattr(info, "cell_id", None)  # IPython before 8.3 has none
         if cell is not None:
             self.cells.discard(cell)

@@ -208,7 +208,7 @@ class NodeClass:
     Attributes
     ----------
     name, title : str
-        The class, and the title of nodes without a title of their own.
+        The class, and the title of nodes that have no other title.
     sockets : tuple of Socket
         All inputs, in the editor's order: first those without a widget.
     outputs : tuple of str

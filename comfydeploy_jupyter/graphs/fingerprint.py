@@ -1,4 +1,4 @@
-"""A short description of the nodes of a prompt, which tells how much work two prompts share.
+"""A short description of the nodes of a prompt, to determine how much work two prompts share.
 
 ComfyUI takes the outputs of a node from its cache if the last prompt had a node of the same class
 with the same inputs, and the same holds for all nodes before it (``comfy_execution/caching.py``).

@@ -207,7 +207,7 @@ class _Names:
         self._longest = max(map(len, [*graph, *self._titles]), default=0)
 
     def update(self, node_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-        """Note that the inputs of a node have changed."""
+        """Record that the inputs of a node have changed."""
         for name in before.keys() - after.keys():
             self._names[name] = [other for other in self._names[name] if other != node_id]
         for name in after.keys() - before.keys():

@@ -32,7 +32,7 @@ class AuthHandler(JupyterHandler):
     Attributes
     ----------
     auth_action : str or None
-        The action that the authorizer is asked to allow; by default that of the method in
+        The action that the authorizer must allow; by default that of the method in
         `ACTIONS`.
     xsrf_on_get : bool
         Whether a GET with a login cookie needs the XSRF token, as every POST does.

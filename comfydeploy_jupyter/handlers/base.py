@@ -43,7 +43,7 @@ else:
 LARGE = 64 * 1024  # bytes of JSON above which it is encoded in a thread
 PIECE = 1024 * 1024  # bytes of a large reply that are written at once
 ANY_SIZE = 1 << 50  # bytes of a body that is forwarded as it arrives; tornado needs a limit
-KEEP_AWAKE = 15.0  # seconds between comments on a silent event stream
+KEEP_AWAKE = 15.0  # seconds between comments in an event stream without events
 COMMENT = b": keep awake\n\n"  # readers of an event stream ignore a comment
 
 M = TypeVar("M", bound="schemas.Model")
@@ -291,7 +291,7 @@ class Handler(Base, APIHandler):
         return self.account(asked) if self.is_for_cloud(asked) else None
 
     def begin_stream(self) -> None:
-        """Set the headers of an event stream, once; they tell proxies not to buffer it."""
+        """Set the headers of an event stream, once; with them, proxies do not buffer it."""
         if self.has_begun:
             return
         self.set_header("Content-Type", "text/event-stream")

@@ -92,7 +92,7 @@ class Streamed(Base):
         """Process the next chunk of the body."""
 
     def check_body(self) -> None:
-        """Note that the body is complete; each verb's method calls this at its start.
+        """Record that the body is complete; each verb's method calls this at its start.
 
         Raises
         ------

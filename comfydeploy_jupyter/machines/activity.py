@@ -1,4 +1,4 @@
-"""Measures whether a ComfyUI process does anything: work on the CPU or on a GPU."""
+"""Measures whether a ComfyUI process works on the CPU or on a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 IDLE_CPU = 0.03  # CPU seconds in a second; a ComfyUI that only answers requests uses less
-IDLE_GPU = 5.0  # percent; the desktop on a screen uses as much
+IDLE_GPU = 5.0  # percent; a desktop environment uses less
 
 
 class Activity:
@@ -40,7 +40,7 @@ class Activity:
         now, used = time.monotonic(), _cpu_seconds(self._pid)
         elapsed, self._measured_at = now - self._measured_at, now
         change, self._cpu_seconds = used - self._cpu_seconds, used
-        # A process that has ended reduces the sum, and was at work.
+        # The end of a process reduces the sum; it counts as work.
         return abs(change) > IDLE_CPU * elapsed or self._gpu_works()
 
     def _gpu_works(self) -> bool:

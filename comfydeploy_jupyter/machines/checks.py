@@ -164,7 +164,8 @@ def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     except KeyError as error:
         raise InvalidRequestError.of_field(
             "launch_args",
-            f"{error.args[0]!r} stands for a secret that this server does not know: give its value",
+            f"{error.args[0]!r} is the mask of a secret that this server does not have:"
+            " send its value",
         ) from None
 
 

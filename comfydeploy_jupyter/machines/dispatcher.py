@@ -272,7 +272,7 @@ class Dispatcher:
         fingerprint: bytes = b"",
         now: float | None = None,
     ) -> None:
-        """Note that a run is assigned to a member, by a decision or because its user chose it."""
+        """Record that a run is assigned to a member, by a decision or because its user chose it."""
         member = self._members[member_id]
         needed = frozenset(models)
         cold = not needed <= member.models
@@ -284,13 +284,13 @@ class Dispatcher:
         self._update(member)
 
     def begun(self, run_id: str, now: float) -> None:
-        """Note that a member has started to execute a run."""
+        """Record that a member has started to execute a run."""
         run = self._handed.get(run_id)
         if run is not None:
             run.begun_at = now
 
     def ended(self, run_id: str, seconds: float | None = None) -> None:
-        """Note that a run is not on its member any more.
+        """Record that a run is not on its member any more.
 
         Parameters
         ----------
@@ -424,7 +424,7 @@ class Dispatcher:
         return len(own), -others
 
     def _keep(self, member: MemberLoad, nodes: frozenset[int]) -> None:
-        """Note which nodes a member has in its cache."""
+        """Record which nodes a member has in its cache."""
         self._cached.subtract(member.nodes)
         self._cached.update(nodes)
         for node in member.nodes - nodes:

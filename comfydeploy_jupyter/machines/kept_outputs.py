@@ -44,7 +44,7 @@ class KeptFolders:
 class KeptOutputs:
     """Copies the outputs of runs from members whose files would be lost, and opens them.
 
-    Each member has a folder of its own, either in the folder that its pool shares with the nodes of
+    Each member has a separate folder, either in the folder that its pool shares with the nodes of
     the cluster, or in the data folder of this server.
 
     Parameters
@@ -101,7 +101,7 @@ class KeptOutputs:
     async def open(
         self, machine_id: str, kind: str, subfolder: str, filename: str
     ) -> io.FileIO | None:
-        """Open a file of a member, which may have ended; None if it is not there."""
+        """Open a file of a member, which may have ended; None if it does not exist."""
         path = _path(subfolder, filename)
         if kind not in KEPT or path is None or not machine_id.isalnum():
             return None
@@ -119,17 +119,17 @@ class KeptOutputs:
         return None
 
     def remove_empty(self, machine_ids: Iterable[str]) -> None:
-        """Remove the folders of members that have ended if nothing is in them; blocks, too."""
+        """Remove the empty folders of members that have ended. This blocks, too."""
         for machine_id in machine_ids:
             if self.keeps(machine_id):
                 continue
             for folder in self._folders(machine_id):
                 for inner, _, _ in os.walk(folder, topdown=False):
-                    with contextlib.suppress(OSError):  # something is in it
+                    with contextlib.suppress(OSError):  # it is not empty
                         Path(inner).rmdir()
 
     def _folders(self, machine_id: str) -> list[Path]:
-        """Return where the files of a member may be: in shared folders, or copied."""
+        """Return the folders that may contain files of a member, also those for copies."""
         if not machine_id.isalnum():
             return []
         shared = {pool.shared_dir for pool in self._registry.pools if pool.shared_dir}
@@ -137,7 +137,7 @@ class KeptOutputs:
         return [folder / machine_id for folder in parents]
 
     def _shared(self, machine_id: str, kind: str) -> list[Path]:
-        """Return where a member may have written files that this server can read."""
+        """Return the folders in which a member may have written files that this server can read."""
         return [folder / kind for folder in self._folders(machine_id)[:-1]]
 
     def _open(self, folders: Iterable[Path], path: PurePosixPath) -> io.FileIO | None:

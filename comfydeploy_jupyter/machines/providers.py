@@ -97,7 +97,7 @@ class Provider(Protocol):
         """
 
     def wanted(self, runs: int) -> None:
-        """Note how many runs of the pool are waiting or executing.
+        """Record how many runs of the pool are waiting or executing.
 
         Called at each change of this number; must not block.
         """

@@ -46,7 +46,7 @@ class MachineService:
     autostart : bool
         Whether `local` is found or started at once, as configured.
     data_dir : pathlib.Path
-        Folder for logs; registered machines have folders of their own below ``machines``.
+        Folder for logs; registered machines have separate folders below ``machines``.
     session_id : str
         The ComfyUI client id of this server.
     listener : MachineListener

@@ -50,7 +50,7 @@ class MachineSettings:
     access : Access
         The same for a member of a pool, whose provider makes certificates and headers.
     provided : bool
-        Whether the provider of a pool has started it, and tells when it has ended.
+        Whether the provider of a pool has started it; then the provider reports its end.
     """
 
     comfyui_url: str = ""

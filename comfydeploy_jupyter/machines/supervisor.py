@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0  # seconds within which a ComfyUI that answers HTTP must accept the WebSocket
 FIRST_TIMEOUT = 30.0  # the same for a ComfyUI that has just been started
-ACTIVITY_INTERVAL = 5.0  # seconds at most between two checks whether a ComfyUI does anything
+ACTIVITY_INTERVAL = 5.0  # seconds at most between two checks whether a ComfyUI works
 
 
 class SupervisorListener(Protocol):

@@ -20,7 +20,7 @@ class FetchPolicy:
     Attributes
     ----------
     offline : bool
-        The setting ``offline``: nothing may be downloaded.
+        The setting ``offline``: no downloads are allowed.
     """
 
     offline: bool = False

@@ -240,7 +240,7 @@ def owners_of(local: End, remote: End) -> list[Owner]:
     Raises
     ------
     OSError
-        If this system does not tell.
+        If the system does not provide this.
     """
     for state, ends, owner in _sockets(remote[1]):
         if ends == (remote, local):
@@ -257,7 +257,7 @@ def listeners(at: End) -> list[Owner]:
     Raises
     ------
     OSError
-        If this system does not tell.
+        If the system does not provide this.
     """
     address, port = at
     exact: list[Owner] = []

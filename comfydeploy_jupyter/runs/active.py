@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Unloaded(NamedTuple):
-    """What is in memory of a run that waits for a pool; all else is in the store only."""
+    """The part of an unloaded run that stays in memory; all other data is only in the store."""
 
     pool: str
     client_id: str | None
@@ -31,8 +31,8 @@ class Unloaded(NamedTuple):
 class ActiveRuns:
     """The unfinished runs, in the order in which they were added.
 
-    There may be many runs that wait for a pool. So such a run can be unloaded: its `Run` stays only
-    for as long as other code uses it, and `Loader.load` makes it anew from the store.
+    There may be many runs that wait for a pool. So such a run can be unloaded: its `Run` stays
+    in memory only while other code uses it, and `Loader.load` creates it again from the store.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class ActiveRuns:
         self._by_comfyui_id[run.comfyui_id] = run
 
     def unload(self, run: Run) -> None:
-        """Keep a stored run that waits only for as long as it is used, if the store has all of it.
+        """Unload a waiting run if the store has all of its data: it stays only while it is used.
 
         It does not have the keys of a Comfy account, nor the events of an earlier attempt. A run
         for whose end a request waits stays, too: only the run refers to the task of that request.
@@ -98,7 +98,7 @@ class ActiveRuns:
         self._in_use[run.prompt_id] = run
 
     def moved(self, run: Run) -> None:
-        """Note that a run has another machine, which the URLs of its outputs name from now on.
+        """Record that a run has another machine, which is in the URLs of its outputs from now on.
 
         An unloaded run becomes a loaded one.
         """

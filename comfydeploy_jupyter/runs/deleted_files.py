@@ -65,7 +65,7 @@ class Deleted:
     kept_count: int = 0
 
     def keep(self, run: StoredRun | str, reason: str, file: OutputName | None = None) -> None:
-        """Note that a run, or one of its files, was not deleted."""
+        """Record that a run, or one of its files, was not deleted."""
         self.kept_count += 1
         if len(self.kept) < MOST_NAMED:
             prompt_id = run if isinstance(run, str) else run.prompt_id
@@ -128,13 +128,13 @@ class OutputFolders:
         return self.is_unsure(run) and self._machines.find(run.machine) is not None
 
     def is_unsure(self, run: StoredRun) -> bool:
-        """Return whether it is not known if the files of a run are on this disk."""
+        """Return whether it is unknown if the files of a run are on this disk."""
         machine = self._machines.find(run.machine)
         return self._known[run.machine] is None and (machine is None or not machine.connected)
 
 
 class DeletedFiles:
-    """The output files of the runs that are deleted, and what uses each of them."""
+    """The output files of the runs that are deleted, with the uses of each file."""
 
     def __init__(self, runs: Sequence[StoredRun], folders: OutputFolders, report: Deleted) -> None:
         self.folders = folders
@@ -160,7 +160,7 @@ class DeletedFiles:
         self.names = Names(self._by_name)
 
     def add_uses(self, uses: Iterable[Use]) -> None:
-        """Note what uses the files; keep those that something else than the chosen runs uses."""
+        """Record the uses of the files; keep files with other uses than the chosen runs."""
         for use in uses:
             places = self._by_name[use.name]
             if use.run is not None and use.output is not None:
@@ -173,7 +173,7 @@ class DeletedFiles:
                     self.of[use.run.id].add(place)
 
     def keep(self, place: Place, reason: str) -> None:
-        """Note why a file stays; the first reason is told."""
+        """Record why a file is kept; the first reason is reported."""
         if place not in self._kept:
             self._kept.add(place)
             for run, output in self.listed[place]:
@@ -201,7 +201,7 @@ class DeletedFiles:
         return found
 
     def forget(self, runs: Collection[int]) -> None:
-        """Note that runs were deleted."""
+        """Record that runs were deleted."""
         for run in runs:
             for place in self.of.pop(run, ()):
                 self.users[place].discard(run)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 _NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")
-# Fields of the service for which there is nothing here.
+# Fields of the service for which this package has no values.
 _ABSENT = (
     "workflow_api",
     "machine_version",
@@ -37,7 +37,7 @@ _ABSENT = (
 def service_run(
     record: RunRecord, run: Run | None, view_url: str, *, version_id: str | None
 ) -> dict[str, Any]:
-    """Return a run as the service does.
+    """Return a run in the form of the service.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The queue of runs in front of pools: which run goes to which machine, and when."""
+"""The queue of runs of pools: decides which machine gets which run, and when."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Dispatching:
         self._dispatcher = Dispatcher()
         self._members: set[str] = set()
         self._pools: set[str] = set()
-        self._resting: set[str] = set()  # machines that get no runs for a moment
+        self._resting: set[str] = set()  # machines that get no runs for `REST` seconds
         self._pool_of: dict[str, str] = {}  # the unfinished runs of pools
         self._open: Counter[str] = Counter()  # their number, by pool
         self._assigned: list[tuple[str, str]] = []
@@ -114,9 +114,9 @@ class Dispatching:
         return Placement(pool.id, None, order)
 
     def wait(self, run: Run) -> None:
-        """Put a stored run into the queue of its pool, at its place if it has had one.
+        """Put a stored run into the queue of its pool, at its earlier position if it had one.
 
-        If it was assigned to a machine, it is not any more.
+        If it was assigned to a machine, this assignment ends.
         """
         record = run.record
         if record.pool is None or self._dispatcher.position(run.prompt_id) is not None:
@@ -135,7 +135,7 @@ class Dispatching:
         self.decide()
 
     def occupy(self, run: Run) -> None:
-        """Note that a machine has a run that was not assigned here."""
+        """Record that a machine has a run that was not assigned here."""
         record = run.record
         if record.pool is not None:
             self._count(run.prompt_id, record.pool)
@@ -150,7 +150,7 @@ class Dispatching:
             )
 
     def ended(self, run: Run, seconds: float | None = None) -> None:
-        """Note that a run has ended, or was cancelled while it waited.
+        """Record that a run has ended, or was cancelled while it waited.
 
         Parameters
         ----------
@@ -169,11 +169,11 @@ class Dispatching:
         self.decide()
 
     def position(self, record: RunRecord) -> int | None:
-        """Return the place of a queued run among the prompts that have not started, from 1.
+        """Return the position of a queued run among the prompts that have not started, from 1.
 
         Before a run that waits for a pool are the runs before it in the pool, and the prompts that
         wait on the members. Before a run that its machine has are the runs with smaller numbers
-        there. Prompts of other clients are taken to come first.
+        there. Prompts of other clients are assumed to come first.
         """
         dispatcher = self._dispatcher
         place = dispatcher.position(record.prompt_id)
@@ -218,7 +218,7 @@ class Dispatching:
     # -- machines ----------------------------------------------------------------------------
 
     def connected(self, machine: Machine) -> None:
-        """Note that a machine is connected or disconnected."""
+        """Record that a machine is connected or disconnected."""
         if machine.id in self._members and machine.id not in self._resting:
             self._dispatcher.set_connected(machine.id, machine.connected)
             self.decide()
@@ -231,7 +231,7 @@ class Dispatching:
             asyncio.get_running_loop().call_later(REST, self._end_rest, machine.id)
 
     def queue_changed(self, machine: Machine, remaining: int) -> None:
-        """Note how many prompts, of all clients, ComfyUI has."""
+        """Record how many prompts, of all clients, ComfyUI has."""
         if machine.id in self._members:
             others = max(remaining - self._dispatcher.handed(machine.id), 0)
             self._dispatcher.set_others(machine.id, others)

@@ -37,7 +37,7 @@ class EarlierTimes:
         self._kept: OrderedDict[tuple[str, str], deque[dict[str, NodeWork]]] = OrderedDict()
 
     def load_for(self, run: Run) -> None:
-        """Give a run the times of its nodes in earlier runs: at once if cached, else when read."""
+        """Set the times of a run's nodes in earlier runs: at once if cached, else when read."""
         structure, machine = run.record.structure, run.record.machine
         if structure is None:
             return

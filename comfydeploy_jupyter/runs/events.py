@@ -117,7 +117,7 @@ class MachineEvents:
         self._background.start(self._recovery.reconcile(machine))
 
     def machine_disconnected(self, machine: Machine) -> None:
-        """Note that events of the machine's runs are missed from now on."""
+        """Record that events of the machine's runs are missed from now on."""
         if not self._closed:
             self._announcer.machine(machine, up=False)
         self._dispatching.connected(machine)

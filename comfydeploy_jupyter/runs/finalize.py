@@ -28,7 +28,7 @@ RELEASE_WITHIN = 0.5  # seconds from the success of a run to its last event
 
 
 class Finalizer:
-    """Ends runs, whichever module has found out that they are over.
+    """Ends runs; all modules that detect the end of a run call it.
 
     Parameters
     ----------

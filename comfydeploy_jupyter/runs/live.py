@@ -75,11 +75,11 @@ class LiveStatus:
         self._started.clear()
 
     def skip(self, nodes: Iterable[str]) -> None:
-        """Note that ComfyUI has the outputs of these nodes in its cache."""
+        """Record that ComfyUI has the outputs of these nodes in its cache."""
         self._progress.skip(list(nodes), time.monotonic())
 
     def start(self, node: str) -> None:
-        """Note that ComfyUI starts to execute a node."""
+        """Record that ComfyUI starts to execute a node."""
         self.current_node = node
         self._progress.start(self._owner(node), time.monotonic())
 
@@ -106,11 +106,11 @@ class LiveStatus:
                 self._end_node(node)
 
     def finish(self, node: str) -> None:
-        """Note that the execution of a node has ended."""
+        """Record that the execution of a node has ended."""
         self._progress.finish(node)
 
     def stop(self) -> None:
-        """Note that no node is executing any more."""
+        """Record that no node is executing any more."""
         for node in list(self._started):
             self._end_node(node)
 

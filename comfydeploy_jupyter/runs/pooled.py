@@ -80,7 +80,7 @@ class Pooled:
     async def not_taken(
         self, run: Run, machine: Machine | None, fault: ComfyUIUnavailableError
     ) -> None:
-        """Let a run wait again that ComfyUI has not received.
+        """Put a run into the queue again that ComfyUI has not received.
 
         If ComfyUI may have received it, nothing is done: it will be looked up there.
         """
@@ -96,12 +96,12 @@ class Pooled:
             await self.check_machine(run)
 
     async def check_machine(self, run: Run) -> None:
-        """Let a run wait again whose ComfyUI has ended while it was being sent there."""
+        """Put a run into the queue again whose ComfyUI ended while the run was being sent."""
         if run.comfyui_exit is not None and run.state in (State.UNANSWERED, State.QUEUED):
             await self.give_back(run, run.comfyui_exit)
 
     async def give_back(self, run: Run, reason: str) -> None:
-        """Let a run wait again whose machine certainly does not have it, and will not get it.
+        """Put a run into the queue again that its machine certainly does not have or get.
 
         Parameters
         ----------

@@ -129,7 +129,7 @@ class Progress:
         self.restart(0.0)
 
     def restart(self, now: float) -> None:
-        """Note that no node has been executed; the bar keeps its value."""
+        """Record that no node has been executed; the bar keeps its value."""
         self._waiting = {
             node: _Node(steps, self._predicted[node], self._usual.get(node))
             for node, steps in self._steps.items()
@@ -163,7 +163,7 @@ class Progress:
         self._weigh(now)
 
     def start(self, node: str, now: float) -> None:
-        """Note that the execution of a node starts."""
+        """Record that the execution of a node starts."""
         found = self._waiting.pop(node, None)
         if found is not None:
             found.started = now
@@ -171,7 +171,7 @@ class Progress:
             self._forget(found)
 
     def step(self, node: str, value: float, steps: int, now: float) -> None:
-        """Note the step that a node has reached, and its number of steps."""
+        """Record the step that a node has reached, and its number of steps."""
         self.start(node, now)
         found = self._running.get(node)
         if found is None or steps < 2:
@@ -195,7 +195,7 @@ class Progress:
             found.value, found.stepped = value, now
 
     def finish(self, node: str) -> None:
-        """Note that a node has been executed."""
+        """Record that a node has been executed."""
         found = self._waiting.pop(node, None)
         if found is not None:
             self._forget(found)

@@ -1,4 +1,4 @@
-"""A machine that is made ready for one run, at most once."""
+"""A machine that becomes ready for one run, at most once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that have ended, whose events stay in memory for readers that come later."""
+"""Runs that have ended, whose events stay in memory for later readers."""
 
 from __future__ import annotations
 

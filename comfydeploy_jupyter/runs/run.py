@@ -29,7 +29,7 @@ LIVE_EVERY = 0.5  # seconds between two updates of the progress without events
 
 
 def is_release(event: Event) -> bool:
-    """Return whether an event is ComfyUI's last one for a prompt, whatever the outcome."""
+    """Return whether an event is ComfyUI's last one for a prompt, for any outcome."""
     return event.type == "executing" and event.data.get("node") is None
 
 
@@ -106,7 +106,7 @@ class Run(Lifecycle):
         self.emit("preview", {"prompt_id": self.prompt_id, "node": preview.node}, preview)
 
     def begin(self, cause: Cause) -> bool:
-        """Note that ComfyUI has started the prompt; return False if that was known already."""
+        """Record that ComfyUI has started the prompt; return False if that was known already."""
         if not self.transition(cause):
             return False
         self._started = time.monotonic()

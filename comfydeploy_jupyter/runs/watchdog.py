@@ -1,4 +1,4 @@
-"""Detect what no event reports: lost machines, sockets without events, runs of exited servers."""
+"""Detects faults without an event: lost machines, sockets without events, exited servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 WATCH_EVERY = 2.0  # seconds
 QUIET = 3.0  # seconds without a message from ComfyUI after which a request is sent to it
 ENDED_AFTER = 1.0  # seconds after which a local ComfyUI that refuses connections counts as exited
-RECHECK = 30.0  # seconds after which runs are looked up in ComfyUI, whatever events were received
+RECHECK = 30.0  # seconds after which runs are looked up in ComfyUI, also if events were received
 
 
 class Watchdog:
@@ -39,7 +39,7 @@ class Watchdog:
     recovery : Recovery
         Compares runs with ComfyUI's queue and history.
     finalizer : Finalizer
-        Ends runs that have failed because their ComfyUI is gone.
+        Ends runs that have failed because their ComfyUI has ended or does not answer.
     pooled : Pooled
         Lets runs of pools wait for another machine if their ComfyUI has ended.
     lost_after, gone_after : float

@@ -1,4 +1,4 @@
-"""Threads that do calls for the event loop, several at once if they come fast."""
+"""Threads that make calls for the event loop; calls that wait are made in batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
 
 
 class CallThreads(Generic[T]):
-    """Does calls in threads, in the order in which they were requested.
+    """Makes calls in threads, in the order in which they were requested.
 
     `asyncio.loop.run_in_executor` does the same for one call at a time, with two futures and a lock
     for each. Here a thread takes over all calls that wait, and the event loop is woken up once for
@@ -33,11 +33,11 @@ class CallThreads(Generic[T]):
     name : str
         The name of the threads.
     do : callable
-        Does some calls and returns their outcomes; it must not raise.
+        Makes some calls and returns their outcomes; it must not raise.
     threads : int
         Number of threads. They are started at the first call.
     most : int
-        Maximum number of calls that a thread does at once.
+        Maximum number of calls in a batch.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class CallThreads(Generic[T]):
     def call(self, call: T) -> asyncio.Future[Any]:
         """Request a call; return the future of its result.
 
-        A call whose future is cancelled before a thread takes it over is not done.
+        A call is not made if its future is cancelled before a thread takes it.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class CallThreads(Generic[T]):
         return future
 
     def close(self) -> None:
-        """Do all calls that were requested, then end the threads. This blocks until then."""
+        """Make all requested calls, then end the threads. This blocks until they have ended."""
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
@@ -90,9 +90,9 @@ class CallThreads(Generic[T]):
             pass
 
     def _do_some(self) -> bool:
-        """Do the calls that wait, at least one; return False after the last call.
+        """Make the waiting calls, at least one; return False after the last call.
 
-        This is a method of its own so that the thread does not refer to the calls while it waits.
+        This is a separate method, so that the thread has no references to the calls while it waits.
         """
         taken = [self._queue.get()]
         with suppress(Empty):

@@ -36,7 +36,7 @@ WAL = "wal"
 
 
 class _Write(NamedTuple):
-    """What a requested transaction does, and when it was requested (`time.monotonic`)."""
+    """The work of a requested transaction, and the time of the request (`time.monotonic`)."""
 
     work: Callable[[sqlite3.Connection], Any]
     asked: float
@@ -47,7 +47,7 @@ class Database:
 
     Each write is done in the single writer thread, completely or not at all, in the order of the
     calls. Writes that wait while the thread is busy are committed together; if one of them fails,
-    each is done again as a transaction of its own. Reads run in a small pool of threads and see the
+    each is done again as a separate transaction. Reads run in a small pool of threads and see the
     last committed state.
 
     A damaged file is set aside when it is opened, and a new one is created. If SQLite finds the
@@ -216,7 +216,7 @@ class Database:
         migrate(connection)
 
     def _let_shrink(self, connection: sqlite3.Connection) -> None:
-        """Let `shrink` work on a new file, or on one of an earlier version, which is copied once.
+        """Prepare a new file for `shrink`, or one of an earlier version, which is copied once.
 
         If the copy fails, as on a full disk, it is tried again at the next start.
         """

@@ -1,4 +1,4 @@
-"""Deletes runs, and finds out which of their files something else uses."""
+"""Deletes runs, and finds other uses of their files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .runs import FINAL
 from .transfers import OPEN
 
 if TYPE_CHECKING:
+    from .run_filter import RunFilter
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -43,7 +44,7 @@ class OutputName(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What a deletion needs to know of a run.
+    """The data of a run that a deletion needs.
 
     Attributes
     ----------
@@ -67,7 +68,7 @@ class StoredRun:
 
 
 class Use(NamedTuple):
-    """What uses a file: a run that lists it, a graph that names it, or an upload.
+    """A use of a file: by a run that lists it, a graph that names it, or an upload.
 
     Attributes
     ----------
@@ -344,7 +345,7 @@ def _delete(
 
 
 def _new_uses(connection: sqlite3.Connection, names: Names, seen: Seen) -> list[Use]:
-    """Return the uses of files by what was not there, or not complete, when they were searched."""
+    """Return the uses of files by records that were new or incomplete at the time of the search."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM runs WHERE id > ? OR id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constants
         (seen.run, json.dumps(seen.unfinished)),

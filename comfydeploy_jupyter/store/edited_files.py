@@ -1,4 +1,4 @@
-"""Which files of ComfyUI's editor are kept workflows that are edited there."""
+"""The files in the folder of ComfyUI's editor that belong to stored workflows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class EditedFile(NamedTuple):
-    """A file of the editor that is a kept workflow.
+    """A file in the editor's folder that belongs to a stored workflow.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class EditedFiles(Repository):
         return await self._database.read(_paths)
 
     async def move(self, path: str, new_path: str) -> None:
-        """Note that the editor has renamed a file; do nothing for any other file."""
+        """Record that the editor has renamed a file; do nothing for any other file."""
         await self._database.write(_move, path, new_path)
 
     async def forget(self, path: str) -> None:
-        """Forget a file."""
+        """Delete the record of a file."""
         await self._database.write(_forget, path)
 
 

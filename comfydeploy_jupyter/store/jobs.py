@@ -55,7 +55,7 @@ class Claim(NamedTuple):
 
 
 class JobRepository(Repository):
-    """Reads and writes what jobs need besides their runs."""
+    """Reads and writes the data of jobs besides their runs."""
 
     async def page(
         self,
@@ -90,7 +90,7 @@ class JobRepository(Repository):
         await self._database.write(_free, key, claim)
 
     async def secret(self) -> bytes:
-        """Return the secret that cursors of this store are signed with."""
+        """Return the secret that signs the cursors of this store."""
         return await self._database.read(_secret)
 
 

@@ -294,7 +294,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX workflows_by_change ON workflows (changed, search, deleted_at)",
         ),
     ),
-    # The files of ComfyUI's editor that are kept workflows; written is a hash of a known content.
+    # The files of ComfyUI's editor that are stored workflows; written is a hash of a known content.
     (
         "edited_files",
         (

@@ -82,7 +82,7 @@ class PresetStore(Repository):
             The keys of the seeds that are kept.
         revision : str, optional
             The revision that the caller has seen, or ``""`` if it has seen no preset of this name.
-            Without it, what is stored is replaced in any case.
+            Without it, any stored preset is replaced.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Which runs a request means, as a condition in SQL."""
+"""Which runs a request selects, as a condition in SQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEARCHED = (
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs are meant; by default all.
+    """The selected runs; by default all.
 
     Attributes
     ----------

@@ -255,7 +255,7 @@ class RunRepository(Repository):
     async def get_with_graph(
         self, prompt_id: str
     ) -> tuple[RunRecord | None, tuple[bytes, bytes | None] | None]:
-        """Return what `get` and `prompt` return."""
+        """Return the results of `get` and `prompt`."""
         return await self._database.read(lambda db: (_get(db, prompt_id), _prompt(db, prompt_id)))
 
     async def prompt(self, prompt_id: str) -> tuple[bytes, bytes | None] | None:

@@ -31,7 +31,7 @@ class WorkflowEdits(Repository):
     async def change(
         self, workflow_id: str, name: str | None = None, tags: Sequence[str] | None = None
     ) -> WorkflowRecord:
-        """Rename a workflow, or give it other tags; return it.
+        """Rename a workflow, or replace its tags; return it.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ def _delete(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
 
 
 def _remove(connection: sqlite3.Connection, number: int) -> None:
-    """Delete a workflow for ever, with its presets, versions, and graphs that nothing else uses."""
+    """Delete a workflow permanently, with its presets, versions, and unused graphs."""
     hashes = connection.execute(
         "SELECT workflow_hash, api_hash FROM workflow_versions WHERE workflow = ?", (number,)
     ).fetchall()

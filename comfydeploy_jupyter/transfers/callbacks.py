@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_BACKLOG = 64  # undelivered messages of a run from which on outdated ones are dropped
+MAX_BACKLOG = 64  # number of undelivered messages of a run above which outdated ones are dropped
 MAX_BACKLOG_BYTES = 256 * 1024
 ANSWER_WITHIN = 30.0  # seconds that an endpoint has to answer one message
 GATHER = 0.02  # seconds in which changes are collected for one write to the store
-BACK_SOON = 600.0  # age in seconds from which on a message does not keep the server running
+BACK_SOON = 600.0  # age in seconds above which a message does not keep the server running
 GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is discarded
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .queue import Transfer
     from .sites import ModelSites
 
-PART = ".part"  # suffix of an incomplete file; ComfyUI does not list such files
+PART = ".part"  # suffix of an incomplete file; ComfyUI does not list files with it
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 

@@ -58,7 +58,7 @@ class Transfer:
         self.touch()
 
     def touch(self) -> None:
-        """Note that the transfer makes progress; may be called in threads."""
+        """Record that the transfer makes progress; may be called in threads."""
         self.moved_at = time.monotonic()
 
     def cancel(self) -> bool:

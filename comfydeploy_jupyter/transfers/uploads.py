@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     KeyFor = Callable[[str], "str | None"]
 
-MULTIPART_FROM = 16 * 1024 * 1024  # bytes from which on a file is uploaded to a volume in parts
+MULTIPART_FROM = 16 * 1024 * 1024  # bytes; a larger file is uploaded to a volume in parts
 PARALLEL_PARTS = 4
 # Types that are missing in some versions of Python, named as by the ComfyUI node.
 TYPES = {

@@ -151,7 +151,7 @@ class Binary:
 
 
 class _Part:
-    """A download that has not ended; its methods are to be called in threads."""
+    """A download that has not ended; call its methods in threads."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,9 +1,8 @@
-"""The gate: a small reverse proxy that requires a secret, in a process of its own.
+"""The gate: a small reverse proxy that requires a secret, in a separate process.
 
-It is a process, so that gigabytes of traffic do not load Jupyter's event loop. Its parent passes it
-two open files: a listening socket, which stays open when the process is replaced (visitors wait in
-the meantime), and a pipe with its `GateSettings`: so the secret is in no argument, no environment
-variable and no file.
+So gigabytes of traffic do not block Jupyter's event loop. Its parent passes two open files to it: a
+listening socket, which stays open when the process is replaced (visitors wait in the meantime), and
+a pipe with its `GateSettings`. So the secret is in no argument, environment variable or file.
 
 A visitor sends the secret as ``?access=…`` once; a browser is then redirected to the same address
 without it and stores a cookie. Programs may also send ``Authorization: Bearer …`` in each request.
@@ -192,7 +191,7 @@ class Gate:
     ) -> web.Response | None:
         """Return None if a visitor has sent the right secret, else the error response.
 
-        The right secret is accepted however many wrong ones were sent from the address: the address
+        The right secret is accepted after any number of wrong ones from the address: the address
         is a header that the visitor can choose, and guessing 256 bits is not possible anyway.
         """
         right = [hmac.compare_digest(one or b"", self._secret) for one in (given, bearer)]

@@ -117,7 +117,7 @@ class Tunnel:
     origin : Origin or None
         The exposed service.
     error : ComfyDeployError or None
-        The reason why the tunnel is not up.
+        The reason why the tunnel does not work.
     started_at : str or None
         Time when the tunnel came up last.
     restarts : int
@@ -200,7 +200,7 @@ class Tunnel:
                 )
 
     async def ready(self) -> None:
-        """Wait until the tunnel is up; a pause before a restart is cut short.
+        """Wait until the tunnel is up; a pause before a restart ends at once.
 
         Raises
         ------

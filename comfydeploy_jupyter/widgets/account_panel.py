@@ -70,7 +70,7 @@ class AccountPanel(Panel):
         return str(self._state.value)
 
     def sign_in(self) -> None:
-        """Do what *Sign in* does; do not wait for it."""
+        """Sign in, like the button; do not wait for it."""
         email, password = self._email.value.strip(), self._password.value
         self._password.value = ""  # the state of a widget may be saved with the notebook
         if not (email and password):
@@ -79,7 +79,7 @@ class AccountPanel(Panel):
         self._do(lambda: self.comfy.comfy_account.sign_in(email, password))
 
     def store_key(self) -> None:
-        """Do what *Store key* does; do not wait for it."""
+        """Store the key, like the button; do not wait for it."""
         key = self._key.value.strip()
         self._key.value = ""
         if not key:
@@ -88,7 +88,7 @@ class AccountPanel(Panel):
         self._do(lambda: self.comfy.comfy_account.set_api_key(key))
 
     def sign_out(self) -> None:
-        """Do what *Sign out* does; do not wait for it."""
+        """Sign out, like the button; do not wait for it."""
         self._do(lambda: self.comfy.comfy_account.sign_out())
 
     def _do(self, request: Callable[[], AccountStatus]) -> None:

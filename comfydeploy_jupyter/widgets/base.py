@@ -46,8 +46,8 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     Work that takes time runs in threads, so that the kernel stays free. An error in a thread or in
     a callback is shown in the panel. `close` ends the threads.
 
-    The cell of a panel has a second, plain output, which is hidden while the panel works. It is
-    what the saved notebook shows, and what is seen where widgets cannot run. `keep` sets it.
+    The cell of a panel has a second, plain output, which is hidden while the panel works. The
+    saved notebook shows it, and so do pages in which widgets cannot run. `keep` sets it.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         Raises
         ------
         RunTimeoutError
-            The panel is still busy; its work goes on.
+            The panel is still busy; its work continues.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while busy := [t for t in self._threads if t.is_alive() and t.name != LASTING]:

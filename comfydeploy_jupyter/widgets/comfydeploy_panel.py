@@ -1,4 +1,4 @@
-"""All panels in one: the state of the machine on top, the other panels in tabs."""
+"""The state of the machine at the top, and all other panels in tabs."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class ComfyDeployPanel(Panel):
         return self._strip.report
 
     def free_memory(self) -> None:
-        """Do what *Free memory* does: let ComfyUI free its memory; do not wait for it."""
+        """Make ComfyUI free its memory, like the button *Free memory*; do not wait for it."""
         self._strip.free_memory()
 
     @property

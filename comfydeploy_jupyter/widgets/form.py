@@ -36,7 +36,7 @@ class Form(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
 
     Attributes
     ----------

@@ -90,7 +90,7 @@ def _insert_group(rows: list[dict[str, Any]], group: InputGroup) -> None:
 
 
 def _in_sections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give neighbours of the same node a section, whose heading has the title of the node.
+    """Put neighbouring inputs of a node into a section, whose heading has the node's title.
 
     ``label`` remains the whole label. ``parts`` are what is before, in and after the part that is
     shown below the heading; a row without a section shows the whole label.

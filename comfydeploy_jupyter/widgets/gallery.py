@@ -44,7 +44,7 @@ class Gallery(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     reuse : callable
         Called with the id of a run whose values the user wants to use again.
 
@@ -53,7 +53,7 @@ class Gallery(View):
     chosen : list of str
         Ids of the nodes whose outputs the author of the workflow chose to show; empty for all.
     busy : bool
-        Whether a run goes on; the result of an earlier one is grey then.
+        Whether a run has not ended; the result of an earlier one is grey then.
     machine : str or None
         The machine whose log is shown below a failed run; None for the default one.
     """

@@ -20,7 +20,7 @@ LONGEST = 500  # characters of the text about a node
 
 
 class GraphView(anywidget.AnyWidget):
-    """A picture of a workflow that is moved and zoomed in the page.
+    """A picture of a workflow that users can move and zoom in the page.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class GraphView(anywidget.AnyWidget):
     problems: t.Dict[str, str] = t.Dict().tag(sync=True)
 
     def show(self, workflow: Workflow) -> None:
-        """Show a workflow without marks: its nodes stand where they stand in the editor."""
+        """Show a workflow without marks; its nodes have the same positions as in the editor."""
         picture = picture_of(workflow.source.ui or workflow.to_api())
         with self.hold_sync():
             self.picture, self.marks, self.problems = picture, {}, {}

@@ -38,7 +38,7 @@ class History(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     show : callable
         Called with the `Result` of a run that the user chose.
     reuse : callable

@@ -1,4 +1,4 @@
-"""What the history shows of runs."""
+"""The data of runs that the history shows."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class RunGraphs:
         ]
 
     def differences(self, server: Server, first: str, second: str) -> list[list[str]]:
-        """Return the differences of two runs: what differs, and the values of both."""
+        """Return the values in which two runs differ: the name and both values."""
         graph = self._graph(server, second)
         lines = []
         for change in diff_graphs(self._graph(server, first), graph):

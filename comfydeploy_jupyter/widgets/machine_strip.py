@@ -138,7 +138,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._selector.value = machine
 
     def free_memory(self) -> None:
-        """Do what *Free memory* does: show how much memory was freed; do not wait for it."""
+        """Free memory and show how much, like the button *Free memory*; do not wait for it."""
         self._free.disabled = True
         self._panel.start(self._free_memory)
 

@@ -99,7 +99,7 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._take(workflow, machine, found)
 
     def fetch(self) -> None:
-        """Do what *Download all* does; the downloads go on when the panel is closed."""
+        """Download all missing models, like *Download all*; it continues without the panel."""
         self._fetch.disabled = self._sizes.disabled = True
         self._panel.start(self._download, lasting=True)
 

@@ -168,7 +168,7 @@ class FileButton(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     label, hint : str
         Its text and its tooltip.
     accept : str

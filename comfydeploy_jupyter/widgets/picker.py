@@ -219,7 +219,7 @@ class Picker:
         self._version.layout.display = "" if latest > 1 else "none"
 
     def _take(self, path: Path) -> None:
-        """Open a file that the user's browser sent."""
+        """Open a file from the user's browser."""
         choice = Choice(path.name, "opened", Source(path))
         self._add(choice)
         self._panel.clear_error()
@@ -280,5 +280,5 @@ class Picker:
         try:
             found = self._panel.comfy.workflows.in_editor()
         except ComfyDeployError:
-            return []  # ComfyUI may be away
+            return []  # ComfyUI may not answer
         return [Choice(each.path, EDITOR, each) for each in found]

@@ -28,7 +28,7 @@ class PresetsBox(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     form : Form
         The form whose values are named.
     keep : callable

@@ -21,7 +21,7 @@ class Preview(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     """
 
     _esm = script("preview")

@@ -29,7 +29,7 @@ class ProgressView(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     preview : Preview
         Shows the previews of the run.
     """
@@ -104,7 +104,7 @@ class ProgressView(View):
 
 
 class Clock:
-    """For how long a run has been executed, or has been waiting.
+    """The time for which a run has been executed, or has waited.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The bar of a RunPanel, which stays in sight: Run, Cancel, the state, errors and progress."""
+"""The bar of a RunPanel, which stays visible: Run, Cancel, the state, errors and progress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     Parameters
     ----------
     panel : RunPanel
-        The panel that it is in.
+        The panel that contains it.
     errors : ipywidgets.HTML
         Shows the errors of the panel.
     progress : ProgressView

@@ -24,7 +24,7 @@ class RunButton(View):
     Parameters
     ----------
     panel : RunPanel
-        The panel that it is in.
+        The panel that contains it.
     run : callable
         Called on a click with the number of runs.
     """

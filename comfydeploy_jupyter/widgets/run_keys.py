@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class RunKeys(View):
     """Handles the keys of a panel: run, cancel, and a list of the keys.
 
-    It also measures how much room the page has for a result.
+    It also measures the height that the page has for a result.
 
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     cancel : callable
         Called when the user has confirmed that the run is to be cancelled.
     """

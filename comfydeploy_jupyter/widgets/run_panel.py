@@ -198,7 +198,7 @@ class RunPanel(Panel):
         return str(self._notes.value)
 
     def fetch_models(self) -> None:
-        """Do what *Download all* does: download the missing models; do not wait for them."""
+        """Download the missing models, like *Download all*; do not wait for them."""
         self._models.fetch()
 
     @property
@@ -218,7 +218,7 @@ class RunPanel(Panel):
         self._picker.pick(name)
 
     def run(self, times: int = 1) -> None:
-        """Do what the Run button does: queue the workflow; do not wait for it.
+        """Queue the workflow, like the button *Run*; do not wait for it.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ class RunPanel(Panel):
         self._form.problems = {}
 
     def cancel(self) -> None:
-        """Do what the Cancel button does: cancel the run that is shown."""
+        """Cancel the run that is shown, like the button *Cancel*."""
         self._bar.cancelling(everything=False)
         self.start(self._cancel, 1)
 

@@ -1,4 +1,4 @@
-"""What a panel without a workflow shows: three ways to begin."""
+"""The part of a panel without a workflow: files, stored workflows and examples to begin with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StartBox(View):
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     pick : callable
         Called with the title of a workflow that the user chose.
     show : callable

@@ -117,7 +117,7 @@ class TunnelPanel(Panel):
         in_turn(timeout, self._wait_for_state, super().wait)
 
     def open_tunnel(self, *, download: bool = False) -> None:
-        """Do what the Start button does: start the tunnel, do not wait for it.
+        """Start the tunnel, like the button *Start*; do not wait for it.
 
         Parameters
         ----------
@@ -140,11 +140,11 @@ class TunnelPanel(Panel):
         self.start(self._open, order)
 
     def download(self) -> None:
-        """Do what *Download cloudflared* does: download it on the server, then start the tunnel."""
+        """Download cloudflared on the server, like the button, and then start the tunnel."""
         self.open_tunnel(download=True)
 
     def close_tunnel(self) -> None:
-        """Do what the Stop button does."""
+        """Stop the tunnel, like the button *Stop*."""
         self.clear_error()
         self._pending = True
         self._enable(busy=True, up=False)
@@ -312,7 +312,7 @@ class TunnelPanel(Panel):
     def _find(self, *, first: bool) -> TunnelStatus:
         target = self._target.value
         if first:
-            # a tunnel that is open already is shown, whatever its target is
+            # a tunnel that is open already is shown, with any target
             found = self.comfy.tunnel.status()
             if found.state != "stopped":
                 self._target.value = found.target
@@ -347,7 +347,7 @@ class TunnelPanel(Panel):
             self._failure.layout.display = "" if self._failure.value else "none"
             can_download = status.state == "stopped" and status.can_download
             self._download_box.layout.display = "" if can_download else "none"
-            # without the secret, since notebooks are passed on to others
+            # without the secret, because other people may get the notebook
             self.keep(_kept(status), f"<TunnelPanel: {status!r}>")
 
 

@@ -142,7 +142,7 @@ class UploadPanel(Panel):
         }
 
     def add_model(self) -> None:
-        """Do what the Add button does: download the model of the link; do not wait for it."""
+        """Download the model of the link, like the button *Add*; do not wait for it."""
         self.clear_error()
         url = self._add.link.value.strip()
         if not url:
@@ -156,7 +156,7 @@ class UploadPanel(Panel):
         self.start(self._read_models)
 
     def stop(self) -> None:
-        """Cancel the uploads that go through the kernel; those of the page go on."""
+        """Cancel the uploads that go through the kernel; those of the page continue."""
         self._remember.close()
         self._wake.set()
         for file in list(self._chunked.values()):
@@ -214,7 +214,7 @@ class UploadPanel(Panel):
         self._view.machine = self._machine or ""
 
     def _do(self, order: dict[str, Any], buffers: list[Any]) -> None:
-        """Do what a message of the page asks for."""
+        """Handle a message of the page."""
         kind = order["type"]
         if kind == "chunk":
             if order["id"] in self._chunked:

@@ -1,4 +1,4 @@
-"""What WorkflowPanel lists: kept workflows, files, and those of ComfyUI's editor."""
+"""The workflows that WorkflowPanel lists: stored ones, files, and those of ComfyUI's editor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEPT, FILES, EDITOR = "Kept", "Files beside the notebook", "In ComfyUI's editor"
 
 
 class WorkflowLibrary:
-    """Finds workflows, changes those that are kept, and keeps others.
+    """Finds workflows, changes stored ones, and stores others.
 
     Its methods make requests: call them in a thread.
 
@@ -43,7 +43,7 @@ class WorkflowLibrary:
     Attributes
     ----------
     kept : list of StoredWorkflow
-        The kept workflows that were found last.
+        The stored workflows that were found last.
     """
 
     def __init__(self, panel: Panel, home: Callable[[], Workflows], directory: Path) -> None:
@@ -58,7 +58,7 @@ class WorkflowLibrary:
         self.kept: list[StoredWorkflow] = []
 
     def find(self, text: str) -> list[StoredWorkflow]:
-        """Request the kept workflows whose names, tags or comments contain a text."""
+        """Request the stored workflows whose names, tags or comments contain a text."""
         return self._home().list(text, limit=LISTED)
 
     def look(self) -> None:
@@ -67,7 +67,7 @@ class WorkflowLibrary:
         try:
             in_editor = self._panel.comfy.workflows.in_editor()
         except ComfyDeployError:
-            in_editor = []  # ComfyUI may be away
+            in_editor = []  # ComfyUI may not answer
         with self._lock:
             self._turn += 1  # there may be new results, too
             self._files = {f"file:{path}": path for path in paths}
@@ -105,17 +105,17 @@ class WorkflowLibrary:
             return self._files.get(key) or self._in_editor.get(key)
 
     def rename(self, workflow_id: str, name: str) -> str:
-        """Rename a kept workflow, and return what happened."""
+        """Rename a stored workflow, and return a message about it."""
         changed = self._home().change(workflow_id, name=name)
         return f"Renamed to {changed.name}."
 
     def tag(self, workflow_id: str, tags: list[str]) -> str:
-        """Give a kept workflow other tags, and return what happened."""
+        """Replace the tags of a stored workflow, and return a message about it."""
         changed = self._home().change(workflow_id, tags=tags)
         return f"Tags: {', '.join(changed.tags)}." if changed.tags else "It has no tags now."
 
     def delete(self, workflow_id: str) -> str:
-        """Delete a kept workflow, and return what happened."""
+        """Delete a stored workflow, and return a message about it."""
         deleted = self._home().delete(workflow_id)
         self._undo = workflow_id, lambda: self._home().restore(workflow_id)
         return f"{deleted.name} is deleted."

@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 
 class ListActions(Protocol):
-    """What can be done with a workflow in the list; each method is called in a thread."""
+    """The actions on workflows in the list; each method is called in a thread."""
 
     def rename(self, workflow_id: str, name: str) -> None:
-        """Rename a kept workflow."""
+        """Rename a stored workflow."""
 
     def tag(self, workflow_id: str, tags: list[str]) -> None:
-        """Give a kept workflow other tags."""
+        """Replace the tags of a stored workflow."""
 
     def delete(self, workflow_id: str) -> None:
-        """Delete a kept workflow."""
+        """Delete a stored workflow."""
 
     def edit(self, workflow_id: str) -> str:
-        """Put a kept workflow into ComfyUI's editor; return the address of the page."""
+        """Put a stored workflow into ComfyUI's editor; return the address of the page."""
 
     def look_for_versions(self) -> None:
         """Open the newest version of the open workflow, if there is a newer one."""
 
     def undo(self) -> None:
-        """Undo the last deletion, or what was kept last."""
+        """Undo the last deletion, or the last *Keep*."""
 
     def keep_listed(self, key: str) -> None:
         """Keep a file or a workflow of the editor that is listed."""
@@ -65,7 +65,7 @@ class WorkflowChoices(View):
     message : dict
         What happened: ``text``, whether it can be undone (``undo``) or is a ``problem``.
     editable : bool
-        Whether kept workflows can be renamed, tagged and deleted.
+        Whether stored workflows can be renamed, tagged and deleted.
     """
 
     _esm = script("workflow_list")
@@ -137,7 +137,7 @@ class WorkflowList:
     Parameters
     ----------
     panel : Panel
-        The panel that it is in.
+        The panel that contains it.
     actions : ListActions
         What can be done with a workflow.
     on_search : callable
@@ -149,12 +149,12 @@ class WorkflowList:
     *below : ipywidgets.Widget
         What is shown below the list; the button to refresh it comes after the first of them.
     editable : bool
-        Whether kept workflows can be renamed, tagged and deleted.
+        Whether stored workflows can be renamed, tagged and deleted.
 
     Attributes
     ----------
     workflows : list of StoredWorkflow
-        The kept workflows that are listed.
+        The stored workflows that are listed.
     list : WorkflowChoices
         The list.
     """

@@ -148,20 +148,20 @@ class WorkflowPanel(Panel):
             self._follow(self._run(self._workflow))
 
     def validate(self) -> None:
-        """Do what the Validate button does."""
+        """Validate the open workflow, like the button *Validate*."""
         self.clear_error()
         self._nodes.validate.disabled = True
         self.start(self._validate)
 
     def save(self, comment: str = "", name: str | None = None) -> None:
-        """Do what the Save button does, with a comment and a name."""
+        """Save with a comment and a name, like the button *Save*."""
         self._save.comment.value = comment
         if name is not None:
             self._save.name.value = name
         self._press_save()
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Do what the Write button does, with a path; the format is the chosen one."""
+        """Write to a path in the chosen format, like the button *Write*."""
         self._export.path.value = os.fspath(path)
         self._press_write()
 
@@ -314,7 +314,7 @@ class WorkflowPanel(Panel):
             self._open_source(request, other, other.stem, key)
 
     def _listed(self, found: list[StoredWorkflow]) -> None:
-        """Offer the kept workflows that are listed as those that get a new version."""
+        """Offer the stored workflows that are listed as those that get a new version."""
         chosen = self._list.list.value if self._stored is None else self._stored.id
         self._list.choose(chosen)
         if not self._list.search.value:
@@ -322,7 +322,7 @@ class WorkflowPanel(Panel):
         self._remember()
 
     def _changed(self, workflow_id: str, deleted: bool) -> None:
-        """Show what has changed in a kept workflow, if it is open; keep a deleted one open."""
+        """Show what has changed in a stored workflow, if it is open; keep a deleted one open."""
         if self._stored is None or self._stored.id != workflow_id or self._workflow is None:
             return
         if deleted:
@@ -554,5 +554,5 @@ class WorkflowPanel(Panel):
 
 
 def _is_same(one: Workflow, other: Workflow) -> bool:
-    """Return whether two workflows have the same graph, whatever was changed in them."""
+    """Return whether two workflows have the same graph, not counting changes of values."""
     return one.source.graph == other.source.graph

@@ -34,13 +34,13 @@ class Opener:
     Attributes
     ----------
     kept : callable
-        Opens the newest version of a kept workflow by its id; does not wait.
+        Opens the newest version of a stored workflow by its id; does not wait.
     other : callable
         Opens a file or a workflow of the editor, with its key in the list; waits.
     changed : callable
-        Called with the id of a kept workflow that was changed, and whether it was deleted.
+        Called with the id of a stored workflow that was changed, and whether it was deleted.
     listed : callable
-        Called, while `updating` is entered, with the kept workflows that are listed.
+        Called, while `updating` is entered, with the stored workflows that are listed.
     updating : callable
         Returns the context in which the list is changed: its choices are not the user's.
     by_user : callable
@@ -108,7 +108,7 @@ class WorkflowSide:
         self._search.close()
 
     def refresh(self) -> None:
-        """List the kept workflows, then what else there is; call it in a thread."""
+        """List the stored workflows, then all others; call it in a thread."""
         if not self.list.list.server:
             server = self._panel.comfy.server
             instance = str(self._panel.comfy.status().get("instance", ""))
@@ -126,19 +126,19 @@ class WorkflowSide:
         self._show()
 
     def rename(self, workflow_id: str, name: str) -> None:
-        """Rename a kept workflow."""
+        """Rename a stored workflow."""
         self._after(workflow_id, self._library.rename(workflow_id, name))
 
     def tag(self, workflow_id: str, tags: list[str]) -> None:
-        """Give a kept workflow these tags in place of those that it has."""
+        """Replace the tags of a stored workflow."""
         self._after(workflow_id, self._library.tag(workflow_id, tags))
 
     def delete(self, workflow_id: str) -> None:
-        """Delete a kept workflow; `undo` restores it."""
+        """Delete a stored workflow; `undo` restores it."""
         self._after(workflow_id, self._library.delete(workflow_id), deleted=True)
 
     def edit(self, workflow_id: str) -> str:
-        """Put a kept workflow into ComfyUI's editor; return the address of the page."""
+        """Put a stored workflow into ComfyUI's editor; return the address of the page."""
         return self._library.edit(workflow_id)
 
     def look_for_versions(self) -> None:
@@ -187,7 +187,7 @@ class WorkflowSide:
     def _after(
         self, workflow_id: str, text: str, *, deleted: bool = False, undo: bool | None = None
     ) -> None:
-        """Show what has changed in a kept workflow."""
+        """Show what has changed in a stored workflow."""
         self.find(self.list.search.value)
         self._opener.changed(workflow_id, deleted)
         self.list.show_message(text, undo=deleted if undo is None else undo)

@@ -1,4 +1,4 @@
-"""Kept workflows that are edited in ComfyUI's page: *Save* there adds a version.
+"""Stored workflows that are edited in ComfyUI's page: *Save* there adds a version.
 
 A workflow is written as a file into the folder of ComfyUI's editor. The proxy of ComfyUI's page
 reports each file that the editor saves, renames or deletes through it. What was saved without the
@@ -42,14 +42,14 @@ _UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%#]+')
 
 
 class Editing:
-    """Puts kept workflows into the folder of the editor, and keeps what is saved there.
+    """Puts stored workflows into the editor's folder, and stores changes that are saved there.
 
     Parameters
     ----------
     files : EditedFiles
-        The files that are kept workflows.
+        The files in the editor's folder that belong to stored workflows.
     workflows : LocalWorkflows
-        The kept workflows.
+        The stored workflows.
     machines : MachineRegistry
         Has the default machine, whose page is the one that is edited in.
     """
@@ -139,7 +139,7 @@ class Editing:
                 log.warning("%s was saved in ComfyUI's editor, but is not kept: %s", path, error)
 
     async def _collect(self, client: ComfyUIClient, path: str) -> None:
-        """Keep the content of a file as a version, if it is a kept workflow and has changed."""
+        """Keep the content of a file as a version, if it is a stored workflow and has changed."""
         known = await self._files.at(path)
         if known is None:
             return

@@ -81,7 +81,7 @@ def test_it_can_be_stopped(open_notebook: Any, lab: JupyterProcess, wait: bool) 
     lab_page.shoot(f"sweep-running-{wait}")
     if wait:
         page.get_by_role("button", name="Interrupt the kernel").click()
-        expect(output.get_by_text(re.compile(r"goes on with resume\(\) of"))).to_be_visible()
+        expect(output.get_by_text(re.compile(r"continues with resume\(\) of"))).to_be_visible()
     else:
         stop.click()
     expect(output.get_by_text(re.compile("Stopped after"))).to_be_visible()

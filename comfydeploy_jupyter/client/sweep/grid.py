@@ -1,4 +1,4 @@
-"""The points of a sweep: which values the inputs have at each."""
+"""The points of a sweep, with the values of the inputs at each point."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class Branches(Generic[T]):
         return branch, self._left[branch].popleft()[1]
 
     def ended(self, branch: int) -> None:
-        """Note that an item of a branch has ended."""
+        """Record that an item of a branch has ended."""
         self._taken[branch] -= 1
 
 

@@ -1,4 +1,4 @@
-"""What a sweep runs: a workflow, its points, and what is the same at all of them."""
+"""The plan of a sweep: a workflow, its points, and the values that are the same at all points."""
 
 from __future__ import annotations
 

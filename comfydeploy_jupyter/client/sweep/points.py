@@ -74,7 +74,7 @@ class Job:
                 setattr(self, name, saved[name])
 
     def reset(self) -> None:
-        """Forget the run, so that another one is made."""
+        """Remove the run, so that a new one is created."""
         self.prompt_id = str(uuid.uuid4())
         self.status, self.error, self.record = WAITING, "", {}
         self.sent, self.progress, self._result = False, None, None

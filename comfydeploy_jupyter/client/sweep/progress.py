@@ -1,4 +1,4 @@
-"""How far a sweep is."""
+"""The progress of a sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SweepProgress:
-    """How far a sweep is.
+    """The progress of a sweep.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class SweepProgress:
 
     @property
     def summary(self) -> str:
-        """The counts in words, e.g. ``"5 of 16 points, 1 failed"``."""
+        """The counts as text, e.g. ``"5 of 16 points, 1 failed"``."""
         counts = self.counts
         words = [f"{counts.get('success', 0)} of {counts['total']} points"]
         words += [f"{counts[name]} {name}" for name in ("failed", "cancelled") if name in counts]
@@ -81,11 +81,11 @@ class SweepProgress:
         return found
 
     def changed(self) -> None:
-        """Note that something has changed."""
+        """Record that something has changed."""
         self._changes += 1
 
     def finish(self, status: str) -> None:
-        """Note the end; ``status`` is ignored, since the sweep has a status of its own."""
+        """Record the end; ``status`` is ignored, because the sweep has its own status."""
         self.ended = time.monotonic()
         self._changes += 1
 

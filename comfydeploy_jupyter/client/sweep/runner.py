@@ -36,7 +36,7 @@ STOP_TIMEOUT = 10.0
 """How long `Runner.stop` waits for cancelled runs to end before it stops following them, s."""
 
 KEEP_ALIVE_INTERVAL = 3.0
-"""How often the server is asked something, so that it is not idle between two runs, s."""
+"""The time between requests that keep the server from counting as idle between two runs, s."""
 
 
 class Runner:
@@ -96,7 +96,7 @@ class Runner:
 
     @property
     def _final_status(self) -> str:
-        """What `status` is if nothing more is done."""
+        """The value of `status` when no more jobs run."""
         if self.error is not None:
             return "failed"
         done = all(job.status in {"success", "failed"} for job in self._jobs.values())
@@ -221,7 +221,7 @@ class Runner:
                 self._save()
 
     def _next_job(self) -> tuple[int, Job] | None:
-        """Take a job from the queue; return None if it is empty or the sweep is to stop."""
+        """Take a job from the queue; return None if it is empty or the sweep must stop."""
         with self._lock:
             found = None if self._stopping.is_set() else self._queue.take()
             if found is None:

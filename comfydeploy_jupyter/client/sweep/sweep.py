@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Sweep(Sequence[Point]):
     """A workflow, run at every point of a grid; made by ``comfy.sweep``.
 
-    A sequence of its points. Its file always has what it has done: after the kernel was restarted,
-    ``comfy.sweep.load(path).resume()`` goes on, also with the runs that ended meanwhile.
+    A sequence of its points. Its file always contains the finished runs: after a restart of the
+    kernel, ``comfy.sweep.load(path).resume()`` continues it, with the runs that ended meanwhile.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class Sweep(Sequence[Point]):
 
     @property
     def progress(self) -> SweepProgress:
-        """How far it is."""
+        """Its progress."""
         return self._runner.progress
 
     @property
@@ -184,9 +184,9 @@ class Sweep(Sequence[Point]):
         Raises
         ------
         RunTimeoutError
-            It has not ended in time; it goes on.
+            It has not ended in time; it continues.
         ComfyDeployError
-            What ended it early, such as a ComfyUI that does not answer; `resume` goes on.
+            What ended it early, such as a ComfyUI that does not answer; `resume` continues.
         """
         check_timeout(timeout)
         if not self._runner.wait(timeout):
@@ -196,7 +196,7 @@ class Sweep(Sequence[Point]):
         return self
 
     def stop(self) -> None:
-        """Queue no more points and cancel those that are queued or run; `resume` goes on.
+        """Queue no more points and cancel those that are queued or run; `resume` continues.
 
         Returns when they have ended, after 20 seconds at the latest.
         """
@@ -209,7 +209,7 @@ class Sweep(Sequence[Point]):
         progress: bool | str | Display = "auto",
         retry_failed: bool = True,
     ) -> Sweep:
-        """Go on with the points that are left.
+        """Continue with the points that are left.
 
         The run of a point that was queued when the sweep ended is found by its id, even if it has
         ended meanwhile.
@@ -251,7 +251,7 @@ class Sweep(Sequence[Point]):
             self.stop()
             where = "" if self.path is None else f", comfy.sweep.load({str(self.path)!r})"
             raise KeyboardInterrupt(
-                f"stopped at {self.progress.summary}; it goes on with resume() of: "
+                f"stopped at {self.progress.summary}; it continues with resume() of: "
                 f"comfy.sweep.last{where}"
             ) from None
 
@@ -261,7 +261,7 @@ class Sweep(Sequence[Point]):
         Parameters
         ----------
         path : path, optional
-            Another file, which is the sweep's from now on.
+            Another file, which the sweep uses from now on.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""``comfy.sweep``: make sweeps and load saved ones."""
+"""``comfy.sweep``: creates sweeps and loads saved ones."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Sweeps:
             pool.
         save : bool or path
             The JSON file where it is saved. True: in the folder ``sweeps``, under a name made of
-            the workflow's title and the points, so that the same call goes on where the last one
+            the workflow's title and the points, so that the same call continues where the last one
             ended. False: it is not saved.
         fresh : bool
             Whether to run also the points that have ended before.
@@ -119,13 +119,13 @@ class Sweeps:
         InvalidRequestError
             Something else is wrong with the arguments; nothing has been queued.
         ComfyUIUnavailableError, ServerUnreachableError
-            ComfyUI or the server does not answer; ``comfy.sweep.last.resume()`` goes on.
+            ComfyUI or the server does not answer; ``comfy.sweep.last.resume()`` continues.
         KeyboardInterrupt
-            The kernel was interrupted; ``comfy.sweep.last.resume()`` goes on.
+            The kernel was interrupted; ``comfy.sweep.last.resume()`` continues.
         """
         for name in options:
             if name in NOT_FOR_SWEEPS:
-                raise TypeError(f"a sweep has no option {name!r}: each point is a run of its own")
+                raise TypeError(f"a sweep has no option {name!r}: each point is a separate run")
         check_options(options, {"at_once", "fresh", "points", "save", "wait"})
         loaded = Workflow(self._comfy.server, workflow)
         seeds = {} if seed is None else loaded.source.seed_inputs(seed)
@@ -149,7 +149,7 @@ class Sweeps:
         return sweep.resume(wait=wait, progress=progress)
 
     def load(self, path: str | os.PathLike[str]) -> Sweep:
-        """Return a sweep that was saved; ``resume()`` goes on with it.
+        """Return a sweep that was saved; ``resume()`` continues with it.
 
         Parameters
         ----------

@@ -337,7 +337,7 @@ def test_interrupting_the_kernel_stops_it(jupyter: JupyterProcess, tmp_path: Pat
         timeout=60,
         check=True,
     )
-    assert "stopped at 0 of 3 points, 2 cancelled; it goes on with resume()" in done.stdout
+    assert "stopped at 0 of 3 points, 2 cancelled; it continues with resume()" in done.stdout
     assert "comfy.sweep.load(" in done.stdout
     assert "stopped ['cancelled', 'waiting']" in done.stdout
     assert done.stderr == ""
