@@ -14,7 +14,6 @@ from .runs import FINAL
 from .transfers import OPEN
 
 if TYPE_CHECKING:
-    from .run_filter import RunFilter
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 

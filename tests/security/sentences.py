@@ -18,15 +18,15 @@ HELD: dict[str, tuple[str, ...]] = {
     # -- clusters
     "Schedulers on other machines": (f"{_CONFIGURED}::what_is_wrong_is_told",),
     "A request can name a cluster": (f"{_CONFIGURED}::a_name_that_is_unknown",),
-    "ComfyUIs on workers listen": (f"{_LEASES}::the_door_admits_only_clients_of_the_cluster",),
+    "ComfyUIs on workers listen": (f"{_LEASES}::the_proxy_admits_only_clients_of_the_cluster",),
     "The certificates of a pool": ("clusters/test_pools.py::bad_input",),
     # -- permissions
-    "In one sentence": (
+    "In short": (
         f"{_AUTH}::strangers_are_turned_away",
         f"{_AUTH}::the_list_above_has_every_route",
     ),
-    "Every route lets Jupyter": (f"{_AUTH}::strangers_are_turned_away", f"{_AUTH}::sockets"),
-    "Nothing happens before that": (
+    "For every route, Jupyter first": (f"{_AUTH}::strangers_are_turned_away", f"{_AUTH}::sockets"),
+    "Nothing is done before": (
         f"{_AUTH}::strangers_are_turned_away",
         f"{_AUTH}::no_other_method_gets_further",
         f"{_AUTH}::sockets",
@@ -40,6 +40,10 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_AUTH}::pages_of_other_sites_cannot_use_the_login",
         f"{_AUTH}::other_names_of_this_server_are_refused",
         f"{_AUTH}::refusals_say_what_is_wrong",
+    ),
+    "Requests from an unknown origin": (
+        f"{_AUTH}::pages_of_other_sites_cannot_use_the_login",
+        f"{_AUTH}::other_names_of_this_server_are_refused",
     ),
     "WebSockets and the sign-in": (
         f"{_AUTH}::sockets",
@@ -59,11 +63,12 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_HUB}::another_users_page_gets_nowhere",
         f"{_HUB}::the_own_page_works",
     ),
-    "One caller needs": (f"{_MACHINE}::the_service_is_let_in", f"{_MACHINE}::wrong_tokens"),
-    "ComfyDeploy, with the [machine token]": (
+    "ComfyDeploy needs no Jupyter token": (
+        f"{_MACHINE}::the_service_is_let_in",
+        f"{_MACHINE}::wrong_tokens",
         f"{_MACHINE}::nobody_is_let_in_without_one_configured",
     ),
-    "It can call `POST": (f"{_MACHINE}::no_other_route_takes_it",),
+    "With this token it can call": (f"{_MACHINE}::no_other_route_takes_it",),
     # -- files and addresses that the routes can reach
     "**Files.**": (
         f"{_FILES}::every_field_that_takes_a_path_is_tried",
@@ -77,6 +82,9 @@ HELD: dict[str, tuple[str, ...]] = {
     "A path outside": (
         "comfyui/test_folders.py::what_is_missing_outside_is_refused_as_what_is_there",
         f"{_FILES}::no_spelling_leads_outside",
+    ),
+    "Devices, pipes and sockets": (
+        "comfyui/test_folders.py::a_pipe_in_the_place_of_a_file_does_not_hang",
     ),
     "Uploads and models are": (
         "files/test_uploads.py::the_same_content_is_reused_and_other_content_gets_a_free_name",
@@ -123,7 +131,7 @@ HELD: dict[str, tuple[str, ...]] = {
         "snapshots/test_route.py::odd_names_cannot_become_commands",
         "security/test_hostile_names.py::a_requirement_is_no_option_of_pip",
     ),
-    "**What proxies pass on.**": (
+    "**What proxies forward.**": (
         f"{_PAGE}::credentials_stay_here",
         f"{_PAGE}::only_what_is_known_is_passed_on",
         f"{_PAGE}::only_what_is_known_is_passed_back",
@@ -156,7 +164,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_BOMBS}::what_says_too_much_is_not_opened",
         f"{_BOMBS}::no_more_is_unpacked_than_was_counted",
     ),
-    "Of a file's metadata": (
+    "At most 64 MiB of a file": (
         f"{_BOMBS}::metadata_with_sizes_that_lie",
         f"{_BOMBS}::thumbnails_are_of_pictures_of_ordinary_size",
         "graphs/test_image_metadata.py::a_compression_bomb_is_not_unpacked",
@@ -263,8 +271,8 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_OTHERS}::the_websocket_is_not_opened_either",
         f"{_OTHERS}::one_who_is_slow_to_accept_is_known_as_well",
         f"{_OTHERS}::a_stranger_whose_place_ours_takes_keeps_nothing",
-        f"{_OTHERS}::who_is_named_is_trusted",
     ),
+    "It must be the ComfyUI that the extension": (f"{_OTHERS}::who_is_named_is_trusted",),
     "Every other process": (
         f"{_OTHERS}::at_the_usual_port_a_stranger_is_passed_over",
         f"{_OTHERS}::the_port_of_ours_is_not_taken_over",
@@ -335,16 +343,16 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_GATE}::other_sites_may_not_use_the_cookie",
         f"{_WIRE}::other_sites_may_link_and_nothing_else",
     ),
-    "A request that is sent only": (f"{_WIRE}::half_heads_are_bounded_in_number_and_in_time",),
-    "The gate's log says": (
+    "A connection with an incomplete request": (
+        f"{_WIRE}::half_heads_are_bounded_in_number_and_in_time",
+    ),
+    "The gate's log contains": (
         f"{_WIRE}::the_log_is_bounded_and_has_no_secret",
         f"{_WIRE}::whatever_is_sent_the_gate_stands",
         f"{_WIRE}::odd_bytes_are_no_fault_of_the_gate",
     ),
-    "cloudflared is downloaded": (
-        "tunnel/test_binary.py::nothing_is_kept_of_a_bad_download",
-        "tunnel/test_binary.py::configured_then_path_then_cache",
-    ),
+    "cloudflared is downloaded": ("tunnel/test_binary.py::configured_then_path_then_cache",),
+    "The download is compared": ("tunnel/test_binary.py::nothing_is_kept_of_a_bad_download",),
     # -- checks
     "`make check` runs": (
         "test_audit.py::findings_fail",
@@ -371,7 +379,7 @@ ADVICE = (
     "A user who may `write` can therefore do",
     "The limits below",
     "**The network.**",
-    "A user who may `write` can therefore make",
+    "So a user who may `write` can make",
     "Jupyter's own `/metrics`",
     "| key |",
     "The panels keep",
@@ -396,7 +404,6 @@ ADVICE = (
     "Keep Jupyter's token",
     "Install custom nodes",
     "Prefer the protected",
-    "`status.access_url`",
     "Update:",
     "ComfyUI, cloudflared, and",
 )
