@@ -23,7 +23,7 @@ from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.transfers.uploads import content_type
 from tests.comfyui_server import REPOSITORY, ComfyUIServer
 from tests.transfer_service import S3Server
-from tests.transfers.conftest import Room
+from tests.transfers.conftest import Harness
 
 MIB = 1024 * 1024
 LARGE = 1024 * MIB
@@ -115,11 +115,11 @@ def curl(path: Path, url: str) -> float:
     return time.perf_counter() - started
 
 
-async def put_large(room: Room, path: Path, url: str) -> tuple[float, int]:
+async def put_large(harness: Harness, path: Path, url: str) -> tuple[float, int]:
     """Return the seconds and the growth of memory of one of our uploads."""
     before, most = resident(), 0
     started = time.perf_counter()
-    sending = asyncio.ensure_future(room.transfers.upload_part(str(path), url, 0, LARGE))
+    sending = asyncio.ensure_future(harness.transfers.upload_part(str(path), url, 0, LARGE))
     while not sending.done():
         most = max(most, resident())
         await asyncio.wait({sending}, timeout=0.02)
@@ -127,7 +127,9 @@ async def put_large(room: Room, path: Path, url: str) -> tuple[float, int]:
     return time.perf_counter() - started, most - before
 
 
-async def put_outputs(room: Room, service: ServiceProcess, names: list[str], run_id: str) -> float:
+async def put_outputs(
+    harness: Harness, service: ServiceProcess, names: list[str], run_id: str
+) -> float:
     """Return the seconds that the queue takes for many small outputs."""
     items = [
         (
@@ -143,10 +145,10 @@ async def put_outputs(room: Room, service: ServiceProcess, names: list[str], run
         for number, name in enumerate(names)
     ]
     started = time.perf_counter()
-    records = await room.transfers.upload_outputs(
+    records = await harness.transfers.upload_outputs(
         run_id, "local", items, endpoint=f"{service.url}/upload", token=None
     )
-    ended = [await room.transfers.queue.wait(record) for record in records]
+    ended = [await harness.transfers.queue.wait(record) for record in records]
     assert {record.state for record in ended} == {"done"}, ended
     return time.perf_counter() - started
 
@@ -186,11 +188,11 @@ def report(name: str, reference: list[float], ours: list[float], least: float) -
 async def measure(comfyui: ComfyUIServer, s3: S3Server, sink: Sink) -> bool:
     """Measure and print all figures; return whether all claims hold."""
     settings = MachineSettings(comfyui_url=comfyui.url, comfyui_path=str(comfyui.path))
-    room = Room(comfyui.base_dir / "room", settings=settings, max_concurrent=CONCURRENT)
+    harness = Harness(comfyui.base_dir / "harness", settings=settings, max_concurrent=CONCURRENT)
     service = ServiceProcess(s3)
     fine = True
-    await room.open()
-    await room.machine.ready()
+    await harness.open()
+    await harness.machine.ready()
     try:
         path = comfyui.output_dir / "large.bin"
         with path.open("wb") as file:
@@ -202,7 +204,7 @@ async def measure(comfyui: ComfyUIServer, s3: S3Server, sink: Sink) -> bool:
             for turn in range(rounds):
                 url = sink.url if name == "sink" else s3.presigned("put_object", f"large-{turn}")
                 reference.append(await asyncio.to_thread(curl, path, url))
-                seconds, grown = await put_large(room, path, url)
+                seconds, grown = await put_large(harness, path, url)
                 ours.append(seconds)
                 growth = max(growth, grown)
             fine &= report(f"1 GiB to {name}", reference, ours, 0.8)
@@ -214,11 +216,11 @@ async def measure(comfyui: ComfyUIServer, s3: S3Server, sink: Sink) -> bool:
         reference, ours = [], []
         for turn in range(SMALL_ROUNDS):
             reference.append(await put_plainly(comfyui.output_dir, service, names, f"plain-{turn}"))
-            ours.append(await put_outputs(room, service, names, f"ours-{turn}"))
+            ours.append(await put_outputs(harness, service, names, f"ours-{turn}"))
         fine &= report(f"{COUNT} small outputs", reference, ours, 0.8)
     finally:
         service.close()
-        await room.close()
+        await harness.close()
     return fine
 
 

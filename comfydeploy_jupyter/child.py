@@ -80,7 +80,7 @@ def plain_environment(*also: str) -> dict[str, str]:
 
 
 class Child:
-    """A program under a reaper: it ends with this process at the latest, however that ends.
+    """A program under a reaper: it ends at the latest when this process ends, for any reason.
 
     It can be started again after it has ended. Its output is written to a log. A JSON file with the
     same name next to the log describes the process: with it, `end_leftover` finds the process if
@@ -93,7 +93,7 @@ class Child:
     log_path : pathlib.Path
         The file for its output; its folder is created.
     grace : float
-        Seconds between asking it to end and killing it.
+        Seconds between SIGTERM and SIGKILL.
 
     Attributes
     ----------

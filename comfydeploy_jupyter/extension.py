@@ -380,7 +380,7 @@ class ComfyDeploy(ExtensionApp):
         return self._services
 
     def initialize_settings(self) -> None:
-        """Give this extension to its handlers, and pass its log records to Jupyter's log."""
+        """Pass this extension to its handlers, and its log records to Jupyter's log."""
         self.settings["comfydeploy"] = self
         assert self.serverapp is not None
         for handler in [one for one in package_log.handlers if isinstance(one, JupyterLog)]:
@@ -448,7 +448,7 @@ class ComfyDeploy(ExtensionApp):
             package_log.propagate = True
 
     def note_activity(self) -> None:
-        """Tell Jupyter that it is in use now, for programs that end idle servers."""
+        """Report activity to Jupyter, for programs that end idle servers."""
         assert self.serverapp is not None
         times = self.serverapp.web_app.settings["last_activity_times"]
         times[self.name] = datetime.now(timezone.utc)

@@ -56,7 +56,7 @@ class DaskProcess(ServerProcess):
         self._pid = int(self._guard.stdout.readline())
 
     def kill(self) -> None:
-        """Kill it (``kill -9``); what it has started is left to end by itself."""
+        """Kill it (``kill -9``), but not the processes that it has started."""
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         until(lambda: not alive(self._pid))
@@ -183,7 +183,7 @@ def start_cluster(tmp_path: Path) -> Iterator[Callable[..., DaskCluster]]:
 
 @pytest.fixture
 def lease_settings(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> dict[str, Any]:
-    """The fields of a request for a pool that tell how ComfyUI is started on the workers."""
+    """The fields of a request for a pool with which ComfyUI is started on the workers."""
     path, python = installed_comfyui
     base = ComfyUIServer(tmp_path / "base").base_dir  # it has the nodes of the tests
     return {

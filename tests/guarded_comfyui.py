@@ -111,7 +111,7 @@ class Certificates:
                 target.write(text)
 
     def server_context(self) -> ssl.SSLContext:
-        """Return the context of a server that lets in only clients with a certificate."""
+        """Return the context of a server that accepts only clients with a certificate."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.ca))
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_cert_chain(self.server)

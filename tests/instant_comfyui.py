@@ -2,7 +2,7 @@
 
     python -m tests.instant_comfyui PORT…
 
-Each port is a ComfyUI of its own. They have one node, ``TestText``, and send the events of ComfyUI
+Each port is a separate ComfyUI. They have one node, ``TestText``, and send the events of ComfyUI
 0.3.75 for it. A real one takes some milliseconds of a core for each prompt.
 """
 

@@ -1,4 +1,4 @@
-"""Rounds in which the servers of a pool are killed at random times, and what holds after each.
+"""Rounds in which the servers of a pool are killed at random times, and the checks after each.
 
 The pool has two ComfyUIs that Jupyter does not start, or those of two workers of a Dask cluster.
 Each run saves one picture at its end, so the pictures show how often it was executed.

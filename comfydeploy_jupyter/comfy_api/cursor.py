@@ -1,4 +1,4 @@
-"""The cursors of the list of jobs: where a page ends, signed together with the filters."""
+"""The cursors of the list of jobs: the position at which a page ends, signed with the filters."""
 
 from __future__ import annotations
 

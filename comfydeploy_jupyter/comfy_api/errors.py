@@ -1,4 +1,4 @@
-"""The errors of the Comfy API, and which of them stands for an error of this package."""
+"""The errors of the Comfy API, and their counterparts among the errors of this package."""
 
 from __future__ import annotations
 

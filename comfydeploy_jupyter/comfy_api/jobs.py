@@ -202,7 +202,7 @@ class Jobs:
         return {"workflow": Unparsed(prompt), "format": "api"}
 
     async def cancel(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
-        """Cancel a job, and return it; one that has ended stays as it is.
+        """Cancel a job, and return it; one that has ended is not changed.
 
         Raises
         ------

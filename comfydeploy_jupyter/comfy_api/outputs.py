@@ -45,7 +45,7 @@ class Outputs:
     """Makes assets of the outputs of runs, before any client gets their ids.
 
     The id of an output depends only on its run, its node and its file or text. So each output has
-    one id, for every client, and after every restart.
+    the same id for every client, and after every restart.
 
     Parameters
     ----------

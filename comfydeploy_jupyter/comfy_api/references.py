@@ -1,4 +1,4 @@
-"""The references to assets in a workflow: objects that stand for the name of a file.
+"""The references to assets in a workflow: objects that replace the name of a file.
 
 A reference is ``{"__type": "core/ASSET", "info": {"id": …}}``, anywhere in the inputs of a node.
 """

@@ -12,7 +12,7 @@ BLAKE3 = re.compile(r"blake3:([0-9a-f]{64})")
 
 
 def split_path(file_path: str) -> tuple[str, str, str]:
-    """Return the folder, the subfolder and the name that a path of the Comfy API stands for.
+    """Return the folder, the subfolder and the name for a path of the Comfy API.
 
     A bare name, or one after ``input/``, is an input; after ``models/<folder>/`` or ``<folder>/``
     it is a model.
@@ -20,7 +20,7 @@ def split_path(file_path: str) -> tuple[str, str, str]:
     Raises
     ------
     InvalidRequestError, ForbiddenPathError
-        If it stands for no file.
+        If it is not the path of a file.
     """
     *folders, name = file_path.replace("\\", "/").split("/")
     if folders and folders[0] == "models":
@@ -37,7 +37,7 @@ def split_path(file_path: str) -> tuple[str, str, str]:
 
 
 class AssetForm(UploadForm):
-    """An upload of the Comfy API: its file gets the place that ``file_path`` names."""
+    """An upload of the Comfy API: its file is stored at the path in ``file_path``."""
 
     fields = ("content_type", "file_path", "expected_hash")
 

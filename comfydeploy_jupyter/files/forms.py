@@ -116,7 +116,7 @@ class _Destination:
 class UploadForm:
     """The fields and files of one multipart body, while they are written to the disk.
 
-    All methods are to be called in threads, by one thread at a time.
+    Call all methods in threads, by one thread at a time.
 
     Attributes
     ----------
@@ -195,7 +195,7 @@ class UploadForm:
 
     @property
     def overwrite(self) -> bool:
-        """Whether files of the same name are to be replaced."""
+        """Whether files of the same name are replaced."""
         return _FLAGS[self.field("overwrite").lower()]
 
     def field(self, name: str) -> str:
@@ -225,7 +225,7 @@ class UploadForm:
             self._write()
 
     def finish(self) -> list[StoredFile]:
-        """Give the files their final names."""
+        """Rename the files to their final names."""
         with self._guard, _user_errors():
             if self._closed:
                 raise ConflictError("The upload was aborted.")
@@ -295,7 +295,7 @@ class UploadForm:
     def _place(
         self, part: _Part, name: str, where: _Destination, target: int, *, overwrite: bool
     ) -> bool:
-        """Give a staged file its final name; return False if another file has that name."""
+        """Rename a staged file to its final name; return False if another file has that name."""
         try:
             return part.staging.publish(part.staged, name, target, overwrite=overwrite)
         except OSError as error:

@@ -266,7 +266,7 @@ def _wait_for_a_tick(status: os.stat_result) -> None:
 
 
 def _key_once_old(path: Path) -> FileKey | None:
-    """Return the state of a file, once a change would get another time; None if it is gone."""
+    """Return the state of a file, once a change would get another time; None if it is missing."""
     try:
         status = path.stat()
         _wait_for_a_tick(status)

@@ -59,7 +59,7 @@ class Inbox:
         return self._uploads.receive(self._folders, content_type, size, machine=machine, form=form)
 
     async def place(self, upload: Upload) -> list[StoredFile]:
-        """Give the files of a complete body their final names; see `Upload.finish`."""
+        """Rename the files of a complete body to their final names; see `Upload.finish`."""
         return await upload.finish()
 
     async def drop(self, upload: Upload) -> None:

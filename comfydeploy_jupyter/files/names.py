@@ -47,8 +47,8 @@ def numbered(name: str, number: int) -> str:
     if len(extension.encode()) > _LONGEST_EXTENSION:
         stem, extension = name, ""
     ending = f" ({number}){extension}" if number else extension
-    room = MAX_NAME - len(ending.encode())
-    return stem.encode()[:room].decode(errors="ignore") + ending
+    left = MAX_NAME - len(ending.encode())
+    return stem.encode()[:left].decode(errors="ignore") + ending
 
 
 def safe_subfolder(subfolder: str, *, field: str = "subfolder") -> str:

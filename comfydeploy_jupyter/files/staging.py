@@ -73,7 +73,7 @@ class Staging:
         return os.open(name, flags, dir_fd=self._descriptor)
 
     def publish(self, file: str, name: str, target: int, *, overwrite: bool) -> bool:
-        """Give one of the files its final name.
+        """Rename one of the files to its final name.
 
         Parameters
         ----------

@@ -139,7 +139,7 @@ class Upload:
             await self._flush()
 
     async def finish(self) -> list[StoredFile]:
-        """Give the files their final names, once the complete body is written.
+        """Rename the files to their final names, once the complete body is written.
 
         Returns
         -------

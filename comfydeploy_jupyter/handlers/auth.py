@@ -1,4 +1,4 @@
-"""Authentication and authorization of requests, before a handler does anything."""
+"""Authentication and authorization of requests, before the handler handles them."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Base(AuthHandler):
         await self.extension.open_services()
 
     def note_activity(self) -> None:
-        """Tell Jupyter that it is in use, if this request is authorized and counts as use."""
+        """Report activity to Jupyter, if this request is authorized and counts as use."""
         if self.is_activity and self._is_admitted:
             self.extension.note_activity()
 
@@ -214,7 +214,7 @@ class Handler(Base, APIHandler):
         return super().flush(include_footers)
 
     def update_api_activity(self) -> None:
-        """Let Jupyter count this request as activity only if `is_activity` is true."""
+        """Make Jupyter count this request as activity only if `is_activity` is true."""
         if self.is_activity:
             super().update_api_activity()
 

@@ -163,7 +163,7 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
     """``POST assets``: upload a file."""
 
     async def destination(self, asked: str | None) -> tuple[Inbox, set[str]]:
-        """Return where the file goes; for a pool, to its member with the least work."""
+        """Return the target of the file; for a pool: its member with the least work."""
         self._machine = machine = self.services.machines.get(asked)
         return await self.services.inbox(machine), {machine.id, machine.name}
 
@@ -177,7 +177,7 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
         )
 
     async def post(self) -> None:
-        """Give the file its final name, and reply with its asset."""
+        """Rename the file to its final name, and reply with its asset."""
         upload = self.received()
         if upload is None:
             raise errors.APIError("invalid_request", "body: must be multipart/form-data")

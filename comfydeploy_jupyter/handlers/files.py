@@ -118,7 +118,7 @@ class UploadFileHandler(Streamed, Handler):
         return self.query(schemas.MachineQuery).machine
 
     async def destination(self, asked: str | None) -> tuple[Inbox, set[str]]:
-        """Return where the files go, and the id and the name of the machine or pool."""
+        """Return the target of the files, and the id and the name of the machine or pool."""
         pool = self.services.machines.pool(asked)
         if pool is not None:
             return await self.services.inbox_of_pools(), {pool.id, pool.name}
@@ -141,7 +141,7 @@ class UploadFileHandler(Streamed, Handler):
             self._text += chunk
 
     async def post(self) -> None:
-        """Give the files their final names, and reply with these."""
+        """Rename the files to their final names, and reply with these."""
         upload = self.received()
         if upload is None:
             await self.send_local_file(await bodies.read(bytes(self._text)))
@@ -159,7 +159,7 @@ class UploadFileHandler(Streamed, Handler):
         return self._upload
 
     async def placed(self, upload: Upload) -> list[StoredFile]:
-        """Give the files of a complete form their final names."""
+        """Rename the files of a complete form to their final names."""
         files = await self._inbox.place(upload)
         for file in files:
             metrics.file_received(file.size)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SMALL = 4 * 1024  # bytes of a body; one up to this is prepared on the event loop, in about 0.2 ms
 BEGIN_AFTER = 5.0  # seconds after which a stream begins although its run is not queued yet
-LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another server follows
+LOOK_EVERY = 1.0  # seconds between reads of the record of a run that another server follows
 
 
 async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest:

@@ -111,7 +111,7 @@ class VersionsHandler(WorkflowBase):
 
 
 class WorkflowUpdateHandler(Handler):
-    """``POST workflow/update``: rename a workflow, or give it other tags."""
+    """``POST workflow/update``: rename a workflow, or replace its tags."""
 
     async def post(self) -> None:
         """Change a workflow and answer with it."""
@@ -158,7 +158,7 @@ class WorkflowEditHandler(Handler):
 
 
 class EditorWorkflowsHandler(Handler):
-    """``GET editor/workflows``: the workflows that ComfyUI's editor keeps."""
+    """``GET editor/workflows``: the workflows in the folder of ComfyUI's editor."""
 
     async def get(self) -> None:
         """Answer with an array, the one changed last first."""

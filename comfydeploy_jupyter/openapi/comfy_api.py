@@ -36,7 +36,7 @@ JobStatus = Literal["queued", "running", "succeeded", "canceling", "canceled", "
 
 
 class APIErrorDetail(ReplyModel):
-    """What is wrong."""
+    """The cause of the error."""
 
     code: str = Field(description="One of the codes of the Comfy API.")
     message: str = Field(description="One sentence.")

@@ -35,7 +35,7 @@ class CancelledRun(ReplyModel):
 
 
 class ServiceOutput(ReplyModel):
-    """What a node has put out."""
+    """The output of a node."""
 
     id: str = Field(examples=["a8098c1a-f86e-51da-bd1a-00112444be1e"])
     run_id: str = Field(examples=[RUN_ID])

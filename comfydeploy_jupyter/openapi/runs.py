@@ -179,7 +179,7 @@ class KeptReply(ReplyModel):
 
 
 class RunsDeleteReply(Success):
-    """What was deleted, and what was not."""
+    """The result of a deletion: what was deleted, and what was kept."""
 
     runs: int = Field(description="The number of deleted runs.", examples=[3])
     files: int = Field(description="The number of deleted files.", examples=[4])

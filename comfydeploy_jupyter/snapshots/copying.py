@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1024 * 1024
-_LARGE = 100 * MIB  # bytes from which on a file is probably a model and not code
-_SEARCHED = 4 * MIB  # bytes up to which a file is searched for keys
+_LARGE = 100 * MIB  # bytes; a larger file is probably a model and not code
+_SEARCHED = 4 * MIB  # bytes; only smaller files are searched for keys
 _NOT_CODE = frozenset({"__pycache__", "venv", "node_modules", ".DS_Store"})
 
 
@@ -29,7 +29,7 @@ class Copier:
     Attributes
     ----------
     bytes_left, files_left : int
-        What may still be copied: bytes and number of files.
+        The remaining limits: bytes and number of files.
     warnings : list of str
         The files that were not copied, and the reasons.
     """

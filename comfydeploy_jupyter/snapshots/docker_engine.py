@@ -160,7 +160,7 @@ def _prepare(log: Path) -> None:
 async def _follow(
     process: asyncio.subprocess.Process, log: Path, report: Callable[[str], None]
 ) -> None:
-    """Pass on each line that is added to a log, until the process has exited."""
+    """Call a function with each line that is added to a log, until the process has exited."""
     ended = asyncio.ensure_future(process.wait())
     place, rest = 0, b""
     try:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def docker_command_steps(snapshot: Snapshot) -> tuple[dict[str, Any], list[str]]:
-    """Return the steps, and warnings about what steps cannot express.
+    """Return the steps, and warnings about parts that steps cannot express.
 
     They are the same steps that the service makes from a snapshot: a ``custom-node`` for each
     repository, a ``custom-node-manager`` for each pack of the registry. The service derives the

@@ -38,7 +38,7 @@ async def read_contract(
     Raises
     ------
     InvalidRequestError
-        If there is no graph, or what is sent is not one.
+        If there is no graph, or a value is not a graph.
     """
     if workflow_api is None and workflow is None:
         raise InvalidRequestError.of_field(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Deployments:
-    """Finds what the id of a deployment means.
+    """Finds the workflow and version for the id of a deployment.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Stored workflows that are edited in ComfyUI's page: *Save* there adds a version.
 
 A workflow is written as a file into the folder of ComfyUI's editor. The proxy of ComfyUI's page
-reports each file that the editor saves, renames or deletes through it. What was saved without the
-proxy becomes a version when the workflow is edited the next time.
+reports each file that the editor saves, renames or deletes through it. Changes that were saved
+without the proxy become a version when the workflow is edited the next time.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Editing:
     workflows : LocalWorkflows
         The stored workflows.
     machines : MachineRegistry
-        Has the default machine, whose page is the one that is edited in.
+        Has the default machine, in whose page workflows are edited.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Editing:
         self._tasks = BackgroundTasks(log)
 
     async def close(self) -> None:
-        """Stop; what is not kept yet will be when the workflow is edited the next time."""
+        """Stop; changes that are not stored yet are stored when the workflow is edited again."""
         await self._tasks.close()
 
     async def begin(self, workflow_id: str) -> str:
@@ -73,8 +73,8 @@ class Editing:
         Parameters
         ----------
         workflow_id : str
-            The workflow. If it is in the folder already, what was saved there becomes a version
-            first.
+            The workflow. If it is in the folder already, changes that were saved there become a
+            version first.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class Editing:
                 log.warning("%s was saved in ComfyUI's editor, but is not kept: %s", path, error)
 
     async def _collect(self, client: ComfyUIClient, path: str) -> None:
-        """Keep the content of a file as a version, if it is a stored workflow and has changed."""
+        """Store a changed file as a version, if it belongs to a stored workflow."""
         known = await self._files.at(path)
         if known is None:
             return

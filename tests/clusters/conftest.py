@@ -1,4 +1,4 @@
-"""A pool that records what its provider tells, and providers for it."""
+"""A pool that records the calls of its provider, and providers for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RecordedMembers:
-    """The members of a pool, and all that was told about them.
+    """The members of a pool, and all calls about them.
 
     Attributes
     ----------

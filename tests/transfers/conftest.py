@@ -36,7 +36,7 @@ class Deaf:
     def machine_ended(self, machine: Machine, reason: str) -> None: ...
 
 
-class Room:
+class Harness:
     """Transfers with all their parts, which can be closed and opened again."""
 
     def __init__(
@@ -87,20 +87,20 @@ class Room:
 
 
 @pytest.fixture
-def make_room(tmp_path, jp_asyncio_loop) -> Iterator[Callable[..., Awaitable[Room]]]:
+def make_harness(tmp_path, jp_asyncio_loop) -> Iterator[Callable[..., Awaitable[Harness]]]:
     """A function that opens a transfer service, with the arguments of `Transfers`."""
-    rooms: list[Room] = []
+    harnesses: list[Harness] = []
 
-    async def make(**options: Any) -> Room:
-        rooms.append(Room(tmp_path / "room", **options))
-        await rooms[-1].open()
-        return rooms[-1]
+    async def make(**options: Any) -> Harness:
+        harnesses.append(Harness(tmp_path / "harness", **options))
+        await harnesses[-1].open()
+        return harnesses[-1]
 
     yield make
-    for room in rooms:
-        jp_asyncio_loop.run_until_complete(room.close())
+    for harness in harnesses:
+        jp_asyncio_loop.run_until_complete(harness.close())
 
 
 @pytest.fixture
-def room(make_room, jp_asyncio_loop) -> Room:
-    return jp_asyncio_loop.run_until_complete(make_room())
+def harness(make_harness, jp_asyncio_loop) -> Harness:
+    return jp_asyncio_loop.run_until_complete(make_harness())

@@ -19,188 +19,188 @@ from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG
 from tests.comfyui_server import REPOSITORY
 
 
-async def target(room, service, prompt_id="run-1", token="secret"):
+async def target(harness, service, prompt_id="run-1", token="secret"):
     made = CallbackTarget(
         prompt_id, session="", status_endpoint=f"{service.url}/status", token=token
     )
-    await room.transfers.callbacks.add(made)
+    await harness.transfers.callbacks.add(made)
     return made
 
 
-def send(room, target, number, *, passing=False):
+def send(harness, target, number, *, passing=False):
     body = json.dumps({"run_id": target.prompt_id, "number": number}).encode()
-    room.transfers.callbacks.send(target, body, passing=passing)
+    harness.transfers.callbacks.send(target, body, passing=passing)
 
 
 def delivered(service, prompt_id="run-1"):
     return [body["number"] for _, body in service.callbacks if body["run_id"] == prompt_id]
 
 
-async def test_in_order_with_the_token_of_the_request(room, bare_service):
-    made = await target(room, bare_service)
+async def test_in_order_with_the_token_of_the_request(harness, bare_service):
+    made = await target(harness, bare_service)
     for number in range(20):
-        send(room, made, number)
-    await room.until(lambda: len(bare_service.callbacks) == 20)
+        send(harness, made, number)
+    await harness.until(lambda: len(bare_service.callbacks) == 20)
     assert delivered(bare_service) == list(range(20))
     assert {token for token, _ in bare_service.callbacks} == {"secret"}
 
 
-async def test_configured_key_only_where_it_may_go(room, bare_service):
-    send(room, await target(room, bare_service, token=None), 1)
-    await room.until(lambda: len(bare_service.callbacks) == 1)
-    room.key = "configured"
-    send(room, await target(room, bare_service, "run-2", token=None), 1)
-    await room.until(lambda: len(bare_service.callbacks) == 2)
+async def test_configured_key_only_where_it_may_go(harness, bare_service):
+    send(harness, await target(harness, bare_service, token=None), 1)
+    await harness.until(lambda: len(bare_service.callbacks) == 1)
+    harness.key = "configured"
+    send(harness, await target(harness, bare_service, "run-2", token=None), 1)
+    await harness.until(lambda: len(bare_service.callbacks) == 2)
     assert [token for token, _ in bare_service.callbacks] == [None, "configured"]
 
 
-async def test_every_fault_is_outlasted_and_keeps_the_order(room, bare_service):
+async def test_every_fault_is_outlasted_and_keeps_the_order(harness, bare_service):
     bare_service.spoil["status"].extend([500, 403, 404, "hang up", (302, {}), 429, 503])
-    made = await target(room, bare_service)
+    made = await target(harness, bare_service)
     for number in range(5):
-        send(room, made, number)
-    await room.until(lambda: len(bare_service.callbacks) == 5)
+        send(harness, made, number)
+    await harness.until(lambda: len(bare_service.callbacks) == 5)
     assert delivered(bare_service) == list(range(5))
 
 
-async def test_one_dead_endpoint_does_not_hold_up_another_run(room, bare_service):
+async def test_one_dead_endpoint_does_not_hold_up_another_run(harness, bare_service):
     bare_service.spoil["status"].append("never")
-    slow = await target(room, bare_service)
-    send(room, slow, 1)
-    await room.until(lambda: not bare_service.spoil["status"])
-    send(room, await target(room, bare_service, "run-2"), 1)
-    await room.until(lambda: delivered(bare_service, "run-2") == [1])
+    slow = await target(harness, bare_service)
+    send(harness, slow, 1)
+    await harness.until(lambda: not bare_service.spoil["status"])
+    send(harness, await target(harness, bare_service, "run-2"), 1)
+    await harness.until(lambda: delivered(bare_service, "run-2") == [1])
     assert delivered(bare_service) == []
 
 
-async def test_sending_does_not_wait(room, bare_service):
+async def test_sending_does_not_wait(harness, bare_service):
     bare_service.spoil["status"].append("never")
-    made = await target(room, bare_service)
+    made = await target(harness, bare_service)
     started = time.thread_time()
     for number in range(1000):
-        send(room, made, number, passing=True)
+        send(harness, made, number, passing=True)
     assert time.thread_time() - started < 0.5
-    await room.until(lambda: not bare_service.spoil["status"])
+    await harness.until(lambda: not bare_service.spoil["status"])
 
 
-async def test_only_stale_progress_is_dropped(room, bare_service):
+async def test_only_stale_progress_is_dropped(harness, bare_service):
     bare_service.spoil["status"].extend([500] * 3)
-    made = await target(room, bare_service)
+    made = await target(harness, bare_service)
     for number in range(1000):
-        send(room, made, number, passing=number % 10 != 0)
-    await room.until(lambda: delivered(bare_service)[-1:] == [999])
+        send(harness, made, number, passing=number % 10 != 0)
+    await harness.until(lambda: delivered(bare_service)[-1:] == [999])
     got = delivered(bare_service)
     assert [number for number in got if number % 10 == 0] == list(range(0, 1000, 10))
     assert got == sorted(got)
     assert len(got) < 100 + 2 * MAX_BACKLOG
 
 
-async def test_restart_delivers_what_is_left(room, bare_service):
+async def test_restart_delivers_what_is_left(harness, bare_service):
     bare_service.spoil["status"].extend([None, None, "never"])
-    made = await target(room, bare_service)
+    made = await target(harness, bare_service)
     for number in range(6):
-        send(room, made, number)
+        send(harness, made, number)
     made.reported_status = "running"
-    await room.until(lambda: not bare_service.spoil["status"])
-    await room.reopen()
-    (again,) = room.transfers.callbacks.targets()
+    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.reopen()
+    (again,) = harness.transfers.callbacks.targets()
     assert again.status_endpoint == made.status_endpoint
-    send(room, again, 6)
-    await room.until(lambda: len(bare_service.callbacks) == 7)
+    send(harness, again, 6)
+    await harness.until(lambda: len(bare_service.callbacks) == 7)
     assert delivered(bare_service) == list(range(7))
     assert {token for token, _ in bare_service.callbacks} == {"secret"}
 
 
 @pytest.mark.parametrize("made_at", [0.0, 1e11])
-async def test_a_clock_that_was_set_loses_no_message(room, bare_service, made_at):
+async def test_a_clock_that_was_set_loses_no_message(harness, bare_service, made_at):
     """Each is tried at least once, and the time until it is given up is by the monotonic clock."""
     bare_service.spoil["status"].append("never")
-    made = await target(room, bare_service)
-    send(room, made, 0)
-    send(room, made, 1)
-    await room.until(lambda: not bare_service.spoil["status"])
-    await room.close()
-    store = Database(room.database.path)
+    made = await target(harness, bare_service)
+    send(harness, made, 0)
+    send(harness, made, 1)
+    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.close()
+    store = Database(harness.database.path)
     await store.open()
     await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = ?", (made_at,)))
     await store.close()
-    await room.open()
-    await room.until(lambda: delivered(bare_service) == [0, 1])
+    await harness.open()
+    await harness.until(lambda: delivered(bare_service) == [0, 1])
 
 
-async def test_what_is_too_old_is_tried_once(room, bare_service, caplog):
+async def test_what_is_too_old_is_tried_once(harness, bare_service, caplog):
     bare_service.spoil["status"].append("never")
-    made = await target(room, bare_service)
-    send(room, made, 0)
-    await room.until(lambda: not bare_service.spoil["status"])
-    await room.close()
-    store = Database(room.database.path)
+    made = await target(harness, bare_service)
+    send(harness, made, 0)
+    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.close()
+    store = Database(harness.database.path)
     await store.open()
     await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = 0"))
     await store.close()
     bare_service.spoil["status"].extend([500])
-    await room.open()
-    await room.until(lambda: "could not be delivered in time" in caplog.text)
-    (again,) = room.transfers.callbacks.targets()
-    send(room, again, 1)
-    await room.until(lambda: delivered(bare_service) == [1])
+    await harness.open()
+    await harness.until(lambda: "could not be delivered in time" in caplog.text)
+    (again,) = harness.transfers.callbacks.targets()
+    send(harness, again, 1)
+    await harness.until(lambda: delivered(bare_service) == [1])
 
 
 def rename(old, new):
     return lambda connection: connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
 
 
-async def test_a_store_in_trouble_loses_no_message(room, bare_service, caplog):
+async def test_a_store_in_trouble_loses_no_message(harness, bare_service, caplog):
     bare_service.spoil["status"].append("never")
-    made = await target(room, bare_service)
-    await room.database.write(rename("callbacks", "away"))
-    send(room, made, 0)
-    await room.until(lambda: "cannot be stored" in caplog.text)
-    send(room, made, 1)
-    await room.database.write(rename("away", "callbacks"))
-    await room.reopen()
-    await room.until(lambda: delivered(bare_service) == [0, 1])
+    made = await target(harness, bare_service)
+    await harness.database.write(rename("callbacks", "away"))
+    send(harness, made, 0)
+    await harness.until(lambda: "cannot be stored" in caplog.text)
+    send(harness, made, 1)
+    await harness.database.write(rename("away", "callbacks"))
+    await harness.reopen()
+    await harness.until(lambda: delivered(bare_service) == [0, 1])
 
 
-async def test_a_stop_while_the_store_is_busy_loses_no_message(room, bare_service):
+async def test_a_stop_while_the_store_is_busy_loses_no_message(harness, bare_service):
     bare_service.spoil["status"].append("never")
-    made = await target(room, bare_service)
+    made = await target(harness, bare_service)
     gate = threading.Event()
-    busy = asyncio.create_task(room.database.write(lambda _: gate.wait(20)))
+    busy = asyncio.create_task(harness.database.write(lambda _: gate.wait(20)))
     await asyncio.sleep(0)
-    send(room, made, 0)
-    await room.until(lambda: not bare_service.spoil["status"])  # the writing waits by now too
-    again = asyncio.create_task(room.reopen())
+    send(harness, made, 0)
+    await harness.until(lambda: not bare_service.spoil["status"])  # the writing waits by now too
+    again = asyncio.create_task(harness.reopen())
     await asyncio.sleep(0.05)
     gate.set()
     await asyncio.gather(busy, again)
-    await room.until(lambda: delivered(bare_service) == [0])
+    await harness.until(lambda: delivered(bare_service) == [0])
 
 
-async def test_finished_order_is_forgotten_with_its_token(room, bare_service):
+async def test_finished_order_is_forgotten_with_its_token(harness, bare_service):
     bare_service.spoil["status"].append(500)
-    made = await target(room, bare_service)
-    send(room, made, 1)
-    room.transfers.callbacks.finish(made)
-    assert room.transfers.callbacks.target("run-1") is made
-    await room.until(lambda: room.transfers.callbacks.target("run-1") is None)
+    made = await target(harness, bare_service)
+    send(harness, made, 1)
+    harness.transfers.callbacks.finish(made)
+    assert harness.transfers.callbacks.target("run-1") is made
+    await harness.until(lambda: harness.transfers.callbacks.target("run-1") is None)
     assert delivered(bare_service) == [1]
-    await room.reopen()
-    assert room.transfers.callbacks.targets() == []
-    rows = await room.database.read(
+    await harness.reopen()
+    assert harness.transfers.callbacks.targets() == []
+    rows = await harness.database.read(
         lambda connection: connection.execute("SELECT count(*) FROM callbacks").fetchone()[0]
     )
     assert rows == 0
 
 
 async def test_another_server_leaves_the_orders_of_a_living_one_alone(
-    room, make_room, bare_service
+    harness, make_harness, bare_service
 ):
     bare_service.spoil["status"].append("never")
-    made = await target(room, bare_service)
-    send(room, made, 1)
+    made = await target(harness, bare_service)
+    send(harness, made, 1)
     await asyncio.sleep(0.2)
-    other = await make_room()
+    other = await make_harness()
     assert other.transfers.callbacks.targets() == []
 
 
@@ -208,11 +208,11 @@ CRASH = """
 import asyncio, os, sys
 from pathlib import Path
 from comfydeploy_jupyter.store.callbacks import CallbackTarget
-from tests.transfers.conftest import Room
+from tests.transfers.conftest import Harness
 
 async def main():
-    room = Room(Path(sys.argv[1]))
-    transfers = await room.open()
+    harness = Harness(Path(sys.argv[1]))
+    transfers = await harness.open()
     target = CallbackTarget("run-1", session="", status_endpoint=sys.argv[2])
     await transfers.callbacks.add(target)
     for number in range(3):
@@ -225,11 +225,11 @@ asyncio.run(main())
 """
 
 
-async def test_kill_loses_no_message(make_room, bare_service, tmp_path):
+async def test_kill_loses_no_message(make_harness, bare_service, tmp_path):
     bare_service.spoil["status"].append("never")
     process = await asyncio.to_thread(
         subprocess.Popen,
-        [sys.executable, "-c", CRASH, str(tmp_path / "room"), f"{bare_service.url}/status"],
+        [sys.executable, "-c", CRASH, str(tmp_path / "harness"), f"{bare_service.url}/status"],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
@@ -237,5 +237,5 @@ async def test_kill_loses_no_message(make_room, bare_service, tmp_path):
     assert await asyncio.to_thread(process.stdout.readline) == b"sent\n"
     process.send_signal(signal.SIGKILL)
     await asyncio.to_thread(process.communicate)
-    room = await make_room()
-    await room.until(lambda: delivered(bare_service) == [0, 1, 2])
+    harness = await make_harness()
+    await harness.until(lambda: delivered(bare_service) == [0, 1, 2])

@@ -30,37 +30,37 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-async def start(room, service, *, digest=None, name=NAME):
-    file = await room.transfers.find("link", f"{service.url}/files/{name}", None)
-    target = place(room.folders, "checkpoints", file.filename)
-    return await room.transfers.download(file, target, digest)
+async def start(harness, service, *, digest=None, name=NAME):
+    file = await harness.transfers.find("link", f"{service.url}/files/{name}", None)
+    target = place(harness.folders, "checkpoints", file.filename)
+    return await harness.transfers.download(file, target, digest)
 
 
-async def download(room, service, **kwargs):
-    return await room.transfers.queue.wait(await start(room, service, **kwargs))
+async def download(harness, service, **kwargs):
+    return await harness.transfers.queue.wait(await start(harness, service, **kwargs))
 
 
-def names(room) -> list[str]:
-    return sorted(path.name for path in room.checkpoints.iterdir())
+def names(harness) -> list[str]:
+    return sorted(path.name for path in harness.checkpoints.iterdir())
 
 
-async def test_file_arrives_whole(room, bare_service):
+async def test_file_arrives_whole(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(3 * MIB + 5)
-    record = await download(room, bare_service, digest=sha256(content))
+    record = await download(harness, bare_service, digest=sha256(content))
     assert (record.state, record.error) == ("done", None)
     assert record.sent == record.size == len(content)
-    assert (room.checkpoints / NAME).read_bytes() == content
-    assert names(room) == [NAME]
-    (shown,) = (await room.transfers.queue.status())["uploads"]
+    assert (harness.checkpoints / NAME).read_bytes() == content
+    assert names(harness) == [NAME]
+    (shown,) = (await harness.transfers.queue.status())["uploads"]
     assert (shown["direction"], shown["state"]) == ("down", "done")
 
 
-async def test_broken_off_download_goes_on_where_it_was(room, bare_service):
+async def test_broken_off_download_goes_on_where_it_was(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(4 * MIB)
     bare_service.break_after = MIB
-    record = await download(room, bare_service)
+    record = await download(harness, bare_service)
     assert (record.state, record.error) == ("done", None)
-    assert (room.checkpoints / NAME).read_bytes() == content
+    assert (harness.checkpoints / NAME).read_bytes() == content
     served = bare_service.sent[NAME]
     assert [status for status, _, _ in served] == [200] + [206] * (len(served) - 1)
     starts = [int(h["Range"].removeprefix("bytes=").removesuffix("-")) for _, _, h in served[1:]]
@@ -69,180 +69,180 @@ async def test_broken_off_download_goes_on_where_it_was(room, bare_service):
     assert all("If-Range" in headers for _, _, headers in served[1:])
 
 
-async def test_download_that_never_gains_is_given_up(room, bare_service):
+async def test_download_that_never_gains_is_given_up(harness, bare_service):
     bare_service.files[NAME] = b"x" * MIB
     bare_service.break_after = 0
-    record = await download(room, bare_service)
+    record = await download(harness, bare_service)
     assert (record.state, record.attempts) == ("failed", 4)
-    assert names(room) == []
+    assert names(harness) == []
 
 
-async def test_new_request_goes_on_with_a_failed_download(room, bare_service):
+async def test_new_request_goes_on_with_a_failed_download(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
     bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
-    record = await download(room, bare_service)
+    record = await download(harness, bare_service)
     assert record.state == "failed"
-    assert names(room) == [f"{NAME}.part"]
+    assert names(harness) == [f"{NAME}.part"]
     bare_service.break_after = None
-    again = await download(room, bare_service)
+    again = await download(harness, bare_service)
     assert (again.id, again.state, again.error) == (record.id, "done", None)
-    assert (room.checkpoints / NAME).read_bytes() == content
+    assert (harness.checkpoints / NAME).read_bytes() == content
     assert [status for status, _, _ in bare_service.sent[NAME]] == [200, 206]
 
 
-async def test_failed_download_is_retried_where_it_was(room, bare_service):
+async def test_failed_download_is_retried_where_it_was(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
     bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
-    failed = await download(room, bare_service)
+    failed = await download(harness, bare_service)
     bare_service.break_after = None
-    (again,) = await room.transfers.retry(transfer_id=failed.id, token=None)
-    again = await room.transfers.queue.wait(again)
+    (again,) = await harness.transfers.retry(transfer_id=failed.id, token=None)
+    again = await harness.transfers.queue.wait(again)
     assert (again.id, again.state) == (failed.id, "done")
-    assert (room.checkpoints / NAME).read_bytes() == content
+    assert (harness.checkpoints / NAME).read_bytes() == content
     assert [status for status, _, _ in bare_service.sent[NAME]] == [200, 206]
 
 
-async def test_retry_gives_way_to_another_file_of_that_name(room, bare_service):
+async def test_retry_gives_way_to_another_file_of_that_name(harness, bare_service):
     bare_service.files["b"] = b"b"
     bare_service.spoil["files"].extend([404, "never"])
-    failed = await download(room, bare_service)
-    file = await room.transfers.find("link", f"{bare_service.url}/files/b", None)
-    other = await room.transfers.download(file, room.checkpoints / NAME, None)
+    failed = await download(harness, bare_service)
+    file = await harness.transfers.find("link", f"{bare_service.url}/files/b", None)
+    other = await harness.transfers.download(file, harness.checkpoints / NAME, None)
     with pytest.raises(ConflictError, match="another file is being downloaded"):
-        await room.transfers.retry(transfer_id=failed.id, token=None)
-    await room.transfers.queue.cancel(transfer_id=other.id)
+        await harness.transfers.retry(transfer_id=failed.id, token=None)
+    await harness.transfers.queue.cancel(transfer_id=other.id)
 
 
-async def test_file_that_was_replaced_meanwhile_is_begun_anew(room, bare_service):
+async def test_file_that_was_replaced_meanwhile_is_begun_anew(harness, bare_service):
     bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
     bare_service.spoil["files"].extend([None, "never"])
-    await start(room, bare_service)
-    await room.until(lambda: not bare_service.spoil["files"])
+    await start(harness, bare_service)
+    await harness.until(lambda: not bare_service.spoil["files"])
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
-    await room.reopen()
+    await harness.reopen()
     bare_service.break_after = None
-    record = await room.transfers.queue.of_path(str(room.checkpoints / NAME))
-    record = await room.transfers.queue.wait(record)
+    record = await harness.transfers.queue.of_path(str(harness.checkpoints / NAME))
+    record = await harness.transfers.queue.wait(record)
     assert record.state == "done"
-    assert (room.checkpoints / NAME).read_bytes() == content
+    assert (harness.checkpoints / NAME).read_bytes() == content
 
 
-async def test_restart_goes_on_with_a_download(room, bare_service):
+async def test_restart_goes_on_with_a_download(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(8 * MIB)
     bare_service.store_delay = 0.01
-    record = await start(room, bare_service)
-    await room.until(lambda: record.sent > 2 * MIB)
-    await room.reopen()
+    record = await start(harness, bare_service)
+    await harness.until(lambda: record.sent > 2 * MIB)
+    await harness.reopen()
     bare_service.store_delay = 0
-    record = await room.transfers.queue.of_path(str(room.checkpoints / NAME))
-    record = await room.transfers.queue.wait(record)
+    record = await harness.transfers.queue.of_path(str(harness.checkpoints / NAME))
+    record = await harness.transfers.queue.wait(record)
     assert (record.state, record.error) == ("done", None)
-    assert (room.checkpoints / NAME).read_bytes() == content
+    assert (harness.checkpoints / NAME).read_bytes() == content
     assert bare_service.sent[NAME][-1][0] == 206
 
 
-async def test_whole_part_is_not_fetched_again(room, bare_service):
+async def test_whole_part_is_not_fetched_again(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(MIB)
-    (room.checkpoints / f"{NAME}.part").write_bytes(content)
-    record = await download(room, bare_service, digest=sha256(content))
+    (harness.checkpoints / f"{NAME}.part").write_bytes(content)
+    record = await download(harness, bare_service, digest=sha256(content))
     assert record.state == "done"
-    assert names(room) == [NAME]
+    assert names(harness) == [NAME]
     assert bare_service.sent[NAME] == []
 
 
-async def test_wrong_checksum_leaves_nothing(room, bare_service):
+async def test_wrong_checksum_leaves_nothing(harness, bare_service):
     bare_service.files[NAME] = b"x" * MIB
-    record = await download(room, bare_service, digest=sha256(b"other"))
+    record = await download(harness, bare_service, digest=sha256(b"other"))
     assert (record.state, record.attempts) == ("failed", 1)
     assert "SHA-256" in record.error
-    assert names(room) == []
+    assert names(harness) == []
 
 
-async def test_no_space(room, bare_service):
+async def test_no_space(harness, bare_service):
     bare_service.files[NAME] = b"x"
     bare_service.file_headers[NAME]["Content-Length"] = str(1 << 60)
-    record = await download(room, bare_service)
+    record = await download(harness, bare_service)
     assert record.state == "failed"
     assert record.error == f"there is no space left for {NAME}: it has {1 << 60} bytes"
-    assert names(room) == []
+    assert names(harness) == []
 
 
-async def test_disk_that_fills_up(room, bare_service):
+async def test_disk_that_fills_up(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(4 * MIB)
     with files_limited_to(3 * MIB):
-        record = await download(room, bare_service)
+        record = await download(harness, bare_service)
     assert (record.state, record.attempts) == ("failed", 1)
     assert record.error == f"there is no space left for {NAME}"
-    assert names(room) == []
-    assert (await download(room, bare_service)).state == "done"
-    assert (room.checkpoints / NAME).read_bytes() == content
+    assert names(harness) == []
+    assert (await download(harness, bare_service)).state == "done"
+    assert (harness.checkpoints / NAME).read_bytes() == content
 
 
-async def test_web_page_is_no_model(room, bare_service):
+async def test_web_page_is_no_model(harness, bare_service):
     bare_service.spoil["files"].append("garbage")
-    record = await download(room, bare_service)
+    record = await download(harness, bare_service)
     assert (record.state, record.error) == ("failed", "the answer is a web page, not a file")
-    assert names(room) == []
+    assert names(harness) == []
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (500, 4)])
-async def test_refusals(room, bare_service, status, attempts):
+async def test_refusals(harness, bare_service, status, attempts):
     bare_service.spoil["files"].extend([status] * 10)
-    record = await download(room, bare_service)
+    record = await download(harness, bare_service)
     assert (record.state, record.attempts) == ("failed", attempts)
     assert str(status) in record.error
-    assert names(room) == []
+    assert names(harness) == []
 
 
 @pytest.mark.parametrize("digest", [True, False])
-async def test_what_is_there_is_not_fetched_again(room, bare_service, digest):
+async def test_what_is_there_is_not_fetched_again(harness, bare_service, digest):
     content = bare_service.files[NAME] = random.randbytes(32 * MIB)
-    (room.checkpoints / NAME).write_bytes(content)
-    record = await download(room, bare_service, digest=sha256(content) if digest else None)
+    (harness.checkpoints / NAME).write_bytes(content)
+    record = await download(harness, bare_service, digest=sha256(content) if digest else None)
     assert (record.state, record.sent) == ("done", len(content))
     assert sum(count for _, count, _ in bare_service.sent[NAME]) < 16 * MIB
-    assert names(room) == [NAME]
+    assert names(harness) == [NAME]
 
 
 @pytest.mark.parametrize("digest", [True, False])
-async def test_other_file_of_that_name_stays(room, bare_service, digest):
+async def test_other_file_of_that_name_stays(harness, bare_service, digest):
     content = bare_service.files[NAME] = random.randbytes(MIB)
-    (room.checkpoints / NAME).write_bytes(b"mine")
-    record = await download(room, bare_service, digest=sha256(content) if digest else None)
+    (harness.checkpoints / NAME).write_bytes(b"mine")
+    record = await download(harness, bare_service, digest=sha256(content) if digest else None)
     assert (record.state, record.error) == (
         "failed",
         f"{NAME} exists already, with other content",
     )
-    assert (room.checkpoints / NAME).read_bytes() == b"mine"
-    assert names(room) == [NAME]
+    assert (harness.checkpoints / NAME).read_bytes() == b"mine"
+    assert names(harness) == [NAME]
 
 
-async def test_same_request_twice_is_one_download(room, bare_service):
+async def test_same_request_twice_is_one_download(harness, bare_service):
     bare_service.files[NAME] = b"x" * 4 * MIB
     bare_service.store_delay = 0.01
-    first = await start(room, bare_service)
-    assert (await start(room, bare_service)).id == first.id
+    first = await start(harness, bare_service)
+    assert (await start(harness, bare_service)).id == first.id
     with pytest.raises(ConflictError):
-        await room.transfers.download(
-            RemoteFile("http://127.0.0.1:1/other", NAME), room.checkpoints / NAME, None
+        await harness.transfers.download(
+            RemoteFile("http://127.0.0.1:1/other", NAME), harness.checkpoints / NAME, None
         )
-    record = await room.transfers.queue.wait(first)
+    record = await harness.transfers.queue.wait(first)
     assert record.state == "done"
     assert len(bare_service.sent[NAME]) == 1
 
 
-async def test_cancelled_download_leaves_nothing(room, bare_service):
+async def test_cancelled_download_leaves_nothing(harness, bare_service):
     bare_service.files[NAME] = b"x" * 8 * MIB
     bare_service.store_delay = 0.01
-    record = await start(room, bare_service)
-    await room.until(lambda: record.sent > MIB)
-    assert await room.transfers.queue.cancel(direction="up") == 0
-    assert await room.transfers.queue.cancel(transfer_id=record.id) == 1
-    assert (await room.transfers.queue.wait(record)).state == "cancelled"
-    assert names(room) == []
+    record = await start(harness, bare_service)
+    await harness.until(lambda: record.sent > MIB)
+    assert await harness.transfers.queue.cancel(direction="up") == 0
+    assert await harness.transfers.queue.cancel(transfer_id=record.id) == 1
+    assert (await harness.transfers.queue.wait(record)).state == "cancelled"
+    assert names(harness) == []
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ async def test_cancelled_download_leaves_nothing(room, bare_service):
         "https://huggingface.co/owner/repo/resolve/main/sub/m.safetensors",
     ],
 )
-async def test_hugging_face(make_room, bare_service, url):
+async def test_hugging_face(make_harness, bare_service, url):
     content = b"x" * MIB
     with running() as storage:
         storage.files["blob"] = content
-        room = await make_room(
+        harness = await make_harness(
             sites=ModelSites(huggingface_url=bare_service.url, huggingface_token="hf_secret")
         )
         bare_service.pages["owner/repo/resolve/main/sub/m.safetensors"] = (
@@ -268,10 +268,10 @@ async def test_hugging_face(make_room, bare_service, url):
                 "X-Linked-Size": str(len(content)),
             },
         )
-        file = await room.transfers.find("huggingface", url.format(base=bare_service.url), None)
+        file = await harness.transfers.find("huggingface", url.format(base=bare_service.url), None)
         assert file.filename == NAME
-        record = await room.transfers.download(file, room.checkpoints / NAME, None)
-        record = await room.transfers.queue.wait(record)
+        record = await harness.transfers.download(file, harness.checkpoints / NAME, None)
+        record = await harness.transfers.queue.wait(record)
         assert (record.state, record.error) == ("done", None)
         assert record.facts["sha256"] == sha256(content)
         ((_, headers, _, _),) = bare_service.requests
@@ -280,39 +280,39 @@ async def test_hugging_face(make_room, bare_service, url):
         assert "Authorization" not in headers
 
 
-async def test_hugging_face_tells_the_checksum(make_room, bare_service):
+async def test_hugging_face_tells_the_checksum(make_harness, bare_service):
     with running() as storage:
         storage.files["blob"] = b"tampered with"
-        room = await make_room(sites=ModelSites(huggingface_url=bare_service.url))
+        harness = await make_harness(sites=ModelSites(huggingface_url=bare_service.url))
         bare_service.pages["owner/repo/resolve/main/m.safetensors"] = (
             302,
             {"Location": f"{storage.url}/files/blob", "X-Linked-ETag": sha256(b"original")},
         )
-        file = await room.transfers.find("huggingface", "owner/repo", NAME)
-        record = await room.transfers.download(file, room.checkpoints / NAME, None)
-        record = await room.transfers.queue.wait(record)
+        file = await harness.transfers.find("huggingface", "owner/repo", NAME)
+        record = await harness.transfers.download(file, harness.checkpoints / NAME, None)
+        record = await harness.transfers.queue.wait(record)
         assert record.state == "failed"
         assert "SHA-256" in record.error
-        assert names(room) == []
+        assert names(harness) == []
 
 
 @pytest.mark.parametrize("token", [None, "hf_other"])
-async def test_hint_at_a_missing_token(make_room, bare_service, token):
-    room = await make_room(
+async def test_hint_at_a_missing_token(make_harness, bare_service, token):
+    harness = await make_harness(
         sites=ModelSites(huggingface_url=bare_service.url, huggingface_token=token)
     )
     bare_service.pages["owner/gated/resolve/main/m.safetensors"] = 401
-    file = await room.transfers.find("huggingface", "owner/gated", NAME)
-    record = await room.transfers.download(file, room.checkpoints / NAME, None)
-    record = await room.transfers.queue.wait(record)
+    file = await harness.transfers.find("huggingface", "owner/gated", NAME)
+    record = await harness.transfers.download(file, harness.checkpoints / NAME, None)
+    record = await harness.transfers.queue.wait(record)
     assert (record.state, record.attempts) == ("failed", 1)
     assert record.error.startswith("Hugging Face answered 401: ")
     assert "HF_TOKEN" in record.error
 
 
-async def test_civitai(make_room, bare_service):
+async def test_civitai(make_harness, bare_service):
     content = bare_service.files["4711"] = b"x" * MIB
-    room = await make_room(sites=ModelSites(civitai_url=bare_service.url))
+    harness = await make_harness(sites=ModelSites(civitai_url=bare_service.url))
     version = {
         "id": 4711,
         "files": [
@@ -332,15 +332,15 @@ async def test_civitai(make_room, bare_service):
         "https://civitai.com/models/12",
         "https://civitai.com/api/download/models/4711?type=Model",
     ):
-        file = await room.transfers.find("civitai", url, None)
+        file = await harness.transfers.find("civitai", url, None)
         assert file == RemoteFile(f"{bare_service.url}/files/4711", NAME, sha256(content))
-    record = await room.transfers.download(file, room.checkpoints / NAME, None)
-    assert (await room.transfers.queue.wait(record)).state == "done"
+    record = await harness.transfers.download(file, harness.checkpoints / NAME, None)
+    assert (await harness.transfers.queue.wait(record)).state == "done"
     bare_service.pages["api/v1/models/13"] = 401
     with pytest.raises(CloudError, match="CIVITAI_API_KEY"):
-        await room.transfers.find("civitai", "https://civitai.com/models/13", None)
+        await harness.transfers.find("civitai", "https://civitai.com/models/13", None)
     with pytest.raises(CloudError, match="404"):
-        await room.transfers.find("civitai", "https://civitai.com/models/14", None)
+        await harness.transfers.find("civitai", "https://civitai.com/models/14", None)
 
 
 @pytest.mark.parametrize(
@@ -354,28 +354,28 @@ async def test_civitai(make_room, bare_service):
         ("civitai", "https://civitai.com/articles/12"),
     ],
 )
-async def test_addresses_that_mean_nothing(room, source, url):
+async def test_addresses_that_mean_nothing(harness, source, url):
     with pytest.raises(InvalidRequestError) as refusal:
-        await room.transfers.find(source, url, None)
+        await harness.transfers.find(source, url, None)
     assert refusal.value.details["field"] == "url"
 
 
-async def test_local_file_is_copied(room):
-    (room.comfyui / "input" / "mine.ckpt").write_bytes(b"x" * MIB)
-    target = place(room.folders, "checkpoints", "sub/copy.ckpt")
-    record = await room.transfers.copy("input/mine.ckpt", target, sha256(b"x" * MIB))
-    assert (await room.transfers.queue.wait(record)).state == "done"
-    assert (room.checkpoints / "sub" / "copy.ckpt").read_bytes() == b"x" * MIB
-    target = place(room.folders, "checkpoints", "other.ckpt")
-    record = await room.transfers.copy("input/mine.ckpt", target, sha256(b"y"))
-    assert (await room.transfers.queue.wait(record)).state == "failed"
-    assert names(room) == ["sub"]
+async def test_local_file_is_copied(harness):
+    (harness.comfyui / "input" / "mine.ckpt").write_bytes(b"x" * MIB)
+    target = place(harness.folders, "checkpoints", "sub/copy.ckpt")
+    record = await harness.transfers.copy("input/mine.ckpt", target, sha256(b"x" * MIB))
+    assert (await harness.transfers.queue.wait(record)).state == "done"
+    assert (harness.checkpoints / "sub" / "copy.ckpt").read_bytes() == b"x" * MIB
+    target = place(harness.folders, "checkpoints", "other.ckpt")
+    record = await harness.transfers.copy("input/mine.ckpt", target, sha256(b"y"))
+    assert (await harness.transfers.queue.wait(record)).state == "failed"
+    assert names(harness) == ["sub"]
 
 
-async def test_target_that_becomes_a_link_is_not_followed(room, bare_service, tmp_path):
+async def test_target_that_becomes_a_link_is_not_followed(harness, bare_service, tmp_path):
     bare_service.files[NAME] = b"x" * MIB
-    (room.checkpoints / f"{NAME}.part").symlink_to(tmp_path / "outside")
-    record = await download(room, bare_service)
+    (harness.checkpoints / f"{NAME}.part").symlink_to(tmp_path / "outside")
+    record = await download(harness, bare_service)
     assert record.state == "failed"
     assert not (tmp_path / "outside").exists()
 
@@ -395,68 +395,68 @@ async def test_target_that_becomes_a_link_is_not_followed(room, bare_service, tm
         ("", "a", InvalidRequestError),
     ],
 )
-async def test_names_stay_in_their_folder(room, folder, name, error):
+async def test_names_stay_in_their_folder(harness, folder, name, error):
     if error is NotFoundError:  # it is a name in the folder, whatever it begins with
-        assert place(room.folders, folder, name) == room.checkpoints / "etc" / "passwd"
+        assert place(harness.folders, folder, name) == harness.checkpoints / "etc" / "passwd"
         return
     with pytest.raises(error):
-        place(room.folders, folder, name)
+        place(harness.folders, folder, name)
 
 
-async def test_models_are_moved_and_deleted(room):
-    (room.checkpoints / "sub").mkdir()
-    path = room.checkpoints / "sub" / "a.ckpt"
+async def test_models_are_moved_and_deleted(harness):
+    (harness.checkpoints / "sub").mkdir()
+    path = harness.checkpoints / "sub" / "a.ckpt"
     path.write_bytes(b"abc")
-    target = place(room.folders, "loras", "new/b.ckpt")
-    move_model(room.folders, path, target)
+    target = place(harness.folders, "loras", "new/b.ckpt")
+    move_model(harness.folders, path, target)
     assert target.read_bytes() == b"abc"
     assert not path.exists()
     path.write_bytes(b"other")
     with pytest.raises(ConflictError):
-        move_model(room.folders, path, target)
+        move_model(harness.folders, path, target)
     assert (path.read_bytes(), target.read_bytes()) == (b"other", b"abc")
-    delete_model(room.folders, path)
+    delete_model(harness.folders, path)
     assert not path.exists()
     for work in (
-        lambda: delete_model(room.folders, path),
-        lambda: move_model(room.folders, path, room.checkpoints / "c"),
+        lambda: delete_model(harness.folders, path),
+        lambda: move_model(harness.folders, path, harness.checkpoints / "c"),
     ):
         with pytest.raises(NotFoundError):
             work()
 
 
 @pytest.fixture
-def elsewhere(room):
+def elsewhere(harness):
     """A model folder on another file system."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        if Path(folder).stat().st_dev == room.checkpoints.stat().st_dev:
+        if Path(folder).stat().st_dev == harness.checkpoints.stat().st_dev:
             pytest.skip("there is only one file system")
-        (room.comfyui / "models" / "upscale_models").symlink_to(folder)
+        (harness.comfyui / "models" / "upscale_models").symlink_to(folder)
         yield Path(folder)
 
 
-async def test_models_are_moved_to_another_disk_over_what_a_crash_left(room, elsewhere):
-    path = room.checkpoints / "a.ckpt"
+async def test_models_are_moved_to_another_disk_over_what_a_crash_left(harness, elsewhere):
+    path = harness.checkpoints / "a.ckpt"
     content = random.randbytes(3 * MIB + 1)
     path.write_bytes(content)
     (elsewhere / "b.ckpt.part").write_bytes(b"half of it")
-    target = place(room.folders, "upscale_models", "b.ckpt")
-    move_model(room.folders, path, target)
+    target = place(harness.folders, "upscale_models", "b.ckpt")
+    move_model(harness.folders, path, target)
     assert (elsewhere / "b.ckpt").read_bytes() == content
     assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
     assert not path.exists()
     path.write_bytes(b"other")
     with pytest.raises(ConflictError, match="exists already"):
-        move_model(room.folders, path, target)
+        move_model(harness.folders, path, target)
     assert (path.read_bytes(), target.read_bytes()) == (b"other", content)
     assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
 
 
-async def test_loop_runs_while_a_large_file_is_checked(room, bare_service):
+async def test_loop_runs_while_a_large_file_is_checked(harness, bare_service):
     content = b"x" * 256 * MIB
-    (room.checkpoints / NAME).write_bytes(content)
+    (harness.checkpoints / NAME).write_bytes(content)
     digest = sha256(content)
-    checking = asyncio.ensure_future(download(room, bare_service, digest=digest))
+    checking = asyncio.ensure_future(download(harness, bare_service, digest=digest))
     ticks = 0
     while not checking.done():
         await asyncio.sleep(0.002)

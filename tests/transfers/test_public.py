@@ -88,34 +88,34 @@ async def test_allowed_site_may_be_inside_but_not_what_it_redirects_to(bare_serv
     assert len(bare_service.sent["a"]) == 1
 
 
-async def test_download_stays_untrusted_over_restarts_and_retries(make_room, bare_service):
+async def test_download_stays_untrusted_over_restarts_and_retries(make_harness, bare_service):
     bare_service.files["a.safetensors"] = b"a"
-    room = await make_room()
+    harness = await make_harness()
     file = RemoteFile(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
-    target = room.checkpoints / "a.safetensors"
-    record = await room.transfers.download(file, target, None, untrusted=True)
-    record = await room.transfers.queue.wait(record)
+    target = harness.checkpoints / "a.safetensors"
+    record = await harness.transfers.download(file, target, None, untrusted=True)
+    record = await harness.transfers.queue.wait(record)
     assert (record.state, record.attempts) == ("failed", 1)
-    await room.reopen()
-    (again,) = await room.transfers.retry(transfer_id=record.id, token=None)
-    assert (await room.transfers.queue.wait(again)).state == "failed"
+    await harness.reopen()
+    (again,) = await harness.transfers.retry(transfer_id=record.id, token=None)
+    assert (await harness.transfers.queue.wait(again)).state == "failed"
     assert not bare_service.sent
     # The user's own word counts, and is not taken for that of the file.
-    mine = await room.transfers.download(file, target, None)
-    assert (await room.transfers.queue.wait(mine)).state == "done"
+    mine = await harness.transfers.download(file, target, None)
+    assert (await harness.transfers.queue.wait(mine)).state == "done"
 
 
-async def test_offline_ends_what_was_under_way(make_room, bare_service):
+async def test_offline_ends_what_was_under_way(make_harness, bare_service):
     bare_service.files["a.safetensors"] = b"a" * 2_000_000
     bare_service.store_delay = 0.05
-    room = await make_room()
+    harness = await make_harness()
     file = RemoteFile(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
-    record = await room.transfers.download(file, room.checkpoints / "a.safetensors", None)
-    await room.until(lambda: record.sent > 0)
-    room._options["fetching"] = FetchPolicy(offline=True)
-    await room.reopen()
-    record = await room.transfers.queue.get(record.id)
-    record = await room.transfers.queue.wait(record)
+    record = await harness.transfers.download(file, harness.checkpoints / "a.safetensors", None)
+    await harness.until(lambda: record.sent > 0)
+    harness._options["fetching"] = FetchPolicy(offline=True)
+    await harness.reopen()
+    record = await harness.transfers.queue.get(record.id)
+    record = await harness.transfers.queue.wait(record)
     assert record.state == "failed"
     assert "`offline`" in record.error
 

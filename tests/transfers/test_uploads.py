@@ -32,9 +32,9 @@ MIB = 1024 * 1024
 SECRET = "cd-secret-key"
 
 
-def output(room, name: str, content: bytes) -> tuple[str, list, dict[str, str]]:
+def output(harness, name: str, content: bytes) -> tuple[str, list, dict[str, str]]:
     """Make an output file of node 9; return it as `upload_outputs` takes it."""
-    (room.comfyui / "output" / name).write_bytes(content)
+    (harness.comfyui / "output" / name).write_bytes(content)
     item = {
         "filename": name,
         "subfolder": "",
@@ -44,18 +44,18 @@ def output(room, name: str, content: bytes) -> tuple[str, list, dict[str, str]]:
     return "9", ["images", 0], item
 
 
-async def upload(room, service, items, prompt_id="run-1", token=SECRET):
+async def upload(harness, service, items, prompt_id="run-1", token=SECRET):
     """Upload outputs and return their records at the end."""
-    records = await room.transfers.upload_outputs(
+    records = await harness.transfers.upload_outputs(
         prompt_id, "local", items, endpoint=f"{service.url}/upload?team=a%20b", token=token
     )
-    return [await room.transfers.queue.wait(record) for record in records]
+    return [await harness.transfers.queue.wait(record) for record in records]
 
 
-async def test_output_arrives_in_s3(room, service, s3):
+async def test_output_arrives_in_s3(harness, service, s3):
     content = random.randbytes(3 * MIB + 17)
     service.include_acl = True
-    (record,) = await upload(room, service, [output(room, "bild ä+1.png", content)])
+    (record,) = await upload(harness, service, [output(harness, "bild ä+1.png", content)])
     assert (record.state, record.error) == ("done", None)
     assert s3.get("run-1/bild ä+1.png") == content
     assert s3.head("run-1/bild ä+1.png")["ContentType"] == "image/png"
@@ -69,7 +69,7 @@ async def test_output_arrives_in_s3(room, service, s3):
         "version": "v2",
     }
     assert headers["Authorization"] == f"Bearer {SECRET}"
-    status = await room.transfers.queue.status("run-1")
+    status = await harness.transfers.queue.status("run-1")
     assert status["completed"] == 1
     assert status["pending_uploads"] == status["queue_size"] == status["active"] == 0
     (shown,) = status["uploads"]
@@ -77,21 +77,21 @@ async def test_output_arrives_in_s3(room, service, s3):
     assert (shown["direction"], shown["node_id"], shown["attempts"]) == ("up", "9", 1)
 
 
-async def test_empty_file_arrives(room, service, s3):
-    (record,) = await upload(room, service, [output(room, "empty.txt", b"")])
+async def test_empty_file_arrives(harness, service, s3):
+    (record,) = await upload(harness, service, [output(harness, "empty.txt", b"")])
     assert record.state == "done"
     assert s3.get("run-1/empty.txt") == b""
 
 
-async def test_length_type_and_acl_are_told(room, service):
+async def test_length_type_and_acl_are_told(harness, service):
     service.to_store = service.include_acl = True
-    (record,) = await upload(room, service, [output(room, "a.webp", b"1234")])
+    (record,) = await upload(harness, service, [output(harness, "a.webp", b"1234")])
     assert record.state == "done"
     assert service.stored == {"run-1/a.webp": b"1234"}
 
 
-async def test_no_token_where_the_request_had_none(room, service):
-    (record,) = await upload(room, service, [output(room, "a.png", b"1")], token=None)
+async def test_no_token_where_the_request_had_none(harness, service):
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"1")], token=None)
     assert record.state == "done"
     ((headers, _, _),) = service.asked("upload")
     assert "Authorization" not in headers
@@ -104,10 +104,10 @@ async def test_no_token_where_the_request_had_none(room, service):
         *(("store", fault) for fault in (500, 503, 429, "half", "hang up")),
     ],
 )
-async def test_passing_fault_is_tried_again(room, service, where, fault):
+async def test_passing_fault_is_tried_again(harness, service, where, fault):
     service.to_store = True
     service.spoil[where].extend([fault, fault])
-    (record,) = await upload(room, service, [output(room, "a.png", b"x" * MIB)])
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"x" * MIB)])
     assert (record.state, record.error) == ("done", None)
     # aiohttp itself repeats a GET once whose connection was closed, older ones a PUT too
     expected = {("upload", "hang up"): {2}, ("store", "hang up"): {2, 3}}
@@ -124,10 +124,10 @@ async def test_passing_fault_is_tried_again(room, service, where, fault):
         ("store", 403, "The storage answered 403 Forbidden"),
     ],
 )
-async def test_refusal_ends_it_at_once(room, service, where, fault, says):
+async def test_refusal_ends_it_at_once(harness, service, where, fault, says):
     service.to_store = True
     service.spoil[where].append(fault)
-    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert (record.state, record.attempts) == ("failed", 1)
     assert says in record.error
 
@@ -140,79 +140,79 @@ async def test_refusal_ends_it_at_once(room, service, where, fault, says):
         ("half", "did not answer correctly"),
     ],
 )
-async def test_lasting_fault_ends_in_a_clear_state(room, service, fault, says):
+async def test_lasting_fault_ends_in_a_clear_state(harness, service, fault, says):
     service.spoil["upload"].extend([fault] * 10)
-    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert (record.state, record.attempts) == ("failed", 4)
     assert says in record.error
-    (shown,) = (await room.transfers.queue.status())["uploads"]
+    (shown,) = (await harness.transfers.queue.status())["uploads"]
     assert (shown["state"], shown["error"]) == ("failed", record.error)
 
 
-async def test_endpoint_that_never_answers(make_room, service):
-    room = await make_room(backoff=Backoff(first=0.01, attempts=1), stall=0.3)
+async def test_endpoint_that_never_answers(make_harness, service):
+    harness = await make_harness(backoff=Backoff(first=0.01, attempts=1), stall=0.3)
     service.spoil["upload"].append("never")
-    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert record.state == "failed"
     assert record.error == "no data was transferred for 0.3 s"
 
 
-async def test_slow_but_moving_is_no_stall(make_room, service):
-    room = await make_room(stall=2)
+async def test_slow_but_moving_is_no_stall(make_harness, service):
+    harness = await make_harness(stall=2)
     service.to_store, service.store_delay = True, 0.01
-    (record,) = await upload(room, service, [output(room, "a.png", b"x" * 16 * MIB)])
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"x" * 16 * MIB)])
     assert (record.state, record.attempts) == ("done", 1)
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-async def test_retry_after_is_honoured(room, service, as_date):
+async def test_retry_after_is_honoured(harness, service, as_date):
     # a date has whole seconds: two from now are at least one
     value = formatdate(time.time() + 2, usegmt=True) if as_date else "1"
     service.spoil["upload"].append((429, {"Retry-After": value}))
     started = time.monotonic()
-    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert record.state == "done"
     assert time.monotonic() - started > 0.9
 
 
-async def test_retry_after_is_meant_by_the_clock_of_the_server(room, service):
+async def test_retry_after_is_meant_by_the_clock_of_the_server(harness, service):
     headers = {
         "Date": "Sat, 01 Jan 2000 00:00:00 GMT",
         "Retry-After": "Sat, 01 Jan 2000 00:00:01 GMT",
     }
     service.spoil["upload"].append((429, headers))
     started = time.monotonic()
-    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert record.state == "done"
     assert time.monotonic() - started > 0.9
 
 
-async def test_file_that_is_gone(room, service):
-    item = output(room, "a.png", b"x")
-    (room.comfyui / "output" / "a.png").unlink()
-    (record,) = await upload(room, service, [item])
+async def test_file_that_is_gone(harness, service):
+    item = output(harness, "a.png", b"x")
+    (harness.comfyui / "output" / "a.png").unlink()
+    (record,) = await upload(harness, service, [item])
     assert (record.state, record.attempts) == ("failed", 1)
     assert "does not exist" in record.error
 
 
-async def test_nobody_waits_for_ever_where_the_store_fails(room):
-    record = room.transfers.queue.new(
-        "up", "presigned", "a", path=str(room.comfyui / "input" / "gone"), private={}
+async def test_nobody_waits_for_ever_where_the_store_fails(harness):
+    record = harness.transfers.queue.new(
+        "up", "presigned", "a", path=str(harness.comfyui / "input" / "gone"), private={}
     )
-    adding = asyncio.create_task(room.transfers.queue.add([record]))
+    adding = asyncio.create_task(harness.transfers.queue.add([record]))
     await asyncio.sleep(0)
-    await room.database.write(
+    await harness.database.write(
         lambda connection: connection.execute("ALTER TABLE transfers RENAME TO away")
     )
     await adding
-    assert (await room.transfers.queue.wait(record)).state == "failed"
-    await room.database.write(
+    assert (await harness.transfers.queue.wait(record)).state == "failed"
+    await harness.database.write(
         lambda connection: connection.execute("ALTER TABLE away RENAME TO transfers")
     )
-    await room.reopen()
-    known = await room.transfers.queue.get(record.id)
-    assert (await room.transfers.queue.wait(known)).state == "failed"
-    assert (await room.transfers.queue.status())["failed"] == 1
+    await harness.reopen()
+    known = await harness.transfers.queue.get(record.id)
+    assert (await harness.transfers.queue.wait(known)).state == "failed"
+    assert (await harness.transfers.queue.status())["failed"] == 1
 
 
 class Gated:
@@ -252,9 +252,9 @@ class SlowReads(TransferRepository):
 
 
 @pytest.mark.parametrize("what", ["get", "status"])
-async def test_what_ends_while_it_is_read_is_told_as_ended(room, what):
-    slow, job = SlowReads(room.database), Gated()
-    queue = TransferQueue(slow, room.session, {"gated": job})
+async def test_what_ends_while_it_is_read_is_told_as_ended(harness, what):
+    slow, job = SlowReads(harness.database), Gated()
+    queue = TransferQueue(slow, harness.session, {"gated": job})
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     asked = asyncio.ensure_future(queue.get(record.id) if what == "get" else queue.status())
@@ -267,14 +267,14 @@ async def test_what_ends_while_it_is_read_is_told_as_ended(room, what):
     assert state == ("done" if what == "get" else ["done"])
 
 
-async def test_file_that_shrinks_or_grows_while_it_is_read_is_sent_anew(room, service):
+async def test_file_that_shrinks_or_grows_while_it_is_read_is_sent_anew(harness, service):
     service.to_store, service.store_delay = True, 0.01
-    item = output(room, "a.png", b"x" * 24 * MIB)
-    path = room.comfyui / "output" / "a.png"
-    sending = asyncio.ensure_future(upload(room, service, [item]))
-    await room.until(lambda: service.putting == 1)
+    item = output(harness, "a.png", b"x" * 24 * MIB)
+    path = harness.comfyui / "output" / "a.png"
+    sending = asyncio.ensure_future(upload(harness, service, [item]))
+    await harness.until(lambda: service.putting == 1)
     os.truncate(path, 16 * MIB)
-    await room.until(lambda: len(service.puts) == 2)
+    await harness.until(lambda: len(service.puts) == 2)
     with path.open("ab") as file:
         file.write(b"more")
     (record,) = await sending
@@ -282,53 +282,55 @@ async def test_file_that_shrinks_or_grows_while_it_is_read_is_sent_anew(room, se
     assert service.stored["run-1/a.png"] == b"x" * 16 * MIB + b"more"
 
 
-async def test_no_more_than_the_limit_at_a_time(make_room, service):
-    room = await make_room(max_concurrent=2)
+async def test_no_more_than_the_limit_at_a_time(make_harness, service):
+    harness = await make_harness(max_concurrent=2)
     service.to_store, service.store_delay = True, 0.02
-    items = [output(room, f"{n}.png", b"x" * 100_000) for n in range(6)]
-    sending = asyncio.ensure_future(upload(room, service, items))
-    await room.until(lambda: service.putting == 2)
-    status = await room.transfers.queue.status()
+    items = [output(harness, f"{n}.png", b"x" * 100_000) for n in range(6)]
+    sending = asyncio.ensure_future(upload(harness, service, items))
+    await harness.until(lambda: service.putting == 2)
+    status = await harness.transfers.queue.status()
     assert status["max_concurrent"] == 2
     assert (status["active"], status["queue_size"], status["pending_uploads"]) == (2, 4, 6)
     assert {record.state for record in await sending} == {"done"}
     assert service.most_putting == 2
 
 
-async def test_progress_is_shown(room, service):
+async def test_progress_is_shown(harness, service):
     service.to_store, service.store_delay = True, 0.005
-    sending = asyncio.ensure_future(upload(room, service, [output(room, "a.png", b"x" * 16 * MIB)]))
+    sending = asyncio.ensure_future(
+        upload(harness, service, [output(harness, "a.png", b"x" * 16 * MIB)])
+    )
     seen = set()
     while not sending.done():
-        for shown in (await room.transfers.queue.status("run-1"))["uploads"]:
+        for shown in (await harness.transfers.queue.status("run-1"))["uploads"]:
             seen.add(shown["sent"])
         await asyncio.sleep(0.01)
     assert len(seen) > 3
     assert max(seen) <= 16 * MIB
 
 
-async def test_cancelling_stops_what_waits_and_what_runs(make_room, service):
-    room = await make_room(max_concurrent=1)
+async def test_cancelling_stops_what_waits_and_what_runs(make_harness, service):
+    harness = await make_harness(max_concurrent=1)
     service.to_store, service.store_delay = True, 0.1
-    items = [output(room, f"{n}.png", b"x" * 4 * MIB) for n in range(2)]
-    sending = asyncio.ensure_future(upload(room, service, items))
+    items = [output(harness, f"{n}.png", b"x" * 4 * MIB) for n in range(2)]
+    sending = asyncio.ensure_future(upload(harness, service, items))
     other = asyncio.ensure_future(
-        upload(room, service, [output(room, "b.png", b"b")], prompt_id="run-2")
+        upload(harness, service, [output(harness, "b.png", b"b")], prompt_id="run-2")
     )
-    await room.until(lambda: service.putting == 1)
-    assert await room.transfers.queue.cancel(prompt_id="run-1") == 2
+    await harness.until(lambda: service.putting == 1)
+    assert await harness.transfers.queue.cancel(prompt_id="run-1") == 2
     assert [record.state for record in await sending] == ["cancelled", "cancelled"]
     assert [record.state for record in await other] == ["done"]
-    await room.until(lambda: service.putting == 0)
+    await harness.until(lambda: service.putting == 0)
     assert list(service.stored) == ["run-2/b.png"]
-    assert await room.transfers.queue.cancel() == 0
-    await room.reopen()
-    assert (await room.transfers.queue.status())["pending_uploads"] == 0
+    assert await harness.transfers.queue.cancel() == 0
+    await harness.reopen()
+    assert (await harness.transfers.queue.status())["pending_uploads"] == 0
 
 
-async def test_cancelled_before_the_first_step(room):
+async def test_cancelled_before_the_first_step(harness):
     job = Gated()
-    queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": job})
+    queue = TransferQueue(TransferRepository(harness.database), harness.session, {"gated": job})
     records = [queue.new("up", "gated", name) for name in ("a", "b")]
 
     async def add_and_cancel() -> int:
@@ -343,27 +345,29 @@ async def test_cancelled_before_the_first_step(room):
     await queue.close()
 
 
-async def test_stopped_before_the_first_step_goes_on_later(room):
+async def test_stopped_before_the_first_step_goes_on_later(harness):
     job = Gated()
-    repository = TransferRepository(room.database)
-    queue = TransferQueue(repository, room.session, {"gated": job})
+    repository = TransferRepository(harness.database)
+    queue = TransferQueue(repository, harness.session, {"gated": job})
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     await queue.close()
     assert (await repository.get(record.id)).state == "queued"
-    queue = TransferQueue(repository, room.session, {"gated": job})
-    await queue.recover([room.session.id])
+    queue = TransferQueue(repository, harness.session, {"gated": job})
+    await queue.recover([harness.session.id])
     job.go.set()
     assert (await queue.wait(record)).state == "done"
     await queue.close()
 
 
-async def test_nobody_waits_for_ever_where_clearing_away_fails(room, caplog):
+async def test_nobody_waits_for_ever_where_clearing_away_fails(harness, caplog):
     class Untidy(Gated):
         async def clean_up(self, transfer: Transfer) -> None:
             raise RuntimeError("unexpected error")
 
-    queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": Untidy()})
+    queue = TransferQueue(
+        TransferRepository(harness.database), harness.session, {"gated": Untidy()}
+    )
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     await asyncio.sleep(0)
@@ -373,72 +377,72 @@ async def test_nobody_waits_for_ever_where_clearing_away_fails(room, caplog):
     await queue.close()
 
 
-async def test_restart_goes_on_without_sending_twice(make_room, service):
-    room = await make_room(max_concurrent=1)
+async def test_restart_goes_on_without_sending_twice(make_harness, service):
+    harness = await make_harness(max_concurrent=1)
     service.to_store, service.store_delay = True, 0.01
-    items = [output(room, f"{n}.png", b"x" * MIB) for n in range(4)]
-    sending = asyncio.ensure_future(upload(room, service, items))
-    await room.until(lambda: len(service.stored) == 2 and service.putting == 1)
+    items = [output(harness, f"{n}.png", b"x" * MIB) for n in range(4)]
+    sending = asyncio.ensure_future(upload(harness, service, items))
+    await harness.until(lambda: len(service.stored) == 2 and service.putting == 1)
     await asyncio.sleep(0.1)
-    await room.reopen()
+    await harness.reopen()
     sending.cancel()
-    records = await upload(room, service, items)
+    records = await upload(harness, service, items)
     assert [record.state for record in records] == ["done"] * 4
     assert sorted(service.stored) == [f"run-1/{n}.png" for n in range(4)]
     assert service.puts.count("run-1/0.png") == service.puts.count("run-1/1.png") == 1
 
 
-async def rows_of(room) -> list[tuple]:
+async def rows_of(harness) -> list[tuple]:
     """Return all that is kept of transfers."""
-    return await room.database.read(
+    return await harness.database.read(
         lambda connection: [
             tuple(row) for row in connection.execute("SELECT * FROM transfers").fetchall()
         ]
     )
 
 
-async def test_tokens_leave_the_store_when_a_transfer_ends(room, service):
+async def test_tokens_leave_the_store_when_a_transfer_ends(harness, service):
     service.to_store, service.store_delay = True, 1
-    (record,) = await room.transfers.upload_outputs(
+    (record,) = await harness.transfers.upload_outputs(
         "run-2",
         "local",
-        [output(room, "a.png", b"1" * MIB)],
+        [output(harness, "a.png", b"1" * MIB)],
         endpoint=f"{service.url}/upload",
         token=SECRET,
     )
-    await room.until(lambda: service.putting == 1)
-    assert SECRET in str(await rows_of(room))
-    await room.transfers.queue.cancel(transfer_id=record.id)
+    await harness.until(lambda: service.putting == 1)
+    assert SECRET in str(await rows_of(harness))
+    await harness.transfers.queue.cancel(transfer_id=record.id)
     service.store_delay = 0
-    await upload(room, service, [output(room, "a.png", b"1")])
-    rows = await rows_of(room)
+    await upload(harness, service, [output(harness, "a.png", b"1")])
+    rows = await rows_of(harness)
     assert len(rows) == 2
     assert SECRET not in str(rows)
     assert service.url not in str(rows)
-    assert room.database.path.stat().st_mode & 0o777 == 0o600
+    assert harness.database.path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_tokens_of_failed_uploads_leave_the_store_after_three_days(room, service):
+async def test_tokens_of_failed_uploads_leave_the_store_after_three_days(harness, service):
     service.spoil["upload"].extend([403, 403])
     old, new = await upload(
-        room, service, [output(room, "a.png", b"1"), output(room, "b.png", b"1")]
+        harness, service, [output(harness, "a.png", b"1"), output(harness, "b.png", b"1")]
     )
     old.finished_at = "2024-01-01T00:00:00.000Z"
-    await TransferRepository(room.database).save(old)
-    transfers = await room.reopen()
+    await TransferRepository(harness.database).save(old)
+    transfers = await harness.reopen()
     assert (await transfers.queue.get(old.id)).private == {}
     with pytest.raises(ConflictError, match="too long ago"):
         await transfers.retry(transfer_id=old.id, token=None)
     assert [r.id for r in await transfers.retry(token=None)] == [new.id]
 
 
-async def test_failed_uploads_are_tried_again(room, service, s3):
+async def test_failed_uploads_are_tried_again(harness, service, s3):
     service.spoil["upload"].extend([403] * 3)
-    items = [output(room, f"{n}.png", bytes([n])) for n in range(2)]
-    first = await upload(room, service, items)
-    (other,) = await upload(room, service, items[:1], prompt_id="run-2")
+    items = [output(harness, f"{n}.png", bytes([n])) for n in range(2)]
+    first = await upload(harness, service, items)
+    (other,) = await upload(harness, service, items[:1], prompt_id="run-2")
     assert {record.state for record in (*first, other)} == {"failed"}
-    transfers = await room.reopen()
+    transfers = await harness.reopen()
     again = await transfers.retry(prompt_id="run-1", token="a-better-key")
     assert [record.id for record in again] == [record.id for record in first]
     ended = [await transfers.queue.wait(record) for record in again]
@@ -458,23 +462,23 @@ async def test_failed_uploads_are_tried_again(room, service, s3):
         await transfers.retry(transfer_id="none", token=None)
 
 
-async def test_upload_is_tried_again_once_by_many_at_a_time(room, service):
+async def test_upload_is_tried_again_once_by_many_at_a_time(harness, service):
     service.to_store = True
     service.spoil["upload"].append(403)
-    (record,) = await upload(room, service, [output(room, "a.png", b"1")])
-    tries = [room.transfers.retry(transfer_id=record.id, token=None) for _ in range(8)]
+    (record,) = await upload(harness, service, [output(harness, "a.png", b"1")])
+    tries = [harness.transfers.retry(transfer_id=record.id, token=None) for _ in range(8)]
     found = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(one, ConflictError) for one in found) == 7
     (again,) = next(one for one in found if isinstance(one, list))
-    assert (await room.transfers.queue.wait(again)).state == "done"
+    assert (await harness.transfers.queue.wait(again)).state == "done"
     assert service.puts == ["run-1/a.png"]
 
 
-async def test_presigned_upload_answers_when_it_is_done(room, service, s3):
+async def test_presigned_upload_answers_when_it_is_done(harness, service, s3):
     content = random.randbytes(100_000)
-    (room.comfyui / "input" / "a.zip").write_bytes(content)
+    (harness.comfyui / "input" / "a.zip").write_bytes(content)
     url = f"{service.url}/upload-file"
-    record = await room.transfers.upload_presigned("input/a.zip", url, SECRET)
+    record = await harness.transfers.upload_presigned("input/a.zip", url, SECRET)
     assert record.facts["download_url"] == "https://cdn.example/file"
     assert s3.get("file") == content
     ((headers, query, _),) = service.asked("upload-file")
@@ -482,38 +486,38 @@ async def test_presigned_upload_answers_when_it_is_done(room, service, s3):
     assert headers["Authorization"] == f"Bearer {SECRET}"
     service.spoil["upload-file"].append(403)
     with pytest.raises(CloudError, match=r"a\.zip was not uploaded: .* 403"):
-        await room.transfers.upload_presigned("input/a.zip", url, SECRET)
+        await harness.transfers.upload_presigned("input/a.zip", url, SECRET)
     with pytest.raises(NotFoundError):
-        await room.transfers.upload_presigned("input/b.zip", url, SECRET)
+        await harness.transfers.upload_presigned("input/b.zip", url, SECRET)
     with pytest.raises(ForbiddenPathError):
-        await room.transfers.upload_presigned("/etc/passwd", url, SECRET)
+        await harness.transfers.upload_presigned("/etc/passwd", url, SECRET)
 
 
-async def test_part_of_a_file(room, service, s3):
-    (room.checkpoints / "m.safetensors").write_bytes(b"0123456789")
+async def test_part_of_a_file(harness, service, s3):
+    (harness.checkpoints / "m.safetensors").write_bytes(b"0123456789")
     url = s3.presigned("put_object", "part")
-    etag = await room.transfers.upload_part("checkpoints/m.safetensors", url, 2, 5)
+    etag = await harness.transfers.upload_part("checkpoints/m.safetensors", url, 2, 5)
     assert s3.get("part") == b"234"
     assert etag == s3.head("part")["ETag"].strip('"')
     with pytest.raises(InvalidRequestError, match="end: the file has 10 bytes"):
-        await room.transfers.upload_part("checkpoints/m.safetensors", url, 2, 11)
+        await harness.transfers.upload_part("checkpoints/m.safetensors", url, 2, 11)
     service.spoil["store"].append(403)
     with pytest.raises(CloudError, match="403"):
-        await room.transfers.upload_part(
+        await harness.transfers.upload_part(
             "checkpoints/m.safetensors", f"{service.url}/store/x", 0, 5
         )
 
 
-async def to_volume(room, service, name):
-    return await room.transfers.upload_to_volume(
+async def to_volume(harness, service, name):
+    return await harness.transfers.upload_to_volume(
         f"checkpoints/{name}", f"checkpoints/{name}", api=f"{service.url}/api", token=SECRET
     )
 
 
-async def test_volume_upload_in_parts(room, service, s3):
+async def test_volume_upload_in_parts(harness, service, s3):
     content = random.randbytes(17 * MIB)
-    (room.checkpoints / "big.ckpt").write_bytes(content)
-    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    (harness.checkpoints / "big.ckpt").write_bytes(content)
+    record = await harness.transfers.queue.wait(await to_volume(harness, service, "big.ckpt"))
     assert (record.state, record.error) == ("done", None)
     assert record.sent == record.size == len(content)
     assert s3.get("checkpoints/big.ckpt") == content
@@ -522,25 +526,25 @@ async def test_volume_upload_in_parts(room, service, s3):
     assert len(service.asked("complete-multipart-upload")) == 1
 
 
-async def test_small_volume_upload_in_one_piece(room, service, s3):
-    (room.checkpoints / "small.ckpt").write_bytes(b"abc")
-    record = await room.transfers.queue.wait(await to_volume(room, service, "small.ckpt"))
+async def test_small_volume_upload_in_one_piece(harness, service, s3):
+    (harness.checkpoints / "small.ckpt").write_bytes(b"abc")
+    record = await harness.transfers.queue.wait(await to_volume(harness, service, "small.ckpt"))
     assert record.state == "done"
     assert s3.get("checkpoints/small.ckpt") == b"abc"
     assert not service.asked("initiate-multipart-upload")
 
 
-async def test_confirmed_parts_are_not_sent_twice(room, service, s3):
+async def test_confirmed_parts_are_not_sent_twice(harness, service, s3):
     content = random.randbytes(22 * MIB)
-    (room.checkpoints / "big.ckpt").write_bytes(content)
+    (harness.checkpoints / "big.ckpt").write_bytes(content)
     service.spoil["generate-part-upload-url"].extend([None, None, None, "never", "never"])
-    record = await to_volume(room, service, "big.ckpt")
-    await room.until(lambda: len(record.facts.get("parts", ())) == 3)
+    record = await to_volume(harness, service, "big.ckpt")
+    await harness.until(lambda: len(record.facts.get("parts", ())) == 3)
     confirmed = set(record.facts["parts"])
     await asyncio.sleep(0.1)
-    await room.reopen()
-    record = await room.transfers.queue.of_path(str(room.checkpoints / "big.ckpt"))
-    record = await room.transfers.queue.wait(record)
+    await harness.reopen()
+    record = await harness.transfers.queue.of_path(str(harness.checkpoints / "big.ckpt"))
+    record = await harness.transfers.queue.wait(record)
     assert (record.state, record.error) == ("done", None)
     assert s3.get("checkpoints/big.ckpt") == content
     asked = [str(body["partNumber"]) for _, _, body in service.asked("generate-part-upload-url")]
@@ -548,12 +552,12 @@ async def test_confirmed_parts_are_not_sent_twice(room, service, s3):
     assert len(service.asked("initiate-multipart-upload")) == 1
 
 
-async def test_cancelled_volume_upload_is_aborted(room, service, s3):
-    (room.checkpoints / "big.ckpt").write_bytes(random.randbytes(17 * MIB))
+async def test_cancelled_volume_upload_is_aborted(harness, service, s3):
+    (harness.checkpoints / "big.ckpt").write_bytes(random.randbytes(17 * MIB))
     service.spoil["generate-part-upload-url"].extend([None, "never", "never", "never"])
-    record = await to_volume(room, service, "big.ckpt")
-    await room.until(lambda: record.facts.get("parts"))
-    assert await room.transfers.queue.cancel(transfer_id=record.id) == 1
+    record = await to_volume(harness, service, "big.ckpt")
+    await harness.until(lambda: record.facts.get("parts"))
+    assert await harness.transfers.queue.cancel(transfer_id=record.id) == 1
     assert len(service.asked("abort-multipart-upload")) == 1
     assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
 
@@ -567,59 +571,59 @@ VOLUME_STEPS = (
 
 @pytest.mark.parametrize("step", VOLUME_STEPS)
 @pytest.mark.parametrize("fault", [500, "garbage", "half", "hang up"])
-async def test_passing_fault_of_the_volume(room, service, s3, step, fault):
+async def test_passing_fault_of_the_volume(harness, service, s3, step, fault):
     content = random.randbytes(17 * MIB)
-    (room.checkpoints / "big.ckpt").write_bytes(content)
+    (harness.checkpoints / "big.ckpt").write_bytes(content)
     service.spoil[step].append(fault)
-    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    record = await harness.transfers.queue.wait(await to_volume(harness, service, "big.ckpt"))
     assert (record.state, record.error) == ("done", None)
     assert s3.get("checkpoints/big.ckpt") == content
 
 
 @pytest.mark.parametrize("step", VOLUME_STEPS)
-async def test_refusal_of_the_volume_and_another_try(room, service, s3, step):
+async def test_refusal_of_the_volume_and_another_try(harness, service, s3, step):
     content = random.randbytes(17 * MIB)
-    (room.checkpoints / "big.ckpt").write_bytes(content)
+    (harness.checkpoints / "big.ckpt").write_bytes(content)
     service.spoil[step].append(403)
-    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    record = await harness.transfers.queue.wait(await to_volume(harness, service, "big.ckpt"))
     assert (record.state, record.attempts) == ("failed", 1)
     assert record.error == "ComfyDeploy answered 403 Forbidden"
     assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
-    (again,) = await room.transfers.retry(transfer_id=record.id, token=None)
-    assert (await room.transfers.queue.wait(again)).state == "done"
+    (again,) = await harness.transfers.retry(transfer_id=record.id, token=None)
+    assert (await harness.transfers.queue.wait(again)).state == "done"
     assert again.sent == again.size == len(content)
     assert s3.get("checkpoints/big.ckpt") == content
 
 
-async def test_volume_that_never_answers(make_room, service):
-    room = await make_room(stall=0.2)
-    (room.checkpoints / "small.ckpt").write_bytes(b"abc")
+async def test_volume_that_never_answers(make_harness, service):
+    harness = await make_harness(stall=0.2)
+    (harness.checkpoints / "small.ckpt").write_bytes(b"abc")
     service.spoil["generate-upload-url"].extend(["never"] * 4)
-    record = await room.transfers.queue.wait(await to_volume(room, service, "small.ckpt"))
+    record = await harness.transfers.queue.wait(await to_volume(harness, service, "small.ckpt"))
     assert (record.state, record.attempts) == ("failed", 4)
     assert record.error == "no data was transferred for 0.2 s"
 
 
-async def test_changed_file_is_begun_anew(room, service, s3):
-    path = room.checkpoints / "big.ckpt"
+async def test_changed_file_is_begun_anew(harness, service, s3):
+    path = harness.checkpoints / "big.ckpt"
     path.write_bytes(random.randbytes(17 * MIB))
     service.spoil["generate-part-upload-url"].extend([None, "never", "never", "never"])
-    record = await to_volume(room, service, "big.ckpt")
-    await room.until(lambda: record.facts.get("parts"))
-    await room.close()
+    record = await to_volume(harness, service, "big.ckpt")
+    await harness.until(lambda: record.facts.get("parts"))
+    await harness.close()
     content = random.randbytes(18 * MIB)
     path.write_bytes(content)
-    await room.open()
-    record = await room.transfers.queue.of_path(str(path))
-    record = await room.transfers.queue.wait(record)
+    await harness.open()
+    record = await harness.transfers.queue.of_path(str(path))
+    record = await harness.transfers.queue.wait(record)
     assert (record.state, record.error) == ("done", None)
     assert s3.get("checkpoints/big.ckpt") == content
 
 
-async def test_loop_runs_while_files_are_sent(room, service):
+async def test_loop_runs_while_files_are_sent(harness, service):
     service.to_store = True
-    items = [output(room, f"{n}.png", b"x" * 16 * MIB) for n in range(3)]
-    sending = asyncio.ensure_future(upload(room, service, items))
+    items = [output(harness, f"{n}.png", b"x" * 16 * MIB) for n in range(3)]
+    sending = asyncio.ensure_future(upload(harness, service, items))
     gaps = []
     while not sending.done():
         before = time.perf_counter()
