@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import InvalidRequestError
-from ..graphs.formats import class_of, title_of
+from ..graphs.formats import class_of, shown_title, title_of
 from ..graphs.seeds import SEED_NAMES
 
 
@@ -26,13 +26,13 @@ class NodeName:
 
     def __str__(self) -> str:
         if self.title and self.title != self.type:
-            return f'"{self.title}" ({self.type or "node"}, id {self.id})'
+            return f'"{shown_title(self.title)}" ({self.type or "node"}, id {self.id})'
         return f"{self.type or 'node'} (id {self.id})"
 
     @property
     def short(self) -> str:
         """The title, else the class, else the id."""
-        return self.title or self.type or f"node {self.id}"
+        return shown_title(self.title) or self.type or f"node {self.id}"
 
 
 class Source:

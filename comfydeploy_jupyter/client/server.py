@@ -224,7 +224,7 @@ def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
 def unreachable(address: str, error: Exception) -> ServerUnreachableError:
     """Return the error for a request without a reply, or with only a part of one."""
     parts = urlsplit(address)
-    where = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    where = f"{parts.scheme}://{parts.netloc}{parts.path.partition('comfyui-deploy/')[0]}"
     if isinstance(error, requests.exceptions.SSLError):
         return ServerUnreachableError(
             f"the certificate of {where} is not trusted (set REQUESTS_CA_BUNDLE to the file "

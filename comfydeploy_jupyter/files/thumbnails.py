@@ -70,9 +70,10 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     except InvalidRequestError:
         raise
     except Image.DecompressionBombError as error:
-        raise _refused("of a picture of ordinary size") from error
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise _refused(f"of a picture of at most {most} megapixels") from error
     except Exception as error:  # readers raise exceptions of any type for a damaged file
-        raise _refused("of a complete picture of ordinary size") from error
+        raise _refused("of a complete picture") from error
     return copy.getvalue()
 
 
@@ -111,13 +112,13 @@ def _of_exr(source: BinaryIO, side: int) -> Image:
     with tempfile.NamedTemporaryFile(suffix=".exr") as file:
         shutil.copyfileobj(source, file, 1 << 20)
         if file.tell() > MAX_EXR_SIZE:
-            raise _refused("of a picture of ordinary size")
+            raise _refused(f"of an EXR file of at most {MAX_EXR_SIZE >> 20} MiB")
         file.flush()
         header = OpenEXR.File(file.name, header_only=True).header()
         low, high = header["dataWindow"]
         width, height = (int(high[axis]) - int(low[axis]) + 1 for axis in (0, 1))
         if not 0 < width * height <= MAX_EXR_PIXELS or min(width, height) < 1:
-            raise _refused("of a picture of ordinary size")
+            raise _refused(f"of an EXR file of at most {MAX_EXR_PIXELS // 1_000_000} megapixels")
         with OpenEXR.File(file.name, separate_channels=True) as opened:
             channels = {name: channel.pixels for name, channel in opened.channels().items()}
     return _toned(channels, side)

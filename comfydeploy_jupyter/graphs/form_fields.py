@@ -20,6 +20,7 @@ from .formats import (
     declared_inputs,
     inputs_of,
     is_link,
+    shown_title,
     title_of,
 )
 from .seeds import SEED_NAMES
@@ -174,7 +175,7 @@ def ranked_fields(
         places = {name: place for place, name in enumerate(inputs)}
         title = title_of(node) or _ui_title(ui_nodes, node_id)
         primitive = class_of(node).startswith("Primitive")
-        shown = title or display_name(definitions, node)
+        shown = shown_title(title or display_name(definitions, node))
         for name, value in inputs.items():
             kind = _kind_of(class_of(node), name, value, specs.get(name))
             if kind is None:

@@ -248,6 +248,14 @@ def title_of(node: Mapping[str, Any]) -> str:
     return title if isinstance(title, str) else ""
 
 
+_DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def shown_title(title: str) -> str:
+    """Return a title without the characters that change the direction of the text after it."""
+    return title.translate(_DIRECTIONS)
+
+
 def is_link(value: object) -> TypeGuard[list[Any]]:
     """Return whether a value is a link: a list of a node id (str) and an output slot (number).
 

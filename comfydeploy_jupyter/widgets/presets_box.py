@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class PresetsBox(View):
     """Offers the presets of a stored workflow, and saves and deletes them.
 
-    Each change names the revision that this panel has seen. If another panel has changed the preset
-    since then, nothing is changed, and the user decides which values stay.
+    Each change names the revision that the form began with, used or saved. If another panel has
+    changed the preset since then, nothing is changed, and the user decides which values stay.
 
     Parameters
     ----------
@@ -51,6 +52,7 @@ class PresetsBox(View):
         self._keep = keep
         self._presets: Presets | None = None
         self._known: dict[str, Preset] = {}
+        self._revisions: dict[str, str] = {}  # those that this panel replaces, by name
         super().__init__(panel)
 
     def show(self, workflow: StoredWorkflow | None) -> None:
@@ -62,7 +64,7 @@ class PresetsBox(View):
             None if the workflow is not stored.
         """
         self._presets = None if workflow is None else workflow.presets
-        self._known = {}
+        self._known, self._revisions = {}, {}
         with self.hold_sync():
             self.names, self.chosen, self.message = [], "", {}
             self.stored = workflow is not None
@@ -71,14 +73,22 @@ class PresetsBox(View):
 
     def hide(self) -> None:
         """Show nothing, since there is no workflow."""
-        self._presets, self._known = None, {}
+        self._presets, self._known, self._revisions = None, {}, {}
         with self.hold_sync():
             self.names, self.chosen, self.message, self.shown = [], "", {}, False
 
-    def refresh(self) -> None:
-        """Request the presets again; call it in a thread."""
+    def refresh(self, *, replaceable: bool = True) -> None:
+        """Request the presets again; call it in a thread.
+
+        Parameters
+        ----------
+        replaceable : bool
+            Whether this panel may replace their present values without a question.
+        """
         found = [] if self._presets is None else self._presets.list()
         self._known = {preset.name: preset for preset in found}
+        if replaceable:
+            self._revisions = {preset.name: preset.revision for preset in found}
         self.names = list(self._known)
 
     def use(self, name: str) -> None:
@@ -91,6 +101,7 @@ class PresetsBox(View):
         """
         preset = self._known[name]
         unknown = self._form.use(preset.inputs, preset.locked)
+        self._revisions[name] = preset.revision
         self.chosen = name
         text = f"The workflow has no input {', '.join(unknown)}" if unknown else ""
         self.message = {"text": text, "kind": "problem" if unknown else ""}
@@ -109,7 +120,7 @@ class PresetsBox(View):
             self._presets = self._keep().presets
             self.stored = True
         known = next((p for p in self._known.values() if p.name.lower() == name.lower()), None)
-        seen = "" if known is None else known.revision
+        seen = "" if known is None else self._revisions.get(known.name, "")
         preset = self._presets.save(name, inputs, locked=locked, revision=seen)
         self.refresh()
         self.chosen = preset.name
@@ -119,7 +130,7 @@ class PresetsBox(View):
         """Delete a preset; call it in a thread."""
         if self._presets is None:
             return
-        self._presets.delete(name, revision=self._known[name].revision)
+        self._presets.delete(name, revision=self._revisions.get(name, ""))
         self.refresh()
         self.chosen = ""
         self.message = {"text": f"Deleted {name}", "kind": ""}
@@ -146,7 +157,7 @@ class PresetsBox(View):
         self._panel.start(self._with_message, self._use_latest, name)
 
     def _use_latest(self, name: str) -> None:
-        self.refresh()
+        self.refresh(replaceable=False)
         if name in self._known:
             self.use(name)
         else:
@@ -161,4 +172,9 @@ class PresetsBox(View):
             self._panel.start(self._with_message, self.delete, name)
 
     def _on_refresh(self, _: object, __: object) -> None:
-        self._panel.start(self._with_message, self.refresh)
+        """Offer the names of other panels; the form still has the values of earlier revisions."""
+        self._panel.start(self._offer)
+
+    def _offer(self) -> None:
+        with contextlib.suppress(ComfyDeployError):  # the next change tells it
+            self.refresh(replaceable=False)

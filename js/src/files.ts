@@ -1,6 +1,7 @@
 /** Shows ComfyUI's files in the page, and sends the user's files to the kernel. */
 
 import { newId } from "./dom.ts";
+import { messageOf, parseJson } from "./format.ts";
 import type { Buffers, Model, Subscriptions } from "./model.ts";
 import { pageHeaders, pageServer, type ServerFacts } from "./server.ts";
 
@@ -54,6 +55,18 @@ export class Files {
     const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
     if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
     return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+
+  /** Return why there is no small copy of a picture; empty if that is not known. */
+  async whyNoCopy(query: string, side: number): Promise<string> {
+    let message = "";
+    try {
+      const reply = await fetch(await this.url(query, side), { headers: pageHeaders() });
+      if (!reply.ok) message = parseJson<{ message?: string }>(await reply.text())?.message ?? "";
+    } catch (error) {
+      message = messageOf(error);
+    }
+    return message.replace(/^thumbnail:/, "A preview");
   }
 
   private askForFile(query: string, side: number, only_size = false): Promise<string | number> {

@@ -65,7 +65,8 @@ def test_typing_takes_as_long_with_many_inputs_as_with_one(
 
 
 def test_three_thousand_inputs(open_notebook: Any, lab: JupyterProcess) -> None:
-    (lab.root / "crowd.json").write_text(json.dumps(many(3000)))
+    shown = {"class_type": "TestText", "inputs": {"text": "", "anything": ["0", 0]}}
+    (lab.root / "crowd.json").write_text(json.dumps({**many(3000), "shown": shown}))
     opened = open_notebook("crowd", PANEL.format("crowd.json"))
     panel = opened.panel
     expect(panel.get_by_text("Ready")).to_be_visible()
@@ -79,6 +80,9 @@ def test_three_thousand_inputs(open_notebook: Any, lab: JupyterProcess) -> None:
     opened.shoot("three-thousand")
     press(panel, "Reset all")
     expect(field).to_have_value("")
+    field.fill("typed")
+    press(panel, "Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
 
 
 WIDE = "W" * 800

@@ -167,3 +167,9 @@ def test_an_external_input_is_required_unless_it_has_a_default(
     node = {"class_type": f"ComfyUIDeployExternal{name}", "inputs": {"input_id": "x", **inputs}}
     (field,) = input_form({"1": node})
     assert field.required == required
+
+
+def test_a_title_does_not_turn_the_text_after_it_around() -> None:
+    node = {"class_type": "TestText", "inputs": {"text": "a"}, "_meta": {"title": "שלום \u202e🙂"}}
+    (field,) = input_form({"1": node})
+    assert field.label == "שלום 🙂: text"

@@ -127,3 +127,17 @@ def test_a_wrong_value_is_told_and_nothing_is_saved(
     panel._form._handle_custom_msg({"kind": "typed", "values": {"1.seed": "five"}}, [])
     assert "must be a whole number" in send(panel, kind="save", name="Wrong")
     assert stored.presets.list() == []
+
+
+def test_a_preset_that_was_only_listed_is_not_replaced(
+    comfy: Comfy, panel_of: Callable[..., RunPanel]
+) -> None:
+    stored = comfy.workflows.save(GRAPH, f"Presets {uuid.uuid4()}")
+    panel = panel_of(stored)
+    panel.set_input("2.text", "mine")
+    stored.presets.save("Late", {"2.text": "of another panel"})
+    send(panel, kind="refresh")
+    assert presets_of(panel).names == ["Late"]
+    assert "Another panel has changed" in send(panel, kind="save", name="Late")
+    assert stored.presets["Late"].inputs == {"2.text": "of another panel"}
+    assert panel.inputs == {"2.text": "mine"}

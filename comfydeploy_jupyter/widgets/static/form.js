@@ -174,6 +174,17 @@ var Files = class {
     if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
     return Number(reply.headers.get("Content-Length") ?? -1);
   }
+  /** Return why there is no small copy of a picture; empty if that is not known. */
+  async whyNoCopy(query, side) {
+    let message = "";
+    try {
+      const reply = await fetch(await this.url(query, side), { headers: pageHeaders() });
+      if (!reply.ok) message = parseJson(await reply.text())?.message ?? "";
+    } catch (error) {
+      message = messageOf(error);
+    }
+    return message.replace(/^thumbnail:/, "A preview");
+  }
   askForFile(query, side, only_size = false) {
     return this.ask({ kind: "file", query, side, only_size });
   }
@@ -496,6 +507,7 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     const name = String(now ?? "");
     wanted = name;
     frame.classList.remove("cd-there");
+    state.textContent = "";
     shown.removeAttribute("src");
     if (shown instanceof HTMLMediaElement) shown.load();
     if (!name || /^[a-z]+:/i.test(name)) return;
@@ -505,7 +517,12 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     const label = `${field.label}: ${name}`;
     if (isPicture) shown.alt = label;
     else shown.setAttribute("aria-label", label);
-    files.show(shown, viewQuery(name, model.get("machine")), isPicture ? SIDE : 0);
+    const query = viewQuery(name, model.get("machine"));
+    const explain = async () => {
+      const reason = await files.whyNoCopy(query, SIDE);
+      if (wanted === name) state.textContent = reason;
+    };
+    files.show(shown, query, isPicture ? SIDE : 0, isPicture ? explain : void 0);
   };
   const options = () => {
     const now = model.get("fields").find(({ key }) => key === field.key);
@@ -823,7 +840,7 @@ function sizeTools(fields, read, write) {
         show();
       }
     },
-    h("option", {}, "Aspect"),
+    h("option", {}, "free"),
     RATIOS.map(([a, b]) => h("option", {}, `${a}:${b}`))
   );
   const swap = iconButton("exchange", `${of}swap width and height`, () => {

@@ -54,6 +54,9 @@ function parseJson(text) {
     return null;
   }
 }
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
 
 // src/server.ts
 var REACH_TIMEOUT = 5e3;
@@ -120,6 +123,17 @@ var Files = class {
     const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
     if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
     return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+  /** Return why there is no small copy of a picture; empty if that is not known. */
+  async whyNoCopy(query, side) {
+    let message = "";
+    try {
+      const reply = await fetch(await this.url(query, side), { headers: pageHeaders() });
+      if (!reply.ok) message = parseJson(await reply.text())?.message ?? "";
+    } catch (error) {
+      message = messageOf(error);
+    }
+    return message.replace(/^thumbnail:/, "A preview");
   }
   askForFile(query, side, only_size = false) {
     return this.ask({ kind: "file", query, side, only_size });
@@ -400,11 +414,14 @@ function pictures(page, items, enlarge) {
       },
       image
     );
-    const failed = () => button.replaceWith(tile(page, item));
-    page.seen.watch(
-      button,
-      () => page.files.show(image, item.query, item.small === false ? 0 : side, failed)
-    );
+    const copySide = item.small === false ? 0 : side;
+    const failed = async () => {
+      const replacement = tile(page, item);
+      button.replaceWith(replacement);
+      const reason = await page.files.whyNoCopy(item.query, copySide);
+      if (reason) replacement.append(h("span", { className: "cd-faint cd-error-text" }, reason));
+    };
+    page.seen.watch(button, () => page.files.show(image, item.query, copySide, failed));
     return button;
   };
   const size = items.length === 1 ? " cd-single" : isFew ? " cd-few" : "";

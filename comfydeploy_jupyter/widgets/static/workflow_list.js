@@ -42,6 +42,9 @@ function parseJson(text) {
     return null;
   }
 }
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
 
 // src/server.ts
 var REACH_TIMEOUT = 5e3;
@@ -109,6 +112,17 @@ var Files = class {
     const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
     if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
     return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+  /** Return why there is no small copy of a picture; empty if that is not known. */
+  async whyNoCopy(query, side) {
+    let message = "";
+    try {
+      const reply = await fetch(await this.url(query, side), { headers: pageHeaders() });
+      if (!reply.ok) message = parseJson(await reply.text())?.message ?? "";
+    } catch (error) {
+      message = messageOf(error);
+    }
+    return message.replace(/^thumbnail:/, "A preview");
   }
   askForFile(query, side, only_size = false) {
     return this.ask({ kind: "file", query, side, only_size });

@@ -65,6 +65,7 @@ export function mediaControl(
     const name = String(now ?? "");
     wanted = name;
     frame.classList.remove("cd-there");
+    state.textContent = "";
     shown.removeAttribute("src");
     if (shown instanceof HTMLMediaElement) shown.load();
     if (!name || /^[a-z]+:/i.test(name)) return;
@@ -75,7 +76,12 @@ export function mediaControl(
     const label = `${field.label}: ${name}`;
     if (isPicture) shown.alt = label;
     else shown.setAttribute("aria-label", label);
-    files.show(shown, viewQuery(name, model.get("machine")), isPicture ? SIDE : 0);
+    const query = viewQuery(name, model.get("machine"));
+    const explain = async () => {
+      const reason = await files.whyNoCopy(query, SIDE);
+      if (wanted === name) state.textContent = reason;
+    };
+    files.show(shown, query, isPicture ? SIDE : 0, isPicture ? explain : undefined);
   };
 
   const options = () => {

@@ -42,10 +42,14 @@ export function pictures(
       },
       image,
     );
-    const failed = () => button.replaceWith(tile(page, item));
-    page.seen.watch(button, () =>
-      page.files.show(image, item.query, item.small === false ? 0 : side, failed),
-    );
+    const copySide = item.small === false ? 0 : side;
+    const failed = async () => {
+      const replacement = tile(page, item);
+      button.replaceWith(replacement);
+      const reason = await page.files.whyNoCopy(item.query, copySide);
+      if (reason) replacement.append(h("span", { className: "cd-faint cd-error-text" }, reason));
+    };
+    page.seen.watch(button, () => page.files.show(image, item.query, copySide, failed));
     return button;
   };
   const size = items.length === 1 ? " cd-single" : isFew ? " cd-few" : "";
