@@ -1,9 +1,13 @@
-"""Measures the time from the key press that runs a cell until its run panel is visible.
+"""Measures how soon a run panel is visible, and how soon it shows what is typed.
 
-The reference is the same cell with an ``ipywidgets`` box of a few plain fields, the cost of any
-widget. Both run repeatedly and in turns in one notebook in a real browser. The panel has appeared
-when the fields of its workflow are visible. The first run of each loads scripts and is measured
-separately.
+The first is the time from the key press that runs a cell until the fields of the workflow are
+visible: of a small workflow, and of the largest one of ComfyUI's templates if their package is
+installed for its interpreter. The reference is a cell with an ``ipywidgets`` box of a few plain
+fields, the cost of any widget. Both run repeatedly and in turns in one notebook in a real browser.
+The first run of each loads scripts and is measured separately.
+
+The second is the time from a key to the picture that shows its letter, in a form with 200 inputs.
+The reference is a plain text field of ``ipywidgets``.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import sync_playwright
 
+from tests.browser.test_form_limits import many, typed_in
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
 from .common import Figure, in_turns, report, run, running_comfyui
@@ -32,8 +37,24 @@ PAIRS = 10
 SETUP = "import comfydeploy_jupyter, ipywidgets as w\ncomfy = comfydeploy_jupyter.connect()"
 PLAIN = "w.VBox([w.IntSlider(description=f'Field {i}') for i in range(8)])"
 PANEL = 'comfydeploy_jupyter.RunPanel("sunset.json", comfy=comfy)'
+LARGE = 'comfydeploy_jupyter.RunPanel("large.json", comfy=comfy)'
+PLAIN_TEXT = "w.Text(description='Words')"
+MANY = 'comfydeploy_jupyter.RunPanel("many.json", comfy=comfy)'
+INPUTS = 200
 MARK = "(box, those) => box.querySelectorAll(those).forEach(one => (one.dataset.old = 1))"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+
+def largest_template(python: Path) -> Path | None:
+    """Return the largest workflow of the templates of a ComfyUI with this interpreter, if any."""
+    packages = python.parent.parent.glob("lib/python3*/site-packages")
+    found = [
+        path
+        for package in packages
+        for path in package.glob("comfyui_workflow_templates*/templates/*.json")
+        if not path.name.startswith("index")
+    ]
+    return max(found, key=lambda path: path.stat().st_size, default=None)
 
 
 def cell(source: str) -> dict[str, object]:
@@ -74,11 +95,15 @@ def main() -> int:
             lab=True,
         )
         shutil.copy(REPOSITORY / "notebooks" / "sunset.json", lab.root)
+        template = largest_template(comfyui.python)
+        shutil.copy(template or lab.root / "sunset.json", lab.root / "large.json")
+        (lab.root / "many.json").write_text(json.dumps(many(INPUTS)))
+        sources = (SETUP + "\n'ready'", PLAIN, PANEL, LARGE, PLAIN_TEXT, MANY)
         notebook = {
             "nbformat": 4,
             "nbformat_minor": 5,
             "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-            "cells": [cell(SETUP + "\n'ready'"), cell(PLAIN), cell(PANEL)],
+            "cells": [cell(source) for source in sources],
         }
         (lab.root / "bench.ipynb").write_text(json.dumps(notebook))
         lab.start()
@@ -99,6 +124,16 @@ def main() -> int:
                 panel = shows(page, 2, ".comfydeploy-panel input")
                 cold_plain, cold_panel = plain(), panel()
                 theirs, ours = in_turns(plain, panel, PAIRS)
+                page.set_default_timeout(120_000)
+                large = shows(page, 3, ".comfydeploy-panel .cd-field")
+                large()
+                theirs_then, of_large = in_turns(plain, large, PAIRS)
+                shows(page, 4, ".widget-text")()
+                shows(page, 5, ".comfydeploy-panel .cd-field")()
+                typed = [
+                    typed_in(page.get_by_label(label, exact=True), "a harbour at dawn " * 5)
+                    for label in ("Words", "Text 0")
+                ]
                 browser.close()
         finally:
             lab.stop()
@@ -110,6 +145,16 @@ def main() -> int:
             statistics.median(theirs) * 1000,
             "added",
             1000.0,
+        ),
+        Figure(
+            f"a panel with {template.name if template else 'no template'} appears, median",
+            statistics.median(of_large) * 1000,
+            statistics.median(theirs_then) * 1000,
+            "added",
+            1000.0,
+        ),
+        Figure(
+            f"a letter is visible in a form with {INPUTS} inputs", typed[1], typed[0], "added", 50.0
         ),
     )
 

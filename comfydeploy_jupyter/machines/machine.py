@@ -16,6 +16,7 @@ from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequest
 from ..graphs.versions import outside_tested_range
 from ..net.tasks import open_in_thread
 from ..secrets import clean_url
+from .hardware import of_comfyui
 from .link import folders_of
 from .supervisor import Supervisor
 
@@ -168,10 +169,10 @@ class Machine:
 
     @property
     def gpu_name(self) -> str | None:
-        """The name of the device that its ComfyUI uses, as ComfyUI reported it last."""
+        """The name of the GPU that its ComfyUI uses, as ComfyUI reported it last."""
         devices = self._link.devices if self._link is not None else []
-        name = devices[0].get("name") if devices else None
-        return name if isinstance(name, str) else None
+        gpu = of_comfyui(devices[0]) if devices else None
+        return None if gpu is None else str(gpu["name"])
 
     @property
     def launch_args(self) -> list[str]:

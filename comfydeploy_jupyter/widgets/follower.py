@@ -87,13 +87,13 @@ class Follower:
                 self._waiting.append(_Followed(run, kept))
             start = not is_known and not self._working
             self._working = self._working or start
-            waiting = len(self._waiting)
+            if not is_known:
+                # The thread that is started below takes one of them.
+                self._view.wait_behind(len(self._waiting) - start)
         if stream is not None and kept is None:
             stream.close()
         if start:
             self._panel.start(self._work)
-        if not is_known:
-            self._view.wait_behind(waiting)
 
     def stop(self) -> None:
         """Close all streams; the runs continue."""
@@ -111,8 +111,7 @@ class Follower:
                     self._working = False
                     break
                 followed = self._current = self._waiting.popleft()
-                waiting = len(self._waiting)
-            self._view.wait_behind(waiting)
+                self._view.wait_behind(len(self._waiting))
             self._on_change()
             self._panel.attempt(self._follow, followed)
         if not self._panel.closing:

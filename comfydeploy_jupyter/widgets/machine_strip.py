@@ -33,6 +33,9 @@ STATES = {
 }
 """The text for each state of a machine, and the colour of the dot before it."""
 
+POOLS = ("pool", "dask")
+"""The kinds of machines that have members."""
+
 FULL = 0.9
 """The share of memory or disk above which it is shown as nearly full."""
 
@@ -211,11 +214,12 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if asked != self.machine or self._panel.closing:
             return ""
         self._offer(machines, found)
-        self._show_state(found, status["comfyui"])
+        members = found.members if found.kind in POOLS else []
+        self._show_state(found, status["comfyui"], members)
         # This request takes longer: the server asks drivers and ComfyUI.
         machine = comfy.machines.get(found.id)
         if asked == self.machine and not self._panel.closing:
-            self._facts.value = facts_html(status, machine.hardware, machine.members)
+            self._facts.value = facts_html(status, machine.hardware, members)
         return found.status
 
     def _offer(self, machines: list[Machine], chosen: Machine) -> None:
@@ -225,10 +229,17 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._selector.value = chosen.id
         self._selector.layout.display = "" if len(machines) > 1 else "none"
 
-    def _show_state(self, machine: Machine, comfyui: dict[str, Any]) -> None:
+    def _show_state(
+        self, machine: Machine, comfyui: dict[str, Any], members: Sequence[dict[str, Any]] = ()
+    ) -> None:
         text, colour = STATES.get(machine.status, (machine.status, "var(--cd-faint)"))
-        version = f" {comfyui['version']}" if comfyui.get("version") else ""
-        said = f"ComfyUI{version} {text}"
+        if members:
+            ready = sum(member["status"] == "ready" for member in members)
+            said = f"{ready} of {counted(len(members), 'machine')} ready"
+            colour = STATES["ready" if ready == len(members) else "starting"][1]
+        else:
+            version = f" {comfyui['version']}" if comfyui.get("version") else ""
+            said = f"ComfyUI{version} {text}"
         self._say(said, colour)
         self._free.layout.display = "" if machine.status == "ready" else "none"
         _show_note(self._version, str(comfyui.get("version_note") or ""))
@@ -287,9 +298,9 @@ def facts_html(
         The machines of a pool.
     """
     queue, moving = status["queue"], status["uploads"]["pending_uploads"]
-    counts = (f"{queue['running']} running", f"{queue['pending']} waiting")
-    rows = [_fact("Queue", ", ".join(counts) if any(queue.values()) else "empty")]
-    rows += [_fact(str(member["name"]), _member(member)) for member in members]
+    counts = {"running": queue["running"], "waiting": queue["pending"]}
+    parts = [f"{number} {what}" for what, number in counts.items() if number]
+    rows = [_fact("Queue", ", ".join(parts) or "empty")]
     rows += [
         _usage(str(gpu["name"]), gpu.get("memory") or {}, _percent(gpu)) for gpu in hardware["gpus"]
     ]
@@ -306,20 +317,33 @@ def facts_html(
     rows.append(_fact("Transfers", f"{moving} in progress" if moving else "none"))
     rows.append(_fact("Tunnel", _tunnel(status["tunnel"])))
     rows += [_fact("Store", warning) for warning in status.get("store", {}).get("warnings", ())]
-    return f'<dl class="cd-facts" aria-label="State of the machine">{"".join(rows)}</dl>'
+    facts = f'<dl class="cd-facts" aria-label="State of the machine">{"".join(rows)}</dl>'
+    if not members:
+        return facts
+    shown = "".join(_member(member) for member in members)
+    return f'{facts}<ul class="cd-members" aria-label="Machines of the pool">{shown}</ul>'
 
 
 def _member(member: dict[str, Any]) -> str:
-    """Return the state of a machine of a pool in one line."""
-    state = STATES.get(member["status"], (member["status"], ""))[0]
-    parts = [f"ComfyUI {member['version'] or ''} {state}".replace("  ", " ")]
-    if member["gpu"]:
-        parts.append(str(member["gpu"]))
-    if member["queue"]:
-        parts.append(f"{counted(member['queue'], 'prompt')}{', running' if member['run'] else ''}")
-    if member["models"]:
-        parts.append(", ".join(str(name).rpartition("/")[2] for name in member["models"]))
-    return " · ".join(parts)
+    """Return the state of a machine of a pool: its ComfyUI, GPU, queue and models."""
+    state, colour = STATES.get(member["status"], (member["status"], "var(--cd-faint)"))
+    running = 1 if member["run"] else 0
+    counts = {"running": running, "waiting": max(0, member["queue"] - running)}
+    work = ", ".join(f"{number} {what}" for what, number in counts.items() if number) or "idle"
+    gpu = str(member["gpu"] or "")
+    about = [
+        f"ComfyUI {member['version'] or ''}".strip(),
+        f"GPU {gpu}" if gpu.isdecimal() else gpu,
+        "" if member["status"] == "ready" else state,
+    ]
+    models = ", ".join(str(name).rpartition("/")[2] for name in member["models"])
+    name, described = html.escape(str(member["name"])), html.escape(" · ".join(filter(None, about)))
+    loaded = f'<div class="cd-loaded">{html.escape(models)}</div>' if models else ""
+    return (
+        f'<li><div class="cd-name"><span aria-hidden="true" style="color:{colour}">●</span>'
+        f' <b title="{name}">{name}</b> <span class="cd-work-left">{work}</span></div>'
+        f"<div>{described}</div>{loaded}</li>"
+    )
 
 
 def _fact(name: str, text: str, share: float | None = None) -> str:

@@ -83,7 +83,7 @@ class Picker:
         self.stored: StoredWorkflow | None = None
         self._field = search_combo("Workflow", hint="Search workflow files and stored workflows")
         self._field.free = False
-        self._field.layout.flex, self._field.layout.width = "1 1 280px", "auto"
+        self._field.layout.flex, self._field.layout.width = "1 1 200px", "auto"
         self._field.layout.min_width = "0"
         self._version = w.Dropdown(
             description="Version",
@@ -109,6 +109,7 @@ class Picker:
             [row(self._field, self._version, again, self._upload), self._problem],
             layout=w.Layout(width="100%", grid_gap=GAP),
         )
+        self.box.add_class("cd-picker")
         self._field.observe(self._picked, "value")
         self._version.observe(self._picked_version, "value")
 

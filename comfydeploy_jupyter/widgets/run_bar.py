@@ -45,6 +45,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         )
         self._cancel_all.layout.display = "none"
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 120px", width="auto"))
+        self._state.add_class("cd-state")
         self._keys = RunKeys(panel, panel.cancel)
         super().__init__(
             [

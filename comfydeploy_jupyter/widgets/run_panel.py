@@ -49,6 +49,13 @@ if TYPE_CHECKING:
 OPEN_WITHIN = 60.0
 """How long `RunPanel.set_input` and `RunPanel.run` wait for the form, s."""
 
+ENDS = {
+    "success": " · the last run is done",
+    "failed": " · the last run failed",
+    "cancelled": " · the last run was cancelled",
+}
+"""What the bar, which is always in sight, says of the run whose result may be out of sight."""
+
 
 class RunPanel(Panel):
     """A panel that runs workflows; the kernel stays free while they run.
@@ -357,7 +364,8 @@ class RunPanel(Panel):
         elif runs or self.error:
             self._bar.say("")
         else:
-            self._bar.say("Ready" if self._workflow else "Choose a workflow")
+            end = ENDS.get(self._gallery.result.get("status", ""), "")
+            self._bar.say(f"Ready{end}" if self._workflow else "Choose a workflow")
 
     # -- in threads ----------------------------------------------------------------------------
 

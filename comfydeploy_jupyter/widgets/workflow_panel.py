@@ -173,6 +173,7 @@ class WorkflowPanel(Panel):
 
     def _build(self) -> None:
         self.add_class("comfydeploy-workflows")
+        self.add_class("cd-wide")
         style = (STATIC / "workflow.css").read_text(encoding="utf-8")
         full = {"width": "100%", "margin": "0"}
         self._file_problem = Problem()
@@ -352,6 +353,7 @@ class WorkflowPanel(Panel):
         def show() -> None:
             self._stored, self._version, self._versions = stored, version, versions
             self._version_box.options = [(version_label(one), one.number) for one in versions]
+            self._version_box.rows = min(max(2, len(versions)), 6)
             self._version_box.value = version.number
             self._version_box.layout.display = ""
             self._list.choose(stored.id)

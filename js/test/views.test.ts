@@ -642,7 +642,7 @@ test("a panel without a workflow offers three ways to begin", () => {
   const state = { files: ["a.json"], stored: ["<b>Kept</b>"], examples: ["Clouds"], shown: true };
   const { model, el } = show(start, state);
   const texts = [...el.querySelectorAll("button")].map((each) => each.textContent);
-  assert.deepEqual(texts, ["a.json", "Open one of this computer …", "<b>Kept</b>", "Clouds"]);
+  assert.deepEqual(texts, ["a.json", "Open a file of this computer …", "<b>Kept</b>", "Clouds"]);
   for (const button of el.querySelectorAll("button")) button.click();
   assert.deepEqual(model.takeSent(), [
     { kind: "pick", title: "a.json" },

@@ -136,6 +136,30 @@ class LabPage:
             else:
                 return
 
+    def run(self, code: str) -> None:
+        """Execute other code in place of that of the first cell, without the output of that."""
+        self.page.evaluate(
+            """async code => {
+                const { commands, shell } = window.jupyterapp;
+                const [cell] = shell.currentWidget.content.widgets;
+                await commands.execute("notebook:clear-cell-output");
+                cell.model.sharedModel.setSource(code);
+            }""",
+            code,
+        )
+        expect(self.panel).to_have_count(0)
+        self.run_first_cell()
+
+    def set_theme(self, theme: str) -> None:
+        """Show the page in another theme, ``"Light"`` or ``"Dark"``."""
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
+            f"JupyterLab {theme}",
+        )
+        expect(self.page.locator("body")).to_have_attribute(
+            "data-jp-theme-name", f"JupyterLab {theme}"
+        )
+
     @property
     def panel(self) -> Locator:
         """The panel in the notebook."""

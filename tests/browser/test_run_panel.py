@@ -77,7 +77,7 @@ def assert_neat(panel: Locator) -> None:
     """Check that nothing is wider than the panel, and that each control has a name."""
     wider = panel.evaluate(
         """panel => [panel, ...panel.querySelectorAll("*")].filter(e =>
-            e.checkVisibility() && !e.closest(".cd-unseen")
+            e.checkVisibility() && !e.closest(".cd-unseen, svg g")
             && e.getBoundingClientRect().right > panel.getBoundingClientRect().right + 1
         ).map(e => e.outerHTML.slice(0, 200))"""
     )
@@ -477,8 +477,8 @@ def test_stored_workflows_are_found_and_their_versions_chosen(
     comfy.workflows.save(graph("two"), workflow_id=stored.id)
     opened = open_notebook("stored", "from comfydeploy_jupyter import RunPanel\nRunPanel()")
     page, panel = opened.page, opened.panel
-    expect(panel.get_by_text("Choose a workflow")).to_be_visible()
-    expect(panel.get_by_role("button", name="Run", exact=True)).to_be_disabled()
+    expect(panel.get_by_text("A workflow that is kept here")).to_be_visible()
+    expect(panel.get_by_role("button", name="Run", exact=True)).to_be_hidden()
     field = panel.get_by_role("combobox", name="Workflow")
     field.click()
     expect(panel.get_by_role("option", name=re.compile("sunset.json"))).to_be_visible()
@@ -506,7 +506,7 @@ def test_a_workflow_of_the_users_computer_and_one_that_fails(
     (tmp_path / "broken.json").write_text("{")
     opened = open_notebook("mine", "from comfydeploy_jupyter import RunPanel\nRunPanel()")
     page, panel = opened.page, opened.panel
-    expect(panel.get_by_text("Choose a workflow")).to_be_visible()
+    expect(panel.get_by_text("A workflow that is kept here")).to_be_visible()
     for name in ("broken.json", "mine.json"):
         with page.expect_file_chooser() as chooser:
             panel.get_by_title(re.compile("Open a workflow of your computer")).click()

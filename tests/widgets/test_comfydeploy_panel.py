@@ -253,6 +253,36 @@ def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
     assert ">failed</dd>" in facts_html(status, {**hardware, "gpus": [], "disks": []})
 
 
+def test_machines_of_a_pool_are_shown_with_what_they_do() -> None:
+    status = {
+        "queue": {"running": 1, "pending": 2},
+        "uploads": {"pending_uploads": 0},
+        "tunnel": {"running": False, "protected": False, "error": None, "state": "stopped"},
+    }
+    hardware: dict[str, Any] = {"cpu": None, "memory": None, "gpus": [], "disks": []}
+    busy = {
+        "name": "<b>Studio</b>",
+        "status": "ready",
+        "version": "0.33.0",
+        "gpu": "NVIDIA GeForce RTX 4090",
+        "queue": 3,
+        "run": "r1",
+        "models": ["checkpoints/a<b>.safetensors"],
+    }
+    gone = {**busy, "name": "Attic", "status": "unreachable", "version": None, "gpu": "1"}
+    told = facts_html(status, hardware, [busy, {**gone, "queue": 0, "run": None, "models": []}])
+    for text in (
+        "&lt;b&gt;Studio&lt;/b&gt;",
+        "1 running, 2 waiting",
+        "ComfyUI 0.33.0 · NVIDIA GeForce RTX 4090<",
+        "a&lt;b&gt;.safetensors",
+        "idle",
+        "ComfyUI · GPU 1 · cannot be reached",
+    ):
+        assert text in told
+    assert "<b>Studio" not in told
+
+
 def test_memory_is_freed_and_told(panel_of: Callable[..., ComfyDeployPanel]) -> None:
     panel = panel_of(SUNSET)
     until(lambda: "is ready" in panel.report)

@@ -41,6 +41,8 @@ var CHUNK = 250;
 var DETAILED = 400;
 var CHARACTER = 7.5;
 var MOST_SCALE = 4;
+var LOWEST = 120;
+var HIGHEST = 420;
 var CLICK = 5;
 var COLOR = /^#[0-9a-f]{3,8}$/i;
 function s(tag, attributes, text) {
@@ -137,8 +139,12 @@ var Drawing = class {
     this.view.y = clientHeight / 2 - (y + height / 2) * scale;
     this.place();
   }
+  /** Show all of the graph, as high as its shape needs in the width that there is. */
   fit() {
     const [x, y, width, height] = this.bounds;
+    const shaped = this.root.clientWidth * height / width;
+    const high = Math.min(Math.max(shaped, LOWEST), HIGHEST);
+    if (this.root.parentElement) this.root.parentElement.style.height = `${Math.round(high)}px`;
     const { clientWidth, clientHeight } = this.root;
     if (!clientWidth || !clientHeight) return;
     const scale = Math.min(clientWidth / width, clientHeight / height, 1);

@@ -62,7 +62,7 @@ export function sizeTools(
         show();
       },
     },
-    h("option", {}, "Aspect"),
+    h("option", {}, "free"),
     RATIOS.map(([a, b]) => h("option", {}, `${a}:${b}`)),
   );
   const swap = iconButton("exchange", `${of}swap width and height`, () => {

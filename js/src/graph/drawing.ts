@@ -8,6 +8,8 @@ const CHUNK = 250; // nodes that are created at once
 const DETAILED = 400; // nodes up to which slots and their names are shown
 const CHARACTER = 7.5; // approximate width in pixels
 const MOST_SCALE = 4;
+const LOWEST = 120; // pixels of the drawing of a graph that is very wide
+const HIGHEST = 420;
 const CLICK = 5; // pixels that the pointer may move in a click
 const COLOR = /^#[0-9a-f]{3,8}$/i; // any other color of a workflow is ignored
 
@@ -140,8 +142,12 @@ export class Drawing {
     this.place();
   }
 
+  /** Show all of the graph, as high as its shape needs in the width that there is. */
   fit(): void {
     const [x, y, width, height] = this.bounds;
+    const shaped = (this.root.clientWidth * height) / width;
+    const high = Math.min(Math.max(shaped, LOWEST), HIGHEST);
+    if (this.root.parentElement) this.root.parentElement.style.height = `${Math.round(high)}px`;
     const { clientWidth, clientHeight } = this.root;
     if (!clientWidth || !clientHeight) return;
     const scale = Math.min(clientWidth / width, clientHeight / height, 1);

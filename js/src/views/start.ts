@@ -42,7 +42,7 @@ function render({ model, el }: Context<Traits>) {
     el.replaceChildren(
       card("A file", "A workflow, or a picture, video or sound that ComfyUI made.", [
         ...files.map(pick("file-o")),
-        choice("upload", "Open one of this computer …", open),
+        choice("upload", "Open a file of this computer …", open),
       ]),
       card(
         "A workflow that is kept here",

@@ -117,6 +117,24 @@ class TestPreview(TestNode):
         return (torch.full((1, size, size, 3), 0.5),)
 
 
+class TestHeldPreview(TestNode):
+    """Reports ``at`` of ``steps`` at once, with a picture as preview, and waits until cancelled."""
+
+    INPUTS: ClassVar = {
+        "image": ("IMAGE",),
+        "steps": ("INT", {"default": 20, "min": 1, "max": 1000}),
+        "at": ("INT", {"default": 12, "min": 0, "max": 1000}),
+    }
+    RETURN_TYPES = ("IMAGE",)
+
+    def run(self, image, steps, at, anything=None, token=""):
+        pixels = (image[0].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
+        picture = Image.fromarray(pixels)
+        ProgressBar(steps).update_absolute(at, steps, ("JPEG", picture, max(picture.size)))
+        sleep(3600)
+        return (image,)
+
+
 class TestFail(TestNode):
     """Raises ValueError."""
 
@@ -395,6 +413,7 @@ NODE_CLASS_MAPPINGS = {
         TestSleep,
         TestProgress,
         TestPreview,
+        TestHeldPreview,
         TestFail,
         TestFailIf,
         TestText,

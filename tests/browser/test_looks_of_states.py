@@ -1,0 +1,298 @@
+"""How the panels look in each state: compared with accepted screenshots, as in `test_looks`.
+
+The panels use a Jupyter server of their own, which has no workflows and runs of other tests.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+from comfydeploy_jupyter.client import Comfy
+from tests.browser.accessibility import assert_accessible
+from tests.browser.test_looks import WIDTHS
+from tests.faulty_comfyui import FaultyComfyUI, answering
+from tests.jupyter_process import REPOSITORY
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Locator
+
+    from tests.browser.conftest import LabPage
+    from tests.comfyui_server import ComfyUIServer
+    from tests.jupyter_process import JupyterProcess
+
+pytestmark = pytest.mark.timeout(600)
+
+SUNSET = json.loads((REPOSITORY / "notebooks" / "sunset.json").read_text())
+MEMORY = (
+    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 23.69 GiB of"
+    " which 1.12 GiB is free."
+)
+HEIGHTS = {480: 1700, 900: 1300, 1440: 1000, 2560: 1300}
+
+
+def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
+
+
+def painting(last: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return a workflow that paints a sunset and ends with certain nodes."""
+    graph = {key: value for key, value in SUNSET.items() if key not in ("29", "34")}
+    graph["50"] = node(
+        "TestText", "Prompt", text="a harbour at dawn, soft light, film grain", anything=""
+    )
+    graph["51"] = node("TestSeed", "Dice", seed=20240731)
+    return {**graph, **last}
+
+
+SAVED = {"29": SUNSET["29"]}
+HELD = {
+    "60": node("TestHeldPreview", "Sampler", image=["28", 0], steps=20, at=12),
+    "29": node("SaveImage", "Save", images=["60", 0], filename_prefix="look"),
+}
+FAILING = {
+    "61": node("TestFailIf", "Upscale", condition=True, message=MEMORY, anything=["28", 0]),
+    "29": node("SaveImage", "Save", images=["61", 0], filename_prefix="look"),
+}
+
+
+SEVERAL = {
+    "62": node("ImageFlip", "Mirrored", image=["28", 0], flip_method="y-axis: horizontally"),
+    "63": node("ImageInvert", "Negative", image=["28", 0]),
+    "64": node("ImageFlip", "Turned", image=["62", 0], flip_method="x-axis: vertically"),
+    "65": node("ImageBatch", "Two", image1=["28", 0], image2=["62", 0]),
+    "66": node("ImageBatch", "Three", image1=["65", 0], image2=["64", 0]),
+    "67": node("ImageBatch", "Four", image1=["66", 0], image2=["63", 0]),
+    "29": node("SaveImage", "Save", images=["67", 0], filename_prefix="look"),
+    "68": node("CreateVideo", "Film", images=["67", 0], fps=2.0),
+    "69": node(
+        "SaveVideo",
+        "Save film",
+        video=["68", 0],
+        filename_prefix="look",
+        format="mp4",
+        codec="h264",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tidy(
+    start_jupyter: Any, comfyui: ComfyUIServer, tmp_path_factory: pytest.TempPathFactory
+) -> JupyterProcess:
+    """A Jupyter server without workflows and runs in front of the ComfyUI that all tests share."""
+    server: JupyterProcess = start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.base_dir),
+            "autostart": False,
+            "data_dir": str(tmp_path_factory.mktemp("tidy")),
+        }
+    )
+    return server
+
+
+class Looks:
+    """Takes the screenshots of one page; tells all that differ at the end."""
+
+    def __init__(self, opened: LabPage) -> None:
+        self.opened = opened
+        self.different: list[str] = []
+        opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
+    def take(self, state: str, part: Locator | None = None) -> None:
+        """Take the screenshots of a state at each width, in both themes.
+
+        Parameters
+        ----------
+        state : str
+            The name of the state.
+        part : Locator, optional
+            The part of the panel that is scrolled into sight.
+        """
+        page = self.opened.page
+        for theme in ("Light", "Dark"):
+            self.opened.set_theme(theme)
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
+                page.wait_for_timeout(250)
+                if part is not None:
+                    part.scroll_into_view_if_needed()
+                try:
+                    self.opened.shoot(f"look-{state}-{theme}-{width}")
+                except AssertionError as error:
+                    self.different.append(str(error))
+        self.opened.set_theme("Light")
+        page.set_viewport_size({"width": 1440, "height": 1000})
+
+
+@pytest.fixture
+def looks(open_notebook: Any) -> Iterator[Looks]:
+    """The page of a notebook whose panels are looked at."""
+    taken = Looks(open_notebook("looks", "pass", width=1440))
+    yield taken
+    assert not taken.different, "\n".join(taken.different)
+
+
+@pytest.fixture
+def comfy(tidy: JupyterProcess) -> Comfy:
+    """A client of the tidy server, which has no workflows."""
+    made = Comfy(tidy.url, tidy.token)
+    for found in made.workflows.list():
+        found.delete()
+    return made
+
+
+def connected(server: JupyterProcess) -> str:
+    """Return code that connects to a server."""
+    return (
+        "import comfydeploy_jupyter as cd\n"
+        f"comfy = cd.connect({server.url!r}, token={server.token!r})\n"
+    )
+
+
+def test_a_run_panel_in_each_state(
+    looks: Looks, lab: JupyterProcess, tidy: JupyterProcess, comfy: Comfy
+) -> None:
+    folder = lab.root / "looks"
+    folder.mkdir(exist_ok=True)
+    graphs = {"held": HELD, "memory": FAILING, "several": SEVERAL, "history": SAVED}
+    for name, last in graphs.items():
+        (lab.root / f"look-{name}.json").write_text(json.dumps(painting(last)))
+    for name in ("portrait", "landscape at night"):
+        (folder / f"{name}.json").write_text(json.dumps(SUNSET))
+    comfy.workflows.save(SUNSET, "Harbour at dawn")
+    comfy.workflows.save(SUNSET, "Poster")
+    opened, panel = looks.opened, looks.opened.panel
+
+    def show(name: str) -> None:
+        opened.run(f"{connected(tidy)}cd.RunPanel('look-{name}.json', comfy=comfy)")
+        expect(panel.get_by_text("Ready")).to_be_visible()
+
+    def press(name: str) -> None:
+        panel.get_by_role("button", name=name, exact=True).click()
+
+    opened.run(f"{connected(tidy)}cd.RunPanel(comfy=comfy, directory='looks')")
+    expect(panel.get_by_role("button", name="Harbour at dawn")).to_be_visible()
+    looks.take("run-empty")
+
+    show("held")
+    press("Run")
+    expect(panel.get_by_alt_text("Preview of the sampler")).to_be_visible()
+    looks.take("run-running")
+    press("Cancel")
+    expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
+    looks.take("run-cancelled")
+
+    show("memory")
+    press("Run")
+    expect(panel.locator("b", has_text="Failed")).to_be_visible()
+    looks.take("run-failed")
+
+    show("several")
+    press("Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    pictures = panel.locator(".comfydeploy-gallery .cd-pictures img")
+    expect(pictures).to_have_count(4)
+    expect(pictures.last).to_have_js_property("complete", True)
+    looks.take("run-results")
+
+    path = lab.root / "look-history.json"
+    for blur, words in ((1, "calm water"), (8, "a light breeze"), (40, "rough sea")):
+        labels = {"for": "poster"} if blur == 8 else {}
+        comfy.run(path, {"32.value": blur, "Prompt.text": f"a sunset, {words}"}, labels=labels)
+    comfy.runs.pin(comfy.runs(labels={"for": "poster"}))
+    show("history")
+    history = panel.locator(".comfydeploy-history")
+    history.scroll_into_view_if_needed()
+    expect(history.locator("li img")).to_have_count(3)
+    looks.take("run-history", history.locator("li").last)
+    for place in (0, 2):
+        history.locator("li").nth(place).hover()
+        history.get_by_role("checkbox").nth(place).check()
+    history.get_by_role("button", name="Compare").click()
+    expect(history.get_by_role("dialog").locator(".cd-stack img").last).to_be_visible()
+    looks.take("run-compared")
+
+
+def test_a_workflow_panel(looks: Looks, tidy: JupyterProcess, comfy: Comfy) -> None:
+    stored = comfy.workflows.save(SUNSET, "Harbour at dawn", comment="first light")
+    stored.tag("portrait", "client A")
+    comfy.run(stored.load())
+    changed = json.loads(json.dumps(SUNSET))
+    changed["32"]["inputs"]["value"] = 24
+    comfy.workflows.save(changed, workflow_id=stored.id, comment="softer water")
+    comfy.workflows.save(SUNSET, "Poster", comment="as it came").tag("print")
+    opened, panel = looks.opened, looks.opened.panel
+    code = f"cd.WorkflowPanel(workflow_id={stored.id!r}, comfy=comfy, directory='nowhere')"
+    opened.run(f"{connected(tidy)}{code}")
+    expect(panel.get_by_text("version 2 of 2")).to_be_visible()
+    expect(panel.locator(".comfydeploy-workflow-list img").first).to_be_visible()
+    looks.take("workflows")
+
+
+def test_a_machine_and_a_pool(
+    looks: Looks, lab: JupyterProcess, tidy: JupyterProcess, comfyui: ComfyUIServer, comfy: Comfy
+) -> None:
+    (lab.root / "look-machine.json").write_text(json.dumps(painting(SAVED)))
+    studio = FaultyComfyUI(comfyui.url)
+    studio.start()
+    stats = json.dumps(
+        {
+            "system": {
+                "comfyui_version": "0.33.0",
+                "ram_total": 68719476736,
+                "ram_free": 51539607552,
+            },
+            "devices": [
+                {
+                    "name": "cuda:0 NVIDIA GeForce RTX 4090 : cudaMallocAsync",
+                    "type": "cuda",
+                    "index": 0,
+                    "vram_total": 25757220864,
+                    "vram_free": 9663676416,
+                }
+            ],
+        }
+    )
+    studio.fail("GET", "/system_stats", answering(200, stats, "application/json"))
+    opened, panel = looks.opened, looks.opened.panel
+    other = comfy.machines.create("Studio", comfyui_url=studio.url)
+    pool = comfy.machines.create("All GPUs", kind="pool", members=["local", other.id])
+    runs = []
+    try:
+        opened.run(f"{connected(tidy)}cd.ComfyDeployPanel('look-machine.json', comfy=comfy)")
+        expect(panel.first.get_by_text("Memory", exact=True)).to_be_visible()
+        looks.take("machine")
+        graph = {
+            "1": node(
+                "UNETLoader", "Model", unet_name="flux1-dev.safetensors", weight_dtype="default"
+            ),
+            "2": node("TestSleep", "Wait", seconds=3000),
+            "3": node("TestText", "Words", text="a", anything=["2", 0]),
+        }
+        runs.append(comfy.submit(graph, machine=pool.id))
+        panel.first.get_by_label("Machine", exact=True).select_option("All GPUs")
+        members = panel.first.get_by_label("Machines of the pool")
+        expect(members.get_by_role("listitem")).to_have_count(2)
+        expect(members.get_by_role("listitem").last).to_contain_text(
+            "ComfyUI 0.33.0 · NVIDIA GeForce RTX 4090"
+        )
+        expect(members).to_contain_text("1 running")
+        expect(members).to_contain_text("flux1-dev.safetensors")
+        expect(panel.first.get_by_text("2 of 2 machines ready")).to_be_visible()
+        assert_accessible(panel.first)
+        looks.take("pool")
+    finally:
+        for run in runs:
+            run.cancel()
+        until(lambda: not [*comfy.runs(status="running"), *comfy.runs(status="queued")])
+        pool.delete()
+        other.delete()
+        studio.close()
