@@ -58,8 +58,9 @@ def connect(url: str | None = None, token: str | None = None, *, start: bool = T
         enabled; the message says what to do.
     """
     from .client import connect as connect_client
-    from .display import progress_display
+    from .display import progress_display, show_sweeps
 
+    show_sweeps()
     return connect_client(url, token, start=start, display=progress_display)
 
 

@@ -11,6 +11,7 @@ import nbformat
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.client.terminal import Terminal
 from comfydeploy_jupyter.display import SweepLine
+from comfydeploy_jupyter.display.sheet_view import SheetView
 from tests.client.sweep.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 from tests.terminal import run_in_terminal
@@ -18,6 +19,7 @@ from tests.test_notebooks import execute, outputs
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
@@ -40,25 +42,87 @@ def test_sheet_and_table_stay_in_the_saved_notebook(
         jupyter,
         tmp_path,
         "import comfydeploy_jupyter\ncomfy = comfydeploy_jupyter.connect(start=False)",
-        f"comfy.sweep({sunset}, {{'Width.value': [64, 96], 'Caption.value': ['<i>', 'b']}})",
+        f"comfy.sweep({sunset}, {{'Width.value': [64, 96], 'Caption.value': ['<u>', 'b']}})",
         "comfy.sweep.last",
-        "sweep = comfy.sweep.last.resume(wait=False)",
-        "from ipywidgets.widgets import widget\nsweep.wait()\nprint(len(widget._instances))",
+        "sweep = comfy.sweep.last.resume(wait=False)\nsweep.wait()",
     )
     found = outputs(notebook)
     assert [o for o in found if o.get("name") == "stderr"] == []
-    view, headline = notebook.cells[1].outputs
-    assert WIDGET not in view.data, "the widgets are gone when it has ended"
-    page = view.data["text/html"]
+    record, view, headline = notebook.cells[1].outputs
+    assert WIDGET in view.data, "stars and downloads can be used when it has ended"
+    page = record.data["text/html"]
     assert page.count("data:image/webp;base64,") == 4
     assert "Done after" in page
-    assert "&lt;i&gt;" in page
-    assert "<i>" not in page
-    assert "4 of 4 points, done" in view.data["text/plain"]
+    assert "&lt;u&gt;" in page
+    assert "<u>" not in page
+    assert "4 of 4 points, done" in record.data["text/plain"]
     assert "data:image" not in headline.data["text/html"], "its own cell shows it already"
-    (again,) = notebook.cells[2].outputs
+    again, view = notebook.cells[2].outputs
     assert again.data["text/html"].count("data:image/webp;base64,") == 4
-    assert notebook.cells[4].outputs[0].text.strip() == "0", "no widget is left"
+    assert WIDGET in view.data
+    assert len(notebook.cells[3].outputs) == 3
+
+
+class Host:
+    """Does everything at once, and keeps the errors."""
+
+    closing = False
+
+    def __init__(self, comfy: Comfy) -> None:
+        self.comfy = comfy
+        self.errors: list[str] = []
+
+    def start(self, task: Callable[..., object], *args: object) -> None:
+        self.attempt(task, *args)
+
+    def attempt(self, task: Callable[..., object], *args: object) -> None:
+        try:
+            task(*args)
+        except Exception as error:
+            self.errors.append(str(error))
+
+
+def test_what_the_page_asks_for(jupyter: JupyterProcess, tmp_path: Path) -> None:
+    comfy = Comfy(jupyter.url, jupyter.token)
+    values = {"condition": [True, False], "seed": [1, 2]}
+    sweep = comfy.sweep(failing_if(), values, save=tmp_path / "it.json")
+    host = Host(comfy)
+    view = SheetView(host, sweep)
+    sent: list[tuple[dict[str, Any], Any]] = []
+    view.send = lambda content, buffers=None: sent.append((content, buffers))
+
+    def ask(**message: Any) -> tuple[dict[str, Any], Any]:
+        view._receive(view, message, [])
+        return sent.pop()
+
+    assert view.heads["columns"] == ["1", "2"]
+    assert view.heads["rows"] == ["yes", "no"]
+    failed, done = view.points[0], view.points[3]
+    assert failed[0] == "failed"
+    assert "too bad" in failed[2]
+    assert done[:3] == ["success", done[1], "2"]
+    assert ask(kind="star", index=3, starred=True)[0] == {"kind": "stars", "failed": False}
+    assert [p.index for p in comfy.sweep.load(tmp_path / "it.json").starred] == [3]
+    assert ask(kind="star", index=4, starred=True)[0]["failed"] is True
+    assert host.errors == ["the sweep has no point 4; it has the points 0 to 3"]
+    answer, (content,) = ask(kind="export", format="png", starred=True)
+    assert answer["name"] == "sweep.png"
+    assert content.startswith(b"\x89PNG")
+    answer, (content,) = ask(kind="export", format="csv", starred=False)
+    assert content.decode("utf-8-sig").count("success") == 2
+    sweep.unstar(3)
+    answer, buffers = ask(kind="export", format="csv", starred=True)
+    assert "no point of the sweep has a star" in answer["problem"]
+    assert buffers is None
+
+
+def test_a_sweep_of_many_points_is_described_briefly(jupyter: JupyterProcess) -> None:
+    """Its description in the page grows by less than 200 bytes for each point."""
+    comfy = Comfy(jupyter.url, jupyter.token)
+    sweep = comfy.sweep(failing_if(), {"seed": range(200)}, save=False)
+    view = SheetView(Host(comfy), sweep)
+    state = {name: getattr(view, name) for name in ("heads", "points", "stars")}
+    assert len(json.dumps(state)) < 200 * 200
 
 
 def test_a_terminal_shows_a_line_and_keeps_how_it_ended(
@@ -98,7 +162,7 @@ def test_the_line_names_the_point_and_its_node(
 
     until(shown, lambda text: "/1000" in text)
     line = stream.getvalue().rpartition("\r")[2]
-    assert "0 of 2 points: 2.text one: Count" in line
+    assert "0 of 2 points, time left unknown: 2.text one: Count" in line
     assert "\x1b[31m" not in line
     sweep.stop()
     stream.truncate(0)

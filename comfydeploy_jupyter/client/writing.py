@@ -32,9 +32,14 @@ def unfinished(folder: Path) -> Iterator[IO[bytes]]:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write or replace a text file; a crash leaves the old content, or the new one complete."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write or replace a file; a crash leaves the old content, or the new one complete."""
     target = Path(path).expanduser()
     with unfinished(target.parent) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+        file.write(content)
         file.close()
         Path(file.name).replace(target)
 

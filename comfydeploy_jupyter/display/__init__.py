@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ..client.terminal import Terminal
-from .activity import activity, sweep_activity, sweep_end
+from .activity import activity, sweep_activity, sweep_end, sweep_left
 from .live import INTERVAL, Followed, Live, View
 from .notebook import NotebookView, ProgressWidgets, close_tree, in_notebook
-from .sweep_view import SweepView
+from .sweep_view import SweepView, show_sweeps
 from .terminal import Line, SweepLine, TerminalView
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ __all__ = [
     "close_tree",
     "in_notebook",
     "progress_display",
+    "show_sweeps",
     "sweep_activity",
     "sweep_end",
+    "sweep_left",
 ]
 
 

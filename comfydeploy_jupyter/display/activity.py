@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..client.graph_text import duration
+
 if TYPE_CHECKING:
-    from ..client import RunProgress, SweepProgress
+    from collections.abc import Callable
+
+    from ..client import Point, RunProgress, SweepProgress
 
 
-def sweep_activity(progress: SweepProgress) -> str:
+def sweep_activity(
+    progress: SweepProgress, label: Callable[[Point], str] = lambda point: point.label
+) -> str:
     """Return the point and node that a sweep runs now, e.g. ``"seed 3, cfg 7: KSampler 3/20"``."""
     current = progress.current
     if current is None:
         return ""
     point, run = current
-    return point.label if run is None else f"{point.label}: {activity(run)}"
+    return label(point) if run is None else f"{label(point)}: {activity(run)}"
+
+
+def sweep_left(progress: SweepProgress) -> str:
+    """Return the time that a sweep will probably take from now on, e.g. ``"about 12 s left"``."""
+    seconds = progress.time_left
+    if seconds is None:
+        return "time left unknown"
+    return f"about {duration(seconds) if seconds >= 59.5 else f'{seconds:.0f} s'} left"
 
 
 def sweep_end(progress: SweepProgress) -> str:

@@ -1,10 +1,13 @@
-"""The output of a panel in the saved notebook."""
+"""The output of a panel or a sweep in the saved notebook."""
 
 from __future__ import annotations
 
 import html
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Record:
@@ -14,6 +17,8 @@ class Record:
     ----------
     name : str
         The class of the panel, which is shown until `set` is called.
+    forgotten : callable, optional
+        Called when no cell shows it any more, because its cells were run again.
 
     Attributes
     ----------
@@ -23,9 +28,10 @@ class Record:
         The ids of the cells that show it now; None stands for a cell without an id.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, forgotten: Callable[[], object] | None = None) -> None:
         self._id = f"comfydeploy-record-{uuid.uuid4().hex}"
         self._shell: Any = None
+        self._forgotten = forgotten
         self.was_shown = False
         self.cells: set[str | None] = set()
         self._hint = f"<i>{html.escape(name)}: run this cell to use it.</i>"
@@ -62,8 +68,10 @@ class Record:
     def _run_again(self, info: Any) -> None:
         """Record that a cell is run: it does not show the panel any more."""
         cell = getattr(info, "cell_id", None)  # IPython before 8.3 has none
-        if cell is not None:
+        if cell in self.cells and cell is not None:
             self.cells.discard(cell)
+            if not self.cells and self._forgotten is not None:
+                self._forgotten()
 
     def set(self, html_text: str, plain_text: str) -> None:
         """Change the output in every cell that shows it."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import html
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .activity import sweep_activity, sweep_end
-from .notebook import close_tree
+from ..client.graph_text import duration
+from .activity import sweep_activity, sweep_end, sweep_left
+from .notebook import close_tree, in_notebook
+from .record import Record
 
 if TYPE_CHECKING:
-    from ..client import SweepProgress
+    from collections.abc import Callable
+
+    from ..client import Comfy, Point, Sweep, SweepProgress
 
 SWEEP_CLASS = "comfydeploy-sweep"
 GONE = (
@@ -19,18 +24,19 @@ GONE = (
     " queued runs continue."
 )
 
-SHEET_INTERVAL, SHEET_SHARE = 1.0, 10.0
-"""Shortest time between two pictures of a contact sheet: in s, and as a multiple of the time that
-the last one took to draw."""
+SHEET_INTERVAL, SHEET_SHARE = 0.5, 10.0
+"""Shortest time between two updates of the sheet: in s, and as a multiple of the time that the last
+one took."""
 
-UNFINISHED = frozenset({"waiting", "queued", "running", "uploading"})
-"""The statuses of points whose runs have not ended."""
+POINTS_IN_A_SECOND = 2_000
+"""How many points are sent to the page in a second at most."""
 
 
 class SweepView:
-    """A sweep as widgets in the output of the cell: a bar, a stop button, the contact sheet.
+    """A sweep in the output of a cell: its progress, its points, stars, downloads.
 
-    At the end, contact sheet and table replace them, which are stored in the notebook.
+    It stays at the end, until its cell is run again. A plain sheet and a table, which are hidden
+    meanwhile, are stored in the notebook.
 
     Parameters
     ----------
@@ -43,68 +49,162 @@ class SweepView:
         from IPython.display import display
 
         from ..client.sweep import current_cell
+        from ..view_scripts import STATIC
         from .kernel_status import KernelStatus
+        from .sheet_view import SheetView
 
         self._sweep = progress.sweep
-        full = w.Layout(width="100%", margin="0", min_width="0")
-        self._text = w.HTML(layout=full)
-        self._bar = w.FloatProgress(max=1.0, layout=full)
-        self._bar.tabbable = False
-        self._stop = w.Button(
-            description="Stop",
-            icon="stop",
-            tooltip="Cancel the queued runs; resume() continues",
-            layout=w.Layout(width="90px", margin="0", flex="0 0 auto"),
-        )
-        self._stop.on_click(lambda _: self._stop_sweep())
-        self._hint = " · interrupt the kernel to stop it" if progress.blocking else ""
-        if progress.blocking:  # the kernel cannot react to a button before the end
-            self._stop.layout.display = "none"
-        self._sheet = w.Image(
-            format="webp",
-            layout=w.Layout(max_width="100%", align_self="flex-start", display="none"),
-        )
-        row = w.HBox([self._bar, self._stop], layout=w.Layout(width="100%", grid_gap="8px"))
-        kernel_status = KernelStatus(SWEEP_CLASS, GONE)
-        self._box = w.VBox(
-            [kernel_status, self._text, row, self._sheet], layout=w.Layout(grid_gap="4px")
-        )
-        self._box.add_class(SWEEP_CLASS)
-        self._drawn: dict[str, int] | None = None
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._closed = False
+        self._shown: object = None
         self._next_sheet = 0.0
+        self._record = Record("Sweep", self.close)
+        style = (STATIC / "panel.css").read_text(encoding="utf-8")
+        self._view = SheetView(self, self._sweep)
+        self._show_progress()
+        self._box = w.VBox(
+            [
+                w.HTML(
+                    f"<style>{style}{self._record.hiding}</style>", layout=w.Layout(display="none")
+                ),
+                KernelStatus(SWEEP_CLASS, GONE),
+                self._view,
+            ],
+            layout=w.Layout(width="auto"),
+        )
+        self._box.add_class("comfydeploy-panel")
+        self._box.add_class(SWEEP_CLASS)
+        self._record.set("", f"A sweep of {len(self._sweep)} points")
+        self._record.show()
         bundle = self._box._repr_mimebundle_()
         bundle["text/plain"] = f"A sweep of {len(self._sweep)} points"
-        # IPython has no types
-        self._handle: Any = display(bundle, raw=True, display_id=True)
+        display(bundle, raw=True)
         self._sweep.shown_in = current_cell()
+        self._sweep.changes.watch(self._changed)
+        self.start(self._connect)
+
+    @property
+    def comfy(self) -> Comfy:
+        """The client."""
+        return self._sweep.comfy
+
+    @property
+    def closing(self) -> bool:
+        """Whether its cell was run again."""
+        return self._closed
+
+    def start(self, task: Callable[..., object], *args: object) -> threading.Thread:
+        """Run a task in a thread, and show its error if it raises one."""
+        thread = threading.Thread(
+            target=self.attempt, args=(task, *args), name="comfydeploy-sheet", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def attempt(self, task: Callable[..., object], *args: object) -> None:
+        """Call a task in this thread, and show its error if it raises one."""
+        try:
+            task(*args)
+        except Exception as error:
+            if not self._closed:
+                self._view.send({"kind": "problem", "problem": str(error)})
 
     def show(self, progress: SweepProgress) -> None:
         """Update the widgets."""
-        self._bar.value = progress.fraction
-        self._text.value = (
-            f'<div style="line-height:1.4">{html.escape(progress.summary)}'
-            f" · {progress.elapsed:.0f} s{self._hint}"
-            '<div role="status" style="color:var(--jp-ui-font-color2);overflow:hidden;'
-            'text-overflow:ellipsis;white-space:nowrap">'
-            f"{html.escape(sweep_activity(progress)) or '&nbsp;'}</div></div>"
-        )
+        self._show_progress()
         counts, now = progress.counts, time.monotonic()
-        ended = {name: number for name, number in counts.items() if name not in UNFINISHED}
-        if now < self._next_sheet or ended == self._drawn:
+        if now < self._next_sheet or counts == self._shown:
             return
-        self._sheet.value = self._sweep.to_webp()
-        self._sheet.layout.display = ""
-        self._drawn = ended
+        self._refresh()
+        self._sweep.contact_sheet.fetch()  # so that little is left to do at the end
+        self._shown = counts
         done = time.monotonic()
-        self._next_sheet = done + max(SHEET_INTERVAL, SHEET_SHARE * (done - now))
+        pause = max(
+            SHEET_INTERVAL, SHEET_SHARE * (done - now), len(self._sweep) / POINTS_IN_A_SECOND
+        )
+        self._next_sheet = done + pause
 
     def end(self, progress: SweepProgress) -> None:
-        """Replace the widgets by contact sheet and table."""
-        page = f"<div>{html.escape(sweep_end(progress))}</div>{self._sweep.to_html()}"
-        self._handle.update({"text/html": page, "text/plain": repr(self._sweep)}, raw=True)
+        """Show the end, and store the plain sheet and the table in the notebook."""
+        self._changed()
+        self.keep()
+
+    def keep(self) -> None:
+        """Store the plain sheet and the table in the notebook."""
+        page = f"<div>{html.escape(self._headline())}</div>{self._sweep.to_html()}"
+        self._record.set(page, repr(self._sweep))
+
+    def close(self) -> None:
+        """Remove the widgets."""
+        self._closed = True
+        self._sweep.changes.leave(self._changed)
+        self._record.close()
         close_tree(self._box)
 
-    def _stop_sweep(self) -> None:
-        self._stop.disabled = True
-        self._stop.description = "Stopping"
-        threading.Thread(target=self._sweep.stop, name="comfydeploy-stop", daemon=True).start()
+    def _changed(self) -> None:
+        if not self._closed:
+            self._show_progress()
+            self._refresh()
+
+    def _refresh(self) -> None:
+        with self._lock:
+            self._view.refresh()
+
+    def _connect(self) -> None:
+        """Tell the page how it finds the server, so that it requests the pictures there."""
+        from .page_view import server_facts
+
+        instance = str(self.comfy.status().get("instance", ""))
+        self._view.server = server_facts(self.comfy.server, instance)
+
+    def _headline(self) -> str:
+        progress = self._progress
+        if progress.ended is None:
+            return f"{self._sweep.status.capitalize()}: {progress.summary}"
+        return sweep_end(progress)
+
+    def _show_progress(self) -> None:
+        progress, sweep = self._progress, self._sweep
+        running = sweep.status == "running" and progress.ended is None
+        text = self._headline()
+        if running:
+            elapsed = duration(progress.elapsed) if progress.elapsed >= 60 else None
+            elapsed = elapsed or f"{progress.elapsed:.0f} s"
+            text = f"{progress.summary} · {elapsed} · {sweep_left(progress)}"
+        self._view.progress = {
+            "phase": "running" if running else "ended",
+            "text": text,
+            "activity": sweep_activity(progress, self._label) if running else "",
+            "spoken": f"{sweep.status.capitalize()}: {progress.summary}",
+            "saved": "" if sweep.path is None else str(sweep.path),
+            "fraction": progress.fraction,
+            "blocking": progress.blocking,
+        }
+
+    def _label(self, point: Point) -> str:
+        return self._sweep.words.label(point.values)
+
+
+def show_sweeps() -> None:
+    """Have IPython show sweeps as widgets, if this is the kernel of a notebook."""
+    if not in_notebook():
+        return
+    shell = sys.modules["IPython"].get_ipython()
+    formatter = shell.display_formatter.ipython_display_formatter
+    formatter.for_type_by_name("comfydeploy_jupyter.client.sweep.sweep", "Sweep", _show)
+
+
+def _show(sweep: Sweep) -> None:
+    """Show a sweep that does not run in the output of a cell that does not show it yet.
+
+    Raises
+    ------
+    NotImplementedError
+        IPython then shows its HTML.
+    """
+    from ..client.sweep import current_cell
+
+    if sweep.status == "running" or sweep.shown_in == current_cell():
+        raise NotImplementedError
+    SweepView(sweep.progress).keep()

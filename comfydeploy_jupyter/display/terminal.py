@@ -8,7 +8,7 @@ from ..client.graph_text import counted
 from ..client.result_text import NAMED_FILES
 from ..client.terminal import cut
 from ..errors import printable
-from .activity import activity, sweep_activity, sweep_end
+from .activity import activity, sweep_activity, sweep_end, sweep_left
 
 if TYPE_CHECKING:
     from ..client import RunProgress, SweepProgress
@@ -74,7 +74,8 @@ class SweepLine(Line):
 
     def show(self, progress: SweepProgress) -> None:
         """Write the line."""
-        text = ": ".join(part for part in (progress.summary, sweep_activity(progress)) if part)
+        counts = f"{progress.summary}, {sweep_left(progress)}"
+        text = ": ".join(part for part in (counts, sweep_activity(progress)) if part)
         self.draw(progress.fraction, progress.elapsed, text)
 
     def end(self, progress: SweepProgress) -> None:

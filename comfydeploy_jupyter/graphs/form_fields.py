@@ -64,6 +64,9 @@ LOADERS = {
 """By the type of an input that only a link can feed: the class that loads a file for it, the input
 of that class that names the file, and the kind of field."""
 
+EXACT_DIGITS = 15
+"""How many digits of a float are exact."""
+
 _FIRST_GROUPS, _CHOICES = 3, 6  # of `_rank`: prompts and media; choices
 _TYPED = (DYNAMIC_COMBO, "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO")
 _STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
@@ -415,6 +418,26 @@ def _ui_title(nodes: UINodes | None, node_id: str) -> str:
     path = nodes.path(node_id) if nodes else []
     title = path[-1].node.get("title") if len(path) == node_id.count(":") + 1 else None
     return title if isinstance(title, str) else ""
+
+
+def page_value(field: FormField, value: Any) -> Any:
+    """Return a value as the page takes it: choices and booleans unchanged, all else as text.
+
+    No value at all is an empty text.
+    """
+    if field.kind == "bool":
+        return bool(value)
+    if field.options:
+        return value
+    if value is None:
+        return ""
+    if field.kind in {"int", "seed", "color"} and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
+        return f"#{value:06x}"
+    if isinstance(value, float):
+        value = float(f"{value:.{EXACT_DIGITS}g}")  # without the error of binary fractions
+    return str(value)
 
 
 def words(name: str) -> str:

@@ -11,11 +11,12 @@ from ..client.graph import sentence
 from ..client.server import plain
 from ..display.page_view import View
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
+from ..graphs.form_fields import page_value
 from ..graphs.formats import inputs_of
 from ..view_scripts import script
 from .form_rows import form_rows
 from .form_structure import FormStructure
-from .form_values import draw_seed, is_within, page_value, read_number, shorten
+from .form_values import draw_seed, is_within, read_number, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

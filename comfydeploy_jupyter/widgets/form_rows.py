@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..client.graph_text import counted
-from .form_values import is_within, page_value, plain_number
+from ..graphs.form_fields import page_value
+from .form_values import is_within, plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
 from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 80
 """How many characters of a value without a field are shown at most."""
-
-DIGITS = 15
-"""How many digits of a float are exact."""
 
 
 def unlocked_seeds(
@@ -63,26 +60,6 @@ def draw_seed(field: FormField) -> int:
     low = 0 if field.min is None else max(0, int(field.min))
     high = MAX_SEED if field.max is None else min(MAX_SEED, int(field.max))
     return random.randint(low, max(low, high))
-
-
-def page_value(field: FormField, value: Any) -> Any:
-    """Return a value as the page takes it: choices and booleans unchanged, all else as text.
-
-    No value at all is an empty text.
-    """
-    if field.kind == "bool":
-        return bool(value)
-    if field.options:
-        return value
-    if value is None:
-        return ""
-    if field.kind in {"int", "seed", "color"} and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
-        return f"#{value:06x}"
-    if isinstance(value, float):
-        value = float(f"{value:.{DIGITS}g}")  # without the error of binary fractions
-    return str(value)
 
 
 def is_within(key: str, tops: Collection[str]) -> bool:

@@ -7,7 +7,7 @@ import re
 import anywidget
 import pytest
 
-import comfydeploy_jupyter.display
+import comfydeploy_jupyter.display.sheet_view
 import comfydeploy_jupyter.widgets  # noqa: F401 - its classes are looked at
 from comfydeploy_jupyter.view_scripts import STATIC
 from tests.comfyui_server import REPOSITORY

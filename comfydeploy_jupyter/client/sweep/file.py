@@ -65,7 +65,7 @@ class SweepFile:
         Parameters
         ----------
         fresh : bool
-            Whether to ignore the state of this sweep's runs, so that all run again.
+            Whether to ignore the state of this sweep's runs, so that all run again; stars stay.
 
         Raises
         ------
@@ -79,8 +79,8 @@ class SweepFile:
                 job = self._jobs.get(key)
                 if job is None:
                     self._others[key] = saved
-                elif not fresh:
-                    job.restore(saved)
+                else:
+                    job.restore(saved, fresh=fresh)
         except (KeyError, TypeError, AttributeError) as error:
             raise not_a_sweep(self.path) from error
 

@@ -17,6 +17,7 @@ from .order import run_order
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ...graphs.external import Target
     from ..server import Server
     from .order import Order
 
@@ -142,14 +143,21 @@ class Plan:
 
     def in_run_order(self, points: Sequence[Mapping[str, Any]]) -> Order:
         """Return the order of points in which ComfyUI executes the fewest nodes."""
+        targets = {
+            name: {node_id for node_id, _ in found} for name, found in self.targets(points).items()
+        }
+        return run_order(points, self.source.graph or {}, targets)
+
+    def targets(self, points: Sequence[Mapping[str, Any]]) -> dict[str, list[Target]]:
+        """Return for each swept name the inputs of the graph that it sets."""
         graph = self.source.graph or {}
-        targets: dict[str, set[str]] = defaultdict(set)
+        targets: dict[str, dict[Target, None]] = defaultdict(dict)
         for point in {frozenset(point): point for point in points}.values():
             set_by = {key: name for name in point for key in self._keys_of(name, point)}
-            for (node_id, _), key in apply_inputs(graph, self.inputs_at(point)).given.items():
+            for target, key in apply_inputs(graph, self.inputs_at(point)).given.items():
                 if key in set_by:
-                    targets[set_by[key]].add(node_id)
-        return run_order(points, graph, targets)
+                    targets[set_by[key]][target] = None
+        return {name: list(found) for name, found in targets.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from ...errors import InvalidRequestError, NotFoundError
 from ..events import FINAL, RunProgress
 from ..results import Result
 from ..runs import Run
@@ -45,6 +47,8 @@ class Job:
         Whether the server may know the run.
     progress : RunProgress or None
         The progress of the run while it is followed.
+    starred : bool
+        Whether the user has marked it as one of the best.
     """
 
     plan: Plan
@@ -55,26 +59,36 @@ class Job:
     record: dict[str, Any] = field(default_factory=dict)
     sent: bool = False
     progress: RunProgress | None = None
+    starred: bool = False
     _result: Result | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what is saved of it."""
-        return {name: getattr(self, name) for name in SAVED}
+        star = {"starred": True} if self.starred else {}
+        return {**{name: getattr(self, name) for name in SAVED}, **star}
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, saved: Mapping[str, Any], *, fresh: bool = False) -> None:
         """Set the state that `to_json` returned; the values stay.
+
+        Parameters
+        ----------
+        saved : dict
+            What `to_json` returned.
+        fresh : bool
+            Whether to ignore the run; only the star is restored.
 
         Raises
         ------
         KeyError, TypeError
             `to_json` did not return this.
         """
+        self.starred = saved.get("starred") is True
         for name in SAVED:
-            if name != "values":
+            if name != "values" and not fresh:
                 setattr(self, name, saved[name])
 
     def reset(self) -> None:
-        """Remove the run, so that a new one is created."""
+        """Remove the run, so that a new one is created; the star stays."""
         self.prompt_id = str(uuid.uuid4())
         self.status, self.error, self.record = WAITING, "", {}
         self.sent, self.progress, self._result = False, None, None
@@ -136,6 +150,11 @@ class Point:
         return self._job.prompt_id
 
     @property
+    def starred(self) -> bool:
+        """Whether it is marked as one of the best, see `Sweep.star`."""
+        return self._job.starred
+
+    @property
     def progress(self) -> RunProgress | None:
         """The progress of its run while that is followed; else None."""
         return self._job.progress
@@ -152,3 +171,97 @@ class Point:
 
     def __repr__(self) -> str:
         return f"<Point {self.index}: {self.label}: {self.status}>"
+
+
+class PointSequence(Sequence[Point]):
+    """A sequence of points that can be searched.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        The points.
+    """
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self._points = points
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Point]: ...
+    def __getitem__(self, index: int | slice) -> Point | Sequence[Point]:
+        return self._points[index]
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many points have each status; ``total`` is the number of all points."""
+        counts = {"total": len(self)}
+        for point in self:
+            counts[point.status] = counts.get(point.status, 0) + 1
+        return counts
+
+    @property
+    def results(self) -> dict[Point, Result]:
+        """The results of the points whose runs have ended."""
+        found = ((point, point.result) for point in self)
+        return {point: result for point, result in found if result is not None}
+
+    @property
+    def starred(self) -> list[Point]:
+        """The points that are marked as the best, see `Sweep.star`."""
+        return [point for point in self if point.starred]
+
+    def chosen(self, *, starred: bool) -> Sequence[Point]:
+        """Return all points, or those that are marked as the best.
+
+        Raises
+        ------
+        InvalidRequestError
+            ``starred``, and no point is marked.
+        """
+        if starred and not self.starred:
+            raise InvalidRequestError.of_field("starred", "no point of the sweep has a star")
+        return self.starred if starred else self
+
+    def find(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> list[Point]:
+        """Return the points that have these values, e.g. ``sweep.find(cfg=7)``.
+
+        Raises
+        ------
+        InvalidRequestError
+            No point has a value of this name.
+        """
+        wanted = {**(values or {}), **named}
+        for name in wanted:
+            if not any(name in point.values for point in self):
+                known = ", ".join(dict.fromkeys(key for point in self for key in point.values))
+                raise InvalidRequestError.of_field(name, f"is not swept; there are {known}")
+        return [
+            point
+            for point in self
+            if all(name in point.values and point[name] == v for name, v in wanted.items())
+        ]
+
+    def point_of(self, wanted: Point | int) -> Point:
+        """Return the point that is meant by its position, or by a point with the same values.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such point.
+        """
+        if isinstance(wanted, Point):
+            if wanted.index < len(self) and self[wanted.index] is wanted:
+                return wanted
+            found = next((point for point in self if point.values == wanted.values), None)
+        else:
+            found = self[wanted] if -len(self) <= wanted < len(self) else None
+        if found is None:
+            name = wanted.label if isinstance(wanted, Point) else wanted
+            raise NotFoundError(
+                f"the sweep has no point {name}; it has the points 0 to {len(self) - 1}"
+            )
+        return found

@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ..events import FINAL, RunProgress
 
 if TYPE_CHECKING:
-    from .points import Point
+    from collections.abc import Callable, Iterable
+
+    from .points import Job, Point
     from .sweep import Sweep
+
+SHORTEST = 0.001
+"""The shortest duration of a run that is reckoned with, s."""
+
+
+class Changes:
+    """Calls functions after changes."""
+
+    def __init__(self) -> None:
+        self._watchers: list[Callable[[], object]] = []
+
+    def watch(self, changed: Callable[[], object]) -> None:
+        """Have a function called after each change."""
+        self._watchers.append(changed)
+
+    def leave(self, changed: Callable[[], object]) -> None:
+        """Do not call a function any more."""
+        self._watchers.remove(changed)
+
+    def notify(self) -> None:
+        """Call the functions."""
+        for changed in list(self._watchers):
+            changed()
 
 
 class SweepProgress:
@@ -62,6 +89,14 @@ class SweepProgress:
         return (time.monotonic() if self.ended is None else self.ended) - self.started
 
     @property
+    def time_left(self) -> float | None:
+        """How long it will probably take from now on, s; None if that is not known.
+
+        It is known once a point has ended.
+        """
+        return None if self.ended is not None else self.sweep._time_left()
+
+    @property
     def summary(self) -> str:
         """The counts as text, e.g. ``"5 of 16 points, 1 failed"``."""
         counts = self.counts
@@ -88,6 +123,40 @@ class SweepProgress:
         """Record the end; ``status`` is ignored, because the sweep has its own status."""
         self.ended = time.monotonic()
         self._changes += 1
+        self.sweep.changes.notify()
 
     def _running(self) -> list[RunProgress]:
         return [job.progress for job in self.sweep._active_jobs() if job.progress is not None]
+
+
+def time_left(jobs: Iterable[Job], machines: int) -> float | None:
+    """Return how long the jobs that have not ended will take, s.
+
+    It is estimated from the durations of those that have ended, on each machine by itself. A
+    machine that has not executed any is taken to be as fast as the others.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+        All jobs of the sweep.
+    machines : int
+        How many machines execute them.
+
+    Returns
+    -------
+    float or None
+        None if no job has ended with success.
+    """
+    durations: dict[object, list[float]] = defaultdict(list)
+    left, unfinished = 0.0, 0
+    for job in jobs:
+        if job.status not in FINAL:
+            unfinished += 1
+            left += 1 - (job.progress.fraction if job.progress is not None else 0)
+        seconds = job.record.get("execution_time")
+        if job.status == "success" and isinstance(seconds, (int, float)):
+            durations[job.record.get("machine")].append(seconds)
+    if not durations:
+        return None
+    speed = fmean(1 / max(SHORTEST, fmean(times)) for times in durations.values())
+    return left / min(machines, max(1, unfinished)) / speed

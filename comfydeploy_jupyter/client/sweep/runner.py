@@ -19,6 +19,7 @@ from ..events import FINAL, RunProgress
 from ..results import Result
 from .order import Branches
 from .points import WAITING, Job
+from .progress import time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -81,6 +82,7 @@ class Runner:
         self._taking_turns = threading.Lock()
         self._queue: Branches[Job] = Branches([], [], 1)
         self._at_once = 1
+        self._machines = 1
         self._active: list[Job] = []
         self._streams: dict[str, EventStream] = {}
         self._stopping = threading.Event()
@@ -106,6 +108,10 @@ class Runner:
         """Return the jobs that are queued or run now."""
         with self._lock:
             return list(self._active)
+
+    def time_left(self) -> float | None:
+        """Return how long the jobs that have not ended will probably take, s; None: unknown."""
+        return time_left(self._jobs.values(), self._machines)
 
     @contextmanager
     def starting(self, *, retry_failed: bool) -> Iterator[None]:
@@ -137,9 +143,9 @@ class Runner:
             waiting = [job for job in self._jobs.values() if job.status == WAITING]
             order = self._plan.in_run_order([job.values for job in waiting])
             pool = self._comfy.machines.number(self._plan.machine)
-            machines, self._at_once = self._plan.division(pool)
+            self._machines, self._at_once = self._plan.division(pool)
             in_order = [waiting[index] for index in order.indexes]
-            self._queue = Branches(in_order, order.levels, machines)
+            self._queue = Branches(in_order, order.levels, self._machines)
             yield
         except BaseException:
             self._over.set()

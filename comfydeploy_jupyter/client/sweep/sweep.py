@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import html
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
-from ...errors import InvalidRequestError, RunTimeoutError
+from ...errors import RunTimeoutError
 from ..server import check_timeout
+from ..writing import write_bytes, write_text
 from . import file, table
 from .contact_sheet import ContactSheet
+from .grid import Grid
 from .plan import Plan
-from .points import Job, Point
-from .progress import SweepProgress
+from .points import Job, Point, PointSequence
+from .progress import Changes, SweepProgress
 from .runner import Runner
+from .words import Words
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from PIL.Image import Image
 
     from ..comfy import Comfy, Display
-    from ..results import Result
+
+BYTE_ORDER_MARK = "\ufeff"
 
 
-class Sweep(Sequence[Point]):
+class Sweep(PointSequence):
     """A workflow, run at every point of a grid; made by ``comfy.sweep``.
 
     A sequence of its points. Its file always contains the finished runs: after a restart of the
@@ -50,6 +54,14 @@ class Sweep(Sequence[Point]):
     ----------
     shown_in : object
         The cell whose output already shows the sweep, as `current_cell` returns it.
+    words : Words
+        The names and values of its inputs as the form of the workflow shows them.
+    comfy : Comfy
+        The client.
+    changes : Changes
+        Tells each change of a star, and each end of the sweep.
+    contact_sheet : ContactSheet
+        Draws the contact sheet of all points.
 
     Raises
     ------
@@ -68,20 +80,25 @@ class Sweep(Sequence[Point]):
         fresh: bool = False,
     ) -> None:
         self.shown_in: object = None
-        self._comfy = comfy
+        self.comfy = comfy
         self._plan = plan
+        self.words = Words(plan)
+        self.changes = Changes()
         jobs: dict[str, Job] = {}
-        self._points = []
+        points = []
+        self._jobs: list[Job] = []
         for index, (key, values) in enumerate(zip(plan.keys(), plan.grid.points, strict=True)):
             job = jobs.setdefault(key, Job(plan, values))
-            self._points.append(Point(index, values, job))
+            self._jobs.append(job)
+            points.append(Point(index, values, job))
+        super().__init__(points)
         path = None
         if save is not False:
             path = file.default_path(self.title, jobs) if save is True else Path(save).expanduser()
         self._file = file.SweepFile(plan, jobs, path)
         self._file.restore(fresh=fresh)
         self._runner = Runner(comfy, plan, jobs, self._file, SweepProgress(self))
-        self._sheet = ContactSheet(self._points, plan.grid)
+        self.contact_sheet = ContactSheet(points, plan.grid, self.words)
 
     @classmethod
     def load(cls, comfy: Comfy, path: Path) -> Sweep:
@@ -99,16 +116,6 @@ class Sweep(Sequence[Point]):
             return cls(comfy, Plan.from_json(comfy.server, content), save=path)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise file.not_a_sweep(path) from error
-
-    @overload
-    def __getitem__(self, index: int) -> Point: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Point]: ...
-    def __getitem__(self, index: int | slice) -> Point | list[Point]:
-        return self._points[index]
-
-    def __len__(self) -> int:
-        return len(self._points)
 
     @property
     def title(self) -> str:
@@ -135,38 +142,26 @@ class Sweep(Sequence[Point]):
         """``running``; ``done``, also with failed points; ``stopped``; ``failed``: see `error`."""
         return self._runner.status
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many points have each status; ``total`` is the number of all points."""
-        counts = {"total": len(self)}
-        for point in self:
-            counts[point.status] = counts.get(point.status, 0) + 1
-        return counts
+    def star(self, *points: Point | int) -> None:
+        """Mark points as the best; the marks are in the file of the sweep when this returns.
 
-    @property
-    def results(self) -> dict[Point, Result]:
-        """The results of the points whose runs have ended."""
-        found = ((point, point.result) for point in self)
-        return {point: result for point, result in found if result is not None}
-
-    def find(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> list[Point]:
-        """Return the points that have these values, e.g. ``sweep.find(cfg=7)``.
+        Parameters
+        ----------
+        *points : Point or int
+            The points, or their positions: ``sweep.star(3, *sweep.find(cfg=7))``.
 
         Raises
         ------
-        InvalidRequestError
-            No point has a value of this name.
+        NotFoundError
+            There is no such point; then no point is marked.
+        OSError
+            The file cannot be written; then no point is marked.
         """
-        wanted = {**(values or {}), **named}
-        for name in wanted:
-            if not any(name in point.values for point in self):
-                known = ", ".join(dict.fromkeys(key for point in self for key in point.values))
-                raise InvalidRequestError.of_field(name, f"is not swept; there are {known}")
-        return [
-            point
-            for point in self
-            if all(name in point.values and point[name] == v for name, v in wanted.items())
-        ]
+        self._set_stars(points, starred=True)
+
+    def unstar(self, *points: Point | int) -> None:
+        """Remove the marks that `star` has set; takes and raises the same."""
+        self._set_stars(points, starred=False)
 
     def wait(self, timeout: float | None = None) -> Sweep:
         """Wait until no point is left; interrupting the kernel ends the waiting only.
@@ -233,7 +228,7 @@ class Sweep(Sequence[Point]):
         ConflictError
             It is running.
         """
-        display = self._comfy._display_for(progress)
+        display = self.comfy._display_for(progress)
         with self._runner.starting(retry_failed=retry_failed):
             self.save()
             self._runner.progress = SweepProgress(self, blocking=wait)
@@ -294,23 +289,65 @@ class Sweep(Sequence[Point]):
             ) from error
         return pd.DataFrame(self.rows())
 
-    def sheet(self) -> Image:
-        """Return the contact sheet: a picture for each point, labelled."""
-        return self._sheet.image()
+    def sheet(self, *, starred: bool = False) -> Image:
+        """Return the contact sheet: a picture for each point, labelled.
 
-    def to_png(self) -> bytes:
-        """Return the contact sheet as PNG."""
-        return self._sheet.encoded("PNG")
+        Parameters
+        ----------
+        starred : bool
+            Whether only the points that are marked as the best are on it.
+
+        Raises
+        ------
+        InvalidRequestError
+            ``starred``, and no point is marked.
+        """
+        return self._sheet_of(starred=starred).image()
+
+    def to_png(self, path: str | os.PathLike[str] | None = None, *, starred: bool = False) -> bytes:
+        """Return the contact sheet as PNG.
+
+        Parameters
+        ----------
+        path : path, optional
+            Also write it into this file, which is replaced if it exists.
+        starred : bool
+            As in `sheet`, which raises the same.
+        """
+        content = self._sheet_of(starred=starred).encoded("PNG")
+        if path is not None:
+            write_bytes(path, content)
+        return content
 
     def to_webp(self) -> bytes:
         """Return the contact sheet as WebP, much smaller than PNG."""
-        return self._sheet.encoded("WEBP")
+        return self.contact_sheet.encoded("WEBP")
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None, *, starred: bool = False) -> str:
+        """Return the table as CSV: for each point its values, its star, the outcome of its run.
+
+        The headings are the labels of the workflow's form. A text that a spreadsheet would take for
+        a formula begins with an apostrophe.
+
+        Parameters
+        ----------
+        path : path, optional
+            Also write it into this file, which is replaced if it exists. It begins with a byte
+            order mark, by which spreadsheets recognise UTF-8.
+        starred : bool
+            As in `sheet`, which raises the same.
+        """
+        text = table.as_csv(self.chosen(starred=starred), self.words)
+        if path is not None:
+            write_text(path, f"{BYTE_ORDER_MARK}{text}")
+        return text
 
     def to_html(self) -> str:
         """Return the contact sheet and the table as HTML that needs no other files."""
         return (
             f'<div style="max-width:100%"><div style="margin-bottom:4px">'
-            f"{html.escape(self._headline())}</div>{self._sheet.to_html()}{table.as_html(self)}"
+            f"{html.escape(self._headline())}</div>{self.contact_sheet.to_html()}"
+            f"{table.as_html(self, self.words)}"
             "</div>"
         )
 
@@ -321,6 +358,28 @@ class Sweep(Sequence[Point]):
         if self.shown_in is not None and self.shown_in == current_cell():
             return f"<div>{html.escape(self._headline())}</div>"
         return self.to_html()
+
+    def _set_stars(self, points: Sequence[Point | int], *, starred: bool) -> None:
+        own = [self._jobs[self.point_of(point).index] for point in points]
+        changed = [job for job in own if job.starred != starred]
+        for job in changed:
+            job.starred = starred
+        try:
+            if changed:
+                self.save()
+        except BaseException:
+            for job in changed:
+                job.starred = not starred
+            raise
+        self.changes.notify()
+
+    def _sheet_of(self, *, starred: bool) -> ContactSheet:
+        if not starred:
+            return self.contact_sheet
+        return ContactSheet(self.chosen(starred=True), Grid((), ()), self.words)
+
+    def _time_left(self) -> float | None:
+        return self._runner.time_left()
 
     def _active_jobs(self) -> list[Job]:
         return self._runner.active_jobs()

@@ -35,8 +35,15 @@ var Subscriptions = class {
   }
 };
 
-// src/views/download.ts
+// src/save_file.ts
 var KEPT_FOR = 6e4;
+function saveFile(name, mime, buffers) {
+  const url = URL.createObjectURL(new Blob(buffers, { type: mime }));
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
+}
+
+// src/views/download.ts
 function render({ model, el }) {
   const events = new Subscriptions(model);
   const button = textButton(model.get("label"), () => {
@@ -47,9 +54,7 @@ function render({ model, el }) {
   events.on("msg:custom", (message, buffers) => {
     button.disabled = false;
     if (message.type !== "file") return;
-    const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-    h("a", { href: url, download: message.name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
+    saveFile(message.name, message.mime, buffers);
   });
   el.append(button);
   return () => events.end();

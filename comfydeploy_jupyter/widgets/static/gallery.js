@@ -257,11 +257,12 @@ var Lightbox = class {
     if (this.root.open) this.root.close();
   }
   /** Show a picture; the arrow keys show the others. When it is closed, `opener` gets the focus. */
-  open(files, items, start, opener, beside) {
+  open(files, items, start, opener, beside, instead = () => null) {
     const { root } = this;
     let index = start;
     const image = h("img");
     const name = h("span", { className: "cd-grow cd-cut" });
+    const full = h("div", { className: "cd-full" });
     const line = h("div", { className: "cd-line" });
     const panel = h("div", { className: "cd-side" });
     const show = (step) => {
@@ -272,12 +273,17 @@ var Lightbox = class {
       image.alt = nameOf(item);
       const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
       name.textContent = `${nameOf(item)}${position}`;
+      const other = instead(item, index);
+      full.replaceChildren(other ?? image);
       const side = item.kind === "hdr" ? LARGEST_COPY : 0;
-      files.show(image, item.query, side, () => {
-        image.alt = `${nameOf(item)} is not available any more`;
-      });
+      if (!other) {
+        files.show(image, item.query, side, () => {
+          image.alt = `${nameOf(item)} is not available any more`;
+        });
+      }
       if (beside) panel.replaceChildren(beside(item, index, image));
-      line.replaceChildren(name, ...turn, downloadLink(files, item, "Download"), close);
+      const download = other ? [] : [downloadLink(files, item, "Download")];
+      line.replaceChildren(name, ...turn, ...download, close);
     };
     const turn = items.length > 1 ? [
       iconButton("chevron-left", "Previous picture", () => show(-1)),
@@ -294,7 +300,6 @@ var Lightbox = class {
       if (event.target === root) root.close();
     };
     root.onclose = () => opener.focus();
-    const full = h("div", { className: "cd-full" }, image);
     root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
     root.showModal();
     show(0);
@@ -447,9 +452,9 @@ function walk(root, event) {
   all[Math.max(0, Math.min(all.length - 1, target))]?.focus();
 }
 function above(all, place, step) {
-  const left = all[place]?.offsetLeft;
+  const leftOf = (at) => Math.round(all[at]?.getBoundingClientRect().left ?? 0);
   for (let at = place + step; at >= 0 && at < all.length; at += step) {
-    if (all[at]?.offsetLeft === left) return at;
+    if (leftOf(at) === leftOf(place)) return at;
   }
   return place;
 }

@@ -49,7 +49,7 @@ var Subscriptions = class {
   }
 };
 
-// src/views/progress.ts
+// src/progress_bar.ts
 function progressBar(label) {
   return h("div", { className: "cd-bar", role: "progressbar", "aria-label": label }, h("div"));
 }
@@ -57,6 +57,8 @@ function setFraction(bar, fraction) {
   bar.querySelector("div")?.style.setProperty("width", `${100 * fraction}%`);
   bar.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
 }
+
+// src/views/progress.ts
 function render({ model, el }) {
   setUpRoot(el, "progress");
   const events = new Subscriptions(model);

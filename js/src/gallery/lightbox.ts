@@ -8,6 +8,9 @@ import { type Item, LARGEST_COPY, nameOf } from "./item.ts";
 /** Creates the area beside a picture; `image` is the element that loads it. */
 export type Beside = (item: Item, index: number, image: HTMLImageElement) => HTMLElement;
 
+/** Creates the area in place of a picture; null where there is a picture. */
+export type Instead = (item: Item, index: number) => HTMLElement | null;
+
 export class Lightbox {
   readonly root = h("dialog", { className: "cd-lightbox", "aria-label": "Picture in full size" });
 
@@ -16,11 +19,19 @@ export class Lightbox {
   }
 
   /** Show a picture; the arrow keys show the others. When it is closed, `opener` gets the focus. */
-  open(files: Files, items: Item[], start: number, opener: HTMLElement, beside?: Beside): void {
+  open(
+    files: Files,
+    items: Item[],
+    start: number,
+    opener: HTMLElement,
+    beside?: Beside,
+    instead: Instead = () => null,
+  ): void {
     const { root } = this;
     let index = start;
     const image = h("img");
     const name = h("span", { className: "cd-grow cd-cut" });
+    const full = h("div", { className: "cd-full" });
     const line = h("div", { className: "cd-line" });
     const panel = h("div", { className: "cd-side" });
     const show = (step: number) => {
@@ -31,12 +42,17 @@ export class Lightbox {
       image.alt = nameOf(item);
       const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
       name.textContent = `${nameOf(item)}${position}`;
+      const other = instead(item, index);
+      full.replaceChildren(other ?? image);
       const side = item.kind === "hdr" ? LARGEST_COPY : 0;
-      files.show(image, item.query, side, () => {
-        image.alt = `${nameOf(item)} is not available any more`;
-      });
+      if (!other) {
+        files.show(image, item.query, side, () => {
+          image.alt = `${nameOf(item)} is not available any more`;
+        });
+      }
       if (beside) panel.replaceChildren(beside(item, index, image));
-      line.replaceChildren(name, ...turn, downloadLink(files, item, "Download"), close);
+      const download = other ? [] : [downloadLink(files, item, "Download")];
+      line.replaceChildren(name, ...turn, ...download, close);
     };
     const turn =
       items.length > 1
@@ -56,7 +72,6 @@ export class Lightbox {
       if (event.target === root) root.close();
     };
     root.onclose = () => opener.focus();
-    const full = h("div", { className: "cd-full" }, image);
     root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
     root.showModal();
     show(0);

@@ -59,7 +59,7 @@ export function pictures(
 }
 
 /** Move the focus to another picture with the arrow keys, Home and End. */
-function walk(root: HTMLElement, event: KeyboardEvent): void {
+export function walk(root: HTMLElement, event: KeyboardEvent): void {
   const all = [...root.querySelectorAll<HTMLElement>(".cd-picture-button")];
   const place = all.indexOf(event.target as HTMLElement);
   const targets: Record<string, number> = {
@@ -79,9 +79,9 @@ function walk(root: HTMLElement, event: KeyboardEvent): void {
 
 /** Return the position of the picture in the row above (-1) or below (1). */
 function above(all: HTMLElement[], place: number, step: number): number {
-  const left = all[place]?.offsetLeft;
+  const leftOf = (at: number) => Math.round(all[at]?.getBoundingClientRect().left ?? 0);
   for (let at = place + step; at >= 0 && at < all.length; at += step) {
-    if (all[at]?.offsetLeft === left) return at;
+    if (leftOf(at) === leftOf(place)) return at;
   }
   return place;
 }

@@ -1,9 +1,8 @@
 /** A button that requests a file from the kernel; the browser saves it. */
 
-import { h, textButton } from "../dom.ts";
+import { textButton } from "../dom.ts";
 import { type Buffers, type Context, Subscriptions } from "../model.ts";
-
-const KEPT_FOR = 60_000; // ms in which the browser must begin to save the file
+import { saveFile } from "../save_file.ts";
 
 type Message = { type: string; name: string; mime: string };
 
@@ -17,9 +16,7 @@ function render({ model, el }: Context<{ label: string }>) {
   events.on("msg:custom", (message: Message, buffers: Buffers) => {
     button.disabled = false;
     if (message.type !== "file") return;
-    const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-    h("a", { href: url, download: message.name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
+    saveFile(message.name, message.mime, buffers);
   });
   el.append(button);
   return () => events.end();

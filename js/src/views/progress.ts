@@ -3,6 +3,7 @@
 import { h, setText, setUpRoot } from "../dom.ts";
 import { formatDuration } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
+import { progressBar, setFraction } from "../progress_bar.ts";
 
 /** `phase` is empty while no run is followed; the other properties are missing then. */
 type State = {
@@ -15,15 +16,6 @@ type State = {
   elapsed: number;
   left: number | null;
 };
-
-function progressBar(label: string): HTMLElement {
-  return h("div", { className: "cd-bar", role: "progressbar", "aria-label": label }, h("div"));
-}
-
-function setFraction(bar: HTMLElement, fraction: number): void {
-  bar.querySelector("div")?.style.setProperty("width", `${100 * fraction}%`);
-  bar.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
-}
 
 function render({ model, el }: Context<{ state: State }>) {
   setUpRoot(el, "progress");

@@ -33,12 +33,6 @@ if TYPE_CHECKING:
     from tests.client.small_server import Reply, Request, SmallServer
 
 
-@pytest.fixture
-def comfy(jupyter: JupyterProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comfy:
-    monkeypatch.chdir(tmp_path)
-    return Comfy(jupyter.url, jupyter.token)
-
-
 def failing_if() -> dict[str, Any]:
     return {
         "1": {

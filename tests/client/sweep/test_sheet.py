@@ -1,0 +1,200 @@
+"""Stars, headings in words, exports and the time left of sweeps, with a real server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import PIL.Image
+import PIL.ImageChops
+import pytest
+
+from comfydeploy_jupyter.client.events import RunProgress
+from comfydeploy_jupyter.client.sweep.contact_sheet import ContactSheet
+from comfydeploy_jupyter.client.sweep.grid import Grid
+from comfydeploy_jupyter.client.sweep.plan import Plan
+from comfydeploy_jupyter.client.sweep.points import Job, Point
+from comfydeploy_jupyter.client.sweep.progress import time_left
+from comfydeploy_jupyter.client.sweep.words import Words
+from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
+from tests.client.sweep.test_sweep import failing_if
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfydeploy_jupyter.client import Comfy
+
+
+def test_the_best_are_marked_and_stay(comfy: Comfy) -> None:
+    graph = failing_if()
+    sweep = comfy.sweep(graph, {"seed": range(4)}, save="best.json")
+    sweep.star(1, sweep[3])
+    assert sweep.starred == [sweep[1], sweep[3]]
+    again = comfy.sweep.load("best.json")
+    assert [p.index for p in again.starred] == [1, 3]
+    again.unstar(sweep[1])
+    assert [p.index for p in comfy.sweep(graph, {"seed": [9, 3]}, save="best.json").starred] == [1]
+    fresh = comfy.sweep(graph, {"seed": range(4)}, save="best.json", fresh=True)
+    assert [p.index for p in fresh.starred] == [3]
+    assert fresh[3].prompt_id != sweep[3].prompt_id
+
+
+def test_a_point_that_does_not_exist_is_named(comfy: Comfy) -> None:
+    sweep = comfy.sweep(failing_if(), {"seed": [1, 2]}, save=False)
+    for wrong in (2, -3):
+        with pytest.raises(NotFoundError, match=f"no point {wrong}; it has the points 0 to 1"):
+            sweep.star(0, wrong)
+    other = comfy.sweep(failing_if(), {"seed": [7]}, save=False)
+    with pytest.raises(NotFoundError, match="the sweep has no point seed 7"):
+        sweep.star(0, other[0])
+    assert sweep.starred == [], "none is marked if one is wrong"
+    for export in (sweep.to_png, sweep.to_csv, sweep.sheet):
+        with pytest.raises(InvalidRequestError, match="starred: no point of the sweep has a star"):
+            export(starred=True)
+
+
+def test_a_star_that_cannot_be_saved_is_not_set(comfy: Comfy, tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    sweep = comfy.sweep(failing_if(), {"seed": [1, 2]}, save=folder / "it.json")
+    (folder / "it.json").unlink()
+    folder.rmdir()
+    folder.write_text("a file is in its place")
+    with pytest.raises(OSError, match="gone"):
+        sweep.star(0)
+    assert sweep.starred == []
+
+
+STAR_AND_DIE = """\
+import comfydeploy_jupyter as c, os, signal
+sweep = c.connect(start=False).sweep.load('it.json')
+sweep.star(2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_star_outlives_its_kernel(comfy: Comfy, jupyter: JupyterProcess) -> None:
+    comfy.sweep(failing_if(), {"seed": range(3)}, save="it.json")
+    env = {**jupyter.env, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", STAR_AND_DIE], env=env, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [p.index for p in comfy.sweep.load("it.json").starred] == [2]
+
+
+def in_words() -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
+            "_meta": {"title": "<b>Sky</b>"},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "TestText", "inputs": {"text": "=1+1"}, "_meta": {"title": "@Words"}},
+        "4": {"class_type": "TestSeed", "inputs": {"seed": 5}},
+        "5": {
+            "class_type": "ImageScaleBy",
+            "inputs": {"image": ["1", 0], "upscale_method": "area", "scale_by": 0.1},
+        },
+    }
+
+
+def test_headings_are_those_of_the_form(comfy: Comfy) -> None:
+    points = {"1.color": [0x00AAFF], ("width", "scale_by"): [(64, 0.1 + 0.2), (96, 1.0)]}
+    sweep = comfy.sweep(in_words(), points, save=False)
+    heads = sweep.contact_sheet.headings
+    assert heads.row_title == "<b>Sky</b>: color"
+    assert heads.rows == ["#00aaff"]
+    assert heads.column_title == "<b>Sky</b>: width, Upscale Image By: scale by"
+    assert heads.columns == ["64 px, 0.3", "96 px, 1.0"]
+    page = sweep.to_html()
+    assert "&lt;b&gt;Sky&lt;/b&gt;: width" in page
+    assert "1.color" not in page
+    assert "<b>" not in page
+
+
+def test_every_seed_has_one_heading_and_files_have_no_folder(comfy: Comfy) -> None:
+    for colour in ("red", "lime"):
+        picture = PIL.Image.new("RGB", (8, 8), colour)
+        comfy.upload(picture, name=f"{colour}.png", subfolder="words")
+    graph = {
+        **in_words(),
+        "6": {"class_type": "LoadImage", "inputs": {"image": "x.png"}, "_meta": {"title": "Start"}},
+        "7": {"class_type": "PreviewImage", "inputs": {"images": ["6", 0]}},
+        "8": {"class_type": "TestSeed", "inputs": {"seed": 6}},
+    }
+    files = ["words/red.png", "words/lime.png"]
+    sweep = comfy.sweep(graph, {"6.image": files, "seed": [3]}, save=False)
+    assert sweep.words.label(sweep[0].values) == "Start: image red.png, Seed 3"
+    assert sweep.contact_sheet.headings.rows == ["red.png", "lime.png"]
+
+
+def test_the_table_as_csv_has_no_formulas(comfy: Comfy, tmp_path: Path) -> None:
+    texts = ["=HYPERLINK(0)", "+1", "-1", "@x", "\tx", 'plain, "quoted"\nlines', "ü"]
+    sweep = comfy.sweep(in_words(), {"3.text": texts, "seed": [0, 7]}, save=False)
+    sweep.star(13)
+    path = tmp_path / "table.csv"
+    text = sweep.to_csv(path)
+    assert path.read_bytes() == b"\xef\xbb\xbf" + text.encode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    heads = list(rows[0])
+    assert heads[:4] == ["Point", "'@Words: text", "TestSeed: seed", "Starred"]
+    assert [row[heads[1]] for row in rows[::2]] == [*(f"'{t}" for t in texts[:5]), *texts[5:]]
+    assert not [c for row in rows for c in row.values() if c.startswith(("=", "+", "-", "@"))]
+    assert set(rows[1]["Texts"].splitlines()) == {"=HYPERLINK(0)", "7"}, "not at the beginning"
+    last = rows[13]
+    assert (last["Starred"], last["Status"], rows[12]["Starred"]) == ("yes", "success", "no")
+    best = sweep.to_csv(starred=True)
+    assert [row["Point"] for row in csv.DictReader(io.StringIO(best, newline=""))] == ["13"]
+
+
+def test_the_sheet_as_a_file_shows_stars(comfy: Comfy, tmp_path: Path) -> None:
+    sweep = comfy.sweep(in_words(), {"1.color": [0, 255], "width": [64, 96, 128]}, save=False)
+    plain = sweep.sheet()
+    sweep.star(4)
+    path = tmp_path / "sheet.png"
+    content = sweep.to_png(path)
+    assert path.read_bytes() == content
+    marked = PIL.Image.open(io.BytesIO(content)).convert("RGB")
+    left, top, right, bottom = PIL.ImageChops.difference(plain, marked).getbbox()
+    assert right - left < 40
+    assert bottom - top < 40
+    assert left > plain.width / 3
+    assert top > plain.height / 2
+    assert sweep.sheet(starred=True).width < plain.width / 2
+
+
+def test_a_sheet_of_many_points_stays_small(comfy: Comfy) -> None:
+    grid = Grid.of({"seed": range(1000), "width": range(8, 18)})
+    plan = Plan(comfy.server, comfy.load(in_words()), grid)
+    points = [Point(n, v, Job(plan, v)) for n, v in enumerate(grid.points)]
+    sheet = ContactSheet(points, grid, Words(plan))
+    picture = sheet.image()
+    assert picture.width * picture.height <= 40_000_000
+    assert PIL.Image.open(io.BytesIO(sheet.encoded("WEBP"))).height <= 16_383
+
+
+def test_time_left_counts_the_members_of_a_pool(comfy: Comfy) -> None:
+    plan = Plan(comfy.server, comfy.load(in_words()), Grid.of({"seed": range(8)}))
+    jobs = [Job(plan, values) for values in plan.grid.points]
+    assert time_left(jobs, 1) is None, "nothing is known before a point has ended"
+
+    def end(job: Job, machine: str, seconds: float) -> None:
+        job.status, job.record = "success", {"machine": machine, "execution_time": seconds}
+
+    end(jobs[0], "one", 10)
+    assert time_left(jobs, 1) == pytest.approx(70)
+    assert time_left(jobs, 2) == pytest.approx(35), "the other one is taken to be as fast"
+    end(jobs[1], "two", 30)
+    assert time_left(jobs, 2) == pytest.approx(6 / (1 / 10 + 1 / 30))
+    jobs[2].status, jobs[2].progress = "running", RunProgress(plan.source, fraction=0.5)
+    assert time_left(jobs, 2) == pytest.approx(5.5 / (1 / 10 + 1 / 30))
+    for job in jobs[3:]:
+        end(job, "one", 10)
+    assert time_left(jobs, 4) == pytest.approx(0.5 / ((1 / 10 + 1 / 30) / 2)), "one run is left"
+    jobs[2].status = "failed"
+    assert time_left(jobs, 1) == 0
