@@ -160,6 +160,19 @@ class LabPage:
             "data-jp-theme-name", f"JupyterLab {theme}"
         )
 
+    def wait_for_pictures(self) -> None:
+        """Wait until the browser has loaded each picture and video that is in sight."""
+        self.page.wait_for_function(
+            """() => [...document.querySelectorAll(".comfydeploy-panel :is(img, video)")].every(
+                each => {
+                    const { top, bottom } = each.getBoundingClientRect();
+                    if (!each.checkVisibility() || bottom < 0 || top > innerHeight) return true;
+                    if (each.tagName === "VIDEO") return each.readyState > 1;
+                    return each.complete && each.naturalWidth > 0;
+                }
+            )"""
+        )
+
     @property
     def panel(self) -> Locator:
         """The panel in the notebook."""
@@ -202,9 +215,15 @@ class LabPage:
         size = self.page.viewport_size
         if box is None or size is None:
             return None
-        left, top = max(box["x"], 0), max(box["y"], 0)
-        right = min(box["x"] + box["width"], size["width"])
-        bottom = min(box["y"] + box["height"], size["height"])
+        left, top, right, bottom = 0.0, 0.0, float(size["width"]), float(size["height"])
+        notebook = self.page.locator(".jp-WindowedPanel-outer")
+        if notebook.count() and (around := notebook.first.bounding_box()) is not None:
+            left, top = max(left, around["x"]), max(top, around["y"])
+            right = min(right, around["x"] + around["width"])
+            bottom = min(bottom, around["y"] + around["height"])
+        left, top = max(box["x"], left), max(box["y"], top)
+        right = min(box["x"] + box["width"], right)
+        bottom = min(box["y"] + box["height"], bottom)
         if right <= left or bottom <= top:
             return None
         return {"x": left, "y": top, "width": right - left, "height": bottom - top}

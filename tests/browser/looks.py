@@ -57,7 +57,7 @@ def check(name: str, screenshot: bytes) -> None:
     half = seen.resize((seen.width // 2, seen.height // 2), Image.Resampling.LANCZOS)
     if _is_stored(name):
         ACCEPTED.mkdir(exist_ok=True)
-        colours = half.quantize(64, dither=Image.Dither.NONE)
+        colours = half.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         colours.save(path_of(name), optimize=True)
         return
     with Image.open(path_of(name)) as opened:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import struct
+import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -120,3 +123,20 @@ def test_numbers_beyond_eight_bits_are_scaled() -> None:
     real = Image.new("F", (40, 40), 0.5)
     for content in (encoded(deep, "PNG"), encoded(deep, "TIFF"), encoded(real, "TIFF")):
         assert abs(small(content).convert("L").getpixel((5, 5)) - 128) < 4
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+async def test_a_picture_of_a_hundred_megapixels_leaves_the_event_loop_free() -> None:
+    source = io.BytesIO(
+        encoded(Image.new("RGB", (10_000, 10_000), "teal"), "PNG", compress_level=1)
+    )
+    begun = time.perf_counter()
+    work = asyncio.create_task(thumbnails.Thumbnails().make(source, 256))
+    times = [begun]
+    while not work.done():
+        await asyncio.sleep(0.001)
+        times.append(time.perf_counter())
+    with Image.open(io.BytesIO(await work)) as made:
+        assert made.size == (256, 256)
+    longest = max(after - before for before, after in itertools.pairwise(times))
+    assert longest < (times[-1] - begun) / 2
