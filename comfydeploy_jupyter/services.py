@@ -375,7 +375,7 @@ class Services:
         folders = await machine.folders()
         return folders if folders.base is not None else None
 
-    async def _tidy(self, machine: Machine) -> None:
+    async def _remove_leftovers(self, machine: Machine) -> None:
         """Delete the hashes of missing files, and incomplete uploads of killed servers."""
         with suppress(ComfyDeployError, OSError):
             await self._hashes.prune()
@@ -478,7 +478,8 @@ class Services:
         self._pools.start()
         if settings.autostart:
             self._tasks.start(
-                self._tidy(self.machines.get()), "Removing files that are no longer needed"
+                self._remove_leftovers(self.machines.get()),
+                "Removing files that are no longer needed",
             )
 
     async def _recover(self, delivery: Delivery) -> None:

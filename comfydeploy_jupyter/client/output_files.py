@@ -15,7 +15,7 @@ from ..graphs.node_outputs import is_model
 from ..media_types import is_hdr, is_picture, media_type
 from .graph_text import counted
 from .server import READ_TIMEOUT, Server
-from .writing import put_beside, unfinished
+from .writing import rename_or_number, unfinished
 
 if TYPE_CHECKING:
     import os
@@ -148,7 +148,7 @@ class OutputFile:
         with unfinished(folder) as file:
             self._copy_to(file)
             file.close()
-            return put_beside(Path(file.name), folder / name)
+            return rename_or_number(Path(file.name), folder / name)
 
     def _request(self) -> AbstractContextManager[requests.Response]:
         return self._server.request("GET", self._address, timeout=READ_TIMEOUT)

@@ -101,7 +101,7 @@ class EventStream(Iterator[Event]):
         self._open(body)
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
-            self._timer = threading.Timer(left, self._hang_up)
+            self._timer = threading.Timer(left, self._close_response)
             self._timer.daemon = True
             self._timer.start()
         self._events = self._follow()
@@ -129,13 +129,13 @@ class EventStream(Iterator[Event]):
         self._closed.set()
         if self._timer is not None:
             self._timer.cancel()
-        self._hang_up()
+        self._close_response()
         with self._lock:
             if self._response is not None:
                 self._response.close()
             self._session.close()
 
-    def _hang_up(self) -> None:
+    def _close_response(self) -> None:
         # Closing a file descriptor does not wake a thread that reads from it; a shutdown does.
         with self._lock, suppress(OSError, ValueError, AttributeError):
             if self._response is not None:
@@ -189,7 +189,7 @@ class EventStream(Iterator[Event]):
         if self._closed.is_set():
             self.close()
         elif self._is_late():
-            self._hang_up()
+            self._close_response()
 
     def _follow(self) -> Iterator[Event]:
         while True:

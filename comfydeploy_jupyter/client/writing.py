@@ -44,7 +44,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         Path(file.name).replace(target)
 
 
-def put_beside(file: Path, wanted: Path) -> Path:
+def rename_or_number(file: Path, wanted: Path) -> Path:
     """Rename a finished file to its name, or to a free one; never replace other content.
 
     Parameters

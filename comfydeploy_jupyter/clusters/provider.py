@@ -179,7 +179,7 @@ class DaskProvider:
 
     async def _leave(self, member_id: str, reason: str) -> None:
         assert self._members is not None
-        log.info("Pool %r: ComfyUI %s is gone: %s", self._pool_id, member_id, reason)
+        log.info("Pool %r: ComfyUI %s has ended: %s", self._pool_id, member_id, reason)
         self._member_ids.discard(member_id)
         await self._members.left(member_id, reason)
 

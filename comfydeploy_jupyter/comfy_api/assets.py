@@ -229,9 +229,9 @@ class Assets:
                 await asyncio.to_thread(file.close)
             name = "/".join(filter(None, (asset.subfolder, asset.filename)))
             return f"{name} [{asset.kind}]" if asset.kind in ("output", "temp") else name
-        return await self._brought(asset, file, machine)
+        return await self._name_on(asset, file, machine)
 
-    async def _brought(self, asset: Asset, file: io.FileIO | None, machine: Machine) -> str:
+    async def _name_on(self, asset: Asset, file: io.FileIO | None, machine: Machine) -> str:
         """Copy a file to another machine; return its name there."""
         if asset.kind.startswith("models/"):
             raise APIError(

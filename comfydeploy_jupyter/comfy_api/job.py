@@ -37,7 +37,7 @@ def status_of(record: RunRecord) -> str:
             continue
         if group.cancelling in (None, record.cancelling):
             return name
-    raise AssertionError(f"no status of a job stands for {record.status!r}")
+    raise AssertionError(f"a job has no status for {record.status!r}")
 
 
 def progress_of(record: RunRecord, run: Run | None) -> dict[str, Any] | None:

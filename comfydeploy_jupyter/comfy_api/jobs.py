@@ -24,7 +24,7 @@ from .cursor import cursor_after, position_of
 from .errors import APIError, api_error
 from .job import STATUSES, item_of, job_of
 from .outputs import outputs_of
-from .references import asset_ids, may_refer, with_names, with_names_as_text
+from .references import asset_ids, may_have_references, with_names, with_names_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -316,7 +316,7 @@ class Jobs:
         request names a pool.
         """
         large = isinstance(workflow, Unparsed)
-        if large and not may_refer(workflow):
+        if large and not may_have_references(workflow):
             return workflow, machine
         found = await worker.call(asset_ids, workflow) if large else asset_ids(workflow)
         if not found:

@@ -61,7 +61,7 @@ def with_names(workflow: Any, names: Mapping[str, str]) -> Any:
     return {key: with_names(value, names) for key, value in workflow.items()}
 
 
-def may_refer(workflow: Unparsed) -> bool:
+def may_have_references(workflow: Unparsed) -> bool:
     """Return whether a large workflow may have references, or may be in the editor's format."""
     return ASSET.encode() in workflow.text or b'"nodes"' in workflow.text
 

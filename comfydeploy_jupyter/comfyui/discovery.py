@@ -247,7 +247,7 @@ def _first_tree(places: Sequence[str]) -> tuple[Path | None, str | None]:
     for place in places:
         tree = Path(place).expanduser()
         if is_comfyui_tree(tree):
-            why = _judged(objection_to_tree, tree)
+            why = _checked(objection_to_tree, tree)
             if why is None:
                 return tree, " ".join(refused) or None
             refused.append(f"The ComfyUI in {tree} is not used: {why}; set comfyui_path to use it.")
@@ -272,12 +272,12 @@ def find_python(path: Path, *, by_chance: bool = False) -> Path | None:
         for name in ("venv", ".venv"):
             python = folder / name / "bin" / "python"
             named = folder == path and not by_chance
-            if os.access(python, os.X_OK) and (named or not _judged(objection_to_python, python)):
+            if os.access(python, os.X_OK) and (named or not _checked(objection_to_python, python)):
                 return python
     return Path(sys.executable) if importlib.util.find_spec("torch") else None
 
 
-def _judged(objection: Callable[[Path], str | None], path: Path) -> str | None:
+def _checked(objection: Callable[[Path], str | None], path: Path) -> str | None:
     try:
         return objection(path)
     except OSError as error:

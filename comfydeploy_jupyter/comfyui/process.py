@@ -103,7 +103,7 @@ class ComfyUIProcess:
         self._url: str | None = None
         self._port: int | None = None
         self._lock = asyncio.Lock()
-        self._hurry = asyncio.Event()
+        self._retry_now = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping: asyncio.Future[None] | None = None
         self._attempt: asyncio.Future[ComfyUIUnavailableError | None] | None = None
@@ -148,7 +148,7 @@ class ComfyUIProcess:
             if self._attempt is None or self._supervisor is None or self._supervisor.done():
                 self._attempt = asyncio.get_running_loop().create_future()
                 self._supervisor = asyncio.create_task(self._supervise())
-            self._hurry.set()
+            self._retry_now.set()
             attempt = self._attempt
         error = await asyncio.shield(attempt)
         if error is not None:
@@ -193,7 +193,7 @@ class ComfyUIProcess:
             if error is None:
                 has_run = True
                 self._set_state("running")
-                self._settle(None)
+                self._resolve_waiters(None)
                 since = time.monotonic()
                 await self._child.wait()
                 error = self._unavailable(f"ComfyUI ended unexpectedly ({await self._why()})")
@@ -202,14 +202,14 @@ class ComfyUIProcess:
             if not has_run:
                 self._fail(error)
                 return
-            self._settle(error)
+            self._resolve_waiters(error)
             self._attempt = asyncio.get_running_loop().create_future()
-            self._hurry.clear()
+            self._retry_now.clear()
             failures += 1
             pause = BACKOFF.pause(failures)
             logger.warning("%s It is started again in %.1f s.", error.message, pause)
             self._set_state("backoff")
-            await wait_until_set(self._hurry, pause)
+            await wait_until_set(self._retry_now, pause)
             self.restarts += 1
 
     async def _stop(self) -> None:
@@ -217,14 +217,16 @@ class ComfyUIProcess:
             if self._supervisor is not None:
                 await end([self._supervisor])
             await self._child.end()
-            self._settle(ComfyUIUnavailableError("ComfyUI was stopped before it answered."))
+            self._resolve_waiters(
+                ComfyUIUnavailableError("ComfyUI was stopped before it answered.")
+            )
             self._set_state("stopped")
 
     def _fail(self, error: ComfyUIUnavailableError) -> None:
         self._set_state("failed")
-        self._settle(error)
+        self._resolve_waiters(error)
 
-    def _settle(self, outcome: ComfyUIUnavailableError | None) -> None:
+    def _resolve_waiters(self, outcome: ComfyUIUnavailableError | None) -> None:
         """Set the result of the waiting callers of :meth:`start`."""
         if self._attempt is not None and not self._attempt.done():
             self._attempt.set_result(outcome)

@@ -344,13 +344,13 @@ class Transport:
             ) as response:
                 text, whole = await responses.read(response, limit, to_the_end=to_the_end)
         except asyncio.TimeoutError:
-            details = _unheard(after) or {"hangs": True}
+            details = _sent_detail(after) or {"hangs": True}
             raise self.unavailable(f"no answer within {patience:g} s", **details) from None
         except aiohttp.ClientConnectorError as error:
             raise self.unavailable(str(error), sent=False) from error
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
-            raise self.unavailable(reason, **_unheard(after)) from error
+            raise self.unavailable(reason, **_sent_detail(after)) from error
         if response.status in passes:
             refused = await refusal(response, text)
             if refused is not None:
@@ -381,7 +381,7 @@ def _without_redirects() -> aiohttp.TraceConfig:
     return config
 
 
-def _unheard(after: asyncio.Future[None] | None) -> dict[str, Any]:
+def _sent_detail(after: asyncio.Future[None] | None) -> dict[str, Any]:
     """Return ``{"sent": False}`` if ComfyUI cannot have received the complete request."""
     if after is None or (after.done() and not after.cancelled() and after.exception() is None):
         return {}

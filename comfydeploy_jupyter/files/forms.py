@@ -235,7 +235,7 @@ class UploadForm:
                 raise InvalidRequestError.of_field(
                     "file", "is missing; send the file as the multipart field `file`"
                 )
-            self._settle_hashes()
+            self._await_hashes()
             for part in self._parts:
                 self.check(part.sha256.hexdigest(), part.blake3.hexdigest())
             where = self._destination()
@@ -255,7 +255,7 @@ class UploadForm:
             self._closed = True
             if self._descriptor is not None:
                 with suppress(OSError):
-                    self._settle_flush()
+                    self._await_flush()
                 os.close(self._descriptor)
             for staging in self._stagings:
                 with suppress(OSError):
@@ -302,10 +302,10 @@ class UploadForm:
             if error.errno != errno.EXDEV:
                 raise
         same_disk = where.top.stat().st_dev == os.fstat(target).st_dev
-        self._bring_over(part, where.top if same_disk else where.directory)
+        self._copy_near_target(part, where.top if same_disk else where.directory)
         return part.staging.publish(part.staged, name, target, overwrite=overwrite)
 
-    def _bring_over(self, part: _Part, near: Path) -> None:
+    def _copy_near_target(self, part: _Part, near: Path) -> None:
         """Copy a staged file to the file system of its target directory."""
         staging = self._stage(near, part.size)
         with (
@@ -337,7 +337,7 @@ class UploadForm:
 
     def _write(self) -> None:
         """Write the received bytes of the current file, and hash them in another thread."""
-        self._settle_hashes()
+        self._await_hashes()
         if self._descriptor is not None and self._arrived:
             views, self._arrived = self._arrived, []
             part = self._parts[-1]
@@ -355,23 +355,23 @@ class UploadForm:
             return
         self._unflushed += written
         if self._unflushed >= FLUSH_EVERY and (self._flushing is None or self._flushing.done()):
-            self._settle_flush()
+            self._await_flush()
             self._unflushed = 0
             self._flushing = self._flushers.submit(_flush_data, descriptor)
 
-    def _settle_flush(self) -> None:
+    def _await_flush(self) -> None:
         """Wait until the flush is done; its errors are raised only here."""
         flushing, self._flushing = self._flushing, None
         if flushing is not None:
             flushing.result()
 
-    def _settle_hashes(self) -> None:
+    def _await_hashes(self) -> None:
         for hashing in self._hashing:
             hashing.result()
 
     def _make_safe(self, descriptor: int) -> None:
         if self._flushers is not None:
-            self._settle_flush()
+            self._await_flush()
             os.fsync(descriptor)
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -427,9 +427,9 @@ class UploadForm:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
         elif self._field is not None:
-            self._take_field(self._field)
+            self._add_field(self._field)
 
-    def _take_field(self, field: str) -> None:
+    def _add_field(self, field: str) -> None:
         try:
             self._fields[field] = value = self._value.decode().strip()
         except UnicodeDecodeError:

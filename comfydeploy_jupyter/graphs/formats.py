@@ -47,7 +47,7 @@ class GraphFormat(str, Enum):
 
 
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
-"""The type of a combo whose options have inputs of their own, ``"<combo>.<name>"``."""
+"""The type of a combo whose options have additional inputs, ``"<combo>.<name>"``."""
 
 AUTOGROW = "COMFY_AUTOGROW_V3"
 """The type of a group to which inputs can be added, ``"<group>.<name>"``."""
@@ -272,10 +272,10 @@ def is_link(value: object) -> TypeGuard[list[Any]]:
 def same_graph(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return whether two graphs have the same ids, classes and inputs; ``_meta`` is ignored."""
 
-    def essence(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    def content(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
         return {key: (node.get("class_type"), inputs_of(node)) for key, node in graph.items()}
 
-    return essence(a) == essence(b)
+    return content(a) == content(b)
 
 
 def declared_inputs(

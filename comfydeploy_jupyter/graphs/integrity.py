@@ -32,7 +32,7 @@ def check_integrity(graph: Mapping[str, Any], *, field: str) -> None:
     for node_id, node in graph.items():
         for name, value in inputs_of(node).items():
             if is_link(value) and value[0] not in graph:
-                raise _to_nowhere(field, node_id, name, f"node {value[0]!r}")
+                raise _missing_origin(field, node_id, name, f"node {value[0]!r}")
 
 
 def _check_level(level: Mapping[str, Any], field: str) -> None:
@@ -53,7 +53,7 @@ def _check_level(level: Mapping[str, Any], field: str) -> None:
                 continue
             origin = links.get(str(link))
             where = f"link {link}" if origin is None else f"node {origin!r}"
-            raise _to_nowhere(field, str(node.get("id")), str(slot.get("name")), where)
+            raise _missing_origin(field, str(node.get("id")), str(slot.get("name")), where)
 
 
 def _origin(row: object) -> tuple[Any, Any] | None:
@@ -65,7 +65,7 @@ def _origin(row: object) -> tuple[Any, Any] | None:
     return None
 
 
-def _to_nowhere(field: str, node_id: str, name: str, where: str) -> InvalidRequestError:
+def _missing_origin(field: str, node_id: str, name: str, where: str) -> InvalidRequestError:
     return InvalidRequestError.of_field(
         field, f"input {name!r} of node {node_id!r} is linked to {where}, which does not exist"
     )

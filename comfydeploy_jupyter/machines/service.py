@@ -218,7 +218,7 @@ class MachineService:
             machine = await self._add(request, kind, given)
         if self._starts_early(self._records[machine.id]):
             machine.open()
-            await _settle(machine)
+            await _wait_connected(machine)
         return await self._describe(machine)
 
     async def _add(self, request: MachineCreate, kind: str, given: dict[str, Any]) -> Machine:
@@ -312,7 +312,7 @@ class MachineService:
             machine.name = (await self._records.keep(changed)).name
             if not request.restart and settings != machine.settings:
                 await machine.reconfigure(settings)
-                await _settle(machine)
+                await _wait_connected(machine)
         return {
             "machine": await self._describe(machine),
             "restart_required": machine.restart_required,
@@ -414,7 +414,7 @@ def kind_of(request: MachineCreate) -> str:
     )
 
 
-async def _settle(machine: Machine) -> None:
+async def _wait_connected(machine: Machine) -> None:
     """Wait a limited time for a ComfyUI to connect that is not started by this server."""
     if not machine.managed:
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):

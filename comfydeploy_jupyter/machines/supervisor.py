@@ -196,7 +196,7 @@ class Supervisor:
             raise self._closed_error()
         if self._attempt is None or self._attempt.done():
             # One attempt for all callers, which would else wait in turn for a ComfyUI that hangs.
-            self._attempt = self._start(self._bring_up())
+            self._attempt = self._start(self._find_or_start())
         attempt = self._attempt
         try:
             return await asyncio.shield(attempt)
@@ -238,7 +238,7 @@ class Supervisor:
                     extra=self.log_fields,
                 )
 
-    async def _bring_up(self) -> ComfyUIClient:
+    async def _find_or_start(self) -> ComfyUIClient:
         try:
             async with self._lock:
                 client = await self._reach()
@@ -250,7 +250,7 @@ class Supervisor:
 
     async def _restart(self, settings: MachineSettings) -> None:
         before = self.settings
-        await self._take_lock()
+        await self._acquire_lock()
         try:
             ran = self.process_runs
             await self._unlink()
@@ -267,7 +267,7 @@ class Supervisor:
         finally:
             self._lock.release()
 
-    async def _take_lock(self) -> None:
+    async def _acquire_lock(self) -> None:
         """Acquire the lock; cancel a start that holds it, which may take minutes."""
         taking = asyncio.ensure_future(self._lock.acquire())
         try:

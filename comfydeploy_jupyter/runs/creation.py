@@ -224,7 +224,7 @@ class RunCreator:
         self._active.add(run)
         run.order = placement.order
         if chosen is not None:
-            self._dispatching.occupy(run)
+            self._dispatching.record_assigned(run)
         if placement.client is not None:
             self._earlier_times.load_for(run)
         return NewRun(run, placement.client, prepared)

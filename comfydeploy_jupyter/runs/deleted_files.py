@@ -123,7 +123,7 @@ class OutputFolders:
         folders = self._known[run.machine]
         return None if folders is None else locate(folders, *output)
 
-    def may_come(self, run: StoredRun) -> bool:
+    def may_become_known(self, run: StoredRun) -> bool:
         """Return whether the folders of a run's machine are not known, but may be known later."""
         return self.is_unsure(run) and self._machines.find(run.machine) is not None
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .prompt import Prepared
     from .run import Run
 
-REST = 1.0  # seconds that a machine gets no run after one could not be sent to it
+PAUSE = 1.0  # seconds that a machine gets no run after one could not be sent to it
 
 
 class Assigned(NamedTuple):
@@ -55,7 +55,7 @@ class Dispatching:
         self._dispatcher = Dispatcher()
         self._members: set[str] = set()
         self._pools: set[str] = set()
-        self._resting: set[str] = set()  # machines that get no runs for `REST` seconds
+        self._paused: set[str] = set()  # machines that get no runs for `PAUSE` seconds
         self._pool_of: dict[str, str] = {}  # the unfinished runs of pools
         self._open: Counter[str] = Counter()  # their number, by pool
         self._assigned: list[tuple[str, str]] = []
@@ -134,7 +134,7 @@ class Dispatching:
         )
         self.decide()
 
-    def occupy(self, run: Run) -> None:
+    def record_assigned(self, run: Run) -> None:
         """Record that a machine has a run that was not assigned here."""
         record = run.record
         if record.pool is not None:
@@ -219,16 +219,16 @@ class Dispatching:
 
     def connected(self, machine: Machine) -> None:
         """Record that a machine is connected or disconnected."""
-        if machine.id in self._members and machine.id not in self._resting:
+        if machine.id in self._members and machine.id not in self._paused:
             self._dispatcher.set_connected(machine.id, machine.connected)
             self.decide()
 
-    def rest(self, machine: Machine) -> None:
-        """Assign no runs to a machine for `REST` seconds: one could not be sent to it."""
-        if machine.id in self._members and machine.id not in self._resting:
-            self._resting.add(machine.id)
+    def pause(self, machine: Machine) -> None:
+        """Assign no runs to a machine for `PAUSE` seconds: one could not be sent to it."""
+        if machine.id in self._members and machine.id not in self._paused:
+            self._paused.add(machine.id)
             self._dispatcher.set_connected(machine.id, connected=False)
-            asyncio.get_running_loop().call_later(REST, self._end_rest, machine.id)
+            asyncio.get_running_loop().call_later(PAUSE, self._end_pause, machine.id)
 
     def queue_changed(self, machine: Machine, remaining: int) -> None:
         """Record how many prompts, of all clients, ComfyUI has."""
@@ -237,8 +237,8 @@ class Dispatching:
             self._dispatcher.set_others(machine.id, others)
             self.decide()
 
-    def _end_rest(self, machine_id: str) -> None:
-        self._resting.discard(machine_id)
+    def _end_pause(self, machine_id: str) -> None:
+        self._paused.discard(machine_id)
         machine = self._machines.find(machine_id)
         if machine is not None:
             self.connected(machine)

@@ -77,7 +77,7 @@ def beyond(keep: KeepRuns, runs: Sequence[StoredRun], folders: OutputFolders) ->
         total += size
         too_large = keep.bytes is not None and size > 0 and total > keep.bytes
         old = run.created_at < oldest or rank >= newest or too_large
-        if old and not (keep.files and folders.may_come(run)):
+        if old and not (keep.files and folders.may_become_known(run)):
             found.append(run)
     return found[::-1]
 

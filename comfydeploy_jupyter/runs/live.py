@@ -150,7 +150,7 @@ class LiveStatus:
         self._last_news = live["progress"], live["time_left"], now
         return live
 
-    def has_drifted(self) -> bool:
+    def is_outdated(self) -> bool:
         """Return whether the time that is left differs too much from the last reported one."""
         now = time.monotonic()
         _, last, at = self._last_news

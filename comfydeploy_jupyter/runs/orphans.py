@@ -91,4 +91,4 @@ class Orphans:
             reason = f"There is no machine {record.machine!r} any more"
             self._background.start(self._pooled.give_back(run, reason), run)
         else:
-            self._dispatching.occupy(run)
+            self._dispatching.record_assigned(run)

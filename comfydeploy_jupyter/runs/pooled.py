@@ -86,11 +86,11 @@ class Pooled:
         """
         if run.state is State.WAITING:  # its input files could not be sent
             if machine is not None:
-                self._dispatching.rest(machine)
+                self._dispatching.pause(machine)
             self.wait_again(run)
         elif run.state in (State.RECEIVED, State.POSTED):
             if machine is not None:
-                self._dispatching.rest(machine)
+                self._dispatching.pause(machine)
             await self.give_back(run, fault.message)
         else:
             await self.check_machine(run)

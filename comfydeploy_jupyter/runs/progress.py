@@ -136,7 +136,7 @@ class Progress:
         }
         self._running: dict[str, _Node] = {}
         self._base = self._best
-        self._weigh(now)
+        self._update_weights(now)
 
     def learn(self, past: Sequence[Mapping[str, NodeWork]], now: float) -> None:
         """Use the work of the nodes in earlier runs of the same workflow, the newest first."""
@@ -153,14 +153,14 @@ class Progress:
             self._usual[node] = replace(works[0], seconds=seconds)
         for node, left in (*self._waiting.items(), *self._running.items()):
             left.usual = self._usual.get(node)
-        self._weigh(now)
+        self._update_weights(now)
 
     def skip(self, nodes: Iterable[str], now: float) -> None:
         """Remove nodes that need not be executed; the bar is distributed over the others."""
         self._base = self.fraction(now)
         for node in nodes:
             self._waiting.pop(node, None)
-        self._weigh(now)
+        self._update_weights(now)
 
     def start(self, node: str, now: float) -> None:
         """Record that the execution of a node starts."""
@@ -188,7 +188,7 @@ class Progress:
             found.reported = found.reported or steps
             found.steps = self._steps[node] = steps
             found.value = found.origin
-            self._weigh(now)
+            self._update_weights(now)
         if found.begun is None and value > 0:
             found.begun = now, value
         if value > found.value:
@@ -245,7 +245,7 @@ class Progress:
         running = sum(node.weight * (1.0 - node.done(now)) for node in self._running.values())
         return max(self._waiting_weight, 0.0) + running
 
-    def _weigh(self, now: float) -> None:
+    def _update_weights(self, now: float) -> None:
         """Set the weights of all remaining nodes; the bar continues from its present value."""
         nodes = [*self._waiting.values(), *self._running.values()]
         if self._usual:

@@ -152,7 +152,7 @@ class Run(Lifecycle):
 
     def _emit_in_between(self) -> None:
         if self.state is State.RUNNING:
-            self._emit_live(force=self.live_status.has_drifted())
+            self._emit_live(force=self.live_status.is_outdated())
             self._look_again()
 
     def _emit_live(self, *, force: bool) -> None:

@@ -103,11 +103,11 @@ class CallThreads(Generic[T]):
             outcomes = self._do([call for call, _ in calls])
             futures = [future for _, future in calls]
             with suppress(RuntimeError):  # the event loop was closed
-                futures[0].get_loop().call_soon_threadsafe(_settle, futures, outcomes)
+                futures[0].get_loop().call_soon_threadsafe(_set_outcomes, futures, outcomes)
         return taken[-1] is not None
 
 
-def _settle(futures: list[asyncio.Future[Any]], outcomes: list[Outcome]) -> None:
+def _set_outcomes(futures: list[asyncio.Future[Any]], outcomes: list[Outcome]) -> None:
     for future, outcome in zip(futures, outcomes, strict=True):
         if future.cancelled():
             continue

@@ -32,7 +32,7 @@ BACK_SOON = 600.0  # age in seconds above which a message does not keep the serv
 GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is discarded
 
 
-class _Line:
+class _Queue:
     """The undelivered messages of one run."""
 
     def __init__(self, target: CallbackTarget) -> None:
@@ -97,7 +97,7 @@ class Callbacks:
         self._http = http
         self._key_for = key_for
         self._backoff = backoff
-        self._lines: dict[str, _Line] = {}
+        self._queues: dict[str, _Queue] = {}
         self._new: list[Callback] = []
         self._gone: list[Callback] = []
         self._changed: dict[str, CallbackTarget] = {}
@@ -114,16 +114,16 @@ class Callbacks:
         """Continue to deliver the messages of exited servers; return the targets of their runs."""
         targets, messages = await self._repository.recover(sessions, self._session.id)
         for target in targets:
-            self._lines[target.prompt_id] = _Line(target)
+            self._queues[target.prompt_id] = _Queue(target)
         for message in messages:
-            self._lines[message.prompt_id].put(message)
+            self._queues[message.prompt_id].put(message)
         for target in targets:
-            self._deliver(self._lines[target.prompt_id])
+            self._deliver(self._queues[target.prompt_id])
         return targets
 
     async def close(self) -> None:
         """Stop delivering. Undelivered messages stay in the store."""
-        tasks = [line.task for line in self._lines.values() if line.task is not None]
+        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
         if self._writer is not None:
             tasks.append(self._writer)
         await end(tasks)
@@ -133,26 +133,26 @@ class Callbacks:
         """Store the target of a new run; after this its messages can be sent."""
         target.session = self._session.id
         await self._repository.add_target(target)
-        self._lines[target.prompt_id] = _Line(target)
+        self._queues[target.prompt_id] = _Queue(target)
 
     def target(self, prompt_id: str) -> CallbackTarget | None:
         """Return the target of a run, or None."""
-        line = self._lines.get(prompt_id)
-        return None if line is None else line.target
+        queue = self._queues.get(prompt_id)
+        return None if queue is None else queue.target
 
     def targets(self) -> list[CallbackTarget]:
         """Return all targets with undelivered messages."""
-        return [line.target for line in self._lines.values()]
+        return [queue.target for queue in self._queues.values()]
 
     @property
     def waiting(self) -> int:
         """Number of undelivered messages."""
-        return sum(len(line.waiting) for line in self._lines.values())
+        return sum(len(queue.waiting) for queue in self._queues.values())
 
     @property
     def is_delivering(self) -> bool:
         """Whether there are undelivered messages younger than `BACK_SOON`."""
-        first = (line.waiting[0] for line in self._lines.values() if line.waiting)
+        first = (queue.waiting[0] for queue in self._queues.values() if queue.waiting)
         return any(time.time() - message.created_at < BACK_SOON for message in first)
 
     def send(self, target: CallbackTarget, body: bytes, *, passing: bool = False) -> None:
@@ -167,38 +167,38 @@ class Callbacks:
         passing : bool
             Whether a later message replaces it; such messages are dropped first if too many wait.
         """
-        line = self._lines.get(target.prompt_id)
-        if line is None or not target.status_endpoint:
+        queue = self._queues.get(target.prompt_id)
+        if queue is None or not target.status_endpoint:
             return
-        message = Callback(target.prompt_id, line.next_number, body, passing, time.time())
-        line.put(message)
+        message = Callback(target.prompt_id, queue.next_number, body, passing, time.time())
+        queue.put(message)
         self._new.append(message)
         self._changed[target.prompt_id] = target
-        for stale in line.stale():
-            line.take(stale)
+        for stale in queue.stale():
+            queue.take(stale)
             self._drop(stale)
         self._to_write.set()
-        self._deliver(line)
+        self._deliver(queue)
 
     def finish(self, target: CallbackTarget) -> None:
         """Declare that a run sends no more messages; the last delivery deletes its target."""
-        line = self._lines.get(target.prompt_id)
-        if line is not None:
-            line.last = True
-            self._settle(line)
+        queue = self._queues.get(target.prompt_id)
+        if queue is not None:
+            queue.last = True
+            self._settle(queue)
 
-    def _deliver(self, line: _Line) -> None:
-        if line.task is None and line.waiting:
-            line.task = asyncio.ensure_future(self._work_off(line))
+    def _deliver(self, queue: _Queue) -> None:
+        if queue.task is None and queue.waiting:
+            queue.task = asyncio.ensure_future(self._deliver_all(queue))
 
-    async def _work_off(self, line: _Line) -> None:
-        while line.waiting:
-            message = line.waiting[0]
-            await self._deliver_one(line.target, message)
-            line.take(message)
+    async def _deliver_all(self, queue: _Queue) -> None:
+        while queue.waiting:
+            message = queue.waiting[0]
+            await self._deliver_one(queue.target, message)
+            queue.take(message)
             self._drop(message)
-        line.task = None
-        self._settle(line)
+        queue.task = None
+        self._settle(queue)
 
     async def _deliver_one(self, target: CallbackTarget, message: Callback) -> None:
         endpoint = target.status_endpoint or ""
@@ -246,10 +246,10 @@ class Callbacks:
         self._gone.append(message)
         self._to_write.set()
 
-    def _settle(self, line: _Line) -> None:
-        if line.last and not line.waiting:
-            self._lines.pop(line.target.prompt_id, None)
-            self._settled.add(line.target.prompt_id)
+    def _settle(self, queue: _Queue) -> None:
+        if queue.last and not queue.waiting:
+            self._queues.pop(queue.target.prompt_id, None)
+            self._settled.add(queue.target.prompt_id)
             self._to_write.set()
 
     async def _write(self) -> None:

@@ -157,7 +157,7 @@ class Gate:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not request.raw_path.startswith("/"):
             return _refusal(request, 400, "bad_request", "This address is not valid")
-        given, path = _take_secret(request.raw_path)
+        given, path = _split_secret(request.raw_path)
         bearer = _bearer(request)
         by_cookie = hmac.compare_digest(_bytes(_cookie(request)), self._pass)
         if by_cookie:
@@ -382,7 +382,7 @@ def _sendable(code: int | None) -> int:
     return 1001 if code is None or code in (1005, 1006, 1015) else code
 
 
-def _take_secret(raw_path: str) -> tuple[bytes | None, str]:
+def _split_secret(raw_path: str) -> tuple[bytes | None, str]:
     """Remove the secret from a path with query; the other bytes are unchanged."""
     path, mark, query = raw_path.partition("?")
     if not mark:

@@ -53,7 +53,7 @@ class GateProcess:
         self._listener: socket.socket | None = None
         self._target = ""
         self._trusted: tuple[str, ...] = ()
-        self._keeper: asyncio.Task[None] | None = None
+        self._supervision: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -90,13 +90,13 @@ class GateProcess:
             ) from error
         self._listener.setblocking(False)
         self._target, self._trusted = target, trusted_users
-        self._keeper = asyncio.create_task(self._keep())
+        self._supervision = asyncio.create_task(self._supervise())
         if not await self._answers():
             log = await self._child.log_tail(20, this_run=True)
             await self.close()
             raise failure("gate_failed", "The gate of the tunnel does not start", log)
 
-    async def point_to(self, target: str) -> None:
+    async def set_target(self, target: str) -> None:
         """Change the address behind the gate; visitors wait in the meantime."""
         if target != self._target:
             self._target = target
@@ -104,8 +104,8 @@ class GateProcess:
 
     async def close(self) -> None:
         """Close the gate permanently."""
-        if self._keeper is not None:
-            await end([self._keeper])
+        if self._supervision is not None:
+            await end([self._supervision])
         await self._child.end()
         if self._listener is not None:
             self._listener.close()
@@ -115,7 +115,7 @@ class GateProcess:
         """Stop the process that a killed Jupyter left. This blocks: call it in a thread."""
         self._child.end_leftover()
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         failures = 0
         while True:
             target = self._target

@@ -144,11 +144,11 @@ class Tunnel:
         self._gated = False
         self._find = find
         self._on_url = on_url
-        self._hurry = asyncio.Event()
+        self._retry_now = asyncio.Event()
         self._attempt: asyncio.Future[ComfyDeployError | None] = (
             asyncio.get_running_loop().create_future()
         )
-        self._keeper = asyncio.create_task(self._supervise())
+        self._supervision = asyncio.create_task(self._supervise())
 
     @property
     def protection(self) -> Protection:
@@ -207,37 +207,37 @@ class Tunnel:
         ComfyDeployError
             If the tunnel does not come up; the error contains the reason.
         """
-        self._hurry.set()
+        self._retry_now.set()
         error = await asyncio.shield(self._attempt)
         if error is not None:
             raise error
 
     async def close(self) -> None:
         """Stop the tunnel."""
-        await end([self._keeper])
-        await self._take_down()
-        self._settle(failure("stopped", "The tunnel was stopped before it was ready"))
+        await end([self._supervision])
+        await self._stop_processes()
+        self._resolve_waiters(failure("stopped", "The tunnel was stopped before it was ready"))
 
     async def _supervise(self) -> None:
         try:
-            await self._keep_up()
+            await self._keep_running()
         except Exception as error:
             logger.exception(
                 "The supervision of the tunnel to %s failed",
                 self.options.target,
                 extra=self._log_fields,
             )
-            await self._take_down()
+            await self._stop_processes()
             self.error = failure("exited", f"The tunnel failed: {type(error).__name__}: {error}")
-            self._settle(self.error)
+            self._resolve_waiters(self.error)
 
-    async def _keep_up(self) -> None:
+    async def _keep_running(self) -> None:
         failures = 0
         was_up = False
         while True:
             self.state = "starting" if not was_up else "restarting"
             since = time.monotonic()
-            error = await self._bring_up()
+            error = await self._start_processes()
             if error is None:
                 was_up = True
                 self.state, self.error = "running", None
@@ -245,19 +245,19 @@ class Tunnel:
                 logger.info(
                     "The tunnel to %s is ready", self.options.target, extra=self._log_fields
                 )
-                self._settle(None)
+                self._resolve_waiters(None)
                 since = time.monotonic()
                 error = await self._watch()
                 self._set_url(None)
             if not was_up:
-                await self._take_down()
+                await self._stop_processes()
                 self.error = error
-                self._settle(error)
+                self._resolve_waiters(error)
                 return
             self.state, self.error = "restarting", error
-            self._settle(error)
+            self._resolve_waiters(error)
             self._attempt = asyncio.get_running_loop().create_future()
-            self._hurry.clear()
+            self._retry_now.clear()
             failures = 1 if time.monotonic() - since >= STABLE_AFTER else failures + 1
             pause = _pause(failures, error)
             logger.warning(
@@ -267,10 +267,10 @@ class Tunnel:
                 pause,
                 extra=self._log_fields,
             )
-            await wait_until_set(self._hurry, pause)
+            await wait_until_set(self._retry_now, pause)
             self.restarts += 1
 
-    async def _bring_up(self) -> ComfyDeployError | None:
+    async def _start_processes(self) -> ComfyDeployError | None:
         options = self.options
         try:
             self.origin = await self._find(True)
@@ -279,7 +279,7 @@ class Tunnel:
                 await self._gate.open(self.origin.url, self.origin.trusted_users)
                 self._gated = True
             elif wanted:
-                await self._gate.point_to(self.origin.url)
+                await self._gate.set_target(self.origin.url)
             url = await self._cloudflared.start(
                 self._service,
                 token=options.token,
@@ -356,11 +356,11 @@ class Tunnel:
             return
         if self._gated:
             self.origin = origin
-            await self._gate.point_to(origin.url)
+            await self._gate.set_target(origin.url)
         else:
             raise failure("exited", f"{self.options.target} has moved to port {origin.port}")
 
-    async def _take_down(self) -> None:
+    async def _stop_processes(self) -> None:
         self._set_url(None)
         await self._cloudflared.end()
         await self._gate.close()
@@ -373,7 +373,7 @@ class Tunnel:
         if old != url:
             self._on_url(old, url)
 
-    def _settle(self, outcome: ComfyDeployError | None) -> None:
+    def _resolve_waiters(self, outcome: ComfyDeployError | None) -> None:
         if not self._attempt.done():
             self._attempt.set_result(outcome)
 

@@ -78,7 +78,7 @@ class AddModelTab:
         self.folder.options = folders
         self.folder.value = chosen if chosen in folders else next(iter(folders), None)
 
-    def say(self, text: str) -> None:
+    def show_text(self, text: str) -> None:
         """Show the result of the last click."""
         self._state.value = note(text, live=True) if text else ""
 

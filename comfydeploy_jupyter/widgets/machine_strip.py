@@ -109,7 +109,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         )
         self.add_class("comfydeploy-machine")
         self._selector.observe(lambda change: panel.attempt(self._chosen, change["new"]), "value")
-        self._say("Connecting …", "var(--cd-faint)")
+        self._show_text("Connecting …", "var(--cd-faint)")
 
     @property
     def ready(self) -> bool:
@@ -240,7 +240,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         else:
             version = f" {comfyui['version']}" if comfyui.get("version") else ""
             said = f"ComfyUI{version} {text}"
-        self._say(said, colour)
+        self._show_text(said, colour)
         self._free.layout.display = "" if machine.status == "ready" else "none"
         _show_note(self._version, str(comfyui.get("version_note") or ""))
         problems = [
@@ -252,7 +252,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _show_unreachable(self, text: str, error: ComfyDeployError) -> None:
         if self._panel.closing:
             return
-        self._say(text, "var(--cd-error)")
+        self._show_text(text, "var(--cd-error)")
         self._free.layout.display = "none"
         _show_note(self._version, "")
         self._show_problem(str(error))
@@ -264,7 +264,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.summary = text
             self._on_change()
 
-    def _say(self, text: str, colour: str) -> None:
+    def _show_text(self, text: str, colour: str) -> None:
         self._state.value = (
             '<div role="status" aria-live="polite"><span aria-hidden="true" '
             f'style="color:{colour}">●</span> <b>{html.escape(text)}</b></div>'

@@ -65,7 +65,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def problem(self, text: str) -> None:
         self._run.problem = text
 
-    def say(self, text: str) -> None:
+    def show_text(self, text: str) -> None:
         """Show a state beside the buttons."""
         self._state.value = note(text, live=True)
 

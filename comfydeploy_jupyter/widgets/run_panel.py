@@ -344,7 +344,7 @@ class RunPanel(Panel):
         )
         self.add_class("cd-wide")
         self._form.observe(self._fields_changed, "problems")
-        self._bar.say("Connecting …")
+        self._bar.show_text("Connecting …")
 
     def _fields_changed(self, change: dict[str, Any]) -> None:
         """Remove the error of the panel once no field has a problem any more."""
@@ -360,12 +360,12 @@ class RunPanel(Panel):
         self._gallery.busy = self.running
         self._bar.match(ready=self._workflow is not None, runs=len(runs))
         if self._submitting and not runs:
-            self._bar.say("Queueing …")
+            self._bar.show_text("Queueing …")
         elif runs or self.error:
-            self._bar.say("")
+            self._bar.show_text("")
         else:
             end = ENDS.get(self._gallery.result.get("status", ""), "")
-            self._bar.say(f"Ready{end}" if self._workflow else "Choose a workflow")
+            self._bar.show_text(f"Ready{end}" if self._workflow else "Choose a workflow")
 
     # -- in threads ----------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ class TransfersView(anywidget.AnyWidget):
 
     def _receive(self, _: object, message: dict[str, Any], buffers: list[Any]) -> None:
         if message["type"] == "hello":
-            self._greet()
+            self._send_state()
         elif message["type"] == "uploads":
             self._take(message["uploads"])
         elif message["type"] in {"cancel", "retry"} and message["id"] in self.uploads:
@@ -110,7 +110,7 @@ class TransfersView(anywidget.AnyWidget):
         if changed:
             self._on_order({"type": "changed", "uploads": changed}, [])
 
-    def _greet(self) -> None:
+    def _send_state(self) -> None:
         """Send a new page the uploads, and ask all pages to report theirs again."""
         for upload in self.uploads.values():
             upload["kept"] = False

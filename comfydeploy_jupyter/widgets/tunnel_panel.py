@@ -237,7 +237,7 @@ class TunnelPanel(Panel):
         self._target.observe(lambda _: self.attempt(self._choose), "value")
         self._protect.observe(lambda _: self.attempt(self._advise), "value")
         self._advise()
-        self._say("Connecting …", "var(--cd-faint)")
+        self._show_text("Connecting …", "var(--cd-faint)")
 
     def _advise(self) -> None:
         is_comfyui = self._target.value == "comfyui"
@@ -252,7 +252,7 @@ class TunnelPanel(Panel):
         self._advise()
         self._wake.set()
 
-    def _say(self, text: str, colour: str) -> None:
+    def _show_text(self, text: str, colour: str) -> None:
         self._state.value = (
             f'<div role="status" aria-live="polite"><span aria-hidden="true" '
             f'style="color:{colour}">●</span> {html.escape(text)}</div>'
@@ -322,7 +322,7 @@ class TunnelPanel(Panel):
     def _show_unreachable(self, error: ComfyDeployError) -> None:
         self._lost = True
         if not self.closing:
-            self._say("The Jupyter server does not answer", "var(--cd-error)")
+            self._show_text("The Jupyter server does not answer", "var(--cd-error)")
             self._start_button.disabled = self._stop_button.disabled = True
             self.show_error(error)
             self._status = TunnelStatus({"target": self._target.value})
@@ -336,7 +336,7 @@ class TunnelPanel(Panel):
             text, colour = STATES.get(status.state, (status.state, "var(--cd-faint)"))
             if status.error is not None and status.state == "stopped":
                 text, colour = "Failed", "var(--cd-error)"
-            self._say(text, colour)
+            self._show_text(text, colour)
             link = status.access_url or ""
             self._copy.text = self._qr.text = link
             self._link.value = _link(status)

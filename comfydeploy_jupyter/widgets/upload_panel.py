@@ -349,7 +349,7 @@ class UploadPanel(Panel):
 
     def _add_model(self, url: str) -> None:
         try:
-            self._add.say("Requesting the download …")
+            self._add.show_text("Requesting the download …")
             made = self.comfy.add_model(
                 url,
                 str(self._add.folder.value),
@@ -358,13 +358,13 @@ class UploadPanel(Panel):
                 machine=self._machine,
             )
         except Exception:
-            self._add.say("")
+            self._add.show_text("")
             raise
         finally:
             self._add.add.disabled = False
         self._followed.add(str(made["id"]))
         self._hidden.discard(str(made["id"]))
-        self._add.say(f"The download of {made['filename']} has begun")
+        self._add.show_text(f"The download of {made['filename']} has begun")
         self._add.clear()
         self._tabs.selected_index = 0  # where its progress is seen
         self._wake.set()

@@ -398,10 +398,10 @@ class WorkflowPanel(Panel):
         self._nodes.show(workflow.to_api())
         self._picture.show(workflow)
         self._changes.fill(self._versions, self.version)
-        self._save.say("")
+        self._save.show_text("")
         self._save.comment.value = ""
         self._export.suggest(workflow.title)
-        self._export.say("")
+        self._export.show_text("")
         for control in (self._nodes.validate, self._save.save, self._export.write):
             control.disabled = False
         self._tabs.layout.display = ""
@@ -462,9 +462,9 @@ class WorkflowPanel(Panel):
     def _compare_versions(self) -> None:
         old, new = self._changes.old.value, self._changes.new.value
         if self._stored is None or old is None:
-            self._changes.say("Versions can be compared once the workflow is stored.")
+            self._changes.show_text("Versions can be compared once the workflow is stored.")
         elif old == new and len(self._versions) < 2:
-            self._changes.say("There is one version so far.")
+            self._changes.show_text("There is one version so far.")
         else:
             diff = self._home.diff(self._stored.id, old, new)
             if (old, new) == (self._changes.old.value, self._changes.new.value):
@@ -476,7 +476,7 @@ class WorkflowPanel(Panel):
         if not name and not self._save.target.value:
             raise InvalidRequestError.of_field("Name", "a new workflow needs one")
         self._save.save.disabled = True
-        self._save.say("Saving …")
+        self._save.show_text("Saving …")
         self.start(self._keep, name)
 
     def _keep(self, name: str) -> None:
@@ -489,16 +489,16 @@ class WorkflowPanel(Panel):
                 force=self._save.force.value,
             )
         except Exception:
-            self._save.say("")
+            self._save.show_text("")
             raise
         finally:
             self._save.save.disabled = False
         if kept.record.get("new_version") is False:
-            self._save.say(f"Nothing has changed since version {kept.record.get('version')}.")
+            self._save.show_text(f"Nothing has changed since version {kept.record.get('version')}.")
             return
         self._side.find(self._list.search.value)
         self._open(self._new_request(), kept.id, None)
-        self._save.say(f"Saved as version {kept.record.get('version')}.")
+        self._save.show_text(f"Saved as version {kept.record.get('version')}.")
 
     def _press_write(self) -> None:
         self.clear_error()
@@ -515,7 +515,7 @@ class WorkflowPanel(Panel):
                     f"there is {path.name} already; choose another name, or tick Replace"
                 )
             write_text(path, exported(self._current(), self._export.format.value))
-            self._export.say(f"Written to {path}")
+            self._export.show_text(f"Written to {path}")
         finally:
             self._export.write.disabled = False
 

@@ -119,7 +119,7 @@ class ChangesTab:
         """Show differences."""
         self._list.value = diff_list(diff)
 
-    def say(self, text: str) -> None:
+    def show_text(self, text: str) -> None:
         """Show a line instead of differences."""
         self._list.value = note(text, live=True)
 
@@ -176,7 +176,7 @@ class SaveTab:
         self.target.options = [("A new workflow", ""), *options]
         self.target.value = chosen if chosen in {one.id for one in stored} else ""
 
-    def say(self, text: str) -> None:
+    def show_text(self, text: str) -> None:
         """Show the result of the last click."""
         self._state.value = note(text, live=True) if text else ""
 
@@ -228,7 +228,7 @@ class ExportTab:
         self._stem = kept.strip(" .-") or "workflow"
         self._name()
 
-    def say(self, text: str) -> None:
+    def show_text(self, text: str) -> None:
         """Show the result of the last click."""
         self._state.value = note(text, live=True) if text else ""
 

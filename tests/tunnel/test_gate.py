@@ -386,7 +386,7 @@ async def test_leads_elsewhere_when_told(gate, visitor, jp_asyncio_loop):
     other = Behind()
     await other.open()
     try:
-        await gate.point_to(other.url)
+        await gate.set_target(other.url)
         async with visitor.get("/", headers=bearer(gate)) as answer:
             assert answer.status == 207
         assert len(other.requests) == 1

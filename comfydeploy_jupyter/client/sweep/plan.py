@@ -28,7 +28,7 @@ ON_A_MACHINE = 2
 
 OF_A_POOL = 4
 """The same for each machine of a pool: two more wait in the queue of the pool. So a machine finds
-a point of its own branch there, also if this client is slow."""
+a point of its branch there, also if this client is slow."""
 
 MAX_AT_ONCE = 64
 
