@@ -110,7 +110,7 @@ async def events_through(urls: dict[str, tuple[str, ssl.SSLContext | None]]) -> 
 
 
 def lease_fields(folder: Path) -> dict[str, Any]:
-    """Return the fields of a request that tell how ComfyUI is started."""
+    """Return the fields of a request with which ComfyUI is started."""
     path, python = comfyui_tree()
     base = ComfyUIServer(folder / "base").base_dir
     return {
@@ -147,7 +147,7 @@ async def measure_door(cluster: DaskCluster, fields: dict[str, Any]) -> list[Fig
 
 
 async def measure_leases(cluster: DaskCluster, fields: dict[str, Any]) -> list[Figure]:
-    """Measure how soon leases are asked for, and how long the loop is blocked meanwhile."""
+    """Measure how soon leases are requested, and how long the loop is blocked meanwhile."""
     ticker = Ticker()
     ticker.start()
     await asyncio.sleep(1.0)

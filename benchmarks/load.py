@@ -279,7 +279,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
 
 
 async def past_us(comfyui_url: str, *, streams: int, runs: int, duration: float) -> int:
-    """Give ComfyUI the same work with clients of its own protocol; return the number of runs."""
+    """Send the same work to ComfyUI with clients of its own protocol; return the number of runs."""
     until = time.monotonic() + duration
     open_runs: set[str] = set()
     count = 0

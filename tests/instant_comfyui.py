@@ -93,7 +93,7 @@ class InstantComfyUI:
         self._number += 1
         self._waiting.append((number, prompt_id, str(body["client_id"]), body["prompt"]))
         self._any_waits.set()
-        await self._tell_status()
+        await self._send_status()
         return web.json_response({"prompt_id": prompt_id, "number": number, "node_errors": {}})
 
     async def remaining(self, request: web.Request) -> web.Response:
@@ -127,22 +127,22 @@ class InstantComfyUI:
         socket = self._sockets.get(client_id)
         outputs: dict[str, Any] = {}
 
-        async def tell(kind: str, **data: Any) -> None:
+        async def send(kind: str, **data: Any) -> None:
             if socket is not None and not socket.closed:
                 message = {"type": kind, "data": {**data, "prompt_id": prompt_id}}
                 await socket.send_str(json.dumps(message))
 
-        await tell("execution_start", timestamp=int(time.time() * 1000))
-        await tell("execution_cached", nodes=[], timestamp=int(time.time() * 1000))
+        await send("execution_start", timestamp=int(time.time() * 1000))
+        await send("execution_cached", nodes=[], timestamp=int(time.time() * 1000))
         for node, content in graph.items():
             state = {"value": 0.0, "max": 1.0, "state": "running", "node_id": node}
-            await tell("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
-            await tell("executing", node=node, display_node=node)
+            await send("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
+            await send("executing", node=node, display_node=node)
             outputs[node] = {"text": [str(content["inputs"].get("text"))]}
-            await tell("executed", node=node, display_node=node, output=outputs[node])
+            await send("executed", node=node, display_node=node, output=outputs[node])
             state = {"value": 1.0, "max": 1.0, "state": "finished", "node_id": node}
-            await tell("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
-        await tell("execution_success", timestamp=int(time.time() * 1000))
+            await send("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
+        await send("execution_success", timestamp=int(time.time() * 1000))
         self._history[prompt_id] = {
             "prompt": [number, prompt_id, {}, {}, []],
             "outputs": outputs,
@@ -150,15 +150,15 @@ class InstantComfyUI:
             "meta": {},
         }
         self._running = []
-        await self._tell_status()
-        await tell("executing", node=None)
+        await self._send_status()
+        await send("executing", node=None)
         if len(self._history) > 10_000:
             self._history.clear()
 
     def _status(self) -> dict[str, Any]:
         return {"exec_info": {"queue_remaining": len(self._waiting) + len(self._running)}}
 
-    async def _tell_status(self) -> None:
+    async def _send_status(self) -> None:
         message = json.dumps({"type": "status", "data": {"status": self._status()}})
         for socket in list(self._sockets.values()):
             if not socket.closed:

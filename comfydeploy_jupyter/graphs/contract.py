@@ -260,7 +260,7 @@ def _checks_itself(rules: NodeRules | None, node: Mapping[str, Any], name: str) 
 
 
 def _is_shown(node_id: str, chosen: list[str]) -> bool:
-    """Return whether the author shows the outputs of a node; a subgraph stands for its nodes."""
+    """Return whether the author shows the outputs of a node, by its id or that of its subgraph."""
     return not chosen or any(node_id == one or node_id.startswith(f"{one}:") for one in chosen)
 
 

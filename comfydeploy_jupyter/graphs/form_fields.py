@@ -244,13 +244,13 @@ def missing_fields(
 def field_of(
     node_id: str, node: Mapping[str, Any], name: str, definitions: Definitions | None
 ) -> FormField | None:
-    """Return the field of one declared input, whatever its value; None if it has no field."""
+    """Return the field of one declared input, for any value; None if it has no field."""
     specs = declared_inputs(definitions, class_of(node), inputs_of(node))
     if name not in specs:
         return None
     if specs[name].type not in _TYPED and not is_loadable(definitions, specs[name]):
         return None
-    # The type of a value decides only where none is declared, so that a text stands for all.
+    # The type of a value decides only if none is declared, so a text is used for all of them.
     kind = _kind_of(class_of(node), name, "", specs[name])
     if kind is None:
         return None

@@ -272,7 +272,7 @@ def _complaint(key: str, candidates: Sequence[str], ambiguous: bool) -> str:
 def stored_value(value: object, graph: Mapping[str, Any]) -> object:
     """Return a value in the form that a graph has: a list that is no link to a node is wrapped.
 
-    ComfyUI takes a list of two items for a link, and runs a node once for each item of another
+    ComfyUI reads a list of two items as a link, and runs a node once for each item of another
     list.
     """
     if isinstance(value, list) and not (is_link(value) and value[0] in graph):

@@ -122,7 +122,7 @@ def _properties(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_entries(workflow: object) -> Iterator[Mapping[str, Any]]:
-    """Give the models that the nodes of a workflow list, then those that it lists itself."""
+    """Yield the models that the nodes of a workflow list, then those that it lists itself."""
     lists = [_properties(node).get("models") for node in workflow_nodes(workflow)]
     if isinstance(workflow, dict):
         lists.append(workflow.get("models"))

@@ -48,10 +48,10 @@ class _Frame:
         self.rule = rule
         self.inputs: Any = None
         self.declared: tuple[InputRule, ...] = ()
-        self.dynamic = False  # are some of them dynamic inputs?
+        self.dynamic = False  # whether some of them are dynamic inputs
         self.pending: Iterator[InputRule] | None = None
         self.errors: list[Issue] = []
-        self.sources_valid = True  # are the nodes that it depends on valid?
+        self.sources_valid = True  # whether the nodes that it depends on are valid
         self.link: tuple[InputRule, list[Any]]  # the input and its link that are followed now
         if rule.own is not None:
             self.values: dict[str, Any] = {}

@@ -1,6 +1,6 @@
-"""What a picture of a workflow shows: nodes with their places, links, groups and subgraphs.
+"""The data of a picture of a workflow: nodes with their positions, links, groups and subgraphs.
 
-A workflow in the editor's format keeps its places; the nodes of one in API format are put into
+A workflow in the editor's format keeps its positions; the nodes of one in API format are put into
 columns. The content of workflows is not trusted: all texts are cut, and all numbers are bounded.
 """
 
@@ -30,7 +30,7 @@ NEVER, BYPASSED = 2, 4  # modes of nodes
 
 
 def picture_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a picture of a workflow shows; no workflow makes this function raise.
+    """Return the data of a picture of a workflow; this function raises for no workflow.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _names(ports: Any) -> list[str]:
 
 
 def _items(value: Any) -> list[Any]:
-    """Return the items of a list, or the values of an object that stands for one."""
+    """Return the items of a list, or the values of an object in place of a list."""
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

@@ -133,7 +133,7 @@ def _promoted_input(
 
 
 def _proxied(node: Node, name: str, inner: Graph, flow: Workflow) -> list[tuple[str, str]]:
-    """Return node id and name of the inner inputs that an entry of ``proxyWidgets`` means."""
+    """Return node id and name of the inner inputs for an entry of ``proxyWidgets``."""
     if node.type == PRIMITIVE:
         return [(target.id, slot.name) for target, slot in inner.fed_by(node.id, 0)]
     targets = _targets_on(node, flow)
@@ -148,7 +148,7 @@ def _proxied(node: Node, name: str, inner: Graph, flow: Workflow) -> list[tuple[
 
 
 def _targets_on(node: Node, flow: Workflow) -> Mapping[str, str]:
-    """Return the names of the inputs of a node, by the names of widgets that mean them."""
+    """Return the names of the inputs of a node, by the names of their widgets."""
     if node.targets is None:
         node.targets = {}
         for slot in node.inputs:

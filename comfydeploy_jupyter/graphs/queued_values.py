@@ -1,7 +1,7 @@
 """The changes that the editor makes to the values of widgets when it queues a prompt.
 
 Dynamic prompts (``{red|green}``, comments), patterns in file names (``%KSampler.seed%``), the
-rounding of numbers to steps, and the wrapping of lists, which would be taken for links.
+rounding of numbers to steps, and the wrapping of lists, which would otherwise be read as links.
 """
 
 from __future__ import annotations

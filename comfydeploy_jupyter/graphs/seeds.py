@@ -39,7 +39,7 @@ _CLASS_LIMITS = {"SONICSampler": 2**31 - 1, "PromptExpansion": 10**8 - 1}
 
 
 class SeedMode(str, Enum):
-    """How the seeds of a workflow are chosen."""
+    """The ways to choose the seeds of a workflow."""
 
     SAVED = "saved"
     AUTO = "auto"

@@ -190,7 +190,7 @@ class FakeComfyUI:
         await self._reach()
         if prompt_id in self.pending:
             self.pending.remove(prompt_id)
-            self._tell_queue()
+            self._send_queue_status()
         await self.interrupt(prompt_id)
 
     async def interrupt(self, prompt_id: str) -> None:
@@ -215,7 +215,7 @@ class FakeComfyUI:
     def take(self, prompt_id: str) -> None:
         self.number += 1
         self.pending.append(prompt_id)
-        self._tell_queue()
+        self._send_queue_status()
 
     def begin(self) -> None:
         """Start the execution of the next prompt."""
@@ -245,7 +245,7 @@ class FakeComfyUI:
         self._send(end)
         self._send("executing", node=None)
         self.running = None
-        self._tell_queue()
+        self._send_queue_status()
 
     def disconnect(self) -> None:
         if self.connected:
@@ -274,7 +274,7 @@ class FakeComfyUI:
     def clear(self) -> None:
         """Delete the waiting prompts, as after a request of another client."""
         self.pending.clear()
-        self._tell_queue()
+        self._send_queue_status()
 
     def _take_late(self, prompt_id: str, life: int) -> None:
         if self.alive and life == self.lives:
@@ -286,7 +286,7 @@ class FakeComfyUI:
             event = Event(kind, {"prompt_id": self.running, **data})
             self.listener.machine_event(self.machine, event)
 
-    def _tell_queue(self) -> None:
+    def _send_queue_status(self) -> None:
         if self.connected:
             remaining = len(self.pending) + (self.running is not None)
             self.machine.connection.last_heard = asyncio.get_running_loop().time()
