@@ -19,7 +19,7 @@ from .cloud.credentials import Account, Credentials
 from .cloud.site import Site
 from .clusters.kind import DaskKind
 from .comfy_api.service import ComfyAPI
-from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
+from .errors import ComfyDeployError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalAndReported, LocalModels, ModelListing, RemoteModels
@@ -31,8 +31,8 @@ from .machines.pools import Pools
 from .machines.records import MachineRecords
 from .machines.registry import AUTO, MachineRegistry
 from .machines.service import MachineService
+from .machines.tunnel_origin import find_origin
 from .metrics import Reading
-from .net.peers import ANYONE
 from .net.tasks import BackgroundTasks
 from .runs.delivery import Delivery
 from .runs.pool_inputs import PoolInputs
@@ -324,37 +324,7 @@ class Services:
         return RemoteInbox(self._uploads, self._outbox, await machine.ready())
 
     async def _tunnel_origin(self, options: TunnelOptions, start: bool) -> Origin:
-        """Return the service that a tunnel exposes: Jupyter, a port of this machine, or a ComfyUI.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If it is not available. With `start`, this has waited for it, and started it if it is a
-            ComfyUI of this server.
-        """
-        if options.target == "jupyter":
-            if self.settings.jupyter is None:
-                raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
-            origin = self.settings.jupyter()
-            if options.port not in (None, origin.port):
-                raise InvalidRequestError.of_field("port", f"Jupyter's is {origin.port}")
-            return origin
-        if options.port is not None:
-            url = f"http://127.0.0.1:{options.port}"
-            return Origin(url, options.port, trusted_users=(ANYONE,))  # the user has given it
-        machine = self.machines.get(options.machine)
-        if start:
-            await machine.ready()
-        elif not machine.connected:
-            raise ComfyUIUnavailableError(f"The ComfyUI of machine {machine.id!r} is not available")
-        assert machine.url is not None
-        address = URL(machine.url)
-        return Origin(
-            str(address),
-            address.port or 80,
-            machine=machine.id,
-            trusted_users=machine.settings.trusted_users,
-        )
+        return await find_origin(options, self.machines, self.settings.jupyter, start=start)
 
     def _tunnel_moved(self, target: Target, old: str | None, new: str | None) -> None:
         if target == "jupyter" and self.settings.admit_host is not None:

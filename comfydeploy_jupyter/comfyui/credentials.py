@@ -48,6 +48,12 @@ class Credentials:
     client_key: str = ""
     ca: str = ""
 
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """The headers of each request, with the one for user and password."""
+        password = {"Authorization": self.authorization} if self.authorization else {}
+        return {**self.headers, **password}
+
     def read(self) -> Access:
         """Read the certificates, and return the `Access` for connections. Call it in a thread.
 
@@ -56,9 +62,7 @@ class Credentials:
         InvalidRequestError
             If a file cannot be read or is not a certificate, or certificate and key do not match.
         """
-        headers = dict(self.headers)
-        if self.authorization:
-            headers["Authorization"] = self.authorization
+        headers = self.all_headers
         if not (self.client_cert or self.client_key or self.ca):
             return Access(None, headers) if headers else PLAIN
         if self.client_key and not self.client_cert:

@@ -13,7 +13,7 @@ from yarl import URL
 from ..errors import ComfyUIUnavailableError, NotFoundError, TooLargeError
 from ..net import responses
 from ..net.peers import CheckedConnector, Peers
-from ..net.sessions import new_session
+from ..net.sessions import new_session, without_redirects
 from ..secrets import clean_url
 from .parsing import not_comfyui, parse_object, refusal
 
@@ -117,7 +117,7 @@ class Transport:
                 total=self.timeout,
                 headers=dict(self._access.headers),
             )
-            guard = _without_redirects()
+            guard = without_redirects()
             self._opened = make(), make(connector_owner=False, trace_configs=[guard])
         return self._opened
 
@@ -368,17 +368,6 @@ class Transport:
         if response.status >= 300:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
         return text, whole
-
-
-def _without_redirects() -> aiohttp.TraceConfig:
-    """Return a trace config that refuses redirects: ``ws_connect`` has no option for that."""
-
-    async def refuse(*_: object) -> None:
-        raise aiohttp.ClientPayloadError("it answered with a redirect")
-
-    config = aiohttp.TraceConfig()
-    config.on_request_redirect.append(refuse)
-    return config
 
 
 def _sent_detail(after: asyncio.Future[None] | None) -> dict[str, Any]:

@@ -43,3 +43,14 @@ def new_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         **options,
     )
+
+
+def without_redirects() -> aiohttp.TraceConfig:
+    """Return a trace config that refuses redirects: ``ws_connect`` has no option for that."""
+
+    async def refuse(*_: object) -> None:
+        raise aiohttp.ClientPayloadError("it answered with a redirect")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config

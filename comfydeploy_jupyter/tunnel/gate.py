@@ -6,7 +6,7 @@ a pipe with its `GateSettings`. So the secret is in no argument, environment var
 
 A visitor sends the secret as ``?access=…`` once; a browser is then redirected to the same address
 without it and stores a cookie. Programs may also send ``Authorization: Bearer …`` in each request.
-Neither is forwarded to the service behind the gate.
+Neither is forwarded to the service behind the gate, which gets the credentials of its own instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import json
 import logging
 import signal
 import socket
@@ -24,9 +23,8 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import aiohttp
@@ -37,11 +35,9 @@ from yarl import URL
 from ..errors import ComfyUIUnavailableError
 from ..net.peers import CheckedConnector, Peers
 from ..net.proxy_headers import end_to_end
-from ..net.sessions import new_session
+from ..net.sessions import new_session, without_redirects
 from .gate_connections import Connection, Server
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from .gate_settings import GateSettings
 
 PARAMETER = "access"
 COOKIE = "comfydeploy_access"
@@ -74,29 +70,6 @@ _PAGE = """<!doctype html>
 """
 
 
-@dataclass(frozen=True)
-class GateSettings:
-    """The settings of a gate.
-
-    Attributes
-    ----------
-    target : str
-        Address of the service behind the gate, e.g. ``http://127.0.0.1:8188``.
-    secret : str
-        The secret that gives access.
-    trusted_users : sequence of str
-        Users whose process may be behind the gate; see `Peers`.
-    """
-
-    target: str
-    secret: str = field(repr=False)
-    trusted_users: Sequence[str] = ()
-
-    def to_json(self) -> bytes:
-        """Return the settings as JSON for the pipe."""
-        return json.dumps(asdict(self)).encode()
-
-
 class Gate:
     """The application that serves the listening socket.
 
@@ -108,6 +81,8 @@ class Gate:
 
     def __init__(self, settings: GateSettings) -> None:
         self._target = settings.target.rstrip("/")
+        self._host = settings.host
+        self._upstream = settings.upstream
         self._peers = Peers(settings.trusted_users)
         self._secret = settings.secret.encode()
         self._pass = hmac.new(self._secret, b"cookie", hashlib.sha256).hexdigest().encode()
@@ -128,8 +103,10 @@ class Gate:
             max_field_size=LONGEST_HEADER,
         )
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
+        tls = await asyncio.to_thread(self._upstream.tls)
         async with new_session(
-            CheckedConnector(self._peers),
+            CheckedConnector(self._peers, tls),
+            trace_configs=[without_redirects()],  # of WebSockets: they would get the headers, too
             auto_decompress=False,
             max_line_size=LONGEST_HEADER,
             max_field_size=LONGEST_HEADER,
@@ -157,6 +134,8 @@ class Gate:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not request.raw_path.startswith("/"):
             return _refusal(request, 400, "bad_request", "This address is not valid")
+        if request.method == "TRACE":  # the response would contain the headers of the gate
+            return _refusal(request, 405, "method_not_allowed", "TRACE is not allowed")
         given, path = _split_secret(request.raw_path)
         bearer = _bearer(request)
         by_cookie = hmac.compare_digest(_bytes(_cookie(request)), self._pass)
@@ -256,15 +235,25 @@ class Gate:
             )
 
     def _outgoing(self, request: web.BaseRequest) -> CIMultiDict[str]:
-        """Return the headers to forward, without the gate's credentials and connection headers."""
+        """Return the headers to forward, without those of the gate and of the connection.
+
+        The service gets the credentials that it asks for.
+        """
+        own = dict(self._upstream.headers)
+        replaced = {name.lower() for name in own}
+        if self._host is not None:
+            own["Host"] = self._host
+            # The gate has compared Origin with the visitor's host; ComfyUI would with another one.
+            replaced |= {"host", "origin"}
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in end_to_end(request.headers.items()):
-            if name.lower().startswith(_IDENTITY):
+            if name.lower().startswith(_IDENTITY) or name.lower() in replaced:
                 continue
             kept = _without_pass(value) if name.lower() == "cookie" else value
             kept = kept.encode("utf-8", "replace").decode()
             if kept and self._secret.decode() not in kept:
                 headers.add(name, kept)
+        headers.update(own)
         return headers
 
     async def _pass_back(
@@ -272,6 +261,10 @@ class Gate:
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
         for name, value in end_to_end(answer.headers.items()):
+            if name.lower() == "www-authenticate" and self._upstream.headers:
+                continue  # visitors do not have the password
+            if name.lower() == "location" and value.startswith(f"{self._target}/"):
+                value = value.removeprefix(self._target)
             response.headers.add(name, value.encode("utf-8", "replace").decode())
         if fresh:
             self._remember(request, response)
@@ -485,7 +478,7 @@ def main() -> None:
     parser.add_argument("--settings", type=int, required=True, help="a pipe with the settings")
     arguments = parser.parse_args()
     with open(arguments.settings, "rb") as pipe:  # noqa: PTH123 - a descriptor has no path
-        settings = GateSettings(**json.load(pipe))
+        settings = GateSettings.from_json(pipe.read())
     listener = socket.socket(fileno=arguments.listener)
     listener.setblocking(False)
     logging.basicConfig(handlers=[ErrorCounter()], force=True)

@@ -18,7 +18,7 @@ from ..net.backoff import Backoff
 from ..net.sessions import new_session
 from ..net.tasks import end
 from .failures import failure
-from .gate import GateSettings
+from .gate_settings import GateSettings, Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,7 @@ class GateProcess:
         self._listener: socket.socket | None = None
         self._target = ""
         self._trusted: tuple[str, ...] = ()
+        self._upstream = Upstream()
         self._supervision: asyncio.Task[None] | None = None
 
     @property
@@ -65,7 +66,9 @@ class GateProcess:
         """Its local address."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def open(self, target: str, trusted_users: tuple[str, ...] = ()) -> None:
+    async def open(
+        self, target: str, trusted_users: tuple[str, ...] = (), upstream: Upstream | None = None
+    ) -> None:
         """Open the gate in front of an address and wait until it answers.
 
         Parameters
@@ -74,12 +77,20 @@ class GateProcess:
             The address.
         trusted_users : tuple of str
             Users whose process may answer there; see `Peers`.
+        upstream : Upstream, optional
+            What the service there asks for.
 
         Raises
         ------
         TunnelFailedError
-            If its port is in use, or its process does not start.
+            If its port is in use, its process does not start, or a certificate is unusable.
         """
+        try:
+            await asyncio.to_thread((upstream or Upstream()).tls)
+        except OSError as error:
+            raise failure(
+                "gate_failed", f"The certificates for {target} cannot be used: {error}"
+            ) from error
         try:
             self._listener = socket.create_server(
                 ("127.0.0.1", self._wanted_port), backlog=256, reuse_port=False
@@ -90,16 +101,18 @@ class GateProcess:
             ) from error
         self._listener.setblocking(False)
         self._target, self._trusted = target, trusted_users
+        self._upstream = upstream or Upstream()
         self._supervision = asyncio.create_task(self._supervise())
         if not await self._answers():
             log = await self._child.log_tail(20, this_run=True)
             await self.close()
             raise failure("gate_failed", "The gate of the tunnel does not start", log)
 
-    async def set_target(self, target: str) -> None:
-        """Change the address behind the gate; visitors wait in the meantime."""
-        if target != self._target:
-            self._target = target
+    async def set_target(self, target: str, upstream: Upstream | None = None) -> None:
+        """Change the address behind the gate, and what it asks for; visitors wait meanwhile."""
+        wanted = target, upstream or Upstream()
+        if wanted != (self._target, self._upstream):
+            self._target, self._upstream = wanted
             await self._child.end()  # the background task starts the next process
 
     async def close(self) -> None:
@@ -118,27 +131,27 @@ class GateProcess:
     async def _supervise(self) -> None:
         failures = 0
         while True:
-            target = self._target
+            target = self._target, self._upstream
             try:
-                await self._start(target)
-                if target != self._target:
+                await self._start(*target)
+                if target != (self._target, self._upstream):
                     await self._child.end()  # the target was changed during the start
                 await self._child.wait()
             except OSError as error:
                 logger.warning("The gate of the tunnel cannot be started: %s", error)
-            if target == self._target:
+            if target == (self._target, self._upstream):
                 why = self._child.exit_text()
                 logger.warning("The gate of the tunnel ended (%s); it is started again", why)
                 failures += 1
                 await asyncio.sleep(BACKOFF.pause(failures))
 
-    async def _start(self, target: str) -> None:
+    async def _start(self, target: str, upstream: Upstream) -> None:
         assert self._listener is not None
+        settings = GateSettings(target, self.secret, self._trusted, upstream)
         reader, writer = os.pipe()
+        # Headers may be larger than the buffer of the pipe.
+        sending = asyncio.ensure_future(asyncio.to_thread(_send, writer, settings.to_json()))
         try:
-            # A few hundred bytes fit into the buffer of the pipe.
-            os.write(writer, GateSettings(target, self.secret, self._trusted).to_json())
-            os.close(writer)
             numbers = [self._listener.fileno(), reader]
             await self._child.start(
                 [
@@ -150,7 +163,8 @@ class GateProcess:
                 pass_fds=numbers,
             )
         finally:
-            os.close(reader)
+            os.close(reader)  # ends the thread, unless the gate reads
+            await asyncio.shield(sending)
 
     async def _answers(self) -> bool:
         with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
@@ -160,3 +174,10 @@ class GateProcess:
             ):
                 return "X-ComfyDeploy-Gate" in answer.headers
         return False
+
+
+def _send(writer: int, text: bytes) -> None:
+    """Write the settings of a gate into a pipe, and close it."""
+    with os.fdopen(writer, "wb") as pipe, contextlib.suppress(BrokenPipeError):
+        pipe.write(text)
+        pipe.flush()

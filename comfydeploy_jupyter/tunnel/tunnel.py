@@ -15,6 +15,7 @@ from ..timestamps import utc_now
 from .cloudflared import leads_to
 from .failures import failure
 from .gate import PARAMETER
+from .gate_settings import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,6 +82,8 @@ class Origin:
         Id of the machine whose ComfyUI it is.
     trusted_users : tuple of str
         Users, in addition to this one and root, whose process may answer there; see `Peers`.
+    upstream : Upstream
+        What it asks for; only the gate sends it.
     """
 
     url: str
@@ -89,6 +92,7 @@ class Origin:
     own_protection: bool = False
     machine: str | None = None
     trusted_users: tuple[str, ...] = ()
+    upstream: Upstream = field(default_factory=Upstream)
 
 
 class Tunnel:
@@ -276,10 +280,12 @@ class Tunnel:
             self.origin = await self._find(True)
             wanted = options.protect is not False and not self.origin.own_protection
             if wanted and not self._gated:
-                await self._gate.open(self.origin.url, self.origin.trusted_users)
+                await self._gate.open(
+                    self.origin.url, self.origin.trusted_users, self.origin.upstream
+                )
                 self._gated = True
             elif wanted:
-                await self._gate.set_target(self.origin.url)
+                await self._gate.set_target(self.origin.url, self.origin.upstream)
             url = await self._cloudflared.start(
                 self._service,
                 token=options.token,
@@ -356,7 +362,7 @@ class Tunnel:
             return
         if self._gated:
             self.origin = origin
-            await self._gate.set_target(origin.url)
+            await self._gate.set_target(origin.url, origin.upstream)
         else:
             raise failure("exited", f"{self.options.target} has moved to port {origin.port}")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import requests
+import websocket
 from yarl import URL
 
 from comfydeploy_jupyter.comfyui.credentials import Credentials, check_headers, split_address
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.cloudflared import FakeCloudflared
     from tests.jupyter_process import JupyterProcess
 
 KEY = "key-of-the-door-2231"
@@ -127,6 +129,49 @@ def test_the_page_passes_the_door(server: JupyterProcess, guarded: GuardedComfyU
 
     assert asyncio.run(first_message())["type"] in ("status", "feature_flags")
     assert "/ws" not in guarded.refused
+
+
+def test_a_tunnel_passes_the_door(
+    start_jupyter: Any, guarded: GuardedComfyUI, cloudflared: FakeCloudflared, tmp_path: Path
+) -> None:
+    """The visitor has the secret of the tunnel only."""
+    server = start_jupyter(
+        Application={"log_level": "DEBUG"},
+        ComfyDeploy={
+            **door_of(guarded),
+            "data_dir": str(tmp_path),
+            "cloudflared_path": str(cloudflared.path),
+        },
+    )
+    reply = ask(server, "POST", "tunnel/start", {})
+    started = reply.json()
+    assert (reply.status_code, started["protection"]) == (200, "gate"), started
+    refused = len(guarded.refused)
+    visitor = requests.Session()
+    visitor.trust_env = False
+    visitor.headers["Host"] = started["url"].removeprefix("https://")
+    edge = cloudflared.edge
+    assert visitor.get(f"{edge}/system_stats").status_code == 401
+    secret = started["access_url"].split("access=")[1]
+    visitor.headers["Authorization"] = f"Bearer {secret}"
+    stats = visitor.get(f"{edge}/system_stats")
+    assert stats.json()["system"]
+    socket = websocket.create_connection(
+        f"{edge.replace('http', 'ws')}/ws?clientId={uuid.uuid4().hex}&access={secret}",
+        host=visitor.headers["Host"],
+        origin=started["url"],
+        timeout=60,
+    )
+    assert json.loads(socket.recv())["type"] in ("status", "feature_flags")
+    socket.close()
+    page = {"Origin": started["url"], "Sec-Fetch-Site": "same-origin"}
+    queued = visitor.post(f"{edge}/prompt", json={"prompt": graph()}, headers=page)
+    assert queued.json()["node_errors"] == {}
+    assert len(guarded.refused) == refused
+    told = [reply.text, server.log(), ask(server, "GET", "tunnel/status").text, str(stats.headers)]
+    told += [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
+    assert all(secret not in text for secret in SECRETS for text in told)
+    server.stop()
 
 
 def test_nothing_tells_what_opens_the_door(server: JupyterProcess, data: Path) -> None:

@@ -16,8 +16,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from comfydeploy_jupyter.errors import TunnelFailedError
 from comfydeploy_jupyter.tunnel.gate import ATTEMPTS, COOKIE
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
+from comfydeploy_jupyter.tunnel.gate_settings import GateSettings, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +57,9 @@ class Behind:
     async def _echo(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request)
         if request.path == "/moved":
-            raise web.HTTPFound("/elsewhere")
+            raise web.HTTPFound(request.query.get("to", "/elsewhere"))
+        if request.path == "/closed":
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Basic"})
         body = await request.read()
         headers = {"X-Raw": request.raw_path, "Cache-Control": "max-age=60"}
         return web.Response(status=207, body=body, headers=headers, content_type="text/x-echo")
@@ -88,6 +92,8 @@ class Behind:
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         if "refuse" in request.query:
             raise web.HTTPForbidden
+        if "moved" in request.query:
+            raise web.HTTPFound(request.query["moved"])
         socket = web.WebSocketResponse(protocols=["comfy"], max_msg_size=0)
         await socket.prepare(request)
         self.requests.append(request)
@@ -399,3 +405,105 @@ async def test_the_secret_is_in_no_file_argument_or_environment(gate, visitor):
         assert answer.status == 207
     assert gate.secret.encode() not in started_with(pid_of(gate))
     assert gate.secret not in kept_files(gate)
+
+
+KEY, PASSWORD = "key-of-the-door-4711", "Basic YWRhOmRvb3I="
+ASKED = Upstream({"X-Door-Key": KEY, "Authorization": PASSWORD})
+
+
+@pytest.fixture
+def door(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
+    """A gate in front of a service that asks for credentials."""
+    found = GateProcess(tmp_path / "gate" / "gate.log")
+    jp_asyncio_loop.run_until_complete(found.open(behind.url, upstream=ASKED))
+    yield found
+    jp_asyncio_loop.run_until_complete(found.close())
+
+
+async def test_the_service_gets_the_credentials_that_it_asks_for(door, behind, stranger):
+    mine = {"X-Door-Key": "guess", "X-Mine": "1", "Host": "calm.example"}
+    page = {**bearer(door), **mine, "Origin": "https://calm.example"}
+    async with stranger.post(f"{door.url}/x", data=b"1", headers=page) as answer:
+        assert answer.status == 207
+        assert not {"X-Door-Key", "Authorization"} & answer.headers.keys()
+    async with stranger.get(
+        f"{door.url}/y",
+        params={"access": door.secret},
+        headers={**mine, "Authorization": "Basic Z3Vlc3M6bWU="},
+    ) as answer:
+        assert answer.status == 207
+    for request in behind.requests:
+        assert request.headers.getall("X-Door-Key") == [KEY]
+        assert request.headers.getall("Authorization") == [PASSWORD]
+        assert request.headers.getall("Host") == [behind.url.removeprefix("http://")]
+        assert request.headers["X-Mine"] == "1"
+        assert "Origin" not in request.headers
+    async with stranger.get(f"{door.url}/x", headers=mine) as answer:
+        assert (answer.status, len(behind.requests)) == (401, 2)
+    url = f"{door.url}/ws?access={door.secret}"
+    async with stranger.ws_connect(url, headers=mine) as socket:
+        await socket.send_str("hello")
+        assert (await socket.receive()).data == "hello"
+    assert behind.requests[-1].headers.getall("X-Door-Key") == [KEY]
+
+
+async def test_no_way_shows_the_credentials_of_the_service(door, behind, stranger):
+    other = Behind()
+    await other.open()
+    try:
+        async with stranger.request("TRACE", f"{door.url}/x", headers=bearer(door)) as answer:
+            assert (answer.status, behind.requests) == (405, [])
+        async with stranger.get(f"{door.url}/closed", headers=bearer(door)) as answer:
+            assert (answer.status, "WWW-Authenticate" in answer.headers) == (401, False)
+        for to, shown in ((f"{behind.url}/a?b", "/a?b"), (f"{other.url}/a", f"{other.url}/a")):
+            async with stranger.get(
+                f"{door.url}/moved", params={"to": to}, headers=bearer(door), allow_redirects=False
+            ) as answer:
+                assert answer.headers["Location"] == shown
+        # A redirect of a WebSocket is not followed: its target would get them.
+        url = f"{door.url}/ws?access={door.secret}&moved={other.url}/ws"
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await stranger.ws_connect(url)
+        assert (refused.value.status, other.requests) == (502, [])
+    finally:
+        await other.close()
+    for secret in (KEY, PASSWORD.split()[1]):
+        assert secret.encode() not in started_with(pid_of(door))
+        assert secret not in kept_files(door)
+        assert secret not in repr(GateSettings("http://127.0.0.1:1", "s", (), ASKED))
+
+
+async def test_other_credentials_are_used_when_told(door, behind, stranger):
+    long = {f"X-Long-{n}": "l" * 8000 for n in range(10)}  # larger than the buffer of a pipe
+    await door.set_target(behind.url, Upstream(long))
+    async with stranger.get(f"{door.url}/x", headers=bearer(door)) as answer:
+        assert answer.status == 207
+    given = behind.requests[-1].headers
+    assert {name: given[name] for name in long} == long
+    assert "X-Door-Key" not in given
+
+
+async def test_a_certificate_that_is_none_is_told(behind, tmp_path):
+    gate = GateProcess(tmp_path / "gate" / "gate.log")
+    upstream = Upstream(ca=str(tmp_path / "none.pem"))
+    with pytest.raises(TunnelFailedError, match="The certificates for http"):
+        await gate.open(behind.url, upstream=upstream)
+
+
+@pytest.mark.parametrize(
+    ("target", "upstream", "host"),
+    [
+        ("http://127.0.0.1:8188", Upstream(), None),
+        ("http://[::1]:8188", Upstream(), None),
+        ("http://localhost:8188", Upstream(), None),
+        ("http://127.0.0.1:8188", Upstream({"X": "y"}), "127.0.0.1:8188"),
+        ("https://gpu.example/comfyui", Upstream(), "gpu.example"),
+        ("https://gpu.example:8443", Upstream(ca="ca.pem"), "gpu.example:8443"),
+        ("http://[fd00::1]:8188", Upstream(), "[fd00::1]:8188"),
+        ("http://[fd00::1]", Upstream(), "[fd00::1]"),
+    ],
+)
+def test_a_reverse_proxy_gets_its_own_name(target, upstream, host):
+    settings = GateSettings(target, "secret", (), upstream)
+    assert settings.host == host
+    assert GateSettings.from_json(settings.to_json()).upstream == upstream

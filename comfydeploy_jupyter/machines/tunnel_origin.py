@@ -1,0 +1,80 @@
+"""What a tunnel leads to: Jupyter, a port of this machine, or the ComfyUI of a machine."""
+
+from __future__ import annotations
+
+import os.path
+from typing import TYPE_CHECKING
+
+from yarl import URL
+
+from ..comfyui.credentials import NONE
+from ..errors import ComfyUIUnavailableError, InvalidRequestError
+from ..net.peers import ANYONE
+from ..tunnel.gate_settings import Upstream
+from ..tunnel.tunnel import Origin, TunnelOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .registry import MachineRegistry
+    from .settings import MachineSettings
+
+
+async def find_origin(
+    options: TunnelOptions,
+    machines: MachineRegistry,
+    jupyter: Callable[[], Origin] | None,
+    *,
+    start: bool,
+) -> Origin:
+    """Return the service that a tunnel exposes.
+
+    Parameters
+    ----------
+    options : TunnelOptions
+        The requested tunnel.
+    machines : MachineRegistry
+        The machines.
+    jupyter : callable or None
+        Returns the address of this Jupyter.
+    start : bool
+        Whether to wait for a ComfyUI, and to start it if it is one of this server.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no Jupyter to expose, or it has another port.
+    ComfyUIUnavailableError
+        If the ComfyUI is not available.
+    """
+    if options.target == "jupyter":
+        if jupyter is None:
+            raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
+        origin = jupyter()
+        if options.port not in (None, origin.port):
+            raise InvalidRequestError.of_field("port", f"Jupyter's is {origin.port}")
+        return origin
+    if options.port is not None:
+        url = f"http://127.0.0.1:{options.port}"
+        return Origin(url, options.port, trusted_users=(ANYONE,))  # the user has given it
+    machine = machines.get(options.machine)
+    if start:
+        await machine.ready()
+    elif not machine.connected:
+        raise ComfyUIUnavailableError(f"The ComfyUI of machine {machine.id!r} is not available")
+    assert machine.url is not None
+    address = URL(machine.url)
+    return Origin(
+        str(address),
+        address.port or 80,
+        machine=machine.id,
+        trusted_users=machine.settings.trusted_users,
+        upstream=_upstream_of(machine.settings),
+    )
+
+
+def _upstream_of(settings: MachineSettings) -> Upstream:
+    """Return the credentials that the ComfyUI at ``comfyui_url`` asks for."""
+    asked = settings.credentials if settings.comfyui_url else NONE
+    files = (asked.client_cert, asked.client_key, asked.ca)
+    return Upstream(asked.all_headers, *map(os.path.expanduser, files))
