@@ -54,6 +54,11 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def _restored(kind: type[ComfyDeployError], args: tuple[Any, ...]) -> ComfyDeployError:
+    """Return an error of another process, without its attributes."""
+    return kind.__new__(kind, *args)
+
+
 class ComfyDeployError(Exception):
     """Base of all errors of this package.
 
@@ -82,6 +87,10 @@ class ComfyDeployError(Exception):
         self.message = message
         self.details = details or {}
         self.extra = extra or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make it again in another process, whatever its class is made with."""
+        return _restored, (type(self), self.args), self.__dict__
 
     def to_reply(self) -> dict[str, Any]:
         """Return the JSON body that the routes send for this error."""

@@ -51,6 +51,9 @@ _BY_FIELD = {
     "cursor": "invalid_cursor",
     "expected_hash": "hash_mismatch",
 }
+_FIELDS = {"workflow_api": "workflow", "type": "file_path", "subfolder": "file_path"}
+"""Fields of this package's own routes, and those of the Comfy API that stand for them."""
+
 _OUTSIDE = 416
 
 
@@ -92,4 +95,9 @@ def api_error(error: ComfyDeployError) -> APIError:
     if name not in CODES:
         name = "internal_error"
     details = {**error.details, **{k: v for k, v in error.extra.items() if k != "prompt_id"}}
-    return APIError(name, error.message, details=details)
+    message, own = error.message, str(error.details.get("field"))
+    if own in _FIELDS:
+        details["field"] = _FIELDS[own]
+        if message.startswith(f"{own}:"):
+            message = f"{_FIELDS[own]}{message.removeprefix(own)}"
+    return APIError(name, message, details=details)

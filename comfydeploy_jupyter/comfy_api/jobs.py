@@ -17,7 +17,7 @@ from ..errors import (
     NotFoundError,
     RunTimeoutError,
 )
-from ..schemas import RunRequest
+from ..schemas import RunRequest, parse
 from ..store.jobs import Claim
 from ..unparsed import Unparsed
 from .cursor import cursor_after, position_of
@@ -288,15 +288,16 @@ class Jobs:
         """Start a run; return its record."""
         try:
             workflow, machine = await self._resolved(request.workflow, machine)
-            asked = RunRequest(
-                workflow_api=workflow,
-                prompt_id=prompt_id,
-                machine=machine,
-                metadata=request.metadata,
-                extra_data=request.extra_data,
-                front=(request.priority or 0) > 0,
-                seed_mode="saved",
-            )
+            fields = {
+                "workflow_api": workflow,
+                "prompt_id": prompt_id,
+                "machine": machine or None,
+                "metadata": request.metadata,
+                "extra_data": request.extra_data,
+                "front": (request.priority or 0) > 0,
+                "seed_mode": "saved",
+            }
+            asked = parse(RunRequest, fields)
             return (await self._runs.submit(asked, small=small, new_id=new_id)).record
         except (ComfyUIUnavailableError, RunTimeoutError) as fault:
             # ComfyUI may still queue it; then the run continues.

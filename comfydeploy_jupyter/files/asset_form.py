@@ -31,6 +31,8 @@ def split_path(file_path: str) -> tuple[str, str, str]:
         raise InvalidRequestError.of_field(
             "file_path", "must be a name, or begin with input/ or models/<folder>/"
         )
+    if any(folder in (".", "..") for folder in folders):
+        raise InvalidRequestError.of_field("file_path", "must not contain . or .. as a folder")
     kind = "input" if not folders or folders[0] == "input" else f"models/{folders[0]}"
     subfolder = safe_subfolder("/".join(folders[1:]), field="file_path")
     return kind, subfolder, safe_filename(name, field="file_path")

@@ -13,6 +13,8 @@ from tests.handlers.test_runs import IMAGE
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 UI = {"nodes": [], "links": [], "last_node_id": 0}
+# It is read in another process.
+LARGE_UI = {**UI, "nodes": [{"id": n, "type": "Note", "title": "t" * 1000} for n in range(2000)]}
 
 
 @pytest.fixture
@@ -81,6 +83,8 @@ async def test_a_value_that_breaks_the_contract_is_named(api):
         ({"workflow": IMAGE, "metadata": {"n": 7}}, "metadata_invalid"),
         ({"workflow": IMAGE, "metadata": "n"}, "metadata_invalid"),
         ({"workflow": IMAGE, "metadata": {"machine": "no such"}}, "invalid_request"),
+        ({"workflow": IMAGE, "metadata": {"machine": "x" * 300}}, "invalid_request"),
+        ({"workflow": LARGE_UI}, "workflow_format_ui"),
         ({"workflow": IMAGE, "webhook_url": "http://127.0.0.1/"}, "invalid_request"),
         ({"workflow": IMAGE, "inputs": {}}, "invalid_request"),
         (
@@ -94,6 +98,25 @@ async def test_wrong_jobs_are_refused_and_leave_nothing(api, body, code):
     status, error = await create(api, body, uuid.uuid4().hex)
     assert (status, error["code"]) == (422, code)
     assert await listed(api) == []
+
+
+async def test_a_large_workflow_with_a_missing_asset(api):
+    missing = {"__type": "core/ASSET", "info": {"id": UNKNOWN}}
+    inputs = {"image": missing, **{f"n{n}": "x" * 1000 for n in range(2000)}}
+    workflow = {"1": {"class_type": "LoadImage", "inputs": inputs}}
+    status, error = await create(api, {"workflow": workflow})
+    assert (status, error["code"]) == (422, "missing_asset")
+    assert error["details"] == {"asset_id": UNKNOWN}
+    inputs["image"] = {"__type": "core/ASSET"}
+    status, error = await create(api, {"workflow": workflow})
+    assert (status, error["code"]) == (422, "missing_asset")
+
+
+async def test_no_machine_is_the_default_one(api):
+    body = {"workflow": IMAGE, "metadata": {"machine": ""}}
+    code, job = await create(api, body)
+    assert code == 201, job
+    assert (await api.until(job, "success"))["machine"] == "local"
 
 
 async def test_a_body_that_is_no_json(api):
@@ -155,9 +178,14 @@ async def test_hashes_that_do_not_fit(api, comfyui):
         ({"expected_hash": "sha256:0"}, (422, "invalid_request")),
         ({"file_path": "output/x.png"}, (422, "invalid_request")),
         ({"file_path": "models/no-such-folder/x.bin"}, (422, "invalid_request")),
+        ({"file_path": "../x.bin"}, (422, "invalid_request")),
+        ({"file_path": "input/a/../../x.bin"}, (422, "invalid_request")),
     ):
         code, reply = await api.call("POST", "api/v2/assets", **form(b"content", **fields))
         assert (code, reply["error"]["code"]) == expected
+        if "file_path" in fields:
+            assert reply["error"]["details"]["field"] == "file_path"
+            assert reply["error"]["message"].startswith("file_path: ")
     assert sorted(comfyui.input_dir.iterdir()) == before
     assert (await api.raw("HEAD", f"api/v2/assets/by-hash/{wrong}")).code == 404
     assert (await api.raw("HEAD", "api/v2/assets/by-hash/blake3:no")).code == 422
