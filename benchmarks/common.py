@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
 import signal
 import socket
@@ -63,8 +64,8 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """Our value divided by that of the reference."""
-        return self.value / self.reference
+        """Our value divided by that of the reference; infinite if that is 0."""
+        return self.value / self.reference if self.reference else math.inf
 
     @property
     def ok(self) -> bool:

@@ -6,6 +6,9 @@ the load, the numbers of asyncio tasks, threads and descriptors must be the same
 after a second load the memory in use must not be larger than after the first. Meanwhile a kernel
 receives a request every 50 ms; the reference is the same measurement while as many clients give the
 same work to ComfyUI itself.
+
+In a third load every second stream has the events of a job of the Comfy API: it must have each
+output, the whole progress and the end, too. It is compared with the loads without such streams.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 STEPS, DELAY = 4, 0.005  # of a run
+NO_PLACE = {"queue_position": None}
 AT_ONCE = 8  # requests that queue runs
 AHEAD = 50  # the next runs in the queue, which streams follow
 LOOK_EVERY = 0.5  # seconds between requests of the list of runs
@@ -147,6 +151,10 @@ class Load:
         The milliseconds of each request of the list of runs.
     followers : Counter
         The number of streams that follow each run.
+    outputs : dict of str to list of str
+        The ids of the outputs in the streams of jobs, by run.
+    ends : dict of str to dict
+        When the end of each run arrived first, in seconds, for ``run`` and for ``job``.
     """
 
     waiting: deque[str] = field(default_factory=deque)
@@ -154,7 +162,20 @@ class Load:
     streams: int = 0
     listed: list[float] = field(default_factory=list)
     followers: Counter[str] = field(default_factory=Counter)
+    outputs: dict[str, list[str]] = field(default_factory=dict)
+    ends: dict[str, dict[str, float]] = field(default_factory=lambda: {"run": {}, "job": {}})
     _ended: set[str] = field(default_factory=set)
+
+    @property
+    def runs(self) -> int:
+        """The number of runs whose end has arrived."""
+        return len(self.results.keys() | self.outputs.keys())
+
+    def later(self) -> float:
+        """Return by how many milliseconds the end arrives later in a job's stream (median)."""
+        as_run, as_job = self.ends["run"], self.ends["job"]
+        both = as_run.keys() & as_job.keys()
+        return statistics.median(as_job[name] - as_run[name] for name in both) * 1000
 
     def note(self, prompt_id: str, messages: list[tuple[int, dict[str, Any]]]) -> None:
         """Check a stream that has ended.
@@ -179,6 +200,28 @@ class Load:
         result = messages[-2][1]["data"]
         if self.results.setdefault(prompt_id, result) != result:
             raise RuntimeError(f"two streams of {prompt_id} tell different results")
+        self._end("run", prompt_id)
+
+    def note_job(self, job: str, messages: list[tuple[str, dict[str, Any]]]) -> None:
+        """Check a stream of a job that has ended.
+
+        Raises
+        ------
+        RuntimeError
+            If the last progress, an output or the end is missing.
+        """
+        if not messages or messages[-1] != ("status", {"status": "succeeded", **NO_PLACE}):
+            raise RuntimeError(f"the stream of job {job} did not end well: {messages[-2:]}")
+        values = [data["value"] for name, data in messages if name == "progress"]
+        if values[-1:] != [1.0] or values != sorted(values):
+            raise RuntimeError(f"the stream of job {job} has the progress {values}")
+        outputs = sorted(data["id"] for name, data in messages if name == "output")
+        if self.outputs.setdefault(job, outputs) != outputs or not outputs:
+            raise RuntimeError(f"two streams of job {job} have different outputs")
+        self._end("job", job)
+
+    def _end(self, kind: str, prompt_id: str) -> None:
+        self.ends[kind].setdefault(prompt_id, time.monotonic())
         self.streams += 1
         self._ended.add(prompt_id)
         while self.waiting and self.waiting[0] in self._ended:
@@ -197,13 +240,20 @@ class Load:
             told = (entry["status"]["status_str"], entry["outputs"])
             if told != (result["status"], result["outputs"]):
                 raise RuntimeError(f"ComfyUI has {told} for {prompt_id}, the stream had {result}")
+        for job in self.outputs.keys() - self.results.keys():
+            entry = requests.get(f"{comfyui_url}/history/{job}", timeout=60).json()[job]
+            if entry["status"]["status_str"] != "success":
+                raise RuntimeError(f"ComfyUI has {entry['status']} for job {job}")
 
 
-async def through_us(server: Server, *, streams: int, runs: int, duration: float) -> Load:
+async def through_us(
+    server: Server, *, streams: int, runs: int, duration: float, jobs: bool = False
+) -> Load:
     """Keep ``runs`` runs queued and ``streams`` streams open for ``duration`` seconds.
 
     Half of the streams start a run, the other half follow one of the next runs in the queue. The
-    load ends when all runs have ended; at least one stream has followed each of them.
+    load ends when all runs have ended; at least one stream has followed each of them. With
+    ``jobs``, half of the streams of both kinds are those of jobs of the Comfy API.
     """
     load = Load()
     until = time.monotonic() + duration
@@ -217,7 +267,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
             return URL(f"{server.url}comfyui-deploy/{route}", encoded=True)
 
         async def read(answer: aiohttp.ClientResponse) -> str:
-            if answer.status != 200:
+            if answer.status not in (200, 201):
                 raise RuntimeError(f"{answer.status}: {await answer.text()}")
             return await answer.text()
 
@@ -232,22 +282,31 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
             while time.monotonic() < until:
                 await (queue() if len(load.waiting) < runs else asyncio.sleep(0.01))
 
-        async def start_and_follow() -> None:
+        async def start_and_follow(*, as_job: bool) -> None:
+            if as_job:
+                async with session.post(at("api/v2/jobs"), json={"workflow": graph()}) as answer:
+                    job = json.loads(await read(answer))["id"]
+                await follow(job, as_job=True)
+                return
             body = {"workflow_api": graph()}
             async with session.post(at("run/streaming"), json=body) as answer:
                 messages = stream_of(await read(answer))
             load.note(messages[0][1]["prompt_id"], messages)
 
-        async def follow(prompt_id: str) -> None:
+        async def follow(prompt_id: str, *, as_job: bool) -> None:
+            if as_job:
+                async with session.get(at(f"api/v2/jobs/{prompt_id}/events")) as answer:
+                    load.note_job(prompt_id, job_stream_of(await read(answer)))
+                return
             async with session.get(at(f"run/streaming?prompt_id={prompt_id}")) as answer:
                 load.note(prompt_id, stream_of(await read(answer)))
 
-        async def go_on_starting() -> None:
-            await start_and_follow()
+        async def go_on_starting(*, as_job: bool) -> None:
+            await start_and_follow(as_job=as_job)
             while time.monotonic() < until:
-                await start_and_follow()
+                await start_and_follow(as_job=as_job)
 
-        async def go_on_following() -> None:
+        async def go_on_following(*, as_job: bool) -> None:
             followers: Counter[str] = load.followers
             while load.waiting or not filled.done():
                 if not load.waiting:
@@ -256,7 +315,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
                 # The run with the fewest followers, so that each run has one.
                 prompt_id = min(islice(load.waiting, AHEAD), key=lambda run: followers[run])
                 followers[prompt_id] += 1
-                await follow(prompt_id)
+                await follow(prompt_id, as_job=as_job)
 
         async def look() -> None:
             while not filled.done() or load.waiting:
@@ -272,8 +331,8 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
         await asyncio.gather(
             filled,
             look(),
-            *(go_on_starting() for _ in range(own)),
-            *(go_on_following() for _ in range(streams - own)),
+            *(go_on_starting(as_job=jobs and bool(n % 2)) for n in range(own)),
+            *(go_on_following(as_job=jobs and bool(n % 2)) for n in range(streams - own)),
         )
     return load
 
@@ -345,6 +404,17 @@ def stream_of(text: str) -> list[tuple[int, dict[str, Any]]]:
     return messages
 
 
+def job_stream_of(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the messages of a job's event stream: name and data."""
+    messages = []
+    for block in text.split("\n\n"):
+        lines = [line for line in block.split("\n") if line and not line.startswith(":")]
+        if lines:
+            fields = dict(line.split(": ", 1) for line in lines)
+            messages.append((fields["event"], json.loads(fields["data"])))
+    return messages
+
+
 def settle(server: Server, before: Census, *, outgoing: bool = True) -> Census:
     """Wait until the process has no more resources than before; return the last counts.
 
@@ -404,6 +474,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--streams", type=int, default=200, help="open at once")
     parser.add_argument("--runs", type=int, default=1000, help="queued at once")
     given = parser.parse_args(arguments)
+    rows = (False, False, True)  # whether half of the streams are those of jobs
     size = {"streams": given.streams, "runs": given.runs, "duration": given.seconds}
     with (
         running_comfyui() as comfyui,
@@ -422,7 +493,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             theirs: list[float] = []
             speed: list[tuple[float, float]] = []
             listed: list[float] = []
-            for _ in range(2):
+            in_jobs: list[float] = []
+            for jobs in rows:
                 pings.take()
                 begin = time.perf_counter()
                 count = asyncio.run(past_us(comfyui.url, **size))
@@ -430,16 +502,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 theirs += pings.take()
                 used = server.processor_time()
                 begin = time.perf_counter()
-                load = asyncio.run(through_us(server, **size))
+                load = asyncio.run(through_us(server, **size, jobs=jobs))
                 used = server.processor_time() - used
-                speed.append(((time.perf_counter() - begin) / len(load.results), raw))
+                mine = (time.perf_counter() - begin) / load.runs
+                if jobs:
+                    in_jobs += [mine / raw, load.later()]
+                else:
+                    speed.append((mine, raw))
                 ours += pings.take()
                 load.check_history(comfyui.url)
                 listed += load.listed
                 after.append(settle(server, before))
                 print(
-                    f"{load.streams} streams of {len(load.results)} runs, all whole;"
-                    f" {1000 * used / len(load.results):.1f} ms of processor time for each run",
+                    f"{load.streams} streams of {load.runs} runs{', half as jobs' * jobs},"
+                    f" all whole; {1000 * used / load.runs:.1f} ms of processor time for each run",
                     flush=True,
                 )
                 print(f"before {before}\nafter  {after[-1]}", flush=True)
@@ -450,7 +526,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"a list of 100 queued runs, ms: p50 {percentile(listed, 50):.0f}, "
         f"p99 {percentile(listed, 99):.0f}"
     )
-    first, second = after
+    first, second, _ = after
+    as_runs = statistics.median(mine / raw for mine, raw in speed)
     return report(
         Figure("a kernel's answer, p99", percentile(ours, 99), percentile(theirs, 99), "added", 50),
         Figure(
@@ -460,6 +537,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "ratio",
             2.0,
         ),
+        Figure(
+            "time of a run, half of the streams as jobs", in_jobs[0], as_runs, "ratio", 1.2, "x"
+        ),
+        Figure("end in the stream of a job", in_jobs[1], 0.0, "added", 10.0),
         Figure("memory after", second.memory, first.memory, "added", 10.0, "MiB"),
         Figure("asyncio tasks after", second.task_count, before.task_count, "added", 0, "tasks"),
         Figure("threads after", second.threads, before.threads, "added", POOL, "threads"),

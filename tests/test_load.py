@@ -26,13 +26,15 @@ def server(start_jupyter, comfyui, tmp_path):
     jupyter.stop()
 
 
-def test_no_event_is_lost_and_nothing_is_left(server, comfyui):
-    asyncio.run(through_us(server, streams=5, runs=5, duration=0.0))
+@pytest.mark.parametrize("jobs", [False, True], ids=["runs", "half of them as jobs"])
+def test_no_event_is_lost_and_nothing_is_left(server, comfyui, jobs):
+    asyncio.run(through_us(server, streams=5, runs=5, duration=0.0, jobs=jobs))
     time.sleep(1)  # tasks that only wait for events to arrive are over then
     before = server.census()
-    load = asyncio.run(through_us(server, streams=30, runs=60, duration=0.0))
-    assert len(load.results) >= 60
-    assert load.streams >= len(load.results)
+    load = asyncio.run(through_us(server, streams=30, runs=60, duration=0.0, jobs=jobs))
+    assert load.runs >= 60
+    assert load.streams >= load.runs
+    assert bool(load.outputs) == jobs
     load.check_history(comfyui.url)
     after = settle(server, before, outgoing=False)
     assert after.tasks == before.tasks
