@@ -12,6 +12,7 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.client.terminal import Terminal
 from comfydeploy_jupyter.display import SweepLine
 from comfydeploy_jupyter.display.sheet_view import SheetView
+from tests.client.sweep.test_sheet import in_words
 from tests.client.sweep.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 from tests.terminal import run_in_terminal
@@ -114,6 +115,21 @@ def test_what_the_page_asks_for(jupyter: JupyterProcess, tmp_path: Path) -> None
     answer, buffers = ask(kind="export", format="csv", starred=True)
     assert "no point of the sweep has a star" in answer["problem"]
     assert buffers is None
+
+
+def test_pictures_are_sent_while_the_kernel_answers_no_requests(jupyter: JupyterProcess) -> None:
+    comfy = Comfy(jupyter.url, jupyter.token)
+    sweep = comfy.sweep(in_words(), {"1.color": [0, 255]}, save=False)
+    view = SheetView(Host(comfy), sweep)
+    sent: list[tuple[dict[str, Any], Any]] = []
+    view.send = lambda content, buffers=None: sent.append((content, buffers))
+    view.push_pictures()
+    assert sent == [], "they were not fetched yet"
+    sweep.contact_sheet.fetch()
+    view.push_pictures()
+    view.push_pictures()
+    assert [message["query"] for message, _ in sent] == [point[4] for point in view.points]
+    assert all(content.startswith(b"RIFF") for _, (content,) in sent)
 
 
 def test_a_sweep_of_many_points_is_described_briefly(jupyter: JupyterProcess) -> None:

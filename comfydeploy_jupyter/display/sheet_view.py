@@ -60,6 +60,7 @@ class SheetView(View):
         self._sweep = sweep
         self._starring = threading.Lock()
         self._wanted: dict[int, bool] = {}
+        self._pushed: set[str] = set()
         heads = sweep.contact_sheet.headings
         words = sweep.words
         super().__init__(
@@ -87,6 +88,20 @@ class SheetView(View):
         with self.hold_sync():
             self.points = [_facts(point) for point in self._sweep]
             self.stars = [point.index for point in self._sweep.starred]
+
+    def push_pictures(self) -> None:
+        """Send the small pictures of the points that have ended since the last call.
+
+        While the kernel waits for the sweep it answers no requests, so that a page that does not
+        reach the server would see no pictures.
+        """
+        for point in self._sweep:
+            picture = picture_of(point)
+            content = self._sweep.contact_sheet.thumbnails.of(key_of(point))
+            if picture is None or not isinstance(content, bytes) or picture.query in self._pushed:
+                continue
+            self._pushed.add(picture.query)
+            self.send({"kind": "copy", "query": picture.query, "mime": "image/webp"}, [content])
 
     def _on_star(self, message: dict[str, Any], _: object) -> None:
         self._wanted[int(message["index"])] = bool(message["starred"])

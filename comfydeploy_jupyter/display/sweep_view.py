@@ -55,7 +55,7 @@ class SweepView:
 
         self._sweep = progress.sweep
         self._progress = progress
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
         self._shown: object = None
         self._next_sheet = 0.0
@@ -118,6 +118,8 @@ class SweepView:
             return
         self._refresh()
         self._sweep.contact_sheet.fetch()  # so that little is left to do at the end
+        if progress.blocking:
+            self._view.push_pictures()
         self._shown = counts
         done = time.monotonic()
         pause = max(
@@ -148,7 +150,7 @@ class SweepView:
             self._refresh()
 
     def _refresh(self) -> None:
-        with self._lock:
+        with self._lock:  # `hold_sync` of a widget is not for several threads
             self._view.refresh()
 
     def _connect(self) -> None:
@@ -172,7 +174,7 @@ class SweepView:
             elapsed = duration(progress.elapsed) if progress.elapsed >= 60 else None
             elapsed = elapsed or f"{progress.elapsed:.0f} s"
             text = f"{progress.summary} · {elapsed} · {sweep_left(progress)}"
-        self._view.progress = {
+        state = {
             "phase": "running" if running else "ended",
             "text": text,
             "activity": sweep_activity(progress, self._label) if running else "",
@@ -181,6 +183,8 @@ class SweepView:
             "fraction": progress.fraction,
             "blocking": progress.blocking,
         }
+        with self._lock:
+            self._view.progress = state
 
     def _label(self, point: Point) -> str:
         return self._sweep.words.label(point.values)

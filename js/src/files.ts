@@ -11,8 +11,21 @@ export const AHEAD = 4; // messages that are sent before the kernel has confirme
 /** The traits that a view of ComfyUI's files has. */
 export type FilesTraits = { server: ServerFacts };
 
-type FileMessage = { kind: string; id: string; error?: string; size?: number; mime?: string };
-type Waiting = { resolve: (answer: string | number) => void; reject: (error: Error) => void };
+/** "file": the answer to a request; "copy": a small copy that was not requested. */
+type FileMessage = {
+  kind: string;
+  id: string;
+  query: string;
+  error?: string;
+  size?: number;
+  mime?: string;
+};
+type Waiting = {
+  resolve: (answer: string | number) => void;
+  reject: (error: Error) => void;
+  /** The query of the picture, if a small copy is wanted. */
+  copyOf: string;
+};
 
 /**
  * The files of ComfyUI.
@@ -23,27 +36,46 @@ type Waiting = { resolve: (answer: string | number) => void; reject: (error: Err
 export class Files {
   private readonly waiting = new Map<string, Waiting>();
   private readonly blobUrls: string[] = [];
+  /** Blob URLs of small copies that the kernel has sent while it answers no requests. */
+  private readonly copies = new Map<string, string>();
 
   constructor(
     private readonly model: Model<FilesTraits>,
     events: Subscriptions,
   ) {
     events.on("msg:custom", (message: FileMessage, buffers: Buffers) => {
+      if (message.kind === "copy") this.take(message, buffers);
       const waiting = this.waiting.get(message.id);
       if (message.kind !== "file" || !waiting) return;
       this.waiting.delete(message.id);
       if (message.error) return waiting.reject(new Error(message.error));
       if (message.size !== undefined) return waiting.resolve(message.size);
-      const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-      this.blobUrls.push(url);
-      waiting.resolve(url);
+      waiting.resolve(this.blobUrl(message, buffers));
     });
+  }
+
+  private blobUrl({ mime }: FileMessage, buffers: Buffers): string {
+    const url = URL.createObjectURL(new Blob(buffers, { type: mime }));
+    this.blobUrls.push(url);
+    return url;
+  }
+
+  /** Keep a small copy, and show it where it was requested. */
+  private take(message: FileMessage, buffers: Buffers): void {
+    const url = this.blobUrl(message, buffers);
+    this.copies.set(message.query, url);
+    for (const { resolve, copyOf } of this.waiting.values()) {
+      if (copyOf === message.query) resolve(url);
+    }
   }
 
   /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
   async url(query: string, side = 0): Promise<string> {
     const base = await pageServer(this.model.get("server"));
-    if (base === null) return String(await this.askForFile(query, side));
+    if (base === null) {
+      const copy = side ? this.copies.get(query) : undefined;
+      return copy ?? String(await this.askForFile(query, side));
+    }
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
 
@@ -70,14 +102,14 @@ export class Files {
   }
 
   private askForFile(query: string, side: number, only_size = false): Promise<string | number> {
-    return this.ask({ kind: "file", query, side, only_size });
+    return this.ask({ kind: "file", query, side, only_size }, side ? query : "");
   }
 
   /** Send a message, and return the reply of the kernel: a blob URL, or a number. */
-  ask(message: object): Promise<string | number> {
+  ask(message: object, copyOf = ""): Promise<string | number> {
     const id = newId();
     const answer = new Promise<string | number>((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
+      this.waiting.set(id, { resolve, reject, copyOf });
     });
     this.model.send({ ...message, id });
     return answer;

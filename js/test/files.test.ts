@@ -49,6 +49,21 @@ test("a page of another server gets files from the kernel", async () => {
   await assert.rejects(size, /no such file/);
 });
 
+test("small copies that the kernel sends unasked are shown where it answers no requests", async () => {
+  answerRequests(() => ({ instance: "another" }));
+  const { files, model } = filesOf(OURS);
+  const early = files.url("filename=a.png", 192);
+  await until(() => model.sent.length === 1);
+  const copy = { kind: "copy", query: "filename=a.png", mime: "image/webp" };
+  model.receive(copy, [new DataView(new ArrayBuffer(2))]);
+  const url = await early;
+  assert.match(url, /^blob:/);
+  assert.equal(await files.url("filename=a.png", 192), url);
+  files.url("filename=a.png");
+  await until(() => model.sent.length === 2);
+  assert.equal(model.sent[1]?.side, 0, "the picture in full size is requested");
+});
+
 test("a server that did not answer is asked again", async () => {
   globalThis.fetch = () => Promise.reject(new Error("away"));
   assert.equal(await pageServer(OURS), null);

@@ -39,8 +39,8 @@ POINTS = {"Width.value": [160, 240, 320], "Caption.value": ["<b>low</b>", "high"
 
 
 def done_sweep(open_notebook: Any, name: str, **options: Any) -> LabPage:
-    code = CODE.format(name="sunset.json", points=POINTS, wait=True)
-    lab_page = open_notebook(name, f"{code}.unstar(*range(6))", **options)
+    code = CODE.format(name="sunset.json", points=POINTS, wait=True)[:-1]
+    lab_page = open_notebook(name, f"{code}, save='{name}-of-test.json')", **options)
     expect(lab_page.panel.get_by_text(re.compile("Done after"))).to_be_visible(timeout=60_000)
     return lab_page
 
@@ -54,7 +54,7 @@ def test_it_fills_and_stays(open_notebook: Any) -> None:
     expect(panel.get_by_role("columnheader", name="Width", exact=True)).to_be_visible()
     expect(panel.get_by_role("button", name="Stop")).to_be_hidden()
     lab_page.shoot("sweep-done")
-    ((kept, _),) = [c["outputs"] for c in lab_page.save()["cells"]]
+    ((kept, *_),) = [c["outputs"] for c in lab_page.save()["cells"]]
     page = "".join(kept["data"]["text/html"])
     assert page.count("data:image/webp;base64,") == 6, "the saved notebook has the pictures"
     assert "&lt;b&gt;low" in page
@@ -115,7 +115,7 @@ def test_the_best_are_chosen_by_keys_and_by_code(
     lab_page.shoot(f"sweep-starred-{theme}-900")
     assert violations(panel) == []
     assert_accessible(panel)
-    (saved,) = [path for path in (lab.root / "sweeps").glob("sunset-*.json") if stars_in(path)]
+    saved = lab.root / f"sweep-stars-{theme}-of-test.json"
     assert stars_in(saved) == [(160, "<b>low</b>"), (240, "high")]
     # Code of a later cell, and a sweep that is loaded again, show the same stars.
     add_cell(lab_page, f"s = comfy.sweep.load({str(saved)!r}); s.star(5); s")

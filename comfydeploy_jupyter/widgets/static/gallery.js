@@ -96,23 +96,40 @@ var Files = class {
   constructor(model, events) {
     this.model = model;
     events.on("msg:custom", (message, buffers) => {
+      if (message.kind === "copy") this.take(message, buffers);
       const waiting = this.waiting.get(message.id);
       if (message.kind !== "file" || !waiting) return;
       this.waiting.delete(message.id);
       if (message.error) return waiting.reject(new Error(message.error));
       if (message.size !== void 0) return waiting.resolve(message.size);
-      const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-      this.blobUrls.push(url);
-      waiting.resolve(url);
+      waiting.resolve(this.blobUrl(message, buffers));
     });
   }
   model;
   waiting = /* @__PURE__ */ new Map();
   blobUrls = [];
+  /** Blob URLs of small copies that the kernel has sent while it answers no requests. */
+  copies = /* @__PURE__ */ new Map();
+  blobUrl({ mime }, buffers) {
+    const url = URL.createObjectURL(new Blob(buffers, { type: mime }));
+    this.blobUrls.push(url);
+    return url;
+  }
+  /** Keep a small copy, and show it where it was requested. */
+  take(message, buffers) {
+    const url = this.blobUrl(message, buffers);
+    this.copies.set(message.query, url);
+    for (const { resolve, copyOf } of this.waiting.values()) {
+      if (copyOf === message.query) resolve(url);
+    }
+  }
   /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
-    if (base === null) return String(await this.askForFile(query, side));
+    if (base === null) {
+      const copy = side ? this.copies.get(query) : void 0;
+      return copy ?? String(await this.askForFile(query, side));
+    }
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
   /** Return the size of a file in bytes; -1 if the server does not return it. */
@@ -136,13 +153,13 @@ var Files = class {
     return message.replace(/^thumbnail:/, "A preview");
   }
   askForFile(query, side, only_size = false) {
-    return this.ask({ kind: "file", query, side, only_size });
+    return this.ask({ kind: "file", query, side, only_size }, side ? query : "");
   }
   /** Send a message, and return the reply of the kernel: a blob URL, or a number. */
-  ask(message) {
+  ask(message, copyOf = "") {
     const id = newId();
     const answer = new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
+      this.waiting.set(id, { resolve, reject, copyOf });
     });
     this.model.send({ ...message, id });
     return answer;
@@ -299,7 +316,10 @@ var Lightbox = class {
     root.onclick = (event) => {
       if (event.target === root) root.close();
     };
-    root.onclose = () => opener.focus();
+    root.onclose = () => {
+      image.removeAttribute("src");
+      opener.focus();
+    };
     root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
     root.showModal();
     show(0);

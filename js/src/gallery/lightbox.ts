@@ -71,7 +71,10 @@ export class Lightbox {
     root.onclick = (event) => {
       if (event.target === root) root.close();
     };
-    root.onclose = () => opener.focus();
+    root.onclose = () => {
+      image.removeAttribute("src"); // the browser may free the picture
+      opener.focus();
+    };
     root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
     root.showModal();
     show(0);
