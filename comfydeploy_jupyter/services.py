@@ -23,6 +23,7 @@ from .errors import ComfyDeployError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalAndReported, LocalModels, ModelListing, RemoteModels
+from .files.model_files import ModelFiles
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
@@ -116,6 +117,7 @@ class Services:
         self.machine_records = MachineRecords(MachineRepository(self.database))
         self._hashes = HashRepository(self.database)
         self.hasher = Hasher(self._hashes)
+        self.model_files = ModelFiles(self.database, self.machines, self.hasher)
         self.thumbnails = Thumbnails()
         self._uploads = Uploads(fsync=settings.fsync_uploads)
         self._outbox = settings.data_dir / "outbox"
@@ -363,12 +365,10 @@ class Services:
 
     async def _remove_orphans(self, folders: Folders) -> None:
         try:
-            count = await self._uploads.clean(folders)
+            if count := await self._uploads.clean(folders):
+                log.info("Removed %d uploads that were never completed", count)
         except Exception:
             log.exception("Files from uploads of killed servers could not be removed")
-        else:
-            if count:
-                log.info("Removed %d uploads that were never completed", count)
 
     async def _open(self) -> None:
         await self.database.open()

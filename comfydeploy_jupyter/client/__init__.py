@@ -9,9 +9,11 @@ from .discovery import connect
 from .editor_workflow import EditorWorkflow
 from .events import Event, RunProgress
 from .fetched_models import FetchedModels, WorkflowModel
+from .files import Model
 from .graph import NodeName
 from .inputs import Inputs
 from .machines import Machine, Machines
+from .models import Models, ModelUses
 from .names import UnknownNameError
 from .node import Node
 from .output_files import Images, OutputFile
@@ -40,6 +42,9 @@ __all__ = [
     "Inputs",
     "Machine",
     "Machines",
+    "Model",
+    "ModelUses",
+    "Models",
     "Node",
     "NodeName",
     "OutputFile",

@@ -12,11 +12,12 @@ from ..errors import ComfyDeployError, NotFoundError
 from .comfy_account import ComfyAccount
 from .events import RunProgress
 from .fetched_models import FetchedModels
-from .files import Model, UploadedFile, upload
+from .files import UploadedFile, upload
 from .graph import Source
 from .login import sign_in
 from .machines import Machines
 from .memory import FreedMemory
+from .models import Models
 from .results import Result
 from .run_request import RunRequest
 from .runs import Run
@@ -78,6 +79,8 @@ class Comfy:
         Makes ComfyUI reachable from the internet.
     runs : Runs
         The runs that the server stores: ``comfy.runs(limit=5)``, ``comfy.runs.delete(…)``.
+    models : Models
+        The models of ComfyUI: ``comfy.models("loras")``, ``comfy.models.delete(…)``.
     sweep : Sweeps
         Runs a workflow at every point of a grid: ``comfy.sweep(workflow, {"seed": range(8)})``.
 
@@ -96,6 +99,7 @@ class Comfy:
         self.machines = Machines(self.server)
         self.tunnel = Tunnel(self.server)
         self.runs = Runs(self.server)
+        self.models = Models(self.server)
         self.comfy_account = ComfyAccount(self.server)
         self.sweep = Sweeps(self)
         self._display = display
@@ -492,24 +496,6 @@ class Comfy:
             overwrite=overwrite,
             machine=machine,
         )
-
-    def models(
-        self, folder: str | None = None, *, search: str | None = None, machine: str | None = None
-    ) -> list[Model]:
-        """Return the model files of ComfyUI.
-
-        Parameters
-        ----------
-        folder : str, optional
-            Only those of one folder, e.g. ``checkpoints``.
-        search : str, optional
-            Words that must be in the name.
-        machine : str, optional
-            The machine that has them.
-        """
-        found = self.server.get("models", folder=folder, search=search, machine=machine)
-        names = Model.__dataclass_fields__
-        return [Model(**{k: v for k, v in model.items() if k in names}) for model in found]
 
     def model_folders(self, *, machine: str | None = None) -> list[str]:
         """Return the names of ComfyUI's models folders, such as ``checkpoints``."""

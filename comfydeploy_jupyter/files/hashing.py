@@ -168,6 +168,11 @@ class Hasher:
         hashes = await self._repository.get_all(list(keys.values()))
         return {path: hashes[key].sha256 for path, key in keys.items() if key in hashes}
 
+    async def cached(self, path: Path) -> Hashes | None:
+        """Return the hashes of a file that are in the cache, or None."""
+        key = (await asyncio.to_thread(_keys_of, [str(path)])).get(str(path))
+        return None if key is None else await self._repository.get(key)
+
     def remember_later(self, file: StoredFile) -> None:
         """Cache the hashes of a file that was uploaded, so that it need not be read again."""
         hashes = Hashes(file.sha256, file.blake3)

@@ -22,6 +22,7 @@ from .files import (
     FileHashHandler,
     FilenameListHandler,
     ModelsHandler,
+    ModelUsesHandler,
     StatHandler,
     UploadFileHandler,
 )
@@ -98,6 +99,7 @@ ROUTES = (
     (f"{PREFIX}/view", ViewHandler),
     # Models and files
     (f"{PREFIX}/models", ModelsHandler),
+    (f"{PREFIX}/models/uses", ModelUsesHandler),
     (f"{PREFIX}/filename_list_cache", FilenameListHandler),
     (f"{PREFIX}/get-file-hash", FileHashHandler),
     (f"{PREFIX}/upload-file", UploadFileHandler),

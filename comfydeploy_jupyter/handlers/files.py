@@ -37,6 +37,17 @@ class ModelsHandler(Handler):
         await self.reply_large(found)
 
 
+class ModelUsesHandler(Handler):
+    """``GET models/uses``: what uses a model."""
+
+    async def get(self) -> None:
+        """Reply with the workflows, runs and transfers that use a model."""
+        query = self.query(schemas.ModelUsesQuery)
+        machine = self.services.machines.get(query.machine)
+        uses = await self.services.model_files.uses(machine, query.folder, query.filename)
+        self.reply(uses.reply())
+
+
 class FilenameListHandler(Handler):
     """``GET filename_list_cache``: the names of all model files."""
 

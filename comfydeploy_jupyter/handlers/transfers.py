@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..comfyui.folders import Folders
+    from ..machines.machine import Machine
     from ..store.transfers import TransferRecord
     from ..transfers import models, queue
 else:
@@ -94,9 +95,8 @@ class VolumeModelHandler(VolumeBase):
             found = await listing.models(folder=name)
             await self.reply_large({"success": True, "models": found})
             return
-        folders = await machine.folders()
         work = {"add": self._add, "delete": self._delete, "move": self._move}[request.action]
-        self.reply({"success": True, **await work(request, folders)})
+        self.reply({"success": True, **await work(request, machine)})
 
     async def _in_cloud(self, request: schemas.VolumeModelRequest) -> dict[str, Any]:
         """Add a model to a ComfyDeploy volume: the service downloads it, or a file is uploaded."""
@@ -123,27 +123,29 @@ class VolumeModelHandler(VolumeBase):
         return {"success": True, "target": target, **_transfer_reply(record)}
 
     async def _delete(
-        self, request: schemas.VolumeModelRequest, folders: Folders
+        self, request: schemas.VolumeModelRequest, machine: Machine
     ) -> dict[str, Any]:
-        path = await _place(folders, request)
-        await asyncio.to_thread(models.delete_model, folders, path)
-        return {"message": f"{path.name} is deleted"}
+        model = await self.services.model_files.delete(
+            machine, _folder(request), _filename(request), in_use=request.in_use
+        )
+        return {"message": f"{model.path.name} is deleted"}
 
-    async def _move(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
+    async def _move(self, request: schemas.VolumeModelRequest, machine: Machine) -> dict[str, Any]:
         if request.to_folder is None and request.to_filename is None:
             raise InvalidRequestError.of_field("to_filename", "is needed to move, or to_folder")
-        path = await _place(folders, request)
-        target = await asyncio.to_thread(
-            models.place,
-            folders,
-            request.to_folder or _folder(request),
-            request.to_filename or request.filename or path.name,
-            field="to_filename",
+        name = _filename(request)
+        target = await self.services.model_files.move(
+            machine,
+            _folder(request),
+            name,
+            request.to_folder,
+            request.to_filename,
+            in_use=request.in_use,
         )
-        await asyncio.to_thread(models.move_model, folders, path, target)
-        return {"message": f"{path.name} is now {target.name}", "path": str(target)}
+        return {"message": f"{name} is now {target.name}", "path": str(target)}
 
-    async def _add(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
+    async def _add(self, request: schemas.VolumeModelRequest, machine: Machine) -> dict[str, Any]:
+        folders = await machine.folders()
         transfers = self.services.transfers
         sha256 = request.sha256.lower() if request.sha256 else None
         if request.source == "local":
@@ -179,11 +181,14 @@ def _folder(request: schemas.VolumeModelRequest) -> str:
     return folder
 
 
-async def _place(
-    folders: Folders, request: schemas.VolumeModelRequest, filename: str | None = None
-) -> Path:
-    """Return the path for a model, by default with the name in the request."""
-    name = filename if filename is not None else request.filename
-    if not name:
+def _filename(request: schemas.VolumeModelRequest) -> str:
+    if not request.filename:
         raise InvalidRequestError.of_field("filename", "is needed")
-    return await asyncio.to_thread(models.place, folders, _folder(request), name)
+    return request.filename
+
+
+async def _place(folders: Folders, request: schemas.VolumeModelRequest, filename: str) -> Path:
+    """Return the path for a model with a name, in the folder of the request."""
+    if not filename:
+        raise InvalidRequestError.of_field("filename", "is needed")
+    return await asyncio.to_thread(models.place, folders, _folder(request), filename)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .. import schemas
 from ..errors import ConflictError, InvalidRequestError
+from ..schemas.examples import RUN_ID, TRANSFER_ID, WORKFLOW_ID
 from .operation import (
     BINARY,
     CLOUD,
@@ -39,6 +40,53 @@ class ModelEntry(ReplyModel):
     modified: float | None = Field(
         description="When it was changed, in seconds since 1970.", examples=[1763976600.5]
     )
+
+
+class WorkflowUse(ReplyModel):
+    """A stored workflow that names a model."""
+
+    workflow_id: str = Field(examples=[WORKFLOW_ID])
+    name: str = Field(examples=["sunset"])
+    versions: list[int] = Field(
+        description="The versions that name it, oldest first.", examples=[[1, 2]]
+    )
+
+
+class RunUse(ReplyModel):
+    """A run that names a model."""
+
+    prompt_id: str = Field(examples=[RUN_ID])
+    machine: str = Field(examples=["local"])
+    status: str = Field(examples=["success"])
+    created_at: str = Field(examples=["2025-11-24T10:30:00+00:00"])
+
+
+class TransferUse(ReplyModel):
+    """A transfer of a model that has not ended."""
+
+    id: str = Field(examples=[TRANSFER_ID])
+    direction: Literal["up", "down"]
+    state: str = Field(examples=["active"])
+
+
+class ModelUses(ReplyModel):
+    """What uses a model."""
+
+    folder: str = Field(examples=["checkpoints"])
+    name: str = Field(examples=["b.safetensors"])
+    path: str = Field(examples=["/home/ada/ComfyUI/models/checkpoints/b.safetensors"])
+    in_use: bool = Field(
+        description="Whether a run that has not ended, or a transfer, uses it now.",
+        examples=[False],
+    )
+    workflows: list[WorkflowUse] = Field(description="The stored workflows that name it.")
+    runs: list[RunUse] = Field(
+        description="The first 20 runs that name it: those that have not ended, then the newest"
+        " of the last 1,000 others."
+    )
+    run_count: int = Field(description="Number of all of these runs.", examples=[1])
+    unfinished: int = Field(description="How many of them have not ended.", examples=[0])
+    transfers: list[TransferUse] = Field(description="The transfers that have not ended.")
 
 
 class FilenameLists(ReplyModel):
@@ -205,6 +253,16 @@ OPERATIONS = (
             ),
         ),
         errors=MACHINE,
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/models/uses",
+        id="listModelUses",
+        tag="Files",
+        summary="The workflows, runs and transfers that use a model",
+        query=schemas.ModelUsesQuery,
+        replies=(json_reply(ModelUses, "What uses the model."),),
+        errors=FILES,
     ),
     Operation(
         method="get",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .base import MachineQuery, SearchField
 
-__all__ = ["FileQuery", "ListQuery", "ModelsQuery", "StatQuery", "ViewQuery"]
+__all__ = ["FileQuery", "ListQuery", "ModelUsesQuery", "ModelsQuery", "StatQuery", "ViewQuery"]
 
 
 class ListQuery(MachineQuery):
@@ -28,6 +28,17 @@ class ModelsQuery(ListQuery):
         None, description="A folder of models.", examples=["checkpoints"]
     )
     search: SearchField = ""
+
+
+class ModelUsesQuery(MachineQuery):
+    """Query of ``GET models/uses``."""
+
+    folder: Annotated[str, Field(min_length=1, max_length=4096)] = Field(
+        description="The models folder of the model.", examples=["checkpoints"]
+    )
+    filename: Annotated[str, Field(min_length=1, max_length=4096)] = Field(
+        description="Its name in this folder.", examples=["b.safetensors"]
+    )
 
 
 class FileQuery(MachineQuery):

@@ -153,6 +153,11 @@ class VolumeModelRequest(CloudBody):
     )
     to_folder: str | None = Field(None, description="For `move`: the new folder.")
     to_filename: str | None = Field(None, description="For `move`: the new name.")
+    in_use: bool = Field(
+        False,
+        description="For `move` and `delete`: go on although a run or a transfer uses the model"
+        " now; otherwise such a request is refused with 409.",
+    )
     machine: MachineField = None
     sha256: Annotated[str, Field(pattern=SHA256_PATTERN)] | None = Field(
         None,

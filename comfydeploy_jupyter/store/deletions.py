@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graphs.node_outputs import files_of
 from .database import Repository
-from .graphs import discard_graphs, read_graph
+from .graphs import discard_graphs, read_graph, texts_in
 from .runs import FINAL
 from .transfers import OPEN
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .run_filter import RunFilter
 
 PORTION = 200  # runs that are read at a time
-_TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _ANNOTATION = re.compile(r" ?\[(?:output|input|temp)\]$")
 
 
@@ -225,11 +224,7 @@ class Names:
         """Yield the names that any text in JSON ends with, after a folder or alone."""
         if b"\\u" not in body and not any(ending in body for ending in self._endings):
             return
-        for found in _TEXT.finditer(body):
-            try:
-                text = json.loads(found[0]) if b"\\" in found[1] else found[1].decode()
-            except ValueError:
-                continue
+        for text in texts_in(body):
             name = _last_part(_ANNOTATION.sub("", text))
             if name in self.names:
                 yield name

@@ -144,6 +144,11 @@ class PartFile:
             self._digest.update(chunk)
             self.size += len(chunk)
 
+    def set_times(self, like: os.stat_result) -> None:
+        """Give it the times of another file."""
+        with self._lock:
+            os.utime(self._file, ns=(like.st_atime_ns, like.st_mtime_ns))
+
     def free(self) -> int:
         """Return the free space of the file system, bytes."""
         found = os.fstatvfs(self._file)

@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConflictError, ForbiddenPathError, InvalidRequestError, NotFoundError
 from .downloads import PartFile
 from .http import TransferError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..comfyui.folders import Folders
 
 _CHUNK = 1024 * 1024
 
 
-def place(folders: Folders, folder: str, filename: str, *, field: str = "filename") -> Path:
+class ExistingModel(NamedTuple):
+    """A model in one of ComfyUI's folders.
+
+    Attributes
+    ----------
+    folder, name : str
+        The models folder, and the name that ComfyUI's loaders use for the file.
+    root : Path
+        The directory of the folder that the file is in; a folder may have several.
+    path : Path
+        The file, or the link to it. Its directory is without links.
+    """
+
+    folder: str
+    name: str
+    root: Path
+    path: Path
+
+
+def place(
+    folders: Folders,
+    folder: str,
+    filename: str,
+    *,
+    field: str = "filename",
+    beside: ExistingModel | None = None,
+) -> Path:
     """Return the path of a model, which need not exist.
 
     Parameters
@@ -31,6 +57,8 @@ def place(folders: Folders, folder: str, filename: str, *, field: str = "filenam
         The file name, with subfolders if any.
     field : str
         Name of the request's field, for error messages.
+    beside : ExistingModel, optional
+        A model; in its folder, the path is below the directory that this model is in.
 
     Raises
     ------
@@ -39,13 +67,10 @@ def place(folders: Folders, folder: str, filename: str, *, field: str = "filenam
     ForbiddenPathError
         If the path is outside of the folder.
     """
-    first, _, rest = folder.strip("/").removeprefix("models/").partition("/")
-    try:
-        root = folders.directory(f"models/{first}")
-    except InvalidRequestError:
-        raise InvalidRequestError.of_field(
-            "folder", f"must be a model folder of ComfyUI, not {folder!r}"
-        ) from None
+    first, rest = _split(folder)
+    root = _root(folders, folder)
+    if beside is not None and folders.model_folder(first).name == beside.folder:
+        root = beside.root
     name = f"{rest}/{filename}" if rest else filename
     if not filename.strip() or name.endswith("/"):
         raise InvalidRequestError.of_field(field, "must be the name of a file")
@@ -55,6 +80,53 @@ def place(folders: Folders, folder: str, filename: str, *, field: str = "filenam
             f"{field}: leads out of the folder {folder}", details={"field": field}
         )
     return path
+
+
+def find(folders: Folders, folder: str, filename: str) -> ExistingModel:
+    """Return an existing model, as ComfyUI finds it: in the first directory that has the name.
+
+    Parameters
+    ----------
+    folders : Folders
+        ComfyUI's folders.
+    folder, filename : str
+        As in `place`.
+
+    Raises
+    ------
+    InvalidRequestError, NotFoundError
+        If there is no such folder or file, or the name is that of a folder.
+    ForbiddenPathError
+        If the file is outside of the folder.
+    """
+    first, rest = _split(folder)
+    _root(folders, folder)  # refuses what is no folder of models
+    name = (f"{rest}/{filename}" if rest else filename).strip("/")
+    last = name.rpartition("/")[2]
+    if last in ("", ".", ".."):
+        raise InvalidRequestError.of_field("filename", "must be the name of a file")
+    models = folders.model_folder(first)
+    for root in models.paths:
+        directory = folders.resolve(
+            os.path.dirname(f"{root}/{name}"),  # noqa: PTH120 - a Path would remove ".."
+            must_exist=False,
+            kind="any",
+            field="filename",
+        )
+        if not directory.is_relative_to(os.path.realpath(root)):
+            raise ForbiddenPathError(
+                f"filename: leads out of the folder {folder}", details={"field": "filename"}
+            )
+        path = directory / last
+        try:
+            mode = os.lstat(path).st_mode
+        except (OSError, ValueError):  # not text that a path may have
+            continue
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise InvalidRequestError.of_field("filename", f"{name} is not a file")
+        relative = path.relative_to(os.path.realpath(root))
+        return ExistingModel(models.name, relative.as_posix(), root, path)
+    raise _missing(Path(name))
 
 
 def volume_path(folder: str, filename: str) -> str:
@@ -94,6 +166,9 @@ def delete_model(folders: Folders, path: Path) -> None:
 def move_model(folders: Folders, path: Path, target: Path) -> None:
     """Move a model, without replacing a file, and without a visible incomplete file.
 
+    A process that is killed leaves the model at its old path, or complete at both. The size and the
+    times of the file stay; a link is replaced by one to the same file.
+
     Raises
     ------
     NotFoundError
@@ -107,8 +182,11 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     try:
         there = folders.open_directory(target.parent, create=True)
         try:
-            if not _link(path, here, target, there):
+            if path.is_symlink():  # it may be relative
+                os.symlink(os.path.realpath(path), target.name, dir_fd=there)
+            elif not _link(path, here, target, there):
                 _copy(folders, path, here, target)
+            os.fsync(there)
             os.unlink(path.name, dir_fd=here)
         finally:
             os.close(there)
@@ -124,6 +202,26 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
         raise ForbiddenPathError(f"{path.name} cannot be moved: {error.strerror}") from error
     finally:
         os.close(here)
+
+
+def folder_name(folder: str) -> str:
+    """Return the name of a models folder for ``checkpoints``, ``models/checkpoints`` and so on."""
+    return _split(folder)[0]
+
+
+def _split(folder: str) -> tuple[str, str]:
+    """Return the name of a models folder, and the subfolder in it."""
+    first, _, rest = folder.strip("/").removeprefix("models/").partition("/")
+    return first, rest
+
+
+def _root(folders: Folders, folder: str) -> Path:
+    try:
+        return folders.directory(f"models/{_split(folder)[0]}")
+    except InvalidRequestError:
+        raise InvalidRequestError.of_field(
+            "folder", f"must be a model folder of ComfyUI, not {folder!r}"
+        ) from None
 
 
 def _open_existing(folders: Folders, path: Path) -> int:
@@ -155,6 +253,7 @@ def _copy(folders: Folders, path: Path, here: int, target: Path) -> None:
         try:
             while chunk := os.read(source, _CHUNK):
                 part.write(chunk)
+            part.set_times(os.fstat(source))
         finally:
             os.close(source)
         if not part.publish():

@@ -97,7 +97,7 @@ class History(View):
     def offer(self, fields: Collection[FormField], definitions: dict[str, Any] | None) -> None:
         """Offer the inputs of the form that take a picture."""
         self.inputs = [[field.key, field.label] for field in fields if field.kind == PICTURES]
-        self._graphs = RunGraphs(definitions)
+        self._graphs = RunGraphs(definitions, fields)
 
     def clear(self) -> None:
         """Show no runs."""
@@ -145,7 +145,9 @@ class History(View):
             labels = {tuple(each) for each in self.labels}
             labels |= {pair for entry in ended for pair in entry["labels"].items()}
             with self.hold_sync():
-                self.runs = [*kept[0], *ended, *kept[1]]
+                # Runs of ComfyUI's editor may have been stored long after their end.
+                shown = [*kept[0], *ended, *kept[1]]
+                self.runs = sorted(shown, key=lambda entry: entry["created_at"], reverse=True)
                 self.labels = [list(pair) for pair in sorted(labels)]
                 if offset or not kept[1]:
                     self.more = len(found) > PAGE

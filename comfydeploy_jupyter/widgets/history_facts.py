@@ -11,11 +11,15 @@ from ..client.server import READ_TIMEOUT
 from ..errors import ComfyDeployError
 from ..graphs.diff import diff_graphs
 from ..graphs.form import workflow_form
+from ..graphs.form_fields import page_value
 from ..graphs.formats import title_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..client import Run
     from ..client.server import Server
+    from ..graphs.form_fields import FormField
 
 PICTURES = 24  # pictures of a run that the page gets
 VALUES = 12  # changed inputs in the tooltip of a run
@@ -47,6 +51,7 @@ def entry_of(run: Run) -> dict[str, Any]:
         "kind": kind or ("text" if result.texts else "file" if result.files else "no output"),
         "summary": "\n".join(text[:200] for text in changed[:VALUES]),
         "pinned": run.pinned,
+        "from_editor": run.from_editor,
         "labels": run.labels,
         "seeds": sorted({str(seed) for seed in result.seeds.values()}),
         "problem": result.failure[:LONGEST] if result.failure else "",
@@ -80,10 +85,15 @@ class RunGraphs:
     ----------
     definitions : dict, optional
         The node definitions, by which prompts are recognised.
+    fields : collection of FormField
+        The fields of the form, whose labels are shown; others have those of the workflow itself.
     """
 
-    def __init__(self, definitions: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, definitions: dict[str, Any] | None = None, fields: Collection[FormField] = ()
+    ) -> None:
         self._definitions = definitions
+        self._fields = fields
         self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def prompts(self, server: Server, prompt_id: str) -> list[list[str]]:
@@ -96,14 +106,22 @@ class RunGraphs:
         ]
 
     def differences(self, server: Server, first: str, second: str) -> list[list[str]]:
-        """Return the values in which two runs differ: the name and both values."""
+        """Return the differences of two runs: what differs, the values of both, and their kind.
+
+        Names and values are those of the form. The kind is that of the field, if there is one.
+        """
         graph = self._graph(server, second)
+        made = workflow_form(graph, self._definitions, None).fields
+        fields = {(f.node_id, f.input_name): f for f in (*made, *self._fields)}
         lines = []
         for change in diff_graphs(self._graph(server, first), graph):
             if change.kind == "changed":
+                field = fields.get((change.node_id, str(change.input_name)))
                 node = graph[change.node_id]
                 name = f"{title_of(node) or node.get('class_type')}: {change.input_name}"
-                lines.append([name, _shown(change.old), _shown(change.new)])
+                values = [_shown(value, field) for value in (change.old, change.new)]
+                known = (name, "") if field is None else (field.label, field.kind)
+                lines.append([known[0], *values, known[1]])
             else:
                 lines.append([change.text, "", ""])
         return lines
@@ -118,8 +136,13 @@ class RunGraphs:
         return graph
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, field: FormField | None) -> str:
+    """Return a value as the form shows it."""
     if value is None:
         return "-"
+    if field is not None and not isinstance(value, (list, dict)):
+        value = page_value(field, value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text[:LONGEST]

@@ -27,6 +27,9 @@ class ModelsView(anywidget.AnyWidget):
         Called when the user asks for a new list.
     on_hash : callable
         Called with ``"<folder>/<name>"`` when the user asks for the hash of a model.
+    on_order : callable
+        Called with a message of the page about one model: ``type`` (``uses``, ``delete`` or
+        ``move``), ``folder`` and ``name``, also ``in_use``, ``to_folder`` and ``to_name``.
 
     Attributes
     ----------
@@ -38,6 +41,9 @@ class ModelsView(anywidget.AnyWidget):
         ``free`` and ``total`` of the disk that the models are on, bytes; empty if not known.
     hashes : dict
         The known SHA-256 by ``"<folder>/<name>"``; ``"!"`` while a file is being read.
+    folders : list of str
+        The models folders that a model can be moved to; empty if the files are not on the server's
+        machine, so that they can be neither moved nor deleted.
     """
 
     _esm = script("models")
@@ -47,9 +53,16 @@ class ModelsView(anywidget.AnyWidget):
     loaded = t.Bool().tag(sync=True)
     disk = t.Dict().tag(sync=True)
     hashes = t.Dict().tag(sync=True)
+    folders: t.List[str] = t.List().tag(sync=True)
 
-    def __init__(self, on_refresh: Callable[[], object], on_hash: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        on_refresh: Callable[[], object],
+        on_hash: Callable[[str], object],
+        on_order: Callable[[dict[str, Any]], object],
+    ) -> None:
         super().__init__()
+        self._on_order = on_order
         self._on_refresh = on_refresh
         self._on_hash = on_hash
         self.on_msg(self._receive)
@@ -80,3 +93,5 @@ class ModelsView(anywidget.AnyWidget):
             self._on_refresh()
         elif message["type"] == "hash":
             self._on_hash(str(message["key"]))
+        else:
+            self._on_order(message)

@@ -89,6 +89,7 @@ class UploadPanel(Panel):
         self._wake = threading.Event()
         self._followed: set[str] = set()
         self._hidden: set[str] = set()
+        self._folders: list[str] = []
         self._models_read = threading.Lock()
         self._remember = Throttle(self._set_record, interval=1.0)
         self._build(destination, subfolder, choose_machine=choose_machine)
@@ -188,7 +189,11 @@ class UploadPanel(Panel):
             lambda order, buffers: self.attempt(self._do, order, buffers),
             {"place": self._place, "subfolder": self._subfolder, "overwrite": self._overwrite},
         )
-        self._models = ModelsView(self.refresh, lambda key: self.start(self._hash, key))
+        self._models = ModelsView(
+            self.refresh,
+            lambda key: self.start(self._hash, key),
+            lambda order: self.start(self._order_model, order),
+        )
         self._add = AddModelTab(lambda: self.attempt(self.add_model))
         space = w.Layout(width="100%", grid_gap="8px", padding="4px 0 0")
         files = w.VBox(
@@ -296,6 +301,7 @@ class UploadPanel(Panel):
         found = self.comfy.model_folders(machine=self._machine)
         folders = [folder for folder in found if folder not in NOT_OFFERED]
         self._add.offer(folders)
+        self._folders = folders
         place = self._place.value
         places = _places(folders, place)
         self._view.places = dict(places)
@@ -326,7 +332,9 @@ class UploadPanel(Panel):
     def _read_models(self) -> None:
         with self._models_read:
             models = self.comfy.models(machine=self._machine)
-            self._models.show(models, self._disk())
+            disk = self._disk()
+            self._models.show(models, disk)
+            self._models.folders = self._folders if disk else []
 
     def _disk(self) -> dict[str, int]:
         """Return the space on the disk of the models, bytes; empty if it is not known."""
@@ -346,6 +354,37 @@ class UploadPanel(Panel):
             found = self.comfy.hash(key, machine=self._machine)
         finally:
             self._models.set_hash(key, found)
+
+    def _order_model(self, order: dict[str, Any]) -> None:
+        """Find what uses a model, or delete or move it; send the outcome to the pages."""
+        model = {"folder": str(order["folder"]), "name": str(order["name"])}
+        try:
+            if order["type"] == "uses":
+                found = self.comfy.server.get(
+                    "models/uses",
+                    folder=model["folder"],
+                    filename=model["name"],
+                    machine=self._machine,
+                )
+                self._models.send({"type": "uses", **model, "uses": found, "problem": ""})
+                return
+            done = self._change_model(order, f"{model['folder']}/{model['name']}")
+        except ComfyDeployError as error:
+            kind = "uses" if order["type"] == "uses" else "refused"
+            self._models.send({"type": kind, **model, "uses": None, "problem": str(error)})
+        else:
+            self._models.send({"type": "done", **model, "text": done})
+            self._read_models()
+
+    def _change_model(self, order: dict[str, Any], key: str) -> str:
+        """Delete or move a model; return what was done."""
+        models, in_use = self.comfy.models, bool(order.get("in_use"))
+        if order["type"] == "delete":
+            models.delete(key, in_use=in_use, machine=self._machine)
+            return f"{key} is deleted."
+        folder, name = str(order["to_folder"]), str(order["to_name"])
+        models.move(key, folder, name, in_use=in_use, machine=self._machine)
+        return f"{key} is {folder}/{name} now."
 
     def _add_model(self, url: str) -> None:
         try:

@@ -45,3 +45,8 @@ export function parseJson<Type extends object>(text: string | null | undefined):
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** Return a number with its noun, such as "1 run". */
+export function counted(count: number, noun: string): string {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}

@@ -149,6 +149,7 @@ const RUN = {
   kind: "file",
   summary: "3.seed: 1",
   pinned: false,
+  from_editor: false,
   labels: {},
   seeds: ["1"],
   problem: "",
@@ -436,6 +437,7 @@ test("models are searched, filtered and sorted", () => {
     loaded: true,
     hashes: { "vae/a": "0123456789abcdef" },
     disk: { free: 3 * 2 ** 30, total: 2 ** 33 },
+    folders: [],
   });
   const names = () => [...el.querySelectorAll(".comfydeploy-name")].map((cell) => cell.textContent);
   assert.deepEqual(names(), ["a", "b", "C"]);
@@ -456,6 +458,81 @@ test("models are searched, filtered and sorted", () => {
   assert.deepEqual(model.sent, [{ type: "hash", key: "loras/b" }]);
   model.set("hashes", { "loras/b": "!" });
   assert.equal(find<HTMLButtonElement>(el, "[aria-label='Compute the hash of b']").disabled, true);
+});
+
+const USES = { in_use: false, workflows: [], run_count: 0, unfinished: 0, transfers: [] };
+
+function shownModel() {
+  const shown = show(models, {
+    models: [{ folder: "loras", name: "a/b.pt", size: 3, modified: 1 }],
+    loaded: true,
+    hashes: {},
+    disk: { free: 1, total: 2 },
+    folders: ["loras", "vae"],
+  });
+  const { model, el } = shown;
+  const about = { folder: "loras", name: "a/b.pt" };
+  const tell = (message: object) => model.receive({ ...about, problem: "", ...message });
+  return {
+    ...shown,
+    about,
+    tell,
+    dialog: find<HTMLDialogElement>(el, "dialog"),
+    named: (name: string) => named(el, name),
+  };
+}
+
+test("a model is deleted after what uses it is known", () => {
+  const { model, about, tell, dialog, named, el } = shownModel();
+  named("Delete a/b.pt").click();
+  assert.deepEqual(model.takeSent(), [{ type: "uses", ...about }]);
+  assert.equal(named("Delete").disabled, true);
+  const workflows = [{ name: "sunset", versions: [1] }];
+  tell({ type: "uses", uses: { ...USES, workflows, run_count: 3 } });
+  const lines = [...dialog.querySelectorAll("li")].map((line) => line.textContent);
+  assert.deepEqual(lines, ["1 stored workflow names it: “sunset”.", "3 earlier runs used it."]);
+  named("Delete").click();
+  assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: false }]);
+  tell({ type: "refused", problem: "1 run uses it now" });
+  assert.match(dialog.textContent ?? "", /1 run uses it now/);
+  assert.deepEqual(model.takeSent(), [{ type: "uses", ...about }]);
+  tell({ type: "uses", uses: { ...USES, in_use: true, run_count: 4, unfinished: 1 } });
+  assert.match(dialog.textContent ?? "", /1 run that has not ended needs it now/);
+  named("Delete").click();
+  assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: true }]);
+  tell({ type: "done", text: "It is deleted." });
+  assert.equal(dialog.open, false);
+  assert.match(el.textContent ?? "", /It is deleted/);
+});
+
+test("a model is moved, and messages about other models change nothing", () => {
+  const { model, about, tell, dialog, named } = shownModel();
+  named("Move or rename a/b.pt").click();
+  model.takeSent();
+  assert.equal(named("Move").disabled, true, "it is there already");
+  const folder = find<HTMLSelectElement>(dialog, "select");
+  const name = find<HTMLInputElement>(dialog, "input");
+  type(name, " ");
+  assert.equal(named("Move").disabled, true);
+  type(name, "c.pt ");
+  folder.value = "vae";
+  folder.dispatchEvent(new Event("change"));
+  tell({ type: "uses", name: "other", uses: null, problem: "gone" });
+  tell({ type: "done", name: "other", text: "" });
+  assert.equal(dialog.open, true);
+  assert.doesNotMatch(dialog.textContent ?? "", /gone/);
+  named("Move").click();
+  assert.deepEqual(model.takeSent(), [
+    { type: "move", ...about, to_folder: "vae", to_name: "c.pt", in_use: false },
+  ]);
+  tell({ type: "done", text: "" });
+  assert.equal(dialog.open, false);
+});
+
+test("models of another machine cannot be deleted", () => {
+  const { model, el } = shownModel();
+  model.set("folders", []);
+  assert.equal(el.querySelector("[aria-label^=Delete]"), null);
 });
 
 test("a panel whose kernel is gone says so and is disabled, also what comes later", async () => {
@@ -500,7 +577,7 @@ test("no view listens after its end", () => {
     [history, { ...HISTORY }],
     [keys, { running: false }],
     [kernelStatus, { around: "x", text: "" }],
-    [models, { models: [], loaded: false, hashes: {}, disk: {} }],
+    [models, { models: [], loaded: false, hashes: {}, disk: {}, folders: [] }],
     [presets, PRESETS],
     [preview, { shown: false }],
     [progress, { state: STATE }],

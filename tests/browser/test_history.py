@@ -133,6 +133,10 @@ def test_find_compare_keep_use_again_and_delete(panel: Any) -> None:
     dialog = history.get_by_role("dialog")
     row = dialog.locator("tr", has_text="Words: text")
     expect(row.locator("td")).to_have_text(["a red harbour", "a blue harbour"])
+    paper = dialog.locator("tr", has_text="Paper: color")
+    expect(paper.locator("td")).to_have_text(["#c03030", "#3060c0"])
+    for place, colour in enumerate(("rgb(192, 48, 48)", "rgb(48, 96, 192)")):
+        expect(paper.locator(".cd-swatch").nth(place)).to_have_css("background-color", colour)
     expect(dialog.get_by_role("slider")).to_have_value("50")
     for place in (0, 1):
         expect(dialog.locator(".cd-stack img").nth(place)).to_have_js_property("naturalWidth", 320)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.axe import violations
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -215,3 +217,54 @@ def test_models_are_searched_hashed_and_added(
     expect(
         panel_in(other).get_by_role("cell", name="added.safetensors", exact=True)
     ).to_be_visible()
+
+
+def test_models_are_moved_and_deleted(open_notebook: Any, comfyui: ComfyUIServer) -> None:
+    name = f"ink-{uuid.uuid4().hex[:8]}.safetensors"
+    path = comfyui.models_dir / "loras" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"weights")
+    naming = {"1": {"class_type": "LoraLoader", "inputs": {"lora_name": name}}}
+    code = f"""\
+from comfydeploy_jupyter import UploadPanel, connect
+connect().workflows.save({naming!r}, "sunset with ink")
+panel = UploadPanel()
+panel"""
+    lab_page = open_notebook("upload-change", code, theme="JupyterLab Dark", fresh=True)
+    page = lab_page.page
+    panel = panel_in(page)
+    panel.get_by_role("tab", name="Models").click()
+    panel.get_by_label("Search models").fill(name)
+    panel.get_by_role("button", name=f"Move or rename {name}").click()
+    dialog = panel.get_by_role("dialog")
+    expect(dialog).to_contain_text("1 stored workflow names it: “sunset with ink”.")
+    move = dialog.get_by_role("button", name="Move")
+    expect(move).to_be_disabled()
+    dialog.get_by_label("Models folder").select_option("vae")
+    dialog.get_by_label("Name, with its subfolder").fill("new/ink.txt")
+    lab_page.shoot("models-move-Dark")
+    assert violations(dialog) == []
+    move.click()
+    expect(dialog.get_by_role("alert").last).to_contain_text("ComfyUI lists only these files")
+    dialog.get_by_label("Name, with its subfolder").fill(f"new/{name}")
+    move.click()
+    expect(dialog).to_be_hidden()
+    expect(panel).to_contain_text(f"loras/{name} is vae/new/{name} now.")
+    moved = comfyui.models_dir / "vae" / "new" / name
+    assert (moved.read_bytes(), path.exists()) == (b"weights", False)
+    row = panel.get_by_role("row", name=re.compile(name))
+    expect(row).to_contain_text("vae")
+    remove = row.get_by_role("button", name=f"Delete new/{name}")
+    remove.click()
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(remove).to_be_focused()
+    assert moved.exists()
+    remove.click()
+    confirm = dialog.get_by_role("button", name="Delete")
+    expect(confirm).to_be_enabled()
+    lab_page.shoot("models-delete-Dark")
+    confirm.click()
+    expect(row).to_have_count(0)
+    assert not moved.exists()

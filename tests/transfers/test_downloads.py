@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
 import tempfile
 from pathlib import Path
@@ -439,10 +440,12 @@ async def test_models_are_moved_to_another_disk_over_what_a_crash_left(harness, 
     path = harness.checkpoints / "a.ckpt"
     content = random.randbytes(3 * MIB + 1)
     path.write_bytes(content)
+    os.utime(path, (1e9, 1e9))
     (elsewhere / "b.ckpt.part").write_bytes(b"half of it")
     target = place(harness.folders, "upscale_models", "b.ckpt")
     move_model(harness.folders, path, target)
     assert (elsewhere / "b.ckpt").read_bytes() == content
+    assert (elsewhere / "b.ckpt").stat().st_mtime == 1e9
     assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
     assert not path.exists()
     path.write_bytes(b"other")

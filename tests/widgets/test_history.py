@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -13,6 +14,7 @@ from comfydeploy_jupyter.client import Deletion, Run
 from comfydeploy_jupyter.client.deletion import Kept
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import NotFoundError, StoreUnavailableError
+from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.widgets import history
 from comfydeploy_jupyter.widgets.history import History
 from comfydeploy_jupyter.widgets.history_facts import RunGraphs
@@ -232,12 +234,36 @@ def test_differences_of_two_runs_in_words() -> None:
     graphs, server = graphs_of({"a": first, "b": second})
     assert graphs.differences(server, "a", "b") == [
         ['removed "Sampler" (KSampler, id 2)', "", ""],
-        ["Sampler: steps", "4", "8"],
-        ["Sampler: text", long, long + "!"],
-        ["Sampler: cfg", "-", "1.5"],
+        ["Sampler: steps", "4", "8", "int"],
+        ["Sampler: text", long, long + "!", "multiline"],
+        ["Sampler: cfg", "-", "1.5", "float"],
     ]
     assert graphs.differences(server, "a", "a") == []
     assert server.get.call_count == 2, "each graph is requested once"
+
+
+def test_differences_are_shown_as_in_the_form() -> None:
+    """Labels, colours, numbers and switches are those of the fields; other values are JSON."""
+    colour = {"display": "color", "min": 0, "max": 0xFFFFFF}
+    specs = {
+        "color": ["INT", colour],
+        "scale": ["FLOAT", {}],
+        "tiled": ["BOOLEAN", {}],
+        "points": ["POINTS", {}],
+    }
+    definitions = {"KSampler": {"input": {"required": specs}, "output": ["IMAGE"]}}
+    before = {"1": node(color=255, scale=0.1 + 0.2, tiled=False, points=[1.5, 2])}
+    after = {"1": node(color=0xC03030, scale=1.0, tiled=True, points=[3])}
+    fields = workflow_form(after, definitions, None).fields
+    label = "Colour of the paper"
+    named = [replace(f, label=label) if f.kind == "color" else f for f in fields]
+    _, server = graphs_of({"a": before, "b": after})
+    assert RunGraphs(definitions, named).differences(server, "a", "b") == [
+        [label, "#0000ff", "#c03030", "color"],
+        ["Sampler: scale", "0.3", "1.0", "float"],
+        ["Sampler: tiled", "off", "on", "bool"],
+        ["Sampler: points", "[1.5, 2]", "[3]", ""],
+    ]
 
 
 def test_prompts_of_a_run() -> None:

@@ -328,6 +328,48 @@ def test_models_have_a_disk_and_node_packs_are_no_destination(
         assert not [place for place in offered if "custom_nodes" in place]
 
 
+def test_models_are_moved_and_deleted_after_what_uses_them_is_told(
+    panel_of: Callable[..., UploadPanel], comfyui: ComfyUIServer
+) -> None:
+    panel = panel_of()
+    name = f"{uuid.uuid4().hex}.safetensors"
+    path = comfyui.models_dir / "loras" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    view = panel._models
+    until(lambda: view.folders)
+    assert {"loras", "vae"} <= set(view.folders)
+    assert "custom_nodes" not in view.folders
+    sent: list[dict[str, Any]] = []
+    view.send = lambda message, *_: sent.append(message)
+
+    def order(kind: str, **fields: Any) -> dict[str, Any]:
+        sent.clear()
+        message = {"type": kind, "folder": "loras", "name": name, **fields}
+        view._handle_custom_msg(message, [])
+        until(lambda: sent)
+        assert sent[0]["folder"] == "loras"
+        return sent[0]
+
+    told = order("uses")
+    assert (told["type"], told["problem"], told["uses"]["in_use"]) == ("uses", "", False)
+    refused = order("move", to_folder="loras", to_name="a.txt")
+    assert refused["type"] == "refused"
+    assert "to_filename" in refused["problem"]
+    done = order("move", to_folder="vae", to_name=f"new/{name}", in_use=False)
+    assert (done["type"], done["text"]) == ("done", f"loras/{name} is vae/new/{name} now.")
+    moved = comfyui.models_dir / "vae" / "new" / name
+    assert moved.exists()
+    until(lambda: any(model["name"] == f"new/{name}" for model in panel.models))
+    assert order("uses")["problem"]
+    sent.clear()
+    message = {"type": "delete", "folder": "vae", "name": f"new/{name}", "in_use": False}
+    view._handle_custom_msg(message, [])
+    until(lambda: sent and sent[0]["type"] == "done")
+    assert not moved.exists()
+    until(lambda: all(model["name"] != f"new/{name}" for model in panel.models))
+
+
 def test_a_hash_that_cannot_be_had_is_told(panel_of: Callable[..., UploadPanel]) -> None:
     panel = panel_of()
     panel._models._handle_custom_msg({"type": "hash", "key": "loras/none.safetensors"}, [])

@@ -69,6 +69,9 @@ function parseJson(text) {
 function messageOf(error) {
   return error instanceof Error ? error.message : String(error);
 }
+function counted(count, noun) {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}
 
 // src/server.ts
 var REACH_TIMEOUT = 5e3;
@@ -326,9 +329,6 @@ function formatTime(iso) {
   if (isToday) return time;
   return `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
 }
-function counted(count, noun) {
-  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
-}
 
 // src/history/about.ts
 function action(iconName, text, onclick) {
@@ -377,6 +377,7 @@ var About = class {
       ["Seed", run.seeds.join(", ") || "–"],
       ["Made", formatTime(run.created_at)],
       ["Took", run.seconds === null ? "–" : formatDuration(run.seconds)],
+      ["From", run.from_editor ? "ComfyUI's editor" : ""],
       ["Labels", labels.join(", ")]
     ];
     const rows = facts.filter(([, value]) => value).flatMap(([name, value]) => [
@@ -480,6 +481,18 @@ var About = class {
   }
 };
 
+// src/dialog.ts
+function openDialog(dialog, opener) {
+  dialog.onkeydown = (event) => event.stopPropagation();
+  dialog.onclick = (event) => {
+    if (event.target === dialog) dialog.close();
+  };
+  dialog.onclose = () => {
+    if (opener instanceof HTMLElement) opener.focus();
+  };
+  dialog.showModal();
+}
+
 // src/gallery/comparison.ts
 var STEPS = {
   ArrowLeft: -1,
@@ -539,16 +552,6 @@ function comparison({ files, seen }, before, after, otherwise) {
 }
 
 // src/history/dialogs.ts
-function open(dialog, opener) {
-  dialog.onkeydown = (event) => event.stopPropagation();
-  dialog.onclick = (event) => {
-    if (event.target === dialog) dialog.close();
-  };
-  dialog.onclose = () => {
-    if (opener instanceof HTMLElement) opener.focus();
-  };
-  dialog.showModal();
-}
 var DeleteDialog = class {
   root = h("dialog", { className: "cd-dialog" });
   /** Ask; `confirmed` is called with whether to delete output files, too. */
@@ -583,7 +586,7 @@ var DeleteDialog = class {
       ),
       h("div", { className: "cd-line cd-end" }, cancel, confirm)
     );
-    open(this.root, opener);
+    openDialog(this.root, opener);
     cancel.focus();
   }
   end() {
@@ -609,7 +612,7 @@ var CompareDialog = class {
       h("div", { className: "cd-line" }, h("b", { id, className: "cd-grow" }, title), close),
       h("div", { className: "cd-columns" }, pictures, this.table)
     );
-    open(this.root, opener);
+    openDialog(this.root, opener);
     close.focus();
   }
   /** Show the values that differ, when they are known. */
@@ -619,9 +622,15 @@ var CompareDialog = class {
       this.table.replaceChildren(h("div", {}, problem || "All values are the same."));
       return;
     }
-    const cell = (text) => h("td", { dir: "auto" }, text);
+    const cell = (text, kind) => h("td", { dir: "auto" }, swatch(text, kind), text);
     const rows = lines.map(
-      ([what = "", before = "", after = ""]) => before || after ? h("tr", {}, h("th", { scope: "row", dir: "auto" }, what), cell(before), cell(after)) : h("tr", {}, h("td", { colSpan: 3, dir: "auto" }, what))
+      ([what = "", before = "", after = "", kind = ""]) => before || after ? h(
+        "tr",
+        {},
+        h("th", { scope: "row", dir: "auto" }, what),
+        cell(before, kind),
+        cell(after, kind)
+      ) : h("tr", {}, h("td", { colSpan: 3, dir: "auto" }, what))
     );
     const heads = ["", "before", "after"].map((text) => h("th", { scope: "col" }, text));
     this.table.replaceChildren(
@@ -632,6 +641,12 @@ var CompareDialog = class {
     if (this.root.open) this.root.close();
   }
 };
+function swatch(text, kind) {
+  if (kind !== "color" || !/^#[0-9a-f]{6}$/.test(text)) return null;
+  const square = h("span", { className: "cd-swatch", "aria-hidden": "true" });
+  square.style.backgroundColor = text;
+  return square;
+}
 function asItem(picture) {
   return { ...picture, small: true, waits: false };
 }
@@ -1012,7 +1027,7 @@ function render({ model, el }) {
     const failed = () => frame.replaceChildren(h("span", {}, "gone"));
     if (picture) seen.watch(frame, () => files.show(image, picture.query, SIDE, failed));
     const time = run.seconds === null ? "" : formatDuration(run.seconds);
-    const facts = [run.title, time].filter(Boolean);
+    const facts = [run.title, run.from_editor ? "Editor" : "", time].filter(Boolean);
     const name = nameOf2(run);
     const hint = [run.problem, run.summary].filter(Boolean).join("\n\n");
     const main = h(

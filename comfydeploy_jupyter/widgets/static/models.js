@@ -13,6 +13,11 @@ function h(tag, properties = {}, ...children) {
   element.append(...children.flat().filter(isThere));
   return element;
 }
+var idsMade = 0;
+function newId() {
+  idsMade += 1;
+  return `comfydeploy-${Math.random().toString(36).slice(2, 10)}-${idsMade}`;
+}
 function textButton(text, onclick, ...classes) {
   const names = ["jupyter-widgets", "jupyter-button", "comfydeploy-button", ...classes];
   return h("button", { type: "button", textContent: text, className: names.join(" "), onclick });
@@ -66,6 +71,9 @@ function containsWords(text, words) {
   const lower = text.toLowerCase();
   return words.every((word) => lower.includes(word));
 }
+function counted(count, noun) {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}
 
 // src/model.ts
 var Subscriptions = class {
@@ -81,6 +89,180 @@ var Subscriptions = class {
   }
   end() {
     for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
+
+// src/dialog.ts
+function openDialog(dialog, opener) {
+  dialog.onkeydown = (event) => event.stopPropagation();
+  dialog.onclick = (event) => {
+    if (event.target === dialog) dialog.close();
+  };
+  dialog.onclose = () => {
+    if (opener instanceof HTMLElement) opener.focus();
+  };
+  dialog.showModal();
+}
+
+// src/transfers/model_dialog.ts
+var NAMED = 8;
+function sentences(uses) {
+  const { workflows, run_count, unfinished, transfers } = uses;
+  const names = workflows.slice(0, NAMED).map(({ name }) => `“${name}”`);
+  if (workflows.length > NAMED) names.push("…");
+  const ended = run_count - unfinished;
+  const all = [
+    [
+      workflows.length,
+      `${counted(workflows.length, "stored workflow")} ${workflows.length === 1 ? "names" : "name"} it: ${names.join(", ")}.`
+    ],
+    [ended, `${counted(ended, "earlier run")} used it.`]
+  ];
+  const said = all.filter(([count]) => count).map(([, text]) => text);
+  if (unfinished || transfers.length) return said;
+  return said.length ? said : ["No stored workflow and no recent run names it."];
+}
+function warning({ unfinished, transfers }) {
+  const parts = [
+    unfinished ? counted(unfinished, "run") : "",
+    transfers.length ? counted(transfers.length, "transfer") : ""
+  ].filter(Boolean);
+  if (!parts.length) return "";
+  const isOne = unfinished + transfers.length === 1;
+  return `${parts.join(" and ")} that ${isOne ? "has not ended needs" : "have not ended need"} it now.`;
+}
+var ModelDialog = class {
+  constructor(send) {
+    this.send = send;
+  }
+  send;
+  root = h("dialog", { className: "cd-dialog" });
+  entry = null;
+  inUse = false;
+  confirm = h("button", { type: "button" });
+  used = h("ul", { className: "cd-uses" });
+  warned = h("div", { className: "comfydeploy-error", role: "alert" });
+  problem = h("div", { className: "comfydeploy-error", role: "alert" });
+  /** Ask whether a model is to be deleted. */
+  askDelete(entry, opener) {
+    const text = `It is in ${entry.folder}. The file is deleted from the disk; this cannot be undone.`;
+    this.show(entry, `Delete ${entry.name}?`, "Delete", opener, [h("div", {}, text)], () => ({
+      type: "delete",
+      folder: entry.folder,
+      name: entry.name
+    }));
+    this.confirm.classList.add("cd-danger");
+  }
+  /** Ask for the new folder and the new name of a model. */
+  askMove(entry, folders, opener) {
+    const choices = folders.includes(entry.folder) ? folders : [entry.folder, ...folders];
+    const folder = h(
+      "select",
+      { className: "comfydeploy-control" },
+      choices.map((name2) => h("option", { value: name2 }, name2))
+    );
+    folder.value = entry.folder;
+    const name = h("input", {
+      type: "text",
+      className: "comfydeploy-control",
+      value: entry.name,
+      required: true,
+      spellcheck: false
+    });
+    const fields = [
+      h("label", { className: "cd-field" }, "Models folder", folder),
+      h("label", { className: "cd-field" }, "Name, with its subfolder", name),
+      h(
+        "div",
+        { className: "cd-faint" },
+        "No file is replaced. Workflows that name it are not changed: they do not find it any more."
+      )
+    ];
+    this.show(entry, `Move or rename ${entry.name}`, "Move", opener, fields, () => ({
+      type: "move",
+      folder: entry.folder,
+      name: entry.name,
+      to_folder: folder.value,
+      to_name: name.value.trim()
+    }));
+    const same = () => folder.value === entry.folder && name.value.trim() === entry.name;
+    const check = () => {
+      this.confirm.disabled = same() || !name.value.trim();
+    };
+    name.oninput = check;
+    folder.onchange = check;
+    name.onkeydown = (event) => {
+      if (event.key === "Enter") this.confirm.click();
+    };
+    check();
+    name.select();
+  }
+  /** Show what uses the model, once that is known. */
+  tell(folder, name, uses, problem) {
+    if (!this.isAbout(folder, name)) return;
+    if (problem) this.problem.textContent = problem;
+    this.used.replaceChildren(...(uses ? sentences(uses) : []).map((text) => h("li", {}, text)));
+    this.inUse = uses?.in_use ?? false;
+    this.warned.textContent = uses ? warning(uses) : "";
+    this.used.removeAttribute("aria-busy");
+    if (this.confirm.classList.contains("cd-danger")) this.confirm.disabled = uses === null;
+  }
+  /** Show why the model stays as it is. */
+  refuse(folder, name, problem) {
+    if (!this.isAbout(folder, name)) return;
+    this.problem.textContent = problem;
+    this.confirm.disabled = false;
+    this.send({ type: "uses", folder, name });
+  }
+  /** Close the dialog about a model. */
+  done(folder, name) {
+    if (this.isAbout(folder, name)) this.end();
+  }
+  end() {
+    if (this.root.open) this.root.close();
+  }
+  isAbout(folder, name) {
+    return this.root.open && this.entry?.folder === folder && this.entry.name === name;
+  }
+  show(entry, title, action, opener, content, order) {
+    const id = newId();
+    this.entry = entry;
+    this.inUse = false;
+    this.confirm = h(
+      "button",
+      {
+        type: "button",
+        className: "cd-button",
+        disabled: true,
+        onclick: () => {
+          this.confirm.disabled = true;
+          this.problem.textContent = "";
+          this.send({ ...order(), in_use: this.inUse });
+        }
+      },
+      action
+    );
+    const cancel = h(
+      "button",
+      { type: "button", className: "cd-button", onclick: () => this.end() },
+      "Cancel"
+    );
+    this.warned.textContent = "";
+    this.problem.textContent = "";
+    this.used.setAttribute("aria-busy", "true");
+    this.used.replaceChildren(h("li", { className: "cd-faint" }, "Looking for what uses it …"));
+    this.root.setAttribute("aria-labelledby", id);
+    this.root.replaceChildren(
+      h("div", { id, className: "cd-question" }, title),
+      ...content,
+      this.used,
+      this.warned,
+      this.problem,
+      h("div", { className: "cd-line cd-end" }, cancel, this.confirm)
+    );
+    openDialog(this.root, opener);
+    cancel.focus();
+    this.send({ type: "uses", folder: entry.folder, name: entry.name });
   }
 };
 
@@ -119,7 +301,15 @@ function render({ model, el }) {
     { className: "comfydeploy-scroller", tabIndex: 0, role: "region", "aria-label": "Models" },
     h("table", {}, h("thead", {}, head), body)
   );
-  el.append(h("div", { className: "comfydeploy-bar" }, search, folder, refresh), scroller, count);
+  const told = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
+  const dialog = new ModelDialog((order) => model.send(order));
+  el.append(
+    h("div", { className: "comfydeploy-bar" }, search, folder, refresh),
+    scroller,
+    count,
+    told,
+    h("div", { className: "comfydeploy-view" }, dialog.root)
+  );
   let sorting = { column: BY_NAME, descending: false };
   for (const column of COLUMNS) {
     const { key, title } = column;
@@ -133,6 +323,8 @@ function render({ model, el }) {
     head.append(cell);
   }
   head.append(h("th", { scope: "col", textContent: "SHA-256" }));
+  const actions = h("th", { scope: "col", textContent: "Actions" });
+  head.append(actions);
   const fillFolders = () => {
     const chosen = folder.value;
     const names = [...new Set(model.get("models").map((entry) => entry.folder))].sort();
@@ -143,6 +335,7 @@ function render({ model, el }) {
     folder.value = names.includes(chosen) ? chosen : "";
   };
   const draw = () => {
+    actions.hidden = !model.get("folders").length;
     const words = searchWords(search.value);
     const { column, descending } = sorting;
     const sign = descending ? -1 : 1;
@@ -177,8 +370,16 @@ function render({ model, el }) {
         textContent: changed?.toLocaleDateString() ?? "",
         title: changed?.toLocaleString() ?? ""
       }),
-      h("td", {}, hashButton(entry))
+      h("td", {}, hashButton(entry)),
+      model.get("folders").length ? h("td", {}, changeButtons(entry)) : null
     );
+  };
+  const changeButtons = (entry) => {
+    const move = textButton("Move …", () => dialog.askMove(entry, model.get("folders"), move));
+    move.setAttribute("aria-label", `Move or rename ${entry.name}`);
+    const remove = textButton("Delete …", () => dialog.askDelete(entry, remove));
+    remove.setAttribute("aria-label", `Delete ${entry.name}`);
+    return [move, " ", remove];
   };
   const hashButton = (entry) => {
     const key = `${entry.folder}/${entry.name}`;
@@ -201,9 +402,20 @@ function render({ model, el }) {
   };
   search.addEventListener("input", draw);
   folder.addEventListener("change", draw);
-  events.on("change:models change:loaded change:hashes change:disk", show);
+  events.on("change:models change:loaded change:hashes change:disk change:folders", show);
+  events.on("msg:custom", ({ type, folder: folder2, name, text, uses, problem }) => {
+    if (type === "uses") dialog.tell(folder2, name, uses, problem);
+    else if (type === "refused") dialog.refuse(folder2, name, problem);
+    else if (type === "done") {
+      dialog.done(folder2, name);
+      told.textContent = text;
+    }
+  });
   show();
-  return () => events.end();
+  return () => {
+    dialog.end();
+    events.end();
+  };
 }
 var models_default = { render };
 export {

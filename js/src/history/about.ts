@@ -76,6 +76,7 @@ export class About {
       ["Seed", run.seeds.join(", ") || "–"],
       ["Made", formatTime(run.created_at)],
       ["Took", run.seconds === null ? "–" : formatDuration(run.seconds)],
+      ["From", run.from_editor ? "ComfyUI's editor" : ""],
       ["Labels", labels.join(", ")],
     ];
     const rows = facts

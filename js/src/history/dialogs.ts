@@ -1,24 +1,13 @@
 /** The dialogs of the history: questions and comparisons. */
 
+import { openDialog } from "../dialog.ts";
 import { h, iconButton, newId } from "../dom.ts";
 import { comparison } from "../gallery/comparison.ts";
 import type { Item, Page } from "../gallery/item.ts";
 import { type EarlierRun, formatTime } from "./run.ts";
 
-/** A line of a comparison: the name of a value that differs, and the values of both runs. */
+/** A line of a comparison: what differs, the values of both runs, and the kind of their field. */
 export type Difference = string[];
-
-/** Open a dialog; when it is closed, `opener` gets the focus. */
-function open(dialog: HTMLDialogElement, opener: Element | null): void {
-  dialog.onkeydown = (event) => event.stopPropagation();
-  dialog.onclick = (event) => {
-    if (event.target === dialog) dialog.close();
-  };
-  dialog.onclose = () => {
-    if (opener instanceof HTMLElement) opener.focus();
-  };
-  dialog.showModal();
-}
 
 /** Asks whether to delete runs. */
 export class DeleteDialog {
@@ -56,7 +45,7 @@ export class DeleteDialog {
       ),
       h("div", { className: "cd-line cd-end" }, cancel, confirm),
     );
-    open(this.root, opener);
+    openDialog(this.root, opener);
     cancel.focus();
   }
 
@@ -94,7 +83,7 @@ export class CompareDialog {
       h("div", { className: "cd-line" }, h("b", { id, className: "cd-grow" }, title), close),
       h("div", { className: "cd-columns" }, pictures, this.table),
     );
-    open(this.root, opener);
+    openDialog(this.root, opener);
     close.focus();
   }
 
@@ -105,10 +94,16 @@ export class CompareDialog {
       this.table.replaceChildren(h("div", {}, problem || "All values are the same."));
       return;
     }
-    const cell = (text: string) => h("td", { dir: "auto" }, text);
-    const rows = lines.map(([what = "", before = "", after = ""]) =>
+    const cell = (text: string, kind: string) => h("td", { dir: "auto" }, swatch(text, kind), text);
+    const rows = lines.map(([what = "", before = "", after = "", kind = ""]) =>
       before || after
-        ? h("tr", {}, h("th", { scope: "row", dir: "auto" }, what), cell(before), cell(after))
+        ? h(
+            "tr",
+            {},
+            h("th", { scope: "row", dir: "auto" }, what),
+            cell(before, kind),
+            cell(after, kind),
+          )
         : h("tr", {}, h("td", { colSpan: 3, dir: "auto" }, what)),
     );
     const heads = ["", "before", "after"].map((text) => h("th", { scope: "col" }, text));
@@ -120,6 +115,14 @@ export class CompareDialog {
   end(): void {
     if (this.root.open) this.root.close();
   }
+}
+
+/** Return the colour that a text names, as a small square; null if it names none. */
+function swatch(text: string, kind: string): HTMLElement | null {
+  if (kind !== "color" || !/^#[0-9a-f]{6}$/.test(text)) return null;
+  const square = h("span", { className: "cd-swatch", "aria-hidden": "true" });
+  square.style.backgroundColor = text;
+  return square;
 }
 
 /** Return a picture of a run in the form that the gallery needs. */

@@ -15,6 +15,8 @@ export type EarlierRun = {
   /** The inputs that were changed. */
   summary: string;
   pinned: boolean;
+  /** Whether ComfyUI's editor has queued it. */
+  from_editor: boolean;
   labels: Record<string, string>;
   seeds: string[];
   problem: string;
@@ -36,9 +38,4 @@ export function formatTime(iso: string): string {
   const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   if (isToday) return time;
   return `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
-}
-
-/** Return a number with its noun, such as "1 run". */
-export function counted(count: number, noun: string): string {
-  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
 }

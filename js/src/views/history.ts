@@ -2,13 +2,13 @@
 
 import { h, icon, iconButton, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
-import { formatDuration } from "../format.ts";
+import { counted, formatDuration } from "../format.ts";
 import type { Item } from "../gallery/item.ts";
 import { Lightbox } from "../gallery/lightbox.ts";
 import { About, type Actions, type Facts } from "../history/about.ts";
 import { asItem, CompareDialog, DeleteDialog, type Difference } from "../history/dialogs.ts";
 import { Filters, isFiltered } from "../history/filters.ts";
-import { counted, type EarlierRun, type Filter, formatTime } from "../history/run.ts";
+import { type EarlierRun, type Filter, formatTime } from "../history/run.ts";
 import { Wall } from "../history/wall.ts";
 import { type Context, Subscriptions } from "../model.ts";
 import { WhenSeen } from "../when_seen.ts";
@@ -112,7 +112,7 @@ function render({ model, el }: Context<Traits>) {
     const failed = () => frame.replaceChildren(h("span", {}, "gone"));
     if (picture) seen.watch(frame, () => files.show(image, picture.query, SIDE, failed));
     const time = run.seconds === null ? "" : formatDuration(run.seconds);
-    const facts = [run.title, time].filter(Boolean);
+    const facts = [run.title, run.from_editor ? "Editor" : "", time].filter(Boolean);
     const name = nameOf(run);
     const hint = [run.problem, run.summary].filter(Boolean).join("\n\n");
     const main = h(

@@ -4,17 +4,28 @@ import { copyText } from "../clipboard.ts";
 import { h, textButton } from "../dom.ts";
 import { containsWords, formatBytes, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
+import { type Entry, ModelDialog, type Uses } from "../transfers/model_dialog.ts";
 
 const READING = "!"; // the hash of a model whose file is being read
 const SHOWN = 500; // rows that are shown; a search shows the others
-
-type Entry = { name: string; folder: string; size: number | null; modified: number | null };
 
 type Traits = {
   models: Entry[];
   loaded: boolean;
   hashes: Record<string, string>;
   disk: { free?: number; total?: number };
+  /** The models folders that a model can be moved to; none if the files are not on this machine. */
+  folders: string[];
+};
+
+/** What the kernel says of a model; `type` says what. */
+type Message = {
+  type: string;
+  folder: string;
+  name: string;
+  text: string;
+  uses: Uses | null;
+  problem: string;
 };
 
 type Column = { key: string; title: string; read: (entry: Entry) => string | number };
@@ -53,7 +64,15 @@ function render({ model, el }: Context<Traits>) {
     { className: "comfydeploy-scroller", tabIndex: 0, role: "region", "aria-label": "Models" },
     h("table", {}, h("thead", {}, head), body),
   );
-  el.append(h("div", { className: "comfydeploy-bar" }, search, folder, refresh), scroller, count);
+  const told = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
+  const dialog = new ModelDialog((order) => model.send(order));
+  el.append(
+    h("div", { className: "comfydeploy-bar" }, search, folder, refresh),
+    scroller,
+    count,
+    told,
+    h("div", { className: "comfydeploy-view" }, dialog.root),
+  );
 
   let sorting = { column: BY_NAME, descending: false };
   for (const column of COLUMNS) {
@@ -68,6 +87,8 @@ function render({ model, el }: Context<Traits>) {
     head.append(cell);
   }
   head.append(h("th", { scope: "col", textContent: "SHA-256" }));
+  const actions = h("th", { scope: "col", textContent: "Actions" });
+  head.append(actions);
 
   const fillFolders = () => {
     const chosen = folder.value;
@@ -80,6 +101,7 @@ function render({ model, el }: Context<Traits>) {
   };
 
   const draw = () => {
+    actions.hidden = !model.get("folders").length;
     const words = searchWords(search.value);
     const { column, descending } = sorting;
     const sign = descending ? -1 : 1;
@@ -119,7 +141,16 @@ function render({ model, el }: Context<Traits>) {
         title: changed?.toLocaleString() ?? "",
       }),
       h("td", {}, hashButton(entry)),
+      model.get("folders").length ? h("td", {}, changeButtons(entry)) : null,
     );
+  };
+
+  const changeButtons = (entry: Entry) => {
+    const move = textButton("Move …", () => dialog.askMove(entry, model.get("folders"), move));
+    move.setAttribute("aria-label", `Move or rename ${entry.name}`);
+    const remove = textButton("Delete …", () => dialog.askDelete(entry, remove));
+    remove.setAttribute("aria-label", `Delete ${entry.name}`);
+    return [move, " ", remove];
   };
 
   const hashButton = (entry: Entry) => {
@@ -144,9 +175,20 @@ function render({ model, el }: Context<Traits>) {
   };
   search.addEventListener("input", draw);
   folder.addEventListener("change", draw);
-  events.on("change:models change:loaded change:hashes change:disk", show);
+  events.on("change:models change:loaded change:hashes change:disk change:folders", show);
+  events.on("msg:custom", ({ type, folder, name, text, uses, problem }: Message) => {
+    if (type === "uses") dialog.tell(folder, name, uses, problem);
+    else if (type === "refused") dialog.refuse(folder, name, problem);
+    else if (type === "done") {
+      dialog.done(folder, name);
+      told.textContent = text;
+    }
+  });
   show();
-  return () => events.end();
+  return () => {
+    dialog.end();
+    events.end();
+  };
 }
 
 export default { render };

@@ -1,0 +1,225 @@
+"""Models that are deleted and moved over the routes, and what uses them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+import pytest
+
+from tests.waiting import until_async
+
+
+@pytest.fixture
+def extension_config(comfyui, tmp_path):
+    (comfyui.base_dir / "main.py").touch()
+    return {
+        "comfyui_url": comfyui.url,
+        "comfyui_path": str(comfyui.base_dir),
+        "autostart": False,
+        "data_dir": str(tmp_path / "data"),
+    }
+
+
+@pytest.fixture
+def model(comfyui):
+    """The name of a model in ``loras``."""
+    name = f"style/{uuid.uuid4().hex}.safetensors"
+    path = comfyui.models_dir / "loras" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(uuid.uuid4().bytes)
+    return name
+
+
+def graph(*texts: str) -> dict:
+    """Return a graph whose texts a run saves without using them."""
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        **{
+            f"{number}": {"class_type": "TestText", "inputs": {"text": text}}
+            for number, text in enumerate(texts, start=3)
+        },
+    }
+
+
+def request(action: str, name: str, **fields) -> dict:
+    return {"action": action, "folder": "loras", "filename": name, **fields}
+
+
+async def uses_of(api, name: str, folder: str = "loras") -> dict:
+    status, found = await api.get("models/uses", folder=folder, filename=name)
+    assert status == 200, found
+    return found
+
+
+async def test_uses_are_told_and_no_model_in_use_is_deleted(api, comfyui, chain, model):
+    path = comfyui.models_dir / "loras" / model
+    found = await uses_of(api, model)
+    assert found["path"] == str(path.resolve())
+    assert (found["in_use"], found["workflows"], found["run_count"]) == (False, [], 0)
+
+    # A workflow of Windows has other separators; another name ends in the same way.
+    windows = model.replace("/", "\\")
+    for name, text in (("has it", windows), ("has another", f"not-{model}")):
+        body = {"name": name, "workflow_api": graph(text)}
+        status, answer = await api.post("workflow", body)
+        assert status == 200, answer
+    status, ended = await api.post("run", {"workflow_api": graph(model), "wait": True})
+    assert (status, ended["status"]) == (200, "success")
+    slow = {
+        **chain(("TestSleep", {"seconds": 600})),
+        "names": {"class_type": "TestText", "inputs": {"text": model}},
+    }
+    status, running = await api.post("run", {"workflow_api": slow, "wait": False})
+    assert status == 200, running
+    found = await uses_of(api, model)
+    assert [(use["name"], use["versions"]) for use in found["workflows"]] == [("has it", [1])]
+    assert (found["in_use"], found["unfinished"], found["run_count"]) == (True, 1, 2)
+    assert [run["prompt_id"] for run in found["runs"]] == [
+        running["prompt_id"],
+        ended["prompt_id"],
+    ]
+    for body in (request("delete", model), request("move", model, to_filename="a.safetensors")):
+        status, answer = await api.post("volume/model", body)
+        assert (status, answer["code"]) == (409, "conflict")
+        assert answer["details"]["field"] == "filename"
+        assert answer["details"]["uses"]["unfinished"] == 1
+        assert "1 run uses" in answer["error"]
+        assert path.exists()
+    status, answer = await api.post("volume/model", request("delete", model, in_use=True))
+    assert (status, answer["success"]) == (200, True)
+    assert not path.exists()
+    await api.post("interrupt", {"prompt_id": running["prompt_id"]})
+
+
+async def test_embeddings_are_found_in_prompts(api, comfyui):
+    name = f"neg-{uuid.uuid4().hex}.pt"
+    folder = comfyui.models_dir / "embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"x")
+    stem = name.removesuffix(".pt")
+    for text, number in (
+        (f"ugly, (embedding:{stem}:1.2), dark", 1),
+        (f"embedding:{name}", 1),
+        (f"embedding:{stem}-2", 0),
+        (stem, 0),
+    ):
+        workflow = {"name": f"of {uuid.uuid4().hex}", "workflow_api": graph(text)}
+        before = len((await uses_of(api, name, "embeddings"))["workflows"])
+        await api.post("workflow", workflow)
+        after = len((await uses_of(api, name, "embeddings"))["workflows"])
+        assert after - before == number, text
+
+
+async def test_moved_models_keep_their_hashes(api, comfyui, model):
+    path = comfyui.models_dir / "loras" / model
+    content = path.read_bytes()
+    _, before = await api.get("get-file-hash", filename=f"loras/{model}")
+    assert before["cached"] is False
+    status, answer = await api.post(
+        "volume/model",
+        request("move", model, to_folder="checkpoints/new", to_filename="b.safetensors"),
+    )
+    target = comfyui.models_dir / "checkpoints" / "new" / "b.safetensors"
+    assert (status, answer["path"]) == (200, str(target.resolve()))
+    assert (target.read_bytes(), path.exists()) == (content, False)
+    _, after = await api.get("get-file-hash", filename="checkpoints/new/b.safetensors")
+    assert (after["cached"], after["file_hash"]) == (True, hashlib.sha256(content).hexdigest())
+    path.write_bytes(b"another one")
+    body = request("move", model, to_folder="checkpoints", to_filename="new/b.safetensors")
+    status, answer = await api.post("volume/model", body)
+    assert (status, answer["details"]["field"]) == (409, "to_filename")
+    assert (path.read_bytes(), target.read_bytes()) == (b"another one", content)
+    target.unlink()
+
+
+async def test_links_are_moved_and_deleted_instead_of_their_targets(api, comfyui, tmp_path):
+    elsewhere = tmp_path / "cache" / "blob"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"weights")
+    name = f"{uuid.uuid4().hex}.safetensors"
+    loras = comfyui.models_dir / "loras"
+    loras.mkdir(parents=True, exist_ok=True)
+    (loras / name).symlink_to(elsewhere)
+    status, answer = await api.post(
+        "volume/model", request("move", name, to_folder="vae", to_filename=f"deep/er/{name}")
+    )
+    moved = comfyui.models_dir / "vae" / "deep" / "er" / name
+    assert (status, moved.read_bytes()) == (200, b"weights"), answer
+    assert not (loras / name).is_symlink()
+    delete = {"action": "delete", "folder": "vae/deep", "filename": f"er/{name}"}
+    assert (await api.post("volume/model", delete))[0] == 200
+    assert not moved.is_symlink()
+    assert elsewhere.read_bytes() == b"weights"
+
+
+async def test_models_that_are_being_downloaded_are_in_use(api, comfyui, bare_service):
+    bare_service.files["slow.safetensors"] = bytes(10_000_000)
+    bare_service.store_delay = 5
+    name = f"{uuid.uuid4().hex}.safetensors"
+    (comfyui.models_dir / "loras").mkdir(parents=True, exist_ok=True)
+    (comfyui.models_dir / "loras" / name).write_bytes(b"an earlier version")
+    url = f"{bare_service.url}/files/slow.safetensors"
+    status, added = await api.post("volume/model", request("add", name, url=url))
+    assert status == 200, added
+    status, answer = await api.post("volume/model", request("delete", name))
+    assert (status, answer["code"]) == (409, "conflict")
+    assert [use["id"] for use in answer["details"]["uses"]["transfers"]] == [added["id"]]
+    bare_service.store_delay = 0
+    await api.post("cancel-uploads", {"id": added["id"]})
+
+    async def is_used() -> bool:
+        return (await uses_of(api, name))["in_use"]
+
+    await until_async(is_used, lambda used: not used)
+    assert (await api.post("volume/model", request("delete", name)))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"filename": "../../../etc/passwd"}, 403, "filename"),
+        ({"filename": "/etc/passwd"}, 404, "filename"),
+        ({"filename": "none.safetensors"}, 404, "filename"),
+        ({"filename": "style"}, 400, "filename"),
+        ({"filename": ".."}, 400, "filename"),
+        ({"filename": "a\0b"}, 404, "filename"),
+        ({"filename": "x" * 300}, 404, "filename"),
+        ({"folder": "custom_nodes"}, 400, "folder"),
+        ({"folder": "nothing"}, 400, "folder"),
+        ({"folder": ".."}, 400, "folder"),
+        ({"in_use": "perhaps"}, 400, "in_use"),
+        ({"to_folder": "custom_nodes"}, 400, "folder"),
+        ({"to_filename": "../../../a.safetensors"}, 403, "to_filename"),
+        ({"to_filename": "a.txt"}, 400, "to_filename"),
+        ({"to_filename": "a\nb.safetensors"}, 400, "to_filename"),
+        ({"to_filename": "con.safetensors"}, 400, "to_filename"),
+        ({"to_filename": " "}, 400, "to_filename"),
+        ({"to_filename": f"{'x' * 300}.safetensors"}, 400, "to_filename"),
+    ],
+)
+async def test_bad_requests_change_nothing(api, comfyui, model, fields, code, field):
+    path = comfyui.models_dir / "loras" / model
+    before = sorted(comfyui.models_dir.rglob("*"))
+    actions = ["move"] if any(name.startswith("to_") for name in fields) else ["move", "delete"]
+    for action in actions:
+        body = {**request(action, model, to_filename="b.safetensors"), **fields}
+        status, answer = await api.post("volume/model", body)
+        assert (status, answer["success"]) == (code, False), answer
+        assert answer["details"]["field"] == field, answer
+    assert path.exists()
+    assert sorted(comfyui.models_dir.rglob("*")) == before
+
+
+async def test_uses_of_bad_names(api):
+    for query, code, field in (
+        ({"folder": "loras"}, 400, "filename"),
+        ({"folder": "loras", "filename": "none"}, 404, "filename"),
+        ({"folder": "loras", "filename": "a", "machine": "none"}, 404, "machine"),
+    ):
+        status, answer = await api.get("models/uses", **query)
+        assert (status, answer["details"]["field"]) == (code, field), answer
