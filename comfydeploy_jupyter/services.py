@@ -44,6 +44,7 @@ from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.deletions import DeletionRepository
 from .store.edited_files import EditedFiles
+from .store.editor_prompts import EditorPrompts
 from .store.hashes import HashRepository
 from .store.machines import MachineRepository
 from .store.presets import PresetStore
@@ -408,6 +409,7 @@ class Services:
             self._session,
             delivery,
             self.kept_outputs,
+            editor_prompts=EditorPrompts(self.database),
             keep=settings.keep_runs,
             stored_version=self._local_workflows.version,
             account=self.comfy_account,

@@ -183,6 +183,11 @@ class Run:
         """Whether the run is pinned, so that it is not deleted; as it was last read."""
         return bool(self._record.get("pinned"))
 
+    @property
+    def from_editor(self) -> bool:
+        """Whether ComfyUI's editor has queued the run, at ComfyUI itself."""
+        return bool(self._record.get("from_editor"))
+
     def pin(self, pinned: bool = True) -> None:
         """Pin the run, so that it is not deleted, or unpin it.
 

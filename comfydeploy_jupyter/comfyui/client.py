@@ -34,6 +34,7 @@ CHUNK = 512 * 1024  # bytes of one write to a file
 BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next chunk of a file
 STORING = 4  # factor of the usual timeout for ComfyUI to store an uploaded file
 MAX_QUEUE = 256 * 1024**2  # bytes; the queue contains the graphs of all its prompts
+OWN_PROMPT = "comfydeploy_jupyter"  # the key in extra_data of all prompts of this package
 MAX_HISTORY = 16 * 1024**2  # bytes; a history contains the graph and the texts of one prompt
 JOBS_AT_ONCE = 8  # concurrent requests about prompts
 
@@ -79,7 +80,7 @@ class ComfyUIClient(Transport):
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """Return the ids of the executing and of the waiting prompts, the next one first."""
-        text = await self.request("GET", "/queue", limit=MAX_QUEUE)
+        text = await self.queue_text()
         try:
             answer = await worker.compute(queue_heads, text, large=len(text) > LARGE)
             running = [str(item[1]) for item in answer["queue_running"]]
@@ -87,6 +88,10 @@ class ComfyUIClient(Transport):
         except (LookupError, TypeError, ValueError):
             raise not_comfyui("/queue") from None
         return running, pending
+
+    async def queue_text(self) -> bytes:
+        """Return the executing and the waiting prompts with their graphs, as JSON."""
+        return await self.request("GET", "/queue", limit=MAX_QUEUE)
 
     async def find(self, prompt_ids: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Return which of some prompts are executing, and which of them are queued.
@@ -181,6 +186,23 @@ class ComfyUIClient(Transport):
             raise not_comfyui(path)
         return {"outputs": {}, **found}
 
+    async def recent_history(self, most: int) -> bytes | None:
+        """Return ComfyUI's history of the last prompts that have ended, as JSON, oldest first.
+
+        Parameters
+        ----------
+        most : int
+            The number of prompts.
+
+        Returns
+        -------
+        bytes or None
+            None if the response is too large to be read.
+        """
+        path = f"/history?max_items={most}"
+        text, whole = await self.ask("GET", path, limit=MAX_HISTORY)
+        return text if whole else None
+
     async def object_info(self) -> tuple[bytes, dict[str, Any]]:
         """Return the definitions of all nodes: ComfyUI's JSON text, and the parsed object."""
         text, whole = await self.ask("GET", "/object_info", limit=MAX_ANSWER, compressed=True)
@@ -254,13 +276,12 @@ class ComfyUIClient(Transport):
             fields["front"] = True
         if outputs is not None:
             fields["partial_execution_targets"] = list(outputs)
-        with_extra = [json.dumps(dict(extra or {})).encode()]
+        with_extra = [json.dumps({OWN_PROMPT: True, **(extra or {})}).encode()]
         if workflow is not None:
-            comma = b", " if extra else b""
             with_extra = [
                 b'{"extra_pnginfo": {"workflow": ',
                 workflow,
-                b"}" + comma + with_extra[0][1:],
+                b"}, " + with_extra[0][1:],
             ]
         rest = json.dumps(fields).encode()[1:]
         body = [b'{"prompt": ', prompt, b', "extra_data": ', *with_extra, b", " + rest]

@@ -38,12 +38,20 @@ class Uses(NamedTuple):
         The runs that name it, newest first; those that have not ended are first.
     transfers : list of TransferUse
         The transfers of its file that have not ended.
+    queued : bool
+        Whether a prompt in ComfyUI's queue names it; it may be one of another client.
     """
 
     model: ExistingModel
     workflows: list[WorkflowUse]
     runs: list[RunUse]
     transfers: list[TransferUse]
+    queued: bool
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anything uses it now."""
+        return bool(self.unfinished or self.transfers or self.queued)
 
     @property
     def unfinished(self) -> int:
@@ -56,11 +64,12 @@ class Uses(NamedTuple):
             "folder": self.model.folder,
             "name": self.model.name,
             "path": str(self.model.path),
-            "in_use": bool(self.unfinished or self.transfers),
+            "in_use": self.in_use,
             "workflows": [use._asdict() for use in self.workflows],
             "runs": [use._asdict() for use in self.runs[:MOST_RUNS]],
             "run_count": len(self.runs),
             "unfinished": self.unfinished,
+            "queued": self.queued,
             "transfers": [use._asdict() for use in self.transfers],
         }
 
@@ -190,23 +199,32 @@ class ModelFiles:
             await self._uses.workflows(name),
             await self._uses.runs(name, [machine.id, *pools]),
             await self._uses.transfers(str(model.path)),
+            await _is_queued(machine, name),
         )
 
     async def _refuse_used(self, machine: Machine, model: ExistingModel) -> None:
         uses = await self._find_uses(machine, model)
-        if not uses.unfinished and not uses.transfers:
+        if not uses.in_use:
             return
         parts = [
             f"{count} {noun}{'s' if count != 1 else ''}"
             for count, noun in ((uses.unfinished, "run"), (len(uses.transfers), "transfer"))
             if count
-        ]
-        verb = "uses" if uses.unfinished + len(uses.transfers) == 1 else "use"
+        ] or ["1 prompt in ComfyUI's queue"]
+        verb = "uses" if uses.unfinished + len(uses.transfers) <= 1 else "use"
         raise ConflictError(
             f"filename: {' and '.join(parts)} {verb} {model.name} now. Wait for the end, or set"
             " in_use to go on.",
             details={"field": "filename", "uses": uses.reply()},
         )
+
+
+async def _is_queued(machine: Machine, name: ModelName) -> bool:
+    """Return whether a prompt in the queue of a machine's ComfyUI names a model."""
+    client = machine.reachable_client()
+    if client is None:
+        return False
+    return await asyncio.to_thread(name.is_in, await client.queue_text())
 
 
 def _check_name(name: str, extensions: frozenset[str]) -> None:

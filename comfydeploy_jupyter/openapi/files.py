@@ -86,6 +86,10 @@ class ModelUses(ReplyModel):
     )
     run_count: int = Field(description="Number of all of these runs.", examples=[1])
     unfinished: int = Field(description="How many of them have not ended.", examples=[0])
+    queued: bool = Field(
+        description="Whether a prompt in ComfyUI's queue, of any client, names it.",
+        examples=[False],
+    )
     transfers: list[TransferUse] = Field(description="The transfers that have not ended.")
 
 

@@ -119,6 +119,10 @@ class RunReply(ReplyModel):
         default_factory=dict, description="The labels of the run.", examples=[{"client": "acme"}]
     )
     pinned: bool = Field(False, description="Whether the run may not be deleted.")
+    from_editor: bool = Field(
+        False,
+        description="Whether ComfyUI's editor has queued it, at ComfyUI itself.",
+    )
     live_status: str = ""
     progress: float = 0.0
     current_node: str | None = None

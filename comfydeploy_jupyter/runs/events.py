@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from .announcing import Announcer
     from .cancel import Canceller
+    from .editor_runs import EditorRuns
     from .finalize import Finalizer
     from .pooled import Pooled
     from .recovery import Recovery
@@ -44,6 +45,8 @@ class MachineEvents:
         Lets runs of pools wait again whose ComfyUI has exited.
     announcer : Announcer
         Announces connected and lost machines.
+    editor_runs : EditorRuns
+        Looks for runs of ComfyUI's editor.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class MachineEvents:
         finalizer: Finalizer,
         pooled: Pooled,
         announcer: Announcer,
+        editor_runs: EditorRuns,
     ) -> None:
+        self._editor_runs = editor_runs
         self._pooled = pooled
         self._announcer = announcer
         self._closed = False
@@ -68,6 +73,7 @@ class MachineEvents:
     def close(self) -> None:
         """Start no further tasks: the connections are closed by this server from now on."""
         self._closed = True
+        self._editor_runs.close()
 
     def machine_event(self, machine: Machine, event: Event | Preview | OversizedEvent) -> None:
         """Handle an event of a machine's ComfyUI."""
@@ -78,6 +84,8 @@ class MachineEvents:
         if not isinstance(event, Preview) and event.type == "status":
             if event.queue_remaining is not None:
                 self._dispatching.queue_changed(machine, event.queue_remaining)
+                if not self._closed:
+                    self._editor_runs.queue_changed(machine, event.queue_remaining)
             self._recovery.check_queue(machine, event)
             return
         if event.prompt_id is not None:
@@ -115,6 +123,7 @@ class MachineEvents:
             run.transition(Cause.CONNECTED)
         self._dispatching.connected(machine)
         self._background.start(self._recovery.reconcile(machine))
+        self._editor_runs.connected(machine)
 
     def machine_disconnected(self, machine: Machine) -> None:
         """Record that events of the machine's runs are missed from now on."""

@@ -84,6 +84,8 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
         body["metadata"] = record.metadata
     if record.pool is not None:
         body["pool"] = record.pool
+    if record.from_editor:
+        body["from_editor"] = True
     if record.pinned:
         body["pinned"] = True
     if record.inputs:

@@ -15,6 +15,7 @@ from .creation import CREATE_WITHIN, RunCreator
 from .deletion import Deleter
 from .dispatching import Dispatching
 from .earlier_times import EarlierTimes
+from .editor_runs import EditorRuns
 from .events import MachineEvents
 from .finalize import Finalizer
 from .limits import KEEP_ALL
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
     from ..store.deletions import DeletionRepository
+    from ..store.editor_prompts import EditorPrompts
     from ..store.runs import RunRepository
     from ..store.session import Session
     from .announcing import Emit
@@ -83,6 +85,8 @@ class RunService(RunReader):
         Seconds without ComfyUI after which the run that it was executing fails.
     gone_after : float
         The same for waiting runs, and for a ComfyUI that may be running but does not answer.
+    editor_prompts : EditorPrompts, optional
+        Stores the runs of ComfyUI's editor; by default these are not stored.
     keep : KeepRuns
         The limits beyond which old runs are deleted.
 
@@ -113,6 +117,7 @@ class RunService(RunReader):
         emit: Emit | None = None,
         lost_after: float = 30.0,
         gone_after: float = 600.0,
+        editor_prompts: EditorPrompts | None = None,
         keep: KeepRuns = KEEP_ALL,
     ) -> None:
         background = Background()
@@ -160,7 +165,10 @@ class RunService(RunReader):
             shared, recovery, finalizer, pooled, lost_after=lost_after, gone_after=gone_after
         )
         announcer = Announcer(emit)
-        self._events = MachineEvents(shared, recovery, canceller, finalizer, pooled, announcer)
+        editor_runs = EditorRuns(shared, editor_prompts)
+        self._events = MachineEvents(
+            shared, recovery, canceller, finalizer, pooled, announcer, editor_runs
+        )
         self.listener: MachineListener = self._events
         self.deleter = Deleter(shared, deletions, keep)
         self._submitting = 0  # runs that are being queued

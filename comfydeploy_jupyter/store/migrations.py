@@ -307,6 +307,18 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    # The prompts of ComfyUI's editor that were stored as runs, also those whose runs are deleted.
+    (
+        "editor_prompts",
+        (
+            """
+            CREATE TABLE editor_prompts (
+                position INTEGER PRIMARY KEY,
+                prompt_id TEXT NOT NULL UNIQUE
+            )
+            """,
+        ),
+    ),
 )
 
 

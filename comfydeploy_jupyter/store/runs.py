@@ -85,6 +85,8 @@ class RunRecord:
         Whether the run may not be deleted. `RunRepository.save` does not store it.
     files : list of str
         The input files on this computer that are sent to the machine that gets the run.
+    from_editor : bool
+        Whether ComfyUI's editor has queued it, at ComfyUI itself; then it was stored at its end.
     """
 
     prompt_id: str
@@ -124,6 +126,7 @@ class RunRecord:
     retry: int = 0
     pinned: bool = False
     files: list[str] = field(default_factory=list)
+    from_editor: bool = False
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -187,6 +190,7 @@ _DETAILS = (
     "comfyui_id",
     "retry",
     "files",
+    "from_editor",
 )
 
 
@@ -224,7 +228,7 @@ class RunRepository(Repository):
         ConflictError
             If the prompt id is in use.
         """
-        return self._database.begin_write(_add, record, prompt, workflow)
+        return self._database.begin_write(add_run, record, prompt, workflow)
 
     async def save(self, record: RunRecord) -> None:
         """Write the present state of a run, unless it does not exist in the store or has ended.
@@ -341,9 +345,10 @@ def record_of(row: sqlite3.Row) -> RunRecord:
     return record
 
 
-def _add(
+def add_run(
     connection: sqlite3.Connection, record: RunRecord, prompt: bytes, workflow: bytes | None
 ) -> None:
+    """Store a new run with its graph; see `RunRepository.add`."""
     row = _row(record)
     row["metadata"] = json.dumps(record.metadata) if record.metadata else None
     row["prompt_hash"] = keep_graph(connection, prompt)

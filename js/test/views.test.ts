@@ -460,7 +460,14 @@ test("models are searched, filtered and sorted", () => {
   assert.equal(find<HTMLButtonElement>(el, "[aria-label='Compute the hash of b']").disabled, true);
 });
 
-const USES = { in_use: false, workflows: [], run_count: 0, unfinished: 0, transfers: [] };
+const USES = {
+  in_use: false,
+  workflows: [],
+  run_count: 0,
+  unfinished: 0,
+  queued: false,
+  transfers: [],
+};
 
 function shownModel() {
   const shown = show(models, {

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -15,12 +16,14 @@ from comfydeploy_jupyter.errors import ComfyDeployError
 from tests.browser.accessibility import assert_accessible
 from tests.browser.axe import violations
 from tests.browser.test_run_panel import PANEL, assert_neat
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Locator
 
+    from tests.comfyui_server import ComfyUIServer
     from tests.jupyter_process import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
@@ -203,3 +206,40 @@ def test_find_compare_keep_use_again_and_delete(panel: Any) -> None:
     opened.shoot(f"{theme}-deleted")
     assert comfy.runs(search="blue harbour") == []
     assert_accessible(panel)
+
+
+def test_runs_of_the_editor_are_shown_and_used_again(
+    open_notebook: Any, lab: JupyterProcess, comfyui: ComfyUIServer
+) -> None:
+    path = lab.root / "history-editor.json"
+    graph = painting("editor")
+    path.write_text(json.dumps(graph))
+    comfy = Comfy(lab.url, lab.token)
+    comfy.upload(Image.new("RGB", (40, 30), "grey"), name="sketch.png", overwrite=True)
+    opened = open_notebook("history-editor", PANEL.format(path.name), theme="JupyterLab Dark")
+    panel = opened.panel
+    words = panel.get_by_label("Words: text", exact=True)
+    expect(words).to_have_value("a harbour")
+
+    graph["1"]["inputs"]["color"] = 0x3060C0
+    graph["5"]["inputs"]["text"] = "painted in the editor"
+    shown = {"extra_pnginfo": {"workflow": {"nodes": [], "links": []}}}
+    body = {"prompt": graph, "client_id": "an editor", "extra_data": shown}
+    answer = requests.post(f"{comfyui.url}/prompt", json=body, timeout=30).json()
+    workflow = comfy.load(path)
+    until(lambda: [run.prompt_id for run in comfy.runs(of=workflow)] == [answer["prompt_id"]])
+    panel.get_by_role("button", name="Run", exact=True).click()
+    history = panel.locator(".comfydeploy-history")
+    expect(history.locator("summary")).to_have_text("History (2)")
+    expect(cards(history).last).to_contain_text("Editor")
+    expect(cards(history).first).not_to_contain_text("Editor")
+    history.locator("li").last.hover()
+    history.locator("li").last.get_by_label(re.compile("in full size")).click()
+    about = history.locator(".cd-about")
+    expect(about).to_contain_text("ComfyUI's editor")
+    expect(about.locator(".cd-prompt").first).to_have_text("painted in the editor")
+    opened.shoot("history-editor-lightbox")
+    about.get_by_role("button", name="Use these values").click()
+    expect(words).to_have_value("painted in the editor")
+    opened.shoot("history-editor-used")
+    comfy.runs.delete(of=workflow, files=True)

@@ -6,6 +6,7 @@ import hashlib
 import uuid
 
 import pytest
+import requests
 
 from tests.waiting import until_async
 
@@ -48,6 +49,11 @@ def graph(*texts: str) -> dict:
 
 def request(action: str, name: str, **fields) -> dict:
     return {"action": action, "folder": "loras", "filename": name, **fields}
+
+
+def tell(comfyui, path: str, body: dict) -> requests.Response:
+    """Send a request to ComfyUI itself."""
+    return requests.post(f"{comfyui.url}/{path}", json=body, timeout=30)
 
 
 async def uses_of(api, name: str, folder: str = "loras") -> dict:
@@ -94,6 +100,23 @@ async def test_uses_are_told_and_no_model_in_use_is_deleted(api, comfyui, chain,
     assert (status, answer["success"]) == (200, True)
     assert not path.exists()
     await api.post("interrupt", {"prompt_id": running["prompt_id"]})
+
+
+async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, chain, model):
+    graph = {
+        **chain(("TestSleep", {"seconds": 600})),
+        "names": {"class_type": "TestText", "inputs": {"text": model}},
+    }
+    answer = tell(comfyui, "prompt", {"prompt": graph}).json()
+    try:
+        found = await uses_of(api, model)
+        assert (found["in_use"], found["queued"], found["unfinished"]) == (True, True, 0)
+        status, refused = await api.post("volume/model", request("delete", model))
+        assert (status, refused["code"]) == (409, "conflict")
+        assert "1 prompt in ComfyUI's queue uses" in refused["error"]
+    finally:
+        tell(comfyui, "queue", {"delete": [answer["prompt_id"]]})
+        tell(comfyui, "interrupt", {})
 
 
 async def test_embeddings_are_found_in_prompts(api, comfyui):

@@ -107,7 +107,7 @@ function openDialog(dialog, opener) {
 // src/transfers/model_dialog.ts
 var NAMED = 8;
 function sentences(uses) {
-  const { workflows, run_count, unfinished, transfers } = uses;
+  const { workflows, run_count, unfinished } = uses;
   const names = workflows.slice(0, NAMED).map(({ name }) => `“${name}”`);
   if (workflows.length > NAMED) names.push("…");
   const ended = run_count - unfinished;
@@ -119,15 +119,15 @@ function sentences(uses) {
     [ended, `${counted(ended, "earlier run")} used it.`]
   ];
   const said = all.filter(([count]) => count).map(([, text]) => text);
-  if (unfinished || transfers.length) return said;
+  if (uses.in_use) return said;
   return said.length ? said : ["No stored workflow and no recent run names it."];
 }
-function warning({ unfinished, transfers }) {
+function warning({ unfinished, transfers, queued }) {
   const parts = [
     unfinished ? counted(unfinished, "run") : "",
     transfers.length ? counted(transfers.length, "transfer") : ""
   ].filter(Boolean);
-  if (!parts.length) return "";
+  if (!parts.length) return queued ? "A prompt in ComfyUI's queue needs it now." : "";
   const isOne = unfinished + transfers.length === 1;
   return `${parts.join(" and ")} that ${isOne ? "has not ended needs" : "have not ended need"} it now.`;
 }

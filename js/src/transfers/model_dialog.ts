@@ -13,6 +13,7 @@ export type Uses = {
   workflows: { name: string; versions: number[] }[];
   run_count: number;
   unfinished: number;
+  queued: boolean;
   transfers: unknown[];
 };
 
@@ -30,7 +31,7 @@ const NAMED = 8; // workflows that are named
 
 /** Return what uses a model, in sentences. */
 function sentences(uses: Uses): string[] {
-  const { workflows, run_count, unfinished, transfers } = uses;
+  const { workflows, run_count, unfinished } = uses;
   const names = workflows.slice(0, NAMED).map(({ name }) => `“${name}”`);
   if (workflows.length > NAMED) names.push("…");
   const ended = run_count - unfinished;
@@ -42,17 +43,17 @@ function sentences(uses: Uses): string[] {
     [ended, `${counted(ended, "earlier run")} used it.`],
   ];
   const said = all.filter(([count]) => count).map(([, text]) => text);
-  if (unfinished || transfers.length) return said;
+  if (uses.in_use) return said;
   return said.length ? said : ["No stored workflow and no recent run names it."];
 }
 
 /** Return what uses a model now. */
-function warning({ unfinished, transfers }: Uses): string {
+function warning({ unfinished, transfers, queued }: Uses): string {
   const parts = [
     unfinished ? counted(unfinished, "run") : "",
     transfers.length ? counted(transfers.length, "transfer") : "",
   ].filter(Boolean);
-  if (!parts.length) return "";
+  if (!parts.length) return queued ? "A prompt in ComfyUI's queue needs it now." : "";
   const isOne = unfinished + transfers.length === 1;
   return `${parts.join(" and ")} that ${isOne ? "has not ended needs" : "have not ended need"} it now.`;
 }

@@ -1,0 +1,150 @@
+"""Stores the runs that ComfyUI's editor has queued at ComfyUI itself.
+
+ComfyUI sends the events of a prompt only to the client that queued it, but the length of its queue
+to all. So its history is requested soon after the queue has had prompts of others, and from time to
+time while it changes, as two changes may arrive at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from .. import worker
+from ..errors import ComfyDeployError
+from ..net.responses import LARGE
+from ..store.runs import RunRecord
+from ..timestamps import timestamp_of, utc_now
+from .editor_history import read_prompts
+from .outputs import read_history
+
+if TYPE_CHECKING:
+    from ..comfyui.client import ComfyUIClient
+    from ..machines.machine import Machine
+    from ..store.editor_prompts import EditorPrompts
+    from .editor_history import EditorPrompt
+    from .shared import Shared
+
+log = logging.getLogger(__name__)
+
+SOON = 1.0  # seconds after a change of a queue with prompts of others
+LATER = 30.0  # seconds after any other change
+PORTIONS = (1, 8, 64, 512, 4096)  # last prompts that are requested, until one of them is known
+MOST_SEEN = 20_000  # ids that are kept in memory
+
+
+class EditorRuns:
+    """Finds the prompts of ComfyUI's editor, and stores each as a run that has ended.
+
+    Parameters
+    ----------
+    shared : Shared
+        The objects that all modules of runs use.
+    repository : EditorPrompts or None
+        Stores the prompts; None if they are not stored.
+    """
+
+    def __init__(self, shared: Shared, repository: EditorPrompts | None) -> None:
+        self._shared = shared
+        self._repository = repository
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._others: set[str] = set()  # machines whose queue has had prompts of others
+        self._seen: dict[str, None] = {}
+        self._looking = asyncio.Lock()
+
+    def close(self) -> None:
+        """Look no more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def connected(self, machine: Machine) -> None:
+        """Look for prompts that have ended while nobody was listening."""
+        self._look_after(machine, 0.0)
+
+    def queue_changed(self, machine: Machine, remaining: int) -> None:
+        """Look soon if the queue has, or has had, more prompts than this server has sent."""
+        if remaining > len(self._shared.active.of(machine)):
+            self._others.add(machine.id)
+        self._look_after(machine, SOON if machine.id in self._others else LATER)
+
+    def _look_after(self, machine: Machine, pause: float) -> None:
+        """Look after a pause, unless that is going to happen earlier."""
+        if self._repository is None:
+            return
+        loop = asyncio.get_running_loop()
+        waiting = self._timers.get(machine.id)
+        if waiting is not None:
+            if waiting.when() <= loop.time() + pause:
+                return
+            waiting.cancel()
+        self._timers[machine.id] = loop.call_later(pause, self._start, machine)
+
+    def _start(self, machine: Machine) -> None:
+        del self._timers[machine.id]
+        self._shared.background.start(self.look(machine))
+
+    async def look(self, machine: Machine) -> None:
+        """Store what the machine's ComfyUI has in its history; an error is logged."""
+        client, repository = machine.reachable_client(), self._repository
+        if client is None or repository is None:
+            return
+        self._others.discard(machine.id)
+        try:
+            async with self._looking:
+                ids, prompts = await self._find(client, repository)
+                for prompt in prompts:
+                    await self._store(machine, prompt, repository)
+        except (ComfyDeployError, ValueError) as error:
+            log.info("The runs of ComfyUI's editor on %s are not read now: %s", machine.id, error)
+            return
+        self._seen.update(dict.fromkeys(ids))
+        for _ in range(len(self._seen) - MOST_SEEN):
+            del self._seen[next(iter(self._seen))]
+
+    async def _find(
+        self, client: ComfyUIClient, repository: EditorPrompts
+    ) -> tuple[list[str], list[EditorPrompt]]:
+        """Return the ids of ComfyUI's last prompts, and those of the editor that are not known yet.
+
+        Both are oldest first. If a response is too large, only fewer of the last prompts are read.
+        """
+        ids: list[str] = []
+        prompts: list[EditorPrompt] = []
+        known = frozenset(self._seen)
+        for most in PORTIONS:
+            text = await client.recent_history(most)
+            if text is None:
+                break
+            ids, found = await worker.compute(read_prompts, text, known, large=len(text) > LARGE)
+            unknown = await repository.unknown(set(ids) - known)
+            prompts = [prompt for prompt in found if prompt.prompt_id in unknown]
+            if len(ids) < most or set(ids) - unknown:
+                break
+        return ids, prompts
+
+    async def _store(
+        self, machine: Machine, prompt: EditorPrompt, repository: EditorPrompts
+    ) -> None:
+        record = RunRecord(
+            prompt.prompt_id,
+            machine.id,
+            prompt.client_id,
+            created_at="",
+            number=prompt.number,
+            structure=prompt.structure,
+            inputs=prompt.inputs,
+            seeds=prompt.seeds,
+            from_editor=True,
+        )
+        read_history(record, prompt.outcome)
+        queued = None if prompt.queued_at is None else timestamp_of(prompt.queued_at)
+        record.created_at = queued or record.started_at or utc_now()
+        if await repository.add(record, prompt.prompt, prompt.workflow):
+            log.info(
+                "Run %s of ComfyUI's editor ended: %s",
+                record.prompt_id,
+                record.status,
+                extra=record.log_fields,
+            )

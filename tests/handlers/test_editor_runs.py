@@ -1,0 +1,96 @@
+"""Runs that ComfyUI's editor queues at ComfyUI itself: they become runs of this server."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import requests
+
+from comfydeploy_jupyter.graphs.structure import structure_of
+from tests.waiting import until_async
+
+
+def picture(colour: int, *, kind: str = "EmptyImage") -> dict:
+    """Return a graph that saves a picture of one colour."""
+    return {
+        "1": {
+            "class_type": kind,
+            "inputs": {"width": 24, "height": 16, "batch_size": 1, "color": colour},
+        },
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "of the editor"},
+        },
+    }
+
+
+def queue(comfyui, graph: dict, *, client_id: str | None = None, workflow: object = None) -> str:
+    """Queue a prompt as the editor does, and wait for its end; return its id."""
+    shown = {"nodes": [], "links": [], "version": 0.4} if workflow is None else workflow
+    body = {
+        "prompt": graph,
+        "client_id": client_id or uuid.uuid4().hex,
+        "extra_data": {"extra_pnginfo": {"workflow": shown}} if shown else {},
+    }
+    answer = requests.post(f"{comfyui.url}/prompt", json=body, timeout=30)
+    answer.raise_for_status()
+    return answer.json()["prompt_id"]
+
+
+@pytest.fixture
+def earlier(comfyui) -> str:
+    """A run of the editor that was queued before the server starts."""
+    return queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+
+
+async def run_of(api, prompt_id: str) -> dict:
+    """Wait until a run is listed, and return it."""
+
+    async def listed() -> list[dict]:
+        status, runs = await api.get("runs", limit=100)
+        assert status == 200
+        return [run for run in runs if run["prompt_id"] == prompt_id]
+
+    [run] = await until_async(listed, bool)
+    return run
+
+
+async def test_runs_of_the_editor_are_listed(earlier, api, comfyui):
+    before = await run_of(api, earlier)
+    assert (before["status"], before["from_editor"]) == ("success", True)
+    colour = uuid.uuid4().int % 0xFFFFFF
+    prompt_id = queue(comfyui, picture(colour))
+    run = await run_of(api, prompt_id)
+    assert (run["status"], run["from_editor"], run["machine"]) == ("success", True, "local")
+    assert run["inputs"]["1.color"] == colour
+    [image] = run["outputs"]["2"]["images"]
+    assert image["filename"].startswith("of the editor")
+    assert image["url"]
+    assert run["finished_at"] >= run["started_at"] >= before["started_at"]
+    status, graph = await api.get("runs", graph=prompt_id)
+    assert (status, graph["workflow_api"]) == (200, picture(colour))
+    # A run of the server with the same structure is of the same workflow.
+    _, own = await api.post("run", {"workflow_api": picture(0)})
+    assert "from_editor" not in own
+    _, found = await api.get("runs", structure=structure_of(picture(1)))
+    assert {earlier, prompt_id, own["prompt_id"]} <= {run["prompt_id"] for run in found}
+
+
+async def test_failed_runs_have_their_error(api, chain, comfyui):
+    run = await run_of(api, queue(comfyui, chain(("TestFail", {"message": "no paint"}))))
+    assert (run["status"], run["success"]) == ("failed", False)
+    assert (run["error"]["node_id"], run["error"]["node_type"]) == ("1", "TestFail")
+    assert "no paint" in run["error"]["message"]
+
+
+async def test_deleted_runs_stay_away_and_others_are_no_runs(api, comfyui):
+    script = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF), workflow=False)
+    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+    await run_of(api, prompt_id)
+    status, deleted = await api.post("runs/delete", {"prompt_ids": [prompt_id]})
+    assert (status, deleted["runs"]) == (200, 1)
+    marker = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+    await run_of(api, marker)
+    _, runs = await api.get("runs", limit=100)
+    assert not {script, prompt_id} & {run["prompt_id"] for run in runs}

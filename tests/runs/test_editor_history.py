@@ -1,0 +1,78 @@
+"""What is read in ComfyUI's history: only well-formed prompts of its editor."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.client import OWN_PROMPT
+from comfydeploy_jupyter.runs.editor_history import read_prompts
+
+GRAPH = {
+    "3": {"class_type": "KSampler", "inputs": {"seed": 7, "steps": 2, "model": ["1", 0]}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "x" * 20_000, "clip": ["1", 1]}},
+}
+EXTRA = {"client_id": "c", "create_time": 1_700_000_000_500, "extra_pnginfo": {"workflow": {}}}
+STATUS = {"status_str": "success", "completed": True, "messages": []}
+
+
+def entry(number=1, graph=GRAPH, extra=EXTRA, status=STATUS, **more) -> dict:
+    return {"prompt": [number, "id", graph, extra, ["9"]], "outputs": {}, "status": status, **more}
+
+
+def read(history: object, known: frozenset[str] = frozenset()):
+    return read_prompts(json.dumps(history).encode(), known)
+
+
+def test_values_and_seeds_are_read():
+    ids, [prompt] = read({"a": entry(), "b": entry()}, frozenset(["b"]))
+    assert ids == ["a", "b"]
+    assert (prompt.prompt_id, prompt.number, prompt.client_id) == ("a", 1, "c")
+    assert prompt.queued_at == 1_700_000_000.5
+    assert prompt.inputs == {"3.seed": 7, "3.steps": 2}  # links and long texts are left out
+    assert prompt.seeds == {"3.seed": 7}
+    assert json.loads(prompt.prompt) == GRAPH
+    assert prompt.outcome == {"outputs": {}, "status": STATUS}
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        None,
+        [],
+        {},
+        {"prompt": "text"},
+        {"prompt": [1, "id", GRAPH]},
+        entry(graph=[]),
+        entry(graph={"1": "text"}),
+        entry(extra=None),
+        entry(extra={}),
+        entry(extra={"extra_pnginfo": []}),
+        entry(extra={"extra_pnginfo": {"workflow": "text"}}),
+        entry(extra={**EXTRA, OWN_PROMPT: True}),
+        entry(status=None),
+        entry(graph={"1": {"inputs": []}}, extra=[]),
+        entry(status="text"),
+    ],
+)
+def test_other_prompts_are_left_out(spoilt):
+    ids, [prompt] = read({"a": spoilt, "b": entry()})
+    assert (ids, prompt.prompt_id) == (["a", "b"], "b")
+
+
+@pytest.mark.parametrize("history", [[], None, 7, "text"])
+def test_other_json_has_no_prompts(history):
+    assert read(history) == ([], [])
+
+
+def test_odd_graphs_are_kept_as_they_are():
+    graph = {"1": {}, "2": {"class_type": 7, "inputs": "text"}, "": {"inputs": {"a": None}}}
+    _, [prompt] = read({"a": entry(graph=graph)})
+    assert (json.loads(prompt.prompt), prompt.inputs) == (graph, {".a": None})
+
+
+def test_odd_numbers_and_times_are_left_out():
+    extra = {"create_time": "now", "extra_pnginfo": {"workflow": {}}}
+    _, [prompt] = read({"a": entry(number="1", extra=extra)})
+    assert (prompt.number, prompt.client_id, prompt.queued_at) == (None, "", None)
