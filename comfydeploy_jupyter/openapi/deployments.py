@@ -7,7 +7,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .. import schemas
-from ..errors import InvalidRequestError, NotFoundError, PromptInvalidError
+from ..errors import (
+    InvalidInputError,
+    InvalidRequestError,
+    NotFoundError,
+    PromptInvalidError,
+    UnknownInputError,
+)
 from ..schemas.examples import RUN_ID, WORKFLOW_ID
 from .comfy_api import MACHINE as MACHINE_HEADER
 from .operation import MACHINE, TIME, Link, Operation, ReplyModel, json_body, json_reply
@@ -89,7 +95,10 @@ class ServiceRun(ReplyModel):
 
 
 _RUN = {"run_id": "$response.body#/run_id"}
-_UNPROCESSABLE = ((422, InvalidRequestError), (422, PromptInvalidError))
+_UNPROCESSABLE = tuple(
+    (422, kind)
+    for kind in (InvalidRequestError, PromptInvalidError, InvalidInputError, UnknownInputError)
+)
 
 OPERATIONS = (
     Operation(

@@ -214,3 +214,20 @@ async def test_errors_of_paths_that_are_no_routes(api):
     code, reply = await api.call("GET", "api/v2/no/such/route")
     assert (code, reply["error"]["code"]) == (404, "not_found")
     assert json.dumps(reply)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"),
+    [
+        ([], "invalid_request"),
+        ({"1.width": "wide"}, "invalid_input"),
+        ({f"n{n}": 1 for n in range(10_000)}, "unknown_input"),
+    ],
+    ids=["no object", "no number", "no such inputs"],
+)
+async def test_wrong_inputs_of_a_deployment_are_as_specified(api, inputs, code):
+    _, stored = await api.post("workflow", {"name": "Deployment", "workflow_api": IMAGE})
+    body = {"deployment_id": stored["workflow_id"], "inputs": inputs}
+    status, reply = await api.post("run/deployment/queue", body)
+    assert (status, reply["code"], reply["detail"][0]["type"]) == (422, code, code)
+    assert (await api.get("runs"))[1] == []
