@@ -213,6 +213,10 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_SERVICES}::each_service_gets_its_own_credentials_alone",
     ),
     "| `machine_token`": (f"{_MACHINE}::wrong_tokens",),
+    "| what a ComfyUI behind a reverse proxy asks for": (
+        "machines/test_guarded.py::nothing_tells_what_opens_the_door",
+        f"{_GATE}::no_way_shows_the_credentials_of_the_service",
+    ),
     "| secret of a tunnel": (
         f"{_GATE}::the_secret_is_in_no_file_argument_or_environment",
         f"{_SECRETS}::nothing_tells_a_secret",
@@ -333,6 +337,11 @@ HELD: dict[str, tuple[str, ...]] = {
     "ComfyUI receives neither": (
         f"{_WIRE}::headers_that_open_the_gate_stay_at_it",
         f"{_GATE}::programs",
+        f"{_GATE}::the_service_gets_the_credentials_that_it_asks_for",
+        f"{_GATE}::no_way_shows_the_credentials_of_the_service",
+    ),
+    "It does not receive the data by which Cloudflare Access": (
+        f"{_WIRE}::headers_that_open_the_gate_stay_at_it",
     ),
     "After ten wrong secrets": (
         f"{_GATE}::guessing_is_bounded_for_each_address",
