@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..comfyui.credentials import NONE
 from ..comfyui.transport import Access
 from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, NotFoundError
 from ..net.backoff import Backoff
@@ -273,6 +274,7 @@ class Pools:
             gpu="",
             by_chance=False,
             access=Access(member.tls, member.headers),
+            credentials=NONE,  # those of the local machine are for its ComfyUI only
             provided=True,
         )
         machine = self._registry.find(member.id)

@@ -58,6 +58,12 @@ async def find_origin(
         url = f"http://127.0.0.1:{options.port}"
         return Origin(url, options.port, trusted_users=(ANYONE,))  # the user has given it
     machine = machines.get(options.machine)
+    if machine.settings.access.tls is not None:
+        raise InvalidRequestError.of_field(
+            "machine",
+            f"a tunnel cannot lead to {machine.id!r}: its ComfyUI is on a worker of a cluster, and"
+            " accepts only Jupyter's certificate",
+        )
     if start:
         await machine.ready()
     elif not machine.connected:

@@ -148,7 +148,10 @@ class Deleter:
         folders = OutputFolders(self._shared.machines, self._shared.kept_outputs)
         await folders.read(found)
         old = await asyncio.to_thread(beyond, self._keep, found, folders)
-        await self.delete_runs(old, report, files=self._keep.files)
+        await self.delete_runs(
+            [run for run in old if not run.from_editor], report, files=self._keep.files
+        )
+        await self.delete_runs([run for run in old if run.from_editor], report, files=False)
         if report.runs:
             log.info(
                 "Deleted %d old runs with %d files, %d bytes",

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 SOON = 1.0  # seconds after a change of a queue with prompts of others
 LATER = 30.0  # seconds after any other change
-PORTIONS = (1, 8, 64, 512, 4096)  # last prompts that are requested, until one of them is known
+PORTIONS = (1, 8, 64, 512, 4096)  # last prompts that are requested, until one was found before
 MOST_SEEN = 20_000  # ids that are kept in memory
 
 
@@ -65,9 +65,15 @@ class EditorRuns:
 
     def queue_changed(self, machine: Machine, remaining: int) -> None:
         """Look soon if the queue has, or has had, more prompts than this server has sent."""
-        if remaining > len(self._shared.active.of(machine)):
+        if self._has_others(machine, remaining):
             self._others.add(machine.id)
         self._look_after(machine, SOON if machine.id in self._others else LATER)
+
+    def _has_others(self, machine: Machine, remaining: int | None = None) -> bool:
+        """Return whether a queue has more prompts than this server has sent."""
+        if remaining is None and machine.connection is not None:
+            remaining = machine.connection.queue_remaining
+        return (remaining or 0) > len(self._shared.active.of(machine))
 
     def _look_after(self, machine: Machine, pause: float) -> None:
         """Look after a pause, unless that is going to happen earlier."""
@@ -90,15 +96,19 @@ class EditorRuns:
         client, repository = machine.reachable_client(), self._repository
         if client is None or repository is None:
             return
-        self._others.discard(machine.id)
         try:
             async with self._looking:
                 ids, prompts = await self._find(client, repository)
                 for prompt in prompts:
-                    await self._store(machine, prompt, repository)
+                    try:
+                        await self._store(machine, prompt, repository)
+                    except ValueError as error:  # as for ids that are no valid Unicode
+                        log.info("A run of ComfyUI's editor cannot be stored: %s", error)
         except (ComfyDeployError, ValueError) as error:
             log.info("The runs of ComfyUI's editor on %s are not read now: %s", machine.id, error)
             return
+        if not self._has_others(machine):
+            self._others.discard(machine.id)
         self._seen.update(dict.fromkeys(ids))
         for _ in range(len(self._seen) - MOST_SEEN):
             del self._seen[next(iter(self._seen))]
@@ -108,7 +118,9 @@ class EditorRuns:
     ) -> tuple[list[str], list[EditorPrompt]]:
         """Return the ids of ComfyUI's last prompts, and those of the editor that are not known yet.
 
-        Both are oldest first. If a response is too large, only fewer of the last prompts are read.
+        Both are oldest first. The search ends at a prompt that was found by an earlier search; runs
+        of this server do not end it. If a response is too large, only fewer of the last prompts are
+        read.
         """
         ids: list[str] = []
         prompts: list[EditorPrompt] = []
@@ -118,9 +130,9 @@ class EditorRuns:
             if text is None:
                 break
             ids, found = await worker.compute(read_prompts, text, known, large=len(text) > LARGE)
-            unknown = await repository.unknown(set(ids) - known)
-            prompts = [prompt for prompt in found if prompt.prompt_id in unknown]
-            if len(ids) < most or set(ids) - unknown:
+            stored, runs = await repository.known(ids)
+            prompts = [p for p in found if p.prompt_id not in stored | runs]
+            if len(ids) < most or not {*known, *stored}.isdisjoint(ids):
                 break
         return ids, prompts
 

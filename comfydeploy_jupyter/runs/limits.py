@@ -32,7 +32,8 @@ class KeepRuns:
     bytes : int or None
         The size of the output files that are kept: those of the newest runs.
     files : bool
-        Whether the output files of runs are deleted with them.
+        Whether the output files of runs are deleted with them. Those of runs that ComfyUI's editor
+        has queued stay and do not count, since another user may have queued them.
     """
 
     days: float | None = None
@@ -73,11 +74,12 @@ def beyond(keep: KeepRuns, runs: Sequence[StoredRun], folders: OutputFolders) ->
     total = 0
     counted: set[Place] = set()
     for rank, run in enumerate(reversed(runs)):
-        size = 0 if keep.bytes is None else _size(run, folders, counted)
+        counts = keep.bytes is not None and not run.from_editor
+        size = _size(run, folders, counted) if counts else 0
         total += size
         too_large = keep.bytes is not None and size > 0 and total > keep.bytes
         old = run.created_at < oldest or rank >= newest or too_large
-        if old and not (keep.files and folders.may_become_known(run)):
+        if old and (run.from_editor or not (keep.files and folders.may_become_known(run))):
             found.append(run)
     return found[::-1]
 

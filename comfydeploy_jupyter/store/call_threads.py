@@ -77,11 +77,14 @@ class CallThreads(Generic[T]):
         self._queue.put((call, future))
         return future
 
-    def close(self) -> None:
-        """Make all requested calls, then end the threads. This blocks until they have ended."""
+    def end(self) -> None:
+        """Refuse further calls; the threads end after those that were requested."""
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait until the threads have ended."""
         for thread in self._threads:
             thread.join()
 

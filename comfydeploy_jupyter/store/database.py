@@ -94,6 +94,8 @@ class Database:
 
     async def close(self) -> None:
         """Finish the requested work, then close all connections."""
+        self._writer.end()
+        self._readers.end()
         await asyncio.to_thread(self._shut_down)
 
     async def write(
@@ -330,8 +332,8 @@ class Database:
             raise found from error
 
     def _shut_down(self) -> None:
-        self._writer.close()
-        self._readers.close()
+        self._writer.join()
+        self._readers.join()
         self._close_connections()
         self._file.unlock()
 

@@ -50,7 +50,7 @@ class StoredRun:
         Its key in the table.
     prompt_id, machine, status, created_at : str
         As in `RunRecord`.
-    pinned : bool
+    pinned, from_editor : bool
         As in `RunRecord`.
     outputs : tuple of OutputName
         Its output files.
@@ -62,6 +62,7 @@ class StoredRun:
     status: str
     created_at: str
     pinned: bool
+    from_editor: bool
     outputs: tuple[OutputName, ...]
 
 
@@ -241,6 +242,7 @@ def _run(row: sqlite3.Row) -> StoredRun:
         row["status"],
         row["created_at"],
         bool(row["pinned"]),
+        bool(row["from_editor"]),
         tuple(dict.fromkeys(names)),
     )
 
@@ -250,7 +252,8 @@ _HASHES_OF_DELETABLE = (
 )
 _COLUMNS = (
     "id, prompt_id, machine, status, created_at, pinned, prompt_hash, workflow_hash,"
-    " json_extract(record, '$.outputs') AS outputs"
+    " json_extract(record, '$.outputs') AS outputs,"
+    " json_extract(record, '$.from_editor') AS from_editor"
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .database import Repository
 from .runs import add_run
@@ -17,12 +17,27 @@ if TYPE_CHECKING:
 KEPT = 20_000  # ids of prompts; ComfyUI's history has at most 10,000
 
 
+class Known(NamedTuple):
+    """Ids of prompts.
+
+    Attributes
+    ----------
+    stored : frozenset of str
+        Those that were stored as a run of the editor; the run may have been deleted.
+    runs : frozenset of str
+        Those that are runs.
+    """
+
+    stored: frozenset[str]
+    runs: frozenset[str]
+
+
 class EditorPrompts(Repository):
     """Reads and writes the prompts of ComfyUI's editor."""
 
-    async def unknown(self, prompt_ids: Collection[str]) -> set[str]:
-        """Return those of some prompts that are no run and were never stored as one."""
-        return await self._database.read(_unknown, prompt_ids)
+    async def known(self, prompt_ids: Collection[str]) -> Known:
+        """Return which of some prompts are known."""
+        return await self._database.read(_known, prompt_ids)
 
     async def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> bool:
         """Store a prompt as a run that has ended; return False if it is known already.
@@ -37,19 +52,22 @@ class EditorPrompts(Repository):
         return await self._database.write(_add, record, prompt, workflow)
 
 
-def _unknown(connection: sqlite3.Connection, prompt_ids: Collection[str]) -> set[str]:
-    rows = connection.execute(
-        "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT prompt_id FROM editor_prompts)"
-        " AND value NOT IN (SELECT prompt_id FROM runs)",
-        (json.dumps(list(prompt_ids)),),
+def _known(connection: sqlite3.Connection, prompt_ids: Collection[str]) -> Known:
+    ids = json.dumps(list(prompt_ids))
+    found = (
+        connection.execute(
+            f"SELECT prompt_id FROM {table} WHERE prompt_id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constants
+            (ids,),
+        )
+        for table in ("editor_prompts", "runs")
     )
-    return {row[0] for row in rows}
+    return Known(*(frozenset(row[0] for row in rows) for rows in found))
 
 
 def _add(
     connection: sqlite3.Connection, record: RunRecord, prompt: bytes, workflow: bytes | None
 ) -> bool:
-    if not _unknown(connection, [record.prompt_id]):
+    if any(_known(connection, [record.prompt_id])):
         return False
     cursor = connection.execute(
         "INSERT INTO editor_prompts (prompt_id) VALUES (?)", (record.prompt_id,)

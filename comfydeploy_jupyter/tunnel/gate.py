@@ -37,7 +37,7 @@ from ..net.peers import CheckedConnector, Peers
 from ..net.proxy_headers import end_to_end
 from ..net.sessions import new_session, without_redirects
 from .gate_connections import Connection, Server
-from .gate_settings import GateSettings
+from .gate_settings import GateSettings, Upstream
 
 PARAMETER = "access"
 COOKIE = "comfydeploy_access"
@@ -51,6 +51,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 # Headers in which Cloudflare Access identifies a visitor; other servers could misuse them.
 _IDENTITY = "cf-access-"
+_LOGIN_HEADERS = frozenset({"www-authenticate", "set-cookie"})
 _OWN_COOKIES = frozenset({COOKIE, "CF_Authorization", "CF_AppSession"})
 _OF_THE_SOCKET = "sec-websocket-"
 
@@ -261,8 +262,8 @@ class Gate:
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
         for name, value in end_to_end(answer.headers.items()):
-            if name.lower() == "www-authenticate" and self._upstream.headers:
-                continue  # visitors do not have the password
+            if name.lower() in _LOGIN_HEADERS and self._upstream != Upstream():
+                continue  # visitors do not log in at the service, and get no session there
             if name.lower() == "location" and value.startswith(f"{self._target}/"):
                 value = value.removeprefix(self._target)
             response.headers.add(name, value.encode("utf-8", "replace").decode())

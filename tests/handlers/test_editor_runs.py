@@ -94,3 +94,16 @@ async def test_deleted_runs_stay_away_and_others_are_no_runs(api, comfyui):
     await run_of(api, marker)
     _, runs = await api.get("runs", limit=100)
     assert not {script, prompt_id} & {run["prompt_id"] for run in runs}
+
+
+async def test_an_own_run_behind_it_hides_no_run_of_the_editor(api, comfyui):
+    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+    status, own = await api.post("run", {"workflow_api": picture(uuid.uuid4().int % 0xFFFFFF)})
+    assert (status, own["status"]) == (200, "success"), "it is the last one in ComfyUI's history"
+    assert (await run_of(api, prompt_id))["from_editor"]
+
+
+async def test_a_run_that_cannot_be_stored_hides_no_other(api, comfyui):
+    queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF), client_id="\ud800")
+    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+    assert (await run_of(api, prompt_id))["from_editor"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.comfyui.credentials import NONE
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -26,6 +27,7 @@ def extension_config(tmp_path) -> dict[str, Any]:
         "comfyui_url": f"http://127.0.0.1:{free_port()}",
         "data_dir": str(tmp_path / "data"),
         "autostart": False,
+        "comfyui_headers": {"X-Key": "of the local machine"},
     }
 
 
@@ -194,6 +196,9 @@ async def test_a_provider_adds_and_removes_members(api, extension, monkeypatch):
     await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
     _, told = await api.get("machine", machine_id="hpc")
     assert [member["id"] for member in told["members"]] == ["hpc-1"]
+    settings = services.machines.get("hpc-1").settings
+    assert services.machines.get("local").settings.credentials != NONE
+    assert settings.credentials == NONE, "those of the local machine are not for a worker"
     assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
     assert await services.machines.get("local").has_ended()
     assert not await services.machines.get("hpc-1").has_ended(), "only the provider knows that"

@@ -320,6 +320,17 @@ async def test_limits_without_files(world):
     assert path.exists()
 
 
+async def test_limits_leave_the_files_of_runs_of_the_editor(world):
+    own = await world.add("own")
+    edited = await world.add("edited", from_editor=True)
+    newest = await world.add("newest")
+    size = own.stat().st_size + newest.stat().st_size
+    assert (await world.server(keep=KeepRuns(bytes=size)).apply_limits()).runs == 0
+    report = await world.server(keep=KeepRuns(number=1)).apply_limits()
+    assert (report.runs, report.files) == (2, 1)
+    assert (edited.exists(), own.exists()) == (True, False)
+
+
 @pytest.mark.parametrize("where", ["copies", "shared"])
 @pytest.mark.parametrize("by_limit", [False, True])
 async def test_files_of_members_that_have_ended(world, tmp_path, where, by_limit):

@@ -1,0 +1,24 @@
+"""What a tunnel may lead to."""
+
+from __future__ import annotations
+
+import ssl
+from types import SimpleNamespace
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.transport import Access
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.machines.tunnel_origin import find_origin
+from comfydeploy_jupyter.tunnel.tunnel import TunnelOptions
+
+
+async def test_no_tunnel_leads_to_a_worker_of_a_cluster() -> None:
+    settings = SimpleNamespace(access=Access(tls=ssl.create_default_context()))
+    machines = SimpleNamespace(get=lambda name: SimpleNamespace(id=name, settings=settings))
+    options = TunnelOptions(machine="hpc-1")
+    with pytest.raises(
+        InvalidRequestError, match="machine: a tunnel cannot lead to 'hpc-1'"
+    ) as told:
+        await find_origin(options, machines, None, start=True)
+    assert told.value.details["field"] == "machine"
