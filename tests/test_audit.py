@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Osv(BaseHTTPRequestHandler):
-    """Answers as api.osv.dev does, from the packages that its server calls ``vulnerable``."""
+    """Replies like api.osv.dev, with the packages in ``vulnerable`` of its server."""
 
     server: Service
 

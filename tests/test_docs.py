@@ -1,4 +1,4 @@
-"""What the documents show runs as it stands there, and every public name is in them."""
+"""The examples in the documents run, and every public name is in the documents."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def public_names() -> list[str]:
 
 @pytest.fixture(scope="module")
 def code() -> tuple[list[str], list[str]]:
-    """What stands in the documents as code: the blocks, and the pieces within lines."""
+    """Return the code in the documents: the blocks, and the code within lines."""
     text = "\n".join(page.read_text() for page in PAGES)
     fenced = [block["code"] for block in BLOCK.finditer(text)]
     return fenced, SPAN.findall(BLOCK.sub("", text))

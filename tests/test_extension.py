@@ -1,4 +1,4 @@
-"""The extension as Jupyter sees it: settings, documentation of settings."""
+"""The extension in Jupyter: its settings and their documentation."""
 
 from __future__ import annotations
 

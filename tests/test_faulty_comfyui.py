@@ -1,4 +1,4 @@
-"""A ComfyUI that is slow, hangs, lies, floods and breaks off, behind a Jupyter of its own process.
+"""A ComfyUI that is slow, hangs, sends wrong, endless or incomplete data.
 
 Whatever it does: every request gets a clear answer, the event loop goes on, memory is bounded, and
 once ComfyUI is well again, so is everything else.
@@ -38,7 +38,7 @@ MOST_MEMORY = 400 * MEGABYTE  # bytes that whatever ComfyUI sends may cost for a
 
 
 class Server:
-    """Calls the routes of a Jupyter in a process of its own, and watches over it."""
+    """Calls the routes of a Jupyter in a separate process, and monitors this process."""
 
     def __init__(self, jupyter: JupyterProcess) -> None:
         self.jupyter = jupyter
@@ -85,7 +85,7 @@ class Server:
         until(lambda: self.get("check-ws-status"), lambda answer: answer[1]["connected"] is wanted)
 
     def stalls(self) -> list[float]:
-        """Return for how many seconds the loop was held by computing, the longest ones first."""
+        """Return for how many seconds the loop was blocked by computing, the longest ones first."""
         url = f"{self.jupyter.url}benchmark/ticker"
         gaps = self._session.get(url, timeout=60).json()["gaps"]
         return sorted((min(late, computed) for late, computed in gaps), reverse=True)
@@ -97,7 +97,7 @@ class Server:
         return new
 
     def forget_peak(self) -> int:
-        """Begin to look for the largest memory anew; return the present one, in bytes."""
+        """Reset the record of the largest memory; return the present one, in bytes."""
         Path(f"/proc/{self.jupyter.pid}/clear_refs").write_text("5")
         return self.memory()
 
@@ -129,7 +129,7 @@ def shared(start_jupyter, faulty, tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(shared, faulty) -> Iterator[Server]:
-    """The Jupyter; after the test nothing may have stalled, grown or failed, and all is well."""
+    """The Jupyter; after the test it must work, and it must not have blocked, grown or failed."""
     shared.until_connected()
     assert shared.post("run", {"workflow_api": chain()})[1]["status"] == "success"
     shared.new_log()
@@ -157,7 +157,7 @@ def refused(answer: tuple[int, Any], fault: str) -> None:
 
 
 def each_fault(faulty: FaultyComfyUI, *routes: tuple[str, str]) -> Iterator[str]:
-    """Have some of ComfyUI's routes misbehave in one way after the other; yield its name."""
+    """Let some of ComfyUI's routes have one error after the other; yield the name of each error."""
     for name, fault in FAULTS.items():
         for method, path in routes:
             faulty.fail(method, path, fault)
@@ -296,7 +296,7 @@ class TestEveryRoute:
         assert server.get("filename_list_cache")[0] == 200
 
     def test_knock(self, server, faulty):
-        """What is asked before a WebSocket is opened: without an answer there is no ComfyUI."""
+        """The requests before a WebSocket is opened: without a reply there is no ComfyUI."""
         for fault in each_fault(faulty, ("GET", "/prompt")):
             faulty.drop_sockets()
             server.until_connected(False)
@@ -318,7 +318,7 @@ def drain(server: Server, name: str) -> None:
 
 
 def test_slow_comfyui(server, faulty):
-    """One that answers late, but in time."""
+    """A ComfyUI that replies late, but within the limits."""
     faulty.delay = 0.3
     code, body = server.post("run", {"workflow_api": chain()})
     assert (code, body["status"]) == (200, "success")
@@ -394,7 +394,7 @@ def garbage(prompt_id: str) -> list[str | bytes]:
 
 
 def test_garbage_on_the_websocket(server, faulty):
-    """What makes no sense is passed over; the run, its stream and the socket go on."""
+    """Invalid frames are ignored; the run, its stream and the socket continue."""
     running = server.start_run(chain(("TestProgress", {"steps": 20, "delay": 0.1})))
     reader = Reader(server, running)
     server.until(running, "running")
@@ -411,7 +411,7 @@ def test_garbage_on_the_websocket(server, faulty):
 
 
 def test_large_frames(server, faulty):
-    """What is too large to be read on the way is read from the history in the end."""
+    """Data of events that are too large is read from the history at the end."""
     running = server.start_run(chain(("TestProgress", {"steps": 10, "delay": 0.2})))
     reader = Reader(server, running)
     server.until(running, "running")
@@ -428,7 +428,7 @@ def test_large_frames(server, faulty):
 
 
 def test_giant_frames(server, faulty):
-    """A frame that is larger than any of ComfyUI's costs the socket; runs reach their end."""
+    """A frame that is larger than any of ComfyUI's closes the socket; runs still end."""
     size = 100 * MEGABYTE
     for frame in ("x" * size, text_frame("executed", output="x" * size), bytes(size)):
         running = server.start_run(chain(("TestSleep", {"seconds": 1.0})))
@@ -444,7 +444,10 @@ def test_giant_frames(server, faulty):
 
 
 def test_outputs_that_are_large(server):
-    """Those of a real run: told whole where that is possible, and else missed with a word."""
+    """Large outputs of a real run are returned whole if possible.
+
+    Otherwise the reply says that they are missing.
+    """
     code, body = server.post("run", {"workflow_api": long_text(12 * MEGABYTE)})
     assert (code, body["status"]) == (200, "success")
     (text,) = body["outputs"]["1"]["text"]
@@ -458,7 +461,7 @@ def test_outputs_that_are_large(server):
 
 
 def test_large_outputs_of_many_runs_do_not_stay_in_memory(shared, faulty):
-    """Sixteen more cost less than ten of their texts; the first ones fill pools."""
+    """Sixteen more need less memory than ten of their texts; the first ones fill memory pools."""
     length = 12 * MEGABYTE
     used = []
     for count in (8, 16):
@@ -478,7 +481,7 @@ def long_text(length: int) -> dict[str, Any]:
 
 
 class TestStoppedComfyUI:
-    """A real one that the system stops (SIGSTOP): its sockets stay open, and nobody answers."""
+    """A real ComfyUI that is stopped (SIGSTOP): its sockets stay open, and it does not reply."""
 
     @pytest.fixture
     def stopped(self, start_comfyui, start_jupyter, tmp_path):

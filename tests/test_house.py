@@ -1,4 +1,4 @@
-"""The house is as its picture says, and its rules have no exceptions without a reason."""
+"""docs/architecture.md lists the modules as they are, and each exception to a rule has a reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_picture_shows_no_module_that_is_gone():
 
 
 def test_each_room_has_its_place_between_the_walls():
-    """Those of the server in the layers, and all but handlers and extension without tornado."""
+    """Server modules are in the layers, and only handlers and the extension may import tornado."""
     text = (REPOSITORY / "pyproject.toml").read_text()
     layers, *_, tornado = text.split("[[tool.importlinter.contracts]]")[1:]
     kernel_side = {"client", "display", "view_scripts", "magics", "mcp_tools", "widgets"}
@@ -107,7 +107,7 @@ def test_nothing_private_of_others_is_used():
 
 
 def test_the_oldest_version_is_named_in_one_place():
-    """Where versions of ComfyUI differ, `graphs.versions` says so, and nothing else does."""
+    """Only `graphs.versions` has the differences between versions of ComfyUI."""
     named = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
@@ -117,13 +117,13 @@ def test_the_oldest_version_is_named_in_one_place():
 
 
 def test_the_modules_of_runs_know_each_other_one_way():
-    """No module reaches itself through those that it imports, type annotations included."""
+    """No module imports itself through other modules, also not for type annotations."""
     imports = {}
     for path in (PACKAGE / "runs").glob("*.py"):
         found = ast.walk(ast.parse(path.read_text()))
         froms = [node for node in found if isinstance(node, ast.ImportFrom) and node.level == 1]
         imports[path.stem] = {node.module for node in froms}
-    told = re.search(r"holds that: (`archives.*?`service`)\.", picture(), re.DOTALL)
+    told = re.search(r"holds the imports: (`archives.*?`service`)\.", picture(), re.DOTALL)
     layers = [set(re.findall(r"\w+", layer)) for layer in told[1].split("<-")]
     assert set().union(*layers) == imports.keys() - {"__init__"}
     above: set[str] = set()

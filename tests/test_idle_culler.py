@@ -1,4 +1,4 @@
-"""JupyterHub's idle culler ends a server that nobody uses, and none that is at work."""
+"""JupyterHub's idle culler ends an unused server, and none that works."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STATUS_ROUTES = (
 
 
 class Server:
-    """A user's running server, asked past the proxy: to that, each request is activity."""
+    """A user's server, requested directly: the proxy would count each request as activity."""
 
     def __init__(self, hub: JupyterHubProcess, user: str) -> None:
         hub.start_servers(user)
@@ -62,7 +62,7 @@ def graph(seconds: float) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def hub(start_jupyterhub, comfyui) -> JupyterHubProcess:
-    """A hub that ends servers soon; tests use it one after the other."""
+    """A hub that ends unused servers soon; tests use it one after the other."""
     return start_jupyterhub(
         users=("runs", "downloads", "uploads", "sweeps", "watches"),
         cull_after=CULL_AFTER,
@@ -71,7 +71,7 @@ def hub(start_jupyterhub, comfyui) -> JupyterHubProcess:
 
 
 def run(server: Server, _: Any) -> None:
-    """A run that nobody waits for; that it has ended is not asked here."""
+    """Start a run for which no client waits; its end is not requested."""
     server.post("run", json={"workflow_api": graph(WORK), "wait": False})
     time.sleep(WORK)
 

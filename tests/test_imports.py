@@ -1,4 +1,4 @@
-"""What an import brings along: nobody pays for what is not used yet."""
+"""Importing the package loads no large module that is not used yet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
 
 @pytest.mark.slow
 def test_clusters_bring_nothing_that_they_do_not_need():
-    """The server works without Dask, workers need nothing of Jupyter, and the proxy only Python."""
+    """The server works without Dask, workers without Jupyter, and the proxy with Python only."""
     assert imported("import comfydeploy_jupyter.services") & {"dask", "distributed"} == set()
     worker = imported("import comfydeploy_jupyter.clusters.lease")
     assert worker & {"tornado", "jupyter_server", "traitlets", "ipywidgets", "sqlite3"} == set()

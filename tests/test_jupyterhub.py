@@ -1,4 +1,4 @@
-"""Behind a real JupyterHub: each user has a server with the routes below an address of its own."""
+"""A real JupyterHub: each user has a server with the routes, at a separate address."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_token_of_the_hub_reaches_the_routes(jupyterhub):
 def test_a_bearer_is_the_key_of_comfydeploy_unless_it_let_the_request_in(
     jupyterhub, comfydeploy_of_hub
 ):
-    """Beside the cookies of the hub it is; a token of the hub goes to nobody."""
+    """It is with the cookies of the hub; a token of the hub is sent to no other server."""
     ada = jupyterhub.sign_in("ada")
     url = f"{jupyterhub.user_url('ada')}comfyui-deploy/workflows?target=cloud"
     answer = ada.get(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)

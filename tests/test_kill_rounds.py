@@ -1,4 +1,4 @@
-"""A few rounds of `benchmarks.kill_rounds`, each kind of kill at least once."""
+"""A few rounds of `tests.kill_rounds`, with each kind of kill at least once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def seed() -> int:
 
 
 def play(world: World | PoolWorld, victims: tuple[str, ...], seed: int) -> None:
-    """Play a round for each victim; fail with the seed if an invariant is violated."""
+    """Run a round for each victim; fail with the seed if an invariant is violated."""
     random = Random(seed)
     try:
         world.start()

@@ -1,4 +1,4 @@
-"""Many streams and queued runs at once lose nothing and leave nothing behind.
+"""With many streams and queued runs at once, no event is lost, and no task or file remains.
 
 `benchmarks.load` does the same for minutes and measures it.
 """

@@ -1,4 +1,4 @@
-"""Jupyter's log as JSON: one object a line, whatever is logged."""
+"""Jupyter's log as JSON: one object in each line, for any message."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def start(start_jupyter: Any, comfyui: Any, data_dir: Any, **settings: Any) -> J
 
 @pytest.fixture(scope="module")
 def writable(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
-    """A Jupyter server whose agents may do everything."""
+    """A Jupyter server that gives agents all permissions."""
     return start(start_jupyter, comfyui, tmp_path_factory.mktemp("data"), mcp_write=True)
 
 
@@ -88,7 +88,7 @@ async def use(client: Client, tool: str, **arguments: Any) -> Any:
 
 @pytest.fixture
 def kept(writable):
-    """The id of a workflow that the server keeps."""
+    """The id of a stored workflow."""
     comfy = connect(writable.url, writable.token)
     return comfy.workflows.save(PICTURE, "Red canvas").id
 

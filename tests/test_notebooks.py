@@ -36,7 +36,7 @@ print(*_instances)
 
 @pytest.fixture(scope="module")
 def own_jupyter(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
-    """A Jupyter server that keeps nothing yet, and has the stand-in for cloudflared."""
+    """A Jupyter server with an empty store and the replacement for cloudflared."""
     cloudflared = FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))
     return start_jupyter(
         ComfyDeploy={
@@ -145,7 +145,7 @@ def test_the_quickstart_shows_what_it_promises(executed: Any) -> None:
 
 @pytest.fixture
 def hostile(jupyter: JupyterProcess) -> Workflow:
-    """A workflow whose texts would like to be code."""
+    """A workflow whose texts look like code."""
     workflow = Comfy(jupyter.url, jupyter.token).load(REPOSITORY / "notebooks" / "sunset.json")
     workflow.title = 'Sunset """\nraise SystemExit("out of the title")'
     return workflow.set({"Caption.value": '"""\nraise SystemExit(1)\n%%bash', "Height.value": 200})

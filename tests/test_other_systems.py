@@ -1,4 +1,4 @@
-"""What works on Windows and macOS, and what says that it does not."""
+"""What works on Windows and macOS, and the errors of what does not."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(
 
 
 def test_on_macos_what_a_killed_server_left_is_known_again(tmp_path: Path) -> None:
-    """A process is known by when it started, also without ``/proc``."""
+    """A process is identified by its start time, also without ``/proc``."""
     done = run("macos", KNOWN_AGAIN, folder=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "True True True\n")
 

@@ -1,7 +1,7 @@
 """Every regular expression of the package takes time that grows with the text, not with its square.
 
-The patterns are read from the source, with the ways in which each is used. What is tried comes
-from the patterns themselves: texts that match a part of them over and over, and then do not.
+The patterns are read from the source, with the ways in which each is used. The tested texts are
+made from the patterns: texts that match a part of them over and over, and then do not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files for contributors and for the forge: they name what exists, and ask for few rights."""
+"""The files for contributors and for the forge name existing things, and request few rights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from comfydeploy_jupyter.store.migrations import MIGRATIONS
 from scripts import release
 from tests.jupyter_process import REPOSITORY
 
@@ -40,6 +41,21 @@ def test_targets_of_make_exist(path: Path) -> None:
     named = set(re.findall(r"\bmake ([a-z-]+)\b(?! it\b)", path.read_text()))
     assert named
     assert named <= targets()
+
+
+def test_contributing_names_tests_and_files_that_exist() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    sources = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("*.py"))
+    tests = set(re.findall(r"\btest_\w+(?![\w.])", text))
+    assert len(tests) > 5
+    assert tests <= set(re.findall(r"\bdef (test_\w+)\(", sources))
+    paths = set(re.findall(r"`([\w./-]+(?:/[\w.-]*|\.(?:py|md|toml|yml)))`", text))
+    paths |= set(re.findall(r"(?<![\w/.-])tests/[\w/.-]*\w", text))
+    assert len(paths) > 30
+    roots = (REPOSITORY, REPOSITORY / "comfydeploy_jupyter", REPOSITORY / "tests")
+    missing = {path for path in paths if not any((root / path).exists() for root in roots)}
+    assert missing == set()
+    assert f"`{len(MIGRATIONS) + 1}_example.sql`" in text
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

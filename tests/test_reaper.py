@@ -215,7 +215,7 @@ def test_killed_guard_takes_the_child_along(start: Any) -> None:
 
 
 def test_guard_starts_fast(start: Any) -> None:
-    """A bare Python is the measure, and the best of three each, since the machine may be busy."""
+    """Compared with a bare Python; the best of three each, because the machine may be busy."""
     guarded, bare = [], []
     for _ in range(3):
         begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is released: one version everywhere, a wheel with all of the package, gone when removed.
+"""Releases: one version everywhere, a complete wheel, and nothing remains when uninstalled.
 
 `make release-check` does the same on every Python that is there, and runs all other tests with the
 lowest versions of dependencies.

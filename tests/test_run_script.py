@@ -1,4 +1,4 @@
-"""What `make run` starts ends with it, and what `make` installs."""
+"""The processes of `make run` end with it, and `make` installs the right packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken for a secret, and what is not."""
+"""Which names and values count as secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markers that tests get by themselves, and skips that are allowed."""
+"""Markers that tests get automatically, and skips that are allowed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_a_program_that_a_test_starts_can_be_interrupted(number: signal.Signals)
 
 @pytest.mark.slow
 def test_the_same_where_whoever_started_the_tests_ignores_signals() -> None:
-    """As a shell does that starts a job in the background, and as nohup does."""
+    """A shell ignores signals for a job in the background, and nohup does, too."""
     tests = (
         "tests/test_signals.py::test_a_program_that_a_test_starts_can_be_interrupted",
         "tests/client/test_login.py::test_interrupting_ends_the_wait",

@@ -1,4 +1,4 @@
-"""Sweeps as notebooks and terminals show and keep them."""
+"""Sweeps as notebooks and terminals show and store them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_sheet_and_table_stay_in_the_saved_notebook(
 
 
 class Host:
-    """Does everything at once, and keeps the errors."""
+    """Calls everything immediately, and records the errors."""
 
     closing = False
 

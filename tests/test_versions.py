@@ -1,4 +1,4 @@
-"""The versions of ComfyUI that are tested: told where users look, and the same everywhere."""
+"""The tested versions of ComfyUI: the documents name them, and the same ones everywhere."""
 
 from __future__ import annotations
 

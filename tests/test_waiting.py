@@ -1,4 +1,4 @@
-"""The one helper that waits: what it returns, and what its failure says."""
+"""The functions that wait: their results, and the messages of their failures."""
 
 from __future__ import annotations
 

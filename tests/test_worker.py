@@ -1,4 +1,4 @@
-"""Work on large graphs in a process of its own."""
+"""Work on large graphs in a separate process."""
 
 from __future__ import annotations
 

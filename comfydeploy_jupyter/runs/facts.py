@@ -34,7 +34,9 @@ class Sends(Enum):
 
 
 class Facts:
-    """The data of a run beside its state. Only `Lifecycle.transition` changes it.
+    """The data of a run beside its state.
+
+    The values that a row of the table sets or takes change only in `Lifecycle.transition`.
 
     Parameters
     ----------

@@ -175,7 +175,7 @@ class _Writer:
             )
         image = ".".join(version.split(".")[:2])
         self._lines += [
-            "# The wheels of torch bring CUDA or ROCm along: of the host only the driver is used.",
+            "# The wheels of torch contain CUDA or ROCm; only the driver of the host is used.",
             f"FROM python:{image}-slim-bookworm",
             "ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore \\",
             "    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility",

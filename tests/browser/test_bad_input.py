@@ -1,4 +1,4 @@
-"""Input of a size that nobody expects, and what a panel says when others disturb it."""
+"""Very large inputs, and what a panel shows when other clients change its run."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ WAYS = """async ([file, script]) => {
 def test_no_file_of_comfyui_acts_in_a_browser(
     lab: JupyterProcess, browser: BrowserContext, comfyui: ComfyUIServer
 ) -> None:
-    """Whoever reaches ComfyUI, a visitor of a tunnel too, can put such files there."""
+    """Everyone who can reach ComfyUI, also through a tunnel, can store such files there."""
     picture = FILES["acts.svg"].encode()
     for name, text in FILES.items():
         (comfyui.input_dir / name).write_text(text)

@@ -1,4 +1,4 @@
-"""Forms with very many inputs, and with names and texts that no author expects."""
+"""Forms with very many inputs, and with unusual names and texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What newer ComfyUIs have: forms that their authors chose, and outputs of all kinds."""
+"""Features of newer ComfyUIs: forms that authors of workflows define, and all kinds of outputs."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def picture(comfyui: Any) -> None:
 
 
 def open_comfyui(bob: BrowserContext, hub: JupyterHubProcess) -> tuple[Page, list[str]]:
-    """Open his own page of ComfyUI; return it, and a list of what will be refused to it."""
+    """Open his own page of ComfyUI; return it, and a list that collects its refused requests."""
     page = bob.new_page()
     refused: list[str] = []
     page.on(
@@ -166,7 +166,7 @@ def test_the_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProcess) 
 def test_another_users_page_gets_nowhere(
     bob: BrowserContext, jupyterhub: JupyterHubProcess, comfyui: Any
 ) -> None:
-    """Bob opens a page of ada's: her server may answer with whatever she likes."""
+    """Bob opens a page of ada's server, which can send any content."""
     open_comfyui(bob, jupyterhub)
     page = bob.new_page()
     address = f"{jupyterhub.user_url('ada')}nice.html"
@@ -190,7 +190,7 @@ def test_another_users_page_gets_nowhere(
 
 
 def test_a_missing_token_is_told(jupyterhub: JupyterHubProcess) -> None:
-    """The hub accepts no cookie then, and Jupyter knows nobody: that is no fault of the server."""
+    """The hub then accepts no cookie, and Jupyter has no user; this is no error of the server."""
     session = jupyterhub.sign_in("bob")
     before = jupyterhub.log().count("Traceback")
     for mode in ({}, {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}):

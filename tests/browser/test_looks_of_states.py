@@ -99,7 +99,7 @@ def tidy(
 
 
 class Looks:
-    """Takes the screenshots of one page; tells all that differ at the end."""
+    """Takes the screenshots of one page; reports all that differ at the end."""
 
     def __init__(self, opened: LabPage) -> None:
         self.opened = opened
@@ -135,7 +135,7 @@ class Looks:
 
 @pytest.fixture
 def looks(open_notebook: Any) -> Iterator[Looks]:
-    """The page of a notebook whose panels are looked at."""
+    """The page of a notebook whose panels are compared."""
     taken = Looks(open_notebook("looks", "pass", width=1440))
     yield taken
     assert not taken.different, "\n".join(taken.different)
@@ -143,7 +143,7 @@ def looks(open_notebook: Any) -> Iterator[Looks]:
 
 @pytest.fixture
 def comfy(tidy: JupyterProcess) -> Comfy:
-    """A client of the tidy server, which has no workflows."""
+    """A client of the server without workflows."""
     made = Comfy(tidy.url, tidy.token)
     for found in made.workflows.list():
         found.delete()

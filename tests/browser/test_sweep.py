@@ -1,4 +1,4 @@
-"""A sweep in a page: it fills up and can be stopped; its points are enlarged, starred, exported."""
+"""A sweep in a page: results appear, it can be stopped; points are enlarged, starred, exported."""
 
 from __future__ import annotations
 

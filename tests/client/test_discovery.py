@@ -1,4 +1,4 @@
-"""connect(): which server it finds, and the one that it starts."""
+"""``connect()``: which server it finds, and which one it starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMPORT = "from comfydeploy_jupyter import connect\n"
 
 @pytest.fixture
 def alone(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that knows no server."""
+    """The environment of a process that finds no server."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("JUPYTER")}
     for name in ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN", "JPY_PARENT_PID"):
         env.pop(name, None)
@@ -73,7 +73,7 @@ def test_a_kernel_finds_the_server_that_started_it(
 
 
 def wait_for_ready(client: Any) -> None:
-    """Wait for a kernel; on a busy machine a late heartbeat makes it look dead for a moment."""
+    """Wait for a kernel; on a busy machine, a late heartbeat may count as its end for a moment."""
     deadline = time.monotonic() + 60
     while True:
         try:

@@ -42,7 +42,7 @@ def comfy(start_jupyter, cloud, tmp_path_factory) -> Comfy:
 
 @pytest.fixture
 def meanwhile(cloud) -> Iterator[Callable[[Callable[[str], None]], None]]:
-    """A function whose argument is called with the id of the sign-in once it is asked for."""
+    """A function that calls its argument with the id of the sign-in, once one was requested."""
     cloud.seen.clear()
     threads: list[threading.Thread] = []
 

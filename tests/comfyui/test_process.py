@@ -58,7 +58,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A folder that looks like ComfyUI, with the stand-in as its program."""
+    """A folder with the files of a ComfyUI; its program is a replacement."""
     path = tmp_path / "ComfyUI"
     (path / "comfy").mkdir(parents=True)
     (path / "main.py").write_text(STAND_IN)
@@ -337,7 +337,10 @@ async def test_comfyui_does_not_outlive_its_owner(tree: Path, number: int) -> No
 
 
 async def test_comfyui_that_was_left_behind_is_ended_at_the_next_start(tree: Path) -> None:
-    """What remains where owner and guard were killed and the system has no PR_SET_PDEATHSIG."""
+    """The process that remains if owner and reaper are killed.
+
+    This happens on a system without PR_SET_PDEATHSIG.
+    """
     async with process_of(tree) as process:
         await process.start()
         record_path = process.log_path.with_suffix(".json")

@@ -1,4 +1,4 @@
-"""Hashes of files: right, remembered, computed once, never stale."""
+"""Hashes of files: correct, cached, computed once, and never outdated."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def hashing(root: Path) -> AsyncIterator[Hasher]:
 
 
 def sparse(path: Path, size: int = 400_000_000) -> Path:
-    """Make a file that takes no room but long enough to read."""
+    """Make a sparse file: it uses no space on the disk, and takes some time to read."""
     with path.open("wb") as file:
         file.truncate(size)
     return path
@@ -150,7 +150,7 @@ def test_files_are_found_by_their_blake3_while_they_have_it(root: Path, folders:
 
 @pytest.mark.parametrize("years", [-20, 20])
 def test_a_file_from_another_time(root: Path, folders: Folders, years: int) -> None:
-    """Its clock was set: the hash is kept as for any other file, and not for another content."""
+    """The clock was set: the hash is cached as for other files, not used for another content."""
     path = root / "a"
     path.write_bytes(b"one")
     moment = time.time() + years * 365 * 24 * 3600

@@ -1,4 +1,4 @@
-"""Files on their way to a ComfyUI elsewhere, and what killed servers leave of them."""
+"""Files that are sent to a ComfyUI on another machine, and those that killed servers leave."""
 
 from __future__ import annotations
 

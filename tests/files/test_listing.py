@@ -1,4 +1,4 @@
-"""The models of a ComfyUI: complete, fresh, quick, and the same from its folders and its API."""
+"""The list of models: complete, current, fast, and the same from the folders and the API."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_several_threads_at_once(local: LocalModels, comfy: Path) -> None:
 
 
 class Client:
-    """Asks a small server that answers as ComfyUI does."""
+    """Sends requests to a small server that replies like ComfyUI."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session

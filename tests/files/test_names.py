@@ -1,4 +1,4 @@
-"""What becomes of the names of uploaded files."""
+"""How the names of uploaded files are changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Jupyter server that is killed while a file comes in, and its successor."""
+"""A Jupyter server that is killed while it receives a file, and the next server."""
 
 from __future__ import annotations
 

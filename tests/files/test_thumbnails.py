@@ -1,4 +1,4 @@
-"""Small copies of pictures of all kinds, whole or not."""
+"""Small copies of pictures of all kinds, also of damaged ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_exr_file_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """Return a small file that says it has very many pixels."""
+    """Return a small file whose header claims very many pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data

@@ -1,4 +1,4 @@
-"""Uploads: multipart bodies to files."""
+"""Uploads: files from multipart bodies."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ Receive = Callable[..., list[StoredFile]]
 
 @pytest.fixture
 def receive(folders: Folders, comfy: Path) -> Iterator[Receive]:
-    """Receive a body; afterwards nothing may be left over."""
+    """Receive a body; fail if temporary files remain."""
 
     def run(data: bytes, **options: object) -> list[StoredFile]:
         async def once() -> list[StoredFile]:
@@ -481,7 +481,7 @@ def test_a_full_disk(receive: Receive, comfy: Path, small_disk: Path) -> None:
 def test_a_type_on_another_disk_that_comes_after_the_file(
     comfy: Path, small_disk: Path, linked: str, receive: Receive
 ) -> None:
-    """The file was staged where the default type is, so it is copied over."""
+    """The file was received into the file system of the default type, so it is copied."""
     (comfy / linked).parent.mkdir(parents=True, exist_ok=True)
     (comfy / linked).symlink_to(small_disk)
     (comfy / "models/root").symlink_to(small_disk)
@@ -566,7 +566,7 @@ def test_memory_stays_small_whatever_the_size(folders: Folders) -> None:
 
 
 def test_the_event_loop_stays_free(folders: Folders) -> None:
-    """While 200 MB come in, a timer on the same loop is never late by much."""
+    """While 200 MB are received, a timer on the same loop is never much delayed."""
 
     async def once() -> float:
         uploads = Uploads()
@@ -646,7 +646,7 @@ def test_the_errors_of_a_read_only_folder(receive: Receive, comfy: Path, small_d
 
 
 class Disk(ThreadPoolExecutor):
-    """Notes what it is asked to do, and fails at the time that it is told to."""
+    """Records its calls, and fails at the call that the test names."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         super().__init__(1)

@@ -1,4 +1,4 @@
-"""What reads bytes of others takes any: it reads them, or refuses them with an error of ours."""
+"""Each parser of external data accepts or rejects any bytes, the latter with our own error."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _from_before_its_beginning() -> bytes:
 @given(data=files_like(ARCHIVES))
 @example(data=_from_before_its_beginning())
 def test_archives_of_pictures(data: bytes) -> None:
-    """What is taken has a list of its contents that is not too long in the eyes of zipfile."""
+    """For zipfile, too, the list of contents of each accepted archive is not too long."""
     with within_time(), refused, io.BytesIO(data) as file:
         if not zipfile.is_zipfile(file):
             return

@@ -1,4 +1,4 @@
-"""API → UI: the way back to the same prompt, a layout without overlaps, clear refusals."""
+"""API → UI: the result converts back to the same prompt, nodes do not overlap, errors are clear."""
 
 from __future__ import annotations
 

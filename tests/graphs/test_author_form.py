@@ -1,4 +1,4 @@
-"""The form that the author of a workflow chose: App mode, and promoted widgets."""
+"""The form that the author of a workflow defined: App mode, and promoted widgets."""
 
 from __future__ import annotations
 

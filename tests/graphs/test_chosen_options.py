@@ -1,4 +1,4 @@
-"""Dynamic combos and groups of inputs that grow: what is set, and what the form offers."""
+"""Dynamic combos and groups of inputs of variable number: setting them, and their form fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How deep a graph goes."""
+"""The longest chain of nodes in a graph, and the depth of nested values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What ComfyUI 0.33's editors (1.49.6, 1.58.1) queue for inputs that depend on values or links.
 
-Each expectation was seen in what these editors gave for a graph of the same kind. The end of the
-file is about definitions that lie.
+Each expectation was seen in what these editors gave for a graph of the same kind. The last
+tests use wrong definitions.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_an_option_that_is_not_known_here_brings_nothing() -> None:
 
 @pytest.mark.parametrize("output", range(3))
 def test_a_bypassed_node_passes_growing_inputs_on_in_their_place(output: int) -> None:
-    """Those that grew stand before an input that is declared later."""
+    """The inputs of the group stand before an input that is declared later."""
     names = ["reference", "images.image0", "images.image1", "images.image2"]
     batch = saved(1, "Batch", None, [(name, link) for link, name in enumerate(names, 1)], mode=4)
     sources = [saved(10 + link, "Source") for link in range(1, 5)]

@@ -1,4 +1,4 @@
-"""Small files that would become large: refused before they do, in time that grows with the file."""
+"""Small files that would expand to large graphs are rejected before, in linear time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs that are whole, and such that are not."""
+"""Valid and damaged graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture of a workflow shows."""
+"""The content of the picture of a workflow."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ FIELDS = st.builds(
 
 
 class Recorder:
-    """Takes the place of the client: notes what the code asks of it."""
+    """Replaces the client, and records the calls of the code."""
 
     def load(self, graph: Any) -> Any:
         self.graph = graph

@@ -1,4 +1,4 @@
-"""Values that land in the wrong input because the workflow is of another version of a node."""
+"""Values that are assigned to the wrong input: the workflow is of another version of a node."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def types_of(result: Validation, node_id: str) -> list[str]:
 
 
 def lies_in(base: Path, folder: str, path: str, *, outside: bool) -> bool:
-    """Tell whether ComfyUI finds a file; one outside the folder only where it looks there."""
+    """Return whether ComfyUI finds a file; files outside the folder only if it searches there."""
     target = base / folder / path
     try:
         inside = target.resolve().is_relative_to(base / folder)
@@ -637,7 +637,7 @@ def test_numbers_beyond_json_stand_as_text(rules: NodeRules) -> None:
 
 @st.composite
 def spoilt_prompts(draw: st.DrawFn, graphs: list[Any]) -> Any:
-    """Draw a graph in which one input or one node is something else."""
+    """Draw a graph in which one input or one node was replaced."""
     prompt = draw(st.sampled_from(graphs))
     spoil = draw(st.sampled_from(["value", "absent", "node"]))
     if spoil == "node":

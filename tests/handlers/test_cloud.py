@@ -1,4 +1,4 @@
-"""Signing in to ComfyDeploy and its volumes, over the routes."""
+"""The routes for signing in to ComfyDeploy and for its volumes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ EVIL = "https://evil.example"
 
 @pytest.fixture
 def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
-    """What a browser has after logging in."""
+    """The cookies of a browser after login."""
     login = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", dict(jp_auth_header)))
     cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
     assert cookies
@@ -35,7 +35,7 @@ def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
 
 @pytest.fixture
 def xsrf(call, cookie, jp_asyncio_loop) -> dict[str, str]:
-    """What the page sends with each request: the cookies, and the token that it came with."""
+    """The headers of each request of the page: the cookies, and the token that is in the page."""
     (token,) = re.findall(r"_xsrf=([^;]+)", cookie["Cookie"])
     page = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", {**PAGE, **cookie}))
     assert f'"{token}"]'.encode() in page.body
@@ -449,7 +449,7 @@ async def test_half_an_answer_is_no_answer(call, jp_auth_header):
 
 
 class TestAway:
-    """No ComfyUI there."""
+    """There is no ComfyUI."""
 
     @pytest.fixture
     def extension_config(self, tmp_path):
@@ -491,7 +491,7 @@ class TestOff:
 
 
 class TestStart:
-    """A ComfyUI that is ours to start."""
+    """A ComfyUI that the extension starts."""
 
     @pytest.fixture
     def extension_config(self, installed_comfyui, tmp_path):

@@ -52,7 +52,7 @@ class Reply(NamedTuple):
 
 
 class Connection:
-    """A connection as plain as can be."""
+    """A connection on which the test writes and reads bytes."""
 
     def __init__(self, server: JupyterProcess) -> None:
         self.server = server
@@ -97,7 +97,7 @@ def connection(server) -> Iterator[Connection]:
 
 
 class Refused(NamedTuple):
-    """A request that is refused by its head alone."""
+    """A request that is rejected because of its head."""
 
     method: str
     route: str
@@ -287,7 +287,10 @@ def test_a_silent_client_does_not_hold_the_connection_for_ever(connection):
 def test_a_reply_without_a_body_to_wait_for_says_what_becomes_of_the_connection(
     connection, method, route, token
 ):
-    """A proxy that is not told would use it again, and tell its user of a broken server."""
+    """Without `Connection: close`, a proxy would use the connection again.
+
+    It would then report a broken server.
+    """
     connection.send_head(method, route, "Sec-Fetch-Site: cross-site", token=token)
     connection.file.readline()
     headers = {}

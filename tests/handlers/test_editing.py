@@ -1,4 +1,4 @@
-"""Kept workflows that are edited in ComfyUI's page."""
+"""Stored workflows that are edited in ComfyUI's page."""
 
 from __future__ import annotations
 

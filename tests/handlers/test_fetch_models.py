@@ -1,4 +1,4 @@
-"""``workflow/fetch-models``: what a workflow lists, what is fetched of it, and what is refused."""
+"""``workflow/fetch-models``: which models of a workflow are found, downloaded and rejected."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ async def test_lists_that_are_none(api, graph):
 
 
 class TestOffline:
-    """With the setting ``offline`` nothing is fetched by anybody."""
+    """With the setting ``offline`` nothing is downloaded."""
 
     @pytest.fixture
     def extension_config(self, extension_config):

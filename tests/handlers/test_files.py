@@ -1,4 +1,4 @@
-"""Models and files over the routes."""
+"""The routes of models and files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_upload_and_view(upload, api, comfyui):
 
 
 async def test_full_disk(upload, comfyui, tmp_path):
-    """On a ComfyUI elsewhere it is the disk here that is full: the file is received whole first."""
+    """For a ComfyUI on another machine the local disk is full: it receives the whole file first."""
     name = f"{uuid.uuid4().hex}.bin"
     content = os.urandom(2_500_000)
     with files_limited_to(2_000_000):
@@ -189,7 +189,7 @@ async def test_aborted_upload_leaves_nothing(
 
 @pytest.mark.parametrize("where", ["folders"], indirect=True)
 class TestFolders:
-    """What needs ComfyUI's folders."""
+    """Requests that need ComfyUI's folders."""
 
     @pytest.mark.parametrize("chunked", [False, True])
     async def test_large_files_on_a_connection_that_is_kept(

@@ -1,4 +1,4 @@
-"""``POST free``: ComfyUI gives up memory, and how much that was is told."""
+"""``POST free``: ComfyUI frees memory, and the reply says how much."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_wrong_requests(api):
 
 
 async def test_kernels_are_not_held_up(api):
-    """Jupyter's event loop stays free while ComfyUI gives up its memory."""
+    """Jupyter's event loop is not blocked while ComfyUI frees its memory."""
     asking = asyncio.ensure_future(api.post("free", {}))
     stalls = []
     while not asking.done():

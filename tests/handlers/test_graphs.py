@@ -1,4 +1,4 @@
-"""Converting and validating over the routes."""
+"""The routes that convert and validate workflows."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def broken(**changes):
 
 
 def comparable(errors):
-    """Leave out the lines of ComfyUI's own code, and the order, which hangs on its hash seed."""
+    """Remove the lines of ComfyUI's own code, and the order, which depends on its hash seed."""
     for node in errors.values():
         for error in node["errors"]:
             error["extra_info"].pop("traceback", None)
@@ -260,7 +260,7 @@ async def test_deep_and_circular_graphs_get_an_answer(api):
 
 
 class TestComfyUIDown:
-    """Judging goes on from what is known."""
+    """Workflows are validated with the definitions that are known."""
 
     @pytest.fixture
     def extension_config(self, tmp_path):

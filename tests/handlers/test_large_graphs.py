@@ -1,4 +1,4 @@
-"""Graphs of megabytes: the routes do with them what they do with small ones, in other processes."""
+"""Graphs of megabytes: the routes give the same replies as for small ones, by other processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def nodes_in_memory():
 
 
 async def without_parsing(work):
-    """Return what some work returns, during which no large graph may be in this process."""
+    """Return the result of some work; fail if a large graph is in this process during it."""
     before = most = nodes_in_memory()
     task = asyncio.ensure_future(work)
     while not (await asyncio.wait({task}, timeout=0.02))[0]:

@@ -1,4 +1,4 @@
-"""What is logged of a real run: each line tells which, in its text and as a field."""
+"""The log of a real run: each line has the run's id, in its text and as a field."""
 
 from __future__ import annotations
 

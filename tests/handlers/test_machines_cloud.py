@@ -1,4 +1,4 @@
-"""Serverless machines of ComfyDeploy, over the routes."""
+"""The routes of the serverless machines of ComfyDeploy."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_machines_that_are_not_registered(api, comfydeploy):
 
 
 async def test_calls_of_the_nodes_web_plug_in(api, comfydeploy):
-    """It takes `id` for success, and leaves the kind of GPU to the node."""
+    """It takes `id` as success, and does not send the kind of GPU."""
     steps = {"steps": [{"id": "1", "type": "commands", "data": "RUN true"}]}
     body = {"name": "new", "docker_command_steps": steps, "comfyui_version": "c" * 40}
     code, made = await api.post("machine/create", {**body, "api_url": comfydeploy.root}, **keyed())

@@ -1,4 +1,4 @@
-"""What Jupyter's ``/metrics`` tells of real runs."""
+"""The metrics of real runs in Jupyter's ``/metrics``."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_file_that_a_client_uploads(api, scrape):
 
 
 async def test_series_are_there_before_anything_happens(api, scrape):
-    """A counter that first appears with a 1 has no rate."""
+    """A counter whose first value is 1 has no rate."""
     await api.get("check-status")
     found = await scrape()
     assert found.of("transfers_total", direction="down", kind="copy", state="failed") is not None
@@ -118,7 +118,7 @@ async def test_clients_of_the_websocket(api, scrape, jp_ws_fetch):
 
 
 async def test_two_servers_in_one_process(extension, api, scrape, jp_serverapp, tmp_path):
-    """They add up; ComfyUI is up where it is up for both."""
+    """Their values are added; ComfyUI counts as up if it is up for both."""
     code, _ = await api.get("models")  # waits for ComfyUI
     assert code == 200
     other = ComfyDeploy(comfyui_url="http://127.0.0.1:9", data_dir=str(tmp_path / "other"))

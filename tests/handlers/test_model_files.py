@@ -1,4 +1,4 @@
-"""Models that are deleted and moved over the routes, and what uses them."""
+"""The routes that delete and move models, and what uses these."""
 
 from __future__ import annotations
 

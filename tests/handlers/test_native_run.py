@@ -1,4 +1,4 @@
-"""Runs whose real body comes from ComfyDeploy."""
+"""Runs whose body is fetched from ComfyDeploy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests in the forms that clients of the ComfyUI node send: what no other file here holds."""
+"""Requests in the forms of the ComfyUI node's clients that no other file tests."""
 
 from __future__ import annotations
 

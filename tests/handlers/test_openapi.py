@@ -1,4 +1,4 @@
-"""The specification as it is served."""
+"""The specification that the server sends."""
 
 from __future__ import annotations
 

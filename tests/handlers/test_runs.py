@@ -1,4 +1,4 @@
-"""Runs over the routes, on a real ComfyUI."""
+"""The routes of runs, with a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -638,7 +638,7 @@ async def test_unknown_route_and_method(api):
 
 
 async def test_old_classes_run_without_what_the_editor_sends_along(api):
-    """ComfyUI 0.33 replaces this class, and breaks on such a node without ``_meta``."""
+    """ComfyUI 0.33 replaces this class, and fails if such a node has no ``_meta``."""
     picture = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
     scaled = {"image": ["1", 0], "upscale_method": "nearest-exact", "scale_by": 2.0}
     graph = {

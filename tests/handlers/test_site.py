@@ -1,4 +1,4 @@
-"""ComfyDeploy's web site, passed on: a real site, and real bytes on the wire to Jupyter."""
+"""ComfyDeploy's web site through Jupyter: a real site, and single bytes of the requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MUCH = 256 * MIB  # more than the kernel's buffers hold, by far
 
 
 class FakeSite:
-    """A web site that remembers how it was asked.
+    """A web site that records its requests.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ def extension_config(tmp_path, site, monkeypatch):
 
 
 class Wire:
-    """Requests to Jupyter, byte for byte."""
+    """Sends requests to Jupyter as given bytes."""
 
     def __init__(self, port: int, base_url: str, token: str) -> None:
         self.port = port
@@ -181,7 +181,7 @@ class Wire:
     async def call(
         self, method: str, tail: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of the answer, or status 0 for none at all."""
+        """Return status, headers and body of the reply; status 0 if there is none."""
         reader, writer = await self.send(method, tail, headers, body)
         try:
             status, found = await self.head(reader)
@@ -418,7 +418,7 @@ KEPT = [
 
 @pytest.fixture
 def evil(jp_asyncio_loop):
-    """Another host: an address, and who came there."""
+    """Another host: its address, and the clients that connected."""
     came: list[str] = []
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -476,7 +476,7 @@ async def test_a_large_answer_waits_for_the_client(wire, site):
     reader, writer = await wire.send("GET", "much")
     status, headers = await wire.head(reader)
     assert (status, headers["content-length"]) == (200, str(MUCH))
-    # The site gets rid of no more than the buffers on the way hold, though it has much more.
+    # The site can send only as much as fits into the buffers in between.
     await asyncio.wait_for(site.stuck.wait(), 60)
     length = 0
     while piece := await reader.read(MIB):

@@ -57,7 +57,7 @@ async def test_bad_query(api, name, value):
 
 
 class TestVersionNote:
-    """``comfyui.version_note`` of ``check-status``, in front of a ComfyUI newer than the tested."""
+    """``comfyui.version_note`` of ``check-status`` with a ComfyUI newer than the tested ones."""
 
     @pytest.fixture
     def extension_config(self, newer, tmp_path):

@@ -1,4 +1,4 @@
-"""What users are told when the store cannot be used, and that all goes on afterwards."""
+"""Replies when the store cannot be used, and that everything works afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def path(tmp_path) -> Path:
 
 @pytest.fixture
 def locking(path):
-    """Another process that has the store locked, until its input is closed."""
+    """Another process that locks the store until its input is closed."""
     code = (
         "import sqlite3, sys\n"
         "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -91,13 +91,13 @@ class TestAtTheStart:
 
 
 def limit(connection: sqlite3.Connection, pages: int) -> None:
-    """Let SQLite find the disk full when the database has that many pages."""
+    """Let SQLite report a full disk when the database has that many pages."""
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
 class TestFull:
     async def test_nothing_is_half_kept_and_all_goes_on(self, extension, api: Api, chain):
-        """The store may not grow for a while; runs that end meanwhile are kept later."""
+        """The store cannot grow for a while; runs that end during that time are stored later."""
         graph = chain(("TestText", {"text": "x"}))
         version = {"name": "w", "workflow_api": graph}
         code, saved = await api.post("workflow", version)

@@ -50,7 +50,7 @@ async def test_stream_tells_everything_in_order(events, chain):
 
 
 async def test_progress_is_that_of_the_work(api, events, chain):
-    """Small nodes are no third of a run; from the second run on its past tells, other steps too."""
+    """Small nodes do not count as a third of a run; later runs use the times of earlier ones."""
 
     def graph(steps):
         return chain(
@@ -96,7 +96,7 @@ async def test_status_of_a_run_tells_its_progress(api, chain):
 
 
 async def test_comfyui_has_taken_leave_before_the_result(events, chain):
-    """The end is stored when ComfyUI tells of the success, but told when it is done with it."""
+    """The end is stored at `execution_success`, and sent after ComfyUI's last event."""
     for _ in range(20):
         messages = await events(body={"workflow_api": chain()})
         told = [d["data"].get("node") for _, d in messages[:-2] if d.get("event") == "executing"]
@@ -160,7 +160,7 @@ async def test_cancelled_run_ends_its_stream(events, api, chain):
 
 
 class SlowFile(RequestHandler):
-    """A picture that takes its time, or is not there after all."""
+    """A picture that is sent late, or does not exist."""
 
     async def get(self, seconds, code):
         await asyncio.sleep(float(seconds))
@@ -173,7 +173,7 @@ class SlowFile(RequestHandler):
 
 @pytest.fixture
 def graph_of_file(jp_asyncio_loop):
-    """Return a function that makes a graph which needs a file that is slow to come."""
+    """Return a function that makes a graph which needs a slowly downloaded file."""
     socket, port = bind_unused_port()
     server = HTTPServer(Application([(r"/([\d.]+)/(\d+)/.*", SlowFile)]))
 
@@ -332,7 +332,7 @@ async def test_stream_joined_after_an_event_goes_on_from_there(events, api, chai
     whole = await events("GET", params=params)
     rest = await events("GET", params=params, headers={"Last-Event-ID": "4"})
     assert rest == whole[4:]
-    # Whoever has heard of the end, or of more than there is, hears of the end again.
+    # A client whose Last-Event-ID is the last id or a higher one receives the end again.
     for seen in (whole[-1][0], 999):
         told = await events("GET", params=params, headers={"Last-Event-ID": str(seen)})
         assert told == whole[-1:]
@@ -349,7 +349,7 @@ async def test_joining_what_never_was(events):
 
 @pytest.fixture
 def open_stream(extension, jp_serverapp, jp_base_url, jp_auth_header, jp_http_port):
-    """Return a function that posts a run and returns the connection, for who leaves early."""
+    """Return a function that posts a run and returns the connection, which can be closed early."""
 
     async def open_it(body):
         text = json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""Runs that report and upload, the queue, and models: over the routes, on a real ComfyUI."""
+"""The routes for reports and uploads of runs, their queue, and models, with a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def until_completed(api, **query: str) -> dict:
 
 @pytest.fixture(params=["view", "disk"])
 def extension_config(request, comfyui, tmp_path):
-    """ComfyUI's files come through its API, or from the disk."""
+    """Whether ComfyUI's files are read through its API, or from the disk."""
     config = {
         "comfyui_url": comfyui.url,
         "data_dir": str(tmp_path / "data"),
@@ -286,7 +286,7 @@ async def test_configured_key_does_not_leave_the_list(api, service):
 
 
 class TestAllowedService:
-    """A service that is on the list may have the configured key, where a request brings none."""
+    """A service on the list gets the configured key if the request has none."""
 
     @pytest.fixture
     def extension_config(self, comfyui, service, tmp_path):
@@ -324,7 +324,7 @@ class TestAllowedService:
 
 
 class TestVolume:
-    """Files of this machine for a volume of ComfyDeploy, which keeps them in a real S3 store."""
+    """Files of this machine for a volume of ComfyDeploy, which stores them in a real S3 server."""
 
     @pytest.fixture
     def extension_config(self, service, tmp_path, monkeypatch):
@@ -458,7 +458,7 @@ async def test_part_from_path(api, service, s3, jp_root_dir):
 
 
 class TestFilesOfAnotherMachine:
-    """What is sent from the folders of the machine that is named, and from no other's."""
+    """Files are sent from the folders of the named machine only."""
 
     @pytest.fixture
     def extension_config(self, service, tmp_path):

@@ -1,4 +1,4 @@
-"""The tunnel routes, with a stand-in for cloudflared: starts, failures, bad input, what is left."""
+"""The tunnel routes, with a replacement for cloudflared: starts, failures, wrong input, rests."""
 
 from __future__ import annotations
 
@@ -359,7 +359,7 @@ async def test_jupyter_itself(api, cloudflared, jp_fetch, jp_serverapp):
 
 
 class TestReader:
-    """Somebody who may only read."""
+    """A user with the permission to read only."""
 
     @pytest.fixture
     def jp_server_config(self, extension_config):

@@ -1,4 +1,4 @@
-"""Output files over the route: from the disk and through ComfyUI."""
+"""The route of output files: from the disk and through ComfyUI."""
 
 from __future__ import annotations
 

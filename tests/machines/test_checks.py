@@ -1,4 +1,4 @@
-"""What can be set of a machine, and what cannot."""
+"""Valid and invalid settings of machines."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def decided(dispatcher: Dispatcher, now: float = 0.0) -> list[tuple[str, str]]:
 
 
 def execute(dispatcher: Dispatcher, run: str, member: str, seconds: float, **facts: object) -> None:
-    """Let a member execute a run that its user sent there."""
+    """Let a member execute a run that a user sent to it."""
     dispatcher.hand_over(run, member, **facts)
     dispatcher.begun(run, 0.0)
     dispatcher.ended(run, seconds)
@@ -200,7 +200,7 @@ def test_a_member_without_common_nodes_takes_what_no_other_member_has():
 @pytest.mark.parametrize("members", [1, 4])
 @pytest.mark.parametrize("sizes", [(5, 5, 8), (8, 5, 5), (2, 10, 10)])
 def test_a_sweep_costs_what_is_different(sizes, members):
-    """200 points whose inputs sit at three depths, on equally fast members."""
+    """200 points whose inputs are at three depths, on equally fast members."""
     executed, distinct = sweep(sizes, members, at_once=4 * members, by_user=False)
     assert executed <= 1.1 * distinct
     in_user_order, _ = sweep(sizes, members, at_once=2 * members, by_user=True)

@@ -31,7 +31,7 @@ async def machine_ids(api) -> list[str]:
 
 
 async def test_no_gpu_and_a_name_that_is_taken(api, comfy, nvidia_smi):
-    """Nothing is created then, also not for the first GPUs."""
+    """Nothing is created in these cases, also not for the first GPUs."""
     nvidia_smi([])
     with pytest.raises(InvalidRequestError, match="gpus: no NVIDIA GPU was found"):
         await asyncio.to_thread(comfy.machines.create, "gpus", gpus="all")

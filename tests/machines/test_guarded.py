@@ -1,4 +1,4 @@
-"""A ComfyUI behind a reverse proxy that asks for a header, a password or a certificate."""
+"""A ComfyUI behind a reverse proxy that requires a header, a password or a certificate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRETS = (KEY, PASSWORD, basic("ada", PASSWORD).split()[1], "pass%3Aword%40of%2
 
 @pytest.fixture(scope="module")
 def guarded(comfyui: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedComfyUI]:
-    """The shared ComfyUI behind a proxy that wants a header, a password and a certificate."""
+    """The shared ComfyUI behind a proxy that requires a header, a password and a certificate."""
     certificates = Certificates(tmp_path_factory.mktemp("certificates"))
     proxy = GuardedComfyUI(
         comfyui.url,
@@ -51,7 +51,7 @@ def with_user(url: str) -> str:
 
 
 def door_of(guarded: GuardedComfyUI) -> dict[str, Any]:
-    """The settings that open the door."""
+    """The settings with the credentials for the proxy."""
     files = guarded.certificates
     assert files is not None
     return {
@@ -71,7 +71,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(start_jupyter: Any, guarded: GuardedComfyUI, data: Path) -> Iterator[JupyterProcess]:
-    """A Jupyter server whose ComfyUI is the guarded one."""
+    """A Jupyter server whose ComfyUI is behind that proxy."""
     started: JupyterProcess = start_jupyter(
         Application={"log_level": "DEBUG"},
         ComfyDeploy={**door_of(guarded), "data_dir": str(data)},
@@ -134,7 +134,7 @@ def test_the_page_passes_the_door(server: JupyterProcess, guarded: GuardedComfyU
 def test_a_tunnel_passes_the_door(
     start_jupyter: Any, guarded: GuardedComfyUI, cloudflared: FakeCloudflared, tmp_path: Path
 ) -> None:
-    """The visitor has the secret of the tunnel only."""
+    """The client of the tunnel has only the secret of the tunnel."""
     server = start_jupyter(
         Application={"log_level": "DEBUG"},
         ComfyDeploy={

@@ -1,4 +1,4 @@
-"""What is told of a box: by its drivers, its control groups, its disks."""
+"""The hardware of a machine, from its drivers, control groups and disks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ int nvmlDeviceGetName(void *d, char *text, unsigned int n) { strncpy(text, "L4",
 
 
 def test_nvml_comes_first(tmp_path, nvidia_smi):
-    """With a small NVML of our own: the library's calls, and one that a GPU does not support."""
+    """With a small replacement for NVML: its calls, and one that a GPU does not support."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler")

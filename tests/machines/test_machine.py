@@ -25,7 +25,7 @@ def extension_config(managed):
 
 @pytest.mark.timeout(300)
 async def test_comfyui_that_dies_in_mid_run(api, events, chain):
-    """By ``kill -9`` and by a node that takes it along: the runs that wait go on."""
+    """By ``kill -9``, and by a node that ends its process: waiting runs are executed later."""
     sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300}))}
     stream = asyncio.ensure_future(events(body=sleep))
     await until_async(
@@ -99,7 +99,7 @@ def test_comfyui_dies_with_a_killed_jupyter(serve, managed):
 
 
 async def test_it_is_started_although_its_folders_were_asked_for_before(tmp_path):
-    """By a download, say, that goes on after a restart."""
+    """For example by a download that continues after a restart."""
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
     (tree / "main.py").write_text("import time; time.sleep(100)")

@@ -1,4 +1,4 @@
-"""Pools over the routes, of machines that are down: no ComfyUI is needed for that."""
+"""The routes of pools, with machines that do not run: the tests need no ComfyUI."""
 
 from __future__ import annotations
 

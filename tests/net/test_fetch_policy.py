@@ -1,4 +1,4 @@
-"""Who may fetch what where ``COMFYDEPLOY_OFFLINE`` is set."""
+"""Which downloads are allowed if ``COMFYDEPLOY_OFFLINE`` is set."""
 
 from __future__ import annotations
 

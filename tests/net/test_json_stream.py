@@ -1,4 +1,4 @@
-"""JSON that is made in pieces."""
+"""JSON that is written in pieces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTENT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 @pytest.fixture(autouse=True)
 def keep_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what a test sets `PIECE` to undone."""
+    """Restore `PIECE` after a test."""
     monkeypatch.setattr(json_stream, "PIECE", json_stream.PIECE)
 
 
@@ -38,7 +38,7 @@ def test_it_is_what_the_encoder_of_python_makes(value: Any, piece: int) -> None:
 
 
 class Watched(json.JSONEncoder):
-    """Notes how much JSON is made at once."""
+    """Records how much JSON is written at once."""
 
     longest = 0
 

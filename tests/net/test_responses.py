@@ -1,4 +1,4 @@
-"""JSON that is parsed piece by piece is what the parser in one go makes of it."""
+"""JSON that is parsed in pieces gives the same values as when it is parsed at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECES = st.sampled_from([1, 3, 10, 40, responses.PIECE])
 
 @pytest.fixture(autouse=True)
 def keep_piece(monkeypatch):
-    """Have what a test sets `PIECE` to undone."""
+    """Restore `PIECE` after a test."""
     monkeypatch.setattr(responses, "PIECE", responses.PIECE)
 
 
@@ -89,7 +89,7 @@ def test_a_leaf_is_seen_and_replaced():
 
 
 class Watched(json.JSONDecoder):
-    """Notes how much of a text is parsed at once."""
+    """Records how much of a text is parsed at once."""
 
     longest = 0
 

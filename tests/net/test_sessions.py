@@ -1,4 +1,4 @@
-"""The sessions that all requests are made with."""
+"""The HTTP sessions of all requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks in the background, waited for and ended."""
+"""Background tasks: waiting for them, and ending them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_an_open_file_is_handed_over(tmp_path):
 
 
 async def test_background_tasks_are_kept_until_they_are_done():
-    """The garbage collector takes a task that waits for what nobody else knows."""
+    """The garbage collector deletes a waiting task to which nothing else refers."""
     tasks = BackgroundTasks()
 
     async def work() -> None:
@@ -181,7 +181,7 @@ async def test_wait_for_returns_what_is_done_while_it_is_ended():
 
 
 async def test_wait_for_does_not_swallow_a_cancellation():
-    """asyncio's own does before Python 3.12, where both happen in the same step of the loop."""
+    """asyncio's function does before Python 3.12, if both happen in the same step of the loop."""
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     waiting = asyncio.ensure_future(wait_for(ready, 10))
     await asyncio.sleep(0)

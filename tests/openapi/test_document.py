@@ -1,4 +1,4 @@
-"""The specification is a valid one, and says what the routes, the checks and the docs say."""
+"""The specification is valid, and agrees with the routes, the checks and the documents."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def documented() -> dict[str, set[str]]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Return the paths of the specification that this route answers: it is the first to fit."""
+    """Return the paths of the specification for which this route is the first that matches."""
     return [path for path in documented() if _route_of(path.replace("{tail}", "a/b")) == pattern]
 
 
@@ -58,7 +58,7 @@ def _route_of(path: str) -> str | None:
 
 
 def values(part: Any, name: str) -> Iterator[Any]:
-    """Yield what is under a key, wherever it is."""
+    """Yield the values of a key at any depth."""
     if isinstance(part, list):
         for item in part:
             yield from values(item, name)
@@ -222,7 +222,7 @@ def test_every_field_of_a_request_says_what_it_means() -> None:
 
 
 def test_every_request_model_is_in_it() -> None:
-    """A model that no operation names is a check that the specification does not tell of."""
+    """A model that no operation names is a check that the specification does not describe."""
     told = {
         name
         for name, model in inspect.getmembers(schemas, inspect.isclass)

@@ -1,6 +1,6 @@
-"""Requests that follow from the specification, thousands of them, against a live server.
+"""Thousands of requests, generated from the specification, to a running server.
 
-No answer may be a fault of the server, and none may be one that the specification does not have.
+No reply may be an error of the server, and each must be in the specification.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def operations(specification: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def go_through(
     server: Specified, specification: dict[str, Any], phases: str, folder: Path
 ) -> tuple[str, dict[str, set[int]]]:
-    """Let schemathesis do its work; return what it says, and the answers by operation."""
+    """Run schemathesis; return its output, and the replies by operation."""
     document, notes = folder / "openapi.json", folder / "notes.jsonl"
     document.write_text(json.dumps(specification))
     done = subprocess.run(

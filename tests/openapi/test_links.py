@@ -1,4 +1,4 @@
-"""The links in the specification lead from one answer to the next, as they say."""
+"""The links in the specification: the values of a reply are valid in the next request."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOT_200 = {"interruptRun": 409, "retryUploads": 409, "deleteAsset": 204}
 
 
 class Walk:
-    """Asks for everything that links lead to."""
+    """Sends all requests to which links lead."""
 
     def __init__(self, server: Specified) -> None:
         self.server = server
@@ -101,7 +101,7 @@ class Walk:
 
 
 def _filled(template: Any, answered: dict[str, Any]) -> Any:
-    """Return a template with what its runtime expressions stand for."""
+    """Return a template with the values of its runtime expressions."""
     if isinstance(template, dict):
         return {key: _filled(value, answered) for key, value in template.items()}
     if not isinstance(template, str):

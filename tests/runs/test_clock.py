@@ -1,4 +1,4 @@
-"""A clock that is set back or forward while runs are under way."""
+"""A clock that is set back or forward during runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_no_time_is_before_an_earlier_one():
 
 @pytest.mark.parametrize("created", YEARS)
 async def test_clock_that_was_set_after_a_run_was_queued(api, extension, chain, created):
-    """As if it had been queued at another time: the clock itself belongs to the machine."""
+    """Simulated by another time of queuing, because tests cannot set the clock of the machine."""
     graph = chain(("TestSleep", {"seconds": 0.4}))
     _, first = await api.post("run", {"workflow_api": graph, "wait": False})
     _, second = await api.post("run", {"workflow_api": chain(), "wait": False})
@@ -42,7 +42,7 @@ FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")  # noqa: PTH207 -
 
 @pytest.mark.skipif(not FAKETIME, reason="only libfaketime can set the clock of a process")
 def test_clock_of_jupyter_jumps_by_years(serve, comfyui, tmp_path):
-    """Back, then forward, while a run executes and others wait; then Jupyter is killed."""
+    """Back, then forward, while a run is executed and others wait; then Jupyter is killed."""
     clock = tmp_path / "clock"
 
     def set_clock(offset):

@@ -1,4 +1,4 @@
-"""Signing in to a Comfy account: its tokens reach ComfyUI's partner nodes, and nobody else."""
+"""Signing in to a Comfy account: only ComfyUI's partner nodes get its tokens."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class World:
-    """A store, a ComfyUI's folders without a ComfyUI, and the server that deletes there.
+    """A store, the folders of a ComfyUI that does not run, and the server that deletes files there.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", range(7))
 async def test_server_that_is_killed_leaves_nothing_half(world, monkeypatch, step):
-    """It ends before one of the steps; the next server finishes what is decided."""
+    """It ends before one of the steps; the next server completes a stored deletion."""
     paths = [await world.add(f"run-{n}") for n in range(3)]
     monkeypatch.setattr(deletion, "AT_A_TIME", 2)
     left = step
@@ -168,7 +168,7 @@ async def test_new_file_with_the_name_of_a_doomed_one_stays(world, monkeypatch):
 
 
 async def during_search(world, monkeypatch, change):
-    """Delete all runs; make a change after the uses of their files were searched."""
+    """Delete all runs; make a change after the search for uses of their files."""
     original = DeletionRepository.workflow_uses
 
     async def searched(self, names):
@@ -260,7 +260,7 @@ async def test_similar_names_do_not_count(world, text):
 
 @pytest.mark.parametrize("connected", [True, False])
 async def test_same_name_on_another_machine(world, connected):
-    """A machine elsewhere has its own files; one that is away may have its files here."""
+    """A machine on another host has its own files; an unreachable one may have files here."""
     path = await world.add("old")
     far = SimpleNamespace(path=None, connected=connected)
     record = RunRecord(

@@ -1,4 +1,4 @@
-"""What is read in ComfyUI's history: only well-formed prompts of its editor."""
+"""Only valid prompts of ComfyUI's editor are read in its history."""
 
 from __future__ import annotations
 

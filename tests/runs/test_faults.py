@@ -1,4 +1,4 @@
-"""A ComfyUI that is killed, and servers at its address that are not what they should be."""
+"""A ComfyUI that is killed, and servers at its address that are no usable ComfyUI."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestManyRuns:
         }
 
     async def test_come_through_a_restart_of_comfyui(self, api, chain, mortal, proxy):
-        """Each is asked for once, and not each time with the whole queue, which has all graphs."""
+        """Each is requested once; the whole queue, which has all graphs, is not read each time."""
         graph = chain(("TestSleep", {"seconds": 120}))
         await api.post("run", {"workflow_api": graph, "wait": False})
         await until_queue(api, running=1, pending=0)
@@ -146,7 +146,7 @@ async def until_taken(scrape, *, timeout: float = 10):
 
 
 class Impostor:
-    """A server at ComfyUI's address; ``mode`` says what is wrong with it."""
+    """A server at ComfyUI's address; ``mode`` is its error."""
 
     def __init__(self) -> None:
         self.mode = ""
@@ -216,7 +216,7 @@ class Impostor:
         return web.json_response(answer)
 
     def _break_off(self, request: web.Request) -> None:
-        """Close the connection instead of an answer, where no HTTP request gets one."""
+        """Close the connection without a reply, if no HTTP request gets one."""
         if self.mode == "no answers":
             assert request.transport is not None
             request.transport.abort()
@@ -287,7 +287,7 @@ class TestImpostor:
     async def test_run_that_cannot_be_stored(
         self, api, chain, impostor, extension, connected, mode
     ):
-        """Another server stored one of this id in the meantime: that one stays as it is."""
+        """Another server has stored a run with this id in the meantime, which is not changed."""
         impostor.mode = mode
         prompt_id = str(uuid.uuid4())
         await extension.open_services()
@@ -314,7 +314,7 @@ class TestImpostor:
     async def test_store_that_is_slow_is_not_held_against_comfyui(
         self, api, chain, impostor, extension, connected
     ):
-        """ComfyUI's half a second begins when it has the prompt."""
+        """ComfyUI's time limit of half a second begins when it has the prompt."""
         impostor.mode = "error page"
         await extension.open_services()
         busy = extension.services.database.begin_write(lambda connection: time.sleep(1.5))

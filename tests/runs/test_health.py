@@ -1,4 +1,4 @@
-"""``check-status`` as a health check: by its status alone it tells whether ComfyUI can be used."""
+"""``check-status`` as a health check: its status shows whether ComfyUI can be used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def extension_config(relay, tmp_path):
 
 @pytest.fixture
 def probe(extension, jp_base_url, jp_http_port, jp_asyncio_loop):
-    """Return a function that asks as a probe does, which knows HTTP and no more."""
+    """Return a function that sends a request like a probe, which reads only the HTTP status."""
     client = AsyncHTTPClient(force_instance=True)
 
     async def ask(query, method="GET", **headers):

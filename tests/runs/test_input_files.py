@@ -1,4 +1,4 @@
-"""Files that an input names are brought as they are, wherever links lead meanwhile."""
+"""Input files are fetched unchanged, even if links are replaced in the meantime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A ComfyUI with its folders, Jupyter's root beside it, and what is nobody's business."""
+    """A ComfyUI with its folders, Jupyter's root beside it, and files outside both."""
     for folder in ("ComfyUI/input", "ComfyUI/output", "notebooks", "outside"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "outside/a.txt").write_text("secret")
@@ -76,7 +76,7 @@ async def test_nor_one_in_the_place_of_the_folder(place, home):
 
 @pytest.mark.slow
 async def test_a_folder_that_is_swapped_all_the_time_gives_nothing_from_outside(place, home):
-    """The same path is a folder of the user, then a link to elsewhere, and so on."""
+    """The same path is by turns a folder of the user and a link to another folder."""
     plain = home / "notebooks/plain"
     plain.mkdir()
     (plain / "a.txt").write_text("public")

@@ -1,4 +1,4 @@
-"""The life of runs in any order of events, losses, restarts, cancellations, deaths and faults."""
+"""Runs with random orders of events, lost messages, restarts, cancellations, kills and errors."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def no_hidden_errors() -> None:
-    """Faults of the store are in the log as errors; `World` looks for others."""
+    """Errors of the store are in the log as errors; `World` checks for others."""
 
 
 POOLS = ("gpus", "auto")
 
 
 class Life(RuleBasedStateMachine):
-    """Whatever happens to a world in whatever order."""
+    """Random changes of a `World` in random order."""
 
     @initialize()
     def begin(self) -> None:
@@ -99,7 +99,7 @@ class Life(RuleBasedStateMachine):
         afterwards: str,
         second: bool,
     ) -> None:
-        """Begin with the next prompt and end it; what is not ``told`` falls into a gap."""
+        """Execute the next prompt; events that are not ``told`` are lost."""
         comfyui = self.world.comfyuis[second]
         if not told:
             self.world.call(comfyui.disconnect)
@@ -261,7 +261,7 @@ def test_a_story_that_grows_too_long_keeps_its_beginning() -> None:
 
 
 def test_runs_of_a_comfyui_that_answers_nothing_are_given_up(world: World) -> None:
-    """Its WebSocket stays open, and it counts as connected."""
+    """Its WebSocket stays open, so it counts as connected."""
     running = world.submit()
     world.tick(0.5)
     queued = world.submit()

@@ -66,7 +66,7 @@ async def test_a_long_log_is_read_in_portions_between_which_others_have_their_tu
 
 
 async def test_a_large_event_is_encoded_text_by_text_in_a_thread():
-    """So that Python can give the event loop its turn between two texts."""
+    """Between two texts, Python can let the event loop continue."""
     threads = []
 
     class Watched(list):

@@ -1,4 +1,4 @@
-"""Runs over a network that breaks, freezes and lies, in front of a real ComfyUI."""
+"""Runs on a real ComfyUI, over a network that loses, delays and changes data."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_comfyui_that_comes_up_later(api, chain, relay):
 
 
 async def test_refused_prompt_between_connect_and_post_leaves_nothing(api, chain, relay, connected):
-    """A prompt that certainly did not reach ComfyUI is forgotten: its id can be used again."""
+    """If a prompt certainly did not reach ComfyUI, its run is deleted; its id can be reused."""
     for _ in range(10):
         request = {"workflow_api": chain(), "prompt_id": str(uuid.uuid4())}
         post = asyncio.ensure_future(api.post("run", request))
@@ -238,7 +238,7 @@ async def test_socket_that_comfyui_made_deaf_in_mid_run(api, events, chain, rela
 
 
 async def make_deaf(api, relay: Relay) -> None:
-    """Have ComfyUI see the end of our first socket only after the second one is there."""
+    """Let ComfyUI see the end of our first socket only after the second one was opened."""
     before = relay.websockets
     assert relay.orphan() == 1
     await until_reconnected(api, lambda: relay.websockets, before)
@@ -282,7 +282,7 @@ class TestNothingConfigured:
 
 
 async def test_history_is_what_decides(api, chain, relay, connected, comfyui):
-    """A history that was wiped leaves nothing to go by: the run counts as lost, not as success."""
+    """If the history was deleted, the result is not known: the run counts as lost."""
     graph = chain(("TestSleep", {"seconds": 0.6}))
     _, run = await api.post("run", {"workflow_api": graph, "wait": False})
     await api.until(run["prompt_id"], "running")
@@ -297,13 +297,13 @@ async def test_history_is_what_decides(api, chain, relay, connected, comfyui):
 
 
 def until_known(verdict, ids) -> None:
-    """Wait until ComfyUI itself knows how these runs ended."""
+    """Wait until the ends of these runs are in ComfyUI's own history."""
     while not all(verdict(prompt_id) for prompt_id in ids):
         time.sleep(0.05)
 
 
 class TestPatientServer:
-    """One that waits longer for ComfyUI than these gaps last."""
+    """A server that waits longer for ComfyUI than these interruptions last."""
 
     @pytest.fixture
     def extension_config(self, relay, tmp_path):

@@ -1,4 +1,4 @@
-"""Ids of one's own: any text for clients, a UUID for ComfyUI."""
+"""Ids that clients choose: clients use any text, ComfyUI gets a UUID."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_own_id_is_found_again_after_a_gap(api, chain, newer, lacks):
 async def test_runs_that_were_queued_under_their_own_id_are_found_again(
     api, chain, newer, extension
 ):
-    """As versions before this one queued them: the id in ComfyUI is that of the run."""
+    """Earlier versions queued them with the id of the run as ComfyUI's id."""
     service = extension.services.runs
     await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": "now"})
     record = await service.record("now")

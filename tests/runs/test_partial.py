@@ -1,4 +1,4 @@
-"""Runs of which only some outputs are executed, and how previews are made."""
+"""Runs of which only some outputs are executed, and the method of previews."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def extension_config(newer, tmp_path):
 
 
 def graph():
-    """Two outputs that share node 1, and one that stands alone."""
+    """Two outputs that share node 1, and one that shares nothing."""
     token = uuid.uuid4().hex
     sleep = {"class_type": "TestSleep", "inputs": {"seconds": 0.01, "token": token}}
     text = {"class_type": "TestText"}

@@ -1,4 +1,4 @@
-"""Keys of a Comfy account: they reach ComfyUI's partner nodes, and nobody else."""
+"""Keys of a Comfy account: only ComfyUI's partner nodes get them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_keys_are_nowhere_but_in_comfyui(events, api, newer, tmp_path, cap
 
 
 async def test_keys_are_hidden_in_what_the_history_tells(api, newer):
-    """The end that was missed is read from ComfyUI's history."""
+    """The end of the run, whose event was lost, is read from ComfyUI's history."""
     graph = {
         "1": {"class_type": "TestSleep", "inputs": {"seconds": 1.5, "token": uuid.uuid4().hex}},
         **partner(fail=True, anything=["1", 0]),

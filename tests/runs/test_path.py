@@ -1,4 +1,4 @@
-"""A prompt takes the path that the architecture shows: the same objects, in the same order."""
+"""The path of a prompt has the objects that the architecture names, in the same order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input files of runs of pools: found here, and sent to the machine that gets the run."""
+"""Input files of runs of pools: found on this server, and sent to the machine of the run."""
 
 from __future__ import annotations
 

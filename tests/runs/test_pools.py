@@ -1,4 +1,4 @@
-"""Runs of pools, with two simulated ComfyUIs: who gets them, when, and what becomes of them."""
+"""Runs of pools, with two simulated ComfyUIs: their assignment and their ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def no_hidden_errors() -> None:
-    """`World` looks for errors."""
+    """`World` checks for errors."""
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_pool_that_has_no_machine_now_keeps_its_runs(world: World) -> None:
 
 
 def test_a_run_that_waits_is_in_the_store_only(world: World) -> None:
-    """Unless somebody follows it; then all that ask get the same one."""
+    """Unless a client follows it; then all clients get the same object."""
     runs = submit(world, 8, client_id="c")
     gc.collect()
     service = world.service
@@ -239,7 +239,7 @@ def test_a_run_that_waits_is_cancelled_from_the_store(world: World) -> None:
 
 
 def test_a_run_with_keys_stays_in_memory(world: World) -> None:
-    """Its keys are in no store."""
+    """Its keys are not stored."""
     keys = {"extra_data": {"api_key_comfy_org": "comfyui-secret"}}
     runs = submit(world, 5, **keys)
     gc.collect()
@@ -249,7 +249,7 @@ def test_a_run_with_keys_stays_in_memory(world: World) -> None:
 
 
 def test_a_run_whose_request_waits_for_its_end_stays_in_memory(world: World) -> None:
-    """Else the task of the request would be collected with the run: nothing refers to it."""
+    """Otherwise the garbage collector would delete the task of the request with the run."""
     runs = submit(world, 5, wait=True)
     world.waiting = dict.fromkeys(world.waiting)
     gc.collect()

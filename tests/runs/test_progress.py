@@ -1,4 +1,4 @@
-"""How far a run is, as its events and the runs before it tell."""
+"""The progress of a run, from its events and from earlier runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = {"model": 0.3, "text": 0.1, "latent": 0.0, "decode": 0.4, "save": 0.1}
 
 
 class Execution:
-    """Executes nodes on a clock of its own and notes what is told meanwhile."""
+    """Executes nodes on a simulated clock, and records the reported progress."""
 
     def __init__(self, steps: dict[str, int], past: list[dict[str, NodeWork]] | None = None):
         self.now = 100.0
@@ -57,13 +57,13 @@ class Execution:
         return [fraction for _, which, fraction, _ in self.told if which == node]
 
     def errors(self) -> Iterator[float]:
-        """Yield by how much the progress differs from the part of the time that is over."""
+        """Yield the differences between the progress and the elapsed share of the time."""
         (begun, *_), (end, *_) = self.told[0], self.told[-1]
         for now, _, fraction, _ in self.told:
             yield abs(fraction - (now - begun) / (end - begun))
 
     def check(self) -> None:
-        """The bar never goes back, and ends where the run does."""
+        """Check that the progress never decreases, and that it ends at 1."""
         fractions = [fraction for *_, fraction, _ in self.told]
         assert fractions == sorted(fractions)
         assert all(0 <= fraction <= 1 for fraction in fractions)

@@ -1,4 +1,4 @@
-"""Runs that are cancelled at every moment, many at once, on a real ComfyUI."""
+"""Runs that are cancelled at random times, many at once, on a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def leave_comfyui_idle(idle):
-    """Whatever a test leaves behind, the next one finds an empty queue."""
+    """Empty the queue after each test."""
 
 
 async def test_hundred_runs_with_random_cancels(api, chain, verdict):
-    """Whatever the moment, a run's record says what ComfyUI's history says."""
+    """At any time of the cancellation, the record of a run agrees with ComfyUI's history."""
 
     async def one() -> tuple[str, int]:
         seconds = random.choice([0.0, 0.01, 0.05])
@@ -49,7 +49,7 @@ async def test_hundred_runs_with_random_cancels(api, chain, verdict):
 
 
 async def test_cancel_at_the_moment_a_run_starts(api, chain, verdict):
-    """ComfyUI forgets an interrupt that comes just before a prompt starts; we do not."""
+    """ComfyUI discards an interrupt just before a prompt starts; therefore it is sent again."""
     for _ in range(20):
         graph = chain(("TestSleep", {"seconds": 20}))
         _, run = await api.post("run", {"workflow_api": graph, "wait": False})
@@ -120,7 +120,7 @@ async def test_prompt_id_of_a_refused_run_stays_taken(api, chain):
 
 
 async def test_what_is_answered_as_queued_is_in_the_store_as_queued(api, chain, tmp_path):
-    """Else a crash of Jupyter and ComfyUI together would lose it."""
+    """Otherwise it would be lost if Jupyter and ComfyUI crashed together."""
     await api.get("runs")
     store = sqlite3.connect(f"{(tmp_path / 'data' / 'comfydeploy.db').as_uri()}?mode=ro", uri=True)
     seen = []

@@ -1,4 +1,4 @@
-"""A Jupyter that is killed, while ComfyUI goes on."""
+"""A Jupyter server that is killed while ComfyUI runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def leave_comfyui_idle(idle):
-    """Whatever a test leaves behind, the next one finds an empty queue."""
+    """Empty the queue after each test."""
 
 
 def sleep(seconds: float) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def names(messages: list[tuple[int, Any]]) -> list[str]:
 
 
 def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
-    """Ended meanwhile well and badly, executing, and waiting: all at once."""
+    """One that has succeeded in the meantime, one that has failed, one executing, one waiting."""
     jupyter = serve(comfyui_url=comfyui.url)
     good = post(jupyter, sleep(0.8))
     bad = post(jupyter, {"workflow_api": chain(("TestFail", {"message": "bad"})), "wait": False})
@@ -82,7 +82,7 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
 
 
 def test_a_run_of_which_the_jobs_api_cannot_tell(serve, newer, verdict):
-    """ComfyUI 0.33.0 fails over outputs that it does not expect; runs are found all the same."""
+    """ComfyUI 0.33.0 fails for outputs that it does not expect; the runs are found nevertheless."""
     jupyter = serve(comfyui_url=newer.url)
     output = {"odd": [{"filename": 4}], "text": ["done"]}
     graph = chain(("TestSleep", {"seconds": 0.8}))
@@ -127,7 +127,7 @@ def test_killed_again_and_again(serve, comfyui, verdict):
 
 
 def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
-    """At whatever line Jupyter dies, each run that it knows of ends as ComfyUI says."""
+    """Jupyter is killed at a random time; each run in its store then ends as in ComfyUI."""
     jupyter = serve(comfyui_url=comfyui.url, comfyui_timeout=2.0)
     posted: list[str] = []
 
@@ -156,7 +156,7 @@ def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
 
 
 def prepare(data_dir: Path, *prompt_ids: str) -> None:
-    """Leave a store as a Jupyter does that was killed between the record and the request."""
+    """Make the store of a Jupyter that was killed between the record and the request."""
 
     async def insert() -> None:
         database = Database(data_dir / "comfydeploy.db")
@@ -222,7 +222,7 @@ def test_two_servers_on_one_store_and_a_third(serve, comfyui, tmp_path):
 
 
 def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
-    """An orderly restart is no end for what ComfyUI executes."""
+    """A normal restart of Jupyter does not end the run that ComfyUI executes."""
     jupyter = serve(comfyui_url=comfyui.url)
     running = post(jupyter, sleep(3.0))
     queued = post(jupyter, sleep(0.0))
@@ -236,7 +236,7 @@ def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
 def test_a_second_server_takes_over_what_a_killed_one_leaves(
     serve, comfyui, verdict, bare_service, tmp_path
 ):
-    """On the same data folder; nobody starts the killed one again."""
+    """On the same data folder; the killed server is not started again."""
     shared = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "shared")}
     heir, doomed = serve(**shared), serve(**shared)
     reported = {**sleep(2), "status_endpoint": f"{bare_service.url}/status"}

@@ -1,4 +1,4 @@
-"""Two Jupyter servers on one data folder, and what one inherits from the other."""
+"""Two Jupyter servers on one data folder: if one ends, the other continues its runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def leave_comfyui_idle(idle):
-    """Whatever a test leaves behind, the next one finds an empty queue."""
+    """Empty the queue after each test."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_nobody_adopts_what_a_living_server_follows(pair, serve, comfyui, tmp_pa
 def test_a_living_server_goes_on_with_the_transfers_of_a_killed_one(
     pair, comfyui, bare_service, tmp_path
 ):
-    """Uploads of outputs, a download, and the messages about them: nobody starts it again."""
+    """Uploads of outputs, a download, and their messages; the killed server stays ended."""
     heir, doomed = pair
     name = f"{uuid.uuid4().hex}.safetensors"
     content = bare_service.files[name] = random.Random(1).randbytes(8 * MIB)

@@ -48,7 +48,7 @@ HAPPENINGS = (
     "the store is well",
 )
 SUDDEN = ("connection breaks", "ComfyUI dies", "Jupyter is killed")
-TOLD = (State.QUEUED, State.UPLOADING, *OVER)  # states in which the first message has been sent
+SENT = (State.QUEUED, State.UPLOADING, *OVER)  # states in which the first message has been sent
 
 
 def validate(run: Run) -> None:
@@ -63,7 +63,7 @@ def validate(run: Run) -> None:
     assert (run.outcome is not None) == (state is State.ENDING)
     assert record.status == STATUS.get(state, record.status)
     assert record.status != "uploading" or state in (State.UPLOADING, State.ENDING)
-    assert run.first_sent or state not in TOLD
+    assert run.first_sent or state not in SENT
     assert record.started_at is not None or record.status != "running"
     assert len(record.story) <= 100
 
@@ -82,7 +82,7 @@ class World:
         self.comfyuis = (self.comfyui, self.second)
         self.executed: dict[str, int] = {}  # executions of runs that are stored as executing
         self.delivery = FakeDelivery()
-        self.told: dict[str, str] = {}  # the last status of each run that was sent to anybody
+        self.sent: dict[str, str] = {}  # the last status of each run that was sent to anybody
         self.ends: dict[str, int] = defaultdict(int)
         self.ids: dict[str, int] = {}  # the last event of each run
         self.faults: list[str] = []
@@ -117,13 +117,13 @@ class World:
         )
         for comfyui in self.comfyuis:
             comfyui.listener = self.service.listener
-        self.service.follow(self.hear)
+        self.service.follow(self.receive)
         self.do(self.service.open())
 
     async def no_version(self, *_: object) -> dict[str, Any]:
         raise NotFoundError("there is none")
 
-    def hear(self, run: Run, event: RunEvent) -> None:
+    def receive(self, run: Run, event: RunEvent) -> None:
         prompt_id = run.prompt_id
         if event.id <= self.ids.get(prompt_id, 0):
             self.faults.append(f"{prompt_id}: event {event.id} comes again")
@@ -133,7 +133,7 @@ class World:
             stored = self.store.rows.get(prompt_id)
             is_stored = stored is not None and stored.status == run.record.status
             if not is_stored and prompt_id not in self.store.refused:
-                self.faults.append(f"{prompt_id}: its end is told and not stored")
+                self.faults.append(f"{prompt_id}: its end is sent and not stored")
 
     def do(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
@@ -224,13 +224,13 @@ class World:
                 continue
             if prompt_id in self.store.refused:
                 continue  # its messages may be lost with the server
-            before = self.told.get(prompt_id, "not-started")
+            before = self.sent.get(prompt_id, "not-started")
             again = record.status == "queued" and before == "running" and prompt_id in self.retried
             assert RANK[record.status] >= RANK[before] or again, (
                 f"{prompt_id}: {before} -> {record.status}"
             )
             assert before not in FINAL or record.status == before, f"{prompt_id}: its end moves"
-            self.told[prompt_id] = record.status
+            self.sent[prompt_id] = record.status
             assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
         self.check_executions()
 

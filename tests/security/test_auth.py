@@ -1,4 +1,4 @@
-"""Who may do what: every route, with Jupyter's switch for unauthenticated access both ways."""
+"""Permissions: every route, with both values of Jupyter's ``allow_unauthenticated_access``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_strangers_are_turned_away(call, recorder):
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "QUERY"])
 async def test_no_other_method_gets_further(call, recorder, method):
-    """``OPTIONS`` is what browsers ask before they may ask: it does nothing, and tells nothing."""
+    """``OPTIONS``, which browsers send before other requests, does nothing and returns no data."""
     for path in dict.fromkeys(path for _, path in routes()):
         response = await call(method, path, {})
         if method != "OPTIONS":
@@ -69,7 +69,7 @@ async def test_authorizer_is_asked_once_with_our_resource(
 
 
 async def _state(extension: Any) -> Any:
-    """What the routes could have changed."""
+    """Return the data that the routes could have changed."""
     services = extension.services
     return (
         await services.runs.newest(),
@@ -115,7 +115,7 @@ async def test_refusals_say_what_is_wrong(call, recorder, cookie, jp_auth_header
 
 
 async def test_other_names_of_this_server_are_refused(call, recorder, jp_auth_header, cookie):
-    """Else a page elsewhere that makes its own name lead here would be of our origin."""
+    """Otherwise a page whose host name resolves to this server would have our origin."""
     for method, path in routes():
         for headers in (jp_auth_header, {**cookie, "Origin": "http://rebound.example"}):
             response = await call(method, path, {**headers, "Host": "rebound.example"})
@@ -134,7 +134,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=lambda h: "-".join(h.values()))
 async def test_pages_of_other_sites_cannot_use_the_login(call, recorder, cookie, xsrf, headers):
-    """Not even one that could set our cookies, as a page on a sibling domain can."""
+    """This includes pages that can set our cookies, such as those on a sibling domain."""
     for method, path in routes():
         page = cookie if method in SAFE else xsrf
         response = await call(method, path, {**page, **headers})
@@ -157,7 +157,7 @@ async def test_links_from_other_sites_show_but_do_nothing(call, cookie):
 
 
 async def test_a_sign_in_is_asked_for_as_a_post_is(call, recorder, cookie, xsrf, origin):
-    """Neither a link nor a page that has the cookie alone signs the user in."""
+    """A link, or a page that has only the cookie, cannot start a sign-in."""
     path = f"{SIGN_IN}?request_id=theirs"
     recorder.allowed = ()
     same = {"Sec-Fetch-Site": "same-origin", "Referer": f"{origin}/lab"}
@@ -229,7 +229,7 @@ async def test_sockets(call, extension, recorder, xsrf, origin, jp_base_url, jp_
 
 
 class TestAllowedOrigin:
-    """Whoever runs the server lets the pages of one other site in."""
+    """The administrator of the server allows the pages of one other site."""
 
     @pytest.fixture
     def server_settings(self):

@@ -1,4 +1,4 @@
-"""Bodies and files that are made to exhaust whoever reads them."""
+"""Bodies and files that are made to exhaust memory or time of their reader."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_numbers_that_would_be_no_json_again(call, jp_auth_header, number)
 
 
 class TestLimit:
-    """A limit that is set smaller, for all routes."""
+    """A smaller limit for all routes."""
 
     @pytest.fixture
     def extension_config(self, extension_config):
@@ -173,7 +173,7 @@ def archive(**contents: bytes) -> bytes:
 
 
 def claims(content: bytes, *, size: int | None = None, directory: int | None = None) -> bytes:
-    """Return an archive that says something else of its only file, or of its list."""
+    """Return an archive with a wrong statement about its only file, or about its list."""
     changed = bytearray(content)
     if size is not None:
         place = content.rindex(b"PK\x01\x02") + 24
@@ -185,7 +185,7 @@ def claims(content: bytes, *, size: int | None = None, directory: int | None = N
 
 
 def zip64(content: bytes) -> bytes:
-    """Return an archive that tells in the records of ZIP64, too, where its list is."""
+    """Return an archive that has the position of its list in the records of ZIP64, too."""
     end = content.rindex(b"PK\x05\x06")
     size, start = struct.unpack_from("<LL", content, end + 12)
     record = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, start)
@@ -202,7 +202,7 @@ def hidden(content: bytes) -> bytes:
 
 
 class TestArchives:
-    """A batch of pictures may come as an archive, from any address."""
+    """A batch of pictures can be an archive, at any address."""
 
     @pytest.fixture
     def brought(self, bare_service, tmp_path):

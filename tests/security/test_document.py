@@ -1,6 +1,6 @@
-"""Each sentence of docs/security.md is held by a test, or is said to be none that a test can hold.
+"""Each sentence of docs/security.md has a test, or is listed as one that no test can check.
 
-A sentence that is added or changed has to be looked at here.
+A sentence that is added or changed has to be assigned here.
 """
 
 from __future__ import annotations

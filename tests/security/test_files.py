@@ -1,4 +1,4 @@
-"""What the routes read and write, whatever it is called, and what browsers are told of it."""
+"""The files that the routes read and write, with any names, and the headers for browsers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "what is outside"
 
 @pytest.fixture
 def home(tmp_path) -> Path:
-    """The folder of a ComfyUI that does not run; beside it what is nobody's business."""
+    """The folder of a ComfyUI that does not run, and private files beside it."""
     home = tmp_path / "ComfyUI"
     for folder in ("comfy", "models/loras", "input/sub", "output", "temp"):
         (home / folder).mkdir(parents=True)
@@ -239,7 +239,7 @@ async def test_a_name_stays_in_its_header(call, jp_auth_header, home, name):
 
 
 async def test_replies_are_data_and_are_not_kept(call, jp_auth_header):
-    """Of all routes of ours, whatever they answer here, where there is no ComfyUI."""
+    """The replies of all routes of this extension, without a ComfyUI."""
     for method, path in routes():
         response = await call(method, path, {**jp_auth_header, "Origin": EVIL})
         assert response.headers["X-Content-Type-Options"] == "nosniff", path

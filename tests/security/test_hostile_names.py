@@ -1,4 +1,4 @@
-"""Names and texts that anybody may have made, where they are shown and where they become code."""
+"""Malicious names and texts, where they are shown and where they become code."""
 
 from __future__ import annotations
 

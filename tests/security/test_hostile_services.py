@@ -1,4 +1,4 @@
-"""ComfyUI, ComfyDeploy and storages that answer with malice."""
+"""Malicious replies of ComfyUI, ComfyDeploy and storages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _handshake(key: str) -> bytes:
 
 
 class Hostile:
-    """An HTTP server that answers with whatever bytes a test wants, and keeps what it was sent.
+    """An HTTP server that replies with the bytes of a test, and records its requests.
 
     Attributes
     ----------
@@ -282,7 +282,7 @@ async def test_each_service_gets_its_own_credentials_alone(
 
 
 class TestRedirectedDownload:
-    """A download follows redirects, as sites keep files elsewhere; the token does not."""
+    """A download follows redirects, but its token is not sent to the other address."""
 
     async def test_the_token_stays_with_its_site(self, hostile, bare_service):
         bare_service.files["model"] = b"weights"

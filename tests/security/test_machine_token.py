@@ -1,4 +1,4 @@
-"""ComfyDeploy's own calls of ``run``: who is let in, and where."""
+"""ComfyDeploy's own calls of ``run``: which tokens and which routes are allowed."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_the_token_comes_from_the_environment(monkeypatch):
 
 
 class TestRun:
-    """A run as ComfyDeploy orders it, on a real ComfyUI, with a real place for what it sends."""
+    """A run as ComfyDeploy requests it, on a real ComfyUI, with a real server for its reports."""
 
     @pytest.fixture
     def extension_config(self, comfyui, tmp_path):

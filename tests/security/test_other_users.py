@@ -1,4 +1,4 @@
-"""What another user of this machine can do to us: real processes of the user `nobody`."""
+"""Attacks by another user of this machine: real processes of the user `nobody`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Stranger:
         self.process.stdin.flush()
 
     def end(self) -> list[str]:
-        """End it; return all that it was sent."""
+        """End it; return all data that it received."""
         self.process.kill()
         self.process.wait()
         self._reader.join()
@@ -187,7 +187,7 @@ async def test_ours_may_be_slow_to_accept(listen):
 
 
 async def test_a_stranger_whose_place_ours_takes_keeps_nothing(listen):
-    """It has accepted, and left the port to ours: the connection is its own all the same."""
+    """It accepted a connection and then left the port to ours; the connection is still its own."""
     stranger = listen(mode="leave")
     with socket.create_connection(("127.0.0.1", stranger.port)) as connection:
         await until_async(lambda: stranger.heard)
@@ -200,7 +200,7 @@ async def test_a_stranger_whose_place_ours_takes_keeps_nothing(listen):
 
 
 def test_what_cannot_be_known_is_refused(listen):
-    """Here no socket is at the other end, as where an address is translated on the way."""
+    """Here no socket of this machine is at the other end, as if an address is translated."""
     here = ipaddress.ip_address("127.0.0.1")
     reason = Peers().objection((here, 1), (here, free_port()))
     assert reason is not None
@@ -209,7 +209,7 @@ def test_what_cannot_be_known_is_refused(listen):
 
 
 def test_where_there_is_no_table_of_sockets_processes_are_asked(listen):
-    """As on macOS, where only one's own tell."""
+    """As on macOS, where only processes of the same user can be asked."""
     own, stranger = listen(uid=os.getuid()), listen()
     for listener, fine in ((own, True), (stranger, False)):
         with socket.create_connection(("127.0.0.1", listener.port)) as connection:
@@ -247,7 +247,7 @@ async def test_at_the_usual_port_a_stranger_is_passed_over(listen, tmp_path):
 
 @pytest.fixture
 def extension_config(tmp_path, listen) -> dict[str, Any]:
-    """Only for tests of the routes: a stranger is at the address that is configured."""
+    """Only for tests of the routes: another user's process is at the configured address."""
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
     (secret / "id_rsa").write_text("what is private")
@@ -289,7 +289,7 @@ async def test_the_routes_say_why_and_reach_nothing(call, jp_auth_header, extens
 
 
 async def test_the_port_of_ours_is_not_taken_over(listen, tmp_path):
-    """Neither by another user, nor by another process of this one, once ours is gone."""
+    """Neither by another user, nor by another process of this user, after ours has ended."""
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
     (tree / "main.py").write_text(STAND_IN)
@@ -335,7 +335,7 @@ async def test_a_start_whose_port_is_taken_is_no_start(listen, tmp_path):
 
 
 async def test_folders_are_not_taken_from_what_http_says(tmp_path):
-    """It is this user's own, and connected; what it tells of its arguments opens nothing."""
+    """The process is this user's own, and connected; its stated arguments permit no access."""
     tree, secret = make_tree(tmp_path / "ComfyUI"), tmp_path / "secret"
     secret.mkdir(mode=0o700)
     (secret / "id_rsa").write_text("secret")
@@ -367,7 +367,7 @@ async def test_folders_are_not_taken_from_what_http_says(tmp_path):
 
 @contextlib.asynccontextmanager
 async def lying(argv: list[str]) -> AsyncIterator[str]:
-    """A ComfyUI that says that it was started so."""
+    """A ComfyUI that states these launch arguments."""
     stats = {"system": {"comfyui_version": "0.3.75", "argv": argv}, "devices": []}
 
     async def told(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Where keys live: flows with known secrets, and a search for these in all that is left."""
+"""Where keys are stored: use of known secrets, and a search for these in all files and replies."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_gets_packages_and_images_has_its_own_credentials_alone(tmp_path, m
 
 
 def test_programs_that_are_asked_get_nothing_but_what_they_need(tmp_path, monkeypatch):
-    """An interpreter that is asked for torch and packages, git, nvidia-smi."""
+    """An interpreter that lists torch and packages, git, nvidia-smi."""
     keys = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
@@ -167,7 +167,7 @@ def test_looking_for_secrets_takes_no_time():
 
 
 class Flow:
-    """A Jupyter that logs all it can, and what it answered."""
+    """A Jupyter with its most detailed log, and its replies."""
 
     def __init__(self, jupyter: JupyterProcess) -> None:
         self.jupyter = jupyter

@@ -1,4 +1,4 @@
-"""``build: true``: an engine is driven, followed and ended. The engine here is a small program."""
+"""``build: true`` starts, follows and ends an engine. The engine here is a small program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ env > {folder}/environment
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
-    """A function that puts an engine into ``PATH``, alone; returns where it notes what it got."""
+    """A function that sets ``PATH`` to a folder with an engine; returns the file of its calls."""
     folder = tmp_path / "engine"
     folder.mkdir()
     programs = [f"/bin/{name}" for name in ("sh", "env", "sleep", "cat", "mkfifo")]

@@ -1,4 +1,4 @@
-"""What of a pack goes into a build context, whatever happens to the pack meanwhile."""
+"""Which files of a pack are copied into a build context, also if the pack changes meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packages of an interpreter: where each came from decides how pip gets it again."""
+"""The packages of an interpreter: the origin of each decides how pip installs it."""
 
 from __future__ import annotations
 

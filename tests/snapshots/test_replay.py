@@ -1,4 +1,4 @@
-"""The proof of a build context: its steps, carried out in a fresh environment, give a ComfyUI.
+"""The steps of a build context, executed in a new environment, install a working ComfyUI.
 
 Two things differ from a build by Docker: repositories are local ones, and of the packages all but
 one are linked into the fresh environment beforehand, so that pip finds its pins satisfied.
@@ -75,7 +75,7 @@ def fresh_python(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path, fresh_python: Path, home, comfyui_repository, registry) -> dict:
-    """What the commands of the Dockerfile run in."""
+    """The environment of the Dockerfile's commands."""
     repositories = {COMFYUI_REPOSITORY: comfyui_repository, PACK_URL: home.pack}
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "GIT_"))}
     env |= {

@@ -1,4 +1,4 @@
-"""What a folder's ``.git`` tells, also where it was made to do harm."""
+"""The data from a folder's ``.git``, also from a malicious one."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_nothing_that_a_repository_configures_is_run(checkout, tmp_path):
     "line", ['[x] [filter "bad"] clean = {script}', "[x] [include] path = {more}"]
 )
 def test_nor_where_that_is_hidden(checkout, tmp_path, monkeypatch, line):
-    """Git takes several headers in one line, which no reading by lines sees."""
+    """Git accepts several headers in one line, which a parser of lines does not find."""
     harm, script, more = tmp_path / "harm", tmp_path / "script", tmp_path / "more"
     script.write_text(f"#!/bin/sh\nenv > {harm}\ncat\n")
     script.chmod(0o755)

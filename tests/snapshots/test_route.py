@@ -1,4 +1,4 @@
-"""``snapshot-to-docker`` over the routes: what is read, what is written, what is left out."""
+"""The route ``snapshot-to-docker``: what is read, what is written, what is left out."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ async def test_closing_does_what_was_requested_and_refuses_what_comes_later(tmp_
 
 async def test_threads_keep_no_reference_to_what_they_did(database):
     class Result:
-        """Can be referred to weakly."""
+        """An object with weak references."""
 
     found = await database.write(lambda _: Result())
     left = weakref.ref(found)

@@ -139,7 +139,7 @@ def test_killed_server_leaves_its_session_to_the_next(tmp_path):
 
 
 async def test_what_waits_for_the_writer_is_written_at_once(repository):
-    """Of each run the newest state counts, and an end counts more than what is said after it."""
+    """The newest state of each run is written; no later state replaces an end."""
     for name in "ab":
         await repository.add(record(name), b"{}", None)
     statements: list[str] = []

@@ -69,7 +69,7 @@ def full(begin, path, jp_asyncio_loop) -> Path:
 
 
 def damaged(path: Path) -> list[Path]:
-    """Return what was set aside; side files that belong to one of these are left out."""
+    """Return the renamed files, without side files that belong to one of these."""
     found = sorted(path.parent.glob(f"{path.name}.damaged-*"))
     sides = {Path(f"{path}{side}") for path in found for side in ("-wal", "-journal")}
     return [path for path in found if path not in sides]
@@ -77,7 +77,7 @@ def damaged(path: Path) -> list[Path]:
 
 @contextmanager
 def locked(path: Path, statement: str = "BEGIN EXCLUSIVE") -> Iterator[subprocess.Popen[bytes]]:
-    """Another process has the store locked until its input ends."""
+    """Another process that locks the store until its input ends."""
     code = (
         "import sqlite3, sys\n"
         "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -129,7 +129,7 @@ class TestLocked:
         assert await begin_and_read(full) == ROWS
 
     async def test_a_writer_elsewhere_does_not_keep_it_from_opening(self, begin, full):
-        """Where the schema is whole, nothing is written."""
+        """If the schema is complete, nothing is written."""
         with locked(full, "BEGIN IMMEDIATE"):
             database = Database(full, patience=0.3)
             await database.open()
@@ -198,7 +198,7 @@ class TestDamaged:
         await again.close()
 
     async def test_found_later(self, full):
-        """The header and the schema are good, and pages behind them are not."""
+        """The header and the schema are valid; later pages are damaged."""
         with full.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             for start in range(size // 8192 * 4096, size, 4096):
@@ -260,7 +260,7 @@ class TestDamaged:
 
     @pytest.mark.parametrize("place", [3, 0.5])
     async def test_damaged_wal(self, full, place):
-        """SQLite itself takes what was committed before the damage."""
+        """SQLite itself reads the transactions before the damage."""
         content = bytearray(write_and_die(full))
         position = place if isinstance(place, int) else int(len(content) * place)
         content[position : position + 100] = b"\x55" * 100
@@ -333,7 +333,7 @@ def small_disk(path) -> Iterator[Path]:
 
 
 def stuff(path: Path) -> None:
-    """Write a file that takes all the space there is."""
+    """Write a file that fills the file system."""
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(4096)):
             pass
@@ -377,7 +377,7 @@ class TestFull:
         assert await database.read(count) == ROWS + 4000
 
     async def test_store_that_may_not_grow(self, begin, full):
-        """SQLite's own "disk is full", which takes the transaction back by itself."""
+        """SQLite's own error "disk is full", which rolls the transaction back."""
         database = await begin()
 
         def limit(connection: sqlite3.Connection, pages: int) -> None:
@@ -423,7 +423,7 @@ class TestReadOnly:
 
 @pytest.fixture
 def mounted(tmp_path, monkeypatch) -> Callable[[str], None]:
-    """A function that has the system tell that a kind of file system is on the data folder."""
+    """A function that lets the system report a kind of file system for the data folder."""
 
     def mount(kind: str) -> None:
         proc = tmp_path / "proc"
@@ -440,7 +440,7 @@ def mounted(tmp_path, monkeypatch) -> Callable[[str], None]:
 class TestNetworkDrive:
     @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
     async def test_keeps_the_older_journal_and_says_so(self, begin, full, mounted, kind, caplog):
-        """Also where the store was made on another disk, in WAL mode."""
+        """Also if the store was made on another disk, in WAL mode."""
         mounted(kind)
         database = Database(full)
         await database.open()
@@ -471,7 +471,7 @@ class TestNetworkDrive:
         await database.close()
 
     def test_disk_without_shared_memory(self, full):
-        """SQLite's locks by files have none, as some file systems."""
+        """SQLite's locks by files have no shared memory, as on some file systems."""
         with closing(sqlite3.connect(full.with_name("other.db"))) as connection:
             assert set_journal(connection, "wal") == "wal"
         address = f"{full.with_name('third.db').as_uri()}?vfs=unix-dotfile"

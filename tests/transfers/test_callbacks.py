@@ -1,4 +1,4 @@
-"""Messages to status endpoints: in order, stored until delivered, and no delay of runs."""
+"""Messages to status endpoints: in order, stored until delivered, without delaying runs."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_restart_delivers_what_is_left(harness, bare_service):
 
 @pytest.mark.parametrize("made_at", [0.0, 1e11])
 async def test_a_clock_that_was_set_loses_no_message(harness, bare_service, made_at):
-    """Each is tried at least once, and the time until it is given up is by the monotonic clock."""
+    """Each is sent at least once; the time limit for repetitions uses the monotonic clock."""
     bare_service.spoil["status"].append("never")
     made = await target(harness, bare_service)
     send(harness, made, 0)

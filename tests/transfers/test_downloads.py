@@ -1,4 +1,4 @@
-"""Downloads of models from servers that break off, lie or refuse."""
+"""Downloads of models from servers that interrupt, send wrong data or reject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to public addresses only, and downloads that go by them."""
+"""Connections to public addresses only, and downloads that use them."""
 
 from __future__ import annotations
 

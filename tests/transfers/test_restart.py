@@ -1,4 +1,4 @@
-"""A Jupyter server that is killed while it uploads, and its successor."""
+"""A Jupyter server that is killed while it uploads, and the next server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads to a real S3 server, and to services that do not do what they should."""
+"""Uploads to a real S3 server, and to services with errors."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ class Gated:
 
 
 class SlowReads(TransferRepository):
-    """Hands out what it has read when ``go`` is set."""
+    """Returns the read data when ``go`` is set."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -393,7 +393,7 @@ async def test_restart_goes_on_without_sending_twice(make_harness, service):
 
 
 async def rows_of(harness) -> list[tuple]:
-    """Return all that is kept of transfers."""
+    """Return all stored data of transfers."""
     return await harness.database.read(
         lambda connection: [
             tuple(row) for row in connection.execute("SELECT * FROM transfers").fetchall()

@@ -1,4 +1,4 @@
-"""From the internet's side: the real ComfyUI and Jupyter through the tunnel, and `kill -9`."""
+"""Requests from the internet: the real ComfyUI and Jupyter through the tunnel, and `kill -9`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server(serve, comfyui, cloudflared) -> MortalJupyter:
 
 
 def visitor(cloudflared: FakeCloudflared, started: dict[str, Any]) -> requests.Session:
-    """A visitor at the public name of the tunnel."""
+    """A client at the public name of the tunnel."""
     session = requests.Session()
     session.trust_env = False
     session.headers["Host"] = started["url"].removeprefix("https://")

@@ -1,4 +1,4 @@
-"""Where cloudflared comes from; downloads from a small release server."""
+"""Where cloudflared is found, and its download from a small release server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROGRAM = b"#!/bin/sh\necho cloudflared version 2026.8.2\n"
 
 
 class ReleaseServer:
-    """Describes a release as GitHub's API does, and hands out its files."""
+    """Describes a release like GitHub's API, and sends its files."""
 
     def __init__(self) -> None:
         self.content = PROGRAM

@@ -1,4 +1,4 @@
-"""The gate alone, in front of a small server: who gets in, what is passed on, at what cost."""
+"""The gate in front of a small server: access, forwarded requests, and the added time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGE = {"Accept": "text/html,*/*"}
 
 
 class Behind:
-    """What lies behind the gate: echoes, swallows, streams."""
+    """The server behind the gate: its routes return, discard or stream data."""
 
     def __init__(self) -> None:
         self.requests: list[web.Request] = []
@@ -127,7 +127,7 @@ def gate(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
 
 @pytest.fixture
 def stranger(jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
-    """Somebody who takes whole addresses; old sessions with a base take no others."""
+    """A client for whole addresses; old sessions with a base accept no others."""
 
     async def enter() -> aiohttp.ClientSession:
         return aiohttp.ClientSession()
@@ -139,7 +139,7 @@ def stranger(jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def visitor(gate, jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
-    """A browser at the gate; cookies of a site that is an address need the unsafe jar."""
+    """A browser at the gate; aiohttp keeps cookies of an IP address only in an unsafe jar."""
 
     async def enter() -> aiohttp.ClientSession:
         jar = aiohttp.CookieJar(unsafe=True)
@@ -294,7 +294,7 @@ async def test_guessing_is_bounded_for_each_address(gate, visitor):
 
 
 async def test_guesses_in_his_name_lock_out_nobody_who_has_the_secret(gate, visitor):
-    """Whoever sends them says from which address they are."""
+    """Clients can claim any address."""
     name = {"Cf-Connecting-Ip": "198.51.100.9"}
     for _ in range(2 * ATTEMPTS):
         async with visitor.get("/?access=guess", headers=name) as answer:

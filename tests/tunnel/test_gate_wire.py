@@ -1,4 +1,4 @@
-"""The gate, byte for byte: paths, requests and connections as no browser sends them."""
+"""The bytes of the gate: paths, requests and connections that no browser sends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SILENCE = 0.3  # s after an answer, in which a second one would come
 
 
 async def send(gate: GateProcess, *requests: bytes) -> bytes:
-    """Send some bytes on one connection; return what comes back until it ends, or is silent.
+    """Send some bytes on one connection; return the received bytes until it ends, or is silent.
 
     One that refuses what it has not read whole may break off before its answer has arrived.
     """
@@ -119,7 +119,7 @@ AMBIGUOUS = (
 @pytest.mark.parametrize("headers", AMBIGUOUS, ids=lambda h: "+".join(h)[:40])
 @pytest.mark.parametrize("known", [True, False])
 async def test_no_request_hides_in_another(gate, behind, headers, known):
-    """Whether or not the first one may pass, the second has no secret and does not."""
+    """The second request has no secret, and is rejected also if the first one is allowed."""
     first = head("POST", "/first", *headers, *([key(gate)] if known else []))
     await send(gate, first + b"0\r\n\r\n" * (len(headers) > 1) + SMUGGLED)
     assert [request.path for request in behind.requests] in ([], ["/first"])
@@ -139,7 +139,7 @@ async def test_each_request_of_a_connection_is_judged(gate, behind):
 
 
 async def test_what_was_passed_on_is_answered_to_who_asked(gate, behind):
-    """An upgrade that is refused leaves no open way to what is behind."""
+    """After a rejected upgrade, the connection does not reach the server behind the gate."""
     upgrade = ("Connection: Upgrade", "Upgrade: websocket")
     wrong = (*upgrade, "Sec-WebSocket-Version: 777", "Sec-WebSocket-Key: x")
     for headers in (wrong, ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")):
@@ -178,7 +178,7 @@ async def test_too_much_of_a_head_is_refused(gate, behind):
 
 
 async def test_who_sends_slowly_holds_up_nobody(gate, behind):
-    """Half a request, or half of a large body of a stranger, costs one idle connection each."""
+    """Half a request, or half of a large body without the secret, uses one idle connection each."""
     parts = urlsplit(gate.url)
     slow = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(100)]
     for number, (_, writer) in enumerate(slow):
@@ -275,7 +275,7 @@ PARTS = st.one_of(
 
 @pytest.mark.parametrize("known", [True, False])
 def test_whatever_is_sent_the_gate_stands(gate, behind, jp_asyncio_loop, known):
-    """Random requests, of strangers and of those who have the secret."""
+    """Random requests, with the secret and without it."""
     parts = urlsplit(gate.url)
 
     async def exchange(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""How a tunnel follows what it leads to."""
+"""How a tunnel follows a change of its target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.comfyui_server import free_port
 
 
 async def test_what_is_away_is_not_started_by_looking_at_it(cloudflared, tmp_path):
-    """It has its own supervision, which pauses between starts."""
+    """ComfyUI has its own supervisor, which pauses between starts."""
     asked: list[bool] = []
     looked = asyncio.Event()
     origin = Origin(f"http://127.0.0.1:{free_port()}", 1)

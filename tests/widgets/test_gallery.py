@@ -1,4 +1,4 @@
-"""The state that the gallery has of a result."""
+"""The state of the gallery for a result."""
 
 from __future__ import annotations
 

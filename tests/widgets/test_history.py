@@ -1,4 +1,4 @@
-"""The state that the history has of the runs of a workflow."""
+"""The state of the history for the runs of a workflow."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Runs:
 
 
 class Panel:
-    """A panel that does everything at once."""
+    """A panel that calls everything immediately."""
 
     def __init__(self, runs: Runs) -> None:
         self.comfy = SimpleNamespace(runs=runs, server=SERVER)

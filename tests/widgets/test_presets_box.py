@@ -1,4 +1,4 @@
-"""The presets of a workflow without a page, with a real server behind them."""
+"""The presets of a workflow without a page, with a real server."""
 
 from __future__ import annotations
 

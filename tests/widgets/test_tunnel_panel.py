@@ -1,4 +1,4 @@
-"""TunnelPanel without a page: what its widgets hold, with real routes behind it."""
+"""TunnelPanel without a page: the state of its widgets, with the real routes."""
 
 from __future__ import annotations
 

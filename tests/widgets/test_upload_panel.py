@@ -43,7 +43,7 @@ def comfy(
 
 
 class Page:
-    """Stands in for the page: sends its messages, and keeps those that it receives."""
+    """Replaces the page: sends its messages, and records those that it receives."""
 
     def __init__(self, panel: UploadPanel) -> None:
         self._view = panel._view

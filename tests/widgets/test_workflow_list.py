@@ -1,4 +1,4 @@
-"""The list of WorkflowPanel without a page: kept workflows, files and those of the editor."""
+"""The list of WorkflowPanel without a page: stored workflows, files and those of the editor."""
 
 from __future__ import annotations
 

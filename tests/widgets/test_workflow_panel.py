@@ -1,4 +1,4 @@
-"""WorkflowPanel without a page: what its widgets hold, with a real server behind it."""
+"""WorkflowPanel without a page: the state of its widgets, with a real server."""
 
 from __future__ import annotations
 

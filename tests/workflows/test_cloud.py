@@ -1,4 +1,4 @@
-"""Workflows in ComfyDeploy: what only the service does."""
+"""Workflows in ComfyDeploy: features that only the service has."""
 
 from __future__ import annotations
 

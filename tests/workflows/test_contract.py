@@ -1,4 +1,4 @@
-"""What every repository of workflows does: the local store and ComfyDeploy alike."""
+"""The common behaviour of both repositories of workflows: the local store and ComfyDeploy."""
 
 from __future__ import annotations
 

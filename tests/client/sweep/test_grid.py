@@ -1,4 +1,4 @@
-"""The points that a user describes."""
+"""The points of a sweep, as users define them."""
 
 from __future__ import annotations
 

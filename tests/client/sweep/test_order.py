@@ -24,7 +24,7 @@ def grid(**axes: list) -> list[dict]:
 
 
 def executed(points: list[dict], order: list[int], graph: dict) -> int:
-    """How many nodes ComfyUI executes: those whose signature the last prompt did not have."""
+    """Return how many nodes ComfyUI executes: those with a signature new since the last prompt."""
     count, last = 0, set()
     for index in order:
         signatures = set(map_signatures(points[index], graph).items())
@@ -38,7 +38,7 @@ def distinct(points: list[dict], graph: dict) -> int:
 
 
 def map_signatures(point: dict, graph: dict) -> dict[str, str]:
-    """What each node's output depends on; an input called x is the value of node x."""
+    """Return what the output of each node depends on; the input ``x`` is the value of node x."""
     found: dict[str, str] = {}
 
     def of(node_id: str) -> str:
@@ -58,7 +58,7 @@ def order_of(points: list[dict], graph: dict) -> list[int]:
 
 @pytest.mark.parametrize("names", list(itertools.permutations("adg")))
 def test_a_grid_at_three_depths_costs_what_is_different(names):
-    """200 points; whatever the user's order of the inputs, which the sheet keeps."""
+    """200 points, with each order of the inputs; the sheet keeps this order."""
     graph = chain(*"abcdefgh")
     points = grid(**{name: list(range({"a": 5, "d": 8, "g": 5}[name])) for name in names})
     order = order_of(points, graph)

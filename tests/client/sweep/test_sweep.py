@@ -48,7 +48,7 @@ def failing_if() -> dict[str, Any]:
 
 
 def test_a_sweep_costs_what_is_different(comfy: Comfy) -> None:
-    """ComfyUI executes no node twice for the same values, though the first input is the deepest."""
+    """ComfyUI executes no node twice for equal values, also if the first input is the deepest."""
     token = uuid.uuid4().hex
     join = {"string_b": "", "delimiter": token}
     graph = {
