@@ -12,6 +12,7 @@ The reference is a plain text field of ``ipywidgets``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -29,9 +30,11 @@ from tests.jupyter_process import REPOSITORY, JupyterProcess
 from .common import Figure, in_turns, report, run, running_comfyui
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
+
+    from tests.comfyui_server import ComfyUIServer
 
 PAIRS = 10
 SETUP = "import comfydeploy_jupyter, ipywidgets as w\ncomfy = comfydeploy_jupyter.connect()"
@@ -86,57 +89,81 @@ def shows(page: Page, position: int, selector: str) -> Callable[[], float]:
     return appears
 
 
-def main() -> int:
-    """Measure, print, and return the exit code."""
-    with running_comfyui() as comfyui, tempfile.TemporaryDirectory() as folder:
+@contextlib.contextmanager
+def lab_in_browser(
+    comfyui: ComfyUIServer, sources: Iterable[str], files: Mapping[str, str]
+) -> Iterator[tuple[JupyterProcess, Browser]]:
+    """Start JupyterLab and a browser, and end both at last.
+
+    Parameters
+    ----------
+    comfyui : ComfyUIServer
+        The ComfyUI that JupyterLab uses.
+    sources : iterable of str
+        The cells of the notebook ``bench.ipynb``.
+    files : dict of str to str
+        The contents of the other files beside it, by name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
         lab = JupyterProcess(
             Path(folder, "jupyter"),
             {"ComfyDeploy": {"comfyui_url": comfyui.url, "data_dir": f"{folder}/data"}},
             lab=True,
         )
-        shutil.copy(REPOSITORY / "notebooks" / "sunset.json", lab.root)
-        template = largest_template(comfyui.python)
-        shutil.copy(template or lab.root / "sunset.json", lab.root / "large.json")
-        (lab.root / "many.json").write_text(json.dumps(many(INPUTS)))
-        sources = (SETUP + "\n'ready'", PLAIN, PANEL, LARGE, PLAIN_TEXT, MANY)
         notebook = {
             "nbformat": 4,
             "nbformat_minor": 5,
             "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
             "cells": [cell(source) for source in sources],
         }
-        (lab.root / "bench.ipynb").write_text(json.dumps(notebook))
+        for name, text in {**files, "bench.ipynb": json.dumps(notebook)}.items():
+            (lab.root / name).write_text(text)
         lab.start()
         program = os.environ.get("CHROMIUM") or shutil.which("chromium")
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
-                page = browser.new_page(viewport={"width": 1280, "height": 1400})
-                page.set_default_timeout(60_000)
-                page.goto(f"{lab.url}lab/tree/bench.ipynb?token={lab.token}&reset")
-                page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-                first = page.locator(".jp-Notebook .jp-CodeCell").first
-                while not first.locator(".jp-OutputArea-output").count():
-                    first.locator(".cm-content").click()
-                    page.keyboard.press("Control+Enter")
-                    page.wait_for_timeout(2_000)
-                plain = shows(page, 1, ".widget-slider")
-                panel = shows(page, 2, ".comfydeploy-panel input")
-                cold_plain, cold_panel = plain(), panel()
-                theirs, ours = in_turns(plain, panel, PAIRS)
-                page.set_default_timeout(120_000)
-                large = shows(page, 3, ".comfydeploy-panel .cd-field")
-                large()
-                theirs_then, of_large = in_turns(plain, large, PAIRS)
-                shows(page, 4, ".widget-text")()
-                shows(page, 5, ".comfydeploy-panel .cd-field")()
-                typed = [
-                    typed_in(page.get_by_label(label, exact=True), "a harbour at dawn " * 5)
-                    for label in ("Words", "Text 0")
-                ]
+                yield lab, browser
                 browser.close()
         finally:
             lab.stop()
+
+
+def main() -> int:
+    """Measure, print, and return the exit code."""
+    with running_comfyui() as comfyui:
+        sunset = REPOSITORY / "notebooks" / "sunset.json"
+        template = largest_template(comfyui.python)
+        files = {
+            "sunset.json": sunset.read_text(),
+            "large.json": (template or sunset).read_text(),
+            "many.json": json.dumps(many(INPUTS)),
+        }
+        sources = (SETUP + "\n'ready'", PLAIN, PANEL, LARGE, PLAIN_TEXT, MANY)
+        with lab_in_browser(comfyui, sources, files) as (lab, browser):
+            page = browser.new_page(viewport={"width": 1280, "height": 1400})
+            page.set_default_timeout(60_000)
+            page.goto(f"{lab.url}lab/tree/bench.ipynb?token={lab.token}&reset")
+            page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+            first = page.locator(".jp-Notebook .jp-CodeCell").first
+            while not first.locator(".jp-OutputArea-output").count():
+                first.locator(".cm-content").click()
+                page.keyboard.press("Control+Enter")
+                page.wait_for_timeout(2_000)
+            plain = shows(page, 1, ".widget-slider")
+            panel = shows(page, 2, ".comfydeploy-panel input")
+            cold_plain, cold_panel = plain(), panel()
+            theirs, ours = in_turns(plain, panel, PAIRS)
+            page.set_default_timeout(120_000)
+            large = shows(page, 3, ".comfydeploy-panel .cd-field")
+            large()
+            theirs_then, of_large = in_turns(plain, large, PAIRS)
+            shows(page, 4, ".widget-text")()
+            shows(page, 5, ".comfydeploy-panel .cd-field")()
+            typed = [
+                typed_in(page.get_by_label(label, exact=True), "a harbour at dawn " * 5)
+                for label in ("Words", "Text 0")
+            ]
     return report(
         Figure("a panel appears, the first", cold_panel * 1000, cold_plain * 1000, "added", 1000.0),
         Figure(

@@ -15,25 +15,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
-import tempfile
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import requests
-from playwright.sync_api import sync_playwright
-
-from tests.jupyter_process import JupyterProcess
 
 from .common import Figure, report, run, running_comfyui
-from .panel_appears import FLAGS, cell
+from .panel_appears import lab_in_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+    from tests.jupyter_process import JupyterProcess
 
 PICTURES, SIDE, RUNS = 200, 1024, 1000
 MEGABYTE = 1_000_000
@@ -186,32 +181,15 @@ def _memory(name: str, value: float, reference: float) -> Figure:
 
 def main() -> int:
     """Measure, print, and return the exit code."""
-    with running_comfyui() as comfyui, tempfile.TemporaryDirectory() as folder:
-        lab = JupyterProcess(
-            Path(folder, "jupyter"),
-            {"ComfyDeploy": {"comfyui_url": comfyui.url, "data_dir": f"{folder}/data"}},
-            lab=True,
-        )
-        workflows = {"paper": (1, SIDE), "batch": (PICTURES, SIDE), "small": (1, 64)}
-        for name, (batch, side) in workflows.items():
-            (lab.root / f"{name}.json").write_text(json.dumps(paper(batch, side)))
-        notebook = {
-            "nbformat": 4,
-            "nbformat_minor": 5,
-            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-            "cells": [cell(source) for source in (SETUP, SWEEP, GALLERY, PLAIN, HISTORY)],
-        }
-        (lab.root / "bench.ipynb").write_text(json.dumps(notebook))
-        lab.start()
-        try:
-            make_runs(lab)
-            program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
-                figures = measure(lab, browser)
-                browser.close()
-        finally:
-            lab.stop()
+    workflows = {"paper": (1, SIDE), "batch": (PICTURES, SIDE), "small": (1, 64)}
+    files = {f"{name}.json": json.dumps(paper(*sizes)) for name, sizes in workflows.items()}
+    sources = (SETUP, SWEEP, GALLERY, PLAIN, HISTORY)
+    with (
+        running_comfyui() as comfyui,
+        lab_in_browser(comfyui, sources, files) as (lab, browser),
+    ):
+        make_runs(lab)
+        figures = measure(lab, browser)
     return report(*figures)
 
 

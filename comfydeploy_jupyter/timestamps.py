@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 
 def utc_now() -> str:
     """Return the present time, such as ``2026-03-01T10:00:00.123Z``."""
     return timestamp_of(time.time())
+
+
+def days_ago(days: int) -> str:
+    """Return the time before so many days."""
+    return timestamp_of(datetime.now(timezone.utc) - timedelta(days=days))
 
 
 def timestamp_of(seconds: float | datetime) -> str:

@@ -31,6 +31,16 @@ def extension_config(comfyui, tmp_path) -> dict[str, Any]:
 
 
 @pytest.fixture
+def config_with_folders(comfyui, tmp_path) -> dict[str, Any]:
+    """Settings with which the server knows the folders of ComfyUI."""
+    return {
+        "comfyui_url": comfyui.url,
+        "comfyui_path": str(comfyui.path),
+        "data_dir": str(tmp_path / "data"),
+    }
+
+
+@pytest.fixture
 def jp_server_config(extension_config):
     return {
         "ServerApp": {"jpserver_extensions": {"comfydeploy_jupyter": True}},

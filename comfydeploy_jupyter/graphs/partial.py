@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from .formats import Definitions, Graph, class_of, is_link
+from .formats import Definitions, Graph, class_of, inputs_of, is_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,11 +70,27 @@ def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
     -------
     set of str
     """
+    return nodes_behind(node_ids, readers_of(graph))
+
+
+def readers_of(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the ids of the nodes that read an output of each node; nodes without any are missing.
+
+    Parameters
+    ----------
+    graph : Graph
+        In API format.
+    """
     readers: dict[str, list[str]] = {}
     for node_id, node in graph.items():
-        for value in node.get("inputs", {}).values():
+        for value in inputs_of(node).values():
             if is_link(value):
                 readers.setdefault(str(value[0]), []).append(node_id)
+    return readers
+
+
+def nodes_behind(node_ids: Iterable[str], readers: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the ids of some nodes, and of all nodes that depend on them, by `readers_of`."""
     found: set[str] = set()
     waiting = list(node_ids)
     while waiting:

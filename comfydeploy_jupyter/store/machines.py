@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConflictError, NotFoundError
+from ..timestamps import utc_now
 from .database import Repository
 
 
@@ -93,16 +94,18 @@ def _get(connection: sqlite3.Connection, machine_id: str) -> MachineRecord | Non
 
 
 def _add(connection: sqlite3.Connection, record: MachineRecord) -> MachineRecord:
+    now = utc_now()
     try:
         connection.execute(
             "INSERT INTO machines (id, name, name_key, kind, created_at, updated_at, config)"
-            " VALUES (?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),"
-            " strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 record.id,
                 record.name,
                 record.name.casefold(),
                 record.kind,
+                now,
+                now,
                 json.dumps(record.config),
             ),
         )
@@ -116,9 +119,14 @@ def _add(connection: sqlite3.Connection, record: MachineRecord) -> MachineRecord
 def _save(connection: sqlite3.Connection, record: MachineRecord) -> MachineRecord:
     try:
         changed = connection.execute(
-            "UPDATE machines SET name = ?, name_key = ?, config = ?,"
-            " updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = ?",
-            (record.name, record.name.casefold(), json.dumps(record.config), record.id),
+            "UPDATE machines SET name = ?, name_key = ?, config = ?, updated_at = ? WHERE id = ?",
+            (
+                record.name,
+                record.name.casefold(),
+                json.dumps(record.config),
+                utc_now(),
+                record.id,
+            ),
         )
     except sqlite3.IntegrityError:
         raise name_taken(record.name) from None

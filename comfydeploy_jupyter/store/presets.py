@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
+from ..timestamps import utc_now
 from .database import Repository
 from .workflows import workflow_row
 
@@ -143,8 +144,8 @@ def _save(
     connection.execute(
         "INSERT OR REPLACE INTO workflow_presets"
         " (workflow, name_key, name, revision, content, updated_at)"
-        " VALUES (?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
-        (workflow, _fold(name), name, new, content),
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (workflow, _fold(name), name, new, content, utc_now()),
     )
     saved = _find(connection, workflow, name)
     assert saved is not None

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..timestamps import days_ago
 from .database import Repository
 
 if TYPE_CHECKING:
@@ -221,9 +222,8 @@ def _recover(
         (*ENDED, *ENDED, KEPT),
     )
     connection.execute(
-        "UPDATE transfers SET private = '{}' WHERE state = 'failed'"
-        " AND finished_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)",
-        (f"-{KEPT_PRIVATE} days",),
+        "UPDATE transfers SET private = '{}' WHERE state = 'failed' AND finished_at < ?",
+        (days_ago(KEPT_PRIVATE),),
     )
     condition = f"session IN ({_marks(sessions)}) AND state IN ({_marks(OPEN)})"
     found = _find(connection, condition, (*sessions, *OPEN), -1)

@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 from ..errors import NotFoundError
+from ..timestamps import days_ago, utc_now
 from .database import Repository
 from .graphs import discard_graphs
 from .workflows import (
     WorkflowRecord,
     head_line,
     next_change,
-    present_time,
     workflow_record,
     workflow_row,
 )
@@ -91,7 +91,7 @@ def _change(
                 name,
                 json.dumps(new, ensure_ascii=False),
                 "".join([head_line(name, new), *comments[1:]]),
-                present_time(connection),
+                utc_now(),
                 next_change(connection),
                 row["id"],
             ),
@@ -109,14 +109,11 @@ def _without_repetitions(tags: Sequence[str]) -> list[str]:
 def _delete(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
     row = workflow_row(connection, workflow_id)
     outdated = connection.execute(
-        "SELECT id FROM workflows WHERE deleted_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)",
-        (f"-{RESTORABLE_DAYS} days",),
+        "SELECT id FROM workflows WHERE deleted_at < ?", (days_ago(RESTORABLE_DAYS),)
     ).fetchall()
     for (number,) in outdated:
         _remove(connection, number)
-    connection.execute(
-        "UPDATE workflows SET deleted_at = ? WHERE id = ?", (present_time(connection), row["id"])
-    )
+    connection.execute("UPDATE workflows SET deleted_at = ? WHERE id = ?", (utc_now(), row["id"]))
     return workflow_record(row)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError, NotFoundError
 from ..net.json_stream import dumps
+from ..timestamps import utc_now
 from .database import Repository
 from .graphs import keep_graph, read_graph
 
@@ -280,7 +281,7 @@ def _create(
     comment: str,
     machine_id: str | None,
 ) -> Saved:
-    now = present_time(connection)
+    now = utc_now()
     cursor = connection.execute(
         "INSERT INTO workflows (workflow_id, name, machine_id, latest_version, created_at,"
         " updated_at, changed, search) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
@@ -313,7 +314,7 @@ def _update(
     machine_id = row["machine_id"] if machine_id is None else machine_id
     created = force or not _is_latest(connection, row, content)
     if created or (name, machine_id) != (row["name"], row["machine_id"]):
-        now = present_time(connection)
+        now = utc_now()
         comments = row["search"].partition("\n")[2]
         connection.execute(
             "UPDATE workflows SET name = ?, machine_id = ?, updated_at = ?, changed = ?, search = ?"
@@ -491,9 +492,3 @@ def next_change(connection: sqlite3.Connection) -> int:
     """Return the next value of the column ``changed``."""
     (latest,) = connection.execute("SELECT max(changed) FROM workflows").fetchone()
     return (latest or 0) + 1
-
-
-def present_time(connection: sqlite3.Connection) -> str:
-    """Return the present time; called within the transaction, so that times are ordered, too."""
-    (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
-    return str(now)

@@ -18,13 +18,8 @@ LARGE_UI = {**UI, "nodes": [{"id": n, "type": "Note", "title": "t" * 1000} for n
 
 
 @pytest.fixture
-def extension_config(comfyui, tmp_path) -> dict[str, Any]:
-    """With its path, the folders of ComfyUI are known."""
-    return {
-        "comfyui_url": comfyui.url,
-        "comfyui_path": str(comfyui.path),
-        "data_dir": str(tmp_path / "data"),
-    }
+def extension_config(config_with_folders):
+    return config_with_folders
 
 
 async def create(api, body: Any, key: str | None = None) -> tuple[int, Any]:

@@ -35,12 +35,11 @@ async def test_every_folder_that_comfyui_tells_is_known(api, comfyui):
 
 
 class TestOnThisMachine:
-    """The same where the folders are known."""
+    """The same for a ComfyUI whose folders are known."""
 
     @pytest.fixture
-    def extension_config(self, comfyui, tmp_path):
-        data_dir = str(tmp_path / "data")
-        return {"comfyui_url": comfyui.url, "comfyui_path": str(comfyui.path), "data_dir": data_dir}
+    def extension_config(self, config_with_folders):
+        return config_with_folders
 
     async def test_every_folder_that_comfyui_tells_is_known(self, api, comfyui):
         await test_every_folder_that_comfyui_tells_is_known(api, comfyui)

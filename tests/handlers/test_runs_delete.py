@@ -1,4 +1,4 @@
-"""Deleting and pinning runs over the routes, with the files of a real ComfyUI."""
+"""The routes that delete and pin runs, with the files of a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -28,13 +28,8 @@ def limits() -> dict:
 
 
 @pytest.fixture
-def extension_config(comfyui, tmp_path, limits):
-    return {
-        "comfyui_url": comfyui.url,
-        "comfyui_path": str(comfyui.path),
-        "data_dir": str(tmp_path / "data"),
-        "keep_runs": limits,
-    }
+def extension_config(config_with_folders, limits):
+    return {**config_with_folders, "keep_runs": limits}
 
 
 async def make(api, comfyui, prompt_id: str, **request):
@@ -204,7 +199,7 @@ async def test_file_that_a_workflow_names_stays(api, comfyui):
 
 
 async def rewrite(extension, prompt_id: str, item: dict) -> None:
-    """Have a run list another file, as a node of anybody might."""
+    """Add another file to the outputs of a run, as a custom node could."""
 
     def work(connection):
         connection.execute(

@@ -1,4 +1,4 @@
-"""Telling of machines, changing and registering them, and runs that go to one of several."""
+"""The routes that describe, change and register machines, and runs on one of several."""
 
 from __future__ import annotations
 
@@ -21,12 +21,8 @@ from tests.waiting import until_async
 
 
 @pytest.fixture
-def extension_config(comfyui, tmp_path) -> dict[str, Any]:
-    return {
-        "comfyui_url": comfyui.url,
-        "comfyui_path": str(comfyui.path),
-        "data_dir": str(tmp_path / "data"),
-    }
+def extension_config(config_with_folders):
+    return config_with_folders
 
 
 @pytest.fixture
@@ -118,7 +114,7 @@ async def test_bad_updates_change_nothing(api, comfyui, extension):
 
 
 async def test_an_address_of_something_else(api, http_server_port):
-    """Our own Jupyter server is no ComfyUI, and it redirects."""
+    """The address of this Jupyter server, which is no ComfyUI and redirects."""
     await until_connected(api)
     url = f"http://127.0.0.1:{http_server_port[-1]}"
     code, body = await api.post("machine/update", {"comfyui_url": url})
@@ -178,7 +174,7 @@ async def test_secrets_are_masked_and_come_back(api, extension):
 
 
 async def test_two_that_come_at_once(api):
-    """Their names make the same id, or they are at the same address: both are told apart."""
+    """Two machines whose names give the same id, or which have the same address."""
     url = f"http://127.0.0.1:{free_port()}"
     same = [{"name": name, "comfyui_url": url} for name in ("one", "two")]
     answers = await asyncio.gather(*(api.post("machine/create", body) for body in same))
@@ -275,7 +271,7 @@ async def test_a_machine_that_nobody_knows(api, method, route, query, body):
 
 @pytest.mark.timeout(600)
 async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
-    """One that is started here: runs, restarts, failures, its death, the next Jupyter."""
+    """One that this server starts: runs, restarts, failures, its end, the next Jupyter."""
     await until_connected(api)
     nvidia_smi(GPUS)
     python = comfyui.python

@@ -7,14 +7,14 @@ the last prompt.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ...graphs.formats import inputs_of, is_link
+from ...graphs.partial import nodes_behind, readers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -60,13 +60,9 @@ def run_order(
     Order
         If nothing can be shared, the points are in order.
     """
-    readers: dict[str, list[str]] = defaultdict(list)
-    for node_id, node in graph.items():
-        for value in inputs_of(node).values():
-            if is_link(value):
-                readers[str(value[0])].append(node_id)
+    readers = readers_of(graph)
     names = list(dict.fromkeys(chain.from_iterable(points)))
-    dependents = {name: frozenset(_reachable(targets.get(name, ()), readers)) for name in names}
+    dependents = {name: frozenset(nodes_behind(targets.get(name, ()), readers)) for name in names}
     if len(set(dependents.values())) < 2:
         return Order(list(range(len(points))), [])
     names.sort(key=lambda name: len(dependents[name]), reverse=True)
@@ -156,15 +152,3 @@ def _back_and_forth(
             split += by_value.values()
         groups = split
     return list(chain.from_iterable(groups))
-
-
-def _reachable(begin: Iterable[str], readers: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return nodes and all that read their outputs, directly or not."""
-    found: set[str] = set()
-    waiting = list(begin)
-    while waiting:
-        node_id = waiting.pop()
-        if node_id not in found:
-            found.add(node_id)
-            waiting.extend(readers.get(node_id, ()))
-    return found
