@@ -85,10 +85,10 @@ screenshots: $(STAMP)-test comfyui browser ## make the pictures of the documents
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
 		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top or from_the_form"
 
-docs: $(STAMP)-docs ## build the site of documents into site/; a broken link is an error
+docs: $(STAMP)-docs $(JS_STAMP) ## build the site of documents into site/; a broken link is an error
 	$(MKDOCS) build
 
-docs-serve: $(STAMP)-docs ## show the site at http://127.0.0.1:8000, and build it again at each change
+docs-serve: $(STAMP)-docs $(JS_STAMP) ## show the site at http://127.0.0.1:8000, and build it again at each change
 	$(MKDOCS) serve
 
 dist: $(STAMP)-test ## build wheel and sdist into dist/, and check their contents

@@ -39,6 +39,13 @@ NOTEBOOKS = {
     f"notebooks/{path.name}": f"notebooks/{path.stem}.md"
     for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 }
+MERMAID = REPOSITORY / "js" / "node_modules" / "@mermaid-js" / "tiny"
+"""Draws diagrams. Without it in a page, the theme loads mermaid from unpkg.com."""
+MERMAID_FILES = {
+    "assets/mermaid.js": "dist/mermaid.tiny.js",
+    "assets/mermaid-LICENSE.txt": "LICENSE",
+}
+"""Files of the site, and the files of the npm package that they are copies of."""
 PAGES = {**TEXTS, **NOTEBOOKS}
 """Files of the repository outside ``docs/``, and the pages that are made from them."""
 
@@ -53,6 +60,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in NOTEBOOKS.items():
         for name, content in notebook_page(REPOSITORY / source, page).items():
             files.append(File.generated(config, name, content=content))
+    for name, source in MERMAID_FILES.items():
+        files.append(File.generated(config, name, content=(MERMAID / source).read_bytes()))
     return files
 
 
@@ -66,6 +75,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     parts = FENCE.split(markdown)
     parts[::2] = [linked(part, source, page.file.src_uri, repository) for part in parts[::2]]
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Add the script that draws diagrams to the pages that have some: it is large."""
+    if 'class="mermaid"' not in html:
+        return html
+    from mkdocs.utils import get_relative_url
+
+    address = get_relative_url("assets/mermaid.js", page.url)
+    return f'{html}\n<script src="{address}"></script>'
 
 
 def linked(text: str, source: str, page: str, repository: str) -> str:
