@@ -38,6 +38,8 @@ export class Files {
   private readonly blobUrls: string[] = [];
   /** Blob URLs of small copies that the kernel has sent while it answers no requests. */
   private readonly copies = new Map<string, string>();
+  /** The last request for each element that shows files; earlier answers are not for it any more. */
+  private readonly last = new WeakMap<HTMLElement, object>();
 
   constructor(
     private readonly model: Model<FilesTraits>,
@@ -115,18 +117,25 @@ export class Files {
     return answer;
   }
 
-  /** Show a file in a picture, video or sound; `failed` is called if it cannot be shown. */
+  /**
+   * Show a file in a picture, video or sound; `failed` is called if it cannot be shown. If the
+   * element is to show another file before the answer, the answer is dropped.
+   */
   async show(
     media: HTMLImageElement | HTMLMediaElement,
     query: string,
     side = 0,
     failed: () => void = () => {},
   ): Promise<void> {
+    const request = {};
+    const isLast = () => this.last.get(media) === request;
+    this.last.set(media, request);
     try {
       media.onerror = failed;
-      media.src = await this.url(query, side);
+      const url = await this.url(query, side);
+      if (isLast()) media.src = url;
     } catch {
-      failed();
+      if (isLast()) failed();
     }
   }
 

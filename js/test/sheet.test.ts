@@ -121,6 +121,26 @@ test("only points with a star are shown, walked through and exported, with all t
   assert.match(box.textContent ?? "", /c\.png {2}\(2 of 2\)/);
 });
 
+test("a point whose star is removed stays in the list, and opens its own picture", () => {
+  const { el } = open({ stars: [0, 2] });
+  buttonOf(el, "Starred only (2)")?.click();
+  const [first, second] = mains(el);
+  assert.ok(first && second);
+  const box = find<HTMLDialogElement>(el, "dialog");
+  const opened = (card: HTMLElement) => {
+    card.click();
+    const said = box.querySelector(".cd-grow")?.textContent;
+    assert.ok(find(box, "[title=Close]"));
+    box.close();
+    return said;
+  };
+  press(first, "s");
+  assert.equal(opened(first), "a.png  (1 of 2)");
+  assert.equal(opened(second), "c.png  (2 of 2)");
+  press(second, "s");
+  assert.equal(opened(second), "c.png  (2 of 2)");
+});
+
 test("the values of a point are beside its picture, and its error is in the place of a picture", () => {
   const { model, el } = open();
   mains(el)[0]?.click();

@@ -110,6 +110,8 @@ var Files = class {
   blobUrls = [];
   /** Blob URLs of small copies that the kernel has sent while it answers no requests. */
   copies = /* @__PURE__ */ new Map();
+  /** The last request for each element that shows files; earlier answers are not for it any more. */
+  last = /* @__PURE__ */ new WeakMap();
   blobUrl({ mime }, buffers) {
     const url = URL.createObjectURL(new Blob(buffers, { type: mime }));
     this.blobUrls.push(url);
@@ -164,14 +166,21 @@ var Files = class {
     this.model.send({ ...message, id });
     return answer;
   }
-  /** Show a file in a picture, video or sound; `failed` is called if it cannot be shown. */
+  /**
+   * Show a file in a picture, video or sound; `failed` is called if it cannot be shown. If the
+   * element is to show another file before the answer, the answer is dropped.
+   */
   async show(media, query, side = 0, failed = () => {
   }) {
+    const request = {};
+    const isLast = () => this.last.get(media) === request;
+    this.last.set(media, request);
     try {
       media.onerror = failed;
-      media.src = await this.url(query, side);
+      const url = await this.url(query, side);
+      if (isLast()) media.src = url;
     } catch {
-      failed();
+      if (isLast()) failed();
     }
   }
   /** Free the browser's memory for the files. */
@@ -275,6 +284,7 @@ var Lightbox = class {
   }
   /** Show a picture; the arrow keys show the others. When it is closed, `opener` gets the focus. */
   open(files, items, start, opener, beside, instead = () => null) {
+    if (!items.length) return;
     const { root } = this;
     let index = start;
     const image = h("img");

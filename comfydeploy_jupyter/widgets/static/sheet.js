@@ -109,6 +109,8 @@ var Files = class {
   blobUrls = [];
   /** Blob URLs of small copies that the kernel has sent while it answers no requests. */
   copies = /* @__PURE__ */ new Map();
+  /** The last request for each element that shows files; earlier answers are not for it any more. */
+  last = /* @__PURE__ */ new WeakMap();
   blobUrl({ mime }, buffers) {
     const url = URL.createObjectURL(new Blob(buffers, { type: mime }));
     this.blobUrls.push(url);
@@ -163,14 +165,21 @@ var Files = class {
     this.model.send({ ...message, id });
     return answer;
   }
-  /** Show a file in a picture, video or sound; `failed` is called if it cannot be shown. */
+  /**
+   * Show a file in a picture, video or sound; `failed` is called if it cannot be shown. If the
+   * element is to show another file before the answer, the answer is dropped.
+   */
   async show(media, query, side = 0, failed = () => {
   }) {
+    const request = {};
+    const isLast = () => this.last.get(media) === request;
+    this.last.set(media, request);
     try {
       media.onerror = failed;
-      media.src = await this.url(query, side);
+      const url = await this.url(query, side);
+      if (isLast()) media.src = url;
     } catch {
-      failed();
+      if (isLast()) failed();
     }
   }
   /** Free the browser's memory for the files. */
@@ -216,6 +225,7 @@ var Lightbox = class {
   }
   /** Show a picture; the arrow keys show the others. When it is closed, `opener` gets the focus. */
   open(files, items, start, opener, beside, instead = () => null) {
+    if (!items.length) return;
     const { root } = this;
     let index = start;
     const image = h("img");
@@ -582,9 +592,9 @@ function render({ model, el }) {
   const wanted = /* @__PURE__ */ new Map();
   let seen = new WhenSeen();
   let onlyStarred = false;
+  let inPage = all;
   let about = null;
   const isStarred = (index) => wanted.get(index) ?? model.get("stars").includes(index);
-  const shownIndexes = () => onlyStarred ? all.filter(isStarred) : all;
   const star = (index) => {
     const starred = !isStarred(index);
     wanted.set(index, starred);
@@ -594,7 +604,7 @@ function render({ model, el }) {
   };
   const open = (index, opener) => {
     const points = model.get("points");
-    const indexes = shownIndexes();
+    const indexes = inPage;
     const items = indexes.map((place) => itemOf(points[place], labelOf(place)));
     lightbox.open(
       files,
@@ -690,7 +700,7 @@ function render({ model, el }) {
   const showDownloads = () => {
     const { phase, blocking } = model.get("progress");
     const isDeaf = phase === "running" && blocking;
-    const isEmpty = onlyStarred && !shownIndexes().length;
+    const isEmpty = onlyStarred && !all.some(isStarred);
     for (const [format, root] of downloads) {
       root.disabled = busy.has(format) || isEmpty || isDeaf;
     }
@@ -709,9 +719,9 @@ function render({ model, el }) {
   const build = () => {
     seen.end();
     seen = new WhenSeen();
-    const indexes = shownIndexes();
-    nothing.hidden = indexes.length > 0;
-    sheet.build(indexes, !onlyStarred);
+    inPage = onlyStarred ? all.filter(isStarred) : all;
+    nothing.hidden = inPage.length > 0;
+    sheet.build(inPage, !onlyStarred);
     showStars();
   };
   events.on("msg:custom", (message, buffers) => {

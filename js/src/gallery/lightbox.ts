@@ -27,6 +27,7 @@ export class Lightbox {
     beside?: Beside,
     instead: Instead = () => null,
   ): void {
+    if (!items.length) return;
     const { root } = this;
     let index = start;
     const image = h("img");

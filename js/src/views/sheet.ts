@@ -55,10 +55,11 @@ function render({ model, el }: Context<Traits>) {
   const wanted = new Map<number, boolean>();
   let seen = new WhenSeen();
   let onlyStarred = false;
+  /** The points that are in the page. A point whose star is removed stays until it is built anew. */
+  let inPage = all;
   let about: { index: number; view: AboutPoint } | null = null;
 
   const isStarred = (index: number) => wanted.get(index) ?? model.get("stars").includes(index);
-  const shownIndexes = () => (onlyStarred ? all.filter(isStarred) : all);
 
   const star = (index: number) => {
     const starred = !isStarred(index);
@@ -71,7 +72,7 @@ function render({ model, el }: Context<Traits>) {
   /** Show a point in full size; the arrow keys walk through the points that are in the page. */
   const open = (index: number, opener: HTMLElement) => {
     const points = model.get("points");
-    const indexes = shownIndexes();
+    const indexes = inPage;
     const items = indexes.map((place) => itemOf(points[place], labelOf(place)));
     lightbox.open(
       files,
@@ -169,7 +170,7 @@ function render({ model, el }: Context<Traits>) {
   const showDownloads = () => {
     const { phase, blocking } = model.get("progress");
     const isDeaf = phase === "running" && blocking; // the kernel would answer in the end
-    const isEmpty = onlyStarred && !shownIndexes().length;
+    const isEmpty = onlyStarred && !all.some(isStarred);
     for (const [format, root] of downloads) {
       root.disabled = busy.has(format) || isEmpty || isDeaf;
     }
@@ -188,9 +189,9 @@ function render({ model, el }: Context<Traits>) {
   const build = () => {
     seen.end();
     seen = new WhenSeen();
-    const indexes = shownIndexes();
-    nothing.hidden = indexes.length > 0;
-    sheet.build(indexes, !onlyStarred);
+    inPage = onlyStarred ? all.filter(isStarred) : all;
+    nothing.hidden = inPage.length > 0;
+    sheet.build(inPage, !onlyStarred);
     showStars();
   };
 
