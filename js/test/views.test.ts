@@ -536,6 +536,36 @@ test("a model is moved, and messages about other models change nothing", () => {
   assert.equal(dialog.open, false);
 });
 
+test("a slow move says so, and fails beside the list if its dialog is closed", () => {
+  const { model, el, tell, dialog, named } = shownModel();
+  const note = find(el, "[aria-live]");
+  const failed = find(el, ":scope > [role=alert]");
+  const move = () => {
+    named("Move or rename a/b.pt").click();
+    type(find<HTMLInputElement>(dialog, "input"), "c.pt");
+    named("Move").click();
+  };
+  move();
+  assert.ok(named("Moving …"));
+  assert.equal(note.textContent, "Moving loras/a/b.pt …");
+  tell({ type: "refused", problem: "1 run uses it" });
+  assert.ok(named("Move"), "it can be tried again");
+  assert.equal(note.textContent, "");
+  assert.equal(failed.hidden, true, "the dialog says it");
+  named("Move").click();
+  dialog.close();
+  model.receive({ type: "done", folder: "vae", name: "d", text: "vae/d is deleted." });
+  assert.equal(note.textContent, "vae/d is deleted. Moving loras/a/b.pt …");
+  tell({ type: "refused", problem: "No space is left" });
+  assert.equal(failed.textContent, "loras/a/b.pt: No space is left");
+  assert.equal(failed.hidden, false);
+  assert.equal(note.textContent, "");
+  move();
+  assert.equal(failed.hidden, true);
+  tell({ type: "done", text: "loras/a/b.pt is loras/c.pt now." });
+  assert.equal(note.textContent, "loras/a/b.pt is loras/c.pt now.");
+});
+
 test("models of another machine cannot be deleted", () => {
   const { model, el } = shownModel();
   model.set("folders", []);

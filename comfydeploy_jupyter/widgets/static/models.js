@@ -105,6 +105,7 @@ function openDialog(dialog, opener) {
 }
 
 // src/transfers/model_dialog.ts
+var DOING = { delete: "Deleting", move: "Moving" };
 var NAMED = 8;
 function sentences(uses) {
   const { workflows, run_count, unfinished } = uses;
@@ -139,6 +140,7 @@ var ModelDialog = class {
   root = h("dialog", { className: "cd-dialog" });
   entry = null;
   inUse = false;
+  action = "";
   confirm = h("button", { type: "button" });
   used = h("ul", { className: "cd-uses" });
   warned = h("div", { className: "comfydeploy-error", role: "alert" });
@@ -207,12 +209,14 @@ var ModelDialog = class {
     this.used.removeAttribute("aria-busy");
     if (this.confirm.classList.contains("cd-danger")) this.confirm.disabled = uses === null;
   }
-  /** Show why the model stays as it is. */
+  /** Show why the model stays as it is; return whether the dialog is open and about this model. */
   refuse(folder, name, problem) {
-    if (!this.isAbout(folder, name)) return;
+    if (!this.isAbout(folder, name)) return false;
     this.problem.textContent = problem;
+    this.confirm.textContent = this.action;
     this.confirm.disabled = false;
     this.send({ type: "uses", folder, name });
+    return true;
   }
   /** Close the dialog about a model. */
   done(folder, name) {
@@ -228,6 +232,7 @@ var ModelDialog = class {
     const id = newId();
     this.entry = entry;
     this.inUse = false;
+    this.action = action;
     this.confirm = h(
       "button",
       {
@@ -237,7 +242,9 @@ var ModelDialog = class {
         onclick: () => {
           this.confirm.disabled = true;
           this.problem.textContent = "";
-          this.send({ ...order(), in_use: this.inUse });
+          const sent = order();
+          if (sent.type !== "uses") this.confirm.textContent = `${DOING[sent.type]} …`;
+          this.send({ ...sent, in_use: this.inUse });
         }
       },
       action
@@ -302,12 +309,22 @@ function render({ model, el }) {
     h("table", {}, h("thead", {}, head), body)
   );
   const told = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
-  const dialog = new ModelDialog((order) => model.send(order));
+  const failed = h("div", { className: "comfydeploy-error", role: "alert", hidden: true });
+  const going = /* @__PURE__ */ new Map();
+  const dialog = new ModelDialog((order) => {
+    model.send(order);
+    if (order.type === "uses") return;
+    const key = `${order.folder}/${order.name}`;
+    going.set(key, `${DOING[order.type]} ${key} …`);
+    tell("");
+    fail("");
+  });
   el.append(
     h("div", { className: "comfydeploy-bar" }, search, folder, refresh),
     scroller,
     count,
     told,
+    failed,
     h("div", { className: "comfydeploy-view" }, dialog.root)
   );
   let sorting = { column: BY_NAME, descending: false };
@@ -325,6 +342,13 @@ function render({ model, el }) {
   head.append(h("th", { scope: "col", textContent: "SHA-256" }));
   const actions = h("th", { scope: "col", textContent: "Actions" });
   head.append(actions);
+  const tell = (text) => {
+    told.textContent = [text, ...going.values()].filter(Boolean).join(" ");
+  };
+  const fail = (text) => {
+    failed.textContent = text;
+    failed.hidden = !text;
+  };
   const fillFolders = () => {
     const chosen = folder.value;
     const names = [...new Set(model.get("models").map((entry) => entry.folder))].sort();
@@ -405,11 +429,12 @@ function render({ model, el }) {
   events.on("change:models change:loaded change:hashes change:disk change:folders", show);
   events.on("msg:custom", ({ type, folder: folder2, name, text, uses, problem }) => {
     if (type === "uses") dialog.tell(folder2, name, uses, problem);
-    else if (type === "refused") dialog.refuse(folder2, name, problem);
-    else if (type === "done") {
-      dialog.done(folder2, name);
-      told.textContent = text;
-    }
+    if (type !== "refused" && type !== "done") return;
+    const key = `${folder2}/${name}`;
+    going.delete(key);
+    tell(type === "done" ? text : "");
+    if (type === "done") dialog.done(folder2, name);
+    else if (!dialog.refuse(folder2, name, problem)) fail(`${key}: ${problem}`);
   });
   show();
   return () => {

@@ -27,6 +27,9 @@ export type ModelOrder = {
   in_use?: boolean;
 };
 
+/** What is said while the kernel does it. */
+export const DOING = { delete: "Deleting", move: "Moving" };
+
 const NAMED = 8; // workflows that are named
 
 /** Return what uses a model, in sentences. */
@@ -62,6 +65,7 @@ export class ModelDialog {
   readonly root = h("dialog", { className: "cd-dialog" });
   private entry: Entry | null = null;
   private inUse = false;
+  private action = "";
   private confirm = h("button", { type: "button" });
   private readonly used = h("ul", { className: "cd-uses" });
   private readonly warned = h("div", { className: "comfydeploy-error", role: "alert" });
@@ -136,12 +140,14 @@ export class ModelDialog {
     if (this.confirm.classList.contains("cd-danger")) this.confirm.disabled = uses === null;
   }
 
-  /** Show why the model stays as it is. */
-  refuse(folder: string, name: string, problem: string): void {
-    if (!this.isAbout(folder, name)) return;
+  /** Show why the model stays as it is; return whether the dialog is open and about this model. */
+  refuse(folder: string, name: string, problem: string): boolean {
+    if (!this.isAbout(folder, name)) return false;
     this.problem.textContent = problem;
+    this.confirm.textContent = this.action;
     this.confirm.disabled = false;
     this.send({ type: "uses", folder, name });
+    return true;
   }
 
   /** Close the dialog about a model. */
@@ -168,6 +174,7 @@ export class ModelDialog {
     const id = newId();
     this.entry = entry;
     this.inUse = false;
+    this.action = action;
     this.confirm = h(
       "button",
       {
@@ -177,7 +184,9 @@ export class ModelDialog {
         onclick: () => {
           this.confirm.disabled = true;
           this.problem.textContent = "";
-          this.send({ ...order(), in_use: this.inUse });
+          const sent = order();
+          if (sent.type !== "uses") this.confirm.textContent = `${DOING[sent.type]} …`;
+          this.send({ ...sent, in_use: this.inUse });
         },
       },
       action,

@@ -4,7 +4,7 @@ import { copyText } from "../clipboard.ts";
 import { h, textButton } from "../dom.ts";
 import { containsWords, formatBytes, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
-import { type Entry, ModelDialog, type Uses } from "../transfers/model_dialog.ts";
+import { DOING, type Entry, ModelDialog, type Uses } from "../transfers/model_dialog.ts";
 
 const READING = "!"; // the hash of a model whose file is being read
 const SHOWN = 500; // rows that are shown; a search shows the others
@@ -65,12 +65,23 @@ function render({ model, el }: Context<Traits>) {
     h("table", {}, h("thead", {}, head), body),
   );
   const told = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
-  const dialog = new ModelDialog((order) => model.send(order));
+  const failed = h("div", { className: "comfydeploy-error", role: "alert", hidden: true });
+  /** What is done to models now, by their folder and name. */
+  const going = new Map<string, string>();
+  const dialog = new ModelDialog((order) => {
+    model.send(order);
+    if (order.type === "uses") return;
+    const key = `${order.folder}/${order.name}`;
+    going.set(key, `${DOING[order.type]} ${key} …`);
+    tell("");
+    fail("");
+  });
   el.append(
     h("div", { className: "comfydeploy-bar" }, search, folder, refresh),
     scroller,
     count,
     told,
+    failed,
     h("div", { className: "comfydeploy-view" }, dialog.root),
   );
 
@@ -89,6 +100,15 @@ function render({ model, el }: Context<Traits>) {
   head.append(h("th", { scope: "col", textContent: "SHA-256" }));
   const actions = h("th", { scope: "col", textContent: "Actions" });
   head.append(actions);
+
+  /** Say what was done, and what is done now. */
+  const tell = (text: string) => {
+    told.textContent = [text, ...going.values()].filter(Boolean).join(" ");
+  };
+  const fail = (text: string) => {
+    failed.textContent = text;
+    failed.hidden = !text;
+  };
 
   const fillFolders = () => {
     const chosen = folder.value;
@@ -178,11 +198,12 @@ function render({ model, el }: Context<Traits>) {
   events.on("change:models change:loaded change:hashes change:disk change:folders", show);
   events.on("msg:custom", ({ type, folder, name, text, uses, problem }: Message) => {
     if (type === "uses") dialog.tell(folder, name, uses, problem);
-    else if (type === "refused") dialog.refuse(folder, name, problem);
-    else if (type === "done") {
-      dialog.done(folder, name);
-      told.textContent = text;
-    }
+    if (type !== "refused" && type !== "done") return;
+    const key = `${folder}/${name}`;
+    going.delete(key);
+    tell(type === "done" ? text : "");
+    if (type === "done") dialog.done(folder, name);
+    else if (!dialog.refuse(folder, name, problem)) fail(`${key}: ${problem}`);
   });
   show();
   return () => {
