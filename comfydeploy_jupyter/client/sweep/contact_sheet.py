@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .fonts import lettering
 from .thumbnails import Thumbnails, key_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ MAX_INLINE = 300
 ROW_LENGTH = 8
 """The most values of a single input that are in one row."""
 
-FONT_SIZE, LINE, GAP = 13, 17, 8
+LINE, ASCENT, GAP = 17, 13, 8
 PAPER, INK, FAINT = "#ffffff", "#212121", "#757575"
 CELLS = {"failed": "#fdecea", "cancelled": "#fff3e0", "success": "#f5f5f5"}
 EMPTY = "#f0f0f0"
@@ -183,23 +184,23 @@ class ContactSheet:
         middle = layout.left + (layout.size[0] - layout.left) // 2
         if layout.column_labels:
             title = _fitting(self.headings.column_title, layout.size[0] - layout.left)
-            _text(draw, (middle, GAP), [title], FAINT, "ma")
+            _text(draw, (middle, GAP), [title], FAINT, "ms")
         if layout.row_labels:
             title = _fitting(self.headings.row_title, layout.left - GAP)
-            _text(draw, (GAP, layout.top - LINE - GAP // 2), [title], FAINT, "la")
+            _text(draw, (GAP, layout.top - LINE - GAP // 2), [title], FAINT, "ls")
         for column, lines in enumerate(layout.column_labels):
             x = layout.corner(column)[0] + layout.side // 2
             top = layout.top - len(lines) * LINE - GAP // 2
-            _text(draw, (x, top), lines, INK, "ma")
+            _text(draw, (x, top), lines, INK, "ms")
         for row, lines in enumerate(layout.row_labels):
             y = layout.corner(row * self._across)[1]
             top = y + max(0, layout.side - len(lines) * LINE) // 2
-            _text(draw, (layout.left - GAP, top), lines, INK, "ra")
+            _text(draw, (layout.left - GAP, top), lines, INK, "rs")
         for place, point in enumerate(self._points if layout.caption_lines else ()):
             x, y = layout.corner(place)
             label = self._words.label(point.values)
             lines = _wrap(label, layout.side, layout.caption_lines)
-            _text(draw, (x, y + layout.side + 2), lines, INK, "la")
+            _text(draw, (x, y + layout.side + 2), lines, INK, "ls")
 
     def _draw_point(self, draw: ImageDraw, canvas: Image, layout: _Layout, place: int) -> None:
         import PIL.Image
@@ -219,7 +220,7 @@ class ContactSheet:
                 canvas.paste(rgba, corner, rgba)
         elif side >= SIDE // 3:
             lines = _wrap(shown or point.status, side - 2 * GAP, max(1, side // LINE - 1))
-            _text(draw, (x + GAP, y + GAP), lines, INK if ended else FAINT, "la")
+            _text(draw, (x + GAP, y + GAP), lines, INK if ended else FAINT, "ls")
         if point.starred:
             size = min(STAR_SIZE, side // 2)
             corners = _star(x + side - size // 2 - 4, y + size // 2 + 4, size / 2)
@@ -311,15 +312,9 @@ def _star(x: float, y: float, radius: float) -> list[tuple[float, float]]:
     ]
 
 
-@functools.cache
-def _font() -> Any:
-    import PIL.ImageFont
-
-    return PIL.ImageFont.load_default(FONT_SIZE)
-
-
 def _width(text: str) -> float:
-    return float(_font().getlength(text))
+    font, shown = lettering(text)
+    return float(font.getlength(shown))
 
 
 def _text(
@@ -327,7 +322,10 @@ def _text(
 ) -> None:
     x, y = position
     for number, line in enumerate(lines):
-        draw.text((x, y + number * LINE), line, fill=colour, font=_font(), anchor=anchor)
+        font, shown = lettering(line)
+        # Fonts of different heights are on the same base lines.
+        base = (x, y + number * LINE + ASCENT)
+        draw.text(base, shown, fill=colour, font=font, anchor=anchor)
 
 
 def _wrap(text: str, width: int, most: int) -> list[str]:
