@@ -117,6 +117,42 @@ def test_what_the_page_asks_for(jupyter: JupyterProcess, tmp_path: Path) -> None
     assert buffers is None
 
 
+class LaterHost(Host):
+    """Keeps what it is to start."""
+
+    def __init__(self, comfy: Comfy) -> None:
+        super().__init__(comfy)
+        self.tasks: list[Callable[[], object]] = []
+
+    def start(self, task: Callable[..., object], *args: object) -> None:
+        self.tasks.append(lambda: self.attempt(task, *args))
+
+
+def test_stars_that_the_page_has_taken_back_are_not_set_later(jupyter: JupyterProcess) -> None:
+    comfy = Comfy(jupyter.url, jupyter.token)
+    sweep = comfy.sweep(failing_if(), {"seed": [1, 2, 3]}, save=False)
+    host = LaterHost(comfy)
+    view = SheetView(host, sweep)
+    sent: list[dict[str, Any]] = []
+    view.send = lambda content, buffers=None: sent.append(content)
+
+    def star(index: int) -> None:
+        view._receive(view, {"kind": "star", "index": index, "starred": True}, [])
+
+    star(1)
+    star(9)
+    star(2)
+    for task in host.tasks:
+        task()
+    assert [message["failed"] for message in sent] == [True, False, False]
+    assert host.errors == ["the sweep has no point 9; it has the points 0 to 2"]
+    before = [point.index for point in sweep.starred]
+    assert 1 not in before
+    star(0)
+    host.tasks[-1]()
+    assert [point.index for point in sweep.starred] == sorted({0, *before})
+
+
 def test_pictures_are_sent_while_the_kernel_answers_no_requests(jupyter: JupyterProcess) -> None:
     comfy = Comfy(jupyter.url, jupyter.token)
     sweep = comfy.sweep(in_words(), {"1.color": [0, 255]}, save=False)

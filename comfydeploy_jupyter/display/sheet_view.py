@@ -117,7 +117,9 @@ class SheetView(View):
                     (self._sweep.star if starred else self._sweep.unstar)(index)
                 failed = False
             finally:
-                # After a failure the page shows the stars that there are.
+                # After a failure the page shows the stars that there are, and forgets the others.
+                if failed:
+                    self._wanted.clear()
                 self.send({"kind": "stars", "failed": failed})
 
     def _on_stop(self, _: object, __: object) -> None:
