@@ -55,10 +55,25 @@ def graph_rows(graph: Graph) -> list[tuple[str, str, str, str]]:
 
 
 def inputs_text(inputs: dict[str, Any]) -> str:
-    """Return the inputs of a node on one line: values first, then links as ``model ← 4.0``."""
-    values = [f"{name}={shown(value)}" for name, value in inputs.items() if not is_link(value)]
+    """Return the inputs of a node on one line: values first, then links as ``model ← 4.0``.
+
+    A number that is a colour by the name of its input is shown as the form shows it, too:
+    ``color=255 (#0000ff)``.
+    """
+    values = [
+        f"{name}={shown(value)}{_colour(name, value)}"
+        for name, value in inputs.items()
+        if not is_link(value)
+    ]
     links = [f"{name} ← {value[0]}.{value[1]}" for name, value in inputs.items() if is_link(value)]
     return ", ".join([*values, *links])
+
+
+def _colour(name: str, value: object) -> str:
+    named = name.split("_")[-1] in ("color", "colour")
+    if named and type(value) is int and 0 <= value <= 0xFFFFFF:
+        return f" (#{value:06x})"
+    return ""
 
 
 def shown(value: object) -> str:

@@ -77,6 +77,25 @@ test("keys walk through the nodes, and open and leave a subgraph", () => {
   assert.notEqual(transform(), before);
 });
 
+test("a large graph begins at the left, large enough to read; a key shows all of it", () => {
+  const { model, el } = show(graph, { ...TRAITS });
+  const drawn = find(el, ".cd-canvas svg");
+  Object.defineProperty(drawn, "clientWidth", { value: 400 });
+  Object.defineProperty(drawn, "clientHeight", { value: 420 });
+  const nodes = Array.from({ length: 20 }, (_, index) => node(String(index), 300 * index));
+  const low = { ...node("first", -300), box: [-300, 3000, 200, 80] };
+  const large = { name: "", nodes: [...nodes, low], links: [], groups: [], left_out: 0 };
+  model.set("picture", { graph: large, subgraphs: {} });
+  const transform = () => drawn.querySelector("g")?.getAttribute("transform") ?? "";
+  assert.equal(transform(), "translate(165 -1135) scale(0.5)");
+  press(find(el, ".cd-canvas"), "0");
+  const scale = Number(/scale\((.*)\)/.exec(transform())?.[1]);
+  assert.ok(scale < 0.07, transform());
+  const small = { ...large, nodes: [node("1", 0)] };
+  model.set("picture", { graph: small, subgraphs: {} });
+  assert.equal(transform(), "translate(100 170) scale(1)");
+});
+
 test("a running node is marked, and a workflow of 3,000 nodes is drawn in parts", async () => {
   const nodes = Array.from({ length: 3000 }, (_, index) => node(String(index), 220 * index));
   const links = nodes.slice(1).map((each, index) => [String(index), 0, each.id, 0, "X"]);

@@ -227,6 +227,32 @@ test("runs are deleted after a question", () => {
   assert.ok(find(el, ".cd-message").classList.contains("cd-problem-text"));
 });
 
+test("runs without a picture say why, and a comparison tells runs of the same minute apart", () => {
+  const problem = "node 3 failed: out of memory";
+  const without = { ...RUN, pictures: [], kind: "no output" };
+  const runs = [
+    { ...without, status: "failed", problem },
+    { ...without, prompt_id: "p2", status: "cancelled", created_at: "2020-01-02T03:04:59Z" },
+    { ...without, prompt_id: "p3", kind: "text" },
+  ];
+  const { model, el } = show(history, { ...HISTORY, runs });
+  const frames = [...el.querySelectorAll(".cd-run > .cd-frame")];
+  assert.deepEqual(
+    frames.map((frame) => frame.textContent),
+    [problem, "", "text"],
+  );
+  assert.ok(frames[1]?.querySelector(".fa-ban"));
+  const boxes = [...el.querySelectorAll<HTMLInputElement>(".cd-select")];
+  for (const box of boxes.slice(0, 2)) box.click();
+  named(el, "Compare").click();
+  model.receive({ kind: "differences", prompt_ids: ["p2", "p1"], lines: [["a", "1", "2"]] });
+  const heads = [...el.querySelectorAll(".cd-differences thead th")];
+  const [, before = "", after = ""] = heads.map((head) => head.textContent ?? "");
+  assert.match(before, /^before: run of .*:04:59/);
+  assert.match(after, /^after: run of .*:04:05/);
+  assert.match(find(el, "dialog[open] b").textContent ?? "", /:04:59.*before.*:04:05.*after/);
+});
+
 test("a run is pinned, its values are used again, and two are compared", () => {
   const older = { ...RUN, prompt_id: "p2" };
   const { model, el } = show(history, { ...HISTORY, runs: [RUN, older] });

@@ -209,7 +209,10 @@ class LabPage:
             looks.check(name, self.page.screenshot(clip=clip))
 
     def _visible_panel(self) -> FloatRect | None:
-        """Return the part of the page that shows the panel; None if it shows none."""
+        """Return the part of the page that shows the panel, or a dialog over it; None if none."""
+        dialog = self.page.locator(".comfydeploy-panel dialog[open]")
+        if dialog.count():
+            return dialog.first.bounding_box()
         panel = self.panel.first
         box = panel.bounding_box() if panel.count() else None
         size = self.page.viewport_size

@@ -13,13 +13,15 @@ import os
 import tempfile
 from pathlib import Path
 
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 ACCEPTED = Path(__file__).parent / "accepted"
 ACCEPTS = os.environ.get("ACCEPT_SCREENSHOTS")
 COARSE = 8  # pixels of the screen for each compared pixel, in both directions
 VISIBLE = 32  # of 255: a difference of grey levels that counts
 TOLERANCE = 0.01  # of the compared pixels may differ
+WORD = (64, 16)  # width and height of a word, in pixels of the screen
+WORD_TOLERANCE = 0.4  # of the compared pixels in an area of that size may differ
 SIZES = 24  # pixels by which width and height may differ
 
 
@@ -57,30 +59,42 @@ def check(name: str, screenshot: bytes) -> None:
     half = seen.resize((seen.width // 2, seen.height // 2), Image.Resampling.LANCZOS)
     if _is_stored(name):
         ACCEPTED.mkdir(exist_ok=True)
-        colours = half.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        colours = half.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         colours.save(path_of(name), optimize=True)
         return
     with Image.open(path_of(name)) as opened:
         accepted = opened.convert("RGB")
-    share = difference(accepted, half)
-    if share > TOLERANCE:
+    share, densest = difference(accepted, half)
+    if share > TOLERANCE or densest > WORD_TOLERANCE:
         shown = show(name, accepted, half)
         raise AssertionError(
-            f"{name} looks different in {share:.1%} of its area: see {shown}. If it is right,"
-            f" accept it: ACCEPT_SCREENSHOTS={name}"
+            f"{name} looks different in {share:.1%} of its area, and in {densest:.0%} of that of"
+            f" a word: see {shown}. If it is right, accept it: ACCEPT_SCREENSHOTS={name}"
         )
 
 
-def difference(accepted: Image.Image, seen: Image.Image) -> float:
-    """Return the share of the area that is visibly different, from 0 to 1."""
+def difference(accepted: Image.Image, seen: Image.Image) -> tuple[float, float]:
+    """Return how much is visibly different, from 0 to 1.
+
+    Returns
+    -------
+    share : float
+        The share of the whole area.
+    densest : float
+        The largest share of an area of the size of a word: it is large if words come or go, and
+        small if some digits of a time are others.
+    """
     if any(abs(a - b) > SIZES // 2 for a, b in zip(accepted.size, seen.size, strict=True)):
-        return 1.0
+        return 1.0, 1.0
     size = (max(1, accepted.width * 2 // COARSE), max(1, accepted.height * 2 // COARSE))
     coarse = [
         picture.convert("L").resize(size, Image.Resampling.BOX) for picture in (accepted, seen)
     ]
-    levels = ImageChops.difference(*coarse).histogram()
-    return sum(levels[VISIBLE:]) / (size[0] * size[1])
+    differing = ImageChops.difference(*coarse).point([0] * VISIBLE + [255] * (256 - VISIBLE))
+    width, height = ((length / COARSE - 1) / 2 for length in WORD)
+    _, most = differing.filter(ImageFilter.BoxBlur((width, height))).getextrema()
+    assert isinstance(most, (int, float))
+    return differing.histogram()[255] / (size[0] * size[1]), most / 255
 
 
 def show(name: str, accepted: Image.Image, seen: Image.Image) -> Path:

@@ -84,8 +84,8 @@ def test_form_and_result_are_side_by_side_where_there_is_room(
     expect(panel.locator(".cd-pictures img").last).to_have_js_property("complete", True)
     opened.shoot(f"{name}-done")
     form, result = box(panel.locator(".comfydeploy-form")), box(panel.locator(".cd-result"))
-    wide = box(panel.locator(".cd-body"))["width"] >= 870
-    assert wide == (width > 1000)
+    wide = box(panel.locator(".cd-body"))["width"] >= 640
+    assert wide == (width >= 900)
     if wide:
         assert result["x"] >= form["x"] + form["width"], "beside the form"
         assert result["y"] < form["y"] + 60

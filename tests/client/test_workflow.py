@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.client import Comfy, UnknownNameError, Workflow
-from comfydeploy_jupyter.client.graph_text import run_order
+from comfydeploy_jupyter.client.graph_text import inputs_text, run_order
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from tests.golden.record_media import MEDIA, WORKFLOW, prompt_of
@@ -134,6 +134,10 @@ def test_inputs_of_nodes_are_attributes_and_items(workflow: Workflow) -> None:
     assert {"steps", "seed", "class_type"} <= set(dir(node))
     assert "Paint <b>" in repr(node)
     assert "model ← 4.0" in repr(node)
+    colours = {"color": 0x2B3A8F, "bg_color": 255, "colour": -1, "colors": 7, "color_": True}
+    assert inputs_text(colours) == (
+        "color=2833039 (#2b3a8f), bg_color=255 (#0000ff), colour=-1, colors=7, color_=True"
+    )
 
 
 def test_wrong_names_of_inputs_change_nothing(workflow: Workflow) -> None:

@@ -43,6 +43,7 @@ var CHARACTER = 7.5;
 var MOST_SCALE = 4;
 var LOWEST = 120;
 var HIGHEST = 420;
+var READABLE = 0.5;
 var CLICK = 5;
 var COLOR = /^#[0-9a-f]{3,8}$/i;
 function s(tag, attributes, text) {
@@ -63,7 +64,7 @@ var Drawing = class {
     this.root.addEventListener("pointerdown", (event) => this.drag(event));
     this.root.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.observer = new ResizeObserver(() => {
-      if (!this.touched) this.fit();
+      if (!this.touched) this.start();
     });
     this.observer.observe(this.root);
   }
@@ -139,16 +140,39 @@ var Drawing = class {
     this.view.y = clientHeight / 2 - (y + height / 2) * scale;
     this.place();
   }
-  /** Show all of the graph, as high as its shape needs in the width that there is. */
+  /**
+   * Show all of the graph, or its beginning if it would be too small to read: the node at the left.
+   *
+   * The drawing is as high as this needs in the width that there is.
+   */
+  start() {
+    const [x, y, width, height] = this.bounds;
+    const { clientWidth } = this.root;
+    const least = Math.min(clientWidth / width, HIGHEST / height, 1);
+    const scale = Math.max(least, READABLE);
+    const high = Math.min(Math.max(height * scale, LOWEST), HIGHEST);
+    if (this.root.parentElement) this.root.parentElement.style.height = `${Math.round(high)}px`;
+    const { clientHeight } = this.root;
+    if (!clientWidth || !clientHeight) return;
+    const spareX = clientWidth - width * scale;
+    const spareY = clientHeight - height * scale;
+    const [, top, , tall] = leftmost(this.nodes.values());
+    const centred = clientHeight / 2 - (top + tall / 2 - y) * scale;
+    this.touched = false;
+    this.view = {
+      x: Math.max(0, spareX / 2) - x * scale,
+      y: (spareY >= 0 ? spareY / 2 : Math.min(0, Math.max(spareY, centred))) - y * scale,
+      scale
+    };
+    this.place();
+  }
+  /** Show all of the graph. */
   fit() {
     const [x, y, width, height] = this.bounds;
-    const shaped = this.root.clientWidth * height / width;
-    const high = Math.min(Math.max(shaped, LOWEST), HIGHEST);
-    if (this.root.parentElement) this.root.parentElement.style.height = `${Math.round(high)}px`;
     const { clientWidth, clientHeight } = this.root;
     if (!clientWidth || !clientHeight) return;
     const scale = Math.min(clientWidth / width, clientHeight / height, 1);
-    this.touched = false;
+    this.touched = true;
     this.view = {
       x: (clientWidth - width * scale) / 2 - x * scale,
       y: (clientHeight - height * scale) / 2 - y * scale,
@@ -293,6 +317,13 @@ function groupElements(group) {
     s("text", { x: x + 10, y: y + 24, class: "cd-group-title" }, cut(group.title, 0.5 * width))
   ];
 }
+function leftmost(nodes) {
+  let found = null;
+  for (const { box } of nodes) {
+    if (!found || box[0] < found[0] || box[0] === found[0] && box[1] < found[1]) found = box;
+  }
+  return found ?? [0, 0, 0, 0];
+}
 function boundsOf(graph) {
   let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
   for (const { box } of [...graph.nodes, ...graph.groups]) {
@@ -412,7 +443,7 @@ function render({ model, el }) {
       })
     );
     drawing.show(level.graph, markOf);
-    drawing.fit();
+    drawing.start();
     select(null);
   };
   const open = (node) => {

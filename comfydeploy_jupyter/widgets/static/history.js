@@ -332,10 +332,14 @@ async function copyText(text, button, restore) {
 }
 
 // src/history/run.ts
-function formatTime(iso) {
+function formatTime(iso, withSeconds = false) {
   const date = new Date(iso);
   const isToday = date.toDateString() === (/* @__PURE__ */ new Date()).toDateString();
-  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const time = date.toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: withSeconds ? "2-digit" : void 0
+  });
   if (isToday) return time;
   return `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
 }
@@ -607,11 +611,14 @@ var CompareDialog = class {
   root = h("dialog", { className: "cd-dialog cd-wide-dialog" });
   table = h("div", { className: "cd-differences" });
   pair = "";
+  times = [];
+  // of both runs, as displayed
   show(page, first, second, opener) {
     this.pair = [first.prompt_id, second.prompt_id].join();
     const id = newId();
     const close = iconButton("times", "Close", () => this.root.close());
-    const title = `Runs of ${formatTime(first.created_at)} and ${formatTime(second.created_at)}`;
+    this.times = [first, second].map((run) => formatTime(run.created_at, true));
+    const title = `Run of ${this.times[0]} (before) and run of ${this.times[1]} (after)`;
     this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
     const [before, after] = [first.pictures[0], second.pictures[0]];
     const pictures = before && after ? comparison(page, asItem(before), asItem(after), () => [
@@ -642,7 +649,10 @@ var CompareDialog = class {
         cell(after, kind)
       ) : h("tr", {}, h("td", { colSpan: 3, dir: "auto" }, what))
     );
-    const heads = ["", "before", "after"].map((text) => h("th", { scope: "col" }, text));
+    const [first, second] = this.times;
+    const heads = ["", `before: run of ${first}`, `after: run of ${second}`].map(
+      (text) => h("th", { scope: "col" }, text)
+    );
     this.table.replaceChildren(
       h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows))
     );
@@ -1030,10 +1040,15 @@ function render({ model, el }) {
     lightbox.close();
     act();
   };
+  const instead = ({ status, problem, kind }) => {
+    if (status === "failed" && problem) return h("span", { className: "cd-why" }, problem);
+    if (status === "success") return h("span", {}, kind);
+    return icon(status === "cancelled" ? "ban" : "exclamation-triangle");
+  };
   const card = (run) => {
     const [picture] = run.pictures;
     const image = h("img", { alt: "" });
-    const frame = h("span", { className: "cd-frame" }, picture ? image : h("span", {}, run.kind));
+    const frame = h("span", { className: "cd-frame" }, picture ? image : instead(run));
     const failed = () => frame.replaceChildren(h("span", {}, "gone"));
     if (picture) seen.watch(frame, () => files.show(image, picture.query, SIDE, failed));
     const time = run.seconds === null ? "" : formatDuration(run.seconds);

@@ -239,7 +239,7 @@ function render({ model, el }) {
     value: name,
     options: options(),
     free: true,
-    hint: "Choose one, or name the present values",
+    hint: "Choose or name",
     choose: (value) => {
       name = String(value ?? "").trim();
       showButtons();

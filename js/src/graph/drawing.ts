@@ -10,6 +10,7 @@ const CHARACTER = 7.5; // approximate width in pixels
 const MOST_SCALE = 4;
 const LOWEST = 120; // pixels of the drawing of a graph that is very wide
 const HIGHEST = 420;
+const READABLE = 0.5; // the least scale at which titles can be read
 const CLICK = 5; // pixels that the pointer may move in a click
 const COLOR = /^#[0-9a-f]{3,8}$/i; // any other color of a workflow is ignored
 
@@ -72,7 +73,7 @@ export class Drawing {
     this.root.addEventListener("pointerdown", (event) => this.drag(event));
     this.root.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.observer = new ResizeObserver(() => {
-      if (!this.touched) this.fit();
+      if (!this.touched) this.start();
     });
     this.observer.observe(this.root);
   }
@@ -142,16 +143,40 @@ export class Drawing {
     this.place();
   }
 
-  /** Show all of the graph, as high as its shape needs in the width that there is. */
+  /**
+   * Show all of the graph, or its beginning if it would be too small to read: the node at the left.
+   *
+   * The drawing is as high as this needs in the width that there is.
+   */
+  start(): void {
+    const [x, y, width, height] = this.bounds;
+    const { clientWidth } = this.root;
+    const least = Math.min(clientWidth / width, HIGHEST / height, 1);
+    const scale = Math.max(least, READABLE);
+    const high = Math.min(Math.max(height * scale, LOWEST), HIGHEST);
+    if (this.root.parentElement) this.root.parentElement.style.height = `${Math.round(high)}px`;
+    const { clientHeight } = this.root;
+    if (!clientWidth || !clientHeight) return;
+    const spareX = clientWidth - width * scale;
+    const spareY = clientHeight - height * scale;
+    const [, top, , tall] = leftmost(this.nodes.values());
+    const centred = clientHeight / 2 - (top + tall / 2 - y) * scale;
+    this.touched = false;
+    this.view = {
+      x: Math.max(0, spareX / 2) - x * scale,
+      y: (spareY >= 0 ? spareY / 2 : Math.min(0, Math.max(spareY, centred))) - y * scale,
+      scale,
+    };
+    this.place();
+  }
+
+  /** Show all of the graph. */
   fit(): void {
     const [x, y, width, height] = this.bounds;
-    const shaped = (this.root.clientWidth * height) / width;
-    const high = Math.min(Math.max(shaped, LOWEST), HIGHEST);
-    if (this.root.parentElement) this.root.parentElement.style.height = `${Math.round(high)}px`;
     const { clientWidth, clientHeight } = this.root;
     if (!clientWidth || !clientHeight) return;
     const scale = Math.min(clientWidth / width, clientHeight / height, 1);
-    this.touched = false;
+    this.touched = true;
     this.view = {
       x: (clientWidth - width * scale) / 2 - x * scale,
       y: (clientHeight - height * scale) / 2 - y * scale,
@@ -305,6 +330,15 @@ function groupElements(group: Graph["groups"][number]): SVGElement[] {
     rect,
     s("text", { x: x + 10, y: y + 24, class: "cd-group-title" }, cut(group.title, 0.5 * width)),
   ];
+}
+
+/** Return the box of the node that is farthest to the left; the highest one of several. */
+function leftmost(nodes: Iterable<GraphNode>): Box {
+  let found: Box | null = null;
+  for (const { box } of nodes) {
+    if (!found || box[0] < found[0] || (box[0] === found[0] && box[1] < found[1])) found = box;
+  }
+  return found ?? [0, 0, 0, 0];
 }
 
 /** Return the box around all nodes and groups, with a margin. */

@@ -59,6 +59,7 @@ export class CompareDialog {
   readonly root = h("dialog", { className: "cd-dialog cd-wide-dialog" });
   private readonly table = h("div", { className: "cd-differences" });
   private pair = "";
+  private times: string[] = []; // of both runs, as displayed
 
   show(
     page: Pick<Page, "files" | "seen">,
@@ -69,7 +70,8 @@ export class CompareDialog {
     this.pair = [first.prompt_id, second.prompt_id].join();
     const id = newId();
     const close = iconButton("times", "Close", () => this.root.close());
-    const title = `Runs of ${formatTime(first.created_at)} and ${formatTime(second.created_at)}`;
+    this.times = [first, second].map((run) => formatTime(run.created_at, true));
+    const title = `Run of ${this.times[0]} (before) and run of ${this.times[1]} (after)`;
     this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
     const [before, after] = [first.pictures[0], second.pictures[0]];
     const pictures =
@@ -106,7 +108,10 @@ export class CompareDialog {
           )
         : h("tr", {}, h("td", { colSpan: 3, dir: "auto" }, what)),
     );
-    const heads = ["", "before", "after"].map((text) => h("th", { scope: "col" }, text));
+    const [first, second] = this.times;
+    const heads = ["", `before: run of ${first}`, `after: run of ${second}`].map((text) =>
+      h("th", { scope: "col" }, text),
+    );
     this.table.replaceChildren(
       h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows)),
     );

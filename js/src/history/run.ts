@@ -31,11 +31,15 @@ export type Filter = {
   pinned?: boolean;
 };
 
-/** Return the time, with the day if it is not today. */
-export function formatTime(iso: string): string {
+/** Return the time, with the day if it is not today, and with seconds if so desired. */
+export function formatTime(iso: string, withSeconds = false): string {
   const date = new Date(iso);
   const isToday = date.toDateString() === new Date().toDateString();
-  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const time = date.toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: withSeconds ? "2-digit" : undefined,
+  });
   if (isToday) return time;
   return `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
 }

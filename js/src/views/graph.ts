@@ -113,7 +113,7 @@ function render({ model, el }: Context<Traits>) {
       }),
     );
     drawing.show(level.graph, markOf);
-    drawing.fit();
+    drawing.start();
     select(null);
   };
   const open = (node: GraphNode) => {

@@ -105,10 +105,17 @@ function render({ model, el }: Context<Traits>) {
     act();
   };
 
+  /** What a card shows if there is no picture: why the run ended early, or the kind of its outputs. */
+  const instead = ({ status, problem, kind }: EarlierRun): HTMLElement => {
+    if (status === "failed" && problem) return h("span", { className: "cd-why" }, problem);
+    if (status === "success") return h("span", {}, kind);
+    return icon(status === "cancelled" ? "ban" : "exclamation-triangle");
+  };
+
   const card = (run: EarlierRun): HTMLElement[] => {
     const [picture] = run.pictures;
     const image = h("img", { alt: "" });
-    const frame = h("span", { className: "cd-frame" }, picture ? image : h("span", {}, run.kind));
+    const frame = h("span", { className: "cd-frame" }, picture ? image : instead(run));
     const failed = () => frame.replaceChildren(h("span", {}, "gone"));
     if (picture) seen.watch(frame, () => files.show(image, picture.query, SIDE, failed));
     const time = run.seconds === null ? "" : formatDuration(run.seconds);
