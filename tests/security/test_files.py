@@ -68,6 +68,8 @@ FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
     ("head", "view", "filename"): ({},),
     ("head", "view", "subfolder"): ({"filename": "secret.png"},),
     ("get", "models", "folder"): ({},),
+    ("get", "models/uses", "folder"): ({"filename": "a"},),
+    ("get", "models/uses", "filename"): ({"folder": "loras"},),
     ("post", "upload-file", "file_path"): (PRESIGNED,),
     ("post", "api/v2/assets/from-hash", "file_path"): ({"hash": f"blake3:{'0' * 64}"},),
     ("post", "volume/file/upload-part-from-path", "filePath"): (PART,),
@@ -85,6 +87,7 @@ FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
 }
 # What only names something inside a folder stays there, whatever it is.
 INSIDE = {
+    ("get", "models/uses", "filename"),
     ("post", "volume/model", "filename"),
     ("post", "volume/model", "to_filename"),
     ("post", "snapshot-to-docker", "name"),
