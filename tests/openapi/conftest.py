@@ -49,17 +49,25 @@ class Specified:
         self._name_what_is_there()
 
     def _name_what_is_there(self) -> None:
-        """Set the examples of ids in paths to those of a job and an asset of this server."""
+        """Set the examples of ids to those of a job, an asset and a workflow of this server."""
         graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
         api = "/comfyui-deploy/api/v2"
         job = self.ask("POST", f"{api}/jobs", json={"workflow": graph}).json()
         asset = self.ask("POST", f"{api}/assets", files={"file": ("b.txt", b"hello")}).json()
-        known = {"job_id": job["id"], "asset_id": asset["id"], "hash": asset["hash"]}
+        stored = {"name": "there", "workflow_api": graph}
+        workflow = self.ask("POST", "/comfyui-deploy/workflow", json=stored).json()
+        known = {
+            ("path", "job_id"): job["id"],
+            ("path", "asset_id"): asset["id"],
+            ("path", "hash"): asset["hash"],
+            ("query", "workflow_id"): workflow["workflow_id"],
+        }
         for item in self.specification["paths"].values():
             for operation in item.values():
                 for parameter in operation["parameters"]:
-                    if parameter["in"] == "path" and parameter["name"] in known:
-                        parameter["example"] = known[parameter["name"]]
+                    place = parameter["in"], parameter["name"]
+                    if place in known:
+                        parameter["example"] = known[place]
 
     @property
     def url(self) -> str:
