@@ -118,11 +118,11 @@ class Services:
         self.machine_records = MachineRecords(MachineRepository(self.database))
         self._hashes = HashRepository(self.database)
         self.hasher = Hasher(self._hashes)
-        self.model_files = ModelFiles(self.database, self.machines, self.hasher)
+        self._directories = DirectoryCache()
+        self.model_files = ModelFiles(self.database, self.machines, self.hasher, self._directories)
         self.thumbnails = Thumbnails()
         self._uploads = Uploads(fsync=settings.fsync_uploads)
         self._outbox = settings.data_dir / "outbox"
-        self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
         self.presets = PresetStore(self.database)
         self.deployments = Deployments(WorkflowStore(self.database))

@@ -20,7 +20,8 @@ class ModelUses(NamedTuple):
     Attributes
     ----------
     in_use : bool
-        Whether a run that has not ended, or a transfer, uses it now.
+        Whether a run that has not ended, a prompt in ComfyUI's queue or a transfer uses it now, as
+        far as is known: a ComfyUI that does not answer is left out.
     workflows : list of str
         The names of the stored workflows that name it.
     runs : list of str
@@ -127,7 +128,8 @@ class Models:
         Raises
         ------
         ConflictError
-            Another file is there, or a run or a transfer uses the model.
+            Another file is there, a run or a transfer uses the model, or a ComfyUI that has the
+            model does not answer.
         InvalidRequestError, NotFoundError, ForbiddenPathError
             The model does not exist, or it may not be there.
         """
@@ -152,7 +154,8 @@ class Models:
         Raises
         ------
         ConflictError
-            A run or a transfer uses the model; ``error.details["uses"]`` has them.
+            A run or a transfer uses the model, or a ComfyUI that has it does not answer;
+            ``error.details["uses"]`` has what is known.
         NotFoundError, ForbiddenPathError
             The model does not exist, or may not be deleted.
         """

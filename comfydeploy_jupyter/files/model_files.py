@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ConflictError, InvalidRequestError
+from ..comfyui.model_folders import BESIDE_MODELS
+from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError
 from ..store.model_uses import ModelName, ModelUses
 from ..store.runs import FINAL
 from ..transfers import models
 from .names import safe_filename
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from ..comfyui.folders import Folders
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..store.database import Database
     from ..store.model_uses import RunUse, TransferUse, WorkflowUse
     from ..transfers.models import ExistingModel
     from .hashing import Hasher
+    from .listing import DirectoryCache
 
 MOST_RUNS = 20  # runs that a reply names
 
 
 class Uses(NamedTuple):
-    """What uses a model.
+    """What uses a model, on all machines whose model folders contain it.
 
     Attributes
     ----------
@@ -38,19 +44,23 @@ class Uses(NamedTuple):
         The runs that name it, newest first; those that have not ended are first.
     transfers : list of TransferUse
         The transfers of its file that have not ended.
-    queued : bool
-        Whether a prompt in ComfyUI's queue names it; it may be one of another client.
+    queued : bool or None
+        Whether a prompt in the queue of a machine's ComfyUI names it; it may be one of another
+        client. None if no known queue has one, and `silent` is not empty.
+    silent : list of str
+        The ids of the machines whose ComfyUI runs, but does not answer.
     """
 
     model: ExistingModel
     workflows: list[WorkflowUse]
     runs: list[RunUse]
     transfers: list[TransferUse]
-    queued: bool
+    queued: bool | None
+    silent: list[str]
 
     @property
     def in_use(self) -> bool:
-        """Whether anything uses it now."""
+        """Whether anything is known to use it now."""
         return bool(self.unfinished or self.transfers or self.queued)
 
     @property
@@ -82,15 +92,24 @@ class ModelFiles:
     database : Database
         The store of workflows, runs and transfers.
     machines : MachineRegistry
-        The machines, whose pools have runs that wait.
+        The machines, which may share folders, and whose pools have runs that wait.
     hasher : Hasher
         Caches the hashes of models.
+    directories : DirectoryCache
+        Reads directories of models.
     """
 
-    def __init__(self, database: Database, machines: MachineRegistry, hasher: Hasher) -> None:
+    def __init__(
+        self,
+        database: Database,
+        machines: MachineRegistry,
+        hasher: Hasher,
+        directories: DirectoryCache,
+    ) -> None:
         self._uses = ModelUses(database)
         self._machines = machines
         self._hasher = hasher
+        self._directories = directories
 
     async def uses(self, machine: Machine, folder: str, filename: str) -> Uses:
         """Return what uses a model.
@@ -110,9 +129,8 @@ class ModelFiles:
             As in `transfers.models.find`.
         """
         folders = await machine.folders()
-        return await self._find_uses(
-            machine, await asyncio.to_thread(models.find, folders, folder, filename)
-        )
+        model = await asyncio.to_thread(models.find, folders, folder, filename)
+        return await self._find_uses(machine, folders, model)
 
     async def delete(
         self, machine: Machine, folder: str, filename: str, *, in_use: bool
@@ -131,12 +149,13 @@ class ModelFiles:
         InvalidRequestError, NotFoundError, ForbiddenPathError
             If it does not exist, or may not be deleted.
         ConflictError
-            If a run or a transfer uses it now, unless `in_use` is set; ``details`` has the uses.
+            If a run or a transfer uses it now, or a ComfyUI does not tell its queue, unless
+            `in_use` is set; ``details`` has the uses.
         """
         folders = await machine.folders()
         model = await asyncio.to_thread(models.find, folders, folder, filename)
         if not in_use:
-            await self._refuse_used(machine, model)
+            await self._refuse_used(machine, folders, model)
         await asyncio.to_thread(models.delete_model, folders, model.path)
         return model
 
@@ -176,55 +195,134 @@ class ModelFiles:
             to_folder or folder,
             name,
             field="to_filename",
+            folder_field="to_folder",
             beside=model,
         )
         extensions = folders.model_folder(models.folder_name(to_folder or folder)).extensions
         _check_name(target.name, extensions)
         if not in_use:
-            await self._refuse_used(machine, model)
+            await self._refuse_used(machine, folders, model)
         hashes = await self._hasher.cached(model.path)
         await asyncio.to_thread(models.move_model, folders, model.path, target)
         if hashes is not None:
             await self._hasher.remember(target, hashes)
         return target
 
-    async def _find_uses(self, machine: Machine, model: ExistingModel) -> Uses:
-        pools = [pool.id for pool in self._machines.pools if machine.id in pool.members]
-        everything = self._machines.all_machines
-        if machine.id in everything.members:
-            pools.append(everything.id)
-        name = ModelName(model.folder, model.name)
+    async def _find_uses(self, machine: Machine, folders: Folders, model: ExistingModel) -> Uses:
+        machines = [machine, *(other for other in self._machines if other is not machine)]
+        known = [folders, *await asyncio.gather(*map(_known_folders, machines[1:]))]
+        names = await asyncio.to_thread(_names, known, model.path, self._directories)
+        names[0].add((model.folder, model.name))
+        sharing = [one for one, found in zip(machines, names, strict=True) if found]
+        ids = {one.id for one in sharing}
+        pools = [*self._machines.pools, self._machines.all_machines]
+        name = ModelName(set().union(*names))
+        queued = await asyncio.gather(*(_is_queued(one, name) for one in sharing))
+        silent = [one.id for one, told in zip(sharing, queued, strict=True) if told is None]
         return Uses(
             model,
             await self._uses.workflows(name),
-            await self._uses.runs(name, [machine.id, *pools]),
+            await self._uses.runs(
+                name, [*ids, *(pool.id for pool in pools if ids.intersection(pool.members))]
+            ),
             await self._uses.transfers(str(model.path)),
-            await _is_queued(machine, name),
+            any(queued) or (None if silent else False),
+            silent,
         )
 
-    async def _refuse_used(self, machine: Machine, model: ExistingModel) -> None:
-        uses = await self._find_uses(machine, model)
-        if not uses.in_use:
+    async def _refuse_used(self, machine: Machine, folders: Folders, model: ExistingModel) -> None:
+        uses = await self._find_uses(machine, folders, model)
+        if uses.in_use:
+            parts = [
+                f"{count} {noun}{'s' if count != 1 else ''}"
+                for count, noun in ((uses.unfinished, "run"), (len(uses.transfers), "transfer"))
+                if count
+            ] or ["1 prompt in ComfyUI's queue"]
+            verb = "uses" if uses.unfinished + len(uses.transfers) <= 1 else "use"
+            reason = f"{' and '.join(parts)} {verb} {model.name} now. Wait for the end"
+        elif uses.silent:
+            reason = (
+                f"the ComfyUI of {' and '.join(map(repr, uses.silent))} does not answer, so it is"
+                f" not known whether a prompt in its queue uses {model.name}. Try again later"
+            )
+        else:
             return
-        parts = [
-            f"{count} {noun}{'s' if count != 1 else ''}"
-            for count, noun in ((uses.unfinished, "run"), (len(uses.transfers), "transfer"))
-            if count
-        ] or ["1 prompt in ComfyUI's queue"]
-        verb = "uses" if uses.unfinished + len(uses.transfers) <= 1 else "use"
         raise ConflictError(
-            f"filename: {' and '.join(parts)} {verb} {model.name} now. Wait for the end, or set"
-            " in_use to go on.",
+            f"filename: {reason}, or set in_use to go on.",
             details={"field": "filename", "uses": uses.reply()},
         )
 
 
-async def _is_queued(machine: Machine, name: ModelName) -> bool:
-    """Return whether a prompt in the queue of a machine's ComfyUI names a model."""
+async def _known_folders(machine: Machine) -> Folders | None:
+    """Return the folders of a machine as far as they are known now, without a search for ComfyUI.
+
+    None if its launch arguments are malformed, so that its ComfyUI cannot be running.
+    """
+    try:
+        return await machine.folders(search=False)
+    except InvalidRequestError:
+        return None
+
+
+def _names(
+    known: Sequence[Folders | None], path: Path, directories: DirectoryCache
+) -> list[set[tuple[str, str]]]:
+    """Return the models folders that contain a file, and its names there. This function blocks.
+
+    Links to the file with its own name, and links to directories, lead to further names.
+
+    Parameters
+    ----------
+    known : sequence of Folders or None
+        The folders of each machine.
+    path : pathlib.Path
+        The file, as in `ExistingModel`.
+    directories : DirectoryCache
+        Reads the directories.
+
+    Returns
+    -------
+    list of set
+        For each machine, pairs of folder and name; empty if it does not have the file.
+    """
+
+    @functools.cache  # machines that share a directory read it once
+    def below(root: Path) -> list[str]:
+        return [
+            prefix + path.name
+            for prefix, files in directories.files(f"{root}/")
+            if any(name == path.name for name, _ in files)
+            and (
+                os.path.realpath(f"{root}/{prefix}") == str(path.parent)
+                or os.path.realpath(f"{root}/{prefix}{path.name}") == str(path)
+            )
+        ]
+
+    return [
+        {
+            (folder.name, name)
+            for folder in (folders.model_folders().values() if folders is not None else ())
+            if folder.name not in BESIDE_MODELS
+            for root in folder.paths
+            for name in below(root)
+        }
+        for folders in known
+    ]
+
+
+async def _is_queued(machine: Machine, name: ModelName) -> bool | None:
+    """Return whether a prompt in the queue of a machine's ComfyUI names a model.
+
+    None if this ComfyUI runs, but does not answer.
+    """
     client = machine.reachable_client()
     if client is None:
-        return False
-    return await asyncio.to_thread(name.is_in, await client.queue_text())
+        return None if machine.hangs and not machine.is_dead else False
+    try:
+        queue = await client.queue_text()
+    except ComfyUIUnavailableError:
+        return None
+    return await asyncio.to_thread(name.is_in, queue)
 
 
 def _check_name(name: str, extensions: frozenset[str]) -> None:

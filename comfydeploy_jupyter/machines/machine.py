@@ -395,9 +395,12 @@ class Machine:
     def _version(self) -> str | None:
         return self._link.version if self._link is not None else None
 
-    async def folders(self) -> Folders:
-        """Return ComfyUI's folders, which also check paths; see `folders_of`."""
-        if self._link is None or self._link.folders is None:
+    async def folders(self, *, search: bool = True) -> Folders:
+        """Return ComfyUI's folders, which also check paths; see `folders_of`.
+
+        ``search`` means that a ComfyUI that is not known yet is searched for and connected to.
+        """
+        if search and (self._link is None or self._link.folders is None):
             with contextlib.suppress(ComfyUIUnavailableError):
                 await self._supervisor.find()
                 if self.process is None:

@@ -70,13 +70,14 @@ class TransferUse(ReplyModel):
 
 
 class ModelUses(ReplyModel):
-    """What uses a model."""
+    """What uses a model, on all machines whose model folders contain it."""
 
     folder: str = Field(examples=["checkpoints"])
     name: str = Field(examples=["b.safetensors"])
     path: str = Field(examples=["/home/ada/ComfyUI/models/checkpoints/b.safetensors"])
     in_use: bool = Field(
-        description="Whether a run that has not ended, or a transfer, uses it now.",
+        description="Whether a run that has not ended, a prompt in ComfyUI's queue or a transfer"
+        " uses it now, as far as is known: see `queued`.",
         examples=[False],
     )
     workflows: list[WorkflowUse] = Field(description="The stored workflows that name it.")
@@ -86,8 +87,9 @@ class ModelUses(ReplyModel):
     )
     run_count: int = Field(description="Number of all of these runs.", examples=[1])
     unfinished: int = Field(description="How many of them have not ended.", examples=[0])
-    queued: bool = Field(
-        description="Whether a prompt in ComfyUI's queue, of any client, names it.",
+    queued: bool | None = Field(
+        description="Whether a prompt in ComfyUI's queue, of any client, names it; null if that is"
+        " not known, because a ComfyUI does not answer.",
         examples=[False],
     )
     transfers: list[TransferUse] = Field(description="The transfers that have not ended.")

@@ -68,23 +68,26 @@ class ModelName:
 
     Parameters
     ----------
-    folder : str
-        The models folder; prompts name the models in ``embeddings`` as ``embedding:<name>``.
-    name : str
-        The name in the lists of ComfyUI's loaders, with ``/`` before each subfolder's content.
+    names : collection of (str, str)
+        Models folders, and the names of the model there in the lists of ComfyUI's loaders, with
+        ``/`` between subfolders: one file may be in several folders, or have several names through
+        links. All end in the same file name. Prompts name the models in ``embeddings`` as
+        ``embedding:<name>``.
     """
 
-    def __init__(self, folder: str, name: str) -> None:
-        self._name = name
-        stem = name.rpartition(".")[0] or name
-        last = stem.rpartition("/")[2]
+    def __init__(self, names: Collection[tuple[str, str]]) -> None:
+        self._names = frozenset(name for _, name in names)
+        filename = next(iter(self._names)).rpartition("/")[2]
+        last = filename.rpartition(".")[0] or filename
         self._part = last.encode() if last.isascii() and last.isprintable() else b""
         if '"' in last or "\\" in last:
             self._part = b""
-        end = rf"(?:{re.escape(name[len(stem) :])})?(?![\w.-])"
-        self._embedding = None
-        if folder == "embeddings":
-            self._embedding = re.compile(rf"embedding:\s*{re.escape(stem)}{end}")
+        suffix = filename[len(last) :]
+        stems = "|".join(
+            re.escape(name.removesuffix(suffix)) for folder, name in names if folder == "embeddings"
+        )
+        end = rf"(?:{re.escape(suffix)})?(?![\w.-])"
+        self._embedding = re.compile(rf"embedding:\s*(?:{stems}){end}") if stems else None
 
     def is_in(self, body: bytes) -> bool:
         """Return whether a text in JSON names the model."""
@@ -96,7 +99,7 @@ class ModelName:
         named = text.replace("\\", "/")
         if self._embedding is not None and self._embedding.search(named):
             return True
-        return named == self._name
+        return named in self._names
 
 
 class ModelUses(Repository):
@@ -116,7 +119,7 @@ class ModelUses(Repository):
         model : ModelName
             The model.
         machines : collection of str
-            The machine and its pools, which a run that waits has in place of a machine.
+            The machines, and their pools, which a run that waits has in place of a machine.
         """
         found: list[RunUse] = []
         for condition, most in (("NOT IN", None), ("IN", RECENT)):

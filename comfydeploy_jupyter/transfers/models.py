@@ -43,6 +43,7 @@ def place(
     filename: str,
     *,
     field: str = "filename",
+    folder_field: str = "folder",
     beside: ExistingModel | None = None,
 ) -> Path:
     """Return the path of a model, which need not exist.
@@ -55,8 +56,8 @@ def place(
         ``checkpoints``, ``models/checkpoints``, or one of its subfolders.
     filename : str
         The file name, with subfolders if any.
-    field : str
-        Name of the request's field, for error messages.
+    field, folder_field : str
+        Names of the request's fields, for error messages.
     beside : ExistingModel, optional
         A model; in its folder, the path is below the directory that this model is in.
 
@@ -68,7 +69,7 @@ def place(
         If the path is outside of the folder.
     """
     first, rest = _split(folder)
-    root = _root(folders, folder)
+    root = _root(folders, folder, folder_field)
     if beside is not None and folders.model_folder(first).name == beside.folder:
         root = beside.root
     name = f"{rest}/{filename}" if rest else filename
@@ -95,7 +96,7 @@ def find(folders: Folders, folder: str, filename: str) -> ExistingModel:
     Raises
     ------
     InvalidRequestError, NotFoundError
-        If there is no such folder or file, or the name is that of a folder.
+        If there is no such folder or file, or the name is that of a folder or of a link to one.
     ForbiddenPathError
         If the file is outside of the folder.
     """
@@ -122,6 +123,8 @@ def find(folders: Folders, folder: str, filename: str) -> ExistingModel:
             mode = os.lstat(path).st_mode
         except (OSError, ValueError):  # not text that a path may have
             continue
+        if stat.S_ISLNK(mode) and os.path.isdir(path):  # noqa: PTH112 - Path.is_dir may raise
+            raise InvalidRequestError.of_field("filename", f"{name} is a link to a folder")
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise InvalidRequestError.of_field("filename", f"{name} is not a file")
         relative = path.relative_to(os.path.realpath(root))
@@ -167,14 +170,16 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     """Move a model, without replacing a file, and without a visible incomplete file.
 
     A process that is killed leaves the model at its old path, or complete at both. The size and the
-    times of the file stay; a link is replaced by one to the same file.
+    times of the file stay; a link is replaced by one to the same file. A file that has replaced the
+    model meanwhile, e.g. while it was copied to another disk, is kept.
 
     Raises
     ------
     NotFoundError
         If it does not exist.
     ConflictError
-        If the new path is in use or being written to, or the disk is full.
+        If the new path is in use or being written to, the disk is full, or the model was written to
+        or replaced meanwhile.
     ForbiddenPathError
         If it may not be moved.
     """
@@ -182,11 +187,18 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     try:
         there = folders.open_directory(target.parent, create=True)
         try:
-            if path.is_symlink():  # it may be relative
+            before = os.stat(path.name, dir_fd=here, follow_symlinks=False)
+            if stat.S_ISLNK(before.st_mode):  # it may be relative
                 os.symlink(os.path.realpath(path), target.name, dir_fd=there)
             elif not _link(path, here, target, there):
-                _copy(folders, path, here, target)
+                _copy(folders, path, here, target, before)
             os.fsync(there)
+            if not _is_same(before, os.stat(path.name, dir_fd=here, follow_symlinks=False)):
+                raise ConflictError(
+                    f"filename: {path.name} was replaced while it was moved. The new file is kept;"
+                    f" the earlier one is {target} now.",
+                    details={"field": "filename"},
+                )
             os.unlink(path.name, dir_fd=here)
         finally:
             os.close(there)
@@ -215,12 +227,12 @@ def _split(folder: str) -> tuple[str, str]:
     return first, rest
 
 
-def _root(folders: Folders, folder: str) -> Path:
+def _root(folders: Folders, folder: str, field: str = "folder") -> Path:
     try:
         return folders.directory(f"models/{_split(folder)[0]}")
     except InvalidRequestError:
         raise InvalidRequestError.of_field(
-            "folder", f"must be a model folder of ComfyUI, not {folder!r}"
+            field, f"must be a model folder of ComfyUI, not {folder!r}"
         ) from None
 
 
@@ -244,7 +256,13 @@ def _link(path: Path, here: int, target: Path, there: int) -> bool:
     return True
 
 
-def _copy(folders: Folders, path: Path, here: int, target: Path) -> None:
+def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
+    """Return whether two results are those of the same file with the same content."""
+    facts = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
+    return all(getattr(before, fact) == getattr(after, fact) for fact in facts)
+
+
+def _copy(folders: Folders, path: Path, here: int, target: Path, before: os.stat_result) -> None:
     """Copy to a file next to the target, replacing a killed server's file, and rename it."""
     part = PartFile(folders, target)
     try:
@@ -253,7 +271,9 @@ def _copy(folders: Folders, path: Path, here: int, target: Path) -> None:
         try:
             while chunk := os.read(source, _CHUNK):
                 part.write(chunk)
-            part.set_times(os.fstat(source))
+            if not _is_same(before, os.fstat(source)):
+                raise TransferError("it was written to while it was copied", again=True)
+            part.set_times(before)
         finally:
             os.close(source)
         if not part.publish():

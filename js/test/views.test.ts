@@ -533,6 +533,12 @@ test("a model is deleted after what uses it is known", () => {
   assert.match(dialog.textContent ?? "", /1 run that has not ended needs it now/);
   named("Delete").click();
   assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: true }]);
+  tell({ type: "refused", problem: "A ComfyUI does not answer" });
+  model.takeSent();
+  tell({ type: "uses", uses: { ...USES, queued: null } });
+  assert.match(dialog.textContent ?? "", /ComfyUI does not answer/);
+  named("Delete").click();
+  assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: true }]);
   tell({ type: "done", text: "It is deleted." });
   assert.equal(dialog.open, false);
   assert.match(el.textContent ?? "", /It is deleted/);

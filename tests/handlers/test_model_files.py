@@ -8,6 +8,8 @@ import uuid
 import pytest
 import requests
 
+from tests.comfyui_server import free_port
+from tests.faulty_comfyui import aborted, hanging
 from tests.waiting import until_async
 
 
@@ -56,8 +58,9 @@ def tell(comfyui, path: str, body: dict) -> requests.Response:
     return requests.post(f"{comfyui.url}/{path}", json=body, timeout=30)
 
 
-async def uses_of(api, name: str, folder: str = "loras") -> dict:
-    status, found = await api.get("models/uses", folder=folder, filename=name)
+async def uses_of(api, name: str, folder: str = "loras", machine: str = "local") -> dict:
+    query = {"folder": folder, "filename": name, "machine": machine}
+    status, found = await api.get("models/uses", **query)
     assert status == 200, found
     return found
 
@@ -117,6 +120,81 @@ async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, chain
     finally:
         tell(comfyui, "queue", {"delete": [answer["prompt_id"]]})
         tell(comfyui, "interrupt", {})
+
+
+@pytest.fixture
+def add_machine(api, tmp_path):
+    """Return a function that adds a machine whose ``loras`` are in a folder."""
+
+    async def add(machine: str, loras, url: str | None = None) -> None:
+        tree = tmp_path / machine
+        (tree / "comfy").mkdir(parents=True)
+        (tree / "models").mkdir()
+        (tree / "main.py").touch()
+        (tree / "models" / "loras").symlink_to(loras)
+        url = url or f"http://127.0.0.1:{free_port()}"
+        body = {"name": machine, "comfyui_url": url, "comfyui_path": str(tree)}
+        status, answer = await api.post("machine/create", body)
+        assert status == 200, answer
+
+    return add
+
+
+async def test_models_that_another_machine_with_the_folder_uses_are_in_use(
+    api, comfyui, chain, model, add_machine, tmp_path
+):
+    path = comfyui.models_dir / "loras" / model
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / path.name).write_bytes(b"another file with the same name")
+    await add_machine("sharing", path.parent)
+    await add_machine("apart", tmp_path / "own")
+    slow = {
+        **chain(("TestSleep", {"seconds": 600})),
+        "names": {"class_type": "TestText", "inputs": {"text": model}},
+    }
+    status, running = await api.post("run", {"workflow_api": slow, "wait": False})
+    assert status == 200, running
+    try:
+        await until_async(
+            lambda: uses_of(api, path.name, machine="sharing"), lambda found: found["queued"]
+        )
+        found = await uses_of(api, path.name, machine="sharing")
+        assert (found["path"], found["name"]) == (str(path.resolve()), path.name)
+        assert [run["prompt_id"] for run in found["runs"]] == [running["prompt_id"]]
+        assert (found["in_use"], found["unfinished"]) == (True, 1)
+        body = request("delete", path.name, machine="sharing")
+        status, answer = await api.post("volume/model", body)
+        assert (status, answer["code"]) == (409, "conflict")
+        assert path.exists()
+        found = await uses_of(api, path.name, machine="apart")
+        assert (found["in_use"], found["run_count"], found["queued"]) == (False, 0, False)
+    finally:
+        await api.post("interrupt", {"prompt_id": running["prompt_id"]})
+
+
+async def test_uses_of_a_comfyui_that_does_not_answer_are_not_known(
+    api, comfyui, extension, faulty, model, add_machine
+):
+    path = comfyui.models_dir / "loras" / model
+    await add_machine("silent", path.parent, faulty.url)
+    machine = extension.services.machines.get("silent")
+    await until_async(lambda: machine.connected)
+    assert (await uses_of(api, model))["queued"] is False
+    faulty.fail("GET", "/queue", aborted)
+    found = await uses_of(api, model)
+    assert (found["queued"], found["in_use"]) == (None, False)
+    for body in (request("delete", model), request("move", model, to_filename="a.safetensors")):
+        status, answer = await api.post("volume/model", body)
+        assert (status, answer["details"]["field"]) == (409, "filename")
+        assert answer["details"]["uses"]["queued"] is None
+        assert "the ComfyUI of 'silent' does not answer" in answer["error"]
+        assert path.exists()
+    faulty.fail("GET", "/prompt", hanging)
+    faulty.drop_sockets()
+    await until_async(lambda: machine.hangs and not machine.connected)
+    assert (await uses_of(api, model))["queued"] is None
+    status, answer = await api.post("volume/model", request("delete", model, in_use=True))
+    assert (status, path.exists()) == (200, False), answer
 
 
 async def test_embeddings_are_found_in_prompts(api, comfyui):
@@ -180,6 +258,42 @@ async def test_links_are_moved_and_deleted_instead_of_their_targets(api, comfyui
     assert elsewhere.read_bytes() == b"weights"
 
 
+async def test_links_to_folders_are_neither_moved_nor_deleted(api, comfyui, tmp_path):
+    models = tmp_path / "nas"
+    models.mkdir()
+    (models / "a.safetensors").write_bytes(b"weights")
+    loras = comfyui.models_dir / "loras"
+    loras.mkdir(parents=True, exist_ok=True)
+    link = loras / uuid.uuid4().hex
+    link.symlink_to(models)
+    try:
+        for action in ("delete", "move"):
+            body = request(action, link.name, to_filename="b.safetensors", in_use=True)
+            status, answer = await api.post("volume/model", body)
+            assert (status, answer["details"]["field"]) == (400, "filename"), answer
+            assert "is a link to a folder" in answer["error"]
+        assert (link / "a.safetensors").read_bytes() == b"weights"
+    finally:
+        link.unlink()
+
+
+async def test_uses_by_the_name_in_a_linked_folder_count(api, comfyui, model):
+    path = comfyui.models_dir / "loras" / model
+    linked = comfyui.models_dir / "loras" / uuid.uuid4().hex
+    linked.symlink_to(path.parent)
+    try:
+        names = (model, f"{linked.name}/{path.name}")
+        for name in names:
+            body = {"name": name, "workflow_api": graph(name)}
+            status, answer = await api.post("workflow", body)
+            assert status == 200, answer
+        for name in names:
+            found = await uses_of(api, name)
+            assert {use["name"] for use in found["workflows"]} == set(names)
+    finally:
+        linked.unlink()
+
+
 async def test_models_that_are_being_downloaded_are_in_use(api, comfyui, bare_service):
     bare_service.files["slow.safetensors"] = bytes(10_000_000)
     bare_service.store_delay = 5
@@ -216,7 +330,7 @@ async def test_models_that_are_being_downloaded_are_in_use(api, comfyui, bare_se
         ({"folder": "nothing"}, 400, "folder"),
         ({"folder": ".."}, 400, "folder"),
         ({"in_use": "perhaps"}, 400, "in_use"),
-        ({"to_folder": "custom_nodes"}, 400, "folder"),
+        ({"to_folder": "custom_nodes"}, 400, "to_folder"),
         ({"to_filename": "../../../a.safetensors"}, 403, "to_filename"),
         ({"to_filename": "a.txt"}, 400, "to_filename"),
         ({"to_filename": "a\nb.safetensors"}, 400, "to_filename"),

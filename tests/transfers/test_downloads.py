@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +15,7 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.transfers.models import delete_model, move_model, place
+from comfydeploy_jupyter.transfers.models import place
 from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
 from tests.full_disk import files_limited_to
 from tests.transfer_service import running
@@ -402,57 +399,6 @@ async def test_names_stay_in_their_folder(harness, folder, name, error):
         return
     with pytest.raises(error):
         place(harness.folders, folder, name)
-
-
-async def test_models_are_moved_and_deleted(harness):
-    (harness.checkpoints / "sub").mkdir()
-    path = harness.checkpoints / "sub" / "a.ckpt"
-    path.write_bytes(b"abc")
-    target = place(harness.folders, "loras", "new/b.ckpt")
-    move_model(harness.folders, path, target)
-    assert target.read_bytes() == b"abc"
-    assert not path.exists()
-    path.write_bytes(b"other")
-    with pytest.raises(ConflictError):
-        move_model(harness.folders, path, target)
-    assert (path.read_bytes(), target.read_bytes()) == (b"other", b"abc")
-    delete_model(harness.folders, path)
-    assert not path.exists()
-    for work in (
-        lambda: delete_model(harness.folders, path),
-        lambda: move_model(harness.folders, path, harness.checkpoints / "c"),
-    ):
-        with pytest.raises(NotFoundError):
-            work()
-
-
-@pytest.fixture
-def elsewhere(harness):
-    """A model folder on another file system."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        if Path(folder).stat().st_dev == harness.checkpoints.stat().st_dev:
-            pytest.skip("there is only one file system")
-        (harness.comfyui / "models" / "upscale_models").symlink_to(folder)
-        yield Path(folder)
-
-
-async def test_models_are_moved_to_another_disk_over_what_a_crash_left(harness, elsewhere):
-    path = harness.checkpoints / "a.ckpt"
-    content = random.randbytes(3 * MIB + 1)
-    path.write_bytes(content)
-    os.utime(path, (1e9, 1e9))
-    (elsewhere / "b.ckpt.part").write_bytes(b"half of it")
-    target = place(harness.folders, "upscale_models", "b.ckpt")
-    move_model(harness.folders, path, target)
-    assert (elsewhere / "b.ckpt").read_bytes() == content
-    assert (elsewhere / "b.ckpt").stat().st_mtime == 1e9
-    assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
-    assert not path.exists()
-    path.write_bytes(b"other")
-    with pytest.raises(ConflictError, match="exists already"):
-        move_model(harness.folders, path, target)
-    assert (path.read_bytes(), target.read_bytes()) == (b"other", content)
-    assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
 
 
 async def test_loop_runs_while_a_large_file_is_checked(harness, bare_service):

@@ -128,6 +128,8 @@ function warning({ unfinished, transfers, queued }) {
     unfinished ? counted(unfinished, "run") : "",
     transfers.length ? counted(transfers.length, "transfer") : ""
   ].filter(Boolean);
+  if (!parts.length && queued === null)
+    return "ComfyUI does not answer: it is not known whether a prompt in its queue needs it.";
   if (!parts.length) return queued ? "A prompt in ComfyUI's queue needs it now." : "";
   const isOne = unfinished + transfers.length === 1;
   return `${parts.join(" and ")} that ${isOne ? "has not ended needs" : "have not ended need"} it now.`;
@@ -204,7 +206,7 @@ var ModelDialog = class {
     if (!this.isAbout(folder, name)) return;
     if (problem) this.problem.textContent = problem;
     this.used.replaceChildren(...(uses ? sentences(uses) : []).map((text) => h("li", {}, text)));
-    this.inUse = uses?.in_use ?? false;
+    this.inUse = uses !== null && (uses.in_use || uses.queued === null);
     this.warned.textContent = uses ? warning(uses) : "";
     this.used.removeAttribute("aria-busy");
     if (this.confirm.classList.contains("cd-danger")) this.confirm.disabled = uses === null;
