@@ -184,10 +184,15 @@ class Dispatching:
             return None
         here = self._active.on(record.machine)
         executes = any(other.record.status == "running" for other in here)
-        others = dispatcher.load(record.machine) - dispatcher.handed(record.machine)
+        others = self.others(record.machine)
         queued = (other.record for other in here if other.record.status == "queued")
         before = sum(_before(other, record) for other in queued)
         return 1 + before + max(others - (not executes), 0)
+
+    def others(self, machine_id: str) -> int:
+        """Return how many prompts a machine has that this server has not sent, as far as known."""
+        known, dispatcher = machine_id in self._members, self._dispatcher
+        return dispatcher.load(machine_id) - dispatcher.handed(machine_id) if known else 0
 
     def take(self) -> list[Assigned]:
         """Return the waiting runs that were assigned since the last call."""

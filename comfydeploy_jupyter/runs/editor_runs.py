@@ -63,17 +63,11 @@ class EditorRuns:
         """Look for prompts that have ended while nobody was listening."""
         self._look_after(machine, 0.0)
 
-    def queue_changed(self, machine: Machine, remaining: int) -> None:
+    def queue_changed(self, machine: Machine) -> None:
         """Look soon if the queue has, or has had, more prompts than this server has sent."""
-        if self._has_others(machine, remaining):
+        if self._shared.dispatching.others(machine.id):
             self._others.add(machine.id)
         self._look_after(machine, SOON if machine.id in self._others else LATER)
-
-    def _has_others(self, machine: Machine, remaining: int | None = None) -> bool:
-        """Return whether a queue has more prompts than this server has sent."""
-        if remaining is None and machine.connection is not None:
-            remaining = machine.connection.queue_remaining
-        return (remaining or 0) > len(self._shared.active.of(machine))
 
     def _look_after(self, machine: Machine, pause: float) -> None:
         """Look after a pause, unless that is going to happen earlier."""
@@ -107,7 +101,7 @@ class EditorRuns:
         except (ComfyDeployError, ValueError) as error:
             log.info("The runs of ComfyUI's editor on %s are not read now: %s", machine.id, error)
             return
-        if not self._has_others(machine):
+        if not self._shared.dispatching.others(machine.id):
             self._others.discard(machine.id)
         self._seen.update(dict.fromkeys(ids))
         for _ in range(len(self._seen) - MOST_SEEN):

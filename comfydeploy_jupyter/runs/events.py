@@ -85,7 +85,7 @@ class MachineEvents:
             if event.queue_remaining is not None:
                 self._dispatching.queue_changed(machine, event.queue_remaining)
                 if not self._closed:
-                    self._editor_runs.queue_changed(machine, event.queue_remaining)
+                    self._editor_runs.queue_changed(machine)
             self._recovery.check_queue(machine, event)
             return
         if event.prompt_id is not None:
