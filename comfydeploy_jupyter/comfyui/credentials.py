@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..errors import InvalidRequestError
+from ..net.proxy_headers import HOP_BY_HOP
 from .transport import PLAIN, Access
 
 if TYPE_CHECKING:
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
 # Headers that belong to one message or connection; ComfyUI compares Origin with Host.
-_OURS = frozenset(
-    {
-        *("connection", "content-length", "content-type", "content-encoding", "expect", "host"),
-        *("keep-alive", "origin", "te", "trailer", "transfer-encoding", "upgrade"),
-    }
-)
+_OURS = HOP_BY_HOP | {
+    *("content-length", "content-type", "content-encoding", "expect", "host", "origin")
+}
 
 
 @dataclass(frozen=True)

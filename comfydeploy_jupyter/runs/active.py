@@ -9,8 +9,8 @@ from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
+from .lifecycle import State
 from .outputs import with_urls
-from .transitions import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

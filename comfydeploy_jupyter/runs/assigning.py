@@ -14,8 +14,8 @@ from ..errors import (
     TooLargeError,
 )
 from ..net.tasks import wait_until_set
+from .lifecycle import Cause
 from .saving import SAVE_AGAIN
-from .transitions import Cause
 
 if TYPE_CHECKING:
     from ..machines.machine import Machine

@@ -10,8 +10,8 @@ from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError, ConflictError
 from ..machines.registry import AUTO
 from ..net.tasks import wait_for
+from .lifecycle import Cause, State
 from .outputs import unknown_run
-from .transitions import Cause, State
 from .waiting import done_by, outcome, result_of
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from ..machines.registry import AUTO
 from ..net.tasks import end
 from ..store.runs import RunRecord
 from ..timestamps import utc_now
+from .lifecycle import Cause
 from .new_run import Destination, NewRun, PendingCreation, Placement
 from .prepare import prepare, steps_of
 from .ready import ReadyMachine
 from .run import Run
-from .transitions import Cause
 from .waiting import done_by
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..comfyui.events import OversizedEvent, Preview
+from .lifecycle import Cause, State
 from .run import is_release
-from .transitions import Cause, State
 
 if TYPE_CHECKING:
     from ..comfyui.events import Event

@@ -12,9 +12,9 @@ from ..errors import ComfyDeployError
 from ..net.json_stream import rough_size
 from ..net.tasks import wait_for
 from ..secrets import hide
+from .lifecycle import Cause
 from .outputs import read_history, reply
 from .story import not_before
-from .transitions import Cause
 
 if TYPE_CHECKING:
     from ..store.runs import RunRecord

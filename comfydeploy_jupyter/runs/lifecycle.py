@@ -1,37 +1,225 @@
-"""The function that makes a transition in the life of a run.
+"""The states of a run, the table of all transitions between them, and the function that makes one.
 
 Other modules request a transition by its cause. If `TABLE` has no row for the present state and
 that cause, nothing happens: only the first end of a run counts, and an event that comes too late
-changes nothing.
+changes nothing. ``docs/architecture.md`` shows the table.
 """
 
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ..secrets import hide
-from .facts import Facts
+from .facts import Facts, Sends
 from .story import add_entry, not_before
-from .transitions import (
-    EVENT_OF,
-    EXECUTING,
-    OPEN,
-    OVER,
-    POSTING,
-    STATUS,
-    STORED,
-    TABLE,
-    Cause,
-    Saved,
-    State,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..store.runs import RunRecord
     from .saving import StateSaver
+
+
+class State(str, Enum):
+    """The state of a run. The status that clients receive is coarser."""
+
+    RECEIVED = "received"  # it is being stored; ComfyUI has not received the last byte
+    POSTED = "posted"  # it is stored, and ComfyUI has been asked to queue it
+    UNANSWERED = "unanswered"  # ComfyUI did not answer whether it has queued it
+    UNCONFIRMED = "unconfirmed"  # recovered; it is unknown whether ComfyUI received it
+    WAITING = "waiting"  # it waits here for a machine of its pool that has room
+    QUEUED = "queued"  # ComfyUI has it
+    REQUEUING = "requeuing"  # ComfyUI has lost it, and is asked to queue it again
+    RUNNING = "running"  # ComfyUI executes it
+    EXECUTED = "executed"  # ComfyUI has reported success, but not its last event
+    ENDING = "ending"  # the outcome of its execution is known and is being stored
+    UPLOADING = "uploading"  # it was executed, and its outputs are being uploaded
+    ENDED = "ended"
+    DROPPED = "dropped"  # it was not executed, and is removed
+
+
+class Cause(str, Enum):
+    """The cause of a transition."""
+
+    RECEIVED = "received"
+    RECOVERED = "recovered after a restart"
+    LOADED = "read from the store"
+    STORED = "stored and handed to ComfyUI"
+    NOT_STORED = "could not be stored"
+    PROMISED = "not queued in the time that its caller gave it"
+    ACCEPTED = "accepted by ComfyUI"
+    REFUSED = "refused by ComfyUI"
+    NOT_SENT = "not handed to ComfyUI"
+    NOT_ANSWERED = "not answered by ComfyUI"
+    NOT_FOUND = "not found in ComfyUI"
+    FOUND_QUEUED = "found in the queue"
+    FOUND_EXECUTING = "found executing"
+    FOUND_IN_HISTORY = "found in the history"
+    EXECUTION_STARTED = "execution started"
+    EXECUTION_SUCCEEDED = "execution succeeded"
+    RELEASED = "released by ComfyUI"
+    COMPLETE = "all events received"
+    EVENT_SKIPPED = "an event was too large to be read"
+    CONNECTION_LOST = "connection lost"
+    CONNECTED = "connected again"
+    COMFYUI_ENDED = "ComfyUI ended"
+    QUEUED_ANEW = "queued anew"
+    NO_ROOM = "no machine has room"
+    ASSIGNED = "assigned to a machine"
+    RETURNED = "its machine does not have it"
+    RETRIED = "its machine ended, it is executed again"
+    CANCEL_REQUESTED = "cancellation requested"
+    CANCEL_NOT_STORED = "cancellation could not be stored"
+    WITHDRAWN = "withdrawn"
+    LOST = "given up"
+    UPLOADS_QUEUED = "uploads queued"
+    UPLOADS_ENDED = "uploads ended"
+    OUTPUTS_LOST = "outputs could not be copied from its machine"
+    END_STORED = "end stored"
+    END_NOT_STORED = "end not stored yet"
+
+
+class Saved(Enum):
+    """When a transition is stored."""
+
+    AWAITED = "before it is made"
+    SOON = "soon after it"
+    NEXT = "with the next one"
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A row of the table.
+
+    ``sets`` are values of `Facts` that the transition sets, and ``takes`` the names of values that
+    the caller passes. If ``to`` is None, the state does not change.
+    """
+
+    sources: tuple[State, ...]
+    cause: Cause
+    to: State | None = None
+    saved: Saved = Saved.NEXT
+    sends: Sends = Sends.NOTHING
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    takes: tuple[str, ...] = ()
+    in_story: bool = True
+
+
+S, C = State, Cause
+POSTING = (S.RECEIVED, S.POSTED, S.REQUEUING)  # ComfyUI is being asked to queue it
+IN_DOUBT = (S.UNANSWERED, S.UNCONFIRMED)
+EXECUTING = (S.RUNNING, S.EXECUTED)
+OPEN = (*POSTING, *IN_DOUBT, S.WAITING, S.QUEUED, *EXECUTING)  # the outcome is not known
+UNFINISHED = (*OPEN, S.ENDING, S.UPLOADING)
+OVER = (S.ENDED, S.DROPPED)
+
+_ANSWER, _OUTCOME = ("number", "node_errors"), ("outcome",)
+_AGAIN, _EXIT = ("session", "attempts", "events_complete"), ("comfyui_exit", "was_next")
+_GAP, _SUCCESS = {"events_complete": False}, {"success_reported": True}
+_ANEW = {"was_next": False, "success_reported": False}
+_KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, S.UNANSWERED)
+_FORGET: Mapping[str, Any] = {
+    "number": None,
+    "node_errors": {},
+    "missed_at": None,
+    "comfyui_exit": None,
+    **_ANEW,
+}
+_NOT_BEGUN: Mapping[str, Any] = {"started_at": None, "outputs": {}, "cached_nodes": []}
+_IN_LINE, _UPLOADS = (*IN_DOUBT, S.QUEUED), (S.ENDING, S.UPLOADING)
+
+TRANSITIONS = (
+    Transition((S.RECEIVED,), C.RECEIVED),
+    Transition((S.RECEIVED,), C.STORED, S.POSTED),
+    Transition((S.RECEIVED,), C.NOT_STORED, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
+    Transition((S.RECEIVED, S.POSTED), C.PROMISED, sets={"promised": True}),
+    Transition((S.RECEIVED, S.POSTED), C.NOT_SENT, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
+    Transition((S.REQUEUING,), C.NOT_SENT, S.QUEUED, sets=_GAP),
+    Transition(POSTING, C.REFUSED, S.ENDING, takes=_OUTCOME),
+    Transition(POSTING, C.NOT_ANSWERED, S.UNANSWERED, sets={**_GAP, "missed_at": None}),
+    Transition(POSTING, C.ACCEPTED, S.QUEUED, Saved.SOON, Sends.FIRST, takes=_ANSWER),
+    # An event was received before ComfyUI's answer: it is emitted after the answer.
+    Transition((S.POSTED, S.REQUEUING), C.EXECUTION_STARTED, S.RUNNING, Saved.SOON),
+    Transition((S.POSTED, S.REQUEUING), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
+    Transition(EXECUTING, C.ACCEPTED, None, Saved.SOON, Sends.FIRST, takes=_ANSWER),
+    Transition(EXECUTING, C.NOT_ANSWERED, sends=Sends.FIRST, sets=_GAP),
+    # Runs of pools.
+    Transition((S.RECEIVED,), C.NO_ROOM, S.WAITING, Saved.AWAITED, Sends.FIRST),
+    Transition(
+        (S.WAITING,),
+        C.ASSIGNED,
+        S.POSTED,
+        Saved.AWAITED,
+        sets=_FORGET,
+        takes=("machine", "session", "events_complete"),
+    ),
+    Transition(
+        (S.RECEIVED, S.POSTED, *IN_DOUBT, S.QUEUED),
+        C.RETURNED,
+        S.WAITING,
+        Saved.AWAITED,
+        Sends.FIRST,
+        sets=_FORGET,
+        takes=("machine", "attempts"),
+    ),
+    Transition(
+        (S.RUNNING,),
+        C.RETRIED,
+        S.WAITING,
+        Saved.AWAITED,
+        sets={**_FORGET, **_NOT_BEGUN},
+        takes=("machine", "attempts", "retry"),
+    ),
+    Transition((S.WAITING,), C.LOADED, sends=Sends.FIRST, in_story=False),
+    Transition((S.UNCONFIRMED,), C.RECOVERED, saved=Saved.AWAITED),
+    Transition((S.WAITING, *_KNOWN), C.RECOVERED, None, Saved.AWAITED, Sends.FIRST),
+    Transition((S.UNANSWERED,), C.NOT_FOUND, takes=("missed_at",)),
+    Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, Saved.SOON, Sends.FIRST),
+    Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, Saved.SOON, Sends.FIRST),
+    Transition(_IN_LINE, C.EXECUTION_STARTED, S.RUNNING, Saved.SOON, Sends.FIRST),
+    Transition(_IN_LINE, C.EXECUTION_SUCCEEDED, S.EXECUTED, sends=Sends.FIRST, sets=_SUCCESS),
+    Transition((S.RUNNING,), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
+    Transition(_LOST, C.QUEUED_ANEW, S.REQUEUING, Saved.AWAITED, sets=_ANEW, takes=_AGAIN),
+    Transition(EXECUTING, C.EVENT_SKIPPED, sets=_GAP),
+    Transition(UNFINISHED, C.RELEASED, in_story=False),
+    Transition(UNFINISHED, C.CONNECTION_LOST, sets=_GAP, takes=("was_next",)),
+    Transition(UNFINISHED, C.CONNECTED),
+    Transition(UNFINISHED, C.COMFYUI_ENDED, sets=_GAP, takes=_EXIT),
+    Transition(OPEN, C.CANCEL_REQUESTED, saved=Saved.AWAITED, sets={"cancelling": True}),
+    Transition(OPEN, C.CANCEL_NOT_STORED, sets={"cancelling": False}),
+    Transition((S.EXECUTED,), C.COMPLETE, S.ENDING, takes=_OUTCOME),
+    Transition(OPEN, C.FOUND_IN_HISTORY, S.ENDING, takes=_OUTCOME),
+    Transition(OPEN, C.WITHDRAWN, S.ENDING, takes=_OUTCOME),
+    Transition(OPEN, C.LOST, S.ENDING, takes=_OUTCOME),
+    Transition(_UPLOADS, C.UPLOADS_QUEUED, S.UPLOADING, Saved.AWAITED, Sends.UPLOADING),
+    Transition(_UPLOADS, C.UPLOADS_ENDED, S.ENDING, takes=_OUTCOME),
+    Transition((S.ENDING,), C.OUTPUTS_LOST, takes=_OUTCOME),
+    Transition((S.ENDING,), C.END_STORED, S.ENDED, Saved.AWAITED, Sends.END, in_story=False),
+    Transition((S.ENDING,), C.END_NOT_STORED, S.ENDED, Saved.NEXT, Sends.END, in_story=False),
+)
+TABLE = {(source, row.cause): row for row in TRANSITIONS for source in row.sources}
+
+# The status that belongs to a state; other states do not change the status.
+STATUS = {S.WAITING: "queued", S.QUEUED: "queued", S.RUNNING: "running"}
+# The state of a recovered run, by the status that another process stored in its record.
+RECOVERED = {
+    "not-started": S.UNCONFIRMED,
+    "waiting": S.WAITING,  # status `queued`, but no machine has it
+    **{state.value: state for state in _KNOWN},
+}
+# The events (``answered``, ``released``) that a cause sets in addition to those of the new state.
+EVENT_OF = dict.fromkeys((C.ACCEPTED, C.NOT_ANSWERED), "answered")
+EVENT_OF |= dict.fromkeys((C.RELEASED, C.CONNECTION_LOST, C.COMFYUI_ENDED), "released")
+# Facts that are fields of the record.
+STORED = frozenset(
+    {
+        *("number", "node_errors", "cancelling", "session", "attempts"),
+        *("machine", "retry", "started_at", "outputs", "cached_nodes"),
+    }
+)
 
 
 class Lifecycle(Facts):

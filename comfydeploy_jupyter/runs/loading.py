@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from .lifecycle import Cause, State
 from .prepare import read_stored, steps_of
 from .run import Run
-from .transitions import Cause, State
 from .waiting import outcome, result_of
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .transitions import RECOVERED, Cause, State
+from .lifecycle import RECOVERED, Cause, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection

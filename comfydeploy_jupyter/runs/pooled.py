@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
-from .transitions import Cause, State
+from .lifecycle import Cause, State
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

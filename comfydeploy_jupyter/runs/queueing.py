@@ -14,7 +14,7 @@ from ..errors import (
     RunTimeoutError,
     TooLargeError,
 )
-from .transitions import Cause, State
+from .lifecycle import Cause, State
 from .unanswered import Unanswered
 from .waiting import done_by, outcome, result_of
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
+from .lifecycle import IN_DOUBT, Cause, State
 from .pooled import why_not_again
-from .transitions import IN_DOUBT, Cause, State
 from .unresponsive import UnresponsiveMachines
 from .waiting import now
 

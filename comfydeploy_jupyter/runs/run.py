@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from ..timestamps import parse_timestamp
 from .facts import UPLOADING
-from .lifecycle import Lifecycle
+from .lifecycle import Cause, Lifecycle, State
 from .live import LiveStatus, NodeName
 from .log import SHORT
 from .story import not_before
-from .transitions import Cause, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

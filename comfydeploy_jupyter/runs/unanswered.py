@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
-from .transitions import EXECUTING, Cause, State
+from .lifecycle import EXECUTING, Cause, State
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient

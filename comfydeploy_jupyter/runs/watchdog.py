@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ..comfyui.client import ASK_WITHIN
 from ..comfyui.out_of_memory import HANGS
 from ..errors import ComfyDeployError
+from .lifecycle import State
 from .recovery import IN_FLIGHT
-from .transitions import State
 from .waiting import now
 
 if TYPE_CHECKING:

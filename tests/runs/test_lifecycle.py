@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from comfydeploy_jupyter.errors import ConflictError, NotFoundError
-from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
-from comfydeploy_jupyter.runs.transitions import (
+from comfydeploy_jupyter.runs.lifecycle import (
     OPEN,
     OVER,
     RECOVERED,
@@ -24,6 +23,7 @@ from comfydeploy_jupyter.runs.transitions import (
     Cause,
     State,
 )
+from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
 from tests.jupyter_process import REPOSITORY
 
 from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World

@@ -15,9 +15,9 @@ from comfydeploy_jupyter.comfyui.events import OversizedEvent
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
+from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, State
 from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
 from comfydeploy_jupyter.runs.service import RunService
-from comfydeploy_jupyter.runs.transitions import EXECUTING, OVER, POSTING, STATUS, State
 from comfydeploy_jupyter.schemas import RunRequest
 from comfydeploy_jupyter.store.runs import FINAL, RunRecord
 
