@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.newer_comfyui",
     "tests.selection",
     "tests.slurm",
+    "tests.time_limits",
     "tests.transfer_service",
 ]
 

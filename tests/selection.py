@@ -28,6 +28,7 @@ MARKER_OF_PATH = {
     "tests/security/test_other_users.py": "slow",
     "tests/test_reaper.py": "slow",
     "tests/test_selection.py": "slow",
+    "tests/test_time_limits.py": "slow",
     "tests/test_worker.py": "slow",
     "tests/transfers/": "slow",
     "tests/tunnel/": "slow",
