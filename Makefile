@@ -79,7 +79,7 @@ fuzz: $(STAMP)-test ## read many more damaged files and requests than `make test
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/fuzz tests/runs/test_lifecycle.py --timeout 3600
 
 notebooks: $(STAMP)-test comfyui ## run the notebooks and store them with their outputs
-	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint
+	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_errors_or_warnings
 
 screenshots: $(STAMP)-test comfyui browser ## make the pictures of the documents
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \

@@ -44,9 +44,9 @@ ALLOWED_SKIPS = {
     "tests/comfyui/test_folders.py::test_what_may_not_be_read_is_refused": (
         "root, whom the gate runs as, may read everything"
     ),
-    "tests/graphs/test_integrity.py::test_saved_workflows_are_whole": SAMPLES,
+    "tests/graphs/test_integrity.py::test_check_integrity_accepts_saved_workflows": SAMPLES,
     "tests/graphs/test_ui_to_api.py::test_converts_the_shared_samples": SAMPLES,
-    "tests/graphs/test_validation.py::test_shared_samples": SAMPLES,
+    "tests/graphs/test_validation.py::test_results_equal_shared_samples": SAMPLES,
     "tests/handlers/test_assets.py::TestEnableAssets": "needs a ComfyUI of 0.33 or later",
     "tests/handlers/test_folders.py::TestModelsDirectory": "needs a ComfyUI of 0.33 or later",
     "tests/handlers/test_runs.py::test_pictures_that_are_added_to_a_group_are_loaded": (

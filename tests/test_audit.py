@@ -66,7 +66,7 @@ def serve() -> Iterator[Callable[..., str]]:
         service.server_close()
 
 
-def test_without_a_service_it_says_that_nothing_was_audited(
+def test_without_an_audit_service_the_audit_is_reported_as_skipped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     nowhere = ["--url", "http://127.0.0.1:9/v1/query"]
@@ -75,7 +75,7 @@ def test_without_a_service_it_says_that_nothing_was_audited(
     assert audit.main([*nowhere, "--required"]) == 1
 
 
-def test_a_service_that_knows_nothing_is_none(
+def test_a_service_without_advisories_is_not_used(
     serve: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert audit.main(["--url", serve()]) == 0

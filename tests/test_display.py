@@ -57,7 +57,7 @@ class Broken(Recorder):
         raise RuntimeError("the page is gone")
 
 
-def test_what_events_add_up_to() -> None:
+def test_progress_after_a_series_of_events() -> None:
     progress = started()
     assert (progress.status, progress.fraction, progress.step, progress.steps) == (
         *("running", 0.25),
@@ -88,7 +88,7 @@ def test_at_most_ten_updates_a_second() -> None:
     assert view.ended == "success"
 
 
-def test_the_clock_goes_on_while_a_node_is_silent() -> None:
+def test_the_elapsed_time_is_shown_while_a_node_sends_no_events() -> None:
     view = Recorder()
     with Live(started(), view):
         time.sleep(1.2)
@@ -96,7 +96,7 @@ def test_the_clock_goes_on_while_a_node_is_silent() -> None:
     assert view.ended == "left"
 
 
-def test_a_view_that_fails_does_not_harm_the_run() -> None:
+def test_a_view_that_fails_does_not_affect_the_run() -> None:
     errors: list[Exception] = []
     progress, view = started(), Broken()
     with Live(progress, view, on_error=errors.append):
@@ -138,7 +138,7 @@ def test_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b\\2\\x1b[1m.png\x1b]8;;\x1b\\, and 2 files more\x1b[K\n" in left
 
 
-def test_a_failed_run_leaves_its_bar_where_it_was() -> None:
+def test_the_bar_of_a_failed_run_stays_at_its_position() -> None:
     stream, progress = Stream(), started()
     progress.feed(Event("status", {"status": "failed"}))
     TerminalView(Terminal(stream)).end(progress)
@@ -151,7 +151,7 @@ def test_a_line_in_a_terminal_without_unicode() -> None:
     assert stream.getvalue().startswith("\r#####-----")
 
 
-def test_of_what_never_began_no_line_is_left() -> None:
+def test_a_run_that_never_began_leaves_no_line() -> None:
     stream, progress = Stream(), RunProgress(Source(GRAPH))
     with pytest.raises(ValueError, match="wrong"), Live(progress, TerminalView(Terminal(stream))):
         raise ValueError("wrong")
@@ -170,7 +170,9 @@ def test_widgets_show_it_escaped() -> None:
     widgets.close()
 
 
-def test_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_or_notebook_nothing_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with progress_display(started()):
         time.sleep(0.15)
     captured = capsys.readouterr()

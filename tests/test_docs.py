@@ -100,7 +100,7 @@ def test_configuration_examples_name_settings(code: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative_name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_targets_of_links_exist(page: Path) -> None:
     for link in LINK.finditer(page.read_text()):
         folder = REPOSITORY if link["ours"] else page.parent
         path = (folder / link["path"]).resolve() if link["path"] else page

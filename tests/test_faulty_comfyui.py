@@ -179,7 +179,7 @@ class TestEveryRoute:
             record = server.until(prompt_id, "failed")
             assert record["error"]["type"] == "NotQueued"
 
-    def test_prompt_that_is_too_large_for_comfyui(self, server, faulty):
+    def test_a_prompt_that_is_too_large_for_comfyui(self, server, faulty):
         prompt_id = str(uuid.uuid4())
         faulty.fail("POST", "/prompt", answering(413, "too large", "text/plain"))
         body = {"workflow_api": chain(), "prompt_id": prompt_id}
@@ -294,7 +294,7 @@ class TestEveryRoute:
         assert server.get("models")[0] == 200
         assert server.get("filename_list_cache")[0] == 200
 
-    def test_knock(self, server, faulty):
+    def test_the_requests_before_the_websocket(self, server, faulty):
         """The requests before a WebSocket is opened: without a reply there is no ComfyUI."""
         for fault in each_fault(faulty, ("GET", "/prompt")):
             faulty.drop_sockets()
@@ -503,7 +503,7 @@ class TestStoppedComfyUI:
         yield server, comfyui
         jupyter.stop()
 
-    def test_for_a_while_and_for_ever(self, stopped):
+    def test_stopped_for_some_time_and_permanently(self, stopped):
         server, comfyui = stopped
         running = server.start_run(chain(("TestProgress", {"steps": 80, "delay": 0.1})))
         reader = Reader(server, running)

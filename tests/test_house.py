@@ -42,7 +42,7 @@ def python_files(*folders: str) -> list[Path]:
     return [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
 
 
-def test_each_module_is_in_the_picture():
+def test_each_module_is_in_the_architecture():
     described = folders()
     missing = []
     for path in python_files("comfydeploy_jupyter"):
@@ -53,14 +53,14 @@ def test_each_module_is_in_the_picture():
     assert missing == []
 
 
-def test_the_picture_shows_no_module_that_is_gone():
+def test_the_architecture_names_no_missing_module():
     for folder, text in folders().items():
         names = set(re.findall(r"\b(\w+\.py)\b", text))
         gone = {name for name in names if not (PACKAGE / folder / name).is_file()}
         assert gone <= {"main.py"}, folder
 
 
-def test_each_room_has_its_place_between_the_walls():
+def test_each_package_has_its_import_rules():
     """Server modules are in the layers, and only handlers and the extension may import tornado."""
     text = (REPOSITORY / "pyproject.toml").read_text()
     layers, *_, tornado = text.split("[[tool.importlinter.contracts]]")[1:]
@@ -87,7 +87,7 @@ PUBLIC = {"_asdict", "_exit", "_Hash"}
 """Names with an underscore that are documented, and one that only type checkers see."""
 
 
-def test_nothing_private_of_others_is_used():
+def test_no_private_names_of_other_packages_are_used():
     made, used = set(), {}
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -116,7 +116,7 @@ def test_the_oldest_version_is_named_in_one_place():
     assert named == {"graphs/versions.py"}
 
 
-def test_the_modules_of_runs_know_each_other_one_way():
+def test_the_modules_of_runs_have_no_import_cycle():
     """No module imports itself through other modules, also not for type annotations."""
     imports = {}
     for path in (PACKAGE / "runs").glob("*.py"):

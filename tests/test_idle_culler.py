@@ -116,7 +116,7 @@ def sweep(server: Server, _: Any) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_server_lives_as_long_as_it_works_and_not_much_longer(hub, bare_service):
+def test_a_server_is_not_culled_while_runs_go_on_and_is_culled_afterwards(hub, bare_service):
     works: dict[str, Callable[[Server, Any], None]] = {
         "runs": run,
         "downloads": download,
@@ -134,7 +134,7 @@ def test_a_server_lives_as_long_as_it_works_and_not_much_longer(hub, bare_servic
         list(threads.map(work, works))
 
 
-def test_who_only_asks_how_it_is_does_not_keep_it_alive(hub):
+def test_requests_for_the_status_do_not_count_as_activity(hub):
     server = Server(hub, "watches")
     began = time.monotonic()
     asked = io.StringIO()

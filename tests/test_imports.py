@@ -33,12 +33,12 @@ def test_the_check_sees_an_import():
     assert "requests" in imported("import requests")
 
 
-def test_kernels_get_nothing_heavy_before_they_use_it():
+def test_importing_the_package_loads_no_heavy_module():
     assert imported("import comfydeploy_jupyter") & (HEAVY | SERVER) == set()
 
 
 @pytest.mark.slow  # imports Jupyter twice
-def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
+def test_starting_jupyter_imports_no_heavy_module():
     jupyter = "import jupyter_server.serverapp"
     before = imported(jupyter)
     added = imported(f"{jupyter}\nimport comfydeploy_jupyter.extension") - before
@@ -46,7 +46,7 @@ def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
 
 
 @pytest.mark.slow
-def test_clusters_bring_nothing_that_they_do_not_need():
+def test_cluster_modules_import_only_what_they_need():
     """The server works without Dask, workers without Jupyter, and the proxy with Python only."""
     assert imported("import comfydeploy_jupyter.services") & {"dask", "distributed"} == set()
     worker = imported("import comfydeploy_jupyter.clusters.lease")

@@ -99,7 +99,7 @@ def test_runs_that_start_and_end(jupyter: JupyterProcess) -> None:
     assert "the message of a node" not in str(events)  # it may contain anything
 
 
-def test_machines_that_come_and_go(jupyter: JupyterProcess, comfyui: Any) -> None:
+def test_machines_that_connect_and_disconnect(jupyter: JupyterProcess, comfyui: Any) -> None:
     comfy = Comfy(jupyter.url, jupyter.token)
     proxy = FaultyComfyUI(comfyui.url)
     proxy.start()

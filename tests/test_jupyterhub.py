@@ -7,7 +7,7 @@ import requests
 from .fake_comfydeploy import KEY
 
 
-def test_who_has_signed_in_reaches_the_routes_of_his_own_server(jupyterhub):
+def test_a_signed_in_user_can_use_the_routes_of_his_own_server(jupyterhub):
     ada = jupyterhub.sign_in("ada")
     own = ada.get(f"{jupyterhub.user_url('ada')}comfyui-deploy/check-status", timeout=30)
     assert own.status_code == 200, own.text
@@ -17,7 +17,7 @@ def test_who_has_signed_in_reaches_the_routes_of_his_own_server(jupyterhub):
     assert other.json()["code"] == "unauthorized"
 
 
-def test_a_token_of_the_hub_reaches_the_routes(jupyterhub):
+def test_a_token_of_the_hub_can_use_the_routes(jupyterhub):
     url = f"{jupyterhub.user_url('ada')}comfyui-deploy/check-status"
     for kind in ("token", "Bearer"):
         headers = {"Authorization": f"{kind} {jupyterhub.token('ada')}"}

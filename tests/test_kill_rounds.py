@@ -34,7 +34,7 @@ def play(world: World | PoolWorld, victims: tuple[str, ...], seed: int) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("installed_comfyui")
-def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
+def test_kills_at_random_times_leave_a_consistent_state(tmp_path, bare_service, seed):
     bare_service.to_store = True
     play(World(tmp_path, bare_service), ROUNDS, seed)
 
@@ -63,7 +63,7 @@ def test_kills_in_a_cluster_lose_no_run(tmp_path, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
-def test_kills_while_an_old_store_is_upgraded_break_nothing(tmp_path, seed, number):
+def test_kills_during_an_upgrade_leave_a_consistent_database(tmp_path, seed, number):
     try:
         interrupted_migration(tmp_path, Random(seed + number))
     except BrokenInvariantError as fault:

@@ -27,7 +27,7 @@ def server(start_jupyter, comfyui, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [False, True], ids=["runs", "half of them as jobs"])
-def test_no_event_is_lost_and_nothing_is_left(server, comfyui, jobs):
+def test_no_event_is_lost_and_no_process_or_file_is_left(server, comfyui, jobs):
     asyncio.run(through_us(server, streams=5, runs=5, duration=0.0, jobs=jobs))
     time.sleep(1)  # tasks that only wait for events to arrive are over then
     before = server.census()

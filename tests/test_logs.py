@@ -69,7 +69,7 @@ def test_fields(lines):
     }
 
 
-def test_newlines_exceptions_and_odd_things(lines):
+def test_newlines_exceptions_and_values_that_json_cannot_hold(lines):
     logger, read = lines
     logger.warning("two\nlines\u2028and \ud800 half a pair", extra={"what": {1, "set"}})
     try:

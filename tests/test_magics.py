@@ -85,7 +85,7 @@ def test_status_and_runs(comfy: Any, shell: InteractiveShell) -> None:
             shell.user_ns["comfy"].get(unknown)
 
 
-def test_a_table_of_runs_obeys_no_name() -> None:
+def test_names_in_a_table_of_runs_are_escaped() -> None:
     evil = "<b>\x1b[31m日本.png"
     page = runs_page(
         [
@@ -132,7 +132,7 @@ def test_help(comfy: Any) -> None:
         ("status now", "'now' is too much"),
     ],
 )
-def test_what_goes_wrong_is_said(comfy: Any, line: str, message: str) -> None:
+def test_errors_are_reported(comfy: Any, line: str, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         comfy(line)
     assert message in str(raised.value)
@@ -155,7 +155,7 @@ def test_values_are_json_else_text(pair: str, value: Any) -> None:
     assert parse_pair(pair) == ("a", value)
 
 
-def test_in_a_notebook_an_error_is_one_line_and_ends_the_cells(
+def test_in_a_notebook_an_error_is_one_line_and_stops_later_cells(
     jupyter: JupyterProcess, tmp_path: Path
 ) -> None:
     sources = ["%load_ext comfydeploy_jupyter", "%comfy status", "%comfy rum"]

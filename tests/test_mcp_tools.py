@@ -93,7 +93,7 @@ def kept(writable):
     return comfy.workflows.save(PICTURE, "Red canvas").id
 
 
-async def test_without_the_setting_agents_may_only_look(start_jupyter, comfyui, tmp_path):
+async def test_without_the_setting_agents_have_reading_tools_only(start_jupyter, comfyui, tmp_path):
     async with agent(start(start_jupyter, comfyui, tmp_path)) as client:
         assert {tool.name for tool in await client.list_tools()} == set(READING)
         with tool_error():
@@ -146,7 +146,7 @@ async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
         assert rows[0]["run_id"] == begun["run_id"]
 
 
-async def test_a_run_that_lasts_can_be_waited_for_again_and_cancelled(writable):
+async def test_a_long_run_can_be_waited_for_again_and_cancelled(writable):
     kept = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
     async with agent(writable) as client:
         begun = await use(client, "comfyui_run_workflow", workflow_id=kept)

@@ -92,7 +92,7 @@ def outputs(notebook: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("executed", NOTEBOOKS, indirect=True, ids=lambda path: path.stem)
-def test_it_runs_without_a_complaint(executed: Any) -> None:
+def test_it_runs_without_errors_or_warnings(executed: Any) -> None:
     complaints = [o for o in outputs(executed) if o.get("name") == "stderr"]
     assert complaints == []
     assert all(cell.outputs for cell in executed.cells if cell.cell_type == "code")
@@ -102,7 +102,7 @@ def test_it_runs_without_a_complaint(executed: Any) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_is_stored_as_a_page_can_show_it(path: Path) -> None:
+def test_it_is_stored_in_a_form_that_a_web_page_can_show(path: Path) -> None:
     text = path.read_text()
     notebook = nbformat.read(path, as_version=4)
     assert notebook.metadata.comfydeploy.sources == digest(notebook), (
@@ -123,7 +123,7 @@ def test_it_is_stored_as_a_page_can_show_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("executed", [QUICKSTART], indirect=True, ids=["quickstart"])
-def test_the_quickstart_shows_what_it_promises(executed: Any) -> None:
+def test_the_quickstart_shows_what_its_text_says(executed: Any) -> None:
     found = outputs(executed)
     pages = [o.data["text/html"] for o in found if "text/html" in o.get("data", {})]
     assert any("data:image/png;base64," in page and "Timings" in page for page in pages)

@@ -111,7 +111,7 @@ def run(
     )
 
 
-def test_the_disguise_takes_away_what_is_not_there(tmp_path: Path) -> None:
+def test_the_simulated_windows_lacks_what_windows_lacks(tmp_path: Path) -> None:
     done = run("windows", TRY, folder=tmp_path)
     assert done.stdout == (
         "ModuleNotFoundError AttributeError AttributeError FileNotFoundError FileNotFoundError\n"
@@ -148,7 +148,7 @@ def test_client_and_panels_work_with_a_server_elsewhere(
     ],
     ids=["connect", "server", "installer"],
 )
-def test_on_windows_a_sentence_says_what_works_there(code: str, tmp_path: Path) -> None:
+def test_on_windows_the_error_says_what_works_there(code: str, tmp_path: Path) -> None:
     done = run("windows", code, folder=tmp_path)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
@@ -158,7 +158,7 @@ def test_on_windows_a_sentence_says_what_works_there(code: str, tmp_path: Path) 
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_on_windows_the_extension_says_so_and_jupyter_runs(
+def test_on_windows_the_extension_logs_that_it_is_off_and_jupyter_runs(
     start_jupyter: Any,
 ) -> None:
     server = start_jupyter(program=("-c", disguised("windows", SERVE)))
@@ -205,13 +205,13 @@ def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(
     until(lambda: not psutil.pid_exists(pid))
 
 
-def test_on_macos_what_a_killed_server_left_is_known_again(tmp_path: Path) -> None:
+def test_on_macos_a_comfyui_left_by_a_killed_server_is_recognised(tmp_path: Path) -> None:
     """A process is identified by its start time, also without ``/proc``."""
     done = run("macos", KNOWN_AGAIN, folder=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "True True True\n")
 
 
-def test_on_macos_a_guard_ends_the_family_with_its_owner(tmp_path: Path) -> None:
+def test_on_macos_the_reaper_ends_the_process_group_when_its_owner_ends(tmp_path: Path) -> None:
     command = reaped_command(["sh", "-c", "sleep 100 & sleep 100"], log=tmp_path / "log", grace=1)
     reaper = subprocess.Popen(
         [sys.executable, "-c", disguised("macos", GUARD), *command[3:]],

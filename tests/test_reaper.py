@@ -130,7 +130,7 @@ def test_large_log_is_rotated(start: Any, tmp_path: Path) -> None:
     assert (tmp_path / "log.1").read_text() == "x" * 101
 
 
-def test_closing_the_pipe_ends_the_child_politely(start: Any, tmp_path: Path) -> None:
+def test_closing_the_pipe_ends_the_child_with_sigterm(start: Any, tmp_path: Path) -> None:
     script = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('goodbye') or 5))\n"
@@ -144,7 +144,9 @@ def test_closing_the_pipe_ends_the_child_politely(start: Any, tmp_path: Path) ->
     assert "goodbye" in (tmp_path / "log").read_text()
 
 
-def test_sigterm_ends_a_stubborn_family_after_the_grace(start: Any, tmp_path: Path) -> None:
+def test_sigterm_ends_processes_that_ignore_it_after_the_grace_period(
+    start: Any, tmp_path: Path
+) -> None:
     mark = f"FAMILY-{os.getpid()}-term"
     reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=0.3)
     until_ready(tmp_path / "log")
@@ -156,7 +158,7 @@ def test_sigterm_ends_a_stubborn_family_after_the_grace(start: Any, tmp_path: Pa
     assert family(mark) == []
 
 
-def test_control_c_is_left_to_the_owner(start: Any, tmp_path: Path) -> None:
+def test_sigint_is_not_passed_to_the_child(start: Any, tmp_path: Path) -> None:
     reaper = start("import time; print('ready', flush=True); time.sleep(1000)")
     child = child_of(reaper)
     until_ready(tmp_path / "log")
@@ -167,7 +169,7 @@ def test_control_c_is_left_to_the_owner(start: Any, tmp_path: Path) -> None:
     assert alive(child)
 
 
-def test_grandchildren_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> None:
+def test_children_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> None:
     mark = f"FAMILY-{os.getpid()}-crash"
     reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=1000)
     child = child_of(reaper)
@@ -178,7 +180,7 @@ def test_grandchildren_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("fork", [False, True], ids=["plain", "a fork holds the pipe"])
-def test_killed_owner_takes_the_family_along(tmp_path: Path, fork: bool) -> None:
+def test_a_killed_owner_ends_the_child_and_its_children(tmp_path: Path, fork: bool) -> None:
     mark = f"FAMILY-{os.getpid()}-{fork}"
     log = tmp_path / "log"
     script = OWNER
@@ -205,7 +207,7 @@ def test_killed_owner_takes_the_family_along(tmp_path: Path, fork: bool) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
-def test_killed_guard_takes_the_child_along(start: Any) -> None:
+def test_a_killed_reaper_ends_the_child(start: Any) -> None:
     reaper = start("import time; time.sleep(1000)")
     child = child_of(reaper)
     assert alive(child)
@@ -214,7 +216,7 @@ def test_killed_guard_takes_the_child_along(start: Any) -> None:
     until(lambda: not alive(child))
 
 
-def test_guard_starts_fast(start: Any) -> None:
+def test_the_reaper_starts_fast(start: Any) -> None:
     """Compared with a bare Python; the best of three each, because the machine may be busy."""
     guarded, bare = [], []
     for _ in range(3):
@@ -227,7 +229,7 @@ def test_guard_starts_fast(start: Any) -> None:
     assert min(guarded) < 10 * min(bare)
 
 
-async def test_the_log_is_told_without_colours(tmp_path):
+async def test_the_log_is_returned_without_colours(tmp_path):
     """As ComfyUI 0.33 writes it."""
     child = Child("ComfyUI", tmp_path / "comfyui.log")
     child.log_path.write_bytes(

@@ -71,7 +71,7 @@ def test_a_wheel_with_a_stray_file_is_refused(built: tuple[Path, Path], tmp_path
         release.check_contents(bad, sdist)
 
 
-def test_installed_used_and_removed(
+def test_the_wheel_can_be_installed_used_and_removed(
     built: tuple[Path, Path], comfyui: ComfyUIServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     release.try_wheel(built[0], sys.executable, "--comfyui-url", comfyui.url)

@@ -77,7 +77,7 @@ def start(
     return script, printed
 
 
-def test_it_waits_until_somebody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_until_the_server_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     wait_for = runpy.run_path(str(REPOSITORY / "scripts" / "run.py"))["wait_for"]
     server = subprocess.Popen([sys.executable, "-c", ANNOUNCED, tmp_path])
@@ -109,7 +109,7 @@ IGNORING = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")
     ],
     ids=["TERM", "HUP", "INT", "in the background"],
 )
-def test_a_signal_ends_all_of_it(
+def test_a_signal_ends_all_its_processes(
     tmp_path: Path,
     started: tuple[str, ...],
     ignored: tuple[signal.Signals, ...],
@@ -145,7 +145,7 @@ def test_a_signal_ends_all_of_it(
             os.kill(pid, signal.SIGKILL)
 
 
-def test_it_ends_with_what_to_click(tmp_path: Path, comfyui: ComfyUIServer) -> None:
+def test_its_output_ends_with_the_next_steps(tmp_path: Path, comfyui: ComfyUIServer) -> None:
     script, printed = start(tmp_path, comfyui.path, COMFYDEPLOY_COMFYUI_URL=comfyui.url)
     try:
         until_it(lambda: "Ctrl-C" in printed.read_text(), script, "it does not get to its end")

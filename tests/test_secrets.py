@@ -33,7 +33,7 @@ def test_secret_names(name):
     "name",
     ["--use-split-cross-attention", "--lowvram", "--keyboard", "MONKEY", "TOKENIZERS_PARALLELISM"],
 )
-def test_names_that_are_none(name):
+def test_names_that_are_not_secret(name):
     assert not is_secret_name(name)
 
 
@@ -73,7 +73,7 @@ def test_secret_files(name):
 @pytest.mark.parametrize(
     "name", ["tokenizer.json", "added_tokens.json", "ca.pem", "keyframes.py", "environment.yml"]
 )
-def test_files_that_are_none(name):
+def test_files_that_are_not_secret(name):
     assert not is_secret_file(name)
 
 

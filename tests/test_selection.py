@@ -40,7 +40,7 @@ def run(tmp_path, *options: str) -> str:
     return done.stdout
 
 
-def test_who_needs_a_comfyui_by_whatever_way_is_marked(tmp_path):
+def test_every_test_that_needs_a_comfyui_is_marked(tmp_path):
     told = run(tmp_path, "-m", "comfyui", "--collect-only")
     assert "test_it.py::test_far" in told
     assert "test_rain" not in told
@@ -56,7 +56,7 @@ def test_a_skip_that_is_not_allowed_fails_where_that_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("start", ALLOWED_SKIPS)
-def test_each_skip_that_is_allowed_is_of_a_test_that_is_there(start):
+def test_each_allowed_skip_names_an_existing_test(start):
     path, *names = start.split("::")
     text = (REPOSITORY / path).read_text()
     assert all(f"def {name}(" in text or f"class {name}:" in text for name in names)

@@ -24,7 +24,7 @@ def test_a_program_that_a_test_starts_can_be_interrupted(number: signal.Signals)
 
 
 @pytest.mark.slow
-def test_the_same_where_whoever_started_the_tests_ignores_signals() -> None:
+def test_it_can_be_interrupted_if_the_parent_process_ignores_signals() -> None:
     """A shell ignores signals for a job in the background, and nohup does, too."""
     tests = (
         "tests/test_signals.py::test_a_program_that_a_test_starts_can_be_interrupted",

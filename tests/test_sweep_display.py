@@ -83,7 +83,7 @@ class Host:
             self.errors.append(str(error))
 
 
-def test_what_the_page_asks_for(jupyter: JupyterProcess, tmp_path: Path) -> None:
+def test_requests_of_the_page(jupyter: JupyterProcess, tmp_path: Path) -> None:
     comfy = Comfy(jupyter.url, jupyter.token)
     values = {"condition": [True, False], "seed": [1, 2]}
     sweep = comfy.sweep(failing_if(), values, save=tmp_path / "it.json")
@@ -128,7 +128,7 @@ class LaterHost(Host):
         self.tasks.append(lambda: self.attempt(task, *args))
 
 
-def test_stars_that_the_page_has_taken_back_are_not_set_later(jupyter: JupyterProcess) -> None:
+def test_stars_removed_before_they_were_saved_are_not_set(jupyter: JupyterProcess) -> None:
     comfy = Comfy(jupyter.url, jupyter.token)
     sweep = comfy.sweep(failing_if(), {"seed": [1, 2, 3]}, save=False)
     host = LaterHost(comfy)
@@ -177,7 +177,7 @@ def test_a_sweep_of_many_points_is_described_briefly(jupyter: JupyterProcess) ->
     assert len(json.dumps(state)) < 200 * 200
 
 
-def test_a_terminal_shows_a_line_and_keeps_how_it_ended(
+def test_a_terminal_shows_a_line_and_keeps_the_final_state(
     jupyter: JupyterProcess, tmp_path: Path
 ) -> None:
     (tmp_path / "graph.json").write_text(json.dumps(failing_if()))

@@ -13,12 +13,12 @@ from tests.jupyter_process import REPOSITORY
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
-def test_pages_name_the_range(page):
+def test_the_documents_name_the_tested_range(page):
     assert f"ComfyUI {OLDEST_TESTED} to {NEWEST_TESTED}" in (REPOSITORY / page).read_text()
 
 
 @pytest.mark.parametrize("version", [OLDEST_TESTED, NEWEST_TESTED, "v0.4.0", None, "", "unknown"])
-def test_nothing_to_say(version):
+def test_tested_versions_give_no_note(version):
     assert outside_tested_range(version) is None
 
 
@@ -26,7 +26,7 @@ def test_nothing_to_say(version):
     ("version", "how"),
     [("0.3.74", "older"), ("0.2", "older"), ("0.99.1", "newer"), ("1.0", "newer")],
 )
-def test_older_and_newer_are_told(version, how):
+def test_older_and_newer_versions_give_a_note(version, how):
     said = outside_tested_range(version) or ""
     assert said.startswith(f"ComfyUI {version} is {how} than")
     assert f"{OLDEST_TESTED} to {NEWEST_TESTED}" in said

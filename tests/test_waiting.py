@@ -9,18 +9,18 @@ import pytest
 from tests.waiting import until, until_async
 
 
-def test_it_returns_the_value_that_is_accepted():
+def test_it_returns_the_accepted_value():
     values = iter(range(9))
     assert until(lambda: next(values), lambda value: value > 2) == 3
     assert asyncio.run(until_async(lambda: next(values))) == 4
 
 
-def test_the_failure_tells_the_last_value_and_what_is_known_besides():
+def test_the_failure_has_the_last_value_and_the_description():
     with pytest.raises(AssertionError, match=r"not within 0 s: the last value was \[\]; the log"):
         until(list, timeout=0, what=lambda: "the log")
 
 
-def test_a_coroutine_may_be_asked_and_tell():
+def test_the_functions_may_be_coroutines():
     async def read() -> int:
         return 0
 

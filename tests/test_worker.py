@@ -29,7 +29,7 @@ def refuse() -> None:
     raise NotFoundError("there is none", details={"field": "x"})
 
 
-async def test_unparsed_json_is_parsed_there():
+async def test_unparsed_json_is_parsed_in_the_worker_process():
     fields = {"graph": Unparsed(b'{"1": [2, "\\u00e9"]}'), "other": 3}
     found = await worker.call(describe, fields, os.getpid())
     assert found == ("{'graph': {'1': [2, 'é']}, 'other': 3}", False)
@@ -39,14 +39,14 @@ async def test_small_work_stays_in_this_process():
     assert await worker.compute(describe, 1, os.getpid(), large=False) == ("1", True)
 
 
-async def test_errors_come_back_as_they_are():
+async def test_errors_of_the_worker_are_raised_unchanged():
     with pytest.raises(NotFoundError, match="there is none") as caught:
         await worker.call(refuse)
     assert caught.value.details == {"field": "x"}
 
 
 @pytest.mark.parametrize("kind", [c for c in vars(errors).values() if isinstance(c, type)])
-def test_every_error_can_be_handed_over(kind: type) -> None:
+def test_every_error_can_be_pickled(kind: type) -> None:
     if not issubclass(kind, ComfyDeployError):
         return
     fault = kind("message", details={"a": 1}, extra={"hint": "h"})

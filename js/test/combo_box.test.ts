@@ -84,7 +84,7 @@ test("a long list says how many more there are", () => {
   assert.deepEqual(texts(), ["Nothing found"]);
 });
 
-test("setting a value or other choices calls nobody", () => {
+test("setting a value or other choices does not call the listener", () => {
   const { input, set, setOptions, chosen } = make();
   set(2);
   assert.equal(input.value, "dpm 2");

@@ -71,7 +71,7 @@ test("a server that did not answer is asked again", async () => {
   assert.equal(await pageServer(OURS), "/");
 });
 
-test("a page knows its base URL better than the kernel, and its token", async () => {
+test("a page uses its own base URL and token, not those of the kernel", async () => {
   const config = document.createElement("script");
   config.id = "jupyter-config-data";
   config.textContent = JSON.stringify({ baseUrl: "/user/ada/", token: "secret" });
@@ -82,7 +82,7 @@ test("a page knows its base URL better than the kernel, and its token", async ()
   assert.equal(pageHeaders().Authorization, "token secret");
 });
 
-test("without a known server nothing is asked", async () => {
+test("without a known server no request is sent", async () => {
   const requests = answerRequests(() => ({}));
   assert.equal(await pageServer({}), null);
   assert.equal(await pageServer({ base: "/" }), null);

@@ -88,7 +88,7 @@ test("choices keep their type; a long list can be searched", () => {
   );
 });
 
-test("a value that is no choice is shown all the same", () => {
+test("a value that is not a choice is shown nevertheless", () => {
   const { el } = showForm([field("a", "combo", "gone", { options: ["here"] })]);
   const texts = [...find<HTMLSelectElement>(el, "select").children].map((each) => each.textContent);
   assert.deepEqual(texts, ["gone", "here"]);
@@ -259,7 +259,7 @@ test("groups grow and shrink", () => {
   assert.deepEqual(model.sent, [{ kind: "grow", key: "g", more: true }]);
 });
 
-test("inputs without a field are told", () => {
+test("inputs without a field are listed", () => {
   const { model, el } = showForm([]);
   const others = find(el, ".cd-unshown");
   assert.equal(others.hidden, true);
@@ -288,7 +288,7 @@ test("names of files as ComfyUI writes them", () => {
   );
 });
 
-test("nothing listens after the end", () => {
+test("no event listener remains after the form is closed", () => {
   const { model, end } = showForm([field("3.seed", "seed", "1"), field("a", "image", "")]);
   end();
   assert.equal(model.listenerCount, 0);

@@ -40,12 +40,12 @@ test("a search finds words in any order and case", () => {
   assert.ok(containsWords("anything", searchWords("")));
 });
 
-test("what is no JSON is null", () => {
+test("text that is not JSON gives null", () => {
   assert.deepEqual(parseJson('{"a": 1}'), { a: 1 });
   for (const text of ["{", "", null, undefined]) assert.equal(parseJson(text), null);
 });
 
-test("the message of what was thrown", () => {
+test("the message of a thrown value", () => {
   assert.equal(messageOf(new Error("broken")), "broken");
   assert.equal(messageOf("broken"), "broken");
 });

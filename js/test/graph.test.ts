@@ -39,7 +39,7 @@ const PICTURE = {
 
 const TRAITS = { picture: PICTURE, marks: {}, problems: {} };
 
-test("a picture has nodes, links and groups, and its texts are no markup", () => {
+test("a picture has nodes, links and groups, and its texts are not read as markup", () => {
   const { el } = show(graph, { ...TRAITS });
   assert.equal(el.querySelectorAll("[data-id]").length, 3);
   assert.equal(el.querySelectorAll(".cd-link").length, 2);

@@ -32,7 +32,7 @@ function open(names: string[]) {
   return { model, root: lightbox.root, answer };
 }
 
-test("a late answer does not put the picture before under the name of the next", async () => {
+test("a late reply does not show the earlier picture under the name of the next one", async () => {
   const { model, root, answer } = open(["a.png", "b.png", "c.png"]);
   press(root, "ArrowRight");
   press(root, "ArrowRight");
@@ -49,7 +49,7 @@ test("a late answer does not put the picture before under the name of the next",
   assert.match(find(root, ".cd-cut").textContent ?? "", /^c\.png {2}\(3 of 3\)/);
 });
 
-test("without pictures nothing opens", () => {
+test("without pictures the dialog does not open", () => {
   assert.equal(open([]).root.open, false);
   assert.equal(open(["a.png"]).root.open, true);
 });

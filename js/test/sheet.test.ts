@@ -55,7 +55,7 @@ beforeEach(() => {
   answerRequests(() => ({ instance: "one" }));
 });
 
-test("the values are headings, and no text is HTML", () => {
+test("the values are headings, and no text is read as HTML", () => {
   const { el } = open();
   const heads = [...el.querySelectorAll("th")].map(({ scope, textContent }) => [
     scope,
@@ -73,7 +73,7 @@ test("the values are headings, and no text is HTML", () => {
   assert.equal(el.querySelectorAll("img").length, 3, "pictures only");
 });
 
-test("small pictures are requested when they come into sight, and again only if they change", async () => {
+test("small pictures are requested when they become visible, and again only if they change", async () => {
   const { model, el } = open();
   const first = el.querySelector("img");
   assert.equal(first?.getAttribute("src"), null);
@@ -167,7 +167,7 @@ test("one point is reached by Tab, the others by arrows", () => {
   assert.equal(document.activeElement, mains(el)[3]);
 });
 
-test("while the kernel waits for the sweep it says what waits for the end", () => {
+test("while the kernel waits for the sweep, the panel says what is only possible after the end", () => {
   const progress = { ...PROGRESS, phase: "running", blocking: true, text: "1 of 4 points" };
   const { model, el } = open({ progress });
   const waits = [...el.querySelectorAll<HTMLElement>(".cd-faint")].find((each) =>
@@ -194,7 +194,7 @@ test("a sweep that does not block the kernel can be stopped", () => {
   assert.equal(buttonOf(el, "Stopping")?.disabled, true);
 });
 
-test("nothing listens after its end", () => {
+test("no event listener remains after the view is closed", () => {
   const { model, end } = open();
   assert.ok(model.listenerCount > 0);
   end();

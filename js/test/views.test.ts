@@ -195,7 +195,7 @@ test("earlier runs are shown with a small picture, and a click shows one", async
   assert.equal(el.hidden, true);
 });
 
-test("only the cards near the visible ones are in the page", () => {
+test("only the cards in or near the visible area are in the page", () => {
   const runs = Array.from({ length: 1000 }, (_, n) => ({ ...RUN, prompt_id: `p${n}` }));
   const { el } = show(history, { ...HISTORY, runs });
   const cards = el.querySelectorAll(".cd-run");
@@ -206,7 +206,7 @@ test("only the cards near the visible ones are in the page", () => {
   assert.ok(el.querySelectorAll(".cd-run").length < 50);
 });
 
-test("runs are deleted after a question", () => {
+test("runs are deleted after a confirmation", () => {
   const failed = { ...RUN, prompt_id: "p2", status: "failed", title: "Failed" };
   const { model, el } = show(history, { ...HISTORY, runs: [RUN, failed] });
   named(el, "Delete all failed …").click();
@@ -341,7 +341,7 @@ const RESULT = {
 const showResult = (more: object) =>
   show(gallery, { result: { ...RESULT, ...more }, server: SERVER });
 
-test("the name of a file hides nothing", () => {
+test("control characters in the name of a file are replaced", () => {
   const items = [{ ...ITEM, name: "gpj.\u202eevil\u0000.png", kind: "file" }];
   const { el } = showResult({ items });
   assert.equal(find(el, ".cd-tile").title, "gpj.\ufffdevil\ufffd.png");
@@ -364,7 +364,7 @@ test("a failed run has its traceback and the log below it, and what to do for me
   assert.deepEqual(model.takeSent(), [{ kind: "free" }]);
 });
 
-test("names and texts are no HTML", () => {
+test("names and texts are not read as HTML", () => {
   const text = "<img src=x onerror=alert(1)>";
   const texts = [{ node: text, text, beginning: text, waits: false }];
   const { el } = showResult({
@@ -407,7 +407,7 @@ test("outputs that the author did not choose are made when they are opened", () 
   assert.ok(rest.querySelector(".cd-tile"));
 });
 
-test("a model is shown in 3D on a click; what goes wrong is told in its tile", async () => {
+test("a model is shown in 3D on a click; errors are shown in its tile", async () => {
   const items = [
     { ...ITEM, name: "a.glb", kind: "3d" },
     { ...ITEM, name: "b.spz", kind: "3d" },
@@ -433,7 +433,7 @@ test("a model is shown in 3D on a click; what goes wrong is told in its tile", a
   }
 });
 
-test("a long text is only in the page while it is open", () => {
+test("a long text is added to the page only while it is open", () => {
   const long = "word ".repeat(1000);
   const texts = [{ node: "Text", text: long, beginning: "word", waits: false }];
   const { el } = showResult({ items: [], texts });
@@ -604,7 +604,7 @@ test("models of another machine cannot be deleted", () => {
   assert.equal(el.querySelector("[aria-label^=Delete]"), null);
 });
 
-test("a panel whose kernel is gone says so and is disabled, also what comes later", async () => {
+test("a panel without a kernel says so and is disabled, also parts that are added later", async () => {
   const kernel = { id: "k", status: "idle" };
   const slots: (() => void)[] = [];
   const signal = { connect: (slot: () => void) => slots.push(slot), disconnect: () => {} };
@@ -637,7 +637,7 @@ test("a panel whose kernel is gone says so and is disabled, also what comes late
   assert.equal(picture.disabled, false);
 });
 
-test("no view listens after its end", () => {
+test("no event listener of a view remains after it is closed", () => {
   const states: [Parameters<typeof show>[0], Record<string, unknown>][] = [
     [button, { ...BUTTON }],
     [copyButton, { text: "a", label: "Copy" }],
@@ -806,7 +806,7 @@ const LISTED = [
   { ...ENTRY, id: "file:/c.json", name: "c.json", group: "Files", kept: false },
 ];
 
-test("the list of workflows is walked with keys, and shows a picture of the last result", async () => {
+test("keys move through the list of workflows, which shows a picture of the last result", async () => {
   const { model, el } = show(workflowList, {
     server: SERVER,
     entries: LISTED,

@@ -181,7 +181,7 @@ def far(start_jupyter: Any, comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[
     server.stop()
 
 
-def test_a_lost_server_is_told_and_nothing_is_lost(
+def test_a_lost_server_is_reported_and_no_value_is_lost(
     open_notebook: Any, lab: JupyterProcess, far: JupyterProcess
 ) -> None:
     (lab.root / "far.json").write_text(json.dumps(WORDS))

@@ -124,7 +124,7 @@ def test_the_tile_opens_comfyui(
     page.close()
 
 
-def test_the_tile_itself_exposes_nothing(lab: JupyterProcess) -> None:
+def test_the_launchers_tile_adds_no_proxy_to_comfyui(lab: JupyterProcess) -> None:
     headers = {"Authorization": f"token {lab.token}"}
     with requests.Session() as session:
         session.trust_env = False
@@ -207,7 +207,7 @@ WAYS = """async ([file, script]) => {
 }"""
 
 
-def test_no_file_of_comfyui_acts_in_a_browser(
+def test_no_file_of_comfyui_runs_scripts_in_jupyters_origin(
     lab: JupyterProcess, browser: BrowserContext, comfyui: ComfyUIServer
 ) -> None:
     """Everyone who can reach ComfyUI, also through a tunnel, can store such files there."""

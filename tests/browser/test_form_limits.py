@@ -90,7 +90,7 @@ EVIL = "<img src=x onerror=alert(1)>"
 RIGHT_TO_LEFT = "שלום עולם \u202e 🙂👩‍🚀"
 
 
-def test_names_and_texts_that_nobody_expects(open_notebook: Any, lab: JupyterProcess) -> None:
+def test_unusual_names_and_texts(open_notebook: Any, lab: JupyterProcess) -> None:
     graph = {
         f"{n}": {
             "class_type": "TestText",

@@ -182,7 +182,9 @@ def forgotten(comfyui: ComfyUIServer) -> Iterator[None]:
 
 @pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_outputs_of_all_kinds(open_notebook: Any, lab: JupyterProcess, theme: str) -> None:
+def test_outputs_of_all_kinds_are_shown(
+    open_notebook: Any, lab: JupyterProcess, theme: str
+) -> None:
     files = {
         "before.png": picture("#c03030"),
         "after.png": picture("#3060c0"),
@@ -304,7 +306,7 @@ def ply() -> bytes:
     return f"{head}end_header\n{chr(10).join(lines)}\n".encode()
 
 
-def test_models_can_be_turned(open_notebook: Any, lab: JupyterProcess) -> None:
+def test_3d_models_can_be_rotated(open_notebook: Any, lab: JupyterProcess) -> None:
     files = {
         "cube.glb": encoded(glb()),
         "cloud.ply": encoded(ply()),

@@ -87,7 +87,7 @@ def cards(history: Locator) -> Locator:
 
 
 @pytest.mark.parametrize("panel", ["Light", "Dark"], indirect=True)
-def test_find_compare_keep_use_again_and_delete(panel: Any) -> None:
+def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> None:
     opened, comfy = panel
     page, panel = opened.page, opened.panel
     theme = opened.path.stem

@@ -149,7 +149,7 @@ def graph() -> dict[str, Any]:
     return {"1": {"class_type": "TestText", "inputs": inputs}}
 
 
-def test_the_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProcess) -> None:
+def test_a_users_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProcess) -> None:
     page, refused = open_comfyui(bob, jupyterhub)
     answer = page.evaluate(OWN, graph())
     assert answer == {
@@ -163,7 +163,7 @@ def test_the_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProcess) 
     assert refused == []
 
 
-def test_another_users_page_gets_nowhere(
+def test_another_users_page_cannot_use_the_server(
     bob: BrowserContext, jupyterhub: JupyterHubProcess, comfyui: Any
 ) -> None:
     """Bob opens a page of ada's server, which can send any content."""
@@ -189,7 +189,7 @@ def test_another_users_page_gets_nowhere(
     assert mark not in stored.text
 
 
-def test_a_missing_token_is_told(jupyterhub: JupyterHubProcess) -> None:
+def test_a_missing_token_is_reported(jupyterhub: JupyterHubProcess) -> None:
     """The hub then accepts no cookie, and Jupyter has no user; this is no error of the server."""
     session = jupyterhub.sign_in("bob")
     before = jupyterhub.log().count("Traceback")

@@ -65,7 +65,7 @@ def test_each_panel_looks_as_accepted(
         opened.shoot(f"look-{panel}-{theme}-{width}")
 
 
-def test_what_is_moved_or_missing_is_noticed() -> None:
+def test_moved_or_missing_parts_are_noticed() -> None:
     def drawn(*boxes: tuple[int, int, int, int]) -> Image.Image:
         picture = Image.new("RGB", (500, 300), "white")
         draw = ImageDraw.Draw(picture)
@@ -81,7 +81,7 @@ def test_what_is_moved_or_missing_is_noticed() -> None:
     assert difference(accepted, accepted.resize((500, 340))) == (1, 1)
 
 
-def test_a_word_that_comes_or_goes_is_noticed_and_another_time_is_not() -> None:
+def test_an_added_or_removed_word_is_noticed_but_not_another_time_of_day() -> None:
     def written(text: str) -> Image.Image:
         picture = Image.new("RGB", (1440, 1000), "white")
         font = ImageFont.load_default(13)

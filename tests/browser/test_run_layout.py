@@ -110,7 +110,7 @@ def tall(token: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("where", ["notebook", "scrolled output", "view of its own"])
 @pytest.mark.parametrize("width", [700, 1440])
-def test_the_bar_and_the_result_stay_in_sight(
+def test_the_bar_and_the_result_stay_visible(
     open_notebook: Any, lab: JupyterProcess, width: int, where: str
 ) -> None:
     name = f"sticky-{width}-{where.split()[0]}"
@@ -235,9 +235,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_axe_finds_nothing_to_complain_about(
-    open_notebook: Any, lab: JupyterProcess, theme: str
-) -> None:
+def test_axe_finds_no_violations(open_notebook: Any, lab: JupyterProcess, theme: str) -> None:
     name = f"axe-{theme}"
     (lab.root / f"{name}.json").write_text(json.dumps(diffusion(name, 200)))
     (lab.root / "failing.json").write_text(json.dumps(FAILING))

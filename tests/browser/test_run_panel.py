@@ -269,7 +269,9 @@ def test_pictures_videos_and_sounds_are_uploaded_and_used(
     assert_neat(panel)
 
 
-def test_reload_and_kernel_restart_in_mid_run(open_notebook: Any, write: Any, comfy: Comfy) -> None:
+def test_reload_and_kernel_restart_during_a_run(
+    open_notebook: Any, write: Any, comfy: Comfy
+) -> None:
     graph = slow(100_000, 0.05, "Long sampler")
     opened = open_notebook("reload", PANEL.format(write("long.json", graph)), fresh=True)
     page, panel = opened.page, opened.panel
@@ -346,7 +348,7 @@ EVERYTHING = {
 }
 
 
-def test_two_hundred_pictures_a_film_a_sound_and_a_file(open_notebook: Any, write: Any) -> None:
+def test_two_hundred_pictures_a_video_a_sound_and_a_file(open_notebook: Any, write: Any) -> None:
     opened = open_notebook("gallery", PANEL.format(write("everything.json", EVERYTHING)))
     page, panel = opened.page, opened.panel
     asked: list[str] = []
@@ -384,7 +386,7 @@ def test_two_hundred_pictures_a_film_a_sound_and_a_file(open_notebook: Any, writ
     opened.shoot("panel-media")
 
 
-def test_a_page_that_cannot_ask_the_server_gets_everything_through_the_kernel(
+def test_a_page_that_cannot_reach_the_server_gets_everything_through_the_kernel(
     open_notebook: Any, write: Any, jupyter: JupyterProcess, comfyui: Any, holiday: Path
 ) -> None:
     graph = {
@@ -445,7 +447,7 @@ def test_what_stays_in_the_saved_notebook(open_notebook: Any, lab: JupyterProces
     assert "RunPanel: sunset.json" in output
 
 
-def test_a_thousand_previews_leave_nothing_behind(open_notebook: Any, write: Any) -> None:
+def test_a_thousand_previews_leave_no_objects_in_memory(open_notebook: Any, write: Any) -> None:
     graph = slow(1000, 0.005, "Thousand")
     graph["Thousand"]["inputs"]["size"] = 512
     opened = open_notebook("thousand", PANEL.format(write("thousand.json", graph)), fresh=True)
@@ -564,7 +566,7 @@ def test_the_form_shows_what_code_has_set(open_notebook: Any, write: Any, comfy:
     assert [image.size for image in run.wait().images] == [(80, 48)] * 2
 
 
-def test_a_wrong_value_is_told_at_its_field_and_beside_the_button(
+def test_a_wrong_value_is_reported_at_its_field_and_beside_the_button(
     open_notebook: Any, write: Any
 ) -> None:
     opened = open_notebook("wrong", PANEL.format(write("wrong.json", RANGE)))
@@ -613,7 +615,9 @@ DROP = """(element, [name, type, content]) => {
 }"""
 
 
-def test_what_is_dropped_goes_where_it_belongs(open_notebook: Any, write: Any) -> None:
+def test_dropped_files_become_the_workflow_or_the_value_of_a_field(
+    open_notebook: Any, write: Any
+) -> None:
     graph = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}, "_meta": {"title": "Photo"}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
@@ -649,7 +653,7 @@ GONE = "The kernel of this panel was restarted or has ended"
 
 
 @pytest.mark.parametrize("how", ["restart", "kill", "shut down"])
-def test_a_panel_whose_kernel_is_gone_says_so(open_notebook: Any, write: Any, how: str) -> None:
+def test_a_panel_without_a_kernel_says_so(open_notebook: Any, write: Any, how: str) -> None:
     opened = open_notebook(
         "gone",
         PANEL.format(write("gone.json", RANGE)),
@@ -768,7 +772,7 @@ def saving_widgets(lab: JupyterProcess) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("saving_widgets")
-def test_a_panel_that_was_saved_with_its_state_says_that_its_kernel_is_gone(
+def test_a_panel_that_was_saved_with_its_state_says_that_its_kernel_has_ended(
     open_notebook: Any, write: Any
 ) -> None:
     opened = open_notebook("kept", PANEL.format(write("kept.json", RANGE)), fresh=True)

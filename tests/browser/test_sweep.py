@@ -45,7 +45,7 @@ def done_sweep(open_notebook: Any, name: str, **options: Any) -> LabPage:
     return lab_page
 
 
-def test_it_fills_and_stays(open_notebook: Any) -> None:
+def test_the_sheet_is_filled_and_stays_in_the_notebook(open_notebook: Any) -> None:
     lab_page = done_sweep(open_notebook, "sweep")
     panel = lab_page.panel
     expect(panel.locator("table img")).to_have_count(6)
@@ -170,7 +170,7 @@ def slow_graph() -> dict[str, Any]:
     }
 
 
-def test_it_says_that_its_kernel_is_gone(open_notebook: Any, lab: JupyterProcess) -> None:
+def test_it_says_that_its_kernel_has_ended(open_notebook: Any, lab: JupyterProcess) -> None:
     (lab.root / "gone.json").write_text(json.dumps(slow_graph()))
     points = {"seed": list(range(9))}
     lab_page = open_notebook("sweep-gone", CODE.format(name="gone.json", points=points, wait=False))

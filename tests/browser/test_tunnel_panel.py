@@ -121,7 +121,9 @@ TunnelPanel("jupyter", Comfy({server.url!r}, {server.token!r}))"""
     Comfy(server.url, server.token).tunnel.stop()
 
 
-def test_a_failure_in_words(open_notebook: Any, comfy: Comfy, cloudflared: FakeCloudflared) -> None:
+def test_a_failure_is_described(
+    open_notebook: Any, comfy: Comfy, cloudflared: FakeCloudflared
+) -> None:
     cloudflared.behave(mode="rate_limited")
     lab_page = open_notebook("tunnel-fails", PANEL)
     panel = lab_page.page.locator(".comfydeploy-panel")

@@ -125,7 +125,9 @@ def test_change_run_save_and_export(
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_the_list_is_tidied_up(open_notebook: Any, lab: JupyterProcess, theme: str) -> None:
+def test_workflows_are_renamed_tagged_deleted_and_restored(
+    open_notebook: Any, lab: JupyterProcess, theme: str
+) -> None:
     comfy = Comfy(lab.url, lab.token)
     mark = uuid.uuid4().hex[:6]
     comfy.workflows.save(SUNSET, f"Old name {mark}")
@@ -275,7 +277,7 @@ def test_the_picture_of_a_workflow(open_notebook: Any, lab: JupyterProcess, them
     lab_page.shoot(f"picture-{theme}-failed")
 
 
-def test_save_in_comfyui_comes_back_as_a_version(open_notebook: Any, lab: JupyterProcess) -> None:
+def test_saving_in_comfyui_makes_a_version(open_notebook: Any, lab: JupyterProcess) -> None:
     comfy = Comfy(lab.url, lab.token)
     graph = {
         "1": {

@@ -148,7 +148,7 @@ def test_the_server_of_jupyterhub_comes_first(
     assert ran.stdout.strip() == jupyter.url
 
 
-def test_stale_and_broken_files_are_passed_over(
+def test_stale_and_broken_files_are_skipped(
     alone: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = subprocess.Popen(["true"])
@@ -168,7 +168,7 @@ def test_a_unix_socket_is_refused_clearly(alone: dict[str, str]) -> None:
     assert "listens on the Unix socket /tmp/s" in python("connect()", alone).stderr
 
 
-def test_without_a_server_and_not_allowed_to_start_one(alone: dict[str, str]) -> None:
+def test_without_a_server_and_with_start_false(alone: dict[str, str]) -> None:
     assert "no Jupyter server with comfydeploy_jupyter was found" in (
         python("connect(start=False)", alone).stderr
     )
@@ -188,7 +188,7 @@ def test_a_password_only_server_is_refused_clearly(start_jupyter, alone: dict[st
 
 
 @pytest.mark.slow
-def test_where_none_exists_one_is_started_and_ends_with_us(alone: dict[str, str]) -> None:
+def test_without_a_server_one_is_started_and_ends_with_its_client(alone: dict[str, str]) -> None:
     code = """
     import json, sys
     comfy = connect()

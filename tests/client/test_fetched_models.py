@@ -75,7 +75,7 @@ def test_wait_ends_with_failures_and_with_the_time(small_server: Start) -> None:
     assert "failed: Hugging Face answered 401: set HF_TOKEN" in repr(found)
 
 
-def test_what_is_shown(small_server: Start) -> None:
+def test_the_text_and_html_of_the_result(small_server: Start) -> None:
     nodes = [{"class_type": "Wan<b>", "node_ids": ["1"], "needs": "ComfyUI 0.33.0 or newer"}]
     body = answer(
         model("<i>.safetensors", "refused", problem="the link leads inside"),

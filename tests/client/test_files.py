@@ -108,7 +108,7 @@ def test_workflow_with_a_picture_is_kept(comfy):
     assert comfy.run(again, progress=False).images[0].size == (8, 2)
 
 
-def test_what_is_no_file_is_refused(comfy, tmp_path):
+def test_values_that_are_not_files_are_refused(comfy, tmp_path):
     with pytest.raises(InvalidRequestError, match="does not exist"):
         comfy.upload(tmp_path / "not-there.png")
     with pytest.raises(InvalidRequestError, match="shape"):
@@ -146,7 +146,7 @@ def test_upload_queue(comfy):
     assert comfy.uploads("never-was")["queue_size"] == 0
 
 
-def test_sizes_for_people():
+def test_sizes_in_readable_units():
     assert [human_size(n) for n in (5, 2048, 3 * 1024**2, 5.5 * 1024**3, 9 * 1024**4)] == [
         "5 B",
         "2.0 KiB",

@@ -71,14 +71,14 @@ def test_sign_in(comfy, cloud, meanwhile, capsys, timeout) -> None:
     assert comfy.server.get("workflows", target="cloud") == []
 
 
-def test_a_sign_in_that_is_over(comfy, cloud, meanwhile) -> None:
+def test_an_expired_sign_in(comfy, cloud, meanwhile) -> None:
     meanwhile(lambda request_id: cloud.approve(request_id, ""))
     with pytest.raises(CloudError, match="sign-in failed") as caught:
         comfy.login(timeout=60)
     assert caught.value.status == 410
 
 
-def test_trouble_on_the_way_passes(comfy, cloud, meanwhile) -> None:
+def test_errors_of_the_service_are_retried(comfy, cloud, meanwhile) -> None:
     def act(request_id: str) -> None:
         cloud.fail(503, times=4)
         cloud.approve(request_id)
@@ -88,7 +88,7 @@ def test_trouble_on_the_way_passes(comfy, cloud, meanwhile) -> None:
     assert len(cloud.seen) > 5
 
 
-def test_nobody_approves(comfy, cloud) -> None:
+def test_a_sign_in_that_is_not_approved_times_out(comfy, cloud) -> None:
     with pytest.raises(RunTimeoutError, match=r"not approved within 0\.5 s"):
         comfy.login(timeout=0.5)
 
@@ -100,7 +100,7 @@ def test_interrupting_ends_the_wait(comfy, meanwhile) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", True])
-def test_a_timeout_that_is_none(comfy, cloud, timeout) -> None:
+def test_an_invalid_timeout_is_refused(comfy, cloud, timeout) -> None:
     cloud.seen.clear()
     with pytest.raises(InvalidRequestError, match="timeout: must be a positive number"):
         comfy.login(timeout=timeout)

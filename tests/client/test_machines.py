@@ -66,7 +66,7 @@ def test_create_update_delete(comfy, away):
         gone.refresh()
 
 
-def test_files_go_where_the_run_goes(comfy, comfyui, away, tmp_path):
+def test_files_are_uploaded_to_the_machine_of_the_run(comfy, comfyui, away, tmp_path):
     note = tmp_path / "note.txt"
     note.write_text("for whoever has time")
     graph = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}

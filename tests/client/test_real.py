@@ -215,7 +215,7 @@ def test_refusals(comfy: Comfy, jupyter: JupyterProcess) -> None:
         Comfy(jupyter.url, "wrong").status()
 
 
-def test_outputs_that_comfyui_leaves_out_are_told(comfy: Comfy) -> None:
+def test_outputs_that_comfyui_leaves_out_are_reported(comfy: Comfy) -> None:
     with pytest.warns(
         UserWarning, match=r'did not execute.*\n- node "Clouds" \(ImageAddNoise, id 9\): '
     ):

@@ -50,7 +50,7 @@ def image(name: str, **more: str) -> dict[str, object]:
     return {"images": [{"filename": name, "subfolder": "", "type": "output", **more}]}
 
 
-def test_pictures_are_fetched_when_looked_at(small_server: Start) -> None:
+def test_pictures_are_downloaded_when_accessed(small_server: Start) -> None:
     server = small_server(files)
     path = "/user/a%40b/comfyui-deploy/view?filename=a.png&x=1"
     outputs = {"9": image("a.png", url=path), "10": image("b.png", url="http://evil/b.png")}
@@ -80,7 +80,7 @@ def test_it_is_a_mapping_of_the_reply() -> None:
     assert repr(result) == "<Result p: success, 1.50 s, 2 texts>"
 
 
-def test_odd_replies_do_no_harm() -> None:
+def test_malformed_replies_cause_no_error() -> None:
     for odd in ({}, {"outputs": None}, {"outputs": {"1": None, "2": {"images": [None, 3, {}]}}}):
         result = Result(Server("http://h/"), odd)
         assert (list(result.images), result.texts, result.files) == ([], [], [])
@@ -107,14 +107,14 @@ def test_shown_in_a_notebook(small_server: Start) -> None:
         assert fact in shown
 
 
-def test_a_file_that_is_gone_does_not_hide_the_others(small_server: Start) -> None:
+def test_a_missing_file_does_not_hide_the_others(small_server: Start) -> None:
     outputs = {"1": image("gone.png"), "2": image("a.png")}
     shown = Result(Server(small_server(files).url), reply_with(outputs))._repr_html_()
     assert "gone.png: no such file" in shown
     assert "data:image/png;base64," in shown
 
 
-def test_large_pictures_are_shown_smaller(small_server: Start) -> None:
+def test_large_pictures_are_scaled_down(small_server: Start) -> None:
     file = io.BytesIO()
     Image.effect_noise((2000, 1500), 80).save(file, "PNG")
     assert len(file.getvalue()) > INLINE_BYTES
@@ -132,7 +132,7 @@ def test_many_pictures_are_not_all_embedded(small_server: Start) -> None:
     assert "and 5 more" in shown
 
 
-def test_saving_replaces_nothing(small_server: Start, tmp_path: Path) -> None:
+def test_saving_replaces_no_file(small_server: Start, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"mine")
     result = Result(Server(small_server(files).url), reply_with({"1": image("a.png")}))
     (saved,) = result.save(tmp_path)
@@ -149,7 +149,7 @@ def test_names_cannot_leave_the_folder(small_server: Start, tmp_path: Path, name
     assert result.save(tmp_path / "in") == [tmp_path / "in" / "evil.png"]
 
 
-def test_a_name_that_is_none_is_refused(small_server: Start, tmp_path: Path) -> None:
+def test_an_invalid_name_is_refused(small_server: Start, tmp_path: Path) -> None:
     result = Result(Server(small_server(files).url), reply_with({"1": image("..")}))
     with pytest.raises(ComfyDeployError, match="not the name of a file"):
         result.save(tmp_path)
@@ -194,7 +194,7 @@ def test_files_texts_and_pairs_of_all_kinds() -> None:
     assert [f.filename for f in result.files if f.is_hdr] == ["scene.exr", "sky.hdr"]
 
 
-def test_nothing_that_a_run_made_ends_in_an_exception_when_it_is_looked_at(
+def test_showing_any_output_raises_no_error(
     small_server: Start,
 ) -> None:
     def odd(request: Request, reply: Reply) -> None:
@@ -217,7 +217,7 @@ def test_nothing_that_a_run_made_ends_in_an_exception_when_it_is_looked_at(
         assert part.endswith("\n")
 
 
-def test_hostile_names_stay_names(small_server: Start) -> None:
+def test_malicious_file_names_are_escaped(small_server: Start) -> None:
     names = [f"{EVIL}.glb", "a\x1b[31m\r\n.exr", '" onload="x.mp3', "\ud800.splat"]
     outputs = {"1": {"files": [{"filename": name} for name in names], "result": [names[0]]}}
     server = small_server(lambda request, reply: reply.raw(b"x"))

@@ -55,7 +55,7 @@ GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"seed": 1}}}
         ("http://h/notebooks/ada/", "http://h/notebooks/ada/", ""),
     ],
 )
-def test_addresses_as_people_copy_them(given: str, url: str, token: str) -> None:
+def test_addresses_as_copied_from_a_browser(given: str, url: str, token: str) -> None:
     server = Server(given)
     assert (server.url, server.token) == (url, token)
 
@@ -66,7 +66,7 @@ def test_other_addresses_are_refused(url: str) -> None:
         Server(url)
 
 
-def test_only_own_routes_are_owned() -> None:
+def test_owns_accepts_only_routes_of_the_server() -> None:
     server = Server("http://h:1/user/x/")
     assert server.owns("/user/x/comfyui-deploy/view?filename=a")
     assert server.owns("http://h:1/user/x/comfyui-deploy/view?filename=a")
@@ -112,7 +112,7 @@ def test_unknown_options_are_refused_with_a_hint(name: str, hint: str) -> None:
             call(GRAPH, **{name: 1})
 
 
-def test_submit_says_where_a_timeout_belongs() -> None:
+def test_submit_says_which_methods_take_a_timeout() -> None:
     with pytest.raises(TypeError, match=r"timeout: run\(\) takes it; so does wait\(\) "):
         Comfy("http://127.0.0.1:9").submit(GRAPH, timeout=3)
 
@@ -137,7 +137,7 @@ def test_a_workflow_is_needed() -> None:
         (200, None, ComfyDeployError, "did not return JSON"),
     ],
 )
-def test_replies_become_errors(
+def test_error_replies_are_raised_as_errors(
     small_server: Start, status: int, content: object, error: type[Exception], message: str
 ) -> None:
     body = b"<h1>proxy</h1>" if content is None else json.dumps(content).encode()
@@ -163,7 +163,7 @@ def test_importing_the_package_is_light() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_importing_the_client_brings_no_widgets() -> None:
+def test_importing_the_client_imports_no_widgets() -> None:
     heavy = {"PIL", "pydantic", "ipywidgets", "IPython", "tornado", "jupyter_server"}
     code = f"import comfydeploy_jupyter.client, sys; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

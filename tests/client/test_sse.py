@@ -24,12 +24,12 @@ MESSAGES = [
 ]
 
 
-def test_reads_the_format_of_the_standard() -> None:
+def test_reads_the_examples_of_the_standard() -> None:
     assert SSEParser().feed(STREAM) == MESSAGES
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20))
-def test_cuts_do_not_matter(cuts: list[int]) -> None:
+def test_events_do_not_depend_on_where_the_stream_is_cut(cuts: list[int]) -> None:
     parser = SSEParser()
     edges = [0, *sorted(cuts), len(STREAM)]
     got = [

@@ -52,7 +52,7 @@ def executing(node: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_events_come_as_they_leave(small_server: Start, chunked: bool) -> None:
+def test_events_arrive_without_delay(small_server: Start, chunked: bool) -> None:
     go_on = threading.Event()
 
     def answer(request: Request, reply: Reply) -> None:
@@ -81,7 +81,7 @@ def test_events_come_as_they_leave(small_server: Start, chunked: bool) -> None:
     assert request.body["inputs"] == {"1.width": 16}
 
 
-def test_joins_again_where_the_connection_broke(small_server: Start) -> None:
+def test_reconnects_after_the_last_received_event(small_server: Start) -> None:
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":
             reply.start_stream()
@@ -107,7 +107,7 @@ def test_joins_again_where_the_connection_broke(small_server: Start) -> None:
     assert join.query["prompt_id"] == server.requests[0].body["prompt_id"]
 
 
-def test_a_stream_that_was_not_read_for_long_joins_again(small_server: Start) -> None:
+def test_a_stream_that_was_not_read_for_long_reconnects(small_server: Start) -> None:
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":
             reply.start_stream()
@@ -220,7 +220,7 @@ def test_a_run_that_is_not_queued_yet_is_waited_for(small_server: Start) -> None
     assert [request.method for request in server.requests] == ["POST", *4 * ["GET"]]
 
 
-def test_a_run_that_never_arrived_is_no_run(small_server: Start) -> None:
+def test_a_run_that_never_reached_the_server_is_an_error(small_server: Start) -> None:
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":
             reply.cut()
@@ -231,7 +231,7 @@ def test_a_run_that_never_arrived_is_no_run(small_server: Start) -> None:
         Comfy(small_server(answer).url).run(GRAPH)
 
 
-def test_the_record_tells_the_end_where_streams_do_not_get_through(small_server: Start) -> None:
+def test_the_end_is_read_from_the_record_if_streams_are_blocked(small_server: Start) -> None:
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":
             reply.start_stream()
@@ -246,7 +246,9 @@ def test_the_record_tells_the_end_where_streams_do_not_get_through(small_server:
     assert Comfy(server.url).run(GRAPH).status == "success"
 
 
-def test_gives_up_with_the_id_when_the_server_stays_away(small_server: Start) -> None:
+def test_ends_with_the_run_id_in_the_error_if_the_server_stays_unreachable(
+    small_server: Start,
+) -> None:
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":
             reply.start_stream()
@@ -261,12 +263,12 @@ def test_gives_up_with_the_id_when_the_server_stays_away(small_server: Start) ->
     assert caught.value.extra["prompt_id"] == "p1"
 
 
-def test_nobody_there() -> None:
+def test_no_server_at_the_address() -> None:
     with pytest.raises(ServerUnreachableError, match="does not answer"):
         Comfy("http://127.0.0.1:9/").run(GRAPH)
 
 
-def test_timeout_ends_the_waiting_in_time(small_server: Start) -> None:
+def test_the_timeout_ends_the_wait_in_time(small_server: Start) -> None:
     over = threading.Event()
 
     def answer(request: Request, reply: Reply) -> None:
@@ -302,7 +304,7 @@ def test_close_from_another_thread_wakes_the_reader(small_server: Start) -> None
     over.set()
 
 
-def test_close_while_it_joins_again_ends_it_too(small_server: Start) -> None:
+def test_close_while_it_reconnects_ends_it_too(small_server: Start) -> None:
     joining, closed, over = threading.Event(), threading.Event(), threading.Event()
 
     def answer(request: Request, reply: Reply) -> None:

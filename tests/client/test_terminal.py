@@ -72,12 +72,12 @@ def terminal(encoding: str = "utf-8", **environ: str) -> Terminal:
         ({"WT_SESSION": "x"}, True),
     ],
 )
-def test_links_where_the_terminal_knows_them(environ: dict[str, str], knows: bool) -> None:
+def test_links_if_the_terminal_supports_them(environ: dict[str, str], knows: bool) -> None:
     link = terminal(**environ).link("a.png", ADDRESS)
     assert link == (f"\x1b]8;;{ADDRESS}\x1b\\a.png\x1b]8;;\x1b\\" if knows else "a.png")
 
 
-def test_a_link_obeys_nobody() -> None:
+def test_control_characters_in_links_are_escaped() -> None:
     link = terminal(TERM="xterm-kitty").link("a\x1b[2J\n\x9b.png", "http://h/\x1b]0;x\x07 ü")
     assert link == "\x1b]8;;http://h/%1B]0;x%07%20%C3%BC\x1b\\a\\x1b[2J\\n\\x9b.png\x1b]8;;\x1b\\"
 
@@ -94,7 +94,7 @@ def test_a_link_obeys_nobody() -> None:
         ({"TERM": "xterm-kitty", "NO_COLOR": "1"}, None),
     ],
 )
-def test_pictures_in_what_the_terminal_has(environ: dict[str, str], start: str | None) -> None:
+def test_pictures_in_the_format_of_the_terminal(environ: dict[str, str], start: str | None) -> None:
     picture = terminal(**environ).picture(PIL.Image.new("RGB", (80, 80), "red"))
     assert picture is None if start is None else picture and picture.startswith(start)
 
@@ -122,7 +122,7 @@ def test_kitty_gets_a_png_in_chunks() -> None:
     assert PIL.Image.open(io.BytesIO(content)).size == (96, 96)
 
 
-def test_only_terminals_are_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_streams_with_a_terminal_count_as_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     assert Terminal.of(Stream()) is not None
     assert Terminal.of(Stream(tty=False)) is None

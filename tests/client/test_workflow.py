@@ -114,7 +114,7 @@ def test_nodes_are_found_by_id_title_or_class(workflow: Workflow) -> None:
     assert "CLIPTextEncode" not in workflow
 
 
-def test_wrong_names_of_nodes_are_answered_with_right_ones(workflow: Workflow) -> None:
+def test_errors_for_wrong_names_of_nodes_suggest_right_ones(workflow: Workflow) -> None:
     with pytest.raises(UnknownNameError, match=r"'KSample' is no node .* did you mean 'KSampler'"):
         workflow["KSample"]
     with pytest.raises(KeyError, match=r"'CLIPTextEncode' are several nodes.* 6, 7$"):
@@ -169,7 +169,7 @@ def test_lists_are_kept_apart_from_links(workflow: Workflow) -> None:
     assert workflow.to_api()["3"]["inputs"]["model"] == ["4", 1]
 
 
-def test_what_is_loaded_is_a_copy(comfy: Comfy) -> None:
+def test_a_loaded_graph_is_a_copy(comfy: Comfy) -> None:
     given = copy.deepcopy(API)
     workflow = comfy.load(given)
     again = comfy.load(workflow)
@@ -206,7 +206,7 @@ def test_inputs_are_a_mapping_that_can_be_set(workflow: Workflow) -> None:
     assert inputs["3.seed"] == 5, "nothing is set when one name is wrong"
 
 
-def test_inputs_are_guessed_while_no_server_is_there() -> None:
+def test_inputs_are_listed_without_a_server() -> None:
     workflow = Workflow(NOWHERE, API)
     assert workflow.inputs["3.steps"] == 20
     assert workflow.to_python()
@@ -260,7 +260,7 @@ def test_every_source_can_be_run(comfy: Comfy, server: SmallServer, tmp_path: Pa
     assert sent(server)["workflow"] == WORKFLOW
 
 
-def test_what_was_set_is_not_drawn_anew_by_the_editors_seed_widgets(
+def test_values_that_were_set_are_not_redrawn_by_seed_controls(
     comfy: Comfy, server: SmallServer
 ) -> None:
     with pytest.warns(UserWarning, match="not exact"):

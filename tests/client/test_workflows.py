@@ -81,7 +81,7 @@ def test_diff(comfy):
         comfy.workflows.diff(workflow.id, 3, 4)
 
 
-def test_what_only_the_editor_knows_is_told_too(comfy):
+def test_changes_that_only_the_ui_format_has_are_reported_too(comfy):
     workflow = comfy.workflows.save(ui(1), "w", workflow_api=api(1))
     muted = ui(1)
     muted["nodes"][0]["mode"] = 2

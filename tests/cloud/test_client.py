@@ -53,13 +53,13 @@ async def test_body_is_sent_as_json(account, comfydeploy):
     ("root", "path"),
     [("", "/api/workflows"), ("/", "/api/workflows"), ("/api", "/api/workflows")],
 )
-async def test_api_url_as_the_node_sends_it(client, comfydeploy, root, path):
+async def test_api_url_in_the_form_that_the_node_sends(client, comfydeploy, root, path):
     account = client.account(api_url=f"{comfydeploy.root}{root}")
     assert await account.get("workflows") == []
     assert comfydeploy.seen[0].path == path
 
 
-async def test_an_id_stays_one_piece_of_the_path(account, comfydeploy):
+async def test_an_id_stays_one_segment_of_the_path(account, comfydeploy):
     with pytest.raises(CloudError) as caught:
         await account.get("workflow", "a/../../x?y#z")
     assert caught.value.status == 404
@@ -98,7 +98,7 @@ async def test_errors(account, comfydeploy, status, body, told, message):
     assert caught.value.code == "cloud_error"
 
 
-async def test_the_key_is_nowhere_to_be_seen(client, account, comfydeploy, caplog):
+async def test_the_key_is_never_shown(client, account, comfydeploy, caplog):
     caplog.set_level(logging.DEBUG)
     comfydeploy.fail(403, body={"detail": f"key {KEY} may not do that"})
     comfydeploy.cut(times=10)
@@ -122,7 +122,7 @@ async def test_a_get_is_repeated(account, comfydeploy, fault):
     assert len(comfydeploy.seen) == 4
 
 
-async def test_a_get_is_not_repeated_for_ever(account, comfydeploy):
+async def test_a_get_is_repeated_a_limited_number_of_times(account, comfydeploy):
     comfydeploy.fail(500, times=10)
     with pytest.raises(CloudError):
         await account.get("workflows")
@@ -156,7 +156,7 @@ async def test_a_refused_post_is_repeated_when_the_service_says(account, comfyde
     assert len(comfydeploy.machines) == 1
 
 
-async def test_nobody_waits_for_hours(account, comfydeploy):
+async def test_a_long_retry_after_is_not_waited_for(account, comfydeploy):
     comfydeploy.fail(429, headers={"Retry-After": "3600"})
     started = time.monotonic()
     with pytest.raises(CloudError) as caught:
@@ -165,7 +165,7 @@ async def test_nobody_waits_for_hours(account, comfydeploy):
     assert time.monotonic() - started < 60
 
 
-async def test_a_silent_service_is_given_up(comfydeploy):
+async def test_a_service_that_does_not_reply_times_out(comfydeploy):
     access = CloudAccess((comfydeploy.root,), KEY)
     client = CloudClient(comfydeploy.url, access=access, timeout=0.3)
     comfydeploy.hang()
@@ -175,7 +175,7 @@ async def test_a_silent_service_is_given_up(comfydeploy):
     await client.close()
 
 
-async def test_nobody_listens():
+async def test_nothing_listens_at_the_address():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"

@@ -79,7 +79,7 @@ async def test_a_model_is_added_once(account):
     assert caught.value.status == 409
 
 
-async def test_a_file_goes_up_in_parts(account, comfydeploy):
+async def test_a_file_is_uploaded_in_parts(account, comfydeploy):
     told = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 6}
     upload = await account.post("volume", "file", "initiate-multipart-upload", body=told)
     ids = {"uploadId": upload["uploadId"], "key": upload["key"]}

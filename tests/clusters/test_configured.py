@@ -80,7 +80,7 @@ def broken() -> None:
         (broken, ComfyUIUnavailableError, "no queue"),
     ],
 )
-def test_what_is_wrong_is_told(value: Any, error: type[ComfyDeployError], text: str) -> None:
+def test_wrong_settings_are_reported(value: Any, error: type[ComfyDeployError], text: str) -> None:
     with pytest.raises(error, match=text):
         configured(mine=value).target("mine")
 

@@ -38,7 +38,7 @@ def comfyui_of(worker: DaskProcess) -> psutil.Process:
     return next(p for p in processes_of(worker) if "main.py" in p.cmdline()[1:3])
 
 
-async def test_a_lease_begins_serves_and_ends_by_itself(
+async def test_a_lease_starts_serves_and_ends_when_idle(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
     cluster = start_cluster(1)
@@ -102,7 +102,7 @@ async def test_the_proxy_admits_only_clients_of_the_cluster(
     assert (await ask(member, "/prompt"))["exec_info"]["queue_remaining"] == 0
 
 
-async def test_each_death_ends_the_member_and_a_new_one_follows(
+async def test_each_ended_process_ends_the_member_and_a_new_one_follows(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
     cluster = start_cluster(1)
@@ -205,7 +205,7 @@ async def test_a_lease_that_killed_three_workers_is_replaced(
         ({"shared_dir": "/proc/nowhere"}, {}, "shared_dir: /proc/nowhere"),
     ],
 )
-async def test_what_a_worker_lacks_is_told(
+async def test_a_missing_requirement_of_a_worker_is_reported(
     start_cluster: Callable[..., DaskCluster],
     provide: Provide,
     fields: dict[str, Any],
@@ -221,7 +221,7 @@ async def test_what_a_worker_lacks_is_told(
     assert pool.members == {}
 
 
-async def test_another_version_of_the_package_on_a_worker_is_told(
+async def test_another_version_of_the_package_on_a_worker_is_reported(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
     from tests.comfyui_server import REPOSITORY

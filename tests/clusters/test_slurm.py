@@ -53,7 +53,7 @@ def make_cluster(folder: Path) -> SLURMCluster:
     )
 
 
-def test_jobs_come_with_runs_and_go_with_them(
+def test_slurm_jobs_start_with_runs_and_end_after_them(
     slurm: Slurm, lease_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     jupyter = MortalJupyter(

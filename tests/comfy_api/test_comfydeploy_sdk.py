@@ -183,7 +183,7 @@ def test_errors_have_the_form_of_the_service(sdk: ComfyDeploy, jupyter: JupyterP
     assert unknown.value.status_code == 403
 
 
-def test_a_webhook_gets_the_end(
+def test_a_webhook_receives_the_end_of_a_run(
     sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
 ) -> None:
     stored = keep(jupyter, picture())
@@ -197,7 +197,7 @@ def test_a_webhook_gets_the_end(
     assert len(receiver.messages) == 1
 
 
-def test_a_webhook_gets_each_state_if_it_wants(
+def test_a_webhook_receives_each_state_if_requested(
     sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
 ) -> None:
     stored = keep(jupyter, stepping(4, 0.2))

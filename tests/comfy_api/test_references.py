@@ -73,13 +73,13 @@ def test_cursors_belong_to_one_list_of_one_store():
         ("loras/xl/a.safetensors", ("models/loras", "xl", "a.safetensors")),
     ],
 )
-def test_places_of_assets(path, place):
+def test_folder_and_name_of_asset_paths(path, place):
     assert split_path(path) == place
 
 
 @pytest.mark.parametrize(
     "path", ["", "models/a.png", "output/a.png", "temp/a.png", "/etc/passwd", "input/", "models/"]
 )
-def test_places_that_are_none(path):
+def test_invalid_asset_paths_are_refused(path):
     with pytest.raises(InvalidRequestError):
         split_path(path)

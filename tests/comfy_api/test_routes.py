@@ -89,7 +89,7 @@ async def test_a_value_that_breaks_the_contract_is_named(api):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-async def test_wrong_jobs_are_refused_and_leave_nothing(api, body, code):
+async def test_wrong_jobs_are_refused_and_not_stored(api, body, code):
     status, error = await create(api, body, uuid.uuid4().hex)
     assert (status, error["code"]) == (422, code)
     assert await listed(api) == []

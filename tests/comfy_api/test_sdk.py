@@ -74,7 +74,7 @@ def test_a_job_runs_and_its_outputs_can_be_read(client: Comfy, tmp_path: Path) -
     assert [output.id for output in again.outputs] == [output.id for output in job.outputs]
 
 
-def test_events_are_whole_and_outputs_come_before_the_end(client: Comfy) -> None:
+def test_events_are_complete_and_outputs_come_before_the_end(client: Comfy) -> None:
     graph = {**stepping(6, 0.15), "3": picture()["3"]}
     job = client.submit(client.workflows.from_json(graph))
     events = list(job.events())
@@ -262,7 +262,9 @@ def test_the_asynchronous_client(tmp_path: Path) -> None:
     asyncio.run(use())
 
 
-def test_the_models_of_the_client_know_every_field(client: Comfy, jupyter: JupyterProcess) -> None:
+def test_the_specification_and_the_clients_models_have_the_same_fields(
+    client: Comfy, jupyter: JupyterProcess
+) -> None:
     """The specification of this server and that of the client name the same fields."""
     schemas = ask(jupyter, "openapi.json")["components"]["schemas"]
     for name, model in (

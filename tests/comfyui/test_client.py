@@ -31,7 +31,7 @@ def post(client: ComfyUIClient, prompt_id: str, after: asyncio.Future[None]):
     return asyncio.ensure_future(posting)
 
 
-async def test_prompt_is_queued_once_what_comes_before_is_done(client):
+async def test_a_prompt_is_sent_after_the_step_before_it(client):
     prompt_id = str(uuid.uuid4())
     before = asyncio.get_running_loop().create_future()
     posting = post(client, prompt_id, before)
@@ -44,7 +44,7 @@ async def test_prompt_is_queued_once_what_comes_before_is_done(client):
 
 
 @pytest.mark.parametrize("pause", [0, 0.3], ids=["at-once", "later"])
-async def test_prompt_is_never_queued_where_what_comes_before_fails(client, pause):
+async def test_a_prompt_is_not_sent_if_the_step_before_it_fails(client, pause):
     prompt_id = str(uuid.uuid4())
     before = asyncio.get_running_loop().create_future()
     posting = post(client, prompt_id, before)
@@ -56,7 +56,7 @@ async def test_prompt_is_never_queued_where_what_comes_before_fails(client, paus
     assert not await knows(client, prompt_id)
 
 
-async def test_what_comes_before_goes_on_where_comfyui_does_not_answer():
+async def test_the_step_before_a_prompt_continues_if_comfyui_does_not_reply():
     client = ComfyUIClient("http://127.0.0.1:9")
     before = asyncio.get_running_loop().create_future()
     with pytest.raises(ComfyUIUnavailableError) as refusal:

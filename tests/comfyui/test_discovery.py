@@ -65,7 +65,7 @@ def own() -> Iterator[Path]:
 STATS = {"system": {"comfyui_version": "0.3.75"}, "devices": []}
 
 
-async def test_configured_address_comes_first_and_is_not_asked(tmp_path: Path) -> None:
+async def test_the_configured_address_has_priority_and_is_not_checked(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "ComfyUI")
     async with answering(STATS) as port:
         found = await discover(
@@ -74,7 +74,7 @@ async def test_configured_address_comes_first_and_is_not_asked(tmp_path: Path) -
     assert found == Found("url", url="http://10.255.255.1:1", path=tree)
 
 
-async def test_one_that_answers_comes_before_the_configured_folder(tmp_path: Path) -> None:
+async def test_a_running_comfyui_has_priority_over_the_configured_folder(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "ComfyUI")
     async with answering(STATS) as port:
         found = await discover(comfyui_path=str(tree), port=port)
@@ -104,7 +104,7 @@ async def test_other_servers_on_the_port_are_not_comfyui(own: Path, body: Any, s
     assert found == Found("path", path=tree, python=tree / "venv/bin/python")
 
 
-async def test_server_that_does_not_answer_in_time_is_passed_over() -> None:
+async def test_a_server_that_does_not_reply_in_time_is_skipped() -> None:
     async with answering(STATS, delay=5.0) as port:
         assert not await discovery.answers(f"http://127.0.0.1:{port}", timeout=0.2)
 
@@ -116,7 +116,7 @@ async def test_configured_folder_comes_before_the_usual_places(own: Path) -> Non
     assert (await discover(**settings)).path == usual
 
 
-async def test_configured_folder_without_comfyui_is_an_error_not_passed_over(
+async def test_a_configured_folder_without_comfyui_is_an_error(
     tmp_path: Path,
 ) -> None:
     usual = make_tree(tmp_path / "usual")
@@ -139,13 +139,13 @@ async def test_first_of_the_usual_places_with_a_comfyui(
     assert (found.path, found.python, found.passed_over) == (tree, tree / "venv/bin/python", None)
 
 
-async def test_none_at_all_tells_the_one_command() -> None:
+async def test_without_a_comfyui_the_error_names_the_install_command() -> None:
     with pytest.raises(ComfyUIUnavailableError, match="No ComfyUI was found") as raised:
         await discover(places=["/no/such/place"], port=free_port())
     assert "python -m comfydeploy_jupyter.comfyui.install" in raised.value.to_reply()["hint"]
 
 
-async def test_configured_interpreter_wins(tmp_path: Path) -> None:
+async def test_the_configured_interpreter_has_priority(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "ComfyUI")
     found = await discover(
         comfyui_path=str(tree), comfyui_python="/usr/bin/python3", port=free_port()
@@ -228,7 +228,7 @@ def test_an_interpreter_that_others_can_change_is_not_found(own: Path) -> None:
     }
 
 
-def test_folders_with_a_group_of_ones_own_are_fine(own: Path) -> None:
+def test_folders_writable_by_the_users_own_group_are_accepted(own: Path) -> None:
     tree = make_tree(own / "ComfyUI")
     for folder in (tree, tree / "comfy"):
         folder.chmod(0o775)

@@ -265,7 +265,9 @@ def label(name: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "real"), OK.items(), ids=label)
-def test_names_within_the_roots(folders: Folders, world: Path, name: str, real: str) -> None:
+def test_names_inside_the_folders_are_resolved(
+    folders: Folders, world: Path, name: str, real: str
+) -> None:
     found = folders.resolve(name.replace("{top}", str(world)))
     assert found == (world / real).resolve()
     with folders.open_for_read(found) as file:
@@ -274,7 +276,7 @@ def test_names_within_the_roots(folders: Folders, world: Path, name: str, real: 
 
 @pytest.mark.parametrize(("name", "error"), REFUSED.items(), ids=label)
 @pytest.mark.timeout(5)
-def test_names_that_are_refused(
+def test_names_outside_the_folders_are_refused(
     folders: Folders, world: Path, name: str, error: type[ComfyDeployError]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -302,7 +304,7 @@ def test_the_corpus_is_large() -> None:
         max_size=8,
     )
 )
-def test_whatever_the_spelling_nothing_outside_is_found(folders: Folders, parts: list[str]) -> None:
+def test_no_spelling_finds_a_file_outside(folders: Folders, parts: list[str]) -> None:
     try:
         found = folders.resolve("/".join(parts), kind="any")
     except ComfyDeployError:
@@ -319,7 +321,9 @@ def test_a_refusal_says_what_would_be_allowed(folders: Folders, world: Path) -> 
     assert caught.value.details["extra_roots"] == [str(world / "shared")]
 
 
-def test_what_is_missing_outside_is_refused_as_what_is_there(folders: Folders, world: Path) -> None:
+def test_missing_and_existing_files_outside_are_refused_alike(
+    folders: Folders, world: Path
+) -> None:
     replies = []
     for name in ("passwd", "none"):
         with pytest.raises(Forbidden) as caught:
@@ -407,7 +411,7 @@ def test_swapping_all_the_time_never_escapes(small: tuple[Path, Folders]) -> Non
 
 
 @pytest.mark.timeout(5)
-def test_a_pipe_swapped_in_does_not_hang(small: tuple[Path, Folders]) -> None:
+def test_a_file_replaced_by_a_named_pipe_does_not_block(small: tuple[Path, Folders]) -> None:
     _, folders = small
     path = folders.resolve("d/a")
     path.unlink()
@@ -572,7 +576,7 @@ def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: 1", "a: {checkpoints: [x]}", "a: {b: {", "\0"])
-def test_a_broken_yaml_does_not_take_the_rest_along(
+def test_a_broken_yaml_file_does_not_affect_other_folders(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     comfy = comfy_tree(tmp_path.resolve())
@@ -581,7 +585,7 @@ def test_a_broken_yaml_does_not_take_the_rest_along(
 
 
 @pytest.mark.timeout(5)
-def test_a_pipe_in_the_place_of_a_file_does_not_hang(
+def test_a_named_pipe_in_place_of_a_file_does_not_block(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     comfy = comfy_tree(tmp_path.resolve())
@@ -592,7 +596,9 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(
     assert "not a regular file" in caplog.text
 
 
-def test_a_config_without_end_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_endless_config_file_is_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     comfy = comfy_tree(tmp_path.resolve())
     write(comfy / "extra_model_paths.yaml", "# endless\n" * 200_000)
     assert len(Folders(comfy).model_folders()) == 21
@@ -679,7 +685,7 @@ def test_folders_that_a_newer_comfyui_registers_itself(tmp_path: Path) -> None:
     assert "gligen" in Folders(comfy).model_folders()
 
 
-def test_folders_that_only_the_running_comfyui_tells(tmp_path: Path) -> None:
+def test_folders_that_only_the_running_comfyui_lists(tmp_path: Path) -> None:
     comfy = comfy_tree(tmp_path.resolve())
     folders = Folders(comfy)
     roots = folders.roots()
@@ -709,5 +715,5 @@ def test_folders_that_only_the_running_comfyui_tells(tmp_path: Path) -> None:
         ("x" * 300, False),
     ],
 )
-def test_names_that_a_comfyui_may_tell(name: str, fits: bool) -> None:
+def test_names_of_folders_accepted_from_comfyui(name: str, fits: bool) -> None:
     assert is_folder_name(name) is fits

@@ -144,7 +144,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_index_where_git_cannot_reach_and_again_fast(run: Callable, tmp_path: Path) -> None:
+def test_from_the_package_index_without_git_and_again_fast(run: Callable, tmp_path: Path) -> None:
     target = tmp_path / "here" / "ComfyUI"
     begin = time.monotonic()
     done = run("--path", str(target))
@@ -172,7 +172,7 @@ def test_index_where_git_cannot_reach_and_again_fast(run: Callable, tmp_path: Pa
     assert runs(target)
 
 
-def test_git_at_a_tag_in_place_of_another(run: Callable, tmp_path: Path, index: Path) -> None:
+def test_from_git_at_a_tag_over_another_version(run: Callable, tmp_path: Path, index: Path) -> None:
     commit = make_repository(tmp_path)
     target = tmp_path / "ComfyUI"
     (target / "models").mkdir(parents=True)
@@ -225,7 +225,7 @@ def test_the_newest_release_is_the_default(run: Callable, tmp_path: Path) -> Non
     assert again.stdout == f"ComfyUI v0.33.10 is already in {target}.\n"
 
 
-def test_a_repository_without_a_release_is_told(run: Callable, tmp_path: Path) -> None:
+def test_a_repository_without_a_release_is_reported(run: Callable, tmp_path: Path) -> None:
     make_repository(tmp_path)
     for tag in ("v0.33.10", "v0.33.9", "v0.4.0", "v0.3.76", INDEX_VERSION):
         subprocess.run(["git", "tag", "-d", tag], cwd=tmp_path / "repository", check=True)
@@ -265,7 +265,7 @@ def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(
     assert again.stdout == f"ComfyUI v0.34.0 is already in {target}.\n"
 
 
-def test_interrupted_installation_is_begun_anew_or_taken_up(
+def test_an_interrupted_installation_is_restarted_or_resumed(
     tmp_path: Path, index: Path, run: Callable
 ) -> None:
     target = tmp_path / "ComfyUI"
@@ -310,7 +310,7 @@ def test_torch_for_a_gpu_is_reused(tmp_path: Path, index: Path, run: Callable) -
     assert not list(target.glob("venv/lib/python*/site-packages/torch")), "not installed twice"
 
 
-def test_what_is_in_the_way_is_left_alone(run: Callable, tmp_path: Path) -> None:
+def test_existing_files_at_the_target_are_not_changed(run: Callable, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
@@ -339,7 +339,7 @@ def test_what_is_in_the_way_is_left_alone(run: Callable, tmp_path: Path) -> None
         (["--python", "/no/such/python"], "/no/such/python"),
     ],
 )
-def test_failure_is_one_sentence_and_leaves_nothing_at_the_target(
+def test_a_failure_is_one_sentence_and_leaves_no_files(
     run: Callable, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
     done = run("--path", str(tmp_path / "ComfyUI"), *arguments)

@@ -21,7 +21,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize(("kind", "message"), OUT_OF_MEMORY)
-def test_error_of_a_node_says_what_helps(kind, message):
+def test_the_error_of_a_node_has_a_hint(kind, message):
     error = node_error({"exception_type": kind, "exception_message": message, "node_id": "3"})
     assert error["type"] == kind
     assert error["message"].startswith(message or "ComfyUI gave no reason")
@@ -42,7 +42,7 @@ def test_other_errors_stay_as_they_are(kind, message):
     assert node_error({"exception_type": kind, "exception_message": message})["message"] == message
 
 
-def test_kernel_is_asked_for_our_control_group(tmp_path):
+def test_kills_are_counted_in_our_control_group(tmp_path):
     assert count_oom_kills(tmp_path) == 0
     (tmp_path / "proc/self").mkdir(parents=True)
     group = tmp_path / "sys/fs/cgroup/user/session"
@@ -64,7 +64,7 @@ def test_kernel_with_the_first_version_of_control_groups(tmp_path):
     assert count_oom_kills(tmp_path) == 2
 
 
-def test_what_ended_it():
+def test_the_reason_of_the_end():
     assert why_killed(0, 0) is None
     assert why_killed(139, 0) is None
     assert "it was killed" in (why_killed(137, 0) or "")

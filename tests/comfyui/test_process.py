@@ -164,7 +164,7 @@ async def test_concurrent_starts_are_one_start(tree: Path) -> None:
         assert process.log_path.read_text().count("argv ") == 1
 
 
-async def test_crash_is_noticed_and_told_and_comfyui_comes_back(tree: Path) -> None:
+async def test_a_crash_is_reported_and_comfyui_is_restarted(tree: Path) -> None:
     told: list[tuple[str, float]] = []
     async with process_of(tree) as process:
         await process.start()
@@ -211,7 +211,7 @@ async def test_stop_ends_the_pause(tree: Path) -> None:
         assert (process.state, processes_in(tree)) == ("stopped", [])
 
 
-async def test_stop_while_starting_tells_the_waiting(tree: Path) -> None:
+async def test_a_stop_during_the_start_raises_for_waiting_callers(tree: Path) -> None:
     (tree / "orders").write_text("hang")
     async with process_of(tree) as process:
         waiting = asyncio.ensure_future(process.start())
@@ -222,7 +222,7 @@ async def test_stop_while_starting_tells_the_waiting(tree: Path) -> None:
         assert processes_in(tree) == []
 
 
-async def test_failed_start_tells_why(tree: Path) -> None:
+async def test_a_failed_start_says_why(tree: Path) -> None:
     (tree / "orders").write_text("end")
     async with process_of(tree) as process:
         process.log_path.parent.mkdir()
@@ -277,7 +277,7 @@ async def test_restart_is_a_new_process_and_the_log_is_kept(tree: Path) -> None:
         assert await process.log_tail(0) == []
 
 
-async def test_killed_guard_leaves_nothing_behind(tree: Path) -> None:
+async def test_a_killed_reaper_leaves_no_process(tree: Path) -> None:
     (tree / "orders").write_text("child")
     async with process_of(tree) as process:
         await process.start()
@@ -336,7 +336,7 @@ async def test_comfyui_does_not_outlive_its_owner(tree: Path, number: int) -> No
         await until_async(lambda: not processes_in(tree))
 
 
-async def test_comfyui_that_was_left_behind_is_ended_at_the_next_start(tree: Path) -> None:
+async def test_a_comfyui_of_a_killed_server_is_ended_at_the_next_start(tree: Path) -> None:
     """The process that remains if owner and reaper are killed.
 
     This happens on a system without PR_SET_PDEATHSIG.
@@ -360,7 +360,7 @@ async def test_comfyui_that_was_left_behind_is_ended_at_the_next_start(tree: Pat
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"pid": "x"}', '{"pid": 1}'])
-async def test_broken_record_does_not_matter(tree: Path, content: str) -> None:
+async def test_a_broken_record_of_the_process_is_ignored(tree: Path, content: str) -> None:
     async with process_of(tree) as process:
         process.log_path.parent.mkdir()
         process.log_path.with_suffix(".json").write_text(content)

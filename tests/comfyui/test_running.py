@@ -58,7 +58,7 @@ def start(tree: Path) -> Iterator[Callable[..., tuple[str, int]]]:
         process.communicate("\n", timeout=30)
 
 
-def test_by_its_path_and_by_its_name(tree, start):
+def test_a_comfyui_started_by_path_or_by_name_is_found(tree, start):
     python = tree.parent / "bin/python3"
     url, pid = start(str(python), str(tree / "main.py"), "--cpu", cwd=tree.parent)
     assert running_at(url) == Running(pid, python, tree, ("--cpu",), tree.parent)
@@ -70,14 +70,14 @@ def test_by_its_path_and_by_its_name(tree, start):
     assert (found.arguments, found.folder) == ((), tree)
 
 
-def test_something_else_listens(tree, start):
+def test_another_program_listens(tree, start):
     (tree.parent / "other.py").write_text(LISTENS)
     url, pid = start(sys.executable, "other.py", cwd=tree.parent)
     assert running_at(url) == Running(pid, Path(sys.executable), None, None, tree.parent)
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:8188", "http://example.org", "http://x:y", ""])
-def test_addresses_elsewhere(url):
+def test_addresses_of_other_machines(url):
     assert running_at(url) is None
 
 
@@ -86,12 +86,12 @@ def test_nothing_listens():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "0.0.0.0"])
-async def test_what_refuses_connections_here(host):
+async def test_a_local_address_that_refuses_connections(host):
     url = f"http://{host}:{free_port()}"
     assert await nothing_listens_at(url)
 
 
-async def test_what_may_be_there():
+async def test_addresses_at_which_a_server_may_listen():
     assert not await nothing_listens_at(f"http://192.0.2.1:{free_port()}"), "another machine"
     assert not await nothing_listens_at(f"http://comfy.example:{free_port()}"), "it may be anywhere"
     with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:

@@ -149,7 +149,9 @@ def test_files_are_found_by_their_blake3_while_they_have_it(root: Path, folders:
 
 
 @pytest.mark.parametrize("years", [-20, 20])
-def test_a_file_from_another_time(root: Path, folders: Folders, years: int) -> None:
+def test_a_file_with_a_time_far_in_the_past_or_future(
+    root: Path, folders: Folders, years: int
+) -> None:
     """The clock was set: the hash is cached as for other files, not used for another content."""
     path = root / "a"
     path.write_bytes(b"one")
@@ -167,7 +169,7 @@ def test_a_file_from_another_time(root: Path, folders: Folders, years: int) -> N
     asyncio.run(run())
 
 
-def test_a_full_store_keeps_nobody_from_a_hash(root: Path, folders: Folders) -> None:
+def test_a_full_database_does_not_prevent_hashing(root: Path, folders: Folders) -> None:
     (root / "a").write_bytes(b"one")
 
     def limit(connection: sqlite3.Connection) -> None:
@@ -356,7 +358,7 @@ def test_a_cancelled_caller_does_not_stop_the_hashing(root: Path, folders: Folde
     asyncio.run(run())
 
 
-def test_pruning_forgets_what_is_gone_but_not_what_is_unmounted(root: Path) -> None:
+def test_pruning_deletes_hashes_of_removed_but_not_of_unmounted_files(root: Path) -> None:
     (root / "here").write_bytes(b"x")
     names = [root / "here", root / "gone", root / "unmounted/file"]
     keys = [FileKey(str(name), 1, 2, 3) for name in names]
@@ -371,7 +373,7 @@ def test_pruning_forgets_what_is_gone_but_not_what_is_unmounted(root: Path) -> N
     asyncio.run(run())
 
 
-def test_odd_keys_are_kept_too(root: Path) -> None:
+def test_unusual_keys_are_kept_too(root: Path) -> None:
     key = FileKey(os.fsdecode(b"/not-utf8-\xff"), 2**62, -5, 2**64 - 1)
 
     async def run() -> None:

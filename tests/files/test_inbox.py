@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_only_what_nobody_writes_any_more_is_removed(tmp_path: Path) -> None:
+def test_only_abandoned_folders_are_removed(tmp_path: Path) -> None:
     clean_outbox(tmp_path / "not-there")
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):

@@ -171,7 +171,7 @@ def test_a_file_written_in_place_shows_its_new_size(local: LocalModels, comfy: P
 
 
 @pytest.mark.timeout(20)
-def test_links_are_followed_but_not_in_circles(comfy: Path, tmp_path: Path) -> None:
+def test_links_are_followed_but_not_in_cycles(comfy: Path, tmp_path: Path) -> None:
     loras = comfy / "models/loras"
     write(loras / "sub/l.bin")
     write(tmp_path / "disk/far.bin")
@@ -187,7 +187,7 @@ def test_links_are_followed_but_not_in_circles(comfy: Path, tmp_path: Path) -> N
     assert names == ["alias/l.bin", "disk/far.bin", "file.bin", "sub/l.bin"]
 
 
-def test_names_that_no_json_can_carry_are_left_out(local: LocalModels, comfy: Path) -> None:
+def test_names_that_json_cannot_hold_are_left_out(local: LocalModels, comfy: Path) -> None:
     write(comfy / "models/loras/good.bin")
     with open(os.fsencode(comfy / "models/loras/") + b"/\xff.bin", "wb"):  # noqa: PTH123 - bytes
         pass

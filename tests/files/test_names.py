@@ -37,7 +37,7 @@ def test_names_are_kept_or_made_safe(given: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "../", "a/", "\\", "a\0.png", "a\nb", "\x7f"])
-def test_hopeless_names_are_refused(name: str) -> None:
+def test_names_that_cannot_be_made_safe_are_refused(name: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         safe_filename(name, field="filename")
     assert caught.value.details["field"] == "filename"
@@ -54,7 +54,7 @@ def test_long_names_are_shortened_before_the_extension() -> None:
     assert len(safe_filename("a." + "b" * 400)) == 255
 
 
-def test_numbers() -> None:
+def test_numbers_are_added_before_the_extension() -> None:
     assert numbered("a.png", 0) == "a.png"
     assert numbered("a.png", 1) == "a (1).png"
     assert numbered("a.tar.gz", 2) == "a.tar (2).gz"

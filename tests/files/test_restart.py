@@ -12,7 +12,7 @@ from tests.waiting import until
 MIB = 1024 * 1024
 
 
-def test_killed_server_leaves_nothing_of_an_upload(start_jupyter, tmp_path):
+def test_a_killed_server_leaves_no_part_of_an_upload(start_jupyter, tmp_path):
     folder = tmp_path / "comfyui"
     (folder / "input").mkdir(parents=True)
     (folder / "main.py").touch()

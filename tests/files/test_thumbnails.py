@@ -48,7 +48,7 @@ def test_an_exr_file_is_shown_as_the_screen_would(tmp_path: Path) -> None:
         assert abs(found - expected) < 12
 
 
-def test_light_beyond_white_keeps_its_differences(tmp_path: Path) -> None:
+def test_values_brighter_than_white_stay_distinguishable(tmp_path: Path) -> None:
     np = pytest.importorskip("numpy")
     light = np.full((40, 80, 3), 8.0, dtype=np.float32)
     light[:, :40] = 2.0
@@ -107,14 +107,14 @@ def png_of(width: int, height: int) -> bytes:
         b"glTF" + bytes(100),
     ],
 )
-def test_what_is_no_whole_picture_is_refused(content: bytes) -> None:
+def test_incomplete_pictures_are_refused(content: bytes) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         thumbnail(io.BytesIO(content), 64)
     assert caught.value.details["field"] == "thumbnail"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
-def test_every_mode_of_picture_has_a_copy(mode: str) -> None:
+def test_every_mode_of_picture_has_a_thumbnail(mode: str) -> None:
     assert small(encoded(Image.new(mode, (200, 100)), "TIFF")).size == (64, 32)
 
 

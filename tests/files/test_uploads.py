@@ -237,7 +237,7 @@ def test_many_at_once_never_overwrite_each_other(folders: Folders, comfy: Path, 
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64, 1000])
-def test_any_chunking(receive: Receive, chunk: int) -> None:
+def test_every_chunk_size(receive: Receive, chunk: int) -> None:
     content = b"\r\n--" + BOUNDARY.encode()[:-1] + b"\r\r\n--\r\n\r" + bytes(range(256)) * 4
     [stored] = receive(body(field("type", "output"), file_part("a", content)), chunk=chunk)
     assert stored.path.read_bytes() == content
@@ -328,7 +328,7 @@ FILE = file_part("a.png", b"x")
         (body(part("x", b"", "X: " + "y" * 100_000)), "body", InvalidRequestError),
     ],
 )
-def test_what_is_wrong_is_named_and_leaves_nothing(
+def test_wrong_uploads_name_the_error_and_leave_no_file(
     receive: Receive, comfy: Path, data: bytes, named: str, error: type[ComfyDeployError]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -359,7 +359,7 @@ def test_a_quoted_boundary(receive: Receive) -> None:
     assert receive(body(FILE), content_type=content_type)
 
 
-def test_a_wrong_field_is_told_before_the_file_arrives(folders: Folders, comfy: Path) -> None:
+def test_a_wrong_field_is_reported_before_the_file_arrives(folders: Folders, comfy: Path) -> None:
     async def begin() -> int:
         uploads = Uploads()
         upload = uploads.receive(folders, CONTENT_TYPE)
@@ -451,7 +451,7 @@ def test_a_cancelled_handler_leaves_nothing(folders: Folders, comfy: Path) -> No
     assert names(comfy / "input") == []
 
 
-def test_too_large_for_the_disk_is_told_at_once(receive: Receive, comfy: Path) -> None:
+def test_a_file_too_large_for_the_disk_is_refused_at_once(receive: Receive, comfy: Path) -> None:
     with pytest.raises(TooLargeError, match="disk") as caught:
         receive(body(FILE), length=10**18)
     assert caught.value.details["free"] > 0
@@ -638,7 +638,9 @@ def test_a_file_system_without_hard_links(comfy: Path) -> None:
     assert leftovers(comfy) == []
 
 
-def test_the_errors_of_a_read_only_folder(receive: Receive, comfy: Path, small_disk: Path) -> None:
+def test_a_read_only_folder_gives_a_clear_error(
+    receive: Receive, comfy: Path, small_disk: Path
+) -> None:
     (comfy / "output").symlink_to(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(ForbiddenPathError):
@@ -682,7 +684,7 @@ def feed_large(form: UploadForm) -> bytes:
     return content
 
 
-def test_the_disk_takes_a_file_while_it_arrives(form, comfy: Path) -> None:
+def test_a_file_is_written_to_disk_while_it_arrives(form, comfy: Path) -> None:
     made, disk = form
     content = feed_large(made)
     assert 1 <= len(disk.calls) <= 3
@@ -693,7 +695,7 @@ def test_the_disk_takes_a_file_while_it_arrives(form, comfy: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [1], indirect=True)
-def test_what_the_disk_could_not_take_is_told(form, comfy: Path) -> None:
+def test_errors_of_writing_to_disk_are_reported(form, comfy: Path) -> None:
     made, disk = form
     with pytest.raises(TooLargeError):
         feed_large(made)

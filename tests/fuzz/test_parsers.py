@@ -77,7 +77,7 @@ def test_the_files_to_be_damaged_have_a_workflow(data: bytes) -> None:
     assert embedded_workflow(data)
 
 
-def test_a_picture_that_names_one_text_thousands_of_times() -> None:
+def test_a_picture_with_thousands_of_references_to_one_text() -> None:
     text = b"prompt:" + b'{"1": {"class_type": "' + b"A" * 20_000 + b'", "inputs": {}}'
     count = 3000
     entries = b"".join(
@@ -140,7 +140,7 @@ def test_event_streams_are_the_same_however_they_are_cut(data: bytes, cuts: list
 @given(
     data=files_like([json.dumps(PROMPTS[0]).encode(), b'{"a": [1.5e3, -0, "\\u00e9", null, true]}'])
 )
-def test_json_in_pieces_is_json(data: bytes) -> None:
+def test_json_decoded_in_pieces_equals_json(data: bytes) -> None:
     def read(depth: int) -> Any:
         try:
             return repr(responses.loads(data, depth))
@@ -349,7 +349,7 @@ LOG = [b"2026-01-01T00:00:00Z INF |  https://some-words.trycloudflare.com  |", b
     log=st.lists(files_like(LOG), max_size=4),
     config=json_like({"ingress": [{"service": "http://a:1"}]}),
 )
-def test_what_cloudflared_says(log: list[bytes], config: Any) -> None:
+def test_output_of_cloudflared(log: list[bytes], config: Any) -> None:
     with within_time():
         url = _quick_url([line.decode("utf-8", "replace") for line in log])
         assert url is None or url.startswith("https://")

@@ -169,7 +169,7 @@ def test_saves_what_the_editor_needs() -> None:
     assert source["outputs"][0]["links"] == [2]
 
 
-def test_circles_are_laid_out_too() -> None:
+def test_cycles_are_laid_out_too() -> None:
     graph = {
         "1": {"class_type": "PPass", "inputs": {"amount": 1, "image": ["2", 0]}},
         "2": {"class_type": "PPass", "inputs": {"amount": 2, "image": ["1", 0]}},
@@ -196,7 +196,7 @@ def test_long_chains() -> None:
         ({"1": {"class_type": "PInt", "inputs": []}}, "workflow_api.1.inputs"),
     ],
 )
-def test_names_the_place_of_what_is_no_prompt(graph: Any, field: str) -> None:
+def test_names_the_field_that_is_not_a_prompt(graph: Any, field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         api_to_ui(graph, DEFINITIONS)
     assert caught.value.details["field"] == field

@@ -220,7 +220,7 @@ def test_app_mode_decides_inputs_and_their_order(entries: list[Any], keys: list[
         ),
     ],
 )
-def test_what_leads_nowhere_is_told_and_the_form_is_as_without_it(
+def test_entries_for_missing_inputs_give_warnings_and_the_default_form(
     data: Any, warnings: list[str]
 ) -> None:
     _, form = form_of(workflow(linearMode=True, linearData=data))
@@ -231,7 +231,7 @@ def test_what_leads_nowhere_is_told_and_the_form_is_as_without_it(
     assert form.fields
 
 
-def test_a_node_that_does_not_run_is_told() -> None:
+def test_a_node_that_does_not_run_gives_a_warning() -> None:
     ui = workflow(linearData={"inputs": [["2", "name"], ["1", "side"]]})
     ui["nodes"].append({"id": 3, "type": "Text", "mode": 2, "inputs": [], "widgets_values": ["a"]})
     ui["extra"]["linearData"]["inputs"].append(["3", "text"])
@@ -262,9 +262,7 @@ JSON = st.recursive(
     links=JSON,
     extra=st.booleans(),
 )
-def test_nothing_is_raised_whatever_it_holds(
-    data: Any, proxies: Any, links: Any, extra: bool
-) -> None:
+def test_malformed_data_raises_no_error(data: Any, proxies: Any, links: Any, extra: bool) -> None:
     ui = workflow(linearData=data, linearMode=True)
     graph = ui_to_api(workflow(), DEFINITIONS).graph
     ui["nodes"][0]["properties"]["proxyWidgets"] = proxies

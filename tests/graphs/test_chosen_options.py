@@ -122,7 +122,7 @@ def rest(inputs: dict[str, Any]) -> dict[str, Any]:
         ),
     ],
 )
-def test_another_option_brings_its_own_inputs(
+def test_another_option_has_its_own_inputs(
     inputs: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     applied = apply(inputs)
@@ -148,7 +148,7 @@ def test_inputs_of_options_that_are_not_chosen_are_unknown(inputs: dict[str, Any
     assert apply(inputs, strict=False).unknown.keys() == {unknown}
 
 
-def test_an_input_that_was_added_goes_with_its_option() -> None:
+def test_an_added_input_is_removed_with_its_option() -> None:
     graph = {"5": {"class_type": "Make", "inputs": {"mode": "small"}}}
     with pytest.raises(UnknownInputError):
         apply_inputs(graph, {"5.mode.seed": 3, "5.mode": "plain"}, definitions=DEFINITIONS)
@@ -214,7 +214,7 @@ def test_pictures_are_added_to_a_group_and_removed() -> None:
     assert form.groups[1].last == "5.pictures.picture0"
 
 
-def test_a_group_is_shown_beside_what_feeds_it() -> None:
+def test_a_group_is_shown_with_the_inputs_that_feed_it() -> None:
     batch = {"input": {"required": {"pictures": group("IMAGE", prefix="picture")}}}
     definitions = {"Batch": batch, "LoadImage": LOADER}
     graph = {
@@ -264,7 +264,7 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
         ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": f"{n}"} for n in range(100_000)]}],
     ],
 )
-def test_definitions_that_lie_do_no_harm(declared: Any) -> None:
+def test_wrong_definitions_cause_no_error(declared: Any) -> None:
     definitions = {"Odd": {"input": {"required": {"x": declared}}}}
     graph = {"1": {"class_type": "Odd", "inputs": {"x": "x", "x.a0": "b", "x.y": 4}}}
     form = workflow_form(graph, definitions)

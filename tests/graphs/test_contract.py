@@ -91,7 +91,7 @@ def test_the_order_is_that_of_the_form(known: Any) -> None:
     assert [key for key in inputs["properties"] if key in keys] == keys
 
 
-def test_what_has_no_value_is_required(known: Any) -> None:
+def test_an_input_without_a_value_is_required(known: Any) -> None:
     inputs = contract_of({**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}, known.object_info)[
         "inputs"
     ]
@@ -174,7 +174,7 @@ def test_a_graph_of_which_a_part_can_be_executed_is_left_to_comfyui(known: Any) 
             check_inputs(graph, applied, known.object_info, known.rules)
 
 
-def test_node_packs_decide_themselves() -> None:
+def test_values_of_custom_nodes_are_left_to_comfyui() -> None:
     number = ["INT", {"default": 1, "min": 0, "max": 3}]
     info = {
         "Theirs": {

@@ -24,14 +24,14 @@ def row(length: int, name: str = "n") -> dict[str, dict[str, Any]]:
     return linked(**{f"{name}{n}": [f"{name}{n - 1}"] if n else [] for n in range(length)})
 
 
-def test_a_row_is_counted_whatever_order_its_nodes_are_in() -> None:
+def test_the_length_of_a_chain_does_not_depend_on_the_order_of_nodes() -> None:
     assert end_of_long_chain(row(LONGEST_CHAIN)) is None
     longer = row(LONGEST_CHAIN + 1)
     assert end_of_long_chain(longer) == f"n{LONGEST_CHAIN}"
     assert end_of_long_chain(dict(reversed(longer.items()))) == f"n{LONGEST_CHAIN}"
 
 
-def test_many_nodes_are_no_row() -> None:
+def test_many_nodes_without_a_long_chain_are_accepted() -> None:
     wide = linked(root=[], **{f"w{n}": ["root", "root"] for n in range(5_000)})
     ladder = {**row(LONGEST_CHAIN - 1), **row(LONGEST_CHAIN - 1, "m")}
     for n in range(1, LONGEST_CHAIN - 1):
@@ -40,13 +40,13 @@ def test_many_nodes_are_no_row() -> None:
     assert end_of_long_chain(ladder) is None
 
 
-def test_a_link_to_nowhere_begins_a_row() -> None:
+def test_a_link_to_a_missing_node_begins_a_chain() -> None:
     graph = row(LONGEST_CHAIN)
     graph["n0"]["inputs"]["image"] = ["gone", 0]
     assert end_of_long_chain(graph) is None
 
 
-def test_a_cycle_is_a_row_of_its_nodes() -> None:
+def test_a_cycle_counts_as_a_chain_of_its_nodes() -> None:
     small = {**row(LONGEST_CHAIN - 10), **linked(a=["b"], b=["a"])}
     small |= row(9, "c")
     assert end_of_long_chain(small) is None
@@ -58,6 +58,6 @@ def test_a_cycle_is_a_row_of_its_nodes() -> None:
 @pytest.mark.parametrize(
     ("value", "depth"), [({}, 1), ([[], [{"a": [1, "b"]}]], 4), ({"a": {"b": {}}, "c": 5}, 3)]
 )
-def test_values_within_each_other(value: Any, depth: int) -> None:
+def test_nested_values(value: Any, depth: int) -> None:
     assert is_deeper_than(value, depth - 1)
     assert not is_deeper_than(value, depth)

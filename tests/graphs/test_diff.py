@@ -213,13 +213,13 @@ def test_ui_graphs(edit, lines):
     assert [str(change) for change in diff_graphs(UI, edited(UI, edit))] == lines
 
 
-def test_an_input_without_a_name_is_told_by_its_place():
+def test_an_input_without_a_name_is_identified_by_its_index():
     bare = edited(UI, lambda g: node(g, 3)["inputs"][0].update(name=""))
     (change,) = diff_graphs(bare, edited(bare, lambda g: g.update(links=[])))
     assert change.text.startswith("KSampler (id 3): input 0 no longer comes from")
 
 
-def test_layout_is_not_what_matters():
+def test_a_changed_layout_is_no_difference():
     moved = edited(UI, lambda g: node(g, 3).update(pos=[5, 5]))
     diff = diff_graphs(UI, moved)
     assert (bool(diff), diff.layout, str(diff)) == (False, True, "only the layout differs")
@@ -238,7 +238,7 @@ def test_long_texts_are_shown_where_they_differ():
     assert len(change.text) < 250
 
 
-def test_both_ways_tell_the_same_nodes():
+def test_both_directions_name_the_same_nodes():
     new = edited(API, lora)
     forth, back = diff_graphs(API, new), diff_graphs(new, API)
     assert {c.kind for c in forth} == {"added", "rewired"}
@@ -246,7 +246,7 @@ def test_both_ways_tell_the_same_nodes():
     assert {c.node_id for c in forth} == {c.node_id for c in back}
 
 
-def test_formats_do_not_mix():
+def test_graphs_of_different_formats_are_not_compared():
     with pytest.raises(InvalidRequestError, match="new: "):
         diff_graphs(API, UI)
     with pytest.raises(InvalidRequestError, match="old: "):
@@ -267,7 +267,7 @@ NODES = st.dictionaries(FIELDS, JSON, max_size=5)
 @pytest.mark.slow
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(NODES | JSON, max_size=3), st.lists(NODES | JSON, max_size=3), JSON, JSON)
-def test_odd_ui_graphs_do_no_harm(old, new, links, definitions):
+def test_malformed_ui_graphs_cause_no_error(old, new, links, definitions):
     a = {"nodes": old, "links": links, "definitions": {"subgraphs": definitions}}
     b = {"nodes": new, "links": links, "definitions": {"subgraphs": [{"nodes": old}]}}
     str(diff_graphs(a, b))
@@ -280,7 +280,7 @@ def test_odd_ui_graphs_do_no_harm(old, new, links, definitions):
     st.dictionaries(st.text(max_size=2), NODES, min_size=1),
     st.dictionaries(st.text(max_size=2), NODES, min_size=1),
 )
-def test_odd_api_graphs_do_no_harm(old, new):
+def test_malformed_api_graphs_cause_no_error(old, new):
     if isinstance(old.get("nodes"), list) or isinstance(new.get("nodes"), list):
         return
     str(diff_graphs(old, new))

@@ -134,7 +134,7 @@ def test_the_chosen_option_brings_its_widgets_and_inputs() -> None:
     }
 
 
-def test_links_to_what_another_option_brings_are_dropped() -> None:
+def test_links_to_inputs_of_other_options_are_dropped() -> None:
     node = saved(1, "Dynamic", ["text", "a", 0.25], [("mode.images.image0", 1), ("mode.mask", 2)])
     rows = [[1, 2, 0, 1, 0, "IMAGE"], [2, 2, 1, 1, 1, "MASK"]]
     assert queued([node, saved(2, "Source")], rows)["1"] == {
@@ -145,7 +145,7 @@ def test_links_to_what_another_option_brings_are_dropped() -> None:
     }
 
 
-def test_an_option_that_is_not_known_here_brings_nothing() -> None:
+def test_an_unknown_option_adds_no_inputs() -> None:
     node = saved(1, "Dynamic", ["of tomorrow", "a", 0.25], [("mode.mask", 1)])
     assert queued([node, saved(2, "Source")], [[1, 2, 1, 1, 0, "MASK"]])["1"] == {
         "mode": "of tomorrow",
@@ -154,7 +154,7 @@ def test_an_option_that_is_not_known_here_brings_nothing() -> None:
 
 
 @pytest.mark.parametrize("output", range(3))
-def test_a_bypassed_node_passes_growing_inputs_on_in_their_place(output: int) -> None:
+def test_a_bypassed_node_passes_autogrow_inputs_on_by_position(output: int) -> None:
     """The inputs of the group stand before an input that is declared later."""
     names = ["reference", "images.image0", "images.image1", "images.image2"]
     batch = saved(1, "Batch", None, [(name, link) for link, name in enumerate(names, 1)], mode=4)
@@ -165,7 +165,7 @@ def test_a_bypassed_node_passes_growing_inputs_on_in_their_place(output: int) ->
     assert found["2"]["image_a"] == [str(12 + output), 0]
 
 
-def test_a_custom_combo_queues_its_place_and_its_options() -> None:
+def test_a_custom_combo_queues_its_index_and_its_options() -> None:
     values = ["b", 0, "a", "b", "c", ""]
     assert queued([saved(1, "CustomCombo", values)])["1"] == {
         "choice": "b",
@@ -184,7 +184,7 @@ def test_a_custom_combo_queues_its_place_and_its_options() -> None:
     assert queued([saved(1, "CustomCombo")])["1"] == {"index": -1, "option1": ""}
 
 
-def test_a_promoted_choice_decides_the_place() -> None:
+def test_a_promoted_choice_determines_the_index() -> None:
     combo = saved(5, "CustomCombo", ["a", 0, "a", "b", ""])
     combo["inputs"] = [{"name": "choice", "type": "COMBO", "link": 1, "widget": {"name": "choice"}}]
     subgraph = {
@@ -197,7 +197,7 @@ def test_a_promoted_choice_decides_the_place() -> None:
     assert (found["1:5"]["choice"], found["1:5"]["index"]) == ("b", 1)
 
 
-def test_values_that_only_the_editor_makes() -> None:
+def test_values_that_only_the_editor_produces() -> None:
     camera = {"position": {"x": 1, "y": 2, "z": 3}, "fov": 20}
     moved = {"Camera Config": {"state": camera}}
     found = queued(
@@ -219,7 +219,7 @@ def test_values_that_only_the_editor_makes() -> None:
 
 
 @pytest.mark.parametrize("mode", [2, 4])
-def test_nodes_in_a_silent_subgraph_inside_another_are_queued(mode: int) -> None:
+def test_nodes_in_a_muted_subgraph_inside_another_are_queued(mode: int) -> None:
     inner = {"id": "inner", "nodes": [saved(7, "Source")], "links": []}
     outer = {"id": "outer", "nodes": [saved(3, "inner", mode=mode)], "links": []}
     definitions = {"subgraphs": [inner, outer]}
@@ -227,7 +227,7 @@ def test_nodes_in_a_silent_subgraph_inside_another_are_queued(mode: int) -> None
     assert list(queued([saved(3, "inner", mode=mode)], definitions=definitions)) == []
 
 
-def test_the_way_back() -> None:
+def test_dynamic_inputs_are_converted_to_the_ui_format() -> None:
     graph = {
         "1": {"class_type": "Source", "inputs": {}},
         "2": {
@@ -335,7 +335,7 @@ LIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_definitions_that_lie_do_no_harm(lie: str) -> None:
+def test_wrong_definitions_cause_no_error(lie: str) -> None:
     inputs = LIES[lie]() if callable(LIES[lie]) else LIES[lie]
     definitions = NodeDefinitions({"Liar": {"input": inputs}})
     begun = time.process_time()

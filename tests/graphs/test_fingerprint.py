@@ -40,7 +40,7 @@ def test_of_a_large_graph_a_sample_is_kept_in_proportion():
     assert 0 < common(half, whole) < KEPT
 
 
-def test_damaged_graphs_and_cycles_do_no_harm():
+def test_malformed_graphs_and_cycles_cause_no_error():
     assert fingerprint_of({}) == b""
     for graph in (
         {"1": {}},
@@ -53,7 +53,7 @@ def test_damaged_graphs_and_cycles_do_no_harm():
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefg"), max_size=4)))
-def test_any_links(links):
+def test_random_links_give_a_stable_fingerprint(links):
     graph = {
         node: {"class_type": "X", "inputs": {str(i): [to, 0] for i, to in enumerate(targets)}}
         for node, targets in links.items()

@@ -65,7 +65,7 @@ def test_two_inputs_never_have_the_same_name(graph: dict[str, Any], labels: list
     assert [field.label for field in input_form(graph, LYRICS)] == labels
 
 
-def test_neither_have_two_groups() -> None:
+def test_two_groups_never_have_the_same_name() -> None:
     grow = {"template": {"input": {"required": {"value": ["STRING", {}]}}, "names": ["a", "b"]}}
     definitions = {"Make": {"input": {"required": {"values": ["COMFY_AUTOGROW_V3", grow]}}}}
     node = {"class_type": "Make", "inputs": {"values.a": "x"}}
@@ -131,7 +131,7 @@ def test_inputs_without_a_value_are_required_and_come_first() -> None:
     assert "# Save: quality; required; 1 to 100\nquality = None" in script
 
 
-def test_the_author_places_a_required_input_or_it_follows() -> None:
+def test_a_required_input_has_the_authors_position_or_follows_the_others() -> None:
     ui = {
         "nodes": [{"id": 1, "type": "LoadImage"}, {"id": 2, "type": "Save"}],
         "links": [],
@@ -169,7 +169,7 @@ def test_an_external_input_is_required_unless_it_has_a_default(
     assert field.required == required
 
 
-def test_a_title_does_not_turn_the_text_after_it_around() -> None:
+def test_a_title_does_not_change_the_direction_of_the_text_after_it() -> None:
     node = {"class_type": "TestText", "inputs": {"text": "a"}, "_meta": {"title": "שלום \u202e🙂"}}
     (field,) = input_form({"1": node})
     assert field.label == "שלום 🙂: text"

@@ -31,7 +31,7 @@ def test_detect_format():
 
 @pytest.mark.parametrize("value", [None, [], "{}", 3, True, {}, {"1": None}, {"version": 0.4}])
 @pytest.mark.parametrize("check", [detect_format, check_api_graph])
-def test_what_is_no_workflow_is_refused_by_the_name_of_its_field(check, value):
+def test_a_value_that_is_not_a_workflow_is_refused_with_its_field(check, value):
     with pytest.raises(InvalidRequestError) as caught:
         check(value, field="workflow")
     assert caught.value.details["field"] == "workflow"
@@ -49,7 +49,7 @@ def test_what_is_no_workflow_is_refused_by_the_name_of_its_field(check, value):
         {"class_type": None, "inputs": {}},
     ],
 )
-def test_faults_that_comfyui_reports_itself_pass(node):
+def test_errors_that_comfyui_reports_itself_are_not_refused(node):
     assert check_api_graph({"1": node}) == {"1": node}
 
 
@@ -94,7 +94,7 @@ def test_a_copy_can_be_changed():
     assert before == API
 
 
-def test_declared_inputs_reads_both_ways_to_write_a_choice():
+def test_declared_inputs_reads_both_formats_of_a_choice():
     definitions = {
         "A": {
             "input": {

@@ -23,7 +23,7 @@ TEXTS = {name: json.dumps(value) for name, value in BOTH.items()}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_comfyui_wrote_is_read(name: str) -> None:
+def test_metadata_written_by_comfyui_is_read(name: str) -> None:
     with (MEDIA / name).open("rb") as file:
         found = embedded_workflow(file)
     assert found == {"workflow": WORKFLOW, "prompt": prompt_of(name)}
@@ -34,7 +34,7 @@ def test_the_recorded_files_are_small() -> None:
     assert sum(path.stat().st_size for path in MEDIA.iterdir()) < 200_000
 
 
-def test_the_mark_that_hides_new_input_files_is_taken_off() -> None:
+def test_the_prefix_that_hides_new_input_files_is_removed() -> None:
     content = (MEDIA / "image.png").read_bytes()
     assert b'"is_changed"' in content, "else this test says nothing"
     prompt = embedded_workflow(content)["prompt"]
@@ -88,7 +88,7 @@ def box(kind: bytes, *parts: bytes, wide: bool = False) -> bytes:
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
-def test_mp4_with_a_comment_and_its_index_behind_a_large_film() -> None:
+def test_mp4_with_a_comment_and_its_index_after_large_media_data() -> None:
     comment = json.dumps({"prompt": TEXTS["prompt"], "workflow": WORKFLOW, "made": 1}).encode()
     data = box(b"data", struct.pack(">II", 1, 0), comment)
     meta = box(b"meta", bytes(4), box(b"hdlr", bytes(25)), box(b"ilst", box(b"\xa9cmt", data)))
@@ -128,7 +128,7 @@ def test_glb_svg_and_json() -> None:
     assert embedded_workflow(json.dumps({"workflow_api": PROMPT}).encode())["prompt"] == PROMPT
 
 
-def test_no_number_of_json_becomes_none() -> None:
+def test_nan_becomes_null() -> None:
     graph = {"1": {"class_type": "A", "inputs": {"x": float("nan")}}}
     found = embedded_workflow(png((b"tEXt", b"prompt\0" + json.dumps(graph).encode())))
     assert found["prompt"] == {"1": {"class_type": "A", "inputs": {"x": None}}}
@@ -154,7 +154,7 @@ def test_a_file_without_a_workflow(content: bytes, problem: str) -> None:
     assert caught.value.details["field"] == "picture"
 
 
-def test_what_comes_before_the_break_counts() -> None:
+def test_metadata_before_the_end_of_a_truncated_file_is_read() -> None:
     content = (MEDIA / "image.png").read_bytes()
     cut = content.index(b"IDAT") + 6
     assert embedded_workflow(content[:cut])["workflow"] == WORKFLOW
@@ -171,7 +171,7 @@ def test_a_compression_bomb_is_not_unpacked() -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(FILES), st.data())
-def test_damaged_files_give_an_answer_or_a_refusal(name: str, data: Any) -> None:
+def test_damaged_files_give_a_result_or_a_clear_error(name: str, data: Any) -> None:
     content = bytearray((MEDIA / name).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(content) - 1))
@@ -184,7 +184,7 @@ def test_damaged_files_give_an_answer_or_a_refusal(name: str, data: Any) -> None
     assert found["workflow"] or found["prompt"]
 
 
-def test_the_text_of_the_tests_is_nasty() -> None:
+def test_texts_with_special_characters_are_read() -> None:
     assert embedded_workflow((MEDIA / "sound.mp3").read_bytes())["prompt"]["2"]["inputs"] == {
         "value": TEXT
     }

@@ -95,7 +95,7 @@ def test_lookup_order():
         ("", []),
     ],
 )
-def test_what_matches_nothing_or_several_is_refused_with_candidates(key, candidates):
+def test_a_key_that_matches_no_or_several_inputs_is_refused_with_candidates(key, candidates):
     with pytest.raises(UnknownInputError) as caught:
         apply(GRAPH, {"steps": 3, key: 1})
     details = caught.value.details
@@ -120,7 +120,7 @@ def test_unknown_names_of_a_workflow_with_external_inputs_get_these_as_candidate
     assert apply(graph, {"zzzzz": 1}, strict=False).unknown == {"zzzzz": ["caption"]}
 
 
-def test_declared_inputs_can_be_added_only_where_definitions_tell():
+def test_inputs_can_be_added_only_if_definitions_declare_them():
     definitions = {"CLIPTextEncode": {"input": {"optional": {"weight": ["FLOAT", {}]}}}}
     applied = apply(GRAPH, {"6.weight": 2.0}, definitions=definitions)
     assert applied.graph["6"]["inputs"] == {"text": "a", "weight": 2.0}
@@ -135,7 +135,7 @@ def test_links_and_lists_as_values():
     assert applied.graph["12:7"]["inputs"]["text"] == {"__value__": [1, 2, 3]}
 
 
-def test_nodes_without_inputs_do_no_harm():
+def test_nodes_without_inputs_cause_no_error():
     graph = {"1": {"class_type": "A"}, "2": {}, "3": {"class_type": "B", "inputs": None}}
     assert apply(graph, {"1.a": 1}, strict=False).graph == graph
 
@@ -184,7 +184,7 @@ def test_images_and_videos_read_their_input_id(name):
         ("FaceModel", "default_face_model_name"),
     ],
 )
-def test_a_name_goes_where_the_pack_looks_for_names(name, field):
+def test_a_file_name_is_set_on_the_field_that_the_pack_reads(name, field):
     applied = apply({"1": external(name, "in")}, {"in": "a.mp4"})
     assert applied.graph["1"]["inputs"][field] == "a.mp4"
 
@@ -212,7 +212,7 @@ def test_a_batch_of_images_becomes_the_text_the_node_reads(value, stored):
 
 
 @pytest.mark.parametrize(("value", "stored"), [("false", False), ("True", True), (False, False)])
-def test_switches_understand_words(value, stored):
+def test_booleans_accept_words(value, stored):
     inputs = apply({"1": external("Boolean", "in")}, {"in": value}).graph["1"]["inputs"]
     assert inputs["default_value"] is stored
 
@@ -247,7 +247,7 @@ def test_every_key_is_either_set_or_reported(graph, keys):
 # ------------------------------------------------------------------------ external_inputs
 
 
-def test_external_inputs_tell_what_the_author_wrote():
+def test_external_inputs_have_the_authors_texts():
     graph = {
         "1": external("Text", "prompt", default_value="hi", display_name="Prompt", description="d"),
         "2": external("NumberSlider", "s", default_value=0.5, min_value=0, max_value=2.0),
@@ -349,20 +349,20 @@ def test_a_drawn_seed_is_the_same_for_all_and_in_range():
     assert one == two
 
 
-def test_values_given_reach_the_links():
+def test_given_values_are_used_by_linked_nodes():
     graph = {"1": external("NumberInt", "steps", default_value=20), "2": reads(["1", 0])}
     applied = apply(graph, {"steps": -3})
     inlined = inline(applied.graph, given=applied.given)
     assert inlined.graph == {"2": reads(-3)}
 
 
-def test_external_nodes_in_a_row_are_followed_to_the_end():
+def test_long_chains_of_external_nodes_are_resolved():
     links = {str(i): external("Text", default_value=[str(i + 1), 0]) for i in range(3000)}
     graph = {**links, "3000": external("Text", default_value="end"), "out": reads(["0", 0])}
     assert inline(graph).graph == {"out": reads("end")}
 
 
-def test_external_nodes_in_a_circle_are_refused():
+def test_cycles_of_external_nodes_are_refused():
     graph = {
         "1": external("Text", default_value=["2", 0]),
         "2": external("Text", default_value=["1", 0]),
@@ -434,7 +434,7 @@ def test_exr_defaults_go_to_their_slots():
         (external("File", file_url="/data/a.bin"), "file", ("/data/a.bin",)),
     ],
 )
-def test_files_are_asked_for(node, kind, sources):
+def test_needed_files_are_listed(node, kind, sources):
     inlined = inline({"1": node, "2": reads(["1", 0])})
     (need,) = inlined.files
     assert (need.node_id, need.kind, need.sources) == ("1", kind, sources)
@@ -442,7 +442,7 @@ def test_files_are_asked_for(node, kind, sources):
 
 
 @pytest.mark.parametrize("name", ["Image", "ImageAlpha", "Vid", "Video", "Audio", "File"])
-def test_a_given_name_is_a_file_and_goes_before_defaults(name):
+def test_a_given_name_is_a_file_and_takes_precedence_over_defaults(name):
     node = external(name, "pic", default_value=["9", 0], default_value_url="https://x/y")
     applied = apply({"1": node, "2": reads(["1", 0])}, {"pic": "cat.png"})
     (need,) = inline(applied.graph, given=applied.given).files
@@ -468,7 +468,7 @@ def test_an_image_is_loaded_under_the_same_id():
     assert placed == {"2": reads(["1", 0]), "1": loader}
 
 
-def test_alpha_is_joined_again():
+def test_an_image_with_alpha_is_joined_from_image_and_mask():
     placed = place(external("ImageAlpha", "https://x/y"), "y.png", 0)
     assert placed["1"]["class_type"] == "JoinImageWithAlpha"
     assert placed["1"]["inputs"] == {"image": ["1:1", 0], "alpha": ["1:1", 1]}
@@ -492,7 +492,7 @@ def test_a_batch_keeps_the_order_of_its_images_in_a_flat_tree(count):
     assert depth <= 1 + (count - 1).bit_length()
 
 
-def test_an_empty_batch_cannot_be_placed():
+def test_an_empty_batch_is_refused():
     with pytest.raises(InvalidRequestError, match="no image"):
         place(external("ImageBatch", images='["https://x/a.zip"]'), [], 0)
 
@@ -521,7 +521,7 @@ def test_audio_and_paths():
         assert place(node, "/in/a", 0, 0) == {"2": reads("/in/a", "/in/a")}
 
 
-def test_texts_that_look_like_the_id_are_no_links():
+def test_texts_equal_to_the_id_are_not_taken_for_links():
     for node, file in ((external("Video", "https://x/y"), "a.mp4"), (external("Vid", "x"), "/a")):
         applied = apply(
             {"1": node, "2": reads(["1", 0], "1", "1.5")}, {node["inputs"]["input_id"]: file}
@@ -531,7 +531,7 @@ def test_texts_that_look_like_the_id_are_no_links():
         assert list(placed["2"]["inputs"].values())[1:] == ["1", "1.5"]
 
 
-def test_helpers_do_not_take_an_id_that_exists():
+def test_added_nodes_get_unused_ids():
     graph = {"1": external("ImageAlpha", "https://x/y"), "1:1": reads(["1", 0])}
     placed = place_files(inline(graph).graph, {"1": "y.png"})
     assert placed["1:1"] == reads(["1", 0])
@@ -591,7 +591,7 @@ FORM_GRAPH = {
 
 
 @pytest.mark.parametrize("definitions", [None, DEFINITIONS])
-def test_the_form_shows_what_matters_first(definitions):
+def test_the_form_shows_important_inputs_first(definitions):
     before = copy.deepcopy(FORM_GRAPH)
     fields = input_form(FORM_GRAPH, definitions)
     assert before == FORM_GRAPH
@@ -621,7 +621,7 @@ def test_the_form_shows_what_matters_first(definitions):
     assert keys[-1] in {"9.filename_prefix", "4.ckpt_name", "8.amount", "3.denoise"}
 
 
-def test_definitions_tell_types_ranges_and_choices():
+def test_types_ranges_and_choices_come_from_the_definitions():
     fields = {field.key: field for field in input_form(FORM_GRAPH, DEFINITIONS)}
     cfg, steps = fields["3.cfg"], fields["3.steps"]
     assert (cfg.kind, cfg.min, cfg.max, cfg.step, cfg.default) == ("float", 0.0, 100.0, 0.1, 8.0)
@@ -633,7 +633,7 @@ def test_definitions_tell_types_ranges_and_choices():
     assert fields["8.amount"].advanced
 
 
-def test_files_that_can_be_uploaded_are_told_by_their_kind():
+def test_uploadable_inputs_have_their_kind_of_file():
     def choice(name, **options):
         return {"input": {"required": {name: [["a"], options]}}}
 
@@ -736,7 +736,7 @@ def test_primitives_and_colours_come_before_sizes_in_the_form() -> None:
     ]
 
 
-def test_what_the_chosen_option_brings_is_in_the_form() -> None:
+def test_inputs_of_the_chosen_option_are_in_the_form() -> None:
     children = {"seed": ["INT", {"min": 5, "max": 9}], "text": ["STRING", {"multiline": True}]}
     options = [
         {"key": "plain", "inputs": {}},

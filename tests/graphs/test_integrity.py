@@ -14,7 +14,7 @@ from .test_ui_to_api import SHARED
 
 @pytest.mark.skipif(not SHARED, reason="the shared samples are not beside this repository")
 @pytest.mark.parametrize("name", SHARED)
-def test_saved_workflows_are_whole(name: str) -> None:
+def test_check_integrity_accepts_saved_workflows(name: str) -> None:
     if name == "mutated/dangling_input_link":
         with pytest.raises(InvalidRequestError, match="input 'vae' of node '8' is linked to link"):
             check_integrity(SHARED[name]["ui"], field="workflow")
@@ -51,7 +51,7 @@ SOURCE = {"id": 1, "type": "A"}
         {"1": {"class_type": "A", "inputs": {"x": ["2", "y"], "z": [1, 2, 3]}}},
     ],
 )
-def test_whole(graph: dict[str, Any]) -> None:
+def test_check_integrity_accepts(graph: dict[str, Any]) -> None:
     check_integrity(graph, field="workflow")
 
 
@@ -65,7 +65,7 @@ def test_whole(graph: dict[str, Any]) -> None:
         ({"1": {"class_type": "A", "inputs": {"x": ["2", 0]}}}, "is linked to node '2'"),
     ],
 )
-def test_not_whole(graph: dict[str, Any], says: str) -> None:
+def test_check_integrity_refuses(graph: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequestError, match=says) as caught:
         check_integrity(graph, field="workflow")
     assert caught.value.details["field"] == "workflow"

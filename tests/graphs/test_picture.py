@@ -42,7 +42,7 @@ def test_nodes_links_and_groups_of_the_editor() -> None:
     ]
 
 
-def test_subgraphs_open() -> None:
+def test_subgraphs_are_drawn_with_their_nodes() -> None:
     link = {"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 4, "target_slot": 0}
     inner = {
         "id": "1f0c",
@@ -141,7 +141,7 @@ ANY = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from(("nodes", "links", "groups", "definitions", "1")), ANY))
-def test_no_workflow_raises(workflow: dict[str, Any]) -> None:
+def test_malformed_workflows_raise_no_error(workflow: dict[str, Any]) -> None:
     json.dumps(picture_of(workflow), allow_nan=False)
 
 

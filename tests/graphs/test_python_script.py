@@ -116,7 +116,7 @@ class Recorder:
     st.lists(FIELDS, max_size=6, unique_by=lambda field: field.key),
     HOSTILE,
 )
-def test_whatever_the_texts_are_they_stay_texts(
+def test_texts_of_the_workflow_never_become_code(
     graph: dict[str, Any], fields: list[FormField], title: str
 ) -> None:
     cells = {cell["id"]: cell for cell in notebook(graph, fields, title=title)["cells"]}
@@ -157,7 +157,7 @@ def test_numbers_that_json_lacks() -> None:
     assert values[2] != values[2]
 
 
-def test_a_graph_that_python_cannot_read_is_refused() -> None:
+def test_a_graph_too_deep_for_python_source_is_refused() -> None:
     deep: Any = "x"
     for _ in range(300):
         deep = [deep]
@@ -168,7 +168,7 @@ def test_a_graph_that_python_cannot_read_is_refused() -> None:
     compile(python_script({"1": {"class_type": "A", "inputs": {"x": deep}}}), "script", "exec")
 
 
-def test_variables_have_names_that_tell_and_comments_that_help() -> None:
+def test_variables_have_descriptive_names_and_comments() -> None:
     fields = input_form(GRAPH, DEFINITIONS)
     assert dict(zip(variable_names(fields), (f.key for f in fields), strict=True)) == {
         "positive_prompt": "6.text",
@@ -193,7 +193,7 @@ def test_the_graph_is_readable() -> None:
     assert "        '_meta': {'title': 'Paint'}," in lines
 
 
-def test_a_large_form_becomes_few_variables_and_a_word_on_the_others() -> None:
+def test_a_large_form_becomes_a_limited_number_of_variables_and_a_note() -> None:
     graph = {str(n): {"class_type": "PrimitiveInt", "inputs": {"value": n}} for n in range(40)}
     code = script_parts(graph).variables
     assert code.count(" = ") == MAX_VARIABLES

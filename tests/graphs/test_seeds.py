@@ -97,7 +97,7 @@ def test_auto_without_a_matching_ui_node_is_saved():
         assert run({"3": sampler()}, AUTO, ui=ui).seeds == {"3.seed": 5}
 
 
-def test_auto_leaves_given_seeds_and_says_nothing_of_what_follows():
+def test_auto_keeps_given_seeds_and_returns_no_next_seeds():
     for control in ("randomize", "increment"):
         seeds = run(
             {"3": sampler()},
@@ -112,14 +112,14 @@ def test_auto_leaves_given_seeds_and_says_nothing_of_what_follows():
     ("seed", "control", "following"),
     [(0, "decrement", 0), (99, "increment", 99), (2**60, "increment", 99)],
 )
-def test_next_seeds_are_held_in_the_declared_range(seed, control, following):
+def test_next_seeds_are_clamped_to_the_declared_range(seed, control, following):
     definitions = {"KSampler": {"input": {"required": {"seed": ["INT", {"min": 0, "max": 99}]}}}}
     ui = {"nodes": [ui_sampler(control, seed)]}
     seeds = run({"3": sampler(seed)}, AUTO, ui=ui, definitions=definitions)
     assert seeds.next_seeds == {"3.seed": following}
 
 
-def test_next_seeds_stop_where_the_editor_stops_counting():
+def test_next_seeds_stop_at_the_editors_largest_value():
     ui = {"nodes": [ui_sampler("increment", 2**50)]}
     assert run({"3": sampler(2**50)}, AUTO, ui=ui).next_seeds == {"3.seed": 2**50}
 
@@ -137,7 +137,7 @@ def test_several_seeds_of_one_node_keep_their_own_controls():
     assert run(graph, RANDOM, definitions=definitions).graph == graph
 
 
-def test_a_number_with_a_control_is_followed_but_only_a_drawn_one_is_called_a_seed():
+def test_a_number_with_a_control_changes_but_only_a_random_one_counts_as_a_seed():
     graph = {"1": {"class_type": "PrimitiveInt", "inputs": {"value": 512}}}
 
     def auto(control):
@@ -176,7 +176,7 @@ def test_auto_finds_controls_inside_subgraphs():
     assert run(graph, AUTO, ui=subgraph("randomize")).seeds["12:3.seed"] != 5
 
 
-def test_a_control_promoted_to_the_container_goes_first():
+def test_a_control_promoted_to_the_subgraph_node_takes_precedence():
     proxies = [["3", "seed"], ["3", "control_after_generate"]]
     ui = subgraph(
         "randomize", properties={"proxyWidgets": proxies}, widgets_values=[5, "increment"]
@@ -216,7 +216,7 @@ def external_seed(default, low=1, high=100):
 
 
 @pytest.mark.parametrize("mode", list(SeedMode))
-def test_external_seeds_are_drawn_only_where_the_node_would_draw(mode):
+def test_external_seeds_are_drawn_only_when_the_node_would_draw_them(mode):
     assert run(external_seed(7), mode).seeds == {"1.default_value": 7}
     for node in (external_seed(-1, 40, 42), external_seed(50, 42, 40)):
         seeds = run(node, mode, given={("1", "default_value")})
@@ -264,7 +264,7 @@ json_values = st.recursive(
 
 
 @for_all(node=json_values, links=json_values, inner=json_values, container=json_values)
-def test_no_ui_workflow_however_odd_stops_a_run(node, links, inner, container):
+def test_malformed_ui_workflows_stop_no_run(node, links, inner, container):
     odd = subgraph("fixed")
     odd["links"] = links
     odd["nodes"][0].update(
@@ -282,7 +282,7 @@ def test_no_ui_workflow_however_odd_stops_a_run(node, links, inner, container):
             assert len(seeds.seeds) == 1
 
 
-def test_what_no_integer_fits_is_left_alone():
+def test_a_seed_input_that_takes_no_integer_is_not_changed():
     definitions = {"A": {"input": {"required": {"seed": ["STRING", {}]}}}}
     graph = {"1": {"class_type": "A", "inputs": {"seed": "a word"}}}
     seeds = run(graph, RANDOM, definitions=definitions)
@@ -341,7 +341,7 @@ BRANCHES = {
 }
 
 
-def test_a_seed_that_an_option_brings_is_drawn_within_its_bounds() -> None:
+def test_a_seed_of_a_chosen_option_is_drawn_within_its_bounds() -> None:
     inputs = {"model": "seeded", "model.seed": 1000}
     graph = {"1": {"class_type": "Partner", "inputs": inputs}}
     drawn = apply_seeds(graph, SeedMode.RANDOM, definitions=BRANCHES, rng=random.Random(1))
@@ -353,7 +353,7 @@ def test_a_seed_that_an_option_brings_is_drawn_within_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("word", ["randomize", "increment", "fixed"])
-def test_the_control_of_a_seed_that_an_option_brings_is_followed(word: str) -> None:
+def test_the_control_of_a_seed_of_a_chosen_option_is_followed(word: str) -> None:
     graph = {"1": {"class_type": "Partner", "inputs": {"model": "seeded", "model.seed": 7}}}
     node = {"id": 1, "type": "Partner", "widgets_values": ["seeded", 7, word]}
     settled = apply_seeds(

@@ -43,5 +43,5 @@ def test_values_and_order_do_not_count(other):
         {"1": GRAPH["1"], "3": GRAPH["2"]},
     ],
 )
-def test_nodes_and_links_do(other):
+def test_nodes_and_links_count(other):
     assert structure_of(other) != structure_of(GRAPH)

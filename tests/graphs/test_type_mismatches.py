@@ -98,17 +98,17 @@ def test_values_that_do_not_fit(name: str, value: Any, expected: str) -> None:
     assert found(**{name: value}) == [(name, value, expected)]
 
 
-def test_children_of_the_chosen_option_are_looked_at() -> None:
+def test_inputs_of_the_chosen_option_are_checked() -> None:
     values = {"mode": "seeded", "mode.seed": "euler"}
     assert found(**values) == [("mode.seed", "euler", "an integer")]
     assert found(**values | {"mode": "plain"}) == []
 
 
-def test_unknown_classes_are_passed_over() -> None:
+def test_unknown_classes_are_skipped() -> None:
     assert type_mismatches({"1": {"class_type": "Nope", "inputs": {"a": 1}}}, DEFINITIONS) == []
 
 
-def test_converting_tells_what_has_slipped() -> None:
+def test_values_at_a_wrong_position_give_warnings() -> None:
     """The file has one value more than this node has inputs, so each is one place too far."""
     node = {
         "id": 3,
@@ -146,7 +146,7 @@ def test_a_long_value_is_shortened() -> None:
     assert "steps" in told
 
 
-def test_a_promoted_value_is_looked_at_where_it_lands() -> None:
+def test_a_promoted_value_is_checked_at_the_inner_input() -> None:
     inner = {
         "id": "sub",
         "inputs": [{"name": "steps", "type": "INT", "linkIds": [1]}],
@@ -170,6 +170,6 @@ def test_a_promoted_value_is_looked_at_where_it_lands() -> None:
 
 
 @pytest.mark.parametrize("node", [[None, False], 11473, None, "x", {"class_type": ["Sampler"]}])
-def test_what_is_no_node_is_passed_over(node: object) -> None:
+def test_entries_that_are_not_nodes_are_skipped(node: object) -> None:
     graph = {"": node, "1": {"class_type": "Sampler", "inputs": {"steps": "many"}}, "2": {}}
     assert [mismatch.node for mismatch in type_mismatches(graph, DEFINITIONS)] == ["1"]

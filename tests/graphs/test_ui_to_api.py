@@ -180,7 +180,7 @@ def expected(row: dict[str, Any]) -> Graph | None:
     return graph
 
 
-def test_golden_pairs_are_there() -> None:
+def test_there_are_recorded_pairs() -> None:
     assert len(ROWS) > 60
     assert set(JUDGED) <= set(ROWS)
 
@@ -243,7 +243,7 @@ SHARED_JUDGED = {
 }
 
 
-def test_every_shared_sample_that_differs_is_judged() -> None:
+def test_every_shared_sample_that_differs_is_listed() -> None:
     differ = {
         name for name, row in SHARED.items() if {"api_new", "error_new", "error"} & row.keys()
     }
@@ -302,7 +302,7 @@ def test_takes_plain_object_info(definitions: NodeDefinitions) -> None:
     assert ui_to_api(row["ui"], raw) == ui_to_api(row["ui"], definitions)
 
 
-def test_warns_of_what_comfyui_will_not_take(definitions: NodeDefinitions) -> None:
+def test_warns_of_nodes_that_comfyui_would_refuse(definitions: NodeDefinitions) -> None:
     assert ui_to_api(ROWS["kinds_ok"]["ui"], definitions).warnings == []
     assert "node 2 (Nope)" in ui_to_api(ROWS["unknown"]["ui"], definitions).warnings[0]
     warnings = ui_to_api(ROWS["link_to_missing"]["ui"], definitions).warnings
@@ -325,7 +325,7 @@ def test_warns_of_what_comfyui_will_not_take(definitions: NodeDefinitions) -> No
         (workflow([], definitions={"subgraphs": [5]}), "definitions.subgraphs[0]"),
     ],
 )
-def test_names_the_place_of_what_is_no_workflow(
+def test_names_the_field_that_is_not_a_workflow(
     saved: Any, field: str, definitions: NodeDefinitions
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -353,7 +353,7 @@ def chain(kind: str, length: int, mode: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("Reroute", 0), ("PPass", 4)])
-def test_sees_through_ten_thousand_nodes(
+def test_resolves_ten_thousand_bypassed_nodes_in_a_chain(
     kind: str, mode: int, definitions: NodeDefinitions
 ) -> None:
     graph = ui_to_api(chain(kind, 10_000, mode), definitions).graph
@@ -361,7 +361,7 @@ def test_sees_through_ten_thousand_nodes(
     assert set(graph) == {"0", "sink"}
 
 
-def test_many_readers_of_a_long_chain_cost_little(definitions: NodeDefinitions) -> None:
+def test_many_nodes_linked_to_a_long_chain_take_little_time(definitions: NodeDefinitions) -> None:
     saved = chain("Reroute", 5_000, 0)
     for key in range(5_000):
         saved["nodes"].append(node(f"s{key}", "SaveImage", [("images", "IMAGE", 10_000 + key)]))
@@ -373,7 +373,7 @@ def test_many_readers_of_a_long_chain_cost_little(definitions: NodeDefinitions) 
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("Reroute", 0), ("PPass", 4)])
-def test_refuses_circles_as_the_editor_does(
+def test_refuses_cycles_as_the_editor_does(
     kind: str, mode: int, definitions: NodeDefinitions
 ) -> None:
     saved = chain(kind, 3, mode)
@@ -383,7 +383,9 @@ def test_refuses_circles_as_the_editor_does(
     assert caught.value.details["field"] in {"node 1", "node 2", "node 3"}
 
 
-def test_a_circle_of_running_nodes_is_for_comfyui_to_judge(definitions: NodeDefinitions) -> None:
+def test_a_cycle_of_executed_nodes_is_converted_and_left_to_comfyui(
+    definitions: NodeDefinitions,
+) -> None:
     saved = chain("PPass", 2, 0)
     saved["links"][0][1] = 2
     graph = ui_to_api(saved, definitions).graph
@@ -423,7 +425,9 @@ def nested(depth: int, copies: int = 1) -> dict[str, Any]:
     return workflow([host, sampler], [row], definitions={"subgraphs": subgraphs})
 
 
-def test_values_that_the_editor_could_not_place_count(definitions: NodeDefinitions) -> None:
+def test_duplicate_input_entries_are_converted_as_the_editor_does(
+    definitions: NodeDefinitions,
+) -> None:
     """As frontends 1.49.6 and 1.58.1 queue them: the first entry of an input, by its name."""
     inner = node(1, "PSampler", [("steps", "INT", 1)], widgets_values=[20])
     inner["inputs"][0]["widget"] = {"name": "steps"}
@@ -467,7 +471,7 @@ def test_refuses_a_subgraph_inside_itself(definitions: NodeDefinitions) -> None:
         ui_to_api(saved, definitions)
 
 
-def test_refuses_what_would_expand_without_end(definitions: NodeDefinitions) -> None:
+def test_refuses_subgraphs_that_expand_to_too_many_nodes(definitions: NodeDefinitions) -> None:
     with pytest.raises(InvalidRequestError, match="nodes once its subgraphs are expanded"):
         ui_to_api(nested(40, copies=3), definitions)
 
@@ -505,7 +509,7 @@ def test_dynamic_prompts_repeat_with_the_same_generator(definitions: NodeDefinit
     assert once == again != other
 
 
-def test_braces_without_end_do_not_hang(definitions: NodeDefinitions) -> None:
+def test_many_unclosed_braces_take_bounded_time(definitions: NodeDefinitions) -> None:
     begun = time.thread_time()
     ui_to_api(line("{" * 20_000), definitions)
     assert time.thread_time() - begun < 10
@@ -566,7 +570,7 @@ def test_values_are_copied_however_deep(definitions: NodeDefinitions) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PText", "Nope"])
-def test_values_too_deep_for_text_do_no_harm(kind: str, definitions: NodeDefinitions) -> None:
+def test_values_too_deep_for_json_cause_no_error(kind: str, definitions: NodeDefinitions) -> None:
     deep: list[Any] = ["a", [], None, [["b", 1.0]]]
     for _ in range(50_000):
         deep = [deep]
@@ -600,7 +604,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data(), name=st.sampled_from(sorted(ROWS)))
-def test_odd_input_gives_a_graph_or_a_clear_refusal(
+def test_malformed_input_gives_a_graph_or_a_clear_error(
     data: st.DataObject, name: str, definitions: NodeDefinitions
 ) -> None:
     saved = copy.deepcopy(ROWS[name]["ui"])

@@ -96,7 +96,7 @@ def lies_in(base: Path, folder: str, path: str, *, outside: bool) -> bool:
 
 
 @pytest.mark.parametrize("name", ["validate", "validate_today"])
-def test_recorded_answers(name: str, base: Path) -> None:
+def test_results_equal_recorded_replies_of_comfyui(name: str, base: Path) -> None:
     rules = NodeRules(read(GOLDEN / f"{name}.object_info.json.gz"))
     earlier = name == "validate"
     wrong = []
@@ -119,7 +119,7 @@ def test_recorded_answers(name: str, base: Path) -> None:
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the shared samples are not here")
-def test_shared_samples() -> None:
+def test_results_equal_shared_samples() -> None:
     rules = NodeRules(read(SAMPLES / "validate.object_info.json.gz"))
     folders = {
         "input": {"b.png", "clip.mp4", "example.png", "tone.wav", "with space.png", "x.latent"}
@@ -150,7 +150,7 @@ def test_shared_samples() -> None:
     assert wrong == []
 
 
-def test_prompt_is_left_as_it_was(rules: NodeRules) -> None:
+def test_validation_does_not_change_the_prompt(rules: NodeRules) -> None:
     prompt = copy.deepcopy(CHEAP["image"])
     prompt["1"]["inputs"]["width"] = {"__value__": "64"}
     before = copy.deepcopy(prompt)
@@ -158,7 +158,7 @@ def test_prompt_is_left_as_it_was(rules: NodeRules) -> None:
     assert prompt == before
 
 
-def test_outputs_are_those_that_would_run(rules: NodeRules) -> None:
+def test_outputs_are_those_that_comfyui_would_execute(rules: NodeRules) -> None:
     prompt = without_input(CHEAP["two_outputs"], "2", "image")
     result = validate_prompt(prompt, rules)
     assert (result.valid, result.error, result.outputs) == (True, None, ["good"])
@@ -171,7 +171,7 @@ def test_outputs_are_those_that_would_run(rules: NodeRules) -> None:
     ]
 
 
-def test_inputs_that_break_the_worker_of_comfyui(rules: NodeRules) -> None:
+def test_inputs_that_would_end_comfyuis_worker_are_refused(rules: NodeRules) -> None:
     for inputs in (None, [], "text", 0.5):
         prompt = {**CHEAP["shared_output"], "9": {"class_type": "ImageInvert", "inputs": inputs}}
         result = validate_prompt(prompt, rules)
@@ -180,14 +180,14 @@ def test_inputs_that_break_the_worker_of_comfyui(rules: NodeRules) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if name.endswith(("link", "of_two"))])
-def test_cycles_end(rules: NodeRules, name: str) -> None:
+def test_validation_of_a_cycle_ends(rules: NodeRules, name: str) -> None:
     result = validate_prompt(WHOLE[name], rules)
     assert not result.valid
     assert result.node_errors == {}  # ComfyUI forgets the error on its way back
     assert "cycle" in result.warnings[0]
 
 
-def test_many_cycles_end(rules: NodeRules) -> None:
+def test_validation_of_many_cycles_ends(rules: NodeRules) -> None:
     prompt = {
         str(i): node(
             "ImageBlend",
@@ -213,7 +213,7 @@ def test_long_chains(rules: NodeRules) -> None:
     assert "chain of more than" in long.warnings[0]
 
 
-def test_what_comfyui_would_break_down_of_is_told(rules: NodeRules) -> None:
+def test_graphs_on_which_comfyui_would_fail_give_warnings(rules: NodeRules) -> None:
     prompt = {**CHEAP["values"], "deep": node("EmptyImage", width=deep(1))}
     prompt |= {str(n): node("ImageInvert", image=[str(n - 1), 0]) for n in range(7001, 7700)}
     told = validate_prompt(prompt, rules)
@@ -330,7 +330,7 @@ def test_missing_models_of_other_nodes() -> None:
     assert (entry["folder"], entry["url"]) == ("unet", "https://example.org/b")
 
 
-def test_choices_of_the_newer_kind() -> None:
+def test_choices_in_the_newer_format() -> None:
     definitions = custom(input={"required": {"mode": ["COMBO", {"options": ["fast"]}]}})
     prompt = {"1": node("Custom", mode="slow"), "2": node("Show", source=["1", 0])}
     result = validate_prompt(prompt, NodeRules(definitions, version="0.3.75"))
@@ -354,7 +354,7 @@ def test_several_choices() -> None:
             assert error["details"] == f"modes: {wrong} not in ['a', 'b']"
 
 
-def test_doubts_about_nodes_of_others() -> None:
+def test_uncertain_errors_of_custom_nodes_give_warnings() -> None:
     prompt = {"1": node("Custom", n=9), "2": node("Show", source=["1", 0])}
     result = validate_prompt(prompt, custom())
     assert types_of(result, "1") == ["value_bigger_than_max"]
@@ -362,7 +362,7 @@ def test_doubts_about_nodes_of_others() -> None:
     assert validate_prompt(prompt, custom(python_module="nodes")).warnings == []
 
 
-def test_any_type_of_others_is_accepted_with_a_doubt() -> None:
+def test_any_type_of_custom_nodes_is_accepted_with_a_warning() -> None:
     definitions = custom(input={"required": {"any": ["*"]}})
     prompt = {
         "0": node("Custom", any=1),
@@ -385,7 +385,7 @@ def test_union_types() -> None:
         assert valid or types_of(result, "2") == ["return_type_mismatch"]
 
 
-def test_choices_are_compared_as_python_compares() -> None:
+def test_choices_are_compared_with_pythons_equality() -> None:
     definitions = custom(input={"required": {"n": [[1, 2, "auto", None]]}})
     for value, valid in ((True, True), (1.0, True), (None, True), ("1", False), (False, False)):
         prompt = {"1": node("Custom", n=value), "2": node("Show", source=["1", 0])}
@@ -403,7 +403,7 @@ def schema3(**changes: Any) -> dict[str, Any]:
     return custom(**flags, **changes)
 
 
-def test_cycles_are_told(today: NodeRules) -> None:
+def test_cycles_are_reported(today: NodeRules) -> None:
     prompt = copy.deepcopy(WHOLE["cycle_beside_a_good_output"])
     prompt["1"]["inputs"]["image"] = ["5", 0]
     prompt["5"] = node("ImageInvert", image=["1", 0])
@@ -425,7 +425,7 @@ def test_a_large_cycle_ends(today: NodeRules) -> None:
     assert len(result.node_errors) == 900
 
 
-def test_grown_inputs_beyond_the_most_are_not_declared(today: NodeRules) -> None:
+def test_autogrow_inputs_beyond_the_maximum_are_not_declared(today: NodeRules) -> None:
     for name, valid in (("image0", True), ("image49", True), ("image50", False)):
         prompt = {
             "1": EMPTY,
@@ -435,7 +435,7 @@ def test_grown_inputs_beyond_the_most_are_not_declared(today: NodeRules) -> None
         assert validate_prompt(prompt, today).valid is not valid
 
 
-def test_what_is_missing_of_a_grown_input_is_called_by_its_last_name(today: NodeRules) -> None:
+def test_a_missing_autogrow_input_is_named_by_the_last_part_of_its_name(today: NodeRules) -> None:
     prompt = {"1": node("BatchImagesNode"), "2": node("PreviewImage", images=["1", 0])}
     [error] = validate_prompt(prompt, today).node_errors["1"]["errors"]
     assert (error["details"], error["extra_info"]) == ("image0", {"input_name": "images.image0"})
@@ -458,7 +458,7 @@ def test_what_is_missing_of_a_grown_input_is_called_by_its_last_name(today: Node
         (["COMFY_DYNAMICSLOT_V3", {}], "'inputs' is missing"),
     ],
 )
-def test_dynamic_inputs_that_cannot_be_read_are_told(definition: Any, told: str) -> None:
+def test_unreadable_dynamic_inputs_are_reported(definition: Any, told: str) -> None:
     definitions = schema3(input={"required": {"odd": definition}})
     prompt = {"1": node("Custom", odd="a"), "2": node("Show", source=["1", 0])}
     result = validate_prompt(prompt, definitions)
@@ -486,7 +486,7 @@ def test_a_dynamic_combo_that_contains_itself_ends() -> None:
     assert "more than 100 of its inputs are nested" in result.warnings[0]
 
 
-def test_an_autogrow_input_of_a_billion_is_cut() -> None:
+def test_an_autogrow_input_with_a_billion_names_is_limited() -> None:
     template = {"min": 10**9, "max": 10**9, "prefix": "p", "input": {"required": {"x": ["INT"]}}}
     definitions = schema3(input={"required": {"a": ["COMFY_AUTOGROW_V3", {"template": template}]}})
     prompt = {"1": node("Custom"), "2": node("Show", source=["1", 0])}
@@ -559,19 +559,19 @@ def test_old_nodes_that_comfyui_fails_to_replace() -> None:
         {"Old": [{"new_node_id": ["Custom"]}]},
     ],
 )
-def test_replacements_that_lead_nowhere(replacements: Any) -> None:
+def test_replacements_by_unknown_nodes_are_ignored(replacements: Any) -> None:
     result = validate_prompt(replaced(), NodeRules(custom(), replacements=replacements))
     assert result.missing_nodes == [{"class_type": "Old", "node_ids": ["1"]}]
 
 
-def test_replacements_of_odd_shape_do_no_harm() -> None:
+def test_malformed_replacements_cause_no_error() -> None:
     odd = [{"new_node_id": "Custom", "input_mapping": [5, {}, {"new_id": []}], "output_mapping": 3}]
     prompt = {**replaced(), "2": node("Show", source=["1", 0])}
     result = validate_prompt(prompt, NodeRules(custom(), replacements={"Old": odd}))
     assert types_of(result, "1") == ["required_input_missing"]
 
 
-def test_after_an_unknown_node_the_others_are_still_looked_at() -> None:
+def test_after_an_unknown_node_the_others_are_still_validated() -> None:
     definitions = custom(input={"required": {"n": ["INT", {"max": 5}], "m": [["a.ckpt"]]}})
     prompt = {
         "1": node("Gone"),
@@ -596,7 +596,7 @@ def test_after_an_unknown_node_the_others_are_still_looked_at() -> None:
     assert "if its code checks these inputs itself" in warning
 
 
-def test_versions_are_told_by_number_or_by_definitions() -> None:
+def test_the_version_follows_from_its_number_or_the_definitions() -> None:
     earlier = {"A": {"display_name": "A"}}
     later = {"A": {"display_name": "A", "is_input_list": False}}
     for version, definitions, expected in (
@@ -614,7 +614,9 @@ def test_versions_are_told_by_number_or_by_definitions() -> None:
         assert behaviour_of(version, definitions) is expected, version
 
 
-def test_files_without_a_look_into_the_folders(rules: NodeRules) -> None:
+def test_without_access_to_the_folders_files_are_compared_with_the_definitions(
+    rules: NodeRules,
+) -> None:
     for name, valid, told in (
         ("cat.png", True, False),
         ("dog.png", False, False),
@@ -626,7 +628,7 @@ def test_files_without_a_look_into_the_folders(rules: NodeRules) -> None:
         assert bool(result.warnings) is told, name
 
 
-def test_numbers_beyond_json_stand_as_text(rules: NodeRules) -> None:
+def test_numbers_that_json_cannot_hold_are_returned_as_text(rules: NodeRules) -> None:
     prompt = with_input(CHEAP["image"], "3", "blend_factor", "-inf")
     result = validate_prompt(prompt, rules)
     [error] = result.node_errors["3"]["errors"]

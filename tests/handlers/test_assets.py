@@ -20,7 +20,7 @@ GRAPH = {
 }
 
 
-def test_ids_and_hashes_stay_beside_the_url():
+def test_ids_and_hashes_are_returned_with_the_url():
     item = {
         "filename": "a.png",
         "subfolder": "",

@@ -126,13 +126,13 @@ async def test_errors_of_volumes_have_a_detail(api, route):
         ),
     ],
 )
-async def test_our_form_of_a_model_for_a_cloud_volume(api, comfydeploy, ours, theirs):
+async def test_a_model_for_a_cloud_volume_in_our_request_format(api, comfydeploy, ours, theirs):
     code, answer = await api.post("volume/model", {**ours, "target": "cloud", "cd_token": KEY})
     assert code == 200, answer
     assert comfydeploy.seen[-1].body == theirs
 
 
-async def test_a_model_for_a_cloud_volume_that_lacks_something(api, comfydeploy):
+async def test_a_model_for_a_cloud_volume_with_a_missing_field(api, comfydeploy):
     for body, field in (({"url": "https://h/a"}, "folder"), ({"folder": "loras"}, "url")):
         code, answer = await api.post("volume/model", {**body, "target": "cloud", "cd_token": KEY})
         assert (code, answer["details"]["field"]) == (400, field)

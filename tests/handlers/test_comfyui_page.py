@@ -69,7 +69,7 @@ def graph(text: str) -> dict[str, Any]:
     return {"1": {"class_type": "TestText", "inputs": {"text": text, "token": uuid.uuid4().hex}}}
 
 
-async def test_the_page_and_its_parts(call, jp_auth_header):
+async def test_the_page_and_its_scripts_and_api_routes(call, jp_auth_header):
     page = await call("GET", "comfyui/", {**PAGE, **jp_auth_header})
     assert page.code == 200
     assert page.headers["Content-Type"].startswith("text/html")
@@ -82,13 +82,13 @@ async def test_the_page_and_its_parts(call, jp_auth_header):
     assert missing.code == 404
 
 
-async def test_without_a_slash_it_leads_to_the_page(call, jp_auth_header, jp_base_url):
+async def test_the_address_without_a_slash_redirects_to_the_page(call, jp_auth_header, jp_base_url):
     answer = await call("GET", "comfyui", {**PAGE, **jp_auth_header})
     assert answer.code == 302
     assert answer.headers["Location"] == url_path_join(jp_base_url, "comfyui/")
 
 
-async def test_visitors_log_in_and_programs_are_refused(call, jp_base_url):
+async def test_browsers_are_sent_to_the_login_page_and_programs_are_refused(call, jp_base_url):
     visit = await call("GET", "comfyui/", dict(PAGE))
     assert visit.code == 302
     assert visit.headers["Location"].startswith(url_path_join(jp_base_url, "login?next="))
@@ -188,7 +188,7 @@ def socket(
     jp_asyncio_loop.run_until_complete(close())
 
 
-async def test_the_socket_tells_what_happens(call, socket, jp_auth_header):
+async def test_the_websocket_receives_events(call, socket, jp_auth_header):
     client_id = uuid.uuid4().hex
     connection = await socket(f"comfyui/ws?clientId={client_id}")
     first = json.loads(await connection.read_message())
@@ -206,7 +206,7 @@ async def test_the_socket_tells_what_happens(call, socket, jp_auth_header):
     assert "executed" in kinds
 
 
-async def test_the_socket_is_for_users_and_for_our_own_pages(socket, xsrf, origin):
+async def test_the_websocket_accepts_only_users_and_our_own_pages(socket, xsrf, origin):
     own = {"Cookie": xsrf["Cookie"], "Origin": origin, "Host": origin.removeprefix("http://")}
     for headers in ({}, {**xsrf, "Origin": EVIL}, own):
         with pytest.raises(HTTPClientError) as refused:
@@ -219,7 +219,9 @@ async def test_the_socket_is_for_users_and_for_our_own_pages(socket, xsrf, origi
     assert "status" in await connection.read_message()
 
 
-async def test_credentials_stay_here(call, cookie, jp_auth_header, jp_serverapp, origin):
+async def test_jupyters_credentials_are_not_sent_to_comfyui(
+    call, cookie, jp_auth_header, jp_serverapp, origin
+):
     token = jp_serverapp.identity_provider.token
     path = "comfyui/comfydeploy_test/echo"
     for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
@@ -247,7 +249,7 @@ async def test_credentials_stay_here(call, cookie, jp_auth_header, jp_serverapp,
     assert json.loads(unchanged.body)["url"] == "/comfydeploy_test/echo?a=%2Fb+c&d="
 
 
-async def test_only_what_is_known_is_passed_on(call, jp_auth_header, jp_serverapp):
+async def test_only_listed_request_headers_are_passed_on(call, jp_auth_header, jp_serverapp):
     path = "comfyui/comfydeploy_test/echo"
     secrets = {
         "Cf-Access-Jwt-Assertion": "secret",
@@ -274,7 +276,7 @@ def answer_path(*headers: str, body: str = "", status: int = 200) -> str:
     return f"comfyui/comfydeploy_test/answer?{query}"
 
 
-async def test_only_what_is_known_is_passed_back(call, jp_auth_header):
+async def test_only_listed_response_headers_are_passed_back(call, jp_auth_header):
     path = answer_path(
         *("X-Accel-Redirect: /etc/passwd", "X-Sendfile: /etc/passwd", "Refresh: 0; url=/lab"),
         *("Link: </lab>; rel=preload", "Clear-Site-Data: *", "Service-Worker-Allowed: /"),
@@ -310,7 +312,7 @@ url("/neither"); d = 'url(./c.png)'"""
         (".js", "text/javascript", SCRIPT, ["cursor/g.png", "assets/a.png"]),
     ],
 )
-async def test_addresses_of_styles_lead_below_the_page(
+async def test_urls_in_styles_and_scripts_are_moved_below_the_page(
     call, jp_auth_header, jp_base_url, ending, kind, text, places
 ):
     def named(*args: Any, **kwargs: Any) -> str:
@@ -337,7 +339,7 @@ async def test_addresses_of_styles_lead_below_the_page(
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 15, 16, 17, 40])
-async def test_addresses_are_moved_whatever_the_pieces_are(size):
+async def test_urls_are_moved_for_every_piece_size(size):
     for ending, text in ((".css", STYLE), (".js", SCRIPT)):
 
         async def pieces(text: bytes = text.encode()) -> AsyncIterator[bytes]:
@@ -358,7 +360,7 @@ ACTIVE = (
 
 
 @pytest.mark.parametrize("kind", [*PASSIVE, *ACTIVE])
-async def test_a_file_cannot_act_as_a_page(call, jp_auth_header, kind):
+async def test_a_file_cannot_run_scripts_as_a_page(call, jp_auth_header, kind):
     answer = await call("GET", answer_path(f"Content-Type: {kind}", body="x"), jp_auth_header)
     assert answer.code == 200
     assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
@@ -374,14 +376,14 @@ async def test_a_file_cannot_act_as_a_page(call, jp_auth_header, kind):
     [(), ("",), ("nonsense",), ("text/plain, text/html",), ("text/plain", "text/html"), ("*/*",)],
     ids=str,
 )
-async def test_a_file_without_a_type_is_mere_bytes(call, jp_auth_header, kinds):
+async def test_a_file_without_a_type_is_application_octet_stream(call, jp_auth_header, kinds):
     path = answer_path(*(f"Content-Type: {kind}" for kind in kinds), body="<script>")
     answer = await call("GET", path, jp_auth_header)
     assert answer.headers.get_list("Content-Type") == ["application/octet-stream"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_files_of_users_are_no_pages_and_no_scripts(call, jp_auth_header, comfyui):
+async def test_files_of_users_are_not_served_as_pages_or_scripts(call, jp_auth_header, comfyui):
     text = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
     for name in ("x.html", "x.svg", "x.js", "x.mjs", "x.xml", "x.xhtml", "x.pdf", "x"):
         stored = await call("POST", f"comfyui/userdata/{name}", jp_auth_header, text)
@@ -400,7 +402,7 @@ async def test_files_of_users_are_no_pages_and_no_scripts(call, jp_auth_header, 
             assert saved or kind in {"application/octet-stream", "text/plain"}, (path, kind)
 
 
-async def test_nothing_is_a_service_worker(call, jp_auth_header):
+async def test_requests_for_service_workers_are_refused(call, jp_auth_header):
     for headers in ({"Service-Worker": "script"}, {"Sec-Fetch-Dest": "serviceworker"}):
         answer = await call("GET", "comfyui/scripts/app.js", {**jp_auth_header, **headers})
         assert answer.code == 403
@@ -423,7 +425,7 @@ async def test_nothing_is_a_service_worker(call, jp_auth_header):
         ("http://[", None),
     ],
 )
-async def test_where_redirects_lead(call, jp_auth_header, jp_base_url, origin, there, here):
+async def test_targets_of_redirects(call, jp_auth_header, jp_base_url, origin, there, here):
     there = there.replace("http://{jupyter}", origin)
     path = answer_path(f"Location: {there}", status=302)
     answer = await call("GET", path, dict(jp_auth_header))
@@ -443,7 +445,7 @@ async def test_redirects_lead_below_the_page(call, jp_auth_header, jp_base_url):
     assert answer.headers["Location"] == there
 
 
-async def test_half_an_answer_is_no_answer(call, jp_auth_header):
+async def test_an_interrupted_response_ends_the_connection(call, jp_auth_header):
     answer = await call("GET", "comfyui/comfydeploy_test/broken", dict(jp_auth_header))
     assert answer is None, "the connection ends, as ComfyUI's did"
 
@@ -455,7 +457,7 @@ class TestAway:
     def extension_config(self, tmp_path):
         return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path), "autostart": False}
 
-    async def test_visitors_are_told(self, call, jp_auth_header):
+    async def test_a_browser_gets_a_page_that_says_so(self, call, jp_auth_header):
         page = await call("GET", "comfyui/", {**PAGE, **jp_auth_header})
         assert page.code == 503
         assert page.headers["Content-Type"].startswith("text/html")
@@ -482,7 +484,7 @@ class TestOff:
             "comfyui_page": False,
         }
 
-    async def test_there_is_no_page(self, call, socket, jp_auth_header):
+    async def test_the_page_is_not_served(self, call, socket, jp_auth_header):
         answer = await call("GET", "comfyui/", {**PAGE, **jp_auth_header})
         assert answer.code == 404
         with pytest.raises(HTTPClientError) as refused:
@@ -505,7 +507,7 @@ class TestStart:
             "autostart": False,
         }
 
-    async def test_the_page_starts_it(self, call, jp_auth_header):
+    async def test_opening_the_page_starts_comfyui(self, call, jp_auth_header):
         headers = {**PAGE, **jp_auth_header}
         answer = await call("GET", "comfyui/", headers)
         assert b"ComfyUI is starting" in answer.body, answer.body

@@ -138,7 +138,7 @@ def test_small_bodies_are_read_and_the_connection_stays(connection, refused, siz
 
 @each_refused
 @pytest.mark.parametrize("length", [(), ("Content-Length: 0",)], ids=["none", "0"])
-def test_without_a_body_what_is_told_of_the_connection_is_true(connection, refused, length):
+def test_without_a_body_the_connection_header_is_true(connection, refused, length):
     kind = f"Content-Type: {FORM}"
     connection.send_head(refused.method, refused.route, kind, *length, token=refused.token)
     reply = connection.read()
@@ -146,7 +146,7 @@ def test_without_a_body_what_is_told_of_the_connection_is_true(connection, refus
     assert connection.has_ended() if reply.closes else connection.is_usable()
 
 
-def test_where_the_page_of_comfyui_leads_elsewhere(connection):
+def test_the_redirect_to_comfyuis_page(connection):
     connection.send_head("GET", "comfyui")
     reply = connection.read()
     assert reply.status == 302
@@ -155,7 +155,7 @@ def test_where_the_page_of_comfyui_leads_elsewhere(connection):
 
 @pytest.mark.parametrize("route", ["comfyui-deploy/upload-file", "comfydeploy/api/x"])
 @pytest.mark.parametrize("kind", [FORM, "application/json"])
-def test_a_body_of_options_is_read_past(connection, route, kind):
+def test_the_body_of_an_options_request_is_skipped(connection, route, kind):
     for _ in range(2):
         connection.send_head("OPTIONS", route, f"Content-Type: {kind}", "Content-Length: 1000")
         connection.socket.sendall(bytes(1000))
@@ -185,7 +185,7 @@ def test_large_bodies_are_answered_at_once_and_end_the_connection(connection, re
 
 
 @each_refused
-def test_who_waits_to_be_told_to_go_on_gets_the_reply_instead(connection, refused):
+def test_a_client_that_expects_100_continue_gets_the_refusal_instead(connection, refused):
     connection.send_head(
         *(refused.method, refused.route, f"Content-Type: {FORM}", "Content-Length: 5000"),
         "Expect: 100-continue",
@@ -198,7 +198,7 @@ def test_who_waits_to_be_told_to_go_on_gets_the_reply_instead(connection, refuse
 
 
 @pytest.mark.parametrize("kind", [FORM, "application/json"])
-def test_too_large_by_what_it_says(connection, kind):
+def test_too_large_by_its_content_length(connection, kind):
     head = (f"Content-Type: {kind}", f"Content-Length: {1 << 40}")
     connection.send_head("POST", "comfyui-deploy/upload-file", *head)
     reply = connection.read()
@@ -206,7 +206,7 @@ def test_too_large_by_what_it_says(connection, kind):
 
 
 @pytest.mark.parametrize("kind", [FORM, "application/json"])
-def test_too_large_by_what_arrives(connection, kind):
+def test_too_large_by_the_bytes_that_arrive(connection, kind):
     head = (f"Content-Type: {kind}", "Transfer-Encoding: chunked")
     connection.send_head("POST", "comfyui-deploy/upload-file", *head)
     start = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -217,7 +217,7 @@ def test_too_large_by_what_arrives(connection, kind):
     assert (reply.status, reply.code, reply.closes) == (413, "too_large", True)
 
 
-def test_wrong_field_with_little_left(connection):
+def test_a_wrong_field_near_the_end_of_the_body(connection):
     body = b'--x\r\nContent-Disposition: form-data; name="type"\r\n\r\nnowhere\r\n--x--\r\n'
     head = (f"Content-Type: {FORM}", f"Content-Length: {len(body)}")
     connection.send_head("POST", "comfyui-deploy/upload-file", *head)
@@ -227,7 +227,7 @@ def test_wrong_field_with_little_left(connection):
     assert connection.is_usable()
 
 
-def test_who_waits_sends_what_is_wanted(connection):
+def test_a_client_that_expects_100_continue_gets_it_and_sends(connection):
     body = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="early.txt"\r\n\r\n'
         b"hello\r\n--x--\r\n"
@@ -271,7 +271,7 @@ def test_clients_that_keep_their_connections(server, size):
             assert session.get(url, headers=token, timeout=30).status_code == 200
 
 
-def test_a_silent_client_does_not_hold_the_connection_for_ever(connection):
+def test_a_silent_client_does_not_keep_the_connection_open_forever(connection):
     connection.send_head(
         "POST", "comfyui-deploy/upload-file", f"Content-Length: {1 << 40}", token=False
     )
@@ -284,9 +284,7 @@ def test_a_silent_client_does_not_hold_the_connection_for_ever(connection):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("route", ["comfyui/api/queue", "comfyui", "comfydeploy/x"])
 @pytest.mark.parametrize("token", [True, False], ids=["user", "stranger"])
-def test_a_reply_without_a_body_to_wait_for_says_what_becomes_of_the_connection(
-    connection, method, route, token
-):
+def test_a_refusal_without_reading_the_body_has_connection_close(connection, method, route, token):
     """Without `Connection: close`, a proxy would use the connection again.
 
     It would then report a broken server.

@@ -95,7 +95,7 @@ async def test_a_graph_in_api_format_is_converted(api, editor):
     assert len(await versions(api, workflow_id, 1)) == 1, "nothing was saved in between"
 
 
-async def test_what_was_saved_without_the_proxy_is_kept_later(api, extension, editor):
+async def test_files_saved_directly_in_comfyui_are_stored_at_the_next_edit(api, extension, editor):
     workflow_id = await keep(api, workflow=PICTURE)
     _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
     client = await extension.services.machines.get().ready()
@@ -124,7 +124,7 @@ async def test_renamed_and_deleted_files(api, editor):
 
 
 @pytest.mark.parametrize("text", ["{ no json", '{"a": 1}', "[]"])
-async def test_what_is_no_workflow_is_not_kept(api, extension, editor, text):
+async def test_a_file_that_is_not_a_workflow_is_not_stored(api, extension, editor, text):
     workflow_id = await keep(api, workflow=PICTURE)
     _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
     client = await extension.services.machines.get().ready()
@@ -140,7 +140,7 @@ async def test_what_is_no_workflow_is_not_kept(api, extension, editor, text):
     "name",
     ["../../etc/passwd", 'a/b\\c:<d>|"e"?*', "שם 🙂", "." * 20, "x" * 255, "CON%2F..%2Fy"],
 )
-async def test_names_become_safe_paths(api, editor, name):
+async def test_workflow_names_become_safe_file_paths(api, editor, name):
     code, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
     assert code == 200, saved
     code, begun = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
@@ -162,6 +162,6 @@ async def test_two_workflows_of_a_name_have_two_files(api):
     assert paths == [f"{name}.json", f"{name} (2).json"]
 
 
-async def test_a_workflow_that_is_not_there_cannot_be_edited(api):
+async def test_an_unknown_workflow_cannot_be_edited(api):
     code, error = await api.post("workflow/edit", {"workflow_id": "none"})
     assert (code, error["details"]["field"]) == (404, "workflow_id")

@@ -84,7 +84,7 @@ async def test_failed_runs_have_their_error(api, chain, comfyui):
     assert "no paint" in run["error"]["message"]
 
 
-async def test_deleted_runs_stay_away_and_others_are_no_runs(api, comfyui):
+async def test_deleted_runs_do_not_return_and_prompts_of_scripts_are_not_listed(api, comfyui):
     script = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF), workflow=False)
     prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
     await run_of(api, prompt_id)
@@ -96,7 +96,7 @@ async def test_deleted_runs_stay_away_and_others_are_no_runs(api, comfyui):
     assert not {script, prompt_id} & {run["prompt_id"] for run in runs}
 
 
-async def test_an_own_run_behind_it_hides_no_run_of_the_editor(api, comfyui):
+async def test_a_later_own_run_hides_no_run_of_the_editor(api, comfyui):
     prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
     status, own = await api.post("run", {"workflow_api": picture(uuid.uuid4().int % 0xFFFFFF)})
     assert (status, own["status"]) == (200, "success"), "it is the last one in ComfyUI's history"

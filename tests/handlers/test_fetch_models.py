@@ -80,7 +80,9 @@ async def fetch(api, graph, **fields):
     return body
 
 
-async def test_plan_fetches_nothing_and_fetching_brings_all(api, bare_service, comfyui_folder):
+async def test_a_dry_run_downloads_nothing_and_a_real_one_everything(
+    api, bare_service, comfyui_folder
+):
     content = bare_service.files["a.safetensors"] = random.randbytes(100_000)
     digest = hashlib.sha256(content).hexdigest()
     link = f"{bare_service.url}/files/a.safetensors"
@@ -152,7 +154,7 @@ async def test_models_of_subgraphs_and_of_the_whole_workflow(api, bare_service):
     assert {model["state"] for model in models.values()} == {"missing"}
 
 
-async def test_what_another_choice_has_replaced_is_left_out(api, bare_service, comfyui_folder):
+async def test_models_of_replaced_choices_are_left_out(api, bare_service, comfyui_folder):
     bare_service.files["old.safetensors"] = b"old"
     link = f"{bare_service.url}/files/old.safetensors"
     graph = workflow(loader(1, "new.safetensors", entry("old.safetensors", link)))
@@ -237,7 +239,7 @@ async def test_names_that_must_not_be_fetched(api, comfyui_folder, name):
     assert body["transfers"] == []
 
 
-async def test_redirect_from_a_mirror_into_the_machine_is_refused(api, bare_service):
+async def test_a_redirect_from_a_mirror_to_a_private_address_is_refused(api, bare_service):
     with running() as inside:
         inside.files["secret"] = b"secret"
         bare_service.pages["o/r/resolve/main/a.safetensors"] = (
@@ -255,7 +257,7 @@ async def test_redirect_from_a_mirror_into_the_machine_is_refused(api, bare_serv
         assert not inside.sent
 
 
-async def test_users_own_links_lead_anywhere(api, comfyui_folder):
+async def test_links_of_the_user_may_lead_to_private_addresses(api, comfyui_folder):
     with running() as inside:
         inside.files["a.safetensors"] = b"a"
         code, body = await api.post(
@@ -265,7 +267,7 @@ async def test_users_own_links_lead_anywhere(api, comfyui_folder):
         assert (await ended(api, body["id"]))["state"] == "done"
 
 
-async def test_sizes_and_hashes_are_told_when_asked_for(api, bare_service):
+async def test_sizes_and_hashes_are_returned_when_requested(api, bare_service):
     content = bare_service.files["blob"] = random.randbytes(5000)
     digest = hashlib.sha256(content).hexdigest()
     bare_service.pages["o/r/resolve/main/a.safetensors"] = (
@@ -323,7 +325,7 @@ async def test_stored_workflow(api, bare_service):
         {"nodes": [{"id": 1, "type": "X", "properties": []}], "models": "none", "links": []},
     ],
 )
-async def test_lists_that_are_none(api, graph):
+async def test_malformed_lists_of_models_are_refused(api, graph):
     graph = {"links": [], "version": 0.4, **graph}
     assert (await fetch(api, graph))["models"] == []
 

@@ -131,13 +131,13 @@ async def test_bad_forms(upload, comfyui, parts, code, field):
 
 
 @pytest.mark.parametrize("machine", [b"local", b""])
-async def test_form_may_name_the_machine_of_the_address_again(upload, machine):
+async def test_the_form_may_repeat_the_machine_of_the_query(upload, machine):
     name = f"{uuid.uuid4().hex}.txt"
     code, body = await upload(("machine", None, machine), ("file", name, b"1"))
     assert (code, body["name"]) == (200, name)
 
 
-async def test_body_that_is_no_form(api):
+async def test_a_body_that_is_not_a_form(api):
     code, body = await api.post("upload-file", {})
     assert (code, body["code"]) == (400, "invalid_request")
     code, body = await api.post("upload-file", "{")
@@ -192,7 +192,7 @@ class TestFolders:
     """Requests that need ComfyUI's folders."""
 
     @pytest.mark.parametrize("chunked", [False, True])
-    async def test_large_files_on_a_connection_that_is_kept(
+    async def test_large_files_over_a_reused_connection(
         self, extension, http_server, comfyui, jp_http_port, jp_base_url, jp_auth_header, chunked
     ):
         stem = uuid.uuid4().hex
@@ -247,7 +247,7 @@ class TestFolders:
         assert (changed["cached"], changed["size"]) == (False, 4)
         assert changed["file_hash"] == hashlib.sha256(b"abcd").hexdigest()
 
-    async def test_hashes_of_files_that_are_gone_are_forgotten(self, api, comfyui, extension):
+    async def test_hashes_of_removed_files_are_deleted(self, api, comfyui, extension):
         path = comfyui.input_dir / f"{uuid.uuid4().hex}.bin"
         path.write_bytes(b"abc")
         await api.get("get-file-hash", filename=f"input/{path.name}")
@@ -274,7 +274,7 @@ class TestFolders:
             ({"filename": "/proc/self/environ"}, 403, "forbidden_path"),
         ],
     )
-    async def test_hash_of_what_may_not_be_read(self, api, params, code, error):
+    async def test_hash_of_an_unreadable_file(self, api, params, code, error):
         status, body = await api.get("get-file-hash", **params)
         assert (status, body["code"]) == (code, error)
 

@@ -26,7 +26,7 @@ async def connected(api):
     await api.get("object_info")
 
 
-async def test_every_folder_that_comfyui_tells_is_known(api, comfyui):
+async def test_every_folder_that_comfyui_lists_is_known(api, comfyui):
     await connected(api)
     _, ours = await api.get("models", format="folders")
     assert set(told(comfyui, "/models")) <= ours.keys()
@@ -41,8 +41,8 @@ class TestOnThisMachine:
     def extension_config(self, config_with_folders):
         return config_with_folders
 
-    async def test_every_folder_that_comfyui_tells_is_known(self, api, comfyui):
-        await test_every_folder_that_comfyui_tells_is_known(api, comfyui)
+    async def test_every_folder_that_comfyui_lists_is_known(self, api, comfyui):
+        await test_every_folder_that_comfyui_lists_is_known(api, comfyui)
 
     async def test_folders_of_custom_nodes(self, api, comfyui):
         elsewhere = comfyui.base_dir / "elsewhere"
@@ -84,7 +84,9 @@ class TestModelsDirectory:
         data_dir = str(tmp_path / "data")
         return {"comfyui_url": own.url, "comfyui_path": str(own.path), "data_dir": data_dir}
 
-    async def test_models_are_there(self, api, own, tmp_path, bare_service):
+    async def test_models_in_the_models_directory_are_listed(
+        self, api, own, tmp_path, bare_service
+    ):
         big = tmp_path / "big"
         (big / "checkpoints" / "a.safetensors").write_bytes(b"a")
         await connected(api)

@@ -16,7 +16,7 @@ def resident(pid: int) -> int:
     return psutil.Process(pid).memory_info().rss
 
 
-async def test_what_nodes_have_made_leaves_the_memory(api, chain, comfyui):
+async def test_cached_outputs_of_nodes_are_freed(api, chain, comfyui):
     picture = {"steps": 1, "delay": 0.0, "size": 4096}  # 192 MiB as ComfyUI keeps it
     code, _ = await api.post("run", {"workflow_api": chain(("TestPreview", picture))})
     assert code == 200
@@ -31,7 +31,7 @@ async def test_what_nodes_have_made_leaves_the_memory(api, chain, comfyui):
     assert body["ram"]["before"] > 0
 
 
-async def test_a_run_that_executes_comes_first(api, chain):
+async def test_memory_is_freed_after_the_current_run(api, chain):
     graph = chain(("TestProgress", {"steps": 1200, "delay": 0.05}))
     await api.post("run", {"workflow_api": graph, "prompt_id": "slow", "wait": False})
     await api.until("slow", "running")
@@ -54,7 +54,7 @@ async def test_wrong_requests(api):
     assert (code, body["code"]) == (404, "not_found")
 
 
-async def test_kernels_are_not_held_up(api):
+async def test_the_event_loop_is_not_blocked(api):
     """Jupyter's event loop is not blocked while ComfyUI frees its memory."""
     asking = asyncio.ensure_future(api.post("free", {}))
     stalls = []
@@ -66,7 +66,7 @@ async def test_kernels_are_not_held_up(api):
     assert len(stalls) > 20
 
 
-def test_how_it_reads():
+def test_the_text_of_freed_memory():
     assert str(FreedMemory(3 * 1024**3, 5 * MIB, pending=False)) == (
         "3.0 GiB of GPU memory, 5 MiB of RAM freed"
     )

@@ -40,7 +40,7 @@ async def connected(api):
     await api.get("object_info")
 
 
-async def test_there_and_back(api):
+async def test_a_graph_converted_to_ui_and_back_is_the_same(api):
     await connected(api)
     code, body = await api.post("workflow/convert", {"workflow_api": GRAPH})
     assert code == 200, body
@@ -150,7 +150,7 @@ class TestFilesOfComfyUI:
         code, answer = await api.post("workflow/convert", {**image, "type": "models"})
         assert (code, answer["details"]["field"]) == (400, "type")
 
-    async def test_names_that_are_no_files_with_workflows(self, api, comfyui):
+    async def test_names_of_files_without_a_workflow(self, api, comfyui):
         await connected(api)
         (comfyui.output_dir / "text.txt").write_text("no workflow")
         for name in ("../../etc/passwd", "output/../../x", "/etc/passwd"):
@@ -203,7 +203,7 @@ def comparable(errors):
         {"1": {"class_type": "LoadImage", "inputs": {"image": "not-there.png"}}},
     ],
 )
-async def test_verdict_is_comfyuis_own(api, comfyui, graph):
+async def test_validation_equals_that_of_comfyui(api, comfyui, graph):
     await connected(api)
     code, judged = await api.post("workflow/validate", {"workflow_api": graph})
     assert code == 200
@@ -230,7 +230,7 @@ async def test_missing_nodes_and_models_are_named(api):
     assert (model["name"], model["folder"]) == ("none.safetensors", "checkpoints")
 
 
-async def test_ui_graph_is_judged_too(api):
+async def test_a_ui_graph_is_validated_too(api):
     await connected(api)
     _, converted = await api.post("workflow/convert", {"workflow_api": broken(n1_width="wide")})
     code, body = await api.post("workflow/validate", {"workflow": converted["workflow"]})
@@ -238,7 +238,7 @@ async def test_ui_graph_is_judged_too(api):
     assert body["node_errors"]["1"]["errors"][0]["type"] == "invalid_input_type"
 
 
-async def test_graph_in_the_other_field_is_judged_the_same(api):
+async def test_a_graph_is_validated_the_same_in_either_field(api):
     await connected(api)
     _, judged = await api.post("workflow/validate", {"workflow": broken(n1_width="wide")})
     _, expected = await api.post("workflow/validate", {"workflow_api": broken(n1_width="wide")})
@@ -247,7 +247,7 @@ async def test_graph_in_the_other_field_is_judged_the_same(api):
     assert (code, answer["details"]["field"]) == (400, "workflow")
 
 
-async def test_deep_and_circular_graphs_get_an_answer(api):
+async def test_deep_and_cyclic_graphs_get_a_reply(api):
     await connected(api)
     chain = {
         str(n): {"class_type": "ImageInvert", "inputs": {"image": [str(n - 1), 0]}}
@@ -266,7 +266,7 @@ class TestComfyUIDown:
     def extension_config(self, tmp_path):
         return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
 
-    async def test_core_nodes_are_bundled(self, api):
+    async def test_definitions_of_core_nodes_are_bundled(self, api):
         code, body = await api.post("workflow/validate", {"workflow_api": GRAPH})
         assert (code, body["valid"]) == (200, True)
         assert body["definitions"]["source"] == "bundled"
@@ -274,7 +274,7 @@ class TestComfyUIDown:
         code, body = await api.post("workflow/convert", {"workflow_api": GRAPH})
         assert code == 200
 
-    async def test_what_is_missing_is_told_whole(self, api):
+    async def test_all_missing_nodes_and_models_are_reported(self, api):
         graph = {
             "1": {"class_type": "Gone", "inputs": {}},
             "2": {"class_type": "NewerStill", "inputs": {}},
@@ -303,7 +303,7 @@ class TestComfyUIDown:
         assert list(body["further_errors"]) == ["3"]
         assert body["further_errors"]["3"]["errors"][0]["type"] == "required_input_missing"
 
-    async def test_values_that_do_not_fit_are_told(self, api):
+    async def test_values_that_do_not_fit_are_reported(self, api):
         graph = json.loads(json.dumps(GRAPH))
         graph["2"]["inputs"] |= {"upscale_method": 4096, "width": "8"}
         code, body = await api.post("workflow/validate", {"workflow_api": graph})
@@ -330,7 +330,9 @@ class TestComfyUIDown:
         assert [e["type"] for e in body["node_errors"]["1"]["errors"]] == ["value_not_in_list"]
 
 
-async def test_last_definitions_are_kept(api, start_comfyui, extension, jp_asyncio_loop):
+async def test_the_last_definitions_are_used_while_comfyui_is_down(
+    api, start_comfyui, extension, jp_asyncio_loop
+):
     await connected(api)
     machine = extension.services.machines.get()
     await machine.close()
@@ -362,7 +364,7 @@ async def test_the_contract_of_a_workflow(api):
     assert await api.post("workflow/schema", body, headers=headers) == (200, kept)
 
 
-async def test_contracts_of_nothing(api):
+async def test_contracts_of_unknown_workflows(api):
     assert (await api.get("workflow/schema"))[0] == 400
     assert (await api.get("workflow/schema", workflow_id="none"))[0] == 404
     code, body = await api.post("workflow/schema", {})

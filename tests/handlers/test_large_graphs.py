@@ -57,7 +57,7 @@ async def test_runs(api, graph):
     assert (await get(api, "check-status", prompt_id=told["prompt_id"])).code == 200
 
 
-async def test_wrong_ones_are_refused_as_small_ones_are(api, graph):
+async def test_wrong_large_graphs_get_the_same_error_as_small_ones(api, graph):
     for wrong in ({**graph, "x": 1}, {**graph, "x": {"class_type": [1], "inputs": {}}}):
         code, large = await api.post("run", {"workflow_api": wrong})
         assert code == 400

@@ -121,7 +121,7 @@ def run_in(jupyter):
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["all", "file"])
-def test_json_as_the_documents_have_it(start_jupyter, comfyui, tmp_path, number):
+def test_json_records_have_the_documented_form(start_jupyter, comfyui, tmp_path, number):
     config = Config()
     exec(blocks(DOCS / "monitoring.md", "py")[number], {"c": config})
     jupyter = start_jupyter(

@@ -96,7 +96,7 @@ async def test_file_that_a_client_uploads(api, scrape):
     assert not [line for line in after.lines if "counted.txt" in line]
 
 
-async def test_series_are_there_before_anything_happens(api, scrape):
+async def test_series_exist_before_the_first_run(api, scrape):
     """A counter whose first value is 1 has no rate."""
     await api.get("check-status")
     found = await scrape()
@@ -147,7 +147,7 @@ async def test_extension_that_is_stopped_and_opened_again(extension, api, scrape
     assert gained(before, after, "runs_total", status="success", **LOCAL) == 1
 
 
-async def test_what_cannot_be_read_leaves_the_rest(api, scrape, caplog):
+async def test_a_reading_that_fails_does_not_affect_the_others(api, scrape, caplog):
     await api.get("check-status")
 
     def broken():
@@ -164,7 +164,9 @@ async def test_what_cannot_be_read_leaves_the_rest(api, scrape, caplog):
     assert "could not be read for /metrics" in caplog.text
 
 
-async def test_strangers_get_nothing(api, scrape, http_server_client, jp_base_url):
+async def test_requests_without_credentials_get_no_metrics(
+    api, scrape, http_server_client, jp_base_url
+):
     await api.get("check-status")
     assert (await scrape()).lines
     answer = await http_server_client.fetch(f"{jp_base_url}metrics", raise_error=False)
@@ -183,7 +185,7 @@ def our_families():
 
 
 @pytest.mark.parametrize("family", our_families(), ids=lambda family: family.name)
-def test_names_and_documents(family):
+def test_metric_names_are_valid_and_documented(family):
     """Names follow Prometheus' rules, and each metric is in the table of the documents."""
     name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
     assert re.fullmatch(r"comfydeploy(_[a-z]+)+", name)

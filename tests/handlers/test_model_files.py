@@ -65,7 +65,7 @@ async def uses_of(api, name: str, folder: str = "loras", machine: str = "local")
     return found
 
 
-async def test_uses_are_told_and_no_model_in_use_is_deleted(api, comfyui, chain, model):
+async def test_uses_are_reported_and_no_model_in_use_is_deleted(api, comfyui, chain, model):
     path = comfyui.models_dir / "loras" / model
     found = await uses_of(api, model)
     assert found["path"] == str(path.resolve())

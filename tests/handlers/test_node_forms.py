@@ -24,7 +24,7 @@ def seeded(seed: int = 7) -> dict:
     return {"7": {"class_type": "TestSeed", "inputs": {"seed": seed, "token": uuid.uuid4().hex}}}
 
 
-async def test_native_run_is_what_the_service_answers(api, comfydeploy):
+async def test_a_native_run_executes_the_services_reply(api, comfydeploy):
     run_id = str(uuid.uuid4())
     comfydeploy.answer({"workflow_api_json": seeded(), "inputs": {"seed": 11}, "prompt_id": run_id})
     code, body = await api.post(
@@ -52,7 +52,7 @@ async def test_native_run_is_what_the_service_answers(api, comfydeploy):
     assert "token" not in seen.body
 
 
-async def test_native_run_waits_as_its_answer_says(api, comfydeploy, chain):
+async def test_a_native_run_waits_if_the_services_reply_says_so(api, comfydeploy, chain):
     request = {
         "is_native_run": True,
         "native_run_api_endpoint": f"{comfydeploy.url}/native",
@@ -85,7 +85,7 @@ async def test_native_run_on_the_stream(events, comfydeploy):
     assert last == {"event": "status", "data": {"prompt_id": run_id, "status": "success"}}
 
 
-async def test_native_run_whose_answer_is_no_run(api, comfydeploy):
+async def test_a_native_run_whose_reply_is_not_a_run(api, comfydeploy):
     request = {
         "is_native_run": True,
         "native_run_api_endpoint": f"{comfydeploy.url}/native",

@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from comfydeploy_jupyter.openapi.document import specification
 
 
-async def test_it_is_served_for_this_server(api, jp_base_url):
+async def test_the_document_has_the_address_of_this_server(api, jp_base_url):
     code, body = await api.get("openapi.json")
     assert code == 200
     assert body["servers"] == [{"url": jp_base_url.rstrip("/")}]
@@ -17,7 +17,7 @@ async def test_it_is_served_for_this_server(api, jp_base_url):
     validate(body)
 
 
-async def test_who_has_it_is_not_sent_it_again(api):
+async def test_a_document_with_a_matching_etag_is_not_sent_again(api):
     first = await api.raw("GET", "openapi.json")
     headers = {"If-None-Match": first.headers["ETag"]}
     again = await api.raw("GET", "openapi.json", headers=headers)

@@ -89,7 +89,7 @@ async def test_second_run_of_the_same_graph_comes_from_the_cache(api, chain):
     assert body["outputs"]["2"] == {"text": ["done"]}
 
 
-async def test_node_failure_is_told_in_the_reply(api, chain):
+async def test_the_reply_names_the_node_that_failed(api, chain):
     graph = chain(("TestFail", {"message": "no such sampler"}))
     code, body = await api.post("run", {"workflow_api": graph})
     assert code == 200
@@ -110,7 +110,7 @@ async def test_blocked_branch_does_not_fail_the_run(api, chain):
     assert body["status"] == "success"
 
 
-async def test_refused_graph_passes_on_comfyuis_words(api):
+async def test_a_refused_graph_is_answered_with_comfyuis_errors(api):
     graph = json.loads(json.dumps(IMAGE))
     graph["1"]["inputs"]["width"] = "wide"
     prompt_id = str(uuid.uuid4())
@@ -157,7 +157,7 @@ def deep_text(body, depth):
     return json.dumps(body).replace('"DEEP"', "[" * depth + "]" * depth)
 
 
-async def test_longest_row_of_nodes_that_comfyui_gets_through(api, chain):
+async def test_the_longest_chain_of_nodes_that_comfyui_executes(api, chain):
     graph = {**row_of(LONGEST_CHAIN), **chain()}
     code, body = await api.post("run", {"workflow_api": graph})
     assert (code, body["status"]) == (200, "success"), body
@@ -168,7 +168,7 @@ async def test_longest_row_of_nodes_that_comfyui_gets_through(api, chain):
     assert (code, body["status"]) == (200, "success")
 
 
-async def test_deepest_values_that_comfyui_gets_through(api, chain):
+async def test_the_deepest_values_that_comfyui_accepts(api, chain):
     inputs = {"text": "", "more": "DEEP"}
     graph = {**chain(), "9": {"class_type": "TestText", "inputs": inputs}}
     picture = {"nodes": [{"id": 1, "type": "TestText"}], "extra": "DEEP"}
@@ -285,7 +285,7 @@ async def test_interrupting_on_a_machine(api, chain):
     await api.until(run["prompt_id"], "cancelled")
 
 
-async def test_prompt_removed_behind_our_back_ends_cancelled(api, chain, comfyui):
+async def test_a_prompt_removed_by_another_client_ends_as_cancelled(api, chain, comfyui):
     _, blocker = await api.post(
         "run", {"workflow_api": chain(("TestSleep", {"seconds": 30})), "wait": False}
     )
@@ -297,7 +297,7 @@ async def test_prompt_removed_behind_our_back_ends_cancelled(api, chain, comfyui
     await api.until(blocker["prompt_id"], "cancelled")
 
 
-async def test_front_goes_before_what_waits(api, chain):
+async def test_a_run_with_front_precedes_queued_runs(api, chain):
     sleep = chain(("TestSleep", {"seconds": 0.4}))
     _, first = await api.post("run", {"workflow_api": sleep, "wait": False})
     _, second = await api.post("run", {"workflow_api": chain(), "wait": False})
@@ -513,7 +513,7 @@ async def test_bad_bodies(api, body, code, field):
     assert (await api.get("runs"))[1] == []
 
 
-async def test_ui_format_is_converted_and_its_picture_kept(api, comfyui):
+async def test_ui_format_is_converted_and_kept_in_the_picture(api, comfyui):
     _, converted = await api.post("workflow/convert", {"workflow_api": IMAGE})
     ui = converted["workflow"]
     code, body = await api.post("run", {"workflow": ui, "inputs": {"1.width": 24}})
@@ -526,7 +526,7 @@ async def test_ui_format_is_converted_and_its_picture_kept(api, comfyui):
 
 
 @pytest.mark.parametrize(("source", "code"), [(["1", 0], 200), (["3", 0], 400), (["1", 1], 400)])
-async def test_picture_with_other_links_is_refused(api, source, code):
+async def test_a_ui_graph_with_other_links_than_the_api_graph_is_refused(api, source, code):
     graph = {**IMAGE, "3": IMAGE["1"]}
     saved = [
         {"id": 1, "type": "EmptyImage"},
@@ -563,7 +563,7 @@ async def test_seed_control_of_the_ui_format_is_followed(api):
 
 
 @pytest.mark.parametrize("control", ["random", "randomize"])
-async def test_new_seeds_are_what_the_node_takes(api, control):
+async def test_new_seeds_are_within_the_nodes_range(api, control):
     inputs = {"seed": 5, "token": uuid.uuid4().hex}
     request = {"workflow_api": {"7": {"class_type": "TestSmallSeed", "inputs": inputs}}}
     if control == "random":
@@ -613,7 +613,7 @@ async def test_stored_version_runs_and_the_run_remembers_it(api):
 
 
 @pytest.mark.parametrize("prompt_id", ["a+b&c=d", "ü:1", "a;b,c"])
-async def test_odd_ids_find_their_end(api, chain, prompt_id):
+async def test_runs_with_unusual_ids_end(api, chain, prompt_id):
     request = {"workflow_api": chain(("TestFail", {"message": "oh"})), "prompt_id": prompt_id}
     code, body = await api.post("run", {**request, "timeout": 20})
     assert (code, body["status"], body["error"]["message"]) == (200, "failed", "oh")
@@ -637,7 +637,7 @@ async def test_unknown_route_and_method(api):
     assert (code, body["code"]) == (405, "method_not_allowed")
 
 
-async def test_old_classes_run_without_what_the_editor_sends_along(api):
+async def test_old_classes_run_without_the_editors_extra_inputs(api):
     """ComfyUI 0.33 replaces this class, and fails if such a node has no ``_meta``."""
     picture = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
     scaled = {"image": ["1", 0], "upscale_method": "nearest-exact", "scale_by": 2.0}
@@ -651,7 +651,7 @@ async def test_old_classes_run_without_what_the_editor_sends_along(api):
     assert len(body["outputs"]["3"]["images"]) == 1
 
 
-async def test_inputs_choose_options_and_set_what_they_bring(api):
+async def test_inputs_choose_options_and_set_the_options_inputs(api):
     inputs = {"mode": "small", "mode.size": 100, "values.a": "first"}
     graph = {"5": {"class_type": "TestOptions", "inputs": inputs}}
     for given, expected in (

@@ -83,14 +83,14 @@ async def test_graph_of_a_run(api, comfyui):
     assert (code, body["code"]) == (404, "not_found")
 
 
-async def test_files_stay_unless_they_are_meant(api, comfyui):
+async def test_files_stay_unless_their_deletion_is_requested(api, comfyui):
     path = await make(api, comfyui, "del-record")
     _, body = await api.post("runs/delete", {"prompt_ids": ["del-record"]})
     assert (body["runs"], body["files"]) == (1, 0)
     assert path.exists()
 
 
-async def test_graph_that_something_else_needs_stays(api, comfyui, count):
+async def test_a_graph_that_is_still_used_stays(api, comfyui, count):
     shared = graph("del-shared")
     for name in ("del-a", "del-b"):
         await api.post("run", {"workflow_api": shared, "prompt_id": name})
@@ -104,7 +104,7 @@ async def test_graph_that_something_else_needs_stays(api, comfyui, count):
     assert (await api.get("workflow", workflow_id=saved["workflow_id"]))[0] == 200
 
 
-async def test_pinned_run_stays(api, comfyui):
+async def test_a_pinned_run_is_not_deleted(api, comfyui):
     path = await make(api, comfyui, "del-pinned")
     code, body = await api.post("runs/update", {"prompt_ids": ["del-pinned"], "pinned": True})
     assert (code, body) == (200, {"success": True, "updated": 1})
@@ -139,7 +139,7 @@ async def test_run_that_is_pinned_while_it_runs_stays_pinned(api, chain):
     assert body["kept"][0]["reason"] == "it is pinned"
 
 
-async def test_file_that_another_run_lists_stays_until_that_run_goes(api, comfyui):
+async def test_a_file_of_two_runs_stays_until_both_are_deleted(api, comfyui):
     shared = graph("del-cached")
     path = await make(api, comfyui, "del-first", workflow_api=shared)
     assert await make(api, comfyui, "del-second", workflow_api=shared) == path, "from the cache"
@@ -154,7 +154,7 @@ async def test_file_that_another_run_lists_stays_until_that_run_goes(api, comfyu
     assert not path.exists()
 
 
-async def test_file_of_runs_that_are_deleted_together_goes(api, comfyui):
+async def test_a_file_of_runs_deleted_together_is_deleted(api, comfyui):
     shared = graph("del-both")
     path = await make(api, comfyui, "del-one", workflow_api=shared)
     await make(api, comfyui, "del-two", workflow_api=shared)
@@ -226,7 +226,7 @@ async def rewrite(extension, prompt_id: str, item: dict) -> None:
     ],
     ids=lambda item: f"{item['type']}-{item['subfolder']}-{item['filename']}".replace("\0", "NUL"),
 )
-async def test_nothing_outside_is_deleted(api, comfyui, extension, item):
+async def test_no_file_outside_the_output_folder_is_deleted(api, comfyui, extension, item):
     await make(api, comfyui, "del-hostile")
     outside = comfyui.output_dir.parent
     secrets = [outside / "secret.png", comfyui.input_dir / "secret.png"]
@@ -248,14 +248,14 @@ async def test_nothing_outside_is_deleted(api, comfyui, extension, item):
             path.unlink(missing_ok=True)
 
 
-async def test_file_that_is_gone_already_is_no_problem(api, comfyui):
+async def test_a_file_that_is_already_gone_is_no_error(api, comfyui):
     path = await make(api, comfyui, "del-gone")
     path.unlink()
     _, body = await api.post("runs/delete", {"prompt_ids": ["del-gone"], "files": True})
     assert (body["runs"], body["files"], body["kept"]) == (1, 0, [])
 
 
-async def test_file_that_cannot_be_deleted_is_told(api, comfyui, monkeypatch):
+async def test_a_file_that_cannot_be_deleted_is_reported(api, comfyui, monkeypatch):
     path = await make(api, comfyui, "del-readonly")
     unlink = os.unlink
 
@@ -384,7 +384,7 @@ class TestLimits:
     def limits(self):
         return {"number": 2, "days": 30, "bytes": 10**9}
 
-    async def test_number(self, api, comfyui, extension):
+    async def test_limit_of_the_number_of_runs(self, api, comfyui, extension):
         paths = [await make(api, comfyui, f"limit-{n}") for n in range(4)]
         await api.post("runs/update", {"prompt_ids": ["limit-0"], "pinned": True})
         report = await extension.services.runs.deleter.apply_limits()
@@ -392,7 +392,7 @@ class TestLimits:
         assert await known(api) == {"limit-0", "limit-2", "limit-3"}
         assert [path.exists() for path in paths] == [True, False, True, True]
 
-    async def test_days(self, api, comfyui, extension):
+    async def test_limit_of_the_age_in_days(self, api, comfyui, extension):
         await make(api, comfyui, "limit-old")
 
         def work(connection):
@@ -409,7 +409,7 @@ class TestLimitOfBytes:
     def limits(self):
         return {"bytes": 250}
 
-    async def test_bytes(self, api, comfyui, extension):
+    async def test_limit_of_the_size_in_bytes(self, api, comfyui, extension):
         paths = [await make(api, comfyui, f"size-{n}") for n in range(3)]
         for path in paths:
             path.write_bytes(bytes(100))
@@ -424,7 +424,7 @@ def pages(path) -> tuple[int, int]:
         return connection.execute("PRAGMA page_count").fetchone()[0], free
 
 
-async def test_file_of_the_store_shrinks(api, chain, extension, tmp_path):
+async def test_the_file_of_the_database_shrinks(api, chain, extension, tmp_path):
     noise = os.urandom(300_000).hex()
     for number in range(4):
         large = chain(("TestText", {"text": f"{number} {noise}"}))

@@ -235,14 +235,14 @@ async def test_a_body_without_a_length(wire, site):
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 304, 400, 401, 404, 418, 429, 500, 503])
-async def test_the_status_is_kept(wire, status):
+async def test_the_status_code_is_passed_on(wire, status):
     found, headers, body = await wire.call("GET", f"x?status={status}&type=text/plain")
     assert found == status
     if status not in (204, 304):
         assert (headers["content-type"], body) == ("text/plain", b"<b>page</b>")
 
 
-async def test_nothing_of_jupyter_goes_out(wire, site, jp_base_url):
+async def test_jupyters_credentials_are_not_sent(wire, site, jp_base_url):
     token = wire.token
     secrets = {
         "Cookie": "_xsrf=cookie-secret; username-localhost=cookie-secret",
@@ -285,7 +285,7 @@ async def test_nothing_of_jupyter_goes_out(wire, site, jp_base_url):
             assert seen["path"] == "/x?a=1"
 
 
-async def test_a_key_goes_along_that_the_request_brings(wire, site):
+async def test_a_key_in_the_request_is_sent(wire, site):
     await wire.call("GET", "x")
     await wire.call("GET", "x", {"X-ComfyDeploy-Token": "cd-key"})
     await wire.call("GET", f"x?token={wire.token}", {"Authorization": "Bearer not-jupyters"})
@@ -303,14 +303,14 @@ class TestSiteThatIsNotListed:
             "comfydeploy_url": site.url,
         }
 
-    async def test_a_key_does_not_go_there(self, wire, site):
+    async def test_the_key_is_not_sent_there(self, wire, site):
         status, _, body = await wire.call("GET", "x", {"X-ComfyDeploy-Token": "cd-key"})
         assert (status, json.loads(body)["code"]) == (403, "forbidden_api_url")
         assert (await wire.call("GET", "x"))[0] == 200
         assert [seen["headers"].get("Authorization") for seen in site.seen] == [None]
 
 
-async def test_the_answer_cannot_act_in_jupyters_name(wire):
+async def test_responses_cannot_run_scripts_in_jupyters_origin(wire):
     for kind in ("text/html", "image/svg+xml", "text/javascript"):
         _, found, _ = await wire.call("GET", f"x?type={quote(kind)}")
         assert found["content-type"] == kind
@@ -432,7 +432,7 @@ def evil(jp_asyncio_loop):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_the_tail_cannot_leave_the_host(wire, site, evil, method):
+async def test_the_path_cannot_lead_to_another_host(wire, site, evil, method):
     host, came = evil
     assert len(set(REFUSED)) == len(REFUSED) > 25
     for tail in REFUSED:
@@ -508,7 +508,7 @@ async def test_a_large_request_waits_for_the_site(wire, site):
     writer.close()
 
 
-async def test_an_event_stream_arrives_as_it_goes(wire, site):
+async def test_an_event_stream_is_passed_on_without_delay(wire, site):
     reader, writer = await wire.send("GET", "drip")
     status, headers = await wire.head(reader)
     assert (status, headers["content-type"]) == (200, "text/event-stream")
@@ -519,7 +519,7 @@ async def test_an_event_stream_arrives_as_it_goes(wire, site):
 
 
 @pytest.mark.parametrize("tail", ["half", "half-chunked"])
-async def test_a_broken_answer_does_not_look_whole(wire, site, tail):
+async def test_an_interrupted_response_does_not_look_complete(wire, site, tail):
     reader, writer = await wire.send("GET", tail)
     assert (await wire.head(reader))[0] == 200
     assert b"half" in await reader.readuntil(b"half")
@@ -528,13 +528,13 @@ async def test_a_broken_answer_does_not_look_whole(wire, site, tail):
     writer.close()
 
 
-async def test_a_refusal_before_the_request_was_taken(wire):
+async def test_a_reply_before_the_body_was_read_is_passed_on(wire):
     status, _, body = await wire.call("POST", "refuse", body=b"x" * (8 * MIB))
     assert (status, json.loads(body)) == (413, {"error": "too much"})
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_client_that_leaves_frees_the_site(wire, site, method):
+async def test_a_disconnected_client_ends_the_request_to_the_site(wire, site, method):
     _, writer = await wire.send(method, "never", {"Content-Length": "5"}, b"abc")
     await site.asked.wait()
     writer.close()
@@ -556,14 +556,14 @@ class TestSilentSite:
         return {**extension_config, "cloud_timeout": 0.3}
 
     @pytest.mark.parametrize("tail", ["never", "hold"])
-    async def test_never_answering(self, wire, tail):
+    async def test_a_site_that_never_answers(self, wire, tail):
         status, _, body = await wire.call("GET", tail)
         assert (status, json.loads(body)["code"]) == (502, "cloud_error")
         status, _, body = await wire.call("POST", tail, body=b"x" * (16 * MIB))
         assert (status, json.loads(body)["code"]) == (502, "cloud_error")
 
 
-async def test_strangers_are_turned_away(wire, site):
+async def test_requests_without_credentials_are_refused(wire, site):
     for headers in ({"Authorization": ""}, {"Authorization": "token wrong"}):
         status, _, body = await wire.call("GET", "x", headers)
         assert (status, json.loads(body)["code"]) == (403, "unauthorized")

@@ -36,7 +36,7 @@ async def test_version_of_the_running_comfyui(api, comfyui):
     assert body["source"] == "running"
 
 
-async def test_definitions_are_passed_on(api, comfyui):
+async def test_node_definitions_of_comfyui_are_returned(api, comfyui):
     response = await api.raw("GET", "object_info")
     assert response.code == 200
     assert "TestSleep" in json.loads(response.body)
@@ -64,7 +64,7 @@ class TestVersionNote:
         newer.version = "0.99.1"
         return {"comfyui_url": newer.url, "data_dir": str(tmp_path / "data")}
 
-    async def test_newer_comfyui_is_told(self, api):
+    async def test_a_newer_comfyui_is_reported(self, api):
         await api.get("object_info")
         _, status = await until_async(
             lambda: api.get("check-status"),

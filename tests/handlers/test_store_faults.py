@@ -96,7 +96,9 @@ def limit(connection: sqlite3.Connection, pages: int) -> None:
 
 
 class TestFull:
-    async def test_nothing_is_half_kept_and_all_goes_on(self, extension, api: Api, chain):
+    async def test_writes_are_complete_or_absent_and_the_server_goes_on(
+        self, extension, api: Api, chain
+    ):
         """The store cannot grow for a while; runs that end during that time are stored later."""
         graph = chain(("TestText", {"text": "x"}))
         version = {"name": "w", "workflow_api": graph}
@@ -127,7 +129,7 @@ class TestFull:
         code, body = await api.post("run", {"workflow_api": graph, "prompt_id": "never"})
         assert (code, body["status"]) == (200, "success")
 
-    async def test_the_end_of_a_run_is_kept_when_that_can_be(self, extension, api: Api, chain):
+    async def test_the_end_of_a_run_is_stored_as_soon_as_possible(self, extension, api: Api, chain):
         graph = chain(("TestSleep", {"seconds": 0.5}))
         code, run = await api.post("run", {"workflow_api": graph, "wait": False})
         assert code == 200

@@ -25,7 +25,7 @@ def names(messages):
     return [data.get("event") for _, data in messages]
 
 
-async def test_stream_tells_everything_in_order(events, chain):
+async def test_the_stream_has_all_events_in_order(events, chain):
     graph = chain(("TestProgress", {"steps": 3, "delay": 0.01}))
     messages = await events(body={"workflow_api": graph})
     assert [number for number, _ in messages] == list(range(1, len(messages) + 1))
@@ -49,7 +49,7 @@ async def test_stream_tells_everything_in_order(events, chain):
     assert all(0 <= value <= 1 for value in progress)
 
 
-async def test_progress_is_that_of_the_work(api, events, chain):
+async def test_progress_is_the_share_of_the_work(api, events, chain):
     """Small nodes do not count as a third of a run; later runs use the times of earlier ones."""
 
     def graph(steps):
@@ -80,7 +80,7 @@ async def test_progress_is_that_of_the_work(api, events, chain):
         assert progress == sorted(progress)
 
 
-async def test_status_of_a_run_tells_its_progress(api, chain):
+async def test_the_status_of_a_run_has_its_progress(api, chain):
     graph = chain(("TestProgress", {"steps": 100, "delay": 0.05}))
     _, body = await api.post("run", {"workflow_api": graph, "wait": False})
     record = await api.until(body["prompt_id"], "running")
@@ -95,7 +95,7 @@ async def test_status_of_a_run_tells_its_progress(api, chain):
     assert "progress" not in record
 
 
-async def test_comfyui_has_taken_leave_before_the_result(events, chain):
+async def test_the_result_comes_after_comfyuis_last_event(events, chain):
     """The end is stored at `execution_success`, and sent after ComfyUI's last event."""
     for _ in range(20):
         messages = await events(body={"workflow_api": chain()})
@@ -104,7 +104,7 @@ async def test_comfyui_has_taken_leave_before_the_result(events, chain):
         assert names(messages)[-2:] == ["result", "status"]
 
 
-async def test_two_hundred_steps_arrive_all(events, chain):
+async def test_all_of_two_hundred_steps_arrive(events, chain):
     graph = chain(("TestProgress", {"steps": 200, "delay": 0.001}))
     messages = await events(body={"workflow_api": graph})
     steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
@@ -116,7 +116,7 @@ async def test_two_hundred_steps_arrive_all(events, chain):
         assert steps == every
 
 
-async def test_outputs_that_are_ready_have_their_address(events, jp_base_url):
+async def test_finished_outputs_have_their_url(events, jp_base_url):
     graph = {
         "1": {
             "class_type": "EmptyImage",
@@ -197,7 +197,7 @@ def graph_of_file(jp_asyncio_loop):
     server.stop()
 
 
-async def test_stream_begins_before_a_run_that_is_long_in_coming(
+async def test_the_stream_begins_before_a_run_that_takes_long_to_queue(
     api, events, graph_of_file, open_stream
 ):
     gone, refused_id, cancelled_id = (str(uuid.uuid4()) for _ in range(3))
@@ -307,7 +307,7 @@ async def test_timeout_ends_the_stream_but_not_the_run(events, api, chain):
     assert messages[:-2] + rest == whole
 
 
-async def test_id_of_an_event_that_is_not_there_yet(events, api, chain):
+async def test_joining_after_an_event_that_does_not_exist_yet(events, api, chain):
     graph = chain(("TestSleep", {"seconds": 0.3}))
     _, run = await api.post("run", {"workflow_api": graph, "wait": False})
     params = {"prompt_id": run["prompt_id"]}
@@ -326,7 +326,7 @@ async def test_many_streams_follow_one_run(events, api, chain):
     assert late == streams[0]
 
 
-async def test_stream_joined_after_an_event_goes_on_from_there(events, api, chain):
+async def test_a_stream_joined_after_an_event_begins_with_the_next(events, api, chain):
     _, run = await api.post("run", {"workflow_api": chain()})
     params = {"prompt_id": run["prompt_id"]}
     whole = await events("GET", params=params)
@@ -338,7 +338,7 @@ async def test_stream_joined_after_an_event_goes_on_from_there(events, api, chai
         assert told == whole[-1:]
 
 
-async def test_joining_what_never_was(events):
+async def test_joining_the_stream_of_an_unknown_run(events):
     with pytest.raises(HTTPClientError) as refusal:
         await events("GET", params={"prompt_id": "never-was"})
     assert refusal.value.code == 404

@@ -125,7 +125,7 @@ async def test_run_reports_and_uploads(api, service, s3, comfyui, tmp_path):
         assert "gpu-7" not in text
 
 
-async def test_stream_tells_of_the_upload(events, service, api):
+async def test_the_stream_has_events_of_the_upload(events, service, api):
     service.to_store, service.store_delay = True, 0.1
     messages = await events(body=ordered(service, image()))
     names = [data.get("event") for _, data in messages]
@@ -234,7 +234,9 @@ async def test_cancelled_uploads_do_not_fail_the_run(api, service):
 
 
 @pytest.mark.parametrize("told_by", ["stream", "status", "runs"])
-async def test_what_is_told_to_be_uploading_can_be_cancelled(api, jp_fetch, service, told_by):
+async def test_uploads_that_were_reported_as_begun_can_be_cancelled(
+    api, jp_fetch, service, told_by
+):
     service.spoil["upload"].extend(["never"] * 16)  # no file is out before it is cancelled
     for _ in range(8):
         run_id = uuid.uuid4().hex
@@ -277,7 +279,7 @@ async def test_what_is_told_to_be_uploading_can_be_cancelled(api, jp_fetch, serv
     assert (await api.post("cancel-uploads", {})) == (200, {"success": True, "cancelled": 0})
 
 
-async def test_configured_key_does_not_leave_the_list(api, service):
+async def test_the_configured_key_is_sent_only_to_listed_addresses(api, service):
     request = {**ordered(service, image()), "cd_token": None}
     _, body = await api.post("run", request)
     await told(service, body["prompt_id"])
@@ -338,7 +340,7 @@ class TestVolume:
         }
 
     @pytest.mark.parametrize("asked", ["target", "api_url", "query"])
-    async def test_large_file_goes_there_in_parts(self, api, service, s3, jp_root_dir, asked):
+    async def test_a_large_file_is_sent_in_parts(self, api, service, s3, jp_root_dir, asked):
         content = random.randbytes(17 * 1024 * 1024)
         (jp_root_dir / "mine.safetensors").write_bytes(content)
         body = {
@@ -429,7 +431,7 @@ async def test_bad_upload_file(api, body, field):
     assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
 
 
-async def test_file_goes_only_where_the_list_allows(api, service, jp_root_dir):
+async def test_a_file_is_sent_only_to_listed_addresses(api, service, jp_root_dir):
     (jp_root_dir / "a.zip").write_bytes(b"zip")
     body = {"file_path": "a.zip", "url": f"{service.url}/upload-file", "token": KEY}
     code, answer = await api.post("upload-file", body)
@@ -594,7 +596,9 @@ class TestModels:
         assert (await api.post("volume/model", delete))[0] == 200
         assert (await api.post("volume/model", delete))[0] == 404
 
-    async def test_form_of_the_service_is_understood(self, api, bare_service, start_folders):
+    async def test_a_request_in_the_services_format_is_accepted(
+        self, api, bare_service, start_folders
+    ):
         bare_service.files["b.ckpt"] = b"x"
         body = {
             "source": "link",
@@ -606,7 +610,7 @@ class TestModels:
         assert (await self.ended(api, answer["id"]))["state"] == "done"
         assert (start_folders / "models" / "checkpoints" / "c.ckpt").read_bytes() == b"x"
 
-    async def test_all_uploads_are_no_downloads(self, api, bare_service):
+    async def test_cancelling_all_uploads_cancels_no_downloads(self, api, bare_service):
         bare_service.spoil["files"].append("never")
         body = {"url": f"{bare_service.url}/files/a.ckpt", "folder": "checkpoints"}
         _, answer = await api.post("volume/model", body)

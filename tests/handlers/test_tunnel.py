@@ -181,7 +181,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("settings", "mode", "reason", "words"), FAILURES)
-async def test_failures_are_named_and_leave_nothing(api, cloudflared, mode, reason, words):
+async def test_failures_have_a_reason_and_leave_no_process(api, cloudflared, mode, reason, words):
     cloudflared.behave(mode=mode)
     code, body = await api.post("tunnel/start", {"port": PORT})
     assert (code, body["code"], body["success"]) == (502, "tunnel_failed", False)
@@ -197,7 +197,7 @@ async def test_failures_are_named_and_leave_nothing(api, cloudflared, mode, reas
     assert (await api.post("tunnel/start", {"port": PORT}))[0] == 200
 
 
-async def test_what_cloudflared_prints_of_a_link_is_blotted_out(api, cloudflared):
+async def test_secrets_in_cloudflareds_output_are_masked(api, cloudflared):
     says = 'Request failed error="EOF" dest=https://a.trycloudflare.com/?access=hush&x=1 type=http'
     cloudflared.behave(mode="exits", says=[says])
     code, body = await api.post("tunnel/start", {"port": PORT})
@@ -222,7 +222,7 @@ async def test_no_comfyui(api, cloudflared):
 
 
 @pytest.mark.parametrize("missing", ["no_box", "no_metrics", "no_registration"])
-async def test_address_from_whatever_tells_it(api, cloudflared, missing):
+async def test_the_address_is_found_if_one_source_lacks_it(api, cloudflared, missing):
     cloudflared.behave(**{missing: True})
     code, body = await api.post("tunnel/start", NO_GATE)
     assert (code, body["running"]) == (200, True)
@@ -266,7 +266,7 @@ async def test_restarted_when_it_dies(api, cloudflared):
     assert again["access_url"].split("?")[1] == first["access_url"].split("?")[1]
 
 
-async def test_a_restart_that_fails_says_why_and_goes_on(api, cloudflared):
+async def test_a_failed_restart_is_reported_and_tried_again(api, cloudflared):
     await api.post("tunnel/start", NO_GATE)
     cloudflared.behave(mode="exits")
     os.kill(cloudflared.starts[0]["pid"], signal.SIGKILL)
@@ -313,7 +313,7 @@ async def test_named_tunnel_takes_its_name_from_cloudflare(api, cloudflared):
     assert (await api.post("tunnel/start", NAMED))[1]["url"] == "https://studio.example.com"
 
 
-async def test_named_tunnel_past_the_gate_is_refused(api, cloudflared):
+async def test_a_named_tunnel_that_bypasses_the_gate_is_refused(api, cloudflared):
     rules = [{"hostname": "studio.example.com", "service": f"http://localhost:{PORT}"}]
     cloudflared.behave(ingress=rules)
     code, body = await api.post("tunnel/start", {**NAMED, "protect": True})
@@ -340,7 +340,7 @@ async def test_the_comfyui_of_another_machine(api, cloudflared, comfyui):
     assert (await api.get("tunnel/status"))[1]["machine"] == "my-studio"
 
 
-async def test_jupyter_itself(api, cloudflared, jp_fetch, jp_serverapp):
+async def test_a_tunnel_to_jupyter(api, cloudflared, jp_fetch, jp_serverapp):
     code, body = await api.post("tunnel/start", {"target": "jupyter"})
     assert code == 200
     assert (body["target"], body["port"]) == ("jupyter", jp_serverapp.port)
@@ -367,7 +367,7 @@ class TestReader:
         server = {"jpserver_extensions": extensions, "authorizer_class": RecordingAuthorizer}
         return Config({"ServerApp": server, "ComfyDeploy": extension_config})
 
-    async def test_who_may_only_read_gets_no_link(self, api, jp_fetch, monkeypatch):
+    async def test_a_user_with_read_permission_only_gets_no_link(self, api, jp_fetch, monkeypatch):
         started = (await api.post("tunnel/start", {"port": PORT}))[1]
         assert "access=" in started["access_url"]
         assert (await api.get("tunnel/status"))[1]["access_url"] == started["access_url"]

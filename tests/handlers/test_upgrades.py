@@ -73,7 +73,7 @@ def extension_config(comfyui, tmp_path, step):
     return {"comfyui_url": comfyui.url, "data_dir": str(data_dir)}
 
 
-async def test_what_an_old_version_kept_can_be_used(api, extension, step):
+async def test_data_of_an_old_version_can_be_used(api, extension, step):
     await runs(api, extension)
     if step >= 2:
         await hashes(extension)

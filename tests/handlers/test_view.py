@@ -91,7 +91,7 @@ async def test_range_outside(view, files):
         "0-9",
     ],
 )
-async def test_range_to_be_ignored(view, files, asked):
+async def test_an_invalid_range_is_ignored(view, files, asked):
     response = await view("view.png", headers={"Range": asked})
     assert (response.code, response.body) == (200, files["view.png"])
 
@@ -143,7 +143,7 @@ async def test_head(view, files):
 
 
 @pytest.mark.parametrize("name", ["page.html", "drawing.svg"])
-async def test_what_could_run_a_script_is_a_download(view, files, name):
+async def test_files_that_could_run_scripts_are_downloads(view, files, name):
     response = await view(name)
     assert response.body == files[name]
     assert response.headers["Content-Type"] == "application/octet-stream"
@@ -165,7 +165,7 @@ async def test_what_could_run_a_script_is_a_download(view, files, name):
         ("view.png", {"type": "input"}),
     ],
 )
-async def test_nothing_else_can_be_read(view, filename, params):
+async def test_other_files_cannot_be_read(view, filename, params):
     response = await view(filename, **params)
     assert response.code in (400, 403, 404)
     assert response.headers["Content-Type"].startswith("application/json")
@@ -204,7 +204,7 @@ async def test_thumbnail(view, comfyui, content, size, pixel):
         assert all(abs(a - b) < 12 for a, b in zip(found, pixel, strict=True)), found
 
 
-async def test_a_thumbnail_is_not_made_again_for_who_has_it(view, comfyui, extension_config):
+async def test_a_thumbnail_with_a_matching_etag_is_not_made_again(view, comfyui, extension_config):
     content = encoded(Image.new("RGB", (600, 300)), "PNG")
     (comfyui.output_dir / "again.png").write_bytes(content)
     first = await view("again.png", thumbnail=64)
@@ -216,7 +216,7 @@ async def test_a_thumbnail_is_not_made_again_for_who_has_it(view, comfyui, exten
         assert (await view("again.png", thumbnail=65, headers=seen)).code == 200
 
 
-async def test_what_is_no_picture_has_no_thumbnail(view):
+async def test_files_that_are_not_pictures_have_no_thumbnail(view):
     for name in ("page.html", "view.png"):
         response = await view(name, thumbnail=64)
         assert response.code == 400

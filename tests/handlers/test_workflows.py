@@ -208,7 +208,7 @@ async def test_bad_queries(api, route, query, field):
     assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
 
 
-async def test_node_that_is_there_twice_is_not_lost(api):
+async def test_a_graph_with_a_duplicate_node_id_is_refused(api):
     twice = '{"1": {"class_type": "A"}, "1": {"class_type": "B"}}'
     code, answer = await api.post("workflow", f'{{"name": "w", "workflow_api": {twice}}}')
     assert (code, answer["code"]) == (400, "invalid_json")
@@ -218,7 +218,7 @@ async def test_node_that_is_there_twice_is_not_lost(api):
     assert (await api.get("workflows"))[1] == []
 
 
-async def test_the_editors_graph_alone_is_converted_for_comfydeploy_too(api, comfydeploy):
+async def test_a_ui_graph_without_an_api_graph_is_converted_for_comfydeploy_too(api, comfydeploy):
     key = {"X-ComfyDeploy-Token": KEY}
     body = {"name": "w", "workflow": PICTURE, "target": "cloud"}
     code, saved = await api.post("workflow", body, headers=key)
@@ -230,12 +230,12 @@ async def test_the_editors_graph_alone_is_converted_for_comfydeploy_too(api, com
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb"])
-async def test_what_is_wrong_is_said_in_words(api, name):
+async def test_errors_say_what_is_wrong(api, name):
     _, answer = await api.post("workflow", {"name": name, "workflow": ui()})
     assert answer["error"] == "name: must be one line of text, and not blank"
 
 
-async def test_what_does_not_exist(api):
+async def test_unknown_ids_are_not_found(api):
     workflow_id = await create(api)
     calls = (
         await api.get("workflow", workflow_id="x"),
@@ -327,7 +327,7 @@ async def test_order_of_the_keys(api, comfydeploy, extension):
     assert sent == ["header", "cd_token", "token", "configured", "session"]
 
 
-async def test_a_sign_in_outlives_a_restart(api, comfydeploy, extension, tmp_path):
+async def test_a_sign_in_is_kept_over_a_restart(api, comfydeploy, extension, tmp_path):
     Credentials(tmp_path / "data" / "credentials.json").keep(Account(KEY, "Ada"))
     await extension.stop_extension()
     code, rows = await api.get("workflows", target="cloud")
@@ -539,7 +539,7 @@ async def test_a_deleted_workflow_can_be_restored(api):
     assert [one["name"] for one in presets] == ["Soft"]
 
 
-async def test_what_was_deleted_long_ago_is_removed(api, extension):
+async def test_workflows_deleted_long_ago_are_removed(api, extension):
     old, other = await create(api, name="Long gone"), await create(api, name="Other")
     await api.post("workflow/delete", {"workflow_id": old})
 

@@ -74,7 +74,7 @@ async def test_the_query_chooses_the_machine(connect, chain):
         assert last["data"]["code" if code else "machine"] == (code or "local")
 
 
-async def test_a_message_that_names_a_graph_wins_over_the_query(connect, api):
+async def test_a_graph_in_a_message_takes_precedence_over_the_query(connect, api):
     def graph(text):
         return {"1": {"class_type": "TestText", "inputs": {"text": text}}}
 
@@ -97,7 +97,7 @@ async def test_a_message_that_names_a_graph_wins_over_the_query(connect, api):
         assert result["outputs"] == {"1": {"text": [expected]}}
 
 
-async def test_client_hears_of_its_own_runs_only(connect, chain, api):
+async def test_a_client_receives_events_of_its_own_runs_only(connect, chain, api):
     mine, other, everything = (
         await connect(clientId="me"),
         await connect(clientId="you"),
@@ -183,7 +183,7 @@ async def test_bad_message_is_answered_and_the_socket_stays_open(connect, messag
     assert (await socket.read())["data"]["code"] == "invalid_request"
 
 
-async def test_bad_query_refuses_the_handshake(extension, jp_ws_fetch):
+async def test_a_handshake_with_a_bad_query_is_refused(extension, jp_ws_fetch):
     with pytest.raises(HTTPClientError) as refusal:
         await jp_ws_fetch("comfyui-deploy", "ws", params={"clientId": "a b"})
     assert refusal.value.code == 400
@@ -215,7 +215,7 @@ async def test_request_that_is_no_handshake_gets_our_error(api, upgrade):
         ({"Sec-WebSocket-Key": ""}, 400),
     ],
 )
-async def test_faulty_handshake_opens_nothing(extension, jp_fetch, change, status):
+async def test_an_invalid_handshake_opens_no_socket(extension, jp_fetch, change, status):
     with pytest.raises(HTTPClientError) as refusal:
         await jp_fetch("comfyui-deploy", "ws", headers={**HANDSHAKE, **change})
     assert refusal.value.code == status

@@ -42,7 +42,7 @@ def test_arguments_are_split_without_a_shell():
         ["--" + "x" * 5000],
     ],
 )
-def test_tricks_are_refused(tricks):
+def test_shell_syntax_and_malformed_arguments_are_refused(tricks):
     with pytest.raises(InvalidRequestError) as caught:
         checks.split_arguments(tricks)
     assert caught.value.details["field"] == "launch_args"
@@ -103,7 +103,7 @@ async def something(answer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_something_else_answers(comfyui):
+async def test_another_server_at_the_address_is_refused(comfyui):
     async def redirect(_) -> web.Response:
         raise web.HTTPFound(f"{comfyui.url}/system_stats")
 

@@ -46,7 +46,7 @@ def test_runs_go_in_order_and_to_the_least_loaded(dispatcher):
     assert decided(dispatcher) == [("5", "b")]
 
 
-def test_front_goes_before_all_that_wait(dispatcher):
+def test_a_run_with_front_precedes_all_waiting_runs(dispatcher):
     dispatcher.wait("1", "pool")
     dispatcher.wait("2", "pool", front=True)
     dispatcher.wait("3", "pool", front=True)
@@ -54,7 +54,7 @@ def test_front_goes_before_all_that_wait(dispatcher):
     assert [run for run, _ in decided(dispatcher)] == ["3", "2", "1"]
 
 
-def test_withdrawn_runs_go_nowhere(dispatcher):
+def test_withdrawn_runs_get_no_member(dispatcher):
     for run in "123":
         dispatcher.wait(run, "pool")
     assert dispatcher.withdraw("2")
@@ -63,7 +63,7 @@ def test_withdrawn_runs_go_nowhere(dispatcher):
     assert [run for run, _ in decided(dispatcher)] == ["1", "3"]
 
 
-def test_a_run_that_comes_back_keeps_its_place(dispatcher):
+def test_a_run_that_is_queued_again_keeps_its_position(dispatcher):
     orders = {run: dispatcher.wait(run, "pool") for run in "123456"}
     decided(dispatcher)
     dispatcher.set_connected("a", connected=False)
@@ -76,7 +76,7 @@ def test_a_run_that_comes_back_keeps_its_place(dispatcher):
     assert decided(dispatcher) == [("3", "b")]
 
 
-def test_what_others_queued_takes_room(dispatcher):
+def test_prompts_of_other_clients_use_places_of_the_queue(dispatcher):
     dispatcher.set_others("a", 2)
     for run in "123":
         dispatcher.wait(run, "pool")
@@ -86,7 +86,7 @@ def test_what_others_queued_takes_room(dispatcher):
     assert decided(dispatcher) == [("3", "a")]
 
 
-def test_a_member_that_is_not_connected_gets_nothing(dispatcher):
+def test_a_member_that_is_not_connected_gets_no_run(dispatcher):
     dispatcher.set_connected("a", connected=False)
     dispatcher.wait("1", "pool")
     assert decided(dispatcher) == [("1", "b")]
@@ -110,7 +110,7 @@ def test_a_pool_may_be_empty_and_grow():
     assert dispatcher.remove_pool("pool") == ["2"]
 
 
-def test_pools_that_share_a_member_take_turns_by_age():
+def test_runs_of_pools_that_share_a_member_go_in_order_of_age():
     dispatcher = of("a", "b")
     dispatcher.set_pool("only a", ["a"])
     dispatcher.wait("1", "pool")
@@ -125,7 +125,7 @@ def test_loaded_models_decide_among_idle_members(dispatcher):
     assert decided(dispatcher) == [("1", "b")]
 
 
-def test_a_member_that_restarts_has_nothing_loaded(dispatcher):
+def test_a_member_that_restarts_has_no_model_loaded(dispatcher):
     execute(dispatcher, "x", "b", 3.0, structure="s", models=["big.safetensors"])
     dispatcher.set_connected("b", connected=False)
     dispatcher.set_connected("b", connected=True)
@@ -133,7 +133,7 @@ def test_a_member_that_restarts_has_nothing_loaded(dispatcher):
     assert decided(dispatcher) == [("1", "a")]
 
 
-def test_a_run_soon_in_line_whose_models_are_loaded_goes_first_but_not_for_ever():
+def test_a_run_whose_models_are_loaded_is_preferred_a_limited_number_of_times():
     dispatcher = of("a", depth=1)
     execute(dispatcher, "x", "a", 3.0, structure="s", models=["one"])
     dispatcher.wait("other", "pool", structure="t", models=["two"])
@@ -171,7 +171,7 @@ def test_an_idle_member_gets_a_run_although_it_has_nothing_in_common(dispatcher)
     assert decided(dispatcher) == [("1", "a"), ("2", "b")]
 
 
-def test_a_member_takes_a_run_soon_in_line_that_is_less_work_but_not_for_ever():
+def test_a_run_that_is_less_work_is_preferred_a_limited_number_of_times():
     dispatcher = of("a", depth=1)
     execute(dispatcher, "x", "a", 3.0, fingerprint=nodes(1, 1))
     dispatcher.wait("other", "pool", fingerprint=nodes(2, 1))
@@ -185,7 +185,7 @@ def test_a_member_takes_a_run_soon_in_line_that_is_less_work_but_not_for_ever():
     assert order == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
 
 
-def test_a_member_without_common_nodes_takes_what_no_other_member_has():
+def test_a_member_without_common_nodes_takes_runs_that_no_other_member_has_cached():
     dispatcher = of("a", "b", depth=1)
     for run, values in (("1", (1, 1)), ("2", (1, 2)), ("3", (2, 1)), ("4", (2, 2))):
         dispatcher.wait(run, "pool", fingerprint=nodes(*values))
@@ -199,7 +199,7 @@ def test_a_member_without_common_nodes_takes_what_no_other_member_has():
 
 @pytest.mark.parametrize("members", [1, 4])
 @pytest.mark.parametrize("sizes", [(5, 5, 8), (8, 5, 5), (2, 10, 10)])
-def test_a_sweep_costs_what_is_different(sizes, members):
+def test_each_different_node_of_a_sweep_is_executed_once(sizes, members):
     """200 points whose inputs are at three depths, on equally fast members."""
     executed, distinct = sweep(sizes, members, at_once=4 * members, by_user=False)
     assert executed <= 1.1 * distinct
@@ -209,7 +209,7 @@ def test_a_sweep_costs_what_is_different(sizes, members):
         assert in_user_order >= 3 * executed
 
 
-def test_the_member_that_ends_it_first_gets_it():
+def test_a_run_goes_to_the_member_that_would_end_it_first():
     """The fast one, although it is busy and the slow one is idle."""
     dispatcher = of("slow", "fast")
     execute(dispatcher, "x", "slow", 8.0, structure="s")
@@ -219,7 +219,7 @@ def test_the_member_that_ends_it_first_gets_it():
     assert decided(dispatcher) == [("1", "fast"), ("2", "fast")]
 
 
-def test_speeds_are_carried_over_to_workflows_that_a_member_has_not_seen():
+def test_speeds_are_estimated_for_workflows_that_a_member_has_not_executed():
     dispatcher = of("slow", "fast", depth=1)
     execute(dispatcher, "x", "slow", 8.0, structure="s")
     execute(dispatcher, "y", "fast", 1.0, structure="s")
@@ -241,7 +241,7 @@ def test_a_slow_member_does_not_take_the_last_run_of_a_queue():
     assert decided(dispatcher, 1.0) == [("3", "fast")]
 
 
-def test_a_member_that_hangs_does_not_keep_a_run_for_ever():
+def test_a_run_waits_a_limited_time_for_a_member_that_hangs():
     dispatcher = of("slow", "fast")
     execute(dispatcher, "x", "slow", 8.0, structure="s")
     execute(dispatcher, "y", "fast", 1.0, structure="s")
@@ -268,13 +268,13 @@ def test_unequal_members_are_all_used_well(count, limit):
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_run_is_executed_once_whatever_dies(speeds, runs, deaths, seed):
+def test_every_run_is_executed_once_even_if_members_end(speeds, runs, deaths, seed):
     works, structures = [run[0] for run in runs], [run[1] for run in runs]
     outcome = simulate(speeds, works, structures, deaths=deaths, seed=seed)
     assert set(outcome.ends.values()) <= {1}
 
 
-def test_a_fast_machine_that_begins_nothing_is_not_waited_for_for_ever(dispatcher):
+def test_a_run_waits_a_limited_time_for_a_fast_machine_that_begins_nothing(dispatcher):
     execute(dispatcher, "old", "a", 10.0, structure="w")
     execute(dispatcher, "older", "b", 0.5, structure="w")
     for run in "123":

@@ -97,7 +97,9 @@ def graph() -> dict[str, Any]:
     }
 
 
-def test_a_run_passes_the_door(server: JupyterProcess, guarded: GuardedComfyUI) -> None:
+def test_a_run_on_a_comfyui_behind_authentication(
+    server: JupyterProcess, guarded: GuardedComfyUI
+) -> None:
     refused = len(guarded.refused)
     result = ask(server, "POST", "run", {"workflow_api": graph()}).json()
     assert result["status"] == "success", result
@@ -110,7 +112,9 @@ def test_a_run_passes_the_door(server: JupyterProcess, guarded: GuardedComfyUI) 
     assert guarded.sockets_seen
 
 
-def test_the_page_passes_the_door(server: JupyterProcess, guarded: GuardedComfyUI) -> None:
+def test_the_page_of_a_comfyui_behind_authentication(
+    server: JupyterProcess, guarded: GuardedComfyUI
+) -> None:
     page = f"{server.url}comfyui/"
     headers = {"Authorization": f"token {server.token}"}
     found = requests.get(page, headers={**headers, "Accept": "text/html"}, timeout=30)
@@ -131,7 +135,7 @@ def test_the_page_passes_the_door(server: JupyterProcess, guarded: GuardedComfyU
     assert "/ws" not in guarded.refused
 
 
-def test_a_tunnel_passes_the_door(
+def test_a_tunnel_to_a_comfyui_behind_authentication(
     start_jupyter: Any, guarded: GuardedComfyUI, cloudflared: FakeCloudflared, tmp_path: Path
 ) -> None:
     """The client of the tunnel has only the secret of the tunnel."""
@@ -174,7 +178,7 @@ def test_a_tunnel_passes_the_door(
     server.stop()
 
 
-def test_nothing_tells_what_opens_the_door(server: JupyterProcess, data: Path) -> None:
+def test_the_credentials_of_a_comfyui_are_never_shown(server: JupyterProcess, data: Path) -> None:
     ask(server, "POST", "run", {"workflow_api": graph()})
     seen = [
         ask(server, "GET", route).text
@@ -191,7 +195,7 @@ def test_nothing_tells_what_opens_the_door(server: JupyterProcess, data: Path) -
             assert secret not in text
 
 
-def test_a_machine_with_a_door(
+def test_a_machine_is_created_with_credentials(
     start_jupyter: Any, guarded: GuardedComfyUI, comfyui: Any, tmp_path: Path
 ) -> None:
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}

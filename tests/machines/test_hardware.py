@@ -82,7 +82,7 @@ int nvmlDeviceGetName(void *d, char *text, unsigned int n) { strncpy(text, "L4",
 """
 
 
-def test_nvml_comes_first(tmp_path, nvidia_smi):
+def test_nvml_is_preferred_to_nvidia_smi(tmp_path, nvidia_smi):
     """With a small replacement for NVML: its calls, and one that a GPU does not support."""
     compiler = shutil.which("cc")
     if compiler is None:
@@ -143,7 +143,7 @@ def test_the_limit_of_a_container(tmp_path, files, expected):
     assert hardware.memory_limit(tmp_path) == expected
 
 
-def test_this_box(tmp_path):
+def test_the_hardware_of_this_machine(tmp_path):
     models = tmp_path / "models" / "checkpoints"
     told = hardware.hardware([models, tmp_path])
     assert told["cpu"]["cores"] == len(os.sched_getaffinity(0))

@@ -24,7 +24,7 @@ def extension_config(managed):
 
 
 @pytest.mark.timeout(300)
-async def test_comfyui_that_dies_in_mid_run(api, events, chain):
+async def test_comfyui_that_ends_during_a_run(api, events, chain):
     """By ``kill -9``, and by a node that ends its process: waiting runs are executed later."""
     sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300}))}
     stream = asyncio.ensure_future(events(body=sleep))
@@ -76,7 +76,7 @@ async def test_comfyui_that_dies_in_mid_run(api, events, chain):
     assert sum("To see the GUI go to" in line for line in log["lines"]) >= 3
 
 
-def test_comfyui_dies_with_a_killed_jupyter(serve, managed):
+def test_comfyui_ends_with_a_killed_jupyter(serve, managed):
     jupyter = serve(**managed)
     code, body = jupyter.post("run", {"workflow_api": chain()}, timeout=120)
     assert (code, body["status"]) == (200, "success"), body
@@ -98,7 +98,7 @@ def test_comfyui_dies_with_a_killed_jupyter(serve, managed):
     assert not alive(second)
 
 
-async def test_it_is_started_although_its_folders_were_asked_for_before(tmp_path):
+async def test_it_is_started_after_a_request_for_its_folders(tmp_path):
     """For example by a download that continues after a restart."""
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
@@ -119,14 +119,14 @@ class TestComfyUIOfSomebodyElse:
     def extension_config(self, tmp_path):
         return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
 
-    async def test_it_is_told_of_while_it_is_down(self, api):
+    async def test_it_is_described_while_it_is_down(self, api):
         code, told = await api.get("machine")
         assert (code, told["kind"], told["status"]) == (200, "comfyui", "unreachable")
         assert told["software"]["comfyui"]["version"] is None
         assert told["hardware"]["memory"]["total"] > 0
         assert told["hardware"]["disks"] == []
 
-    async def test_its_log_is_elsewhere(self, api):
+    async def test_its_log_is_not_available(self, api):
         code, body = await api.get("comfyui/log")
         assert (code, body["code"]) == (404, "not_found")
         assert "comfyui_path" in body["hint"]

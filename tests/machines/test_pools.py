@@ -84,7 +84,7 @@ async def test_a_pool_is_a_machine_with_members(api, extension, pool):
         ({"members": ["local"], "name": "My-GPUs"}, 409, "name"),
     ],
 )
-async def test_a_pool_that_cannot_be(api, pool, fields, code, field):
+async def test_an_invalid_pool_is_refused(api, pool, fields, code, field):
     found, told = await api.post("machine/create", {"kind": "pool", "name": "new", **fields})
     assert (found, told["details"]["field"]) == (code, field)
     change = {"machine_id": "My-GPUs", **fields}

@@ -125,7 +125,7 @@ async def test_an_address_of_something_else(api, http_server_port):
     assert (await api.get("check-status"))[1]["status"] == "ok"
 
 
-async def test_changes_are_kept_until_they_are_taken_back(api, extension, comfyui):
+async def test_changes_are_kept_until_they_are_reset(api, extension, comfyui):
     await until_connected(api)
     changes = {"name": "Workbench", "env": {"A": "1", "HF_TOKEN": "secret"}, "launch_args": "--cpu"}
     code, body = await api.post("machine/update", changes)
@@ -152,7 +152,7 @@ async def test_changes_are_kept_until_they_are_taken_back(api, extension, comfyu
     assert (told["config"]["launch_args"], told["config"]["comfyui_url"]) == ([], comfyui.url)
 
 
-async def test_secrets_are_masked_and_come_back(api, extension):
+async def test_masked_secrets_keep_their_value_when_sent_back(api, extension):
     env = {"DB_URL": "postgresql://ada:hunter2@db.example/x", "PLAIN": "1"}
     arguments = ["--comfy-api-key=s3cret", "--database-url", "sqlite:///a", "--cpu"]
     changes = {"launch_args": arguments, "env": env}
@@ -173,7 +173,7 @@ async def test_secrets_are_masked_and_come_back(api, extension):
     assert extension.services.machines.get("local").settings == settings
 
 
-async def test_two_that_come_at_once(api):
+async def test_two_conflicting_machines_created_at_once(api):
     """Two machines whose names give the same id, or which have the same address."""
     url = f"http://127.0.0.1:{free_port()}"
     same = [{"name": name, "comfyui_url": url} for name in ("one", "two")]
@@ -195,7 +195,7 @@ async def test_two_that_come_at_once(api):
         assert (await api.post("machine/delete", {"machine_id": name}))[0] == 200
 
 
-async def test_a_machine_that_is_down_harms_no_other(api, extension, comfyui):
+async def test_a_machine_that_is_down_does_not_affect_others(api, extension, comfyui):
     await until_connected(api)
     port = free_port()
     body = {"name": "far away", "comfyui_url": f"http://127.0.0.1:{port}/"}
@@ -259,7 +259,7 @@ async def test_a_machine_that_is_down_harms_no_other(api, extension, comfyui):
         ("GET", "check-ws-status", {}, None),
     ],
 )
-async def test_a_machine_that_nobody_knows(api, method, route, query, body):
+async def test_an_unknown_machine(api, method, route, query, body):
     wrong = {"machine": "no-such"}
     if body is None:
         code, answer = await api.call(method, route, params={**query, **wrong})

@@ -64,7 +64,7 @@ async def queue(api, *nodes: tuple[str, dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize("end", ["return", "raise ValueError('a fault')", "sys.exit(3)"])
-async def test_process_ends_with_its_prompt_worker(tmp_path, end):
+async def test_comfyui_is_ended_when_its_prompt_worker_ends(tmp_path, end):
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
     (tree / "main.py").write_text(WORKER.format(end=end))

@@ -13,7 +13,7 @@ from comfydeploy_jupyter.machines.tunnel_origin import find_origin
 from comfydeploy_jupyter.tunnel.tunnel import TunnelOptions
 
 
-async def test_no_tunnel_leads_to_a_worker_of_a_cluster() -> None:
+async def test_a_tunnel_to_a_worker_of_a_cluster_is_refused() -> None:
     settings = SimpleNamespace(access=Access(tls=ssl.create_default_context()))
     machines = SimpleNamespace(get=lambda name: SimpleNamespace(id=name, settings=settings))
     options = TunnelOptions(machine="hpc-1")

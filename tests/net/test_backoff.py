@@ -19,7 +19,7 @@ def test_pauses_grow_with_jitter_to_a_limit(failures, limit):
     assert limit / 2 <= min(pauses) < max(pauses) <= limit
 
 
-def test_jitter_that_is_chosen():
+def test_jitter_can_be_set():
     pauses = [Backoff(first=5, jitter=0.2).pause(2) for _ in range(100)]
     assert 8 <= min(pauses) < max(pauses) <= 10
     assert Backoff(first=5, jitter=0).pause(2) == 10
@@ -31,7 +31,7 @@ def test_a_pause_is_not_shorter_than_the_server_asks_for():
     assert min(backoff.pause(9, 5) for _ in range(100)) >= 30
 
 
-def test_without_a_limit_nobody_gives_up():
+def test_without_a_limit_retries_do_not_end():
     assert Backoff().attempts == math.inf
 
 
@@ -55,7 +55,7 @@ def test_retry_after(value, seconds):
     assert retry_after(value, CLOCK) == seconds
 
 
-def test_a_date_is_meant_by_the_clock_of_this_machine_where_the_server_tells_none():
+def test_retry_after_dates_use_the_local_clock_if_the_server_sends_no_date():
     found = retry_after(formatdate(time.time() + 1800, usegmt=True))
     assert found is not None
     assert 900 < found <= 1800

@@ -30,7 +30,7 @@ def keep_piece(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON, PIECES)
-def test_it_is_what_the_encoder_of_python_makes(value: Any, piece: int) -> None:
+def test_output_equals_that_of_the_json_module(value: Any, piece: int) -> None:
     json_stream.PIECE = piece
     assert dumps(value) == json.dumps(value)
     expected = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -31,7 +31,7 @@ def keep_piece(monkeypatch):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES, DEPTHS, st.sampled_from([None, 1]), PIECES)
-def test_every_value_in_every_piece(value, depth, indent, piece):
+def test_every_json_value_is_decoded_for_every_piece_size(value, depth, indent, piece):
     responses.PIECE = piece
     text = json.dumps(value, indent=indent)
     expected = json.loads(text, parse_constant=lambda _: None)
@@ -41,7 +41,7 @@ def test_every_value_in_every_piece(value, depth, indent, piece):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES, DEPTHS, st.data(), PIECES)
-def test_what_is_no_json_is_refused_in_every_piece(value, depth, data, piece):
+def test_invalid_json_is_refused_for_every_piece_size(value, depth, data, piece):
     responses.PIECE = piece
     text = json.dumps(value)
     place = data.draw(st.integers(0, len(text) - 1))
@@ -59,7 +59,7 @@ def test_what_is_no_json_is_refused_in_every_piece(value, depth, data, piece):
     "text", ["[" * 100_000, '{"a":' * 100_000, b"\xff", "", '{"a" 1}', "[1 2]"]
 )
 @pytest.mark.parametrize("depth", [0, 1, 2, 10**6])
-def test_broken_in_other_ways(text, depth):
+def test_other_invalid_json_is_refused(text, depth):
     with pytest.raises(ValueError, match=r".+"):
         loads(text, depth)
 
@@ -78,11 +78,11 @@ def test_the_decoder_of_requests(piece):
             loads(text, decoder=strict)
 
 
-def test_numbers_that_are_none():
+def test_invalid_numbers_are_refused():
     assert loads('[NaN, {"a": -Infinity}, Infinity]', 1) == [None, {"a": None}, None]
 
 
-def test_a_leaf_is_seen_and_replaced():
+def test_the_leaf_callback_replaces_values_at_the_depth():
     queue = {"queue_running": [[0, "a", {"graph": [1]}]], "queue_pending": [], "more": 5}
     found = loads(json.dumps(queue), 2, leaf=lambda item: item[:2])
     assert found == {"queue_running": [[0, "a"]], "queue_pending": [], "more": 5}

@@ -33,7 +33,7 @@ async def test_limits_and_a_connector_that_are_given():
         ("parsedate_to_datetime(", ["conditions.py"]),  # the date of a file, not a pause
     ],
 )
-def test_what_net_has_is_not_made_elsewhere(call, others):
+def test_only_net_makes_sessions_and_similar_objects(call, others):
     package = REPOSITORY / "comfydeploy_jupyter"
     modules = [path for path in sorted(package.rglob("*.py")) if path.parent != package / "net"]
     assert len(modules) > 50

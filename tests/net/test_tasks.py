@@ -40,7 +40,7 @@ async def test_a_swallowed_cancellation_is_repeated(monkeypatch):
     assert swallowed == 2
 
 
-async def test_what_is_done_or_fails_or_never_began():
+async def test_end_handles_tasks_that_are_done_fail_or_never_started():
     async def fail() -> None:
         try:
             await asyncio.sleep(3600)
@@ -99,7 +99,7 @@ async def test_background_tasks_are_kept_until_they_are_done():
     assert len(tasks) == 0
 
 
-async def test_what_ends_a_background_task_is_logged(caplog):
+async def test_an_exception_of_a_background_task_is_logged(caplog):
     tasks = BackgroundTasks(logging.getLogger("here"))
 
     async def fail(error: Exception) -> None:
@@ -127,7 +127,7 @@ async def test_a_task_that_is_cancelled_before_its_first_step_is_done():
     assert (entered, done) == ([], [1])
 
 
-async def test_what_background_tasks_start_on_their_way_out_is_ended_too():
+async def test_tasks_started_by_tasks_that_end_are_ended_too():
     tasks = BackgroundTasks()
 
     async def work(again: int) -> None:
@@ -154,7 +154,7 @@ async def test_wait_for_returns_or_raises_what_it_waits_for():
         await wait_for(fail(), 10)
 
 
-async def test_wait_for_ends_what_takes_too_long():
+async def test_wait_for_cancels_a_task_that_takes_too_long():
     ended = []
 
     async def slow() -> None:
@@ -169,7 +169,7 @@ async def test_wait_for_ends_what_takes_too_long():
     assert ended == [1]
 
 
-async def test_wait_for_returns_what_is_done_while_it_is_ended():
+async def test_wait_for_returns_a_result_that_comes_during_the_cancellation():
     async def late() -> str:
         try:
             await asyncio.Event().wait()
@@ -191,7 +191,7 @@ async def test_wait_for_does_not_swallow_a_cancellation():
         await waiting
 
 
-async def test_wait_for_ends_its_work_when_it_is_cancelled():
+async def test_wait_for_cancels_its_task_when_it_is_cancelled():
     work = asyncio.ensure_future(asyncio.Event().wait())
     waiting = asyncio.ensure_future(wait_for(work, 10))
     await asyncio.sleep(0)

@@ -102,7 +102,7 @@ def test_every_route_is_specified_with_its_methods() -> None:
             assert documented()[path] == taken, path
 
 
-def test_everything_specified_is_a_route() -> None:
+def test_every_specified_path_is_a_route() -> None:
     known = {path for pattern, _ in routes() for path in matching(pattern)}
     assert set(documented()) == known
 
@@ -170,7 +170,7 @@ def test_links_lead_to_operations() -> None:
 @pytest.mark.parametrize(
     "operation", [pytest.param(o[2], id=o[2]["operationId"]) for o in operations()]
 )
-def test_everything_has_an_example_that_is_right(operation: dict[str, Any]) -> None:
+def test_every_body_and_parameter_has_a_valid_example(operation: dict[str, Any]) -> None:
     bodies = [operation["requestBody"]] if "requestBody" in operation else []
     for place in (*operation["parameters"], *bodies, *operation["responses"].values()):
         for content in [place] if "schema" in place else contents_of(place).values():
@@ -190,7 +190,7 @@ def test_everything_has_an_example_that_is_right(operation: dict[str, Any]) -> N
                     assert faults(content["schema"], value) == []
 
 
-def test_every_code_of_an_error_is_in_it() -> None:
+def test_the_document_has_every_error_code() -> None:
     def codes(kind: type[ComfyDeployError]) -> set[str]:
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
@@ -221,7 +221,7 @@ def test_every_field_of_a_request_says_what_it_means() -> None:
     assert silent == []
 
 
-def test_every_request_model_is_in_it() -> None:
+def test_the_document_has_every_request_model() -> None:
     """A model that no operation names is a check that the specification does not describe."""
     told = {
         name

@@ -71,7 +71,7 @@ def go_through(
 
 
 @pytest.mark.timeout(600)
-def test_no_answer_is_a_fault_or_unspecified(specified: Specified, tmp_path: Path) -> None:
+def test_no_reply_is_a_server_error_or_unspecified(specified: Specified, tmp_path: Path) -> None:
     specification = specified.specification
     for operation in operations(specification):
         for parameter in operation["parameters"]:
@@ -86,7 +86,9 @@ def test_no_answer_is_a_fault_or_unspecified(specified: Specified, tmp_path: Pat
 
 
 @pytest.mark.timeout(600)
-def test_no_answer_to_what_was_answered_is_a_fault(specified: Specified, tmp_path: Path) -> None:
+def test_no_request_with_values_of_earlier_replies_gives_a_server_error(
+    specified: Specified, tmp_path: Path
+) -> None:
     specification = specified.specification
     asked = {
         (link["operationId"], name)

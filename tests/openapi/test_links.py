@@ -113,7 +113,7 @@ def _filled(template: Any, answered: dict[str, Any]) -> Any:
 
 
 @pytest.mark.timeout(300)
-def test_links_lead_on(specified: Specified) -> None:
+def test_every_link_of_a_reply_can_be_followed(specified: Specified) -> None:
     walk = Walk(specified)
     for name in ROOTS:
         walk.begin(name)

@@ -41,7 +41,7 @@ FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")  # noqa: PTH207 -
 
 
 @pytest.mark.skipif(not FAKETIME, reason="only libfaketime can set the clock of a process")
-def test_clock_of_jupyter_jumps_by_years(serve, comfyui, tmp_path):
+def test_jupyters_clock_changes_by_years(serve, comfyui, tmp_path):
     """Back, then forward, while a run is executed and others wait; then Jupyter is killed."""
     clock = tmp_path / "clock"
 

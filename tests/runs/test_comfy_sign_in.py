@@ -102,7 +102,7 @@ async def test_a_sign_in_that_fails_says_why_and_changes_nothing(
     assert (await api.get("comfy-account"))[1]["source"] == "configured"
 
 
-async def test_a_wrong_password_is_told(api, comfy_accounts):
+async def test_a_wrong_password_is_reported(api, comfy_accounts):
     code, body = await sign_in(api, password="secret-wrong")
     assert (code, body["details"]["reason"]) == (400, "INVALID_LOGIN_CREDENTIALS")
     assert "secret-wrong" not in json.dumps(body)
@@ -136,7 +136,7 @@ async def test_an_account_that_cannot_be_opened_is_not_signed_in(api, extension,
         ({}, "api_key"),
     ],
 )
-async def test_a_request_that_is_not_one_is_refused(api, comfy_accounts, body, field):
+async def test_an_invalid_request_is_refused(api, comfy_accounts, body, field):
     code, told = await api.post("comfy-account", body)
     assert (code, told["details"]["field"]) == (400, field)
     assert "secret-value" not in json.dumps(told)
@@ -159,7 +159,7 @@ async def test_without_a_token_runs_go_on_and_the_account_says_why(api, comfy_ac
     assert (await api.get("comfy-account"))[1]["problem"] is None
 
 
-async def test_a_sign_in_that_is_over_is_told_and_can_be_made_anew(api, comfy_accounts):
+async def test_an_expired_sign_in_is_reported_and_can_be_repeated(api, comfy_accounts):
     comfy_accounts.lifetime = "0"
     await sign_in(api)
     comfy_accounts.refresh_tokens.clear()
@@ -171,7 +171,7 @@ async def test_a_sign_in_that_is_over_is_told_and_can_be_made_anew(api, comfy_ac
     assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
 
 
-async def test_a_service_that_is_not_there_is_told(api, extension):
+async def test_an_unreachable_service_is_reported(api, extension):
     await api.get("comfy-account")  # opens the services
     extension.services.comfy_account._service._root = "http://127.0.0.1:9/"
     code, body = await sign_in(api)
@@ -181,7 +181,7 @@ async def test_a_service_that_is_not_there_is_told(api, extension):
 
 
 @pytest.mark.parametrize("kind", ["fail", "show"])
-async def test_passwords_and_tokens_are_nowhere(
+async def test_passwords_and_tokens_are_never_shown(
     events, api, newer, comfy_accounts, tmp_path, caplog, kind
 ):
     caplog.set_level("DEBUG")
@@ -214,7 +214,7 @@ class TestOffline:
             "offline": True,
         }
 
-    async def test_nobody_is_asked(self, api, extension, comfy_accounts):
+    async def test_no_request_is_sent(self, api, extension, comfy_accounts):
         code, body = await sign_in(api)
         assert (code, body["code"]) == (403, "offline")
         account = extension.services.comfy_account

@@ -108,7 +108,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", range(7))
-async def test_server_that_is_killed_leaves_nothing_half(world, monkeypatch, step):
+async def test_the_next_server_completes_deletions_of_a_killed_one(world, monkeypatch, step):
     """It ends before one of the steps; the next server completes a stored deletion."""
     paths = [await world.add(f"run-{n}") for n in range(3)]
     monkeypatch.setattr(deletion, "AT_A_TIME", 2)
@@ -155,7 +155,7 @@ async def test_files_of_a_living_server_are_not_touched(world, monkeypatch):
     assert await world.count("doomed_files") == 1
 
 
-async def test_new_file_with_the_name_of_a_doomed_one_stays(world, monkeypatch):
+async def test_a_new_file_with_the_name_of_one_to_delete_stays(world, monkeypatch):
     path = await world.add("run")
     monkeypatch.setattr(deletion, "delete_file", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -241,7 +241,7 @@ async def test_run_that_is_pinned_meanwhile_stays(world, monkeypatch):
         r"old.p\u006eg",
     ],
 )
-async def test_every_way_to_name_a_file_counts(world, text):
+async def test_every_reference_to_a_file_counts(world, text):
     path = await world.add("old")
     await world.add("user", b'{"1": {"inputs": {"any": ["%s"]}}}' % text.encode())
     report = await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
@@ -281,7 +281,7 @@ async def test_same_name_on_another_machine(world, connected):
 
 
 @pytest.mark.parametrize("fault", [NoSpaceError, StoreUnavailableError])
-async def test_store_that_fails_in_between_tells_what_is_done(world, monkeypatch, fault):
+async def test_a_database_error_in_between_reports_the_deleted_runs(world, monkeypatch, fault):
     paths = [await world.add(f"run-{n}") for n in range(3)]
     monkeypatch.setattr(deletion, "AT_A_TIME", 1)
     original = DeletionRepository.delete
@@ -302,7 +302,7 @@ async def test_store_that_fails_in_between_tells_what_is_done(world, monkeypatch
     assert [record.prompt_id for record in await world.runs.newest()] == ["run-2"]
 
 
-async def test_runs_of_a_machine_that_is_away_wait_for_it(world):
+async def test_runs_of_an_unreachable_machine_are_deleted_later(world):
     path = await world.add("old")
     server = world.server(keep=KeepRuns(number=0))
     world.machine.path, world.machine.connected = None, False

@@ -66,13 +66,13 @@ def test_other_json_has_no_prompts(history):
     assert read(history) == ([], [])
 
 
-def test_odd_graphs_are_kept_as_they_are():
+def test_malformed_graphs_are_kept_unchanged():
     graph = {"1": {}, "2": {"class_type": 7, "inputs": "text"}, "": {"inputs": {"a": None}}}
     _, [prompt] = read({"a": entry(graph=graph)})
     assert (json.loads(prompt.prompt), prompt.inputs) == (graph, {".a": None})
 
 
-def test_odd_numbers_and_times_are_left_out():
+def test_invalid_numbers_and_times_are_left_out():
     extra = {"create_time": "now", "extra_pnginfo": {"workflow": {}}}
     _, [prompt] = read({"a": entry(number="1", extra=extra)})
     assert (prompt.number, prompt.client_id, prompt.queued_at) == (None, "", None)

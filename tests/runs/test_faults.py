@@ -108,7 +108,7 @@ class TestManyRuns:
             "data_dir": str(tmp_path / "data"),
         }
 
-    async def test_come_through_a_restart_of_comfyui(self, api, chain, mortal, proxy):
+    async def test_finish_after_a_restart_of_comfyui(self, api, chain, mortal, proxy):
         """Each is requested once; the whole queue, which has all graphs, is not read each time."""
         graph = chain(("TestSleep", {"seconds": 120}))
         await api.post("run", {"workflow_api": graph, "wait": False})
@@ -250,7 +250,7 @@ class TestImpostor:
     @pytest.mark.parametrize(
         "mode", ["silence", "closed", "error page", "text", "deep", "another id"]
     )
-    async def test_prompt_without_a_proper_answer(self, api, chain, impostor, mode):
+    async def test_a_prompt_without_a_valid_reply(self, api, chain, impostor, mode):
         impostor.mode = mode
         prompt_id = str(uuid.uuid4())
         begin = time.monotonic()
@@ -268,7 +268,7 @@ class TestImpostor:
         assert record["error"]["type"] == "NotQueued"
         assert record["error"]["message"] == "ComfyUI did not accept the run"
 
-    async def test_refusal_that_comes_before_the_run_is_stored(
+    async def test_a_refusal_before_the_run_is_stored(
         self, api, chain, impostor, extension, connected
     ):
         impostor.mode = "too large at once"
@@ -311,7 +311,7 @@ class TestImpostor:
         assert await RunRepository(database).get(prompt_id) == other
         assert (await api.get("check-status", prompt_id=prompt_id))[1]["status"] == "queued"
 
-    async def test_store_that_is_slow_is_not_held_against_comfyui(
+    async def test_a_slow_database_does_not_shorten_comfyuis_time_limit(
         self, api, chain, impostor, extension, connected
     ):
         """ComfyUI's time limit of half a second begins when it has the prompt."""
@@ -323,7 +323,7 @@ class TestImpostor:
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         assert "502" in body["error"], "not: no answer in time"
 
-    async def test_what_is_no_comfyui_is_refused(self, api, chain, impostor):
+    async def test_a_server_that_is_not_comfyui_is_refused(self, api, chain, impostor):
         impostor.mode = "no exec_info"
         code, body = await api.post("run", {"workflow_api": chain()})
         assert (code, body["code"]) == (503, "comfyui_unavailable")
@@ -331,7 +331,7 @@ class TestImpostor:
         assert body["hint"]
         assert (await api.get("check-status"))[1]["status"] == "degraded"
 
-    async def test_frames_that_make_no_sense(self, api, impostor, connected):
+    async def test_invalid_messages_are_ignored(self, api, impostor, connected):
         (socket,) = impostor.sockets
         for text in (
             *("", "null", "[]", "{}", "{", "[" * 100_000, '{"type": 1}', '{"type": "status"}'),
@@ -351,7 +351,7 @@ class TestImpostor:
         assert body["connected"] is True
         assert len(impostor.sockets) == 1, "the socket is still the same"
 
-    async def test_frame_that_is_no_frame(self, api, impostor, connected):
+    async def test_an_invalid_websocket_frame(self, api, impostor, connected):
         impostor.transports[0].write(b"\xff\xff not a frame of the WebSocket protocol")
         await until_reconnected(api, lambda: len(impostor.sockets), 1)
         assert len(impostor.sockets) == 2
@@ -370,7 +370,7 @@ class TestNoAnswers:
             "data_dir": str(tmp_path / "data"),
         }
 
-    async def test_its_runs_are_given_up(self, api, chain, impostor, connected):
+    async def test_its_runs_end_as_failed(self, api, chain, impostor, connected):
         impostor.mode = "no answers"
         code, body = await api.post("run", {"workflow_api": chain()})
         assert (code, body["code"]) == (503, "comfyui_unavailable")

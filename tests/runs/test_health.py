@@ -58,7 +58,7 @@ async def test_comfyui_that_hangs(api, relay, connected, scrape):
     assert (await api.get("check-status", strict="1"))[0] == 200
 
 
-async def test_comfyui_that_is_away(api, relay, connected):
+async def test_comfyui_that_is_unreachable(api, relay, connected):
     await relay.refuse()
     await until_connected(api, wanted=False)
     code, body = await api.get("check-status", strict="true")

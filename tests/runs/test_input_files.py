@@ -48,14 +48,14 @@ async def test_permissions_stay(place, home, mode):
     assert stat.S_IMODE(brought.stat().st_mode) == mode
 
 
-async def test_the_same_content_is_there_once(place, home):
+async def test_the_same_content_is_stored_once(place, home):
     (home / "notebooks/a.png").write_bytes(b"picture")
     first = await place("a.png")
     assert await place("a.png") == first
     assert len(list((home / "ComfyUI/input/comfydeploy").iterdir())) == 1
 
 
-async def test_a_link_in_the_place_of_the_copy_is_not_written_through(place, home):
+async def test_a_link_in_place_of_the_copy_is_not_followed(place, home):
     (home / "notebooks/a.png").write_bytes(b"picture")
     brought = home / "ComfyUI/input" / await place("a.png")
     brought.unlink()
@@ -66,7 +66,7 @@ async def test_a_link_in_the_place_of_the_copy_is_not_written_through(place, hom
     assert (home / "outside/a.txt").read_text() == "secret"
 
 
-async def test_nor_one_in_the_place_of_the_folder(place, home):
+async def test_a_link_in_place_of_the_folder_is_not_followed(place, home):
     (home / "notebooks/a.png").write_bytes(b"picture")
     (home / "ComfyUI/input/comfydeploy").symlink_to(home / "outside")
     with pytest.raises(ComfyDeployError):
@@ -75,7 +75,7 @@ async def test_nor_one_in_the_place_of_the_folder(place, home):
 
 
 @pytest.mark.slow
-async def test_a_folder_that_is_swapped_all_the_time_gives_nothing_from_outside(place, home):
+async def test_a_folder_replaced_repeatedly_by_a_link_copies_no_file_from_outside(place, home):
     """The same path is by turns a folder of the user and a link to another folder."""
     plain = home / "notebooks/plain"
     plain.mkdir()

@@ -178,7 +178,7 @@ def drawn() -> str:
     return "\n".join([*diagram, *recovered, *ends, "```", "", *rows])
 
 
-def test_the_drawing_shows_the_table() -> None:
+def test_the_diagram_equals_the_table() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert drawn() in text
 
@@ -196,7 +196,7 @@ def test_each_state_can_be_reached_and_left() -> None:
     assert len(TABLE) == sum(len(row.sources) for row in TRANSITIONS), "a row hides another one"
 
 
-def test_each_cause_is_explained_where_stories_are() -> None:
+def test_each_cause_is_explained_in_the_documents_of_stories() -> None:
     text = (REPOSITORY / "docs" / "routes.md").read_text(encoding="utf-8")
     causes = {row.cause.value for row in TRANSITIONS if row.in_story}
     assert {cause for cause in causes if f"`{cause}`" not in text} == set()
@@ -213,7 +213,7 @@ def causes(world: World, prompt_id: str) -> list[str]:
     return [entry["cause"] for entry in world.do(world.service.story(prompt_id))]
 
 
-def test_a_machine_is_waited_for_once(world: World) -> None:
+def test_a_run_waits_once_for_its_machine(world: World) -> None:
     graph = {"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}
     prompt_id = world.submit(workflow_api=graph, seed_mode="random", wait=False)
     world.tick(0.5)
@@ -249,7 +249,7 @@ def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
     assert times == sorted(times)
 
 
-def test_a_story_that_grows_too_long_keeps_its_beginning() -> None:
+def test_a_long_story_keeps_its_beginning() -> None:
     story: list[list[str]] = []
     for number in range(3 * MAX_ENTRIES):
         add_entry(story, str(number), "running", "x" * 2 * MAX_DETAIL)
@@ -260,7 +260,7 @@ def test_a_story_that_grows_too_long_keeps_its_beginning() -> None:
     assert {len(entry[3]) for entry in story} == {MAX_DETAIL}
 
 
-def test_runs_of_a_comfyui_that_answers_nothing_are_given_up(world: World) -> None:
+def test_runs_of_a_comfyui_that_never_replies_end_as_lost(world: World) -> None:
     """Its WebSocket stays open, so it counts as connected."""
     running = world.submit()
     world.tick(0.5)
@@ -283,7 +283,7 @@ def test_runs_of_a_comfyui_that_answers_nothing_are_given_up(world: World) -> No
     assert all(task.done() for task in world.waiting.values())
 
 
-def test_a_comfyui_that_answers_nothing_but_sends_events_is_there(world: World) -> None:
+def test_a_comfyui_that_sends_events_but_no_replies_counts_as_alive(world: World) -> None:
     prompt_id = world.submit()
     world.tick(0.5)
     world.call(world.comfyui.begin)
@@ -296,7 +296,7 @@ def test_a_comfyui_that_answers_nothing_but_sends_events_is_there(world: World) 
     assert world.do(world.service.record(prompt_id)).status == "success"
 
 
-def test_a_prompt_that_was_not_answered_is_given_up_whatever_else_is_told(world: World) -> None:
+def test_a_prompt_without_a_reply_ends_as_lost_despite_other_events(world: World) -> None:
     other = world.submit()
     world.tick(0.5)
     world.call(world.comfyui.begin)
@@ -312,7 +312,7 @@ def test_a_prompt_that_was_not_answered_is_given_up_whatever_else_is_told(world:
     assert world.do(world.service.record(other)).status == "running"
 
 
-def test_a_run_is_cancelled_though_its_beginning_swallows_that(world: World) -> None:
+def test_a_run_is_cancelled_even_if_its_start_ignores_the_cancellation(world: World) -> None:
     """As `asyncio.wait_for` may do before Python 3.12."""
     machine = world.comfyui.machine
 

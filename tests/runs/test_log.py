@@ -40,7 +40,7 @@ async def test_reader_goes_on_after_an_event():
     assert await drain(log, 99) == []
 
 
-async def test_a_long_log_is_read_in_portions_between_which_others_have_their_turn():
+async def test_a_long_log_is_read_in_portions_without_blocking_the_event_loop():
     log = EventLog()
     for number in range(2_000):
         log.append("progress", {"value": number}, size=100)
@@ -86,7 +86,7 @@ async def test_a_large_event_is_encoded_text_by_text_in_a_thread():
     assert json.loads(text) == {"event": "executed", "data": {"output": {"texts": texts}}}
 
 
-async def test_after_the_end_no_id_is_taken():
+async def test_no_event_id_is_used_after_the_end():
     log = EventLog()
     log.append("", {})
     assert log.reserve(2) == 2
@@ -137,7 +137,7 @@ def test_large_log_drops_stale_progress_only():
     assert [event.id for event in kept] == sorted(event.id for event in kept)
 
 
-async def test_what_comfyui_says_counts_by_its_length():
+async def test_the_size_of_events_of_comfyui_is_their_length():
     run = Run(RunRecord("p", "local", "s", created_at="now"), {})
     run.transition(Cause.STORED)
     run.transition(Cause.ACCEPTED, number=1, node_errors={})

@@ -106,7 +106,7 @@ async def test_timeout_holds_for_a_comfyui_that_freezes(api, chain, relay, conne
     assert late["status"] == (verdict(body["prompt_id"]) or "failed")
 
 
-async def test_frozen_comfyui_keeps_nobody_waiting_behind_others(api, chain, relay):
+async def test_requests_to_a_frozen_comfyui_do_not_wait_for_each_other(api, chain, relay):
     await relay.refuse()
     await until_connected(api, wanted=False)
     with socket.create_server(("127.0.0.1", relay.port)):  # its connections are never taken
@@ -119,7 +119,7 @@ async def test_frozen_comfyui_keeps_nobody_waiting_behind_others(api, chain, rel
         assert (await api.get("runs"))[1] == []
 
 
-async def test_comfyui_that_comes_up_later(api, chain, relay):
+async def test_comfyui_that_starts_later(api, chain, relay):
     await relay.refuse()
     await until_connected(api, wanted=False)
     prompt_id = str(uuid.uuid4())
@@ -155,7 +155,7 @@ async def test_refused_prompt_between_connect_and_post_leaves_nothing(api, chain
         await until_connected(api)
 
 
-async def test_comfyui_that_stays_away(api, events, chain, relay, connected, idle):
+async def test_comfyui_that_stays_unreachable(api, events, chain, relay, connected, idle):
     graph = chain(("TestSleep", {"seconds": 60}))
     _, running = await api.post("run", {"workflow_api": graph, "wait": False})
     await api.until(running["prompt_id"], "running")
@@ -195,7 +195,7 @@ async def test_cancel_while_comfyui_cannot_be_reached(api, chain, relay, connect
     assert verdict(queued["prompt_id"]) is None
 
 
-async def test_cancel_while_the_prompt_is_on_its_way(api, chain, relay, connected, verdict):
+async def test_cancel_while_the_prompt_is_being_sent(api, chain, relay, connected, verdict):
     relay.delay = 0.3
     before = relay.websockets
     relay.cut()
@@ -212,7 +212,7 @@ async def test_cancel_while_the_prompt_is_on_its_way(api, chain, relay, connecte
     relay.delay = 0.0
 
 
-async def test_socket_that_comfyui_made_deaf_while_idle(api, chain, relay, connected):
+async def test_a_websocket_without_events_while_idle(api, chain, relay, connected):
     await make_deaf(api, relay)
     begin = time.monotonic()
     code, body = await api.post("run", {"workflow_api": chain()})
@@ -224,7 +224,7 @@ async def test_socket_that_comfyui_made_deaf_while_idle(api, chain, relay, conne
     assert time.monotonic() - begin < 2.0, "events arrive again"
 
 
-async def test_socket_that_comfyui_made_deaf_in_mid_run(api, events, chain, relay, connected):
+async def test_a_websocket_without_events_during_a_run(api, events, chain, relay, connected):
     prompt_id = str(uuid.uuid4())
     graph = chain(("TestProgress", {"steps": 130, "delay": 0.1}))
     stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
@@ -260,7 +260,7 @@ class TestNothingConfigured:
             pytest.skip("this box has a ComfyUI in one of the usual places")
         return {"data_dir": str(tmp_path / "data")}
 
-    async def test_comfyui_that_comes_up_later_on_the_usual_port(self, api, chain, comfyui):
+    async def test_comfyui_that_starts_later_on_the_usual_port(self, api, chain, comfyui):
         code, body = await api.post("run", {"workflow_api": chain()})
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         assert "comfydeploy_jupyter.comfyui.install" in body["hint"]
@@ -281,7 +281,7 @@ class TestNothingConfigured:
             await usual.close()
 
 
-async def test_history_is_what_decides(api, chain, relay, connected, comfyui):
+async def test_comfyuis_history_decides_how_a_run_ended(api, chain, relay, connected, comfyui):
     """If the history was deleted, the result is not known: the run counts as lost."""
     graph = chain(("TestSleep", {"seconds": 0.6}))
     _, run = await api.post("run", {"workflow_api": graph, "wait": False})

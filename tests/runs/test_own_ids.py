@@ -40,7 +40,7 @@ def slow(chain, steps=40):
 
 
 @pytest.mark.parametrize("prompt_id", ODD_IDS)
-async def test_any_id_is_the_clients_everywhere(events, api, chain, newer, prompt_id):
+async def test_a_client_given_id_is_used_everywhere(events, api, chain, newer, prompt_id):
     told = await events(body={"workflow_api": slow(chain, 3), "prompt_id": prompt_id})
     mine = newer.prompts[-1]["prompt_id"]
     assert mine != prompt_id
@@ -60,7 +60,7 @@ async def test_any_id_is_the_clients_everywhere(events, api, chain, newer, promp
     assert (code, body["code"]) == (409, "conflict")
 
 
-async def test_a_uuid_stays_what_it_is(api, chain, newer):
+async def test_a_uuid_is_kept(api, chain, newer):
     prompt_id = str(uuid.uuid4())
     await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": prompt_id})
     assert newer.prompts[-1]["prompt_id"] == prompt_id
@@ -86,7 +86,7 @@ async def test_own_id_is_cancelled_queued_and_running(api, chain, newer):
 
 
 @pytest.mark.parametrize("lacks", [(), ("cancel",), ("cancel", "jobs")], ids="+".join)
-async def test_own_id_is_found_again_after_a_gap(api, chain, newer, lacks):
+async def test_a_run_with_its_own_id_is_found_again_after_a_reconnection(api, chain, newer, lacks):
     newer.lacks = set(lacks)
     ids = ["a:b", "c-d", str(uuid.uuid4())]
     for prompt_id in ids:
@@ -139,7 +139,7 @@ async def test_previews_in_frames_name_the_run():
     assert old_form.renamed("a") == old_form
 
 
-def test_events_that_lie_are_renamed_without_harm():
+def test_malformed_events_are_renamed_without_error():
     event = Event("progress_state", {"prompt_id": "x", "nodes": {"1": 5, "2": {"prompt_id": "x"}}})
     assert event.renamed("y").data["nodes"] == {"1": 5, "2": {"prompt_id": "y"}}
     assert Event("executed", {"prompt_id": "x", "nodes": [1]}).renamed("y").data["nodes"] == [1]
@@ -157,7 +157,7 @@ def many(api, chain, newer):
     return queue
 
 
-async def test_one_question_a_run_after_a_gap(api, many, newer):
+async def test_one_request_for_each_run_after_a_reconnection(api, many, newer):
     await many(40)
     newer.drop_sockets()
     await until_connected(api)

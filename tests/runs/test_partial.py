@@ -38,7 +38,7 @@ async def test_only_these_outputs_are_executed(api, newer, outputs):
     assert set(newer.prompts[-1]["prompt"]) == {"1", "2", "3", "4"}
 
 
-async def test_the_graph_is_cut_down_for_a_comfyui_that_cannot(api, newer, extension):
+async def test_an_older_comfyui_gets_only_the_needed_nodes(api, newer, extension):
     newer.version = "0.3.40"
     newer.drop_sockets()
     await api.get("check-status")
@@ -50,7 +50,7 @@ async def test_the_graph_is_cut_down_for_a_comfyui_that_cannot(api, newer, exten
     assert "partial_execution_targets" not in newer.prompts[-1]
 
 
-async def test_outputs_that_are_none(api, newer):
+async def test_invalid_outputs_are_refused(api, newer):
     before = len(newer.prompts)
     for outputs in (["5"], ["2", "22"], [], [2], "2", [""]):
         code, body = await api.post("run", {"workflow_api": graph(), "outputs": outputs})
@@ -80,5 +80,5 @@ async def test_preview_method_is_passed_on(api, newer):
         *(("0.3.47", False), ("", False), (None, False), ("unknown", False)),
     ],
 )
-def test_which_versions_take_outputs(version, expected):
+def test_versions_that_accept_outputs(version, expected):
     assert has_partial_execution(version) is expected

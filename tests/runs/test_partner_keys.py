@@ -70,7 +70,7 @@ async def test_a_kept_key_is_there_after_a_restart_and_readable_by_its_owner_onl
 
 
 @pytest.mark.parametrize("kind", ["fail", "show"])
-async def test_keys_are_nowhere_but_in_comfyui(events, api, newer, tmp_path, caplog, kind):
+async def test_keys_are_sent_to_comfyui_only(events, api, newer, tmp_path, caplog, kind):
     caplog.set_level("DEBUG")
     prompt_id = f"secret-{kind}"
     keys = {"api_key_comfy_org": KEY, "auth_token_comfy_org": AUTH}
@@ -94,7 +94,7 @@ async def test_keys_are_nowhere_but_in_comfyui(events, api, newer, tmp_path, cap
     assert "***" in record
 
 
-async def test_keys_are_hidden_in_what_the_history_tells(api, newer):
+async def test_keys_are_masked_in_the_history(api, newer):
     """The end of the run, whose event was lost, is read from ComfyUI's history."""
     graph = {
         "1": {"class_type": "TestSleep", "inputs": {"seconds": 1.5, "token": uuid.uuid4().hex}},
@@ -136,7 +136,7 @@ async def _until_over(newer):
         [],
     ],
 )
-async def test_a_key_that_is_none_is_refused_and_not_repeated(api, newer, extra):
+async def test_an_invalid_key_is_refused_and_not_shown(api, newer, extra):
     before = len(newer.prompts)
     code, body = await run(api, extra_data=extra)
     assert (code, body["code"]) == (400, "invalid_request")
@@ -148,7 +148,7 @@ async def test_a_key_that_is_none_is_refused_and_not_repeated(api, newer, extra)
 
 
 @pytest.mark.parametrize("key", [5, "", "a b", "x" * 20_000, {}])
-async def test_an_account_key_that_is_none_is_refused(api, key):
+async def test_an_invalid_account_key_is_refused(api, key):
     code, body = await api.post("comfy-account", {"api_key": key})
     assert (code, body["details"]["field"]) == (400, "api_key")
     code, body = await api.post("comfy-account", {})

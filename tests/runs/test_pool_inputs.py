@@ -89,7 +89,7 @@ async def test_a_file_that_a_machine_has_stays_there(inputs, local, tmp_path):
     assert remote.files == {name: b"here"}
 
 
-async def test_a_file_that_is_gone_is_told(inputs, local):
+async def test_a_missing_file_is_reported(inputs, local):
     with pytest.raises(NotFoundError, match=r"gone\.png"):
         await inputs.send(["gone.png"], b"{}", local, SimpleNamespace())
 

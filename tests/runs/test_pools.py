@@ -65,7 +65,7 @@ def execute(world: World, name: str = "local") -> None:
     world.tick(1.0)
 
 
-def test_runs_wait_until_a_machine_has_room(world: World) -> None:
+def test_runs_wait_until_a_machine_has_a_free_place(world: World) -> None:
     runs = submit(world, 7)
     machines = [machine for machine, _ in places(world, runs)]
     assert sorted(machines[:4]) == ["local", "local", "second", "second"]
@@ -79,7 +79,7 @@ def test_runs_wait_until_a_machine_has_room(world: World) -> None:
     assert len(world.second.pending) == 2
 
 
-def test_front_comes_first_and_cancelled_runs_never(world: World) -> None:
+def test_a_run_with_front_is_first_and_cancelled_runs_are_not_queued(world: World) -> None:
     runs = submit(world, 7)
     first = submit(world, 1, front=True)[0]
     assert positions(world, [first, runs[4]]) == [3, 4]
@@ -94,7 +94,7 @@ def test_front_comes_first_and_cancelled_runs_never(world: World) -> None:
         world.do(world.service.interrupt(runs[6], "nowhere"))
 
 
-def test_a_machine_that_dies_gives_its_waiting_runs_back(world: World) -> None:
+def test_waiting_runs_of_a_machine_that_ends_return_to_the_pool(world: World) -> None:
     runs = submit(world, 6)
     world.call(world.comfyui.begin)
     world.call(world.second.begin)
@@ -111,7 +111,7 @@ def test_a_machine_that_dies_gives_its_waiting_runs_back(world: World) -> None:
     assert places(world, [returned]) == [("second", "queued")], "it has kept its place"
 
 
-def test_a_machine_that_is_silent_keeps_its_runs(world: World) -> None:
+def test_a_machine_that_does_not_reply_keeps_its_runs(world: World) -> None:
     runs = submit(world, 4)
     here = [run for run in runs if record(world, run).machine == "local"]
     world.call(world.comfyui.disconnect)
@@ -155,7 +155,7 @@ def test_waiting_runs_wait_again_after_a_restart(world: World) -> None:
     assert places(world, [runs[5]]) == [("gpus", "queued")]
 
 
-def test_what_others_queued_takes_room_and_counts(world: World) -> None:
+def test_prompts_of_other_clients_count_in_queue_positions(world: World) -> None:
     for number in range(3):
         world.call(world.comfyui.take, f"stranger-{number}")
     world.call(world.comfyui.begin)
@@ -164,7 +164,7 @@ def test_what_others_queued_takes_room_and_counts(world: World) -> None:
     assert positions(world, runs[2:]) == [1 + 2 + 1]
 
 
-def test_a_machine_that_cannot_be_reached_is_passed_over(world: World) -> None:
+def test_an_unreachable_machine_gets_no_run(world: World) -> None:
     world.comfyui.refuses = True
     runs = submit(world, 3)
     world.tick(1.0)

@@ -82,7 +82,7 @@ def picture(steps: int = 20, pace: float = 0.5, past: list[dict[str, NodeWork]] 
     return run
 
 
-def test_without_a_past_the_steps_are_the_run():
+def test_without_earlier_runs_progress_follows_the_steps():
     run = picture()
     before = run.fractions("latent")[-1]
     assert before < 0.1
@@ -95,7 +95,7 @@ def test_without_a_past_the_steps_are_the_run():
     assert max(shares) < 0.06, "it goes on step by step"
 
 
-def test_time_left_converges_without_a_past():
+def test_time_left_converges_without_earlier_runs():
     run = picture()
     end = run.told[-1][0]
     told = [(end - now, left) for now, _, _, left in run.told if left is not None]
@@ -104,7 +104,7 @@ def test_time_left_converges_without_a_past():
     assert run.told[5][3] is None, "nobody knows before steps were told"
 
 
-def test_with_a_past_the_bar_is_the_time():
+def test_with_earlier_runs_progress_follows_the_time():
     first = picture()
     again = picture(past=[first.work])
     assert max(again.errors()) < 0.05, "the share of a step"
@@ -113,7 +113,7 @@ def test_with_a_past_the_bar_is_the_time():
     assert max(abs(end - now - left) for now, _, _, left in again.told) < 0.5
 
 
-def test_other_numbers_of_steps_than_in_the_past():
+def test_other_numbers_of_steps_than_in_earlier_runs():
     first = picture(steps=20)
     for steps in (4, 100):
         run = picture(steps=steps, past=[first.work])
@@ -122,7 +122,7 @@ def test_other_numbers_of_steps_than_in_the_past():
         assert max(abs(end - now - left) for now, _, _, left in run.told) < 0.6
 
 
-def test_the_newest_runs_tell_most_and_one_odd_one_tells_nothing():
+def test_the_newest_runs_count_most_and_one_outlier_does_not_count():
     usual, odd = picture(pace=0.2).work, picture(pace=9.0).work
     run = Execution(dict.fromkeys((*SMALL, "sampler"), 0), [usual, odd, usual])
     left = run.progress.seconds_left(run.now)
@@ -142,7 +142,7 @@ def test_two_samplers():
     assert max(abs(true - left) for true, left in told) < 1.0
 
 
-def test_steps_that_the_graph_did_not_promise_take_what_is_left():
+def test_unexpected_steps_share_the_remaining_progress():
     run = Execution(dict.fromkeys(("a", "b", "surprise", "c"), 0))
     for node in ("a", "b"):
         run.execute(node, 0.1)
@@ -154,7 +154,7 @@ def test_steps_that_the_graph_did_not_promise_take_what_is_left():
     run.check()
 
 
-def test_nodes_without_steps_and_without_a_past_are_alike():
+def test_nodes_without_steps_and_earlier_runs_count_equally():
     run = Execution(dict.fromkeys("abcde", 0))
     for node in "abcde":
         run.execute(node, 1.0)
@@ -164,7 +164,7 @@ def test_nodes_without_steps_and_without_a_past_are_alike():
     assert {left for *_, left in run.told} == {None}
 
 
-def test_nodes_without_steps_go_on_with_time_where_there_is_a_past():
+def test_nodes_without_steps_progress_with_time_after_earlier_runs():
     past = [{"slow": NodeWork(30.0), "quick": NodeWork(1.0)}]
     run = Execution({"slow": 0, "quick": 0}, past)
     run.execute("slow", 30.0)
@@ -196,7 +196,7 @@ def test_a_node_in_several_phases():
     assert max(again.errors()) < 0.12
 
 
-def test_a_maximum_that_changes_in_mid_course():
+def test_a_maximum_that_changes_during_a_node():
     run = Execution({"node": 0, "save": 0})
     run.progress.start("node", run.now)
     seen = []
@@ -208,7 +208,7 @@ def test_a_maximum_that_changes_in_mid_course():
     assert seen[1] < seen[2] < seen[4] < 1
 
 
-def test_what_comes_from_the_cache_has_no_part_of_the_bar():
+def test_cached_nodes_have_no_share_of_the_progress():
     run = Execution({"model": 0, "sampler": 20, "hires": 20, "decode": 0})
     run.progress.skip(["model", "sampler"], run.now)
     assert run.progress.fraction(run.now) == 0.0
@@ -221,7 +221,7 @@ def test_what_comes_from_the_cache_has_no_part_of_the_bar():
     assert cached.fraction(1.0) == 1.0
 
 
-def test_a_past_that_is_learned_late_and_a_second_attempt_never_go_back():
+def test_progress_never_decreases_with_late_data_or_a_second_attempt():
     past = picture().work
     run = Execution({**dict.fromkeys(SMALL, 0), "sampler": 20})
     run.execute("model", 0.3)
@@ -271,7 +271,7 @@ GRAPH = {
 }
 
 
-def test_what_a_graph_says_of_its_steps():
+def test_numbers_of_steps_read_from_a_graph():
     found = workload(GRAPH)
     steps = {node: steps for node, steps in found.steps.items() if steps}
     assert steps == {"1": 20, "3": 12, "7": 8, "9": 50}

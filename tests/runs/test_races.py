@@ -119,7 +119,7 @@ async def test_prompt_id_of_a_refused_run_stays_taken(api, chain):
     assert record["status"] == "failed"
 
 
-async def test_what_is_answered_as_queued_is_in_the_store_as_queued(api, chain, tmp_path):
+async def test_a_run_reported_as_queued_is_stored_as_queued(api, chain, tmp_path):
     """Otherwise it would be lost if Jupyter and ComfyUI crashed together."""
     await api.get("runs")
     store = sqlite3.connect(f"{(tmp_path / 'data' / 'comfydeploy.db').as_uri()}?mode=ro", uri=True)

@@ -81,7 +81,7 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     jupyter.until(doomed, "cancelled")
 
 
-def test_a_run_of_which_the_jobs_api_cannot_tell(serve, newer, verdict):
+def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdict):
     """ComfyUI 0.33.0 fails for outputs that it does not expect; the runs are found nevertheless."""
     jupyter = serve(comfyui_url=newer.url)
     output = {"odd": [{"filename": 4}], "text": ["done"]}
@@ -233,7 +233,7 @@ def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
 
 
-def test_a_second_server_takes_over_what_a_killed_one_leaves(
+def test_a_second_server_adopts_runs_of_a_killed_one(
     serve, comfyui, verdict, bare_service, tmp_path
 ):
     """On the same data folder; the killed server is not started again."""

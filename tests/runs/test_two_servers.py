@@ -70,7 +70,7 @@ def test_both_take_work_of_all_kinds_at_once(pair, comfyui, verdict, tmp_path):
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
 
 
-def test_nobody_adopts_what_a_living_server_follows(pair, serve, comfyui, tmp_path):
+def test_runs_of_a_running_server_are_not_adopted(pair, serve, comfyui, tmp_path):
     first, second = pair
     graph = chain(("TestSleep", {"seconds": 60}))
     _, run = first.post("run", {"workflow_api": graph, "wait": False})
@@ -86,7 +86,7 @@ def test_nobody_adopts_what_a_living_server_follows(pair, serve, comfyui, tmp_pa
     first.until(run["prompt_id"], "cancelled")
 
 
-def test_a_living_server_goes_on_with_the_transfers_of_a_killed_one(
+def test_a_running_server_continues_the_transfers_of_a_killed_one(
     pair, comfyui, bare_service, tmp_path
 ):
     """Uploads of outputs, a download, and their messages; the killed server stays ended."""

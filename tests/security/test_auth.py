@@ -25,7 +25,7 @@ def open_to_strangers(request):
     return request.param
 
 
-async def test_strangers_are_turned_away(call, recorder):
+async def test_requests_without_credentials_are_refused(call, recorder):
     for path in dict.fromkeys(path for _, path in routes()):
         for method in METHODS:
             for headers in STRANGERS[: 1 + 2 * (method == "POST")]:
@@ -35,7 +35,7 @@ async def test_strangers_are_turned_away(call, recorder):
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "QUERY"])
-async def test_no_other_method_gets_further(call, recorder, method):
+async def test_other_methods_are_refused(call, recorder, method):
     """``OPTIONS``, which browsers send before other requests, does nothing and returns no data."""
     for path in dict.fromkeys(path for _, path in routes()):
         response = await call(method, path, {})
@@ -50,7 +50,7 @@ async def test_no_other_method_gets_further(call, recorder, method):
     assert recorder.asked == []
 
 
-async def test_authorizer_is_asked_once_with_our_resource(
+async def test_the_authorizer_is_called_once_with_our_resource(
     call, recorder, extension, jp_auth_header
 ):
     await call("GET", "comfyui-deploy/check-status", dict(jp_auth_header))
@@ -96,7 +96,7 @@ async def test_xsrf_token_beside_a_cookie(call, recorder, cookie, xsrf, jp_auth_
             recorder.asked.clear()
 
 
-async def test_refusals_say_what_is_wrong(call, recorder, cookie, jp_auth_header):
+async def test_refusals_say_why(call, recorder, cookie, jp_auth_header):
     async def sentence(headers: dict[str, str], path: str = "comfyui-deploy/runs") -> str:
         method = "POST" if path.endswith("/run") else "GET"
         response = await call(method, path, headers)
@@ -156,7 +156,7 @@ async def test_links_from_other_sites_show_but_do_nothing(call, cookie):
     assert is_refusal(await call("GET", f"{SIGN_IN}?request_id=theirs", dict(link)))
 
 
-async def test_a_sign_in_is_asked_for_as_a_post_is(call, recorder, cookie, xsrf, origin):
+async def test_a_sign_in_is_checked_like_a_post_request(call, recorder, cookie, xsrf, origin):
     """A link, or a page that has only the cookie, cannot start a sign-in."""
     path = f"{SIGN_IN}?request_id=theirs"
     recorder.allowed = ()
@@ -183,7 +183,7 @@ async def test_a_sign_in_is_asked_for_as_a_post_is(call, recorder, cookie, xsrf,
         recorder.asked.clear()
 
 
-async def test_programs_and_our_own_pages_are_not_hindered(call, cookie, origin, jp_auth_header):
+async def test_programs_and_our_own_pages_are_accepted(call, cookie, origin, jp_auth_header):
     host = {"Host": origin.removeprefix("http://")}
     sites = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
     for headers in (
@@ -235,7 +235,7 @@ class TestAllowedOrigin:
     def server_settings(self):
         return {"allow_origin": "https://friend.example"}
 
-    async def test_only_its_pages_are_let_in(self, call, cookie):
+    async def test_only_its_pages_are_accepted(self, call, cookie):
         sites = {**cookie, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
         friend = {**sites, "Origin": "https://friend.example"}
         assert (await call("GET", "comfyui-deploy/runs", friend)).code == 200

@@ -68,7 +68,7 @@ async def test_json_in_a_text_of_json(call, jp_auth_header):
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5000, "NaN"])
-async def test_numbers_that_would_be_no_json_again(call, jp_auth_header, number):
+async def test_numbers_that_json_cannot_hold_are_refused(call, jp_auth_header, number):
     for body in BODIES:
         text = body.replace("@", number)
         response = await call("POST", "comfyui-deploy/workflow/convert", dict(jp_auth_header), text)
@@ -83,7 +83,7 @@ class TestLimit:
     def extension_config(self, extension_config):
         return {**extension_config, "max_json_size": 1024}
 
-    async def test_a_body_has_a_bound(self, call, jp_auth_header):
+    async def test_a_body_has_a_size_limit(self, call, jp_auth_header):
         for path in POSTS:
             response = await call("POST", path, dict(jp_auth_header), json.dumps({"x": "x" * 1024}))
             told = json.loads(response.body)
@@ -94,7 +94,7 @@ class TestLimit:
                 assert (response.code, error["code"]) == (413, "too_large"), path
 
 
-async def test_texts_of_yaml_stand_for_no_more_than_they_say(call, jp_auth_header):
+async def test_yaml_that_is_or_expands_to_too_much_is_refused(call, jp_auth_header):
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     laughs = "\n".join(["comfyui: {}", "a0: &a0 [x]", *levels])
     for text in (laughs, "comfyui: {}\n" + "#" * LARGEST_YAML):
@@ -235,12 +235,14 @@ class TestArchives:
         ],
         ids=["size", "list", "number", "zip64", "hidden"],
     )
-    async def test_what_says_too_much_is_not_opened(self, brought, content, tmp_path):
+    async def test_archives_with_too_large_declared_sizes_are_not_opened(
+        self, brought, content, tmp_path
+    ):
         with pytest.raises(InvalidRequestError, match="contains too much"):
             await brought(content)
         assert list((tmp_path / "input").iterdir()) == []
 
-    async def test_no_more_is_unpacked_than_was_counted(self, brought, tmp_path):
+    async def test_no_more_is_unpacked_than_the_declared_size(self, brought, tmp_path):
         lying = claims(archive(**{"a.png": bytes(64 << 20)}), size=1000)
         with contextlib.suppress(InvalidRequestError):
             await brought(lying)

@@ -29,7 +29,7 @@ def sentences() -> list[str]:
     return found
 
 
-def test_every_sentence_is_known():
+def test_every_sentence_has_its_tests():
     known = [*HELD, *ADVICE]
     assert len(known) == len(set(known))
     for sentence in sentences():
@@ -47,7 +47,7 @@ def functions(path: str) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("start", HELD, ids=lambda start: start[:30])
-def test_it_is_held_by_tests_that_exist(start):
+def test_every_sentence_names_existing_tests(start):
     assert HELD[start]
     for test in HELD[start]:
         path, _, name = test.partition("::")

@@ -198,7 +198,7 @@ SHOWN = ("a.png", "a.html.png", "a.html%00.png", "a.PNG", "a.mp4", "a.flac", "a.
 POLYGLOT = b"GIF89a/*<html><script>alert(1)</script>*/=1"
 
 
-async def test_no_output_acts_as_a_page_of_jupyter(call, jp_auth_header, home):
+async def test_no_output_runs_scripts_in_jupyters_origin(call, jp_auth_header, home):
     for name in (*SCRIPTS, *SHOWN):
         (home / "output" / name).write_bytes(POLYGLOT)
         query = urlencode({"filename": name, "content_type": "text/html"})
@@ -223,14 +223,14 @@ async def test_no_output_acts_as_a_page_of_jupyter(call, jp_auth_header, home):
         "a\r\nX: 1.png",
     ],
 )
-def test_a_media_type_is_one_and_comes_of_the_suffix(name):
+def test_a_media_type_is_valid_and_follows_from_the_suffix(name):
     assert re.fullmatch(r"[\w.+-]+/[\w.+-]+", media_type(name) or "")
 
 
 @pytest.mark.parametrize(
     "name", ['a\r\nSet-Cookie: a=1".png', "ä\u2028\x1b[2J.png", "a%0d%0aX: 1.png"]
 )
-async def test_a_name_stays_in_its_header(call, jp_auth_header, home, name):
+async def test_a_file_name_cannot_add_a_header(call, jp_auth_header, home, name):
     (home / "output" / name).write_bytes(b"x")
     path = f"comfyui-deploy/view?{urlencode({'filename': name})}"
     response = await call("GET", path, dict(jp_auth_header))
@@ -241,7 +241,7 @@ async def test_a_name_stays_in_its_header(call, jp_auth_header, home, name):
     assert re.fullmatch(r"inline; filename\*=UTF-8''[\w%.-]+", shown)
 
 
-async def test_replies_are_data_and_are_not_kept(call, jp_auth_header):
+async def test_replies_are_data_and_are_not_cached(call, jp_auth_header):
     """The replies of all routes of this extension, without a ComfyUI."""
     for method, path in routes():
         response = await call(method, path, {**jp_auth_header, "Origin": EVIL})

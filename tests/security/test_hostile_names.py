@@ -42,7 +42,7 @@ def test_what_notebooks_show_is_escaped(name):
         assert not re.search(r"<img(?! alt=)", page)
 
 
-def test_a_terminal_gets_nothing_to_obey():
+def test_control_characters_for_terminals_are_escaped():
     made = result(TERMINAL)
     error = NotFoundError(f"There is no {TERMINAL}")
     for text in (repr(made), repr(made.images), str(error), error.to_reply()["message"]):

@@ -178,7 +178,7 @@ def ask(call, jp_auth_header):
     ],
     ids=lambda value: value[:12],
 )
-async def test_nonsense_is_told_as_such(hostile, ask, value):
+async def test_malformed_replies_are_reported(hostile, ask, value):
     hostile.json("*", value)
     for asked in ASKED:
         response = await ask(asked)
@@ -197,7 +197,9 @@ async def test_nonsense_is_told_as_such(hostile, ask, value):
         "Location: http://[",
     ],
 )
-async def test_odd_headers_stay_one_line_and_break_nothing(hostile, call, jp_auth_header, header):
+async def test_unusual_headers_stay_one_line_and_cause_no_error(
+    hostile, call, jp_auth_header, header
+):
     for status in ("200 OK", "302 Found", "206 Partial", "200 O\x0bK"):
         hostile.raw("*", b"x", header, "Set-Cookie: theirs=1", status=status)
         for path in ("comfyui-deploy/view?filename=a.png", "comfyui/x", "comfydeploy/x"):
@@ -228,7 +230,7 @@ PRIVILEGES = (
 
 
 @pytest.mark.parametrize("path", ["comfyui/x", "comfydeploy/x", "comfyui-deploy/view?filename=a"])
-async def test_nobody_speaks_for_the_origin_of_jupyter(hostile, call, cookie, path):
+async def test_no_service_sets_headers_for_jupyters_origin(hostile, call, cookie, path):
     hostile.raw("*", b"x", *PRIVILEGES)
     response = await call("GET", path, dict(cookie))
     assert response.code == 200
@@ -300,7 +302,7 @@ class TestRedirectedDownload:
         assert "Authorization" not in headers
 
     @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://x/y", "http://[", "//"])
-    async def test_it_leads_to_the_web_alone(self, hostile, where):
+    async def test_redirects_lead_to_http_addresses_only(self, hostile, where):
         hostile.raw("/to", b"", f"Location: {where}?Signature=s3cret", status="302 Found")
         async with new_session() as http:
             with pytest.raises(TransferError) as refused:
@@ -311,7 +313,7 @@ class TestRedirectedDownload:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_answers_are_read_up_to_a_bound(hostile, packed):
+async def test_replies_are_read_up_to_a_limit(hostile, packed):
     hostile.answers["/x"] = b"endless"
     if packed:
         bomb = gzip.compress(bytes(64 << 20))
@@ -322,7 +324,7 @@ async def test_answers_are_read_up_to_a_bound(hostile, packed):
     assert hostile.sent < 64 << 20
 
 
-async def test_an_endless_answer_ends(hostile, ask):
+async def test_an_endless_reply_is_ended(hostile, ask):
     hostile.answers["/api/v1/models/1"] = b"endless"
     asked = {"source": "civitai", "folder": "loras", "url": "http://x/models/1"}
     response = await ask(("volume/model", asked))
@@ -345,12 +347,12 @@ async def test_an_endless_answer_ends(hostile, ask):
     ],
     ids=lambda fault: type(fault).__name__,
 )
-def test_the_reason_of_a_failure_has_no_address(fault):
+def test_the_reason_of_a_failure_has_no_url(fault):
     assert reason_of(fault)
     assert "s3cret" not in reason_of(fault)
 
 
-def test_ways_up_are_known_however_they_are_spelled():
+def test_paths_with_dot_segments_are_recognised_in_every_spelling():
     for path in ("..", "/../x", "/%2e%2E/x", "/a/.%2e", "/a\\..\\x", "/.\x01./x", "/%2\te./x?y"):
         assert proxy_headers.leads_upwards(path), path
     for path in ("", "/", "/...", "/a..b/", "/x?y=/../z", "/x#/..", "/%252e%252e/"):

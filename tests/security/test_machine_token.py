@@ -63,7 +63,7 @@ LET_IN = (503, "comfyui_unavailable")
 REFUSED = (403, "unauthorized")
 
 
-async def test_the_service_is_let_in(knock, recorder):
+async def test_the_service_is_accepted(knock, recorder):
     for headers in (
         of_service(),
         {"Authorization": basic(TOKEN)},
@@ -76,7 +76,7 @@ async def test_the_service_is_let_in(knock, recorder):
         assert recorder.asked == [("comfydeploy-service", "write", "comfydeploy")]
 
 
-async def test_the_authorizer_may_say_no(knock, recorder):
+async def test_the_authorizer_may_refuse(knock, recorder):
     recorder.allowed = ()
     assert await knock(of_service()) == REFUSED
 
@@ -106,7 +106,7 @@ async def test_wrong_tokens(knock, recorder, caplog):
     assert TOKEN not in caplog.text
 
 
-async def test_no_other_route_takes_it(knock, recorder):
+async def test_no_other_route_accepts_the_token(knock, recorder):
     seen = 0
     for method, path in routes():
         if (method, path) != ("POST", "comfyui-deploy/run"):
@@ -118,13 +118,13 @@ async def test_no_other_route_takes_it(knock, recorder):
 
 
 @pytest.mark.parametrize("machine_token", ["", "  "])
-async def test_nobody_is_let_in_without_one_configured(knock, machine_token):
+async def test_without_a_configured_token_nobody_is_accepted(knock, machine_token):
     for token in ("", " ", "  ", TOKEN):
         assert await knock(of_service(token)) == REFUSED
     assert await knock({"authorizationheader": ""}) == REFUSED
 
 
-async def test_jupyters_own_ways_stay(knock, recorder, jp_auth_header):
+async def test_jupyters_own_authentication_still_works(knock, recorder, jp_auth_header):
     assert await knock(dict(jp_auth_header)) == LET_IN
     assert await knock({**jp_auth_header, "authorizationheader": "wrong"}) == LET_IN
     assert "comfydeploy-service" not in {user for user, _, _ in recorder.asked}

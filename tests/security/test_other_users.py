@@ -111,7 +111,7 @@ async def ask(url: str, peers: Peers | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
-async def test_a_stranger_is_no_comfyui_and_hears_nothing(listen, host):
+async def test_another_users_server_is_refused_and_receives_nothing(listen, host):
     stranger = listen(0, host)
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody") as raised:
         await ask(stranger.url)
@@ -121,14 +121,14 @@ async def test_a_stranger_is_no_comfyui_and_hears_nothing(listen, host):
     assert stranger.end() == []
 
 
-async def test_nor_by_ipv6(listen):
+async def test_another_users_server_is_refused_over_ipv6(listen):
     stranger = listen(0, "::1")
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
         await ask(f"http://[::1]:{stranger.port}")
     assert stranger.end() == []
 
 
-async def test_nor_by_another_address_of_this_machine(listen):
+async def test_another_users_server_is_refused_at_other_local_addresses(listen):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing: it asks for the way
@@ -141,7 +141,7 @@ async def test_nor_by_another_address_of_this_machine(listen):
     assert stranger.end() == []
 
 
-async def test_the_websocket_is_not_opened_either(listen):
+async def test_no_websocket_to_another_users_server_is_opened(listen):
     stranger = listen()
     client = ComfyUIClient(stranger.url)
     try:
@@ -154,7 +154,7 @@ async def test_the_websocket_is_not_opened_either(listen):
     assert stranger.end() == []
 
 
-async def test_nor_behind_the_gate_of_a_tunnel(listen, tmp_path):
+async def test_the_gate_of_a_tunnel_refuses_another_users_server(listen, tmp_path):
     stranger, own = listen(), listen(uid=os.getuid())
     statuses = []
     for target, users in ((stranger, ()), (own, ()), (stranger, ("nobody",))):
@@ -170,7 +170,7 @@ async def test_nor_behind_the_gate_of_a_tunnel(listen, tmp_path):
     assert statuses == [502, 200, 200]
 
 
-async def test_one_who_is_slow_to_accept_is_known_as_well(listen):
+async def test_another_users_server_that_accepts_slowly_is_refused(listen):
     stranger = listen(mode="wait")
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
         await ask(stranger.url)
@@ -178,7 +178,7 @@ async def test_one_who_is_slow_to_accept_is_known_as_well(listen):
     assert stranger.end() == []
 
 
-async def test_ours_may_be_slow_to_accept(listen):
+async def test_our_own_server_may_accept_slowly(listen):
     own = listen(mode="wait", uid=os.getuid())
     asking = asyncio.ensure_future(ask(own.url))
     await asyncio.sleep(0.3)
@@ -186,7 +186,7 @@ async def test_ours_may_be_slow_to_accept(listen):
     assert (await asking)["system"]["comfyui_version"] == "0.3.75"
 
 
-async def test_a_stranger_whose_place_ours_takes_keeps_nothing(listen):
+async def test_a_connection_accepted_before_another_users_server_left_is_refused(listen):
     """It accepted a connection and then left the port to ours; the connection is still its own."""
     stranger = listen(mode="leave")
     with socket.create_connection(("127.0.0.1", stranger.port)) as connection:
@@ -199,7 +199,7 @@ async def test_a_stranger_whose_place_ours_takes_keeps_nothing(listen):
     assert "nobody" in reason
 
 
-def test_what_cannot_be_known_is_refused(listen):
+def test_a_server_whose_user_is_unknown_is_refused(listen):
     """Here no socket of this machine is at the other end, as if an address is translated."""
     here = ipaddress.ip_address("127.0.0.1")
     reason = Peers().objection((here, 1), (here, free_port()))
@@ -208,7 +208,7 @@ def test_what_cannot_be_known_is_refused(listen):
     assert Peers().objection((here, 1), (ipaddress.ip_address("192.0.2.1"), 80)) is None
 
 
-def test_where_there_is_no_table_of_sockets_processes_are_asked(listen):
+def test_without_a_table_of_sockets_processes_are_inspected(listen):
     """As on macOS, where only processes of the same user can be asked."""
     own, stranger = listen(uid=os.getuid()), listen()
     for listener, fine in ((own, True), (stranger, False)):
@@ -222,18 +222,18 @@ def test_where_there_is_no_table_of_sockets_processes_are_asked(listen):
 
 
 @pytest.mark.parametrize("users", [["nobody"], [str(NOBODY)], ["*"]])
-async def test_who_is_named_is_trusted(listen, users):
+async def test_users_named_in_the_setting_are_trusted(listen, users):
     stranger = listen()
     stats = await ask(stranger.url, Peers(users))
     assert stats["system"]["comfyui_version"] == "0.3.75"
 
 
-def test_a_user_who_does_not_exist_is_told():
+def test_a_user_who_does_not_exist_is_reported():
     with pytest.raises(InvalidRequestError, match=r"comfyui_trusted_users: .*'no-such-user'"):
         Peers(["no-such-user"])
 
 
-async def test_at_the_usual_port_a_stranger_is_passed_over(listen, tmp_path):
+async def test_another_users_server_at_the_usual_port_is_skipped(listen, tmp_path):
     stranger = listen()
     tree = make_tree(tmp_path / "ComfyUI")
     found = await discovery.discover(comfyui_path=str(tree), port=stranger.port)
@@ -260,7 +260,7 @@ def extension_config(tmp_path, listen) -> dict[str, Any]:
     }
 
 
-async def test_the_routes_say_why_and_reach_nothing(call, jp_auth_header, extension_config):
+async def test_the_routes_say_why_and_send_nothing(call, jp_auth_header, extension_config):
     async def ask(path: str, **body: Any) -> tuple[int, Any]:
         verb = "POST" if body else "GET"
         answer = await call(verb, f"comfyui-deploy/{path}", dict(jp_auth_header), body or None)
@@ -288,7 +288,7 @@ async def test_the_routes_say_why_and_reach_nothing(call, jp_auth_header, extens
 # -- the port of a ComfyUI that was started here -----------------------------------------------
 
 
-async def test_the_port_of_ours_is_not_taken_over(listen, tmp_path):
+async def test_another_users_server_at_our_port_is_not_used(listen, tmp_path):
     """Neither by another user, nor by another process of this user, after ours has ended."""
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
@@ -312,7 +312,7 @@ async def test_the_port_of_ours_is_not_taken_over(listen, tmp_path):
         await client.close()
 
 
-async def test_a_start_whose_port_is_taken_is_no_start(listen, tmp_path):
+async def test_a_start_at_an_occupied_port_fails(listen, tmp_path):
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
     # Until the port is taken, this ComfyUI does not bind it; and then it goes on without.

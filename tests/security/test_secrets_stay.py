@@ -85,7 +85,7 @@ PASSWORDS = {
 }
 
 
-def test_what_gets_packages_and_images_has_its_own_credentials_alone(tmp_path, monkeypatch):
+def test_pip_git_and_docker_get_only_their_own_credentials(tmp_path, monkeypatch):
     """Docker, and pip with whatever its packages run."""
     keys = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
     theirs = {
@@ -110,7 +110,7 @@ def test_what_gets_packages_and_images_has_its_own_credentials_alone(tmp_path, m
     assert set(packages) >= {"PIP_INDEX_URL", "SSH_AUTH_SOCK"}
 
 
-def test_programs_that_are_asked_get_nothing_but_what_they_need(tmp_path, monkeypatch):
+def test_queried_programs_get_only_the_environment_they_need(tmp_path, monkeypatch):
     """An interpreter that lists torch and packages, git, nvidia-smi."""
     keys = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
     for name, value in keys.items():
@@ -140,7 +140,7 @@ def test_programs_that_are_asked_get_nothing_but_what_they_need(tmp_path, monkey
         assert "PATH=" in text
 
 
-def test_arguments_are_shown_without_secrets_and_taken_back():
+def test_masked_arguments_keep_their_secrets_when_sent_back():
     given = [
         *("--comfy-api-key=k1", "--cpu", "--api-key", "k2", "--port", "8188"),
         *("--database-url", "postgresql://ada:pw@db.example/x", "--base-directory=/a"),
@@ -218,7 +218,7 @@ def flow(
     jupyter.stop()
 
 
-def test_nothing_tells_a_secret(flow, comfydeploy, bare_service, cloudflared, tmp_path):
+def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, cloudflared, tmp_path):
     signed = f"{bare_service.url}/files/gone?X-Amz-Signature={SECRETS['signature']}"
     bare_service.spoil["files"].extend([403, (302, {"Location": f"file:///x?{signed}"})] * 3)
     started = flow.post("tunnel/start")

@@ -77,7 +77,7 @@ async def test_an_image_is_built(api, home, engine, name, monkeypatch):
     assert text_of(body["log"]) == "step 1\nstep 2\n"
 
 
-async def test_the_log_is_told_as_progress(extension, home, engine, jp_fetch):
+async def test_the_log_is_reported_as_progress(extension, home, engine, jp_fetch):
     engine("echo 'step 1'; echo 'step 2'; printf 'last'")
     received = bytearray()
     await jp_fetch(
@@ -104,7 +104,7 @@ async def test_a_build_that_fails(api, home, engine):
     assert "Dockerfile" in names_in(body["path"])
 
 
-async def test_a_client_that_goes_away_ends_the_build(extension, api, home, engine, jp_fetch):
+async def test_a_disconnected_client_ends_the_build(extension, api, home, engine, jp_fetch):
     folder = engine(f"echo $$ > {home.path}/pid; echo here; exec sleep 600")
     with pytest.raises(HTTPClientError):
         await jp_fetch(

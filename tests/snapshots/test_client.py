@@ -37,7 +37,7 @@ def test_a_running_comfyui_is_read_where_only_its_address_is_known(comfy, comfyu
     assert f"docker build {taken.path}" in shown
 
 
-def test_snapshots_in_hand(comfy, tmp_path, capsys):
+def test_snapshots_from_a_file_or_an_object(comfy, tmp_path, capsys):
     file = tmp_path / "manager.json"
     file.write_text(json.dumps({"cnr_custom_nodes": {"impact-pack": "1.0"}}))
     managed = comfy.snapshot(snapshot=file, progress=False)

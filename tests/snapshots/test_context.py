@@ -85,7 +85,7 @@ def test_launch_arguments_of_this_machine_are_left_out(tmp_path):
     assert any("--output-directory" in told for told in written.warnings)
 
 
-def test_one_at_a_time(tmp_path):
+def test_a_build_context_is_written_by_one_process_at_a_time(tmp_path):
     with (tmp_path / "x~lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ConflictError, match="is being written"):
@@ -116,7 +116,7 @@ def test_copies_are_bounded(tmp_path, monkeypatch):
     assert copier.warnings == ["pack/model.bin is left out: it is larger than the limit: 101 MiB"]
 
 
-def test_a_commit_that_is_no_tip(tmp_path):
+def test_a_commit_that_is_not_the_newest_of_a_branch(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     git(source, "init", "-q")
@@ -130,7 +130,7 @@ def test_a_commit_that_is_no_tip(tmp_path):
     assert (tmp_path / "target/file").read_text() == "1"
 
 
-def test_a_version_that_the_registry_does_not_have(tmp_path, registry):
+def test_a_version_that_is_not_in_the_registry(tmp_path, registry):
     target = tmp_path / "target"
     done = get("node", "registered-pack", "9.9.9", str(target), COMFY_REGISTRY=registry.url)
     assert done.returncode != 0
@@ -152,7 +152,7 @@ def test_models_are_checked(tmp_path):
     assert names_in(target.parent) == {"m.safetensors"}
 
 
-def test_scripts_that_fail_do_not_end_the_build(tmp_path):
+def test_install_scripts_that_fail_do_not_end_the_build(tmp_path):
     for name, code in (("bad", "raise SystemExit(3)"), ("good", "open('done', 'w')")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "install.py").write_text(code)

@@ -44,7 +44,7 @@ def test_files_links_and_permissions(pack, tmp_path):
     assert left_out == ["pack/circle", "pack/key.pem.py", "pack/out.py", "pack/pipe"]
 
 
-def test_what_is_swapped_meanwhile_is_not_copied(pack, tmp_path):
+def test_a_folder_replaced_by_a_link_during_the_copy_is_not_copied(pack, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "outside")
     inside, aside = pack / "inside", tmp_path / "aside"

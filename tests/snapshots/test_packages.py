@@ -109,14 +109,14 @@ def test_local_projects(python, tmp_path):
     assert len(report.warnings) == 1
 
 
-def test_a_stray_project_file_makes_no_project_of_all_packages(python):
+def test_a_project_file_in_site_packages_is_ignored(python):
     site = next(python.parent.parent.glob("lib/python*/site-packages"))
     (site / "pyproject.toml").write_text("what a careless package left")
     add(python, "good", "1.0")
     assert requirements(python) == ["good==1.0"]
 
 
-def test_broken_metadata_hides_nothing_else(python):
+def test_broken_metadata_hides_no_other_package(python):
     site = next(python.parent.parent.glob("lib/python*/site-packages"))
     (site / "broken-1.dist-info").mkdir()
     (site / "odd-1.dist-info").mkdir()

@@ -38,7 +38,7 @@ def checkout(tmp_path: Path) -> Path:
         ("ext::sh -c touch% x", None),
     ],
 )
-def test_the_address_for_others(checkout, url, public):
+def test_the_public_address_of_a_repository(checkout, url, public):
     git(checkout, "remote", "add", "upstream", "https://github.com/other/y")
     git(checkout, "remote", "add", "origin", url)
     found = read_checkout(checkout)
@@ -71,7 +71,7 @@ def test_work_trees_and_plain_folders(checkout, tmp_path):
     assert read_checkout(inside) is None, "the repository around it is not its own"
 
 
-def test_nothing_that_a_repository_configures_is_run(checkout, tmp_path):
+def test_commands_configured_in_a_repository_are_not_run(checkout, tmp_path):
     harm = tmp_path / "harm"
     script = tmp_path / "script"
     script.write_text(f"#!/bin/sh\ntouch {harm}\ncat\n")
@@ -92,7 +92,9 @@ def test_nothing_that_a_repository_configures_is_run(checkout, tmp_path):
 @pytest.mark.parametrize(
     "line", ['[x] [filter "bad"] clean = {script}', "[x] [include] path = {more}"]
 )
-def test_nor_where_that_is_hidden(checkout, tmp_path, monkeypatch, line):
+def test_hidden_commands_in_a_repositorys_configuration_are_not_run(
+    checkout, tmp_path, monkeypatch, line
+):
     """Git accepts several headers in one line, which a parser of lines does not find."""
     harm, script, more = tmp_path / "harm", tmp_path / "script", tmp_path / "more"
     script.write_text(f"#!/bin/sh\nenv > {harm}\ncat\n")
@@ -109,7 +111,7 @@ def test_nor_where_that_is_hidden(checkout, tmp_path, monkeypatch, line):
     assert harm.exists(), "an ordinary git would have run it"
 
 
-def test_no_pipe_is_waited_for(checkout):
+def test_a_named_pipe_in_place_of_the_git_configuration_does_not_block(checkout):
     (checkout / ".git/config").unlink()
     os.mkfifo(checkout / ".git/config")
     found = read_checkout(checkout)
@@ -118,7 +120,7 @@ def test_no_pipe_is_waited_for(checkout):
 
 
 @pytest.mark.timeout(20)
-def test_nor_for_one_in_the_place_of_what_names_a_pack(tmp_path):
+def test_a_named_pipe_in_place_of_a_packs_project_file_does_not_block(tmp_path):
     pack = tmp_path / "custom_nodes" / "pack"
     pack.parent.mkdir()
     write_registry_pack(pack)

@@ -137,7 +137,7 @@ async def test_a_model_that_was_downloaded_here_has_its_source(api, home, regist
     assert await until_async(source) == f"{url}?v=1"
 
 
-async def test_a_context_is_replaced_as_a_whole(api, home, extension_config):
+async def test_a_build_context_is_replaced_completely(api, home, extension_config):
     folder = Path(extension_config["data_dir"]) / "snapshots"
     (folder / "again~new").mkdir(parents=True)
     (folder / "again~new/half").write_text("what a killed server left")
@@ -243,7 +243,7 @@ async def test_a_snapshot_of_ours_gives_the_same_context(api, home):
     assert second["snapshot"] == first["snapshot"]
 
 
-async def test_odd_names_cannot_become_commands(api, home):
+async def test_names_with_shell_syntax_cannot_become_commands(api, home):
     odd = 'a$(touch x)`"\n#&;'
     node = {"name": odd, "kind": "git", "repository": "https://x.org/a;b", "commit": "a" * 40}
     snapshot = {"comfyui": {}, "custom_nodes": [node]}
@@ -288,7 +288,7 @@ async def test_comfydeploy_without_a_key_and_at_a_foreign_address(api):
     assert (code, body["code"]) == (403, "forbidden_api_url")
 
 
-async def test_comfydeploy_answers_nonsense(api, home, comfydeploy):
+async def test_comfydeploy_sends_a_malformed_reply(api, home, comfydeploy):
     comfydeploy.answer({"steps": None})
     code, body = await api.post("snapshot-to-docker", {"target": "cloud", "cd_token": KEY})
     assert (code, body["code"]) == (502, "cloud_error")

@@ -79,7 +79,7 @@ async def test_writes_that_wait_are_committed_together(database):
     assert await database.read(see) == 3
 
 
-async def test_a_write_that_fails_does_not_undo_those_beside_it(database):
+async def test_a_write_that_fails_does_not_undo_others_of_the_same_commit(database):
     def fail(connection: sqlite3.Connection) -> None:
         put(connection, "lost")
         raise RuntimeError("half-way")
@@ -120,7 +120,7 @@ async def test_closing_does_what_was_requested_and_refuses_what_comes_later(tmp_
         await database.read(count)
 
 
-async def test_threads_keep_no_reference_to_what_they_did(database):
+async def test_threads_keep_no_reference_to_their_results(database):
     class Result:
         """An object with weak references."""
 
@@ -136,7 +136,7 @@ async def test_reader_cannot_write(database):
         await database.read(fill, 1)
 
 
-async def test_loop_runs_while_the_store_works(database):
+async def test_the_event_loop_runs_while_the_database_works(database):
     def slow(_: sqlite3.Connection) -> None:
         time.sleep(0.3)
 
@@ -174,7 +174,7 @@ def test_migration_and_its_record_are_one(tmp_path):
     assert names == [name for name, _ in MIGRATIONS]
 
 
-def test_kill_in_a_transaction_leaves_nothing(tmp_path):
+def test_a_kill_in_a_transaction_leaves_none_of_its_changes(tmp_path):
     path = tmp_path / "db"
     code = (
         "import sys, asyncio, time\n"

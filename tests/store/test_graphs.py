@@ -20,7 +20,7 @@ def test_every_size_comes_back(size):
         assert read_graph(compress(body)) == body
 
 
-def test_graphs_get_small():
+def test_graphs_are_compressed():
     body = b'{"class_type": "EmptyImage", "inputs": {"width": 512}}' * 2000
     assert len(compress(body)) < len(body) / 50
     assert len(compress(body)) <= len(zlib.compress(body, 1)) * 1.1

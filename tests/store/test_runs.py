@@ -88,7 +88,7 @@ async def test_runs_of_one_workflow(repository):
     assert [r.prompt_id for r in both] == ["6"]
 
 
-async def test_discarded_run_is_gone(repository):
+async def test_a_discarded_run_is_deleted(repository):
     await repository.add(record("a", client_id="me"), b"{}", None)
     assert await repository.has_client("me")
     await repository.discard("a")
@@ -113,7 +113,7 @@ def test_session_is_kept_and_not_shared(tmp_path):
     heir.close()
 
 
-def test_a_server_that_lives_claims_what_the_dead_leave(tmp_path):
+def test_a_running_server_claims_the_sessions_of_ended_servers(tmp_path):
     first, second = Session(tmp_path), Session(tmp_path)
     assert first.claim() == second.claim() == frozenset()
     second.close()
@@ -126,7 +126,7 @@ def test_a_server_that_lives_claims_what_the_dead_leave(tmp_path):
     third.close()
 
 
-def test_killed_server_leaves_its_session_to_the_next(tmp_path):
+def test_the_next_server_claims_the_session_of_a_killed_one(tmp_path):
     code = (
         "import os, sys\nfrom pathlib import Path\n"
         "from comfydeploy_jupyter.store.session import Session\n"
@@ -138,7 +138,7 @@ def test_killed_server_leaves_its_session_to_the_next(tmp_path):
     session.close()
 
 
-async def test_what_waits_for_the_writer_is_written_at_once(repository):
+async def test_saves_that_wait_for_the_writer_are_written_together(repository):
     """The newest state of each run is written; no later state replaces an end."""
     for name in "ab":
         await repository.add(record(name), b"{}", None)
@@ -167,7 +167,7 @@ async def test_what_waits_for_the_writer_is_written_at_once(repository):
     ]
 
 
-async def test_a_save_that_could_not_begin_keeps_no_later_one_from_it(tmp_path):
+async def test_a_save_that_failed_to_begin_does_not_prevent_later_ones(tmp_path):
     database = Database(tmp_path / "db", patience=0.2)
     await database.open()
     repository = RunRepository(database)
@@ -182,7 +182,7 @@ async def test_a_save_that_could_not_begin_keeps_no_later_one_from_it(tmp_path):
     await database.close()
 
 
-async def test_saves_that_cannot_be_written_say_so_each(repository):
+async def test_each_save_that_cannot_be_written_raises_an_error(repository):
     await repository.add(record("a"), b"{}", None)
     wrong = record("a", number=object())
     refused = await asyncio.gather(

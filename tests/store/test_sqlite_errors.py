@@ -109,7 +109,7 @@ class TestLocked:
             await writing
         assert await database.read(count) == ROWS + 1
 
-    async def test_a_lock_that_never_ends_is_told_to_all_who_wait(self, begin, full):
+    async def test_a_lock_that_does_not_end_is_an_error_for_all_waiting_calls(self, begin, full):
         database = await begin(patience=0.5)
         with locked(full):
             found = await asyncio.gather(
@@ -197,7 +197,7 @@ class TestDamaged:
         assert (await again.status())["warnings"] == []
         await again.close()
 
-    async def test_found_later(self, full):
+    async def test_damage_found_while_the_server_runs(self, full):
         """The header and the schema are valid; later pages are damaged."""
         with full.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
@@ -220,7 +220,7 @@ class TestDamaged:
         assert await begin_and_read(full) == 0
         assert damaged(full) == [aside], "the new one is not"
 
-    async def test_found_but_mended(self, full):
+    async def test_damage_that_is_repaired_while_the_server_runs(self, full):
         before = full.read_bytes()
         database = Database(full)
         await database.open()
@@ -250,7 +250,7 @@ class TestDamaged:
         assert await begin_and_read(full) == 0
         assert len(damaged(full)) == 1
 
-    async def test_wal_that_a_kill_left(self, full):
+    async def test_a_wal_of_a_killed_server(self, full):
         write_and_die(full)
         sound = Database(full)
         await sound.open()
@@ -277,7 +277,7 @@ class TestDamaged:
         with closing(sqlite3.connect(full)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
-    async def test_changes_without_the_store_they_belong_to(self, full):
+    async def test_a_wal_without_its_database_is_kept(self, full):
         """SQLite would delete them."""
         wal = full.with_name(f"{full.name}-wal")
         wal.write_bytes(b"changes" * 1000)
@@ -286,7 +286,7 @@ class TestDamaged:
         (aside,) = damaged(full)
         assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"changes" * 1000
 
-    async def test_space_that_is_missing_for_a_new_one(self, full):
+    async def test_no_space_for_a_new_database(self, full):
         garbage(full)
         database = Database(full)
         with files_limited_to(1000), pytest.raises((NoSpaceError, StoreUnavailableError)):
@@ -376,7 +376,7 @@ class TestFull:
         await database.write(fill, 1000, 4000)
         assert await database.read(count) == ROWS + 4000
 
-    async def test_store_that_may_not_grow(self, begin, full):
+    async def test_database_with_a_maximum_size(self, begin, full):
         """SQLite's own error "disk is full", which rolls the transaction back."""
         database = await begin()
 
@@ -439,7 +439,7 @@ def mounted(tmp_path, monkeypatch) -> Callable[[str], None]:
 
 class TestNetworkDrive:
     @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
-    async def test_keeps_the_older_journal_and_says_so(self, begin, full, mounted, kind, caplog):
+    async def test_uses_the_older_journal_mode_and_warns(self, begin, full, mounted, kind, caplog):
         """Also if the store was made on another disk, in WAL mode."""
         mounted(kind)
         database = Database(full)
@@ -463,7 +463,7 @@ class TestNetworkDrive:
             await other.close()
 
     @pytest.mark.parametrize("kind", ["ext4", "overlay", "fuseblk"])
-    async def test_others_are_none(self, begin, full, mounted, kind):
+    async def test_other_file_systems_are_not_network_drives(self, begin, full, mounted, kind):
         mounted(kind)
         database = Database(full)
         await database.open()
@@ -478,6 +478,6 @@ class TestNetworkDrive:
         with closing(sqlite3.connect(address, uri=True)) as connection:
             assert set_journal(connection, "wal") == "delete"
 
-    def test_real_disks(self, tmp_path, small_disk):
+    def test_real_disks_are_not_network_drives(self, tmp_path, small_disk):
         assert file_system(small_disk) == "tmpfs"
         assert file_system(small_disk / "not" / "there") == "tmpfs"

@@ -150,7 +150,7 @@ async def test_versions_are_found_by_comment(store):
     assert [v.version for v in page] == [4, 3]
 
 
-async def test_unknown_ones(store):
+async def test_unknown_workflows(store):
     for call in (store.versions("x"), store.version("x")):
         with pytest.raises(NotFoundError, match="workflow_id"):
             await call
@@ -178,7 +178,7 @@ async def test_two_servers_number_versions_together(store, database):
         assert stored == result.version
 
 
-def test_kill_leaves_whole_versions(tmp_path):
+def test_a_kill_leaves_only_complete_versions(tmp_path):
     path = tmp_path / "db"
     code = (
         "import asyncio, sys\n"

@@ -36,7 +36,7 @@ def delivered(service, prompt_id="run-1"):
     return [body["number"] for _, body in service.callbacks if body["run_id"] == prompt_id]
 
 
-async def test_in_order_with_the_token_of_the_request(harness, bare_service):
+async def test_callbacks_are_in_order_and_have_the_requests_token(harness, bare_service):
     made = await target(harness, bare_service)
     for number in range(20):
         send(harness, made, number)
@@ -54,7 +54,7 @@ async def test_configured_key_only_where_it_may_go(harness, bare_service):
     assert [token for token, _ in bare_service.callbacks] == [None, "configured"]
 
 
-async def test_every_fault_is_outlasted_and_keeps_the_order(harness, bare_service):
+async def test_callbacks_are_retried_after_every_error_in_order(harness, bare_service):
     bare_service.spoil["status"].extend([500, 403, 404, "hang up", (302, {}), 429, 503])
     made = await target(harness, bare_service)
     for number in range(5):
@@ -63,7 +63,7 @@ async def test_every_fault_is_outlasted_and_keeps_the_order(harness, bare_servic
     assert delivered(bare_service) == list(range(5))
 
 
-async def test_one_dead_endpoint_does_not_hold_up_another_run(harness, bare_service):
+async def test_one_unreachable_endpoint_does_not_delay_another_run(harness, bare_service):
     bare_service.spoil["status"].append("never")
     slow = await target(harness, bare_service)
     send(harness, slow, 1)
@@ -95,7 +95,7 @@ async def test_only_stale_progress_is_dropped(harness, bare_service):
     assert len(got) < 100 + 2 * MAX_BACKLOG
 
 
-async def test_restart_delivers_what_is_left(harness, bare_service):
+async def test_a_restart_delivers_the_remaining_messages(harness, bare_service):
     bare_service.spoil["status"].extend([None, None, "never"])
     made = await target(harness, bare_service)
     for number in range(6):
@@ -128,7 +128,7 @@ async def test_a_clock_that_was_set_loses_no_message(harness, bare_service, made
     await harness.until(lambda: delivered(bare_service) == [0, 1])
 
 
-async def test_what_is_too_old_is_tried_once(harness, bare_service, caplog):
+async def test_too_old_messages_are_tried_once(harness, bare_service, caplog):
     bare_service.spoil["status"].append("never")
     made = await target(harness, bare_service)
     send(harness, made, 0)
@@ -150,7 +150,7 @@ def rename(old, new):
     return lambda connection: connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
 
 
-async def test_a_store_in_trouble_loses_no_message(harness, bare_service, caplog):
+async def test_a_failing_database_loses_no_message(harness, bare_service, caplog):
     bare_service.spoil["status"].append("never")
     made = await target(harness, bare_service)
     await harness.database.write(rename("callbacks", "away"))
@@ -177,7 +177,7 @@ async def test_a_stop_while_the_store_is_busy_loses_no_message(harness, bare_ser
     await harness.until(lambda: delivered(bare_service) == [0])
 
 
-async def test_finished_order_is_forgotten_with_its_token(harness, bare_service):
+async def test_a_finished_target_is_deleted_with_its_token(harness, bare_service):
     bare_service.spoil["status"].append(500)
     made = await target(harness, bare_service)
     send(harness, made, 1)
@@ -193,7 +193,7 @@ async def test_finished_order_is_forgotten_with_its_token(harness, bare_service)
     assert rows == 0
 
 
-async def test_another_server_leaves_the_orders_of_a_living_one_alone(
+async def test_another_server_does_not_send_messages_of_a_running_one(
     harness, make_harness, bare_service
 ):
     bare_service.spoil["status"].append("never")
@@ -225,7 +225,7 @@ asyncio.run(main())
 """
 
 
-async def test_kill_loses_no_message(make_harness, bare_service, tmp_path):
+async def test_a_kill_loses_no_message(make_harness, bare_service, tmp_path):
     bare_service.spoil["status"].append("never")
     process = await asyncio.to_thread(
         subprocess.Popen,

@@ -53,7 +53,7 @@ async def test_file_arrives_whole(harness, bare_service):
     assert (shown["direction"], shown["state"]) == ("down", "done")
 
 
-async def test_broken_off_download_goes_on_where_it_was(harness, bare_service):
+async def test_an_interrupted_download_continues_at_its_position(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(4 * MIB)
     bare_service.break_after = MIB
     record = await download(harness, bare_service)
@@ -67,7 +67,7 @@ async def test_broken_off_download_goes_on_where_it_was(harness, bare_service):
     assert all("If-Range" in headers for _, _, headers in served[1:])
 
 
-async def test_download_that_never_gains_is_given_up(harness, bare_service):
+async def test_a_download_without_progress_ends(harness, bare_service):
     bare_service.files[NAME] = b"x" * MIB
     bare_service.break_after = 0
     record = await download(harness, bare_service)
@@ -75,7 +75,7 @@ async def test_download_that_never_gains_is_given_up(harness, bare_service):
     assert names(harness) == []
 
 
-async def test_new_request_goes_on_with_a_failed_download(harness, bare_service):
+async def test_a_new_request_continues_a_failed_download(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
     bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
@@ -89,7 +89,7 @@ async def test_new_request_goes_on_with_a_failed_download(harness, bare_service)
     assert [status for status, _, _ in bare_service.sent[NAME]] == [200, 206]
 
 
-async def test_failed_download_is_retried_where_it_was(harness, bare_service):
+async def test_a_retry_continues_a_failed_download(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
     bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
@@ -102,7 +102,7 @@ async def test_failed_download_is_retried_where_it_was(harness, bare_service):
     assert [status for status, _, _ in bare_service.sent[NAME]] == [200, 206]
 
 
-async def test_retry_gives_way_to_another_file_of_that_name(harness, bare_service):
+async def test_a_retry_does_not_replace_another_file_of_that_name(harness, bare_service):
     bare_service.files["b"] = b"b"
     bare_service.spoil["files"].extend([404, "never"])
     failed = await download(harness, bare_service)
@@ -113,7 +113,7 @@ async def test_retry_gives_way_to_another_file_of_that_name(harness, bare_servic
     await harness.transfers.queue.cancel(transfer_id=other.id)
 
 
-async def test_file_that_was_replaced_meanwhile_is_begun_anew(harness, bare_service):
+async def test_a_file_that_changed_at_the_source_is_downloaded_again(harness, bare_service):
     bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
     bare_service.spoil["files"].extend([None, "never"])
@@ -128,7 +128,7 @@ async def test_file_that_was_replaced_meanwhile_is_begun_anew(harness, bare_serv
     assert (harness.checkpoints / NAME).read_bytes() == content
 
 
-async def test_restart_goes_on_with_a_download(harness, bare_service):
+async def test_a_restart_continues_a_download(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(8 * MIB)
     bare_service.store_delay = 0.01
     record = await start(harness, bare_service)
@@ -142,7 +142,7 @@ async def test_restart_goes_on_with_a_download(harness, bare_service):
     assert bare_service.sent[NAME][-1][0] == 206
 
 
-async def test_whole_part_is_not_fetched_again(harness, bare_service):
+async def test_a_complete_part_is_not_downloaded_again(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(MIB)
     (harness.checkpoints / f"{NAME}.part").write_bytes(content)
     record = await download(harness, bare_service, digest=sha256(content))
@@ -179,7 +179,7 @@ async def test_disk_that_fills_up(harness, bare_service):
     assert (harness.checkpoints / NAME).read_bytes() == content
 
 
-async def test_web_page_is_no_model(harness, bare_service):
+async def test_a_web_page_is_refused(harness, bare_service):
     bare_service.spoil["files"].append("garbage")
     record = await download(harness, bare_service)
     assert (record.state, record.error) == ("failed", "the answer is a web page, not a file")
@@ -196,7 +196,7 @@ async def test_refusals(harness, bare_service, status, attempts):
 
 
 @pytest.mark.parametrize("digest", [True, False])
-async def test_what_is_there_is_not_fetched_again(harness, bare_service, digest):
+async def test_an_existing_file_is_not_downloaded_again(harness, bare_service, digest):
     content = bare_service.files[NAME] = random.randbytes(32 * MIB)
     (harness.checkpoints / NAME).write_bytes(content)
     record = await download(harness, bare_service, digest=sha256(content) if digest else None)
@@ -278,7 +278,7 @@ async def test_hugging_face(make_harness, bare_service, url):
         assert "Authorization" not in headers
 
 
-async def test_hugging_face_tells_the_checksum(make_harness, bare_service):
+async def test_the_checksum_comes_from_hugging_face(make_harness, bare_service):
     with running() as storage:
         storage.files["blob"] = b"tampered with"
         harness = await make_harness(sites=ModelSites(huggingface_url=bare_service.url))
@@ -295,7 +295,7 @@ async def test_hugging_face_tells_the_checksum(make_harness, bare_service):
 
 
 @pytest.mark.parametrize("token", [None, "hf_other"])
-async def test_hint_at_a_missing_token(make_harness, bare_service, token):
+async def test_a_missing_token_gives_a_hint(make_harness, bare_service, token):
     harness = await make_harness(
         sites=ModelSites(huggingface_url=bare_service.url, huggingface_token=token)
     )
@@ -352,7 +352,7 @@ async def test_civitai(make_harness, bare_service):
         ("civitai", "https://civitai.com/articles/12"),
     ],
 )
-async def test_addresses_that_mean_nothing(harness, source, url):
+async def test_invalid_addresses_are_refused(harness, source, url):
     with pytest.raises(InvalidRequestError) as refusal:
         await harness.transfers.find(source, url, None)
     assert refusal.value.details["field"] == "url"

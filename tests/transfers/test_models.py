@@ -50,7 +50,7 @@ def elsewhere(harness):
         yield Path(folder)
 
 
-async def test_models_are_moved_to_another_disk_over_what_a_crash_left(harness, elsewhere):
+async def test_models_are_moved_to_another_disk_over_a_partial_copy(harness, elsewhere):
     path = harness.checkpoints / "a.ckpt"
     content = random.randbytes(3 * MIB + 1)
     path.write_bytes(content)

@@ -48,7 +48,7 @@ def test_links_that_may_be_public(url):
         "http://example.com:99999/a",
     ],
 )
-def test_links_that_lead_inside_or_nowhere(url):
+def test_links_to_private_or_invalid_addresses(url):
     assert objection(url, ["http://127.0.0.1:8080"]) is not None
 
 
@@ -58,7 +58,7 @@ async def get(session: aiohttp.ClientSession, url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
-async def test_connection_is_judged_by_its_address(bare_service, host):
+async def test_a_connection_is_checked_by_its_address(bare_service, host):
     bare_service.files["a"] = b"a"
     port = bare_service.url.rsplit(":", 1)[1]
     async with new_session(PublicConnector()) as session:
@@ -77,7 +77,7 @@ async def test_name_is_looked_up_when_the_connection_is_made(bare_service, tmp_p
             await get(session, f"http://{name}:{port}/files/a")
 
 
-async def test_allowed_site_may_be_inside_but_not_what_it_redirects_to(bare_service):
+async def test_an_allowed_site_may_be_private_but_not_its_redirects(bare_service):
     bare_service.files["a"] = b"a"
     bare_service.pages["here"] = (302, {"Location": f"{bare_service.url}/files/a"})
     bare_service.pages["away"] = (302, {"Location": "http://127.0.0.1:9/files/a"})
@@ -105,7 +105,7 @@ async def test_download_stays_untrusted_over_restarts_and_retries(make_harness, 
     assert (await harness.transfers.queue.wait(mine)).state == "done"
 
 
-async def test_offline_ends_what_was_under_way(make_harness, bare_service):
+async def test_offline_mode_ends_transfers_in_progress(make_harness, bare_service):
     bare_service.files["a.safetensors"] = b"a" * 2_000_000
     bare_service.store_delay = 0.05
     harness = await make_harness()

@@ -12,7 +12,9 @@ from tests.waiting import until
 KEY = "cd-secret-of-this-request"
 
 
-def test_killed_server_leaves_its_uploads_to_the_next(start_jupyter, comfyui, service, tmp_path):
+def test_the_next_server_continues_uploads_of_a_killed_one(
+    start_jupyter, comfyui, service, tmp_path
+):
     jupyter = start_jupyter(
         ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
     )

@@ -83,7 +83,7 @@ async def test_empty_file_arrives(harness, service, s3):
     assert s3.get("run-1/empty.txt") == b""
 
 
-async def test_length_type_and_acl_are_told(harness, service):
+async def test_length_type_and_acl_are_sent(harness, service):
     service.to_store = service.include_acl = True
     (record,) = await upload(harness, service, [output(harness, "a.webp", b"1234")])
     assert record.state == "done"
@@ -104,7 +104,7 @@ async def test_no_token_where_the_request_had_none(harness, service):
         *(("store", fault) for fault in (500, 503, 429, "half", "hang up")),
     ],
 )
-async def test_passing_fault_is_tried_again(harness, service, where, fault):
+async def test_a_temporary_error_is_retried(harness, service, where, fault):
     service.to_store = True
     service.spoil[where].extend([fault, fault])
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x" * MIB)])
@@ -124,7 +124,7 @@ async def test_passing_fault_is_tried_again(harness, service, where, fault):
         ("store", 403, "The storage answered 403 Forbidden"),
     ],
 )
-async def test_refusal_ends_it_at_once(harness, service, where, fault, says):
+async def test_a_refusal_ends_the_upload_at_once(harness, service, where, fault, says):
     service.to_store = True
     service.spoil[where].append(fault)
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
@@ -140,7 +140,7 @@ async def test_refusal_ends_it_at_once(harness, service, where, fault, says):
         ("half", "did not answer correctly"),
     ],
 )
-async def test_lasting_fault_ends_in_a_clear_state(harness, service, fault, says):
+async def test_a_permanent_error_ends_in_a_clear_state(harness, service, fault, says):
     service.spoil["upload"].extend([fault] * 10)
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert (record.state, record.attempts) == ("failed", 4)
@@ -157,7 +157,7 @@ async def test_endpoint_that_never_answers(make_harness, service):
     assert record.error == "no data was transferred for 0.3 s"
 
 
-async def test_slow_but_moving_is_no_stall(make_harness, service):
+async def test_a_slow_upload_is_not_stalled(make_harness, service):
     harness = await make_harness(stall=2)
     service.to_store, service.store_delay = True, 0.01
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x" * 16 * MIB)])
@@ -175,7 +175,7 @@ async def test_retry_after_is_honoured(harness, service, as_date):
     assert time.monotonic() - started > 0.9
 
 
-async def test_retry_after_is_meant_by_the_clock_of_the_server(harness, service):
+async def test_retry_after_dates_use_the_clock_of_the_server(harness, service):
     headers = {
         "Date": "Sat, 01 Jan 2000 00:00:00 GMT",
         "Retry-After": "Sat, 01 Jan 2000 00:00:01 GMT",
@@ -187,7 +187,7 @@ async def test_retry_after_is_meant_by_the_clock_of_the_server(harness, service)
     assert time.monotonic() - started > 0.9
 
 
-async def test_file_that_is_gone(harness, service):
+async def test_a_missing_file(harness, service):
     item = output(harness, "a.png", b"x")
     (harness.comfyui / "output" / "a.png").unlink()
     (record,) = await upload(harness, service, [item])
@@ -195,7 +195,7 @@ async def test_file_that_is_gone(harness, service):
     assert "does not exist" in record.error
 
 
-async def test_nobody_waits_for_ever_where_the_store_fails(harness):
+async def test_waiting_ends_if_the_database_fails(harness):
     record = harness.transfers.queue.new(
         "up", "presigned", "a", path=str(harness.comfyui / "input" / "gone"), private={}
     )
@@ -252,7 +252,7 @@ class SlowReads(TransferRepository):
 
 
 @pytest.mark.parametrize("what", ["get", "status"])
-async def test_what_ends_while_it_is_read_is_told_as_ended(harness, what):
+async def test_a_transfer_that_ends_while_it_is_read_is_returned_as_ended(harness, what):
     slow, job = SlowReads(harness.database), Gated()
     queue = TransferQueue(slow, harness.session, {"gated": job})
     record = queue.new("up", "gated", "a")
@@ -267,7 +267,7 @@ async def test_what_ends_while_it_is_read_is_told_as_ended(harness, what):
     assert state == ("done" if what == "get" else ["done"])
 
 
-async def test_file_that_shrinks_or_grows_while_it_is_read_is_sent_anew(harness, service):
+async def test_a_file_that_changes_size_while_it_is_read_is_sent_again(harness, service):
     service.to_store, service.store_delay = True, 0.01
     item = output(harness, "a.png", b"x" * 24 * MIB)
     path = harness.comfyui / "output" / "a.png"
@@ -345,7 +345,7 @@ async def test_cancelled_before_the_first_step(harness):
     await queue.close()
 
 
-async def test_stopped_before_the_first_step_goes_on_later(harness):
+async def test_a_transfer_stopped_before_its_first_step_continues_later(harness):
     job = Gated()
     repository = TransferRepository(harness.database)
     queue = TransferQueue(repository, harness.session, {"gated": job})
@@ -360,7 +360,7 @@ async def test_stopped_before_the_first_step_goes_on_later(harness):
     await queue.close()
 
 
-async def test_nobody_waits_for_ever_where_clearing_away_fails(harness, caplog):
+async def test_waiting_ends_if_the_cleanup_fails(harness, caplog):
     class Untidy(Gated):
         async def clean_up(self, transfer: Transfer) -> None:
             raise RuntimeError("unexpected error")
@@ -377,7 +377,7 @@ async def test_nobody_waits_for_ever_where_clearing_away_fails(harness, caplog):
     await queue.close()
 
 
-async def test_restart_goes_on_without_sending_twice(make_harness, service):
+async def test_a_restart_continues_without_sending_twice(make_harness, service):
     harness = await make_harness(max_concurrent=1)
     service.to_store, service.store_delay = True, 0.01
     items = [output(harness, f"{n}.png", b"x" * MIB) for n in range(4)]
@@ -401,7 +401,7 @@ async def rows_of(harness) -> list[tuple]:
     )
 
 
-async def test_tokens_leave_the_store_when_a_transfer_ends(harness, service):
+async def test_tokens_are_deleted_when_a_transfer_ends(harness, service):
     service.to_store, service.store_delay = True, 1
     (record,) = await harness.transfers.upload_outputs(
         "run-2",
@@ -422,7 +422,7 @@ async def test_tokens_leave_the_store_when_a_transfer_ends(harness, service):
     assert harness.database.path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_tokens_of_failed_uploads_leave_the_store_after_three_days(harness, service):
+async def test_tokens_of_failed_uploads_are_deleted_after_three_days(harness, service):
     service.spoil["upload"].extend([403, 403])
     old, new = await upload(
         harness, service, [output(harness, "a.png", b"1"), output(harness, "b.png", b"1")]
@@ -462,7 +462,7 @@ async def test_failed_uploads_are_tried_again(harness, service, s3):
         await transfers.retry(transfer_id="none", token=None)
 
 
-async def test_upload_is_tried_again_once_by_many_at_a_time(harness, service):
+async def test_many_retries_at_once_start_one_upload(harness, service):
     service.to_store = True
     service.spoil["upload"].append(403)
     (record,) = await upload(harness, service, [output(harness, "a.png", b"1")])
@@ -571,7 +571,7 @@ VOLUME_STEPS = (
 
 @pytest.mark.parametrize("step", VOLUME_STEPS)
 @pytest.mark.parametrize("fault", [500, "garbage", "half", "hang up"])
-async def test_passing_fault_of_the_volume(harness, service, s3, step, fault):
+async def test_a_temporary_error_of_the_volume(harness, service, s3, step, fault):
     content = random.randbytes(17 * MIB)
     (harness.checkpoints / "big.ckpt").write_bytes(content)
     service.spoil[step].append(fault)
@@ -604,7 +604,7 @@ async def test_volume_that_never_answers(make_harness, service):
     assert record.error == "no data was transferred for 0.2 s"
 
 
-async def test_changed_file_is_begun_anew(harness, service, s3):
+async def test_a_changed_file_is_sent_from_the_start(harness, service, s3):
     path = harness.checkpoints / "big.ckpt"
     path.write_bytes(random.randbytes(17 * MIB))
     service.spoil["generate-part-upload-url"].extend([None, "never", "never", "never"])

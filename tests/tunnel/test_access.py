@@ -42,7 +42,7 @@ def secret_of(started: dict[str, Any]) -> str:
     return started["access_url"].split("access=")[1]
 
 
-def test_comfyui_through_the_gate(server, cloudflared):
+def test_comfyui_is_reached_through_the_gate_with_the_secret_only(server, cloudflared):
     code, started = server.post("tunnel/start", {})
     assert (code, started["protected"], started["protection"]) == (200, True, "gate")
     edge = cloudflared.edge
@@ -83,7 +83,7 @@ def test_comfyui_through_the_gate(server, cloudflared):
     assert secret_of(started) not in server.log()
 
 
-def test_bare_comfyui_when_the_user_says_so(server, cloudflared, comfyui):
+def test_the_user_can_turn_the_gate_off(server, cloudflared, comfyui):
     code, started = server.post("tunnel/start", {"protect": False})
     assert (code, started["protected"], started["port"]) == (200, False, comfyui.port)
     session = visitor(cloudflared, started)
@@ -105,7 +105,7 @@ def test_jupyter_through_its_tunnel(server, cloudflared):
     assert session.get(f"{server.url}comfyui-deploy/check-status", headers=token).status_code == 403
 
 
-def test_a_jupyter_that_asks_nobody_gets_a_gate(start_jupyter, cloudflared, tmp_path):
+def test_a_jupyter_without_authentication_gets_a_gate(start_jupyter, cloudflared, tmp_path):
     jupyter = start_jupyter(
         IdentityProvider={"token": ""},
         ComfyDeploy={
@@ -143,7 +143,7 @@ def pids(server: MortalJupyter, cloudflared: FakeCloudflared) -> list[int]:
     return found
 
 
-def test_nothing_outlives_a_killed_jupyter(server, cloudflared):
+def test_no_process_outlives_a_killed_jupyter(server, cloudflared):
     first = server.post("tunnel/start", {})[1]
     left = pids(server, cloudflared)
     server.kill()
@@ -154,14 +154,14 @@ def test_nothing_outlives_a_killed_jupyter(server, cloudflared):
     assert (again["running"], again["url"] != first["url"]) == (True, True)
 
 
-def test_nothing_outlives_a_stopped_jupyter(server, cloudflared):
+def test_no_process_outlives_a_stopped_jupyter(server, cloudflared):
     server.post("tunnel/start", {})
     left = pids(server, cloudflared)
     server.stop()
     until(lambda: not any(alive(pid) for pid in left))
 
 
-def test_killed_while_it_starts(server, cloudflared):
+def test_jupyter_killed_while_the_tunnel_starts(server, cloudflared):
     cloudflared.hold()
     with pytest.raises(requests.RequestException):
         server.post("tunnel/start", {}, timeout=3)
@@ -175,7 +175,7 @@ def test_killed_while_it_starts(server, cloudflared):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_a_client_that_leaves_does_not_stop_the_start(server, cloudflared):
+def test_a_disconnected_client_does_not_stop_the_start(server, cloudflared):
     cloudflared.hold()
     with pytest.raises(requests.ReadTimeout):
         server.post("tunnel/start", {}, timeout=1)

@@ -98,7 +98,7 @@ async def refusal(binary: Binary) -> dict[str, Any]:
     return {**refused.value.details, "message": refused.value.message}
 
 
-async def test_configured_then_path_then_cache(release, tmp_path):
+async def test_the_order_is_setting_then_path_then_cache(release, tmp_path):
     cache = tmp_path / "cache"
     binary = Binary(cache)
     assert (await refusal(binary))["reason"] == "no_binary"
@@ -110,7 +110,7 @@ async def test_configured_then_path_then_cache(release, tmp_path):
     assert await Binary(cache, configured=str(mine)).path() == mine
 
 
-async def test_a_configured_one_that_is_none_is_not_replaced(release, tmp_path):
+async def test_a_configured_path_without_a_binary_is_not_replaced(release, tmp_path):
     place(tmp_path / "bin" / "cloudflared")
     binary = Binary(tmp_path / "cache", configured="/no/such", download=True)
     found = await refusal(binary)
@@ -128,7 +128,7 @@ async def test_download(release, tmp_path):
     assert await Binary(cache, release_url="http://127.0.0.1:9").path() == paths[0]
 
 
-async def test_consent_for_one_download(release, tmp_path):
+async def test_consent_is_valid_for_one_download(release, tmp_path):
     cache = tmp_path / "cache"
     binary = Binary(cache, release_url=release.url)
     assert (await refusal(binary))["can_download"] is True
@@ -151,7 +151,7 @@ async def test_checksum_in_the_notes_of_an_older_release(release, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["other content", "no checksum", "hang up", "no file", "away"])
-async def test_nothing_is_kept_of_a_bad_download(release, tmp_path, fault):
+async def test_a_bad_download_leaves_no_file(release, tmp_path, fault):
     url = release.url
     if fault == "other content":
         release.content = PROGRAM + b"rm -rf /"

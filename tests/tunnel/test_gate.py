@@ -176,7 +176,7 @@ def _record(gate: GateProcess) -> str:
     return gate.log_path.with_suffix(".json").read_text()
 
 
-async def test_nobody_gets_in_without_the_secret(gate, behind, visitor):
+async def test_access_needs_the_secret(gate, behind, visitor):
     for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"):
         async with visitor.request(method, "/prompt", data=b"x" * 100) as answer:
             assert answer.status == 401
@@ -192,7 +192,7 @@ async def test_nobody_gets_in_without_the_secret(gate, behind, visitor):
     assert behind.requests == []
 
 
-async def test_a_browser_brings_the_secret_once(gate, behind, visitor):
+async def test_a_browser_sends_the_secret_once_and_gets_a_cookie(gate, behind, visitor):
     async with visitor.get("/", headers=PAGE) as answer:
         assert (answer.status, answer.content_type) == (401, "text/html")
         assert "<form>" in await answer.text()
@@ -221,7 +221,7 @@ async def test_a_link_does_not_lead_to_another_host(gate, stranger):
         assert answer.headers["Location"] == "/evil.example/"
 
 
-async def test_programs(gate, behind):
+async def test_programs_send_the_secret_in_a_header_or_the_address(gate, behind):
     async with aiohttp.ClientSession(gate.url) as program:
         for kwargs in ({"headers": bearer(gate)}, {"params": {"access": gate.secret}}):
             async with program.get("/models", **kwargs) as answer:
@@ -237,7 +237,7 @@ async def test_programs(gate, behind):
     assert third.headers["Cookie"] == "a=b; c=d"
 
 
-async def test_what_is_passed_on(gate, behind, visitor, stranger):
+async def test_requests_and_replies_are_passed_on_unchanged(gate, behind, visitor, stranger):
     headers = {**bearer(gate), "X-Mine": "1", "Connection": "X-Mine", "Host": "calm.example"}
     address = URL(f"{gate.url}/a%2F..%2Fb?q=%41&r", encoded=True)
     async with stranger.post(address, data=b"\x00\xff", headers=headers) as answer:
@@ -279,7 +279,7 @@ async def test_other_sites_may_not_use_the_cookie(gate, behind, visitor):
         assert await socket.receive_str() == "x"
 
 
-async def test_guessing_is_bounded_for_each_address(gate, visitor):
+async def test_guesses_are_limited_for_each_address(gate, visitor):
     guesser = {"Cf-Connecting-Ip": "198.51.100.9"}
     for _ in range(ATTEMPTS):
         async with visitor.get("/?access=guess", headers=guesser) as answer:
@@ -293,7 +293,7 @@ async def test_guessing_is_bounded_for_each_address(gate, visitor):
         assert answer.status == 401
 
 
-async def test_guesses_in_his_name_lock_out_nobody_who_has_the_secret(gate, visitor):
+async def test_guesses_with_a_false_address_lock_out_nobody_with_the_secret(gate, visitor):
     """Clients can claim any address."""
     name = {"Cf-Connecting-Ip": "198.51.100.9"}
     for _ in range(2 * ATTEMPTS):
@@ -308,7 +308,7 @@ async def test_guesses_in_his_name_lock_out_nobody_who_has_the_secret(gate, visi
         assert answer.status == 207
 
 
-async def test_no_invented_address_gives_new_attempts(gate, visitor):
+async def test_invented_addresses_give_no_new_attempts(gate, visitor):
     for number in range(ATTEMPTS):
         async with visitor.get("/?access=x", headers={"Cf-Connecting-Ip": f"a{number}"}) as answer:
             assert answer.status == 401
@@ -335,7 +335,7 @@ async def test_websocket(gate, behind, visitor):
     assert refused.value.status == 403
 
 
-async def test_large_bodies_cost_no_memory(gate, behind, visitor):
+async def test_large_bodies_are_not_kept_in_memory(gate, behind, visitor):
     mib = 256
     digest = hashlib.sha256()
 
@@ -365,19 +365,19 @@ async def test_a_slow_reader_slows_the_sender(gate, behind, visitor):
         assert behind.sent < 100 * MIB
 
 
-async def test_a_broken_answer_stays_broken(gate, visitor):
+async def test_an_interrupted_response_ends_with_an_error(gate, visitor):
     with pytest.raises(aiohttp.ClientError):
         async with visitor.get("/half", headers=bearer(gate)) as answer:
             await answer.read()
 
 
-async def test_nothing_behind(gate, behind, visitor):
+async def test_no_service_behind_the_gate(gate, behind, visitor):
     await behind.close()
     async with visitor.get("/", headers=bearer(gate)) as answer:
         assert (answer.status, (await answer.json())["code"]) == (502, "unreachable")
 
 
-async def test_killed_gate_comes_back_at_its_address(gate, visitor):
+async def test_a_killed_gate_is_restarted_at_its_address(gate, visitor):
     async with visitor.get(f"/?access={gate.secret}") as answer:
         assert answer.status == 207
     os.kill(pid_of(gate), signal.SIGKILL)
@@ -390,7 +390,7 @@ async def test_killed_gate_comes_back_at_its_address(gate, visitor):
             assert attempt == 0  # a connection that was open when it died
 
 
-async def test_leads_elsewhere_when_told(gate, visitor, jp_asyncio_loop):
+async def test_the_target_can_be_changed(gate, visitor, jp_asyncio_loop):
     other = Behind()
     await other.open()
     try:
@@ -449,7 +449,7 @@ async def test_the_service_gets_the_credentials_that_it_asks_for(door, behind, s
     assert behind.requests[-1].headers.getall("X-Door-Key") == [KEY]
 
 
-async def test_no_way_shows_the_credentials_of_the_service(door, behind, stranger):
+async def test_the_credentials_of_the_service_are_never_shown(door, behind, stranger):
     other = Behind()
     await other.open()
     try:
@@ -476,7 +476,7 @@ async def test_no_way_shows_the_credentials_of_the_service(door, behind, strange
         assert secret not in repr(GateSettings("http://127.0.0.1:1", "s", (), ASKED))
 
 
-async def test_other_credentials_are_used_when_told(door, behind, stranger):
+async def test_the_credentials_of_the_service_can_be_changed(door, behind, stranger):
     long = {f"X-Long-{n}": "l" * 8000 for n in range(10)}  # larger than the buffer of a pipe
     await door.set_target(behind.url, Upstream(long))
     async with stranger.get(f"{door.url}/x", headers=bearer(door)) as answer:
@@ -486,7 +486,7 @@ async def test_other_credentials_are_used_when_told(door, behind, stranger):
     assert "X-Door-Key" not in given
 
 
-async def test_a_certificate_that_is_none_is_told(behind, tmp_path):
+async def test_a_missing_certificate_file_is_reported(behind, tmp_path):
     gate = GateProcess(tmp_path / "gate" / "gate.log")
     upstream = Upstream(ca=str(tmp_path / "none.pem"))
     with pytest.raises(TunnelFailedError, match="The certificates for http"):

@@ -76,7 +76,7 @@ STRANGE = (
 
 
 @pytest.mark.parametrize(("method", "target"), STRANGE)
-async def test_without_the_secret_nothing_gets_through(gate, behind, method, target):
+async def test_requests_without_the_secret_are_refused(gate, behind, method, target):
     answer = await send(gate, head(method, target, "Connection: close"))
     status = int(answer.split()[1])
     assert status in (400, 401, 405), answer
@@ -84,7 +84,7 @@ async def test_without_the_secret_nothing_gets_through(gate, behind, method, tar
 
 
 @pytest.mark.parametrize(("method", "target"), STRANGE[:6] + STRANGE[-3:])
-async def test_with_it_nothing_leads_elsewhere(gate, behind, method, target):
+async def test_requests_with_the_secret_reach_only_the_service(gate, behind, method, target):
     answer = await send(gate, head(method, target, key(gate), "Connection: close"))
     for request in behind.requests:
         assert request.raw_path.startswith("/"), request.raw_path
@@ -94,7 +94,7 @@ async def test_with_it_nothing_leads_elsewhere(gate, behind, method, target):
 
 
 @pytest.mark.parametrize("start", ["//", "/\\", "/\\/\\", "\\/".rjust(3, "/")])
-async def test_the_way_without_the_secret_stays_on_the_host(gate, start):
+async def test_the_redirect_that_removes_the_secret_stays_on_the_host(gate, start):
     target = f"{start}evil.example/?access={gate.secret}"
     answer = await send(gate, head("GET", target, "Accept: text/html", "Connection: close"))
     assert answer.split()[1] == b"303"
@@ -118,14 +118,14 @@ AMBIGUOUS = (
 
 @pytest.mark.parametrize("headers", AMBIGUOUS, ids=lambda h: "+".join(h)[:40])
 @pytest.mark.parametrize("known", [True, False])
-async def test_no_request_hides_in_another(gate, behind, headers, known):
+async def test_a_request_inside_the_body_of_another_is_not_passed_on(gate, behind, headers, known):
     """The second request has no secret, and is rejected also if the first one is allowed."""
     first = head("POST", "/first", *headers, *([key(gate)] if known else []))
     await send(gate, first + b"0\r\n\r\n" * (len(headers) > 1) + SMUGGLED)
     assert [request.path for request in behind.requests] in ([], ["/first"])
 
 
-async def test_each_request_of_a_connection_is_judged(gate, behind):
+async def test_each_request_of_a_connection_is_checked(gate, behind):
     answer = await send(
         gate,
         head("GET", "/one", key(gate)),
@@ -138,7 +138,7 @@ async def test_each_request_of_a_connection_is_judged(gate, behind):
     assert [request.path for request in behind.requests] == ["/one", "/four"]
 
 
-async def test_what_was_passed_on_is_answered_to_who_asked(gate, behind):
+async def test_a_rejected_upgrade_does_not_open_the_connection_to_the_service(gate, behind):
     """After a rejected upgrade, the connection does not reach the server behind the gate."""
     upgrade = ("Connection: Upgrade", "Upgrade: websocket")
     wrong = (*upgrade, "Sec-WebSocket-Version: 777", "Sec-WebSocket-Key: x")
@@ -150,7 +150,7 @@ async def test_what_was_passed_on_is_answered_to_who_asked(gate, behind):
     assert answer.split()[1] == b"401"
 
 
-async def test_headers_that_open_the_gate_stay_at_it(gate, behind):
+async def test_headers_with_the_secret_are_not_passed_on(gate, behind):
     spoiled = (
         f"X-Copy: {gate.secret}",
         f"Referer: https://calm.example/?access={gate.secret}",
@@ -170,14 +170,14 @@ async def test_headers_that_open_the_gate_stay_at_it(gate, behind):
     assert "Cookie2" not in request.headers
 
 
-async def test_too_much_of_a_head_is_refused(gate, behind):
+async def test_too_large_request_heads_are_refused(gate, behind):
     for headers in ([f"X: {'a' * 200_000}"], [f"Cookie: {COOKIE}={'=' * 70_000}"]):
         answer = await send(gate, head("GET", "/", *headers, "Connection: close"))
         assert answer.split()[1:2] in ([], [b"400"], [b"431"]), answer[:100]
     assert behind.requests == []
 
 
-async def test_who_sends_slowly_holds_up_nobody(gate, behind):
+async def test_slow_clients_do_not_delay_others(gate, behind):
     """Half a request, or half of a large body without the secret, uses one idle connection each."""
     parts = urlsplit(gate.url)
     slow = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(100)]
@@ -201,7 +201,7 @@ async def test_who_sends_slowly_holds_up_nobody(gate, behind):
         (("Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors"), 207),
     ],
 )
-async def test_other_sites_may_link_and_nothing_else(gate, visitor, behind, headers, status):
+async def test_other_sites_may_only_link_to_the_service(gate, visitor, behind, headers, status):
     async with visitor.get(f"/?access={gate.secret}") as answer:
         cookie = answer.headers["Set-Cookie"].partition(";")[0]
     answer = await send(gate, head("GET", "/x", f"Cookie: {cookie}", *headers, "Connection: close"))
@@ -221,7 +221,7 @@ ODD = (
 
 @pytest.mark.parametrize("request_", ODD, ids=lambda r: r[:60].decode("latin-1"))
 @pytest.mark.parametrize("known", [True, False])
-async def test_odd_bytes_are_no_fault_of_the_gate(gate, behind, request_, known):
+async def test_malformed_requests_cause_no_server_error(gate, behind, request_, known):
     lines = request_.removesuffix(b"\r\n")
     if known:
         lines += f"{key(gate)}\r\n".encode()
@@ -231,7 +231,7 @@ async def test_odd_bytes_are_no_fault_of_the_gate(gate, behind, request_, known)
     assert gate.secret not in gate.log_path.read_text()
 
 
-async def test_odd_bytes_are_passed_on_as_well_as_can_be(gate, behind):
+async def test_unusual_bytes_are_passed_on_if_possible(gate, behind):
     answer = await send(gate, head("GET", "/x", key(gate), "X-Odd: a\x80b", "Connection: close"))
     assert answer.split()[1] == b"207"
     assert behind.requests[-1].headers["X-Odd"] == "a?b"
@@ -274,7 +274,7 @@ PARTS = st.one_of(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_whatever_is_sent_the_gate_stands(gate, behind, jp_asyncio_loop, known):
+def test_random_requests_do_not_end_the_gate(gate, behind, jp_asyncio_loop, known):
     """Random requests, with the secret and without it."""
     parts = urlsplit(gate.url)
 
@@ -308,7 +308,7 @@ def test_whatever_is_sent_the_gate_stands(gate, behind, jp_asyncio_loop, known):
 
 
 @pytest.mark.slow
-async def test_half_heads_are_bounded_in_number_and_in_time(gate):
+async def test_incomplete_request_heads_are_limited_in_number_and_time(gate):
     parts = urlsplit(gate.url)
     starts = (b"", b"GET / HTTP/1.1\r\nHost: c", head("GET", "/") + b"GET / HTTP/1.1\r\nX: y")
     begun = time.monotonic()

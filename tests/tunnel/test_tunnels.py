@@ -11,7 +11,7 @@ from comfydeploy_jupyter.tunnel.tunnels import Tunnels, TunnelSettings
 from tests.comfyui_server import free_port
 
 
-async def test_what_is_away_is_not_started_by_looking_at_it(cloudflared, tmp_path):
+async def test_a_check_of_a_stopped_comfyui_does_not_start_it(cloudflared, tmp_path):
     """ComfyUI has its own supervisor, which pauses between starts."""
     asked: list[bool] = []
     looked = asyncio.Event()
@@ -35,7 +35,7 @@ async def test_what_is_away_is_not_started_by_looking_at_it(cloudflared, tmp_pat
         await tunnels.close()
 
 
-def test_the_last_complaint_is_told_not_the_last_line():
+def test_the_last_error_is_reported_not_the_last_line():
     log = ["2026-11-24T19:06:22Z INF Registered tunnel connection connIndex=0", ""]
     assert why_it_ended(log, "signal SIGKILL").message == "cloudflared ended (signal SIGKILL)"
     log.insert(0, "2026-11-24T19:06:21Z ERR The moon is away")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def test_a_throttle_calls_at_once_then_seldom_and_never_loses_the_last() -> None:
+def test_a_throttle_calls_at_once_then_at_intervals_and_never_loses_the_last() -> None:
     calls: list[tuple[float, int]] = []
     throttle = Throttle(lambda n: calls.append((time.monotonic(), n)), interval=0.05)
     for n in range(2000):
@@ -42,7 +42,7 @@ def test_a_throttle_makes_the_last_call_later_by_itself() -> None:
     throttle.close()
 
 
-def test_closing_a_panel_ends_what_its_threads_wait_for() -> None:
+def test_closing_a_panel_ends_its_threads_waits() -> None:
     panel = Panel()
     left: list[bool] = []
     thread = panel.start(lambda: left.append(panel.pause(3600)))
@@ -84,7 +84,9 @@ def execute() -> Iterator[Callable[[str, str], str]]:
     manager.shutdown_kernel(now=True)
 
 
-def test_a_panel_rests_when_its_cell_is_run_again(execute: Callable[[str, str], str]) -> None:
+def test_a_panel_stops_updates_when_its_cell_is_run_again(
+    execute: Callable[[str, str], str],
+) -> None:
     resting = "print([panel.resting for panel in shown])"
     execute("one", CELL)
     assert execute("other", resting) == "[False]"

@@ -80,7 +80,7 @@ def test_the_machine_is_on_top(panel_of: Callable[..., ComfyDeployPanel], comfy:
     assert panel.machines == ["local"] or "local" in panel.machines
 
 
-def test_tabs_are_made_when_they_are_looked_at(
+def test_tabs_are_made_when_they_are_opened(
     panel_of: Callable[..., ComfyDeployPanel],
 ) -> None:
     panel = panel_of(SUNSET)
@@ -99,7 +99,7 @@ def test_tabs_are_made_when_they_are_looked_at(
     assert panel.error == ""
 
 
-def test_waiting_ends_when_all_of_it_has_done_its_work(comfy: Comfy) -> None:
+def test_waiting_ends_when_all_tabs_are_done(comfy: Comfy) -> None:
     panel = ComfyDeployPanel(SUNSET, comfy)
     try:
         panel.wait(60)
@@ -114,7 +114,7 @@ def test_waiting_ends_when_all_of_it_has_done_its_work(comfy: Comfy) -> None:
         panel.close()
 
 
-def test_closing_leaves_nothing_in_the_kernel(comfy: Comfy) -> None:
+def test_closing_leaves_no_objects_in_the_kernel(comfy: Comfy) -> None:
     before, threads = set(_instances), set(threading.enumerate())
     panel = ComfyDeployPanel(SUNSET, comfy)
     for tab in ("Workflows", "Files", "Tunnel", "Account"):
@@ -184,7 +184,7 @@ def test_runs_and_files_go_to_the_chosen_machine(
     assert panel.run_panel.result.images[0].size == (200, 640)
 
 
-def test_a_machine_that_is_deleted_is_left(
+def test_the_panel_changes_the_machine_if_it_is_deleted(
     panel_of: Callable[..., ComfyDeployPanel], away: str, comfy: Comfy
 ) -> None:
     panel = panel_of(SUNSET, machine=away)
@@ -194,7 +194,7 @@ def test_a_machine_that_is_deleted_is_left(
     until(lambda: "is ready" in panel.report)
 
 
-def test_an_unreachable_server_is_told_in_every_tab_by_one_search() -> None:
+def test_an_unreachable_server_is_reported_in_every_tab_after_one_search() -> None:
     panel = ComfyDeployPanel(SUNSET, Comfy("http://127.0.0.1:9"))
     until(lambda: panel.ready)
     assert "The Jupyter server does not answer" in panel.report
@@ -213,7 +213,7 @@ def test_close_ends_the_threads_of_all_tabs(panel_of: Callable[..., ComfyDeployP
     assert not [name for name in names if name.startswith("comfydeploy")]
 
 
-def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
+def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
     status = {
         "queue": {"running": 1, "pending": 12},
         "uploads": {"pending_uploads": 2},
@@ -253,7 +253,7 @@ def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
     assert ">failed</dd>" in facts_html(status, {**hardware, "gpus": [], "disks": []})
 
 
-def test_machines_of_a_pool_are_shown_with_what_they_do() -> None:
+def test_machines_of_a_pool_are_shown_with_their_state() -> None:
     status = {
         "queue": {"running": 1, "pending": 2},
         "uploads": {"pending_uploads": 0},
@@ -283,7 +283,7 @@ def test_machines_of_a_pool_are_shown_with_what_they_do() -> None:
     assert "<b>Studio" not in told
 
 
-def test_memory_is_freed_and_told(panel_of: Callable[..., ComfyDeployPanel]) -> None:
+def test_freed_memory_is_reported(panel_of: Callable[..., ComfyDeployPanel]) -> None:
     panel = panel_of(SUNSET)
     until(lambda: "is ready" in panel.report)
     panel.free_memory()
@@ -291,7 +291,7 @@ def test_memory_is_freed_and_told(panel_of: Callable[..., ComfyDeployPanel]) -> 
     assert "tested with" not in panel.report
 
 
-def test_versions_that_are_not_tested_are_told(comfy: Comfy) -> None:
+def test_untested_versions_are_reported(comfy: Comfy) -> None:
     strip = MachineStrip(Panel(comfy), None, lambda _: None, lambda: None)
     machine = Machine(comfy.machines, {"id": "local", "status": "ready", "kind": "comfyui"})
     note = "ComfyUI 0.99.1 is <newer>"

@@ -65,7 +65,7 @@ def type_in(form: Form, value: object) -> None:
         (field("int", "odd"), "text", "odd", "5", 5),
     ],
 )
-def test_a_field_is_shown_and_what_is_typed_is_read(
+def test_a_field_shows_its_value_and_typed_values_are_read(
     form: Form, given: FormField, kind: str, written: object, typed: object, new: object
 ) -> None:
     show(form, given)
@@ -97,7 +97,7 @@ def test_a_field_is_shown_and_what_is_typed_is_read(
         ("image", {}, "", "a.png", "a.png"),
     ],
 )
-def test_a_required_input_is_marked_and_told_when_it_is_empty(
+def test_a_required_input_is_marked_and_reported_when_it_is_empty(
     form: Form, kind: str, more: dict[str, Any], shown: object, typed: object, read: object
 ) -> None:
     form.show([field(kind, None, required=True, advanced=True, **more)], {"1": {"inputs": {}}})
@@ -140,7 +140,7 @@ def test_a_required_switch_is_off_and_a_text_may_be_empty_by_default(form: Form)
         (field("color", 1), "red", "must be a colour like"),
     ],
 )
-def test_what_cannot_be_is_refused_by_the_name_of_the_field(
+def test_impossible_values_are_refused_with_the_name_of_the_field(
     form: Form, given: FormField, typed: str, problem: str
 ) -> None:
     show(form, given)
@@ -168,7 +168,7 @@ def test_a_value_out_of_range_that_is_not_touched_stays(form: Form) -> None:
         (field("multiline", "x", default="y"), ""),
     ],
 )
-def test_range_and_default_are_said(form: Form, given: FormField, hint: str) -> None:
+def test_range_and_default_are_shown(form: Form, given: FormField, hint: str) -> None:
     show(form, given)
     assert form.fields[0]["hint"] == hint
 
@@ -242,7 +242,7 @@ def test_each_field_that_is_wrong_is_marked_until_it_is_changed(form: Form) -> N
     assert form.problems == {"2.c": "Invalid file"}, "told of the node that loads its file"
 
 
-def test_advanced_fields_and_what_is_too_much_wait(form: Form) -> None:
+def test_advanced_and_excess_fields_are_shown_on_request(form: Form) -> None:
     plain = [FormField(f"{i}.y", f"L{i}", "int", str(i), "y", i) for i in range(SHOWN + 3)]
     external = [FormField(f"in{i}", f"E{i}", "text", f"e{i}", "v", "") for i in range(3)]
     show(form, *external, *plain)
@@ -276,7 +276,7 @@ def test_seeds_are_drawn_unless_they_are_locked(form: Form) -> None:
     assert form.draw()["1.seed"] < 2**53, "a page must be able to hold it"
 
 
-def test_the_values_of_an_earlier_run_come_back_whatever_named_them(form: Form) -> None:
+def test_the_values_of_an_earlier_run_are_set_whatever_their_keys(form: Form) -> None:
     fields = [
         FormField("1.steps", "Steps", "int", "1", "steps", 20),
         FormField("1.seed", "Seed", "seed", "1", "seed", 5),
@@ -411,7 +411,7 @@ def test_another_option_changes_the_fields_below_it_and_what_a_run_gets(form: Fo
     }
 
 
-def test_code_chooses_an_option_and_sets_what_it_brings(form: Form) -> None:
+def test_code_chooses_an_option_and_sets_its_inputs(form: Form) -> None:
     show_dynamic(form)
     with pytest.raises(UnknownInputError):
         form.set("5.mode.note", "too early")
@@ -464,7 +464,7 @@ def test_one_field_sets_all_that_a_promoted_widget_leads_to(form: Form) -> None:
     assert drawn == {"1.x": form.changed()["1.x"], "2.y": form.changed()["1.x"]}
 
 
-def test_what_the_author_chose_is_never_hidden(form: Form) -> None:
+def test_inputs_chosen_by_the_author_are_never_hidden(form: Form) -> None:
     fields = [
         FormField(f"{n}.x", f"L{n}", "int", f"{n}", "x", n, chosen=True) for n in range(SHOWN + 5)
     ]
@@ -544,7 +544,7 @@ def test_the_error_of_binary_fractions_is_never_shown(form: Form) -> None:
     assert form.to_send() == {"1.x": value}, "what was not touched is sent as it is"
 
 
-def test_all_changes_are_taken_back_at_once(form: Form) -> None:
+def test_all_changes_are_undone_at_once(form: Form) -> None:
     show_dynamic(form)
     hear(form, kind="typed", values={"5.mode": "large"})
     hear(form, kind="typed", values={"5.mode.note": "bye"})

@@ -28,7 +28,7 @@ def of(chosen: list[str]) -> dict[str, Any]:
     return view_state(Result(Server("http://h/"), reply), chosen)
 
 
-def test_without_a_choice_nothing_waits() -> None:
+def test_without_chosen_outputs_all_are_shown_at_once() -> None:
     for chosen in ([], ["99"]):
         facts = of(chosen)
         assert names(facts, waits=False) == ["1.png", "a.png", "b.png", "inner.exr", "m.spz"]

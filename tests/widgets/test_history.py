@@ -112,7 +112,7 @@ def test_new_runs_do_not_remove_those_that_were_loaded() -> None:
     assert view.more
 
 
-def test_run_that_somebody_else_has_deleted_goes() -> None:
+def test_a_run_deleted_by_another_client_disappears() -> None:
     runs = Runs(7)
     view, _ = made(runs)
     send(view, "more")
@@ -185,7 +185,7 @@ def test_all_failed_runs_of_the_workflow_are_deleted() -> None:
     assert ids(view) == ["p3", "p2", "p1"]
 
 
-def test_deletion_that_fails_is_told() -> None:
+def test_a_failed_deletion_is_reported() -> None:
     runs = Runs(2)
     view, sent = made(runs)
     runs.delete.side_effect = StoreUnavailableError("The store is locked")

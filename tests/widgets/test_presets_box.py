@@ -73,7 +73,7 @@ def test_values_are_named_and_chosen_again(comfy: Comfy, panel_of: Callable[...,
     assert panel.inputs == {"2.text": "<b>שלום</b> 🙂"}, "nothing is lost"
 
 
-def test_two_panels_that_change_one_preset_are_told(
+def test_a_preset_changed_in_two_panels_is_reported(
     comfy: Comfy, panel_of: Callable[..., RunPanel]
 ) -> None:
     stored = comfy.workflows.save(GRAPH, f"Presets {uuid.uuid4()}")
@@ -109,7 +109,7 @@ def test_a_file_is_stored_with_its_first_preset(
     ]
 
 
-def test_names_that_the_workflow_does_not_have_are_told(
+def test_names_that_the_workflow_does_not_have_are_reported(
     comfy: Comfy, panel_of: Callable[..., RunPanel]
 ) -> None:
     stored = comfy.workflows.save(GRAPH, f"Presets {uuid.uuid4()}")
@@ -119,7 +119,7 @@ def test_names_that_the_workflow_does_not_have_are_told(
     assert panel.inputs == {"2.text": "kept"}
 
 
-def test_a_wrong_value_is_told_and_nothing_is_saved(
+def test_a_wrong_value_is_reported_and_not_saved(
     comfy: Comfy, panel_of: Callable[..., RunPanel]
 ) -> None:
     stored = comfy.workflows.save(GRAPH, f"Presets {uuid.uuid4()}")

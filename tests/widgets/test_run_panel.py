@@ -85,7 +85,7 @@ def test_numbers_of_numpy_and_whole_floats_are_in_the_form(
 
 
 @pytest.mark.parametrize("saved_as", ["api", "ui"])
-def test_values_that_do_not_fit_are_told(
+def test_values_that_do_not_fit_are_reported(
     comfy: Comfy, panel_of: Callable[..., RunPanel], saved_as: str
 ) -> None:
     graph = json.loads(SUNSET.read_bytes())
@@ -141,7 +141,7 @@ def test_runs_are_followed_over_the_streams_that_started_them(
     assert stream_requests == ["POST"] * 3
 
 
-def test_few_streams_are_open_and_all_are_closed_in_the_end(comfy: Comfy) -> None:
+def test_few_streams_are_open_and_all_are_closed_at_the_end(comfy: Comfy) -> None:
     idle: Any = SimpleNamespace(closing=False, start=lambda _: None)  # its thread never begins
     view: Any = SimpleNamespace(wait_behind=lambda _: None)
     follower = Follower(idle, view, lambda: None, lambda _: None)
@@ -160,7 +160,7 @@ def test_few_streams_are_open_and_all_are_closed_in_the_end(comfy: Comfy) -> Non
 
 
 @pytest.mark.parametrize("times", [0, 101, 1.5, None])
-def test_how_many_runs_must_be_a_number_of_them(
+def test_the_number_of_runs_must_be_a_positive_integer(
     panel_of: Callable[..., RunPanel], times: Any
 ) -> None:
     panel = panel_of(SUNSET)
@@ -169,7 +169,7 @@ def test_how_many_runs_must_be_a_number_of_them(
     assert not panel.running
 
 
-def test_code_need_not_wait_for_the_form(comfy: Comfy) -> None:
+def test_code_can_set_inputs_before_the_form_is_ready(comfy: Comfy) -> None:
     panel = RunPanel(SUNSET, comfy=comfy)
     panel.set_input("1.value", 201)
     panel.run()
@@ -181,7 +181,7 @@ def test_code_need_not_wait_for_the_form(comfy: Comfy) -> None:
     panel.close()
 
 
-def test_a_lost_server_is_told_and_nothing_is_lost(
+def test_a_lost_server_is_reported_and_no_value_is_lost(
     comfy: Comfy, panel_of: Callable[..., RunPanel]
 ) -> None:
     panel = panel_of(SUNSET)
@@ -200,7 +200,7 @@ def test_a_lost_server_is_told_and_nothing_is_lost(
     assert panel.error == ""
 
 
-def test_what_no_field_shows_is_set_and_files_are_uploaded(
+def test_inputs_without_a_field_are_set_and_files_are_uploaded(
     panel_of: Callable[..., RunPanel], tmp_path: Path
 ) -> None:
     Image.new("RGB", (24, 16), "red").save(tmp_path / f"{time.time_ns()}.png")
@@ -288,7 +288,7 @@ def test_a_required_input_is_asked_for_before_a_run(panel_of: Callable[..., RunP
     assert image.filename.startswith("asked")
 
 
-def test_what_cannot_be_opened_is_told_without_temporary_paths(
+def test_unreadable_workflows_are_reported_without_temporary_paths(
     panel_of: Callable[..., RunPanel], tmp_path: Path
 ) -> None:
     panel = panel_of(SUNSET)
@@ -306,7 +306,7 @@ def test_what_cannot_be_opened_is_told_without_temporary_paths(
     until(lambda: panel.error == "")
 
 
-def test_waiting_has_an_end(comfy: Comfy) -> None:
+def test_waiting_can_time_out(comfy: Comfy) -> None:
     panel = RunPanel(comfy=comfy)
     stop = threading.Event()
     panel.start(stop.wait)
@@ -392,7 +392,7 @@ def test_finds_the_workflows_of_the_folder(
         panel.choose("settings.json")
 
 
-def test_an_unreachable_server_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     panel = RunPanel(FAILING, Comfy("http://127.0.0.1:9"), directory=tmp_path)
     until(lambda: panel.ready)
     assert "does not answer" in panel.error

@@ -83,7 +83,9 @@ def test_bad_arguments_are_refused_with_a_hint() -> None:
         TunnelPanel("fridge")  # type: ignore[arg-type]  # on purpose
 
 
-def test_start_see_and_stop(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
+def test_the_panel_starts_shows_and_stops_a_tunnel(
+    panel_of: Callable[..., TunnelPanel], comfy: Comfy
+) -> None:
     panel = panel_of("jupyter")
     assert "Stopped" in panel.report
     panel.open_tunnel()
@@ -109,7 +111,7 @@ def test_the_notebook_keeps_no_secret(panel_of: Callable[..., TunnelPanel], comf
     assert secret not in plain
 
 
-def test_shows_the_tunnel_that_is_there(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
+def test_shows_an_existing_tunnel(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
     comfy.tunnel.start("jupyter")
     panel = panel_of()
     assert panel.status.target == "jupyter"
@@ -117,7 +119,7 @@ def test_shows_the_tunnel_that_is_there(panel_of: Callable[..., TunnelPanel], co
     until(lambda: panel.status.state == "stopped")
 
 
-def test_a_failure_is_told_in_words_and_escaped(
+def test_a_failure_is_described_and_escaped(
     panel_of: Callable[..., TunnelPanel], cloudflared: FakeCloudflared
 ) -> None:
     cloudflared.behave(mode="exits")
@@ -133,14 +135,14 @@ def test_a_failure_is_told_in_words_and_escaped(
     assert "the moon" not in panel.report
 
 
-def test_a_missing_comfyui_is_told(panel_of: Callable[..., TunnelPanel]) -> None:
+def test_a_missing_comfyui_is_reported(panel_of: Callable[..., TunnelPanel]) -> None:
     panel = panel_of()
     panel.open_tunnel()
     until(lambda: "Failed" in panel.report)
     assert "ComfyUI" in panel.report
 
 
-def test_a_bad_token_is_told_and_not_kept(panel_of: Callable[..., TunnelPanel]) -> None:
+def test_a_bad_token_is_reported_and_not_stored(panel_of: Callable[..., TunnelPanel]) -> None:
     panel = panel_of("jupyter")
     panel._hostname.value, panel._token.value = "comfy.example.com", "nonsense"
     panel.open_tunnel()
@@ -149,7 +151,7 @@ def test_a_bad_token_is_told_and_not_kept(panel_of: Callable[..., TunnelPanel]) 
     assert "nonsense" not in str([widget.get_state() for widget in every(panel)])
 
 
-def test_an_unreachable_server_is_told() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     panel = TunnelPanel(comfy=Comfy("http://127.0.0.1:9"))
     until(lambda: panel.ready)
     assert "does not answer" in panel.report

@@ -101,7 +101,7 @@ def test_unknown_arguments_are_refused_with_a_hint() -> None:
         UploadPanel(destinaton="input")
 
 
-def test_it_tells_the_page_which_server_and_where_to(panel_of: Callable[..., UploadPanel]) -> None:
+def test_the_page_gets_the_server_and_the_destination(panel_of: Callable[..., UploadPanel]) -> None:
     panel = panel_of(destination="models/loras", subfolder="mine")
     place = {"type": "models/loras", "subfolder": "mine", "overwrite": False, "machine": ""}
     assert panel.destination == place
@@ -148,7 +148,7 @@ def test_an_empty_file_arrives_too(
     assert (comfyui.input_dir / name).read_bytes() == b""
 
 
-def test_what_is_broken_off_leaves_nothing(
+def test_an_interrupted_upload_leaves_no_file(
     panel_of: Callable[..., UploadPanel], comfyui: ComfyUIServer
 ) -> None:
     panel = panel_of()
@@ -165,7 +165,7 @@ def test_what_is_broken_off_leaves_nothing(
     assert panel.error == "", "chunks that were on their way disturb nobody"
 
 
-def test_a_refused_file_tells_why(panel_of: Callable[..., UploadPanel]) -> None:
+def test_a_refused_file_has_its_reason(panel_of: Callable[..., UploadPanel]) -> None:
     page = Page(panel_of())
     file_id = page.open("a.png", 3, type="models/../..")
     page.say("chunk", b"abc", id=file_id)
@@ -173,7 +173,7 @@ def test_a_refused_file_tells_why(panel_of: Callable[..., UploadPanel]) -> None:
     assert "type" in page.last("end")["error"]
 
 
-def test_uploads_of_a_page_that_left_are_lost_unless_it_claims_them(
+def test_uploads_of_a_closed_page_are_lost_unless_it_claims_them(
     panel_of: Callable[..., UploadPanel],
 ) -> None:
     panel = panel_of()
@@ -278,7 +278,7 @@ def test_the_machine_is_chosen_where_there_are_several(
     assert panel_of(choose_machine=False)._selector is None
 
 
-def test_transfers_are_shown_also_while_comfyui_is_away(
+def test_transfers_are_shown_also_while_comfyui_is_down(
     panel_of: Callable[..., UploadPanel], comfy: Comfy, bare_service: Service
 ) -> None:
     name = f"{uuid.uuid4().hex}.safetensors"
@@ -305,7 +305,7 @@ def test_a_download_is_cancelled(
     until(lambda: "cancelled" in [o["state"] for o in panel.transfers if o["filename"] == name])
 
 
-def test_a_bad_link_is_told_and_may_be_corrected(panel_of: Callable[..., UploadPanel]) -> None:
+def test_a_bad_link_is_reported_and_can_be_corrected(panel_of: Callable[..., UploadPanel]) -> None:
     panel = panel_of()
     panel.add_model()
     assert "Link: enter the address" in panel.error
@@ -328,7 +328,7 @@ def test_models_have_a_disk_and_node_packs_are_no_destination(
         assert not [place for place in offered if "custom_nodes" in place]
 
 
-def test_models_are_moved_and_deleted_after_what_uses_them_is_told(
+def test_models_are_moved_and_deleted_after_their_uses_are_shown(
     panel_of: Callable[..., UploadPanel], comfyui: ComfyUIServer
 ) -> None:
     panel = panel_of()
@@ -370,14 +370,14 @@ def test_models_are_moved_and_deleted_after_what_uses_them_is_told(
     until(lambda: all(model["name"] != f"new/{name}" for model in panel.models))
 
 
-def test_a_hash_that_cannot_be_had_is_told(panel_of: Callable[..., UploadPanel]) -> None:
+def test_a_hash_that_cannot_be_computed_is_reported(panel_of: Callable[..., UploadPanel]) -> None:
     panel = panel_of()
     panel._models._handle_custom_msg({"type": "hash", "key": "loras/none.safetensors"}, [])
     until(lambda: "none.safetensors" in panel.error)
     assert panel._models.hashes == {}
 
 
-def test_an_unreachable_server_is_told_once() -> None:
+def test_an_unreachable_server_is_reported_once() -> None:
     panel = UploadPanel(Comfy("http://127.0.0.1:9"))
     until(lambda: panel.error)
     assert "does not answer" in panel.error

@@ -94,7 +94,7 @@ def test_search_by_name_and_comment_then_choose(
     assert panel.workflow["1"].width == 64
 
 
-def test_the_last_choice_wins(
+def test_the_last_choice_is_shown(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
 ) -> None:
     other = comfy.workflows.save(changed(width=32), f"other {uuid.uuid4().hex}").id
@@ -239,7 +239,7 @@ def test_export_in_each_format(
     assert mark in sent[0][1].decode()
 
 
-def test_no_file_is_replaced_unasked(
+def test_no_file_is_replaced_without_a_question(
     panel_of: Callable[..., WorkflowPanel], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.json").write_text("mine")
@@ -253,14 +253,14 @@ def test_no_file_is_replaced_unasked(
     assert panel.error == ""
 
 
-def test_what_is_no_workflow_is_told(panel_of: Callable[..., WorkflowPanel]) -> None:
+def test_a_value_that_is_not_a_workflow_is_reported(panel_of: Callable[..., WorkflowPanel]) -> None:
     panel = panel_of(b"{ no json")
     until(lambda: "is not JSON" in panel.error)
     panel.open_workflow("none")
     until(lambda: "none" in panel.error)
 
 
-def test_an_unreachable_server_is_told() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     panel = WorkflowPanel(comfy=Comfy("http://127.0.0.1:9"))
     until(lambda: "does not answer" in panel.error)
     panel.close()

@@ -22,7 +22,7 @@ def repository(comfydeploy, jp_asyncio_loop):
     jp_asyncio_loop.run_until_complete(client.close())
 
 
-async def test_graphs_travel_as_the_service_wants_them(repository, comfydeploy):
+async def test_graphs_are_sent_in_the_format_of_the_service(repository, comfydeploy):
     saved = await repository.save(Draft(UI, API, name="w", machine_id="m"))
     assert comfydeploy.seen[0].body == {
         "name": "w",
@@ -41,7 +41,7 @@ async def test_the_service_adds_every_version_that_it_is_sent(repository):
     assert (version["version"], version["comment"], version["created"]) == (2, "v1", True)
 
 
-async def test_what_else_the_service_knows_is_passed_on(repository):
+async def test_other_fields_of_the_service_are_returned(repository):
     await repository.save(Draft(UI, API, name="w"))
     (row,) = await repository.workflows()
     assert (row["user_name"], row["pinned"], row["cover_image"]) == ("Ada", False, None)
@@ -63,7 +63,7 @@ async def test_a_graph_that_the_service_needs(repository, comfydeploy, draft, fi
     assert comfydeploy.seen == []
 
 
-async def test_a_workflow_is_made_once_even_when_its_times_cannot_be_told(repository, comfydeploy):
+async def test_a_workflow_is_created_once_even_if_its_times_cannot_be_read(repository, comfydeploy):
     comfydeploy.let_pass()
     comfydeploy.fail(500, times=9)
     saved = await repository.save(Draft(UI, API, name="w"))
@@ -72,7 +72,7 @@ async def test_a_workflow_is_made_once_even_when_its_times_cannot_be_told(reposi
     assert list(comfydeploy.workflows) == [saved["workflow_id"]]
 
 
-async def test_a_true_failure_stays_one(repository, comfydeploy):
+async def test_an_error_of_the_service_is_reported(repository, comfydeploy):
     workflow_id = (await repository.save(Draft(UI, API, name="w")))["id"]
     comfydeploy.fail(500, body={"error": "database is down"})
     with pytest.raises(CloudError, match="database is down") as caught:
@@ -82,7 +82,7 @@ async def test_a_true_failure_stays_one(repository, comfydeploy):
 
 
 @pytest.mark.parametrize("answer", [{"a": 1}, "text", 5, None])
-async def test_answers_of_another_shape(repository, comfydeploy, answer):
+async def test_replies_of_another_form(repository, comfydeploy, answer):
     calls = [
         lambda: repository.workflows(),
         lambda: repository.versions("x"),

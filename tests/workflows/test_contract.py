@@ -154,7 +154,7 @@ async def test_list_of_versions(repository):
     assert [row["comment"] for row in found] == ["Take 2"]
 
 
-async def test_what_does_not_exist(repository):
+async def test_unknown_ids_are_not_found(repository):
     workflow_id = (await repository.save(draft(name="w")))["workflow_id"]
     nobody = "00000000-0000-4000-8000-000000000000"
     for call in (
@@ -210,7 +210,7 @@ async def test_a_workflow_whose_api_graph_cannot_be_made(make):
     assert again["new_version"] is False
 
 
-async def test_odd_but_good_json(repository):
+async def test_unusual_but_valid_json(repository):
     odd = {"nodes": [], "links": [], "ü": ["\u2028", "😀", None, 1e300, -0.5, 2**53]}
     workflow_id = (await repository.save(Draft(odd, api("☃"), name="Ünïcode ☃")))["workflow_id"]
     found = await repository.workflow(workflow_id)

@@ -85,7 +85,7 @@ def test_without_fonts_what_is_missing_is_replaced(folder: Path) -> None:
     assert fonts._first().lacking(ASCII.strip()) == 0
 
 
-def test_the_usual_folders_are_searched_where_fontconfig_does_not_work(folder: Path) -> None:
+def test_the_usual_folders_are_searched_if_fontconfig_fails(folder: Path) -> None:
     (folder / "fc-match").write_text("#!/bin/sh\nexit 1\n")
     (folder / "fc-match").chmod(0o755)
     (folder / "fonts" / "truetype").mkdir(parents=True)

@@ -41,12 +41,12 @@ def test_points_one_by_one() -> None:
     "points",
     [{"seed": range(3), ("a", "b"): [(1, "x"), (2, "y")]}, [{"seed": 1}, {"text": "ä"}]],
 )
-def test_kept_and_read_again(points: Any) -> None:
+def test_a_grid_is_stored_and_read_again(points: Any) -> None:
     grid = Grid.of(points)
     assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
 
 
-def test_values_are_changed_everywhere() -> None:
+def test_a_function_is_applied_to_all_values() -> None:
     grid = Grid.of({"cfg": np.linspace(1, 2, 3)}).map(float)
     assert [point["cfg"] for point in grid.points] == [1.0, 1.5, 2.0]
     assert Grid.of([{"a": 1}]).map(str).points == ({"a": "1"},)
@@ -70,7 +70,7 @@ def test_values_are_changed_everywhere() -> None:
         ({"a": range(200), "b": range(200)}, f"more than the {MAX_POINTS}"),
     ],
 )
-def test_refusals_say_what_is_wrong(points: Any, message: str) -> None:
+def test_refusals_say_why(points: Any, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         Grid.of(points)
 

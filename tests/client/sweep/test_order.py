@@ -57,7 +57,7 @@ def order_of(points: list[dict], graph: dict) -> list[int]:
 
 
 @pytest.mark.parametrize("names", list(itertools.permutations("adg")))
-def test_a_grid_at_three_depths_costs_what_is_different(names):
+def test_a_grid_over_three_depths_executes_each_different_node_once(names):
     """200 points, with each order of the inputs; the sheet keeps this order."""
     graph = chain(*"abcdefgh")
     points = grid(**{name: list(range({"a": 5, "d": 8, "g": 5}[name])) for name in names})
@@ -66,14 +66,14 @@ def test_a_grid_at_three_depths_costs_what_is_different(names):
     assert executed(points, order, graph) == distinct(points, graph)
 
 
-def test_the_order_of_a_careless_user_costs_three_times_as_much():
+def test_an_unsorted_order_executes_three_times_as_many_nodes():
     graph = chain(*"abcdefgh")
     points = grid(h=list(range(5)), d=list(range(8)), a=list(range(5)))
     in_order = executed(points, list(range(200)), graph)
     assert in_order >= 3 * executed(points, order_of(points, graph), graph)
 
 
-def test_branches_that_meet_share_the_values_at_which_the_order_turns():
+def test_joined_branches_share_the_values_where_the_order_reverses():
     graph = {
         **chain("a", "b"),
         "c": {"class_type": "Node", "inputs": {"value": 0}},
@@ -86,7 +86,7 @@ def test_branches_that_meet_share_the_values_at_which_the_order_turns():
     ]  # fmt: skip
 
 
-def test_without_anything_to_share_the_order_stays():
+def test_without_common_work_the_order_stays():
     points = grid(a=[3, 1, 2])
     assert order_of(points, chain("a", "b")) == [0, 1, 2]
     points = [{"a.x": x, "a.y": y} for x in (1, 2) for y in (1, 2)]
@@ -101,7 +101,7 @@ def test_without_anything_to_share_the_order_stays():
         st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2), min_size=1), max_size=20
     )
 )
-def test_each_point_runs_once_also_where_points_have_other_inputs(points):
+def test_each_point_runs_once_even_if_points_have_different_inputs(points):
     order = order_of(points, chain(*"abcd"))
     assert sorted(order) == list(range(len(points)))
 
@@ -110,7 +110,7 @@ def taken(branches: Branches[int], count: int) -> list[tuple[int, int]]:
     return [found for _ in range(count) if (found := branches.take()) is not None]
 
 
-def test_the_levels_tell_which_input_changes():
+def test_the_levels_say_which_input_changes():
     graph = chain(*"abc")
     points = grid(c=[1, 2], a=[1, 2])
     assert run_order(points, graph, {node: [node] for node in graph}) == Order(
@@ -118,7 +118,7 @@ def test_the_levels_tell_which_input_changes():
     )
 
 
-def test_each_machine_gets_a_branch_and_then_the_far_half_of_the_longest():
+def test_each_machine_gets_a_branch_and_then_the_second_half_of_the_longest():
     """Twelve points; the first input changes at 0, 4 and 8, the second one in between."""
     branches = Branches(range(12), [0, 1, 1, 1] * 3, 3)
     assert taken(branches, 3) == [(0, 0), (1, 4), (2, 8)]

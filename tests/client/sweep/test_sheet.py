@@ -78,7 +78,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_star_outlives_its_kernel(comfy: Comfy, jupyter: JupyterProcess) -> None:
+def test_a_star_is_kept_when_the_kernel_ends(comfy: Comfy, jupyter: JupyterProcess) -> None:
     comfy.sweep(failing_if(), {"seed": range(3)}, save="it.json")
     env = {**jupyter.env, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", STAR_AND_DIE], env=env, timeout=60, check=False)
@@ -180,7 +180,7 @@ def test_a_sheet_of_many_points_stays_small(comfy: Comfy) -> None:
     assert PIL.Image.open(io.BytesIO(sheet.encoded("WEBP"))).height <= 16_383
 
 
-def test_time_left_counts_the_members_of_a_pool(comfy: Comfy) -> None:
+def test_time_left_takes_the_members_of_a_pool_into_account(comfy: Comfy) -> None:
     plan = Plan(comfy.server, comfy.load(in_words()), Grid.of({"seed": range(8)}))
     jobs = [Job(plan, values) for values in plan.grid.points]
     assert time_left(jobs, 1) is None, "nothing is known before a point has ended"

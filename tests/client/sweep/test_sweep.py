@@ -47,7 +47,7 @@ def failing_if() -> dict[str, Any]:
     }
 
 
-def test_a_sweep_costs_what_is_different(comfy: Comfy) -> None:
+def test_each_different_node_of_a_sweep_is_executed_once(comfy: Comfy) -> None:
     """ComfyUI executes no node twice for equal values, also if the first input is the deepest."""
     token = uuid.uuid4().hex
     join = {"string_b": "", "delimiter": token}
@@ -148,7 +148,7 @@ def test_a_larger_grid_goes_on_with_the_same_file(comfy: Comfy) -> None:
     assert [p.result.texts for p in large] == [["0"], ["1"], ["5"], ["6"]]
 
 
-def test_points_that_fail_are_kept_and_the_rest_goes_on(comfy: Comfy) -> None:
+def test_failed_points_are_kept_and_the_others_run(comfy: Comfy) -> None:
     sweep = comfy.sweep(failing_if(), {"condition": [True, False], "seed": [1, 2]})
     assert [p.status for p in sweep] == ["failed", "failed", "success", "success"]
     assert "Judge" in sweep[0].error
@@ -274,7 +274,9 @@ def test_to_dataframe(comfy: Comfy) -> None:
     assert list(table["status"]) == ["success", "success"]
 
 
-def test_it_outlives_its_kernel(comfy: Comfy, jupyter: JupyterProcess, tmp_path: Path) -> None:
+def test_it_can_be_resumed_after_its_kernel_ended(
+    comfy: Comfy, jupyter: JupyterProcess, tmp_path: Path
+) -> None:
     graph = napping(3)
     graph["3"] = {"class_type": "TestText", "inputs": {"text": "early"}}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
@@ -337,7 +339,7 @@ def test_interrupting_the_kernel_stops_it(jupyter: JupyterProcess, tmp_path: Pat
     assert done.stderr == ""
 
 
-def test_files_that_are_no_sweeps_are_left_alone(comfy: Comfy, tmp_path: Path) -> None:
+def test_files_that_are_not_sweeps_are_not_changed(comfy: Comfy, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     for text in ("{}", "no", '{"format": "comfydeploy-sweep", "version": 1}'):
         other.write_text(text)
@@ -359,9 +361,7 @@ def test_without_a_file(comfy: Comfy, tmp_path: Path) -> None:
     assert comfy.sweep.load("later.json")[0].result.texts == ["1"]
 
 
-def test_a_file_that_cannot_be_written_is_told_before_anything_runs(
-    comfy: Comfy, tmp_path: Path
-) -> None:
+def test_an_unwritable_file_is_reported_before_anything_runs(comfy: Comfy, tmp_path: Path) -> None:
     (tmp_path / "sweeps").write_text("a file, not a folder")
     before = comfy.runs(limit=1)[0].prompt_id
     with pytest.raises(OSError, match="sweeps"):
@@ -378,7 +378,7 @@ def test_a_workflow_that_is_changed_later_does_not_change_the_sweep(comfy: Comfy
     assert [p.result.texts for p in sweep.wait(30)] == [["before"], ["before"]]
 
 
-def test_a_view_sees_it_grow(comfy: Comfy) -> None:
+def test_a_view_is_updated_during_the_sweep(comfy: Comfy) -> None:
     seen: list[tuple[float, str]] = []
 
     class View:
@@ -395,7 +395,7 @@ def test_a_view_sees_it_grow(comfy: Comfy) -> None:
     assert seen == [(0.0, "running"), (1.0, "done")]
 
 
-def test_a_server_that_goes_away_ends_it_early_and_nothing_is_lost(
+def test_a_lost_server_ends_it_early_and_no_result_is_lost(
     small_server: Callable[[Callable[[Request, Reply], None]], SmallServer],
     tmp_path: Path,
 ) -> None:
