@@ -159,23 +159,49 @@ Life.TestCase.settings = settings(
 GROUPS = {OPEN: "every open state", UNFINISHED: "every unfinished state"}
 
 
+# The diagram has these states in one box, and one arrow from the box in place of one from each.
+BOXES = {
+    "sending": (State.RECEIVED, State.POSTED, State.REQUEUING),
+    "uncertain": (State.UNANSWERED, State.UNCONFIRMED),
+}
+
+
+def arrows() -> list[str]:
+    """Return an arrow for each two states of which the second follows the first."""
+    pairs = [
+        (source.value, row.to.value)
+        for row in TRANSITIONS
+        if row.to is not None
+        for source in row.sources
+        if source is not row.to
+    ]
+    for box, states in {"open": OPEN, **BOXES}.items():
+        for to in dict.fromkeys(to for _, to in pairs):
+            inner = [(state.value, to) for state in states]
+            if set(inner) <= set(pairs):
+                pairs[pairs.index(inner[0])] = (box, to)
+                pairs = [pair for pair in pairs if pair not in inner]
+    return [f"  {source} --> {to}" for source, to in dict.fromkeys(pairs)]
+
+
 def drawn() -> str:
     """Return the states and transitions as ``docs/architecture.md`` shows them."""
     diagram = ["```mermaid", "stateDiagram-v2", "  [*] --> received", "  state open {"]
-    diagram += [f"    {state.value}" for state in OPEN]
-    diagram += ["  }"]
+    for box, states in BOXES.items():
+        inner = [f"      {state.value}" for state in states]
+        diagram += [f"    state {box} {{", *inner, "    }"]
+    boxed = {state for states in BOXES.values() for state in states}
+    diagram += [f"    {state.value}" for state in OPEN if state not in boxed]
+    diagram += ["  }", *arrows(), *(f"  {state.value} --> [*]" for state in OVER), "```"]
+    *names, last = (f"`{state.value}`" for state in RECOVERED.values())
+    begin = f"A run that is recovered after a restart begins as {', '.join(names)} or {last}."
     rows = ["| from | cause | to | stored | sent to clients |", "|---|---|---|---|---|"]
     for row in TRANSITIONS:
         sources = GROUPS.get(row.sources) or ", ".join(s.value for s in row.sources)
         to = "stays" if row.to is None else row.to.value
         cells = (sources, row.cause.value, to, row.saved.value, row.sends.value)
         rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
-        if row.to is not None:
-            begins = ["open"] if row.sources == OPEN else [s.value for s in row.sources]
-            diagram += [f"  {begin} --> {to}: {row.cause.value}" for begin in begins]
-    recovered = [f"  [*] --> {s.value}: {Cause.RECOVERED.value}" for s in RECOVERED.values()]
-    ends = [f"  {state.value} --> [*]" for state in OVER]
-    return "\n".join([*diagram, *recovered, *ends, "```", "", *rows])
+    return "\n".join([*diagram, "", begin, "", *rows])
 
 
 def test_the_diagram_equals_the_table() -> None:
