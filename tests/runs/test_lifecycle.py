@@ -20,7 +20,6 @@ from comfydeploy_jupyter.runs.lifecycle import (
     TABLE,
     TRANSITIONS,
     UNFINISHED,
-    Cause,
     State,
 )
 from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
