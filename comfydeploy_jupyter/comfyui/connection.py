@@ -80,7 +80,7 @@ class Connection:
         self.last_executed = self.last_heard  # monotonic time of the last event about a prompt
         self.queue_remaining: int | None = None  # the last number that ComfyUI sent on this socket
         self.failure: str | None = None
-        self.hint: str | None = None  # advice if this package refuses to use the process there
+        self.hint: str | None = None  # advice if the server there is not trusted
         self.hangs = False  # the last attempt got no response, and was not refused
         self._closing = asyncio.Lock()
         self._closing_socket: aiohttp.ClientWebSocketResponse[Any] | None = None
@@ -141,7 +141,8 @@ class Connection:
             except ComfyUIUnavailableError as error:
                 self.failure = error.details.get("reason") or error.message
                 self.hangs = bool(error.details.get("hangs"))
-                self.hint = error.extra.get("hint") if error.details.get("foreign") else None
+                advised = error.details.get("foreign") or error.details.get("field")
+                self.hint = error.extra.get("hint") if advised else None
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
                 self.failure = str(error) or type(error).__name__
                 self.hangs = isinstance(error, asyncio.TimeoutError)

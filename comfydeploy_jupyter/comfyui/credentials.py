@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
-import ssl
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..errors import InvalidRequestError
+from ..net.certificates import client_context
 from ..net.proxy_headers import HOP_BY_HOP
 from .transport import PLAIN, Access
 
@@ -61,24 +60,10 @@ class Credentials:
             If a file cannot be read or is not a certificate, or certificate and key do not match.
         """
         headers = self.all_headers
-        if not (self.client_cert or self.client_key or self.ca):
-            return Access(None, headers) if headers else PLAIN
-        if self.client_key and not self.client_cert:
-            raise InvalidRequestError.of_field(
-                "comfyui_client_cert", "is needed beside comfyui_client_key"
-            )
-        try:
-            context = ssl.create_default_context(cafile=_file("comfyui_ca", self.ca))
-        except (ssl.SSLError, OSError) as error:
-            raise _unreadable("comfyui_ca", self.ca, error) from None
-        certificate = _file("comfyui_client_cert", self.client_cert)
-        key = _file("comfyui_client_key", self.client_key)
-        if certificate is not None:
-            try:
-                context.load_cert_chain(certificate, key, password=_no_password)
-            except (ssl.SSLError, OSError, ValueError) as error:
-                raise _unreadable("comfyui_client_cert", self.client_cert, error) from None
-        return Access(context, headers)
+        context = client_context(
+            client_cert=self.client_cert, client_key=self.client_key, ca=self.ca
+        )
+        return Access(context, headers) if context or headers else PLAIN
 
 
 NONE = Credentials()
@@ -130,20 +115,3 @@ def check_headers(given: Mapping[str, str]) -> dict[str, str]:
                 "comfyui_headers", f"the value of {name} is not one line of Latin-1 text"
             )
     return dict(given)
-
-
-def _file(name: str, given: str) -> str | None:
-    if not given:
-        return None
-    if "\0" in given:
-        raise InvalidRequestError.of_field(name, "contains a NUL")
-    return str(Path(given).expanduser())
-
-
-def _no_password() -> str:
-    raise ValueError("its key has a password, which cannot be given")
-
-
-def _unreadable(name: str, given: str, error: Exception) -> InvalidRequestError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InvalidRequestError.of_field(name, f"{given} cannot be used: {reason}")

@@ -26,6 +26,10 @@ T = TypeVar("T")
 BEFORE = 10.0  # seconds that ``after`` of `Transport.ask` may take, which is a write to the store
 PIECE = 256 * 1024  # bytes of one chunk of a prompt
 MAX_ANSWER = 64 * 1024**2  # bytes; the definitions of thousands of nodes take about 20 MB
+UNTRUSTED = (
+    "The certificate of the server at comfyui_url is not trusted: set comfyui_ca to the PEM file"
+    " of the authority that has signed it."
+)
 UNKNOWN_JOB = b"Job not found"  # the text of ComfyUI 0.33
 
 
@@ -192,13 +196,16 @@ class Transport:
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             raise self.unavailable(str(error) or type(error).__name__) from error
 
-    def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
+    def unavailable(
+        self, reason: str, *, hint: str | None = None, **details: Any
+    ) -> ComfyUIUnavailableError:
         """Return the error for a ComfyUI that does not answer."""
         url = clean_url(self.url)
+        start = f"Start ComfyUI so that it listens at {url}, or set comfyui_url."
         return ComfyUIUnavailableError(
             f"ComfyUI at {url} does not answer: {reason}",
             details={"url": url, "reason": reason, **details},
-            extra={"hint": f"Start ComfyUI so that it listens at {url}, or set comfyui_url."},
+            extra={"hint": hint or start},
         )
 
     async def get_list(self, path: str, kind: type[T], **options: Any) -> list[T]:
@@ -346,6 +353,10 @@ class Transport:
         except asyncio.TimeoutError:
             details = _sent_detail(after) or {"hangs": True}
             raise self.unavailable(f"no answer within {patience:g} s", **details) from None
+        except aiohttp.ClientSSLError as error:
+            raise self.unavailable(
+                str(error), hint=UNTRUSTED, sent=False, field="comfyui_ca"
+            ) from error
         except aiohttp.ClientConnectorError as error:
             raise self.unavailable(str(error), sent=False) from error
         except (aiohttp.ClientError, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yarl import URL
@@ -83,4 +83,8 @@ def _upstream_of(settings: MachineSettings) -> Upstream:
     """Return the credentials that the ComfyUI at ``comfyui_url`` asks for."""
     asked = settings.credentials if settings.comfyui_url else NONE
     files = (asked.client_cert, asked.client_key, asked.ca)
-    return Upstream(asked.all_headers, *map(os.path.expanduser, files))
+    # The gate has another working directory than Jupyter.
+    return Upstream(
+        asked.all_headers,
+        *(file and str(Path(file).expanduser().absolute()) for file in files),
+    )

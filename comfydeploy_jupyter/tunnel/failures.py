@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import TunnelFailedError
 
 Reason = Literal[
     "no_binary",
     "gate_failed",
+    "bad_certificate",
     "download_failed",
     "rate_limited",
     "port_blocked",
@@ -59,6 +60,7 @@ def failure(
     *,
     hint: str | None = None,
     can_download: bool = False,
+    field: str | None = None,
 ) -> TunnelFailedError:
     """Return the error for a tunnel that is not up.
 
@@ -74,11 +76,17 @@ def failure(
         Advice for the user.
     can_download : bool
         Whether the same request with ``download`` would download what is missing.
+    field : str, optional
+        The setting that is wrong.
     """
-    details = {"reason": reason, "log": (log or [])[-LOG_LINES:]}
+    details: dict[str, Any] = {"reason": reason, "log": (log or [])[-LOG_LINES:]}
+    if can_download:
+        details["can_download"] = True
+    if field is not None:
+        details["field"] = field
     return TunnelFailedError(
         message,
-        details={**details, "can_download": True} if can_download else details,
+        details=details,
         extra={} if hint is None else {"hint": hint},
     )
 

@@ -224,6 +224,13 @@ class Gate:
                 allow_redirects=False,
             ) as answer:
                 return await self._pass_back(request, answer, fresh=fresh)
+        except aiohttp.ClientSSLError:
+            return _refusal(
+                request,
+                502,
+                "bad_certificate",
+                "The certificate of the server behind this address is not accepted",
+            )
         except (aiohttp.ClientConnectorError, asyncio.TimeoutError, ComfyUIUnavailableError):
             return _refusal(
                 request, 502, "unreachable", "The server behind this address does not answer"

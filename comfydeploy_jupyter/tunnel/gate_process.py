@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from ..child import Child, child_environment
+from ..errors import InvalidRequestError, TunnelFailedError
 from ..net.backoff import Backoff
 from ..net.sessions import new_session
 from ..net.tasks import end
@@ -43,11 +44,14 @@ class GateProcess:
     ----------
     secret : str
         The secret that gives access; a new one for each gate.
+    error : TunnelFailedError or None
+        Why its process is not started any more.
     """
 
     def __init__(self, log_path: Path, *, port: int = 0) -> None:
         self.log_path = log_path
         self.secret = secrets.token_urlsafe(32)
+        self.error: TunnelFailedError | None = None
         self._wanted_port = port
         self._child = Child("gate of the tunnel", log_path, grace=2.0)
         self._listener: socket.socket | None = None
@@ -85,12 +89,7 @@ class GateProcess:
         TunnelFailedError
             If its port is in use, its process does not start, or a certificate is unusable.
         """
-        try:
-            await asyncio.to_thread((upstream or Upstream()).tls)
-        except OSError as error:
-            raise failure(
-                "gate_failed", f"The certificates for {target} cannot be used: {error}"
-            ) from error
+        await _check_certificates(target, upstream or Upstream())
         try:
             self._listener = socket.create_server(
                 ("127.0.0.1", self._wanted_port), backlog=256, reuse_port=False
@@ -109,9 +108,16 @@ class GateProcess:
             raise failure("gate_failed", "The gate of the tunnel does not start", log)
 
     async def set_target(self, target: str, upstream: Upstream | None = None) -> None:
-        """Change the address behind the gate, and what it asks for; visitors wait meanwhile."""
+        """Change the address behind the gate, and what it asks for; visitors wait meanwhile.
+
+        Raises
+        ------
+        TunnelFailedError
+            If a certificate is unusable; then nothing is changed.
+        """
         wanted = target, upstream or Upstream()
         if wanted != (self._target, self._upstream):
+            await _check_certificates(*wanted)
             self._target, self._upstream = wanted
             await self._child.end()  # the background task starts the next process
 
@@ -133,10 +139,15 @@ class GateProcess:
         while True:
             target = self._target, self._upstream
             try:
+                await _check_certificates(*target)
                 await self._start(*target)
                 if target != (self._target, self._upstream):
                     await self._child.end()  # the target was changed during the start
                 await self._child.wait()
+            except TunnelFailedError as error:
+                if target == (self._target, self._upstream):
+                    self.error = error  # another attempt would fail as well
+                    return
             except OSError as error:
                 logger.warning("The gate of the tunnel cannot be started: %s", error)
             if target == (self._target, self._upstream):
@@ -174,6 +185,18 @@ class GateProcess:
             ):
                 return "X-ComfyDeploy-Gate" in answer.headers
         return False
+
+
+async def _check_certificates(target: str, upstream: Upstream) -> None:
+    """Raise `TunnelFailedError` if a certificate for an address is unusable."""
+    try:
+        await asyncio.to_thread(upstream.tls)
+    except InvalidRequestError as error:
+        raise failure(
+            "bad_certificate",
+            f"The certificates for {target} cannot be used: {error.message}",
+            field=error.details["field"],
+        ) from None
 
 
 def _send(writer: int, text: bytes) -> None:

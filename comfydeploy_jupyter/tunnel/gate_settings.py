@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import ssl
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..net.certificates import client_context
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping, Sequence
 
 
@@ -36,15 +38,10 @@ class Upstream:
 
         Raises
         ------
-        OSError
-            If a file cannot be read, or is no certificate.
+        InvalidRequestError
+            If a file cannot be used; it names the setting.
         """
-        if not (self.client_cert or self.ca):
-            return None
-        context = ssl.create_default_context(cafile=self.ca or None)
-        if self.client_cert:
-            context.load_cert_chain(self.client_cert, self.client_key or None, password="")
-        return context
+        return client_context(client_cert=self.client_cert, client_key=self.client_key, ca=self.ca)
 
 
 @dataclass(frozen=True)

@@ -253,9 +253,10 @@ class Tunnel:
                 since = time.monotonic()
                 error = await self._watch()
                 self._set_url(None)
-            if not was_up:
+            if not was_up or error.details.get("reason") == "bad_certificate":
                 await self._stop_processes()
                 self.error = error
+                logger.warning("%s. The tunnel is not started again.", error.message)
                 self._resolve_waiters(error)
                 return
             self.state, self.error = "restarting", error
@@ -316,6 +317,8 @@ class Tunnel:
                 try:
                     await self._check_protection()
                     await self._follow_origin()
+                    if self._gate.error is not None:
+                        raise self._gate.error
                 except ComfyDeployError as error:
                     await self._cloudflared.end()
                     return error

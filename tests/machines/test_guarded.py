@@ -236,6 +236,32 @@ def test_a_machine_is_created_with_credentials(
         assert secret not in answer.text
 
 
+def test_an_untrusted_server_certificate_is_reported(
+    start_jupyter: Any, guarded: GuardedComfyUI, cloudflared: FakeCloudflared, tmp_path: Path
+) -> None:
+    """The server at ``comfyui_url`` has a certificate of an authority that is not trusted."""
+    other = Certificates(tmp_path / "other")
+    server = start_jupyter(
+        ComfyDeploy={
+            **door_of(guarded),
+            "comfyui_ca": str(other.ca),
+            "data_dir": str(tmp_path / "data"),
+            "cloudflared_path": str(cloudflared.path),
+        }
+    )
+    for reply in (
+        ask(server, "POST", "tunnel/start", {}),
+        ask(server, "POST", "run", {"workflow_api": graph()}),
+    ):
+        assert (reply.status_code, reply.json()["code"]) == (503, "comfyui_unavailable")
+        assert "CERTIFICATE_VERIFY_FAILED" in reply.json()["error"]
+        assert "comfyui_ca" in reply.json()["hint"]
+    assert cloudflared.starts == []
+    known = ask(server, "GET", "check-status").json()["comfyui"]
+    assert "comfyui_ca" in known["hint"]
+    server.stop()
+
+
 def test_addresses_with_a_user() -> None:
     assert split_address("http://host:8188/x") == ("http://host:8188/x", "")
     assert split_address(with_user("https://host/x")) == (

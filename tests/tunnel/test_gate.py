@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import signal
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from comfydeploy_jupyter.errors import TunnelFailedError
 from comfydeploy_jupyter.tunnel.gate import ATTEMPTS, COOKIE
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from comfydeploy_jupyter.tunnel.gate_settings import GateSettings, Upstream
+from tests.guarded_comfyui import Certificates
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -486,11 +489,73 @@ async def test_the_credentials_of_the_service_can_be_changed(door, behind, stran
     assert "X-Door-Key" not in given
 
 
-async def test_a_missing_certificate_file_is_reported(behind, tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"ca": "none.pem"}, "comfyui_ca"),
+        ({"client_cert": "text.pem"}, "comfyui_client_cert"),
+        ({"client_key": "text.pem"}, "comfyui_client_cert"),
+    ],
+)
+async def test_an_unusable_certificate_file_is_reported(
+    behind, gate, visitor, tmp_path, settings, field
+):
+    (tmp_path / "text.pem").write_text("no certificate")
+    upstream = Upstream(**{name: str(tmp_path / file) for name, file in settings.items()})
+    new = GateProcess(tmp_path / "gate" / "other.log")
+    pid = pid_of(gate)
+    for ask in (
+        lambda: new.open(behind.url, upstream=upstream),
+        lambda: gate.set_target(behind.url, upstream),
+    ):
+        with pytest.raises(TunnelFailedError, match="The certificates for http") as told:
+            await ask()
+        assert f"{field}: " in told.value.message
+        assert (told.value.details["reason"], told.value.details["field"]) == (
+            "bad_certificate",
+            field,
+        )
+    assert new.port == 0
+    async with visitor.get("/", headers=bearer(gate)) as answer:  # nothing is changed
+        assert answer.status == 207
+    assert pid_of(gate) == pid
+
+
+async def test_a_gate_with_a_missing_certificate_file_is_not_started_again(behind, tmp_path):
+    """A killed gate cannot be started again; it would be tried for ever."""
+    files = Certificates(tmp_path / "files")
     gate = GateProcess(tmp_path / "gate" / "gate.log")
-    upstream = Upstream(ca=str(tmp_path / "none.pem"))
-    with pytest.raises(TunnelFailedError, match="The certificates for http"):
-        await gate.open(behind.url, upstream=upstream)
+    await gate.open(behind.url, upstream=Upstream(ca=str(files.ca)))
+    try:
+        pid = pid_of(gate)
+        files.ca.unlink()
+        os.kill(pid, signal.SIGKILL)
+        await until_async(lambda: gate.error is not None)
+        assert "comfyui_ca: " in gate.error.message
+        assert pid_of(gate) == pid  # the record of the last process: no other one was started
+    finally:
+        await gate.close()
+
+
+async def test_an_untrusted_server_certificate_is_reported_to_visitors(tmp_path, stranger):
+    """The gate goes on; a visitor learns why the server is not reached."""
+    server, other = Certificates(tmp_path / "server"), Certificates(tmp_path / "other")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server.server)
+    listening = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    gate = GateProcess(tmp_path / "gate" / "gate.log")
+    try:
+        await gate.open(url, upstream=Upstream(ca=str(other.ca)))
+        pid = pid_of(gate)
+        async with stranger.get(f"{gate.url}/x", headers=bearer(gate)) as answer:
+            assert answer.status == 502
+            assert answer.headers["X-ComfyDeploy-Gate"] == "bad_certificate"
+            assert "certificate" in (await answer.json())["error"]
+        assert pid_of(gate) == pid
+    finally:
+        await gate.close()
+        listening.close()
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,12 @@ import asyncio
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.tunnel.failures import why_it_ended
+from comfydeploy_jupyter.tunnel.gate_settings import Upstream
 from comfydeploy_jupyter.tunnel.tunnel import Origin, TunnelOptions
 from comfydeploy_jupyter.tunnel.tunnels import Tunnels, TunnelSettings
 from tests.comfyui_server import free_port
+from tests.processes import alive
+from tests.waiting import until_async
 
 
 async def test_a_check_of_a_stopped_comfyui_does_not_start_it(cloudflared, tmp_path):
@@ -31,6 +34,33 @@ async def test_a_check_of_a_stopped_comfyui_does_not_start_it(cloudflared, tmp_p
         await asyncio.wait_for(looked.wait(), 60)
         assert asked == [True, False]
         assert tunnels.status()["url"] == started["url"]
+    finally:
+        await tunnels.close()
+
+
+async def test_an_unusable_certificate_file_ends_a_running_tunnel(cloudflared, tmp_path):
+    """ComfyUI is now behind TLS, and the file of its authority cannot be read."""
+    origin = Origin(f"http://127.0.0.1:{free_port()}", 1)
+    closed = Origin("https://gpu.example", 443, upstream=Upstream(ca=str(tmp_path / "none.pem")))
+    asked: list[bool] = []
+
+    async def find(_: TunnelOptions, start: bool) -> Origin:
+        asked.append(start)
+        return closed if len(asked) > 1 else origin
+
+    settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
+    tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
+    try:
+        await tunnels.start(TunnelOptions())
+        await until_async(lambda: tunnels.status()["state"] == "stopped")
+        status = tunnels.status()
+        assert "comfyui_ca: " in status["error"]
+        assert (status["details"]["reason"], status["details"]["field"]) == (
+            "bad_certificate",
+            "comfyui_ca",
+        )
+        assert (asked, len(cloudflared.starts)) == ([True, False], 1)
+        assert not alive(cloudflared.starts[0]["pid"])
     finally:
         await tunnels.close()
 
