@@ -11,7 +11,8 @@ from ..errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.IGNORECASE | re.ASCII)
+_LARGEST = 10**18  # bytes; larger numbers in ranges are replaced by it, as no file is so large
 _TAGS = re.compile(r'(?:W/)?"([^"]*)"')
 OUTSIDE = 416
 
@@ -28,6 +29,11 @@ class Range(NamedTuple):
 
     first: int | None
     last: int | None
+
+    def __str__(self) -> str:
+        """Return the value of a ``Range`` header for it."""
+        first, last = ("" if number is None else str(number) for number in self)
+        return f"bytes={first}-{last}"
 
     def of(self, size: int) -> tuple[int, int]:
         """Return start and end of the range in a file of ``size`` bytes.
@@ -63,10 +69,16 @@ def asked_range(headers: Mapping[str, str]) -> Range | None:
     found = _RANGE.fullmatch(headers.get("Range", "").strip())
     if found is None or found.groups() == ("", ""):
         return None
-    first, last = (int(text) if text else None for text in found.groups())
+    first, last = (_number(text) if text else None for text in found.groups())
     if last is not None and last < (first if first is not None else 1):
         return None
     return Range(first, last)
+
+
+def _number(digits: str) -> int:
+    """Return a number of any length, at most `_LARGEST`; Python's ``int`` reads 4300 digits."""
+    digits = digits.lstrip("0")
+    return _LARGEST if len(digits) > 18 else int(digits or "0")
 
 
 def range_fits(headers: Mapping[str, str], etag: str | None, last_modified: str | None) -> bool:

@@ -182,8 +182,9 @@ class ViewHandler(Handler):
         given = self.request.headers
         headers = {name: given[name] for name in PASSED_ON if name in given}
         # ComfyUI rejects ranges that must be ignored, and accepts any ETag in If-Range.
-        if asked_range(given) is not None:
-            async with client.view(asked, {**headers, "Range": given["Range"]}) as answer:
+        wanted = asked_range(given)
+        if wanted is not None:
+            async with client.view(asked, {**headers, "Range": str(wanted)}) as answer:
                 tags = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
                 if answer.status not in (206, OUTSIDE) or range_fits(given, *tags):
                     await self._pass_back(client, answer, query)

@@ -190,6 +190,25 @@ async def test_hashes_that_do_not_fit(api, comfyui):
     assert (code, reply["error"]["code"]) == (422, "invalid_request")
 
 
+async def test_ranges_of_an_asset(api):
+    content = uuid.uuid4().bytes
+    _, asset = await api.call("POST", "api/v2/assets", **form(content, file_path="range.bin"))
+    for asked, expected in (
+        (f"bytes=0-{10**30}", content),
+        (f"bytes=3-{'9' * 5000}", content[3:]),
+        (f"bytes=-{'9' * 5000}", content),
+    ):
+        path = f"api/v2/assets/{asset['id']}/content"
+        reply = await api.raw("GET", path, headers={"Range": asked})
+        assert (reply.code, reply.body) == (206, expected)
+        start = len(content) - len(expected)
+        assert reply.headers["Content-Range"] == f"bytes {start}-15/16"
+    reply = await api.raw("GET", path, headers={"Range": f"bytes={'9' * 5000}-"})
+    assert (reply.code, reply.headers["Content-Range"]) == (416, "bytes */16")
+    assert json.loads(reply.body)["error"]["code"] == "range_not_satisfiable"
+    assert (await api.raw("DELETE", f"api/v2/assets/{asset['id']}")).code == 204
+
+
 async def test_an_uploaded_file_becomes_a_model_by_its_hash(api, comfyui):
     content = uuid.uuid4().bytes
     code, asset = await api.call("POST", "api/v2/assets", **form(content, file_path="m.bin"))

@@ -61,7 +61,16 @@ async def test_file_in_a_subfolder(view):
 
 @pytest.mark.parametrize(
     ("asked", "part"),
-    [("bytes=0-9", slice(0, 10)), ("bytes=100-", slice(100, None)), ("bytes=-7", slice(-7, None))],
+    [
+        ("bytes=0-9", slice(0, 10)),
+        ("bytes=100-", slice(100, None)),
+        ("bytes=-7", slice(-7, None)),
+        (f"bytes=0-{10**18}", slice(None)),
+        (f"bytes=5-{'9' * 5000}", slice(5, None)),
+        (f"bytes={'0' * 5000}-{'0' * 5000}9", slice(0, 10)),
+        (f"bytes=-{'9' * 5000}", slice(None)),
+    ],
+    ids=["first", "from", "last", "large end", "huge end", "zeros", "huge number of last ones"],
 )
 async def test_range(view, files, asked, part):
     response = await view("view.png", headers={"Range": asked})
@@ -70,8 +79,13 @@ async def test_range(view, files, asked, part):
     assert response.headers["Content-Range"].endswith(f"/{len(files['view.png'])}")
 
 
-async def test_range_outside(view, files):
-    response = await view("view.png", headers={"Range": "bytes=99999999-"})
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=99999999-", f"bytes={'9' * 5000}-", f"bytes={'9' * 5000}-{'9' * 5001}"],
+    ids=["large", "huge", "both huge"],
+)
+async def test_range_outside(view, files, asked):
+    response = await view("view.png", headers={"Range": asked})
     assert response.code == 416
     assert response.headers["Content-Range"] == f"bytes */{len(files['view.png'])}"
     assert response.headers["Content-Type"] == "application/json"
