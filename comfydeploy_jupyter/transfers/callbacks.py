@@ -81,6 +81,8 @@ class Callbacks:
         Returns the configured key if an address may receive it.
     backoff : Backoff
         The pauses between attempts, whose number is not limited.
+    answer_within : float
+        Seconds that an endpoint has to answer one message.
     """
 
     def __init__(
@@ -91,12 +93,14 @@ class Callbacks:
         key_for: Callable[[str], str | None],
         *,
         backoff: Backoff = BACKOFF,
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         self._repository = repository
         self._session = session
         self._http = http
         self._key_for = key_for
         self._backoff = backoff
+        self._answer_within = answer_within
         self._queues: dict[str, _Queue] = {}
         self._new: list[Callback] = []
         self._gone: list[Callback] = []
@@ -208,20 +212,22 @@ class Callbacks:
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1
             try:
-                await wait_for(self._post(endpoint, target, message), ANSWER_WITHIN)
+                await wait_for(self._post(endpoint, target, message), self._answer_within)
             except asyncio.TimeoutError:
+                why = f"The status endpoint did not answer within {self._answer_within:g} s"
                 pause = self._backoff.pause(attempt)
             except TransferError as error:
-                if attempt == 1:
-                    log.warning(
-                        "Run %s: %s; the next attempt follows",
-                        target.prompt_id,
-                        error.message,
-                        extra={"prompt_id": target.prompt_id},
-                    )
+                why = error.message
                 pause = self._backoff.pause(attempt, error.after)
             else:
                 return
+            if attempt == 1:
+                log.warning(
+                    "Run %s: %s; the next attempt follows",
+                    target.prompt_id,
+                    why,
+                    extra={"prompt_id": target.prompt_id},
+                )
             await asyncio.sleep(pause)
         log.error(
             "A message of run %s could not be delivered in time",

@@ -12,7 +12,7 @@ import aiohttp
 from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundError
 from ..net.fetch_policy import ALLOWED, FetchPolicy
 from ..secrets import clean_url
-from .callbacks import Callbacks
+from .callbacks import ANSWER_WITHIN, Callbacks
 from .downloads import Copy, Download, declared_digest, declared_size
 from .http import TransferError, new_session, request
 from .public import PublicConnector
@@ -59,6 +59,8 @@ class Transfers:
         The pauses between attempts.
     stall : float
         Seconds without progress after which an attempt is aborted.
+    answer_within : float
+        Seconds that a status endpoint has to answer one message.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Transfers:
         max_concurrent: int = 3,
         backoff: Backoff = BACKOFF,
         stall: float = STALL,
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         self._machines = machines
         self._bringing = asyncio.Lock()
@@ -95,7 +98,9 @@ class Transfers:
             backoff=backoff,
             stall=stall,
         )
-        self.callbacks = Callbacks(callbacks, session, self.http, key_for, backoff=backoff)
+        self.callbacks = Callbacks(
+            callbacks, session, self.http, key_for, backoff=backoff, answer_within=answer_within
+        )
 
     async def open(self) -> None:
         """Continue all transfers and messages that are not finished."""

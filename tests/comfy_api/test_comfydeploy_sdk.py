@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -27,18 +28,33 @@ if TYPE_CHECKING:
 
 
 class Receiver:
-    """A server for webhooks that rejects messages until the test lets it accept them."""
+    """A server for webhooks.
+
+    Attributes
+    ----------
+    accepts, answers : bool
+        Whether it accepts messages, and whether it answers at all.
+    messages : list of dict
+        The messages that it has accepted.
+    refused, unanswered : int
+        The number of other messages.
+    """
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
-        self.refused = 0
-        self.accepts = True
+        self.refused = self.unanswered = 0
+        self.accepts = self.answers = True
+        self._closing = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 assert "Authorization" not in self.headers
+                if not outer.answers:
+                    outer.unanswered += 1
+                    outer._closing.wait()
+                    return
                 if outer.accepts:
                     outer.messages.append(json.loads(body))
                 else:
@@ -54,6 +70,7 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -238,6 +255,34 @@ def test_a_webhook_is_kept_until_it_is_delivered(
     until(lambda: receiver.messages)
     assert [message["run_id"] for message in receiver.messages] == [run_id]
     assert receiver.messages[0]["status"] == "success"
+
+
+def test_a_webhook_that_never_answers_holds_nothing_up(
+    start_jupyter: Any, comfyui: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.answers = False
+    settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
+    first = start_jupyter(ComfyDeploy=settings)
+    stored = keep(first, picture())
+    sdk = sdk_of(first)
+    run_ids = []
+    for count in (1, 2):
+        queued = sdk.run.deployment.queue(
+            request={"deployment_id": stored.id, "webhook": receiver.url}
+        )
+        run_ids.append(queued.create_run_response.run_id)
+        assert ended(sdk, run_ids[-1]).status == "success"
+        until(lambda count=count: receiver.unanswered == count)
+    began = time.monotonic()
+    first.stop()  # which kills it after 15 s
+    assert time.monotonic() - began < 12
+    assert receiver.messages == []
+    receiver.answers = True
+    second = start_jupyter(ComfyDeploy=settings)
+    until(lambda: len(receiver.messages) == 2)
+    assert sorted(message["run_id"] for message in receiver.messages) == sorted(run_ids)
+    assert {message["status"] for message in receiver.messages} == {"success"}
+    second.stop()
 
 
 def test_the_asynchronous_client(jupyter: JupyterProcess) -> None:

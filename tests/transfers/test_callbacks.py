@@ -73,6 +73,18 @@ async def test_one_unreachable_endpoint_does_not_delay_another_run(harness, bare
     assert delivered(bare_service) == []
 
 
+async def test_an_endpoint_that_never_answers_is_tried_again(make_harness, bare_service, caplog):
+    bare_service.spoil["status"].extend(["never"] * 3)
+    harness = await make_harness(answer_within=0.2)
+    made = await target(harness, bare_service)
+    send(harness, made, 1)
+    send(harness, made, 2)
+    await harness.until(lambda: delivered(bare_service) == [1, 2])
+    assert "did not answer within 0.2 s" in caplog.text
+    assert caplog.text.count("the next attempt follows") == 1
+    assert not bare_service.spoil["status"]
+
+
 async def test_sending_does_not_wait(harness, bare_service):
     bare_service.spoil["status"].append("never")
     made = await target(harness, bare_service)
