@@ -388,9 +388,9 @@ class Folders:
     def _roots(self) -> Iterator[Path]:
         """Yield the roots, most frequently used first, since each check reads the disk."""
         own = [self.models_directory, *self._types.values(), self.jupyter_root]
-        paths = [path for path in own if path is not None]
-        paths += [*self.extra_roots, *self._model_paths()]
-        yield from (Path(os.path.realpath(path)) for path in paths)
+        for path in chain(own, self.extra_roots, self._model_paths()):
+            if path is not None:
+                yield Path(os.path.realpath(path))
         for entry in self._directories_under_models():
             if entry.is_symlink():
                 yield Path(os.path.realpath(entry.path))

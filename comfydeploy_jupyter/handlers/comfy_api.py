@@ -133,11 +133,10 @@ class JobEventsHandler(ComfyAPIHandler):
 
     async def get(self, job_id: str) -> None:
         """Send the events; if the client disconnects, the job continues."""
-        record = await self.comfy_api.jobs.record(job_id)
+        run = await self.services.runs.load(job_id)
+        record = await self.comfy_api.jobs.record(job_id) if run is None else run.record
         self.begin_stream()
         try:
-            await self.flush()
-            run = await self.services.runs.load(job_id)
             if run is not None:
                 following = self.comfy_api.events.follow(
                     run, self.addresses.assets, pause=KEEP_AWAKE
