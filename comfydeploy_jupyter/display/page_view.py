@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -16,7 +18,6 @@ from ..errors import ComfyDeployError
 from ..view_scripts import STATIC
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
 
     from ..client import Comfy
@@ -49,6 +50,15 @@ class Host(Protocol):
         """Call a task in this thread, and show its error if it raises one."""
 
 
+@dataclass
+class _ArrivingFile:
+    """A file of which the page has sent a part: where it is, and how many bytes are missing."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    path: Path
+    missing: int
+
+
 class View(anywidget.AnyWidget):
     """Base of the views.
 
@@ -73,7 +83,8 @@ class View(anywidget.AnyWidget):
     def __init__(self, panel: Host, **traits: Any) -> None:
         self._panel = panel
         self._fetchers: ThreadPoolExecutor | None = None
-        self._pieces: dict[str, tuple[tempfile.TemporaryDirectory[str], Path]] = {}
+        self._arriving: dict[str, _ArrivingFile] = {}
+        self._arriving_lock = threading.Lock()
         super().__init__(**traits)
         self.on_msg(self._receive)
 
@@ -81,9 +92,10 @@ class View(anywidget.AnyWidget):
         """Remove the view, and files that have not arrived completely."""
         if self._fetchers is not None:
             self._fetchers.shutdown(wait=False, cancel_futures=True)
-        for folder, _ in self._pieces.values():
-            folder.cleanup()
-        self._pieces.clear()
+        with self._arriving_lock:
+            for file in self._arriving.values():
+                file.folder.cleanup()
+            self._arriving.clear()
         super().close()
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
@@ -134,18 +146,29 @@ class View(anywidget.AnyWidget):
         self.send({**answer, "mime": mime}, [content])
 
     def _on_piece(self, message: dict[str, Any], buffers: Sequence[memoryview]) -> None:
+        """Write a piece of a file.
+
+        JupyterLab sends the first messages of a view to the kernel's main thread and later ones to
+        a subshell, so the pieces come in any order, and two at the same time.
+        """
         key = str(message["id"])
-        if key not in self._pieces:
-            folder = tempfile.TemporaryDirectory(prefix="comfydeploy-")
-            name = PurePosixPath(str(message["name"]).replace("\\", "/")).name or "file"
-            self._pieces[key] = folder, Path(folder.name, name)
-        folder, path = self._pieces[key]
-        with path.open("ab") as file:
-            file.write(buffers[0])
+        with self._arriving_lock:
+            if key not in self._arriving:
+                folder = tempfile.TemporaryDirectory(prefix="comfydeploy-")
+                name = PurePosixPath(str(message["name"]).replace("\\", "/")).name or "file"
+                path = Path(folder.name, name)
+                path.touch()
+                self._arriving[key] = _ArrivingFile(folder, path, int(message["size"]))
+            file = self._arriving[key]
+            with file.path.open("r+b") as opened:
+                opened.seek(int(message["offset"]))
+                opened.write(buffers[0])
+            file.missing -= len(buffers[0])
+            if file.missing <= 0:
+                del self._arriving[key]
         self.send({"kind": "took", "id": key})
-        if message.get("last"):
-            del self._pieces[key]
-            self._panel.start(self._finish, folder, path, message)
+        if file.missing <= 0:
+            self._panel.start(self._finish, file.folder, file.path, message)
 
     def _finish(
         self, folder: tempfile.TemporaryDirectory[str], path: Path, message: dict[str, Any]

@@ -29,7 +29,8 @@ class ChunkedFile:
     """A file that is sent to the route ``upload-file`` while its chunks arrive from the page.
 
     It is not stored in the kernel. A chunk is confirmed once the route has taken it, and the page
-    sends only a few chunks before they are confirmed.
+    sends only a few chunks before they are confirmed. JupyterLab sends the first messages of a view
+    to the kernel's main thread and later ones to a subshell, so the chunks come in any order.
 
     Parameters
     ----------
@@ -37,8 +38,8 @@ class ChunkedFile:
         The page's description of the file: ``id``, ``name``, ``size`` (bytes) and ``destination``
         (`UploadPanel.destination`).
     send : callable
-        Called with messages for the page: ``stored`` with the number of ``bytes`` that the route
-        has taken, and one ``end`` with the ``result`` or the ``error``.
+        Called with messages for the page: ``opened`` if chunks may come, ``stored`` with the number
+        of ``bytes`` that the route has taken, and one ``end`` with the ``result`` or the ``error``.
     """
 
     def __init__(self, message: dict[str, Any], send: Sender) -> None:
@@ -46,11 +47,18 @@ class ChunkedFile:
         self._message = message
         self._send = send
         self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._early: dict[int, bytes] = {}  # chunks that came before an earlier one, by offset
+        self._next = 0  # the offset of the next chunk
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
 
-    def put(self, chunk: bytes) -> None:
-        """Add the next chunk."""
-        self._chunks.put(chunk)
+    def put(self, offset: int, chunk: bytes) -> None:
+        """Add the chunk that begins at an offset, bytes."""
+        with self._lock:
+            self._early[offset] = chunk
+            while (found := self._early.pop(self._next, None)) is not None:
+                self._next += len(found)
+                self._chunks.put(found)
 
     def stop(self) -> None:
         """Cancel the upload."""
@@ -83,6 +91,7 @@ class ChunkedFile:
 
     def _arriving(self, size: int) -> Iterator[bytes]:
         stored = 0
+        self._send({"type": "opened", "id": self.id})
         while stored < size:
             try:
                 chunk = self._chunks.get(timeout=SILENCE)

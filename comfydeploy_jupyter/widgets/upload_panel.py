@@ -223,7 +223,7 @@ class UploadPanel(Panel):
         kind = order["type"]
         if kind == "chunk":
             if order["id"] in self._chunked:
-                self._chunked[order["id"]].put(bytes(buffers[0]))
+                self._chunked[order["id"]].put(int(order["offset"]), bytes(buffers[0]))
         elif kind == "open":
             file = ChunkedFile(order, self._view.broadcast)
             self._chunked[file.id] = file

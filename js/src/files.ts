@@ -167,9 +167,10 @@ export async function sendFile(
         wake = resolve;
       });
     }
-    const content = await file.slice(piece * CHUNK, (piece + 1) * CHUNK).arrayBuffer();
-    const last = piece === total - 1;
-    model.send({ kind: "piece", id, name: file.name, last, ...facts }, undefined, [content]);
+    const offset = piece * CHUNK;
+    const content = await file.slice(offset, offset + CHUNK).arrayBuffer();
+    const { name, size } = file;
+    model.send({ kind: "piece", id, name, size, offset, ...facts }, undefined, [content]);
   }
   model.off("msg:custom", onMessage);
 }

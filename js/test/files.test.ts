@@ -105,9 +105,10 @@ test("a file goes to the kernel in pieces, only a few ahead of those it has take
   const sizes = model.sent.map(({ buffers }) => buffers?.[0]?.byteLength);
   assert.deepEqual(sizes, [...Array(pieces - 1).fill(CHUNK), 1]);
   assert.deepEqual(
-    model.sent.map(({ last }) => last),
-    [...Array(pieces - 1).fill(false), true],
+    model.sent.map(({ offset }) => offset),
+    sizes.map((_, piece) => piece * CHUNK),
   );
+  assert.ok(model.sent.every(({ size }) => size === file.size));
   assert.equal(model.sent[0]?.key, "1.image");
   assert.equal(model.listenerCount, 0);
 });
@@ -116,7 +117,7 @@ test("an empty file is one piece", async () => {
   const model = new FakeModel({});
   await sendFile(asModel(model), new File([], "empty"), {});
   assert.deepEqual(
-    model.sent.map(({ name, last }) => [name, last]),
-    [["empty", true]],
+    model.sent.map(({ name, size, offset }) => [name, size, offset]),
+    [["empty", 0, 0]],
   );
 });

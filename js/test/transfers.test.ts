@@ -58,9 +58,13 @@ test("a file goes through the kernel in chunks, only a few ahead of those it has
   const { model, el, choose, messages } = open();
   const chunks = AHEAD + 2;
   choose(new File([new Uint8Array(chunks * CHUNK)], "large.bin"));
-  await until(() => messages("chunk").length === AHEAD);
+  await until(() => messages("open").length === 1);
   const [opened] = messages("open");
   assert.equal(opened?.name, "large.bin");
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(messages("chunk").length, 0, "the kernel does not know the file yet");
+  model.receive({ type: "opened", id: opened?.id });
+  await until(() => messages("chunk").length === AHEAD);
   assert.deepEqual(opened?.destination, {
     type: "input",
     subfolder: "by hand",
@@ -71,6 +75,11 @@ test("a file goes through the kernel in chunks, only a few ahead of those it has
   assert.equal(messages("chunk").length, AHEAD);
   model.receive({ type: "stored", id: opened?.id, bytes: 2 * CHUNK });
   await until(() => messages("chunk").length === chunks);
+  const offsets = Array.from({ length: chunks }, (_, index) => index * CHUNK);
+  assert.deepEqual(
+    messages("chunk").map(({ offset }) => offset),
+    offsets,
+  );
   model.receive({ type: "stored", id: opened?.id, bytes: chunks * CHUNK });
   const result = { name: "large.bin", file_hash: "ab".repeat(32) };
   model.receive({ type: "closed", id: opened?.id, error: null, result });
@@ -93,8 +102,10 @@ test("three files are sent at once; the others wait", async () => {
 });
 
 test("cancelling stops what is sent, and a retry sends it again", async () => {
-  const { el, choose, messages } = open();
+  const { model, el, choose, messages } = open();
   choose(new File([new Uint8Array(2 * AHEAD * CHUNK)], "a"));
+  await until(() => messages("open").length === 1);
+  model.receive({ type: "opened", id: messages("open")[0]?.id });
   await until(() => messages("chunk").length === AHEAD);
   buttonOf(el, "Cancel all")?.click();
   await until(() => states(el)[0] === "cancelled");

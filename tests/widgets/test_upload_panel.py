@@ -126,8 +126,9 @@ def test_a_file_arrives_through_the_kernel_in_chunks(
     content = uuid.uuid4().bytes * 200_000
     name = f"{uuid.uuid4().hex}.bin"
     file_id = page.open(name, len(content), subfolder="chunks")
-    for start in range(0, len(content), 1_000_000):
-        page.say("chunk", content[start : start + 1_000_000], id=file_id)
+    until(lambda: page.last("opened"))
+    for start in (1_000_000, 0, 3_000_000, 2_000_000):  # by two ways to the kernel
+        page.say("chunk", content[start : start + 1_000_000], id=file_id, offset=start)
     until(lambda: page.last("end"))
     result = page.last("end")["result"]
     assert result["file_hash"] == hashlib.sha256(content).hexdigest()
@@ -155,20 +156,20 @@ def test_an_interrupted_upload_leaves_no_file(
     page = Page(panel)
     name = f"{uuid.uuid4().hex}.bin"
     file_id = page.open(name, 3_000_000)
-    page.say("chunk", bytes(1_000_000), id=file_id)
+    page.say("chunk", bytes(1_000_000), id=file_id, offset=0)
     until(lambda: page.last("stored"))
     page.say("abort", id=file_id)
     until(lambda: not panel._chunked)
     assert page.last("end") is None
     until(lambda: not [path for path in comfyui.input_dir.rglob("*") if name in path.name])
-    page.say("chunk", bytes(1_000_000), id=file_id)
+    page.say("chunk", bytes(1_000_000), id=file_id, offset=1_000_000)
     assert panel.error == "", "chunks that were on their way disturb nobody"
 
 
 def test_a_refused_file_has_its_reason(panel_of: Callable[..., UploadPanel]) -> None:
     page = Page(panel_of())
     file_id = page.open("a.png", 3, type="models/../..")
-    page.say("chunk", b"abc", id=file_id)
+    page.say("chunk", b"abc", id=file_id, offset=0)
     until(lambda: page.last("end"))
     assert "type" in page.last("end")["error"]
 
@@ -406,7 +407,7 @@ def test_close_ends_the_threads(panel_of: Callable[..., UploadPanel]) -> None:
     panel = panel_of()
     page = Page(panel)
     file_id = page.open("never.bin", 5_000_000)
-    page.say("chunk", bytes(1_000_000), id=file_id)
+    page.say("chunk", bytes(1_000_000), id=file_id, offset=0)
     until(lambda: page.last("stored"))
     panel.close()
     names = [thread.name for thread in threading.enumerate()]

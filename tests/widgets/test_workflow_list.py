@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,13 +114,20 @@ def test_a_dropped_file_is_kept(
 ) -> None:
     panel = panel_of()
     text = json.dumps(comfy.load(GRAPH).to_ui()).encode()
-    message = {"kind": "piece", "id": "a", "name": f"{name}.json", "last": True}
-    panel._list.list._receive(None, message, [memoryview(text)])
+    message = {"kind": "piece", "id": "a", "name": f"{name}.json", "size": len(text)}
+
+    def send(offset: int) -> None:
+        piece = memoryview(text)[offset : offset + 100]
+        panel._list.list._receive(None, {**message, "offset": offset}, [piece])
+
+    # JupyterLab sends the first messages to the main thread of the kernel, others to a subshell
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(send, reversed(range(0, len(text), 100))))
     panel.wait(60)
     (kept,) = comfy.workflows.list(name)
     assert kept.version().workflow is not None
     assert panel._list.list.message == {"text": f"{name} is kept.", "undo": True, "problem": False}
-    message = {"kind": "piece", "id": "b", "name": "<b>.json", "last": True}
+    message = {"kind": "piece", "id": "b", "name": "<b>.json", "size": 9, "offset": 0}
     panel._list.list._receive(None, message, [memoryview(b"{ no json")])
     panel.wait(60)
     message = panel._list.list.message

@@ -69,9 +69,10 @@ async function sendFile(model, file, facts) {
         wake = resolve;
       });
     }
-    const content = await file.slice(piece * CHUNK, (piece + 1) * CHUNK).arrayBuffer();
-    const last = piece === total - 1;
-    model.send({ kind: "piece", id, name: file.name, last, ...facts }, void 0, [content]);
+    const offset = piece * CHUNK;
+    const content = await file.slice(offset, offset + CHUNK).arrayBuffer();
+    const { name, size } = file;
+    model.send({ kind: "piece", id, name, size, offset, ...facts }, void 0, [content]);
   }
   model.off("msg:custom", onMessage);
 }

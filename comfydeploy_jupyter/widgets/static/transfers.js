@@ -603,7 +603,7 @@ var Uploads = class {
   async relay(upload, own) {
     const { id, name } = upload;
     const { file, destination } = own;
-    const relay = { stored: 0, end: null, wake: () => {
+    const relay = { stored: null, end: null, wake: () => {
     } };
     const reply = () => new Promise((resolve) => {
       relay.wake = resolve;
@@ -615,11 +615,12 @@ var Uploads = class {
       relay.wake();
     };
     this.send({ type: "open", id, name, size: file.size, destination });
+    const mayBeSent = (offset) => relay.stored !== null && offset - relay.stored < AHEAD * CHUNK;
     for (let offset = 0; offset < file.size; offset += CHUNK) {
-      while (!relay.end && offset - relay.stored >= AHEAD * CHUNK) await reply();
+      while (!relay.end && !mayBeSent(offset)) await reply();
       if (relay.end) break;
       const chunk = await file.slice(offset, offset + CHUNK).arrayBuffer();
-      this.send({ type: "chunk", id }, [chunk]);
+      this.send({ type: "chunk", id, offset }, [chunk]);
     }
     while (!relay.end) await reply();
     if (relay.end instanceof Error) throw relay.end;
@@ -668,7 +669,9 @@ var Uploads = class {
     const relay = this.files.get(id)?.relay;
     const upload = this.uploads.get(id);
     if (!relay || !upload) return;
-    if (type === "stored") {
+    if (type === "opened") {
+      relay.stored ??= 0;
+    } else if (type === "stored") {
       relay.stored = bytes;
       const state = bytes < (upload.size ?? 0) ? "active" : "finishing";
       this.change(upload, { sent: bytes, state });

@@ -44,8 +44,11 @@ type Message = {
   result: UploadReply;
 };
 
-/** An upload through the kernel: the bytes that the kernel has stored, and the outcome. */
-type Relay = { stored: number; end: UploadReply | Error | null; wake: () => void };
+/**
+ * An upload through the kernel: the bytes that the kernel has stored (null: it does not know the file
+ * yet), and the outcome.
+ */
+type Relay = { stored: number | null; end: UploadReply | Error | null; wake: () => void };
 
 /** A file of this page. */
 type OwnFile = {
@@ -220,7 +223,7 @@ export class Uploads {
   private async relay(upload: Transfer, own: OwnFile): Promise<UploadReply> {
     const { id, name } = upload;
     const { file, destination } = own;
-    const relay: Relay = { stored: 0, end: null, wake: () => {} };
+    const relay: Relay = { stored: null, end: null, wake: () => {} };
     const reply = () =>
       new Promise<void>((resolve) => {
         relay.wake = resolve;
@@ -232,11 +235,14 @@ export class Uploads {
       relay.wake();
     };
     this.send({ type: "open", id, name, size: file.size, destination });
+    // later messages may reach the kernel before earlier ones: see `ChunkedFile` there
+    const mayBeSent = (offset: number) =>
+      relay.stored !== null && offset - relay.stored < AHEAD * CHUNK;
     for (let offset = 0; offset < file.size; offset += CHUNK) {
-      while (!relay.end && offset - relay.stored >= AHEAD * CHUNK) await reply();
+      while (!relay.end && !mayBeSent(offset)) await reply();
       if (relay.end) break;
       const chunk = await file.slice(offset, offset + CHUNK).arrayBuffer();
-      this.send({ type: "chunk", id }, [chunk]);
+      this.send({ type: "chunk", id, offset }, [chunk]);
     }
     while (!relay.end) await reply();
     if (relay.end instanceof Error) throw relay.end;
@@ -290,7 +296,9 @@ export class Uploads {
     const relay = this.files.get(id)?.relay;
     const upload = this.uploads.get(id);
     if (!relay || !upload) return;
-    if (type === "stored") {
+    if (type === "opened") {
+      relay.stored ??= 0;
+    } else if (type === "stored") {
       relay.stored = bytes;
       const state = bytes < (upload.size ?? 0) ? "active" : "finishing";
       this.change(upload, { sent: bytes, state });
