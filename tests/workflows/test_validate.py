@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.comfyui.definitions import core_classes
+from comfydeploy_jupyter.graphs.versions import NEWEST_TESTED
 from comfydeploy_jupyter.workflows.validate import core_node_warnings
 
 
@@ -49,5 +50,5 @@ def test_core_nodes_that_no_newer_comfyui_brings() -> None:
 
 def test_bundled_definitions_are_of_the_newest_tested_version() -> None:
     version, modules = core_classes()
-    assert version == "0.33.0"
+    assert version == NEWEST_TESTED
     assert len(modules) > 800
