@@ -26,7 +26,7 @@ from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
 from comfydeploy_jupyter.clusters.target import Target, certificates_of
 from tests.comfyui_server import ComfyUIServer, comfyui_tree
 from tests.dask_cluster import DaskCluster
-from tests.mortal_jupyter import MortalJupyter
+from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until, until_async
 
 from .common import Figure, node, report, run
@@ -191,7 +191,7 @@ def served_at(cluster: DaskCluster) -> float:
 
 def measure_pool(cluster: DaskCluster, fields: dict[str, Any], folder: Path) -> list[Figure]:
     """Measure the first run of a member, and interrupts, through Jupyter."""
-    jupyter = MortalJupyter(folder / "jupyter", {"autostart": False})
+    jupyter = RestartableJupyter(folder / "jupyter", {"autostart": False})
     jupyter.start()
     try:
         request = {"scheduler": cluster.address, "security": cluster.security, "workers": [0, 1]}

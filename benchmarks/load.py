@@ -393,26 +393,23 @@ def graph() -> dict[str, dict[str, Any]]:
     return node("TestProgress", steps=STEPS, delay=DELAY)
 
 
+def messages_of(text: str) -> list[dict[str, str]]:
+    """Return the fields of each message of an event stream; comments are left out."""
+    blocks = [
+        [line for line in block.split("\n") if line and not line.startswith(":")]
+        for block in text.split("\n\n")
+    ]
+    return [dict(line.split(": ", 1) for line in lines) for lines in blocks if lines]
+
+
 def stream_of(text: str) -> list[tuple[int, dict[str, Any]]]:
     """Return the messages of an event stream: id and data."""
-    messages = []
-    for block in text.split("\n\n"):
-        lines = [line for line in block.split("\n") if line and not line.startswith(":")]
-        if lines:
-            fields = dict(line.split(": ", 1) for line in lines)
-            messages.append((int(fields["id"]), json.loads(fields["data"])))
-    return messages
+    return [(int(fields["id"]), json.loads(fields["data"])) for fields in messages_of(text)]
 
 
 def job_stream_of(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the messages of a job's event stream: name and data."""
-    messages = []
-    for block in text.split("\n\n"):
-        lines = [line for line in block.split("\n") if line and not line.startswith(":")]
-        if lines:
-            fields = dict(line.split(": ", 1) for line in lines)
-            messages.append((fields["event"], json.loads(fields["data"])))
-    return messages
+    return [(fields["event"], json.loads(fields["data"])) for fields in messages_of(text)]
 
 
 def settle(server: Server, before: Census, *, outgoing: bool = True) -> Census:

@@ -22,7 +22,7 @@ pytest_plugins = [
     "tests.jupyter_app",
     "tests.jupyter_process",
     "tests.jupyterhub_server",
-    "tests.mortal_jupyter",
+    "tests.restartable_jupyter",
     "tests.newer_comfyui",
     "tests.selection",
     "tests.slurm",

@@ -31,7 +31,7 @@ from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.store.runs import FINAL
 from tests.comfyui_server import TEST_NODES, ComfyUIServer, comfyui_tree
 from tests.jupyter_process import REPOSITORY
-from tests.mortal_jupyter import MortalJupyter
+from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class World:
                 *("--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:")
             ]
         self._data = folder / "jupyter" / "comfydeploy"
-        self.jupyter = MortalJupyter(folder / "jupyter", settings)
+        self.jupyter = RestartableJupyter(folder / "jupyter", settings)
 
     def start(self) -> None:
         """Start both, and save the workflows that get versions later."""
@@ -378,7 +378,7 @@ class Load:
 
     def __init__(
         self,
-        jupyter: MortalJupyter,
+        jupyter: RestartableJupyter,
         service: Service,
         answered: Answered,
         workflows: list[str],

@@ -21,8 +21,8 @@ from comfydeploy_jupyter.store.runs import FINAL
 from tests.comfyui_server import ComfyUIServer, comfyui_tree
 from tests.dask_cluster import DaskCluster
 from tests.kill_rounds import BrokenInvariantError
-from tests.mortal_jupyter import MortalJupyter
 from tests.processes import alive
+from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class PoolWorld:
 
     def __init__(self, folder: Path) -> None:
         self.members = [ComfyUIServer(folder / name) for name in ("first", "second")]
-        self.jupyter = MortalJupyter(
+        self.jupyter = RestartableJupyter(
             folder / "jupyter",
             {"comfyui_url": self.members[0].url, "comfyui_timeout": 20.0},
         )
@@ -243,7 +243,7 @@ class ClusterWorld(PoolWorld):
         super().__init__(folder)
         self.members = []
         settings = {"autostart": False, "comfyui_timeout": 20.0}
-        self.jupyter = MortalJupyter(folder / "cluster-jupyter", settings)
+        self.jupyter = RestartableJupyter(folder / "cluster-jupyter", settings)
         self.cluster = DaskCluster(folder / "cluster")
         self._shared = folder / "shared"
         self._base = ComfyUIServer(folder / "base").base_dir  # it has the nodes of the tests

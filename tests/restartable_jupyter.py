@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class MortalJupyter(JupyterProcess):
+class RestartableJupyter(JupyterProcess):
     """A Jupyter server that uses the same data folder after each restart.
 
     Parameters
@@ -115,15 +115,15 @@ class MortalJupyter(JupyterProcess):
 
 
 @pytest.fixture
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MortalJupyter]]:
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RestartableJupyter]]:
     """A function that starts a Jupyter server; its argument is the extension's settings.
 
     ``env`` is added to its environment.
     """
-    servers: list[MortalJupyter] = []
+    servers: list[RestartableJupyter] = []
 
-    def start(env: dict[str, str] | None = None, **settings: Any) -> MortalJupyter:
-        servers.append(MortalJupyter(tmp_path_factory.mktemp("jupyter"), settings))
+    def start(env: dict[str, str] | None = None, **settings: Any) -> RestartableJupyter:
+        servers.append(RestartableJupyter(tmp_path_factory.mktemp("jupyter"), settings))
         servers[-1].env.update(env or {})
         servers[-1].start()
         return servers[-1]

@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from comfydeploy_jupyter import connect
-from tests.mortal_jupyter import MortalJupyter
 from tests.processes import alive
+from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ def comfyui_of(worker: DaskProcess) -> int:
 
 
 @pytest.fixture
-def jupyter(tmp_path: Path) -> Iterator[MortalJupyter]:
-    server = MortalJupyter(tmp_path / "jupyter", {"autostart": False, "comfyui_lost_after": 20.0})
+def jupyter(tmp_path: Path) -> Iterator[RestartableJupyter]:
+    server = RestartableJupyter(
+        tmp_path / "jupyter", {"autostart": False, "comfyui_lost_after": 20.0}
+    )
     server.start()
     yield server
     server.kill()
@@ -63,7 +65,7 @@ def jupyter(tmp_path: Path) -> Iterator[MortalJupyter]:
 
 @pytest.fixture
 def create(
-    jupyter: MortalJupyter, lease_settings: dict[str, Any]
+    jupyter: RestartableJupyter, lease_settings: dict[str, Any]
 ) -> Callable[..., tuple[int, Any]]:
     """A function that creates a pool on a cluster."""
 
@@ -82,7 +84,7 @@ def create(
     return create
 
 
-def run(jupyter: MortalJupyter, token: str, seconds: float = 0.0, **fields: Any) -> str:
+def run(jupyter: RestartableJupyter, token: str, seconds: float = 0.0, **fields: Any) -> str:
     """Submit a run of the pool, and return its id."""
     body = {"workflow_api": picture(token, seconds), "machine": "hpc", "wait": False, **fields}
     status, reply = jupyter.post("run", body)
@@ -90,7 +92,7 @@ def run(jupyter: MortalJupyter, token: str, seconds: float = 0.0, **fields: Any)
     return str(reply["prompt_id"])
 
 
-def view(jupyter: MortalJupyter, record: dict[str, Any]) -> bytes:
+def view(jupyter: RestartableJupyter, record: dict[str, Any]) -> bytes:
     """Return the picture of a run."""
     [image] = record["outputs"]["3"]["images"]
     reply = requests.get(
@@ -105,7 +107,7 @@ def view(jupyter: MortalJupyter, record: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize("shared", [False, True])
 def test_runs_and_their_pictures_outlive_members(
     start_cluster: Callable[..., DaskCluster],
-    jupyter: MortalJupyter,
+    jupyter: RestartableJupyter,
     create: Callable[..., tuple[int, Any]],
     tmp_path: Path,
     shared: bool,
@@ -148,7 +150,7 @@ def test_runs_and_their_pictures_outlive_members(
 
 def test_outputs_of_jobs_outlive_members(
     start_cluster: Callable[..., DaskCluster],
-    jupyter: MortalJupyter,
+    jupyter: RestartableJupyter,
     create: Callable[..., tuple[int, Any]],
 ) -> None:
     """The Comfy API: ``metadata.machine`` names the pool; the picture is an asset."""
@@ -174,7 +176,7 @@ def test_outputs_of_jobs_outlive_members(
 
 def test_a_run_is_executed_again_if_that_is_wanted(
     start_cluster: Callable[..., DaskCluster],
-    jupyter: MortalJupyter,
+    jupyter: RestartableJupyter,
     create: Callable[..., tuple[int, Any]],
 ) -> None:
     cluster = start_cluster(1)
@@ -187,7 +189,7 @@ def test_a_run_is_executed_again_if_that_is_wanted(
 
 def test_runs_wait_for_a_scheduler_that_has_ended(
     start_cluster: Callable[..., DaskCluster],
-    jupyter: MortalJupyter,
+    jupyter: RestartableJupyter,
     create: Callable[..., tuple[int, Any]],
 ) -> None:
     cluster = start_cluster(1)
@@ -205,7 +207,7 @@ def test_runs_wait_for_a_scheduler_that_has_ended(
 
 
 def test_python_makes_a_pool_of_a_cluster_object(
-    jupyter: MortalJupyter, lease_settings: dict[str, Any], tmp_path: Path
+    jupyter: RestartableJupyter, lease_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     from distributed import LocalCluster
     from distributed.security import Security
@@ -251,7 +253,7 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
 
 def test_bad_input(
     start_cluster: Callable[..., DaskCluster],
-    jupyter: MortalJupyter,
+    jupyter: RestartableJupyter,
     create: Callable[..., tuple[int, Any]],
 ) -> None:
     cluster, other = start_cluster(), start_cluster()

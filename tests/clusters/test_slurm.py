@@ -10,7 +10,7 @@ import pytest
 from comfydeploy_jupyter import connect
 from tests.clusters.test_pools import run, view
 from tests.dask_cluster import make_certificates
-from tests.mortal_jupyter import MortalJupyter
+from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def make_cluster(folder: Path) -> SLURMCluster:
 def test_slurm_jobs_start_with_runs_and_end_after_them(
     slurm: Slurm, lease_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    jupyter = MortalJupyter(
+    jupyter = RestartableJupyter(
         tmp_path / "jupyter", {"autostart": False, "cluster_idle_timeout": 10.0}
     )
     jupyter.start()

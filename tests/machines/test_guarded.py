@@ -50,7 +50,7 @@ def with_user(url: str) -> str:
     return f"{scheme}://ada:{SECRETS[3]}@{host}"
 
 
-def door_of(guarded: GuardedComfyUI) -> dict[str, Any]:
+def credentials_of(guarded: GuardedComfyUI) -> dict[str, Any]:
     """The settings with the credentials for the proxy."""
     files = guarded.certificates
     assert files is not None
@@ -74,7 +74,7 @@ def server(start_jupyter: Any, guarded: GuardedComfyUI, data: Path) -> Iterator[
     """A Jupyter server whose ComfyUI is behind that proxy."""
     started: JupyterProcess = start_jupyter(
         Application={"log_level": "DEBUG"},
-        ComfyDeploy={**door_of(guarded), "data_dir": str(data)},
+        ComfyDeploy={**credentials_of(guarded), "data_dir": str(data)},
     )
     yield started
     started.stop()
@@ -92,7 +92,7 @@ def graph() -> dict[str, Any]:
         "1": {"class_type": "EmptyImage", "inputs": size},
         "2": {
             "class_type": "SaveImage",
-            "inputs": {"images": ["1", 0], "filename_prefix": f"door_{uuid.uuid4().hex}"},
+            "inputs": {"images": ["1", 0], "filename_prefix": f"guarded_{uuid.uuid4().hex}"},
         },
     }
 
@@ -142,7 +142,7 @@ def test_a_tunnel_to_a_comfyui_behind_authentication(
     server = start_jupyter(
         Application={"log_level": "DEBUG"},
         ComfyDeploy={
-            **door_of(guarded),
+            **credentials_of(guarded),
             "data_dir": str(tmp_path),
             "cloudflared_path": str(cloudflared.path),
         },
@@ -200,30 +200,30 @@ def test_a_machine_is_created_with_credentials(
 ) -> None:
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
     server = start_jupyter(Application={"log_level": "DEBUG"}, ComfyDeploy=settings)
-    closed = ask(server, "POST", "machine/create", {"name": "door", "comfyui_url": guarded.url})
+    closed = ask(server, "POST", "machine/create", {"name": "guarded", "comfyui_url": guarded.url})
     assert closed.status_code in (200, 400)
     if closed.status_code == 200:
-        ask(server, "POST", "machine/delete", {"machine_id": "door"})
-    answer = ask(server, "POST", "machine/create", {"name": "door", **door_of(guarded)})
+        ask(server, "POST", "machine/delete", {"machine_id": "guarded"})
+    answer = ask(server, "POST", "machine/create", {"name": "guarded", **credentials_of(guarded)})
     assert answer.status_code == 200, answer.text
     for _ in range(2):
         until(
-            lambda: ask(server, "GET", "machine?machine=door").json(),
+            lambda: ask(server, "GET", "machine?machine=guarded").json(),
             lambda machine: machine["status"] == "ready",
         )
-        body = {"workflow_api": graph(), "machine": "door"}
+        body = {"workflow_api": graph(), "machine": "guarded"}
         assert ask(server, "POST", "run", body).json()["status"] == "success"
         server.kill()  # it is known after a restart
         server.start()
-    kept = ask(server, "GET", "machine?machine=door").json()["config"]
-    same = {"machine_id": "door", "comfyui_headers": kept["comfyui_headers"]}
+    kept = ask(server, "GET", "machine?machine=guarded").json()["config"]
+    same = {"machine_id": "guarded", "comfyui_headers": kept["comfyui_headers"]}
     assert ask(server, "POST", "machine/update", same).status_code == 200
     assert ask(server, "POST", "run", body).json()["status"] == "success"
     # The credentials are for this server only: another address does not get them.
     other = GuardedComfyUI(comfyui.url, {"X-Never": "given"})
     other.start()
     try:
-        moved = {"machine_id": "door", "comfyui_url": other.url}
+        moved = {"machine_id": "guarded", "comfyui_url": other.url}
         refused = ask(server, "POST", "machine/update", moved)
         assert (refused.status_code, "status 401" in refused.text) == (400, True)
         assert other.seen

@@ -21,20 +21,20 @@ from .conftest import until_reconnected
 
 
 @pytest.fixture
-def mortal(start_comfyui):
+def killable(start_comfyui):
     return start_comfyui()
 
 
 class TestKilledComfyUI:
     @pytest.fixture
-    def extension_config(self, mortal, tmp_path):
+    def extension_config(self, killable, tmp_path):
         return {
-            "comfyui_url": mortal.url.replace("127.0.0.1", "localhost"),
+            "comfyui_url": killable.url.replace("127.0.0.1", "localhost"),
             "comfyui_lost_after": 120.0,  # a busy machine may need that long to start ComfyUI
             "data_dir": str(tmp_path / "data"),
         }
 
-    async def test_killed_in_mid_run_and_started_again(self, api, events, chain, mortal, scrape):
+    async def test_killed_in_mid_run_and_started_again(self, api, events, chain, killable, scrape):
         graph = chain(("TestSleep", {"seconds": 120}))
         running = asyncio.ensure_future(api.post("run", {"workflow_api": graph}))
         await until_queue(api, running=1, pending=0)
@@ -49,7 +49,7 @@ class TestKilledComfyUI:
         assert before.of("comfyui_up", machine="local") == 1
         assert before.of("open_runs", machine="local", status="running") == 1
         assert before.of("open_runs", machine="local", status="queued") == 4
-        await asyncio.to_thread(mortal.kill)
+        await asyncio.to_thread(killable.kill)
         killed = time.monotonic()
         code, body = await running
         assert time.monotonic() - killed < 2
@@ -73,10 +73,10 @@ class TestKilledComfyUI:
         code, body = await api.post("run", {"workflow_api": chain()})
         assert time.monotonic() - begin < 10
         assert (code, body["code"]) == (503, "comfyui_unavailable")
-        assert f"localhost:{mortal.port}" in body["hint"]
+        assert f"localhost:{killable.port}" in body["hint"]
 
         assert (await api.get("check-status"))[1]["queue"] == {"running": 0, "pending": 4}
-        await asyncio.to_thread(mortal.start)
+        await asyncio.to_thread(killable.start)
         *posts, messages = await queued
         for code, body in posts:
             assert (code, body["status"]) == (200, "success")
@@ -94,8 +94,8 @@ class TestKilledComfyUI:
 
 class TestManyRuns:
     @pytest.fixture
-    def proxy(self, mortal):
-        proxy = FaultyComfyUI(mortal.url)
+    def proxy(self, killable):
+        proxy = FaultyComfyUI(killable.url)
         proxy.start()
         yield proxy
         proxy.close()
@@ -108,7 +108,7 @@ class TestManyRuns:
             "data_dir": str(tmp_path / "data"),
         }
 
-    async def test_finish_after_a_restart_of_comfyui(self, api, chain, mortal, proxy):
+    async def test_finish_after_a_restart_of_comfyui(self, api, chain, killable, proxy):
         """Each is requested once; the whole queue, which has all graphs, is not read each time."""
         graph = chain(("TestSleep", {"seconds": 120}))
         await api.post("run", {"workflow_api": graph, "wait": False})
@@ -117,9 +117,9 @@ class TestManyRuns:
             posts = (api.post("run", {"workflow_api": chain(), "wait": False}) for _ in range(25))
             assert {code for code, _ in await asyncio.gather(*posts)} == {200}
         await until_queue(api, running=1, pending=250)
-        await asyncio.to_thread(mortal.kill)
+        await asyncio.to_thread(killable.kill)
         proxy.asked.clear()
-        await asyncio.to_thread(mortal.start)
+        await asyncio.to_thread(killable.start)
         await until_queue(api, running=0, pending=0, timeout=60)
         ended = [record["status"] for record in (await api.get("runs", limit="300"))[1]]
         assert (ended.count("success"), ended.count("failed"), len(ended)) == (250, 1, 251)

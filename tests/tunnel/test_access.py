@@ -22,11 +22,11 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.cloudflared import FakeCloudflared
-    from tests.mortal_jupyter import MortalJupyter
+    from tests.restartable_jupyter import RestartableJupyter
 
 
 @pytest.fixture
-def server(serve, comfyui, cloudflared) -> MortalJupyter:
+def server(serve, comfyui, cloudflared) -> RestartableJupyter:
     return serve(comfyui_url=comfyui.url, cloudflared_path=str(cloudflared.path))
 
 
@@ -135,7 +135,7 @@ def test_a_jupyter_without_authentication_gets_a_gate(start_jupyter, cloudflared
     jupyter.stop()
 
 
-def pids(server: MortalJupyter, cloudflared: FakeCloudflared) -> list[int]:
+def pids(server: RestartableJupyter, cloudflared: FakeCloudflared) -> list[int]:
     folder = server.folder / "comfydeploy" / "tunnel"
     found = [int(json.loads(path.read_text())["pid"]) for path in folder.glob("*.json")]
     assert cloudflared.starts[-1]["pid"] in found

@@ -417,7 +417,7 @@ ASKED = Upstream({"X-Door-Key": KEY, "Authorization": PASSWORD})
 
 
 @pytest.fixture
-def door(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
+def gate_of_service(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
     """A gate in front of a service that asks for credentials."""
     found = GateProcess(tmp_path / "gate" / "gate.log")
     jp_asyncio_loop.run_until_complete(found.open(behind.url, upstream=ASKED))
@@ -425,15 +425,15 @@ def door(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
     jp_asyncio_loop.run_until_complete(found.close())
 
 
-async def test_the_service_gets_the_credentials_that_it_asks_for(door, behind, stranger):
+async def test_the_service_gets_the_credentials_that_it_asks_for(gate_of_service, behind, stranger):
     mine = {"X-Door-Key": "guess", "X-Mine": "1", "Host": "calm.example"}
-    page = {**bearer(door), **mine, "Origin": "https://calm.example"}
-    async with stranger.post(f"{door.url}/x", data=b"1", headers=page) as answer:
+    page = {**bearer(gate_of_service), **mine, "Origin": "https://calm.example"}
+    async with stranger.post(f"{gate_of_service.url}/x", data=b"1", headers=page) as answer:
         assert answer.status == 207
         assert not {"X-Door-Key", "Authorization"} & answer.headers.keys()
     async with stranger.get(
-        f"{door.url}/y",
-        params={"access": door.secret},
+        f"{gate_of_service.url}/y",
+        params={"access": gate_of_service.secret},
         headers={**mine, "Authorization": "Basic Z3Vlc3M6bWU="},
     ) as answer:
         assert answer.status == 207
@@ -443,46 +443,53 @@ async def test_the_service_gets_the_credentials_that_it_asks_for(door, behind, s
         assert request.headers.getall("Host") == [behind.url.removeprefix("http://")]
         assert request.headers["X-Mine"] == "1"
         assert "Origin" not in request.headers
-    async with stranger.get(f"{door.url}/x", headers=mine) as answer:
+    async with stranger.get(f"{gate_of_service.url}/x", headers=mine) as answer:
         assert (answer.status, len(behind.requests)) == (401, 2)
-    url = f"{door.url}/ws?access={door.secret}"
+    url = f"{gate_of_service.url}/ws?access={gate_of_service.secret}"
     async with stranger.ws_connect(url, headers=mine) as socket:
         await socket.send_str("hello")
         assert (await socket.receive()).data == "hello"
     assert behind.requests[-1].headers.getall("X-Door-Key") == [KEY]
 
 
-async def test_the_credentials_of_the_service_are_never_shown(door, behind, stranger):
+async def test_the_credentials_of_the_service_are_never_shown(gate_of_service, behind, stranger):
     other = Behind()
     await other.open()
     try:
-        async with stranger.request("TRACE", f"{door.url}/x", headers=bearer(door)) as answer:
+        async with stranger.request(
+            "TRACE", f"{gate_of_service.url}/x", headers=bearer(gate_of_service)
+        ) as answer:
             assert (answer.status, behind.requests) == (405, [])
-        async with stranger.get(f"{door.url}/closed", headers=bearer(door)) as answer:
+        async with stranger.get(
+            f"{gate_of_service.url}/closed", headers=bearer(gate_of_service)
+        ) as answer:
             assert answer.status == 401
             assert not {"WWW-Authenticate", "Set-Cookie"} & answer.headers.keys()
         for to, shown in ((f"{behind.url}/a?b", "/a?b"), (f"{other.url}/a", f"{other.url}/a")):
             async with stranger.get(
-                f"{door.url}/moved", params={"to": to}, headers=bearer(door), allow_redirects=False
+                f"{gate_of_service.url}/moved",
+                params={"to": to},
+                headers=bearer(gate_of_service),
+                allow_redirects=False,
             ) as answer:
                 assert answer.headers["Location"] == shown
         # A redirect of a WebSocket is not followed: its target would get them.
-        url = f"{door.url}/ws?access={door.secret}&moved={other.url}/ws"
+        url = f"{gate_of_service.url}/ws?access={gate_of_service.secret}&moved={other.url}/ws"
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await stranger.ws_connect(url)
         assert (refused.value.status, other.requests) == (502, [])
     finally:
         await other.close()
     for secret in (KEY, PASSWORD.split()[1]):
-        assert secret.encode() not in started_with(pid_of(door))
-        assert secret not in kept_files(door)
+        assert secret.encode() not in started_with(pid_of(gate_of_service))
+        assert secret not in kept_files(gate_of_service)
         assert secret not in repr(GateSettings("http://127.0.0.1:1", "s", (), ASKED))
 
 
-async def test_the_credentials_of_the_service_can_be_changed(door, behind, stranger):
+async def test_the_credentials_of_the_service_can_be_changed(gate_of_service, behind, stranger):
     long = {f"X-Long-{n}": "l" * 8000 for n in range(10)}  # larger than the buffer of a pipe
-    await door.set_target(behind.url, Upstream(long))
-    async with stranger.get(f"{door.url}/x", headers=bearer(door)) as answer:
+    await gate_of_service.set_target(behind.url, Upstream(long))
+    async with stranger.get(f"{gate_of_service.url}/x", headers=bearer(gate_of_service)) as answer:
         assert answer.status == 207
     given = behind.requests[-1].headers
     assert {name: given[name] for name in long} == long

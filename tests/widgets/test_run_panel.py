@@ -34,6 +34,20 @@ FAILING = {
 }
 
 
+ENLARGED = {
+    "2": {
+        "class_type": "ImageScaleBy",
+        "inputs": {"image": ["9", 0], "upscale_method": "area", "scale_by": 2.0},
+    },
+    "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    "9": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1},
+    },
+}
+"""Shows an empty picture of 8 by 8 pixels (node 9), which node 2 enlarges."""
+
+
 @pytest.fixture
 def panel_of(comfy: Comfy) -> Iterator[Callable[..., RunPanel]]:
     """A function that makes a panel and waits until it is ready."""
@@ -207,15 +221,7 @@ def test_inputs_without_a_field_are_set_and_files_are_uploaded(
     (picture,) = tmp_path.glob("*.png")
     graph = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}},
-        "2": {
-            "class_type": "ImageScaleBy",
-            "inputs": {"image": ["9", 0], "upscale_method": "area", "scale_by": 2.0},
-        },
-        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
-        "9": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1},
-        },
+        **ENLARGED,
     }
     panel = panel_of(graph)
     panel.set_input("1.image", picture)
@@ -231,15 +237,7 @@ def test_an_error_stands_at_its_field_and_in_the_place_of_the_old_status(
 ) -> None:
     graph = {
         "1": {"class_type": "TestSmallSeed", "inputs": {"seed": 5, "token": str(time.time())}},
-        "2": {
-            "class_type": "ImageScaleBy",
-            "inputs": {"image": ["4", 0], "upscale_method": "area", "scale_by": 2.0},
-        },
-        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
-        "4": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1},
-        },
+        **ENLARGED,
     }
     panel = panel_of(graph)
     panel.run()
