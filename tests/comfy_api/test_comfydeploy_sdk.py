@@ -257,7 +257,7 @@ def test_a_webhook_is_kept_until_it_is_delivered(
     assert receiver.messages[0]["status"] == "success"
 
 
-def test_a_webhook_that_never_answers_holds_nothing_up(
+def test_a_webhook_that_never_replies_delays_no_run(
     start_jupyter: Any, comfyui: Any, receiver: Receiver, tmp_path: Path
 ) -> None:
     receiver.answers = False

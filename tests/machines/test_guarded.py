@@ -243,7 +243,7 @@ def test_an_untrusted_server_certificate_is_reported(
     other = Certificates(tmp_path / "other")
     server = start_jupyter(
         ComfyDeploy={
-            **door_of(guarded),
+            **credentials_of(guarded),
             "comfyui_ca": str(other.ca),
             "data_dir": str(tmp_path / "data"),
             "cloudflared_path": str(cloudflared.path),
