@@ -34,7 +34,9 @@ class TestKilledComfyUI:
             "data_dir": str(tmp_path / "data"),
         }
 
-    async def test_killed_during_a_run_and_started_again(self, api, events, chain, killable, scrape):
+    async def test_killed_during_a_run_and_started_again(
+        self, api, events, chain, killable, scrape
+    ):
         graph = chain(("TestSleep", {"seconds": 120}))
         running = asyncio.ensure_future(api.post("run", {"workflow_api": graph}))
         await until_queue(api, running=1, pending=0)
