@@ -131,9 +131,9 @@ async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
         assert checked == {"valid": True, "problems": []}
 
         begun = await use(client, "comfyui_run_workflow", workflow_id=kept, inputs=inputs)
-        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=60)
-        assert told["status"] == "success"
-        assert told["files"][0]["filename"].startswith("mcp")
+        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=60)
+        assert reply["status"] == "success"
+        assert reply["files"][0]["filename"].startswith("mcp")
         [seen] = (
             await client.call_tool("comfyui_view_picture", {"run_id": begun["run_id"]})
         ).content
@@ -150,12 +150,12 @@ async def test_a_long_run_can_be_waited_for_again_and_cancelled(writable):
     kept = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
     async with agent(writable) as client:
         begun = await use(client, "comfyui_run_workflow", workflow_id=kept)
-        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=0.5)
-        assert told["status"] in ("queued", "running")
+        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=0.5)
+        assert reply["status"] in ("queued", "running")
         ended = await use(client, "comfyui_cancel_run", run_id=begun["run_id"])
         assert ended["cancelled"] is True
-        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
-        assert told["status"] == "cancelled"
+        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
+        assert reply["status"] == "cancelled"
 
 
 async def test_machine_models_and_memory(writable):
@@ -175,8 +175,8 @@ async def test_long_texts_are_cut(writable):
     async with agent(writable) as client:
         described = await use(client, "comfyui_describe_workflow", workflow_id=kept)
         begun = await use(client, "comfyui_run_workflow", workflow_id=kept)
-        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
-    texts = [*told["texts"], *(row["value"] for row in described["inputs"])]
+        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
+    texts = [*reply["texts"], *(row["value"] for row in described["inputs"])]
     assert any("5000 characters" in str(text) for text in texts)
     assert all(len(str(text)) < MOST_TEXT + 50 for text in texts)
 

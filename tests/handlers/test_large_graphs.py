@@ -64,8 +64,8 @@ async def test_wrong_large_graphs_get_the_same_error_as_small_ones(api, graph):
         code, small = await api.post("run", {"workflow_api": {"x": wrong["x"]}})
         assert code == 400
         assert large == small
-    code, told = await api.post("run", {"workflow_api": graph, "inputs": {"texd": "other"}})
-    assert (code, told["code"]) == (400, "unknown_input"), told
+    code, reply = await api.post("run", {"workflow_api": graph, "inputs": {"texd": "other"}})
+    assert (code, reply["code"]) == (400, "unknown_input"), reply
 
 
 async def test_workflows(api, graph):

@@ -47,11 +47,11 @@ async def test_a_machine_is_built(api, comfydeploy, extension):
 
     await extension.stop_extension()  # it is known to the next server too, by id and by name
     for name in (made["machine_id"], "big"):
-        code, told = await api.call("GET", "machine", params={"machine_id": name}, **keyed())
-        assert (code, told["id"]) == (200, made["machine_id"])
-    assert told["status"] == "ready"
-    assert told["software"]["comfyui"]["url"] == f"{comfydeploy.root}/machine"
-    assert told["hardware"]["gpus"] == [{"name": "H100"}]
+        code, reply = await api.call("GET", "machine", params={"machine_id": name}, **keyed())
+        assert (code, reply["id"]) == (200, made["machine_id"])
+    assert reply["status"] == "ready"
+    assert reply["software"]["comfyui"]["url"] == f"{comfydeploy.root}/machine"
+    assert reply["hardware"]["gpus"] == [{"name": "H100"}]
     rows = (await api.get("machines"))[1]
     assert [(row["id"], row["kind"]) for row in rows] == [
         ("local", "comfyui"),
@@ -59,14 +59,14 @@ async def test_a_machine_is_built(api, comfydeploy, extension):
     ]
 
     change = {"machine_id": "big", "name": "bigger", "run_timeout": 900, "restart": True}
-    code, told = await api.post("machine/update", change, **keyed())
-    assert (code, told["success"], told["restart_required"]) == (200, True, False)
+    code, reply = await api.post("machine/update", change, **keyed())
+    assert (code, reply["success"], reply["restart_required"]) == (200, True, False)
     assert comfydeploy.seen[-1].method == "PATCH"
     assert comfydeploy.seen[-1].body == {"name": "bigger", "run_timeout": 900}
     assert comfydeploy.machines[made["machine_id"]]["run_timeout"] == 900
     assert (await api.get("machines"))[1][1]["name"] == "bigger"
 
-    code, told = await api.post("machine/delete", {"machine_id": made["machine_id"]})
+    code, reply = await api.post("machine/delete", {"machine_id": made["machine_id"]})
     assert code == 200
     assert list(comfydeploy.machines) == [made["machine_id"]]
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
@@ -84,12 +84,12 @@ async def test_machines_that_are_not_registered(api, comfydeploy):
     asked = {"machine_id": "m-1"}
     assert (await api.get("machine", **asked))[0] == 404
     for where in ({"target": "cloud"}, {"api_url": comfydeploy.root}):
-        code, told = await api.call("GET", "machine", params={**asked, **where}, **keyed())
-        assert (code, told["name"], told["hardware"]["gpus"]) == (200, "other", [])
-        assert "secret" not in str(told)
+        code, reply = await api.call("GET", "machine", params={**asked, **where}, **keyed())
+        assert (code, reply["name"], reply["hardware"]["gpus"]) == (200, "other", [])
+        assert "secret" not in str(reply)
         change = {**asked, **where, "run_timeout": 30}
-        code, told = await api.post("machine/update", change, **keyed())
-        assert (code, told["machine"]["config"]["run_timeout"]) == (200, 30)
+        code, reply = await api.post("machine/update", change, **keyed())
+        assert (code, reply["machine"]["config"]["run_timeout"]) == (200, 30)
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
 
 
@@ -101,10 +101,10 @@ async def test_calls_of_the_nodes_web_plug_in(api, comfydeploy):
     assert (code, made["id"]) == (200, made["machine_id"])
     assert comfydeploy.seen[-1].body == {**body, "gpu": "A10G"}
     changed = {"machine_id": made["id"], "api_url": comfydeploy.root, "comfyui_version": "d" * 40}
-    code, told = await api.post("machine/update", changed, **keyed())
-    assert (code, told["id"]) == (200, made["id"])
-    code, told = await api.post("machine/update", {"name": "mine"})
-    assert (code, told["id"]) == (200, "local")
+    code, reply = await api.post("machine/update", changed, **keyed())
+    assert (code, reply["id"]) == (200, made["id"])
+    code, reply = await api.post("machine/update", {"name": "mine"})
+    assert (code, reply["id"]) == (200, "local")
 
 
 async def test_what_is_refused(api, comfydeploy):

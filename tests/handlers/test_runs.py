@@ -677,13 +677,13 @@ async def test_story_of_a_run(api, chain):
     graph = chain(("TestFail", {"message": "comfyui-secret"}))
     code, run = await api.post("run", {"workflow_api": graph, "extra_data": secret})
     assert (code, run["status"]) == (200, "failed")
-    code, told = await api.get("runs", story=run["prompt_id"])
+    code, reply = await api.get("runs", story=run["prompt_id"])
     assert code == 200
-    causes = [entry["cause"] for entry in told]
+    causes = [entry["cause"] for entry in reply]
     assert causes[:3] == ["received", "stored and handed to ComfyUI", "accepted by ComfyUI"]
     assert "execution started" in causes
-    assert (told[-1]["cause"], told[-1]["state"]) == ("found in the history", "failed")
-    assert told[-1]["detail"] == run["error"]["type"]
-    assert "secret" not in json.dumps(told), "neither keys nor what nodes say"
+    assert (reply[-1]["cause"], reply[-1]["state"]) == ("found in the history", "failed")
+    assert reply[-1]["detail"] == run["error"]["type"]
+    assert "secret" not in json.dumps(reply), "neither keys nor what nodes say"
     code, body = await api.get("runs", story="no-such-run")
     assert (code, body["details"]["field"]) == (404, "prompt_id")

@@ -154,8 +154,8 @@ async def workflows(api) -> None:
 
 
 async def transfers(api, extension) -> None:
-    _, told = await api.get("upload-queue-status", prompt_id="era-1-done")
-    assert [(t["id"], t["state"], t["error"]) for t in told["uploads"]] == [
+    _, reply = await api.get("upload-queue-status", prompt_id="era-1-done")
+    assert [(t["id"], t["state"], t["error"]) for t in reply["uploads"]] == [
         ("era-4-failed", "failed", "it answered 503")
     ]
     origins = await TransferRepository(extension.services.database).origins()
@@ -182,8 +182,8 @@ async def runs_of_a_structure(api) -> None:
 
 
 async def story(api) -> None:
-    _, told = await api.get("runs", story="era-8-done")
-    assert [(entry["cause"], entry["detail"]) for entry in told] == [
+    _, reply = await api.get("runs", story="era-8-done")
+    assert [(entry["cause"], entry["detail"]) for entry in reply] == [
         ("received", None),
         ("accepted by ComfyUI", "as number 11"),
     ]

@@ -57,11 +57,11 @@ async def test_each_gpu_has_a_comfyui(api, comfy, nvidia_smi, extension):
     assert [member["gpu"] for member in rows[1]["members"]] == ["0", "1"]
     outputs = set()
     for number in ("0", "1"):
-        _, told = await api.get("machine", machine_id=f"gpus-{number}")
-        pid = told["software"]["comfyui"]["pid"]
+        _, reply = await api.get("machine", machine_id=f"gpus-{number}")
+        pid = reply["software"]["comfyui"]["pid"]
         variables = await asyncio.to_thread(Path(f"/proc/{pid}/environ").read_bytes)
         assert f"CUDA_VISIBLE_DEVICES={number}".encode() in variables.split(b"\0")
-        arguments = told["config"]["launch_args"]
+        arguments = reply["config"]["launch_args"]
         outputs.add(arguments[arguments.index("--output-directory") + 1])
     assert len(outputs) == 2, "each has its own output folder"
     runs = []

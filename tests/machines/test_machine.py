@@ -120,11 +120,11 @@ class TestComfyUIOfSomebodyElse:
         return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
 
     async def test_it_is_described_while_it_is_down(self, api):
-        code, told = await api.get("machine")
-        assert (code, told["kind"], told["status"]) == (200, "comfyui", "unreachable")
-        assert told["software"]["comfyui"]["version"] is None
-        assert told["hardware"]["memory"]["total"] > 0
-        assert told["hardware"]["disks"] == []
+        code, reply = await api.get("machine")
+        assert (code, reply["kind"], reply["status"]) == (200, "comfyui", "unreachable")
+        assert reply["software"]["comfyui"]["version"] is None
+        assert reply["hardware"]["memory"]["total"] > 0
+        assert reply["hardware"]["disks"] == []
 
     async def test_its_log_is_not_available(self, api):
         code, body = await api.get("comfyui/log")

@@ -61,11 +61,11 @@ async def test_a_pool_is_a_machine_with_members(api, extension, pool):
         assert (studio["status"], studio["run"], studio["queue"]) == ("unreachable", None, 0)
         await extension.stop_extension()
         await extension.open_services()
-    code, told = await api.post(
+    code, reply = await api.post(
         "machine/update", {"machine_id": "my gpus", "name": "few", "members": ["local"]}
     )
-    assert (code, told["machine"]["name"]) == (200, "few")
-    assert told["machine"]["config"] == {"members": ["local"]}
+    assert (code, reply["machine"]["name"]) == (200, "few")
+    assert reply["machine"]["config"] == {"members": ["local"]}
     assert (await api.post("machine/delete", {"machine_id": "few"}))[1]["machine_id"] == "My-GPUs"
     assert (await api.get("machine", machine_id="few"))[0] == 404
 
@@ -85,30 +85,30 @@ async def test_a_pool_is_a_machine_with_members(api, extension, pool):
     ],
 )
 async def test_an_invalid_pool_is_refused(api, pool, fields, code, field):
-    found, told = await api.post("machine/create", {"kind": "pool", "name": "new", **fields})
-    assert (found, told["details"]["field"]) == (code, field)
+    found, reply = await api.post("machine/create", {"kind": "pool", "name": "new", **fields})
+    assert (found, reply["details"]["field"]) == (code, field)
     change = {"machine_id": "My-GPUs", **fields}
     if fields["members"] is not None and "name" not in fields:
-        found, told = await api.post("machine/update", change)
-        assert (found, told["details"]["field"]) == (code, field)
+        found, reply = await api.post("machine/update", change)
+        assert (found, reply["details"]["field"]) == (code, field)
     assert (await api.get("machine", machine_id="My-GPUs"))[1]["config"] == pool["config"]
 
 
 async def test_a_deleted_machine_is_in_no_pool(api, pool):
     assert (await api.post("machine/delete", {"machine_id": "studio"}))[0] == 200
-    _, told = await api.get("machine", machine_id="My-GPUs")
-    assert (told["config"], len(told["members"])) == ({"members": ["local"]}, 1)
+    _, reply = await api.get("machine", machine_id="My-GPUs")
+    assert (reply["config"], len(reply["members"])) == ({"members": ["local"]}, 1)
 
 
 async def test_a_pool_cannot_contain_itself(api, pool):
     body = {"machine_id": "My-GPUs", "members": ["local", "my gpus"]}
-    code, told = await api.post("machine/update", body)
-    assert (code, told["details"]["field"]) == (400, "members")
+    code, reply = await api.post("machine/update", body)
+    assert (code, reply["details"]["field"]) == (400, "members")
 
 
 async def test_runs_wait_for_a_pool_whose_machines_are_down(api, extension, pool):
-    code, told = await api.post("run", {"workflow_api": chain(), "machine": "auto"})
-    assert (code, told["code"]) == (503, "comfyui_unavailable")
+    code, reply = await api.post("run", {"workflow_api": chain(), "machine": "auto"})
+    assert (code, reply["code"]) == (503, "comfyui_unavailable")
     runs = []
     for _ in range(3):
         code, run = await api.post(
@@ -122,13 +122,13 @@ async def test_runs_wait_for_a_pool_whose_machines_are_down(api, extension, pool
         )
         runs.append(run["prompt_id"])
     assert (await api.get("check-status", prompt_id=runs[2]))[1]["queue_position"] == 3
-    code, told = await api.post("machine/delete", {"machine_id": "My-GPUs"})
-    assert (code, told["details"]["runs"]) == (409, 3)
+    code, reply = await api.post("machine/delete", {"machine_id": "My-GPUs"})
+    assert (code, reply["details"]["runs"]) == (409, 3)
     await extension.stop_extension()
     await extension.open_services()
     assert (await api.get("check-status", prompt_id=runs[2]))[1]["queue_position"] == 3
-    code, told = await api.post("interrupt", {"prompt_id": runs[0], "machine": "My-GPUs"})
-    assert (code, told["was"]) == (200, "queued")
+    code, reply = await api.post("interrupt", {"prompt_id": runs[0], "machine": "My-GPUs"})
+    assert (code, reply["was"]) == (200, "queued")
     for run in runs[1:]:
         assert (await api.post("interrupt", {"prompt_id": run}))[0] == 200
     for run in runs:
@@ -194,8 +194,8 @@ async def test_a_provider_adds_and_removes_members(api, extension, monkeypatch):
     _, run = await api.post("run", {"workflow_api": chain(), "machine": "hpc", "wait": False})
     assert (run["status"], cluster.demand[-1]) == ("queued", 1)
     await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
-    _, told = await api.get("machine", machine_id="hpc")
-    assert [member["id"] for member in told["members"]] == ["hpc-1"]
+    _, reply = await api.get("machine", machine_id="hpc")
+    assert [member["id"] for member in reply["members"]] == ["hpc-1"]
     settings = services.machines.get("hpc-1").settings
     assert services.machines.get("local").settings.credentials != NONE
     assert settings.credentials == NONE, "those of the local machine are not for a worker"

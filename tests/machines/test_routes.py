@@ -49,10 +49,10 @@ def environment(pid: int) -> dict[str, str]:
 
 async def test_the_local_machine(api, comfyui):
     await until_connected(api)
-    code, told = await api.get("machine")
+    code, reply = await api.get("machine")
     assert code == 200
-    assert (told["id"], told["kind"], told["status"]) == ("local", "comfyui", "ready")
-    software = told["software"]
+    assert (reply["id"], reply["kind"], reply["status"]) == ("local", "comfyui", "ready")
+    software = reply["software"]
     assert software["comfydeploy_jupyter"] == __version__
     assert software["os"]
     assert software["jupyter_server"]
@@ -66,12 +66,12 @@ async def test_the_local_machine(api, comfyui):
     assert found["pid"] == comfyui.pid
     assert found["process"]["memory"] > 1024 * 1024
     assert found["launch_args"][-1] == "--disable-api-nodes"
-    hardware = told["hardware"]
+    hardware = reply["hardware"]
     assert hardware["memory"]["total"] > 0
     assert hardware["cpu"]["cores"] > 0
     assert str(comfyui.models_dir / "checkpoints") in hardware["disks"][0]["folders"]
     assert isinstance(hardware["gpus"], list)
-    assert told["config"]["comfyui_url"] == comfyui.url
+    assert reply["config"]["comfyui_url"] == comfyui.url
     assert (await api.get("machine", machine_id="local"))[1]["id"] == "local"
     assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
     (row,) = (await api.get("machines"))[1]
@@ -138,28 +138,28 @@ async def test_changes_are_kept_until_they_are_reset(api, extension, comfyui):
     assert (await api.get("check-status"))[1]["status"] == "ok", "the connection has suffered"
 
     await restart_jupyter(extension)
-    _, told = await api.get("machine", machine_id="workbench")
-    assert (told["id"], told["name"]) == ("local", "Workbench")
-    assert told["config"]["env"] == {"HF_TOKEN": "***", "B": "2"}
-    assert told["config"]["changed"] == ["env", "launch_args"]
+    _, reply = await api.get("machine", machine_id="workbench")
+    assert (reply["id"], reply["name"]) == ("local", "Workbench")
+    assert reply["config"]["env"] == {"HF_TOKEN": "***", "B": "2"}
+    assert reply["config"]["changed"] == ["env", "launch_args"]
     settings = extension.services.machines.get().settings
     assert settings.env == {"HF_TOKEN": "secret", "B": "2"}
 
     code, body = await api.post("machine/update", {"reset": True})
     assert (code, body["machine"]["config"]["env"]) == (200, {})
     await restart_jupyter(extension)
-    _, told = await api.get("machine")
-    assert (told["config"]["launch_args"], told["config"]["comfyui_url"]) == ([], comfyui.url)
+    _, reply = await api.get("machine")
+    assert (reply["config"]["launch_args"], reply["config"]["comfyui_url"]) == ([], comfyui.url)
 
 
 async def test_masked_secrets_keep_their_value_when_sent_back(api, extension):
     env = {"DB_URL": "postgresql://ada:hunter2@db.example/x", "PLAIN": "1"}
     arguments = ["--comfy-api-key=s3cret", "--database-url", "sqlite:///a", "--cpu"]
     changes = {"launch_args": arguments, "env": env}
-    code, told = await api.post("machine/update", changes)
-    assert code == 200, told
-    assert "s3cret" not in json.dumps(told)
-    assert "hunter2" not in json.dumps(told)
+    code, reply = await api.post("machine/update", changes)
+    assert code == 200, reply
+    assert "s3cret" not in json.dumps(reply)
+    assert "hunter2" not in json.dumps(reply)
     config = (await api.get("machine"))[1]["config"]
     assert config["launch_args"] == ["--comfy-api-key=***", *arguments[1:]]
     assert config["env"] == {"DB_URL": "***", "PLAIN": "1"}
@@ -168,8 +168,8 @@ async def test_masked_secrets_keep_their_value_when_sent_back(api, extension):
     settings = extension.services.machines.get("local").settings
     assert settings.launch_args == (*arguments, "--lowvram")
     assert settings.env == env
-    code, told = await api.post("machine/update", {"launch_args": ["--other-key=***"]})
-    assert (code, told["details"]["field"]) == (400, "launch_args")
+    code, reply = await api.post("machine/update", {"launch_args": ["--other-key=***"]})
+    assert (code, reply["details"]["field"]) == (400, "launch_args")
     assert extension.services.machines.get("local").settings == settings
 
 
@@ -188,8 +188,8 @@ async def test_two_conflicting_machines_created_at_once(api):
     assert {rows[found] for found in ids} == set(names)
     # a name may have spaces, and says which machine is meant
     for name in names:
-        code, told = await api.get("machine", machine_id=name.upper())
-        assert (code, told["name"]) == (200, name)
+        code, reply = await api.get("machine", machine_id=name.upper())
+        assert (code, reply["name"]) == (200, name)
         code, body = await api.post("run", {"workflow_api": chain(), "machine": name})
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         assert (await api.post("machine/delete", {"machine_id": name}))[0] == 200
@@ -229,8 +229,8 @@ async def test_a_machine_that_is_down_does_not_affect_others(api, extension, com
         await restart_jupyter(extension)
         await until_connected(api)
 
-    code, told = await api.post("machine/update", {"machine_id": "far-away", "comfyui_url": ""})
-    assert (code, told["details"]["field"]) == (400, "comfyui_path")
+    code, reply = await api.post("machine/update", {"machine_id": "far-away", "comfyui_url": ""})
+    assert (code, reply["details"]["field"]) == (400, "comfyui_path")
     assert (await api.post("machine/delete", {"machine_id": "far off"}))[0] == 404
     code, gone = await api.post("machine/delete", {"machine_id": "far away"})  # its name
     assert (code, gone["machine_id"]) == (200, "far-away")
@@ -305,13 +305,13 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     # -- runs go where they shall, and each machine has its own files
     code, run = await api.post("run", {"workflow_api": chain(), "machine": "second"})
     assert (code, run["status"], run["machine"]) == (200, "success", "second")
-    _, told = await api.get("machine", machine_id="second")
-    found = told["software"]["comfyui"]
-    assert (told["status"], found["managed"], found["state"]) == ("ready", True, "running")
+    _, reply = await api.get("machine", machine_id="second")
+    found = reply["software"]["comfyui"]
+    assert (reply["status"], found["managed"], found["state"]) == ("ready", True, "running")
     assert found["url"] != comfyui.url
     variables = environment(found["pid"])
     assert (variables["COMFYDEPLOY_TEST"], variables["CUDA_VISIBLE_DEVICES"]) == ("one", "1")
-    gpus = [(gpu["name"], gpu["source"]) for gpu in told["hardware"]["gpus"]]
+    gpus = [(gpu["name"], gpu["source"]) for gpu in reply["hardware"]["gpus"]]
     assert gpus == [(gpu["name"], "nvidia-smi") for gpu in GPUS]
     assert Path(found["log"]) == folder / "comfyui.log"
     code, log = await api.get("comfyui/log", machine="second")
@@ -334,8 +334,8 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
         assert (run["status"], run["machine"]) == ("success", "second")
     both = await asyncio.gather(*(api.post("run", {**sleep, "machine": "auto"}) for _ in range(3)))
     assert sorted(run["machine"] for _, run in both) == ["local", "second", "second"]
-    code, told = await api.post("interrupt", {"machine": "local"})
-    assert (code, told["prompt_id"]) == (200, here["prompt_id"])
+    code, reply = await api.post("interrupt", {"machine": "local"})
+    assert (code, reply["prompt_id"]) == (200, here["prompt_id"])
     for _, run in both:
         assert (await api.post("interrupt", {"prompt_id": run["prompt_id"]}))[0] == 200
     for _, run in both:
@@ -343,9 +343,9 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
 
     # -- a change waits for a restart, which fails only what was executing
     change = {"machine_id": "second", "env": {"COMFYDEPLOY_TEST": "two"}}
-    code, told = await api.post("machine/update", change)
-    assert (code, told["restart_required"]) == (200, True)
-    first_pid = told["machine"]["software"]["comfyui"]["pid"]
+    code, reply = await api.post("machine/update", change)
+    assert (code, reply["restart_required"]) == (200, True)
+    first_pid = reply["machine"]["software"]["comfyui"]["pid"]
     assert first_pid == found["pid"]
     _, executing = await api.post("run", {**sleep, "machine": "second"})
     await api.until(executing["prompt_id"], "running")
@@ -354,10 +354,10 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
         for _ in range(2)
     ]
     _, elsewhere = await api.post("run", {**sleep, "machine": "local"})
-    code, told = await api.post("machine/update", {"machine_id": "second", "restart": True})
-    assert code == 200, told
-    assert (told["restart_required"], told["machine"]["status"]) == (False, "ready")
-    second_pid = told["machine"]["software"]["comfyui"]["pid"]
+    code, reply = await api.post("machine/update", {"machine_id": "second", "restart": True})
+    assert code == 200, reply
+    assert (reply["restart_required"], reply["machine"]["status"]) == (False, "ready")
+    second_pid = reply["machine"]["software"]["comfyui"]["pid"]
     assert second_pid != first_pid
     assert environment(second_pid)["COMFYDEPLOY_TEST"] == "two"
     lost = await api.until(executing["prompt_id"], "failed")
@@ -386,15 +386,15 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     )
     assert (code, refused["code"]) == (503, "comfyui_unavailable")
     assert any("--preview-size" in line for line in refused["details"]["log"])
-    _, told = await api.get("machine", machine_id="second")
-    assert (told["name"], told["config"]["launch_args"]) == ("second", config["launch_args"])
+    _, reply = await api.get("machine", machine_id="second")
+    assert (reply["name"], reply["config"]["launch_args"]) == ("second", config["launch_args"])
     await until_ready(api, "second")
     await api.until(queued["prompt_id"], "success", timeout=60)
 
     # -- it dies, and others do not mind
     await until_ready(api, "second")
-    _, told = await api.get("machine", machine_id="second")
-    os.kill(told["software"]["comfyui"]["pid"], signal.SIGKILL)
+    _, reply = await api.get("machine", machine_id="second")
+    os.kill(reply["software"]["comfyui"]["pid"], signal.SIGKILL)
     await until_async(
         lambda: api.get("check-ws-status", machine="second"),
         lambda answer: not answer[1]["connected"],
@@ -410,9 +410,9 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     # -- it is there again with the next Jupyter, and gone once it is deleted
     await restart_jupyter(extension)
     await until_ready(api, "second")
-    _, told = await api.get("machine", machine_id="second")
-    assert told["config"]["launch_args"] == config["launch_args"]
-    pid = told["software"]["comfyui"]["pid"]
+    _, reply = await api.get("machine", machine_id="second")
+    assert reply["config"]["launch_args"] == config["launch_args"]
+    pid = reply["software"]["comfyui"]["pid"]
     assert environment(pid)["COMFYDEPLOY_TEST"] == "two"
     code, run = await api.post("run", {"workflow_api": chain(), "machine": "second"})
     assert (code, run["status"]) == (200, "success")

@@ -33,9 +33,9 @@ async def token_of_a_run(api) -> list[str]:
 
 
 async def test_runs_have_the_token_until_the_user_signs_out(api, comfy_accounts, tmp_path):
-    code, told = await sign_in(api)
-    assert code == 200, told
-    assert told == {
+    code, reply = await sign_in(api)
+    assert code == 200, reply
+    assert reply == {
         "success": True,
         "has_key": True,
         "source": "signed-in",
@@ -49,8 +49,8 @@ async def test_runs_have_the_token_until_the_user_signs_out(api, comfy_accounts,
     assert len(comfy_accounts.asked) == 2, "a valid token is not replaced"
     file = tmp_path / "data" / "comfy_sign_in.json"
     assert file.stat().st_mode & 0o777 == 0o600
-    _, told = await api.post("comfy-account", {"api_key": None})
-    assert (told["source"], told["email"]) == ("configured", None)
+    _, reply = await api.post("comfy-account", {"api_key": None})
+    assert (reply["source"], reply["email"]) == ("configured", None)
     assert not file.exists()
     assert await token_of_a_run(api) == hashes(CONFIGURED, None)
 
@@ -137,9 +137,9 @@ async def test_an_account_that_cannot_be_opened_is_not_signed_in(api, extension,
     ],
 )
 async def test_an_invalid_request_is_refused(api, comfy_accounts, body, field):
-    code, told = await api.post("comfy-account", body)
-    assert (code, told["details"]["field"]) == (400, field)
-    assert "secret-value" not in json.dumps(told)
+    code, reply = await api.post("comfy-account", body)
+    assert (code, reply["details"]["field"]) == (400, field)
+    assert "secret-value" not in json.dumps(reply)
     assert comfy_accounts.asked == []
 
 
@@ -150,9 +150,9 @@ async def test_without_a_token_runs_go_on_and_the_account_says_why(api, comfy_ac
     assert await token_of_a_run(api) == hashes(None, None)
     assert await token_of_a_run(api) == hashes(None, None)
     assert comfy_accounts.asked.count(TOKEN) == 1, "not asked again at once"
-    _, told = await api.get("comfy-account")
-    assert (told["source"], told["email"]) == ("signed-in", EMAIL)
-    assert "securetoken.googleapis.com answers with status 503" in told["problem"]
+    _, reply = await api.get("comfy-account")
+    assert (reply["source"], reply["email"]) == ("signed-in", EMAIL)
+    assert "securetoken.googleapis.com answers with status 503" in reply["problem"]
     extension.services.comfy_account._ask_after = 0.0  # time passes
     comfy_accounts.lifetime = "3600"
     assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
@@ -166,8 +166,8 @@ async def test_an_expired_sign_in_is_reported_and_can_be_repeated(api, comfy_acc
     assert await token_of_a_run(api) == hashes(None, None)
     assert "sign in again" in (await api.get("comfy-account"))[1]["problem"]
     comfy_accounts.lifetime = "3600"
-    _, told = await sign_in(api)
-    assert told["problem"] is None
+    _, reply = await sign_in(api)
+    assert reply["problem"] is None
     assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
 
 

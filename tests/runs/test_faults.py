@@ -379,8 +379,8 @@ class TestNoAnswers:
         record = await api.until(body["prompt_id"], "failed", timeout=60)
         assert "ComfyUI has not answered for" in record["error"]["message"]
         assert (await api.get("check-ws-status"))[1]["connected"] is True
-        _, told = await api.get("runs", story=body["prompt_id"])
-        assert [entry["cause"] for entry in told] == [
+        _, reply = await api.get("runs", story=body["prompt_id"])
+        assert [entry["cause"] for entry in reply] == [
             "received",
             "stored and handed to ComfyUI",
             "not answered by ComfyUI",

@@ -44,10 +44,10 @@ async def test_which_key_a_run_has(api):
     _, body = await run(api)
     assert body["outputs"]["7"]["text"] == hashes(CONFIGURED, None)
     nobody = {"email": None, "problem": None}
-    _, told = await api.get("comfy-account")
-    assert told == {"has_key": True, "source": "configured", **nobody}
-    _, told = await api.post("comfy-account", {"api_key": KEPT})
-    assert told == {"success": True, "has_key": True, "source": "kept", **nobody}
+    _, reply = await api.get("comfy-account")
+    assert reply == {"has_key": True, "source": "configured", **nobody}
+    _, reply = await api.post("comfy-account", {"api_key": KEPT})
+    assert reply == {"success": True, "has_key": True, "source": "kept", **nobody}
     _, body = await run(api, extra_data={"api_key_comfy_org": ""})
     assert body["outputs"]["7"]["text"] == hashes(KEPT, None)
     await api.post("comfy-account", {"api_key": None})
