@@ -41,7 +41,7 @@ MARKER_OF_PATH = {
 SAMPLES = "needs workflows of others, which are not part of this repository"
 ALLOWED_SKIPS = {
     "tests/clusters/test_slurm.py": "needs root and Slurm: on Debian, `make test` installs it",
-    "tests/comfyui/test_folders.py::test_what_may_not_be_read_is_refused": (
+    "tests/comfyui/test_folders.py::test_unreadable_files_are_refused": (
         "root, whom the gate runs as, may read everything"
     ),
     "tests/graphs/test_integrity.py::test_check_integrity_accepts_saved_workflows": SAMPLES,

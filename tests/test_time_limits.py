@@ -24,7 +24,7 @@ def test_next(): ...
 """
 
 
-def test_a_test_that_catches_its_timeout_does_not_go_on_for_ever(tmp_path):
+def test_a_test_that_catches_its_timeout_is_ended(tmp_path):
     (tmp_path / "test_it.py").write_text(FILE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = browser")
     options = ("-n", "1", "--reruns", "1", "-p", "tests.time_limits", "-p", "no:cacheprovider")

@@ -31,5 +31,5 @@ def test_the_functions_may_be_coroutines():
         asyncio.run(until_async(read, timeout=0, what=told))
 
 
-def test_a_value_that_comes_after_the_time_is_taken():
+def test_a_value_at_the_end_of_the_time_is_accepted():
     assert until(lambda: True, timeout=-1)

@@ -176,5 +176,5 @@ class PresetsBox(View):
         self._panel.start(self._offer)
 
     def _offer(self) -> None:
-        with contextlib.suppress(ComfyDeployError):  # the next change tells it
+        with contextlib.suppress(ComfyDeployError):  # the next change reports it
             self.refresh(replaceable=False)

@@ -65,7 +65,7 @@ def box(locator: Locator) -> dict[str, float]:
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 @pytest.mark.parametrize("width", [480, 900, 1440, 2560])
-def test_form_and_result_are_side_by_side_where_there_is_room(
+def test_form_and_result_are_side_by_side_if_the_panel_is_wide(
     open_notebook: Any, lab: JupyterProcess, width: int, theme: str
 ) -> None:
     name = f"look-{width}-{theme}"

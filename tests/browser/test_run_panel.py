@@ -423,7 +423,7 @@ def test_a_page_that_cannot_reach_the_server_gets_everything_through_the_kernel(
     assert asked == [], "another server's files of the same name must not be shown"
 
 
-def test_what_stays_in_the_saved_notebook(open_notebook: Any, lab: JupyterProcess) -> None:
+def test_content_of_the_saved_notebook(open_notebook: Any, lab: JupyterProcess) -> None:
     opened = open_notebook("saved", PANEL.format("sunset.json"))
     opened.panel.get_by_label("Width", exact=True).fill("304")
     press(opened.panel, "Run")

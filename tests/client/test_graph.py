@@ -32,7 +32,7 @@ def test_takes_a_dict_text_or_path(tmp_path: Path) -> None:
     assert Source(None).body() == {}
 
 
-def test_refuses_what_is_no_workflow(tmp_path: Path) -> None:
+def test_refuses_values_that_are_not_workflows(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{,}")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InvalidRequestError, match=r"workflow: .*broken\.json is not JSON"):

@@ -152,7 +152,7 @@ def test_runs_are_pinned_and_deleted(comfy: Comfy) -> None:
     assert comfy.runs.delete([]).runs == 0, "an empty list means no runs"
 
 
-def test_a_run_tells_its_story(comfy: Comfy) -> None:
+def test_a_run_has_a_story(comfy: Comfy) -> None:
     run = comfy.submit(SUNSET, seed=4)
     run.wait(timeout=60)
     story = run.story()
@@ -254,7 +254,7 @@ def test_a_run_outlives_a_killed_jupyter(start_jupyter, comfyui, tmp_path: Path)
     server.stop()
 
 
-def test_without_a_token_where_the_server_wants_none(start_jupyter, comfyui, tmp_path) -> None:
+def test_without_a_token_if_the_server_requires_none(start_jupyter, comfyui, tmp_path) -> None:
     server = start_jupyter(
         ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")},
         IdentityProvider={"token": ""},

@@ -46,7 +46,7 @@ def test_start_status_stop(comfy, cloudflared):
         comfy.tunnel.start(port=0)
 
 
-def test_what_it_shows_is_escaped():
+def test_texts_in_its_html_are_escaped():
     bad = TunnelStatus({"target": "comfyui", "state": "stopped", "error": "<b>no</b>"})
     assert "&lt;b&gt;no&lt;/b&gt;" in bad._repr_html_()
     bare = TunnelStatus({"running": True, "url": "https://a.b", "protection": "none"})

@@ -147,7 +147,7 @@ async def test_pages_and_cursors(api):
 
 
 @pytest.mark.parametrize("name", ["no-such", "..%2F..", "%00", "é", "x" * 300, UNKNOWN])
-async def test_odd_ids_are_not_found(api, name):
+async def test_unusual_ids_are_not_found(api, name):
     for path in ("jobs/{}", "jobs/{}/workflow", "jobs/{}/events", "assets/{}", "assets/{}/content"):
         code, reply = await api.call("GET", f"api/v2/{path.format(name)}")
         assert (code, reply["error"]["code"]) == (404, "not_found")

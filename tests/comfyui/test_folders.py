@@ -342,7 +342,7 @@ def test_new_files_and_directories(folders: Folders, world: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_refused(folders: Folders, world: Path) -> None:
+def test_unreadable_files_are_refused(folders: Folders, world: Path) -> None:
     locked = world / "jupyter/locked"
     locked.chmod(0)
     try:

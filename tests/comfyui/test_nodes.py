@@ -60,7 +60,7 @@ def test_chain_of_all_harmless_nodes(comfyui: ComfyUIServer) -> None:
         node("TestFailIf", condition=True, message="on purpose"),
     ],
 )
-def test_failing_nodes_tell_their_message(comfyui: ComfyUIServer, failing: dict[str, Any]) -> None:
+def test_failing_nodes_have_their_message(comfyui: ComfyUIServer, failing: dict[str, Any]) -> None:
     graph = {"1": failing, "2": node("TestText", text="never", anything=["1", 0])}
     status = finished(comfyui, queue(comfyui, graph))["status"]
     error = dict(status["messages"])["execution_error"]
@@ -89,7 +89,7 @@ def test_sleep_can_be_interrupted(comfyui: ComfyUIServer) -> None:
     assert "execution_interrupted" in messages
 
 
-def test_crash_ends_comfyui_and_restart_brings_it_back(
+def test_a_crash_ends_comfyui_and_a_restart_starts_it_again(
     start_comfyui: Callable[..., ComfyUIServer],
 ) -> None:
     server = start_comfyui()

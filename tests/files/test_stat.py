@@ -49,7 +49,7 @@ def test_without_a_path(comfy: Path, tmp_path: Path) -> None:
         fs_stat(Folders(None))
 
 
-def test_what_is_refused(comfy: Path) -> None:
+def test_invalid_paths_are_refused(comfy: Path) -> None:
     folders = Folders(comfy)
     with pytest.raises(NotFoundError):
         fs_stat(folders, "models/none")

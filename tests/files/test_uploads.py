@@ -423,7 +423,7 @@ def test_an_aborted_upload_leaves_nothing(folders: Folders, comfy: Path) -> None
     assert names(comfy / "input") == []
 
 
-def test_closing_aborts_what_is_open(folders: Folders, comfy: Path) -> None:
+def test_closing_aborts_open_uploads(folders: Folders, comfy: Path) -> None:
     async def once() -> None:
         uploads = Uploads()
         for _ in range(5):
@@ -478,7 +478,7 @@ def test_a_full_disk(receive: Receive, comfy: Path, small_disk: Path) -> None:
 
 
 @pytest.mark.parametrize("linked", ["models/checkpoints", "models/checkpoints/sub"])
-def test_a_type_on_another_disk_that_comes_after_the_file(
+def test_a_field_for_another_disk_after_the_file(
     comfy: Path, small_disk: Path, linked: str, receive: Receive
 ) -> None:
     """The file was received into the file system of the default type, so it is copied."""
@@ -516,9 +516,7 @@ asyncio.run(main())
 """
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(
-    folders: Folders, comfy: Path
-) -> None:
+def test_only_files_left_by_killed_processes_are_removed(folders: Folders, comfy: Path) -> None:
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(comfy)],

@@ -281,7 +281,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("text", PATHS)
-def test_odd_extra_model_paths(text: bytes, comfy: Path) -> None:
+def test_malformed_extra_model_paths(text: bytes, comfy: Path) -> None:
     (comfy / "extra_model_paths.yaml").write_bytes(text)
     with within_time(), refused:
         Folders(comfy)

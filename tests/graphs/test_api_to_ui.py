@@ -135,7 +135,7 @@ def test_converts_back_to_the_same_prompt(graph: Graph) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(prompts())
-def test_a_node_stands_right_of_what_it_depends_on(graph: Graph) -> None:
+def test_a_node_is_placed_right_of_the_nodes_that_it_depends_on(graph: Graph) -> None:
     saved = api_to_ui(graph, DEFINITIONS)
     left = {str(node["id"]): node["pos"][0] for node in saved["nodes"]}
     for _, origin, _, target, _, _ in saved["links"]:

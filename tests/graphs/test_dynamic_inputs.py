@@ -119,7 +119,7 @@ def test_a_model_viewer_queues_the_model_that_it_showed_last(kept: dict[str, Any
     }
 
 
-def test_the_chosen_option_brings_its_widgets_and_inputs() -> None:
+def test_the_chosen_option_adds_its_widgets_and_inputs() -> None:
     values = ["pictures", 7, "fixed", "high", 30, 0.25]
     node = saved(1, "Dynamic", values, [("mode.images.image0", 1), ("mode.images.image1", 2)])
     rows = [[1, 2, 0, 1, 0, "IMAGE"], [2, 2, 0, 1, 1, "IMAGE"]]

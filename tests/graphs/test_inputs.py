@@ -333,7 +333,7 @@ def value_of(node):
         (external("Audio", audio_file="", default_value=["8", 1]), ["8", 1]),
     ],
 )
-def test_a_link_becomes_what_the_node_would_return(node, value):
+def test_a_link_is_replaced_by_the_value_that_the_node_would_return(node, value):
     found = value_of(node)
     assert found == value
     assert type(found) is type(value)
@@ -401,7 +401,7 @@ def test_known_classes_and_other_nodes_of_the_pack_are_left_alone():
         (external("Video", "https://x/y.mp4", frame_load_cap=16), "frame_load_cap"),
     ],
 )
-def test_what_stock_nodes_cannot_do_is_refused(node, problem):
+def test_options_that_stock_nodes_lack_are_refused(node, problem):
     with pytest.raises(InvalidRequestError, match=problem):
         inline({"1": node, "2": reads(["1", 0])})
     assert inline({"1": node, "2": reads()}).graph == {"2": reads()}

@@ -145,7 +145,9 @@ async def test_other_web_sites_are_refused(call, cookie, xsrf, origin):
             assert (await call("GET", path, framed)).code == 403, dest
 
 
-async def test_large_bodies_pass_in_both_directions(call, comfyui, jp_auth_header, tmp_path):
+async def test_large_bodies_are_passed_on_in_both_directions(
+    call, comfyui, jp_auth_header, tmp_path
+):
     content = uuid.uuid4().bytes * (3 << 20)  # 48 MiB, more than a buffer holds
     name = f"{uuid.uuid4().hex}.bin"
     boundary = uuid.uuid4().hex

@@ -16,7 +16,7 @@ async def save_in_editor(api, extension, name: str, text: str) -> None:
     await client.request("POST", path, body=text.encode())
 
 
-async def test_what_the_editor_saved_is_listed_and_read(api, extension):
+async def test_workflows_saved_by_the_editor_are_listed_and_read(api, extension):
     folder = uuid.uuid4().hex
     graph = {"nodes": [{"id": 1, "type": "EmptyImage"}], "links": [], "extra": {"name": "שם 🙂"}}
     await save_in_editor(api, extension, f"{folder}%2Fportrait.json", json.dumps(graph))
@@ -49,7 +49,7 @@ async def test_other_files_are_not_read(api, file, code):
 
 
 @pytest.mark.parametrize("text", ["{ no json", "[]", '{"a": 1}', ""])
-async def test_a_damaged_file_is_told(api, extension, text):
+async def test_a_damaged_file_is_reported(api, extension, text):
     name = f"{uuid.uuid4().hex}.json"
     await save_in_editor(api, extension, name, text)
     code, error = await api.get("editor/workflow", file=name)

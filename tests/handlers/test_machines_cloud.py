@@ -107,7 +107,7 @@ async def test_calls_of_the_nodes_web_plug_in(api, comfydeploy):
     assert (code, reply["id"]) == (200, "local")
 
 
-async def test_what_is_refused(api, comfydeploy):
+async def test_invalid_requests_for_cloud_machines_are_refused(api, comfydeploy):
     code, body = await api.call("GET", "machine", params={"target": "cloud"}, **keyed())
     assert (code, body["details"]["field"]) == (400, "machine_id")
     code, body = await api.post("machine/create", {"name": "x", "kind": "cloud"}, **keyed())
@@ -136,7 +136,7 @@ async def test_what_is_refused(api, comfydeploy):
     assert (code, body["code"]) == (404, "cloud_error")
 
 
-async def test_what_needs_a_comfyui_cannot_have_one(api, comfydeploy):
+async def test_routes_that_need_a_comfyui_refuse_cloud_machines(api, comfydeploy):
     _, made = await api.post("machine/create", {"name": "big", "gpu": "T4"}, **keyed())
     for name in ("big", made["machine_id"]):
         code, body = await api.get("object_info", machine=name)

@@ -220,7 +220,7 @@ async def test_without_wait_it_answers_at_once_and_the_record_follows(api, chain
     assert done["outputs"]["2"] == {"text": ["done"]}
 
 
-async def test_timeout_answers_504_and_the_run_goes_on(api, chain):
+async def test_a_timeout_is_answered_with_504_and_the_run_continues(api, chain):
     graph = chain(("TestSleep", {"seconds": 0.5}))
     code, body = await api.post("run", {"workflow_api": graph, "timeout": 0.1})
     assert code == 504
@@ -259,7 +259,7 @@ async def test_cancel_while_queued(api, chain):
     await api.until(blocker["prompt_id"], "cancelled")
 
 
-async def test_interrupting_what_has_ended_or_never_was(api, chain):
+async def test_interrupting_an_ended_or_unknown_run(api, chain):
     _, body = await api.post("run", {"workflow_api": chain()})
     code, answer = await api.post("interrupt", {"prompt_id": body["prompt_id"]})
     assert (code, answer["code"]) == (409, "conflict")
@@ -502,7 +502,7 @@ async def test_external_inputs_run_on_a_stock_comfyui(api, comfyui, jp_root_dir)
         ),
     ],
 )
-async def test_bad_bodies(api, body, code, field):
+async def test_invalid_bodies_are_refused(api, body, code, field):
     status, answer = await api.post("run", body)
     assert answer["success"] is False
     assert answer["code"] == code

@@ -365,7 +365,7 @@ def open_stream(extension, jp_serverapp, jp_base_url, jp_auth_header, jp_http_po
     return open_it
 
 
-async def test_client_that_goes_away_does_not_stop_the_run(api, chain, open_stream):
+async def test_a_disconnected_client_does_not_stop_the_run(api, chain, open_stream):
     graph = chain(("TestSleep", {"seconds": 0.3}))
     prompt_id = str(uuid.uuid4())
     reader, writer = await open_stream({"workflow_api": graph, "prompt_id": prompt_id})

@@ -308,7 +308,7 @@ class TestAllowedService:
         assert {token for token, _ in service.callbacks} == {expected}
         assert service.asked("upload")[0][0]["Authorization"] == f"Bearer {expected}"
 
-    async def test_key_in_the_header_comes_first(self, api, service):
+    async def test_the_key_in_the_header_has_priority(self, api, service):
         headers = {"X-ComfyDeploy-Token": "from-the-header"}
         _, body = await api.post("run", ordered(service, image()), headers=headers)
         await told(service, body["prompt_id"])

@@ -256,7 +256,7 @@ async def test_start_without_waiting(api, cloudflared):
     assert (await api.get("tunnel/status"))[1]["error"] is None
 
 
-async def test_restarted_when_it_dies(api, cloudflared):
+async def test_a_tunnel_whose_process_ends_is_restarted(api, cloudflared):
     first = (await api.post("tunnel/start", {"port": PORT}))[1]
     os.kill(cloudflared.starts[0]["pid"], signal.SIGKILL)
     again = await until_status(api, lambda body: body["running"] and body["url"] != first["url"])

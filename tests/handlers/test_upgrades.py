@@ -54,7 +54,7 @@ def schema(path: Path) -> list[tuple[str, str]]:
     return [(name, "".join((sql or "").split())) for name, sql in found]
 
 
-def test_an_old_schema_becomes_the_present_one(tmp_path, step):
+def test_an_old_schema_is_upgraded_to_the_present_one(tmp_path, step):
     old, new = tmp_path / "old.db", tmp_path / "new.db"
     lay_down(old, step)
     for path in (old, new):

@@ -183,7 +183,7 @@ async def test_concurrent_versions(api):
         ("workflow/version", {"workflow_id": "x"}, "workflow"),
     ],
 )
-async def test_bad_bodies(api, route, body, field):
+async def test_invalid_bodies_are_refused(api, route, body, field):
     code, answer = await api.post(route, body)
     assert (code, answer["code"]) == (400, "invalid_request")
     assert answer["details"]["field"] == field
@@ -434,7 +434,7 @@ async def test_presets_are_kept_with_a_workflow(api):
     assert (code, error["details"]["field"]) == (404, "name")
 
 
-async def test_a_preset_that_somebody_else_changed_is_not_replaced(api):
+async def test_a_preset_that_another_client_changed_is_not_replaced(api):
     workflow_id = await create(api)
 
     async def save(steps: int, revision: str | None) -> tuple[int, Any]:

@@ -143,7 +143,7 @@ async def test_tasks_started_by_tasks_that_end_are_ended_too():
     assert len(tasks) == 0
 
 
-async def test_wait_for_returns_or_raises_what_it_waits_for():
+async def test_wait_for_returns_the_result_or_raises_the_exception_of_its_task():
     assert await wait_for(asyncio.sleep(0, "found"), 10) == "found"
     assert await wait_for(asyncio.sleep(0, "found"), None) == "found"
 

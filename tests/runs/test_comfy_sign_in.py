@@ -143,7 +143,9 @@ async def test_an_invalid_request_is_refused(api, comfy_accounts, body, field):
     assert comfy_accounts.asked == []
 
 
-async def test_without_a_token_runs_go_on_and_the_account_says_why(api, comfy_accounts, extension):
+async def test_without_a_token_runs_are_executed_and_the_account_says_why(
+    api, comfy_accounts, extension
+):
     comfy_accounts.lifetime = "0"
     await sign_in(api)
     comfy_accounts.answers.append((503, "<html>"))

@@ -145,7 +145,7 @@ async def test_the_next_server_completes_deletions_of_a_killed_one(world, monkey
     assert len(listed) == (3 if step == 0 else 1 if step < 5 else 0)
 
 
-async def test_files_of_a_living_server_are_not_touched(world, monkeypatch):
+async def test_files_of_a_running_server_are_not_changed(world, monkeypatch):
     path = await world.add("run")
     monkeypatch.setattr(deletion, "delete_file", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -207,7 +207,7 @@ async def test_run_that_ends_meanwhile_keeps_its_output(world, monkeypatch):
     assert path.exists()
 
 
-async def test_output_of_a_run_that_goes_on_stays(world):
+async def test_the_output_of_an_unfinished_run_stays(world):
     path = await world.add("old")
     item = {"filename": "old.png", "subfolder": "", "type": "output"}
     record = SimpleNamespace(outputs={"2": {"images": [item]}})

@@ -285,7 +285,7 @@ def test_a_long_story_keeps_its_beginning() -> None:
     assert {len(entry[3]) for entry in story} == {MAX_DETAIL}
 
 
-def test_runs_of_a_comfyui_that_never_replies_end_as_lost(world: World) -> None:
+def test_runs_of_a_comfyui_that_never_replies_fail(world: World) -> None:
     """Its WebSocket stays open, so it counts as connected."""
     running = world.submit()
     world.tick(0.5)
@@ -321,7 +321,7 @@ def test_a_comfyui_that_sends_events_but_no_replies_counts_as_alive(world: World
     assert world.do(world.service.record(prompt_id)).status == "success"
 
 
-def test_a_prompt_without_a_reply_ends_as_lost_despite_other_events(world: World) -> None:
+def test_a_prompt_without_a_reply_fails_despite_other_events(world: World) -> None:
     other = world.submit()
     world.tick(0.5)
     world.call(world.comfyui.begin)

@@ -31,7 +31,7 @@ async def test_every_reader_gets_everything_in_order():
     assert await asyncio.gather(*readers) == [list(range(1, 21))] * 3
 
 
-async def test_reader_goes_on_after_an_event():
+async def test_a_reader_continues_after_an_event():
     log = EventLog()
     for _ in range(5):
         log.append("executing", {})

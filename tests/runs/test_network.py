@@ -53,7 +53,7 @@ async def test_websocket_that_breaks_again_and_again(api, chain, relay, connecte
             assert record["execution_time"] > 0.1
 
 
-async def test_stream_goes_on_after_a_gap(events, api, chain, relay, connected):
+async def test_a_stream_continues_after_a_reconnection(events, api, chain, relay, connected):
     prompt_id = str(uuid.uuid4())
     graph = chain(("TestProgress", {"steps": 40, "delay": 0.05}))
     stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))

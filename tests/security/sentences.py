@@ -126,7 +126,7 @@ HELD: dict[str, tuple[str, ...]] = {
     "HTML pages of custom nodes": (f"{_PAGE}::a_file_cannot_run_scripts_as_a_page",),
     "Turn the page off": (f"{_PAGE}::the_page_is_not_served",),
     "Texts of workflows": (
-        "security/test_hostile_names.py::what_notebooks_show_is_escaped",
+        "security/test_hostile_names.py::texts_in_notebooks_are_escaped",
         "security/test_hostile_names.py::control_characters_for_terminals_are_escaped",
         "widgets/test_base.py::parts_escape_what_they_show_and_have_names",
         "widgets/test_run_panel.py::a_failure_is_shown_escaped",
@@ -264,7 +264,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_OTHERS}::another_users_server_at_our_port_is_not_used",
     ),
     "| the author of a workflow": (
-        "security/test_hostile_names.py::what_notebooks_show_is_escaped",
+        "security/test_hostile_names.py::texts_in_notebooks_are_escaped",
         f"{_BOMBS}::metadata_with_sizes_that_lie",
     ),
     "| the author of a custom node": (
@@ -290,7 +290,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_OTHERS}::the_gate_of_a_tunnel_refuses_another_users_server",
     ),
     "ComfyUI's folders come from": (
-        f"{_OTHERS}::folders_are_not_taken_from_what_http_says",
+        f"{_OTHERS}::folders_are_not_read_from_http_replies",
         "comfyui/test_running.py::a_comfyui_started_by_path_or_by_name_is_found",
     ),
     "If the owner cannot": (

@@ -35,7 +35,7 @@ def result(text: str) -> Result:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_notebooks_show_is_escaped(name):
+def test_texts_in_notebooks_are_escaped(name):
     graph = {"1": {"class_type": name, "inputs": {name: name}, "_meta": {"title": name}}}
     for page in (result(name).to_html(), nodes_table(graph)):
         assert "<script" not in page

@@ -334,7 +334,7 @@ async def test_a_start_at_an_occupied_port_fails(listen, tmp_path):
 # -- what a ComfyUI says of itself -------------------------------------------------------------
 
 
-async def test_folders_are_not_taken_from_what_http_says(tmp_path):
+async def test_folders_are_not_read_from_http_replies(tmp_path):
     """The process is this user's own, and connected; its stated arguments permit no access."""
     tree, secret = make_tree(tmp_path / "ComfyUI"), tmp_path / "secret"
     secret.mkdir(mode=0o700)

@@ -108,7 +108,7 @@ async def test_a_write_that_is_cancelled_before_it_begins_is_not_done(database):
     assert await database.read(all_hashes) == ["kept"]
 
 
-async def test_closing_does_what_was_requested_and_refuses_what_comes_later(tmp_path):
+async def test_closing_completes_requested_writes_and_refuses_later_ones(tmp_path):
     database = Database(tmp_path / "store.db")
     await database.open()
     writes = [database.begin_write(put, str(number)) for number in range(100)]

@@ -32,7 +32,7 @@ def record(prompt_id: str, **fields) -> RunRecord:
     )
 
 
-async def test_everything_comes_back(repository):
+async def test_all_fields_of_a_record_are_read_as_they_were_written(repository):
     made = record("a", client_id="me", seeds={"3.seed": 2**53 - 1}, front=True, attempts=2)
     await repository.add(made, b'{"1": {}}', b'{"nodes": []}')
     assert await repository.get("a") == made

@@ -90,7 +90,7 @@ async def test_length_type_and_acl_are_sent(harness, service):
     assert service.stored == {"run-1/a.webp": b"1234"}
 
 
-async def test_no_token_where_the_request_had_none(harness, service):
+async def test_without_a_token_in_the_request_no_token_is_sent(harness, service):
     (record,) = await upload(harness, service, [output(harness, "a.png", b"1")], token=None)
     assert record.state == "done"
     ((headers, _, _),) = service.asked("upload")
@@ -309,7 +309,7 @@ async def test_progress_is_shown(harness, service):
     assert max(seen) <= 16 * MIB
 
 
-async def test_cancelling_stops_what_waits_and_what_runs(make_harness, service):
+async def test_cancelling_stops_waiting_and_active_uploads(make_harness, service):
     harness = await make_harness(max_concurrent=1)
     service.to_store, service.store_delay = True, 0.1
     items = [output(harness, f"{n}.png", b"x" * 4 * MIB) for n in range(2)]

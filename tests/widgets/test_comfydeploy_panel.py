@@ -137,7 +137,7 @@ def test_runs_and_remembers_the_result(panel_of: Callable[..., ComfyDeployPanel]
     assert "Memory" not in panel.kept[0], "what changes all the time would keep changing the file"
 
 
-def test_a_kept_workflow_is_run_and_what_was_changed_is_saved(
+def test_a_kept_workflow_is_run_and_its_changed_values_are_saved(
     panel_of: Callable[..., ComfyDeployPanel], comfy: Comfy
 ) -> None:
     name = f"Sunset {uuid.uuid4().hex[:6]}"

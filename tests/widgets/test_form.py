@@ -289,7 +289,7 @@ def test_the_values_of_an_earlier_run_are_set_whatever_their_keys(form: Form) ->
     assert form.locked == ["1.seed"]
 
 
-def test_a_page_that_is_loaded_anew_gets_the_values_as_they_are_now(form: Form) -> None:
+def test_a_reloaded_page_gets_the_present_values(form: Form) -> None:
     show(form, field("int", 3))
     form.set("1.x", 9)
     assert form.get_state()["values"] == {"1.x": "9"}
@@ -384,7 +384,7 @@ def keys(form: Form) -> list[str]:
     return [row["key"] for row in form.fields if not row["more"]]
 
 
-def test_another_option_changes_the_fields_below_it_and_what_a_run_gets(form: Form) -> None:
+def test_another_option_changes_the_fields_below_it_and_the_request_of_a_run(form: Form) -> None:
     show_dynamic(form)
     assert keys(form) == ["5.mode", "5.mode.size", "5.values.a", "5.values.b", "5.values"]
     hear(form, kind="typed", values={"5.mode.size": "90", "5.values.a": "mine"})

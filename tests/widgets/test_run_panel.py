@@ -115,7 +115,7 @@ def test_values_that_do_not_fit_are_reported(
     assert panel_of(SUNSET).notes == ""
 
 
-def test_run_changes_what_was_changed(panel_of: Callable[..., RunPanel]) -> None:
+def test_run_sends_the_changed_values(panel_of: Callable[..., RunPanel]) -> None:
     panel = panel_of(SUNSET)
     assert panel.inputs == {}
     panel.set_input("1.value", 200)

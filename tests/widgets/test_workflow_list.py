@@ -135,7 +135,7 @@ def test_a_dropped_file_is_kept(
     assert message["text"].startswith("<b>.json is not kept: ")
 
 
-def test_what_the_editor_saved_is_in_both_pickers(
+def test_workflows_saved_by_the_editor_are_in_both_pickers(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy, name: str
 ) -> None:
     address = f"{comfy.server.url}comfyui/api/userdata/workflows%2Fdeep%2F{name}.json"

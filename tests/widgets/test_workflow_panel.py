@@ -141,7 +141,7 @@ def test_a_valid_workflow_is_called_so(panel_of: Callable[..., WorkflowPanel]) -
     until(lambda: "ComfyUI would run this workflow" in panel._nodes._verdict.value)
 
 
-def test_a_new_workflow_then_a_new_version_with_what_was_changed_under_run(
+def test_a_new_workflow_and_a_new_version_with_the_values_changed_under_run(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy
 ) -> None:
     name = f"new {uuid.uuid4().hex}"

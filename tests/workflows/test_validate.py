@@ -35,7 +35,7 @@ def test_core_nodes_say_which_comfyui_has_them(
     assert ("needs" in missing[0]) is (needs is not None)
 
 
-def test_core_nodes_that_no_newer_comfyui_brings() -> None:
+def test_core_nodes_that_no_newer_comfyui_has() -> None:
     missing: list[dict[str, Any]] = [
         {"class_type": "IdeogramV3", "node_ids": ["1"]},
         {"class_type": "ImageInvert", "node_ids": ["2"]},

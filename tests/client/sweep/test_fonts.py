@@ -79,7 +79,7 @@ def test_a_font_is_used_that_has_all_characters(folder: Path) -> None:
     assert chosen("★") == ("", "?"), "a font without Latin letters is not used"
 
 
-def test_without_fonts_what_is_missing_is_replaced(folder: Path) -> None:
+def test_without_fonts_missing_characters_are_replaced(folder: Path) -> None:
     assert chosen("Größe\u00a0é ñ: 日本\u200b\ufe0f\x1b") == ("", "Gro?e e n: ??")
     assert chosen(ASCII) == ("", ASCII)
     assert fonts._first().lacking(ASCII.strip()) == 0

@@ -138,7 +138,7 @@ def test_the_same_call_runs_nothing_again(comfy: Comfy) -> None:
     assert [p.prompt_id for p in same] == [p.prompt_id for p in fresh]
 
 
-def test_a_larger_grid_goes_on_with_the_same_file(comfy: Comfy) -> None:
+def test_a_larger_grid_continues_with_the_same_file(comfy: Comfy) -> None:
     graph = failing_if()
     small = comfy.sweep(graph, {"seed": range(2)}, save="kept.json")
     other = comfy.sweep(graph, {"seed": [5]}, save="kept.json")
