@@ -45,6 +45,7 @@ PIECE = 1024 * 1024  # bytes of a large reply that are written at once
 ANY_SIZE = 1 << 50  # bytes of a body that is forwarded as it arrives; tornado needs a limit
 KEEP_AWAKE = 15.0  # seconds between comments in an event stream without events
 COMMENT = b": keep awake\n\n"  # readers of an event stream ignore a comment
+POLICY_SETTING = "comfydeploy_content_security_policy"  # of the Jupyter application
 
 M = TypeVar("M", bound="schemas.Model")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -176,6 +177,17 @@ class Handler(Base, APIHandler):
     """Base of all JSON routes."""
 
     _etag: str | None = None
+
+    @property
+    def content_security_policy(self) -> str:
+        """Jupyter's policy for its APIs; it depends only on settings of the server.
+
+        It is computed once, since Jupyter computes it for each request in a tenth of a millisecond.
+        """
+        policy: str | None = self.settings.get(POLICY_SETTING)
+        if policy is None:
+            policy = self.settings[POLICY_SETTING] = super().content_security_policy
+        return policy
 
     async def prepare(self) -> None:  # type: ignore[override]  # theirs is awaited too
         """Check credentials and permission, before anything else happens."""
