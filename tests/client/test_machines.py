@@ -20,14 +20,14 @@ def comfy(jupyter) -> Comfy:
 
 
 @pytest.fixture
-def away(comfy) -> Iterator[Machine]:
+def unreachable(comfy) -> Iterator[Machine]:
     """A machine whose ComfyUI does not run."""
     made = comfy.machines.create("far away", comfyui_url=f"http://127.0.0.1:{free_port()}")
     yield made
     comfy.machines.delete(made.id)
 
 
-def test_list_and_get(comfy, comfyui, away):
+def test_list_and_get(comfy, comfyui, unreachable):
     comfy.run({"1": {"class_type": "TestText", "inputs": {"text": "x"}}}, progress=False)
     local, other = comfy.machines.list()
     assert (local.id, local.kind, local.status) == ("local", "comfyui", "ready")
@@ -46,27 +46,31 @@ def test_list_and_get(comfy, comfyui, away):
         comfy.machines.get("no-such")
 
 
-def test_create_update_delete(comfy, away):
+def test_create_update_delete(comfy, unreachable):
     with pytest.raises(ConflictError):
         comfy.machines.create("FAR AWAY", comfyui_url="http://127.0.0.1:9")
     with pytest.raises(InvalidRequestError, match="launch_args"):
         comfy.machines.update(launch_args="--listen; reboot")
-    changed = away.update(name="moon", env={"A": "1"}, launch_args=("--lowvram",))
-    assert changed is away
-    assert (away.id, away.name, away.config["env"]) == ("far-away", "moon", {"A": "1"})
-    assert away.config["launch_args"] == ["--lowvram"]
-    assert away.restart_required is False
+    changed = unreachable.update(name="moon", env={"A": "1"}, launch_args=("--lowvram",))
+    assert changed is unreachable
+    assert (unreachable.id, unreachable.name, unreachable.config["env"]) == (
+        "far-away",
+        "moon",
+        {"A": "1"},
+    )
+    assert unreachable.config["launch_args"] == ["--lowvram"]
+    assert unreachable.restart_required is False
     assert comfy.machines.get("moon").name == "moon"
     with pytest.raises(ConflictError, match="restart"):
-        away.restart()
-    assert away.refresh().name == "moon"
+        unreachable.restart()
+    assert unreachable.refresh().name == "moon"
     gone = comfy.machines.create("gone", comfyui_url=f"http://127.0.0.1:{free_port()}")
     gone.delete()
     with pytest.raises(NotFoundError):
         gone.refresh()
 
 
-def test_files_are_uploaded_to_the_machine_of_the_run(comfy, comfyui, away, tmp_path):
+def test_files_are_uploaded_to_the_machine_of_the_run(comfy, comfyui, unreachable, tmp_path):
     note = tmp_path / "note.txt"
     note.write_text("for whoever has time")
     graph = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}

@@ -85,7 +85,7 @@ def types_of(result: Validation, node_id: str) -> list[str]:
     return [error["type"] for error in result.node_errors[node_id]["errors"]]
 
 
-def lies_in(base: Path, folder: str, path: str, *, outside: bool) -> bool:
+def exists_in(base: Path, folder: str, path: str, *, outside: bool) -> bool:
     """Return whether ComfyUI finds a file; files outside the folder only if it searches there."""
     target = base / folder / path
     try:
@@ -106,7 +106,7 @@ def test_results_equal_recorded_replies_of_comfyui(name: str, base: Path) -> Non
         result = validate_prompt(
             line["prompt"],
             rules,
-            files=lambda folder, path: lies_in(base, folder, path, outside=earlier),
+            files=lambda folder, path: exists_in(base, folder, path, outside=earlier),
         )
         if line.get("raises"):
             same = result.raises is not None and not result.valid
@@ -661,7 +661,7 @@ def test_same_as_a_running_comfyui(comfyui: Any) -> None:
     earlier = rules.behaviour is EARLIER
 
     def exists(folder: str, path: str) -> bool:
-        return lies_in(comfyui.base_dir, folder, path, outside=earlier)
+        return exists_in(comfyui.base_dir, folder, path, outside=earlier)
 
     graphs = [
         graph

@@ -452,7 +452,7 @@ async def test_an_interrupted_response_ends_the_connection(call, jp_auth_header)
     assert answer is None, "the connection ends, as ComfyUI's did"
 
 
-class TestAway:
+class TestUnreachableComfyUI:
     """There is no ComfyUI."""
 
     @pytest.fixture
@@ -474,7 +474,7 @@ class TestAway:
         assert connection.close_code == 1013
 
 
-class TestOff:
+class TestPageTurnedOff:
     """Turned off by the configuration."""
 
     @pytest.fixture
@@ -494,7 +494,7 @@ class TestOff:
         assert refused.value.code == 404
 
 
-class TestStart:
+class TestStartedByThePage:
     """A ComfyUI that the extension starts."""
 
     @pytest.fixture

@@ -17,7 +17,7 @@ from .test_files import form
 MODELS_DIRECTORY_SINCE = (0, 4)  # 0.3.75 has no --models-directory
 
 
-def told(comfyui, route: str) -> list:
+def from_comfyui(comfyui, route: str) -> list:
     with urllib.request.urlopen(f"{comfyui.url}{route}", timeout=30) as answer:
         return json.load(answer)
 
@@ -29,9 +29,9 @@ async def connected(api):
 async def test_every_folder_that_comfyui_lists_is_known(api, comfyui):
     await connected(api)
     _, ours = await api.get("models", format="folders")
-    assert set(told(comfyui, "/models")) <= ours.keys()
-    for name in told(comfyui, "/models"):
-        assert ours[name][2] == told(comfyui, f"/models/{name}")
+    assert set(from_comfyui(comfyui, "/models")) <= ours.keys()
+    for name in from_comfyui(comfyui, "/models"):
+        assert ours[name][2] == from_comfyui(comfyui, f"/models/{name}")
 
 
 class TestOnThisMachine:
@@ -92,12 +92,12 @@ class TestModelsDirectory:
         await connected(api)
         _, found = await api.get("models", folder="checkpoints")
         assert [one["path"] for one in found] == [str(big / "checkpoints" / "a.safetensors")]
-        assert told(own, "/models/checkpoints") == ["a.safetensors"]
+        assert from_comfyui(own, "/models/checkpoints") == ["a.safetensors"]
         code, answer = await api.get("get-file-hash", filename="models/checkpoints/a.safetensors")
         assert (code, answer["size"]) == (200, 1)
         _, folders = await api.get("models", format="folders")
         assert folders["datasets"][0] == [str(own.base_dir / "datasets")]
-        assert set(told(own, "/models")) <= folders.keys()
+        assert set(from_comfyui(own, "/models")) <= folders.keys()
         bare_service.files["b.safetensors"] = b"b"
         link = f"{bare_service.url}/files/b.safetensors"
         body = {"url": link, "folder": "detection"}

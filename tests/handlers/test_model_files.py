@@ -53,7 +53,7 @@ def request(action: str, name: str, **fields) -> dict:
     return {"action": action, "folder": "loras", "filename": name, **fields}
 
 
-def tell(comfyui, path: str, body: dict) -> requests.Response:
+def post_to_comfyui(comfyui, path: str, body: dict) -> requests.Response:
     """Send a request to ComfyUI itself."""
     return requests.post(f"{comfyui.url}/{path}", json=body, timeout=30)
 
@@ -110,7 +110,7 @@ async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, chain
         **chain(("TestSleep", {"seconds": 600})),
         "names": {"class_type": "TestText", "inputs": {"text": model}},
     }
-    answer = tell(comfyui, "prompt", {"prompt": graph}).json()
+    answer = post_to_comfyui(comfyui, "prompt", {"prompt": graph}).json()
     try:
         found = await uses_of(api, model)
         assert (found["in_use"], found["queued"], found["unfinished"]) == (True, True, 0)
@@ -118,8 +118,8 @@ async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, chain
         assert (status, refused["code"]) == (409, "conflict")
         assert "1 prompt in ComfyUI's queue uses" in refused["error"]
     finally:
-        tell(comfyui, "queue", {"delete": [answer["prompt_id"]]})
-        tell(comfyui, "interrupt", {})
+        post_to_comfyui(comfyui, "queue", {"delete": [answer["prompt_id"]]})
+        post_to_comfyui(comfyui, "interrupt", {})
 
 
 @pytest.fixture

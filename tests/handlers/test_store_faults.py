@@ -42,7 +42,7 @@ def locking(path):
         yield process
 
 
-class TestAtTheStart:
+class TestFaultsAtTheStart:
     @pytest.fixture
     def extension_config(self, tmp_path):
         return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
@@ -95,7 +95,7 @@ def limit(connection: sqlite3.Connection, pages: int) -> None:
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
-class TestFull:
+class TestFullDisk:
     async def test_writes_are_complete_or_absent_and_the_server_goes_on(
         self, extension, api: Api, chain
     ):

@@ -43,7 +43,7 @@ def ordered(service, graph, **fields):
     }
 
 
-async def told(service, run_id, last=FINAL) -> list[dict]:
+async def messages_of(service, run_id, last=FINAL) -> list[dict]:
     """Return all messages about a run, once the last one is there."""
     return await until_async(
         lambda: [body for _, body in service.callbacks if body["run_id"] == run_id],
@@ -84,7 +84,7 @@ async def test_run_reports_and_uploads(api, service, s3, comfyui, tmp_path):
     code, body = await api.post("run", ordered(service, image(2)))
     assert (code, body["status"], body["error"]) == (200, "success", None)
     run_id = body["prompt_id"]
-    messages = await told(service, run_id)
+    messages = await messages_of(service, run_id)
     assert {token for token, _ in service.callbacks} == {KEY}
 
     statuses = [m for m in messages if "status" in m]
@@ -140,7 +140,7 @@ async def test_the_stream_has_events_of_the_upload(events, service, api):
 async def test_reports_without_uploads(api, service):
     body = ordered(service, image(), file_upload_endpoint="")
     _, body = await api.post("run", body)
-    messages = await told(service, body["prompt_id"])
+    messages = await messages_of(service, body["prompt_id"])
     assert [m["status"] for m in messages if "status" in m] == ["running", "success"]
     (output,) = [m for m in messages if "output_data" in m]
     assert output["node_meta"]["node_id"] == "2"
@@ -151,7 +151,7 @@ async def test_failed_node_is_reported(api, service, chain):
     graph = chain(("TestFail", {"message": "no such sampler"}))
     _, body = await api.post("run", ordered(service, graph))
     assert body["status"] == "failed"
-    messages = await told(service, body["prompt_id"])
+    messages = await messages_of(service, body["prompt_id"])
     assert [m["status"] for m in messages if "status" in m] == ["running", "failed"]
     (output,) = [m for m in messages if "output_data" in m]
     assert output["output_data"]["exception_message"].strip() == "no such sampler"
@@ -162,7 +162,7 @@ async def test_refused_graph_is_reported(api, service):
     graph = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
     code, body = await api.post("run", ordered(service, graph))
     assert (code, body["code"]) == (400, "prompt_invalid")
-    messages = await told(service, body["prompt_id"])
+    messages = await messages_of(service, body["prompt_id"])
     assert [m["status"] for m in messages if "status" in m] == ["failed"]
 
 
@@ -171,7 +171,7 @@ async def test_cancelled_run_is_reported(api, service, chain):
     _, body = await api.post("run", ordered(service, graph, wait=False))
     await api.until(body["prompt_id"], "running")
     await api.post("interrupt", {"prompt_id": body["prompt_id"]})
-    messages = await told(service, body["prompt_id"])
+    messages = await messages_of(service, body["prompt_id"])
     assert messages[-1]["status"] == "cancelled"
 
 
@@ -182,7 +182,7 @@ async def test_upload_that_fails_for_good_fails_the_run(api, service):
     assert body["error"]["type"] == "UploadFailed"
     assert (body["error"]["node_id"], body["error"]["node_type"]) == ("2", "SaveImage")
     assert "403" in body["error"]["message"]
-    messages = await told(service, body["prompt_id"])
+    messages = await messages_of(service, body["prompt_id"])
     statuses = [m["status"] for m in messages if "status" in m]
     assert statuses == ["running", "uploading", "failed"]
     assert messages[-2]["output_data"]["error"] == body["error"]
@@ -230,7 +230,7 @@ async def test_cancelled_uploads_do_not_fail_the_run(api, service):
     assert body["error"] is None
     _, queue = await api.get("upload-queue-status", prompt_id=run_id)
     assert {upload["state"] for upload in queue["uploads"]} == {"cancelled"}
-    assert (await told(service, run_id))[-1]["status"] == "success"
+    assert (await messages_of(service, run_id))[-1]["status"] == "success"
 
 
 @pytest.mark.parametrize("told_by", ["stream", "status", "runs"])
@@ -282,7 +282,7 @@ async def test_uploads_that_were_reported_as_begun_can_be_cancelled(
 async def test_the_configured_key_is_sent_only_to_listed_addresses(api, service):
     request = {**ordered(service, image()), "cd_token": None}
     _, body = await api.post("run", request)
-    await told(service, body["prompt_id"])
+    await messages_of(service, body["prompt_id"])
     assert {token for token, _ in service.callbacks} == {None}
     assert all("Authorization" not in headers for headers, _, _ in service.asked("upload"))
 
@@ -303,7 +303,7 @@ class TestAllowedService:
     async def test_key(self, api, service, key):
         request = {**ordered(service, image()), "cd_token": key}
         _, body = await api.post("run", request)
-        await told(service, body["prompt_id"])
+        await messages_of(service, body["prompt_id"])
         expected = key or "the-configured-key"
         assert {token for token, _ in service.callbacks} == {expected}
         assert service.asked("upload")[0][0]["Authorization"] == f"Bearer {expected}"
@@ -311,7 +311,7 @@ class TestAllowedService:
     async def test_the_key_in_the_header_has_priority(self, api, service):
         headers = {"X-ComfyDeploy-Token": "from-the-header"}
         _, body = await api.post("run", ordered(service, image()), headers=headers)
-        await told(service, body["prompt_id"])
+        await messages_of(service, body["prompt_id"])
         assert {token for token, _ in service.callbacks} == {"from-the-header"}
 
     async def test_file_is_sent(self, api, service, s3, jp_root_dir):

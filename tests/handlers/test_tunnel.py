@@ -39,7 +39,7 @@ def extension_config(tmp_path, cloudflared, settings) -> dict[str, Any]:
     }
 
 
-async def gone(pid: int) -> None:
+async def process_ended(pid: int) -> None:
     await until_async(lambda: not alive(pid))
 
 
@@ -189,7 +189,7 @@ async def test_failures_have_a_reason_and_leave_no_process(api, cloudflared, mod
     assert words in body["error"]
     assert any("metrics server" in line for line in body["details"]["log"])
     assert len(cloudflared.starts) == 1
-    await gone(cloudflared.starts[0]["pid"])
+    await process_ended(cloudflared.starts[0]["pid"])
     status = (await api.get("tunnel/status"))[1]
     assert (status["running"], status["state"], status["url"]) == (False, "stopped", None)
     assert words in status["error"]
@@ -236,7 +236,7 @@ async def test_stop_while_it_starts(api, cloudflared):
     assert (await api.post("tunnel/stop", {}))[0] == 200
     code, body = await start
     assert (code, body["details"]["reason"]) == (502, "stopped")
-    await gone(cloudflared.starts[0]["pid"])
+    await process_ended(cloudflared.starts[0]["pid"])
     cloudflared.release()
 
 
@@ -319,7 +319,7 @@ async def test_a_named_tunnel_that_bypasses_the_gate_is_refused(api, cloudflared
     code, body = await api.post("tunnel/start", {**NAMED, "protect": True})
     assert (code, body["details"]["reason"]) == (502, "not_protected")
     assert "tunnel_gate_port" in body["hint"]
-    await gone(cloudflared.starts[0]["pid"])
+    await process_ended(cloudflared.starts[0]["pid"])
 
 
 async def test_the_comfyui_of_another_machine(api, cloudflared, comfyui):
@@ -358,7 +358,7 @@ async def test_a_tunnel_to_jupyter(api, cloudflared, jp_fetch, jp_serverapp):
     assert (code, body["details"]["field"]) == (400, "port")
 
 
-class TestReader:
+class TestReadPermission:
     """A user with the permission to read only."""
 
     @pytest.fixture

@@ -240,7 +240,7 @@ def impostor(jp_asyncio_loop):
     jp_asyncio_loop.run_until_complete(server.close())
 
 
-class TestImpostor:
+class TestFalseComfyUI:
     @pytest.fixture
     def extension_config(self, impostor, tmp_path):
         return {
@@ -359,7 +359,7 @@ class TestImpostor:
         assert len(impostor.sockets) == 2
 
 
-class TestNoAnswers:
+class TestNoReplies:
     """A ComfyUI whose WebSocket is open, but which answers no HTTP request."""
 
     @pytest.fixture

@@ -302,7 +302,7 @@ def until_known(verdict, ids) -> None:
         time.sleep(0.05)
 
 
-class TestPatientServer:
+class TestLongTimeLimits:
     """A server that waits longer for ComfyUI than these interruptions last."""
 
     @pytest.fixture

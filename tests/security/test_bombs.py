@@ -76,7 +76,7 @@ async def test_numbers_that_json_cannot_hold_are_refused(call, jp_auth_header, n
         assert json.loads(response.body)["code"] == "invalid_json"
 
 
-class TestLimit:
+class TestBodyLimit:
     """A smaller limit for all routes."""
 
     @pytest.fixture
@@ -205,7 +205,7 @@ class TestArchives:
     """A batch of pictures can be an archive, at any address."""
 
     @pytest.fixture
-    def brought(self, bare_service, tmp_path):
+    def place_archive(self, bare_service, tmp_path):
         (tmp_path / "input").mkdir()
 
         async def fetch_archive(content: bytes) -> list[str]:
@@ -218,8 +218,10 @@ class TestArchives:
 
         return fetch_archive
 
-    async def test_pictures_are_placed(self, brought, tmp_path):
-        names = await brought(archive(**{"../../a.png": picture(), "b/c.PNG": b"x", "d.txt": b""}))
+    async def test_pictures_are_placed(self, place_archive, tmp_path):
+        names = await place_archive(
+            archive(**{"../../a.png": picture(), "b/c.PNG": b"x", "d.txt": b""})
+        )
         assert [name.rpartition("-")[2] for name in names] == ["a.png", "c.PNG"]
         assert (tmp_path / "input" / names[0]).read_bytes() == picture()
         assert not (tmp_path.parent / "a.png").exists()
@@ -236,21 +238,21 @@ class TestArchives:
         ids=["size", "list", "number", "zip64", "hidden"],
     )
     async def test_archives_with_too_large_declared_sizes_are_not_opened(
-        self, brought, content, tmp_path
+        self, place_archive, content, tmp_path
     ):
         with pytest.raises(InvalidRequestError, match="contains too much"):
-            await brought(content)
+            await place_archive(content)
         assert list((tmp_path / "input").iterdir()) == []
 
-    async def test_no_more_is_unpacked_than_the_declared_size(self, brought, tmp_path):
+    async def test_no_more_is_unpacked_than_the_declared_size(self, place_archive, tmp_path):
         lying = claims(archive(**{"a.png": bytes(64 << 20)}), size=1000)
         with contextlib.suppress(InvalidRequestError):
-            await brought(lying)
+            await place_archive(lying)
         sizes = [path.stat().st_size for path in (tmp_path / "input").rglob("*.png")]
         assert sizes in ([], [1000])
 
-    async def test_a_refusal_does_not_repeat_the_signature(self, brought, bare_service):
+    async def test_a_refusal_does_not_repeat_the_signature(self, place_archive, bare_service):
         bare_service.spoil["files"].append(403)
         with pytest.raises(InvalidRequestError) as refused:
-            await brought(b"")
+            await place_archive(b"")
         assert "s3cret" not in str(refused.value)

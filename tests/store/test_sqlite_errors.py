@@ -98,7 +98,7 @@ def locked(path: Path, statement: str = "BEGIN EXCLUSIVE") -> Iterator[subproces
             process.stdin.close()
 
 
-class TestLocked:
+class TestLockedDatabase:
     async def test_a_lock_that_ends_is_waited_for(self, begin, full):
         database = await begin()
         with locked(full) as other:
@@ -170,7 +170,7 @@ def write_and_die(path: Path) -> bytes:
     return content
 
 
-class TestDamaged:
+class TestDamagedDatabase:
     @pytest.mark.parametrize("damage", [garbage, text, truncated, without_schema])
     async def test_at_the_start(self, full, damage, caplog):
         damage(full)
@@ -304,7 +304,7 @@ async def begin_and_read(path: Path) -> int:
         await database.close()
 
 
-class TestNewer:
+class TestNewerDatabase:
     async def test_is_refused_and_left_as_it_is(self, full):
         with closing(sqlite3.connect(full)) as connection, connection:
             connection.execute("INSERT INTO migrations VALUES ('from the future', '2099')")
@@ -339,7 +339,7 @@ def stuff(path: Path) -> None:
             pass
 
 
-class TestFull:
+class TestFullDisk:
     async def test_disk(self, small_disk, path):
         database = Database(path)
         await database.open()
@@ -396,7 +396,7 @@ def remount(disk: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
 
-class TestReadOnly:
+class TestReadOnlyDisk:
     async def test_disk(self, small_disk, path):
         database = Database(path)
         await database.open()

@@ -30,7 +30,7 @@ def every(widget: Any) -> Iterator[Any]:
         yield from every(child)
 
 
-def said(widget: Any) -> str:
+def text_of(widget: Any) -> str:
     return str([getattr(one, "value", "") for one in every(widget)])
 
 
@@ -50,7 +50,7 @@ def panel_of(comfy: Comfy) -> Iterator[Callable[..., ComfyDeployPanel]]:
 
 
 @pytest.fixture
-def away(comfy: Comfy) -> Iterator[str]:
+def unreachable(comfy: Comfy) -> Iterator[str]:
     """The id of a second machine, whose ComfyUI does not answer."""
     machine = comfy.machines.create(
         f"away-{uuid.uuid4().hex[:6]}", comfyui_url="http://127.0.0.1:9"
@@ -152,26 +152,26 @@ def test_a_kept_workflow_is_run_and_its_changed_values_are_saved(
     until(lambda: panel.run_panel.ready and panel.run_panel.workflow is not None)
     panel.run_panel.set_input("1.value", 288)
     workflows.save("narrow")
-    until(lambda: "Saved as version 2" in said(workflows))
+    until(lambda: "Saved as version 2" in text_of(workflows))
     assert stored.version("latest").graph["1"]["inputs"]["value"] == 288
     # what is typed into another workflow has nothing to do with it
     panel.show({"1": {"class_type": "TestText", "inputs": {"text": "x"}}})
     until(lambda: panel.run_panel.ready)
     panel.run_panel.set_input("1.text", "y")
     workflows.save("again")
-    until(lambda: "Nothing has changed" in said(workflows))
+    until(lambda: "Nothing has changed" in text_of(workflows))
 
 
 def test_runs_and_files_go_to_the_chosen_machine(
-    panel_of: Callable[..., ComfyDeployPanel], away: str
+    panel_of: Callable[..., ComfyDeployPanel], unreachable: str
 ) -> None:
     panel = panel_of(SUNSET)
-    until(lambda: away in panel.machines)
+    until(lambda: unreachable in panel.machines)
     panel.tab = "Files"
     panel.run_panel.set_input("1.value", 200)
-    panel.machine = away
-    assert panel.run_panel.machine == away
-    assert panel.upload_panel.destination["machine"] == away
+    panel.machine = unreachable
+    assert panel.run_panel.machine == unreachable
+    assert panel.upload_panel.destination["machine"] == unreachable
     until(lambda: "cannot be reached" in panel.report)
     panel.run_panel.run()
     until(lambda: panel.run_panel.error and not panel.run_panel.running)
@@ -185,12 +185,12 @@ def test_runs_and_files_go_to_the_chosen_machine(
 
 
 def test_the_panel_changes_the_machine_if_it_is_deleted(
-    panel_of: Callable[..., ComfyDeployPanel], away: str, comfy: Comfy
+    panel_of: Callable[..., ComfyDeployPanel], unreachable: str, comfy: Comfy
 ) -> None:
-    panel = panel_of(SUNSET, machine=away)
-    assert panel.machine == away
-    comfy.machines.delete(away)
-    until(lambda: panel.machine != away and panel.run_panel.machine != away)
+    panel = panel_of(SUNSET, machine=unreachable)
+    assert panel.machine == unreachable
+    comfy.machines.delete(unreachable)
+    until(lambda: panel.machine != unreachable and panel.run_panel.machine != unreachable)
     until(lambda: "is ready" in panel.report)
 
 

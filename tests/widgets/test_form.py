@@ -376,7 +376,7 @@ def show_dynamic(form: Form) -> None:
     )
 
 
-def hear(form: Form, **message: Any) -> None:
+def receive(form: Form, **message: Any) -> None:
     form._handle_custom_msg(message, [])
 
 
@@ -387,8 +387,8 @@ def keys(form: Form) -> list[str]:
 def test_another_option_changes_the_fields_below_it_and_the_request_of_a_run(form: Form) -> None:
     show_dynamic(form)
     assert keys(form) == ["5.mode", "5.mode.size", "5.values.a", "5.values.b", "5.values"]
-    hear(form, kind="typed", values={"5.mode.size": "90", "5.values.a": "mine"})
-    hear(form, kind="typed", values={"5.mode": "large"})
+    receive(form, kind="typed", values={"5.mode.size": "90", "5.values.a": "mine"})
+    receive(form, kind="typed", values={"5.mode": "large"})
     assert keys(form)[:4] == ["5.mode", "5.mode.size", "5.mode.seed", "5.mode.note"]
     assert form.values["5.mode.size"] == "1024", "of its default, not of the other option"
     assert form.values["5.values.a"] == "mine", "what else was typed stays"
@@ -402,7 +402,7 @@ def test_another_option_changes_the_fields_below_it_and_the_request_of_a_run(for
         "5.values.b": "second",
     }
     assert form.draw().keys() == {"5.mode.seed"}, "a seed that an option brings is drawn"
-    hear(form, kind="typed", values={"5.mode": "small"})
+    receive(form, kind="typed", values={"5.mode": "small"})
     assert form.to_send() == {
         "5.mode": "small",
         "5.mode.size": 100,
@@ -436,21 +436,21 @@ def test_code_chooses_an_option_and_sets_its_inputs(form: Form) -> None:
 
 def test_groups_grow_and_shrink_between_their_bounds(form: Form) -> None:
     show_dynamic(form)
-    hear(form, kind="grow", key="5.values", more=True)
+    receive(form, kind="grow", key="5.values", more=True)
     assert "5.values.c" in keys(form)
-    hear(form, kind="grow", key="5.values", more=True)
+    receive(form, kind="grow", key="5.values", more=True)
     row = next(row for row in form.fields if row["kind"] == "group")
     assert (row["can_grow"], row["can_shrink"], row["hint"]) == (False, True, "3 values")
-    hear(form, kind="typed", values={"5.values.c": "third"})
+    receive(form, kind="typed", values={"5.values.c": "third"})
     assert form.changed() == {"5.values.c": "third"}
-    hear(form, kind="grow", key="5.values", more=False)
+    receive(form, kind="grow", key="5.values", more=False)
     assert form.changed() == {}
-    hear(form, kind="grow", key="5.values", more=False)
+    receive(form, kind="grow", key="5.values", more=False)
     assert form.changed() == {"5.values.b": None}
     assert form.to_send()["5.values.b"] is None
-    hear(form, kind="grow", key="5.values", more=False)
+    receive(form, kind="grow", key="5.values", more=False)
     assert form.changed() == {"5.values.b": None}, "one is the least"
-    hear(form, kind="grow", key="5.values", more=True)
+    receive(form, kind="grow", key="5.values", more=True)
     assert form.values["5.values.b"] == "second", "it is there again"
     form.set("5.values.c", "by code")
     assert form.changed() == {"5.values.c": "by code"}
@@ -546,12 +546,12 @@ def test_the_error_of_binary_fractions_is_never_shown(form: Form) -> None:
 
 def test_all_changes_are_undone_at_once(form: Form) -> None:
     show_dynamic(form)
-    hear(form, kind="typed", values={"5.mode": "large"})
-    hear(form, kind="typed", values={"5.mode.note": "bye"})
-    hear(form, kind="grow", key="5.values", more=True)
+    receive(form, kind="typed", values={"5.mode": "large"})
+    receive(form, kind="typed", values={"5.mode.note": "bye"})
+    receive(form, kind="grow", key="5.values", more=True)
     form.set("5.values", [1])
     assert form.changed() != {}
-    hear(form, kind="reset")
+    receive(form, kind="reset")
     assert form.changed() == {}
     assert form.others == []
     assert form.values["5.mode.size"] == "100"
