@@ -12,7 +12,7 @@ from traitlets.config import Config
 
 from tests.test_docs import DOCS, blocks
 
-from .test_transfers import KEY, image, ordered, told
+from .test_transfers import KEY, image, messages_of, ordered
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ async def test_uploads_of_a_run_are_logged_and_counted(api, service, s3, logged,
     _, body = await api.post("run", ordered(service, image(2)))
     prompt_id = body["prompt_id"]
     assert body["status"] == "success"
-    await told(service, prompt_id)
+    await messages_of(service, prompt_id)
     records = await logged(prompt_id, "ended")
     check(records, prompt_id)
     uploads = [r for r in records if "Upload of" in r.getMessage()]

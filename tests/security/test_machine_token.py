@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tests.handlers.test_transfers import told
+from tests.handlers.test_transfers import messages_of
 
 from .conftest import routes
 
@@ -181,7 +181,7 @@ class TestRun:
         )
         answer = json.loads(response.body)
         assert (answer["prompt_id"], answer["node_errors"]) == (run_id, {})
-        messages = await told(service, run_id)
+        messages = await messages_of(service, run_id)
         assert {token for token, _ in service.callbacks} == {"token-of-the-run"}
         assert {message["run_id"] for message in messages} == {run_id}
         statuses = [message["status"] for message in messages if "status" in message]
