@@ -43,9 +43,17 @@ SYSTEM = {
 
 
 class InstantComfyUI:
-    """One server: its queue, its history and its WebSockets."""
+    """One server: its queue, its history and its WebSockets.
+
+    Attributes
+    ----------
+    released : asyncio.Event
+        While it is cleared, a prompt that has begun does not continue.
+    """
 
     def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.released.set()
         self._sockets: dict[str, web.WebSocketResponse] = {}
         self._waiting: deque[tuple[int, str, str, dict[str, Any]]] = deque()
         self._any_waits = asyncio.Event()
@@ -63,14 +71,22 @@ class InstantComfyUI:
         app.router.add_get("/history/{prompt_id}", self.history)
         app.router.add_get("/system_stats", self.stats)
         app.router.add_get("/object_info", self.definitions)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        while True:
-            await self._any_waits.wait()
-            while self._waiting:
-                await self._execute(*self._waiting.popleft())
-            self._any_waits.clear()
+        try:
+            while True:
+                await self._any_waits.wait()
+                while self._waiting:
+                    await self._execute(*self._waiting.popleft())
+                self._any_waits.clear()
+        finally:
+            await runner.cleanup()
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many prompts it executes, and how many wait there."""
+        return len(self._running), len(self._waiting)
 
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Keep the socket of a client."""
@@ -134,6 +150,7 @@ class InstantComfyUI:
 
         await send("execution_start", timestamp=int(time.time() * 1000))
         await send("execution_cached", nodes=[], timestamp=int(time.time() * 1000))
+        await self.released.wait()
         for node, content in graph.items():
             state = {"value": 0.0, "max": 1.0, "state": "running", "node_id": node}
             await send("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})

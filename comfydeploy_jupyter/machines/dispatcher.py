@@ -178,12 +178,14 @@ class Dispatcher:
         return bool(self._pools[pool_id].open)
 
     def load(self, member_id: str) -> int:
-        """Return the number of prompts on a machine, of all clients."""
-        return self._members[member_id].load
+        """Return the number of prompts on a machine, of all clients; 0 if it is not known."""
+        member = self._members.get(member_id)
+        return 0 if member is None else member.load
 
     def handed(self, member_id: str) -> int:
-        """Return the number of runs that are assigned to a machine."""
-        return len(self._members[member_id].handed)
+        """Return the number of runs that are assigned to a machine; 0 if it is not known."""
+        member = self._members.get(member_id)
+        return 0 if member is None else len(member.handed)
 
     def models(self, member_id: str) -> frozenset[str]:
         """Return the models that a machine has probably loaded: those of its last run."""

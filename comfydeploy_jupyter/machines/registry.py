@@ -54,7 +54,8 @@ class MachineRegistry:
     Attributes
     ----------
     open_runs : callable
-        Returns the number of this server's unfinished runs on a machine, by its id; set later.
+        Returns the number of this server's unfinished runs on a machine, by its id, with those that
+        are just being sent to it; set later.
     pool_runs : callable
         Returns the number of unfinished runs of a pool, by its id; set later.
     activity : callable

@@ -131,8 +131,11 @@ class MachineService:
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return short descriptions of all machines, `local` first, without sending requests."""
+        known = self._registry
         return [
-            self._summary(record) for record in self._records if record.kind in (*KINDS, "cloud")
+            self._summary(record)
+            for record in self._records
+            if record.id in known.cloud or known.find(record.id) is not None
         ]
 
     def _summary(self, record: MachineRecord) -> dict[str, Any]:
@@ -335,9 +338,17 @@ class MachineService:
             raise ConflictError("machine_id: the machine 'local' cannot be deleted")
         async with self._locks[machine_id]:
             self._check_idle(machine_id, "be deleted")
-            await self._records.delete(machine_id)
             machine = self._registry.find(machine_id)
-            self._registry.remove(machine_id)
+            cloud = self._registry.cloud.get(machine_id)
+            self._registry.remove(machine_id)  # at once: from now on it gets no run
+            try:
+                await self._records.delete(machine_id)
+            except BaseException:
+                if machine is not None:
+                    self._registry.add(machine)
+                if cloud is not None:
+                    self._registry.cloud[machine_id] = cloud
+                raise
             if machine is not None:
                 await machine.close()
                 await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)

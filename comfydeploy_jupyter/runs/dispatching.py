@@ -62,6 +62,7 @@ class Dispatching:
         self.decided = asyncio.Event()
         machines.changed = self._sync
         machines.activity = self._activity
+        machines.open_runs = lambda name: max(active.count_on(name), self._dispatcher.handed(name))
         machines.pool_runs = self._open.__getitem__
         active.follow(self._handle_event)
         self._sync()
@@ -191,8 +192,7 @@ class Dispatching:
 
     def others(self, machine_id: str) -> int:
         """Return how many prompts a machine has that this server has not sent, as far as known."""
-        known, dispatcher = machine_id in self._members, self._dispatcher
-        return dispatcher.load(machine_id) - dispatcher.handed(machine_id) if known else 0
+        return self._dispatcher.load(machine_id) - self._dispatcher.handed(machine_id)
 
     def take(self) -> list[Assigned]:
         """Return the waiting runs that were assigned since the last call."""
@@ -275,7 +275,7 @@ class Dispatching:
         known = machine_id in self._members
         return {
             "run": None if running is None else running.prompt_id,
-            "queue": self._dispatcher.load(machine_id) if known else 0,
+            "queue": self._dispatcher.load(machine_id),
             "models": sorted(self._dispatcher.models(machine_id)) if known else [],
         }
 

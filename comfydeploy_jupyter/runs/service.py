@@ -174,7 +174,6 @@ class RunService(RunReader):
         self._submitting = 0  # runs that are being queued
         active.follow(delivery.handle_event)
         active.follow(announcer.handle_event)
-        machines.open_runs = active.count_on
 
     async def open(self) -> None:
         """Recover the runs that had not ended when the last server stopped, and watch all runs."""

@@ -1,0 +1,183 @@
+"""Runs of pools through the routes, with small servers in place of ComfyUIs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.client import Comfy
+from tests.comfyui_server import free_port
+from tests.instant_comfyui import InstantComfyUI
+from tests.waiting import until_async
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = ("one", "two", "three")
+
+
+@pytest.fixture
+def extension_config(tmp_path) -> dict[str, Any]:
+    nowhere = {"comfyui_url": f"http://127.0.0.1:{free_port()}", "autostart": False}
+    return {**nowhere, "data_dir": str(tmp_path / "data")}
+
+
+@pytest.fixture
+def comfyuis(api, jp_asyncio_loop) -> Iterator[dict[str, InstantComfyUI]]:
+    """Three machines, by their names, which are the pool ``all``; they hold their prompts."""
+    found = {name: InstantComfyUI() for name in NAMES}
+    tasks = []
+
+    async def start() -> None:
+        for name, comfyui in found.items():
+            port = free_port()
+            comfyui.released.clear()
+            tasks.append(asyncio.ensure_future(comfyui.serve(port)))
+            body = {"name": name, "comfyui_url": f"http://127.0.0.1:{port}"}
+            code, reply = await api.post("machine/create", body)
+            assert code == 200, reply
+        body = {"kind": "pool", "name": "all", "members": list(NAMES)}
+        code, reply = await api.post("machine/create", body)
+        assert code == 200, reply
+        await until_async(
+            lambda: api.get("machine", machine_id="all"),
+            lambda reply: [member["status"] for member in reply[1]["members"]] == ["ready"] * 3,
+        )
+
+    jp_asyncio_loop.run_until_complete(start())
+    yield found
+    for task in tasks:
+        task.cancel()
+    jp_asyncio_loop.run_until_complete(asyncio.wait(tasks))
+
+
+def graph() -> dict[str, Any]:
+    return {"1": {"class_type": "TestText", "inputs": {"text": "", "token": uuid.uuid4().hex}}}
+
+
+async def submit(api, count: int, machine: str = "all") -> list[str]:
+    runs = []
+    for _ in range(count):
+        body = {"workflow_api": graph(), "machine": machine, "wait": False}
+        code, reply = await api.post("run", body)
+        assert code == 200, reply
+        runs.append(reply["prompt_id"])
+    return runs
+
+
+async def machines_of(api, runs: list[str]) -> list[str]:
+    return [(await api.get("check-status", prompt_id=run))[1]["machine"] for run in runs]
+
+
+async def test_a_sweep_uses_all_members_of_a_pool(comfyuis, api, jp_serverapp):
+    """``at_once="auto"``: each member executes a point, and one more waits there."""
+    token = jp_serverapp.identity_provider.token
+    comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
+    sweep = await asyncio.to_thread(
+        comfy.sweep, graph(), {"1.token": range(18)}, machine="all", save=False, wait=False
+    )
+    servers = comfyuis.values()
+    await until_async(
+        lambda: [comfyui.load for comfyui in servers] == [(1, 1)] * 3,
+        what=lambda: [comfyui.load for comfyui in servers],
+    )
+    for comfyui in servers:
+        comfyui.released.set()
+    assert await asyncio.to_thread(sweep.wait, 60)
+    assert sweep.status == "done"
+    runs = (await api.get("runs"))[1]
+    assert len(runs) == 18
+    assert {run["machine"] for run in runs} == set(NAMES)
+
+
+async def test_a_removed_member_keeps_its_runs(comfyuis, api):
+    runs = await submit(api, 8)
+    await until_async(lambda: [c.load for c in comfyuis.values()] == [(1, 1)] * 3)
+    places = await machines_of(api, runs)
+    here = [run for run, place in zip(runs, places, strict=True) if place == "one"]
+    assert (len(here), places[6:]) == (2, ["all"] * 2)
+
+    # It can neither be deleted nor get another ComfyUI while it has runs; nothing changes.
+    code, reply = await api.post("machine/delete", {"machine_id": "one"})
+    assert (code, reply["code"], reply["details"]["runs"]) == (409, "conflict", 2)
+    body = {"machine_id": "one", "comfyui_url": f"http://127.0.0.1:{free_port()}"}
+    code, reply = await api.post("machine/update", body)
+    assert (code, reply["code"], reply["details"]["runs"]) == (409, "conflict", 2)
+    code, reply = await api.post("machine/update", {"machine_id": "all", "members": ["two"]})
+    assert (code, reply["machine"]["config"]) == (200, {"members": ["two"]})
+    assert await machines_of(api, runs) == places
+
+    for comfyui in comfyuis.values():
+        comfyui.released.set()
+    for run in runs:
+        assert (await api.until(run, "success", "failed"))["status"] == "success"
+    after = await machines_of(api, runs)
+    assert after[:6] == places[:6], "those that a machine had stay there"
+    assert after[6:] == ["two"] * 2, "those that waited in the queue go to the new members"
+
+    assert (await api.post("machine/delete", {"machine_id": "one"}))[0] == 200
+    (last,) = await submit(api, 1)
+    assert (await api.until(last, "success"))["machine"] == "two"
+
+
+async def test_no_run_is_assigned_to_a_member_during_its_deletion(comfyuis, api, extension):
+    """The store is busy while the machine is deleted; runs arrive meanwhile."""
+    for comfyui in comfyuis.values():
+        comfyui.released.set()
+    gate = threading.Event()
+    database = extension.services.database
+    busy = asyncio.create_task(database.write(lambda _: gate.wait(20)))
+    await asyncio.sleep(0)
+    deleting = asyncio.create_task(api.post("machine/delete", {"machine_id": "one"}))
+    await asyncio.sleep(0.1)
+    arriving = asyncio.create_task(submit(api, 3))
+    await asyncio.sleep(0.1)
+    gate.set()
+    runs = await arriving
+    await busy
+    assert (await deleting)[0] == 200
+    for run in runs:
+        assert (await api.until(run, "success", "failed"))["machine"] in ("two", "three")
+    assert comfyuis["one"].load == (0, 0)
+
+
+async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
+    """They have the runs of the pool, wherever these were executed, and no others."""
+    before = await scrape()
+    runs = await submit(api, 6)
+    await until_async(lambda: [c.load for c in comfyuis.values()] == [(1, 1)] * 3)
+    meanwhile = await scrape()
+    await asyncio.sleep(0.3)
+    for comfyui in comfyuis.values():
+        comfyui.released.set()
+    records = [await api.until(run, "success") for run in runs]
+    (alone,) = await submit(api, 1, "one")
+    (auto,) = await submit(api, 1, "auto")
+    others = [await api.until(run, "success") for run in (alone, auto)]
+    after = await scrape()
+
+    def gained(name: str, since: Any = before, **labels: str) -> float:
+        return (after.of(name, **labels) or 0) - (since.of(name, **labels) or 0)
+
+    done = {"pool": "all", "status": "success"}
+    name = "pool_run_duration_seconds"
+    assert gained(f"{name}_count", **done) == gained(f"{name}_count", meanwhile, **done) == 6
+    seconds = [record["execution_time"] for record in records]
+    assert gained(f"{name}_sum", **done) == pytest.approx(sum(seconds))
+    assert sum(duration > 0.25 for duration in seconds) == 3, "those that were held"
+    buckets = [gained(f"{name}_bucket", le=le, **done) for le in ("0.25", "+Inf")]
+    assert buckets == [3, 6]
+    for status in ("failed", "cancelled"):
+        assert gained(f"{name}_count", pool="all", status=status) == 0
+    assert gained("pool_run_wait_seconds_count", pool="all") == 6
+    assert gained("pool_run_wait_seconds_count", meanwhile, pool="all") == 3
+    assert gained("pool_run_wait_seconds_sum", meanwhile, pool="all") > 3 * 0.25
+    assert gained(f"{name}_count", pool="auto", status="success") == 1
+    by_machine = [
+        gained("run_duration_seconds_count", machine=machine, status="success") for machine in NAMES
+    ]
+    assert sum(by_machine) == len(records) + len(others)
