@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A worker without this package would end when it gets a function of the package as its task. The
+# task is a text, so that it fails with an ImportError instead, which is reported.
+TASK = f"__import__({hold.__module__!r}, fromlist=['hold']).hold(request)"
 CONNECT_WITHIN = 10.0  # seconds in which a scheduler must answer
 CHECK_EVERY = 0.5  # seconds between two checks of the leases
 RECONNECT = Backoff(first=0.5, longest=15.0)
@@ -235,7 +238,7 @@ class LeaseManager:
         identity = await client.scheduler.identity()
         workers = set(identity["workers"])
         self._gone_workers.clear()
-        self.note = await differences(client)
+        await self._compare_versions(client)
         found: dict[str, _Lease] = {}
         names = [n for n in await client.list_datasets() if str(n).startswith(self._prefix)]
         for name in names:
@@ -254,6 +257,11 @@ class LeaseManager:
         for lease in found.values():
             if lease.grant is not None and lease.grant.state == "serving":
                 self._listener.grant_serves(lease.grant)
+
+    async def _compare_versions(self, client: Any) -> None:
+        """Set `note`; a worker that does not tell its versions in time leaves it as it is."""
+        with contextlib.suppress(asyncio.TimeoutError, OSError):
+            self.note = await wait_for(differences(client), CONNECT_WITHIN)
 
     async def _follow(self, client: Any, lease: _Lease) -> None:
         """Subscribe to the events of a lease, and handle those that were sent before."""
@@ -337,6 +345,8 @@ class LeaseManager:
                 raise _ConnectionLostError("The connection to the scheduler was interrupted")
         else:
             error = await lease.future.exception()
+            if not isinstance(error, LeaseEndedError):
+                await self._compare_versions(client)  # the workers may have come since the start
             reason = self._reason(lease, error)
             await client.unpublish_dataset(lease.id)
         client.unsubscribe_topic(lease.id)
@@ -379,9 +389,14 @@ class LeaseManager:
 
     async def _submit(self, client: Any) -> None:
         name = f"{self._prefix}{uuid.uuid4().hex[:12]}"
-        request = replace(self._request, lease=name, topic=name)
+        request = replace(self._request, lease=name, topic=name).to_dict()
         future = client.submit(
-            hold, request.to_dict(), key=f"comfyui_lease-{name}", pure=False, retries=0
+            eval,
+            TASK,
+            {"request": request},
+            key=f"comfyui_lease-{name}",
+            pure=False,
+            retries=0,
         )
         lease = self._leases[name] = _Lease(name, future, time.monotonic())
         await client.publish_dataset(future, name=name)

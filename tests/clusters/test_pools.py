@@ -206,6 +206,47 @@ def test_runs_wait_for_a_scheduler_that_has_ended(
     jupyter.until(waiting, "success", timeout=200)
 
 
+OTHER_VERSIONS = """
+import sys
+
+if "distributed.cli.dask_worker" in sys.orig_argv[:3]:  # not the process that ends it
+    import distributed.versions as versions
+
+    system, packages = versions.get_system_info, versions.get_package_info
+    old = {"python": "3.9.1.final.0", "cloudpickle": "1.0.0"}
+    versions.get_system_info = lambda: {**system(), "python": old["python"]}
+    versions.get_package_info = lambda names: {**packages(names), **old}
+    sys.modules["comfydeploy_jupyter"] = None  # it is not installed for this Python
+"""
+
+
+def test_runs_wait_while_workers_have_other_versions(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: RestartableJupyter,
+    create: Callable[..., tuple[int, Any]],
+    tmp_path: Path,
+) -> None:
+    """A worker reports an old Python and an old cloudpickle, and does not have the package."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sitecustomize.py").write_text(OTHER_VERSIONS)
+    cluster = start_cluster()
+    assert create(cluster)[0] == 200
+    prompt_id = run(jupyter, "waiting")
+    old = cluster.add_worker(env={"PYTHONPATH": str(tmp_path / "old")})
+    error = until(
+        lambda: jupyter.get("machine", machine_id="hpc")[1]["error"], timeout=30, what=cluster.log
+    )
+    assert "The workers need comfydeploy-jupyter[dask]" in error
+    assert "python 3.9.1 instead of" in error
+    assert "cloudpickle 1.0.0 instead of" in error
+    assert jupyter.get("check-status", prompt_id=prompt_id)[1]["status"] == "queued"
+    cluster.add_worker()
+    old.kill()
+    jupyter.until(prompt_id, "success", "failed", timeout=100)
+    assert jupyter.get("check-status", prompt_id=prompt_id)[1]["status"] == "success"
+    assert jupyter.get("machine", machine_id="hpc")[1]["error"] is None
+
+
 def test_python_makes_a_pool_of_a_cluster_object(
     jupyter: RestartableJupyter, lease_settings: dict[str, Any], tmp_path: Path
 ) -> None:
