@@ -243,10 +243,11 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._show_text(said, colour)
         self._free.layout.display = "" if machine.status == "ready" else "none"
         _show_note(self._version, str(comfyui.get("version_note") or ""))
-        problems = [
-            str(comfyui[key]) for key in ("error", "hint", "passed_over") if comfyui.get(key)
+        told = [
+            machine.record.get("error"),  # for a pool, that of its cluster
+            *(comfyui.get(key) for key in ("error", "hint", "passed_over")),
         ]
-        self._show_problem("\n".join(problems))
+        self._show_problem("\n".join(dict.fromkeys(str(text) for text in told if text)))
         self._summarize(said)
 
     def _show_unreachable(self, text: str, error: ComfyDeployError) -> None:
@@ -337,12 +338,14 @@ def _member(member: dict[str, Any]) -> str:
         "" if member["status"] == "ready" else state,
     ]
     models = ", ".join(str(name).rpartition("/")[2] for name in member["models"])
+    error = html.escape(str(member.get("error") or ""))
     name, described = html.escape(str(member["name"])), html.escape(" · ".join(filter(None, about)))
     loaded = f'<div class="cd-loaded">{html.escape(models)}</div>' if models else ""
+    failed = f'<div class="comfydeploy-error">{error}</div>' if error else ""
     return (
         f'<li><div class="cd-name"><span aria-hidden="true" style="color:{colour}">●</span>'
         f' <b title="{name}">{name}</b> <span class="cd-work-left">{work}</span></div>'
-        f"<div>{described}</div>{loaded}</li>"
+        f"<div>{described}</div>{loaded}{failed}</li>"
     )
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import requests
 
-from comfydeploy_jupyter import connect
+from comfydeploy_jupyter import ComfyDeployPanel, connect
 from tests.processes import alive
 from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until
@@ -245,6 +245,29 @@ def test_runs_wait_while_workers_have_other_versions(
     jupyter.until(prompt_id, "success", "failed", timeout=100)
     assert jupyter.get("check-status", prompt_id=prompt_id)[1]["status"] == "success"
     assert jupyter.get("machine", machine_id="hpc")[1]["error"] is None
+
+
+def test_the_panel_shows_errors_of_a_cluster(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: RestartableJupyter,
+    create: Callable[..., tuple[int, Any]],
+) -> None:
+    cluster = start_cluster()
+    assert create(cluster, comfyui_path="/nowhere/<ComfyUI>")[0] == 200
+    run(jupyter, "waiting")
+    panel = ComfyDeployPanel(comfy=connect(jupyter.url, token=jupyter.token), machine="hpc")
+    try:
+        until(lambda: "1 waiting" in panel.report)
+        cluster.add_worker()
+        until(lambda: "there is no ComfyUI in /nowhere/&lt;ComfyUI&gt;" in panel.report)
+        cluster.scheduler.kill()
+        until(
+            lambda: "cannot be reached" in panel.report and "scheduler" in panel.report,
+            what=lambda: panel.report,
+        )
+        assert "1 waiting" in panel.report
+    finally:
+        panel.close()
 
 
 def test_python_makes_a_pool_of_a_cluster_object(

@@ -270,6 +270,7 @@ def test_machines_of_a_pool_are_shown_with_their_state() -> None:
         "models": ["checkpoints/a<b>.safetensors"],
     }
     gone = {**busy, "name": "Attic", "status": "unreachable", "version": None, "gpu": "1"}
+    gone["error"] = "it answered <502>"
     told = facts_html(status, hardware, [busy, {**gone, "queue": 0, "run": None, "models": []}])
     for text in (
         "&lt;b&gt;Studio&lt;/b&gt;",
@@ -278,6 +279,7 @@ def test_machines_of_a_pool_are_shown_with_their_state() -> None:
         "a&lt;b&gt;.safetensors",
         "idle",
         "ComfyUI · GPU 1 · cannot be reached",
+        "it answered &lt;502&gt;",
     ):
         assert text in told
     assert "<b>Studio" not in told
@@ -299,3 +301,17 @@ def test_untested_versions_are_reported(comfy: Comfy) -> None:
     assert "ComfyUI 0.99.1 is &lt;newer&gt;" in strip.report
     strip._show_state(machine, {"version": "0.33.0", "version_note": None})
     assert "newer" not in strip.report
+
+
+def test_the_error_of_a_pool_is_shown_with_its_members(comfy: Comfy) -> None:
+    strip = MachineStrip(Panel(comfy), None, lambda _: None, lambda: None)
+    record = {"id": "hpc", "status": "ready", "kind": "dask", "error": "no <worker> has room"}
+    strip._show_state(Machine(comfy.machines, record), {"error": None}, [{"status": "ready"}])
+    assert "1 of 1 machine ready" in strip.report
+    assert 'role="alert">no &lt;worker&gt; has room</div>' in strip.report
+    record["error"] = "the same"
+    strip._show_state(Machine(comfy.machines, record), {"error": "the same"})
+    assert strip.report.count("the same") == 1
+    record["error"] = None
+    strip._show_state(Machine(comfy.machines, record), {"error": None})
+    assert "alert" not in strip.report
