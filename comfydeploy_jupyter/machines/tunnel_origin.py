@@ -62,7 +62,7 @@ async def find_origin(
         raise InvalidRequestError.of_field(
             "machine",
             f"a tunnel cannot lead to {machine.id!r}: its ComfyUI is on a worker of a cluster, and"
-            " accepts only Jupyter's certificate",
+            " accepts only Jupyter's certificate; open a tunnel to Jupyter instead",
         )
     if start:
         await machine.ready()

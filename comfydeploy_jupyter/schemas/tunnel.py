@@ -47,7 +47,8 @@ class TunnelStartRequest(Model):
     machine: MachineRef | None = Field(
         None,
         description="The machine whose ComfyUI is exposed, by id or name; the default is `local`."
-        " Not allowed with `port` or with the target `jupyter`.",
+        " Not allowed with `port` or with the target `jupyter`, or for a worker of a cluster with"
+        " TLS.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
 
 import pytest
@@ -202,6 +203,13 @@ async def test_a_provider_adds_and_removes_members(api, extension, monkeypatch):
     assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
     assert await services.machines.get("local").has_ended()
     assert not await services.machines.get("hpc-1").has_ended(), "only the provider knows that"
+    address = f"https://127.0.0.1:{free_port()}"
+    await cluster.members.joined(Member("hpc-2", address, tls=ssl.create_default_context()))
+    code, told = await api.post("tunnel/start", {"machine": "hpc-2"})
+    assert (code, told["code"], told["details"]["field"]) == (400, "invalid_request", "machine")
+    assert "only Jupyter's certificate; open a tunnel to Jupyter instead" in told["error"]
+    assert (await api.get("tunnel/status"))[1]["running"] is False
+    await cluster.members.left("hpc-2", "Its job was cancelled")
     await cluster.members.left("hpc-1", "Its job was cancelled")
     assert (await api.get("machine", machine_id="hpc"))[1]["members"] == []
     assert (await api.get("check-status", prompt_id=run["prompt_id"]))[1]["status"] == "queued"
