@@ -840,17 +840,20 @@ var Wall = class {
     const entry = this.entries[place];
     if (entry === void 0) return;
     const key = this.card.key(entry);
+    const where = `${this.columns} ${this.entries.length} ${place === this.active}`;
     let card = this.cards.get(place);
+    if (card?.key === key && card.place === where) return;
     if (card?.key !== key) {
       const hadFocus = card?.item.contains(document.activeElement);
       const item2 = card?.item ?? h("li");
       if (card) this.card.free(item2);
       item2.replaceChildren(...this.card.make(entry));
       if (!card) this.list.append(item2);
-      card = { key, item: item2 };
+      card = { key, place: where, item: item2 };
       this.cards.set(place, card);
       if (hadFocus) this.main(item2)?.focus({ preventScroll: true });
     }
+    card.place = where;
     const { item } = card;
     item.setAttribute("aria-posinset", String(place + 1));
     item.setAttribute("aria-setsize", String(this.entries.length));
@@ -886,11 +889,10 @@ var Wall = class {
   }
   /** Make the card that has the focus the one that the Tab key reaches. */
   note(target) {
-    for (const [place, { item }] of this.cards) {
-      const isActive = item.contains(target);
-      if (isActive) this.active = place;
-      this.setTabs(item, isActive);
-    }
+    const found = [...this.cards].find(([, { item }]) => item.contains(target));
+    if (!found) return;
+    [this.active] = found;
+    for (const [place, { item }] of this.cards) this.setTabs(item, place === this.active);
   }
   /** Move the focus with the arrow keys, Home, End, Page Up and Page Down. */
   walk(event) {

@@ -25,7 +25,7 @@ export class Wall<Entry> {
   private readonly list = h("ul", { className: "cd-runs" });
   readonly root = h("div", { className: "cd-wall" }, this.list);
   private entries: Entry[] = [];
-  private readonly cards = new Map<number, { key: string; item: HTMLElement }>();
+  private readonly cards = new Map<number, { key: string; place: string; item: HTMLElement }>();
   private columns = 1;
   private active = 0; // the card that the Tab key reaches
   private frame = 0;
@@ -80,17 +80,20 @@ export class Wall<Entry> {
     const entry = this.entries[place];
     if (entry === undefined) return;
     const key = this.card.key(entry);
+    const where = `${this.columns} ${this.entries.length} ${place === this.active}`;
     let card = this.cards.get(place);
+    if (card?.key === key && card.place === where) return; // as for most cards while it scrolls
     if (card?.key !== key) {
       const hadFocus = card?.item.contains(document.activeElement);
       const item = card?.item ?? h("li");
       if (card) this.card.free(item);
       item.replaceChildren(...this.card.make(entry));
       if (!card) this.list.append(item);
-      card = { key, item };
+      card = { key, place: where, item };
       this.cards.set(place, card);
       if (hadFocus) this.main(item)?.focus({ preventScroll: true });
     }
+    card.place = where;
     const { item } = card;
     item.setAttribute("aria-posinset", String(place + 1));
     item.setAttribute("aria-setsize", String(this.entries.length));
@@ -131,11 +134,10 @@ export class Wall<Entry> {
 
   /** Make the card that has the focus the one that the Tab key reaches. */
   private note(target: HTMLElement): void {
-    for (const [place, { item }] of this.cards) {
-      const isActive = item.contains(target);
-      if (isActive) this.active = place;
-      this.setTabs(item, isActive);
-    }
+    const found = [...this.cards].find(([, { item }]) => item.contains(target));
+    if (!found) return; // the focus is on the wall itself
+    [this.active] = found;
+    for (const [place, { item }] of this.cards) this.setTabs(item, place === this.active);
   }
 
   /** Move the focus with the arrow keys, Home, End, Page Up and Page Down. */
