@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 from datetime import datetime, timedelta
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """How many runs are requested at first, and how many more at a time."""
+
+WATCHED, WATCH_EVERY = 10, 3.0
+"""How many of the newest runs are compared with those before, and how often, s."""
 
 PICTURES = "image"
 """The kind of form field that takes a picture."""
@@ -84,6 +88,7 @@ class History(View):
         self._known: dict[str, Run] = {}
         self._graphs = RunGraphs()
         self._refreshing = threading.Lock()
+        self._wake = threading.Event()
         super().__init__(panel)
         self.observe(lambda _: panel.start(self._apply_filter), "filter")
 
@@ -108,6 +113,37 @@ class History(View):
     def refresh(self) -> list[Run]:
         """Request the newest runs again; return those that have not ended, oldest first."""
         return self._load(0)
+
+    def watch(self, panel: Panel) -> None:
+        """Show what others start, delete or pin, until the panel is closed; call it in a thread.
+
+        Others are scripts, other panels and ComfyUI's editor. Nothing is requested while the list
+        is folded, or while no cell shows the panel.
+
+        Parameters
+        ----------
+        panel : Panel
+            The panel that contains it.
+        """
+        before = None
+        while True:
+            panel.idle(self._wake, WATCH_EVERY)
+            if panel.closing:
+                return
+            workflow = self._workflow
+            if workflow is None or not self.opened:
+                continue
+            # A server that does not respond is the subject of other parts of the panel.
+            with contextlib.suppress(ComfyDeployError):
+                runs = panel.comfy.runs(WATCHED, 0, of=workflow, **self._conditions())
+                newest = [(run.prompt_id, run.known["status"], run.pinned) for run in runs]
+                if (workflow, newest) != before:
+                    self.refresh()
+                    before = workflow, newest
+
+    def stop(self) -> None:
+        """Wake the thread of `watch`, which then ends."""
+        self._wake.set()
 
     def record(self, prompt_id: str) -> dict[str, Any]:
         """Return the record of a run.

@@ -117,6 +117,7 @@ class RunPanel(Panel):
         self._submitting = 0
         self._build(Path(directory))
         self.start(self._open, workflow, version)
+        self.start(self._history.watch, self, lasting=True)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -314,6 +315,7 @@ class RunPanel(Panel):
     def stop(self) -> None:
         """Stop following runs; the runs continue."""
         self._follower.stop()
+        self._history.stop()
 
     # -- widgets -------------------------------------------------------------------------------
 

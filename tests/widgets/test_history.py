@@ -274,6 +274,85 @@ def test_prompts_of_a_run() -> None:
     assert ("text" in label, prompt) == (True, text)
 
 
+class Watched(Panel):
+    """A panel that is closed after some pauses; something happens in each of them."""
+
+    def __init__(self, runs: Runs, *happenings: Callable[[], object]) -> None:
+        super().__init__(runs)
+        self.closing = False
+        self._happenings = list(happenings)
+
+    def idle(self, _: threading.Event, __: float) -> None:
+        if self._happenings:
+            self._happenings.pop(0)()
+        else:
+            self.closing = True
+
+
+def test_what_others_do_is_shown_without_a_click() -> None:
+    """A run of ComfyUI's editor may be stored when newer runs are in the list already."""
+    runs = Runs(0)
+    runs.records = [record(1), record(3)]
+    seen: list[list[str]] = []
+
+    def fail(*_: Any, **__: Any) -> list[Run]:
+        raise StoreUnavailableError("The store is locked")
+
+    def begin(status: str) -> None:
+        runs.records[3:] = [record(4, status=status)]
+
+    def lose() -> None:
+        panel.comfy.runs = fail
+
+    def find() -> None:
+        panel.comfy.runs = runs
+        del runs.records[1]
+
+    def fold() -> None:
+        view.opened = False
+        runs.records.append(record(5))
+
+    steps: list[Callable[[], object]] = [
+        lambda: runs.records.insert(1, record(2, from_editor=True)),
+        lambda: begin("running"),
+        lambda: begin("success"),
+        lose,
+        find,
+        fold,
+    ]
+
+    def step(happen: Callable[[], object]) -> Callable[[], object]:
+        return lambda: (seen.append(ids(view)), happen())
+
+    panel: Any = Watched(runs, *map(step, [*steps, lambda: None]))
+    view = History(panel, Mock(), Mock(), Mock())
+    view.of(WORKFLOW)
+    view.watch(panel)
+    assert seen == [
+        ["p3", "p1"],
+        ["p3", "p2", "p1"],
+        ["p3", "p2", "p1"],
+        ["p4", "p3", "p2", "p1"],
+        ["p4", "p3", "p2", "p1"],
+        ["p4", "p3", "p1"],
+        ["p4", "p3", "p1"],
+    ]
+
+
+def test_an_unchanged_list_is_not_requested_again() -> None:
+    runs = Runs(2)
+    panel: Any = Watched(runs, *[lambda: None] * 5)
+    view = History(panel, Mock(), Mock(), Mock())
+    view.of(WORKFLOW)
+    del runs.asked[:]
+    view.watch(panel)
+    assert [asked["limit"] for asked in runs.asked] == [
+        history.WATCHED,
+        history.PAGE + 1,
+        *[history.WATCHED] * 4,
+    ]
+
+
 def test_two_refreshes_at_the_same_time_list_each_run_once() -> None:
     view, _ = made(Runs(3))
     threads = [threading.Thread(target=view.refresh) for _ in range(8)]
