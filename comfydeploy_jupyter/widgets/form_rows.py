@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..client.graph_text import counted
@@ -22,6 +23,20 @@ MOST_STEPS = 256
 
 EXACT = 2**53
 """Larger integers are not exact in a browser."""
+
+UNITS = {
+    "pixels": r"((image|target|output|canvas|custom|final|tile|cell)_)?(width|height)|\w+_pixels",
+    "megapixels": r"megapixels",
+    "seconds": r"(\w+_)?seconds(_\w+)?",
+    "frames": r"(\w+_)?(frames|frame_count)",
+    "frames per second": r"fps|(\w+_)?frame_rate",
+    "degrees": r"(\w+_)?degrees",
+}
+"""Units, and the names of inputs that say them; ComfyUI's node definitions have no units. Names
+such as ``length`` and ``duration`` mean different things in different nodes."""
+
+UNNAMED = ("value", "default_value")
+"""Names of inputs whose node says what they are."""
 
 
 def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list[dict[str, Any]]:
@@ -176,12 +191,31 @@ def _hint(field: FormField) -> str:
 
 
 def _range(field: FormField) -> str:
-    """Return the range of a number in words; the limits of 64-bit integers are left out."""
+    """Return the range of a number and its unit in words, without limits of 64-bit integers."""
     low = "" if field.min is None or abs(field.min) >= EXACT else plain_number(field.min)
     high = "" if field.max is None or abs(field.max) >= EXACT else plain_number(field.max)
-    text = (
-        f"{low} to {high}" if low and high else f"from {low}" if low else high and f"up to {high}"
-    )
-    if text and field.step and field.step != 1 and field.kind == "int":
-        text += f", step {plain_number(field.step)}"
-    return text
+    unit = unit_of(field)
+    if high:
+        text = f"{low} to {high}" if low else f"up to {high}"
+        parts = [f"{text} {unit}".strip()]
+    else:
+        parts = [unit, f"from {low}" if low else ""]
+    if (low or high) and field.step and field.step != 1 and field.kind == "int":
+        parts.append(f"step {plain_number(field.step)}")
+    return ", ".join(part for part in parts if part)
+
+
+def unit_of(field: FormField) -> str:
+    """Return the unit of a number if the name of its input says it, otherwise ``""``.
+
+    A fractional width or height is not in pixels.
+    """
+    names = [field.input_name]
+    if field.input_name in UNNAMED:
+        names = [field.key, "_".join(field.title.lower().split())]
+    for unit, pattern in UNITS.items():
+        if unit == "pixels" and field.kind != "int":
+            continue
+        if any(re.fullmatch(pattern, name) for name in names):
+            return unit
+    return ""

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { viewQuery } from "../src/form/media_control.ts";
 import form from "../src/views/form.ts";
-import { type FakeModel, find, scrollEverywhere, show, type } from "./page.ts";
+import { type FakeModel, find, press, scrollEverywhere, show, type } from "./page.ts";
 
 const NO_PROBLEMS = {
   problems: {},
@@ -86,6 +86,30 @@ test("choices keep their type; a long list can be searched", () => {
   assert.ok(
     showForm([field("a", "combo", "model 1", { options: many })]).el.querySelector(".cd-combo"),
   );
+});
+
+test("choices can be searched from eight on", () => {
+  const first = (count: number) => Array.from({ length: count }, (_, n) => `model ${n}`);
+  const form = (options: string[]) => showForm([field("a", "combo", "model 1", { options })]);
+  assert.ok(form(first(7)).el.querySelector("select"));
+  const { model, el } = form(first(8));
+  assert.equal(el.querySelector("select"), null);
+  const input = find<HTMLInputElement>(el, "input[role=combobox]");
+  assert.equal(input.value, "model 1");
+  type(input, "7");
+  press(input, "Enter");
+  assert.equal(input.value, "model 7");
+  assert.deepEqual(model.sent.at(-1)?.values, { a: "model 7" });
+});
+
+test("the placeholder of an empty number is its range and unit", () => {
+  const range = { min: 16, max: 4096, range: "16 to 4096 pixels" };
+  const { el } = showForm([field("5.width", "int", "64", { ...range, hint: range.range })]);
+  const input = inputIn(el);
+  assert.equal(input.placeholder, "16 to 4096 pixels");
+  const hint = document.getElementById(input.getAttribute("aria-describedby") ?? "");
+  assert.equal(hint?.textContent, "16 to 4096 pixels");
+  assert.equal(hint?.hidden, false);
 });
 
 test("a value that is not a choice is shown nevertheless", () => {

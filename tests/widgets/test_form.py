@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import comfydeploy_jupyter
+from comfydeploy_jupyter.comfyui.definitions import BUNDLE
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
 from comfydeploy_jupyter.graphs.form_fields import FormField
@@ -13,6 +19,8 @@ from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.form import Form
 from comfydeploy_jupyter.widgets.form_rows import SHOWN
 from comfydeploy_jupyter.widgets.form_values import unlocked_seeds
+
+PACKAGE = Path(comfydeploy_jupyter.__file__).parent
 
 
 @pytest.fixture
@@ -171,6 +179,59 @@ def test_a_value_out_of_range_that_is_not_touched_stays(form: Form) -> None:
 def test_range_and_default_are_shown(form: Form, given: FormField, hint: str) -> None:
     show(form, given)
     assert form.fields[0]["hint"] == hint
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"input_name": "width", "min": 16, "max": 4096, "step": 8}, "16 to 4096 pixels, step 8"),
+        ({"input_name": "target_height"}, "pixels"),
+        ({"input_name": "width", "kind": "float", "min": 0.0, "max": 1.0}, "0 to 1"),
+        ({"input_name": "bbox_width", "min": 0, "max": 300}, "0 to 300"),
+        ({"input_name": "video_frames", "min": 1}, "frames, from 1"),
+        ({"input_name": "frame_count", "max": 99}, "up to 99 frames"),
+        ({"input_name": "fps", "kind": "float"}, "frames per second"),
+        ({"input_name": "seconds_total", "kind": "float", "min": 1.0}, "seconds, from 1"),
+        ({"input_name": "length", "min": 1, "max": 81, "step": 4}, "1 to 81, step 4"),
+        ({"input_name": "duration"}, ""),
+        ({"input_name": "value", "title": "Width"}, "pixels"),
+        ({"input_name": "value", "title": "Frame rate", "max": 60}, "up to 60 frames per second"),
+        ({"input_name": "value", "title": "Blur"}, ""),
+        ({"input_name": "default_value", "key": "height"}, "pixels"),
+        ({"input_name": "steps", "title": "Width"}, ""),
+    ],
+)
+def test_the_unit_is_told_with_the_range_where_the_name_says_it(
+    form: Form, given: dict[str, Any], words: str
+) -> None:
+    show(form, replace(field("int", 1), **given))
+    shown = form.fields[0]
+    assert (shown["range"], shown["hint"]) == (words, words)
+
+
+def test_each_number_of_the_core_nodes_tells_its_range(form: Form) -> None:
+    """A number with a bound that a browser can show is never without a placeholder."""
+    with gzip.open(PACKAGE / "comfyui" / BUNDLE) as bundle:
+        definitions = json.load(bundle)["object_info"]
+    numbers = 0
+    for name, definition in definitions.items():
+        specs = {k: s for part in definition["input"].values() for k, s in part.items()}
+        inputs = {k: s[1].get("default", 0) for k, s in specs.items() if s[0] in ("INT", "FLOAT")}
+        graph = {"1": {"class_type": name, "inputs": inputs}}
+        made = workflow_form(graph, definitions, None).fields
+        form.show(made, graph)
+        has_bound = {
+            each.key: any(
+                bound is not None and abs(bound) < 2**53 for bound in (each.min, each.max)
+            )
+            for each in made
+        }
+        for row in form.fields:
+            if row["kind"] in ("int", "float"):
+                numbers += 1
+                assert row["range"] or not has_bound[row["key"]], (name, row["key"])
+                assert row["range"] in row["hint"]
+    assert numbers > 500
 
 
 def test_an_input_is_set_by_any_of_its_names(form: Form) -> None:
