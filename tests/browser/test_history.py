@@ -30,6 +30,14 @@ pytestmark = pytest.mark.timeout(300)
 
 COLOURS = {"red": 0xC03030, "green": 0x30A050, "blue": 0x3060C0}
 
+COPIED = """async () => {
+    const [item] = await navigator.clipboard.read();
+    const blob = await item.getType("image/png");
+    const { width, height } = await createImageBitmap(blob);
+    return [blob.type, width, height];
+}"""
+"""The type, width and height of the picture in the clipboard."""
+
 
 def painting(token: str) -> dict[str, Any]:
     """Return a workflow with a colour, a prompt, a picture as input, and a node that can fail."""
@@ -162,6 +170,10 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     expect(about.locator(".cd-prompt", has_text="output")).to_be_visible()
     opened.shoot(f"{theme}-lightbox")
     assert violations(lightbox) == []
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    about.get_by_role("button", name="Copy picture").click()
+    expect(about.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate(COPIED) == ["image/png", 320, 240]
     page.keyboard.press("ArrowLeft")
     expect(about.locator(".cd-prompt").first).to_have_text("a blue harbour")
 

@@ -207,6 +207,15 @@ def test_everything_works_without_a_mouse(open_notebook: Any, lab: JupyterProces
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(1)
     assert prompt.text_content() == number, "the cell was not run again"
     expect(words).to_have_value("a harbour at dawn, soft light")
+    keyboard.press("Escape")  # Shift+Enter has enlarged the picture
+    result = pictures.first.locator("img")
+    expect(result).to_have_css("filter", "none")
+    panel.get_by_label("Sampler: delay", exact=True).fill("60")
+    keyboard.press("Control+Enter")
+    expect(result).to_have_css("filter", "grayscale(1) opacity(0.45)")
+    keyboard.press("Escape")
+    keyboard.press("Enter")
+    expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
 
 
 @pytest.mark.parametrize("kind", ["WorkflowPanel", "UploadPanel", "TunnelPanel"])
