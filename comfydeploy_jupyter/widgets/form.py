@@ -61,6 +61,7 @@ class Form(View):
     def __init__(self, panel: Panel) -> None:
         self._structure = FormStructure([], {})
         self._values: dict[str, Any] = {}
+        self._typed: dict[tuple[str, str | None], int] = {}  # numbers of messages, by key and page
         self._others: dict[str, Any] = {}
         super().__init__(panel)
 
@@ -362,12 +363,30 @@ class Form(View):
         self._put({field.key: name})
 
     def _on_typed(self, message: dict[str, Any], _: object) -> None:
-        typed = {key: value for key, value in message["values"].items() if key in self._fields}
+        typed = {
+            key: value
+            for key, value in message["values"].items()
+            if key in self._fields and self._is_newest(key, message)
+        }
         self._values.update(typed)
         self._note(typed)
         self._follow_options(typed)
         # What the kernel sends of these values from now on is newer than what was typed.
         self.send({"kind": "took", "id": message.get("id")})
+
+    def _is_newest(self, key: str, message: dict[str, Any]) -> bool:
+        """Return whether no value was received that was typed after that of a message.
+
+        JupyterLab sends the first messages of a page to the kernel's main thread, which may be
+        busy, and later ones to a subshell.
+        """
+        page, number = message.get("page"), message.get("number")
+        if number is None:
+            return True
+        if number <= self._typed.get((key, page), 0):
+            return False
+        self._typed[key, page] = number
+        return True
 
     def _on_uploaded(self, message: dict[str, Any], _: object) -> None:
         field = self._fields[str(message["key"])]

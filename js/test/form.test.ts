@@ -47,6 +47,10 @@ test("what is typed goes to the kernel, and can be taken back", () => {
   undo.click();
   assert.equal(input.value, "20");
   assert.deepEqual(model.sent.at(-1)?.values, { "3.steps": "20" });
+  assert.deepEqual(
+    model.sent.map(({ number }) => number),
+    [1, 2],
+  );
 });
 
 test("values of the kernel do not replace what was typed since", () => {

@@ -445,6 +445,17 @@ def keys(form: Form) -> list[str]:
     return [row["key"] for row in form.fields if not row["more"]]
 
 
+def test_a_value_that_arrives_late_does_not_replace_what_was_typed_after_it(form: Form) -> None:
+    """The main thread of the kernel gets a message later than its subshell, if it is busy."""
+    show_dynamic(form)
+    receive(form, kind="typed", id="b", page="p", number=2, values={"5.mode.size": "80"})
+    receive(form, kind="typed", id="a", page="p", number=1, values={"5.mode.size": "9"})
+    assert form.changed() == {"5.mode.size": 80}
+    receive(form, kind="typed", id="c", page="p", number=3, values={"5.mode.size": "90"})
+    receive(form, kind="typed", id="d", page="q", number=1, values={"5.mode.size": "91"})
+    assert form.changed() == {"5.mode.size": 91}, "another page counts for itself"
+
+
 def test_another_option_changes_the_fields_below_it_and_the_request_of_a_run(form: Form) -> None:
     show_dynamic(form)
     assert keys(form) == ["5.mode", "5.mode.size", "5.values.a", "5.values.b", "5.values"]

@@ -918,6 +918,8 @@ function render({ model, el }) {
   const events = new Subscriptions(model);
   const files = new Files(model, events);
   const rows = /* @__PURE__ */ new Map();
+  const page = newId();
+  let typed = 0;
   const unconfirmed = /* @__PURE__ */ new Map();
   const setValues = (values) => model.set("values", { ...model.get("values"), ...values });
   const change = (key, value) => {
@@ -926,7 +928,8 @@ function render({ model, el }) {
     const id = newId();
     unconfirmed.set(id, { [key]: value });
     setValues({ [key]: value });
-    model.send({ kind: "typed", id, values: { [key]: value } });
+    typed += 1;
+    model.send({ kind: "typed", id, page, number: typed, values: { [key]: value } });
   };
   const refuse = (key, text) => {
     const row = rows.get(key);

@@ -32,7 +32,11 @@ function render({ model, el }: Context<FormTraits>) {
   const rows = new Map<string, Row>();
 
   // Values go to the kernel as messages, which stay in order with the clicks in other parts of
-  // the panel. Changes of the model's state may be delayed and arrive after them.
+  // the panel. Changes of the model's state may be delayed and arrive after them. Only the first
+  // messages of a page may arrive late, as JupyterLab sends later ones to a subshell: so they have
+  // numbers.
+  const page = newId();
+  let typed = 0;
   const unconfirmed = new Map<string, Record<string, Value>>(); // by the id of the message
   const setValues = (values: Record<string, Value>) =>
     model.set("values", { ...model.get("values"), ...values });
@@ -42,7 +46,8 @@ function render({ model, el }: Context<FormTraits>) {
     const id = newId();
     unconfirmed.set(id, { [key]: value });
     setValues({ [key]: value });
-    model.send({ kind: "typed", id, values: { [key]: value } });
+    typed += 1;
+    model.send({ kind: "typed", id, page, number: typed, values: { [key]: value } });
   };
   const refuse = (key: string, text: string) => {
     const row = rows.get(key);
