@@ -227,6 +227,27 @@ test("runs are deleted after a confirmation", () => {
   assert.ok(find(el, ".cd-message").classList.contains("cd-problem-text"));
 });
 
+test("several selected runs are deleted together, and those that were kept stay selected", () => {
+  const runs = ["p1", "p2", "p3", "p4"].map((prompt_id) => ({ ...RUN, prompt_id }));
+  const { model, el } = show(history, { ...HISTORY, runs });
+  const boxes = [...el.querySelectorAll<HTMLInputElement>(".cd-select")];
+  for (const box of [boxes[0], boxes[2], boxes[3]]) box?.click();
+  assert.match(find(el, ".cd-selection").textContent ?? "", /^3 runs selected/);
+  named(el, "Delete …").click();
+  const dialog = find<HTMLDialogElement>(el, "dialog[open]");
+  assert.match(dialog.textContent ?? "", /Delete 3 runs\?/);
+  named(dialog, "Delete").click();
+  const deleted = { kind: "delete", prompt_ids: ["p1", "p3", "p4"], files: false };
+  assert.deepEqual(model.takeSent(), [deleted]);
+  model.set("runs", [runs[1], runs[3]]);
+  assert.match(find(el, ".cd-selection").textContent ?? "", /^1 run selected/);
+  const left = [...el.querySelectorAll<HTMLInputElement>(".cd-select")];
+  assert.deepEqual(
+    left.map((box) => box.checked),
+    [false, true],
+  );
+});
+
 test("runs without a picture say why, and a comparison tells runs of the same minute apart", () => {
   const problem = "node 3 failed: out of memory";
   const without = { ...RUN, pictures: [], kind: "no output" };
@@ -340,6 +361,35 @@ const RESULT = {
 
 const showResult = (more: object) =>
   show(gallery, { result: { ...RESULT, ...more }, server: SERVER });
+
+test("the result of the last run is marked while another one goes on", () => {
+  const { model, el } = show(gallery, { result: RESULT, server: SERVER, busy: true });
+  const isBusy = () => [el.classList.contains("cd-busy"), el.getAttribute("aria-busy")];
+  assert.deepEqual(isBusy(), [true, "true"]);
+  assert.match(el.textContent ?? "", /Success/);
+  model.set("result", { ...RESULT, prompt_id: "p2" });
+  model.set("busy", false);
+  assert.deepEqual(isBusy(), [false, "false"]);
+});
+
+test("few pictures and films share one grid, more are below each other", () => {
+  const film = { ...ITEM, name: "film.mp4", kind: "video" };
+  const counts = (pictures: number, films: number) => {
+    const items = [...Array(pictures).fill(ITEM), ...Array(films).fill(film)];
+    const { el } = showResult({ items });
+    const own = [...el.querySelectorAll(".cd-pictures, .cd-players")];
+    return own.map((part) => [part.className, part.children.length]);
+  };
+  assert.deepEqual(counts(1, 0), [["cd-pictures cd-single", 1]]);
+  assert.deepEqual(counts(0, 1), [["cd-players", 1]]);
+  assert.deepEqual(counts(0, 3), [["cd-pictures cd-few", 3]]);
+  assert.deepEqual(counts(3, 1), [["cd-pictures cd-few", 4]]);
+  assert.deepEqual(counts(4, 1), [
+    ["cd-pictures cd-few", 4],
+    ["cd-players", 1],
+  ]);
+  assert.deepEqual(counts(5, 0), [["cd-pictures", 5]]);
+});
 
 test("control characters in the name of a file are replaced", () => {
   const items = [{ ...ITEM, name: "gpj.\u202eevil\u0000.png", kind: "file" }];

@@ -433,8 +433,10 @@ var ICONS = {
   "3d": "cube",
   file: "file-o"
 };
-function pictures(page, items, enlarge) {
-  const isFew = items.length <= FEW;
+function pictures(page, items, players, enlarge) {
+  const together = items.length + players.length <= FEW;
+  const count = items.length + (together ? players.length : 0);
+  const isFew = count <= FEW;
   const side = isFew ? 2 * SIDE : SIDE;
   const picture = (item, index) => {
     const image = h("img", { alt: nameOf(item) });
@@ -459,10 +461,12 @@ function pictures(page, items, enlarge) {
     page.seen.watch(button, () => page.files.show(image, item.query, copySide, failed));
     return button;
   };
-  const size = items.length === 1 ? " cd-single" : isFew ? " cd-few" : "";
+  const size = count === 1 ? " cd-single" : isFew ? " cd-few" : "";
   const className = `cd-pictures${size}`;
   const root = h("div", { className, onkeydown: (event) => walk(root, event) }, items.map(picture));
-  return root;
+  const below = h("div", { className: "cd-players" });
+  (together && count > 1 ? root : below).append(...players);
+  return [root, below].filter((part) => part.firstChild);
 }
 function walk(root, event) {
   const all = [...root.querySelectorAll(".cd-picture-button")];
@@ -635,13 +639,9 @@ function render({ model, el }) {
       }
     }
     const images = of("image", "hdr");
-    if (images.length) {
-      parts.push(
-        pictures(page, images, (index, opener) => lightbox.open(files, images, index, opener))
-      );
-    }
-    const played = of("video", "audio").map((item) => player(page, item));
-    if (played.length) parts.push(h("div", { className: "cd-players" }, played));
+    const players = of("video", "audio").map((item) => player(page, item));
+    const enlarge = (index, opener) => lightbox.open(files, images, index, opener);
+    parts.push(...pictures(page, images, players, enlarge));
     parts.push(...texts.filter((text) => text.waits === waits).map(textFigure));
     const others = of("3d", "file").map((item) => tile(page, item));
     if (others.length) parts.push(h("div", { className: "cd-tiles" }, others));

@@ -58,6 +58,7 @@ var Subscriptions = class {
 // src/views/keys.ts
 var LEAST_ROOM = 240;
 var AROUND = 90;
+var MOST_ABOVE = 0.3;
 var KEYS = [
   [["Ctrl", "Enter"], "Run the workflow (⌘ Enter on a Mac)"],
   [["Esc"], "Cancel the run that is shown; asks first"],
@@ -71,6 +72,9 @@ function scrollerOf(element) {
     if (/auto|scroll/.test(getComputedStyle(at).overflowY)) return at;
   }
   return null;
+}
+function topOf(element) {
+  return element.getBoundingClientRect().top;
 }
 function render({ model, el }) {
   setUpRoot(el, "keys");
@@ -161,7 +165,10 @@ function render({ model, el }) {
           scroller = found;
         }
         const view = scroller?.clientHeight ?? window.innerHeight;
-        const room = Math.max(LEAST_ROOM, view - bar.offsetHeight - AROUND);
+        const start = panel.closest(".jp-Cell") ?? panel;
+        const above = topOf(bar.parentElement ?? bar) - topOf(start);
+        const taken = Math.min(above, view * MOST_ABOVE) + bar.offsetHeight + AROUND;
+        const room = Math.round(Math.max(LEAST_ROOM, view - taken));
         panel.style.setProperty("--cd-view", `${view}px`);
         panel.style.setProperty("--cd-bar", `${bar.offsetHeight}px`);
         panel.style.setProperty("--cd-room", `${room}px`);
@@ -169,8 +176,9 @@ function render({ model, el }) {
       const onScroll = ({ target }) => {
         if (target !== scroller && target instanceof Element && target.contains(panel)) measure();
       };
-      const observer = new ResizeObserver(measure);
+      const observer = new ResizeObserver(() => requestAnimationFrame(measure));
       observer.observe(bar);
+      observer.observe(panel);
       document.addEventListener("scroll", onScroll, true);
       window.addEventListener("resize", measure);
       measure();

@@ -21,13 +21,20 @@ const ICONS: Record<Item["kind"], string> = {
 /** A text output of a node; of a long one, only `beginning` is shown at first. */
 export type OutputText = { node: string; text: string; beginning: string; waits: boolean };
 
-/** Small copies of pictures; a click calls `enlarge` with the number of the picture. */
+/**
+ * Small copies of pictures; a click calls `enlarge` with the number of the picture.
+ *
+ * `players` are beside the pictures if they are few together, otherwise below them.
+ */
 export function pictures(
   page: Page,
   items: Item[],
+  players: HTMLElement[],
   enlarge: (index: number, opener: HTMLElement) => void,
-): HTMLElement {
-  const isFew = items.length <= FEW;
+): HTMLElement[] {
+  const together = items.length + players.length <= FEW;
+  const count = items.length + (together ? players.length : 0);
+  const isFew = count <= FEW;
   const side = isFew ? 2 * SIDE : SIDE;
   const picture = (item: Item, index: number) => {
     const image = h("img", { alt: nameOf(item) });
@@ -52,10 +59,12 @@ export function pictures(
     page.seen.watch(button, () => page.files.show(image, item.query, copySide, failed));
     return button;
   };
-  const size = items.length === 1 ? " cd-single" : isFew ? " cd-few" : "";
+  const size = count === 1 ? " cd-single" : isFew ? " cd-few" : "";
   const className = `cd-pictures${size}`;
   const root = h("div", { className, onkeydown: (event) => walk(root, event) }, items.map(picture));
-  return root;
+  const below = h("div", { className: "cd-players" });
+  (together && count > 1 ? root : below).append(...players);
+  return [root, below].filter((part) => part.firstChild);
 }
 
 /** Move the focus to another picture with the arrow keys, Home and End. */

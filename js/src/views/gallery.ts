@@ -57,13 +57,10 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
       }
     }
     const images = of("image", "hdr");
-    if (images.length) {
-      parts.push(
-        pictures(page, images, (index, opener) => lightbox.open(files, images, index, opener)),
-      );
-    }
-    const played = of("video", "audio").map((item) => player(page, item));
-    if (played.length) parts.push(h("div", { className: "cd-players" }, played));
+    const players = of("video", "audio").map((item) => player(page, item));
+    const enlarge = (index: number, opener: HTMLElement) =>
+      lightbox.open(files, images, index, opener);
+    parts.push(...pictures(page, images, players, enlarge));
     parts.push(...texts.filter((text) => text.waits === waits).map(textFigure));
     const others = of("3d", "file").map((item) => tile(page, item));
     if (others.length) parts.push(h("div", { className: "cd-tiles" }, others));

@@ -7,6 +7,7 @@ type Traits = { running: boolean };
 
 const LEAST_ROOM = 240; // the least height of a picture, in pixels
 const AROUND = 90; // pixels of height that a result needs beside its picture
+const MOST_ABOVE = 0.3; // of the height of the view, for what is above the bar
 
 const KEYS: [keys: string[], what: string][] = [
   [["Ctrl", "Enter"], "Run the workflow (⌘ Enter on a Mac)"],
@@ -23,6 +24,10 @@ function scrollerOf(element: Element): Element | null {
     if (/auto|scroll/.test(getComputedStyle(at).overflowY)) return at;
   }
   return null;
+}
+
+function topOf(element: Element): number {
+  return element.getBoundingClientRect().top;
 }
 
 function render({ model, el }: Context<Traits>) {
@@ -118,7 +123,11 @@ function render({ model, el }: Context<Traits>) {
           scroller = found;
         }
         const view = scroller?.clientHeight ?? window.innerHeight;
-        const room = Math.max(LEAST_ROOM, view - bar.offsetHeight - AROUND);
+        // The whole result is in sight while the page shows the beginning of the panel's cell.
+        const start = panel.closest(".jp-Cell") ?? panel;
+        const above = topOf(bar.parentElement ?? bar) - topOf(start);
+        const taken = Math.min(above, view * MOST_ABOVE) + bar.offsetHeight + AROUND;
+        const room = Math.round(Math.max(LEAST_ROOM, view - taken));
         panel.style.setProperty("--cd-view", `${view}px`);
         panel.style.setProperty("--cd-bar", `${bar.offsetHeight}px`);
         panel.style.setProperty("--cd-room", `${room}px`);
@@ -127,8 +136,10 @@ function render({ model, el }: Context<Traits>) {
       const onScroll = ({ target }: Event) => {
         if (target !== scroller && target instanceof Element && target.contains(panel)) measure();
       };
-      const observer = new ResizeObserver(measure);
+      // Not at once: the new height changes the size of the panel.
+      const observer = new ResizeObserver(() => requestAnimationFrame(measure));
       observer.observe(bar);
+      observer.observe(panel);
       document.addEventListener("scroll", onScroll, true);
       window.addEventListener("resize", measure);
       measure();
