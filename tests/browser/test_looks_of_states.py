@@ -6,6 +6,8 @@ The panels use a Jupyter server of their own, which has no workflows and runs of
 from __future__ import annotations
 
 import json
+import re
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,16 +16,20 @@ from playwright.sync_api import expect
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
 from tests.browser.test_looks import WIDTHS
+from tests.browser.test_sweep import RESTART
+from tests.browser.test_upload_panel import network_of
 from tests.faulty_comfyui import FaultyComfyUI, answering
 from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from playwright.sync_api import Locator
+    from playwright.sync_api import Locator, Page
 
     from tests.browser.conftest import LabPage
+    from tests.cloudflared import FakeCloudflared
     from tests.comfyui_server import ComfyUIServer
     from tests.jupyter_process import JupyterProcess
 
@@ -35,6 +41,42 @@ MEMORY = (
     " which 1.12 GiB is free."
 )
 HEIGHTS = {480: 1700, 900: 1300, 1440: 1000, 2560: 1300}
+FEW = (("Light", 1440), ("Light", 480), ("Dark", 1440))
+"""The themes and widths of states that differ little from others, or are dialogs."""
+
+STEADY = r"""() => {
+    const texts = [
+        [/\d+(\.\d+)? s\b/g, "1.00 s"],
+        [/\d+ % · [\d.]+ \w+ of ([\d.]+ \w+).*/g, "7 % · 4.0 MiB of $1 · 2.0 MiB/s"],
+        [/\d{1,2}:\d\d(:\d\d)?( [AP]M)?/g, "12:00 PM"],
+        [/\d{1,2}\/\d{1,2}\/\d{4}/g, "1/2/2030"],
+        [/https:\/\/\S+/g, "https://quiet-harbour-dawn.trycloudflare.com/?secret=0123456789"],
+    ];
+    const panels = document.querySelectorAll(".comfydeploy-panel");
+    const replace = () => {
+        for (const panel of panels) {
+            const walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
+            for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+                if (node.parentElement.closest("style")) continue;
+                const steady = texts.reduce((text, pair) => text.replace(...pair), node.data);
+                if (steady !== node.data) node.data = steady;
+            }
+            for (const bar of panel.querySelectorAll("progress")) {
+                if (bar.value !== 0.07) bar.value = 0.07;
+            }
+            for (const code of panel.querySelectorAll(".comfydeploy-qr img")) {
+                code.style.filter = "contrast(0)";
+            }
+        }
+    };
+    replace();
+    window.steady = new MutationObserver(replace);
+    const changes = {subtree: true, childList: true, characterData: true};
+    for (const panel of panels) {
+        window.steady.observe(panel, {...changes, attributeFilter: ["value"]});
+    }
+}"""
+"""Replaces times, addresses and progress, which differ each time, and blanks the QR code."""
 
 
 def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
@@ -106,7 +148,12 @@ class Looks:
         self.different: list[str] = []
         opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
 
-    def take(self, state: str, part: Locator | None = None) -> None:
+    def take(
+        self,
+        state: str,
+        part: Locator | None = None,
+        themes_and_widths: Iterable[tuple[str, int]] = tuple(product(("Light", "Dark"), WIDTHS)),
+    ) -> None:
         """Take the screenshots of a state at each width, in both themes.
 
         Parameters
@@ -115,20 +162,23 @@ class Looks:
             The name of the state.
         part : Locator, optional
             The part of the panel that is scrolled into sight.
+        themes_and_widths : iterable of tuple
+            The themes and the widths of the window; default all.
         """
         page = self.opened.page
-        for theme in ("Light", "Dark"):
+        for theme, width in themes_and_widths:
             self.opened.set_theme(theme)
-            for width in WIDTHS:
-                page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
-                page.wait_for_timeout(250)
-                if part is not None:
-                    part.scroll_into_view_if_needed()
-                self.opened.wait_for_pictures()
-                try:
-                    self.opened.shoot(f"look-{state}-{theme}-{width}")
-                except AssertionError as error:
-                    self.different.append(str(error))
+            page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
+            page.wait_for_timeout(250)
+            if part is not None:
+                part.scroll_into_view_if_needed()
+            self.opened.wait_for_pictures()
+            page.evaluate(STEADY)
+            try:
+                self.opened.shoot(f"look-{state}-{theme}-{width}")
+            except AssertionError as error:
+                self.different.append(str(error))
+            page.evaluate("() => window.steady.disconnect()")
         self.opened.set_theme("Light")
         page.set_viewport_size({"width": 1440, "height": 1000})
 
@@ -158,6 +208,15 @@ def connected(server: JupyterProcess) -> str:
     )
 
 
+def assert_all_in_sight(page: Page, panel: Locator) -> None:
+    """Check that a usual window shows a result with four pictures without scrolling."""
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.wait_for_timeout(250)
+    pictures = panel.locator(".comfydeploy-gallery .cd-pictures img")
+    for number in range(4):
+        expect(pictures.nth(number)).to_be_in_viewport(ratio=1)
+
+
 def test_a_run_panel_in_each_state(
     looks: Looks, lab: JupyterProcess, tidy: JupyterProcess, comfy: Comfy
 ) -> None:
@@ -184,6 +243,16 @@ def test_a_run_panel_in_each_state(
     looks.take("run-empty")
 
     show("held")
+    press("Keys (?)")
+    looks.take("run-keys", themes_and_widths=FEW)
+    opened.page.keyboard.press("Escape")
+    width = panel.get_by_label("Sky: width", exact=True)
+    width.fill("0")
+    press("Run")
+    expect(panel.get_by_role("alert")).to_contain_text("Sky: width: must be at least 1")
+    top = panel.get_by_role("combobox", name="Workflow")
+    looks.take("run-wrong", top, themes_and_widths=FEW)
+    width.fill("768")
     press("Run")
     expect(panel.get_by_alt_text("Preview of the sampler")).to_be_visible()
     looks.take("run-running")
@@ -202,6 +271,7 @@ def test_a_run_panel_in_each_state(
     expect(panel.get_by_text("the last run is done")).to_be_visible()
     expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_have_count(4)
     looks.take("run-results")
+    assert_all_in_sight(opened.page, panel)
 
     path = lab.root / "look-history.json"
     for blur, words in ((1, "calm water"), (8, "a light breeze"), (40, "rough sea")):
@@ -219,6 +289,99 @@ def test_a_run_panel_in_each_state(
     history.get_by_role("button", name="Compare").click()
     expect(history.get_by_role("dialog").locator(".cd-stack img").last).to_be_visible()
     looks.take("run-compared")
+    opened.page.keyboard.press("Escape")
+    opened.page.evaluate(RESTART)
+    expect(panel.get_by_role("alert")).to_contain_text("The kernel of this panel was restarted")
+    looks.take("run-lost", themes_and_widths=FEW)
+
+
+def test_a_sweep(looks: Looks, tidy: JupyterProcess) -> None:
+    opened, panel = looks.opened, looks.opened.panel
+    points = {"Width.value": [160, 240], "Caption.value": ["low tide", "high tide"]}
+    sweep = f"comfy.sweep('sunset.json', {points!r}, save='look-sweep.json')"
+    opened.run(connected(tidy) + sweep)
+    expect(panel.get_by_text(re.compile("Done after"))).to_be_visible(timeout=60_000)
+    expect(panel.locator("table img")).to_have_count(4)
+    looks.take("sweep", themes_and_widths=FEW)
+    panel.get_by_role("button", name="Width 160 px, Caption low tide: success").click()
+    expect(panel.get_by_role("dialog").locator("dl")).to_contain_text("Caption")
+    looks.take("sweep-lightbox", themes_and_widths=FEW)
+
+
+def test_a_model_is_moved_and_deleted(
+    looks: Looks, tidy: JupyterProcess, comfy: Comfy, comfyui: ComfyUIServer
+) -> None:
+    name = "look-of-ink.safetensors"
+    path = comfyui.models_dir / "loras" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"weights")
+    naming = {"1": {"class_type": "LoraLoader", "inputs": {"lora_name": name}}}
+    comfy.workflows.save(naming, "Sunset with ink")
+    opened, panel = looks.opened, looks.opened.panel
+    opened.run(f"{connected(tidy)}cd.UploadPanel(comfy=comfy)")
+    panel.get_by_role("tab", name="Models").click()
+    panel.get_by_label("Search models").fill(name)
+    dialog = panel.get_by_role("dialog")
+    for label, state in (("Move or rename", "models-move"), ("Delete", "models-delete")):
+        panel.get_by_role("button", name=f"{label} {name}").click()
+        expect(dialog).to_contain_text("1 stored workflow names it")
+        looks.take(state, themes_and_widths=FEW)
+        opened.page.keyboard.press("Escape")
+    path.unlink()
+
+
+def test_uploads_under_way(looks: Looks, lab: JupyterProcess, tmp_path: Path) -> None:
+    opened, panel = looks.opened, looks.opened.panel
+    files = [tmp_path / name for name in ("harbour.mp4", "voices.wav")]
+    for path in files:
+        path.write_bytes(bytes(20_000_000))
+    opened.run("import comfydeploy_jupyter as cd\ncd.UploadPanel(subfolder='look')")
+    expect(panel.locator(".comfydeploy-zone")).to_be_visible()
+    limit = network_of(opened.page)
+    limit(50_000)
+    try:
+        panel.locator("input[type=file]").set_input_files(files)
+        rows = panel.get_by_role("list", name="Transfers").get_by_role("listitem")
+        expect(rows.filter(has_text=" % · ")).not_to_have_count(0)
+        looks.take("uploads", themes_and_widths=FEW)
+        for path in files:
+            panel.get_by_role("button", name=f"Cancel {path.name}").click()
+        expect(rows.filter(has_text="Cancelled")).to_have_count(2)
+    finally:
+        limit(-1)
+
+
+def test_a_tunnel(looks: Looks, lab: JupyterProcess, cloudflared: FakeCloudflared) -> None:
+    opened, panel = looks.opened, looks.opened.panel
+    cloudflared.behave()
+    try:
+        opened.run("import comfydeploy_jupyter as cd\ncd.TunnelPanel()")
+        top = panel.get_by_label("Make reachable")
+        start = panel.get_by_role("button", name="Start")
+        start.click()
+        expect(panel.get_by_role("link")).to_be_visible()
+        panel.get_by_text("QR code").click()
+        code = panel.get_by_alt_text("QR code of the link")
+        expect(code).to_have_js_property("complete", True)
+        looks.take("tunnel-running", top, themes_and_widths=FEW)
+        panel.get_by_role("button", name="Stop").click()
+        expect(panel.get_by_text("Stopped")).to_be_visible()
+        cloudflared.behave(mode="rate_limited")
+        start.click()
+        expect(panel.get_by_role("alert").filter(has_text="Too many quick tunnels")).to_be_visible()
+        looks.take("tunnel-failed", top, themes_and_widths=FEW)
+    finally:
+        cloudflared.behave()
+        Comfy(lab.url, lab.token).tunnel.stop()
+
+
+def test_an_account(looks: Looks, tidy: JupyterProcess) -> None:
+    panel = (
+        "from comfydeploy_jupyter.widgets.account_panel import AccountPanel\nAccountPanel(comfy)"
+    )
+    looks.opened.run(connected(tidy) + panel)
+    expect(looks.opened.panel.get_by_role("button", name="Sign in")).to_be_enabled()
+    looks.take("account", themes_and_widths=FEW)
 
 
 def test_a_workflow_panel(looks: Looks, tidy: JupyterProcess, comfy: Comfy) -> None:
@@ -235,6 +398,16 @@ def test_a_workflow_panel(looks: Looks, tidy: JupyterProcess, comfy: Comfy) -> N
     expect(panel.get_by_text("version 2 of 2")).to_be_visible()
     expect(panel.locator(".comfydeploy-workflow-list img").first).to_be_visible()
     looks.take("workflows")
+    shown = {
+        "Compare": panel.locator(".comfydeploy-changes li"),
+        "Save": panel.get_by_label("Comment"),
+        "Export": panel.get_by_label("Format"),
+        "Run": panel.locator(".comfydeploy-history li img"),
+    }
+    for tab, part in shown.items():
+        panel.get_by_role("tab", name=tab, exact=True).click()
+        expect(part.first).to_be_visible()
+        looks.take(f"workflows-{tab.lower()}", themes_and_widths=FEW)
 
 
 def test_a_machine_and_a_pool(
