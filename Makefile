@@ -10,6 +10,7 @@ JOBS    ?= 4
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # not --quiet: with it, MkDocs does not count warnings, which are errors in its strict mode
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 NPM   := scripts/node.sh $(VENV) npm --prefix js
@@ -31,7 +32,7 @@ help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(STAMP)-docs comfyui browser clock slurm hub-proxy ## install everything that development needs, and the git hooks
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev
+	$(UV_INSTALL) --group dev
 	$(BIN)/pre-commit install
 
 run: COMFYUI = .comfyui-newest
@@ -121,20 +122,24 @@ $(STAMP)-venv:
 		{ echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-$(STAMP)-lab: pyproject.toml | $(STAMP)-venv
+# uv installs in a tenth of the time that pip takes.
+$(STAMP)-uv: | $(STAMP)-venv
+	@$(BIN)/pip install --quiet 'uv>=0.7'
+	@touch $@
+
+$(STAMP)-lab: pyproject.toml | $(STAMP)-uv
 	@echo "Installing the package, JupyterLab and the launcher's tile into $(VENV)"
-	$(BIN)/pip install --quiet --editable '.[lab,ui]'
+	$(UV_INSTALL) --editable '.[lab,ui]'
 	@touch $@
 
 $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	@echo "Installing what the tests need into $(VENV)"
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1' # the first that knows dependency groups
-	$(BIN)/pip install --quiet --editable '.[lab,ui]' --group test
+	$(UV_INSTALL) --editable '.[lab,ui]' --group test
 	@touch $@
 
 $(STAMP)-docs: pyproject.toml $(STAMP)-test
 	@echo "Installing what the site of documents needs into $(VENV)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
+	$(UV_INSTALL) --group docs
 	@touch $@
 
 $(JS_STAMP): js/package-lock.json | $(STAMP)-venv
