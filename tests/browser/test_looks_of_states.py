@@ -450,7 +450,8 @@ def test_a_machine_and_a_pool(
             "2": node("TestSleep", "Wait", seconds=3000),
             "3": node("TestText", "Words", text="a", anything=["2", 0]),
         }
-        runs.append(comfy.submit(graph, machine=pool.id))
+        # Both machines are one ComfyUI, which sends events to the one that has connected last.
+        runs.append(comfy.submit(graph, machine=other.id))
         panel.first.get_by_label("Machine", exact=True).select_option("All GPUs")
         members = panel.first.get_by_label("Machines of the pool")
         expect(members.get_by_role("listitem")).to_have_count(2)
