@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 
 SOON = 1.0  # seconds after a change of a queue with prompts of others
 LATER = 30.0  # seconds after any other change
-PORTIONS = (1, 8, 64, 512, 4096)  # last prompts that are requested, until one was found before
+MORE = 8  # times as many prompts are requested next, until one was found before
+MOST = 4096  # prompts that are requested at once
+# Bytes that the next response will probably have at most: ComfyUI answers nobody else and reads no
+# message while it encodes its history, a second for some 50 MB.
+MOST_BYTES = 4 * 1024**2
 MOST_SEEN = 20_000  # ids that are kept in memory
 
 
@@ -113,13 +117,13 @@ class EditorRuns:
         """Return the ids of ComfyUI's last prompts, and those of the editor that are not known yet.
 
         Both are oldest first. The search ends at a prompt that was found by an earlier search; runs
-        of this server do not end it. If a response is too large, only fewer of the last prompts are
-        read.
+        of this server do not end it. It also ends where the next response would be too large.
         """
         ids: list[str] = []
         prompts: list[EditorPrompt] = []
         known = frozenset(self._seen)
-        for most in PORTIONS:
+        most, last = 1, 0
+        while last < most <= MOST:
             text = await client.recent_history(most)
             if text is None:
                 break
@@ -128,6 +132,7 @@ class EditorRuns:
             prompts = [p for p in found if p.prompt_id not in stored | runs]
             if len(ids) < most or not {*known, *stored}.isdisjoint(ids):
                 break
+            last, most = most, min(most * MORE, MOST_BYTES * most // len(text))
         return ids, prompts
 
     async def _store(

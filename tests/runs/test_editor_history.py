@@ -8,6 +8,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.client import OWN_PROMPT
 from comfydeploy_jupyter.runs.editor_history import read_prompts
+from comfydeploy_jupyter.runs.editor_runs import EditorRuns
 
 GRAPH = {
     "3": {"class_type": "KSampler", "inputs": {"seed": 7, "steps": 2, "model": ["1", 0]}},
@@ -76,3 +77,36 @@ def test_invalid_numbers_and_times_are_left_out():
     extra = {"create_time": "now", "extra_pnginfo": {"workflow": {}}}
     _, [prompt] = read({"a": entry(number="1", extra=extra)})
     assert (prompt.number, prompt.client_id, prompt.queued_at) == (None, "", None)
+
+
+class History:
+    """The history of a ComfyUI, without its connection; remembers what was requested."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.entries = {f"id-{n}": entry(n, status="x" * size) for n in range(count)}
+        self.requests: list[int] = []
+
+    async def recent_history(self, most: int) -> bytes:
+        self.requests.append(most)
+        return json.dumps(dict([*self.entries.items()][-most:])).encode()
+
+    async def known(self, ids: list[str]) -> tuple[set[str], set[str]]:
+        return set(), set()
+
+
+@pytest.mark.parametrize(
+    ("size", "requests"),
+    [
+        (0, [1, 8, 64, 200]),  # an entry of the graph above has 20 kB
+        (80_000, [1, 8, 40]),
+        (1_000_000, [1, 4]),
+        (12_000_000, [1]),
+    ],
+)
+async def test_the_next_response_is_never_expected_to_be_large(size, requests):
+    history = History(300, size) if size < 10**6 else History(6, size)
+    runs = EditorRuns(None, None)  # they are not used in the search
+    ids, _ = await runs._find(history, history)
+    assert len(ids) == min(history.requests[-1], len(history.entries))
+    assert history.requests[: len(requests) - 1] == requests[:-1]
+    assert history.requests[-1] == pytest.approx(requests[-1], rel=0.1)
