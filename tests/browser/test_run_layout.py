@@ -213,7 +213,10 @@ def test_everything_works_without_a_mouse(open_notebook: Any, lab: JupyterProces
     panel.get_by_label("Sampler: delay", exact=True).fill("60")
     keyboard.press("Control+Enter")
     expect(result).to_have_css("filter", "grayscale(1) opacity(0.45)")
-    keyboard.press("Escape")
+    while not question.is_visible():  # the key does nothing until the page knows of the run
+        page.wait_for_timeout(100)
+        keyboard.press("Escape")
+    expect(question.get_by_role("button", name="Cancel the run")).to_be_focused()
     keyboard.press("Enter")
     expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
 
