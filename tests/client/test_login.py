@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import re
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,7 +95,11 @@ def test_a_sign_in_that_is_not_approved_times_out(comfy, cloud) -> None:
 
 
 def test_interrupting_ends_the_wait(comfy, meanwhile) -> None:
-    meanwhile(lambda _: _thread.interrupt_main())
+    def interrupt(_: str) -> None:
+        time.sleep(1)  # the request has ended: Python drops an interruption of a finalizer
+        _thread.interrupt_main()
+
+    meanwhile(interrupt)
     with pytest.raises(KeyboardInterrupt):
         comfy.login(timeout=60)
 
