@@ -840,21 +840,18 @@ var Wall = class {
     const entry = this.entries[place];
     if (entry === void 0) return;
     const key = this.card.key(entry);
-    const where = `${this.columns} ${this.entries.length} ${place === this.active}`;
-    let card = this.cards.get(place);
-    if (card?.key === key && card.place === where) return;
-    if (card?.key !== key) {
-      const hadFocus = card?.item.contains(document.activeElement);
-      const item2 = card?.item ?? h("li");
-      if (card) this.card.free(item2);
-      item2.replaceChildren(...this.card.make(entry));
-      if (!card) this.list.append(item2);
-      card = { key, place: where, item: item2 };
-      this.cards.set(place, card);
-      if (hadFocus) this.main(item2)?.focus({ preventScroll: true });
+    const layout = `${this.columns} ${this.entries.length} ${place === this.active}`;
+    const before = this.cards.get(place);
+    if (before?.key === key && before.layout === layout) return;
+    const item = before?.item ?? h("li");
+    this.cards.set(place, { key, layout, item });
+    if (before?.key !== key) {
+      const hadFocus = item.contains(document.activeElement);
+      if (before) this.card.free(item);
+      item.replaceChildren(...this.card.make(entry));
+      if (!before) this.list.append(item);
+      if (hadFocus) this.main(item)?.focus({ preventScroll: true });
     }
-    card.place = where;
-    const { item } = card;
     item.setAttribute("aria-posinset", String(place + 1));
     item.setAttribute("aria-setsize", String(this.entries.length));
     const column = place % this.columns;

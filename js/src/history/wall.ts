@@ -25,7 +25,7 @@ export class Wall<Entry> {
   private readonly list = h("ul", { className: "cd-runs" });
   readonly root = h("div", { className: "cd-wall" }, this.list);
   private entries: Entry[] = [];
-  private readonly cards = new Map<number, { key: string; place: string; item: HTMLElement }>();
+  private readonly cards = new Map<number, { key: string; layout: string; item: HTMLElement }>();
   private columns = 1;
   private active = 0; // the card that the Tab key reaches
   private frame = 0;
@@ -80,21 +80,18 @@ export class Wall<Entry> {
     const entry = this.entries[place];
     if (entry === undefined) return;
     const key = this.card.key(entry);
-    const where = `${this.columns} ${this.entries.length} ${place === this.active}`;
-    let card = this.cards.get(place);
-    if (card?.key === key && card.place === where) return; // as for most cards while it scrolls
-    if (card?.key !== key) {
-      const hadFocus = card?.item.contains(document.activeElement);
-      const item = card?.item ?? h("li");
-      if (card) this.card.free(item);
+    const layout = `${this.columns} ${this.entries.length} ${place === this.active}`;
+    const before = this.cards.get(place);
+    if (before?.key === key && before.layout === layout) return; // as for most while it scrolls
+    const item = before?.item ?? h("li");
+    this.cards.set(place, { key, layout, item });
+    if (before?.key !== key) {
+      const hadFocus = item.contains(document.activeElement);
+      if (before) this.card.free(item);
       item.replaceChildren(...this.card.make(entry));
-      if (!card) this.list.append(item);
-      card = { key, place: where, item };
-      this.cards.set(place, card);
+      if (!before) this.list.append(item);
       if (hadFocus) this.main(item)?.focus({ preventScroll: true });
     }
-    card.place = where;
-    const { item } = card;
     item.setAttribute("aria-posinset", String(place + 1));
     item.setAttribute("aria-setsize", String(this.entries.length));
     const column = place % this.columns;
