@@ -188,8 +188,12 @@ class Dispatcher:
         return 0 if member is None else len(member.handed)
 
     def models(self, member_id: str) -> frozenset[str]:
-        """Return the models that a machine has probably loaded: those of its last run."""
-        return self._members[member_id].models
+        """Return the models that a machine has probably loaded: those of its last run.
+
+        There are none if the machine is not known.
+        """
+        member = self._members.get(member_id)
+        return frozenset() if member is None else member.models
 
     # -- runs --------------------------------------------------------------------------------
 

@@ -272,11 +272,10 @@ class Dispatching:
     def _activity(self, machine_id: str) -> dict[str, Any]:
         """Return ``run``, ``queue`` and ``models`` of a machine, for ``GET machines``."""
         running = self._active.running(machine_id)
-        known = machine_id in self._members
         return {
             "run": None if running is None else running.prompt_id,
             "queue": self._dispatcher.load(machine_id),
-            "models": sorted(self._dispatcher.models(machine_id)) if known else [],
+            "models": sorted(self._dispatcher.models(machine_id)),
         }
 
     # -- implementation ------------------------------------------------------------------------
