@@ -122,7 +122,7 @@ $(STAMP)-venv:
 		{ echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-# uv installs in a tenth of the time that pip takes.
+# uv needs much less time than pip.
 $(STAMP)-uv: | $(STAMP)-venv
 	@$(BIN)/pip install --quiet 'uv>=0.7'
 	@touch $@
