@@ -196,6 +196,11 @@ class ComfyDeploy(ExtensionApp):
         " files is False or something else uses them. Pinned runs stay, and do not count."
         " Example: {'days': 30, 'bytes': 50000000000}.",
     ).tag(config=True)
+    editor_runs = Bool(
+        True,
+        help="Whether the runs that ComfyUI's editor has queued are listed, too. For that,"
+        " ComfyUI's history is read.",
+    ).tag(config=True)
     data_dir = Unicode(
         help="Folder of the store (comfydeploy.db), ComfyUI's log (comfyui.log) and the snapshots."
         " Default: the folder comfydeploy in Jupyter's data folder.",
@@ -522,6 +527,7 @@ class ComfyDeploy(ExtensionApp):
                 lost_after=self.comfyui_lost_after,
                 gone_after=self.comfyui_gone_after,
                 keep_runs=KeepRuns(**self.keep_runs),
+                editor_runs=self.editor_runs,
                 fsync_uploads=self.fsync_uploads,
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 comfy_account_proxy=self.comfy_account_proxy,

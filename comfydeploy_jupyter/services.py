@@ -409,7 +409,7 @@ class Services:
             self._session,
             delivery,
             self.kept_outputs,
-            editor_prompts=EditorPrompts(self.database),
+            editor_prompts=EditorPrompts(self.database) if settings.editor_runs else None,
             keep=settings.keep_runs,
             stored_version=self._local_workflows.version,
             account=self.comfy_account,

@@ -40,6 +40,8 @@ class Settings:
         Seconds without ComfyUI after which executing runs, and waiting runs, fail.
     keep_runs : KeepRuns
         The limits beyond which old runs are deleted.
+    editor_runs : bool
+        Whether the runs of ComfyUI's editor are stored.
     fsync_uploads : bool
         Whether the reply to an upload is sent only when its files would survive a power failure.
     allowed_api_urls : tuple of str
@@ -81,6 +83,7 @@ class Settings:
     lost_after: float = 30.0
     gone_after: float = 600.0
     keep_runs: KeepRuns = KEEP_ALL
+    editor_runs: bool = True
     fsync_uploads: bool = False
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def extension_config(comfyui, tmp_path) -> dict[str, Any]:
-    """The extension's settings."""
-    return {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
+    """The extension's settings: runs that other tests have queued at ComfyUI are not listed."""
+    data_dir = str(tmp_path / "data")
+    return {"comfyui_url": comfyui.url, "data_dir": data_dir, "editor_runs": False}
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def config_with_folders(comfyui, tmp_path) -> dict[str, Any]:
         "comfyui_url": comfyui.url,
         "comfyui_path": str(comfyui.path),
         "data_dir": str(tmp_path / "data"),
+        "editor_runs": False,
     }
 
 

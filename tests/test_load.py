@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_no_event_is_lost_and_no_process_or_file_is_left(server, comfyui, jobs):
     assert bool(load.outputs) == jobs
     load.check_history(comfyui.url)
     after = settle(server, before, outgoing=False)
-    assert after.tasks == before.tasks
+    # Less is no leak: a search for runs of ComfyUI's editor may have been on its way before.
+    assert not Counter(after.tasks) - Counter(before.tasks)
     # SQLite connections are opened when they are first needed, two files each; a leak has hundreds.
     assert after.descriptors - after.outgoing <= before.descriptors - before.outgoing + 4
     assert after.threads <= before.threads + 32, "asyncio's pool has no more"

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import pytest
 import requests
 
 from comfydeploy_jupyter.graphs.structure import structure_of
+from comfydeploy_jupyter.runs.editor_runs import SOON
 from tests.waiting import until_async
+
+
+@pytest.fixture
+def extension_config(extension_config, listed):
+    return {**extension_config, "editor_runs": listed}
+
+
+@pytest.fixture
+def listed() -> bool:
+    """Whether the runs of the editor are listed."""
+    return True
 
 
 def picture(colour: int, *, kind: str = "EmptyImage") -> dict:
@@ -107,3 +120,13 @@ async def test_a_run_that_cannot_be_stored_hides_no_other(api, comfyui):
     queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF), client_id="\ud800")
     prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
     assert (await run_of(api, prompt_id))["from_editor"]
+
+
+@pytest.mark.parametrize("listed", [False])
+async def test_none_is_listed_if_the_setting_says_so(earlier, api, comfyui):
+    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+    status, own = await api.post("run", {"workflow_api": picture(uuid.uuid4().int % 0xFFFFFF)})
+    assert (status, own["status"]) == (200, "success")
+    await asyncio.sleep(2 * SOON)
+    _, runs = await api.get("runs", limit=100)
+    assert [run["prompt_id"] for run in runs] == [own["prompt_id"]], (earlier, prompt_id)

@@ -41,22 +41,12 @@ async def make(api, comfyui, prompt_id: str, **request):
     return comfyui.output_dir / image["subfolder"] / image["filename"]
 
 
-OF_EDITOR = "FROM runs WHERE json_extract(record, '$.from_editor')"
-OWN = {
-    "runs": f"id NOT IN (SELECT id {OF_EDITOR})",
-    "graphs": f"hash NOT IN (SELECT prompt_hash {OF_EDITOR})"
-    f" AND hash NOT IN (SELECT workflow_hash {OF_EDITOR})",
-    "doomed_files": "TRUE",
-}
-"""The rows that this server has made: it also stores what other tests queued as the editor does."""
-
-
 @pytest.fixture
 def count(extension):
-    """Return a function that counts the rows of a table that this server has made."""
+    """Return a function that counts the rows of a table."""
 
     async def rows(table: str) -> int:
-        query = f"SELECT count(*) FROM {table} WHERE {OWN[table]}"
+        query = f"SELECT count(*) FROM {table}"
         return await extension.services.database.read(
             lambda connection: connection.execute(query).fetchone()[0]
         )
