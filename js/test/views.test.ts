@@ -895,6 +895,34 @@ test("keys move through the list of workflows, which shows a picture of the last
   assert.match(image.src, /view\?filename=x.png&thumbnail=96$/);
 });
 
+test("a workflow is chosen although the list is drawn again while the mouse is down", () => {
+  const { model, el } = show(workflowList, {
+    server: SERVER,
+    entries: LISTED,
+    value: null,
+    message: {},
+    editable: true,
+  });
+  const point = (type: string, id: string, button = 0) =>
+    find(el, `[data-entry=${id}]`).dispatchEvent(new MouseEvent(type, { bubbles: true, button }));
+  point("pointerdown", "b");
+  model.set(
+    "entries",
+    LISTED.map((entry) => ({ ...entry, note: "changed" })),
+  );
+  point("pointerup", "a");
+  assert.equal(model.get("value"), null, "the mouse was moved to another workflow");
+  point("pointerdown", "b", 2);
+  point("pointerup", "b", 2);
+  assert.equal(model.get("value"), null, "it was not the main button");
+  point("pointerdown", "b");
+  model.set("entries", LISTED);
+  point("pointerup", "b");
+  assert.equal(model.get("value"), "b");
+  point("click", "a");
+  assert.equal(model.get("value"), "a", "as a screen reader clicks");
+});
+
 test("a workflow is renamed, tagged and deleted, and that is undone", () => {
   const { model, el } = show(workflowList, {
     server: SERVER,

@@ -295,8 +295,7 @@ function render({ model, el }) {
         id: newId(),
         role: "option",
         className: "cd-workflow",
-        title: entry.name,
-        onclick: () => choose(entry.id)
+        title: entry.name
       },
       picture,
       h(
@@ -311,6 +310,7 @@ function render({ model, el }) {
         )
       )
     );
+    setAttribute(option, "data-entry", entry.id);
     if (entry.kept) seen.watch(picture, () => model.send({ kind: "picture", id: entry.id }));
     return { key, option, frame: picture };
   };
@@ -471,6 +471,22 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
   });
+  const entryAt = ({ target }) => target.closest("[data-entry]")?.getAttribute("data-entry") ?? null;
+  const chooseAt = (event) => {
+    const id = entryAt(event);
+    if (id !== null) choose(id);
+  };
+  let pressed = null;
+  list.addEventListener("pointerdown", (event) => {
+    pressed = event.button === 0 ? entryAt(event) : null;
+  });
+  list.addEventListener("pointercancel", () => {
+    pressed = null;
+  });
+  list.addEventListener("pointerup", (event) => {
+    if (pressed === entryAt(event)) chooseAt(event);
+  });
+  list.addEventListener("click", chooseAt);
   list.addEventListener("focus", () => {
     if (active === null) activate(model.get("entries")[0]?.id ?? null);
   });

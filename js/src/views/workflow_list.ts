@@ -82,7 +82,6 @@ function render({ model, el }: Context<Traits>) {
         role: "option",
         className: "cd-workflow",
         title: entry.name,
-        onclick: () => choose(entry.id),
       },
       picture,
       h(
@@ -97,6 +96,7 @@ function render({ model, el }: Context<Traits>) {
         ),
       ),
     );
+    setAttribute(option, "data-entry", entry.id);
     if (entry.kept) seen.watch(picture, () => model.send({ kind: "picture", id: entry.id }));
     return { key, option, frame: picture };
   };
@@ -262,6 +262,24 @@ function render({ model, el }: Context<Traits>) {
     event.preventDefault();
     event.stopPropagation();
   });
+  const entryAt = ({ target }: Event) =>
+    (target as Element).closest("[data-entry]")?.getAttribute("data-entry") ?? null;
+  const chooseAt = (event: Event) => {
+    const id = entryAt(event);
+    if (id !== null) choose(id);
+  };
+  // No click event follows if the list is drawn again while the button of the mouse is down.
+  let pressed: string | null = null;
+  list.addEventListener("pointerdown", (event) => {
+    pressed = event.button === 0 ? entryAt(event) : null;
+  });
+  list.addEventListener("pointercancel", () => {
+    pressed = null;
+  });
+  list.addEventListener("pointerup", (event) => {
+    if (pressed === entryAt(event)) chooseAt(event);
+  });
+  list.addEventListener("click", chooseAt);
   list.addEventListener("focus", () => {
     if (active === null) activate(model.get("entries")[0]?.id ?? null);
   });
