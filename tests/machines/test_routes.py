@@ -25,11 +25,6 @@ def extension_config(config_with_folders):
     return config_with_folders
 
 
-@pytest.fixture
-async def connected(api) -> None:
-    await until_connected(api)
-
-
 async def restart_jupyter(extension) -> None:
     await extension.stop_extension()
     await extension.open_services()
