@@ -362,6 +362,20 @@ class Form(View):
             return
         self._put({field.key: name})
 
+    def take_typed(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Take typed values that may have been sent before.
+
+        JupyterLab sends some messages to the kernel's main thread and others to a subshell, so that
+        a click on another part of the panel may arrive before the message with the value.
+
+        Parameters
+        ----------
+        messages : iterable of dict
+            As the page sends them.
+        """
+        for message in messages:
+            self._on_typed(message, None)
+
     def _on_typed(self, message: dict[str, Any], _: object) -> None:
         typed = {
             key: value

@@ -164,6 +164,7 @@ class PresetsBox(View):
             self.message = {"text": f"{name} has been deleted", "kind": "problem"}
 
     def _on_save(self, message: dict[str, Any], _: object) -> None:
+        self._form.take_typed(message["typed"])
         self._panel.start(self._with_message, self.save, str(message["name"]))
 
     def _on_delete(self, message: dict[str, Any], _: object) -> None:

@@ -26,7 +26,7 @@ class RunButton(View):
     panel : RunPanel
         The panel that contains it.
     run : callable
-        Called on a click with the number of runs.
+        Called on a click with the number of runs, and with what was typed and is not confirmed yet.
     """
 
     _esm = script("run_button")
@@ -36,10 +36,10 @@ class RunButton(View):
     # why the number of runs is not valid
     problem = t.Unicode().tag(sync=True)
 
-    def __init__(self, panel: Panel, run: Callable[[Any], object]) -> None:
+    def __init__(self, panel: Panel, run: Callable[[Any, Any], object]) -> None:
         self._run = run
         super().__init__(panel)
 
     def _on_run(self, message: dict[str, Any], _: object) -> None:
         if not self.disabled:
-            self._run(message["times"])
+            self._run(message["times"], message["typed"])

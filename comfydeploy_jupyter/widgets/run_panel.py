@@ -39,7 +39,7 @@ from .start_box import StartBox
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..client import Comfy, StoredWorkflow
     from ..graphs.examples import Example
@@ -272,8 +272,17 @@ class RunPanel(Panel):
         self._progress.observe(lambda change: on_node(change["new"]), "node_id")
         self._on_result = on_result
 
-    def press_run(self, times: Any) -> None:
-        """Run the workflow as `run` does; on an error, move the focus to the field that has it."""
+    def press_run(self, times: Any, typed: Iterable[dict[str, Any]] = ()) -> None:
+        """Run the workflow as `run` does; on an error, move the focus to the field that has it.
+
+        Parameters
+        ----------
+        times : int
+            The number of runs.
+        typed : iterable of dict
+            The messages of the page about typed values that it does not know to have arrived.
+        """
+        self._form.take_typed(typed)
         try:
             self.run(times)
         except InvalidRequestError:

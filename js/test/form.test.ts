@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { h } from "../src/dom.ts";
 import { viewQuery } from "../src/form/media_control.ts";
 import form from "../src/views/form.ts";
-import { type FakeModel, find, press, scrollEverywhere, show, type } from "./page.ts";
+import runButton from "../src/views/run_button.ts";
+import { asModel, FakeModel, find, press, scrollEverywhere, show, type } from "./page.ts";
 
 const NO_PROBLEMS = {
   problems: {},
@@ -63,6 +65,31 @@ test("values of the kernel do not replace what was typed since", () => {
   confirm(model);
   model.set("values", { a: "four", b: "three" });
   assert.equal(a.value, "four");
+});
+
+test("a click on Run sends again what was typed and not confirmed", () => {
+  const panel = h("div", { className: "comfydeploy-panel" });
+  const state = { fields: [field("a", "text", ""), field("b", "text", "")], values: {} };
+  const { model, el } = show(form, { ...NO_PROBLEMS, ...state }, (el) => {
+    document.body.replaceChildren(panel);
+    panel.append(el);
+  });
+  const bar = panel.appendChild(h("div"));
+  const runs = new FakeModel({ disabled: false, most: 100, problem: "" });
+  runButton.render({ model: asModel(runs), el: bar });
+  const run = find(bar, "button");
+  const [a, b] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
+  assert.ok(a && b);
+  type(a, "two");
+  confirm(model);
+  type(b, "three");
+  run.click();
+  const [sent] = model.takeSent();
+  assert.deepEqual(sent?.values, { b: "three" });
+  assert.deepEqual(runs.takeSent(), [{ kind: "run", times: 1, typed: [sent] }]);
+  model.receive({ kind: "took", id: sent?.id });
+  run.click();
+  assert.deepEqual(runs.takeSent(), [{ kind: "run", times: 1, typed: [] }]);
 });
 
 test("a seed is kept or drawn", () => {

@@ -53,7 +53,7 @@ test("the number of runs is sent with a click, and a wrong one is marked", () =>
   const times = find<HTMLInputElement>(el, "input");
   times.value = "3";
   find(el, "button").click();
-  assert.deepEqual(model.sent, [{ kind: "run", times: 3 }]);
+  assert.deepEqual(model.sent, [{ kind: "run", times: 3, typed: [] }]);
   model.set("problem", "must be 1 to 100");
   assert.equal(times.getAttribute("aria-invalid"), "true");
   assert.equal(document.activeElement, times);
@@ -723,7 +723,7 @@ test("presets are chosen, saved under a new name, and deleted", () => {
   type(input, "Hard");
   assert.deepEqual([save?.disabled, remove?.disabled], [false, true]);
   save?.click();
-  assert.deepEqual(model.takeSent(), [{ kind: "save", name: "Hard" }]);
+  assert.deepEqual(model.takeSent(), [{ kind: "save", name: "Hard", typed: [] }]);
   type(input, "Soft");
   press(input, "Enter");
   assert.deepEqual(model.takeSent(), [{ kind: "use", name: "Soft" }]);
@@ -745,7 +745,7 @@ test("a preset that another panel has changed offers both values", () => {
   mine?.click();
   assert.deepEqual(model.takeSent(), [
     { kind: "use", name: "Soft" },
-    { kind: "save", name: "Soft" },
+    { kind: "save", name: "Soft", typed: [] },
   ]);
 });
 

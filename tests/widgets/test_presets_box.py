@@ -49,7 +49,7 @@ def presets_of(panel: RunPanel) -> PresetsBox:
 
 def send(panel: RunPanel, **message: Any) -> str:
     """Send a message as the page would; return what the panel says when it has handled it."""
-    presets_of(panel)._handle_custom_msg(message, [])
+    presets_of(panel)._handle_custom_msg({"typed": [], **message}, [])
     panel.wait()
     return str(presets_of(panel).message.get("text", ""))
 
@@ -58,8 +58,8 @@ def test_values_are_named_and_chosen_again(comfy: Comfy, panel_of: Callable[...,
     name = f"Presets {uuid.uuid4()}"
     stored = comfy.workflows.save(GRAPH, name)
     panel = panel_of(stored)
-    panel.set_input("2.text", "<b>שלום</b> 🙂")
-    assert send(panel, kind="save", name="Greeting") == "Saved as Greeting"
+    typed = {"id": "a", "page": "p", "number": 1, "values": {"2.text": "<b>שלום</b> 🙂"}}
+    assert send(panel, kind="save", name="Greeting", typed=[typed]) == "Saved as Greeting"
     assert stored.presets["greeting"].inputs == {"2.text": "<b>שלום</b> 🙂"}
     assert stored.presets["greeting"].locked == ["1.seed"]
     other = panel_of(name)

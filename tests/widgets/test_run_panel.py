@@ -127,6 +127,19 @@ def test_run_sends_the_changed_values(panel_of: Callable[..., RunPanel]) -> None
     assert panel.error == ""
 
 
+def test_a_click_overtakes_no_typed_value(panel_of: Callable[..., RunPanel]) -> None:
+    """The message of the form arrives later, or never; the click has what was typed, too."""
+    panel = panel_of(SUNSET)
+    typed = {"kind": "typed", "id": "a", "page": "p", "number": 1, "values": {"1.value": "200"}}
+    panel._bar._run._handle_custom_msg({"kind": "run", "times": 1, "typed": [typed]}, [])
+    until(lambda: panel.result is not None)
+    assert panel.result.images[0].size[0] == 200
+    newer = {**typed, "number": 2, "values": {"1.value": "300"}}
+    panel._form._handle_custom_msg(newer, [])
+    panel._form._handle_custom_msg(typed, [])
+    assert panel.inputs == {"1.value": 300}
+
+
 @pytest.fixture
 def stream_requests(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The methods of the requests for streams of runs that this process sends from now on."""

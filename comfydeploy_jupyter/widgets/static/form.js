@@ -894,6 +894,14 @@ function sizeTools(fields, read, write) {
   return { root, show };
 }
 
+// src/form/unconfirmed.ts
+var EVENT = "comfydeploy-typed";
+function offerUnconfirmed(form, typed) {
+  form.addEventListener(EVENT, (event) => {
+    event.detail.push(...typed.values());
+  });
+}
+
 // src/model.ts
 var Subscriptions = class {
   constructor(model) {
@@ -925,12 +933,14 @@ function render({ model, el }) {
   const change = (key, value) => {
     const row = rows.get(key);
     if (row) row.shown = value;
-    const id = newId();
-    unconfirmed.set(id, { [key]: value });
-    setValues({ [key]: value });
+    const values = { [key]: value };
     typed += 1;
-    model.send({ kind: "typed", id, page, number: typed, values: { [key]: value } });
+    const message = { kind: "typed", id: newId(), page, number: typed, values };
+    unconfirmed.set(message.id, message);
+    setValues(values);
+    model.send(message);
   };
+  offerUnconfirmed(el, unconfirmed);
   const refuse = (key, text) => {
     const row = rows.get(key);
     if (!row) return;
@@ -1192,7 +1202,8 @@ function render({ model, el }) {
     ...root.querySelectorAll("input, select, textarea, button")
   ];
   const showValues = () => {
-    const newer = Object.assign({}, ...unconfirmed.values());
+    const newer = {};
+    for (const { values: values2 } of unconfirmed.values()) Object.assign(newer, values2);
     const values = model.get("values");
     if (Object.keys(newer).some((key) => key in values && values[key] !== newer[key])) {
       return setValues(newer);

@@ -209,6 +209,17 @@ function comboBox(settings) {
   };
 }
 
+// src/form/unconfirmed.ts
+var EVENT = "comfydeploy-typed";
+function unconfirmedIn(element) {
+  const found = [];
+  const panel = element.closest(".comfydeploy-panel");
+  for (const form of panel?.querySelectorAll(".comfydeploy-form") ?? []) {
+    form.dispatchEvent(new CustomEvent(EVENT, { detail: found }));
+  }
+  return found;
+}
+
 // src/model.ts
 var Subscriptions = class {
   constructor(model) {
@@ -252,13 +263,10 @@ function render({ model, el }) {
     showButtons();
   });
   combo.input.addEventListener("focus", () => model.send({ kind: "refresh" }));
+  const saveValues = () => model.send({ kind: "save", name, typed: unconfirmedIn(el) });
   const save = h(
     "button",
-    {
-      type: "button",
-      className: "cd-button",
-      onclick: () => model.send({ kind: "save", name })
-    },
+    { type: "button", className: "cd-button", onclick: saveValues },
     icon("bookmark-o"),
     " Save"
   );
@@ -275,7 +283,7 @@ function render({ model, el }) {
   );
   const replace = h(
     "button",
-    { type: "button", className: "cd-button", onclick: () => model.send({ kind: "save", name }) },
+    { type: "button", className: "cd-button", onclick: saveValues },
     "Replace them with mine"
   );
   const message = h(

@@ -26,6 +26,17 @@ function setAttribute(element, name, value) {
   else element.setAttribute(name, value);
 }
 
+// src/form/unconfirmed.ts
+var EVENT = "comfydeploy-typed";
+function unconfirmedIn(element) {
+  const found = [];
+  const panel = element.closest(".comfydeploy-panel");
+  for (const form of panel?.querySelectorAll(".comfydeploy-form") ?? []) {
+    form.dispatchEvent(new CustomEvent(EVENT, { detail: found }));
+  }
+  return found;
+}
+
 // src/model.ts
 var Subscriptions = class {
   constructor(model) {
@@ -63,7 +74,7 @@ function render({ model, el }) {
       type: "button",
       className: "cd-button cd-primary",
       title: "Run the workflow with these values (Ctrl+Enter)",
-      onclick: () => model.send({ kind: "run", times: Number(times.value) })
+      onclick: () => model.send({ kind: "run", times: Number(times.value), typed: unconfirmedIn(el) })
     },
     icon("play"),
     " Run"

@@ -5,6 +5,15 @@ import type { Model, Subscriptions } from "../model.ts";
 
 export type Value = string | number | boolean | null;
 
+/** The message about a changed value; the numbers of a page increase. */
+export type Typed = {
+  kind: "typed";
+  id: string;
+  page: string;
+  number: number;
+  values: Record<string, Value>;
+};
+
 /** An input of the workflow, as `widgets/form.py` describes it. */
 export type Field = {
   key: string;

@@ -4,8 +4,9 @@ import { h, icon, iconButton, newId, setAttribute, setText, setUpRoot } from "..
 import { Files } from "../files.ts";
 import { Batches } from "../form/batches.ts";
 import { makeControl } from "../form/controls.ts";
-import type { Control, Field, Form, FormTraits, Value } from "../form/field.ts";
+import type { Control, Field, Form, FormTraits, Typed, Value } from "../form/field.ts";
 import { heightOf, sizeTools } from "../form/size_tools.ts";
+import { offerUnconfirmed } from "../form/unconfirmed.ts";
 import { containsWords, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
@@ -31,24 +32,24 @@ function render({ model, el }: Context<FormTraits>) {
   const files = new Files(model, events);
   const rows = new Map<string, Row>();
 
-  // Values go to the kernel as messages, which stay in order with the clicks in other parts of
-  // the panel. Changes of the model's state may be delayed and arrive after them. Only the first
-  // messages of a page may arrive late, as JupyterLab sends later ones to a subshell: so they have
-  // numbers.
+  // Values go to the kernel as messages: changes of the model's state may be delayed. The messages
+  // have numbers, because JupyterLab sends some to the kernel's main thread, others to a subshell.
   const page = newId();
   let typed = 0;
-  const unconfirmed = new Map<string, Record<string, Value>>(); // by the id of the message
+  const unconfirmed = new Map<string, Typed>(); // by the id of the message
   const setValues = (values: Record<string, Value>) =>
     model.set("values", { ...model.get("values"), ...values });
   const change = (key: string, value: Value) => {
     const row = rows.get(key);
     if (row) row.shown = value;
-    const id = newId();
-    unconfirmed.set(id, { [key]: value });
-    setValues({ [key]: value });
+    const values = { [key]: value };
     typed += 1;
-    model.send({ kind: "typed", id, page, number: typed, values: { [key]: value } });
+    const message: Typed = { kind: "typed", id: newId(), page, number: typed, values };
+    unconfirmed.set(message.id, message);
+    setValues(values);
+    model.send(message);
   };
+  offerUnconfirmed(el, unconfirmed);
   const refuse = (key: string, text: string) => {
     const row = rows.get(key);
     if (!row) return;
@@ -335,7 +336,8 @@ function render({ model, el }: Context<FormTraits>) {
 
   const showValues = () => {
     // Later input of the user is newer than these values of the kernel.
-    const newer: Record<string, Value> = Object.assign({}, ...unconfirmed.values());
+    const newer: Record<string, Value> = {};
+    for (const { values } of unconfirmed.values()) Object.assign(newer, values);
     const values = model.get("values");
     if (Object.keys(newer).some((key) => key in values && values[key] !== newer[key])) {
       return setValues(newer);

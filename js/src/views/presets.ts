@@ -2,6 +2,7 @@
 
 import { comboBox } from "../combo_box.ts";
 import { h, icon, iconButton, newId, setText, setUpRoot } from "../dom.ts";
+import { unconfirmedIn } from "../form/unconfirmed.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
 type Traits = {
@@ -39,13 +40,10 @@ function render({ model, el }: Context<Traits>) {
   });
   combo.input.addEventListener("focus", () => model.send({ kind: "refresh" }));
 
+  const saveValues = () => model.send({ kind: "save", name, typed: unconfirmedIn(el) });
   const save = h(
     "button",
-    {
-      type: "button",
-      className: "cd-button",
-      onclick: () => model.send({ kind: "save", name }),
-    },
+    { type: "button", className: "cd-button", onclick: saveValues },
     icon("bookmark-o"),
     " Save",
   );
@@ -60,7 +58,7 @@ function render({ model, el }: Context<Traits>) {
   );
   const replace = h(
     "button",
-    { type: "button", className: "cd-button", onclick: () => model.send({ kind: "save", name }) },
+    { type: "button", className: "cd-button", onclick: saveValues },
     "Replace them with mine",
   );
   const message = h(

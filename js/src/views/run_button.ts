@@ -1,6 +1,7 @@
 /** The Run button, and a field for the number of runs, which is sent with each click. */
 
 import { h, icon, setAttribute, setUpRoot } from "../dom.ts";
+import { unconfirmedIn } from "../form/unconfirmed.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
 const HINT = "How many runs to queue";
@@ -23,7 +24,8 @@ function render({ model, el }: Context<{ disabled: boolean; most: number; proble
       type: "button",
       className: "cd-button cd-primary",
       title: "Run the workflow with these values (Ctrl+Enter)",
-      onclick: () => model.send({ kind: "run", times: Number(times.value) }),
+      onclick: () =>
+        model.send({ kind: "run", times: Number(times.value), typed: unconfirmedIn(el) }),
     },
     icon("play"),
     " Run",
