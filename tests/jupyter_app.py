@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import HTTPClientError
 
 from tests.comfyui_server import REPOSITORY
+from tests.processes import OF_TESTS
 from tests.specification import check_reply
 from tests.waiting import until_async
 
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def extension_config(comfyui, tmp_path) -> dict[str, Any]:
-    """The extension's settings: runs that other tests have queued at ComfyUI are not listed."""
-    data_dir = str(tmp_path / "data")
-    return {"comfyui_url": comfyui.url, "data_dir": data_dir, "editor_runs": False}
+    """The extension's settings."""
+    return {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
 
 
 @pytest.fixture
@@ -38,7 +38,6 @@ def config_with_folders(comfyui, tmp_path) -> dict[str, Any]:
         "comfyui_url": comfyui.url,
         "comfyui_path": str(comfyui.path),
         "data_dir": str(tmp_path / "data"),
-        "editor_runs": False,
     }
 
 
@@ -46,7 +45,7 @@ def config_with_folders(comfyui, tmp_path) -> dict[str, Any]:
 def jp_server_config(extension_config):
     return {
         "ServerApp": {"jpserver_extensions": {"comfydeploy_jupyter": True}},
-        "ComfyDeploy": extension_config,
+        "ComfyDeploy": {**OF_TESTS, **extension_config},
     }
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from .comfyui_server import free_port
-from .processes import PYTHONPATH, ServerProcess
+from .processes import OF_TESTS, PYTHONPATH, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,6 +100,7 @@ class JupyterProcess(ServerProcess):
                 },
             },
             "IdentityProvider": {"token": TOKEN},
+            "ComfyDeploy": OF_TESTS,
         }
         for name, values in self._config.items():
             config[name] = {**config.get(name, {}), **values}

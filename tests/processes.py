@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).resolve().parent
 PYTHONPATH = os.pathsep.join([str(TESTS.parent), str(TESTS / "hidden")])
 """For Jupyter servers: this package, and a module that makes their start faster."""
+OF_TESTS = {"editor_runs": False}
+"""For Jupyter servers: settings of the extension, unless a test has others.
+
+What other tests have queued at the shared ComfyUI is not listed: its history has large graphs, and
+ComfyUI answers nobody while it encodes them for each new server.
+"""
 
 
 def alive(pid: int) -> bool:

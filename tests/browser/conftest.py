@@ -75,6 +75,7 @@ def lab(start_jupyter, comfyui, cloudflared, model_site, tmp_path_factory) -> Ju
         ComfyDeploy={
             "comfyui_url": comfyui.url,
             "comfyui_path": str(comfyui.base_dir),
+            "editor_runs": True,
             "autostart": False,
             "data_dir": str(tmp_path_factory.mktemp("d")),
             "cloudflared_path": str(cloudflared.path),

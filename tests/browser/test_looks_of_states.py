@@ -161,7 +161,7 @@ class Looks:
         state : str
             The name of the state.
         part : Locator, optional
-            The part of the panel that is scrolled into sight.
+            The part of the panel that is scrolled into sight; by default its top.
         themes_and_widths : iterable of tuple
             The themes and the widths of the window; default all.
         """
@@ -170,7 +170,9 @@ class Looks:
             self.opened.set_theme(theme)
             page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
             page.wait_for_timeout(250)
-            if part is not None:
+            if part is None:  # clicks may have scrolled it
+                page.locator(".jp-WindowedPanel-outer").first.evaluate("all => all.scrollTo(0, 0)")
+            else:
                 part.scroll_into_view_if_needed()
             self.opened.wait_for_pictures()
             page.evaluate(STEADY)

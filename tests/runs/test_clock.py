@@ -67,7 +67,7 @@ def test_jupyters_clock_changes_by_years(serve, comfyui, tmp_path):
         assert code == 200, body
         return body["prompt_id"]
 
-    ids = [sleep(1.5)]
+    ids = [sleep(4.0)]
     jupyter.until(ids[0], "running")
     for offset in ("-20y", "+20y", "-1h"):
         set_clock(offset)

@@ -16,6 +16,7 @@ from traitlets.config import Config
 from comfydeploy_jupyter.handlers import ROUTES
 from comfydeploy_jupyter.handlers.base import Base
 from tests.authorizer import RecordingAuthorizer
+from tests.processes import OF_TESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def jp_server_config(extension_config, open_to_strangers, server_settings):
                 "authorizer_class": RecordingAuthorizer,
                 **server_settings,
             },
-            "ComfyDeploy": extension_config,
+            "ComfyDeploy": {**OF_TESTS, **extension_config},
         }
     )
 
