@@ -33,7 +33,7 @@ def fields_of(cluster: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"scheduler": address}
     security = getattr(cluster, "security", None)
     if address.startswith("tls:") and security is not None:
-        found["security"] = {name: _pem(getattr(security, name)) for name in CERTIFICATES}
+        found["security"] = {name: _pem(getattr(security, name), name) for name in CERTIFICATES}
     return found
 
 
@@ -46,11 +46,18 @@ def adapt(cluster: Any, least: int, most: int) -> None:
     cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
 
 
-def _pem(given: str | None) -> str:
-    """Return a PEM text. ``given`` is the text itself or the name of a file with it."""
+def _pem(given: str | None, name: str) -> str:
+    """Return a PEM text. ``given`` is the text itself or the name of a file with it.
+
+    Errors never contain ``given``, which may be a private key.
+    """
     if not given or "\n" in given:
         return given or ""
+    if "-----BEGIN" in given:
+        raise InvalidRequestError.of_field("cluster", f"its {name} has no line breaks")
     try:
         return Path(given).expanduser().read_text()
     except OSError as error:
-        raise InvalidRequestError.of_field("cluster", f"its certificates: {error}") from None
+        raise InvalidRequestError.of_field(
+            "cluster", f"the file of its {name} cannot be read: {error.strerror}"
+        ) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import InvalidRequestError
-from .tls import Certificates
+from .tls import Certificates, pem
 
 if TYPE_CHECKING:
     import ssl
@@ -118,21 +118,8 @@ def certificates_of(given: Mapping[str, str], *, field: str) -> Certificates | N
         return None
     if FILES[0] not in values or FILES[1] not in values:
         raise InvalidRequestError.of_field(field, f"{FILES[0]} and {FILES[1]} are both needed")
-    return load_certificates([values.get(name, "") for name in FILES], field=field)
-
-
-def load_certificates(texts: list[str], *, field: str) -> Certificates:
-    """Return certificates from three PEM texts or names of files, after a check by `ssl`.
-
-    Raises
-    ------
-    InvalidRequestError
-        If they are invalid, or cannot be read.
-    """
-    from .tls import pem
-
     try:
-        found = Certificates(*(pem(text) if text else "" for text in texts))
+        found = Certificates(*(pem(values.get(name, ""), name) for name in FILES))
         found.client_context()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise InvalidRequestError.of_field(field, f"cannot be used: {error}") from None
@@ -154,7 +141,7 @@ def of_cluster(cluster: Any, *, field: str) -> Target:
         )
     try:
         certificates = Certificates.of_security(getattr(cluster, "security", None), "client")
-    except OSError as error:
+    except ValueError as error:
         raise InvalidRequestError.of_field(field, f"its certificates: {error}") from None
     if not address.startswith("tls:"):
         certificates = None

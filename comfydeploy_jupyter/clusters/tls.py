@@ -43,14 +43,15 @@ class Certificates:
 
         Raises
         ------
-        OSError
+        ValueError
             If a file cannot be read.
         """
         if security is None:
             return None
         config = security.get_tls_config_for_role(role)
-        ca, cert, key = config["ca_file"], config["cert"], config["key"]
-        return None if not ca or not cert else cls(pem(ca), pem(cert), pem(key) if key else "")
+        if not config["ca_file"] or not config["cert"]:
+            return None
+        return cls(*(pem(config[name] or "", name) for name in ("ca_file", "cert", "key")))
 
     def to_json(self) -> str:
         """Return the certificates as JSON text, for `read_certificates`."""
@@ -83,18 +84,30 @@ class Certificates:
         return context
 
 
-def pem(given: str) -> str:
-    """Return a PEM text. ``given`` is the text itself or the name of a file with it.
+def pem(given: str, name: str) -> str:
+    """Return a PEM text.
+
+    Parameters
+    ----------
+    given : str
+        The text itself or the name of a file with it; may be empty.
+    name : str
+        The name of the field in errors. They never contain `given`, which may be a private key.
 
     Raises
     ------
-    OSError
-        If the file cannot be read.
+    ValueError
+        If the text has no line breaks, or the file cannot be read.
     """
-    if "\n" in given:
+    if not given or "\n" in given:
         return given
-    with Path(given).expanduser().open() as file:
-        return file.read(MOST)
+    if "-----BEGIN" in given:
+        raise ValueError(f"{name} is a PEM text without line breaks")
+    try:
+        with Path(given).expanduser().open() as file:
+            return file.read(MOST)
+    except OSError as error:
+        raise ValueError(f"the file of {name} cannot be read: {error.strerror}") from None
 
 
 def read_certificates(text: bytes | str) -> Certificates | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from distributed import LocalCluster
+from distributed.security import Security
 
+from comfydeploy_jupyter.client.dask_cluster import fields_of
 from comfydeploy_jupyter.clusters.configured import ConfiguredClusters
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
@@ -15,9 +20,6 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
 )
 from tests.dask_cluster import make_certificates
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def configured(**clusters: Any) -> ConfiguredClusters:
@@ -83,6 +85,30 @@ def broken() -> None:
 def test_wrong_settings_are_reported(value: Any, error: type[ComfyDeployError], text: str) -> None:
     with pytest.raises(error, match=text):
         configured(mine=value).target("mine")
+
+
+@pytest.mark.parametrize("line_break", [r"\n", ""])
+def test_no_error_contains_a_key(tmp_path: Path, line_break: str) -> None:
+    """A key from an environment variable may have literal ``\\n`` in place of line breaks."""
+    files = make_certificates(tmp_path)
+    key = Path(files["tls_client_key"]).read_text().replace("\n", line_break)
+    for text in (key, key.replace("-----BEGIN", "")):
+        given = {**files, "tls_client_key": text}
+        cluster = SimpleNamespace(
+            scheduler_address="tls://10.0.0.5:8786", security=Security(**given)
+        )
+        wrong = configured(far={"scheduler": "tls://10.0.0.5:8786", **given}, mine=cluster)
+        calls = [partial(wrong.target, "far"), partial(wrong.target, "mine")]
+        for call in [*calls, partial(fields_of, cluster)]:
+            with pytest.raises(InvalidRequestError, match="key") as caught:
+                call()
+            assert key[40:80] not in str(caught.value.to_reply())
+
+
+def test_a_file_that_is_missing_is_named_by_its_field(tmp_path: Path) -> None:
+    given = {**make_certificates(tmp_path), "tls_client_key": "/nowhere.pem"}
+    with pytest.raises(InvalidRequestError, match="tls_client_key cannot be read: No such file"):
+        configured(far={"scheduler": "tls://10.0.0.5:8786", **given}).target("far")
 
 
 def test_a_name_that_is_unknown() -> None:
