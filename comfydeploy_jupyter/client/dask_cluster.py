@@ -42,8 +42,12 @@ def adapt(cluster: Any, least: int, most: int) -> None:
 
     The target duration is short, because Dask expects that an unknown task takes half a second.
     With a longer one it would start fewer workers than there are leases, and each lease needs one.
+    Dask's cluster on Kubernetes takes only the two numbers: its scheduler has the duration.
     """
-    cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
+    try:
+        cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
+    except TypeError:
+        cluster.adapt(minimum=least, maximum=most)
 
 
 def _pem(given: str | None, name: str) -> str:

@@ -70,9 +70,14 @@ class Target:
         Without a cluster object, the owner of the cluster has to start the workers. The target
         duration is short, because Dask expects that an unknown task takes half a second. With a
         longer one it would start fewer workers than there are leases, and each lease needs one.
+        Dask's cluster on Kubernetes takes only the two numbers: its scheduler has the duration.
         """
-        if self.cluster is not None:
+        if self.cluster is None:
+            return
+        try:
             self.cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
+        except TypeError:
+            self.cluster.adapt(minimum=least, maximum=most)
 
 
 def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..comfyui.credentials import NONE
 from ..comfyui.transport import Access
-from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, NotFoundError
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+)
 from ..net.backoff import Backoff
 from ..net.tasks import BackgroundTasks
 from ..store.machines import MachineRecord
@@ -337,10 +343,11 @@ class Pools:
                 provider = self._kinds[record.kind].make(record.id, record.config)
                 try:
                     await provider.start(members)
-                except ComfyDeployError as fault:
+                except Exception as error:
                     failures += 1
-                    self._failures[record.id] = fault
-                    log.warning("Pool %r: %s", record.id, fault.message)
+                    self._failures[record.id] = fault = _fault(error)
+                    unexpected = fault is not error
+                    log.warning("Pool %r: %s", record.id, fault.message, exc_info=unexpected)
                     await provider.close(delete=False)
                 else:
                     self._failures.pop(record.id, None)
@@ -424,6 +431,13 @@ class _MembersOfPool:
 
     async def found(self, member_ids: Collection[str]) -> None:
         await self._pools.found(self._pool_id, member_ids)
+
+
+def _fault(error: Exception) -> ComfyDeployError:
+    """Return an exception of a provider as an error for users."""
+    if isinstance(error, ComfyDeployError):
+        return error
+    return ComfyUIUnavailableError(f"The pool cannot be started: {type(error).__name__}: {error}")
 
 
 def _pool(record: MachineRecord) -> Pool:

@@ -83,8 +83,8 @@ class Members(Protocol):
 class Provider(Protocol):
     """Starts and ends the ComfyUIs of one pool.
 
-    All methods are called on the event loop. An exception of `start` is reported as the error of
-    the pool; its runs wait.
+    All methods are called on the event loop. Any exception of `start` is reported as the error of
+    the pool, and `start` of a new provider is called after a pause; the runs of the pool wait.
     """
 
     async def start(self, members: Members) -> None:
@@ -93,7 +93,7 @@ class Provider(Protocol):
         Raises
         ------
         ComfyDeployError
-            If the cluster cannot be reached. `start` is called again after a pause.
+            If the cluster cannot be reached.
         """
 
     def wanted(self, runs: int) -> None:

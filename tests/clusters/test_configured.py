@@ -11,8 +11,9 @@ import pytest
 from distributed import LocalCluster
 from distributed.security import Security
 
-from comfydeploy_jupyter.client.dask_cluster import fields_of
+from comfydeploy_jupyter.client.dask_cluster import adapt, fields_of
 from comfydeploy_jupyter.clusters.configured import ConfiguredClusters
+from comfydeploy_jupyter.clusters.target import Target
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -66,6 +67,22 @@ def test_an_object_is_used_and_not_closed() -> None:
         assert found.target("mine").address == cluster.scheduler_address
         found.close()
         assert cluster.status.name == "running"
+
+
+class ClusterOnKubernetes:
+    """`adapt` takes what that of ``dask_kubernetes.operator.KubeCluster`` takes."""
+
+    numbers: tuple[int | None, int | None] | None = None
+
+    def adapt(self, minimum: int | None = None, maximum: int | None = None) -> None:
+        self.numbers = (minimum, maximum)
+
+
+def test_a_cluster_on_kubernetes_starts_workers() -> None:
+    of_server, of_kernel = ClusterOnKubernetes(), ClusterOnKubernetes()
+    Target("tcp://127.0.0.1:8786", cluster=of_server).adapt(0, 8)
+    adapt(of_kernel, 0, 8)
+    assert of_server.numbers == of_kernel.numbers == (0, 8)
 
 
 def broken() -> None:

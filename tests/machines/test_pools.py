@@ -10,11 +10,7 @@ import pytest
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.comfyui.credentials import NONE
-from comfydeploy_jupyter.errors import (
-    ComfyDeployError,
-    ComfyUIUnavailableError,
-    InvalidRequestError,
-)
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.providers import Member
 from comfydeploy_jupyter.schemas import MachineCreate
 from tests.comfyui_server import free_port
@@ -153,7 +149,7 @@ class Cluster:
     def __init__(self) -> None:
         self.demand: list[int] = []
         self.members: Any = None
-        self.failure: ComfyDeployError | None = None
+        self.failure: Exception | None = None
         self.closed: list[bool] = []
 
     async def check(self, fields: Any) -> dict[str, Any]:
@@ -182,11 +178,25 @@ class Cluster:
             self.closed.append(delete)
 
 
-async def test_a_provider_adds_and_removes_members(api, extension, monkeypatch):
-    cluster = Cluster()
-    await extension.open_services()
+@pytest.fixture
+def cluster(extension, jp_asyncio_loop, monkeypatch) -> Cluster:
+    jp_asyncio_loop.run_until_complete(extension.open_services())
+    made = Cluster()
+    monkeypatch.setitem(extension.services.pool_kinds, "dask", made)
+    return made
+
+
+async def test_a_provider_that_fails_unexpectedly_is_started_again(api, extension, cluster):
+    cluster.failure = TypeError("adapt() got an unexpected keyword argument")
+    made = await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    assert "TypeError: adapt() got an unexpected keyword argument" in made["error"]
+    cluster.failure = None
+    await until_async(lambda: api.get("machine", machine_id="hpc"), lambda a: a[1]["provider"])
+    assert (await api.get("machine", machine_id="hpc"))[1]["error"] is None
+
+
+async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     services = extension.services
-    monkeypatch.setitem(services.pool_kinds, "dask", cluster)
     cluster.failure = ComfyUIUnavailableError("the scheduler does not answer")
     made = await services.pools.create("dask", MachineCreate(name="hpc"))
     assert made["error"] == "the scheduler does not answer"
