@@ -263,7 +263,7 @@ def _taken(prompt_id: str) -> ConflictError:
 
 
 def _retry(request: RunRequest, pool: Pool | None) -> int:
-    """Return how often a run may be executed again; the pool has the default."""
-    if request.retry is not None:
-        return request.retry
-    return 0 if pool is None else pool.retry
+    """Return how often a run may be executed again, which needs a pool; that has the default."""
+    if pool is None:
+        return 0
+    return pool.retry if request.retry is None else request.retry

@@ -174,7 +174,8 @@ class RunRequest(Keyed):
     retry: Annotated[int, Field(ge=0, le=10)] | None = Field(
         None,
         description="How often the run is executed again if the machine that executes it ends. Only"
-        " for pools and `auto`; the default is 0, so that nothing is executed twice.",
+        " for pools and `auto`, ignored for a single machine; the default is 0, so that nothing is"
+        " executed twice.",
         examples=[1],
     )
     status_endpoint: Endpoint | None = Field(

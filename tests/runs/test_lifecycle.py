@@ -36,9 +36,6 @@ def no_hidden_errors() -> None:
     """Errors of the store are in the log as errors; `World` checks for others."""
 
 
-POOLS = ("gpus", "auto")
-
-
 class Life(RuleBasedStateMachine):
     """Random changes of a `World` in random order."""
 
@@ -73,7 +70,6 @@ class Life(RuleBasedStateMachine):
             self.world.heal()
         for comfyui in self.world.comfyuis:
             comfyui.answer = answer
-        retry = retry if machine in POOLS else 0
         prompt_id = self.world.submit(
             wait=wait, timeout=timeout, machine=machine, retry=retry, front=front
         )

@@ -142,6 +142,17 @@ def test_a_run_is_executed_again_if_its_request_allows_that(world: World) -> Non
     assert record(world, run).status == "failed", "once is once"
 
 
+def test_a_run_of_a_single_machine_is_not_executed_again(world: World) -> None:
+    """Even if its request allows that: no other machine may take it."""
+    (run,) = submit(world, 1, machine="second", retry=1)
+    world.call(world.second.begin)
+    world.tick(0.5)
+    world.happens("ComfyUI dies", world.second)
+    world.happens("ComfyUI is started", world.second)
+    world.tick(2.0)
+    assert places(world, [run]) == [("second", "failed")]
+
+
 def test_waiting_runs_wait_again_after_a_restart(world: World) -> None:
     runs = submit(world, 6)
     first = submit(world, 1, front=True)[0]

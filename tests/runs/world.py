@@ -31,6 +31,7 @@ NO_ACCOUNT = ComfyAccount(
     Credentials(Path("none")), Credentials(Path("none")), ComfySignIn(), configured=None
 )
 GRAPH = {"1": {"class_type": "X", "inputs": {}}}
+POOLS = ("gpus", "auto")
 LOST_AFTER, GONE_AFTER = 30.0, 600.0
 ORDER = ["not-started", "queued", "running", "uploading", *FINAL]
 RANK = {status: min(place, 4) for place, status in enumerate(ORDER)}
@@ -152,7 +153,7 @@ class World:
 
     def submit(self, **fields: Any) -> str:
         prompt_id = f"run-{len(self.waiting)}"
-        if fields.get("retry"):
+        if fields.get("retry") and fields.get("machine") in POOLS:
             self.retried.add(prompt_id)
         request = RunRequest(**{"workflow_api": GRAPH, "prompt_id": prompt_id, **fields})
         self.waiting[prompt_id] = self.loop.create_task(self._submit(request))
