@@ -20,7 +20,9 @@ export type ComboBox = {
 /**
  * Create a combo box. Words in any order filter its list; arrows, Enter and Escape work in it.
  *
- * `free`: whether any text can be typed; `choose` is called with each value that the user chooses.
+ * `free`: whether any text can be typed; `choose` is called with each new value, also when the user
+ * leaves the field. `picked` is called, after it, with each value that the user takes from the list or
+ * confirms with Enter, also if that is the present one.
  */
 export function comboBox(settings: {
   id: string;
@@ -31,8 +33,9 @@ export function comboBox(settings: {
   hint?: string;
   describedBy?: string;
   choose: (value: unknown) => void;
+  picked?: (value: unknown) => void;
 }): ComboBox {
-  const { id, label, free = false, hint = "", describedBy, choose } = settings;
+  const { id, label, free = false, hint = "", describedBy, choose, picked } = settings;
   let { value, options } = settings;
   const listId = newId();
   const input = h("input", {
@@ -151,7 +154,9 @@ export function comboBox(settings: {
   const pick = (index: number) => {
     const option = found[index];
     close(false);
-    if (option) set(option.value, true);
+    if (!option) return;
+    set(option.value, true);
+    picked?.(value);
   };
   const onKey = (event: KeyboardEvent) => {
     const step = STEPS[event.key];
@@ -163,7 +168,10 @@ export function comboBox(settings: {
       event.preventDefault();
       if (open && active >= 0) pick(active);
       else if (open && found.length === 1) pick(0);
-      else close(true);
+      else {
+        close(true);
+        picked?.(value);
+      }
     } else if (event.key === "Escape" && open) {
       event.preventDefault();
       event.stopPropagation();

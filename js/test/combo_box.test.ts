@@ -10,11 +10,16 @@ const OPTIONS = ["euler", "euler ancestral", "dpm 2", "dpm 2 ancestral"].map((te
 
 function make(more: { free?: boolean; options?: typeof OPTIONS } = {}) {
   const chosen: unknown[] = [];
-  const choose = (value: unknown) => chosen.push(value);
-  const box = comboBox({ id: "x", label: "Sampler", value: 0, options: OPTIONS, choose, ...more });
+  const taken: unknown[] = [];
+  const listeners = {
+    choose: (value: unknown) => chosen.push(value),
+    picked: (value: unknown) => taken.push(value),
+  };
+  const settings = { id: "x", label: "Sampler", value: 0, options: OPTIONS, ...listeners };
+  const box = comboBox({ ...settings, ...more });
   document.body.replaceChildren(box.root);
   const texts = () => [...box.root.querySelectorAll("li")].map((row) => row.textContent);
-  return { ...box, chosen, texts };
+  return { ...box, chosen, taken, texts };
 }
 
 test("it shows the text of its value, and all choices on a click", () => {
@@ -91,4 +96,27 @@ test("setting a value or other choices does not call the listener", () => {
   setOptions([{ text: "new", value: 9 }], 9);
   assert.equal(input.value, "new");
   assert.deepEqual(chosen, []);
+});
+
+test("the present value can be picked again; leaving, scrolling and resizing pick nothing", () => {
+  const { root, input, chosen, taken } = make({ free: true });
+  for (const leave of [
+    () => input.dispatchEvent(new Event("blur")),
+    () => window.dispatchEvent(new Event("scroll")),
+    () => window.dispatchEvent(new Event("resize")),
+  ]) {
+    type(input, "dpm 2");
+    leave();
+    assert.equal(input.getAttribute("aria-expanded"), "false");
+  }
+  assert.deepEqual([chosen, taken], [[2], []]);
+  for (const row of [2, 2, 1]) {
+    input.click();
+    root.querySelectorAll("li")[row]?.click();
+  }
+  press(input, "Enter");
+  type(input, "another");
+  press(input, "Enter");
+  assert.deepEqual(chosen, [2, 1, "another"]);
+  assert.deepEqual(taken, [2, 2, 1, 1, "another"]);
 });

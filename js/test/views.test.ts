@@ -734,6 +734,29 @@ test("presets are chosen, saved under a new name, and deleted", () => {
   assert.equal(remove?.disabled, true);
 });
 
+test("values are saved under the name of another preset without loading that one before", () => {
+  const { model, el } = show(presets, { ...PRESETS, names: ["Soft", "Hard"], chosen: "Hard" });
+  const input = find<HTMLInputElement>(el, "input");
+  type(input, "Soft");
+  window.dispatchEvent(new Event("resize"));
+  input.dispatchEvent(new Event("blur"));
+  named(el, "Save").click();
+  assert.deepEqual(model.takeSent(), [{ kind: "save", name: "Soft", typed: [] }]);
+});
+
+test("a preset can be chosen again, which brings its values back", () => {
+  const { model, el } = show(presets, { ...PRESETS, chosen: "Soft" });
+  const input = find<HTMLInputElement>(el, "input");
+  for (const text of ["Soft", "So"]) {
+    type(input, text);
+    find(el, "li").click();
+    assert.equal(input.value, "Soft");
+    assert.deepEqual(model.takeSent(), [{ kind: "use", name: "Soft" }]);
+  }
+  named(el, "Save").click();
+  assert.deepEqual(model.takeSent(), [{ kind: "save", name: "Soft", typed: [] }]);
+});
+
 test("a preset that another panel has changed offers both values", () => {
   const { model, el } = show(presets, { ...PRESETS, chosen: "Soft" });
   const message = find(el, ".cd-message");

@@ -27,17 +27,19 @@ function render({ model, el }: Context<Traits>) {
     options: options(),
     free: true,
     hint: "Choose or name",
-    choose: (value) => {
-      name = String(value ?? "").trim();
-      showButtons();
+    choose: (value) => take(value),
+    // Leaving the field does not replace the values of the form: the user may be on the way to Save.
+    picked: (value) => {
+      take(value);
       if (model.get("names").includes(name)) model.send({ kind: "use", name });
     },
   });
-  combo.input.maxLength = 255;
-  combo.input.addEventListener("input", () => {
-    name = combo.input.value.trim();
+  const take = (value: unknown) => {
+    name = String(value ?? "").trim();
     showButtons();
-  });
+  };
+  combo.input.maxLength = 255;
+  combo.input.addEventListener("input", () => take(combo.input.value));
   combo.input.addEventListener("focus", () => model.send({ kind: "refresh" }));
 
   const saveValues = () => model.send({ kind: "save", name, typed: unconfirmedIn(el) });
