@@ -407,9 +407,10 @@ class Dispatcher:
         """Return the first run, or one of the next ones that is less work for the member.
 
         That is one whose models the member has loaded, and which has more nodes in common with the
-        last run of the member, or else fewer with those of other members.
+        last run of the member, or else fewer with those of other members. No run precedes one that
+        was put before all others.
         """
-        if head.passed_over >= LOOKAHEAD:
+        if head.order < 0 or head.passed_over >= LOOKAHEAD:
             return head
         runs = list(pool.first(LOOKAHEAD))
         if not head.models <= member.models:

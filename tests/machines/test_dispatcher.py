@@ -185,6 +185,15 @@ def test_a_run_that_is_less_work_is_preferred_a_limited_number_of_times():
     assert order == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
 
 
+def test_no_run_that_is_less_work_precedes_one_with_front():
+    dispatcher = of("a", depth=1)
+    execute(dispatcher, "x", "a", 3.0, models=["one"], fingerprint=nodes(1, 1))
+    for number in range(3):
+        dispatcher.wait(f"run {number}", "pool", models=["one"], fingerprint=nodes(1, number + 2))
+    dispatcher.wait("first", "pool", models=["two"], fingerprint=nodes(2, 1), front=True)
+    assert decided(dispatcher) == [("first", "a")]
+
+
 def test_a_member_without_common_nodes_takes_runs_that_no_other_member_has_cached():
     dispatcher = of("a", "b", depth=1)
     for run, values in (("1", (1, 1)), ("2", (1, 2)), ("3", (2, 1)), ("4", (2, 2))):
