@@ -224,7 +224,20 @@ class Form(View):
         if field is not None and isinstance(value, (str, int, float)):
             self._put({field.key: value})
         else:
-            self._set_others({**self._without(self._structure.targets(key)), key: value})
+            others = self._without(self._structure.targets(key))
+            self._set_others(others if self._is_said(key, value) else {**others, key: value})
+
+    def _is_said(self, key: str, value: object) -> bool:
+        """Return whether a field that sets several inputs sets this one to this value."""
+        if not isinstance(value, (str, int, float)):
+            return False
+        field = self._structure.twin_of(key)
+        return field is not None and page_value(field, value) == self._values[field.key]
+
+    def _given(self, inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Return the inputs that have values; those without a field last, so that they count."""
+        given = [(key, value) for key, value in inputs.items() if value is not None]
+        return sorted(given, key=lambda item: item[0] not in self._fields)
 
     def _make_room(self, key: str) -> None:
         """Add an input to a group if a name is that of the group's next input."""
@@ -307,6 +320,7 @@ class Form(View):
                 for key, value in inputs.items()
                 if key not in applied.unknown
                 and (isinstance(value, (list, dict)) or self._structure.field_of(key) is None)
+                and not self._is_said(key, value)
             }
         )
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
@@ -314,9 +328,8 @@ class Form(View):
     def restore(self, changed: Mapping[str, Any]) -> None:
         """Set the inputs that `changed` returned before the form was made anew."""
         self._rebuild(self._structure.of(changed))
-        for key, value in changed.items():
-            if value is not None:
-                self.set(key, value)
+        for key, value in self._given(changed):
+            self.set(key, value)
 
     def use(self, inputs: Mapping[str, Any], locked: Sequence[str]) -> list[str]:
         """Show other values in place of all changes.
@@ -336,10 +349,9 @@ class Form(View):
         self.reset()
         self._rebuild(self._structure.of(inputs))
         unknown = []
-        for key, value in inputs.items():
+        for key, value in self._given(inputs):
             try:
-                if value is not None:
-                    self.set(key, value)
+                self.set(key, value)
             except UnknownInputError:
                 unknown.append(key)
         self.locked = [key for key in locked if key in self._fields]
@@ -452,8 +464,9 @@ class Form(View):
         if keys & self.problems.keys():
             self.problems = {k: text for k, text in self.problems.items() if k not in keys}
         if self._others:
-            targets = frozenset(target for key in keys for target in self._structure.targets(key))
-            self._set_others(self._without(targets))
+            names = {name for key in keys for name in self._fields[key].keys}
+            targets = (self._structure.targets(name) for name in names)
+            self._set_others(self._without(frozenset().union(*targets)))
 
     def _read(self, field: FormField) -> Any:
         written = self._values[field.key]

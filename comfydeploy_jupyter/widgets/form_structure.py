@@ -179,6 +179,15 @@ class FormStructure:
         shown = (f for f in self.fields.values() if (f.node_id, f.input_name) in targets)
         return next((f for f in shown if {n for n, _ in self.targets(f.key)} == {f.node_id}), None)
 
+    def twin_of(self, key: str) -> FormField | None:
+        """Return the field that sets several inputs, and those of a name among them, or None."""
+        targets = self.targets(key)
+        shared = (field for field in self.fields.values() if field.twins)
+        return next(
+            (f for f in shared if targets <= {t for twin in f.keys for t in self.targets(twin)}),
+            None,
+        )
+
     @staticmethod
     def _is_other(field: FormField, saved: FormField | None) -> bool:
         return saved is None or saved.value != field.value

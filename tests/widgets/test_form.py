@@ -536,6 +536,27 @@ def test_one_field_sets_all_that_a_promoted_widget_leads_to(form: Form) -> None:
     assert drawn == {"1.x": form.changed()["1.x"], "2.y": form.changed()["1.x"]}
 
 
+@pytest.mark.parametrize("way", ["use", "reuse", "restore"])
+def test_a_field_that_sets_several_inputs_sets_all_of_them_after_a_preset(
+    form: Form, way: str
+) -> None:
+    """The values of a preset, of a run, and those kept for another machine name each input."""
+    twin = FormField("2.x", "Node: x", "int", "2", "x", 3, chosen=True, twins=("1.y",))
+    form.show([twin], {"1": {"inputs": {"y": 3}}, "2": {"inputs": {"x": 3}}})
+    give = {"use": lambda given: form.use(given, []), "reuse": lambda given: form.reuse(given, {})}
+    give.get(way, form.restore)({"1.y": 10, "2.x": 10})
+    assert form.others == []
+    assert form.changed() == {"1.y": 10, "2.x": 10}
+    receive(form, kind="typed", values={"2.x": "20"})
+    assert form.to_send() == {"1.y": 20, "2.x": 20}
+    give.get(way, form.restore)({"1.y": 7, "2.x": 10})
+    assert form.others == [{"key": "1.y", "value": "7"}], "set by code to another value"
+    assert form.to_send() == {"1.y": 7, "2.x": 10}
+    receive(form, kind="typed", values={"2.x": "30"})
+    assert form.others == []
+    assert form.to_send() == {"1.y": 30, "2.x": 30}
+
+
 def test_inputs_chosen_by_the_author_are_never_hidden(form: Form) -> None:
     fields = [
         FormField(f"{n}.x", f"L{n}", "int", f"{n}", "x", n, chosen=True) for n in range(SHOWN + 5)
