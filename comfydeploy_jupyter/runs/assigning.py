@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
+    ConflictError,
+    ForbiddenPathError,
+    InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
     TooLargeError,
 )
+from ..net.responses import reason_of
 from ..net.tasks import wait_until_set
 from .lifecycle import Cause
 from .saving import SAVE_AGAIN
 
 if TYPE_CHECKING:
+    from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
     from .finalize import Finalizer
     from .pool_inputs import PoolInputs
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DECIDE_EVERY = 1.0  # seconds between two decisions without an event
+# Errors of the files of a run, which would be the same at the next attempt.
+OF_FILES = (NotFoundError, ForbiddenPathError, ConflictError, InvalidRequestError, OSError)
 
 
 class Assigning:
@@ -94,16 +101,17 @@ class Assigning:
             await self._send(run, machine)
         except (PromptInvalidError, TooLargeError) as fault:
             await self._finalizer.refuse(run, fault)
-        except NotFoundError as fault:
-            await self._finalizer.fail(run, fault.message, kind="NotQueued")
         except ComfyUIUnavailableError as fault:
             await self._pooled.not_taken(run, machine, fault)
-        except ComfyDeployError as fault:  # the store cannot be written or read
-            log.warning(
+        except Exception as fault:  # the store cannot be written or read, or it is not expected
+            known = isinstance(fault, ComfyDeployError)
+            log.log(
+                logging.WARNING if known else logging.ERROR,
                 "Run %s cannot be handed to machine %r yet: %s",
                 run.prompt_id,
                 machine.id,
-                fault.message,
+                fault,
+                exc_info=None if known else fault,
                 extra=run.record.log_fields,
             )
             await asyncio.sleep(SAVE_AGAIN)
@@ -117,7 +125,10 @@ class Assigning:
             return
         prompt, workflow = graph
         if run.record.files:
-            prompt = await self._inputs.send(run.record.files, prompt, machine, client)
+            with_files = await self._send_files(run, prompt, machine, client)
+            if with_files is None:
+                return
+            prompt = with_files
         facts: dict[str, Any] = {
             "machine": machine.id,
             "session": self._session.id,
@@ -131,3 +142,15 @@ class Assigning:
         self._earlier_times.load_for(run)
         await self._queueing.post(run, client, prompt, workflow)
         await self._pooled.check_machine(run)
+
+    async def _send_files(
+        self, run: Run, prompt: bytes, machine: Machine, client: ComfyUIClient
+    ) -> bytes | None:
+        """Send the input files of a run; return its graph, or None if the run has failed."""
+        try:
+            return await self._inputs.send(run.record.files, prompt, machine, client)
+        except OF_FILES as fault:
+            reason = fault.message if isinstance(fault, ComfyDeployError) else reason_of(fault)
+            reason = f"The input files cannot be sent to machine {machine.id!r}: {reason}"
+            await self._finalizer.fail(run, reason, kind="NotQueued")
+            return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .. import worker
 from ..comfyui.folders import Folders
@@ -85,8 +85,10 @@ class PoolInputs:
 
         Raises
         ------
-        NotFoundError
-            If a file is not here any more.
+        NotFoundError, ForbiddenPathError, InvalidRequestError, ConflictError
+            If a file is not here any more, cannot be read, or changes meanwhile.
+        OSError
+            If the input folder of the machine is here and does not take it.
         ComfyUIUnavailableError
             If the machine does not take it.
         """
@@ -94,11 +96,11 @@ class PoolInputs:
         renamed: dict[str, str] = {}
         for name in names:
             source = await self._source(name)
-            if _same_input(source, target):
+            if await asyncio.to_thread(_same_input, source, target):
                 continue
             plain = name.removesuffix(" [input]")
             path = source.directory("input") / plain
-            with await open_in_thread(source.open_for_read, source.resolve(str(path))) as file:
+            with await open_in_thread(_open, source, path) as file:
                 mode = stat.S_IMODE((await asyncio.to_thread(path.stat)).st_mode) & PLAIN_MODE
                 renamed[name] = await place(file, path.name, target, client, mode=mode)
         if not renamed:
@@ -139,6 +141,10 @@ def _same_input(one: Folders, other: Folders) -> bool:
     if one.base is None or other.base is None:
         return False
     return one.directory("input").resolve() == other.directory("input").resolve()
+
+
+def _open(folders: Folders, path: Path) -> IO[bytes]:
+    return folders.open_for_read(folders.resolve(str(path)))
 
 
 def _renamed(prompt: bytes, names: dict[str, str]) -> bytes:

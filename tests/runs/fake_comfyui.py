@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.comfyui.events import Event
+from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import (
     ComfyUIUnavailableError,
     ConflictError,
@@ -24,6 +25,7 @@ from comfydeploy_jupyter.store.runs import ACTIVE, FINAL, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
+    from pathlib import Path
 
 LATENCY = 0.02  # simulated seconds of each request and each write
 END_LATENCY = 0.3  # the same for the end of a run, so that many events can happen meanwhile
@@ -132,6 +134,8 @@ class FakeComfyUI:
         seconds later), ``ignored`` (no reply and not queued).
     refuses : bool
         Whether it rejects every HTTP request, while its WebSocket stays open.
+    upload_faults : list of Exception
+        The errors of the next uploads.
     """
 
     timeout = 30.0
@@ -140,6 +144,7 @@ class FakeComfyUI:
     def __init__(self, name: str = "local") -> None:
         self.answer = "taken"
         self.refuses = False
+        self.upload_faults: list[Exception] = []
         self.alive = True
         self.connected = True
         self.listener: Any = None
@@ -197,6 +202,12 @@ class FakeComfyUI:
         await self._reach()
         if self.running == prompt_id:
             self.finish("execution_interrupted")
+
+    async def upload(self, _: object, name: str, *, subfolder: str) -> tuple[str, str]:
+        await self._reach()
+        if self.upload_faults:
+            raise self.upload_faults.pop()
+        return name, subfolder
 
     async def queue_remaining(self, **_: object) -> int:
         await self._reach()
@@ -300,6 +311,7 @@ class FakeMachine:
 
     is_dead = hangs = False
     memory_verdict = known_definitions = process = None
+    path: Path | None = None
 
     def __init__(self, comfyui: FakeComfyUI, name: str) -> None:
         self.id = self.name = name
@@ -325,6 +337,9 @@ class FakeMachine:
     async def definitions(self) -> SimpleNamespace:
         self.definitions_asked += 1
         return SimpleNamespace(object_info={}, layouts=None, source="live")
+
+    async def folders(self) -> Folders:
+        return Folders(self.path)
 
     def reachable_client(self) -> FakeComfyUI | None:
         return self._comfyui if self.connected else None

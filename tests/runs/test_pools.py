@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from .world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from comfydeploy_jupyter.runs.log import RunEvent
     from comfydeploy_jupyter.store.runs import RunRecord
@@ -265,3 +267,58 @@ def test_a_run_whose_request_waits_for_its_end_stays_in_memory(world: World) -> 
     world.waiting = dict.fromkeys(world.waiting)
     gc.collect()
     assert world.service.find(runs[4]) is not None
+
+
+PHOTO = b"a photo"
+WITH_PHOTO = {"1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}}
+
+
+@pytest.fixture
+def photographer(tmp_path: Path) -> Iterator[World]:
+    """A world with ``photo.png`` in the folder of files for pools."""
+    (tmp_path / "kept" / "input").mkdir(parents=True)
+    (tmp_path / "kept" / "input" / "photo.png").write_bytes(PHOTO)
+    found = World(tmp_path / "kept")
+    yield found
+    found.check()
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        (f"comfydeploy/{hashlib.sha256(PHOTO).hexdigest()[:16]}-photo.png/folder", "directory"),
+        ("comfydeploy", "is a file"),
+    ],
+)
+def test_a_run_whose_files_a_machine_cannot_take_fails(
+    photographer: World, tmp_path: Path, obstacle: str, reason: str
+) -> None:
+    blocked = tmp_path / "comfyui" / "input" / obstacle
+    blocked.parent.mkdir(parents=True)
+    blocked.write_bytes(b"")
+    for comfyui in photographer.comfyuis:
+        comfyui.machine.path = tmp_path / "comfyui"
+    (run,) = submit(photographer, 1, workflow_api=WITH_PHOTO)
+    photographer.tick(1.0)
+    failed = record(photographer, run)
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert failed.error["type"] == "NotQueued"
+    assert "The input files cannot be sent to machine" in failed.error["message"]
+    assert reason in failed.error["message"]
+    others = submit(photographer, 4)
+    assert sorted(places(photographer, others)) == [
+        *[("local", "queued")] * 2,
+        *[("second", "queued")] * 2,
+    ], "it has left its place"
+
+
+def test_a_run_waits_again_after_an_unexpected_error(photographer: World) -> None:
+    for comfyui in photographer.comfyuis:
+        comfyui.upload_faults.append(ZeroDivisionError("division by zero"))
+    (run,) = submit(photographer, 1, workflow_api=WITH_PHOTO)
+    photographer.tick(1.0)
+    assert places(photographer, [run]) == [("gpus", "queued")]
+    photographer.tick(10.0)
+    assert record(photographer, run).machine != "gpus"

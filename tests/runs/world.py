@@ -73,9 +73,15 @@ class World:
     """A Jupyter server that can be killed, its store and its two ComfyUIs, which are a pool.
 
     All messages about runs are compared with earlier messages, and with the store.
+
+    Parameters
+    ----------
+    kept : pathlib.Path
+        The folder with the input files of runs of pools.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Path = Path("/nonexistent")) -> None:
+        self.kept = kept
         self.loop = VirtualLoop()
         self.store = FakeStore()
         self.comfyui = FakeComfyUI()
@@ -110,7 +116,7 @@ class World:
             delivery,
             KeptOutputs(Path("/nowhere"), registry),
             stored_version=self.no_version,
-            inputs=PoolInputs(registry, Path("/nonexistent")),
+            inputs=PoolInputs(registry, self.kept),
             view_url="view",
             account=NO_ACCOUNT,
             lost_after=LOST_AFTER,
