@@ -197,6 +197,14 @@ class Dispatcher:
 
     # -- runs --------------------------------------------------------------------------------
 
+    def reserve(self, *, front: bool = False) -> int:
+        """Return the next order; with ``front``, one before those of all waiting runs."""
+        if front:
+            self._first -= 1
+            return self._first
+        self._last += 1
+        return self._last
+
     @property
     def any_waits(self) -> bool:
         """Whether any run waits."""
@@ -228,19 +236,14 @@ class Dispatcher:
         front : bool
             Whether it is put before all waiting runs.
         order : int, optional
-            Its order from an earlier call, for a run that a member has lost.
+            Its order from an earlier call or from `reserve`, for a run that a member has lost.
 
         Returns
         -------
         int
             Its order: the runs of a pool are assigned in ascending order.
         """
-        if order is None and front:
-            self._first = order = self._first - 1
-        elif order is None:
-            self._last = order = self._last + 1
-        else:
-            self._last, self._first = max(self._last, order), min(self._first, order)
+        order = self.reserve(front=front) if order is None else order
         # Equal values are shared by all waiting runs, of which there may be very many.
         structure = None if structure is None else intern(structure)
         needed = self._kept_models.setdefault(frozenset(models), frozenset(models))

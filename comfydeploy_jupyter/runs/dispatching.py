@@ -135,9 +135,15 @@ class Dispatching:
         )
         self.decide()
 
+    def reserve(self, run: Run) -> None:
+        """Reserve the next position in the queue of its pool for a run that may return to it."""
+        if run.record.pool is not None and run.order is None:
+            run.order = self._dispatcher.reserve(front=run.record.front)
+
     def record_assigned(self, run: Run) -> None:
         """Record that a machine has a run that was not assigned here."""
         record = run.record
+        self.reserve(run)
         if record.pool is not None:
             self._count(run.prompt_id, record.pool)
         if record.machine in self._members:

@@ -89,6 +89,7 @@ class Orphans:
             self._active.unload(run)
         elif machine is None and pool is not None and pool.kind == "pool":
             reason = f"There is no machine {record.machine!r} any more"
+            self._dispatching.reserve(run)
             self._background.start(self._pooled.give_back(run, reason), run)
         else:
             self._dispatching.record_assigned(run)

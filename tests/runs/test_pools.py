@@ -168,6 +168,17 @@ def test_waiting_runs_wait_again_after_a_restart(world: World) -> None:
     assert places(world, [runs[5]]) == [("gpus", "queued")]
 
 
+def test_a_run_keeps_its_place_if_its_machine_ends_after_a_restart(world: World) -> None:
+    runs = submit(world, 6)
+    here = [run for run in runs if record(world, run).machine == "local"]
+    world.kill()
+    world.tick(3.0)
+    world.call(world.comfyui.die)
+    world.tick(2.0)
+    assert places(world, here) == [("gpus", "queued")] * 2
+    assert positions(world, [*here, *runs[4:]]) == [2, 3, 4, 5]
+
+
 def test_prompts_of_other_clients_count_in_queue_positions(world: World) -> None:
     for number in range(3):
         world.call(world.comfyui.take, f"stranger-{number}")
