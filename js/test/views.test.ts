@@ -206,6 +206,57 @@ test("only the cards in or near the visible area are in the page", () => {
   assert.ok(el.querySelectorAll(".cd-run").length < 50);
 });
 
+test("the focus stays with its run while others come and go, and Delete means that run", () => {
+  const runs = ["p1", "p2", "p3", "p4"].map((prompt_id, day) => {
+    return { ...RUN, prompt_id, created_at: `2020-01-0${5 - day}T03:04:05Z` };
+  });
+  const { model, el } = show(history, { ...HISTORY, runs: runs.slice(1) });
+  const cards = () => [...el.querySelectorAll<HTMLElement>(".cd-run")];
+  const places = () =>
+    [...el.querySelectorAll("li")].map((item) => item.getAttribute("aria-posinset"));
+  const before = cards();
+  press(before[0] as HTMLElement, "ArrowRight");
+  const focused = document.activeElement;
+  assert.ok(focused === before[1], "p3");
+  model.set("runs", runs);
+  assert.ok(document.activeElement === focused);
+  assert.ok(
+    before.every((card, place) => card === cards()[place + 1]),
+    "the other cards were not made again",
+  );
+  assert.deepEqual(places(), ["1", "2", "3", "4"]);
+  assert.deepEqual(
+    cards().map(({ tabIndex }) => tabIndex),
+    [-1, -1, 0, -1],
+  );
+  press(focused as HTMLElement, "Delete");
+  const dialog = find<HTMLDialogElement>(el, "dialog[open]");
+  const time = new Date("2020-01-03T03:04:05Z").toLocaleString();
+  assert.equal(find(dialog, ".cd-question").textContent, `Delete the run of ${time}?`);
+  named(dialog, "Delete").click();
+  assert.deepEqual(model.takeSent(), [{ kind: "delete", prompt_ids: ["p3"], files: false }]);
+  assert.ok(document.activeElement === focused);
+  model.set("runs", [runs[0], runs[1], runs[3]]);
+  assert.ok(document.activeElement === cards()[2], "the one in its place");
+  press(cards()[2] as HTMLElement, "Delete");
+  named(dialog, "Delete").click();
+  assert.deepEqual(model.takeSent()[0]?.prompt_ids, ["p4"]);
+});
+
+test("a card with the focus keeps its place far away from the visible ones", () => {
+  const runs = Array.from({ length: 1000 }, (_, n) => ({ ...RUN, prompt_id: `p${n}` }));
+  const { model, el } = show(history, { ...HISTORY, runs });
+  press(find(el, ".cd-wall"), "End");
+  const focused = document.activeElement;
+  find(el, ".cd-wall").scrollTop = 0;
+  model.set("runs", [{ ...RUN, prompt_id: "new" }, ...runs]);
+  assert.ok(document.activeElement === focused);
+  const items = [...el.querySelectorAll("li")];
+  assert.ok(items.at(-1) === focused?.closest("li"));
+  assert.equal(items.at(-1)?.getAttribute("aria-posinset"), "1001");
+  assert.equal(items[0]?.getAttribute("aria-posinset"), "1");
+});
+
 test("runs are deleted after a confirmation", () => {
   const failed = { ...RUN, prompt_id: "p2", status: "failed", title: "Failed" };
   const { model, el } = show(history, { ...HISTORY, runs: [RUN, failed] });

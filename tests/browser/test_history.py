@@ -195,7 +195,7 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     expect(cards(history)).to_have_count(4)
     cards(history).nth(2).focus()
     page.keyboard.press("Delete")
-    question = history.get_by_role("dialog", name="Delete this run?")
+    question = history.get_by_role("dialog", name=re.compile(r"^Delete the run of .*\?$"))
     expect(question.get_by_role("button", name="Cancel")).to_be_focused()
     opened.shoot(f"{theme}-question")
     assert violations(question) == []

@@ -13,6 +13,8 @@ export type Card<Entry> = {
   make: (entry: Entry) => HTMLElement[];
   /** Free the resources of a card. */
   free: (card: HTMLElement) => void;
+  /** Return what identifies an entry; its card moves with it. */
+  id: (entry: Entry) => string;
   /** Return a text that changes when the content of a card changes. */
   key: (entry: Entry) => string;
   /** Called when the user has scrolled close to the last cards. */
@@ -25,9 +27,11 @@ export class Wall<Entry> {
   private readonly list = h("ul", { className: "cd-runs" });
   readonly root = h("div", { className: "cd-wall" }, this.list);
   private entries: Entry[] = [];
-  private readonly cards = new Map<number, { key: string; layout: string; item: HTMLElement }>();
+  private places = new Map<string, number>(); // by the id of the entry
+  private readonly cards = new Map<string, { key: string; layout: string; item: HTMLElement }>();
   private columns = 1;
-  private active = 0; // the card that the Tab key reaches
+  private active = 0; // the place of the card that the Tab key reaches
+  private chosen = ""; // the id of its entry, once the user has been there
   private frame = 0;
   private readonly observer: ResizeObserver;
 
@@ -39,11 +43,15 @@ export class Wall<Entry> {
     this.observer.observe(this.root);
   }
 
-  /** Show other entries; cards with the same content are reused. */
+  /** Show other entries. The focus stays with its entry; if that is gone, the next one gets it. */
   show(entries: Entry[]): void {
+    const hadFocus = this.focused() !== null;
     this.entries = entries;
-    this.active = Math.min(this.active, Math.max(0, entries.length - 1));
+    this.places = new Map(entries.map((entry, place) => [this.card.id(entry), place]));
+    const last = Math.max(0, entries.length - 1);
+    this.active = this.places.get(this.chosen) ?? Math.min(this.active, last);
     this.draw();
+    if (hadFocus && this.focused() === null) this.focus(this.active);
   }
 
   end(): void {
@@ -69,27 +77,34 @@ export class Wall<Entry> {
     const top = Math.floor(root.scrollTop / (HEIGHT + GAP));
     const first = Math.max(0, top - SPARE) * this.columns;
     const last = Math.min(entries.length, (top + shown + SPARE) * this.columns);
-    const focused = this.focused();
-    this.remove((place) => (place < first || place >= last) && place !== focused);
-    for (let place = first; place < last; place += 1) this.put(place);
+    const isNear = (place: number) => place >= first && place < last;
+    const focused = this.places.get(this.focused() ?? "") ?? first;
+    this.remove((place) => !isNear(place) && place !== focused);
+    let before: HTMLElement | null = null;
+    if (focused < first) before = this.put(focused, before);
+    for (let place = first; place < last; place += 1) before = this.put(place, before);
+    if (focused >= last) this.put(focused, before);
     if (last === entries.length) this.card.near_end();
   }
 
-  /** Put a card at its position; create it if it is missing or has another content. */
-  private put(place: number): void {
+  /** Put a card at its place, after the one before; create it if it is missing or has another content. */
+  private put(place: number, before: HTMLElement | null): HTMLElement | null {
     const entry = this.entries[place];
-    if (entry === undefined) return;
+    if (entry === undefined) return before;
+    const id = this.card.id(entry);
     const key = this.card.key(entry);
-    const layout = `${this.columns} ${this.entries.length} ${place === this.active}`;
-    const before = this.cards.get(place);
-    if (before?.key === key && before.layout === layout) return; // as for most while it scrolls
-    const item = before?.item ?? h("li");
-    this.cards.set(place, { key, layout, item });
-    if (before?.key !== key) {
+    const layout = `${place} ${this.columns} ${this.entries.length} ${place === this.active}`;
+    const present = this.cards.get(id);
+    const item = present?.item ?? h("li");
+    if (!present || item.previousElementSibling !== before) {
+      this.list.insertBefore(item, before ? before.nextSibling : this.list.firstChild);
+    }
+    if (present?.key === key && present.layout === layout) return item; // as for most while it scrolls
+    this.cards.set(id, { key, layout, item });
+    if (present?.key !== key) {
       const hadFocus = item.contains(document.activeElement);
-      if (before) this.card.free(item);
+      if (present) this.card.free(item);
       item.replaceChildren(...this.card.make(entry));
-      if (!before) this.list.append(item);
       if (hadFocus) this.main(item)?.focus({ preventScroll: true });
     }
     item.setAttribute("aria-posinset", String(place + 1));
@@ -101,14 +116,16 @@ export class Wall<Entry> {
     item.style.insetInlineStart = `calc(${column * part}% + ${(column * GAP) / this.columns}px)`;
     item.style.top = `${row * (HEIGHT + GAP)}px`;
     this.setTabs(item, place === this.active);
+    return item;
   }
 
   private remove(when: (place: number) => boolean): void {
-    for (const [place, { item }] of this.cards) {
-      if (!when(place) && place < this.entries.length) continue;
+    for (const [id, { item }] of this.cards) {
+      const place = this.places.get(id);
+      if (place !== undefined && !when(place)) continue;
       this.card.free(item);
       item.remove();
-      this.cards.delete(place);
+      this.cards.delete(id);
     }
   }
 
@@ -116,11 +133,10 @@ export class Wall<Entry> {
     return item.querySelector<HTMLElement>(this.card.main);
   }
 
-  private focused(): number {
-    for (const [place, { item }] of this.cards) {
-      if (item.contains(document.activeElement)) return place;
-    }
-    return -1;
+  /** Return the id of the entry whose card contains the focus, or null. */
+  private focused(element: Element | null = document.activeElement): string | null {
+    for (const [id, { item }] of this.cards) if (item.contains(element)) return id;
+    return null;
   }
 
   private setTabs(item: HTMLElement, isActive: boolean): void {
@@ -131,10 +147,11 @@ export class Wall<Entry> {
 
   /** Make the card that has the focus the one that the Tab key reaches. */
   private note(target: HTMLElement): void {
-    const found = [...this.cards].find(([, { item }]) => item.contains(target));
-    if (!found) return; // the focus is on the wall itself
-    [this.active] = found;
-    for (const [place, { item }] of this.cards) this.setTabs(item, place === this.active);
+    const found = this.focused(target);
+    if (found === null) return; // the focus is on the wall itself
+    this.chosen = found;
+    this.active = this.places.get(found) ?? this.active;
+    for (const [id, { item }] of this.cards) this.setTabs(item, id === found);
   }
 
   /** Move the focus with the arrow keys, Home, End, Page Up and Page Down. */
@@ -164,8 +181,10 @@ export class Wall<Entry> {
 
   /** Give the focus to a card, after scrolling to it. */
   focus(place: number): void {
-    if (!this.entries.length) return;
     this.active = Math.max(0, Math.min(place, this.entries.length - 1));
+    const entry = this.entries[this.active];
+    if (entry === undefined) return;
+    this.chosen = this.card.id(entry);
     const top = Math.floor(this.active / this.columns) * (HEIGHT + GAP);
     const { scrollTop, clientHeight } = this.root;
     if (top < scrollTop) this.root.scrollTop = top;
@@ -173,7 +192,7 @@ export class Wall<Entry> {
       this.root.scrollTop = top + HEIGHT - clientHeight + 4;
     }
     this.draw();
-    const card = this.cards.get(this.active);
+    const card = this.cards.get(this.chosen);
     if (card) this.main(card.item)?.focus({ preventScroll: true });
   }
 }

@@ -66,11 +66,12 @@ function render({ model, el }: Context<Traits>) {
       model.send({ kind: "delete", prompt_ids: promptIds, files: withFiles });
     });
   };
+  const askAboutOne = (run: EarlierRun) => ask(`Delete the ${nameOf(run)}?`, [run.prompt_id]);
   const actions: Actions = {
     reuse: (run) => model.send({ kind: "reuse", prompt_id: run.prompt_id }),
     use: ({ prompt_id }, { query }, key) => model.send({ kind: "use", prompt_id, query, key }),
     pin: (run) => pin([run], !run.pinned),
-    remove: (run) => ask("Delete this run?", [run.prompt_id]),
+    remove: askAboutOne,
   };
 
   /** Show a picture in full size; the arrow keys show the pictures of other runs. */
@@ -145,7 +146,7 @@ function render({ model, el }: Context<Traits>) {
       onchange: () => select(run, check.checked),
     });
     main.addEventListener("keydown", (event) => {
-      if (event.key === "Delete") ask("Delete this run?", [run.prompt_id]);
+      if (event.key === "Delete") askAboutOne(run);
       else if (event.key === " ") select(run, !selected.has(run.prompt_id));
       else return;
       event.preventDefault();
@@ -176,13 +177,9 @@ function render({ model, el }: Context<Traits>) {
     free: (item) => {
       item.querySelector("img")?.removeAttribute("src");
     },
+    id: (run) => run.prompt_id,
     key: (run) =>
-      [
-        run.prompt_id,
-        run.pinned,
-        run.prompt_id === model.get("chosen"),
-        selected.has(run.prompt_id),
-      ].join(),
+      [run.pinned, run.prompt_id === model.get("chosen"), selected.has(run.prompt_id)].join(),
     near_end: () => {
       const { length } = model.get("runs");
       if (!model.get("more") || askedAt === length) return;
