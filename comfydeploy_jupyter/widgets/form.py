@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import traitlets as t
 
@@ -19,7 +22,7 @@ from .form_structure import FormStructure
 from .form_values import draw_seed, is_within, read_number, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..graphs.external import Target
@@ -27,6 +30,25 @@ if TYPE_CHECKING:
     from ..graphs.form_fields import FormField
     from ..graphs.formats import Definitions, Graph
     from .base import Panel
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _exclusive(
+    method: Callable[Concatenate[Form, P], T],
+) -> Callable[Concatenate[Form, P], T]:
+    """Let threads call such methods of a form one after the other.
+
+    JupyterLab's messages come in several threads, and those of the panel show the form anew.
+    """
+
+    @wraps(method)
+    def call(form: Form, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with form.lock:
+            return method(form, *args, **kwargs)
+
+    return call
 
 
 class Form(View):
@@ -59,12 +81,14 @@ class Form(View):
     others: t.List[Any] = t.List().tag(sync=True)
 
     def __init__(self, panel: Panel) -> None:
+        self.lock = threading.RLock()  # of all that the form shows
         self._structure = FormStructure([], {})
         self._values: dict[str, Any] = {}
         self._typed: dict[tuple[str, str | None], int] = {}  # numbers of messages, by key and page
         self._others: dict[str, Any] = {}
         super().__init__(panel)
 
+    @_exclusive
     def show(
         self,
         fields: Sequence[FormField],
@@ -151,6 +175,7 @@ class Form(View):
             state["values"] = dict(self._values)
         return state
 
+    @_exclusive
     def changed(self) -> dict[str, Any]:
         """Return the inputs that differ from the workflow, by their keys.
 
@@ -160,17 +185,28 @@ class Form(View):
             A text is not a number, or out of range, or a required value is missing; the message
             names the field.
         """
-        values, problems = {}, {}
-        first: InvalidRequestError | None = None
+        values, faults = self._read_all()
+        self.problems = {key: str(error.details["problem"]) for key, error in faults.items()}
+        for error in faults.values():
+            raise error
+        return self._changes(values)
+
+    @_exclusive
+    def valid(self) -> dict[str, Any]:
+        """Return what `changed` does, but without the inputs whose values are not valid."""
+        return self._changes(self._read_all()[0])
+
+    def _read_all(self) -> tuple[dict[str, Any], dict[str, InvalidRequestError]]:
+        """Return the value of each field, that of the workflow for an invalid one, and why."""
+        values, faults = {}, {}
         for key, field in self._fields.items():
             try:
                 values[key] = self._read(field)
             except InvalidRequestError as error:
-                problems[key] = str(error.details["problem"])
-                first = first or error
-        self.problems = problems
-        if first is not None:
-            raise first
+                values[key], faults[key] = field.initial, error
+        return values, faults
+
+    def _changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
         added = self._structure.added()
         changed = {
             key: values[field.key]
@@ -180,6 +216,7 @@ class Form(View):
         }
         return {**changed, **dict.fromkeys(self._structure.removed()), **self._others}
 
+    @_exclusive
     def to_send(self) -> dict[str, Any]:
         """Return the inputs of a run: every value of the form, so that the run's record has all.
 
@@ -199,6 +236,7 @@ class Form(View):
         }
         return {**unchanged, **changed}
 
+    @_exclusive
     def draw(self) -> dict[str, int]:
         """Draw and show new numbers for the seeds that are not locked; return them by key."""
         drawn = {
@@ -209,6 +247,7 @@ class Form(View):
         self._put(drawn)
         return {twin: seed for key, seed in drawn.items() for twin in self._fields[key].keys}
 
+    @_exclusive
     def set(self, key: str, value: object) -> None:
         """Set one input by any name that `Comfy.run` takes, also an input without a field.
 
@@ -297,6 +336,7 @@ class Form(View):
         self._others = dict(others)
         self.others = [{"key": key, "value": shorten(value)} for key, value in others.items()]
 
+    @_exclusive
     def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int]) -> None:
         """Show the values of an earlier run, and lock its seeds.
 
@@ -325,12 +365,24 @@ class Form(View):
         )
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
 
-    def restore(self, changed: Mapping[str, Any]) -> None:
-        """Set the inputs that `changed` returned before the form was made anew."""
-        self._rebuild(self._structure.of(changed))
-        for key, value in self._given(changed):
-            self.set(key, value)
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep all values, also those that are not valid, while the form is made anew.
 
+        Values that are typed meanwhile are taken afterwards.
+        """
+        with self.lock:
+            values, faults = self._read_all()
+            changed, locked = self._changes(values), list(self.locked)
+            invalid = {key: self._values[key] for key in faults}
+            yield
+            self._rebuild(self._structure.of(changed))
+            self._put({key: value for key, value in invalid.items() if key in self._fields})
+            self.locked = locked
+            for key, value in self._given(changed):
+                self.set(key, value)
+
+    @_exclusive
     def use(self, inputs: Mapping[str, Any], locked: Sequence[str]) -> list[str]:
         """Show other values in place of all changes.
 
@@ -357,6 +409,7 @@ class Form(View):
         self.locked = [key for key in locked if key in self._fields]
         return unknown
 
+    @_exclusive
     def reset(self) -> None:
         """Set all inputs to the values of the workflow."""
         self._rebuild({})
@@ -388,6 +441,11 @@ class Form(View):
         for message in messages:
             self._on_typed(message, None)
 
+    def _receive(self, *message: Any) -> None:
+        with self.lock:
+            super()._receive(*message)
+
+    @_exclusive
     def _on_typed(self, message: dict[str, Any], _: object) -> None:
         typed = {
             key: value
@@ -437,6 +495,7 @@ class Form(View):
         if group is not None:
             self._grow(group, 1 if message.get("more") else -1)
 
+    @_exclusive
     def _put(self, values: Mapping[str, object]) -> None:
         written = {key: page_value(self._fields[key], value) for key, value in values.items()}
         self._values.update(written)

@@ -125,6 +125,11 @@ class RunPanel(Panel):
         return self._form.changed()
 
     @property
+    def valid_inputs(self) -> dict[str, Any]:
+        """Those of `inputs` whose values are valid; never an error."""
+        return self._form.valid()
+
+    @property
     def error(self) -> str:
         """The error that the panel shows, as HTML; empty if none."""
         return super().error or self._picker.problem
@@ -435,10 +440,8 @@ class RunPanel(Panel):
                 return  # another one was chosen in the meantime
             if self._workflow is None or self._source is None or self.closing:
                 return
-            changed, locked = self._form.changed(), list(self._form.locked)
-            self._show_form(self._workflow, self._source)
-            self._form.restore(changed)
-            self._form.locked = locked
+            with self._form.keeping():
+                self._show_form(self._workflow, self._source)
             self.start(self._models.show_missing, self._workflow, self._machine)
 
     def _offer_models(self) -> None:

@@ -439,15 +439,16 @@ class WorkflowPanel(Panel):
             self._run_panel = None
 
     def _current(self) -> Workflow:
-        """Return the open workflow with the values that were changed in the Run tab."""
+        """Return the open workflow with the valid values that were changed in the Run tab."""
         if self._workflow is None:
             raise ConflictError("open a workflow first")
-        if self._run_panel is None or not self._run_panel.inputs:
+        inputs = self._run_panel.valid_inputs if self._run_panel is not None else {}
+        if self._run_panel is None or not inputs:
             return self._workflow
         shown = self._run_panel.workflow
         if shown is None or shown.to_api() != self._workflow.to_api():
             return self._workflow  # another one has been chosen there
-        return Workflow(self.comfy.server, self._workflow).set(self._run_panel.inputs)
+        return Workflow(self.comfy.server, self._workflow).set(inputs)
 
     def _validate(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -491,8 +492,10 @@ def test_code_chooses_an_option_and_sets_its_inputs(form: Form) -> None:
     form.set("5.mode.note", "now")
     assert form.changed() == {"5.mode": "large", "5.mode.note": "now"}
     before = form.changed()
-    show_dynamic(form)
-    form.restore(dict(reversed(before.items())))
+    with form.keeping():
+        show_dynamic(form)
+    assert form.changed() == before
+    form.use(dict(reversed(before.items())), [])
     assert form.changed() == before
     form.reuse({"5.mode.seed": 8, "5.mode": "large", "5.values.c": "third"}, {"5.mode.seed": 8})
     assert form.to_send() == {
@@ -504,6 +507,45 @@ def test_code_chooses_an_option_and_sets_its_inputs(form: Form) -> None:
         "5.values.b": "second",
         "5.values.c": "third",
     }
+
+
+def test_values_that_are_not_valid_are_kept_when_the_form_is_made_anew(form: Form) -> None:
+    show_dynamic(form)
+    form.set("5.mode", "large")
+    receive(form, kind="typed", values={"5.mode.seed": "12x", "5.mode.note": "mine"})
+    receive(form, kind="grow", key="5.values", more=True)
+    form.set("5.values", [1])
+    receive(form, kind="lock", key="5.mode.seed", locked=True)
+    assert form.valid() == {
+        "5.mode": "large",
+        "5.mode.note": "mine",
+        "5.values.c": "",
+        "5.values": [1],
+    }
+    valid = form.valid()
+    with form.keeping():
+        show_dynamic(form)
+    assert form.valid() == valid
+    assert form.get_state()["values"]["5.mode.seed"] == "12x"
+    assert form.locked == ["5.mode.seed"]
+    with pytest.raises(InvalidRequestError, match="must be a whole number"):
+        form.changed()
+    receive(form, kind="typed", values={"5.mode.seed": "12"})
+    assert form.changed() == {**valid, "5.mode.seed": 12}
+
+
+def test_what_is_typed_while_the_form_is_made_anew_is_not_lost(form: Form) -> None:
+    """JupyterLab sends the messages of a page to several threads."""
+    show_dynamic(form)
+    typed = {"kind": "typed", "values": {"5.mode.size": "90"}}
+    page = threading.Thread(target=receive, args=(form,), kwargs=typed)
+    receive(form, kind="typed", values={"5.mode.size": "80"})
+    with form.keeping():
+        page.start()
+        page.join(0.2)  # it may not end before the values are there again
+        show_dynamic(form)
+    page.join()
+    assert form.changed() == {"5.mode.size": 90}
 
 
 def test_groups_grow_and_shrink_between_their_bounds(form: Form) -> None:
@@ -536,20 +578,30 @@ def test_one_field_sets_all_that_a_promoted_widget_leads_to(form: Form) -> None:
     assert drawn == {"1.x": form.changed()["1.x"], "2.y": form.changed()["1.x"]}
 
 
-@pytest.mark.parametrize("way", ["use", "reuse", "restore"])
+@pytest.mark.parametrize("way", ["use", "reuse", "keeping"])
 def test_a_field_that_sets_several_inputs_sets_all_of_them_after_a_preset(
     form: Form, way: str
 ) -> None:
     """The values of a preset, of a run, and those kept for another machine name each input."""
     twin = FormField("2.x", "Node: x", "int", "2", "x", 3, chosen=True, twins=("1.y",))
-    form.show([twin], {"1": {"inputs": {"y": 3}}, "2": {"inputs": {"x": 3}}})
-    give = {"use": lambda given: form.use(given, []), "reuse": lambda given: form.reuse(given, {})}
-    give.get(way, form.restore)({"1.y": 10, "2.x": 10})
+    graph = {"1": {"inputs": {"y": 3}}, "2": {"inputs": {"x": 3}}}
+    form.show([twin], graph)
+
+    def give(inputs: dict[str, Any]) -> None:
+        if way == "reuse":
+            form.reuse(inputs, {})
+        else:
+            form.use(inputs, [])
+        if way == "keeping":
+            with form.keeping():
+                form.show([twin], graph)
+
+    give({"1.y": 10, "2.x": 10})
     assert form.others == []
     assert form.changed() == {"1.y": 10, "2.x": 10}
     receive(form, kind="typed", values={"2.x": "20"})
     assert form.to_send() == {"1.y": 20, "2.x": 20}
-    give.get(way, form.restore)({"1.y": 7, "2.x": 10})
+    give({"1.y": 7, "2.x": 10})
     assert form.others == [{"key": "1.y", "value": "7"}], "set by code to another value"
     assert form.to_send() == {"1.y": 7, "2.x": 10}
     receive(form, kind="typed", values={"2.x": "30"})

@@ -299,6 +299,31 @@ def test_a_required_input_is_asked_for_before_a_run(panel_of: Callable[..., RunP
     assert image.filename.startswith("asked")
 
 
+def test_an_empty_field_does_not_keep_another_machine_from_its_files(
+    panel_of: Callable[..., RunPanel], comfy: Comfy, tmp_path: Path
+) -> None:
+    picture = tmp_path / f"{time.time_ns()}.png"
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}},
+        "2": {"class_type": "ImageScaleBy", "inputs": {"image": ["1", 0], "scale_by": 2.0}},
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    }
+    panel = panel_of(graph)
+    panel.set_input("2.scale_by", 3.0)
+    with pytest.raises(InvalidRequestError, match="upscale method: must have a value"):
+        panel.run()
+    Image.new("RGB", (24, 16), "red").save(picture)
+    comfy.upload(picture)
+    panel.machine = "local"
+    panel.wait(30)
+    assert panel.error == ""
+    (row,) = [row for row in panel._form.fields if row["key"] == "1.image"]
+    assert picture.name in row["options"]
+    assert panel.valid_inputs == {"2.scale_by": 3.0}
+    panel.set_input("2.upscale_method", "area")
+    assert panel.inputs == {"2.scale_by": 3.0, "2.upscale_method": "area"}
+
+
 def test_unreadable_workflows_are_reported_without_temporary_paths(
     panel_of: Callable[..., RunPanel], tmp_path: Path
 ) -> None:

@@ -168,6 +168,39 @@ def test_a_new_workflow_and_a_new_version_with_the_values_changed_under_run(
     until(lambda: panel.version == 3)
 
 
+def test_a_workflow_with_an_empty_input_is_validated_saved_and_exported(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, tmp_path: Path
+) -> None:
+    photo = {"input_id": "photo", "display_name": "Photo"}
+    graph = {
+        "1": {"class_type": "ComfyUIDeployExternalImage", "inputs": photo},
+        "2": {
+            "class_type": "ImageScaleBy",
+            "inputs": {"image": ["1", 0], "upscale_method": "area", "scale_by": 2.0},
+        },
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    }
+    name = f"empty {uuid.uuid4().hex}"
+    panel = opened(panel_of(graph))
+    panel._tabs.selected_index = RUN
+    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    with pytest.raises(InvalidRequestError, match="Photo: must have a value"):
+        panel._run_panel.run()
+    panel._run_panel.set_input("2.scale_by", 3.0)
+    panel.validate()
+    until(lambda: panel._nodes._verdict.value or panel.error)
+    panel.export("out.json")
+    until(lambda: "Written" in panel._export._state.value or panel.error)
+    written = json.loads((tmp_path / "out.json").read_text())
+    panel.save(name=name)
+    until(lambda: panel.version == 1 or panel.error)
+    assert panel.error == ""
+    (stored,) = comfy.workflows.list(name)
+    for saved in (written, stored.version().graph):
+        assert saved["1"]["inputs"] == photo
+        assert saved["2"]["inputs"]["scale_by"] == 3.0
+
+
 def test_a_picture_that_was_set_is_uploaded_before_the_workflow_is_kept(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy
 ) -> None:
