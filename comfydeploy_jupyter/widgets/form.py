@@ -417,15 +417,13 @@ class Form(View):
         self._put({key: field.initial for key, field in self._fields.items()})
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Upload a file and choose it, for a page that cannot upload by itself."""
-        key = str(message["key"])
-        field = self._fields[key]
+        """Upload a file for a page that cannot do it by itself; the page then chooses it."""
+        answer = {"kind": "stored", "id": message["id"]}
         try:
-            name = str(self._panel.comfy.upload(path, machine=self.machine))
+            answer["name"] = str(self._panel.comfy.upload(path, machine=self.machine))
         except ComfyDeployError as error:
-            self.send({"kind": "problem", "key": key, "text": f"Not uploaded: {error}"})
-            return
-        self._put({field.key: name})
+            answer["error"] = str(error)
+        self.send(answer)
 
     def take_typed(self, messages: Iterable[dict[str, Any]]) -> None:
         """Take typed values that may have been sent before.

@@ -145,12 +145,16 @@ export class Files {
   }
 }
 
-/** Send a file of the user's computer to the kernel in chunks, no faster than the kernel stores them. */
+/**
+ * Send a file of the user's computer to the kernel in chunks, no faster than the kernel stores them.
+ *
+ * Return the id that the kernel's messages about the file have.
+ */
 export async function sendFile(
   model: Model,
   file: File,
   facts: Record<string, unknown>,
-): Promise<void> {
+): Promise<string> {
   const id = newId();
   const total = Math.max(1, Math.ceil(file.size / CHUNK));
   let taken = 0;
@@ -173,4 +177,19 @@ export async function sendFile(
     model.send({ kind: "piece", id, name, size, offset, ...facts }, undefined, [content]);
   }
   model.off("msg:custom", onMessage);
+  return id;
+}
+
+/** Have the kernel upload a file of the user's computer to ComfyUI; return the name that it got. */
+export async function uploadByKernel(model: Model, file: File): Promise<string> {
+  const id = await sendFile(model, file, {});
+  return new Promise((resolve, reject) => {
+    const onMessage = (message: { kind: string; id: string; name: string; error?: string }) => {
+      if (message.kind !== "stored" || message.id !== id) return;
+      model.off("msg:custom", onMessage);
+      if (message.error) reject(new Error(message.error));
+      else resolve(message.name);
+    };
+    model.on("msg:custom", onMessage);
+  });
 }

@@ -4,7 +4,18 @@ import { h } from "../src/dom.ts";
 import { viewQuery } from "../src/form/media_control.ts";
 import form from "../src/views/form.ts";
 import runButton from "../src/views/run_button.ts";
-import { asModel, FakeModel, find, press, scrollEverywhere, show, type } from "./page.ts";
+import {
+  answerRequests,
+  asModel,
+  FakeModel,
+  FakeRequest,
+  find,
+  press,
+  scrollEverywhere,
+  show,
+  type,
+  until,
+} from "./page.ts";
 
 const NO_PROBLEMS = {
   problems: {},
@@ -347,4 +358,80 @@ test("no event listener remains after the form is closed", () => {
   const { model, end } = showForm([field("3.seed", "seed", "1"), field("a", "image", "")]);
   end();
   assert.equal(model.listenerCount, 0);
+});
+
+/** Drop a picture on the field of a form. */
+function dropPicture(el: HTMLElement, name: string): void {
+  const event = new Event("drop", { bubbles: true, cancelable: true });
+  const dataTransfer = { files: [new File(["picture"], name, { type: "image/png" })] };
+  find(el, ".cd-picture").dispatchEvent(Object.assign(event, { dataTransfer }));
+}
+
+const PHOTO = field("1.image", "image", "photo.png", { options: ["photo.png"] });
+
+/** Return the messages of a kind that were sent, and forget all. */
+function sentOf(model: FakeModel, wanted: string) {
+  return model.takeSent().filter(({ kind }) => kind === wanted);
+}
+
+test("the kernel stores an uploaded picture, also under the name that the field has", async () => {
+  const { model, el, end } = showForm([PHOTO]);
+  const state = find(el, ".cd-picture [role=status]");
+  const listeners = model.listenerCount;
+  const drop = async (name: string) => {
+    dropPicture(el, name);
+    await until(() => model.sent.some(({ kind }) => kind === "piece"));
+    assert.equal(state.textContent, `Sending ${name} …`);
+    return sentOf(model, "piece")[0]?.id;
+  };
+  const stored = { kind: "stored", name: "photo.png" };
+  model.receive({ ...stored, id: await drop("photo.png") });
+  await until(() => model.sent.length > 0);
+  const uploaded = { kind: "uploaded", key: "1.image", name: "photo.png" };
+  assert.deepEqual(model.takeSent(), [uploaded]);
+  assert.equal(state.textContent, "");
+  model.receive({ kind: "stored", id: await drop("b.png"), error: "disk full" });
+  await until(() => state.textContent === "");
+  assert.equal(find(el, ".cd-problem").textContent, "Not uploaded: disk full");
+  assert.equal(model.listenerCount, listeners);
+
+  // Only the last of several counts, and none after another value was entered.
+  const early = await drop("early.png");
+  const late = await drop("late.png");
+  model.receive({ kind: "stored", id: early, name: "early.png" });
+  await until(() => model.listenerCount === listeners + 1);
+  assert.equal(state.textContent, "Sending late.png …");
+  model.receive({ kind: "stored", id: late, name: "late.png" });
+  await until(() => model.sent.length > 0);
+  assert.deepEqual(model.takeSent(), [{ ...uploaded, name: "late.png" }]);
+  const input = find<HTMLInputElement>(el, "[role=combobox]");
+  const replaced = await drop("replaced.png");
+  type(input, "typed.png");
+  input.dispatchEvent(new Event("blur"));
+  assert.equal(state.textContent, "");
+  model.receive({ kind: "stored", id: replaced, name: "replaced.png" });
+  await until(() => model.listenerCount === listeners);
+  assert.deepEqual(sentOf(model, "uploaded"), []);
+  end();
+  assert.equal(model.listenerCount, 0);
+});
+
+test("the page uploads pictures itself; one that ends late does not replace a later one", async () => {
+  answerRequests(() => ({ instance: "one" }));
+  globalThis.XMLHttpRequest = FakeRequest as unknown as typeof XMLHttpRequest;
+  const { model, el } = showForm([PHOTO], { server: { base: "/", instance: "one" } });
+  const state = find(el, ".cd-picture [role=status]");
+  for (const name of ["early.png", "photo.png"]) {
+    const { length } = FakeRequest.made;
+    dropPicture(el, name);
+    await until(() => FakeRequest.made.length > length);
+  }
+  const [early, late] = FakeRequest.made.splice(0);
+  late?.succeed({ name: "photo.png" });
+  await until(() => model.sent.length > 0);
+  assert.equal(state.textContent, "");
+  early?.succeed({ name: "early.png" });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(model.takeSent(), [{ kind: "uploaded", key: "1.image", name: "photo.png" }]);
+  assert.equal(state.textContent, "");
 });

@@ -162,3 +162,35 @@ export function answerRequests(
   };
   return requests;
 }
+
+/** A request of the page that ends when a test says so. */
+export class FakeRequest {
+  static made: FakeRequest[] = [];
+  status = 0;
+  responseText = "";
+  url = "";
+  form: FormData | null = null;
+  onload = () => {};
+  onabort = () => {};
+  readonly upload = { onprogress: (_: object) => {}, onload: () => {} };
+
+  constructor() {
+    FakeRequest.made.push(this);
+  }
+  open(_: string, url: string) {
+    this.url = url;
+  }
+  setRequestHeader() {}
+  send(form: FormData) {
+    this.form = form;
+  }
+  abort() {
+    this.onabort();
+  }
+  succeed(reply: object) {
+    this.upload.onload();
+    this.status = 200;
+    this.responseText = JSON.stringify({ success: true, ...reply });
+    this.onload();
+  }
+}

@@ -5,7 +5,7 @@ import { forgetPageServer } from "../src/server.ts";
 import { droppedFiles } from "../src/transfers/dropped_files.ts";
 import { TransferRate } from "../src/transfers/transfer_rate.ts";
 import transfers from "../src/views/transfers.ts";
-import { answerRequests, asModel, FakeModel, find, until } from "./page.ts";
+import { answerRequests, asModel, FakeModel, FakeRequest, find, until } from "./page.ts";
 
 /** The models of the fields that say where files go. */
 const FIELDS: Record<string, Record<string, unknown>> = {
@@ -114,38 +114,6 @@ test("cancelling stops what is sent, and a retry sends it again", async () => {
   await until(() => messages("open").length === 2);
   await until(() => states(el)[0] === "active");
 });
-
-/** A request of the page that ends when a test says so. */
-class FakeRequest {
-  static made: FakeRequest[] = [];
-  status = 0;
-  responseText = "";
-  url = "";
-  form: FormData | null = null;
-  onload = () => {};
-  onabort = () => {};
-  readonly upload = { onprogress: (_: object) => {}, onload: () => {} };
-
-  constructor() {
-    FakeRequest.made.push(this);
-  }
-  open(_: string, url: string) {
-    this.url = url;
-  }
-  setRequestHeader() {}
-  send(form: FormData) {
-    this.form = form;
-  }
-  abort() {
-    this.onabort();
-  }
-  succeed(reply: object) {
-    this.upload.onload();
-    this.status = 200;
-    this.responseText = JSON.stringify({ success: true, ...reply });
-    this.onload();
-  }
-}
 
 test("a page of the kernel's server sends files by itself, also while the kernel is busy", async () => {
   answerRequests(() => ({ instance: "one" }));

@@ -245,6 +245,31 @@ def test_inputs_without_a_field_are_set_and_files_are_uploaded(
     assert panel.result.images[0].size == (48, 32)
 
 
+def test_a_file_of_the_page_is_uploaded_and_the_page_told_also_when_it_is_there_already(
+    panel_of: Callable[..., RunPanel], tmp_path: Path
+) -> None:
+    path = tmp_path / f"{time.time_ns()}.png"
+    Image.new("RGB", (24, 16), "red").save(path)
+    graph = {"1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}}, **ENLARGED}
+    panel = panel_of(graph)
+    sent: list[dict[str, Any]] = []
+    panel._form.send = lambda message, *_: sent.append(message)
+    content = path.read_bytes()
+    for number in ("first", "again"):
+        message = {"kind": "piece", "id": number, "name": path.name, "size": len(content)}
+        panel._form._receive(None, {**message, "offset": 0}, [memoryview(content)])
+        panel.wait(60)
+        assert sent == [
+            {"kind": "took", "id": number},
+            {"kind": "stored", "id": number, "name": path.name},
+        ]
+        sent.clear()
+    panel._form.machine = "no such machine"
+    panel._form.received(path, {"id": "refused"})
+    assert sent[0]["error"]
+    assert "name" not in sent[0]
+
+
 def test_an_error_stands_at_its_field_and_in_the_place_of_the_old_status(
     panel_of: Callable[..., RunPanel],
 ) -> None:

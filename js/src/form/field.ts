@@ -67,8 +67,6 @@ export type Form = {
 export type Control = {
   root: HTMLElement;
   set: (value: Value) => void;
-  /** Show that the kernel could not store a file. */
-  fail?: (problem: string) => void;
   end?: () => void;
 };
 

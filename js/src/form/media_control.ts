@@ -2,7 +2,7 @@
 
 import { comboBox } from "../combo_box.ts";
 import { fileButton, h, isAccepted } from "../dom.ts";
-import { sendFile } from "../files.ts";
+import { uploadByKernel } from "../files.ts";
 import { messageOf } from "../format.ts";
 import { pageServer, postFile } from "../server.ts";
 import type { Control, Field, Form, Ids, Value } from "./field.ts";
@@ -55,11 +55,9 @@ export function mediaControl(
   shown.addEventListener(ready, () => frame.classList.add("cd-there"));
   const state = h("span", { className: "cd-faint", role: "status" });
   const refuse = (text: string) => form.refuse(field.key, text);
-  const fail = (problem: string) => {
-    state.textContent = "";
-    refuse(problem);
-  };
 
+  /** The file whose name will be the value; null if the user has entered another value since. */
+  let awaited: File | null = null;
   let wanted = "";
   const preview = async (now: Value) => {
     const name = String(now ?? "");
@@ -98,12 +96,25 @@ export function mediaControl(
     describedBy: hintId,
     choose: (chosen) => {
       const now = chosen as Value;
+      awaited = null;
       refuse("");
       form.change(field.key, now);
       preview(now);
     },
   });
 
+  /** Upload a file to ComfyUI; return the name that it got. */
+  const store = async (file: File, tell: (text: string) => void): Promise<string> => {
+    const base = await pageServer(model.get("server"));
+    if (base === null) return uploadByKernel(model, file);
+    const machine = model.get("machine");
+    const destination = { type: "input", subfolder: "", overwrite: false, machine };
+    const progress = (fraction: number) => {
+      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
+      tell(`Sending ${file.name}: ${stage}`);
+    };
+    return (await postFile(base, file, destination, progress).done).name;
+  };
   const upload = async (file: File) => {
     if (!isAccepted(file, accept)) {
       const workflow = /\.json$/i.test(file.name)
@@ -111,21 +122,21 @@ export function mediaControl(
         : "";
       return refuse(`${file.name} is not a ${word}${workflow}`);
     }
-    refuse("");
-    state.textContent = `Sending ${file.name} …`;
-    const base = await pageServer(model.get("server"));
-    if (base === null) return sendFile(model, file, { key: field.key });
-    const machine = model.get("machine");
-    const destination = { type: "input", subfolder: "", overwrite: false, machine };
-    const progress = (fraction: number) => {
-      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
-      state.textContent = `Sending ${file.name}: ${stage}`;
+    const tell = (text: string) => {
+      if (awaited === file) state.textContent = text;
     };
+    awaited = file;
+    refuse("");
+    tell(`Sending ${file.name} …`);
     try {
-      const { name } = await postFile(base, file, destination, progress).done;
+      const name = await store(file, tell);
+      if (awaited !== file) return;
+      tell(""); // the value may be the same as before
       model.send({ kind: "uploaded", key: field.key, name });
     } catch (error) {
-      fail(`Not uploaded: ${messageOf(error)}`);
+      if (awaited !== file) return;
+      tell("");
+      refuse(`Not uploaded: ${messageOf(error)}`);
     }
   };
   const [button, input] = fileButton("Upload", accept, upload, {
@@ -162,9 +173,8 @@ export function mediaControl(
     end: combo.end,
     set(now) {
       combo.setOptions(options(), now);
-      fail("");
+      refuse("");
       preview(now);
     },
-    fail,
   };
 }

@@ -13,7 +13,7 @@ import { type Context, Subscriptions } from "../model.ts";
 const SEARCHED = 8; // "More inputs" with more fields than this have a search
 
 /** One line of the form. */
-type Row = Pick<Control, "root" | "set" | "fail" | "end"> & {
+type Row = Control & {
   /** The element that gets the focus. */
   input: HTMLElement;
   /** The value that the control shows, if it is known. */
@@ -24,7 +24,7 @@ type Row = Pick<Control, "root" | "set" | "fail" | "end"> & {
   showChanged: () => void;
 };
 
-type Message = { kind: string; id: string; key: string; text: string };
+type Message = { kind: string; id: string; key: string };
 
 function render({ model, el }: Context<FormTraits>) {
   setUpRoot(el, "form");
@@ -374,7 +374,6 @@ function render({ model, el }: Context<FormTraits>) {
   events.on("msg:custom", (message: Message) => {
     if (message.kind === "took") unconfirmed.delete(message.id);
     if (message.kind === "focus") focus(message.key);
-    if (message.kind === "problem") rows.get(message.key)?.fail?.(message.text);
   });
   build();
   return () => {
