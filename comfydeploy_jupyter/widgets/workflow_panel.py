@@ -92,6 +92,7 @@ class WorkflowPanel(Panel):
         self._stored: StoredWorkflow | None = None
         self._version: WorkflowVersion | None = None
         self._versions: list[WorkflowVersion] = []
+        self._inexact = ""
         self._last_request = 0
         self._request_lock = threading.Lock()
         self._own_choice = threading.local()
@@ -323,13 +324,36 @@ class WorkflowPanel(Panel):
         self._remember()
 
     def _changed(self, workflow_id: str, deleted: bool) -> None:
-        """Show what has changed in a stored workflow, if it is open; keep a deleted one open."""
-        if self._stored is None or self._stored.id != workflow_id or self._workflow is None:
+        """Show the new name of a stored workflow, if it is open; keep a deleted one open.
+
+        What was typed under *Run* and *Save* stays.
+        """
+
+        def is_open() -> bool:
+            return self._stored is not None and self._stored.id == workflow_id
+
+        if not is_open():
             return
-        if deleted:
-            self._open_source(self._new_request(), self._workflow.source, self._workflow.title)
-        else:
-            self._open(self._new_request(), workflow_id, self.version)
+        stored = None if deleted else self._home.get(workflow_id)
+        with self._updating():
+            if self._workflow is None or not is_open():
+                return  # another one was opened in the meantime
+            self._stored = stored
+            if stored is None:
+                self._forget_versions(None)
+                self._changes.fill(self._versions, self.version)
+            elif stored.name != self._workflow.title:
+                self._workflow.title = self._save.name.value = stored.name
+                self._export.suggest(stored.name)
+            self._show_head()
+            self._remember()
+
+    def _forget_versions(self, key: str | None) -> None:
+        """Show that the open workflow is not stored; ``key`` is its key in the list."""
+        self._stored, self._version, self._versions = None, None, []
+        self._list.choose(key)
+        self._version_box.layout.display = "none"
+        self._save.target.value = ""
 
     def _choose_version(self, number: int | None) -> None:
         if self._chosen_by_user and number is not None and self._stored is not None:
@@ -361,7 +385,7 @@ class WorkflowPanel(Panel):
                 self._save.offer([*self._list.workflows, stored], stored.id)
             self._save.target.value = stored.id
             self._save.name.value = stored.name
-            self._show(workflow, f"version {version.number} of {len(versions)}", notes)
+            self._show(workflow, notes)
 
         self._carry_out(request, show)
 
@@ -378,23 +402,29 @@ class WorkflowPanel(Panel):
         workflow = Workflow(self.comfy.server, source, title=title)
 
         def show() -> None:
-            self._stored, self._version, self._versions = None, None, []
-            self._list.choose(key)
-            self._version_box.layout.display = "none"
-            self._save.target.value = ""
+            self._forget_versions(key)
             self._save.name.value = workflow.title
-            self._show(workflow, "not stored yet", notes)
+            self._show(workflow, notes)
 
         self._carry_out(request, show)
 
-    def _show(self, workflow: Workflow, state: str, notes: list[str]) -> None:
-        self._workflow = workflow
-        told = "".join(note(f"The conversion is not exact: {text}") for text in notes)
+    def _show_head(self) -> None:
+        """Show the title and the version of the open workflow, and what its conversion lost."""
+        assert self._workflow is not None
+        title = html.escape(self._workflow.title or "Workflow")
+        version = "not stored yet"
+        if self._version is not None:
+            version = f"version {self._version.number} of {len(self._versions)}"
         self._head.value = (
-            f'<div><b style="overflow-wrap:anywhere">{html.escape(workflow.title or "Workflow")}'
-            f'</b> <span class="comfydeploy-note">{html.escape(state)}, {len(workflow)} nodes'
-            f"</span></div>{told}"
+            f'<div><b style="overflow-wrap:anywhere">{title}</b> '
+            f'<span class="comfydeploy-note">{version}, {len(self._workflow)} nodes'
+            f"</span></div>{self._inexact}"
         )
+
+    def _show(self, workflow: Workflow, notes: list[str]) -> None:
+        self._workflow = workflow
+        self._inexact = "".join(note(f"The conversion is not exact: {text}") for text in notes)
+        self._show_head()
         self._nodes.show(workflow.to_api())
         self._picture.show(workflow)
         self._changes.fill(self._versions, self.version)

@@ -168,6 +168,39 @@ def test_a_new_workflow_and_a_new_version_with_the_values_changed_under_run(
     until(lambda: panel.version == 3)
 
 
+def test_what_was_typed_stays_when_the_open_workflow_is_renamed_tagged_or_deleted(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
+) -> None:
+    panel = opened(panel_of(workflow_id=kept))
+    panel._version_box.value = 1
+    until(lambda: panel.version == 1)
+    panel._tabs.selected_index = RUN
+    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    panel._run_panel.set_input("1.height", 96)
+    panel._save.comment.value = "half"
+    name = f"new {uuid.uuid4().hex}"
+    page = panel._list.list._handle_custom_msg
+    for message, shown in (
+        ({"kind": "rename", "id": kept, "name": name}, "version 1 of 2"),
+        ({"kind": "tag", "id": kept, "tags": ["mine"]}, "version 1 of 2"),
+        ({"kind": "delete", "id": kept}, "not stored yet"),
+    ):
+        page(message, [])
+        panel.wait(30)
+        assert panel.error == ""
+        assert name in panel._head.value
+        assert shown in panel._head.value
+        assert (panel.workflow.title, panel._save.name.value) == (name, name)
+        assert panel._run_panel.inputs == {"1.height": 96}
+        assert panel._save.comment.value == "half"
+    assert (panel.version, panel.versions, panel._save.target.value) == (None, [], "")
+    panel.save("half")
+    until(lambda: panel.version == 1 or panel.error)
+    (stored,) = comfy.workflows.list(name)
+    saved = stored.version().graph["1"]["inputs"]
+    assert (saved["width"], saved["height"]) == (64, 96)
+
+
 def test_a_workflow_with_an_empty_input_is_validated_saved_and_exported(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy, tmp_path: Path
 ) -> None:
