@@ -53,6 +53,11 @@ def jp_environ(jp_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONPATH")
 
 
+@pytest.fixture
+def jp_nbconvert_templates() -> None:
+    """No templates, which pytest-jupyter copies for each server: no test exports a notebook."""
+
+
 def pytest_configure() -> None:
     """Restore signals that the parent of the tests ignores, as a shell does in the background.
 

@@ -44,7 +44,9 @@ def config_with_folders(comfyui, tmp_path) -> dict[str, Any]:
 @pytest.fixture
 def jp_server_config(extension_config):
     return {
-        "ServerApp": {"jpserver_extensions": {"comfydeploy_jupyter": True}},
+        "ServerApp": {
+            "jpserver_extensions": {"comfydeploy_jupyter": True, "jupyter_server_terminals": False}
+        },
         "ComfyDeploy": {**OF_TESTS, **extension_config},
     }
 
