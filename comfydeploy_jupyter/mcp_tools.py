@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -46,6 +47,7 @@ WRITING = (
 
 MOST_ITEMS = 50  # of a list
 MOST_CHOICES = 20  # of one input
+MOST_CALLS = 32  # that are answered at once; others wait
 MOST_TEXT = 500  # characters of a text that a run has put out
 LONGEST_WAIT = 300.0  # s
 SIDE = 512  # pixels, the longest side of a picture
@@ -279,9 +281,16 @@ async def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
     return await _call(ask)
 
 
+_threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="comfydeploy-mcp")
+
+
 async def _call(ask: Callable[[Comfy], T]) -> T:
-    """Send requests to this Jupyter server in a thread, as its event loop must be free to reply."""
-    return await asyncio.to_thread(lambda: ask(_comfy()))
+    """Send requests to this Jupyter server in a thread, as its event loop must be free to reply.
+
+    The thread is none of asyncio's own: the server needs those to reply, and several calls may wait
+    for minutes.
+    """
+    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: ask(_comfy()))
 
 
 @cache

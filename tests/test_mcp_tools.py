@@ -158,6 +158,23 @@ async def test_a_long_run_can_be_waited_for_again_and_cancelled(writable):
         assert reply["status"] == "cancelled"
 
 
+async def test_calls_that_wait_delay_no_others(writable, kept):
+    comfy = connect(writable.url, writable.token)
+    sleep = comfy.workflows.save(SLEEP, "Sleep").id
+    async with agent(writable) as client:
+        begun = await use(client, "comfyui_run_workflow", workflow_id=sleep)
+        run_id = begun["run_id"]
+        waits = [
+            asyncio.ensure_future(use(client, "comfyui_wait_for_run", run_id=run_id, seconds=60))
+            for _ in range(16)  # asyncio has fewer threads on a small machine
+        ]
+        await asyncio.sleep(0.5)
+        describing = use(client, "comfyui_describe_workflow", workflow_id=kept)
+        assert (await asyncio.wait_for(describing, 20))["name"] == "Red canvas"
+        await use(client, "comfyui_cancel_run", run_id=run_id)
+        assert {reply["status"] for reply in await asyncio.gather(*waits)} == {"cancelled"}
+
+
 async def test_machine_models_and_memory(writable):
     async with agent(writable) as client:
         [machine] = await use(client, "comfyui_machine_status")
