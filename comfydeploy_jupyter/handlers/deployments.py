@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConflictError, InvalidRequestError, PromptInvalidError
+from ..errors import (
+    ConflictError,
+    InvalidJSONError,
+    InvalidRequestError,
+    PromptInvalidError,
+)
 from ..runs.deployment_form import service_run
 from .base import Handler, schemas
 from .comfy_api import MACHINE
@@ -24,7 +29,7 @@ class DeploymentBase(Handler):
         """Return the error for an exception; an invalid field is 422 with a list as ``detail``."""
         error = super().error_of(exception, status)
         detail: Any = error.message
-        if isinstance(error, (InvalidRequestError, PromptInvalidError)):
+        if isinstance(error, (InvalidRequestError, InvalidJSONError, PromptInvalidError)):
             error.status = UNPROCESSABLE
             field = error.details.get("field")
             loc = ["body", *str(field).split(".", 1)] if field else ["body"]
@@ -57,13 +62,14 @@ class DeploymentQueueHandler(DeploymentBase):
         if asked.webhook:
             intermediate = bool(asked.webhook_intermediate_status)
             webhook = schemas.deployments.Webhook(asked.webhook, intermediate, self.view_url)
-        request = schemas.deployments.DeploymentRun(
-            workflow_id=workflow_id,
-            version=number,
-            inputs=asked.inputs,
-            machine=self.request.headers.get(MACHINE, "").strip() or None,
-            webhook=webhook,
-        )
+        fields = {
+            "workflow_id": workflow_id,
+            "version": number,
+            "inputs": asked.inputs,
+            "machine": self.request.headers.get(MACHINE, "").strip() or None,
+            "webhook": webhook,
+        }
+        request = schemas.parse(schemas.deployments.DeploymentRun, fields)
         small = len(self.request.body) <= SMALL
         run = await self.services.runs.submit(request, small=small)
         self.reply({"run_id": run.prompt_id})

@@ -9,6 +9,7 @@ from pydantic import Field
 from .. import schemas
 from ..errors import (
     InvalidInputError,
+    InvalidJSONError,
     InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
@@ -120,7 +121,7 @@ OPERATIONS = (
             ),
         ),
         errors=RUN_ERRORS,
-        errors_by_status=_UNPROCESSABLE,
+        errors_by_status=(*_UNPROCESSABLE, (422, InvalidJSONError)),
     ),
     Operation(
         method="post",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from functools import partial
 from itertools import chain
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from .log import RunEvent
     from .run import Run
+
+log = logging.getLogger(__name__)
 
 
 class Unloaded(NamedTuple):
@@ -197,4 +200,7 @@ class ActiveRuns:
 
     def _pass_on(self, run: Run, event: RunEvent) -> None:
         for follower in list(self._followers):
-            follower(run, event)
+            try:
+                follower(run, event)
+            except Exception:  # the readers of the run, and other followers, receive the event
+                log.exception("A follower of run %s failed", run.prompt_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .live import NodeName
     from .log import RunEvent
     from .run import Run
+
+log = logging.getLogger(__name__)
 
 # Events of this package, which are sent to the endpoint in another form or not at all.
 _OURS = frozenset({"", "live_status", "output_ready", "preview", "result", "status"})
@@ -68,12 +71,18 @@ class Delivery:
             if record is None:
                 self._callbacks.finish(target)
             elif record.finished:
-                stored = await self._repository.prompt(target.prompt_id)
-                prompt = stored[0] if stored is not None else None
-                machine = self._machines.find(record.machine)
-                definitions = None if machine is None else machine.known_definitions
-                stored_graph = await read_stored(prompt, definitions, record.targets)
-                self._report_end(target, record, stored_graph.names)
+                try:
+                    await self._report_stored_end(target, record)
+                except Exception:  # the server starts nevertheless, and reports other ends
+                    log.exception("The end of run %s cannot be reported", target.prompt_id)
+
+    async def _report_stored_end(self, target: CallbackTarget, record: RunRecord) -> None:
+        stored = await self._repository.prompt(target.prompt_id)
+        prompt = stored[0] if stored is not None else None
+        machine = self._machines.find(record.machine)
+        definitions = None if machine is None else machine.known_definitions
+        stored_graph = await read_stored(prompt, definitions, record.targets)
+        self._report_end(target, record, stored_graph.names)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:

@@ -121,7 +121,7 @@ def _values(items: Any) -> list[Any]:
 def _value(value: Any) -> Any:
     if isinstance(value, (str, bool)):
         return value
-    if isinstance(value, dict) and "url" in value:
+    if isinstance(value, dict) and "url" in value and isinstance(value.get("filename"), str):
         file = {
             "url": value["url"],
             "type": str(value.get("type") or "output"),
