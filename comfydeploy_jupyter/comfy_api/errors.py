@@ -88,7 +88,7 @@ def api_error(error: ComfyDeployError) -> APIError:
         return error
     name = _BY_CODE.get(error.code, error.code)
     if isinstance(error, InvalidRequestError) or name == "conflict":
-        field = str(error.details.get("field"))
+        field = str(error.details.get("field")).partition("[")[0]
         name = _BY_FIELD.get(field, "conflict" if name == "conflict" else "invalid_request")
         if error.status == _OUTSIDE:
             name = "range_not_satisfiable"

@@ -139,7 +139,7 @@ class Jobs:
         APIError
             If the cursor is not one of this list.
         """
-        names = query.status.split(",") if query.status is not None else list(STATUSES)
+        names = list(STATUSES if query.status is None else dict.fromkeys(query.status.split(",")))
         groups = [group for group in map(STATUSES.__getitem__, names) if group is not None]
         if not groups:
             return {"jobs": [], "truncated": False}
@@ -247,23 +247,18 @@ class Jobs:
         if claim != wanted:
             record = await self._found(claim.prompt_id)
             refused = record is not None and any(entry[1] == REFUSED for entry in record.story)
-            if record is not None and not refused:
-                if claim.body != digest:
-                    raise APIError(
-                        "idempotency_key_reuse",
-                        "The Idempotency-Key was used for another request",
-                        details={"job_id": claim.prompt_id},
-                    )
-                return record
-            if refused or claim.body != digest:
+            if refused:
                 await self._repository.free(key, claim)
                 claim = await self._repository.claim(key, wanted)
+            elif record is not None or claim.body != digest:
+                raise _used(claim, record)
+            # Otherwise a server has exited after it stored the claim, and before there was a run.
         try:
             return await start(claim.prompt_id, claim == wanted)
         except ConflictError as fault:
             record = await self._found(claim.prompt_id)
             if fault.details.get("field") == "prompt_id" and record is not None:
-                return record  # another server has started it
+                raise _used(claim, record) from None  # another server has started it
             await self._repository.free(key, claim)
             raise
         except Exception:
@@ -336,6 +331,15 @@ def refusal(error: ComfyDeployError) -> APIError:
     if found.name == "metadata_invalid":
         return APIError("invalid_metadata_filter", found.message, details=found.details)
     return found
+
+
+def _used(claim: Claim, record: RunRecord | None) -> APIError:
+    """Return the error for a key that has started a job, or may be about to start one."""
+    return APIError(
+        "idempotency_key_reuse",
+        "The Idempotency-Key was used for an earlier request",
+        details={} if record is None else {"job_id": claim.prompt_id},
+    )
 
 
 def _check_key(key: str) -> None:

@@ -7,10 +7,11 @@ import json
 import os
 import uuid
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from ..errors import ComfyDeployError
+from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..graphs.node_outputs import files_of, texts_of
 from ..media_types import media_type, suffix_of
 from ..store.assets import Asset
@@ -77,47 +78,39 @@ class Outputs:
         """
         items = list(_items(record, record.outputs if outputs is None else outputs))
         known = self._known.get(record.prompt_id, {})
+        assets = dict(known)
         if record.finished and any(item.id not in known for item in items):
             stored = await self._repository.of_runs([record.prompt_id])
-            known = {**known, **{asset.id: asset for asset in stored}}
-        missing = [item for item in items if item.id not in known]
+            assets |= {asset.id: asset for asset in stored}
+        missing = [item for item in items if item.id not in assets]
+        unsized = [item for item in items if item.id not in known and _may_have_size(item, assets)]
+        sizes = await asyncio.gather(*(self._size(record.machine, item.file) for item in unsized))
+        size_of = dict(zip((item.id for item in unsized), sizes, strict=True))
         if missing:
-            made = await asyncio.gather(*(self._make(record, item) for item in missing))
+            made = [_make(record, item, size_of.get(item.id)) for item in missing]
             await self._repository.add(made)
-            known = {**known, **{asset.id: asset for asset in made}}
-        self._known[record.prompt_id] = known
+            assets |= {asset.id: asset for asset in made}
+        for asset_id, size in size_of.items():
+            if size and not assets[asset_id].size:
+                assets[asset_id] = replace(assets[asset_id], size=size)
+                await self._repository.set_size(asset_id, size)
+        self._known[record.prompt_id] = {
+            asset_id: asset
+            for asset_id, asset in assets.items()
+            if size_of.get(asset_id, asset.size) is not None
+        }
         self._known.move_to_end(record.prompt_id)
         while len(self._known) > KEPT_RUNS:
             self._known.popitem(last=False)
-        return [known[item.id] for item in items]
+        return [assets[item.id] for item in items]
 
-    async def _make(self, record: RunRecord, item: _Item) -> Asset:
-        file = item.file
+    async def _size(self, machine_id: str, file: NodeFile | None) -> int | None:
+        """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.
+
+        It is not known while ComfyUI, which has the file, is not connected.
+        """
         if file is None:
-            kind, subfolder, filename = "temp", "", f"{item.id}.txt"
-            size, content_type = len(item.text.encode(errors="replace")), "text/plain"
-        else:
-            kind, subfolder, filename = file.type, file.subfolder, file.filename
-            size = await self._size(record.machine, file)
-            content_type = media_type(filename) or BINARY
-        return Asset(
-            id=item.id,
-            created_at=record.finished_at or utc_now(),
-            machine=record.machine,
-            kind=kind,
-            subfolder=subfolder,
-            filename=filename,
-            size=size,
-            content_type=content_type,
-            file_path=None if file is None else "/".join(filter(None, (kind, subfolder, filename))),
-            prompt_id=record.prompt_id,
-            node_id=item.node_id,
-            text=item.text if file is None else None,
-            owned=file is not None and kind in ("output", "temp"),
-        )
-
-    async def _size(self, machine_id: str, file: NodeFile) -> int:
-        """Return the size of a file in bytes; 0 if it cannot be read."""
+            return 0
         place = file.type, file.subfolder, file.filename
         machine = self._machines.find(machine_id)
         try:
@@ -128,12 +121,52 @@ class Outputs:
             if machine is None:
                 return 0
             size = await machine.file_size(*place)
-            if size is None:
+            if size is None and (client := machine.reachable_client()) is not None:
                 query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
-                size = await (await machine.ready()).size(query)
+                size = await client.size(query)
+        except ComfyUIUnavailableError:
+            return None
         except ComfyDeployError:
             return 0
         return size
+
+
+def _may_have_size(item: _Item, assets: dict[str, Asset]) -> bool:
+    """Return whether the size of an item's file has to be asked for."""
+    asset = assets.get(item.id)
+    return item.file is not None and (asset is None or not asset.size)
+
+
+def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:
+    file = item.file
+    text = None
+    if file is None:
+        kind, subfolder, filename = "temp", "", f"{item.id}.txt"
+        text = _storable(item.text)
+        size, content_type = len(text.encode()), "text/plain"
+    else:
+        kind, subfolder, filename = map(_storable, (file.type, file.subfolder, file.filename))
+        content_type = media_type(filename) or BINARY
+    return Asset(
+        id=item.id,
+        created_at=record.finished_at or utc_now(),
+        machine=record.machine,
+        kind=kind,
+        subfolder=subfolder,
+        filename=filename,
+        size=size or 0,
+        content_type=content_type,
+        file_path=None if file is None else "/".join(filter(None, (kind, subfolder, filename))),
+        prompt_id=record.prompt_id,
+        node_id=item.node_id,
+        text=text,
+        owned=file is not None and kind in ("output", "temp"),
+    )
+
+
+def _storable(text: str) -> str:
+    """Replace what is no valid Unicode, such as half of an emoji: the store refuses it."""
+    return text.encode(errors="replace").decode()
 
 
 def output_of(asset: Asset, assets_url: str) -> dict[str, Any]:

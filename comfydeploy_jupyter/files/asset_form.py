@@ -43,6 +43,8 @@ class AssetForm(UploadForm):
 
     fields = ("content_type", "file_path", "expected_hash")
 
+    most_files = 1
+
     def place(self) -> tuple[str, str]:
         """Return the folder and the subfolder."""
         path = self.field("file_path")

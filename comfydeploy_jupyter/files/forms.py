@@ -118,11 +118,6 @@ class UploadForm:
 
     Call all methods in threads, by one thread at a time.
 
-    Attributes
-    ----------
-    fields : tuple of str
-        The names of its fields beside ``file``; each may be given once.
-
     Parameters
     ----------
     folders : Folders
@@ -140,6 +135,13 @@ class UploadForm:
         Threads that flush the written bytes to the disk at the same time: the upload ends when all
         files and their names are stored permanently. None: nothing is flushed.
 
+    Attributes
+    ----------
+    fields : tuple of str
+        The names of its fields beside ``file``; each may be given once.
+    most_files : int or None
+        The number of files that the body may have.
+
     Raises
     ------
     InvalidRequestError
@@ -147,6 +149,7 @@ class UploadForm:
     """
 
     fields: tuple[str, ...] = ("type", "subfolder", "overwrite", "machine")
+    most_files: int | None = None
 
     def __init__(
         self,
@@ -403,6 +406,8 @@ class UploadForm:
     def _begin_file(self, disposition: Mapping[str, str]) -> None:
         if "filename" not in disposition:
             raise InvalidRequestError.of_field("file", "must be a file with a filename")
+        if len(self._parts) == self.most_files:
+            raise InvalidRequestError.of_field("file", "is given too often")
         name = safe_filename(disposition["filename"])
         if not self._stagings:
             self._stage(self._destination().top, self._content_length)

@@ -184,8 +184,8 @@ _EVERYWHERE = (
 _WITH_BODY = ("invalid_json", "too_large")
 KEY = Header(
     "Idempotency-Key",
-    "1 to 255 characters. A second request with the same key and body returns the same job, with"
-    " another body it is refused. A request that ComfyUI has refused frees its key.",
+    "1 to 255 characters. A key starts one job: a second request with it is refused, also with the"
+    " same body, and `details.job_id` is the job. A request that ComfyUI refused frees its key.",
     "0b9b6f4c-2f0e-4f0f-9d53-9a2f4f9d1f0e",
 )
 MACHINE = Header(

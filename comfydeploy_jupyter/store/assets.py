@@ -71,6 +71,10 @@ class AssetRepository(Repository):
         """Store new assets; those that are stored already stay as they are."""
         await self._database.write(_add, assets)
 
+    async def set_size(self, asset_id: str, size: int) -> None:
+        """Store the size of an asset in bytes, which was not known before."""
+        await self._database.write(_set_size, asset_id, size)
+
     async def get(self, asset_id: str) -> Asset | None:
         """Return an asset, or None if there is none or it was deleted."""
         return await self._database.read(_get, asset_id)
@@ -101,6 +105,10 @@ def _add(connection: sqlite3.Connection, assets: Collection[Asset]) -> None:
         f"INSERT OR IGNORE INTO assets ({_COLUMNS}) VALUES ({marks})",  # noqa: S608 - our own names
         [astuple(asset) for asset in assets],
     )
+
+
+def _set_size(connection: sqlite3.Connection, asset_id: str, size: int) -> None:
+    connection.execute("UPDATE assets SET size = ? WHERE id = ?", (size, asset_id))
 
 
 def _get(connection: sqlite3.Connection, asset_id: str) -> Asset | None:

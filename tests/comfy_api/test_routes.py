@@ -36,15 +36,13 @@ async def listed(api) -> list[str]:
 
 async def test_a_key_starts_one_job(api):
     body, key = {"workflow": IMAGE}, uuid.uuid4().hex
-    first, second = await asyncio.gather(create(api, body, key), create(api, body, key))
-    assert first == second
-    assert first[0] == 201
-    assert await create(api, body, key) == first
-    code, error = await create(api, {**body, "priority": 1}, key)
-    assert (code, error["code"]) == (422, "idempotency_key_reuse")
-    assert error["details"] == {"job_id": first[1]}
-    assert await listed(api) == [first[1]]
-    assert [run["prompt_id"] for run in (await api.get("runs"))[1]] == [first[1]]
+    replies = await asyncio.gather(*(create(api, body, key) for _ in range(3)))
+    replies += [await create(api, body, key), await create(api, {**body, "priority": 1}, key)]
+    [job] = [found for code, found in replies if code == 201]
+    refused = [(code, error["code"], error["details"]) for code, error in replies if code != 201]
+    assert refused == [(422, "idempotency_key_reuse", {"job_id": job})] * 4
+    assert await listed(api) == [job]
+    assert [run["prompt_id"] for run in (await api.get("runs"))[1]] == [job]
 
 
 async def test_a_refused_workflow_frees_its_key(api):
@@ -144,6 +142,10 @@ async def test_pages_and_cursors(api):
     assert (code, reply["error"]["code"]) == (422, "invalid_request")
     code, reply = await api.get("api/v2/jobs", **{"metadata[]": "x"})
     assert (code, reply["error"]["code"]) == (422, "invalid_metadata_filter")
+    code, reply = await api.call("GET", "api/v2/jobs", params=[("metadata[k]", v) for v in "ab"])
+    assert (code, reply["error"]["code"]) == (422, "invalid_metadata_filter")
+    code, page = await api.get("api/v2/jobs", status=",".join(["queued"] * 1001))
+    assert (code, page["jobs"]) == (200, [])
 
 
 @pytest.mark.parametrize("name", ["no-such", "..%2F..", "%00", "é", "x" * 300, UNKNOWN])
@@ -209,6 +211,36 @@ async def test_ranges_of_an_asset(api):
     assert (await api.raw("DELETE", f"api/v2/assets/{asset['id']}")).code == 204
 
 
+async def test_two_files_in_one_form_are_refused_and_none_is_stored(api, comfyui):
+    before = sorted(comfyui.input_dir.rglob("*"))
+    request = form(b"content")
+    request["body"] = request["body"].removesuffix(b"--b--\r\n") + request["body"]
+    code, reply = await api.call("POST", "api/v2/assets", **request)
+    assert (code, reply["error"]["details"]["field"]) == (422, "file")
+    assert sorted(comfyui.input_dir.rglob("*")) == before
+
+
+async def test_texts_of_any_kind_are_outputs_and_can_be_read_in_parts(api):
+    """A program may cut an emoji in two, and what is left is no valid Unicode."""
+    text = {
+        "class_type": "TestText",
+        "inputs": {"text": "half \ud83d", "token": "", "anything": ""},
+    }
+    _, job = await create(api, {"workflow": {"1": text}})
+    await api.until(job, "success")
+    code, page = await api.get("api/v2/jobs")
+    assert (code, [item["id"] for item in page["jobs"]]) == (200, [job])
+    code, found = await api.get(f"api/v2/jobs/{job}")
+    (output,) = found["outputs"]
+    path = f"api/v2/assets/{output['id']}/content"
+    whole = await api.raw("GET", path)
+    assert (whole.code, whole.body, output["size_bytes"]) == (200, b"half ?", 6)
+    part = await api.raw("GET", path, headers={"Range": "bytes=1-3"})
+    assert (part.code, part.body, part.headers["Content-Range"]) == (206, b"alf", "bytes 1-3/6")
+    outside = await api.raw("GET", path, headers={"Range": "bytes=6-"})
+    assert (outside.code, outside.headers["Content-Range"]) == (416, "bytes */6")
+
+
 async def test_an_uploaded_file_becomes_a_model_by_its_hash(api, comfyui):
     content = uuid.uuid4().bytes
     code, asset = await api.call("POST", "api/v2/assets", **form(content, file_path="m.bin"))
@@ -245,3 +277,13 @@ async def test_wrong_inputs_of_a_deployment_are_as_specified(api, inputs, code):
     status, reply = await api.post("run/deployment/queue", body)
     assert (status, reply["code"], reply["detail"][0]["type"]) == (422, code, code)
     assert (await api.get("runs"))[1] == []
+
+
+async def test_a_wrong_machine_or_body_of_a_deployment_is_as_specified(api):
+    _, stored = await api.post("workflow", {"name": "Deployment", "workflow_api": IMAGE})
+    body = {"deployment_id": stored["workflow_id"]}
+    headers = {"X-ComfyDeploy-Machine": "x" * 300}
+    status, reply = await api.post("run/deployment/queue", body, headers=headers)
+    assert (status, reply["detail"][0]["loc"]) == (422, ["body", "machine"])
+    status, reply = await api.post("run/deployment/queue", "{")
+    assert (status, reply["detail"][0]["type"]) == (422, "invalid_json")

@@ -346,3 +346,28 @@ class TestLongTimeLimits:
         assert first["status"] in ("queued", "running")
         relay.deny = None
         await api.until(ids[0], "success", timeout=60)
+
+
+async def test_the_size_of_an_output_is_found_when_comfyui_is_there_again(api, relay, connected):
+    """Of a ComfyUI whose folders are not known; its file was not asked for before."""
+    graph = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 7},
+        },
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "size"}},
+    }
+    code, run = await api.post("run", {"workflow_api": graph})
+    assert (code, run["status"]) == (200, "success")
+
+    async def size() -> int:
+        (output,) = (await api.get(f"api/v2/jobs/{run['prompt_id']}"))[1]["outputs"]
+        return output["size_bytes"]
+
+    relay.disconnect()
+    await until_connected(api, False)
+    assert await size() == 0
+    relay.reconnect()
+    await until_connected(api)
+    assert await size() > 0
+    assert await size() > 0, "from the store"
