@@ -75,6 +75,7 @@ async function sendFile(model, file, facts) {
     model.send({ kind: "piece", id, name, size, offset, ...facts }, void 0, [content]);
   }
   model.off("msg:custom", onMessage);
+  return id;
 }
 
 // src/views/file_button.ts

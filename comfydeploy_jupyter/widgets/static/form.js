@@ -262,6 +262,19 @@ async function sendFile(model, file, facts) {
     model.send({ kind: "piece", id, name, size, offset, ...facts }, void 0, [content]);
   }
   model.off("msg:custom", onMessage);
+  return id;
+}
+async function uploadByKernel(model, file) {
+  const id = await sendFile(model, file, {});
+  return new Promise((resolve, reject) => {
+    const onMessage = (message) => {
+      if (message.kind !== "stored" || message.id !== id) return;
+      model.off("msg:custom", onMessage);
+      if (message.error) reject(new Error(message.error));
+      else resolve(message.name);
+    };
+    model.on("msg:custom", onMessage);
+  });
 }
 
 // src/when_seen.ts
@@ -337,7 +350,7 @@ var ROWS = 200;
 var PAGE = 10;
 var STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
 function comboBox(settings) {
-  const { id, label, free = false, hint = "", describedBy, choose } = settings;
+  const { id, label, free = false, hint = "", describedBy, choose, picked } = settings;
   let { value, options } = settings;
   const listId = newId();
   const input = h("input", {
@@ -452,7 +465,9 @@ function comboBox(settings) {
   const pick = (index) => {
     const option = found[index];
     close(false);
-    if (option) set(option.value, true);
+    if (!option) return;
+    set(option.value, true);
+    picked?.(value);
   };
   const onKey = (event) => {
     const step = STEPS[event.key];
@@ -464,7 +479,10 @@ function comboBox(settings) {
       event.preventDefault();
       if (open && active >= 0) pick(active);
       else if (open && found.length === 1) pick(0);
-      else close(true);
+      else {
+        close(true);
+        picked?.(value);
+      }
     } else if (event.key === "Escape" && open) {
       event.preventDefault();
       event.stopPropagation();
@@ -525,10 +543,7 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
   shown.addEventListener(ready, () => frame.classList.add("cd-there"));
   const state = h("span", { className: "cd-faint", role: "status" });
   const refuse = (text) => form.refuse(field.key, text);
-  const fail = (problem) => {
-    state.textContent = "";
-    refuse(problem);
-  };
+  let awaited = null;
   let wanted = "";
   const preview = async (now) => {
     const name = String(now ?? "");
@@ -565,31 +580,43 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     describedBy: hintId,
     choose: (chosen) => {
       const now = chosen;
+      awaited = null;
       refuse("");
       form.change(field.key, now);
       preview(now);
     }
   });
+  const store = async (file, tell) => {
+    const base = await pageServer(model.get("server"));
+    if (base === null) return uploadByKernel(model, file);
+    const machine = model.get("machine");
+    const destination = { type: "input", subfolder: "", overwrite: false, machine };
+    const progress = (fraction) => {
+      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
+      tell(`Sending ${file.name}: ${stage}`);
+    };
+    return (await postFile(base, file, destination, progress).done).name;
+  };
   const upload = async (file) => {
     if (!isAccepted(file, accept)) {
       const workflow = /\.json$/i.test(file.name) ? "; to open it as a workflow, drop it beside the inputs or use Open" : "";
       return refuse(`${file.name} is not a ${word}${workflow}`);
     }
-    refuse("");
-    state.textContent = `Sending ${file.name} …`;
-    const base = await pageServer(model.get("server"));
-    if (base === null) return sendFile(model, file, { key: field.key });
-    const machine = model.get("machine");
-    const destination = { type: "input", subfolder: "", overwrite: false, machine };
-    const progress = (fraction) => {
-      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
-      state.textContent = `Sending ${file.name}: ${stage}`;
+    const tell = (text) => {
+      if (awaited === file) state.textContent = text;
     };
+    awaited = file;
+    refuse("");
+    tell(`Sending ${file.name} …`);
     try {
-      const { name } = await postFile(base, file, destination, progress).done;
+      const name = await store(file, tell);
+      if (awaited !== file) return;
+      tell("");
       model.send({ kind: "uploaded", key: field.key, name });
     } catch (error) {
-      fail(`Not uploaded: ${messageOf(error)}`);
+      if (awaited !== file) return;
+      tell("");
+      refuse(`Not uploaded: ${messageOf(error)}`);
     }
   };
   const [button, input] = fileButton("Upload", accept, upload, {
@@ -625,10 +652,9 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     end: combo.end,
     set(now) {
       combo.setOptions(options(), now);
-      fail("");
+      refuse("");
       preview(now);
-    },
-    fail
+    }
   };
 }
 
@@ -1238,7 +1264,6 @@ function render({ model, el }) {
   events.on("msg:custom", (message) => {
     if (message.kind === "took") unconfirmed.delete(message.id);
     if (message.kind === "focus") focus(message.key);
-    if (message.kind === "problem") rows.get(message.key)?.fail?.(message.text);
   });
   build();
   return () => {

@@ -797,17 +797,25 @@ var Wall = class {
   list = h("ul", { className: "cd-runs" });
   root = h("div", { className: "cd-wall" }, this.list);
   entries = [];
+  places = /* @__PURE__ */ new Map();
+  // by the id of the entry
   cards = /* @__PURE__ */ new Map();
   columns = 1;
   active = 0;
-  // the card that the Tab key reaches
+  // the place of the card that the Tab key reaches
+  chosen = "";
+  // the id of its entry, once the user has been there
   frame = 0;
   observer;
-  /** Show other entries; cards with the same content are reused. */
+  /** Show other entries. The focus stays with its entry; if that is gone, the next one gets it. */
   show(entries) {
+    const hadFocus = this.focused() !== null;
     this.entries = entries;
-    this.active = Math.min(this.active, Math.max(0, entries.length - 1));
+    this.places = new Map(entries.map((entry, place) => [this.card.id(entry), place]));
+    const last = Math.max(0, entries.length - 1);
+    this.active = this.places.get(this.chosen) ?? Math.min(this.active, last);
     this.draw();
+    if (hadFocus && this.focused() === null) this.focus(this.active);
   }
   end() {
     this.observer.disconnect();
@@ -830,26 +838,33 @@ var Wall = class {
     const top = Math.floor(root.scrollTop / (HEIGHT + GAP));
     const first = Math.max(0, top - SPARE) * this.columns;
     const last = Math.min(entries.length, (top + shown + SPARE) * this.columns);
-    const focused = this.focused();
-    this.remove((place) => (place < first || place >= last) && place !== focused);
-    for (let place = first; place < last; place += 1) this.put(place);
+    const isNear = (place) => place >= first && place < last;
+    const focused = this.places.get(this.focused() ?? "") ?? first;
+    this.remove((place) => !isNear(place) && place !== focused);
+    let before = null;
+    if (focused < first) before = this.put(focused, before);
+    for (let place = first; place < last; place += 1) before = this.put(place, before);
+    if (focused >= last) this.put(focused, before);
     if (last === entries.length) this.card.near_end();
   }
-  /** Put a card at its position; create it if it is missing or has another content. */
-  put(place) {
+  /** Put a card at its place, after the one before; create it if it is missing or has another content. */
+  put(place, before) {
     const entry = this.entries[place];
-    if (entry === void 0) return;
+    if (entry === void 0) return before;
+    const id = this.card.id(entry);
     const key = this.card.key(entry);
-    const layout = `${this.columns} ${this.entries.length} ${place === this.active}`;
-    const before = this.cards.get(place);
-    if (before?.key === key && before.layout === layout) return;
-    const item = before?.item ?? h("li");
-    this.cards.set(place, { key, layout, item });
-    if (before?.key !== key) {
+    const layout = `${place} ${this.columns} ${this.entries.length} ${place === this.active}`;
+    const present = this.cards.get(id);
+    const item = present?.item ?? h("li");
+    if (!present || item.previousElementSibling !== before) {
+      this.list.insertBefore(item, before ? before.nextSibling : this.list.firstChild);
+    }
+    if (present?.key === key && present.layout === layout) return item;
+    this.cards.set(id, { key, layout, item });
+    if (present?.key !== key) {
       const hadFocus = item.contains(document.activeElement);
-      if (before) this.card.free(item);
+      if (present) this.card.free(item);
       item.replaceChildren(...this.card.make(entry));
-      if (!before) this.list.append(item);
       if (hadFocus) this.main(item)?.focus({ preventScroll: true });
     }
     item.setAttribute("aria-posinset", String(place + 1));
@@ -861,23 +876,24 @@ var Wall = class {
     item.style.insetInlineStart = `calc(${column * part}% + ${column * GAP / this.columns}px)`;
     item.style.top = `${row * (HEIGHT + GAP)}px`;
     this.setTabs(item, place === this.active);
+    return item;
   }
   remove(when) {
-    for (const [place, { item }] of this.cards) {
-      if (!when(place) && place < this.entries.length) continue;
+    for (const [id, { item }] of this.cards) {
+      const place = this.places.get(id);
+      if (place !== void 0 && !when(place)) continue;
       this.card.free(item);
       item.remove();
-      this.cards.delete(place);
+      this.cards.delete(id);
     }
   }
   main(item) {
     return item.querySelector(this.card.main);
   }
-  focused() {
-    for (const [place, { item }] of this.cards) {
-      if (item.contains(document.activeElement)) return place;
-    }
-    return -1;
+  /** Return the id of the entry whose card contains the focus, or null. */
+  focused(element = document.activeElement) {
+    for (const [id, { item }] of this.cards) if (item.contains(element)) return id;
+    return null;
   }
   setTabs(item, isActive) {
     for (const each of item.querySelectorAll("button, input")) {
@@ -886,10 +902,11 @@ var Wall = class {
   }
   /** Make the card that has the focus the one that the Tab key reaches. */
   note(target) {
-    const found = [...this.cards].find(([, { item }]) => item.contains(target));
-    if (!found) return;
-    [this.active] = found;
-    for (const [place, { item }] of this.cards) this.setTabs(item, place === this.active);
+    const found = this.focused(target);
+    if (found === null) return;
+    this.chosen = found;
+    this.active = this.places.get(found) ?? this.active;
+    for (const [id, { item }] of this.cards) this.setTabs(item, id === found);
   }
   /** Move the focus with the arrow keys, Home, End, Page Up and Page Down. */
   walk(event) {
@@ -917,8 +934,10 @@ var Wall = class {
   }
   /** Give the focus to a card, after scrolling to it. */
   focus(place) {
-    if (!this.entries.length) return;
     this.active = Math.max(0, Math.min(place, this.entries.length - 1));
+    const entry = this.entries[this.active];
+    if (entry === void 0) return;
+    this.chosen = this.card.id(entry);
     const top = Math.floor(this.active / this.columns) * (HEIGHT + GAP);
     const { scrollTop, clientHeight } = this.root;
     if (top < scrollTop) this.root.scrollTop = top;
@@ -926,7 +945,7 @@ var Wall = class {
       this.root.scrollTop = top + HEIGHT - clientHeight + 4;
     }
     this.draw();
-    const card = this.cards.get(this.active);
+    const card = this.cards.get(this.chosen);
     if (card) this.main(card.item)?.focus({ preventScroll: true });
   }
 };
@@ -1004,11 +1023,12 @@ function render({ model, el }) {
       model.send({ kind: "delete", prompt_ids: promptIds, files: withFiles });
     });
   };
+  const askAboutOne = (run) => ask(`Delete the ${nameOf2(run)}?`, [run.prompt_id]);
   const actions = {
     reuse: (run) => model.send({ kind: "reuse", prompt_id: run.prompt_id }),
     use: ({ prompt_id }, { query }, key) => model.send({ kind: "use", prompt_id, query, key }),
     pin: (run) => pin([run], !run.pinned),
-    remove: (run) => ask("Delete this run?", [run.prompt_id])
+    remove: askAboutOne
   };
   const enlarge = (run, opener) => {
     const owners = [];
@@ -1077,7 +1097,7 @@ function render({ model, el }) {
       onchange: () => select2(run, check.checked)
     });
     main.addEventListener("keydown", (event) => {
-      if (event.key === "Delete") ask("Delete this run?", [run.prompt_id]);
+      if (event.key === "Delete") askAboutOne(run);
       else if (event.key === " ") select2(run, !selected.has(run.prompt_id));
       else return;
       event.preventDefault();
@@ -1107,12 +1127,8 @@ function render({ model, el }) {
     free: (item) => {
       item.querySelector("img")?.removeAttribute("src");
     },
-    key: (run) => [
-      run.prompt_id,
-      run.pinned,
-      run.prompt_id === model.get("chosen"),
-      selected.has(run.prompt_id)
-    ].join(),
+    id: (run) => run.prompt_id,
+    key: (run) => [run.pinned, run.prompt_id === model.get("chosen"), selected.has(run.prompt_id)].join(),
     near_end: () => {
       const { length } = model.get("runs");
       if (!model.get("more") || askedAt === length) return;

@@ -55,7 +55,7 @@ var ROWS = 200;
 var PAGE = 10;
 var STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
 function comboBox(settings) {
-  const { id, label, free = false, hint = "", describedBy, choose } = settings;
+  const { id, label, free = false, hint = "", describedBy, choose, picked } = settings;
   let { value, options } = settings;
   const listId = newId();
   const input = h("input", {
@@ -170,7 +170,9 @@ function comboBox(settings) {
   const pick = (index) => {
     const option = found[index];
     close(false);
-    if (option) set(option.value, true);
+    if (!option) return;
+    set(option.value, true);
+    picked?.(value);
   };
   const onKey = (event) => {
     const step = STEPS[event.key];
@@ -182,7 +184,10 @@ function comboBox(settings) {
       event.preventDefault();
       if (open && active >= 0) pick(active);
       else if (open && found.length === 1) pick(0);
-      else close(true);
+      else {
+        close(true);
+        picked?.(value);
+      }
     } else if (event.key === "Escape" && open) {
       event.preventDefault();
       event.stopPropagation();
@@ -251,17 +256,19 @@ function render({ model, el }) {
     options: options(),
     free: true,
     hint: "Choose or name",
-    choose: (value) => {
-      name = String(value ?? "").trim();
-      showButtons();
+    choose: (value) => take(value),
+    // Leaving the field does not replace the values of the form: the user may be on the way to Save.
+    picked: (value) => {
+      take(value);
       if (model.get("names").includes(name)) model.send({ kind: "use", name });
     }
   });
-  combo.input.maxLength = 255;
-  combo.input.addEventListener("input", () => {
-    name = combo.input.value.trim();
+  const take = (value) => {
+    name = String(value ?? "").trim();
     showButtons();
-  });
+  };
+  combo.input.maxLength = 255;
+  combo.input.addEventListener("input", () => take(combo.input.value));
   combo.input.addEventListener("focus", () => model.send({ kind: "refresh" }));
   const saveValues = () => model.send({ kind: "save", name, typed: unconfirmedIn(el) });
   const save = h(

@@ -45,7 +45,7 @@ var ROWS = 200;
 var PAGE = 10;
 var STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
 function comboBox(settings) {
-  const { id, label, free = false, hint = "", describedBy, choose } = settings;
+  const { id, label, free = false, hint = "", describedBy, choose, picked } = settings;
   let { value, options } = settings;
   const listId = newId();
   const input = h("input", {
@@ -160,7 +160,9 @@ function comboBox(settings) {
   const pick = (index) => {
     const option = found[index];
     close(false);
-    if (option) set(option.value, true);
+    if (!option) return;
+    set(option.value, true);
+    picked?.(value);
   };
   const onKey = (event) => {
     const step = STEPS[event.key];
@@ -172,7 +174,10 @@ function comboBox(settings) {
       event.preventDefault();
       if (open && active >= 0) pick(active);
       else if (open && found.length === 1) pick(0);
-      else close(true);
+      else {
+        close(true);
+        picked?.(value);
+      }
     } else if (event.key === "Escape" && open) {
       event.preventDefault();
       event.stopPropagation();

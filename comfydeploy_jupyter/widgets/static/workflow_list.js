@@ -201,6 +201,7 @@ async function sendFile(model, file, facts) {
     model.send({ kind: "piece", id, name, size, offset, ...facts }, void 0, [content]);
   }
   model.off("msg:custom", onMessage);
+  return id;
 }
 
 // src/model.ts
