@@ -247,13 +247,23 @@ class Pools:
                     f" {count}",
                     details={"field": "machine_id", "runs": count},
                 )
-            await self._records.delete(pool.id)
-            await self._end_provider(pool.id, delete=True)
             present = self._present(pool.id)
+            provided = [] if pool.kind == POOL else self._registry.members(present)
+            # At once: from now on it gets no run, and its machines get none of `auto`.
+            for machine in provided:
+                self._registry.remove(machine.id)
             self._registry.remove(pool.id)
-            if pool.kind != POOL:
-                for member_id in present.members:
-                    await self._remove(member_id)
+            try:
+                await self._records.delete(pool.id)
+            except BaseException:
+                self._registry.set_pool(present)
+                for machine in provided:
+                    self._registry.add(machine)
+                raise
+            await self._end_provider(pool.id, delete=True)
+            for machine in provided:
+                self._listener.machine_ended(machine, "Its pool was deleted", gone=True)
+                await machine.close()
 
     async def forget(self, machine_id: str) -> None:
         """Remove a machine that was deleted from all pools; a pool without machines stays."""
@@ -269,7 +279,9 @@ class Pools:
 
     async def joined(self, pool_id: str, member: Member) -> None:
         """Add a member; see `Members.joined`."""
-        pool = self._present(pool_id)
+        pool = self._registry.find_pool(pool_id)
+        if pool is None:
+            return  # it is being deleted
         settings = replace(
             self._defaults,
             comfyui_url=member.url,
@@ -299,7 +311,9 @@ class Pools:
 
     async def left(self, pool_id: str, member_id: str, reason: str) -> None:
         """Remove a member that has certainly ended; see `Members.left`."""
-        pool = self._present(pool_id)
+        pool = self._registry.find_pool(pool_id)
+        if pool is None:
+            return  # it is being deleted
         machine = self._registry.find(member_id)
         if machine is not None and member_id not in pool.members:
             return

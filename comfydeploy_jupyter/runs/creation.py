@@ -181,6 +181,8 @@ class RunCreator:
         if prompt_id in self._active:
             raise _taken(prompt_id)
         placement = Placement(machine.id, chosen)
+        if pool is not None:
+            self._dispatching.expect(prompt_id, pool)
         if pool is not None and files and not bound:
             placement = Placement(pool.id, None)  # its files are sent before the run
         elif pool is not None and not bound:

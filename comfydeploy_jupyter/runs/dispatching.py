@@ -77,6 +77,20 @@ class Dispatching:
         found = self._machines.find(LOCAL) if not self._machines.members(pool) else None
         return found or self._machines.least_busy(pool)
 
+    def expect(self, run_id: str, pool: Pool) -> None:
+        """Count a new run of a pool, which cannot be deleted from now on.
+
+        Raises
+        ------
+        NotFoundError
+            If it was deleted in the meantime.
+        """
+        if pool.id not in self._pools:
+            raise NotFoundError(
+                f"machine: there is no machine {pool.id!r} any more", details={"field": "machine"}
+            )
+        self._count(run_id, pool.id)
+
     def place(
         self,
         run_id: str,
@@ -85,14 +99,10 @@ class Dispatching:
         *,
         front: bool,
     ) -> Placement:
-        """Assign a new run of a pool at once, if a member has room for it.
+        """Assign an expected run of a pool at once, if a member has room for it.
 
         If none has, the run is not in the queue before `wait` is called.
         """
-        if pool.id not in self._pools:
-            raise NotFoundError(
-                f"machine: there is no machine {pool.id!r} any more", details={"field": "machine"}
-            )
         order = self._dispatcher.wait(
             run_id,
             pool.id,
@@ -101,7 +111,6 @@ class Dispatching:
             fingerprint=prepared.fingerprint,
             front=front,
         )
-        self._count(run_id, pool.id)
         self.decide()
         for assigned in self._assigned:
             if assigned[0] == run_id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import ssl
 from typing import Any
 
@@ -151,6 +152,8 @@ class Cluster:
         self.members: Any = None
         self.failure: Exception | None = None
         self.closed: list[bool] = []
+        self.may_close = asyncio.Event()
+        self.may_close.set()
 
     async def check(self, fields: Any) -> dict[str, Any]:
         return {"members": []}
@@ -176,6 +179,7 @@ class Cluster:
         """Close as a provider with ``delete``, and as a kind without it."""
         if delete is not None:
             self.closed.append(delete)
+            await self.may_close.wait()
 
 
 @pytest.fixture
@@ -227,3 +231,36 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     until(lambda: cluster.demand[-1] == 0)
     assert (await api.post("machine/delete", {"machine_id": "hpc"}))[0] == 200
     assert cluster.closed[-1] is True
+
+
+async def test_no_run_is_accepted_by_a_pool_during_its_deletion(api, extension, cluster):
+    """The end of its provider takes long; runs arrive meanwhile."""
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    cluster.may_close.clear()
+    deleting = asyncio.create_task(api.post("machine/delete", {"machine_id": "hpc"}))
+    await until_async(lambda: cluster.closed, lambda closed: closed == [True])
+    body = {"workflow_api": chain(), "wait": False}
+    answers = [await api.post("run", {**body, "machine": name}) for name in ("hpc", "hpc-1")]
+    await cluster.members.left("hpc-1", "Its lease was cancelled")
+    await cluster.members.joined(Member("hpc-2", f"http://127.0.0.1:{free_port()}"))
+    cluster.may_close.set()
+    assert (await deleting)[0] == 200
+    assert [(code, reply["code"]) for code, reply in answers] == [(404, "not_found")] * 2
+    assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
+
+
+@pytest.mark.slow
+async def test_a_pool_that_cannot_be_deleted_from_the_store_stays(api, extension, cluster):
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    with sqlite3.connect(extension.services.database.path) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        code, reply = await api.post("machine/delete", {"machine_id": "hpc"})
+        assert (code, reply["code"]) == (503, "store_unavailable")
+        other.rollback()
+    _, reply = await api.get("machine", machine_id="hpc")
+    assert [member["id"] for member in reply["members"]] == ["hpc-1"]
+    assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
+    body = {"workflow_api": chain(), "machine": "hpc", "wait": False}
+    assert (await api.post("run", body))[0] == 200
