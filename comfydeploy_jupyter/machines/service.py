@@ -312,8 +312,16 @@ class MachineService:
             if request.restart:
                 # Stored only after a ComfyUI has started with it.
                 await machine.restart(settings)
-            machine.name = (await self._records.keep(changed)).name
-            if not request.restart and settings != machine.settings:
+            kept = await self._records.keep(changed)
+            applies_now = not request.restart and settings != machine.settings
+            if applies_now:
+                try:  # it may have got a run in the meantime
+                    self._check_possible(machine, settings, restart=False)
+                except ConflictError:
+                    await self._records.keep(record)
+                    raise
+            machine.name = kept.name
+            if applies_now:
                 await machine.reconfigure(settings)
                 await _wait_connected(machine)
         return {

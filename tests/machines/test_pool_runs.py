@@ -145,6 +145,40 @@ async def test_no_run_is_assigned_to_a_member_during_its_deletion(comfyuis, api,
     assert comfyuis["one"].load == (0, 0)
 
 
+async def test_a_member_that_gets_a_run_during_its_change_keeps_its_comfyui(
+    comfyuis, api, extension
+):
+    """The store is busy while the machine gets another address; runs arrive meanwhile."""
+    _, before = await api.get("machine", machine_id="one")
+    gate = threading.Event()
+    database = extension.services.database
+    busy = asyncio.create_task(database.write(lambda _: gate.wait(20)))
+    await asyncio.sleep(0)
+    body = {
+        "machine_id": "one",
+        "name": "uno",
+        "comfyui_url": f"http://127.0.0.1:{free_port()}",
+    }
+    changing = asyncio.create_task(api.post("machine/update", body))
+    await asyncio.sleep(0.5)
+    arriving = asyncio.create_task(submit(api, 3))
+    await until_async(
+        lambda: api.get("machines"),
+        lambda answer: any(row["id"] == "one" and row["work"] for row in answer[1]),
+    )
+    gate.set()
+    runs = await arriving
+    await busy
+    code, reply = await changing
+    assert (code, reply["code"], reply["details"]["runs"]) == (409, "conflict", 1)
+    _, after = await api.get("machine", machine_id="one")
+    assert (after["name"], after["config"]) == ("one", before["config"])
+    for comfyui in comfyuis.values():
+        comfyui.released.set()
+    for run in runs:
+        assert (await api.until(run, "success", "failed"))["status"] == "success"
+
+
 async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
     """They have the runs of the pool, wherever these were executed, and no others."""
     before = await scrape()
