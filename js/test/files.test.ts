@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { beforeEach, test } from "node:test";
-import { AHEAD, CHUNK, Files, sendFile } from "../src/files.ts";
+import { beforeEach, type TestContext, test } from "node:test";
+import { AHEAD, CHUNK, Files, KEPT, sendFile } from "../src/files.ts";
+import { downloadLink } from "../src/gallery/download_link.ts";
 import { Subscriptions } from "../src/model.ts";
 import { forgetPageServer, pageHeaders, pageServer } from "../src/server.ts";
-import { answerRequests, asModel, FakeModel, until } from "./page.ts";
+import { answerRequests, asModel, blobUrls, FakeModel, until } from "./page.ts";
 
 const OURS = { base: "/", instance: "one" };
 
@@ -62,6 +63,81 @@ test("small copies that the kernel sends unasked are shown where it answers no r
   files.url("filename=a.png");
   await until(() => model.sent.length === 2);
   assert.equal(model.sent[1]?.side, 0, "the picture in full size is requested");
+});
+
+/** The files of a page to which the kernel sends them, and the blob URLs that are in use. */
+function kernelPage(t: TestContext) {
+  answerRequests(() => ({ instance: "another" }));
+  const { model, files } = filesOf(OURS);
+  const urls = blobUrls(t);
+  const answer = async (asked: Promise<unknown>): Promise<number> => {
+    await Promise.race([asked, until(() => model.sent.length > 0)]);
+    const requests = model.takeSent();
+    for (const { id } of requests) model.receive({ kind: "file", id, mime: "image/png" });
+    await asked;
+    return requests.length;
+  };
+  return { files, urls, answer };
+}
+
+test("a small copy of the kernel is requested once, and the last ones used are kept", async (t) => {
+  const { files, urls, answer } = kernelPage(t);
+  const image = document.createElement("img");
+  const both = Promise.all([files.show(image, "a", 192), files.url("a", 192)]);
+  assert.equal(await answer(both), 1);
+  const { src } = image;
+  files.free(image);
+  assert.equal(image.hasAttribute("src"), false);
+  assert.equal(await answer(files.show(image, "a", 192)), 0);
+  assert.equal(image.src, src);
+  assert.equal(await answer(files.url("a", 384)), 1, "of another size");
+  for (let n = 2; n < KEPT; n += 1) await answer(files.url(`${n}`, 192));
+  await files.url("a", 192);
+  assert.equal(urls.size, KEPT);
+  await answer(files.url("one more", 192));
+  assert.equal(urls.size, KEPT);
+  assert.equal(await answer(files.url("a", 192)), 0);
+  assert.equal(await answer(files.url("a", 384)), 1, "it was used before the others");
+  files.end();
+  assert.equal(urls.size, 0);
+});
+
+test("a whole file of the kernel is freed when its element shows another one, or none", async (t) => {
+  const { files, urls, answer } = kernelPage(t);
+  const image = document.createElement("img");
+  const box = document.createElement("div");
+  box.append(image);
+  await answer(files.show(image, "a"));
+  const first = image.src;
+  await answer(files.show(image, "b", 1024));
+  assert.notEqual(image.src, first);
+  assert.deepEqual([...urls], [image.src]);
+  files.free(box);
+  assert.equal(urls.size, 0);
+  const late = files.show(image, "a");
+  files.free(image);
+  await answer(late);
+  assert.deepEqual([image.hasAttribute("src"), urls.size], [false, 0], "it came too late");
+  await answer(files.show(image, "a"));
+  image.dispatchEvent(new Event("error"));
+  assert.equal(urls.size, 0, "it cannot be shown");
+  const read = files.read("a");
+  await answer(read);
+  assert.equal(urls.size, 0, "a script has read it");
+});
+
+test("a file of the kernel that was downloaded is freed", async (t) => {
+  const { files, urls, answer } = kernelPage(t);
+  const timers: (() => void)[] = [];
+  t.mock.method(globalThis, "setTimeout", (action: () => void) => timers.push(action));
+  const item = { name: "a.png", kind: "image", query: "a", small: true, waits: false } as const;
+  const link = downloadLink(files, item);
+  link.click();
+  await answer(until(() => urls.size > 0));
+  await until(() => timers.length > 0);
+  assert.equal(urls.size, 1, "the browser still saves it");
+  for (const action of timers) action();
+  assert.equal(urls.size, 0);
 });
 
 test("a server that did not answer is asked again", async () => {

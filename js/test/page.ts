@@ -1,5 +1,6 @@
 /** A page for the tests, and a model of anywidget without a kernel. */
 
+import type { TestContext } from "node:test";
 import { Window } from "happy-dom";
 import type { Buffers, Model } from "../src/model.ts";
 
@@ -193,4 +194,17 @@ export class FakeRequest {
     this.responseText = JSON.stringify({ success: true, ...reply });
     this.onload();
   }
+}
+
+/** Replace the browser's blob URLs; return those that were made and not revoked. */
+export function blobUrls(t: TestContext): Set<string> {
+  const urls = new Set<string>();
+  let made = 0;
+  t.mock.method(URL, "createObjectURL", () => {
+    made += 1;
+    urls.add(`blob:${made}`);
+    return `blob:${made}`;
+  });
+  t.mock.method(URL, "revokeObjectURL", (url: string) => urls.delete(url));
+  return urls;
 }

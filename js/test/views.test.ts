@@ -18,7 +18,17 @@ import runButton from "../src/views/run_button.ts";
 import searchCombo from "../src/views/search_combo.ts";
 import start from "../src/views/start.ts";
 import workflowList from "../src/views/workflow_list.ts";
-import { answerRequests, find, press, scrollEverywhere, show, type, until } from "./page.ts";
+import {
+  answerRequests,
+  blobUrls,
+  type FakeModel,
+  find,
+  press,
+  scrollEverywhere,
+  show,
+  type,
+  until,
+} from "./page.ts";
 
 const SERVER = { base: "/", instance: "one" };
 
@@ -375,6 +385,58 @@ test("a picture in full size has its facts, and the arrows walk through all runs
   assert.equal(find<HTMLDialogElement>(el, ".cd-lightbox").open, false);
 });
 
+/** Answer requests for files until so many were answered; return whether there were no others. */
+async function answerFiles(model: FakeModel, number: number): Promise<boolean> {
+  const requests = () => model.sent.filter(({ kind, only_size }) => kind === "file" && !only_size);
+  await until(() => requests().length >= number);
+  await new Promise((resolve) => setImmediate(resolve));
+  const asked = requests();
+  model.takeSent();
+  for (const { id } of asked) model.receive({ kind: "file", id, mime: "image/png" });
+  await new Promise((resolve) => setImmediate(resolve));
+  return asked.length === number;
+}
+
+test("without the server of the page, pictures of runs are requested once and freed", async (t) => {
+  answerRequests(() => ({ instance: "another" }));
+  const urls = blobUrls(t);
+  const runs = Array.from({ length: 1000 }, (_, n) => {
+    const picture = { name: `${n}.png`, kind: "image", query: `filename=${n}.png` };
+    return { ...RUN, prompt_id: `p${n}`, pictures: [picture] };
+  });
+  const { model, el, end } = show(history, { ...HISTORY, runs: runs.slice(5) });
+  const near = el.querySelectorAll(".cd-run").length;
+  scrollEverywhere();
+  assert.ok(await answerFiles(model, near));
+  for (let first = 4; first >= 0; first -= 1) {
+    model.set("runs", runs.slice(first));
+    scrollEverywhere();
+    assert.ok(await answerFiles(model, 1), "only that of the new run");
+  }
+  model.set("runs", runs.slice(5));
+  scrollEverywhere();
+  assert.ok(await answerFiles(model, 0));
+  const small = near + 5;
+  assert.equal(urls.size, small);
+  el.querySelector<HTMLButtonElement>(".cd-larger")?.click();
+  assert.ok(await answerFiles(model, 1));
+  press(find(el, ".cd-lightbox"), "ArrowRight");
+  assert.ok(await answerFiles(model, 1));
+  assert.equal(urls.size, small + 1);
+  find<HTMLDialogElement>(el, ".cd-lightbox").close();
+  assert.equal(urls.size, small);
+  for (const box of [...el.querySelectorAll<HTMLInputElement>(".cd-select")].slice(0, 2))
+    box.click();
+  named(el, "Compare").click();
+  scrollEverywhere();
+  assert.ok(await answerFiles(model, 2));
+  assert.equal(urls.size, small + 2);
+  find<HTMLDialogElement>(el, "dialog[open]").close();
+  assert.equal(urls.size, small);
+  end();
+  assert.equal(urls.size, 0);
+});
+
 test("the history is filtered", async () => {
   const labels = [["client", "acme"]];
   const { model, el } = show(history, { ...HISTORY, labels });
@@ -412,6 +474,20 @@ const RESULT = {
 
 const showResult = (more: object) =>
   show(gallery, { result: { ...RESULT, ...more }, server: SERVER });
+
+test("without the server of the page, the files of a result are freed with the next one", async (t) => {
+  answerRequests(() => ({ instance: "another" }));
+  const urls = blobUrls(t);
+  const film = { ...ITEM, name: "a.mp4", kind: "video", query: "filename=a.mp4" };
+  const { model } = showResult({ items: [{ ...ITEM, small: false }, film] });
+  for (const prompt_id of ["p2", "p3"]) {
+    scrollEverywhere();
+    assert.ok(await answerFiles(model, 2));
+    assert.equal(urls.size, 2);
+    model.set("result", { ...RESULT, prompt_id, items: [{ ...ITEM, small: false }, film] });
+    assert.equal(urls.size, 0);
+  }
+});
 
 test("the result of the last run is marked while another one goes on", () => {
   const { model, el } = show(gallery, { result: RESULT, server: SERVER, busy: true });

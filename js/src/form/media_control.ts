@@ -64,8 +64,7 @@ export function mediaControl(
     wanted = name;
     frame.classList.remove("cd-there");
     state.textContent = "";
-    shown.removeAttribute("src");
-    if (shown instanceof HTMLMediaElement) shown.load();
+    files.free(shown);
     if (!name || /^[a-z]+:/i.test(name)) return;
     const isPicture = shown instanceof HTMLImageElement;
     // A whole video is too large to be sent through the kernel for a preview.

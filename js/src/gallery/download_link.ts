@@ -2,6 +2,7 @@
 
 import { h, icon } from "../dom.ts";
 import type { Files } from "../files.ts";
+import { saveUrl } from "../save_file.ts";
 import { pageHeaders } from "../server.ts";
 import { type Item, nameOf } from "./item.ts";
 
@@ -12,8 +13,7 @@ export function downloadLink(files: Files, item: Item, text = nameOf(item)): HTM
     const url = await files.url(item.query);
     // A link cannot send headers. The token in the query proves that the request is from this page.
     const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
-    const href = xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url;
-    h("a", { href, download: item.name }).click();
+    saveUrl(item.name, xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url);
   };
   return h(
     "a",

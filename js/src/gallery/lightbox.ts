@@ -39,7 +39,7 @@ export class Lightbox {
       index = (index + step + items.length) % items.length;
       const item = items[index];
       if (!item) return;
-      image.removeAttribute("src");
+      files.free(image);
       image.alt = nameOf(item);
       const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
       name.textContent = `${nameOf(item)}${position}`;
@@ -73,7 +73,7 @@ export class Lightbox {
       if (event.target === root) root.close();
     };
     root.onclose = () => {
-      image.removeAttribute("src"); // the browser may free the picture
+      files.free(image);
       opener.focus();
     };
     root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);

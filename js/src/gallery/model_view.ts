@@ -2,7 +2,6 @@
 
 import { h, icon, iconButton } from "../dom.ts";
 import { formatBytes } from "../format.ts";
-import { pageHeaders } from "../server.ts";
 import type { Shown } from "../viewers/model_viewer.ts";
 import { downloadLink } from "./download_link.ts";
 import { type Item, nameOf, type Page } from "./item.ts";
@@ -58,11 +57,13 @@ async function modelView(page: Page, item: Item, closed: () => void): Promise<HT
   const { files } = page;
   const size = await files.size(item.query);
   if (size > LARGEST) throw tooLarge(size);
-  const reply = await fetch(await files.url(item.query), { headers: pageHeaders() });
+  const reply = await files.read(item.query);
   if (!reply.ok) throw new Error("It is not available any more");
   const content = await reply.arrayBuffer();
   if (content.byteLength > LARGEST) throw tooLarge(content.byteLength);
-  const viewer: Viewer = await import(String(await files.ask({ kind: "script", name: VIEWER })));
+  const script = String(await files.ask({ kind: "script", name: VIEWER }));
+  const viewer: Viewer = await import(script);
+  files.revoke(script);
   const stage = h("div", { className: "cd-stage" });
   page.models.close();
   const shown = await viewer.show(stage, content);

@@ -86,6 +86,7 @@ export class CompareDialog {
       h("div", { className: "cd-columns" }, pictures, this.table),
     );
     openDialog(this.root, opener);
+    this.root.addEventListener("close", () => page.files.free(this.root), { once: true });
     close.focus();
   }
 

@@ -2,6 +2,7 @@
 
 import { h, icon, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
+import { counted } from "../format.ts";
 import { comparison } from "../gallery/comparison.ts";
 import type { Item } from "../gallery/item.ts";
 import { Lightbox } from "../gallery/lightbox.ts";
@@ -138,9 +139,9 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
     lightbox.close();
     models.close();
     el.hidden = !result.prompt_id;
+    files.free(content);
     const count = result.prompt_id ? result.items.length : 0;
-    const files = count === 1 ? "1 file" : `${count} files`;
-    setText(spoken, result.status ? `${result.title}: ${files}` : "");
+    setText(spoken, result.status ? `${result.title}: ${counted(count, "file")}` : "");
     if (el.hidden) return content.replaceChildren();
     const problem = (text: string) =>
       h("div", { className: "comfydeploy-error", role: "alert" }, text);

@@ -174,9 +174,7 @@ function render({ model, el }: Context<Traits>) {
 
   const wall = new Wall<EarlierRun>({
     make: card,
-    free: (item) => {
-      item.querySelector("img")?.removeAttribute("src");
-    },
+    free: (item) => files.free(item),
     id: (run) => run.prompt_id,
     key: (run) =>
       [run.pinned, run.prompt_id === model.get("chosen"), selected.has(run.prompt_id)].join(),
