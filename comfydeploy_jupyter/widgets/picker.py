@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,6 +54,36 @@ class Choice:
     source: Any
 
 
+class Requests:
+    """The requests to show a workflow, of which only the last one is carried out.
+
+    Attributes
+    ----------
+    done : threading.Event
+        Set once the last request has ended.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+        self.done = threading.Event()
+
+    def next(self) -> int:
+        """Return the number of a new request, which takes the place of all before."""
+        with self._lock:
+            self._last += 1
+            self.done.clear()
+            return self._last
+
+    def carry_out(self, request: int, task: Callable[[], object]) -> bool:
+        """Call a task unless there is a newer request; return whether it was called."""
+        with self._lock:
+            if request != self._last:
+                return False
+            task()
+            return True
+
+
 class Picker:
     """A field with all workflows, a list of versions, and a button that opens a file.
 
@@ -62,24 +94,33 @@ class Picker:
     directory : pathlib.Path
         The folder that is searched for files.
     choose : callable
-        Called in a thread with the `Source` of the chosen workflow and its title.
+        Called in a thread with the `Source` of the chosen workflow, its title, and a function to
+        call before anything is shown: it shows the versions of the workflow, and returns False
+        if another workflow was chosen in the meantime.
+    requests : Requests
+        What users and code choose.
 
     Attributes
     ----------
     box : ipywidgets.VBox
         The widgets.
     stored : StoredWorkflow or None
-        The stored workflow that was chosen; None for any other workflow.
+        The stored workflow that is shown; None for any other workflow.
     """
 
     def __init__(
-        self, panel: Panel, directory: Path, choose: Callable[[Source, str], object]
+        self,
+        panel: Panel,
+        directory: Path,
+        choose: Callable[[Source, str, Callable[[], bool]], object],
+        requests: Requests,
     ) -> None:
         self._panel = panel
         self._directory = directory.expanduser().absolute()
         self._choose = choose
+        self._requests = requests
         self._choices: dict[str, Choice] = {}
-        self._quiet = False
+        self._own_choice = threading.local()
         self.stored: StoredWorkflow | None = None
         self._field = search_combo("Workflow", hint="Search workflow files and stored workflows")
         self._field.free = False
@@ -139,13 +180,13 @@ class Picker:
             raise KeyError(title)
         self._field.value = title
 
-    def begin(self, workflow: GivenWorkflow, version: int | None) -> None:
+    def begin(self, workflow: GivenWorkflow, version: int | None, request: int) -> None:
         """Show a workflow in any form that a panel accepts; call it in a thread."""
-        with self._showing_errors():
+        with self._ending(request), self._showing_errors(request):
             choice = self._choice_of(workflow)
             self._add(choice)
-            self._show(choice)
-            self._open(choice, version)
+            self._requests.carry_out(request, lambda: self._show(choice))
+            self._open(choice, version, request)
 
     def refresh(self) -> None:
         """Search for workflows again; call it in a thread."""
@@ -169,63 +210,94 @@ class Picker:
         self._field.options = [(title, title, c.note) for title, c in self._choices.items()]
 
     def _show(self, choice: Choice) -> None:
-        self._quiet = True
-        self._field.value = choice.title
-        self._quiet = False
+        with self._choosing():
+            self._field.value = choice.title
+
+    @contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """Mark choices that this thread sets as not made by the user."""
+        self._own_choice.here = True
+        try:
+            yield
+        finally:
+            self._own_choice.here = False
+
+    @property
+    def _chosen_by_user(self) -> bool:
+        return not getattr(self._own_choice, "here", False)
 
     def _picked(self, change: dict[str, Any]) -> None:
         choice = self._choices.get(change["new"])
-        if choice is not None and not self._quiet:
+        if choice is not None and self._chosen_by_user:
             self._panel.clear_error()
-            self._panel.start(self._open_chosen, choice, None)
+            self._panel.start(self._open_chosen, choice, None, self._requests.next())
 
     def _picked_version(self, change: dict[str, Any]) -> None:
         choice = self._choices.get(self._field.value)
-        if choice is not None and not self._quiet and change["new"] is not None:
+        if choice is not None and self._chosen_by_user and change["new"] is not None:
             self._panel.clear_error()
-            self._panel.start(self._open_chosen, choice, change["new"])
+            self._panel.start(self._open_chosen, choice, change["new"], self._requests.next())
 
-    def _open_chosen(self, choice: Choice, version: int | None) -> None:
-        with self._showing_errors():
-            self._open(choice, version)
+    def _open_chosen(self, choice: Choice, version: int | None, request: int) -> None:
+        with self._ending(request), self._showing_errors(request):
+            self._open(choice, version, request)
 
     @contextmanager
-    def _showing_errors(self) -> Iterator[None]:
-        """Show an error of the ``with`` block beside the field."""
+    def _ending(self, request: int) -> Iterator[None]:
+        """End a request with the ``with`` block."""
+        try:
+            yield
+        finally:
+            self._requests.carry_out(request, self._requests.done.set)
+
+    @contextmanager
+    def _showing_errors(self, request: int) -> Iterator[None]:
+        """Show an error of the ``with`` block beside the field, unless there is a newer request."""
         self._problem.clear()
         try:
             yield
         except Exception as error:
+            show = partial(self._problem.show, error)
             if not self._panel.closing:
-                self._problem.show(error)
+                self._requests.carry_out(request, show)
 
-    def _open(self, choice: Choice, version: int | None) -> None:
-        source = choice.source
-        self._version.layout.display = "none"
-        self.stored = source if isinstance(source, StoredWorkflow) else None
-        if isinstance(source, StoredWorkflow):
-            chosen = source.version("latest" if version is None else version)
-            self._show_versions(source, chosen.number)
-            source = graphs_of(chosen)
+    def _open(self, choice: Choice, version: int | None, request: int) -> None:
+        source, number = choice.source, 1
+        stored = source if isinstance(source, StoredWorkflow) else None
+        self._requests.carry_out(request, self._hide_versions)
+        if stored is not None:
+            chosen = stored.version("latest" if version is None else version)
+            source, number = graphs_of(chosen), chosen.number
         elif isinstance(source, EditorWorkflow):
             source = source.source
-        self._choose(source if isinstance(source, Source) else Source(source), choice.title)
 
-    def _show_versions(self, stored: StoredWorkflow, number: int) -> None:
-        latest = stored.latest_version or number
-        self._quiet = True
-        self._version.options = [(f"{n}", n) for n in range(latest, 0, -1)]
-        self._version.value = number
-        self._quiet = False
+        def settle() -> bool:
+            return self._requests.carry_out(request, lambda: self._show_versions(stored, number))
+
+        source = source if isinstance(source, Source) else Source(source)
+        self._choose(source, choice.title, settle)
+
+    def _hide_versions(self) -> None:
+        self._version.layout.display = "none"
+
+    def _show_versions(self, stored: StoredWorkflow | None, number: int) -> None:
+        """Show the versions of the workflow that is shown from now on."""
+        self.stored = stored
+        latest = 1 if stored is None else stored.latest_version or number
+        with self._choosing():
+            self._version.options = [(f"{n}", n) for n in range(latest, 0, -1)]
+            self._version.value = number
         self._version.layout.display = "" if latest > 1 else "none"
 
     def _take(self, path: Path) -> None:
         """Open a file from the user's browser."""
         choice = Choice(path.name, "opened", Source(path))
+        request = self._requests.next()
         self._add(choice)
         self._panel.clear_error()
-        self._show(choice)
-        self._open(choice, None)
+        with self._ending(request):
+            self._requests.carry_out(request, lambda: self._show(choice))
+            self._open(choice, None, request)
 
     def _choice_of(self, workflow: Any) -> Choice:
         if isinstance(workflow, Workflow):

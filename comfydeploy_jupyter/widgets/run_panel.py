@@ -28,7 +28,7 @@ from .gallery import Gallery, plain_form
 from .history import History
 from .models_box import ModelsBox
 from .parts import box
-from .picker import Picker
+from .picker import Picker, Requests
 from .presets_box import PresetsBox
 from .preview import Preview
 from .progress import ProgressView
@@ -112,11 +112,11 @@ class RunPanel(Panel):
         self._machine = machine
         self._definitions: dict[str, Any] | None = None
         self._defined_by: str | None = None
-        self._opened = threading.Event()
+        self._requests = Requests()
         self._opening = threading.Lock()
         self._submitting = 0
         self._build(Path(directory))
-        self.start(self._open, workflow, version)
+        self.start(self._open, workflow, version, self._requests.next())
         self.start(self._history.watch, self, lasting=True)
 
     @property
@@ -157,8 +157,7 @@ class RunPanel(Panel):
     def show(self, workflow: GivenWorkflow, version: int | None = None) -> None:
         """Show another workflow, in any form that the panel accepts; do not wait for it."""
         self.clear_error()
-        self._opened.clear()
-        self.start(self._begin, workflow, version)
+        self.start(self._begin, workflow, version, self._requests.next())
 
     def set_input(self, key: str, value: object) -> None:
         """Set an input of the workflow, e.g. ``set_input("3.steps", 30)``; the form shows it.
@@ -179,7 +178,7 @@ class RunPanel(Panel):
         UnknownInputError
             The name matches no input of the workflow, or several; the message lists candidates.
         """
-        self._opened.wait(OPEN_WITHIN)
+        self._requests.done.wait(OPEN_WITHIN)
         uploaded: dict[str, Any] = {}
         if has_files(value):
             uploaded = upload_all(self.comfy.server, {key: value}, machine=self._machine)
@@ -188,7 +187,7 @@ class RunPanel(Panel):
     @property
     def ready(self) -> bool:
         """Whether the panel shows the form, or an error in its place."""
-        return self._opened.is_set()
+        return self._requests.done.is_set()
 
     @property
     def running(self) -> bool:
@@ -227,7 +226,6 @@ class RunPanel(Panel):
         KeyError
             No workflow has that name.
         """
-        self._opened.clear()
         self._picker.pick(name)
 
     def run(self, times: int = 1) -> None:
@@ -243,7 +241,7 @@ class RunPanel(Panel):
         InvalidRequestError
             `times` or a value of the form is not valid; the message names it.
         """
-        self._opened.wait(OPEN_WITHIN)
+        self._requests.done.wait(OPEN_WITHIN)
         workflow = self._workflow
         if workflow is None:
             return
@@ -334,7 +332,7 @@ class RunPanel(Panel):
     # -- widgets -------------------------------------------------------------------------------
 
     def _build(self, directory: Path) -> None:
-        self._picker = Picker(self, directory, self._take)
+        self._picker = Picker(self, directory, self._take, self._requests)
         self._form = Form(self)
         self._form.machine = self._machine
         self._presets = PresetsBox(self, self._form, self._keep_workflow)
@@ -385,12 +383,12 @@ class RunPanel(Panel):
 
     # -- in threads ----------------------------------------------------------------------------
 
-    def _open(self, workflow: object, version: int | None) -> None:
+    def _open(self, workflow: GivenWorkflow | None, version: int | None, request: int) -> None:
         """Connect, show the given workflow, and search for others."""
         if workflow is None:
             self.attempt(self._connect)
         else:
-            self.attempt(self._picker.begin, workflow, version)
+            self.attempt(self._picker.begin, workflow, version, request)
         self._update()
         if not self.closing:
             self.attempt(self._picker.refresh)
@@ -400,7 +398,7 @@ class RunPanel(Panel):
                 self._picker.titles_of("stored"),
                 examples(self._definitions),
             )
-        self._opened.set()
+        self._requests.carry_out(request, self._requests.done.set)
 
     def _pick_start(self, title: str) -> None:
         """Show a workflow that was chosen among the ways to begin."""
@@ -409,12 +407,9 @@ class RunPanel(Panel):
     def _show_example(self, example: Example) -> None:
         self.show(Workflow(self.comfy.server, Source(example.graph), title=example.title))
 
-    def _begin(self, workflow: GivenWorkflow, version: int | None) -> None:
-        try:
-            self._picker.begin(workflow, version)
-        finally:
-            self._update()
-            self._opened.set()
+    def _begin(self, workflow: GivenWorkflow, version: int | None, request: int) -> None:
+        self._picker.begin(workflow, version, request)
+        self._update()
 
     def _connect(self) -> None:
         """Connect, and request the node definitions of the machine if they are not known."""
@@ -449,9 +444,11 @@ class RunPanel(Panel):
         self._defined_by, self._definitions = None, None
         self._define_anew()
 
-    def _take(self, source: Source, title: str) -> None:
-        """Show another workflow."""
+    def _take(self, source: Source, title: str, settle: Callable[[], bool]) -> None:
+        """Show another workflow, unless one was chosen since; see `Picker`."""
         with self._opening:
+            if not settle():
+                return
             try:
                 self._notes.hide()
                 try:
@@ -461,7 +458,7 @@ class RunPanel(Panel):
                     self.show_error(error)
                 source, warnings = in_api_format(self.comfy.server, source)
                 workflow = Workflow(self.comfy.server, source, title=title)
-                if self.closing:
+                if self.closing or not settle():
                     return
                 self._show(workflow, source, warnings)
             except Exception:
@@ -473,7 +470,6 @@ class RunPanel(Panel):
                 raise
             finally:
                 self._update()
-                self._opened.set()
 
     def _show(self, workflow: Workflow, source: Source, warnings: list[str]) -> None:
         made = self._show_form(workflow, source)
@@ -497,11 +493,10 @@ class RunPanel(Panel):
             for run in self._history.of(workflow):
                 self._follower.add(run)
         self.start(self._models.show_missing, workflow, self._machine)
-        self.start(self._show_presets, workflow)
+        self.start(self._show_presets, workflow, self._picker.stored)
 
-    def _show_presets(self, workflow: Workflow) -> None:
+    def _show_presets(self, workflow: Workflow, stored: StoredWorkflow | None) -> None:
         """Offer the presets of the stored workflow, or of one with the same name."""
-        stored = self._picker.stored
         if stored is None and workflow.title:
             found = self.comfy.workflows.list(workflow.title)
             stored = next((each for each in found if each.name == workflow.title), None)

@@ -453,6 +453,76 @@ def test_finds_the_workflows_of_the_folder(
         panel.choose("settings.json")
 
 
+@pytest.fixture
+def slow_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The request of this process for version 1 of a workflow waits for ``answer``."""
+    held = SimpleNamespace(asked=threading.Event(), answer=threading.Event())
+    send = requests.Session.send
+
+    def wait(session: requests.Session, request: Any, **kwargs: Any) -> requests.Response:
+        url = urlsplit(request.url)
+        if url.path.endswith("/workflow/version") and "version=1" in url.query.split("&"):
+            held.asked.set()
+            held.answer.wait(20)
+        return send(session, request, **kwargs)
+
+    monkeypatch.setattr(requests.Session, "send", wait)
+    yield held
+    held.answer.set()
+
+
+@pytest.mark.parametrize("way", ["pick", "version", "show"])
+def test_the_form_is_that_of_the_last_choice(
+    comfy: Comfy,
+    panel_of: Callable[..., RunPanel],
+    slow_version: SimpleNamespace,
+    tmp_path: Path,
+    way: str,
+) -> None:
+    """The server answers the request for the workflow that was chosen before too late."""
+    (tmp_path / "fails.json").write_text(json.dumps(FAILING))
+    stored = comfy.workflows.save({"1": FAILING["2"]}, f"slow {time.time_ns()}")
+    comfy.workflows.save(ENLARGED, workflow_id=stored.id)
+    stored = comfy.workflows.get(stored.id)
+    panel = panel_of(stored, directory=tmp_path)
+    until(lambda: "fails.json" in panel.workflows)
+    assert panel._picker._version.value == 2
+    if way == "show":
+        panel.show(stored, 1)
+    else:
+        panel._picker._version.value = 1
+    assert slow_version.asked.wait(20)
+    assert not panel.ready
+    if way == "pick":
+        panel.choose("fails.json")
+    elif way == "version":
+        panel._picker._version.value = 2
+    else:
+        panel.show(FAILING)
+    until(lambda: panel.ready)
+    slow_version.answer.set()
+    panel.wait(30)
+    assert panel.ready
+    assert panel.error == ""
+    graph, versions = panel.workflow.to_api(), panel._picker._version
+    if way == "version":
+        assert graph == ENLARGED
+        assert (panel._picker.stored.id, versions.value) == (stored.id, 2)
+    else:
+        assert graph == FAILING
+        assert (panel._picker.stored, versions.layout.display) == (None, "none")
+    assert (
+        panel._picker._field.value
+        == {
+            "pick": "fails.json",
+            "version": stored.name,
+            "show": "Given workflow",
+        }[way]
+    )
+    panel.choose(panel._picker._field.value)
+    assert panel.ready, "it is shown already"
+
+
 def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     panel = RunPanel(FAILING, Comfy("http://127.0.0.1:9"), directory=tmp_path)
     until(lambda: panel.ready)
