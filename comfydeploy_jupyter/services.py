@@ -465,6 +465,7 @@ class Services:
                 if sessions:
                     await delivery.recover_orphans(await self.transfers.recover(sessions))
                     await self.runs.recover_orphans(sessions)
+                    await self.pools.find_members()
                     sessions = frozenset()
             except Exception:
                 log.exception("The work of a server that has ended could not be recovered")

@@ -329,6 +329,21 @@ class Pools:
         for member_id in self._listener.machines_of(pool_id) - {*member_ids, pool_id}:
             await self.left(pool_id, member_id, "Its ComfyUI has ended")
 
+    async def find_members(self) -> None:
+        """Start each provider again that does not know the machine of a run of its pool.
+
+        That machine may be a member that only another server has had; if it does not exist any
+        more, the provider calls `found`.
+        """
+        async with self._lock:
+            for record in self._records:
+                pool = self._registry.find_pool(record.id)
+                if pool is None or record.kind not in self._kinds:
+                    continue
+                if self._listener.machines_of(pool.id) - {*pool.members, pool.id}:
+                    await self._end_provider(pool.id, delete=False)
+                    self._begin(record)
+
     async def _remove(self, member_id: str) -> None:
         machine = self._registry.find(member_id)
         self._registry.remove(member_id)

@@ -144,9 +144,11 @@ class MachineEvents:
         """End the run that was executing when ComfyUI exited; waiting runs will be queued again.
 
         Those of a pool may be queued on another member. If the exit was requested (``wanted``), or
-        a provider has ended it (``gone``), the next run in the queue is not its cause.
+        a provider has ended it (``gone``), the next run in the queue is not its cause. A machine
+        that is gone does not return: runs that may have no other end, too.
         """
-        self._end_runs(machine, reason, machine.memory_verdict, blames=not (wanted or gone))
+        blames = not (wanted or gone)
+        self._end_runs(machine, reason, machine.memory_verdict, blames=blames, gone=gone)
 
     def machines_of(self, pool_id: str) -> set[str]:
         """Return the ids of the machines that have unfinished runs of a pool."""
@@ -165,7 +167,15 @@ class MachineEvents:
                 self._end_runs(machine, REFUSES, advice, blames=True)
                 return
 
-    def _end_runs(self, machine: Machine, reason: str, advice: str | None, *, blames: bool) -> None:
+    def _end_runs(
+        self,
+        machine: Machine,
+        reason: str,
+        advice: str | None,
+        *,
+        blames: bool,
+        gone: bool = False,
+    ) -> None:
         runs = self._active.of(machine)
         self._complete(runs)
         next_run = _next_of(runs)
@@ -174,7 +184,8 @@ class MachineEvents:
             run.transition(Cause.COMFYUI_ENDED, reason, comfyui_exit=reason, was_next=was_next)
             executes = run.record.status == "running"
             again = run.state is State.RUNNING and run.record.retry > 0
-            if (executes and not again) or run.record.cancelling:
+            stranded = gone and run.record.pool is None
+            if (executes and not again) or run.record.cancelling or stranded:
                 given = advice if blames else None
                 self._background.start(self._finalizer.fail(run, reason, advice=given), run)
             elif run.record.pool is not None and not (run.posting or run.ending):

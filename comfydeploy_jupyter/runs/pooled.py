@@ -96,9 +96,17 @@ class Pooled:
             await self.check_machine(run)
 
     async def check_machine(self, run: Run) -> None:
-        """Put a run into the queue again whose ComfyUI ended while the run was being sent."""
-        if run.comfyui_exit is not None and run.state in (State.UNANSWERED, State.QUEUED):
-            await self.give_back(run, run.comfyui_exit)
+        """Put a run into the queue again whose ComfyUI ended while the run was being sent.
+
+        Its machine may have been removed before it was known as the machine of the run.
+        """
+        reason = run.comfyui_exit
+        if reason is None and self._machines.find(run.record.machine) is None:
+            reason = f"There is no machine {run.record.machine!r} any more"
+        waits = run.state in (State.UNANSWERED, State.QUEUED)
+        again = run.state is State.RUNNING and run.record.retry > 0
+        if reason is not None and (waits or again):
+            await self.give_back(run, reason)
 
     async def give_back(self, run: Run, reason: str) -> None:
         """Put a run into the queue again that its machine certainly does not have or get.

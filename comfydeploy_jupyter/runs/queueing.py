@@ -188,6 +188,9 @@ class Queueing:
                 await self._pooled.not_taken(run, self._machines.find(run.record.machine), fault)
             else:
                 await self._unanswered.look_for(run, client, fault)
+        else:
+            if run.record.pool is not None:
+                await self._pooled.check_machine(run)
 
     async def _added(self, run: Run, adding: asyncio.Future[None]) -> None:
         """Wait until a new run is stored; if it cannot be stored, there is no run."""

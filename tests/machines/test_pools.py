@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import ssl
+import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +157,7 @@ class Cluster:
         self.closed: list[bool] = []
         self.may_close = asyncio.Event()
         self.may_close.set()
+        self.existing: dict[str, Member] = {}
 
     async def check(self, fields: Any) -> dict[str, Any]:
         return {"members": []}
@@ -168,6 +172,9 @@ class Cluster:
         if self.failure is not None:
             raise self.failure
         self.members = members
+        await members.found(self.existing.keys())
+        for member in self.existing.values():
+            await members.joined(member)
 
     def wanted(self, runs: int) -> None:
         self.demand.append(runs)
@@ -264,3 +271,28 @@ async def test_a_pool_that_cannot_be_deleted_from_the_store_stays(api, extension
     assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
     body = {"workflow_api": chain(), "machine": "hpc", "wait": False}
     assert (await api.post("run", body))[0] == 200
+
+
+@pytest.mark.slow
+async def test_runs_of_another_server_wait_again_if_their_member_is_gone(api, extension, cluster):
+    """Both servers have the same pool, whose members this one has not heard of."""
+    services = extension.services
+    await services.pools.create("dask", MachineCreate(name="hpc"))
+    body = {"workflow_api": chain(), "machine": "hpc", "wait": False}
+    made = await services.runs.record((await api.post("run", body))[1]["prompt_id"])
+    folder = services.database.path.parent / "sessions"
+    for name in ("gone", "there"):
+        run = replace(
+            made, prompt_id=name, comfyui_id=str(uuid.uuid4()), machine=f"hpc-{name}", session="a"
+        )
+        await services.runs._shared.repository.add(run, json.dumps(chain()).encode(), None)
+    cluster.existing = {"hpc-there": Member("hpc-there", f"http://127.0.0.1:{free_port()}")}
+    (folder / "a.lock").touch(0o600)  # the other server has exited
+    await until_async(
+        lambda: api.get("check-status", prompt_id="gone"),
+        lambda answer: (answer[1]["status"], answer[1]["machine"]) == ("queued", "hpc"),
+    )
+    _, there = await api.get("check-status", prompt_id="there")
+    assert (there["status"], there["machine"]) == ("queued", "hpc-there")
+    _, pool = await api.get("machine", machine_id="hpc")
+    assert [member["id"] for member in pool["members"]] == ["hpc-there"]

@@ -280,6 +280,45 @@ def test_a_run_whose_request_waits_for_its_end_stays_in_memory(world: World) -> 
     assert world.service.find(runs[4]) is not None
 
 
+AT = [number / 100 for number in range(30)]  # seconds; after the last one, ComfyUI has the run
+
+
+@pytest.mark.parametrize("answer", ["taken", "ignored"])
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_run_goes_to_another_member_if_its_own_one_leaves_meanwhile(
+    answer: str, waits: bool
+) -> None:
+    """At any time while it is sent, at once or after it has waited for a place."""
+    for pause in AT:
+        world = World()
+        world.second.answer = answer
+        for comfyui in world.comfyuis:
+            world.call(comfyui.disconnect)
+        if not waits:
+            world.call(world.second.connect)
+        run = world.submit(machine="gpus", wait=False)
+        if waits:
+            world.tick(1.0)
+            world.call(world.second.connect)
+        world.tick(pause)
+        world.remove(world.second)
+        world.call(world.comfyui.connect)
+        world.tick(60.0)
+        assert places(world, [run]) == [("local", "queued")], pause
+        world.call(world.second.clear)
+        world.check()
+        world.close()
+
+
+def test_a_run_of_a_single_member_ends_with_it(world: World) -> None:
+    runs = submit(world, 2, machine="second")
+    world.call(world.second.begin)
+    world.tick(0.5)
+    world.remove(world.second)
+    world.tick(1.0)
+    assert [record(world, run).status for run in runs] == ["failed"] * 2
+
+
 PHOTO = b"a photo"
 WITH_PHOTO = {"1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}}
 

@@ -99,7 +99,7 @@ class World:
         self.serve()
 
     def serve(self) -> None:
-        registry = MachineRegistry()
+        self.registry = registry = MachineRegistry()
         for comfyui in self.comfyuis:
             machine: Any = comfyui.machine
             registry.add(machine)
@@ -217,6 +217,16 @@ class World:
             self.kill()
         elif what in ("the store fails", "the store is well"):
             self.store.failing = what == "the store fails"
+
+    def remove(self, comfyui: FakeComfyUI) -> None:
+        """Remove a machine whose end its provider has reported; nothing more is heard of it."""
+
+        def left() -> None:
+            comfyui.connected = False
+            self.service.listener.machine_ended(comfyui.machine, "Its lease has ended", gone=True)
+            self.registry.remove(comfyui.machine.id)
+
+        self.call(left)
 
     def check(self) -> None:
         assert self.faults == []
