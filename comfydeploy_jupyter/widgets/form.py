@@ -471,8 +471,9 @@ class Form(View):
         return True
 
     def _on_uploaded(self, message: dict[str, Any], _: object) -> None:
-        field = self._fields[str(message["key"])]
-        self._put({field.key: str(message["name"])})
+        key = str(message["key"])
+        if key in self._fields:  # another workflow may be shown since the upload began
+            self._put({key: str(message["name"])})
 
     def _on_lock(self, message: dict[str, Any], _: object) -> None:
         others = [key for key in self.locked if key != message["key"]]

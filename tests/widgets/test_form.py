@@ -548,6 +548,16 @@ def test_what_is_typed_while_the_form_is_made_anew_is_not_lost(form: Form) -> No
     assert form.changed() == {"5.mode.size": 90}
 
 
+def test_a_file_that_arrives_after_another_workflow_was_chosen_is_no_error(form: Form) -> None:
+    show(form, field("image", "a.png"))
+    receive(form, kind="uploaded", key="1.x", name="b.png")
+    assert form.changed() == {"1.x": "b.png"}
+    show_dynamic(form)
+    receive(form, kind="uploaded", key="1.x", name="c.png")
+    assert form._panel.error == ""
+    assert form.changed() == {}
+
+
 def test_groups_grow_and_shrink_between_their_bounds(form: Form) -> None:
     show_dynamic(form)
     receive(form, kind="grow", key="5.values", more=True)
