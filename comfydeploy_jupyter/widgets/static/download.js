@@ -38,7 +38,9 @@ var Subscriptions = class {
 // src/save_file.ts
 var KEPT_FOR = 6e4;
 function saveFile(name, mime, buffers) {
-  const url = URL.createObjectURL(new Blob(buffers, { type: mime }));
+  saveUrl(name, URL.createObjectURL(new Blob(buffers, { type: mime })));
+}
+function saveUrl(name, url) {
   h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
 }

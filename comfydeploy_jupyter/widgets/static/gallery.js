@@ -57,6 +57,9 @@ function parseJson(text) {
 function messageOf(error) {
   return error instanceof Error ? error.message : String(error);
 }
+function counted(count, noun) {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}
 
 // src/server.ts
 var REACH_TIMEOUT = 5e3;
@@ -92,6 +95,8 @@ function pageServer({ base: given, instance }) {
 
 // src/files.ts
 var CHUNK = 1 << 20;
+var SMALL = 768;
+var KEPT = 200;
 var Files = class {
   constructor(model, events) {
     this.model = model;
@@ -107,32 +112,78 @@ var Files = class {
   }
   model;
   waiting = /* @__PURE__ */ new Map();
-  blobUrls = [];
+  blobUrls = /* @__PURE__ */ new Set();
+  /** Small copies, by side and query: those that were requested, and those that are there. */
+  requested = /* @__PURE__ */ new Map();
+  small = /* @__PURE__ */ new Map();
+  // the last one used is the last
   /** Blob URLs of small copies that the kernel has sent while it answers no requests. */
   copies = /* @__PURE__ */ new Map();
   /** The last request for each element that shows files; earlier answers are not for it any more. */
   last = /* @__PURE__ */ new WeakMap();
+  /** The URLs that only one element uses. */
+  own = /* @__PURE__ */ new WeakMap();
   blobUrl({ mime }, buffers) {
     const url = URL.createObjectURL(new Blob(buffers, { type: mime }));
-    this.blobUrls.push(url);
+    this.blobUrls.add(url);
     return url;
+  }
+  /** Have the browser free a file that the kernel has sent; do nothing for other URLs. */
+  revoke(url) {
+    if (this.blobUrls.delete(url)) URL.revokeObjectURL(url);
   }
   /** Keep a small copy, and show it where it was requested. */
   take(message, buffers) {
-    const url = this.blobUrl(message, buffers);
-    this.copies.set(message.query, url);
-    for (const { resolve, copyOf } of this.waiting.values()) {
-      if (copyOf === message.query) resolve(url);
+    this.copies.set(message.query, this.blobUrl(message, buffers));
+    for (const [id, { resolve, copyOf }] of this.waiting) {
+      if (copyOf !== message.query) continue;
+      this.waiting.delete(id);
+      resolve(this.blobUrl(message, buffers));
     }
   }
-  /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
+  /**
+   * Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels.
+   *
+   * Who does not pass it to `show` calls `revoke` when the file is not needed any more, unless it is
+   * a small copy.
+   */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
     if (base === null) {
-      const copy = side ? this.copies.get(query) : void 0;
-      return copy ?? String(await this.askForFile(query, side));
+      return isSmall(side) ? this.smallCopy(query, side) : String(await this.askForFile(query, side));
     }
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
+  }
+  /** Return the URL of a small copy; request it from the kernel unless that was done before. */
+  async smallCopy(query, side) {
+    const key = `${side} ${query}`;
+    const known = this.small.get(key);
+    if (known) return this.keep(key, known);
+    const sent = this.copies.get(query);
+    if (sent) return sent;
+    const request = this.requested.get(key) ?? this.askForFile(query, side).then((url) => this.keep(key, String(url))).finally(() => this.requested.delete(key));
+    this.requested.set(key, request);
+    return request;
+  }
+  /** Keep a small copy, and free the one that was not used for the longest time. */
+  keep(key, url) {
+    this.small.delete(key);
+    this.small.set(key, url);
+    const [oldest] = this.small;
+    if (oldest && this.small.size > KEPT) {
+      this.small.delete(oldest[0]);
+      this.revoke(oldest[1]);
+    }
+    return url;
+  }
+  /** Request a file, for a script that needs its content. */
+  async read(query, side = 0) {
+    const url = await this.url(query, side);
+    try {
+      return await fetch(url, { headers: pageHeaders() });
+    } finally {
+      if (!isSmall(side)) this.revoke(url);
+    }
   }
   /** Return the size of a file in bytes; -1 if the server does not return it. */
   async size(query) {
@@ -147,7 +198,7 @@ var Files = class {
   async whyNoCopy(query, side) {
     let message = "";
     try {
-      const reply = await fetch(await this.url(query, side), { headers: pageHeaders() });
+      const reply = await this.read(query, side);
       if (!reply.ok) message = parseJson(await reply.text())?.message ?? "";
     } catch (error) {
       message = messageOf(error);
@@ -176,18 +227,48 @@ var Files = class {
     const isLast = () => this.last.get(media) === request;
     this.last.set(media, request);
     try {
-      media.onerror = failed;
+      media.onerror = () => {
+        this.setOwn(media, "");
+        failed();
+      };
       const url = await this.url(query, side);
-      if (isLast()) media.src = url;
+      if (isLast()) {
+        media.src = url;
+        this.setOwn(media, isSmall(side) ? "" : url);
+      } else if (!isSmall(side)) this.revoke(url);
     } catch {
       if (isLast()) failed();
     }
   }
-  /** Free the browser's memory for the files. */
+  /** Note the URL that only this element uses, and free the one before. */
+  setOwn(media, url) {
+    this.revoke(this.own.get(media) ?? "");
+    this.own.set(media, url);
+  }
+  /** Free the browser's memory for the files that an element, or what it contains, has shown. */
+  free(root) {
+    for (const media of [root, ...root.querySelectorAll("img, video, audio")]) {
+      this.last.delete(media);
+      this.setOwn(media, "");
+      media.removeAttribute("src");
+      if (media instanceof HTMLMediaElement) media.load();
+    }
+  }
+  /** Free the browser's memory for all files. */
   end() {
-    for (const url of this.blobUrls) URL.revokeObjectURL(url);
+    for (const url of this.blobUrls) this.revoke(url);
   }
 };
+function isSmall(side) {
+  return side > 0 && side <= SMALL;
+}
+
+// src/save_file.ts
+var KEPT_FOR = 6e4;
+function saveUrl(name, url) {
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
+}
 
 // src/gallery/item.ts
 var LARGEST_COPY = 1024;
@@ -202,8 +283,7 @@ function downloadLink(files, item, text = nameOf(item)) {
     event.preventDefault();
     const url = await files.url(item.query);
     const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
-    const href = xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url;
-    h("a", { href, download: item.name }).click();
+    saveUrl(item.name, xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url);
   };
   return h(
     "a",
@@ -296,7 +376,7 @@ var Lightbox = class {
       index = (index + step + items.length) % items.length;
       const item = items[index];
       if (!item) return;
-      image.removeAttribute("src");
+      files.free(image);
       image.alt = nameOf(item);
       const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
       name.textContent = `${nameOf(item)}${position}`;
@@ -327,7 +407,7 @@ var Lightbox = class {
       if (event.target === root) root.close();
     };
     root.onclose = () => {
-      image.removeAttribute("src");
+      files.free(image);
       opener.focus();
     };
     root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
@@ -379,11 +459,13 @@ async function modelView(page, item, closed) {
   const { files } = page;
   const size = await files.size(item.query);
   if (size > LARGEST) throw tooLarge(size);
-  const reply = await fetch(await files.url(item.query), { headers: pageHeaders() });
+  const reply = await files.read(item.query);
   if (!reply.ok) throw new Error("It is not available any more");
   const content = await reply.arrayBuffer();
   if (content.byteLength > LARGEST) throw tooLarge(content.byteLength);
-  const viewer = await import(String(await files.ask({ kind: "script", name: VIEWER })));
+  const script = String(await files.ask({ kind: "script", name: VIEWER }));
+  const viewer = await import(script);
+  files.revoke(script);
   const stage = h("div", { className: "cd-stage" });
   page.models.close();
   const shown = await viewer.show(stage, content);
@@ -712,9 +794,9 @@ function render({ model, el }) {
     lightbox.close();
     models.close();
     el.hidden = !result.prompt_id;
+    files.free(content);
     const count = result.prompt_id ? result.items.length : 0;
-    const files2 = count === 1 ? "1 file" : `${count} files`;
-    setText(spoken, result.status ? `${result.title}: ${files2}` : "");
+    setText(spoken, result.status ? `${result.title}: ${counted(count, "file")}` : "");
     if (el.hidden) return content.replaceChildren();
     const problem = (text) => h("div", { className: "comfydeploy-error", role: "alert" }, text);
     content.replaceChildren(
