@@ -182,6 +182,10 @@ class Dispatching:
         if pool_id is not None:
             self._open[pool_id] -= 1
             self._machines.demand(pool_id, self._open[pool_id])
+        machine = self._machines.find(run.record.machine)
+        if machine is not None and machine.connected and machine.connection is not None:
+            # ComfyUI may have sent this number before, when the run was one of its prompts.
+            self._count_others(machine, machine.connection.queue_remaining)
         self.decide()
 
     def position(self, record: RunRecord) -> int | None:
@@ -252,10 +256,8 @@ class Dispatching:
 
     def queue_changed(self, machine: Machine, remaining: int) -> None:
         """Record how many prompts, of all clients, ComfyUI has."""
-        if machine.id in self._members:
-            others = max(remaining - self._dispatcher.handed(machine.id), 0)
-            self._dispatcher.set_others(machine.id, others)
-            self.decide()
+        self._count_others(machine, remaining)
+        self.decide()
 
     def _end_pause(self, machine_id: str) -> None:
         self._paused.discard(machine_id)
@@ -294,6 +296,11 @@ class Dispatching:
         }
 
     # -- implementation ------------------------------------------------------------------------
+
+    def _count_others(self, machine: Machine, remaining: int | None) -> None:
+        if machine.id in self._members and remaining is not None:
+            others = max(remaining - self._dispatcher.handed(machine.id), 0)
+            self._dispatcher.set_others(machine.id, others)
 
     def _count(self, run_id: str, pool_id: str) -> None:
         if run_id not in self._pool_of:

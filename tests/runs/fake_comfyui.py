@@ -268,6 +268,7 @@ class FakeComfyUI:
         if self.alive and not self.connected:
             self.connected = True
             self.machine.connection.last_heard = asyncio.get_running_loop().time()
+            self.machine.connection.queue_remaining = None
             self.listener.machine_connected(self.machine)
 
     def die(self) -> None:

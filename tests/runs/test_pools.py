@@ -188,6 +188,19 @@ def test_prompts_of_other_clients_count_in_queue_positions(world: World) -> None
     assert positions(world, runs[2:]) == [1 + 2 + 1]
 
 
+def test_a_prompt_of_another_client_counts_after_the_end_of_a_run(world: World) -> None:
+    for number in range(2):
+        world.call(world.second.take, f"stranger-{number}")
+    submit(world, 1)
+    world.call(world.comfyui.take, "stranger")
+    execute(world)
+    world.call(world.comfyui.begin)
+    runs = [world.submit(machine="gpus", wait=False) for _ in range(2)]
+    world.tick(0.5)
+    assert [machine for machine, _ in places(world, runs)] == ["local", "gpus"]
+    assert positions(world, runs) == [1, 3]
+
+
 def test_an_unreachable_machine_gets_no_run(world: World) -> None:
     world.comfyui.refuses = True
     runs = submit(world, 3)
