@@ -212,23 +212,31 @@ class Pools:
         InvalidRequestError, NotFoundError
             If a field is invalid, or a member does not exist; then nothing was changed.
         ConflictError
-            If the name is in use.
+            If the name is in use, or the pool has unfinished runs and would get another cluster.
         """
+        first = None
         async with self._lock:
+            self._present(pool.id)  # it may have been deleted in the meantime
             record = self._records[pool.id]
             if request.name is not None:
                 self._records.check_name(request.name, but=pool.id)
             config = await self._config(record.kind, request, record.config)
-            moves = request.restart or config != record.config
+            restarts = request.restart or config != record.config
+            moves = self._moves(pool.id, record.config, config)
             changed = replace(record, name=request.name or record.name, config=config)
             record = await self._records.keep(changed)
+            present = self._present(pool.id)
             if record.kind == POOL:
                 self._registry.set_pool(_pool(record))
             else:
-                self._registry.set_pool(replace(self._present(pool.id), name=record.name))
-        if record.kind in self._kinds and moves:
-            await self._end_provider(pool.id, delete=False)
-            await asyncio.shield(self._begin(record))
+                self._registry.set_pool(replace(present, name=record.name))
+            if record.kind in self._kinds and restarts:
+                for member_id in present.members if moves else ():
+                    await self.left(pool.id, member_id, "The pool got another cluster")
+                await self._end_provider(pool.id, delete=moves)
+                first = self._begin(record)
+        if first is not None:
+            await asyncio.shield(first)
         return self.describe(self._present(pool.id))
 
     async def delete(self, pool: Pool) -> None:
@@ -326,7 +334,9 @@ class Pools:
 
     async def found(self, pool_id: str, member_ids: Collection[str]) -> None:
         """Call `left` for all members but these; see `Members.found`."""
-        for member_id in self._listener.machines_of(pool_id) - {*member_ids, pool_id}:
+        pool = self._registry.find_pool(pool_id)
+        known = set() if pool is None else {*pool.members, *self._listener.machines_of(pool_id)}
+        for member_id in known - {*member_ids, pool_id}:
             await self.left(pool_id, member_id, "Its ComfyUI has ended")
 
     async def find_members(self) -> None:
@@ -421,6 +431,17 @@ class Pools:
                 return dict(known)
             raise InvalidRequestError.of_field("members", "is needed: the machines of the pool")
         return {"members": self._checked(request.members)}
+
+    def _moves(self, pool_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+        """Return whether a pool gets another cluster; raise an error if it has unfinished runs."""
+        changed = [name for name in ("scheduler", "cluster") if before.get(name) != after.get(name)]
+        runs = self._registry.pool_runs(pool_id)
+        if changed and runs:
+            raise ConflictError(
+                f"{changed[0]}: cannot be changed while runs of {pool_id!r} are unfinished: {runs}",
+                details={"field": changed[0], "runs": runs},
+            )
+        return bool(changed)
 
     def _checked(self, members: Sequence[str]) -> list[str]:
         """Return the ids of the machines of a pool, each once."""

@@ -74,9 +74,9 @@ class Members(Protocol):
         """
 
     async def found(self, member_ids: Collection[str]) -> None:
-        """Declare after a restart of Jupyter which members of the earlier server still exist.
+        """Declare which members still exist, of this server and of an earlier one.
 
-        `left` is called for all others to which a run is assigned.
+        `left` is called for all others that are in the pool, or to which a run of it is assigned.
         """
 
 

@@ -155,12 +155,13 @@ class Cluster:
         self.members: Any = None
         self.failure: Exception | None = None
         self.closed: list[bool] = []
+        self.starts = 0
         self.may_close = asyncio.Event()
         self.may_close.set()
         self.existing: dict[str, Member] = {}
 
     async def check(self, fields: Any) -> dict[str, Any]:
-        return {"members": []}
+        return {"members": [], "scheduler": fields.get("scheduler")}
 
     def shown(self, settings: Any) -> dict[str, Any]:
         return dict(settings)
@@ -175,6 +176,7 @@ class Cluster:
         await members.found(self.existing.keys())
         for member in self.existing.values():
             await members.joined(member)
+        self.starts += 1
 
     def wanted(self, runs: int) -> None:
         self.demand.append(runs)
@@ -185,6 +187,7 @@ class Cluster:
     async def close(self, *, delete: bool | None = None) -> None:
         """Close as a provider with ``delete``, and as a kind without it."""
         if delete is not None:
+            await asyncio.sleep(0.1)
             self.closed.append(delete)
             await self.may_close.wait()
 
@@ -204,6 +207,45 @@ async def test_a_provider_that_fails_unexpectedly_is_started_again(api, extensio
     cluster.failure = None
     await until_async(lambda: api.get("machine", machine_id="hpc"), lambda a: a[1]["provider"])
     assert (await api.get("machine", machine_id="hpc"))[1]["error"] is None
+
+
+async def test_a_pool_with_unfinished_runs_keeps_its_cluster(api, extension, cluster):
+    cluster.existing = {"hpc-1": Member("hpc-1", f"http://127.0.0.1:{free_port()}")}
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    _, run = await api.post("run", {"workflow_api": chain(), "machine": "hpc", "wait": False})
+    change = {"machine_id": "hpc", "scheduler": "tls://127.0.0.1:8786"}
+    code, reply = await api.post("machine/update", change)
+    assert (code, reply["details"]) == (409, {"field": "scheduler", "runs": 1})
+    assert (await api.post("machine/update", {"machine_id": "hpc", "restart": True}))[0] == 200
+    _, pool = await api.get("machine", machine_id="hpc")
+    assert [member["id"] for member in pool["members"]] == ["hpc-1"]
+    await api.post("interrupt", {"prompt_id": run["prompt_id"]})
+    await api.until(run["prompt_id"], "cancelled")
+    cluster.existing = {}
+    code, reply = await api.post("machine/update", change)
+    assert (code, reply["machine"]["members"]) == (200, [])
+
+
+async def test_members_that_a_provider_does_not_find_leave(api, extension, cluster):
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    for name in ("hpc-1", "hpc-2"):
+        await cluster.members.joined(Member(name, f"http://127.0.0.1:{free_port()}"))
+    await cluster.members.found(["hpc-2"])
+    _, pool = await api.get("machine", machine_id="hpc")
+    assert [member["id"] for member in pool["members"]] == ["hpc-2"]
+
+
+@pytest.mark.parametrize(("last", "left"), [("machine/update", 1), ("machine/delete", 0)])
+async def test_a_pool_has_one_provider_after_changes_at_the_same_time(
+    api, extension, cluster, last, left
+):
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    change = {"machine_id": "hpc", "restart": True}
+    await asyncio.gather(
+        api.post("machine/update", change),
+        api.post(last, change if left else {"machine_id": "hpc"}),
+    )
+    assert cluster.starts - len(cluster.closed) == left
 
 
 async def test_a_provider_adds_and_removes_members(api, extension, cluster):
