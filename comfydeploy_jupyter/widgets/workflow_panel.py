@@ -97,6 +97,7 @@ class WorkflowPanel(Panel):
         self._request_lock = threading.Lock()
         self._own_choice = threading.local()
         self._run_panel: RunPanel | None = None
+        self._run_tab_lock = threading.Lock()
         self._build()
         self._remember()
         self.start(self._begin, workflow, workflow_id)
@@ -442,9 +443,10 @@ class WorkflowPanel(Panel):
 
     def _show_tab(self) -> None:
         """Make the content of the Run tab if it is opened for the first time."""
-        if self._tabs.selected_index == RUN and self._run_panel is None and self._workflow:
-            self._follow(RunPanel(self._workflow, self.comfy, directory=self._directory))
-            self._run_box.children = [self._run_panel]
+        with self._run_tab_lock:
+            if self._tabs.selected_index == RUN and self._run_panel is None and self._workflow:
+                self._follow(RunPanel(self._workflow, self.comfy, directory=self._directory))
+                self._run_box.children = [self._run_panel]
 
     def _follow(self, panel: RunPanel) -> None:
         """Mark the nodes of the open workflow that run or fail in a panel from now on."""
@@ -463,10 +465,11 @@ class WorkflowPanel(Panel):
         )
 
     def _close_run_panel(self) -> None:
-        if self._run_panel is not None and self._run is None:
-            self._run_box.children = []
-            self.start(self._run_panel.close)
-            self._run_panel = None
+        with self._run_tab_lock:
+            if self._run_panel is not None and self._run is None:
+                self._run_box.children = []
+                self.start(self._run_panel.close)
+                self._run_panel = None
 
     def _current(self) -> Workflow:
         """Return the open workflow with the valid values that were changed in the Run tab."""

@@ -346,3 +346,20 @@ def test_close_ends_the_threads(panel_of: Callable[..., WorkflowPanel], kept: st
     panel.close()
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith("comfydeploy")]
+
+
+def test_the_run_tab_opened_while_a_version_is_shown_is_made_once(
+    panel_of: Callable[..., WorkflowPanel], kept: str
+) -> None:
+    panel = opened(panel_of(workflow_id=kept))
+    for number in (1, 2) * 5:
+        panel._tabs.selected_index = 0
+        panel._version_box.value = number
+        until(lambda number=number: panel.version == number)
+        panel._tabs.selected_index = RUN
+        panel.wait(30)
+        shown = panel._run_panel.workflow or panel.workflow
+        assert shown.to_api() == panel.workflow.to_api()
+    panel.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("comfydeploy")]
