@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, RunTimeoutError
-from ..machines.registry import AUTO
+from ..machines.registry import AUTO, LOCAL
 from ..net.tasks import end
 from ..store.runs import RunRecord
 from ..timestamps import utc_now
@@ -152,7 +152,9 @@ class RunCreator:
         pool = self._machines.pool(machine)
         if pool is None:
             return Destination(self._machines.get(machine))
-        return Destination(self._dispatching.template(pool), pool)
+        # The run is prepared for a connected member, else for another one, or the default machine.
+        found = self._machines.find(LOCAL) if not self._machines.members(pool) else None
+        return Destination(found or self._machines.least_busy(pool), pool)
 
     async def _make(
         self, request: RunRequest, destination: Destination, *, small: bool, new_id: bool

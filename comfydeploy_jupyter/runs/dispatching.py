@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFoundError
 from ..machines.dispatcher import Dispatcher
-from ..machines.registry import LOCAL
-from .new_run import Placement
+from .new_run import Assigned, Placement
 from .waiting import now
 
 if TYPE_CHECKING:
@@ -22,13 +21,6 @@ if TYPE_CHECKING:
     from .run import Run
 
 PAUSE = 1.0  # seconds that a machine gets no run after one could not be sent to it
-
-
-class Assigned(NamedTuple):
-    """The id of a waiting run, and the machine that it is to be sent to."""
-
-    run_id: str
-    machine: Machine | None  # None if it was removed in the meantime
 
 
 class Dispatching:
@@ -69,14 +61,6 @@ class Dispatching:
 
     # -- runs --------------------------------------------------------------------------------
 
-    def template(self, pool: Pool) -> Machine:
-        """Return the machine for which a run of a pool is prepared: one that is connected.
-
-        If the pool has none, it is another member, or the default machine.
-        """
-        found = self._machines.find(LOCAL) if not self._machines.members(pool) else None
-        return found or self._machines.least_busy(pool)
-
     def expect(self, run_id: str, pool: Pool) -> None:
         """Count a new run of a pool, which cannot be deleted from now on.
 
@@ -86,19 +70,11 @@ class Dispatching:
             If it was deleted in the meantime.
         """
         if pool.id not in self._pools:
-            raise NotFoundError(
-                f"machine: there is no machine {pool.id!r} any more", details={"field": "machine"}
-            )
+            text = f"machine: there is no machine {pool.id!r} any more"
+            raise NotFoundError(text, details={"field": "machine"})
         self._count(run_id, pool.id)
 
-    def place(
-        self,
-        run_id: str,
-        pool: Pool,
-        prepared: Prepared,
-        *,
-        front: bool,
-    ) -> Placement:
+    def place(self, run_id: str, pool: Pool, prepared: Prepared, *, front: bool) -> Placement:
         """Assign an expected run of a pool at once, if a member has room for it.
 
         If none has, the run is not in the queue before `wait` is called.

@@ -36,6 +36,13 @@ class Destination(NamedTuple):
     pool: Pool | None = None
 
 
+class Assigned(NamedTuple):
+    """The id of a waiting run, and the machine that it is to be sent to."""
+
+    run_id: str
+    machine: Machine | None  # None if it was removed in the meantime
+
+
 class Placement(NamedTuple):
     """The machine of a new run, or its position in the queue of a pool.
 
