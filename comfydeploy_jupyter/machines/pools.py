@@ -226,10 +226,8 @@ class Pools:
             changed = replace(record, name=request.name or record.name, config=config)
             record = await self._records.keep(changed)
             present = self._present(pool.id)
-            if record.kind == POOL:
-                self._registry.set_pool(_pool(record))
-            else:
-                self._registry.set_pool(replace(present, name=record.name))
+            renamed = replace(present, name=record.name)
+            self._registry.set_pool(_pool(record) if record.kind == POOL else renamed)
             if record.kind in self._kinds and restarts:
                 for member_id in present.members if moves else ():
                     await self.left(pool.id, member_id, "The pool got another cluster")
@@ -248,8 +246,7 @@ class Pools:
             If runs of it are unfinished.
         """
         async with self._lock:
-            count = self._registry.pool_runs(pool.id)
-            if count:
+            if count := self._registry.pool_runs(pool.id):
                 raise ConflictError(
                     f"Machine {pool.id!r} cannot be deleted while runs of it are unfinished:"
                     f" {count}",

@@ -71,18 +71,14 @@ class Delivery:
             if record is None:
                 self._callbacks.finish(target)
             elif record.finished:
+                prompt, _ = await self._repository.prompt(target.prompt_id) or (None, None)
+                machine = self._machines.find(record.machine)
+                definitions = None if machine is None else machine.known_definitions
+                stored_graph = await read_stored(prompt, definitions, record.targets)
                 try:
-                    await self._report_stored_end(target, record)
+                    self._report_end(target, record, stored_graph.names)
                 except Exception:  # the server starts nevertheless, and reports other ends
                     log.exception("The end of run %s cannot be reported", target.prompt_id)
-
-    async def _report_stored_end(self, target: CallbackTarget, record: RunRecord) -> None:
-        stored = await self._repository.prompt(target.prompt_id)
-        prompt = stored[0] if stored is not None else None
-        machine = self._machines.find(record.machine)
-        definitions = None if machine is None else machine.known_definitions
-        stored_graph = await read_stored(prompt, definitions, record.targets)
-        self._report_end(target, record, stored_graph.names)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:
@@ -134,8 +130,8 @@ class Delivery:
         elif event.event == "status":
             self._report_end(target, run.record, run.nodes)
         if event.event not in _OURS:
-            prefix = b'{"run_id": %s, "ws_event": ' % json.dumps(target.prompt_id).encode()
-            body = prefix + event.text.encode() + b"}"
+            parts = json.dumps(target.prompt_id).encode(), event.text.encode()
+            body = b'{"run_id": %s, "ws_event": %s}' % parts
             self._callbacks.send(target, body, passing=event.event in PASSING)
         if event.event == "execution_error":
             target.reported_error = True
@@ -275,9 +271,7 @@ def _file_of(kind: str, item: Any) -> dict[str, str] | None:
     if isinstance(item, str) and kind in _PATH_KINDS and item:
         path = PurePosixPath(item)
         item = {"filename": path.name, "subfolder": str(path.parent).removeprefix(".")}
-    if not isinstance(item, dict):
-        return None
-    name = item.get("filename")
+    name = item.get("filename") if isinstance(item, dict) else None
     if not isinstance(name, str) or not name:
         return None
     return {

@@ -176,7 +176,7 @@ TRANSITIONS = (
     Transition((S.WAITING,), C.LOADED, sends=Sends.FIRST, in_story=False),
     Transition((S.UNCONFIRMED,), C.RECOVERED, saved=Saved.AWAITED),
     Transition((S.WAITING, *_KNOWN), C.RECOVERED, None, Saved.AWAITED, Sends.FIRST),
-    Transition((S.UNANSWERED,), C.NOT_FOUND, takes=("missed_at",)),
+    Transition(IN_DOUBT, C.NOT_FOUND, takes=("missed_at",)),
     Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, Saved.SOON, Sends.FIRST),
     Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, Saved.SOON, Sends.FIRST),
     Transition(_IN_LINE, C.EXECUTION_STARTED, S.RUNNING, Saved.SOON, Sends.FIRST),

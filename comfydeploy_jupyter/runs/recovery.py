@@ -245,7 +245,7 @@ class Recovery:
 
     async def _resolve_missing(self, run: Run, client: ComfyUIClient) -> None:
         """Decide what to do with a run that ComfyUI does not have, depending on its state."""
-        if run.state is State.UNANSWERED and not _is_late(run, min(GRACE, client.timeout)):
+        if run.state in IN_DOUBT and not _is_late(run, min(GRACE, client.timeout)):
             return  # it may still be queued
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.client import ASK_WITHIN
 from ..comfyui.out_of_memory import HANGS
 from ..errors import ComfyDeployError
-from .lifecycle import State
+from .lifecycle import IN_DOUBT, State
 from .recovery import IN_FLIGHT
 from .waiting import now
 
@@ -158,7 +158,7 @@ class Watchdog:
             foreign
             or due
             or remaining < len(runs)
-            or any(run.record.cancelling or run.state is State.UNANSWERED for run in runs)
+            or any(run.record.cancelling or run.state in IN_DOUBT for run in runs)
         ):
             unheard = await self._recovery.reconcile(machine) and not foreign
         if not silent:
