@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .dask_cluster import adapt, fields_of
+from ..dask_clusters import adapt
+from .dask_cluster import fields_of
 from .files import human_size
 from .record import Record
 from .server import without_none

@@ -8,8 +8,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..dask_clusters import adapt, pem
 from ..errors import InvalidRequestError
-from .tls import Certificates, pem
+from .tls import Certificates
 
 if TYPE_CHECKING:
     import ssl
@@ -67,17 +68,10 @@ class Target:
     def adapt(self, least: int, most: int) -> None:
         """Make the cluster object start and end workers as the leases need them. This blocks.
 
-        Without a cluster object, the owner of the cluster has to start the workers. The target
-        duration is short, because Dask expects that an unknown task takes half a second. With a
-        longer one it would start fewer workers than there are leases, and each lease needs one.
-        Dask's cluster on Kubernetes takes only the two numbers: its scheduler has the duration.
+        Without a cluster object, the owner of the cluster has to start the workers.
         """
-        if self.cluster is None:
-            return
-        try:
-            self.cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
-        except TypeError:
-            self.cluster.adapt(minimum=least, maximum=most)
+        if self.cluster is not None:
+            adapt(self.cluster, least, most)
 
 
 def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:

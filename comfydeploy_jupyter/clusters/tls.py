@@ -6,10 +6,9 @@ import json
 import ssl
 import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-MOST = 1024 * 1024  # bytes of one file
+from ..dask_clusters import pem
 
 
 @dataclass(frozen=True)
@@ -82,32 +81,6 @@ class Certificates:
             file.flush()
             context.load_cert_chain(file.name)
         return context
-
-
-def pem(given: str, name: str) -> str:
-    """Return a PEM text.
-
-    Parameters
-    ----------
-    given : str
-        The text itself or the name of a file with it; may be empty.
-    name : str
-        The name of the field in errors. They never contain `given`, which may be a private key.
-
-    Raises
-    ------
-    ValueError
-        If the text has no line breaks, or the file cannot be read.
-    """
-    if not given or "\n" in given:
-        return given
-    if "-----BEGIN" in given:
-        raise ValueError(f"{name} is a PEM text without line breaks")
-    try:
-        with Path(given).expanduser().open() as file:
-            return file.read(MOST)
-    except OSError as error:
-        raise ValueError(f"the file of {name} cannot be read: {error.strerror}") from None
 
 
 def read_certificates(text: bytes | str) -> Certificates | None:

@@ -1,0 +1,54 @@
+"""What the server and kernels do alike with Dask's cluster objects and certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+MOST = 1024 * 1024  # characters of one file
+
+
+def adapt(cluster: Any, least: int, most: int) -> None:
+    """Have a cluster object start and end workers according to the number of leases.
+
+    The target duration is short, because Dask expects that an unknown task takes half a second.
+    With a longer one it would start fewer workers than there are leases, and each lease needs one.
+    Dask's cluster on Kubernetes takes only the two numbers: its scheduler has the duration.
+
+    Parameters
+    ----------
+    cluster : object
+        A Dask cluster object.
+    least, most : int
+        The least and the largest number of workers.
+    """
+    try:
+        cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
+    except TypeError:
+        cluster.adapt(minimum=least, maximum=most)
+
+
+def pem(given: str, name: str) -> str:
+    """Return a PEM text.
+
+    Parameters
+    ----------
+    given : str
+        The text itself or the name of a file with it; may be empty.
+    name : str
+        The name of the field in errors. They never contain `given`, which may be a private key.
+
+    Raises
+    ------
+    ValueError
+        If the text has no line breaks, or the file cannot be read.
+    """
+    if not given or "\n" in given:
+        return given
+    if "-----BEGIN" in given:
+        raise ValueError(f"{name} is a PEM text without line breaks")
+    try:
+        with Path(given).expanduser().open() as file:
+            return file.read(MOST)
+    except OSError as error:
+        raise ValueError(f"the file of {name} cannot be read: {error.strerror}") from None
