@@ -83,9 +83,15 @@ class Outputs:
             stored = await self._repository.of_runs([record.prompt_id])
             assets |= {asset.id: asset for asset in stored}
         missing = [item for item in items if item.id not in assets]
-        unsized = [item for item in items if item.id not in known and _may_have_size(item, assets)]
-        sizes = await asyncio.gather(*(self._size(record.machine, item.file) for item in unsized))
-        size_of = dict(zip((item.id for item in unsized), sizes, strict=True))
+        unsized = {
+            item.id: item.file
+            for item in items
+            if item.file is not None
+            and item.id not in known
+            and (item.id not in assets or not assets[item.id].size)
+        }
+        sizes = await asyncio.gather(*(self._size(record.machine, f) for f in unsized.values()))
+        size_of = dict(zip(unsized, sizes, strict=True))
         if missing:
             made = [_make(record, item, size_of.get(item.id)) for item in missing]
             await self._repository.add(made)
@@ -104,13 +110,11 @@ class Outputs:
             self._known.popitem(last=False)
         return [assets[item.id] for item in items]
 
-    async def _size(self, machine_id: str, file: NodeFile | None) -> int | None:
+    async def _size(self, machine_id: str, file: NodeFile) -> int | None:
         """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.
 
         It is not known while ComfyUI, which has the file, is not connected.
         """
-        if file is None:
-            return 0
         place = file.type, file.subfolder, file.filename
         machine = self._machines.find(machine_id)
         try:
@@ -129,12 +133,6 @@ class Outputs:
         except ComfyDeployError:
             return 0
         return size
-
-
-def _may_have_size(item: _Item, assets: dict[str, Asset]) -> bool:
-    """Return whether the size of an item's file has to be asked for."""
-    asset = assets.get(item.id)
-    return item.file is not None and (asset is None or not asset.size)
 
 
 def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:

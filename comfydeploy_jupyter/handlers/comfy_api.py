@@ -10,7 +10,6 @@ from tornado.iostream import StreamClosedError
 
 from ..lazy import lazy_module
 from .base import COMMENT, KEEP_AWAKE, Handler, NotFound, schemas
-from .conditions import asked_range
 from .files import UploadFileHandler
 from .runs import LOOK_EVERY, SMALL
 from .view import ViewHandler
@@ -250,7 +249,10 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
         """Send the content of an asset."""
         self.set_file_headers(asset.filename)
         if asset.text is not None:
-            await self._send_text(asset.text.encode(errors="replace"))
+            text = asset.text.encode(errors="replace")
+            self.set_header("Accept-Ranges", "bytes")
+            start, end = self.begin_range(len(text))
+            await self.finish(text[start:end], set_content_type="text/plain")
             return
         file = await self.comfy_api.assets.open(asset)
         fields: dict[str, Any] = assets.view_query(asset)
@@ -258,16 +260,6 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
             None, thumbnail=None, machine=asset.machine, **fields
         )
         await self.send_content(file, query)
-
-    async def _send_text(self, text: bytes) -> None:
-        self.set_header("Accept-Ranges", "bytes")
-        asked = asked_range(self.request.headers)
-        if asked is not None:
-            start, end = asked.of(len(text))
-            self.set_status(206)
-            self.set_header("Content-Range", f"bytes {start}-{end - 1}/{len(text)}")
-            text = text[start:end]
-        await self.finish(text, set_content_type="text/plain")
 
 
 def pattern(path: str) -> str:

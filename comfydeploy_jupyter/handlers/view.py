@@ -143,17 +143,35 @@ class ViewHandler(Handler):
                 await self._finish_unchanged()
                 return
             start, end = 0, facts.st_size
-            asked = asked_range(self.request.headers)
-            if asked is not None and range_fits(self.request.headers, etag, modified):
-                start, end = asked.of(facts.st_size)
-                self.set_status(206)
-                self.set_header("Content-Range", f"bytes {start}-{end - 1}/{facts.st_size}")
+            if range_fits(self.request.headers, etag, modified):
+                start, end = self.begin_range(facts.st_size)
             self.set_header("Content-Length", str(end - start))
             if self.request.method != "HEAD":
                 await self._copy(file, start, end)
             await self.finish(set_content_type=self._type)
         finally:
             await asyncio.to_thread(file.close)
+
+    def begin_range(self, size: int) -> tuple[int, int]:
+        """Return start and end of the bytes that the client wants; for a range, set its headers.
+
+        Parameters
+        ----------
+        size : int
+            The number of all bytes.
+
+        Raises
+        ------
+        InvalidRequestError
+            With status 416, if the requested range is outside.
+        """
+        asked = asked_range(self.request.headers)
+        if asked is None:
+            return 0, size
+        start, end = asked.of(size)
+        self.set_status(206)
+        self.set_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        return start, end
 
     async def _finish_unchanged(self) -> None:
         self.set_status(304)
