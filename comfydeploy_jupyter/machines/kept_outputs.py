@@ -132,7 +132,7 @@ class KeptOutputs:
         """Return the folders that may contain files of a member, also those for copies."""
         if not machine_id.isalnum():
             return []
-        shared = {pool.shared_dir for pool in self._registry.pools if pool.shared_dir}
+        shared = {folder for pool in self._registry.pools for folder in pool.shared_dirs}
         parents = [*map(Path, sorted(shared)), self._folder]
         return [folder / machine_id for folder in parents]
 

@@ -19,7 +19,8 @@ from ..errors import (
 from ..net.backoff import Backoff
 from ..net.tasks import BackgroundTasks
 from ..store.machines import MachineRecord
-from .registry import AUTO, POOL, Pool
+from .pool_config import for_provider, members_end, pool_of, provider_config
+from .registry import AUTO, POOL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .machine import Machine, MachineListener
     from .providers import Member, Provider, ProviderKind
     from .records import MachineRecords
-    from .registry import MachineRegistry
+    from .registry import MachineRegistry, Pool
     from .settings import MachineSettings
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Pools:
         """Register all pools, once their machines are registered; nothing is started."""
         for record in self._records:
             if self.is_pool(record.kind):
-                self._registry.set_pool(_pool(record))
+                self._registry.set_pool(pool_of(record))
 
     def start(self) -> None:
         """Start the providers of all pools, in the background."""
@@ -195,7 +196,7 @@ class Pools:
             machine_id = self._records.free_id(request.name)
             record = MachineRecord(machine_id, request.name, kind, config)
             record = await self._records.keep(record)
-            pool = _pool(record)
+            pool = pool_of(record)
             self._registry.set_pool(pool)
         if record.kind in self._kinds:
             await asyncio.shield(self._begin(record))
@@ -212,7 +213,7 @@ class Pools:
         InvalidRequestError, NotFoundError
             If a field is invalid, or a member does not exist; then nothing was changed.
         ConflictError
-            If the name is in use, or the pool has unfinished runs and would get another cluster.
+            If the name is in use, or unfinished runs prevent the change; then, too.
         """
         first = None
         async with self._lock:
@@ -221,17 +222,16 @@ class Pools:
             if request.name is not None:
                 self._records.check_name(request.name, but=pool.id)
             config = await self._config(record.kind, request, record.config)
-            restarts = request.restart or config != record.config
-            moves = self._moves(pool.id, record.config, config)
+            restarts = request.restart or for_provider(config) != for_provider(record.config)
+            ends = members_end(self._registry, self._present(pool.id), record.config, config)
             changed = replace(record, name=request.name or record.name, config=config)
             record = await self._records.keep(changed)
-            present = self._present(pool.id)
-            renamed = replace(present, name=record.name)
-            self._registry.set_pool(_pool(record) if record.kind == POOL else renamed)
+            members = self._present(pool.id).members
+            self._registry.set_pool(pool_of(record, members))
             if record.kind in self._kinds and restarts:
-                for member_id in present.members if moves else ():
-                    await self.left(pool.id, member_id, "The pool got another cluster")
-                await self._end_provider(pool.id, delete=moves)
+                for member_id in members if ends else ():
+                    await self.left(pool.id, member_id, "The settings of its pool were changed")
+                await self._end_provider(pool.id, delete=ends)
                 first = self._begin(record)
         if first is not None:
             await asyncio.shield(first)
@@ -278,7 +278,7 @@ class Pools:
                 if record.kind == POOL and machine_id in members:
                     left = [member for member in members if member != machine_id]
                     changed = await self._records.keep(replace(record, config={"members": left}))
-                    self._registry.set_pool(_pool(changed))
+                    self._registry.set_pool(pool_of(changed))
 
     # -- members of providers ----------------------------------------------------------------
 
@@ -421,24 +421,12 @@ class Pools:
     ) -> dict[str, Any]:
         """Return the settings of a pool after a request."""
         if kind != POOL:
-            fields = request.model_dump(exclude_none=True)
-            return await self._kinds[kind].check({**known, **fields})
+            return await provider_config(self._kinds[kind], request, known)
         if request.members is None:
             if "members" in known:
                 return dict(known)
             raise InvalidRequestError.of_field("members", "is needed: the machines of the pool")
         return {"members": self._checked(request.members)}
-
-    def _moves(self, pool_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-        """Return whether a pool gets another cluster; raise an error if it has unfinished runs."""
-        changed = [name for name in ("scheduler", "cluster") if before.get(name) != after.get(name)]
-        runs = self._registry.pool_runs(pool_id)
-        if changed and runs:
-            raise ConflictError(
-                f"{changed[0]}: cannot be changed while runs of {pool_id!r} are unfinished: {runs}",
-                details={"field": changed[0], "runs": runs},
-            )
-        return bool(changed)
 
     def _checked(self, members: Sequence[str]) -> list[str]:
         """Return the ids of the machines of a pool, each once."""
@@ -485,16 +473,3 @@ def _fault(error: Exception) -> ComfyDeployError:
     if isinstance(error, ComfyDeployError):
         return error
     return ComfyUIUnavailableError(f"The pool cannot be started: {type(error).__name__}: {error}")
-
-
-def _pool(record: MachineRecord) -> Pool:
-    config = record.config
-    members = config.get("members", ()) if record.kind == POOL else ()
-    return Pool(
-        record.id,
-        record.name,
-        record.kind,
-        tuple(members),
-        retry=config.get("retry") or 0,
-        shared_dir=config.get("shared_dir") or "",
-    )

@@ -36,8 +36,8 @@ class Pool:
         Ids of its machines.
     retry : int
         How often a run is executed again whose machine ended, unless its request says otherwise.
-    shared_dir : str
-        A folder that its machines share with this server; empty: none.
+    shared_dirs : tuple of str
+        Folders that its present and earlier machines share with this server.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Pool:
     kind: str = POOL
     members: tuple[str, ...] = ()
     retry: int = 0
-    shared_dir: str = ""
+    shared_dirs: tuple[str, ...] = ()
 
 
 class MachineRegistry:

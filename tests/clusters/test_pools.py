@@ -187,6 +187,38 @@ def test_a_run_is_executed_again_if_that_is_wanted(
     assert jupyter.until(prompt_id, "success", "failed", timeout=200)["status"] == "success"
 
 
+def test_changes_of_a_pool_are_in_effect_at_once(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: RestartableJupyter,
+    create: Callable[..., tuple[int, Any]],
+    tmp_path: Path,
+) -> None:
+    cluster = start_cluster(1)
+    assert create(cluster, shared_dir=str(tmp_path / "old"))[0] == 200
+    first = jupyter.until(run(jupyter, "first"), "success", timeout=200)
+
+    # a ComfyUI that has a run keeps its folder
+    executing = run(jupyter, "executing", 300)
+    jupyter.until(executing, "running", timeout=100)
+    change = {"machine_id": "hpc", "retry": 1, "shared_dir": str(tmp_path / "new")}
+    code, reply = jupyter.post("machine/update", change)
+    assert (code, reply["details"]) == (409, {"field": "shared_dir", "runs": 1})
+    assert jupyter.get("machine", machine_id="hpc")[1]["config"]["retry"] == 0
+    jupyter.post("interrupt", {"prompt_id": executing})
+    jupyter.until(executing, "cancelled", timeout=60)
+
+    assert jupyter.post("machine/update", change)[0] == 200
+    again = run(jupyter, "again", 5)
+    jupyter.until(again, "running", timeout=200)
+    os.kill(comfyui_of(cluster.workers[0]), signal.SIGKILL)
+    last = jupyter.until(again, "success", "failed", timeout=200)
+    assert last["status"] == "success"
+    assert [*(tmp_path / "new").rglob("*.png")]
+    assert not [*(tmp_path / "jupyter" / "comfydeploy" / "outputs").rglob("*.png")]
+    for record in (first, last):
+        assert view(jupyter, record).startswith(b"\x89PNG")
+
+
 def test_runs_wait_for_a_scheduler_that_has_ended(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def registry(tmp_path: Path) -> MachineRegistry:
     found = MachineRegistry()
-    found.set_pool(Pool("hpc", "hpc", "dask", ("abc",), shared_dir=str(tmp_path / "shared")))
+    found.set_pool(Pool("hpc", "hpc", "dask", ("abc",), shared_dirs=(str(tmp_path / "shared"),)))
     found.set_pool(Pool("gpus", "gpus", members=("studio",)))
     return found
 

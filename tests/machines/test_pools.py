@@ -161,7 +161,8 @@ class Cluster:
         self.existing: dict[str, Member] = {}
 
     async def check(self, fields: Any) -> dict[str, Any]:
-        return {"members": [], "scheduler": fields.get("scheduler")}
+        names = ("scheduler", "retry", "shared_dir")
+        return {"members": [], **{name: fields.get(name) for name in names}}
 
     def shown(self, settings: Any) -> dict[str, Any]:
         return dict(settings)
@@ -224,6 +225,16 @@ async def test_a_pool_with_unfinished_runs_keeps_its_cluster(api, extension, clu
     cluster.existing = {}
     code, reply = await api.post("machine/update", change)
     assert (code, reply["machine"]["members"]) == (200, [])
+
+
+async def test_the_default_of_retry_changes_at_once(api, extension, cluster):
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    change = {"machine_id": "hpc", "retry": 2}
+    assert (await api.post("machine/update", change))[0] == 200
+    assert cluster.closed == [], "its provider does not need it"
+    body = {"workflow_api": chain(), "machine": "hpc", "wait": False}
+    _, run = await api.post("run", body)
+    assert (await extension.services.runs.record(run["prompt_id"])).retry == 2
 
 
 async def test_members_that_a_provider_does_not_find_leave(api, extension, cluster):
