@@ -40,7 +40,10 @@ async def provider_config(
     InvalidRequestError, NotFoundError
         If a field is invalid.
     """
-    config = await kind.check({**known, **request.model_dump(exclude_none=True)})
+    fields = request.model_dump(exclude_none=True)
+    replaced = CLUSTER if any(name in fields for name in CLUSTER) else ()
+    kept = {name: known[name] for name in known if name not in replaced}
+    config = await kind.check({**kept, **fields})
     present, before = config.get("shared_dir"), known.get("shared_dir")
     earlier = dict.fromkeys([*known.get(EARLIER, ()), before])
     if folders := [folder for folder in earlier if folder and folder != present]:

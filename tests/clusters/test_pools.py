@@ -347,6 +347,38 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
 ]
 
 
+def test_a_pool_gets_a_named_cluster_instead_of_an_address(
+    start_cluster: Callable[..., DaskCluster], tmp_path: Path
+) -> None:
+    cluster = start_cluster(plain=True)
+    server = RestartableJupyter(
+        tmp_path / "jupyter", {"autostart": False, "clusters": {"lab": cluster.address}}
+    )
+    server.start()
+    try:
+        pool = {"name": "hpc", "kind": "dask", "comfyui_path": "/opt/ComfyUI"}
+        assert server.post("machine/create", {**pool, "scheduler": cluster.address})[0] == 200
+        named, address = {"cluster": "lab"}, {"scheduler": cluster.address}
+        for fields in (named, address, named):
+            code, reply = server.post("machine/update", {"machine_id": "hpc", **fields})
+            assert code == 200, reply
+            config = reply["machine"]["config"]
+            assert {n: config[n] for n in ("cluster", "scheduler") if n in config} == fields
+            assert reply["machine"]["provider"]["connected"]
+
+        waiting = run(server, "waiting")
+        for fields, status, field in [
+            (address, 409, "scheduler"),
+            ({**named, **address}, 400, "cluster"),
+            ({"cluster": "none"}, 404, "cluster"),
+        ]:
+            code, reply = server.post("machine/update", {"machine_id": "hpc", **fields})
+            assert (code, reply["details"]["field"]) == (status, field)
+        assert server.get("check-status", prompt_id=waiting)[1]["status"] == "queued"
+    finally:
+        server.kill()
+
+
 def test_bad_input(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
