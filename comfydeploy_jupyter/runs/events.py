@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..comfyui.events import OversizedEvent, Preview
 from .lifecycle import Cause, State
+from .pooled import may_be_repeated
 from .run import is_release
 
 if TYPE_CHECKING:
@@ -183,9 +184,8 @@ class MachineEvents:
             was_next = (run is next_run or run.was_next) and blames
             run.transition(Cause.COMFYUI_ENDED, reason, comfyui_exit=reason, was_next=was_next)
             executes = run.record.status == "running"
-            again = run.state is State.RUNNING and run.record.retry > 0
             stranded = gone and run.record.pool is None
-            if (executes and not again) or run.record.cancelling or stranded:
+            if (executes and not may_be_repeated(run)) or run.record.cancelling or stranded:
                 given = advice if blames else None
                 self._background.start(self._finalizer.fail(run, reason, advice=given), run)
             elif run.record.pool is not None and not (run.posting or run.ending):

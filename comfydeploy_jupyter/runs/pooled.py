@@ -104,8 +104,7 @@ class Pooled:
         if reason is None and self._machines.find(run.record.machine) is None:
             reason = f"There is no machine {run.record.machine!r} any more"
         waits = run.state in (State.UNANSWERED, State.QUEUED)
-        again = run.state is State.RUNNING and run.record.retry > 0
-        if reason is not None and (waits or again):
+        if reason is not None and (waits or may_be_repeated(run)):
             await self.give_back(run, reason)
 
     async def give_back(self, run: Run, reason: str) -> None:
@@ -126,8 +125,12 @@ class Pooled:
         if run.record.cancelling:
             await self._finalizer.withdraw(run)
             return
+        pool = run.record.pool
+        if pool is None or self._machines.find_pool(pool) is None:
+            await self._finalizer.fail(run, f"{reason}, and there is no pool {pool!r} any more")
+            return
         cause = Cause.RETURNED
-        facts: dict[str, Any] = {"machine": run.record.pool, "attempts": attempts}
+        facts: dict[str, Any] = {"machine": pool, "attempts": attempts}
         if run.state is State.RUNNING:
             cause, facts["retry"] = Cause.RETRIED, run.record.retry - 1
         before = run.record.machine
@@ -157,6 +160,12 @@ class Pooled:
         self._dispatching.wait(run)
         if stored:
             self._active.unload(run)
+
+
+def may_be_repeated(run: Run) -> bool:
+    """Return whether a run that is lost while it executes may be executed again, by its pool."""
+    record = run.record
+    return run.state is State.RUNNING and record.retry > 0 and record.pool is not None
 
 
 def why_not_again(run: Run) -> str | None:

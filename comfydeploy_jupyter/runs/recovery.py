@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
 from .lifecycle import IN_DOUBT, Cause, State
-from .pooled import why_not_again
+from .pooled import may_be_repeated, why_not_again
 from .unresponsive import UnresponsiveMachines
 from .waiting import now
 
@@ -249,7 +249,7 @@ class Recovery:
             return  # it may still be queued
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
-        elif run.state is State.RUNNING and run.record.retry and not run.record.cancelling:
+        elif may_be_repeated(run) and not run.record.cancelling:
             await self._pooled.give_back(run, LOST)
         elif run.state in (State.RUNNING, State.EXECUTED):
             await self._finalizer.fail(run, LOST)

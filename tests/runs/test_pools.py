@@ -155,6 +155,18 @@ def test_a_run_of_a_single_machine_is_not_executed_again(world: World) -> None:
     assert places(world, [run]) == [("second", "failed")]
 
 
+def test_a_run_of_an_older_version_is_not_executed_again_without_a_pool(world: World) -> None:
+    (run,) = submit(world, 1, machine="second")
+    world.call(world.second.begin)
+    world.tick(0.5)
+    world.store.rows[run].retry = 1
+    world.kill()
+    world.tick(3.0)
+    world.happens("ComfyUI dies", world.second)
+    world.tick(2.0)
+    assert places(world, [run]) == [("second", "failed")]
+
+
 def test_waiting_runs_wait_again_after_a_restart(world: World) -> None:
     runs = submit(world, 6)
     first = submit(world, 1, front=True)[0]

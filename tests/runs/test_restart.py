@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from comfydeploy_jupyter.runs.recovery import LOST
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.store.session import Session
@@ -155,8 +156,8 @@ def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
             assert record["error"]["type"] == "NotQueued"
 
 
-def prepare(data_dir: Path, *prompt_ids: str) -> None:
-    """Make the store of a Jupyter that was killed between the record and the request."""
+def prepare(data_dir: Path, *prompt_ids: str, **fields: Any) -> None:
+    """Make the store of a Jupyter that was killed; by default between record and request."""
 
     async def insert() -> None:
         database = Database(data_dir / "comfydeploy.db")
@@ -164,7 +165,7 @@ def prepare(data_dir: Path, *prompt_ids: str) -> None:
         session = Session(data_dir / "sessions")
         for prompt_id in prompt_ids:
             created = "2026-01-01T00:00:00.000Z"
-            record = RunRecord(prompt_id, "local", session.id, created, attempts=1)
+            record = RunRecord(prompt_id, "local", session.id, created, attempts=1, **fields)
             await RunRepository(database).add(record, b'{"1": {"class_type": "TestText"}}', None)
         session.close()
         await database.close()
@@ -188,6 +189,24 @@ def test_killed_between_record_and_request(serve, comfyui, tmp_path, verdict, au
     assert "not handed to ComfyUI before Jupyter stopped" in lost["error"]["message"]
     for prompt_id in (ended, queued):
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
+
+
+@pytest.mark.parametrize(("pool", "reason"), [(None, LOST), ("gone", "there is no pool 'gone'")])
+def test_a_run_that_is_lost_needs_a_pool_to_be_executed_again(
+    serve, comfyui, tmp_path, pool, reason
+):
+    """An older version stored ``retry`` without a pool; another server has deleted a pool."""
+    lost = str(uuid.uuid4())
+    prepare(
+        tmp_path,
+        lost,
+        status="running",
+        started_at="2026-01-01T00:00:01.000Z",
+        retry=1,
+        pool=pool,
+    )
+    jupyter = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path))
+    assert reason in jupyter.until(lost, "failed")["error"]["message"]
 
 
 def test_two_servers_on_one_store_and_a_third(serve, comfyui, tmp_path):
