@@ -70,6 +70,8 @@ class Form(View):
     _esm = script("form")
 
     machine = t.Unicode(None, allow_none=True).tag(sync=True)
+    # Another one for each workflow. The page sends it with each file that it has uploaded.
+    form_number = t.Int(0).tag(sync=True)
     fields: t.List[Any] = t.List().tag(sync=True)
     # The values when a page is loaded. The page sends changes as messages, which keep their order.
     values = t.Dict().tag(sync=True)
@@ -86,6 +88,7 @@ class Form(View):
         self._values: dict[str, Any] = {}
         self._typed: dict[tuple[str, str | None], int] = {}  # numbers of messages, by key and page
         self._others: dict[str, Any] = {}
+        self._is_kept = False  # while the form of the same workflow is made anew
         super().__init__(panel)
 
     @_exclusive
@@ -122,6 +125,8 @@ class Form(View):
         )
         self._values = {}
         with self.hold_sync():
+            if not self._is_kept:
+                self.form_number += 1
             self._lay_out({})
             self.locked = [f.key for f in fields if f.kind == "seed" and f.key not in unlocked]
             self.problems = {}
@@ -375,7 +380,11 @@ class Form(View):
             values, faults = self._read_all()
             changed, locked = self._changes(values), list(self.locked)
             invalid = {key: self._values[key] for key in faults}
-            yield
+            self._is_kept = True
+            try:
+                yield
+            finally:
+                self._is_kept = False
             self._rebuild(self._structure.of(changed))
             self._put({key: value for key, value in invalid.items() if key in self._fields})
             self.locked = locked
@@ -472,7 +481,8 @@ class Form(View):
 
     def _on_uploaded(self, message: dict[str, Any], _: object) -> None:
         key = str(message["key"])
-        if key in self._fields:  # another workflow may be shown since the upload began
+        # Another workflow may be shown since the upload began, and have the same field.
+        if message["form_number"] == self.form_number and key in self._fields:
             self._put({key: str(message["name"])})
 
     def _on_lock(self, message: dict[str, Any], _: object) -> None:

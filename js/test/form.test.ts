@@ -24,6 +24,7 @@ const NO_PROBLEMS = {
   locked: [],
   server: {},
   machine: null,
+  form_number: 1,
 };
 
 function field(key: string, kind: string, original: unknown, more: object = {}) {
@@ -387,7 +388,7 @@ test("the kernel stores an uploaded picture, also under the name that the field 
   const stored = { kind: "stored", name: "photo.png" };
   model.receive({ ...stored, id: await drop("photo.png") });
   await until(() => model.sent.length > 0);
-  const uploaded = { kind: "uploaded", key: "1.image", name: "photo.png" };
+  const uploaded = { kind: "uploaded", form_number: 1, key: "1.image", name: "photo.png" };
   assert.deepEqual(model.takeSent(), [uploaded]);
   assert.equal(state.textContent, "");
   model.receive({ kind: "stored", id: await drop("b.png"), error: "disk full" });
@@ -399,7 +400,7 @@ test("the kernel stores an uploaded picture, also under the name that the field 
   const early = await drop("early.png");
   const late = await drop("late.png");
   model.receive({ kind: "stored", id: early, name: "early.png" });
-  await until(() => model.listenerCount === listeners + 1);
+  await until(() => model.listenerCount === listeners + 2); // those of the later one
   assert.equal(state.textContent, "Sending late.png …");
   model.receive({ kind: "stored", id: late, name: "late.png" });
   await until(() => model.sent.length > 0);
@@ -432,6 +433,32 @@ test("the page uploads pictures itself; one that ends late does not replace a la
   assert.equal(state.textContent, "");
   early?.succeed({ name: "early.png" });
   await new Promise((resolve) => setImmediate(resolve));
-  assert.deepEqual(model.takeSent(), [{ kind: "uploaded", key: "1.image", name: "photo.png" }]);
+  assert.deepEqual(
+    sentOf(model, "uploaded").map(({ name }) => name),
+    ["photo.png"],
+  );
   assert.equal(state.textContent, "");
+});
+
+test("a file that is being uploaded when another workflow is chosen is not for its form", async () => {
+  const { model, el } = showForm([PHOTO]);
+  const listeners = model.listenerCount;
+  const state = () => find(el, ".cd-picture [role=status]").textContent;
+  for (const answer of [{ name: "late.png" }, { error: "disk full" }]) {
+    for (const fields of [model.get("fields"), [PHOTO, field("b", "text", "")]]) {
+      dropPicture(el, "late.png");
+      await until(() => model.sent.some(({ kind }) => kind === "piece"));
+      await new Promise((resolve) => setImmediate(resolve));
+      const [piece] = sentOf(model, "piece");
+      assert.equal(state(), "Sending late.png …");
+      model.set("fields", fields);
+      model.set("form_number", Number(model.get("form_number")) + 1);
+      assert.equal(state(), "");
+      model.receive({ kind: "stored", id: piece?.id, ...answer });
+      await until(() => model.listenerCount === listeners);
+      assert.deepEqual(sentOf(model, "uploaded"), []);
+      assert.equal(find(el, ".cd-image .cd-problem").textContent, "");
+      assert.equal(state(), "");
+    }
+  }
 });

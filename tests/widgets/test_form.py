@@ -548,14 +548,29 @@ def test_what_is_typed_while_the_form_is_made_anew_is_not_lost(form: Form) -> No
     assert form.changed() == {"5.mode.size": 90}
 
 
-def test_a_file_that_arrives_after_another_workflow_was_chosen_is_no_error(form: Form) -> None:
-    show(form, field("image", "a.png"))
-    receive(form, kind="uploaded", key="1.x", name="b.png")
+def test_a_file_that_was_uploaded_for_another_workflow_is_dropped(form: Form) -> None:
+    picture = field("image", "a.png")
+
+    def upload(name: str, number: int) -> None:
+        receive(form, kind="uploaded", form_number=number, key="1.x", name=name)
+
+    show(form, picture)
+    first = form.form_number
+    upload("b.png", first)
+    with form.keeping():  # as for another machine
+        show(form, picture)
     assert form.changed() == {"1.x": "b.png"}
+    upload("c.png", first)
+    assert form.changed() == {"1.x": "c.png"}
     show_dynamic(form)
-    receive(form, kind="uploaded", key="1.x", name="c.png")
-    assert form._panel.error == ""
+    upload("late.png", first)
     assert form.changed() == {}
+    show(form, picture)
+    upload("late.png", first)
+    assert form.changed() == {}, "the same field of another workflow"
+    assert form._panel.error == ""
+    upload("d.png", form.form_number)
+    assert form.changed() == {"1.x": "d.png"}
 
 
 def test_groups_grow_and_shrink_between_their_bounds(form: Form) -> None:

@@ -675,18 +675,26 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     const tell = (text) => {
       if (awaited === file) state.textContent = text;
     };
+    const form_number = model.get("form_number");
+    const drop = () => {
+      tell("");
+      if (awaited === file) awaited = null;
+    };
     awaited = file;
     refuse("");
     tell(`Sending ${file.name} …`);
+    model.on("change:form_number", drop);
     try {
       const name = await store(file, tell);
       if (awaited !== file) return;
       tell("");
-      model.send({ kind: "uploaded", key: field.key, name });
+      model.send({ kind: "uploaded", form_number, key: field.key, name });
     } catch (error) {
       if (awaited !== file) return;
       tell("");
       refuse(`Not uploaded: ${messageOf(error)}`);
+    } finally {
+      model.off("change:form_number", drop);
     }
   };
   const [button, input] = fileButton("Upload", accept, upload, {

@@ -43,6 +43,8 @@ export type Field = {
 };
 
 export type FormTraits = FilesTraits & {
+  /** Another one for each workflow. */
+  form_number: number;
   fields: Field[];
   values: Record<string, Value>;
   locked: string[];

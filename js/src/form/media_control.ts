@@ -56,7 +56,10 @@ export function mediaControl(
   const state = h("span", { className: "cd-faint", role: "status" });
   const refuse = (text: string) => form.refuse(field.key, text);
 
-  /** The file whose name will be the value; null if the user has entered another value since. */
+  /**
+   * The file whose name will be the value; null if the user has entered another value since, or
+   * chosen another workflow.
+   */
   let awaited: File | null = null;
   let wanted = "";
   const preview = async (now: Value) => {
@@ -124,18 +127,26 @@ export function mediaControl(
     const tell = (text: string) => {
       if (awaited === file) state.textContent = text;
     };
+    const form_number = model.get("form_number");
+    const drop = () => {
+      tell("");
+      if (awaited === file) awaited = null;
+    };
     awaited = file;
     refuse("");
     tell(`Sending ${file.name} …`);
+    model.on("change:form_number", drop);
     try {
       const name = await store(file, tell);
       if (awaited !== file) return;
       tell(""); // the value may be the same as before
-      model.send({ kind: "uploaded", key: field.key, name });
+      model.send({ kind: "uploaded", form_number, key: field.key, name });
     } catch (error) {
       if (awaited !== file) return;
       tell("");
       refuse(`Not uploaded: ${messageOf(error)}`);
+    } finally {
+      model.off("change:form_number", drop);
     }
   };
   const [button, input] = fileButton("Upload", accept, upload, {
