@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
@@ -10,7 +11,8 @@ from ..errors import (
     InvalidRequestError,
     PromptInvalidError,
 )
-from ..runs.deployment_form import service_run
+from ..runs.deployment_form import as_json, service_run
+from ..unparsed import Unparsed
 from .base import Handler, schemas
 from .comfy_api import MACHINE
 from .runs import SMALL
@@ -48,7 +50,8 @@ class DeploymentBase(Handler):
         if record.workflow_id is not None and record.version is not None:
             version_id = self.services.deployments.version_id(record.workflow_id, record.version)
         run = self.services.runs.find(record.prompt_id)
-        await self.reply_large(service_run(record, run, self.view_url, version_id=version_id))
+        body = service_run(record, run, self.view_url, version_id=version_id)
+        await self.reply_large(Unparsed(await asyncio.to_thread(as_json, body)))
 
 
 class DeploymentQueueHandler(DeploymentBase):

@@ -9,6 +9,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from ..net import json_stream
 from ..timestamps import parse_timestamp
 from .outputs import with_urls
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 _NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")
+_encoder = json.JSONEncoder(ensure_ascii=False)
 # Fields of the service for which this package has no values.
 _ABSENT = (
     "workflow_api",
@@ -32,6 +34,14 @@ _ABSENT = (
     "cold_start_duration",
     "cold_start_duration_total",
 )
+
+
+def as_json(body: dict[str, Any]) -> bytes:
+    """Return a body as JSON for the SDK: a question mark replaces half of an emoji.
+
+    The SDK refuses a whole body with half of one. Call this in a thread if the body is large.
+    """
+    return json_stream.dumps(body, encoder=_encoder).encode(errors="replace")
 
 
 def service_run(
@@ -97,8 +107,9 @@ def _output(
 ) -> dict[str, Any]:
     moment = record.finished_at or record.started_at or record.created_at
     name = None if run is None else run.live_status.name(node)
+    place = f"{record.prompt_id}/{node}".encode(errors="backslashreplace").decode()
     return {
-        "id": str(uuid.uuid5(_NAMESPACE, f"{record.prompt_id}/{node}")),
+        "id": str(uuid.uuid5(_NAMESPACE, place)),
         "run_id": record.prompt_id,
         "data": {kind: _values(items) for kind, items in output.items()},
         "node_meta": {"node_id": node, "node_class": None if name is None else name.class_type},

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from ..schemas.deployments import DeploymentRun
 from ..store.callbacks import CallbackTarget
-from .deployment_form import service_state
+from .deployment_form import as_json, service_state
 
 if TYPE_CHECKING:
     from ..schemas import RunRequest
@@ -51,4 +50,4 @@ def end_message(target: CallbackTarget, record: RunRecord) -> bytes | None:
 def _message(target: CallbackTarget, record: RunRecord, run: Run | None) -> bytes:
     assert target.webhook is not None
     state = service_state(record, run, target.webhook["view_url"])
-    return json.dumps({"run_id": target.prompt_id, **state}).encode()
+    return as_json({"run_id": target.prompt_id, **state})

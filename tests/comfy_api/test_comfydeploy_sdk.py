@@ -217,7 +217,8 @@ def test_a_webhook_receives_the_end_of_a_run(
 def test_outputs_of_any_form_are_reported(
     sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
 ) -> None:
-    shown = {"links": [{"url": "https://a.test"}, {"filename": 7, "url": "b"}], "number": [1.5]}
+    links = [{"url": "https://a.test"}, {"filename": 7, "url": "b"}]
+    shown = {"links": links, "number": [1.5], "text": ["half \ud83d"]}
     inputs = {"files": "{}", "output": json.dumps(shown), "anything": None, "token": ""}
     stored = keep(jupyter, {"1": {"class_type": "TestOutput", "inputs": inputs}})
     queued = sdk.run.deployment.queue(request={"deployment_id": stored.id, "webhook": receiver.url})
@@ -226,7 +227,8 @@ def test_outputs_of_any_form_are_reported(
     assert body.status.value == "success"
     run = sdk.run.get(run_id=queued.create_run_response.run_id).workflow_run_model
     assert [output.data["number"] for output in run.outputs] == [["1.5"]]
-    assert [json.loads(text) for text in run.outputs[0].data["links"]] == shown["links"]
+    assert [json.loads(text) for text in run.outputs[0].data["links"]] == links
+    assert run.outputs[0].data["text"] == body.outputs[0].data["text"] == ["half ?"]
 
 
 def test_a_webhook_receives_each_state_if_requested(
