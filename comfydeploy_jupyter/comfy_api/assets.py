@@ -19,7 +19,7 @@ from ..store.assets import Asset
 from ..timestamps import utc_now
 from .errors import APIError
 from .job import NEVER
-from .outputs import BINARY, content_url, hash_of
+from .outputs import BINARY, content_url, hash_of, storable
 
 if TYPE_CHECKING:
     import io
@@ -250,7 +250,7 @@ class Assets:
         return "/".join(filter(None, (subfolder, name)))
 
     async def _get(self, asset_id: str) -> Asset:
-        asset = await self._repository.get(asset_id)
+        asset = await self._repository.get(storable(asset_id))
         if asset is None:
             raise APIError("not_found", f"There is no asset {asset_id!r}")
         return asset

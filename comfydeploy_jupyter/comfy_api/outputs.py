@@ -140,10 +140,10 @@ def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:
     text = None
     if file is None:
         kind, subfolder, filename = "temp", "", f"{item.id}.txt"
-        text = _storable(item.text)
+        text = storable(item.text)
         size, content_type = len(text.encode()), "text/plain"
     else:
-        kind, subfolder, filename = map(_storable, (file.type, file.subfolder, file.filename))
+        kind, subfolder, filename = map(storable, (file.type, file.subfolder, file.filename))
         content_type = media_type(filename) or BINARY
     return Asset(
         id=item.id,
@@ -156,13 +156,13 @@ def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:
         content_type=content_type,
         file_path=None if file is None else "/".join(filter(None, (kind, subfolder, filename))),
         prompt_id=record.prompt_id,
-        node_id=item.node_id,
+        node_id=storable(item.node_id),
         text=text,
         owned=file is not None and kind in ("output", "temp"),
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Replace what is no valid Unicode, such as half of an emoji: the store refuses it."""
     return text.encode(errors="replace").decode()
 

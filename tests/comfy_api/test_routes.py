@@ -84,6 +84,10 @@ async def test_a_value_that_breaks_the_contract_is_named(api):
             {"workflow": {"1": {"inputs": {"x": {"__type": "core/ASSET", "info": {"id": "no"}}}}}},
             "missing_asset",
         ),
+        (
+            {"workflow": {"1": {"x": {"__type": "core/ASSET", "info": {"id": "half \ud83d"}}}}},
+            "missing_asset",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -239,6 +243,20 @@ async def test_texts_of_any_kind_are_outputs_and_can_be_read_in_parts(api):
     assert (part.code, part.body, part.headers["Content-Range"]) == (206, b"alf", "bytes 1-3/6")
     outside = await api.raw("GET", path, headers={"Range": "bytes=6-"})
     assert (outside.code, outside.headers["Content-Range"]) == (416, "bytes */6")
+
+
+async def test_a_node_of_any_name_can_have_outputs(api):
+    node = "half \ud83d"
+    text = {"class_type": "TestText", "inputs": {"text": "x", "token": ""}}
+    _, job = await create(api, {"workflow": {node: text}})
+    await api.until(job, "success")
+    code, page = await api.get("api/v2/jobs")
+    assert (code, [item["id"] for item in page["jobs"]]) == (200, [job])
+    (output,) = page["jobs"][0]["outputs"]
+    assert (output["node_id"], output["name"]) == ("half ?", "half ?.txt")
+    assert (await api.raw("GET", f"api/v2/jobs/{job}/events")).code == 200
+    code, run = await api.get(f"run/{job}")
+    assert (code, run["outputs"][0]["data"]) == (200, {"text": ["x"]})
 
 
 async def test_an_uploaded_file_becomes_a_model_by_its_hash(api, comfyui):
