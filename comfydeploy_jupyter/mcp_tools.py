@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -215,7 +216,7 @@ async def comfyui_view_picture(
             raise NotFoundError(f"number: the run has {len(pictures)} picture(s), counted from 0")
         return _as_png(pictures[number].thumbnail(SIDE))
 
-    return Image(data=await _call(ask), format="png")
+    return Image(data=await _in_thread(ask), format="png")
 
 
 async def comfyui_list_models(
@@ -285,6 +286,16 @@ _threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="comfydeploy-mcp")
 
 
 async def _call(ask: Callable[[Comfy], T]) -> T:
+    """Return what requests to this server give; a question mark replaces half of an emoji.
+
+    Such a half cannot be sent to an agent.
+    """
+    text = json.dumps(await _in_thread(ask), ensure_ascii=False).encode(errors="replace")
+    answer: T = json.loads(text)
+    return answer
+
+
+async def _in_thread(ask: Callable[[Comfy], T]) -> T:
     """Send requests to this Jupyter server in a thread, as its event loop must be free to reply.
 
     The thread is none of asyncio's own: the server needs those to reply, and several calls may wait
@@ -345,7 +356,7 @@ def _run_properties(run: Run) -> dict[str, Any]:
         ]
         summary["texts"] = [_short(text) for text in result.texts[:MOST_ITEMS]]
         if result.failure:
-            summary["error"] = result.failure
+            summary["error"] = _short(result.failure)
     return summary
 
 

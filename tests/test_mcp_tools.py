@@ -198,12 +198,34 @@ async def test_long_texts_are_cut(writable):
     assert all(len(str(text)) < MOST_TEXT + 50 for text in texts)
 
 
+async def test_half_an_emoji_in_a_text_is_replaced(writable):
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "half \ud83d", "token": ""}}}
+    run = connect(writable.url, writable.token).submit(graph)
+    async with agent(writable) as client:
+        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
+    assert (reply["status"], reply["texts"]) == ("success", ["half ?"])
+
+
+async def test_the_error_of_a_run_is_cut(writable):
+    graph = {
+        "1": {"class_type": "TestFail", "inputs": {"message": "é" * 5000, "token": "cut"}},
+        "2": {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}},
+    }
+    run = connect(writable.url, writable.token).submit(graph)
+    async with agent(writable) as client:
+        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
+    assert reply["status"] == "failed"
+    assert "ValueError" in reply["error"]
+    assert len(reply["error"]) < MOST_TEXT + 50
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "part"),
     [
         ("comfyui_describe_workflow", {"workflow_id": "none"}, "none"),
         ("comfyui_wait_for_run", {"run_id": "none"}, "none"),
         ("comfyui_wait_for_run", {"run_id": "none", "seconds": 1e9}, "seconds"),
+        ("comfyui_wait_for_run", {"run_id": ""}, "must not be empty"),
         ("comfyui_list_runs", {"status": "sleeping"}, "status"),
         ("comfyui_list_runs", {"limit": 0}, "limit"),
         ("comfyui_run_workflow", {"workflow_id": "none"}, "none"),

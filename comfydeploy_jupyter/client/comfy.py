@@ -373,6 +373,8 @@ class Comfy:
         NotFoundError
             There is no such run.
         """
+        if not prompt_id:
+            raise NotFoundError("prompt_id: must not be empty")
         try:
             record = self.server.get("check-status", prompt_id=prompt_id)
         except NotFoundError:
