@@ -161,14 +161,14 @@ async def measure_leases(cluster: DaskCluster, fields: dict[str, Any]) -> list[F
     client = Target(cluster.address, certificates_of(cluster.security, field="")).connect(10)
     async with client:
         await until_async(lambda: client.list_datasets(), lambda names: len(names) == LEASES)
-    asked = (time.perf_counter() - begin) * 1000
+    latency = (time.perf_counter() - begin) * 1000
     gaps = ticker.take()["gaps"]
     await provider.close(delete=True)
     late = max(late for late, _ in gaps)
     computed = max(computed for _, computed in gaps)
     print(f"the longest gap: {late * 1000:.1f} ms, of which the process computed", end=" ")
     print(f"{computed * 1000:.1f} ms at most; {idle * 1000:.1f} ms before")
-    return [Figure(f"{LEASES} leases asked for", asked, 0.001, "added", 2000.0)]
+    return [Figure(f"{LEASES} leases asked for", latency, 0.001, "added", 2000.0)]
 
 
 def milliseconds(text: str) -> float:

@@ -35,25 +35,25 @@ def milliseconds(workflow: dict[str, Any], definitions: NodeDefinitions) -> floa
     """Return the median time of one conversion."""
     times = []
     for _ in range(RUNS):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             ui_to_api(workflow, definitions)
         except InvalidRequestError:
             return 0.0
-        times.append(1000 * (time.perf_counter() - begun))
+        times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times)
 
 
 def reading(raw: dict[str, Any]) -> float:
     """Return the milliseconds in which every class is read once."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     definitions = NodeDefinitions(raw)
     for name in definitions:
         definitions.get(name)
-    return 1000 * (time.perf_counter() - begun)
+    return 1000 * (time.perf_counter() - start)
 
 
-def tell(what: str, measured: float, claimed: float, note: str = "") -> None:
+def report(what: str, measured: float, claimed: float, note: str = "") -> None:
     """Print a number and its ratio to the claim."""
     ratio = measured / claimed
     print(f"{what:8} {measured:8.3f} ms   {ratio:.2f} of {claimed:g} ms   {note}".rstrip())
@@ -67,9 +67,9 @@ def measure(graphs: Path, classes: Path) -> None:
     times = {row["name"]: milliseconds(row["ui"], definitions) for row in map(json.loads, lines)}
     slowest = max(times, key=lambda name: times[name])
     print(f"{len(times)} graphs of {graphs.name}")
-    tell("median", statistics.median(times.values()), MEDIAN_MS)
-    tell("largest", times[slowest], LARGEST_MS, slowest)
-    tell(
+    report("median", statistics.median(times.values()), MEDIAN_MS)
+    report("largest", times[slowest], LARGEST_MS, slowest)
+    report(
         "reading",
         statistics.median(reading(raw) for _ in range(3)),
         READING_MS,

@@ -272,17 +272,17 @@ def main() -> int:
     parser.add_argument("--members", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    draw = random.Random(asked.seed)
+    options = parser.parse_args()
+    draw = random.Random(options.seed)
     found: list[Figure] = []
 
-    alike = simulate([1.0, 2.0, 4.0, 8.0], [1.0] * 400, ["a"] * 400, deaths=0, seed=asked.seed)
+    alike = simulate([1.0, 2.0, 4.0, 8.0], [1.0] * 400, ["a"] * 400, deaths=0, seed=options.seed)
     found += figures("four at 1 : 2 : 4 : 8, 400 runs alike", alike, 1.05)
 
     kinds = {f"workflow {number}": draw.uniform(1, 20) for number in range(20)}
     names = draw.choices(list(kinds), k=400)
     works = [kinds[name] * draw.uniform(0.9, 1.1) for name in names]
-    mixed = simulate([1.0, 2.0, 4.0, 8.0], works, names, deaths=0, seed=asked.seed)
+    mixed = simulate([1.0, 2.0, 4.0, 8.0], works, names, deaths=0, seed=options.seed)
     found += figures("the same, 20 workflows", mixed, 1.10)
 
     for members in (1, 4):
@@ -290,19 +290,19 @@ def main() -> int:
         name = f"a sweep of 200 points on {members}: executed nodes"
         found.append(Figure(name, executed, distinct, "ratio", 1.1, ""))
 
-    for size in (10, 100, asked.members):
+    for size in (10, 100, options.members):
         speeds = [draw.choice([1.0, 2.0, 4.0, 8.0]) for _ in range(size)]
-        names = draw.choices(list(kinds), k=asked.runs)
+        names = draw.choices(list(kinds), k=options.runs)
         works = [kinds[name] * draw.uniform(0.9, 1.1) for name in names]
         deaths = size // 5
-        large = simulate(speeds, works, names, deaths=deaths, seed=asked.seed)
-        found += figures(f"{size} members, {deaths} deaths, {asked.runs} runs", large, 1.15)
+        large = simulate(speeds, works, names, deaths=deaths, seed=options.seed)
+        found += figures(f"{size} members, {deaths} deaths, {options.runs} runs", large, 1.15)
     graphs = [{str(n): {"inputs": {"x": (n > i) * i}} for n in range(24)} for i in range(2000)]
     prints = [fingerprint_of(graph) for graph in graphs]
     same = ["a"] * len(graphs)
     shared = simulate([1.0] * 10, [1.0] * len(graphs), same, deaths=0, seed=1, fingerprints=prints)
     found += figures("10 members, runs with shared nodes", shared, 1.15)
-    kib = memory(asked.runs) / 1024
+    kib = memory(options.runs) / 1024
     found.append(Figure("memory of a waiting run", kib, 1.0, "ratio", 1.0, "KiB"))
     return report(*found)
 

@@ -62,21 +62,21 @@ def main() -> None:
         sockopt=NODELAY,
     )
     ping(socket)
-    took: list[float] = []
+    latencies: list[float] = []
     lock, over = threading.Lock(), threading.Event()
 
-    def go_on() -> None:
+    def continue_pings() -> None:
         while not over.wait(INTERVAL):
             found = ping(socket)
             with lock:
-                took.append(found)
+                latencies.append(found)
 
-    pinger = threading.Thread(target=go_on)
+    pinger = threading.Thread(target=continue_pings)
     pinger.start()
     for _ in sys.stdin:
         with lock:
-            told, took[:] = list(took), []
-        print(json.dumps(told), flush=True)
+            finished, latencies[:] = list(latencies), []
+        print(json.dumps(finished), flush=True)
     over.set()
     pinger.join()
     socket.close()

@@ -38,13 +38,13 @@ def main() -> int:
     parser.add_argument("--pool", action="store_true", help="kill the servers of a pool")
     parser.add_argument("--cluster", action="store_true", help="kill those of a Dask cluster")
     parser.add_argument("--keep", type=Path, help="a folder for all files, which are left there")
-    asked = parser.parse_args()
-    print(f"seed {asked.seed}", flush=True)
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="comfydeploy-kill-") as temporary:
-        folder = asked.keep or Path(temporary)
-        if asked.pool or asked.cluster:
-            return pool_rounds(folder, asked.rounds, asked.seed, cluster=asked.cluster)
-        return rounds(folder, asked.rounds, asked.seed)
+        folder = options.keep or Path(temporary)
+        if options.pool or options.cluster:
+            return pool_rounds(folder, options.rounds, options.seed, cluster=options.cluster)
+        return rounds(folder, options.rounds, options.seed)
 
 
 def pool_rounds(folder: Path, count: int, seed: int, *, cluster: bool) -> int:
@@ -58,9 +58,9 @@ def pool_rounds(folder: Path, count: int, seed: int, *, cluster: bool) -> int:
         world.start()
         for number in range(count):
             since = time.monotonic()
-            told = world.round(random, random.choice(victims))
-            took = time.monotonic() - since
-            print(f"{number + 1:4} {kind:8}{took:5.1f} s  {told}", flush=True)
+            outcome = world.round(random, random.choice(victims))
+            seconds = time.monotonic() - since
+            print(f"{number + 1:4} {kind:8}{seconds:5.1f} s  {outcome}", flush=True)
     except BrokenInvariantError as fault:
         print(f"\nBROKEN:\n{fault}\n", flush=True)
         print(f"Jupyter's log ends:\n{world.jupyter.log()[-6000:]}")
@@ -107,12 +107,12 @@ def rounds(folder: Path, count: int, seed: int) -> int:
                     if kind == "migration":
                         store = place / f"store-{number}"
                         store.mkdir()
-                        told = interrupted_migration(store, random)
+                        outcome = interrupted_migration(store, random)
                     else:
-                        told = world.round(random, kind)
+                        outcome = world.round(random, kind)
                     where = "managed" if managed else "apart"
-                    took = time.monotonic() - since
-                    print(f"{number + 1:4} {where:7} {took:5.1f} s  {told}", flush=True)
+                    seconds = time.monotonic() - since
+                    print(f"{number + 1:4} {where:7} {seconds:5.1f} s  {outcome}", flush=True)
                     done[kind] += 1
             except BrokenInvariantError as fault:
                 print(f"\nBROKEN:\n{fault}\n", flush=True)

@@ -93,11 +93,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Reply 200, and signal the end of a run."""
-        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        callback = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        if told.get("status") == "success":
+        if callback.get("status") == "success":
             self.ended.set()
 
     def log_message(self, *_: object) -> None:
@@ -157,8 +157,8 @@ def main() -> int:
             for _ in range(ROUNDS):
                 work()
                 longest.append(max(gap.computed for gap in gaps(jupyter)))
-            told = ", ".join(f"{gap:.1f}" for gap in longest)
-            print(f"{name}: longest gaps of each call in ms: {told}", flush=True)
+            listed = ", ".join(f"{gap:.1f}" for gap in longest)
+            print(f"{name}: longest gaps of each call in ms: {listed}", flush=True)
             median = statistics.median(longest)
             figures.append(Figure(f"longest gap, {name}", median, at_rest, "added", BOUND))
     server.shutdown()

@@ -237,16 +237,16 @@ class Load:
         """
         for prompt_id, result in self.results.items():
             entry = requests.get(f"{comfyui_url}/history/{prompt_id}", timeout=60).json()[prompt_id]
-            told = (entry["status"]["status_str"], entry["outputs"])
-            if told != (result["status"], result["outputs"]):
-                raise RuntimeError(f"ComfyUI has {told} for {prompt_id}, the stream had {result}")
+            stored = (entry["status"]["status_str"], entry["outputs"])
+            if stored != (result["status"], result["outputs"]):
+                raise RuntimeError(f"ComfyUI has {stored} for {prompt_id}, the stream had {result}")
         for job in self.outputs.keys() - self.results.keys():
             entry = requests.get(f"{comfyui_url}/history/{job}", timeout=60).json()[job]
             if entry["status"]["status_str"] != "success":
                 raise RuntimeError(f"ComfyUI has {entry['status']} for job {job}")
 
 
-async def through_us(
+async def by_streams(
     server: Server, *, streams: int, runs: int, duration: float, jobs: bool = False
 ) -> Load:
     """Keep ``runs`` runs queued and ``streams`` streams open for ``duration`` seconds.
@@ -337,7 +337,7 @@ async def through_us(
     return load
 
 
-async def past_us(comfyui_url: str, *, streams: int, runs: int, duration: float) -> int:
+async def by_raw_clients(comfyui_url: str, *, streams: int, runs: int, duration: float) -> int:
     """Send the same work to ComfyUI with clients of its own protocol; return the number of runs."""
     until = time.monotonic() + duration
     open_runs: set[str] = set()
@@ -483,7 +483,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with pinging(server) as pings:
             time.sleep(3.0)
             at_rest = pings.take()
-            asyncio.run(through_us(server, streams=20, runs=20, duration=1.0))
+            asyncio.run(by_streams(server, streams=20, runs=20, duration=1.0))
             before = settle(server, server.census())
             after: list[Census] = []
             ours: list[float] = []
@@ -494,12 +494,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for jobs in rows:
                 pings.take()
                 begin = time.perf_counter()
-                count = asyncio.run(past_us(comfyui.url, **size))
+                count = asyncio.run(by_raw_clients(comfyui.url, **size))
                 raw = (time.perf_counter() - begin) / count
                 theirs += pings.take()
                 used = server.processor_time()
                 begin = time.perf_counter()
-                load = asyncio.run(through_us(server, **size, jobs=jobs))
+                load = asyncio.run(by_streams(server, **size, jobs=jobs))
                 used = server.processor_time() - used
                 mine = (time.perf_counter() - begin) / load.runs
                 if jobs:

@@ -210,10 +210,10 @@ def main() -> int:
     """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", choices=["use", "cost", "sweep", []])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     code = 0
     for name, measure in {"use": use, "cost": cost, "sweep": sweep}.items():
-        if not asked.parts or name in asked.parts:
+        if not options.parts or name in options.parts:
             with running_pool(SPEEDS if name == "use" else [1] * 4) as pool:
                 for figure in measure(pool):
                     code |= report(figure)

@@ -79,7 +79,7 @@ def main() -> int:
     """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=3_000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     ports = [free_port() for _ in range(MEMBERS)]
     command = [sys.executable, "-m", "tests.instant_comfyui", *map(str, ports)]
     members = subprocess.Popen(command, cwd=REPOSITORY)
@@ -101,7 +101,7 @@ def main() -> int:
                 lambda states: states == {"ready"},
                 timeout=60,
             )
-            return report(*measure(jupyter, asked.runs))
+            return report(*measure(jupyter, options.runs))
         finally:
             jupyter.stop()
             members.kill()

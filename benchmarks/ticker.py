@@ -38,9 +38,9 @@ class Ticker:
     def take(self) -> dict[str, Any]:
         """Return the number of ticks and the largest gaps, and reset both."""
         gaps = sorted(self._gaps, reverse=True)
-        told = {"ticks": self._ticks, "gaps": gaps}
+        taken = {"ticks": self._ticks, "gaps": gaps}
         self._gaps, self._ticks = [], 0
-        return told
+        return taken
 
     def _tick(self) -> None:
         wall, cpu = time.perf_counter(), time.process_time()

@@ -71,7 +71,7 @@ while True:
 
     def take(self, source: Path, *, safe: bool) -> float:
         """Return the seconds until it has written a file; ``safe``: with ``fsync``."""
-        make_room(self._target)
+        prepare_memory(self._target)
         started = time.perf_counter()
         with (
             socket.create_connection(("127.0.0.1", self._port)) as sender,
@@ -122,7 +122,7 @@ class Memory:
             self.most = max(self.most, self._now())
 
 
-def make_room(target: Path) -> None:
+def prepare_memory(target: Path) -> None:
     """Write all dirty pages, and make sure that the machine has real memory for a file's pages.
 
     A virtual machine gets its memory from its host at the first access, and hosts take back memory
@@ -145,7 +145,7 @@ def send_file(sender: socket.socket, file: int) -> None:
 
 def upload(jupyter: Jupyter, source: Path, folder: Path) -> float:
     """Return the seconds until the route has replied."""
-    make_room(folder.parent / "copy")
+    prepare_memory(folder.parent / "copy")
     head = (
         f"POST /comfyui-deploy/upload-file HTTP/1.1\r\nHost: {jupyter.host}:{jupyter.port}\r\n"
         f"Authorization: token {jupyter.token}\r\nConnection: close\r\n"

@@ -93,8 +93,8 @@ def main() -> None:
         parse = median(parsing(prompt) for prompt in prompts)
         for title, definitions in (("prepared", rules), ("bare object_info", object_info)):
             time = median(judging(prompt, definitions) for prompt in prompts)
-            told = f"median {time * 1e3:.3f} ms, {time / parse:.1f} x json.loads"
-            print(f"{len(prompts)} golden prompts ({name}), {title}: {told}")
+            figures = f"median {time * 1e3:.3f} ms, {time / parse:.1f} x json.loads"
+            print(f"{len(prompts)} golden prompts ({name}), {title}: {figures}")
     bad = wide(50, 40)
     bad["0_0"]["inputs"]["width"] = -1
     graphs = {
@@ -108,8 +108,8 @@ def main() -> None:
         print(f"{title}: {time * 1e3:.1f} ms, {time / parsing(prompt):.1f} x json.loads")
     text = gzip.decompress(files("comfydeploy_jupyter.comfyui").joinpath(BUNDLE).read_bytes())
     time = seconds(lambda: learn(text), 5)
-    told = f"{time * 1e3:.0f} ms, {time / seconds(lambda: json.loads(text), 5):.1f} x json.loads"
-    print(f"all definitions of ComfyUI 0.33, {len(text) / 1e6:.1f} MB: {told}")
+    figures = f"{time * 1e3:.0f} ms, {time / seconds(lambda: json.loads(text), 5):.1f} x json.loads"
+    print(f"all definitions of ComfyUI 0.33, {len(text) / 1e6:.1f} MB: {figures}")
 
 
 def learn(text: bytes) -> DefinitionSet:

@@ -100,9 +100,9 @@ def main() -> int:
     """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=100_000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as temporary:
-        return report(*asyncio.run(measure(Path(temporary), asked.runs)))
+        return report(*asyncio.run(measure(Path(temporary), options.runs)))
 
 
 if __name__ == "__main__":

@@ -59,9 +59,9 @@ def main(url: str) -> None:
         for name, entry in sorted(ask(f"{url}/object_info").items())
         if not entry["python_module"].startswith("custom_nodes.")
     }
-    told = ask(f"{url}/node_replacements")
-    for old, rows in told.items():
-        told[old] = [
+    replacements = ask(f"{url}/node_replacements")
+    for old, rows in replacements.items():
+        replacements[old] = [
             {
                 key: row[key]
                 for key in ("new_node_id", "input_mapping", "output_mapping")
@@ -69,8 +69,8 @@ def main(url: str) -> None:
             }
             for row in rows
         ]
-    if told != BUNDLED:
-        sys.exit(f"graphs/replacements.py differs from what this ComfyUI replaces: {told}")
+    if replacements != BUNDLED:
+        sys.exit(f"graphs/replacements.py differs from what this ComfyUI replaces: {replacements}")
     kept = {"comfyui_version": version, "object_info": object_info}
     TARGET.write_bytes(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 9, mtime=0))
     print(f"{len(object_info)} nodes of ComfyUI {version}: {TARGET.stat().st_size} bytes")

@@ -25,7 +25,7 @@ import requests
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from comfydeploy_jupyter.graphs.replacements import BUNDLED
-from tests.graphs.answers import ask, comparable
+from tests.graphs.answers import comparable, post_prompt
 from tests.graphs.validation_prompts import CHEAP, OTHERS, TODAY, WHOLE, all_prompts, make_files
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -41,7 +41,7 @@ def record(urls: list[str], graphs: dict[str, Any]) -> tuple[list[dict[str, Any]
     for index, (name, prompt) in enumerate(all_prompts(graphs)):
         if name not in WHOLE and index % EVERY:
             continue
-        answers = [ask(url, prompt) for url in urls]
+        answers = [post_prompt(url, prompt) for url in urls]
         if any(answer.keys() != answers[0].keys() for answer in answers) or (
             "node_errors" in answers[0]
             and any(comparable(**answer) != comparable(**answers[0]) for answer in answers)

@@ -18,15 +18,15 @@ class RecordingAuthorizer(Authorizer):
     Jupyter creates the instance, so tests use the attributes of the class.
     """
 
-    asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
+    calls: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
     allowed: Collection[str] = ACTIONS
 
     @classmethod
     def reset(cls) -> None:
         """Clear the recorded calls, and allow everything."""
-        cls.asked.clear()
+        cls.calls.clear()
         cls.allowed = ACTIONS
 
     def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
-        self.asked.append((user.username, action, resource))
+        self.calls.append((user.username, action, resource))
         return action in self.allowed

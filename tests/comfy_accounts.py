@@ -34,7 +34,7 @@ class ComfyAccounts:
         The tokens that it has issued, oldest first.
     customers : list of dict
         The requests that opened an account: their token and their body.
-    asked : list of str
+    requests : list of str
         The paths of all requests.
     answers : deque of tuple
         Status and body of the next responses, instead of the usual ones.
@@ -55,7 +55,7 @@ class ComfyAccounts:
         self.id_tokens: list[str] = []
         self.refresh_tokens: list[str] = []
         self.customers: list[dict[str, Any]] = []
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.answers: deque[tuple[int, Any]] = deque()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class ComfyAccounts:
 
     @web.middleware
     async def _answered(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        self.asked.append(request.path)
+        self.requests.append(request.path)
         if self.answers:
             status, body = self.answers.popleft()
             if isinstance(body, str):

@@ -24,7 +24,7 @@ from comfydeploy_jupyter.comfyui.discovery import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
 from comfydeploy_jupyter.reaper import reaped_command
 
-from .processes import why_not_up
+from .processes import start_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -159,7 +159,7 @@ class ComfyUIServer:
         )
         assert self._guard.stdout is not None
         self._pid = int(self._guard.stdout.readline())
-        if why := why_not_up(self._guard, self._answers, timeout):
+        if why := start_failure(self._guard, self._answers, timeout):
             self.kill()
             pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)
 

@@ -428,8 +428,8 @@ class FakeComfyDeploy:
             url = f"{self.root}/bucket/{body['key']}?partNumber={body['partNumber']}"
             return web.json_response({"uploadUrl": url})
         if step == "complete-multipart-upload":
-            told = {part["partNumber"]: part["eTag"] for part in body["parts"]}
-            if told != {number: tag for number, (tag, _) in upload["parts"].items()}:
+            reported = {part["partNumber"]: part["eTag"] for part in body["parts"]}
+            if reported != {number: tag for number, (tag, _) in upload["parts"].items()}:
                 return web.json_response({"error": "Parts do not match"}, status=400)
             upload["state"] = "complete"
             return web.json_response({"status": "ok", "key": body["key"]})

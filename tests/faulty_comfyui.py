@@ -29,7 +29,7 @@ HOP_BY_HOP = ("connection", "content-length", "keep-alive", "transfer-encoding",
 PIECE = 1024 * 1024  # bytes of one write
 PAGE = "<!DOCTYPE html><html><body><h1>Service Unavailable</h1></body></html>"
 # Every field of ComfyUI's responses, each with a wrong type.
-NONSENSE = {
+UNEXPECTED_REPLY = {
     "exec_info": {"queue_remaining": {}},
     "queue_running": 5,
     "queue_pending": {"a": []},
@@ -62,11 +62,11 @@ async def moved(request: web.Request) -> web.StreamResponse:
     return web.Response(status=302, headers={"Location": request.path_qs})
 
 
-async def nonsense(request: web.Request) -> web.StreamResponse:
+async def unexpected_reply(request: web.Request) -> web.StreamResponse:
     """Reply with JSON in which every field has a wrong type."""
     last = request.path.rpartition("/")[2]
     entry = {"prompt": 5, "outputs": {"1": [2], "2": "x"}, "status": ["success"], "meta": None}
-    return web.json_response({**NONSENSE, last: entry})
+    return web.json_response({**UNEXPECTED_REPLY, last: entry})
 
 
 async def hanging(request: web.Request) -> web.StreamResponse:
@@ -143,7 +143,7 @@ FAULTS: dict[str, Fault] = {
     "deep": answering(200, "[" * 100_000, "application/json"),
     "bytes": answering(200, b"\xff\xfe\x00" * 1000, "application/json"),
     "infinite": answering(200, '{"exec_info": {"queue_remaining": 1e999}}', "application/json"),
-    "nonsense": nonsense,
+    "nonsense": unexpected_reply,
     "moved": moved,
     "hanging": hanging,
     "aborted": aborted,
@@ -171,7 +171,7 @@ class FaultyComfyUI:
         Seconds by which every response is delayed.
     sockets_seen : int
         The number of WebSockets so far.
-    asked : collections.Counter
+    requests : collections.Counter
         The number of requests so far, by method and path.
     """
 
@@ -180,7 +180,7 @@ class FaultyComfyUI:
         self.url = ""
         self.delay = 0.0
         self.sockets_seen = 0
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self._faults: dict[tuple[str, str], Fault] = {}
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop = asyncio.new_event_loop()
@@ -199,10 +199,10 @@ class FaultyComfyUI:
         self._loop.close()
 
     def fail(self, method: str, path: str, fault: Fault) -> None:
-        """Simulate an error at the route ``path`` and all below it, until `heal`."""
+        """Simulate an error at the route ``path`` and all below it, until `remove_faults`."""
         self._faults[method, path] = fault
 
-    def heal(self) -> None:
+    def remove_faults(self) -> None:
         """Forward everything again; close the connections of requests that hang."""
         self._faults.clear()
         self.delay = 0.0
@@ -261,7 +261,7 @@ class FaultyComfyUI:
         return len(sockets)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
-        self.asked[f"{request.method} {request.path}"] += 1
+        self.requests[f"{request.method} {request.path}"] += 1
         for (method, path), fault in list(self._faults.items()):
             if request.method == method and f"{request.path}/".startswith(f"{path}/"):
                 await request.read()

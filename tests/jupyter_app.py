@@ -123,8 +123,8 @@ def events(extension, jp_fetch) -> Callable[..., Any]:
             **kwargs,
         )
         messages = parse_stream(bytes(received))
-        told = {message["event"] for _, message in messages if "event" in message}
-        assert told <= documented_events("The events of a run")
+        names = {message["event"] for _, message in messages if "event" in message}
+        assert names <= documented_events("The events of a run")
         return messages
 
     return read

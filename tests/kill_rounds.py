@@ -68,7 +68,7 @@ class Answered:
     sent: dict[str, str] = field(default_factory=dict)  # the same, acknowledged or not
     versions: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     downloads: dict[str, str] = field(default_factory=dict)
-    surprises: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
 
 
 class World:
@@ -152,8 +152,8 @@ class World:
         """
         load = Load(self.jupyter, self._service, self.answered, self._workflows, random)
         load.start()
-        moment = random.uniform(0.05, 1.5)
-        time.sleep(moment)
+        delay = random.uniform(0.05, 1.5)
+        time.sleep(delay)
         twice = False
         if victim in ("comfyui", "both"):
             self._kill_comfyui()
@@ -172,7 +172,7 @@ class World:
         states = self._check(comfyui_died=comfyui_died)
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         return (
-            f"{victim} killed after {moment:.2f} s{', and while it started' if twice else ''}:"
+            f"{victim} killed after {delay:.2f} s{', and while it started' if twice else ''}:"
             f" {load.done} acknowledged; runs: {counts or 'none'}"
         )
 
@@ -213,8 +213,8 @@ class World:
             lambda: all(run["status"] in FINAL for run in self._new_runs()),
             lambda: f"runs that do not end: {self._new_runs()}",
         )
-        broken = [*self.answered.surprises]
-        self.answered.surprises.clear()
+        broken = [*self.answered.unexpected]
+        self.answered.unexpected.clear()
         runs = self._new_runs()
         broken += self._check_runs(runs, comfyui_died=comfyui_died)
         broken += self._check_files()
@@ -254,9 +254,9 @@ class World:
             known = self.answered.runs.get(prompt_id)
             status = run["status"]
             name = f"run {prompt_id} ({known.kind if known else 'not answered'}): {status}"
-            told = history.get(prompt_id)
-            if told is not None and (told == "success") != (status == "success"):
-                broken.append(f"{name}, but ComfyUI says {told}; {run['error']}")
+            in_history = history.get(prompt_id)
+            if in_history is not None and (in_history == "success") != (status == "success"):
+                broken.append(f"{name}, but ComfyUI says {in_history}; {run['error']}")
             if status == "cancelled":
                 broken.append(f"{name}, and nobody wanted that")
             error = run["error"] or {}
@@ -270,7 +270,7 @@ class World:
             if status == "success":
                 broken += [f"{name}, {fault}" for fault in self._faults_of(run, comfyui_died)]
             times = [run["created_at"], run["started_at"], run["finished_at"]]
-            times = [moment for moment in times if moment is not None]
+            times = [delay for delay in times if delay is not None]
             if times != sorted(times):
                 broken.append(f"{name}: its times are out of order: {times}")
             if known is not None:
@@ -416,7 +416,7 @@ class Load:
                 if self._over.wait(0.05):
                     return
             except AssertionError as fault:  # a reply that the specification does not have
-                self._answered.surprises.append(str(fault))
+                self._answered.unexpected.append(str(fault))
             self._over.wait(random.uniform(0.0, 0.15))
 
     def _accept(self, code: int, body: Any) -> bool:
@@ -424,7 +424,7 @@ class Load:
         if code == 200:
             return True
         if code != 503 or body["code"] != "comfyui_unavailable":
-            self._answered.surprises.append(f"answered {code}: {body}")
+            self._answered.unexpected.append(f"answered {code}: {body}")
         return False
 
     def _run(self, random: Random) -> bool:
@@ -476,7 +476,7 @@ class Load:
         if not self._accept(code, body):
             return False
         if (body["filename"], body["file_hash"]) != (name, digest):
-            self._answered.surprises.append(f"an upload was answered with {body}")
+            self._answered.unexpected.append(f"an upload was answered with {body}")
         with self._answered.lock:
             self._answered.uploads[name] = digest
         return True
@@ -491,7 +491,7 @@ class Load:
         with self._answered.lock:
             key = workflow_id, answer["version"]
             if key in self._answered.versions:
-                self._answered.surprises.append(f"the version {key} was given twice")
+                self._answered.unexpected.append(f"the version {key} was given twice")
             self._answered.versions[key] = graph
         return True
 
@@ -552,8 +552,8 @@ def check_store(path: Path) -> list[str]:
             " HAVING latest_version != count(v.version) OR latest_version != max(v.version)"
         )
         broken += [f"a workflow without all its versions: {row}" for row in odd]
-    aside = [other.name for other in path.parent.glob(f"{path.name}.damaged-*")]
-    return broken + [f"a store was set aside: {name}" for name in aside]
+    damaged = [other.name for other in path.parent.glob(f"{path.name}.damaged-*")]
+    return broken + [f"a store was set aside: {name}" for name in damaged]
 
 
 def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:

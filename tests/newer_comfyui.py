@@ -65,14 +65,14 @@ class NewerComfyUI(FaultyComfyUI):
         elif request.path.startswith("/api/jobs/"):
             _, _, _, prompt_id, *action = request.path.split("/")
             if "jobs" not in self.lacks and request.method == "GET" and not action:
-                self.asked[f"GET {request.path}"] += 1
+                self.requests[f"GET {request.path}"] += 1
                 return await self._job(prompt_id)
             if "cancel" not in self.lacks and request.method == "POST" and action == ["cancel"]:
-                self.asked[f"POST {request.path}"] += 1
+                self.requests[f"POST {request.path}"] += 1
                 return await self._cancel(prompt_id)
             raise web.HTTPNotFound
         elif request.path == "/system_stats":
-            stats = await self._ask("GET", "/system_stats")
+            stats = await self._request("GET", "/system_stats")
             stats["system"]["comfyui_version"] = self.version
             return web.json_response(stats)
         return await super()._pass_on(request)
@@ -91,42 +91,42 @@ class NewerComfyUI(FaultyComfyUI):
     async def _cancel(self, prompt_id: str) -> web.StreamResponse:
         place, _ = await self._find(prompt_id)
         if place == "pending":
-            await self._ask("POST", "/queue", {"delete": [prompt_id]})
+            await self._request("POST", "/queue", {"delete": [prompt_id]})
         elif place == "in_progress":
-            await self._ask("POST", "/interrupt", {"prompt_id": prompt_id})
+            await self._request("POST", "/interrupt", {"prompt_id": prompt_id})
         return web.json_response({"cancelled": place in ("pending", "in_progress")})
 
     async def _find(self, prompt_id: str) -> tuple[str | None, dict[str, Any] | None]:
-        entry = (await self._ask("GET", f"/history/{prompt_id}")).get(prompt_id)
+        entry = (await self._request("GET", f"/history/{prompt_id}")).get(prompt_id)
         if entry is not None:
             names = [name for name, _ in entry["status"]["messages"]]
             done = "completed" if entry["status"]["status_str"] == "success" else "failed"
             return ("cancelled" if "execution_interrupted" in names else done), entry
-        queue = await self._ask("GET", "/queue")
+        queue = await self._request("GET", "/queue")
         for place, key in (("in_progress", "queue_running"), ("pending", "queue_pending")):
             if any(item[1] == prompt_id for item in queue[key]):
                 return place, None
         return None, None
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def _request(self, method: str, path: str, body: Any = None) -> Any:
         async with self._session.request(method, self.target + path, json=body) as answer:
             text = await answer.text()
             return json.loads(text) if text else None
 
     def _passer(self) -> Callable[[aiohttp.WSMessage], bool]:
-        told = 0.0  # time at which progress was last forwarded
+        forwarded_at = 0.0  # time at which progress was last forwarded
 
         def passes(message: aiohttp.WSMessage) -> bool:
-            nonlocal told
+            nonlocal forwarded_at
             if message.type is not aiohttp.WSMsgType.TEXT:
                 return True
             event = json.loads(message.data)
             data = event["data"]
             if event["type"] != "progress" or data["value"] == data["max"]:
                 return True
-            if time.monotonic() - told < PROGRESS_EVERY:
+            if time.monotonic() - forwarded_at < PROGRESS_EVERY:
                 return False
-            told = time.monotonic()
+            forwarded_at = time.monotonic()
             return True
 
         return passes

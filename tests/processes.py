@@ -34,7 +34,7 @@ def alive(pid: int) -> bool:
     return False
 
 
-def why_not_up(
+def start_failure(
     process: subprocess.Popen[bytes], answers: Callable[[], bool], timeout: float = 60
 ) -> str | None:
     """Wait until a new server replies; return the error if it does not."""
@@ -87,6 +87,6 @@ class ServerProcess:
                 start_new_session=True,
                 **options,
             )
-        if why := why_not_up(self._process, answers):
+        if why := start_failure(self._process, answers):
             end()
             pytest.fail(f"{self._name} {why}. Its log:\n{self.log()}", pytrace=False)

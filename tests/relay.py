@@ -91,29 +91,29 @@ class Relay:
         """Forward no data in either direction; new connections are still accepted."""
         self._flowing.clear()
 
-    def thaw(self) -> None:
+    def unfreeze(self) -> None:
         """Forward the delayed data, and continue."""
         self._flowing.set()
 
-    def orphan(self) -> int:
+    def half_close(self) -> int:
         """Close the clients' ends of WebSockets, while the server's ends stay open."""
-        chosen = [pair for pair in self._pairs if pair.websocket and not pair.orphaned]
+        chosen = [pair for pair in self._pairs if pair.websocket and not pair.half_closed]
         for pair in chosen:
-            pair.orphaned = True
+            pair.half_closed = True
             pair.client.transport.abort()
         return len(chosen)
 
-    def bury(self) -> int:
-        """Close the server's ends that `orphan` left open."""
-        chosen = [pair for pair in self._pairs if pair.orphaned]
+    def close_half_closed(self) -> int:
+        """Close the server's ends that `half_close` left open."""
+        chosen = [pair for pair in self._pairs if pair.half_closed]
         for pair in chosen:
             pair.server.transport.abort()
             self._pairs.discard(pair)
         return len(chosen)
 
     async def close(self) -> None:
-        self.thaw()
-        self.bury()
+        self.unfreeze()
+        self.close_half_closed()
         await self.refuse()
         while self._tasks:
             self.cut()
@@ -145,7 +145,7 @@ class Relay:
             await answers
         finally:
             answers.cancel()
-            if not pair.orphaned:
+            if not pair.half_closed:
                 self._pairs.discard(pair)
                 to_server.transport.abort()
 
@@ -170,5 +170,5 @@ class Relay:
                     self.websockets += 1
                 writer.write(data)
                 await writer.drain()
-        if not pair.orphaned:
+        if not pair.half_closed:
             writer.transport.abort()

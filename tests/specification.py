@@ -82,12 +82,12 @@ def check_reply(method: str, path: str, status: int, media_type: str, body: byte
         return
     known = operation["responses"]
     reply = known.get(str(status)) or known.get(f"{status // 100}XX") or known.get("default")
-    asked = f"{method} {path}: {status}"
-    assert reply is not None, f"{asked} is not in the specification: {body[:500]!r}"
+    request = f"{method} {path}: {status}"
+    assert reply is not None, f"{request} is not in the specification: {body[:500]!r}"
     contents = reply.get("content", {})
     kind = media_type.partition(";")[0].strip()
     content = contents.get(kind) or contents.get("*/*")
-    assert content is not None or not contents, f"{asked} has the type {kind}, not {[*contents]}"
+    assert content is not None or not contents, f"{request} has the type {kind}, not {[*contents]}"
     if kind == "application/json" and content is not None:
         found = faults(content["schema"], json.loads(body))
-        assert not found, f"{asked} is not as specified: {found}\n{body[:2000]!r}"
+        assert not found, f"{request} is not as specified: {found}\n{body[:2000]!r}"

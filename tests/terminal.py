@@ -26,7 +26,7 @@ def run_in_terminal(
 
     With `whole`, its output goes to the terminal too.
     """
-    ours, theirs = pty.openpty()
+    parent_end, child_end = pty.openpty()
     known = ("COLORTERM", "KITTY_WINDOW_ID", "NO_COLOR", "TERM_PROGRAM", "TMUX", "VTE_VERSION")
     env = {key: value for key, value in jupyter.env.items() if key not in known}
     with subprocess.Popen(
@@ -40,14 +40,14 @@ def run_in_terminal(
             **environ,
         },
         stdin=subprocess.DEVNULL,
-        stdout=theirs if whole else subprocess.PIPE,
-        stderr=theirs,
+        stdout=child_end if whole else subprocess.PIPE,
+        stderr=child_end,
         text=True,
     ) as process:
-        os.close(theirs)
-        drawn = _read(ours)
+        os.close(child_end)
+        drawn = _read(parent_end)
         out, _ = process.communicate(timeout=60)
-    os.close(ours)
+    os.close(parent_end)
     return out, drawn
 
 

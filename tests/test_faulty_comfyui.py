@@ -137,7 +137,7 @@ def server(shared, faulty) -> Iterator[Server]:
     yield shared
     grown = shared.peak() - before
     longest = shared.stalls()[:3]
-    faulty.heal()
+    faulty.remove_faults()
     shared.until_connected()
     assert shared.get("check-status")[1]["status"] == "ok"
     code, body = shared.post("run", {"workflow_api": chain()})
@@ -161,7 +161,7 @@ def each_fault(faulty: FaultyComfyUI, *routes: tuple[str, str]) -> Iterator[str]
         for method, path in routes:
             faulty.fail(method, path, fault)
         yield name
-        faulty.heal()
+        faulty.remove_faults()
 
 
 class TestEveryRoute:
@@ -185,7 +185,7 @@ class TestEveryRoute:
         body = {"workflow_api": chain(), "prompt_id": prompt_id}
         code, answer = server.post("run", body)
         assert (code, answer["code"], answer["prompt_id"]) == (413, "too_large", prompt_id)
-        faulty.heal()
+        faulty.remove_faults()
         code, record = server.get("check-status", prompt_id=prompt_id)
         assert (record["status"], record["error"]["type"]) == ("failed", "too_large")
 
@@ -221,11 +221,11 @@ class TestEveryRoute:
             faulty.drop_sockets()
             server.until_connected()
             code, body = server.post("run", {"workflow_api": chain()})
-            assert (code, body["status"]) == (200, "success"), "its events have told all"
+            assert (code, body["status"]) == (200, "success"), "its events were complete"
             for prompt_id in (failing, missed):
                 code, record = server.get("check-status", prompt_id=prompt_id)
                 assert record["status"] in ("queued", "running"), fault
-        faulty.heal()
+        faulty.remove_faults()
         record = server.until(failing, "failed", "success", "cancelled")
         assert (record["status"], record["error"]["message"]) == ("failed", "real")
         record = server.until(missed, "failed", "success", "cancelled")
@@ -303,7 +303,7 @@ class TestEveryRoute:
             code, body = server.get("check-status")
             assert (code, body["status"]) == (200, "degraded"), fault
             assert body["comfyui"]["error"]
-            faulty.heal()
+            faulty.remove_faults()
             code, body = server.post("run", {"workflow_api": chain()})
             assert (code, body["status"]) == (200, "success"), fault
 
@@ -331,7 +331,7 @@ def test_slow_comfyui(server, faulty):
     code, body = server.post("run", {"workflow_api": chain()})
     refused((code, body), "slow")
     assert "no answer within 2 s" in body["error"]
-    faulty.heal()
+    faulty.remove_faults()
     server.until(body["prompt_id"], "success", "failed", timeout=20)
 
 
@@ -363,24 +363,24 @@ class Reader(threading.Thread):
 
 def garbage(prompt_id: str) -> list[str | bytes]:
     """Return frames that no ComfyUI sends; many claim to be of a run."""
-    odd: list[Any] = [None, 5, -1e999, "x", [], [[1]], {}, {"a": {}}, "\ud800", 10**400, 2**63]
+    values: list[Any] = [None, 5, -1e999, "x", [], [[1]], {}, {"a": {}}, "\ud800", 10**400, 2**63]
     texts = ["", "{", "null", "[]", "{}", "[" * 100_000, '"', "\0", '{"type": 1}', '{"type": []}']
     for kind in (
         *("status", "execution_start", "execution_cached", "executing", "progress"),
         *("progress_state", "executed", "execution_error", "execution_interrupted", "unheard of"),
     ):
         texts.append(json.dumps({"type": kind}))
-        for value in odd:
+        for value in values:
             texts.append(json.dumps({"type": kind, "data": value}))
             texts.append(text_frame(kind, prompt_id=value, node=value))
             fields = ("nodes", "output", "value", "max", "status", "sid", "node", "display_node")
-            told = {**dict.fromkeys(fields, value), "prompt_id": prompt_id}
+            data = {**dict.fromkeys(fields, value), "prompt_id": prompt_id}
             if kind != "executing" or value is not None:  # that would be ComfyUI's word for an end
-                texts.append(json.dumps({"type": kind, "data": told}))
-            told["nodes"] = {"1": value, "2": {"state": value, "value": value, "max": value}}
-            told["output"] = {"images": [value, {"filename": value}, {"filename": "\ud800"}]}
-            told["node"] = "1"
-            texts.append(json.dumps({"type": kind, "data": told}))
+                texts.append(json.dumps({"type": kind, "data": data}))
+            data["nodes"] = {"1": value, "2": {"state": value, "value": value, "max": value}}
+            data["output"] = {"images": [value, {"filename": value}, {"filename": "\ud800"}]}
+            data["node"] = "1"
+            texts.append(json.dumps({"type": kind, "data": data}))
     frames = [b"", b"\0", b"\0\0\0", b"\xff" * 50, *(struct.pack(">I", n) for n in range(6))]
     for kind in range(6):
         frames += [

@@ -123,8 +123,8 @@ def test_the_modules_of_runs_have_no_import_cycle():
         found = ast.walk(ast.parse(path.read_text()))
         froms = [node for node in found if isinstance(node, ast.ImportFrom) and node.level == 1]
         imports[path.stem] = {node.module for node in froms}
-    told = re.search(r"holds the imports: (`archives.*?`service`)\.", picture(), re.DOTALL)
-    layers = [set(re.findall(r"\w+", layer)) for layer in told[1].split("<-")]
+    order = re.search(r"holds the imports: (`archives.*?`service`)\.", picture(), re.DOTALL)
+    layers = [set(re.findall(r"\w+", layer)) for layer in order[1].split("<-")]
     assert set().union(*layers) == imports.keys() - {"__init__"}
     above: set[str] = set()
     for layer in layers:

@@ -137,15 +137,15 @@ def test_a_server_is_not_culled_while_runs_go_on_and_is_culled_afterwards(hub, b
 def test_requests_for_the_status_do_not_count_as_activity(hub):
     server = Server(hub, "watches")
     began = time.monotonic()
-    asked = io.StringIO()
+    requests_log = io.StringIO()
     while server.is_up():
-        assert time.monotonic() - began < 60, f"it is kept alive by {asked.getvalue()}"
+        assert time.monotonic() - began < 60, f"it is kept alive by {requests_log.getvalue()}"
         with contextlib.suppress(requests.ConnectionError):
             for route in STATUS_ROUTES:
-                print(route, server.get(route).status_code, file=asked)
+                print(route, server.get(route).status_code, file=requests_log)
             for method, route in (("GET", "models"), ("POST", "run"), ("POST", "upload-file")):
                 url = f"{server.url}comfyui-deploy/{route}"
-                stranger = requests.request(method, url, data=b"{}", timeout=30)
-                assert stranger.status_code == 403
+                unauthenticated = requests.request(method, url, data=b"{}", timeout=30)
+                assert unauthenticated.status_code == 403
         time.sleep(0.5)
-    assert " 200" in asked.getvalue()
+    assert " 200" in requests_log.getvalue()

@@ -19,7 +19,7 @@ def seed() -> int:
     return secrets.randbits(32)
 
 
-def play(world: World | PoolWorld, victims: tuple[str, ...], seed: int) -> None:
+def run_rounds(world: World | PoolWorld, victims: tuple[str, ...], seed: int) -> None:
     """Run a round for each victim; fail with the seed if an invariant is violated."""
     random = Random(seed)
     try:
@@ -36,13 +36,13 @@ def play(world: World | PoolWorld, victims: tuple[str, ...], seed: int) -> None:
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_at_random_times_leave_a_consistent_state(tmp_path, bare_service, seed):
     bare_service.to_store = True
-    play(World(tmp_path, bare_service), ROUNDS, seed)
+    run_rounds(World(tmp_path, bare_service), ROUNDS, seed)
 
 
 @pytest.mark.timeout(800)
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
-    play(PoolWorld(tmp_path), POOL_ROUNDS, seed)
+    run_rounds(PoolWorld(tmp_path), POOL_ROUNDS, seed)
 
 
 @pytest.mark.timeout(1200)

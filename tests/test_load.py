@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.load import Server, settle, through_us
+from benchmarks.load import Server, by_streams, settle
 from tests.jupyter_process import LAB
 
 
@@ -29,10 +29,10 @@ def server(start_jupyter, comfyui, tmp_path):
 
 @pytest.mark.parametrize("jobs", [False, True], ids=["runs", "half of them as jobs"])
 def test_no_event_is_lost_and_no_process_or_file_is_left(server, comfyui, jobs):
-    asyncio.run(through_us(server, streams=5, runs=5, duration=0.0, jobs=jobs))
+    asyncio.run(by_streams(server, streams=5, runs=5, duration=0.0, jobs=jobs))
     time.sleep(1)  # tasks that only wait for events to arrive are over then
     before = server.census()
-    load = asyncio.run(through_us(server, streams=30, runs=60, duration=0.0, jobs=jobs))
+    load = asyncio.run(by_streams(server, streams=30, runs=60, duration=0.0, jobs=jobs))
     assert load.runs >= 60
     assert load.streams >= load.runs
     assert bool(load.outputs) == jobs

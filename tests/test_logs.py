@@ -56,9 +56,9 @@ def test_fields(lines):
     fields = {"prompt_id": "p-1", "execution_time": 1.5, "node_id": None, "color": "\x1b[32m"}
     logger.info("Run %s ended", "p-1", extra=fields)
     (line,) = read()
-    told = datetime.fromisoformat(line.pop("time"))
-    assert told.tzinfo == timezone.utc
-    assert begin - 1 <= told.timestamp() <= time.time() + 1
+    logged_at = datetime.fromisoformat(line.pop("time"))
+    assert logged_at.tzinfo == timezone.utc
+    assert begin - 1 <= logged_at.timestamp() <= time.time() + 1
     assert line == {
         "level": "INFO",
         "logger": "test-of-json",

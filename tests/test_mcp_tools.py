@@ -66,12 +66,12 @@ def writable(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
 @asynccontextmanager
 async def agent(jupyter: JupyterProcess) -> AsyncIterator[Client]:
     deadline = time.monotonic() + 60
-    while not (told := list(jupyter.runtime_dir.glob("jpserver-mcp-*.json"))):
+    while not (files := list(jupyter.runtime_dir.glob("jpserver-mcp-*.json"))):
         assert time.monotonic() < deadline, "jupyter-server-mcp did not start"
         await asyncio.sleep(0.1)
     from fastmcp import Client  # takes seconds, which every process of the tests would pay
 
-    async with Client(json.loads(told[0].read_text())["url"]) as client:
+    async with Client(json.loads(files[0].read_text())["url"]) as client:
         yield client
 
 
@@ -130,31 +130,29 @@ async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
         checked = await use(client, "comfyui_validate_workflow", workflow_id=kept, inputs=inputs)
         assert checked == {"valid": True, "problems": []}
 
-        begun = await use(client, "comfyui_run_workflow", workflow_id=kept, inputs=inputs)
-        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=60)
+        run = await use(client, "comfyui_run_workflow", workflow_id=kept, inputs=inputs)
+        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"], seconds=60)
         assert reply["status"] == "success"
         assert reply["files"][0]["filename"].startswith("mcp")
-        [seen] = (
-            await client.call_tool("comfyui_view_picture", {"run_id": begun["run_id"]})
-        ).content
+        [seen] = (await client.call_tool("comfyui_view_picture", {"run_id": run["run_id"]})).content
         picture = Image.open(io.BytesIO(base64.b64decode(seen.data)))
         assert (picture.format, picture.size) == ("PNG", (512, 228))
         assert picture.convert("RGB").getpixel((9, 9)) == pytest.approx((255, 0, 0), abs=3)
         with tool_error("number: the run has 1 picture"):
-            await use(client, "comfyui_view_picture", run_id=begun["run_id"], number=1)
+            await use(client, "comfyui_view_picture", run_id=run["run_id"], number=1)
         rows = await use(client, "comfyui_list_runs", limit=1)
-        assert rows[0]["run_id"] == begun["run_id"]
+        assert rows[0]["run_id"] == run["run_id"]
 
 
 async def test_a_long_run_can_be_waited_for_again_and_cancelled(writable):
     kept = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
     async with agent(writable) as client:
-        begun = await use(client, "comfyui_run_workflow", workflow_id=kept)
-        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=0.5)
+        run = await use(client, "comfyui_run_workflow", workflow_id=kept)
+        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"], seconds=0.5)
         assert reply["status"] in ("queued", "running")
-        ended = await use(client, "comfyui_cancel_run", run_id=begun["run_id"])
+        ended = await use(client, "comfyui_cancel_run", run_id=run["run_id"])
         assert ended["cancelled"] is True
-        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
+        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"])
         assert reply["status"] == "cancelled"
 
 
@@ -162,8 +160,8 @@ async def test_calls_that_wait_delay_no_others(writable, kept):
     comfy = connect(writable.url, writable.token)
     sleep = comfy.workflows.save(SLEEP, "Sleep").id
     async with agent(writable) as client:
-        begun = await use(client, "comfyui_run_workflow", workflow_id=sleep)
-        run_id = begun["run_id"]
+        run = await use(client, "comfyui_run_workflow", workflow_id=sleep)
+        run_id = run["run_id"]
         waits = [
             asyncio.ensure_future(use(client, "comfyui_wait_for_run", run_id=run_id, seconds=60))
             for _ in range(16)  # asyncio has fewer threads on a small machine
@@ -191,8 +189,8 @@ async def test_long_texts_are_cut(writable):
     kept = connect(writable.url, writable.token).workflows.save(graph, "Long").id
     async with agent(writable) as client:
         described = await use(client, "comfyui_describe_workflow", workflow_id=kept)
-        begun = await use(client, "comfyui_run_workflow", workflow_id=kept)
-        reply = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
+        run = await use(client, "comfyui_run_workflow", workflow_id=kept)
+        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"])
     texts = [*reply["texts"], *(row["value"] for row in described["inputs"])]
     assert any("5000 characters" in str(text) for text in texts)
     assert all(len(str(text)) < MOST_TEXT + 50 for text in texts)

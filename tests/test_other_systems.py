@@ -69,7 +69,7 @@ attempts = [lambda: __import__("fcntl"), lambda: os.geteuid(), lambda: signal.SI
     lambda: open("/proc/self/stat"), lambda: Path("/proc/1/stat").read_text()]
 print(*map(failure, attempts))
 """
-KNOWN_AGAIN = """
+RECOGNITION = """
 import os, subprocess, sys
 from comfydeploy_jupyter.child import _started_at
 from comfydeploy_jupyter.client.discovery import _ancestors
@@ -207,7 +207,7 @@ def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(
 
 def test_on_macos_a_comfyui_left_by_a_killed_server_is_recognised(tmp_path: Path) -> None:
     """A process is identified by its start time, also without ``/proc``."""
-    done = run("macos", KNOWN_AGAIN, folder=tmp_path)
+    done = run("macos", RECOGNITION, folder=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "True True True\n")
 
 

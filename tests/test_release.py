@@ -75,9 +75,9 @@ def test_the_wheel_can_be_installed_used_and_removed(
     built: tuple[Path, Path], comfyui: ComfyUIServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     release.try_wheel(built[0], sys.executable, "--comfyui-url", comfyui.url)
-    told = capfd.readouterr().out
+    output = capfd.readouterr().out
     for job in ("imported", "enabled and OK", "a workflow ran", "a panel was made", "removed"):
-        assert job in told
+        assert job in output
 
 
 def test_the_oldest_python_has_all_that_is_used() -> None:

@@ -175,6 +175,6 @@ def test_make_installs_no_comfyui_whose_interpreter_is_named(
 ) -> None:
     make = ["make", "--dry-run", "unit", "COMFYUI=elsewhere", *given]
     env = {"PATH": os.environ["PATH"]}  # without what another `make` has told
-    told = subprocess.run(make, cwd=REPOSITORY, env=env, capture_output=True, text=True).stdout
-    assert ("comfyui.install --path elsewhere" in told) is installs
-    assert "COMFYUI_TEST_PATH=elsewhere" in told
+    output = subprocess.run(make, cwd=REPOSITORY, env=env, capture_output=True, text=True).stdout
+    assert ("comfyui.install --path elsewhere" in output) is installs
+    assert "COMFYUI_TEST_PATH=elsewhere" in output

@@ -41,18 +41,18 @@ def run(tmp_path, *options: str) -> str:
 
 
 def test_every_test_that_needs_a_comfyui_is_marked(tmp_path):
-    told = run(tmp_path, "-m", "comfyui", "--collect-only")
-    assert "test_it.py::test_far" in told
-    assert "test_rain" not in told
+    output = run(tmp_path, "-m", "comfyui", "--collect-only")
+    assert "test_it.py::test_far" in output
+    assert "test_rain" not in output
 
 
 def test_a_skip_that_is_not_allowed_fails_where_that_is_asked_for(tmp_path):
     assert "1 skipped, 1 deselected, 1 xfailed" in run(tmp_path, "-m", "not comfyui")
-    told = run(tmp_path, "-m", "not comfyui", "--only-allowed-skips")
-    assert "1 deselected, 1 xfailed" in told
-    assert "1 error in" in told
-    assert "ERROR at setup of test_rain" in told
-    assert "it rains\nALLOWED_SKIPS in tests/selection.py does not have it." in told
+    output = run(tmp_path, "-m", "not comfyui", "--only-allowed-skips")
+    assert "1 deselected, 1 xfailed" in output
+    assert "1 error in" in output
+    assert "ERROR at setup of test_rain" in output
+    assert "it rains\nALLOWED_SKIPS in tests/selection.py does not have it." in output
 
 
 @pytest.mark.parametrize("start", ALLOWED_SKIPS)

@@ -92,7 +92,7 @@ def test_requests_of_the_page(jupyter: JupyterProcess, tmp_path: Path) -> None:
     sent: list[tuple[dict[str, Any], Any]] = []
     view.send = lambda content, buffers=None: sent.append((content, buffers))
 
-    def ask(**message: Any) -> tuple[dict[str, Any], Any]:
+    def send(**message: Any) -> tuple[dict[str, Any], Any]:
         view._receive(view, message, [])
         return sent.pop()
 
@@ -102,17 +102,17 @@ def test_requests_of_the_page(jupyter: JupyterProcess, tmp_path: Path) -> None:
     assert failed[0] == "failed"
     assert "too bad" in failed[2]
     assert done[:3] == ["success", done[1], "2"]
-    assert ask(kind="star", index=3, starred=True)[0] == {"kind": "stars", "failed": False}
+    assert send(kind="star", index=3, starred=True)[0] == {"kind": "stars", "failed": False}
     assert [p.index for p in comfy.sweep.load(tmp_path / "it.json").starred] == [3]
-    assert ask(kind="star", index=4, starred=True)[0]["failed"] is True
+    assert send(kind="star", index=4, starred=True)[0]["failed"] is True
     assert host.errors == ["the sweep has no point 4; it has the points 0 to 3"]
-    answer, (content,) = ask(kind="export", format="png", starred=True)
+    answer, (content,) = send(kind="export", format="png", starred=True)
     assert answer["name"] == "sweep.png"
     assert content.startswith(b"\x89PNG")
-    answer, (content,) = ask(kind="export", format="csv", starred=False)
+    answer, (content,) = send(kind="export", format="csv", starred=False)
     assert content.decode("utf-8-sig").count("success") == 2
     sweep.unstar(3)
-    answer, buffers = ask(kind="export", format="csv", starred=True)
+    answer, buffers = send(kind="export", format="csv", starred=True)
     assert "no point of the sweep has a star" in answer["problem"]
     assert buffers is None
 

@@ -24,11 +24,11 @@ def test_the_functions_may_be_coroutines():
     async def read() -> int:
         return 0
 
-    async def told() -> str:
+    async def describe() -> str:
         return "the queue"
 
     with pytest.raises(AssertionError, match="the last value was 0; the queue"):
-        asyncio.run(until_async(read, timeout=0, what=told))
+        asyncio.run(until_async(read, timeout=0, what=describe))
 
 
 def test_a_value_at_the_end_of_the_time_is_accepted():

@@ -87,7 +87,7 @@ class Service:
 
     Attributes
     ----------
-    spoil : dict of str to deque
+    replacements : dict of str to deque
         The replacements of responses by the first part of a route, next one first. A number is a
         status; ``garbage`` is an HTML page, ``half`` an incomplete response, ``never`` no response,
         and ``hang up`` a closed connection; a tuple is a status and headers; None is the normal
@@ -108,7 +108,7 @@ class Service:
 
     def __init__(self, s3: S3Server | None = None) -> None:
         self.s3 = s3
-        self.spoil: dict[str, deque[Any]] = defaultdict(deque)
+        self.replacements: dict[str, deque[Any]] = defaultdict(deque)
         self.requests: list[tuple[str, dict[str, str], dict[str, str], Any]] = []
         self.callbacks: list[tuple[str | None, dict[str, Any]]] = []
         self.files: dict[str, bytes] = {}
@@ -136,7 +136,7 @@ class Service:
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def asked(self, route: str) -> list[tuple[dict[str, str], dict[str, str], Any]]:
+    def requests_to(self, route: str) -> list[tuple[dict[str, str], dict[str, str], Any]]:
         return [request[1:] for request in self.requests if request[0] == route]
 
     async def _serve(self) -> None:
@@ -157,8 +157,8 @@ class Service:
         await self._stop.wait()
         await runner.cleanup()
 
-    async def _spoiled(self, request: web.Request, route: str) -> web.StreamResponse | None:
-        what = self.spoil[route].popleft() if self.spoil[route] else None
+    async def _replacement(self, request: web.Request, route: str) -> web.StreamResponse | None:
+        what = self.replacements[route].popleft() if self.replacements[route] else None
         if what is None:
             return None
         if what == "garbage":
@@ -184,8 +184,8 @@ class Service:
 
     async def _presign(self, request: web.Request) -> web.StreamResponse:
         await self._note(request, "upload")
-        if (spoiled := await self._spoiled(request, "upload")) is not None:
-            return spoiled
+        if (replacement := await self._replacement(request, "upload")) is not None:
+            return replacement
         key = f"{request.query['run_id']}/{request.query['file_name']}"
         url = f"{self.url}/store/{key}"
         if not self.to_store:
@@ -201,8 +201,8 @@ class Service:
 
     async def _presign_file(self, request: web.Request) -> web.StreamResponse:
         await self._note(request, "upload-file")
-        if (spoiled := await self._spoiled(request, "upload-file")) is not None:
-            return spoiled
+        if (replacement := await self._replacement(request, "upload-file")) is not None:
+            return replacement
         url = f"{self.url}/store/file"
         if not self.to_store:
             url = self.s3.presigned("put_object", "file", ContentType=request.query["type"])
@@ -212,16 +212,16 @@ class Service:
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        if (spoiled := await self._spoiled(request, "status")) is not None:
-            return spoiled
+        if (replacement := await self._replacement(request, "status")) is not None:
+            return replacement
         token = request.headers.get("Authorization", "").removeprefix("Bearer ") or None
         self.callbacks.append((token, body))
         return web.json_response({})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
-        if (spoiled := await self._spoiled(request, "files")) is not None:
-            return spoiled
+        if (replacement := await self._replacement(request, "files")) is not None:
+            return replacement
         content = self.files[name]
         etag = f'"{hashlib.md5(content).hexdigest()}"'
         start = 0
@@ -264,8 +264,8 @@ class Service:
         self.most_putting = max(self.most_putting, self.putting)
         try:
             assert request.content_length is not None, "no Content-Length"
-            if (spoiled := await self._spoiled(request, "store")) is not None:
-                return spoiled
+            if (replacement := await self._replacement(request, "store")) is not None:
+                return replacement
             body = bytearray()
             async for chunk in request.content.iter_chunked(65536):
                 body += chunk
@@ -279,8 +279,8 @@ class Service:
     async def _volume(self, request: web.Request) -> web.StreamResponse:
         step = request.match_info["step"]
         body = await self._note(request, step)
-        if (spoiled := await self._spoiled(request, step)) is not None:
-            return spoiled
+        if (replacement := await self._replacement(request, step)) is not None:
+            return replacement
         answer = await asyncio.to_thread(self._volume_step, step, body)
         return web.json_response(answer)
 

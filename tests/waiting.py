@@ -69,8 +69,8 @@ async def until_async(
     begin = time.monotonic()
     while not accept(value := await _value(read())):
         if time.monotonic() - begin > timeout:
-            told = what if isinstance(what, str) else await _value(what())
-            raise AssertionError(_failure(timeout, value, str(told)))
+            description = what if isinstance(what, str) else await _value(what())
+            raise AssertionError(_failure(timeout, value, str(description)))
         await asyncio.sleep(_pause(begin))
     return value
 
@@ -80,5 +80,6 @@ async def _value(found: Any) -> Any:
 
 
 def _failure(timeout: float, value: object, what: str | Callable[[], object]) -> str:
-    told = what if isinstance(what, str) else what()
-    return f"not within {timeout} s: the last value was {value!r}{f'; {told}' if told else ''}"
+    description = what if isinstance(what, str) else what()
+    suffix = f"; {description}" if description else ""
+    return f"not within {timeout} s: the last value was {value!r}{suffix}"

@@ -312,11 +312,11 @@ class Pages:
         self._kept.evaluate(SHOW, [path, theme])
         return self._kept
 
-    def leave(self, page: Page, *, spoiled: bool) -> None:
+    def leave(self, page: Page, *, changed: bool) -> None:
         """Close a page; close the reused one only if a test has changed it."""
         if page is not self._kept:
             page.close()
-        elif spoiled:
+        elif changed:
             page.close()
             self._kept = None
         else:
@@ -385,5 +385,5 @@ def open_notebook(
     yield start
     for number, opened in enumerate(shown):
         opened.shoot(f"{request.node.name}-end-{number}")
-        pages.leave(opened.page, spoiled=FAILED in request.node.stash)
+        pages.leave(opened.page, changed=FAILED in request.node.stash)
     sessions.end()

@@ -142,8 +142,8 @@ def test_the_launchers_tile_adds_no_proxy_to_comfyui(lab: JupyterProcess) -> Non
         behind = session.get(f"{lab.url}{tile['name']}/", headers=headers, timeout=30)
         assert behind.status_code >= 500
         session.cookies.clear()
-        stranger = session.get(f"{lab.url}comfyui/api/queue", timeout=30)
-        assert stranger.status_code == 403
+        response = session.get(f"{lab.url}comfyui/api/queue", timeout=30)
+        assert response.status_code == 403
     assert Path(comfyui_tile()["launcher_entry"]["icon_path"]).read_text().startswith("<svg")
 
 
@@ -227,8 +227,8 @@ def test_no_file_of_comfyui_runs_scripts_in_jupyters_origin(
             page.goto(f"{lab.url}comfyui/{path}")
     page.goto(f"{lab.url}comfyui/")
     assert page.evaluate("() => localStorage.acted ?? null") is None
-    told: dict[str, int] = {}
-    page.on("response", lambda r: told.update({r.url.rpartition("way=")[2]: r.status}))
+    statuses: dict[str, int] = {}
+    page.on("response", lambda r: statuses.update({r.url.rpartition("way=")[2]: r.status}))
     script = "comfydeploy_test/answer?header=Content-Type:%20text/javascript&body=postMessage(1)"
     drawn = "comfydeploy_test/answer?header=Content-Type:%20image/svg%2Bxml&body="
     found = page.evaluate(WAYS, [drawn + quote(picture), script])
@@ -241,6 +241,6 @@ def test_no_file_of_comfyui_runs_scripts_in_jupyters_origin(
         "body": "told",
         "user": "u",
     }
-    ways = {name.partition("&")[0]: status for name, status in told.items()}
+    ways = {name.partition("&")[0]: status for name, status in statuses.items()}
     assert {ways[name] for name in ("beacon", "form", "button")} == {200}
     page.close()

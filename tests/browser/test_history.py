@@ -100,7 +100,7 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     page, panel = opened.page, opened.panel
     theme = opened.path.stem
     history = panel.locator(".comfydeploy-history")
-    told = history.locator(".cd-message")
+    message = history.locator(".cd-message")
     history.scroll_into_view_if_needed()
     expect(history.locator("summary")).to_have_text("History (4)")
     expect(cards(history)).to_have_count(4)
@@ -132,8 +132,8 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     history.get_by_role("checkbox").nth(3).check()
     expect(history.get_by_text("1 run selected")).to_be_visible()
     history.get_by_role("button", name="Use these values").click()
-    expect(told).to_have_text("The values and seeds of this run are in the form now.")
-    expect(told).to_be_in_viewport()
+    expect(message).to_have_text("The values and seeds of this run are in the form now.")
+    expect(message).to_be_in_viewport()
     expect(panel.get_by_label("Words: text", exact=True)).to_have_value("a red harbour")
     opened.shoot(f"{theme}-reused")
 
@@ -180,7 +180,7 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     # a picture as an input
     about.get_by_role("button", name="Use as").click()
     expect(lightbox).to_have_count(0)
-    expect(told).to_contain_text(re.compile(r"^history-.*\.png is the picture of “.*” now\.$"))
+    expect(message).to_contain_text(re.compile(r"^history-.*\.png is the picture of “.*” now\.$"))
     field = panel.get_by_role("combobox", name="Sketch: image", exact=True)
     expect(field).to_have_value(re.compile("^history-.*png"))
 
@@ -200,13 +200,13 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     opened.shoot(f"{theme}-question")
     assert violations(question) == []
     question.get_by_role("button", name=re.compile("Delete")).click()
-    expect(told).to_contain_text("pinned")
+    expect(message).to_contain_text("pinned")
     expect(cards(history)).to_have_count(4)
     history.get_by_role("button", name="Delete all failed …").click()
     question = history.get_by_role("dialog", name="Delete all failed runs of this workflow?")
     question.get_by_role("button", name=re.compile("Delete")).click()
     expect(cards(history)).to_have_count(3)
-    expect(told).to_contain_text("1 run")
+    expect(message).to_contain_text("1 run")
     history.locator("li").first.hover()
     history.get_by_role("checkbox").first.check()
     history.get_by_role("button", name="Delete …", exact=True).click()
@@ -214,7 +214,7 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     question.get_by_role("checkbox").check()
     question.get_by_role("button", name=re.compile("Delete")).click()
     expect(cards(history)).to_have_count(2)
-    expect(told).to_contain_text("file")
+    expect(message).to_contain_text("file")
     opened.shoot(f"{theme}-deleted")
     assert comfy.runs(search="blue harbour") == []
     assert_accessible(panel)

@@ -32,22 +32,22 @@ QUIET = [
 ACTING = "comfyui/api/prompt?their"
 
 ATTACK = """async ([there, graph, mark, quietly, acting]) => {
-    const told = {};
-    const ask = async (name, path, options) => {
+    const results = {};
+    const request = async (name, path, options) => {
         const answer = await fetch(there + path, { credentials: "include", ...options });
-        told[name] = answer.status;
+        results[name] = answer.status;
     };
     const body = JSON.stringify({ prompt: graph });
-    await ask("prompt", "comfyui/prompt", { method: "POST", body });
-    await ask("userdata", `comfyui/userdata/${mark}.html`, { method: "POST", body });
-    await ask("run", "comfyui-deploy/run", { method: "POST", body });
-    await ask("queue", "comfyui/api/queue");
-    await ask("runs", "comfyui-deploy/runs");
-    await ask("page", "comfyui/");
-    await ask("sign-in", "comfyui-deploy/auth-response?request_id=theirs");
+    await request("prompt", "comfyui/prompt", { method: "POST", body });
+    await request("userdata", `comfyui/userdata/${mark}.html`, { method: "POST", body });
+    await request("run", "comfyui-deploy/run", { method: "POST", body });
+    await request("queue", "comfyui/api/queue");
+    await request("runs", "comfyui-deploy/runs");
+    await request("page", "comfyui/");
+    await request("sign-in", "comfyui-deploy/auth-response?request_id=theirs");
     const quiet = { mode: "no-cors", referrer: new URL(there).pathname + "lab" };
     for (const path of quietly) {
-        await ask(`no-cors ${path}`, path, quiet);
+        await request(`no-cors ${path}`, path, quiet);
     }
     for (const referrerPolicy of ["", "no-referrer"]) {
         const picture = Object.assign(new Image(), { referrerPolicy });
@@ -56,17 +56,18 @@ ATTACK = """async ([there, graph, mark, quietly, acting]) => {
             picture.onerror = () => resolve("closed");
         });
         picture.src = there + "comfyui/api/view?type=input&filename=hub.png";
-        told[`picture ${referrerPolicy}`.trim()] = await seen;
+        results[`picture ${referrerPolicy}`.trim()] = await seen;
     }
     for (const tag of ["iframe", "embed"]) {
         document.body.append(Object.assign(document.createElement(tag), { src: there + acting }));
     }
-    told.module = await import(there + "comfyui/scripts/api.js").then(() => "open", () => "closed");
+    const script = there + "comfyui/scripts/api.js";
+    results.module = await import(script).then(() => "open", () => "closed");
     const wrong = { method: "POST", body, headers: { "X-XSRFToken": "wrong" } };
-    await ask("wrong token", "comfyui/prompt", wrong);
+    await request("wrong token", "comfyui/prompt", wrong);
     for (const path of ["comfyui-deploy/ws", "comfyui/ws"]) {
         const socket = new WebSocket(there.replace("http", "ws") + path);
-        told[path] = await new Promise((resolve) => {
+        results[path] = await new Promise((resolve) => {
             socket.onopen = () => resolve("open");
             socket.onclose = () => resolve("closed");
         });
@@ -80,9 +81,9 @@ ATTACK = """async ([there, graph, mark, quietly, acting]) => {
     const loaded = new Promise((resolve) => { framed.onload = resolve; });
     framed.src = there + "comfyui/";
     await loaded;
-    told.frame = framed.contentDocument?.getElementById("vue-app") ? "open" : "closed";
+    results.frame = framed.contentDocument?.getElementById("vue-app") ? "open" : "closed";
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    return told;
+    return results;
 }"""
 
 OWN = """async (graph) => {
@@ -175,8 +176,8 @@ def test_another_users_page_cannot_use_the_server(
     page.on("response", lambda r: reached.append(r.status) if ACTING in r.url else None)
     page.goto(address)
     mark = uuid.uuid4().hex
-    told = page.evaluate(ATTACK, [jupyterhub.user_url("bob"), graph(), mark, QUIET, ACTING])
-    assert told == {
+    results = page.evaluate(ATTACK, [jupyterhub.user_url("bob"), graph(), mark, QUIET, ACTING])
+    assert results == {
         **dict.fromkeys(("prompt", "userdata", "run", "wrong token"), 403),
         **dict.fromkeys(("queue", "runs", "page", "sign-in"), 403),
         **{f"no-cors {path}": 403 for path in QUIET},

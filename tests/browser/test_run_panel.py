@@ -209,7 +209,7 @@ def test_several_runs_with_seeds_and_the_values_of_an_earlier_one(
 
 
 @pytest.fixture
-def holiday(tmp_path: Path) -> Path:
+def picture_file(tmp_path: Path) -> Path:
     """A picture that goes through the kernel in many pieces."""
     path = tmp_path / f"holiday-{uuid.uuid4().hex[:6]}.png"
     Image.effect_noise((2400, 1800), 90).convert("RGB").save(path)
@@ -226,7 +226,7 @@ def upload(opened: Any, label: str, word: str, path: Path) -> None:
 
 
 def test_pictures_videos_and_sounds_are_uploaded_and_used(
-    open_notebook: Any, write: Any, comfyui: Any, holiday: Path
+    open_notebook: Any, write: Any, comfyui: Any, picture_file: Path
 ) -> None:
     Image.new("RGB", (40, 30), "green").save(comfyui.input_dir / "there.png")
     graph = {
@@ -251,9 +251,9 @@ def test_pictures_videos_and_sounds_are_uploaded_and_used(
     opened = open_notebook("upload", PANEL.format(write("media.json", graph)))
     panel = opened.panel
     expect(panel.get_by_alt_text("Photo: image: there.png")).to_be_visible()
-    upload(opened, "Photo: image", "picture", holiday)
-    expect(panel.get_by_alt_text(f"Photo: image: {holiday.name}")).to_be_visible()
-    assert (comfyui.input_dir / holiday.name).read_bytes() == holiday.read_bytes()
+    upload(opened, "Photo: image", "picture", picture_file)
+    expect(panel.get_by_alt_text(f"Photo: image: {picture_file.name}")).to_be_visible()
+    assert (comfyui.input_dir / picture_file.name).read_bytes() == picture_file.read_bytes()
     upload(opened, "Film: file", "video", GOLDEN_MEDIA / "video.webm")
     expect(panel.get_by_label("Film: file: video.webm")).to_have_js_property("readyState", 4)
     upload(opened, "Song: audio", "sound", GOLDEN_MEDIA / "sound.mp3")
@@ -355,14 +355,16 @@ EVERYTHING = {
 def test_two_hundred_pictures_a_video_a_sound_and_a_file(open_notebook: Any, write: Any) -> None:
     opened = open_notebook("gallery", PANEL.format(write("everything.json", EVERYTHING)))
     page, panel = opened.page, opened.panel
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/view?" in request.url else 0)
+    requested: list[str] = []
+    page.on(
+        "request", lambda request: requested.append(request.url) if "/view?" in request.url else 0
+    )
     press(panel, "Run")
     pictures = panel.locator(".cd-picture-button")
     expect(pictures).to_have_count(200, timeout=120_000)
     expect(pictures.first.locator("img")).to_have_js_property("naturalWidth", 384)
-    assert 0 < len(asked) < 150, "what is far away is not loaded"
-    assert all("thumbnail=" in url for url in asked), "no original before it is asked for"
+    assert 0 < len(requested) < 150, "what is far away is not loaded"
+    assert all("thumbnail=" in url for url in requested), "no original before it is asked for"
     opened.shoot("panel-gallery")
     assert_neat(panel)
     pictures.last.scroll_into_view_if_needed()
@@ -391,7 +393,7 @@ def test_two_hundred_pictures_a_video_a_sound_and_a_file(open_notebook: Any, wri
 
 
 def test_a_page_that_cannot_reach_the_server_gets_everything_through_the_kernel(
-    open_notebook: Any, write: Any, jupyter: JupyterProcess, comfyui: Any, holiday: Path
+    open_notebook: Any, write: Any, jupyter: JupyterProcess, comfyui: Any, picture_file: Path
 ) -> None:
     graph = {
         "1": {
@@ -409,13 +411,14 @@ def test_a_page_that_cannot_reach_the_server_gets_everything_through_the_kernel(
         f"RunPanel({write('elsewhere.json', graph)!r}, comfy)",
     )
     page, panel = opened.page, opened.panel
-    asked: list[str] = []
+    requested: list[str] = []
     routes = re.compile(r"/(view\?|upload-file)")
     page.on(
-        "request", lambda request: asked.append(request.url) if routes.search(request.url) else 0
+        "request",
+        lambda request: requested.append(request.url) if routes.search(request.url) else 0,
     )
-    upload(opened, "Photo: image", "picture", holiday)
-    assert (comfyui.input_dir / holiday.name).read_bytes() == holiday.read_bytes()
+    upload(opened, "Photo: image", "picture", picture_file)
+    assert (comfyui.input_dir / picture_file.name).read_bytes() == picture_file.read_bytes()
     press(panel, "Run")
     picture = panel.locator(".cd-pictures img")
     expect(picture).to_have_attribute("src", re.compile("^blob:"))
@@ -424,7 +427,7 @@ def test_a_page_that_cannot_reach_the_server_gets_everything_through_the_kernel(
     full = page.get_by_role("dialog").locator("img")
     expect(full).to_have_js_property("naturalWidth", 2400)
     expect(full).to_have_attribute("src", re.compile("^blob:"))
-    assert asked == [], "another server's files of the same name must not be shown"
+    assert requested == [], "another server's files of the same name must not be shown"
 
 
 def test_content_of_the_saved_notebook(open_notebook: Any, lab: JupyterProcess) -> None:
@@ -588,10 +591,10 @@ def test_a_wrong_value_is_reported_at_its_field_and_beside_the_button(
     expect(panel.locator("b", has_text="Success")).to_have_count(0)
     expect(panel.locator("b", has_text="Earlier run")).to_be_visible()
     button = panel.get_by_role("button", name="Run", exact=True).bounding_box()
-    told = alert.bounding_box()
+    alert_box = alert.bounding_box()
     assert button is not None
-    assert told is not None
-    assert 0 < told["y"] - button["y"] < 60, "beside the button"
+    assert alert_box is not None
+    assert 0 < alert_box["y"] - button["y"] < 60, "beside the button"
     opened.shoot("panel-wrong")
     assert_neat(panel)
     assert_accessible(panel)
@@ -645,7 +648,7 @@ def test_dropped_files_become_the_workflow_or_the_value_of_a_field(
     box, button = alert.bounding_box(), panel.get_by_role("button", name="Open").bounding_box()
     assert box is not None
     assert button is not None
-    assert 0 < box["y"] - button["y"] < 60, "told where it was opened"
+    assert 0 < box["y"] - button["y"] < 60, "shown where it was opened"
     opened.shoot("panel-not-opened")
     panel.evaluate(DROP, ["mine.json", "application/json", mine])
     expect(panel.get_by_label("Paper: width", exact=True)).to_have_value("64")

@@ -63,12 +63,12 @@ def test_a_kernel_finds_the_server_that_started_it(
     jupyter: JupyterProcess, alone: dict[str, str]
 ) -> None:
     announce(alone, jupyter.pid, url=jupyter.url, token=jupyter.token)
-    with subprocess.Popen(["sleep", "60"]) as stranger:
-        announce(alone, stranger.pid, url="http://127.0.0.1:9/")
+    with subprocess.Popen(["sleep", "60"]) as other_process:
+        announce(alone, other_process.pid, url="http://127.0.0.1:9/")
         ran = python(
             "print(connect(start=False).url)", {**alone, "JPY_PARENT_PID": str(jupyter.pid)}
         )
-        stranger.kill()
+        other_process.kill()
     assert (ran.stdout.strip(), ran.stderr) == (jupyter.url, "")
 
 
@@ -237,8 +237,8 @@ def test_a_server_without_the_extension_is_named_and_replaced(
     assert "jupyter server extension enable comfydeploy_jupyter" in ran.stderr
     assert ran.stdout.startswith("http://127.0.0.1:")
     assert ran.stdout.strip() != server.url
-    told = python(f"connect({server.url!r}, {server.token!r})", env)
-    assert "jupyter server extension enable comfydeploy_jupyter" in told.stderr
+    process = python(f"connect({server.url!r}, {server.token!r})", env)
+    assert "jupyter server extension enable comfydeploy_jupyter" in process.stderr
     server.stop()
 
 

@@ -20,9 +20,9 @@ GRAPH: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
 
 
 def model(name: str, state: str, **more: Any) -> dict[str, Any]:
-    told = {"name": name, "folder": "vae", "path": f"models/vae/{name}", "url": "https://x/y"}
+    source = {"name": name, "folder": "vae", "path": f"models/vae/{name}", "url": "https://x/y"}
     rest = {"size": None, "sha256": None, "pickle": False, "problem": None, "transfer": None}
-    return {**told, **rest, "nodes": [], "state": state, **more}
+    return {**source, **rest, "nodes": [], "state": state, **more}
 
 
 def answer(*models: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -36,17 +36,17 @@ def transfer(state: str, sent: int, error: str | None = None) -> dict[str, Any]:
 
 def test_downloads_are_waited_for(small_server: Start) -> None:
     looks = iter([transfer("active", 1024), transfer("done", 2048)])
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def routes(request: Request, reply: Reply) -> None:
         if request.path.endswith("fetch-models"):
-            asked.append(request.body)
+            requests.append(request.body)
             reply.json(answer(model("a.pt", "fetching", pickle=True, transfer="t1")))
         else:
             reply.json({"uploads": [next(looks)]})
 
     found = Comfy(small_server(routes).url).fetch_models(GRAPH, sizes=True, models=("a.pt",))
-    assert asked == [{"workflow": GRAPH, "dry_run": False, "sizes": True, "models": ["a.pt"]}]
+    assert requests == [{"workflow": GRAPH, "dry_run": False, "sizes": True, "models": ["a.pt"]}]
     assert isinstance(found, FetchedModels)
     assert not found.refresh().done
     assert (found[0].received, found.total_size) == (1024, 2048)

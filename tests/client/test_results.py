@@ -81,8 +81,12 @@ def test_it_is_a_mapping_of_the_reply() -> None:
 
 
 def test_malformed_replies_cause_no_error() -> None:
-    for odd in ({}, {"outputs": None}, {"outputs": {"1": None, "2": {"images": [None, 3, {}]}}}):
-        result = Result(Server("http://h/"), odd)
+    for malformed in (
+        {},
+        {"outputs": None},
+        {"outputs": {"1": None, "2": {"images": [None, 3, {}]}}},
+    ):
+        result = Result(Server("http://h/"), malformed)
         assert (list(result.images), result.texts, result.files) == ([], [], [])
         assert "<div" in result._repr_html_()
 
@@ -197,18 +201,18 @@ def test_files_texts_and_pairs_of_all_kinds() -> None:
 def test_showing_any_output_raises_no_error(
     small_server: Start,
 ) -> None:
-    def odd(request: Request, reply: Reply) -> None:
+    def broken_files(request: Request, reply: Reply) -> None:
         if request.query.get("thumbnail"):
             reply.json({"error": "not a picture", "code": "invalid_request"}, 400)
         else:
             reply.raw(b"\x89PNG\r\n\x1a\n broken", content_type="image/png")
 
-    server = small_server(odd)
+    server = small_server(broken_files)
     result = Result(Server(server.url), reply_with(KINDS))
     page = result._repr_html_()
     for file in result.files:
         assert file.filename in page
-    assert "cannot identify image" in page, "a broken picture is told"
+    assert "cannot identify image" in page, "a broken picture is reported"
     assert "15 B" in page, "a file has its size"
     assert "(5000 characters)" in page
     assert page.index("<details") < page.index("x" * 5000)

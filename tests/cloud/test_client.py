@@ -70,7 +70,7 @@ async def test_an_id_stays_one_segment_of_the_path(account, comfydeploy):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told", "message"),
+    ("status", "body", "reported_status", "message"),
     [
         (401, {"detail": "Invalid token"}, 401, "ComfyDeploy: Invalid token"),
         (404, {"error": "No such\nmachine"}, 404, "ComfyDeploy: No such machine"),
@@ -90,11 +90,11 @@ async def test_an_id_stays_one_segment_of_the_path(account, comfydeploy):
         (503, "down", 502, "ComfyDeploy answered 503 to GET /api/workflows"),
     ],
 )
-async def test_errors(account, comfydeploy, status, body, told, message):
+async def test_errors(account, comfydeploy, status, body, reported_status, message):
     comfydeploy.fail(status, body=body, times=4, headers={"Location": "https://evil.example/"})
     with pytest.raises(CloudError) as caught:
         await account.get("workflows")
-    assert (caught.value.status, caught.value.message) == (told, message)
+    assert (caught.value.status, caught.value.message) == (reported_status, message)
     assert caught.value.code == "cloud_error"
 
 

@@ -58,16 +58,16 @@ async def test_a_snapshot_becomes_steps(account):
 async def test_a_sign_in_is_answered_once_and_without_a_key(client, comfydeploy):
     url = URL(comfydeploy.url) / "platform" / "comfyui" / "auth-response"
 
-    async def ask():
+    async def request_key():
         return await client.call("GET", url, key=None, params={"request_id": "r"})
 
     with pytest.raises(CloudError) as pending:
-        await ask()
+        await request_key()
     comfydeploy.approve("r")
-    assert await ask() == {"api_key": KEY, "name": "Ada"}
-    with pytest.raises(CloudError) as gone:
-        await ask()
-    assert (pending.value.status, gone.value.status) == (404, 410)
+    assert await request_key() == {"api_key": KEY, "name": "Ada"}
+    with pytest.raises(CloudError) as second_answer:
+        await request_key()
+    assert (pending.value.status, second_answer.value.status) == (404, 410)
     assert not [seen for seen in comfydeploy.seen if "Authorization" in seen.headers]
 
 
@@ -80,8 +80,8 @@ async def test_a_model_is_added_once(account):
 
 
 async def test_a_file_is_uploaded_in_parts(account, comfydeploy):
-    told = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 6}
-    upload = await account.post("volume", "file", "initiate-multipart-upload", body=told)
+    file = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 6}
+    upload = await account.post("volume", "file", "initiate-multipart-upload", body=file)
     ids = {"uploadId": upload["uploadId"], "key": upload["key"]}
     parts = []
     async with aiohttp.ClientSession() as session:

@@ -108,10 +108,10 @@ def keep(server: JupyterProcess, graph: dict[str, Any]) -> Any:
 
 
 def ended(sdk: ComfyDeploy, run_id: str) -> Any:
-    def ask() -> Any:
+    def read() -> Any:
         return sdk.run.get(run_id=run_id).workflow_run_model
 
-    return until(ask, lambda run: run.status in ("success", "failed", "cancelled"))
+    return until(read, lambda run: run.status in ("success", "failed", "cancelled"))
 
 
 def test_a_deployment_is_run(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
@@ -194,9 +194,9 @@ def test_errors_have_the_form_of_the_service(sdk: ComfyDeploy, jupyter: JupyterP
             call()
         assert missing.value.status_code == 404
         assert isinstance(json.loads(missing.value.body)["detail"], str)
-    stranger = ComfyDeploy(bearer="wrong", server_url=f"{jupyter.url}comfyui-deploy")
+    unauthorized = ComfyDeploy(bearer="wrong", server_url=f"{jupyter.url}comfyui-deploy")
     with pytest.raises(SDKError) as unknown:
-        stranger.run.get(run_id="none")
+        unauthorized.run.get(run_id="none")
     assert unknown.value.status_code == 403
 
 

@@ -59,8 +59,8 @@ async def test_a_value_that_breaks_the_contract_is_named(api):
     wide = {**IMAGE["1"], "inputs": {**IMAGE["1"]["inputs"], "width": 0}}
     status, error = await create(api, {"workflow": {**IMAGE, "1": wide}})
     assert (status, error["code"]) == (422, "invalid_workflow")
-    (told,) = error["details"]["node_errors"]["1"]["errors"]
-    assert told["extra_info"]["input_name"] == "width"
+    (reported,) = error["details"]["node_errors"]["1"]["errors"]
+    assert reported["extra_info"]["input_name"] == "width"
     _, contract = await api.post("workflow/schema", {"workflow_api": IMAGE})
     assert contract["inputs"]["properties"]["1.width"]["minimum"] == 1
 
@@ -199,13 +199,13 @@ async def test_hashes_that_do_not_fit(api, comfyui):
 async def test_ranges_of_an_asset(api):
     content = uuid.uuid4().bytes
     _, asset = await api.call("POST", "api/v2/assets", **form(content, file_path="range.bin"))
-    for asked, expected in (
+    for requested, expected in (
         (f"bytes=0-{10**30}", content),
         (f"bytes=3-{'9' * 5000}", content[3:]),
         (f"bytes=-{'9' * 5000}", content),
     ):
         path = f"api/v2/assets/{asset['id']}/content"
-        reply = await api.raw("GET", path, headers={"Range": asked})
+        reply = await api.raw("GET", path, headers={"Range": requested})
         assert (reply.code, reply.body) == (206, expected)
         start = len(content) - len(expected)
         assert reply.headers["Content-Range"] == f"bytes {start}-15/16"

@@ -55,7 +55,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def ask(jupyter: JupyterProcess, route: str) -> Any:
+def get(jupyter: JupyterProcess, route: str) -> Any:
     headers = {"Authorization": f"token {jupyter.token}"}
     return requests.get(f"{jupyter.url}comfyui-deploy/{route}", headers=headers, timeout=30).json()
 
@@ -182,7 +182,7 @@ def test_jobs_are_listed_by_their_labels(client: Comfy, jupyter: JupyterProcess)
     (one,) = client.list_jobs(metadata={"set": label, "shot": "3"})
     assert one.id == jobs[3].id
     assert jobs[3].metadata == {"set": label, "shot": "3"}
-    known = {run["prompt_id"]: run for run in ask(jupyter, "runs")}
+    known = {run["prompt_id"]: run for run in get(jupyter, "runs")}
     assert known[jobs[3].id]["metadata"] == jobs[3].metadata
     with pytest.raises(ComfyError) as refused:
         client.submit(
@@ -230,8 +230,8 @@ def test_assets(client: Comfy, tmp_path: Path, comfyui: Any) -> None:
 
 
 def test_a_wrong_key_is_refused(client: Comfy, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Comfy(api_key="wrong") as stranger, pytest.raises(ComfyError) as refused:
-        stranger.jobs.get(str(uuid.uuid4()))
+    with Comfy(api_key="wrong") as unauthorized, pytest.raises(ComfyError) as refused:
+        unauthorized.jobs.get(str(uuid.uuid4()))
     assert (refused.value.code, refused.value.http_status) == ("unauthorized", 401)
     with pytest.raises(NotFound):
         client.jobs.get(str(uuid.uuid4()))
@@ -266,7 +266,7 @@ def test_the_specification_and_the_clients_models_have_the_same_fields(
     client: Comfy, jupyter: JupyterProcess
 ) -> None:
     """The specification of this server and that of the client name the same fields."""
-    schemas = ask(jupyter, "openapi.json")["components"]["schemas"]
+    schemas = get(jupyter, "openapi.json")["components"]["schemas"]
     for name, model in (
         ("AssetReply", Asset),
         ("JobOutput", Output),

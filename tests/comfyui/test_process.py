@@ -24,16 +24,16 @@ from tests.waiting import until_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-# A program that starts in no time and answers as ComfyUI does; what it is told by a file
-# "orders" in its folder: to end, to be slow, to have a child of its own.
-STAND_IN = """
+# A program that starts at once and responds like ComfyUI. A file "orders" in its folder makes it
+# end, respond slowly, or start a child process.
+FAKE_COMFYUI = """
 import http.server, json, os, pathlib, subprocess, sys, time
 orders = pathlib.Path("orders")
 order = orders.read_text() if orders.exists() else ""
 print("argv", json.dumps(sys.argv[1:]), flush=True)
 print("environment", json.dumps(dict(os.environ)), flush=True)
 if "end" in order:
-    sys.exit("told to end at once")
+    sys.exit("asked to end at once")
 if "hang" in order:
     time.sleep(1000)
 if "child" in order:
@@ -61,7 +61,7 @@ def tree(tmp_path: Path) -> Path:
     """A folder with the files of a ComfyUI; its program is a replacement."""
     path = tmp_path / "ComfyUI"
     (path / "comfy").mkdir(parents=True)
-    (path / "main.py").write_text(STAND_IN)
+    (path / "main.py").write_text(FAKE_COMFYUI)
     return path
 
 
@@ -165,11 +165,11 @@ async def test_concurrent_starts_are_one_start(tree: Path) -> None:
 
 
 async def test_a_crash_is_reported_and_comfyui_is_restarted(tree: Path) -> None:
-    told: list[tuple[str, float]] = []
+    states: list[tuple[str, float]] = []
     async with process_of(tree) as process:
         await process.start()
         url, first = process.url, process.pid
-        process.on_state(lambda state: told.append((state, time.monotonic())))
+        process.on_state(lambda state: states.append((state, time.monotonic())))
         crashed = time.monotonic()
         await crash(process)
         await until_async(lambda: process.state == "backoff")
@@ -178,9 +178,9 @@ async def test_a_crash_is_reported_and_comfyui_is_restarted(tree: Path) -> None:
         assert process.restarts == 1
         assert process.url == url
         assert process.pid != first
-        assert [state for state, _ in told] == ["backoff", "starting", "running"]
-        assert told[0][1] - crashed < 10, "it was not asked for again after a while"
-        assert told[1][1] - told[0][1] >= 1.0
+        assert [state for state, _ in states] == ["backoff", "starting", "running"]
+        assert states[0][1] - crashed < 10, "it was not asked for again after a while"
+        assert states[1][1] - states[0][1] >= 1.0
 
 
 async def test_pauses_grow_while_it_fails_and_start_cuts_them_short(tree: Path) -> None:
@@ -230,7 +230,7 @@ async def test_a_failed_start_says_why(tree: Path) -> None:
         with pytest.raises(ComfyUIUnavailableError, match="ended while it started") as raised:
             await process.start()
         error = raised.value
-        assert error.details["log"][-1] == "told to end at once"
+        assert error.details["log"][-1] == "asked to end at once"
         assert "of an earlier start" not in error.details["log"]
         assert error.details["exit_code"] == 1
         assert str(process.log_path) in error.extra["hint"]

@@ -91,8 +91,8 @@ def damaged(seed: bytes, chance: random.Random) -> bytes:
 
 def files_like(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     """Damaged copies of some files, and random bytes."""
-    spoilt = st.builds(damaged, st.sampled_from(seeds), st.randoms(use_true_random=False))
-    return spoilt | st.binary(max_size=300)
+    damaged_seeds = st.builds(damaged, st.sampled_from(seeds), st.randoms(use_true_random=False))
+    return damaged_seeds | st.binary(max_size=300)
 
 
 def json_like(seed: Any) -> st.SearchStrategy[Any]:

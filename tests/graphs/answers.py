@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FOLLOWER = {"traceback", "input_name", "input_config", "linked_node"}
 
 
-def ask(url: str, prompt: Any) -> dict[str, Any]:
+def post_prompt(url: str, prompt: Any) -> dict[str, Any]:
     """Return the reply of a ComfyUI, and leave its queue empty.
 
     Returns

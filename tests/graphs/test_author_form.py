@@ -225,8 +225,8 @@ def test_entries_for_missing_inputs_give_warnings_and_the_default_form(
 ) -> None:
     _, form = form_of(workflow(linearMode=True, linearData=data))
     assert len(form.warnings) == len(warnings)
-    for told, expected in zip(form.warnings, warnings, strict=True):
-        assert expected in told
+    for warning, expected in zip(form.warnings, warnings, strict=True):
+        assert expected in warning
     assert form.outputs == []
     assert form.fields
 

@@ -67,7 +67,7 @@ def edited(graph: dict[str, Any], edit: Any) -> dict[str, Any]:
     return changed
 
 
-def nap(graph: dict[str, Any]) -> None:
+def add_sleep(graph: dict[str, Any]) -> None:
     graph["7"] = {"class_type": "Nap", "inputs": {}, "_meta": {"title": "Nap"}}
 
 
@@ -80,7 +80,7 @@ def lora(graph: dict[str, Any]) -> None:
     ("edit", "lines"),
     [
         (lambda g: None, []),
-        (nap, ["added Nap (id 7)"]),
+        (add_sleep, ["added Nap (id 7)"]),
         (lambda g: g.pop("6"), ["removed CLIPTextEncode (id 6)"]),
         (
             lambda g: g["3"]["inputs"].update(steps=30),

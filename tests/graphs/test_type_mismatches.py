@@ -140,10 +140,10 @@ def test_values_at_a_wrong_position_give_warnings() -> None:
 
 
 def test_a_long_value_is_shortened() -> None:
-    told = str(TypeMismatch("1", "T", "steps", "x" * 10_000, "an integer"))
-    assert len(told) < 200
-    assert "1 (T)" in told
-    assert "steps" in told
+    message = str(TypeMismatch("1", "T", "steps", "x" * 10_000, "an integer"))
+    assert len(message) < 200
+    assert "1 (T)" in message
+    assert "steps" in message
 
 
 def test_a_promoted_value_is_checked_at_the_inner_input() -> None:

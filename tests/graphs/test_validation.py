@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from comfydeploy_jupyter.graphs.node_rules import MAX_GROWN, NodeRules
 from comfydeploy_jupyter.graphs.validation import Validation, validate_prompt
 from comfydeploy_jupyter.graphs.versions import EARLIER, TODAY, behaviour_of
-from tests.graphs.answers import ask, comparable, comparable_result, wait_until_idle, words
+from tests.graphs.answers import comparable, comparable_result, post_prompt, wait_until_idle, words
 from tests.graphs.validation_prompts import (
     CHEAP,
     EMPTY,
@@ -216,11 +216,11 @@ def test_long_chains(rules: NodeRules) -> None:
 def test_graphs_on_which_comfyui_would_fail_give_warnings(rules: NodeRules) -> None:
     prompt = {**CHEAP["values"], "deep": node("EmptyImage", width=deep(1))}
     prompt |= {str(n): node("ImageInvert", image=[str(n - 1), 0]) for n in range(7001, 7700)}
-    told = validate_prompt(prompt, rules)
-    assert told.valid
-    assert len(told.warnings) == 2
-    assert "nodes in a row" in told.warnings[0]
-    assert told.warnings[1].startswith(
+    result = validate_prompt(prompt, rules)
+    assert result.valid
+    assert len(result.warnings) == 2
+    assert "nodes in a row" in result.warnings[0]
+    assert result.warnings[1].startswith(
         "Node deep (EmptyImage) has more than 200 nested lists or objects"
     )
 
@@ -442,7 +442,7 @@ def test_a_missing_autogrow_input_is_named_by_the_last_part_of_its_name(today: N
 
 
 @pytest.mark.parametrize(
-    ("definition", "told"),
+    ("definition", "reported"),
     [
         (["COMFY_AUTOGROW_V3", {}], "'template' is missing"),
         (["COMFY_AUTOGROW_V3"], "it has no options"),
@@ -458,7 +458,7 @@ def test_a_missing_autogrow_input_is_named_by_the_last_part_of_its_name(today: N
         (["COMFY_DYNAMICSLOT_V3", {}], "'inputs' is missing"),
     ],
 )
-def test_unreadable_dynamic_inputs_are_reported(definition: Any, told: str) -> None:
+def test_unreadable_dynamic_inputs_are_reported(definition: Any, reported: str) -> None:
     definitions = schema3(input={"required": {"odd": definition}})
     prompt = {"1": node("Custom", odd="a"), "2": node("Show", source=["1", 0])}
     result = validate_prompt(prompt, definitions)
@@ -467,7 +467,7 @@ def test_unreadable_dynamic_inputs_are_reported(definition: Any, told: str) -> N
     assert warning.startswith(
         "Node 1 (Custom) could not be checked completely: the definition of its"
     )
-    assert told in warning
+    assert reported in warning
 
 
 def test_a_dynamic_combo_that_contains_itself_ends() -> None:
@@ -538,13 +538,13 @@ def test_old_nodes_that_comfyui_fails_to_replace() -> None:
     rules = NodeRules(custom(), replacements=REPLACEMENTS)
     bare = replaced()
     del bare["1"]["_meta"]
-    for prompt, raised, told in (
+    for prompt, raised, reported in (
         (bare, "KeyError: '_meta'", 'has no "_meta"'),
         (replaced(inputs={}), "KeyError: 'n'", "has no input 'n'"),
     ):
         result = validate_prompt(prompt, rules)
         assert (result.valid, result.raises) == (False, raised)
-        assert told in result.warnings[0]
+        assert reported in result.warnings[0]
         assert "Node 1 (Old)" in result.warnings[0]
 
 
@@ -617,7 +617,7 @@ def test_the_version_follows_from_its_number_or_the_definitions() -> None:
 def test_without_access_to_the_folders_files_are_compared_with_the_definitions(
     rules: NodeRules,
 ) -> None:
-    for name, valid, told in (
+    for name, valid, warned in (
         ("cat.png", True, False),
         ("dog.png", False, False),
         ("sub/dog.png", True, True),
@@ -625,7 +625,7 @@ def test_without_access_to_the_folders_files_are_compared_with_the_definitions(
     ):
         result = validate_prompt(with_input(OTHERS["image_file"], "1", "image", name), rules)
         assert result.valid is valid, name
-        assert bool(result.warnings) is told, name
+        assert bool(result.warnings) is warned, name
 
 
 def test_numbers_that_json_cannot_hold_are_returned_as_text(rules: NodeRules) -> None:
@@ -638,14 +638,14 @@ def test_numbers_that_json_cannot_hold_are_returned_as_text(rules: NodeRules) ->
 
 
 @st.composite
-def spoilt_prompts(draw: st.DrawFn, graphs: list[Any]) -> Any:
+def damaged_prompts(draw: st.DrawFn, graphs: list[Any]) -> Any:
     """Draw a graph in which one input or one node was replaced."""
     prompt = draw(st.sampled_from(graphs))
-    spoil = draw(st.sampled_from(["value", "absent", "node"]))
-    if spoil == "node":
+    damage = draw(st.sampled_from(["value", "absent", "node"]))
+    if damage == "node":
         return {**prompt, draw(st.sampled_from(list(prompt))): draw(st.sampled_from(NODES))}
     node_id, name = draw(st.sampled_from(places(prompt)))
-    if spoil == "absent":
+    if damage == "absent":
         return without_input(prompt, node_id, name)
     links = st.tuples(st.sampled_from([*prompt, "nobody"]), st.integers(-2, 2)).map(list)
     others = st.none() | st.floats(-9, 9) | st.integers(-9, 9) | st.text(max_size=4)
@@ -672,12 +672,12 @@ def test_same_as_a_running_comfyui(comfyui: Any) -> None:
     @settings(
         max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
-    @given(prompt=spoilt_prompts(graphs))
+    @given(prompt=damaged_prompts(graphs))
     def compare(prompt: Any) -> None:
         result = validate_prompt(prompt, rules, files=exists)
         if any("worker" in warning for warning in result.warnings):
             return  # would be the end of the ComfyUI that all tests share
-        reply = ask(comfyui.url, prompt)
+        reply = post_prompt(comfyui.url, prompt)
         assert (result.raises is not None) is ("raises" in reply)
         if result.raises is None:
             theirs, ours = comparable(**reply), comparable_result(result)

@@ -46,15 +46,15 @@ async def test_bad_sign_in(api, query, code, error):
 
 async def test_volume_steps_are_passed_on(api):
     headers = {"X-ComfyDeploy-Token": KEY}
-    asked = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 3}
-    code, body = await api.post("volume/file/generate-upload-url", asked, headers=dict(headers))
+    file = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 3}
+    code, body = await api.post("volume/file/generate-upload-url", file, headers=dict(headers))
     assert code == 200
     assert body["uploadUrl"]
-    code, begun = await api.post(
-        "volume/file/initiate-multipart-upload", {**asked, "cd_token": KEY}
+    code, started = await api.post(
+        "volume/file/initiate-multipart-upload", {**file, "cd_token": KEY}
     )
     assert code == 200
-    upload = {"uploadId": begun["uploadId"], "key": begun["key"]}
+    upload = {"uploadId": started["uploadId"], "key": started["key"]}
     code, body = await api.post(
         "volume/file/generate-part-upload-url", {**upload, "partNumber": 1}, headers=dict(headers)
     )
@@ -140,8 +140,8 @@ async def test_a_model_for_a_cloud_volume_with_a_missing_field(api, comfydeploy)
 
 
 async def test_model_for_a_cloud_volume(api):
-    asked = {"source": "link", "folderPath": "loras", "filename": "a.safetensors"}
-    body = {**asked, "downloadLink": "https://example.org/a", "target": "cloud", "cd_token": KEY}
+    model = {"source": "link", "folderPath": "loras", "filename": "a.safetensors"}
+    body = {**model, "downloadLink": "https://example.org/a", "target": "cloud", "cd_token": KEY}
     code, answer = await api.post("volume/model", body)
     assert (code, answer["message"]) == (200, "Model download started")
     code, answer = await api.post("volume/model", body)

@@ -283,7 +283,7 @@ def test_a_silent_client_does_not_keep_the_connection_open_forever(connection):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("route", ["comfyui/api/queue", "comfyui", "comfydeploy/x"])
-@pytest.mark.parametrize("token", [True, False], ids=["user", "stranger"])
+@pytest.mark.parametrize("token", [True, False], ids=["user", "wrong token"])
 def test_a_refusal_without_reading_the_body_has_connection_close(connection, method, route, token):
     """Without `Connection: close`, a proxy would use the connection again.
 

@@ -67,11 +67,11 @@ async def versions(api, workflow_id: str, count: int) -> list[dict[str, Any]]:
 
 async def test_save_in_the_editor_is_a_new_version(api, editor, jp_base_url):
     workflow_id = await keep(api, workflow=PICTURE)
-    code, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    assert code == 200, begun
-    path = begun["path"]
+    code, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    assert code == 200, opened
+    path = opened["path"]
     page = url_path_join(jp_base_url, f"comfyui/?comfydeploy_workflow={quote(path, safe='')}")
-    assert begun["url"].replace("+", "%20") == page
+    assert opened["url"].replace("+", "%20") == page
     assert await editor("GET", path) == PICTURE
     await editor("POST", path, PICTURE, "?overwrite=true&full_info=true")
     await editor("POST", path, edited(16), "?overwrite=true&full_info=true")
@@ -87,29 +87,29 @@ async def test_save_in_the_editor_is_a_new_version(api, editor, jp_base_url):
 
 async def test_a_graph_in_api_format_is_converted(api, editor):
     workflow_id = await keep(api, workflow_api=API)
-    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    graph = await editor("GET", begun["path"])
+    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    graph = await editor("GET", opened["path"])
     assert [node["type"] for node in graph["nodes"]] == ["EmptyImage", "PreviewImage"]
     code, again = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    assert (code, again["path"]) == (200, begun["path"])
+    assert (code, again["path"]) == (200, opened["path"])
     assert len(await versions(api, workflow_id, 1)) == 1, "nothing was saved in between"
 
 
 async def test_files_saved_directly_in_comfyui_are_stored_at_the_next_edit(api, extension, editor):
     workflow_id = await keep(api, workflow=PICTURE)
-    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
     client = await extension.services.machines.get().ready()
-    address = f"/userdata/{quote('workflows/' + begun['path'], safe='')}"
+    address = f"/userdata/{quote('workflows/' + opened['path'], safe='')}"
     await client.request("POST", address, body=json.dumps(edited(24)).encode())
     await api.post("workflow/edit", {"workflow_id": workflow_id})
     assert len(await versions(api, workflow_id, 2)) == 2
-    assert await editor("GET", begun["path"]) == edited(24)
+    assert await editor("GET", opened["path"]) == edited(24)
 
 
 async def test_renamed_and_deleted_files(api, editor):
     workflow_id = await keep(api, workflow=PICTURE)
-    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    path, moved = begun["path"], f"{uuid.uuid4().hex}.json"
+    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    path, moved = opened["path"], f"{uuid.uuid4().hex}.json"
     await editor("POST", path, None, f"/move/{quote(f'workflows/{moved}', safe='')}")
     await editor("POST", moved, edited(32), "?overwrite=true")
     assert len(await versions(api, workflow_id, 2)) == 2
@@ -126,13 +126,13 @@ async def test_renamed_and_deleted_files(api, editor):
 @pytest.mark.parametrize("text", ["{ no json", '{"a": 1}', "[]"])
 async def test_a_file_that_is_not_a_workflow_is_not_stored(api, extension, editor, text):
     workflow_id = await keep(api, workflow=PICTURE)
-    _, begun = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
     client = await extension.services.machines.get().ready()
-    address = f"/userdata/{quote('workflows/' + begun['path'], safe='')}"
+    address = f"/userdata/{quote('workflows/' + opened['path'], safe='')}"
     await client.request("POST", address, body=text.encode())
     code, error = await api.post("workflow/edit", {"workflow_id": workflow_id})
     assert (code, error["code"]) == (400, "invalid_request")
-    await editor("POST", begun["path"], edited(56), "?overwrite=true")
+    await editor("POST", opened["path"], edited(56), "?overwrite=true")
     assert len(await versions(api, workflow_id, 2)) == 2, "the next save is kept"
 
 
@@ -143,13 +143,13 @@ async def test_a_file_that_is_not_a_workflow_is_not_stored(api, extension, edito
 async def test_workflow_names_become_safe_file_paths(api, editor, name):
     code, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
     assert code == 200, saved
-    code, begun = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
-    assert code == 200, begun
-    assert "/" not in begun["path"]
-    assert len(begun["path"]) < 100
-    assert await editor("GET", begun["path"]) == PICTURE
+    code, opened = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
+    assert code == 200, opened
+    assert "/" not in opened["path"]
+    assert len(opened["path"]) < 100
+    assert await editor("GET", opened["path"]) == PICTURE
     _, listed = await api.get("editor/workflows")
-    assert begun["path"] in {file["path"] for file in listed}
+    assert opened["path"] in {file["path"] for file in listed}
 
 
 async def test_two_workflows_of_a_name_have_two_files(api):
@@ -157,8 +157,8 @@ async def test_two_workflows_of_a_name_have_two_files(api):
     paths = []
     for _ in range(2):
         _, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
-        _, begun = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
-        paths.append(begun["path"])
+        _, opened = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
+        paths.append(opened["path"])
     assert paths == [f"{name}.json", f"{name} (2).json"]
 
 

@@ -289,9 +289,9 @@ async def test_sizes_and_hashes_are_returned_when_requested(api, bare_service):
 
 async def test_wrong_hash_leaves_nothing(api, bare_service, comfyui_folder):
     bare_service.files["a.safetensors"] = b"tampered with"
-    told = hashlib.sha256(b"original").hexdigest()
+    stated_hash = hashlib.sha256(b"original").hexdigest()
     link = f"{bare_service.url}/files/a.safetensors"
-    graph = workflow(loader(1, "a.safetensors", entry("a.safetensors", link, hash=told)))
+    graph = workflow(loader(1, "a.safetensors", entry("a.safetensors", link, hash=stated_hash)))
     (transfer,) = (await fetch(api, graph))["transfers"]
     done = await ended(api, transfer["id"])
     assert done["state"] == "failed"
@@ -343,7 +343,7 @@ class TestOffline:
         body = await fetch(api, graph, dry_run=True, sizes=True)
         assert (body["offline"], body["models"][0]["state"]) == (True, "missing")
         assert "offline" in body["warnings"][0]
-        for route, asked in (
+        for route, request in (
             ("workflow/fetch-models", {"workflow": graph}),
             ("volume/model", {"url": link, "folder": "loras"}),
             (
@@ -355,7 +355,7 @@ class TestOffline:
                 {"source": "civitai", "url": "https://civitai.com/models/1", "folder": "vae"},
             ),
         ):
-            code, body = await api.post(route, asked)
+            code, body = await api.post(route, request)
             assert (code, body["code"], body["details"]) == (403, "offline", {"setting": "offline"})
             assert "COMFYDEPLOY_OFFLINE" in body["hint"]
         assert not bare_service.sent

@@ -205,16 +205,16 @@ def comparable(errors):
 )
 async def test_validation_equals_that_of_comfyui(api, comfyui, graph):
     await connected(api)
-    code, judged = await api.post("workflow/validate", {"workflow_api": graph})
+    code, validated = await api.post("workflow/validate", {"workflow_api": graph})
     assert code == 200
-    assert judged["definitions"]["source"] == "live"
-    told = await asyncio.to_thread(
+    assert validated["definitions"]["source"] == "live"
+    response = await asyncio.to_thread(
         requests.post, f"{comfyui.url}/prompt", json={"prompt": graph}, timeout=20
     )
-    answer = told.json()
-    assert judged["valid"] is (told.status_code == 200)
-    assert judged["error"] == answer.get("error")
-    assert comparable(judged["node_errors"]) == comparable(answer["node_errors"])
+    answer = response.json()
+    assert validated["valid"] is (response.status_code == 200)
+    assert validated["error"] == answer.get("error")
+    assert comparable(validated["node_errors"]) == comparable(answer["node_errors"])
 
 
 async def test_missing_nodes_and_models_are_named(api):
@@ -240,9 +240,9 @@ async def test_a_ui_graph_is_validated_too(api):
 
 async def test_a_graph_is_validated_the_same_in_either_field(api):
     await connected(api)
-    _, judged = await api.post("workflow/validate", {"workflow": broken(n1_width="wide")})
+    _, validated = await api.post("workflow/validate", {"workflow": broken(n1_width="wide")})
     _, expected = await api.post("workflow/validate", {"workflow_api": broken(n1_width="wide")})
-    assert judged == expected
+    assert validated == expected
     code, answer = await api.post("workflow/validate", {"workflow": {"foo": 1}})
     assert (code, answer["details"]["field"]) == (400, "workflow")
 
@@ -308,8 +308,8 @@ class TestComfyUIDown:
         graph["2"]["inputs"] |= {"upscale_method": 4096, "width": "8"}
         code, body = await api.post("workflow/validate", {"workflow_api": graph})
         assert code == 200
-        told = [w for w in body["warnings"] if "upscale_method" in w and "4096" in w]
-        assert len(told) == len(body["warnings"]) == 1
+        matching = [w for w in body["warnings"] if "upscale_method" in w and "4096" in w]
+        assert len(matching) == len(body["warnings"]) == 1
         graph["2"]["inputs"]["upscale_method"] = "area"
         code, body = await api.post("workflow/convert", {"workflow_api": graph})
         shifted = body["workflow"]

@@ -50,11 +50,11 @@ async def get(api, route, **params):
 
 async def test_runs(api, graph):
     await api.get("object_info")
-    told = await post(api, "run", workflow_api=graph, inputs={"text": "other"})
-    assert told["status"] == "success"
-    (output,) = told["outputs"].values()
+    run = await post(api, "run", workflow_api=graph, inputs={"text": "other"})
+    assert run["status"] == "success"
+    (output,) = run["outputs"].values()
     assert output["text"] == ["other"]
-    assert (await get(api, "check-status", prompt_id=told["prompt_id"])).code == 200
+    assert (await get(api, "check-status", prompt_id=run["prompt_id"])).code == 200
 
 
 async def test_wrong_large_graphs_get_the_same_error_as_small_ones(api, graph):
@@ -88,8 +88,8 @@ async def test_workflows(api, graph):
     )
     assert (version["version"], version["workflow_api"]) == (2, graph)
     await api.get("object_info")
-    told = await post(api, "run", workflow_id=made["workflow_id"], version=1)
-    assert told["status"] == "success"
+    run = await post(api, "run", workflow_id=made["workflow_id"], version=1)
+    assert run["status"] == "success"
 
 
 async def test_conversion_and_validation(api, graph):
@@ -101,8 +101,8 @@ async def test_conversion_and_validation(api, graph):
     body, headers = form(("file", "large.json", json.dumps(graph).encode()))
     dropped = await without_parsing(api.raw("POST", "workflow/convert", body=body, headers=headers))
     assert len(json.loads(dropped.body)["workflow"]["nodes"]) == len(graph)
-    told = await post(api, "workflow/validate", workflow_api=graph)
-    assert (told["valid"], told["missing_nodes"]) == (True, [])
+    validation = await post(api, "workflow/validate", workflow_api=graph)
+    assert (validation["valid"], validation["missing_nodes"]) == (True, [])
     run = await post(api, "run", workflow=ui["workflow"])
     assert run["status"] == "success"
     made = await post(api, "workflow", name="drawn", workflow=ui["workflow"])

@@ -81,13 +81,13 @@ async def test_machines_that_are_not_registered(api, comfydeploy):
         "endpoint": "https://m.example",
         "auth_token": "secret-of-the-machine",
     }
-    asked = {"machine_id": "m-1"}
-    assert (await api.get("machine", **asked))[0] == 404
+    query = {"machine_id": "m-1"}
+    assert (await api.get("machine", **query))[0] == 404
     for where in ({"target": "cloud"}, {"api_url": comfydeploy.root}):
-        code, reply = await api.call("GET", "machine", params={**asked, **where}, **keyed())
+        code, reply = await api.call("GET", "machine", params={**query, **where}, **keyed())
         assert (code, reply["name"], reply["hardware"]["gpus"]) == (200, "other", [])
         assert "secret" not in str(reply)
-        change = {**asked, **where, "run_timeout": 30}
+        change = {**query, **where, "run_timeout": 30}
         code, reply = await api.post("machine/update", change, **keyed())
         assert (code, reply["machine"]["config"]["run_timeout"]) == (200, 30)
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
@@ -131,8 +131,8 @@ async def test_invalid_requests_for_cloud_machines_are_refused(api, comfydeploy)
     code, body = await api.post("machine/create", {"name": "y", "gpu": "T4"}, **keyed())
     assert (code, body["code"]) == (502, "cloud_error")
     assert len((await api.get("machines"))[1]) == 2
-    asked = {"machine_id": "no-such", "target": "cloud"}
-    code, body = await api.call("GET", "machine", params=asked, **keyed())
+    query = {"machine_id": "no-such", "target": "cloud"}
+    code, body = await api.call("GET", "machine", params=query, **keyed())
     assert (code, body["code"]) == (404, "cloud_error")
 
 

@@ -31,8 +31,8 @@ class FakeSite:
         self.read = asyncio.Event()
         self.stuck = asyncio.Event()
         self.answer = asyncio.Event()
-        self.asked = asyncio.Event()
-        self.left = asyncio.Event()
+        self.requested = asyncio.Event()
+        self.disconnected = asyncio.Event()
 
     async def start(self) -> None:
         app = web.Application(client_max_size=2 * MUCH)
@@ -85,11 +85,11 @@ class FakeSite:
         return web.Response(text=str(length))
 
     async def _never(self, _: web.Request) -> web.StreamResponse:
-        self.asked.set()
+        self.requested.set()
         try:
             await self.answer.wait()
         except asyncio.CancelledError:
-            self.left.set()
+            self.disconnected.set()
             raise
         return web.Response()
 
@@ -536,9 +536,9 @@ async def test_a_reply_before_the_body_was_read_is_passed_on(wire):
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_disconnected_client_ends_the_request_to_the_site(wire, site, method):
     _, writer = await wire.send(method, "never", {"Content-Length": "5"}, b"abc")
-    await site.asked.wait()
+    await site.requested.wait()
     writer.close()
-    await site.left.wait()
+    await site.disconnected.wait()
 
 
 async def test_unreachable(wire, site):

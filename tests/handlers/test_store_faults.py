@@ -81,10 +81,10 @@ class TestFaultsAtTheStart:
     async def test_damaged(self, garbage, api: Api, path):
         code, body = await api.get("check-status")
         assert code == 200
-        (aside,) = path.parent.glob("*damaged*")
-        assert aside.read_bytes() == b"garbage" * 5000
+        (damaged_file,) = path.parent.glob("*damaged*")
+        assert damaged_file.read_bytes() == b"garbage" * 5000
         (warning,) = body["store"]["warnings"]
-        assert str(aside) in warning
+        assert str(damaged_file) in warning
         assert body["store"]["path"] == str(path)
         graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
         assert (await api.post("workflow", {"name": "w", "workflow_api": graph}))[0] == 200
@@ -136,7 +136,7 @@ class TestFullDisk:
         database = extension.services.database
         await api.until(run["prompt_id"], "running", "success")
         await database.write(hinder)
-        assert (await api.until(run["prompt_id"], "success"))["outputs"], "users are told"
+        assert (await api.until(run["prompt_id"], "success"))["outputs"], "users see it"
         _, runs = await api.get("runs")
         assert runs[0]["status"] != "success"
         await database.write(lambda connection: connection.execute("DROP TRIGGER hindrance"))

@@ -60,11 +60,11 @@ async def test_progress_is_the_share_of_the_work(api, events, chain):
             ("TestSleep", {"seconds": 1.0}),
         )
 
-    def told(messages):
+    def reported(messages):
         return [d["data"] for _, d in messages if d.get("event") == "live_status"]
 
     messages = await events(body={"workflow_api": graph(20)})
-    first = told(messages)
+    first = reported(messages)
     before = [live["progress"] for live in first if live["current_node"] == "1"]
     sampler = [live for live in first if live["current_node"] == "2"]
     assert max(before) < 0.1
@@ -78,7 +78,7 @@ async def test_progress_is_the_share_of_the_work(api, events, chain):
         sleeping = {node: median(t[node] for t in times) for node in ("1", "3")}
         total = median(sampling) + sum(sleeping.values())
         messages = await events(body={"workflow_api": graph(steps)})
-        again = told(messages)
+        again = reported(messages)
         assert again[0]["time_left"] == pytest.approx(total, rel=0.35)
         last = [live for live in again if live["current_node"] == "3"]
         assert last[0]["progress"] == pytest.approx(1 - sleeping["3"] / total, abs=0.15)
@@ -106,8 +106,10 @@ async def test_the_result_comes_after_comfyuis_last_event(events, chain):
     """The end is stored at `execution_success`, and sent after ComfyUI's last event."""
     for _ in range(20):
         messages = await events(body={"workflow_api": chain()})
-        told = [d["data"].get("node") for _, d in messages[:-2] if d.get("event") == "executing"]
-        assert told[-1] is None, told
+        executing = [
+            d["data"].get("node") for _, d in messages[:-2] if d.get("event") == "executing"
+        ]
+        assert executing[-1] is None, executing
         assert names(messages)[-2:] == ["result", "status"]
 
 
@@ -207,7 +209,7 @@ def graph_of_file(jp_asyncio_loop):
 async def test_the_stream_begins_before_a_run_that_takes_long_to_queue(
     api, events, graph_of_file, open_stream
 ):
-    gone, refused_id, cancelled_id = (str(uuid.uuid4()) for _ in range(3))
+    missing_id, refused_id, cancelled_id = (str(uuid.uuid4()) for _ in range(3))
 
     async def cancel_later():
         await asyncio.sleep(6)
@@ -215,9 +217,9 @@ async def test_the_stream_begins_before_a_run_that_takes_long_to_queue(
 
     async def join():
         await asyncio.sleep(0.5)
-        return await events("GET", params={"prompt_id": gone})
+        return await events("GET", params={"prompt_id": missing_id})
 
-    reader, writer = await open_stream({"workflow_api": graph_of_file(6), "prompt_id": gone})
+    reader, writer = await open_stream({"workflow_api": graph_of_file(6), "prompt_id": missing_id})
     unreadable = graph_of_file(6)
     unreadable["2"]["inputs"]["images"] = ["1", 5]
     reading = asyncio.gather(
@@ -232,12 +234,12 @@ async def test_the_stream_begins_before_a_run_that_takes_long_to_queue(
     assert b"200 OK" in head
     assert b"text/event-stream" in head
     writer.close()
-    told, missing, refused, cancelled, joined, _ = await reading
+    messages, missing, refused, cancelled, joined, _ = await reading
     assert set(joined[0][1]) == {"prompt_id", "number", "node_errors"}
-    assert joined[-1][1]["data"] == {"prompt_id": gone, "status": "success"}
-    assert set(told[0][1]) == {"prompt_id", "number", "node_errors"}
-    assert [number for number, _ in told] == list(range(1, len(told) + 1))
-    assert told[-1][1]["data"]["status"] == "success"
+    assert joined[-1][1]["data"] == {"prompt_id": missing_id, "status": "success"}
+    assert set(messages[0][1]) == {"prompt_id", "number", "node_errors"}
+    assert [number for number, _ in messages] == list(range(1, len(messages) + 1))
+    assert messages[-1][1]["data"]["status"] == "success"
     assert names(missing) == ["error", "status"]
     assert missing[0][1]["data"]["details"]["field"] == "inputs.photo"
     assert missing[1][1]["data"] == {"prompt_id": None, "status": "failed"}
@@ -249,7 +251,7 @@ async def test_the_stream_begins_before_a_run_that_takes_long_to_queue(
     last = {"Last-Event-ID": str(refused[-1][0])}
     again = await events("GET", params={"prompt_id": refused_id}, headers=last)
     assert names(again) == ["status"]
-    assert (await api.until(gone, "success"))["success"] is True
+    assert (await api.until(missing_id, "success"))["success"] is True
 
 
 async def test_a_run_is_cancelled_before_it_is_queued(api, events, graph_of_file):
@@ -318,8 +320,8 @@ async def test_joining_after_an_event_that_does_not_exist_yet(events, api, chain
     graph = chain(("TestSleep", {"seconds": 0.3}))
     _, run = await api.post("run", {"workflow_api": graph, "wait": False})
     params = {"prompt_id": run["prompt_id"]}
-    told = await events("GET", params=params, headers={"Last-Event-ID": "999"})
-    assert names(told)[-2:] == ["result", "status"]
+    messages = await events("GET", params=params, headers={"Last-Event-ID": "999"})
+    assert names(messages)[-2:] == ["result", "status"]
 
 
 async def test_many_streams_follow_one_run(events, api, chain):
@@ -341,8 +343,8 @@ async def test_a_stream_joined_after_an_event_begins_with_the_next(events, api, 
     assert rest == whole[4:]
     # A client whose Last-Event-ID is the last id or a higher one receives the end again.
     for seen in (whole[-1][0], 999):
-        told = await events("GET", params=params, headers={"Last-Event-ID": str(seen)})
-        assert told == whole[-1:]
+        messages = await events("GET", params=params, headers={"Last-Event-ID": str(seen)})
+        assert messages == whole[-1:]
 
 
 async def test_joining_the_stream_of_an_unknown_run(events):

@@ -111,7 +111,7 @@ async def test_run_reports_and_uploads(api, service, s3, comfyui, tmp_path):
         assert item["url"] == f"https://cdn.example/{key}"
         assert s3.get(key) == (comfyui.output_dir / item["filename"]).read_bytes()
         assert s3.head(key)["ContentType"] == "image/png"
-    assert {headers["Authorization"] for headers, _, _ in service.asked("upload")} == {
+    assert {headers["Authorization"] for headers, _, _ in service.requests_to("upload")} == {
         f"Bearer {KEY}"
     }
 
@@ -176,7 +176,7 @@ async def test_cancelled_run_is_reported(api, service, chain):
 
 
 async def test_upload_that_fails_for_good_fails_the_run(api, service):
-    service.spoil["upload"].append(403)
+    service.replacements["upload"].append(403)
     _, body = await api.post("run", ordered(service, image()))
     assert (body["success"], body["status"]) == (False, "failed")
     assert body["error"]["type"] == "UploadFailed"
@@ -189,7 +189,7 @@ async def test_upload_that_fails_for_good_fails_the_run(api, service):
 
 
 async def test_failed_upload_is_tried_again(api, service, s3):
-    service.spoil["upload"].append(403)
+    service.replacements["upload"].append(403)
     _, body = await api.post("run", ordered(service, image()))
     run_id = body["prompt_id"]
     _, queue = await api.get("upload-queue-status", prompt_id=run_id)
@@ -233,39 +233,37 @@ async def test_cancelled_uploads_do_not_fail_the_run(api, service):
     assert (await messages_of(service, run_id))[-1]["status"] == "success"
 
 
-@pytest.mark.parametrize("told_by", ["stream", "status", "runs"])
-async def test_uploads_that_were_reported_as_begun_can_be_cancelled(
-    api, jp_fetch, service, told_by
-):
-    service.spoil["upload"].extend(["never"] * 16)  # no file is out before it is cancelled
+@pytest.mark.parametrize("source", ["stream", "status", "runs"])
+async def test_uploads_that_were_reported_as_begun_can_be_cancelled(api, jp_fetch, service, source):
+    service.replacements["upload"].extend(["never"] * 16)  # no file is out before it is cancelled
     for _ in range(8):
         run_id = uuid.uuid4().hex
         request = ordered(service, image(2), prompt_id=run_id)
         uploading = asyncio.Event()
         received = bytearray()
 
-        def hear(chunk, received=received, uploading=uploading):
+        def receive(chunk, received=received, uploading=uploading):
             received.extend(chunk)
             if b'"Uploading outputs"' in received:
                 uploading.set()
 
-        if told_by == "stream":
+        if source == "stream":
             following = asyncio.ensure_future(
                 jp_fetch(
                     *("comfyui-deploy", "run", "streaming"),
                     method="POST",
                     body=json.dumps(request),
-                    streaming_callback=hear,
+                    streaming_callback=receive,
                 )
             )
             await asyncio.wait_for(uploading.wait(), 30)
         else:
             following = asyncio.ensure_future(api.post("run", request))
-            while told_by == "status":
+            while source == "status":
                 code, body = await api.get("check-status", prompt_id=run_id)
                 if code == 200 and body["status"] == "uploading":
                     break
-            while told_by == "runs":
+            while source == "runs":
                 _, runs = await api.get("runs", limit="1")
                 if runs and runs[0]["prompt_id"] == run_id and runs[0]["status"] == "uploading":
                     break
@@ -284,7 +282,7 @@ async def test_the_configured_key_is_sent_only_to_listed_addresses(api, service)
     _, body = await api.post("run", request)
     await messages_of(service, body["prompt_id"])
     assert {token for token, _ in service.callbacks} == {None}
-    assert all("Authorization" not in headers for headers, _, _ in service.asked("upload"))
+    assert all("Authorization" not in headers for headers, _, _ in service.requests_to("upload"))
 
 
 class TestAllowedService:
@@ -306,7 +304,7 @@ class TestAllowedService:
         await messages_of(service, body["prompt_id"])
         expected = key or "the-configured-key"
         assert {token for token, _ in service.callbacks} == {expected}
-        assert service.asked("upload")[0][0]["Authorization"] == f"Bearer {expected}"
+        assert service.requests_to("upload")[0][0]["Authorization"] == f"Bearer {expected}"
 
     async def test_the_key_in_the_header_has_priority(self, api, service):
         headers = {"X-ComfyDeploy-Token": "from-the-header"}
@@ -320,7 +318,7 @@ class TestAllowedService:
         code, answer = await api.post("upload-file", body)
         assert (code, answer["download_url"]) == (200, "https://cdn.example/file")
         assert s3.get("file") == b"zip"
-        service.spoil["upload-file"].append(403)
+        service.replacements["upload-file"].append(403)
         code, answer = await api.post("upload-file", body)
         assert (code, answer["code"]) == (502, "cloud_error")
 
@@ -339,8 +337,8 @@ class TestVolume:
             "allowed_api_urls": [service.url],
         }
 
-    @pytest.mark.parametrize("asked", ["target", "api_url", "query"])
-    async def test_a_large_file_is_sent_in_parts(self, api, service, s3, jp_root_dir, asked):
+    @pytest.mark.parametrize("target_from", ["target", "api_url", "query"])
+    async def test_a_large_file_is_sent_in_parts(self, api, service, s3, jp_root_dir, target_from):
         content = random.randbytes(17 * 1024 * 1024)
         (jp_root_dir / "mine.safetensors").write_bytes(content)
         body = {
@@ -350,9 +348,9 @@ class TestVolume:
             "cd_token": KEY,
         }
         params = {}
-        if asked == "target":
+        if target_from == "target":
             body["target"] = "cloud"
-        elif asked == "api_url":
+        elif target_from == "api_url":
             body["api_url"] = service.url
         else:
             params["target"] = "cloud"
@@ -364,9 +362,9 @@ class TestVolume:
         assert (shown["id"], shown["state"]) == (answer["id"], "done")
         assert shown["sent"] == shown["size"] == len(content)
         assert s3.get("loras/own/mine.safetensors") == content
-        assert {h["Authorization"] for h, _, _ in service.asked("complete-multipart-upload")} == {
-            f"Bearer {KEY}"
-        }
+        assert {
+            h["Authorization"] for h, _, _ in service.requests_to("complete-multipart-upload")
+        } == {f"Bearer {KEY}"}
 
     @pytest.mark.parametrize(
         ("change", "code", "error"),
@@ -611,7 +609,7 @@ class TestModels:
         assert (start_folders / "models" / "checkpoints" / "c.ckpt").read_bytes() == b"x"
 
     async def test_cancelling_all_uploads_cancels_no_downloads(self, api, bare_service):
-        bare_service.spoil["files"].append("never")
+        bare_service.replacements["files"].append("never")
         body = {"url": f"{bare_service.url}/files/a.ckpt", "folder": "checkpoints"}
         _, answer = await api.post("volume/model", body)
         assert (await api.post("cancel-uploads", {}))[1]["cancelled"] == 0

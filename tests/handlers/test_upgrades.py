@@ -165,8 +165,8 @@ async def transfers(api, extension) -> None:
 
 
 async def callback_targets(extension) -> None:
-    owed = CallbackRepository(extension.services.database)
-    (target,), (message,) = await owed.recover([SESSION], "another")
+    repository = CallbackRepository(extension.services.database)
+    (target,), (message,) = await repository.recover([SESSION], "another")
     assert (target.status_endpoint, target.token) == ("https://example.org/status", "era-token")
     assert (message.number, message.body) == (1, b'{"status":"queued"}')
 

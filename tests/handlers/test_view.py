@@ -60,7 +60,7 @@ async def test_file_in_a_subfolder(view):
 
 
 @pytest.mark.parametrize(
-    ("asked", "part"),
+    ("requested", "part"),
     [
         ("bytes=0-9", slice(0, 10)),
         ("bytes=100-", slice(100, None)),
@@ -72,20 +72,20 @@ async def test_file_in_a_subfolder(view):
     ],
     ids=["first", "from", "last", "large end", "huge end", "zeros", "huge number of last ones"],
 )
-async def test_range(view, files, asked, part):
-    response = await view("view.png", headers={"Range": asked})
+async def test_range(view, files, requested, part):
+    response = await view("view.png", headers={"Range": requested})
     assert response.code == 206
     assert response.body == files["view.png"][part]
     assert response.headers["Content-Range"].endswith(f"/{len(files['view.png'])}")
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     ["bytes=99999999-", f"bytes={'9' * 5000}-", f"bytes={'9' * 5000}-{'9' * 5001}"],
     ids=["large", "huge", "both huge"],
 )
-async def test_range_outside(view, files, asked):
-    response = await view("view.png", headers={"Range": asked})
+async def test_range_outside(view, files, requested):
+    response = await view("view.png", headers={"Range": requested})
     assert response.code == 416
     assert response.headers["Content-Range"] == f"bytes */{len(files['view.png'])}"
     assert response.headers["Content-Type"] == "application/json"
@@ -93,7 +93,7 @@ async def test_range_outside(view, files, asked):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     [
         "items=0-9",
         "bytes=0-9,20-29",
@@ -105,8 +105,8 @@ async def test_range_outside(view, files, asked):
         "0-9",
     ],
 )
-async def test_an_invalid_range_is_ignored(view, files, asked):
-    response = await view("view.png", headers={"Range": asked})
+async def test_an_invalid_range_is_ignored(view, files, requested):
+    response = await view("view.png", headers={"Range": requested})
     assert (response.code, response.body) == (200, files["view.png"])
 
 

@@ -109,8 +109,8 @@ async def test_create_update_and_read(api):
     assert (code, [row["version"] for row in rows]) == (200, [2, 1])
     code, rows = await api.get("workflow/versions", workflow_id=workflow_id, search="BRIGHT")
     assert [row["comment"] for row in rows] == ["Brighter"]
-    for asked, number in (("1", 1), ("2", 2), ("latest", 2)):
-        code, row = await api.get("workflow/version", workflow_id=workflow_id, version=asked)
+    for selector, number in (("1", 1), ("2", 2), ("latest", 2)):
+        code, row = await api.get("workflow/version", workflow_id=workflow_id, version=selector)
         assert (code, row["version"]) == (200, number)
     code, row = await api.get("workflow/version", workflow_id=workflow_id)
     assert row["version"] == 2
@@ -261,15 +261,15 @@ async def test_in_comfydeploy(api, comfydeploy):
     )
     assert (code, version["version"]) == (200, 2)
     for where in ({"target": "cloud"}, {"api_url": comfydeploy.root}):
-        asked = {"params": where, "headers": key}
-        code, rows = await api.call("GET", "workflows", **asked)
+        request = {"params": where, "headers": key}
+        code, rows = await api.call("GET", "workflows", **request)
         assert [row["id"] for row in rows] == [workflow_id]
-        asked["params"] = {**where, "workflow_id": workflow_id}
-        code, found = await api.call("GET", "workflow", **asked)
+        request["params"] = {**where, "workflow_id": workflow_id}
+        code, found = await api.call("GET", "workflow", **request)
         assert (found["latest_version"], found["versions"][0]["workflow"]) == (2, ui("b"))
-        code, rows = await api.call("GET", "workflow/versions", **asked)
+        code, rows = await api.call("GET", "workflow/versions", **request)
         assert [row["version"] for row in rows] == [2, 1]
-        code, row = await api.call("GET", "workflow/version", **asked)
+        code, row = await api.call("GET", "workflow/version", **request)
         assert row["workflow"] == ui("b")
     assert (await api.get("workflows"))[1] == []
     assert (await api.get("workflow", workflow_id=workflow_id))[0] == 404
@@ -277,15 +277,15 @@ async def test_in_comfydeploy(api, comfydeploy):
 
 async def test_errors_of_comfydeploy(api, comfydeploy):
     key = {"headers": {"X-ComfyDeploy-Token": KEY}}
-    asked = {"target": "cloud", "workflow_id": "no-such"}
-    code, body = await api.call("GET", "workflow", params=asked, **key)
+    query = {"target": "cloud", "workflow_id": "no-such"}
+    code, body = await api.call("GET", "workflow", params=query, **key)
     assert (code, body["code"], body["error"]) == (
         404,
         "cloud_error",
         "ComfyDeploy: Workflow not found",
     )
     comfydeploy.fail(500, times=9, body="<html>")
-    code, body = await api.call("GET", "workflow", params=asked, **key)
+    code, body = await api.call("GET", "workflow", params=query, **key)
     assert (code, body["code"]) == (502, "cloud_error")
 
 
@@ -364,12 +364,12 @@ async def test_a_bearer_beside_a_cookie_is_the_key(
 async def test_a_bearer_beside_a_token_in_the_address_is_the_key(api, comfydeploy, jp_auth_header):
     token = jp_auth_header["Authorization"].split()[-1]
 
-    async def keys(asked: str, bearer: str, **headers: str) -> list[str]:
+    async def keys(query_token: str, bearer: str, **headers: str) -> list[str]:
         comfydeploy.seen.clear()
         await api.call(
             "GET",
             "workflows",
-            params={"target": "cloud", "token": asked},
+            params={"target": "cloud", "token": query_token},
             headers={"Authorization": f"Bearer {bearer}", **headers},
         )
         return keys_of(comfydeploy)
@@ -382,7 +382,7 @@ async def test_a_bearer_beside_a_token_in_the_address_is_the_key(api, comfydeplo
     signed_in = {"Cookie": "; ".join(cookies)}
     assert await keys("not-the-token", KEY, **signed_in) == [KEY]
     assert await keys("not-the-token", token, **signed_in) == []
-    assert await keys("not-the-token", KEY) == [], "a stranger"
+    assert await keys("not-the-token", KEY) == [], "without a login"
 
 
 @pytest.mark.parametrize("settings", [{"cloud_url": "https://evil.example/api", "api_key": KEY}])

@@ -29,9 +29,9 @@ class Socket:
         assert message is not None, "the server closed the socket"
         if isinstance(message, bytes):
             return message
-        told = json.loads(message)
-        assert told["event"] in EVENTS, told
-        return told
+        event = json.loads(message)
+        assert event["event"] in EVENTS, event
+        return event
 
     async def until(self, event):
         """Read up to an event; return all messages, it included."""
@@ -67,8 +67,8 @@ async def test_first_message_names_the_session(connect):
 
 
 async def test_the_query_chooses_the_machine(connect, chain):
-    for asked, code in (({"machine": "local"}, None), ({"machine": "no-such"}, "not_found")):
-        socket = await connect(clientId="me", **asked)
+    for query, code in (({"machine": "local"}, None), ({"machine": "no-such"}, "not_found")):
+        socket = await connect(clientId="me", **query)
         await socket.send("queue_prompt", workflow_api=chain())
         last = (await socket.until("error" if code else "result"))[-1]
         assert last["data"]["code" if code else "machine"] == (code or "local")
@@ -107,12 +107,14 @@ async def test_a_client_receives_events_of_its_own_runs_only(connect, chain, api
         await socket.read()
     prompt_id = str(uuid.uuid4())
     await mine.send("queue_prompt", workflow_api=chain(), prompt_id=prompt_id)
-    told = await mine.until("result")
+    events = await mine.until("result")
     last = await mine.read()
     assert last == {"event": "status", "data": {"prompt_id": prompt_id, "status": "success"}}
-    assert {"execution_start", "executing", "executed", "live_status"} <= {m["event"] for m in told}
-    heard = await everything.until("result")
-    assert {m["data"]["prompt_id"] for m in heard} == {prompt_id}
+    assert {"execution_start", "executing", "executed", "live_status"} <= {
+        m["event"] for m in events
+    }
+    events_of_all = await everything.until("result")
+    assert {m["data"]["prompt_id"] for m in events_of_all} == {prompt_id}
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(other.connection.read_message(), 0.2)
     _, record = await api.get("check-status", prompt_id=prompt_id)

@@ -25,7 +25,7 @@ def test_arguments_are_split_without_a_shell():
 
 
 @pytest.mark.parametrize(
-    "tricks",
+    "arguments",
     [
         "--listen; rm -rf ~",
         "--port $(id)",
@@ -42,9 +42,9 @@ def test_arguments_are_split_without_a_shell():
         ["--" + "x" * 5000],
     ],
 )
-def test_shell_syntax_and_malformed_arguments_are_refused(tricks):
+def test_shell_syntax_and_malformed_arguments_are_refused(arguments):
     with pytest.raises(InvalidRequestError) as caught:
-        checks.split_arguments(tricks)
+        checks.split_arguments(arguments)
     assert caught.value.details["field"] == "launch_args"
 
 

@@ -80,7 +80,7 @@ def server(start_jupyter: Any, guarded: GuardedComfyUI, data: Path) -> Iterator[
     started.stop()
 
 
-def ask(server: JupyterProcess, method: str, route: str, body: Any = None) -> Any:
+def request(server: JupyterProcess, method: str, route: str, body: Any = None) -> Any:
     headers = {"Authorization": f"token {server.token}"}
     url = f"{server.url}comfyui-deploy/{route}"
     return requests.request(method, url, json=body, headers=headers, timeout=60)
@@ -101,7 +101,7 @@ def test_a_run_on_a_comfyui_behind_authentication(
     server: JupyterProcess, guarded: GuardedComfyUI
 ) -> None:
     refused = len(guarded.refused)
-    result = ask(server, "POST", "run", {"workflow_api": graph()}).json()
+    result = request(server, "POST", "run", {"workflow_api": graph()}).json()
     assert result["status"] == "success", result
     (image,) = result["outputs"]["2"]["images"]
     headers = {"Authorization": f"token {server.token}"}
@@ -147,7 +147,7 @@ def test_a_tunnel_to_a_comfyui_behind_authentication(
             "cloudflared_path": str(cloudflared.path),
         },
     )
-    reply = ask(server, "POST", "tunnel/start", {})
+    reply = request(server, "POST", "tunnel/start", {})
     started = reply.json()
     assert (reply.status_code, started["protection"]) == (200, "gate"), started
     refused = len(guarded.refused)
@@ -172,16 +172,21 @@ def test_a_tunnel_to_a_comfyui_behind_authentication(
     queued = visitor.post(f"{edge}/prompt", json={"prompt": graph()}, headers=page)
     assert queued.json()["node_errors"] == {}
     assert len(guarded.refused) == refused
-    told = [reply.text, server.log(), ask(server, "GET", "tunnel/status").text, str(stats.headers)]
-    told += [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
-    assert all(secret not in text for secret in SECRETS for text in told)
+    texts = [
+        reply.text,
+        server.log(),
+        request(server, "GET", "tunnel/status").text,
+        str(stats.headers),
+    ]
+    texts += [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
+    assert all(secret not in text for secret in SECRETS for text in texts)
     server.stop()
 
 
 def test_the_credentials_of_a_comfyui_are_never_shown(server: JupyterProcess, data: Path) -> None:
-    ask(server, "POST", "run", {"workflow_api": graph()})
+    request(server, "POST", "run", {"workflow_api": graph()})
     seen = [
-        ask(server, "GET", route).text
+        request(server, "GET", route).text
         for route in ("machine", "machines", "check-status", "runs", "comfyui/log", "openapi.json")
     ]
     config = json.loads(seen[0])["config"]
@@ -200,31 +205,35 @@ def test_a_machine_is_created_with_credentials(
 ) -> None:
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
     server = start_jupyter(Application={"log_level": "DEBUG"}, ComfyDeploy=settings)
-    closed = ask(server, "POST", "machine/create", {"name": "guarded", "comfyui_url": guarded.url})
+    closed = request(
+        server, "POST", "machine/create", {"name": "guarded", "comfyui_url": guarded.url}
+    )
     assert closed.status_code in (200, 400)
     if closed.status_code == 200:
-        ask(server, "POST", "machine/delete", {"machine_id": "guarded"})
-    answer = ask(server, "POST", "machine/create", {"name": "guarded", **credentials_of(guarded)})
+        request(server, "POST", "machine/delete", {"machine_id": "guarded"})
+    answer = request(
+        server, "POST", "machine/create", {"name": "guarded", **credentials_of(guarded)}
+    )
     assert answer.status_code == 200, answer.text
     for _ in range(2):
         until(
-            lambda: ask(server, "GET", "machine?machine=guarded").json(),
+            lambda: request(server, "GET", "machine?machine=guarded").json(),
             lambda machine: machine["status"] == "ready",
         )
         body = {"workflow_api": graph(), "machine": "guarded"}
-        assert ask(server, "POST", "run", body).json()["status"] == "success"
+        assert request(server, "POST", "run", body).json()["status"] == "success"
         server.kill()  # it is known after a restart
         server.start()
-    kept = ask(server, "GET", "machine?machine=guarded").json()["config"]
+    kept = request(server, "GET", "machine?machine=guarded").json()["config"]
     same = {"machine_id": "guarded", "comfyui_headers": kept["comfyui_headers"]}
-    assert ask(server, "POST", "machine/update", same).status_code == 200
-    assert ask(server, "POST", "run", body).json()["status"] == "success"
+    assert request(server, "POST", "machine/update", same).status_code == 200
+    assert request(server, "POST", "run", body).json()["status"] == "success"
     # The credentials are for this server only: another address does not get them.
     other = GuardedComfyUI(comfyui.url, {"X-Never": "given"})
     other.start()
     try:
         moved = {"machine_id": "guarded", "comfyui_url": other.url}
-        refused = ask(server, "POST", "machine/update", moved)
+        refused = request(server, "POST", "machine/update", moved)
         assert (refused.status_code, "status 401" in refused.text) == (400, True)
         assert other.seen
         assert not any({"X-Door-Key", "Authorization"} & set(headers) for headers in other.seen)
@@ -250,14 +259,14 @@ def test_an_untrusted_server_certificate_is_reported(
         }
     )
     for reply in (
-        ask(server, "POST", "tunnel/start", {}),
-        ask(server, "POST", "run", {"workflow_api": graph()}),
+        request(server, "POST", "tunnel/start", {}),
+        request(server, "POST", "run", {"workflow_api": graph()}),
     ):
         assert (reply.status_code, reply.json()["code"]) == (503, "comfyui_unavailable")
         assert "CERTIFICATE_VERIFY_FAILED" in reply.json()["error"]
         assert "comfyui_ca" in reply.json()["hint"]
     assert cloudflared.starts == []
-    known = ask(server, "GET", "check-status").json()["comfyui"]
+    known = request(server, "GET", "check-status").json()["comfyui"]
     assert "comfyui_ca" in known["hint"]
     server.stop()
 

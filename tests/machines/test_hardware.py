@@ -145,13 +145,13 @@ def test_the_limit_of_a_container(tmp_path, files, expected):
 
 def test_the_hardware_of_this_machine(tmp_path):
     models = tmp_path / "models" / "checkpoints"
-    told = hardware.hardware([models, tmp_path])
-    assert told["cpu"]["cores"] == len(os.sched_getaffinity(0))
-    assert 0 <= told["cpu"]["percent"] <= 100
-    memory = told["memory"]
+    facts = hardware.hardware([models, tmp_path])
+    assert facts["cpu"]["cores"] == len(os.sched_getaffinity(0))
+    assert 0 <= facts["cpu"]["percent"] <= 100
+    memory = facts["memory"]
     assert 0 < memory["total"] <= psutil.virtual_memory().total
     assert memory["used"] + memory["available"] == memory["total"]
-    (disk,) = told["disks"]
+    (disk,) = facts["disks"]
     assert (disk["path"], disk["folders"]) == (str(models), [str(models), str(tmp_path)])
     assert disk["total"] == shutil.disk_usage(tmp_path).total
 

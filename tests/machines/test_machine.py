@@ -14,7 +14,7 @@ from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from tests.jupyter_app import chain
 from tests.processes import alive
-from tests.transfers.conftest import Deaf
+from tests.transfers.conftest import IgnoringListener
 from tests.waiting import until, until_async
 
 
@@ -104,7 +104,9 @@ async def test_it_is_started_after_a_request_for_its_folders(tmp_path):
     (tree / "comfy").mkdir(parents=True)
     (tree / "main.py").write_text("import time; time.sleep(100)")
     settings = MachineSettings(comfyui_path=str(tree), comfyui_python=sys.executable)
-    machine = Machine("local", settings, session_id="x", folder=tmp_path / "data", listener=Deaf())
+    machine = Machine(
+        "local", settings, session_id="x", folder=tmp_path / "data", listener=IgnoringListener()
+    )
     try:
         assert (await machine.folders()).base == tree
         assert machine.process is not None

@@ -279,9 +279,13 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     assert not await services.machines.get("hpc-1").has_ended(), "only the provider knows that"
     address = f"https://127.0.0.1:{free_port()}"
     await cluster.members.joined(Member("hpc-2", address, tls=ssl.create_default_context()))
-    code, told = await api.post("tunnel/start", {"machine": "hpc-2"})
-    assert (code, told["code"], told["details"]["field"]) == (400, "invalid_request", "machine")
-    assert "only Jupyter's certificate; open a tunnel to Jupyter instead" in told["error"]
+    code, refusal = await api.post("tunnel/start", {"machine": "hpc-2"})
+    assert (code, refusal["code"], refusal["details"]["field"]) == (
+        400,
+        "invalid_request",
+        "machine",
+    )
+    assert "only Jupyter's certificate; open a tunnel to Jupyter instead" in refusal["error"]
     assert (await api.get("tunnel/status"))[1]["running"] is False
     await cluster.members.left("hpc-2", "Its job was cancelled")
     await cluster.members.left("hpc-1", "Its job was cancelled")

@@ -317,9 +317,9 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     assert "TestSleep" in (await api.get("object_info", machine="second"))[1]
     (base / "input").mkdir(exist_ok=True)
     (base / "input" / "of_the_second.txt").write_text("of the second")
-    asked = {"filename": "of_the_second.txt", "type": "input"}
-    assert (await api.raw("GET", "view", params={**asked, "machine": "second"})).code == 200
-    assert (await api.get("view", **asked))[0] == 404
+    file = {"filename": "of_the_second.txt", "type": "input"}
+    assert (await api.raw("GET", "view", params={**file, "machine": "second"})).code == 200
+    assert (await api.get("view", **file))[0] == 404
 
     # -- the one with the least work
     sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300})), "wait": False}

@@ -19,6 +19,6 @@ async def test_a_tunnel_to_a_worker_of_a_cluster_is_refused() -> None:
     options = TunnelOptions(machine="hpc-1")
     with pytest.raises(
         InvalidRequestError, match="machine: a tunnel cannot lead to 'hpc-1'"
-    ) as told:
+    ) as caught:
         await find_origin(options, machines, None, start=True)
-    assert told.value.details["field"] == "machine"
+    assert caught.value.details["field"] == "machine"

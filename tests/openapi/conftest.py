@@ -74,7 +74,7 @@ class Specified:
         """The address of the server, without a slash at the end."""
         return self.jupyter.url.rstrip("/")
 
-    def ask(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+    def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         """Request a path of the specification."""
         headers = {"Authorization": f"token {self.jupyter.token}"}
         return requests.request(method, f"{self.url}{path}", headers=headers, timeout=120, **kwargs)

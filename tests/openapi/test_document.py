@@ -108,7 +108,7 @@ def test_every_specified_path_is_a_route() -> None:
 
 
 def test_the_docs_list_what_is_specified() -> None:
-    told = {
+    defined = {
         (method.lower(), f"/{path}")
         for row in ROW.findall(ROUTES_PAGE.read_text())
         for method, path in CALL.findall(row[0])
@@ -119,7 +119,7 @@ def test_the_docs_list_what_is_specified() -> None:
         for method in methods
         if path != "/comfydeploy" and not path.startswith("/comfyui/")
     }
-    assert told == known
+    assert defined == known
     assert "| `comfyui/` |" in ROUTES_PAGE.read_text()
 
 
@@ -163,8 +163,8 @@ def test_links_lead_to_operations() -> None:
     assert found
     for links in found:
         for link in links.values():
-            asked = {p["name"] for p in names[link["operationId"]]["parameters"]}
-            assert set(link.get("parameters", {})) <= asked
+            parameters = {p["name"] for p in names[link["operationId"]]["parameters"]}
+            assert set(link.get("parameters", {})) <= parameters
 
 
 @pytest.mark.parametrize(
@@ -195,35 +195,35 @@ def test_the_document_has_every_error_code() -> None:
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
     of_client = {"server_unreachable", "run_failed", "run_cancelled"}
-    told = {
+    specified = {
         code
         for fields in values(strict()["paths"], "properties")
         for code in fields.get("code", {}).get("enum", ())
     }
     known = codes(ComfyDeployError) | set(CODES)
-    assert told == known - of_client - {MethodNotAllowedError.code}
+    assert specified == known - of_client - {MethodNotAllowedError.code}
 
 
 def test_every_field_of_a_request_says_what_it_means() -> None:
-    told = strict()["components"]["schemas"]
+    specified = strict()["components"]["schemas"]
     models = [
         model
         for name, model in inspect.getmembers(schemas, inspect.isclass)
-        if name in told and issubclass(model, schemas.Model)
+        if name in specified and issubclass(model, schemas.Model)
     ]
     assert len(models) > 10
-    silent = [
+    undescribed = [
         f"{model.__name__}.{name}"
         for model in models
-        for name, schema in told[model.__name__].get("properties", {}).items()
+        for name, schema in specified[model.__name__].get("properties", {}).items()
         if not schema.get("description")
     ]
-    assert silent == []
+    assert undescribed == []
 
 
 def test_the_document_has_every_request_model() -> None:
     """A model that no operation names is a check that the specification does not describe."""
-    told = {
+    defined = {
         name
         for name, model in inspect.getmembers(schemas, inspect.isclass)
         if get_origin(model) is None  # Python 3.10 takes list[int] for a class
@@ -237,4 +237,4 @@ def test_the_document_has_every_request_model() -> None:
         for found in model.__mro__
     }
     parts = {"CivitaiModel", "ExtraData", "HuggingFaceModel"}
-    assert told - used == parts
+    assert defined - used == parts

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 FOLLOWED = 3  # links at least, of those that there are
 CONFIGURATION = Path(__file__).with_name("fuzz.toml")
-# Whose examples would send all requests to ComfyDeploy, or make a WebSocket of HTTP.
+# Parameters whose examples would send all requests to ComfyDeploy, or change to a WebSocket.
 MISLEADING = ("api_url", "X-ComfyDeploy-Token", "Upgrade")
-# What leads away from the links: other ids than those of answers, ComfyDeploy, 304.
-ASIDE = {
+# Parameters that prevent a request from following links: other ids than those of replies,
+# ComfyDeploy, and conditions that cause the status 304.
+LEFT_OUT = {
     *("prompt_id", "client_id", "gpu_event_id", "machine_id", "machine", "file_path"),
     *("api_url", "target", "X-ComfyDeploy-Token", "If-None-Match", "If-Modified-Since"),
     *("Last-Event-ID", "Range"),
@@ -90,7 +91,7 @@ def test_no_request_with_values_of_earlier_replies_gives_a_server_error(
     specified: Specified, tmp_path: Path
 ) -> None:
     specification = specified.specification
-    asked = {
+    linked = {
         (link["operationId"], name)
         for operation in operations(specification)
         for reply in operation["responses"].values()
@@ -102,11 +103,11 @@ def test_no_request_with_values_of_earlier_replies_gives_a_server_error(
             parameter
             for parameter in operation["parameters"]
             if parameter["required"]
-            or parameter["name"] not in ASIDE
-            or (operation["operationId"], parameter["name"]) in asked
+            or parameter["name"] not in LEFT_OUT
+            or (operation["operationId"], parameter["name"]) in linked
         ]
     for schema in specification["components"]["schemas"].values():
-        for name in ASIDE - set(schema.get("required", ())):
+        for name in LEFT_OUT - set(schema.get("required", ())):
             schema.get("properties", {}).pop(name, None)
     said, _ = go_through(specified, specification, "stateful", tmp_path)
     followed = re.search(r"API Links: +(\d+) covered", said)

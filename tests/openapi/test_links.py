@@ -60,10 +60,10 @@ class Walk:
         if FORM in contents:
             example = dict(contents[FORM]["example"])
             files = {"file": ("a.txt", example.pop("file"))}
-            answer = self._ask(name, files=files, data=example)
+            answer = self._request(name, files=files, data=example)
         else:
             body = ADDED if name == "changeModels" else contents[JSON]["example"]
-            answer = self._ask(name, json=body)
+            answer = self._request(name, json=body)
         assert answer.status_code in (200, 201), answer.text
         self._follow(name, answer.json())
 
@@ -80,21 +80,21 @@ class Walk:
             given = _filled(link.get("parameters", {}), answered)
             path = self.operations[target][1]
             in_path = {name: given.pop(name) for name in list(given) if f"{{{name}}}" in path}
-            asked: dict[str, Any] = {"params": given, "in_path": in_path}
+            request: dict[str, Any] = {"params": given, "in_path": in_path}
             if "requestBody" in link:
-                asked["json"] = _filled(link["requestBody"], answered)
-            answer = self._ask(target, **asked)
+                request["json"] = _filled(link["requestBody"], answered)
+            answer = self._request(target, **request)
             expected = NOT_200.get(target, 200)
             assert answer.status_code == expected, (source, target, answer.text)
             if answer.ok and JSON in answer.headers.get("Content-Type", ""):
                 self._follow(target, answer.json())
 
-    def _ask(
+    def _request(
         self, name: str, *, in_path: dict[str, str] | None = None, **kwargs: Any
     ) -> requests.Response:
         method, path, _ = self.operations[name]
         path = path.format(**in_path or {})
-        answer = self.server.ask(method.upper(), path, **kwargs)
+        answer = self.server.request(method.upper(), path, **kwargs)
         kind = answer.headers.get("Content-Type", "")
         check_reply(method, path, answer.status_code, kind, answer.content)
         return answer

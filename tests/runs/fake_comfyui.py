@@ -154,7 +154,7 @@ class FakeComfyUI:
         self.history_of: dict[str, dict[str, Any]] = {}
         self.executions: Counter[str] = Counter()
         self.number = 0
-        self.lives = 0
+        self.starts = 0
         self.timers: list[asyncio.TimerHandle] = []  # other prompts, which are not from Jupyter
 
     # -- ComfyUIClient -----------------------------------------------------------------------
@@ -169,7 +169,7 @@ class FakeComfyUI:
             except Exception:
                 raise self.unavailable("broken off", sent=False) from None
         await self._reach(sent=True)
-        answer, life = self.answer, self.lives
+        answer, life = self.answer, self.starts
         if answer == "refused":
             raise PromptInvalidError("no such node", extra={"node_errors": {}})
         if answer in ("taken", "slow", "lost"):
@@ -178,7 +178,7 @@ class FakeComfyUI:
             loop = asyncio.get_running_loop()
             self.timers.append(loop.call_later(3.0, self._take_late, prompt_id, life))
         await asyncio.sleep(LATENCY if answer == "taken" else 1.0)
-        if answer not in ("taken", "slow") or life != self.lives or self.refuses:
+        if answer not in ("taken", "slow") or life != self.starts or self.refuses:
             raise self.unavailable("no answer", hangs=True)
         return {"prompt_id": prompt_id, "number": self.number, "node_errors": {}}
 
@@ -275,7 +275,7 @@ class FakeComfyUI:
         """Lose the queue, the history and the executing prompt, as after ``kill -9``."""
         if self.alive:
             self.alive = False
-            self.lives += 1
+            self.starts += 1
             self.pending, self.running, self.history_of = [], None, {}
             self.disconnect()
             self.listener.machine_ended(self.machine, "ComfyUI was killed")
@@ -289,7 +289,7 @@ class FakeComfyUI:
         self._send_queue_status()
 
     def _take_late(self, prompt_id: str, life: int) -> None:
-        if self.alive and life == self.lives:
+        if self.alive and life == self.starts:
             self.take(prompt_id)
 
     def _send(self, kind: str, **data: Any) -> None:
@@ -317,8 +317,8 @@ class FakeMachine:
     def __init__(self, comfyui: FakeComfyUI, name: str) -> None:
         self.id = self.name = name
         self._comfyui = comfyui
-        self.asked = 0  # the number of waits for it
-        self.definitions_asked = 0
+        self.waits = 0  # the number of waits for it
+        self.definition_requests = 0
         self.disconnected_at = 0.0
         self.connection = SimpleNamespace(
             last_heard=0.0, queue_remaining=None, may_miss_events=False, reconnect=self._reconnect
@@ -329,14 +329,14 @@ class FakeMachine:
         return self._comfyui.connected
 
     async def ready(self) -> FakeComfyUI:
-        self.asked += 1
+        self.waits += 1
         await asyncio.sleep(LATENCY)
         if not self.connected:
             raise self._comfyui.unavailable("there is none")
         return self._comfyui
 
     async def definitions(self) -> SimpleNamespace:
-        self.definitions_asked += 1
+        self.definition_requests += 1
         return SimpleNamespace(object_info={}, layouts=None, source="live")
 
     async def folders(self) -> Folders:

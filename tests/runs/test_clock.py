@@ -72,14 +72,14 @@ def test_jupyters_clock_changes_by_years(serve, comfyui, tmp_path):
     for offset in ("-20y", "+20y", "-1h"):
         set_clock(offset)
         ids.append(sleep(0.3))
-    doomed = sleep(60)
-    first_id = jupyter.first_id(doomed)
+    long_run = sleep(60)
+    first_id = jupyter.first_id(long_run)
     jupyter.kill()
     set_clock("-10y")
     jupyter.start()
-    assert jupyter.first_id(doomed) > first_id
-    jupyter.post("interrupt", {"prompt_id": doomed})
-    jupyter.until(doomed, "cancelled")
+    assert jupyter.first_id(long_run) > first_id
+    jupyter.post("interrupt", {"prompt_id": long_run})
+    jupyter.until(long_run, "cancelled")
     ids.append(sleep(0.0))
     for prompt_id in ids:
         record = jupyter.until(prompt_id, "success", "failed", timeout=60)
@@ -87,5 +87,5 @@ def test_jupyters_clock_changes_by_years(serve, comfyui, tmp_path):
         assert record["created_at"] <= record["started_at"] <= record["finished_at"]
         assert 0 <= record["execution_time"] < 60
     _, runs = jupyter.get("runs")
-    assert [run["prompt_id"] for run in runs] == [ids[-1], doomed, *ids[-2::-1]]
+    assert [run["prompt_id"] for run in runs] == [ids[-1], long_run, *ids[-2::-1]]
     assert {run["created_at"][:4] for run in runs} >= {str(time.gmtime().tm_year - 20)}

@@ -46,7 +46,7 @@ async def test_runs_have_the_token_until_the_user_signs_out(api, comfy_accounts,
     assert comfy_accounts.customers == [{"token": token, "body": {"signup_source": "localhost"}}]
     for _ in range(2):
         assert await token_of_a_run(api) == hashes(None, token)
-    assert len(comfy_accounts.asked) == 2, "a valid token is not replaced"
+    assert len(comfy_accounts.requests) == 2, "a valid token is not replaced"
     file = tmp_path / "data" / "comfy_sign_in.json"
     assert file.stat().st_mode & 0o777 == 0o600
     _, reply = await api.post("comfy-account", {"api_key": None})
@@ -59,20 +59,20 @@ async def test_a_token_is_replaced_before_it_ends(api, extension, comfy_accounts
     comfy_accounts.lifetime = "200"
     await sign_in(api)
     await asyncio.gather(*(token_of_a_run(api) for _ in range(3)))
-    assert comfy_accounts.asked.count(TOKEN) >= 1
+    assert comfy_accounts.requests.count(TOKEN) >= 1
     comfy_accounts.lifetime = "3600"
     assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
-    before = len(comfy_accounts.asked)
+    before = len(comfy_accounts.requests)
     account = extension.services.comfy_account
     await account.open()  # as after a restart, which forgets the token of the last hour
     account._valid_until = 0.0
     await asyncio.gather(*(token_of_a_run(api) for _ in range(3)))
-    assert comfy_accounts.asked[before:] == [TOKEN], "one request for all runs"
+    assert comfy_accounts.requests[before:] == [TOKEN], "one request for all runs"
     assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "told"),
+    ("status", "answer", "reported"),
     [
         (400, error("INVALID_LOGIN_CREDENTIALS"), "email or the password"),
         (400, error("EMAIL_NOT_FOUND"), "email or the password"),
@@ -91,13 +91,13 @@ async def test_a_token_is_replaced_before_it_ends(api, extension, comfy_accounts
     ],
 )
 async def test_a_sign_in_that_fails_says_why_and_changes_nothing(
-    api, comfy_accounts, caplog, status, answer, told
+    api, comfy_accounts, caplog, status, answer, reported
 ):
     caplog.set_level("DEBUG")
     comfy_accounts.answers.append((status, answer))
     code, body = await sign_in(api)
     assert (code, body["code"]) == (400 if status == 400 else 502, "cloud_error")
-    assert told in body["error"]
+    assert reported in body["error"]
     assert PASSWORD not in json.dumps(body) + "\n".join(caplog.messages)
     assert (await api.get("comfy-account"))[1]["source"] == "configured"
 
@@ -140,7 +140,7 @@ async def test_an_invalid_request_is_refused(api, comfy_accounts, body, field):
     code, reply = await api.post("comfy-account", body)
     assert (code, reply["details"]["field"]) == (400, field)
     assert "secret-value" not in json.dumps(reply)
-    assert comfy_accounts.asked == []
+    assert comfy_accounts.requests == []
 
 
 async def test_without_a_token_runs_are_executed_and_the_account_says_why(
@@ -151,7 +151,7 @@ async def test_without_a_token_runs_are_executed_and_the_account_says_why(
     comfy_accounts.answers.append((503, "<html>"))
     assert await token_of_a_run(api) == hashes(None, None)
     assert await token_of_a_run(api) == hashes(None, None)
-    assert comfy_accounts.asked.count(TOKEN) == 1, "not asked again at once"
+    assert comfy_accounts.requests.count(TOKEN) == 1, "not asked again at once"
     _, reply = await api.get("comfy-account")
     assert (reply["source"], reply["email"]) == ("signed-in", EMAIL)
     assert "securetoken.googleapis.com answers with status 503" in reply["problem"]
@@ -189,18 +189,18 @@ async def test_passwords_and_tokens_are_never_shown(
     caplog.set_level("DEBUG")
     _, signed_in = await sign_in(api)
     prompt_id = f"token-{kind}"
-    told = json.dumps(
+    messages = json.dumps(
         await events(body={"workflow_api": partner(**{kind: True}), "prompt_id": prompt_id})
     )
     (id_token,), (refresh_token,) = comfy_accounts.id_tokens, comfy_accounts.refresh_tokens
     assert newer.prompts[-1]["extra_data"]["auth_token_comfy_org"] == id_token
-    assert "***" in told
+    assert "***" in messages
     replies = [await api.get("check-status", prompt_id=prompt_id), await api.get("runs")]
     replies.append(await api.get("comfy-account"))
     files = {f.name: f.read_bytes() for f in (tmp_path / "data").rglob("*") if f.is_file()}
     assert refresh_token.encode() in files.pop("comfy_sign_in.json")
     kept = b"".join(files.values()).decode("latin-1")
-    everything = f"{told}{json.dumps([signed_in, replies])}{caplog.messages}{kept}"
+    everything = f"{messages}{json.dumps([signed_in, replies])}{caplog.messages}{kept}"
     assert not re.findall(f"{PASSWORD}|{id_token}|{refresh_token}", everything)
 
 
@@ -223,4 +223,4 @@ class TestOffline:
         account._refresh_token, account.email = "kept", EMAIL
         assert await token_of_a_run(api) == hashes(None, None)
         assert "offline" in (await api.get("comfy-account"))[1]["problem"]
-        assert comfy_accounts.asked == []
+        assert comfy_accounts.requests == []

@@ -38,7 +38,7 @@ def test_values_and_seeds_are_read():
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    "malformed",
     [
         None,
         [],
@@ -57,8 +57,8 @@ def test_values_and_seeds_are_read():
         entry(status="text"),
     ],
 )
-def test_other_prompts_are_left_out(spoilt):
-    ids, [prompt] = read({"a": spoilt, "b": entry()})
+def test_other_prompts_are_left_out(malformed):
+    ids, [prompt] = read({"a": malformed, "b": entry()})
     assert (ids, prompt.prompt_id) == (["a", "b"], "b")
 
 

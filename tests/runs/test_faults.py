@@ -120,13 +120,15 @@ class TestManyRuns:
             assert {code for code, _ in await asyncio.gather(*posts)} == {200}
         await until_queue(api, running=1, pending=250)
         await asyncio.to_thread(killable.kill)
-        proxy.asked.clear()
+        proxy.requests.clear()
         await asyncio.to_thread(killable.start)
         await until_queue(api, running=0, pending=0, timeout=60)
         ended = [record["status"] for record in (await api.get("runs", limit="300"))[1]]
         assert (ended.count("success"), ended.count("failed"), len(ended)) == (250, 1, 251)
-        assert proxy.asked["GET /queue"] < 25
-        histories = sum(n for route, n in proxy.asked.items() if route.startswith("GET /history/"))
+        assert proxy.requests["GET /queue"] < 25
+        histories = sum(
+            n for route, n in proxy.requests.items() if route.startswith("GET /history/")
+        )
         assert 250 <= histories < 500
 
 
@@ -233,7 +235,7 @@ class Impostor:
 
 
 @pytest.fixture
-def impostor(jp_asyncio_loop):
+def false_comfyui(jp_asyncio_loop):
     server = Impostor()
     jp_asyncio_loop.run_until_complete(server.start())
     yield server
@@ -242,9 +244,9 @@ def impostor(jp_asyncio_loop):
 
 class TestFalseComfyUI:
     @pytest.fixture
-    def extension_config(self, impostor, tmp_path):
+    def extension_config(self, false_comfyui, tmp_path):
         return {
-            "comfyui_url": impostor.url,
+            "comfyui_url": false_comfyui.url,
             "comfyui_timeout": 0.5,
             "data_dir": str(tmp_path / "data"),
         }
@@ -252,8 +254,8 @@ class TestFalseComfyUI:
     @pytest.mark.parametrize(
         "mode", ["silence", "closed", "error page", "text", "deep", "another id"]
     )
-    async def test_a_prompt_without_a_valid_reply(self, api, chain, impostor, mode):
-        impostor.mode = mode
+    async def test_a_prompt_without_a_valid_reply(self, api, chain, false_comfyui, mode):
+        false_comfyui.mode = mode
         prompt_id = str(uuid.uuid4())
         begin = time.monotonic()
         code, body = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
@@ -265,15 +267,15 @@ class TestFalseComfyUI:
         assert record["status"] == "not-started"
         if mode in ("text", "deep", "error page"):
             return  # what becomes of the record is the same for all
-        impostor.mode = ""
+        false_comfyui.mode = ""
         record = await api.until(prompt_id, "failed", timeout=10)
         assert record["error"]["type"] == "NotQueued"
         assert record["error"]["message"] == "ComfyUI did not accept the run"
 
     async def test_a_refusal_before_the_run_is_stored(
-        self, api, chain, impostor, extension, connected
+        self, api, chain, false_comfyui, extension, connected
     ):
-        impostor.mode = "too large at once"
+        false_comfyui.mode = "too large at once"
         prompt_id = str(uuid.uuid4())
         await extension.open_services()
         database = extension.services.database
@@ -287,10 +289,10 @@ class TestFalseComfyUI:
 
     @pytest.mark.parametrize("mode", ["", "too large at once"])
     async def test_run_that_cannot_be_stored(
-        self, api, chain, impostor, extension, connected, mode
+        self, api, chain, false_comfyui, extension, connected, mode
     ):
         """Another server has stored a run with this id in the meantime, which is not changed."""
-        impostor.mode = mode
+        false_comfyui.mode = mode
         prompt_id = str(uuid.uuid4())
         await extension.open_services()
         database = extension.services.database
@@ -314,10 +316,10 @@ class TestFalseComfyUI:
         assert (await api.get("check-status", prompt_id=prompt_id))[1]["status"] == "queued"
 
     async def test_a_slow_database_does_not_shorten_comfyuis_time_limit(
-        self, api, chain, impostor, extension, connected
+        self, api, chain, false_comfyui, extension, connected
     ):
         """ComfyUI's time limit of half a second begins when it has the prompt."""
-        impostor.mode = "error page"
+        false_comfyui.mode = "error page"
         await extension.open_services()
         busy = extension.services.database.begin_write(lambda connection: time.sleep(1.5))
         code, body = await api.post("run", {"workflow_api": chain()})
@@ -325,16 +327,16 @@ class TestFalseComfyUI:
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         assert "502" in body["error"], "not: no answer in time"
 
-    async def test_a_server_that_is_not_comfyui_is_refused(self, api, chain, impostor):
-        impostor.mode = "no exec_info"
+    async def test_a_server_that_is_not_comfyui_is_refused(self, api, chain, false_comfyui):
+        false_comfyui.mode = "no exec_info"
         code, body = await api.post("run", {"workflow_api": chain()})
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         assert "ComfyUI" in body["error"]
         assert body["hint"]
         assert (await api.get("check-status"))[1]["status"] == "degraded"
 
-    async def test_invalid_messages_are_ignored(self, api, impostor, connected):
-        (socket,) = impostor.sockets
+    async def test_invalid_messages_are_ignored(self, api, false_comfyui, connected):
+        (socket,) = false_comfyui.sockets
         for text in (
             *("", "null", "[]", "{}", "{", "[" * 100_000, '{"type": 1}', '{"type": "status"}'),
             '{"type": "status", "data": {"status": 5}}',
@@ -351,29 +353,29 @@ class TestFalseComfyUI:
         await asyncio.sleep(0.3)
         _, body = await api.get("check-ws-status")
         assert body["connected"] is True
-        assert len(impostor.sockets) == 1, "the socket is still the same"
+        assert len(false_comfyui.sockets) == 1, "the socket is still the same"
 
-    async def test_an_invalid_websocket_frame(self, api, impostor, connected):
-        impostor.transports[0].write(b"\xff\xff not a frame of the WebSocket protocol")
-        await until_reconnected(api, lambda: len(impostor.sockets), 1)
-        assert len(impostor.sockets) == 2
+    async def test_an_invalid_websocket_frame(self, api, false_comfyui, connected):
+        false_comfyui.transports[0].write(b"\xff\xff not a frame of the WebSocket protocol")
+        await until_reconnected(api, lambda: len(false_comfyui.sockets), 1)
+        assert len(false_comfyui.sockets) == 2
 
 
 class TestNoReplies:
     """A ComfyUI whose WebSocket is open, but which answers no HTTP request."""
 
     @pytest.fixture
-    def extension_config(self, impostor, tmp_path):
+    def extension_config(self, false_comfyui, tmp_path):
         return {
-            "comfyui_url": impostor.url,
+            "comfyui_url": false_comfyui.url,
             "comfyui_timeout": 0.5,
             "comfyui_lost_after": 1.0,
             "comfyui_gone_after": 3.0,
             "data_dir": str(tmp_path / "data"),
         }
 
-    async def test_its_runs_end_as_failed(self, api, chain, impostor, connected):
-        impostor.mode = "no answers"
+    async def test_its_runs_end_as_failed(self, api, chain, false_comfyui, connected):
+        false_comfyui.mode = "no answers"
         code, body = await api.post("run", {"workflow_api": chain()})
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         record = await api.until(body["prompt_id"], "failed", timeout=60)

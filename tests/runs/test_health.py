@@ -20,11 +20,11 @@ def probe(extension, jp_base_url, jp_http_port, jp_asyncio_loop):
     """Return a function that sends a request like a probe, which reads only the HTTP status."""
     client = AsyncHTTPClient(force_instance=True)
 
-    async def ask(query, method="GET", **headers):
+    async def request(query, method="GET", **headers):
         url = f"http://127.0.0.1:{jp_http_port}{jp_base_url}comfyui-deploy/check-status?{query}"
         return await client.fetch(url, method=method, headers=headers, raise_error=False)
 
-    yield ask
+    yield request
     client.close()
 
 
@@ -54,7 +54,7 @@ async def test_comfyui_that_hangs(api, relay, connected, scrape):
         assert body["comfyui"]["url"] == relay.url
         assert body["queue"] == {"running": 0, "pending": 0}
     assert (await scrape()).of("comfyui_up", machine="local") == 1, "the metrics ask nobody either"
-    relay.thaw()
+    relay.unfreeze()
     assert (await api.get("check-status", strict="1"))[0] == 200
 
 

@@ -43,9 +43,9 @@ async def test_permissions_stay(place, home, mode):
     file = home / "notebooks/a.png"
     file.write_bytes(b"picture")
     file.chmod(mode)
-    brought = home / "ComfyUI/input" / await place("a.png")
-    assert brought.read_bytes() == b"picture"
-    assert stat.S_IMODE(brought.stat().st_mode) == mode
+    fetched = home / "ComfyUI/input" / await place("a.png")
+    assert fetched.read_bytes() == b"picture"
+    assert stat.S_IMODE(fetched.stat().st_mode) == mode
 
 
 async def test_the_same_content_is_stored_once(place, home):
@@ -57,12 +57,12 @@ async def test_the_same_content_is_stored_once(place, home):
 
 async def test_a_link_in_place_of_the_copy_is_not_followed(place, home):
     (home / "notebooks/a.png").write_bytes(b"picture")
-    brought = home / "ComfyUI/input" / await place("a.png")
-    brought.unlink()
-    brought.symlink_to(home / "outside/a.txt")
-    assert home / "ComfyUI/input" / await place("a.png") == brought
-    assert not brought.is_symlink()
-    assert brought.read_bytes() == b"picture"
+    fetched = home / "ComfyUI/input" / await place("a.png")
+    fetched.unlink()
+    fetched.symlink_to(home / "outside/a.txt")
+    assert home / "ComfyUI/input" / await place("a.png") == fetched
+    assert not fetched.is_symlink()
+    assert fetched.read_bytes() == b"picture"
     assert (home / "outside/a.txt").read_text() == "secret"
 
 
@@ -93,16 +93,16 @@ async def test_a_folder_replaced_repeatedly_by_a_link_copies_no_file_from_outsid
             plain.rename(swapped)
 
     swapping = asyncio.ensure_future(asyncio.to_thread(swap))
-    brought = 0
+    fetched = 0
     for _ in range(300):
         try:
             name = await place("way/a.txt")
         except ComfyDeployError:
             continue
-        brought += 1
+        fetched += 1
         assert (home / "ComfyUI/input" / name).read_text() == "public"
     stop.set()
     await swapping
     found = [path.read_text() for path in (home / "ComfyUI/input/comfydeploy").iterdir()]
     assert set(found) <= {"public"}
-    assert brought, "it was never there when it was asked for"
+    assert fetched, "it was never there when it was asked for"

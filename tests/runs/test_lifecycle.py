@@ -67,7 +67,7 @@ class Life(RuleBasedStateMachine):
         front: bool,
     ) -> None:
         if well:
-            self.world.heal()
+            self.world.end_faults()
         for comfyui in self.world.comfyuis:
             comfyui.answer = answer
         prompt_id = self.world.submit(
@@ -78,7 +78,7 @@ class Life(RuleBasedStateMachine):
         self.world.tick(pause)
 
     @rule(
-        told=st.booleans(),
+        connected=st.booleans(),
         meanwhile=st.sampled_from(["nothing", "nothing", *HAPPENINGS, *SUDDEN]),
         end=st.sampled_from([None, "success", "success", "error", "interrupted"]),
         pause=st.sampled_from([0.0, 0.01, 0.01, 0.03]),
@@ -87,22 +87,22 @@ class Life(RuleBasedStateMachine):
     )
     def comfyui_works(
         self,
-        told: bool,
+        connected: bool,
         meanwhile: str,
         end: str | None,
         pause: float,
         afterwards: str,
         second: bool,
     ) -> None:
-        """Execute the next prompt; events that are not ``told`` are lost."""
+        """Execute the next prompt; its events are lost if ComfyUI is not ``connected``."""
         comfyui = self.world.comfyuis[second]
-        if not told:
+        if not connected:
             self.world.call(comfyui.disconnect)
         self.world.call(comfyui.begin)
         self.world.happens(meanwhile, comfyui)
         if end is not None:
             self.world.call(comfyui.finish, f"execution_{end}")
-        if not told:
+        if not connected:
             self.world.call(comfyui.connect)
         self.world.tick(pause)
         self.world.happens(afterwards, comfyui)
@@ -115,7 +115,7 @@ class Life(RuleBasedStateMachine):
         self.world.tick(pause)
 
     @rule(what=st.sampled_from(HAPPENINGS), second=st.booleans())
-    def something_happens(self, what: str, second: bool) -> None:
+    def event_occurs(self, what: str, second: bool) -> None:
         self.world.happens(what, self.world.comfyuis[second])
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.03, 0.3, 1.0, 5.0, 40.0, 700.0]))
@@ -239,8 +239,8 @@ def test_a_run_waits_once_for_its_machine(world: World) -> None:
     prompt_id = world.submit(workflow_api=graph, seed_mode="random", wait=False)
     world.tick(0.5)
     assert world.do(world.service.record(prompt_id)).status == "queued"
-    assert world.comfyui.machine.definitions_asked == 1, "preparing has needed the machine, too"
-    assert world.comfyui.machine.asked == 1
+    assert world.comfyui.machine.definition_requests == 1, "preparing has needed the machine, too"
+    assert world.comfyui.machine.waits == 1
 
 
 def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
@@ -255,8 +255,8 @@ def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
     world.call(world.comfyui.connect)
     world.tick(5.0)
     world.kill()
-    told = world.do(world.service.story(prompt_id))
-    assert [(entry["cause"], entry["state"], entry["detail"]) for entry in told] == [
+    entries = world.do(world.service.story(prompt_id))
+    assert [(entry["cause"], entry["state"], entry["detail"]) for entry in entries] == [
         ("received", "received", None),
         ("stored and handed to ComfyUI", "posted", None),
         ("accepted by ComfyUI", "queued", "as number 1"),
@@ -266,7 +266,7 @@ def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
         ("connected again", "running", None),
         ("found in the history", "success", None),
     ]
-    times = [entry["at"] for entry in told]
+    times = [entry["at"] for entry in entries]
     assert times == sorted(times)
 
 

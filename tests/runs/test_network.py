@@ -84,7 +84,7 @@ async def test_comfyui_that_freezes(api, chain, relay, connected, verdict):
     assert (await api.get("check-status"))[0] == 200
     _, record = await api.get("check-status", prompt_id=body["prompt_id"])
     assert record["status"] == "not-started"
-    relay.thaw()
+    relay.unfreeze()
     await api.until(before["prompt_id"], "success")
     late = await api.until(body["prompt_id"], "success", "failed", timeout=15)
     assert late["status"] == (verdict(body["prompt_id"]) or "failed")
@@ -101,7 +101,7 @@ async def test_timeout_holds_for_a_comfyui_that_freezes(api, chain, relay, conne
     assert "whether it accepts the run" in body["error"]
     _, record = await api.get("check-status", prompt_id=body["prompt_id"])
     assert record["status"] == "not-started"
-    relay.thaw()
+    relay.unfreeze()
     late = await api.until(body["prompt_id"], "success", "failed", timeout=15)
     assert late["status"] == (verdict(body["prompt_id"]) or "failed")
 
@@ -213,7 +213,7 @@ async def test_cancel_while_the_prompt_is_being_sent(api, chain, relay, connecte
 
 
 async def test_a_websocket_without_events_while_idle(api, chain, relay, connected):
-    await make_deaf(api, relay)
+    await lose_events(api, relay)
     begin = time.monotonic()
     code, body = await api.post("run", {"workflow_api": chain()})
     assert (code, body["status"]) == (200, "success")
@@ -229,7 +229,7 @@ async def test_a_websocket_without_events_during_a_run(api, events, chain, relay
     graph = chain(("TestProgress", {"steps": 130, "delay": 0.1}))
     stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
     await api.until(prompt_id, "running")
-    await make_deaf(api, relay)
+    await lose_events(api, relay)
     messages = await stream
     steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
     assert 100 not in steps or 40 not in steps, "the socket was deaf for a while"
@@ -237,13 +237,13 @@ async def test_a_websocket_without_events_during_a_run(api, events, chain, relay
     assert messages[-1][1]["data"]["status"] == "success"
 
 
-async def make_deaf(api, relay: Relay) -> None:
+async def lose_events(api, relay: Relay) -> None:
     """Let ComfyUI see the end of our first socket only after the second one was opened."""
     before = relay.websockets
-    assert relay.orphan() == 1
+    assert relay.half_close() == 1
     await until_reconnected(api, lambda: relay.websockets, before)
     await asyncio.sleep(0.1)
-    assert relay.bury() == 1
+    assert relay.close_half_closed() == 1
 
 
 class TestNothingConfigured:
@@ -288,8 +288,8 @@ async def test_comfyuis_history_decides_how_a_run_ended(api, chain, relay, conne
     await api.until(run["prompt_id"], "running")
     relay.disconnect()
     await asyncio.sleep(0.8)
-    wipe = {"url": f"{comfyui.url}/history", "json": {"clear": True}, "timeout": 10}
-    await asyncio.to_thread(requests.post, **wipe)
+    clear_history = {"url": f"{comfyui.url}/history", "json": {"clear": True}, "timeout": 10}
+    await asyncio.to_thread(requests.post, **clear_history)
     relay.reconnect()
     record = await api.until(run["prompt_id"], "failed", "success")
     assert record["status"] == "failed"
@@ -322,7 +322,7 @@ class TestLongTimeLimits:
             code, answer = await api.post("interrupt", {"prompt_id": prompt_id})
             assert (code, answer["was"]) == (200, was)
         assert time.monotonic() - begin < 15
-        relay.thaw()
+        relay.unfreeze()
         for prompt_id in (run["prompt_id"], waiting["prompt_id"]):
             assert (await api.until(prompt_id, "cancelled", timeout=50))["status"] == "cancelled"
         assert verdict(run["prompt_id"]) == "cancelled"

@@ -41,15 +41,15 @@ def slow(chain, steps=40):
 
 @pytest.mark.parametrize("prompt_id", ODD_IDS)
 async def test_a_client_given_id_is_used_everywhere(events, api, chain, newer, prompt_id):
-    told = await events(body={"workflow_api": slow(chain, 3), "prompt_id": prompt_id})
+    messages = await events(body={"workflow_api": slow(chain, 3), "prompt_id": prompt_id})
     mine = newer.prompts[-1]["prompt_id"]
     assert mine != prompt_id
     assert mine == str(uuid.UUID(mine))
-    for _, message in told:
+    for _, message in messages:
         assert mine not in json.dumps(message)
         if "event" in message and message["event"] != "live_status":
             assert message["data"]["prompt_id"] == prompt_id
-    states = [m["data"] for _, m in told if m.get("event") == "progress_state"]
+    states = [m["data"] for _, m in messages if m.get("event") == "progress_state"]
     assert states
     assert {n["prompt_id"] for s in states for n in s["nodes"].values()} == {prompt_id}
     code, record = await api.get("check-status", prompt_id=prompt_id)
@@ -81,8 +81,8 @@ async def test_own_id_is_cancelled_queued_and_running(api, chain, newer):
             "status"
         ] == "cancelled"
     # the jobs API is used, and the whole queue is never read
-    assert newer.asked["GET /queue"] == 0
-    assert newer.asked["POST /interrupt"] == newer.asked["POST /queue"] == 0
+    assert newer.requests["GET /queue"] == 0
+    assert newer.requests["POST /interrupt"] == newer.requests["POST /queue"] == 0
 
 
 @pytest.mark.parametrize("lacks", [(), ("cancel",), ("cancel", "jobs")], ids="+".join)
@@ -100,8 +100,8 @@ async def test_a_run_with_its_own_id_is_found_again_after_a_reconnection(api, ch
     assert (code, body["was"]) == (200, "queued")
     ends = {i: (await api.until(i, "success", "failed", "cancelled"))["status"] for i in ids}
     assert ends == {"a:b": "success", "c-d": "cancelled", ids[2]: "success"}
-    assert (newer.asked["GET /queue"] > 0) == ("jobs" in lacks)
-    assert (newer.asked["POST /queue"] > 0) == ("cancel" in lacks)
+    assert (newer.requests["GET /queue"] > 0) == ("jobs" in lacks)
+    assert (newer.requests["POST /queue"] > 0) == ("cancel" in lacks)
 
 
 async def test_runs_that_were_queued_under_their_own_id_are_found_again(
@@ -163,4 +163,4 @@ async def test_one_request_for_each_run_after_a_reconnection(api, many, newer):
     await until_connected(api)
     for number in range(40):
         await api.until(f"m{number}", "success")
-    assert newer.asked["GET /queue"] == 0
+    assert newer.requests["GET /queue"] == 0

@@ -80,17 +80,17 @@ async def test_keys_are_sent_to_comfyui_only(events, api, newer, tmp_path, caplo
         "extra_data": keys,
         "workflow": None,
     }
-    told = json.dumps(await events(body=body))
+    text = json.dumps(await events(body=body))
     assert newer.prompts[-1]["extra_data"].items() >= keys.items()
     record = json.dumps((await api.get("check-status", prompt_id=prompt_id))[1])
     runs = json.dumps((await api.get("runs"))[1])
     log = "\n".join(caplog.messages)
     files = b"".join(f.read_bytes() for f in (tmp_path / "data").rglob("*") if f.is_file())
     for key in keys.values():
-        for place in (told, record, runs, log):
+        for place in (text, record, runs, log):
             assert key not in place
         assert key.encode() not in files
-    assert "***" in told
+    assert "***" in text
     assert "***" in record
 
 
@@ -106,7 +106,7 @@ async def test_keys_are_masked_in_the_history(api, newer):
     newer.fail("GET", "/prompt", _refuse)  # no new socket before the run is over
     newer.drop_sockets()
     await _until_over(newer)
-    newer.heal()
+    newer.remove_faults()
     record = await api.until("gap", "failed")
     assert record["error"]["message"] == "401 for the key *** and the token None"
     await until_connected(api)

@@ -39,8 +39,8 @@ def submit(world: World, count: int, **fields: object) -> list[str]:
     found: list[str] = []
     for _ in range(count):
         graph = {"1": {"class_type": f"X{len(world.waiting)}", "inputs": {}}}
-        asked = {"machine": "gpus", "wait": False, "workflow_api": graph}
-        found.append(world.submit(**{**asked, **fields}))
+        request = {"machine": "gpus", "wait": False, "workflow_api": graph}
+        found.append(world.submit(**{**request, **fields}))
         world.tick(0.2)
     return found
 
@@ -193,7 +193,7 @@ def test_a_run_keeps_its_place_if_its_machine_ends_after_a_restart(world: World)
 
 def test_prompts_of_other_clients_count_in_queue_positions(world: World) -> None:
     for number in range(3):
-        world.call(world.comfyui.take, f"stranger-{number}")
+        world.call(world.comfyui.take, f"not-ours-{number}")
     world.call(world.comfyui.begin)
     runs = submit(world, 3)
     assert [machine for machine, _ in places(world, runs)] == ["second", "second", "gpus"]
@@ -202,9 +202,9 @@ def test_prompts_of_other_clients_count_in_queue_positions(world: World) -> None
 
 def test_a_prompt_of_another_client_counts_after_the_end_of_a_run(world: World) -> None:
     for number in range(2):
-        world.call(world.second.take, f"stranger-{number}")
+        world.call(world.second.take, f"not-ours-{number}")
     submit(world, 1)
-    world.call(world.comfyui.take, "stranger")
+    world.call(world.comfyui.take, "not-ours")
     execute(world)
     world.call(world.comfyui.begin)
     runs = [world.submit(machine="gpus", wait=False) for _ in range(2)]
@@ -244,27 +244,27 @@ def test_a_run_that_waits_is_in_the_store_only(world: World) -> None:
     assert service.open_statuses()["gpus", "queued"] == 4
     assert service.open_runs("c") == 8
     assert positions(world, runs[4:]) == [3, 4, 5, 6]
-    told: list[RunEvent] = []
+    received: list[RunEvent] = []
 
     async def follow(run_id: str) -> str:
         first, second = await asyncio.gather(service.load(run_id), service.load(run_id))
         assert first is second
         assert first is not None
         async for batch in first.log.read(pause=1.0):
-            told.extend(batch)
+            received.extend(batch)
         return first.record.status
 
     following = world.loop.create_task(follow(runs[4]))
     world.tick(0.1)
     gc.collect()
     assert service.find(runs[4]) is not None
-    assert [(event.id, event.event) for event in told] == [(1, "")]
+    assert [(event.id, event.event) for event in received] == [(1, "")]
     for _ in range(4):
         execute(world)
         execute(world, "second")
     assert world.do(following) == "success"
-    assert [event.event for event in told][-2:] == ["result", "status"]
-    assert sorted(event.id for event in told) == [event.id for event in told]
+    assert [event.event for event in received][-2:] == ["result", "status"]
+    assert sorted(event.id for event in received) == [event.id for event in received]
     assert {status for _, status in places(world, runs)} == {"success"}
     assert service.counts() == {"running": 0, "pending": 0}
     assert world.do(service.load(runs[7])) is not None, "its events are kept for a while"

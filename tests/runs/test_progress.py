@@ -24,12 +24,12 @@ class Execution:
         self.now = 100.0
         self.progress = Progress(steps)
         self.progress.learn(past or [], self.now)
-        self.told: list[tuple[float, str, float, float | None]] = []
+        self.reported: list[tuple[float, str, float, float | None]] = []
         self.work: dict[str, NodeWork] = {}
 
     def note(self, node: str) -> None:
         fraction, left = self.progress.fraction(self.now), self.progress.seconds_left(self.now)
-        self.told.append((self.now, node, fraction, left))
+        self.reported.append((self.now, node, fraction, left))
 
     def wait(self, node: str, seconds: float) -> None:
         for _ in range(10):
@@ -54,17 +54,17 @@ class Execution:
         self.note(node)
 
     def fractions(self, node: str) -> list[float]:
-        return [fraction for _, which, fraction, _ in self.told if which == node]
+        return [fraction for _, which, fraction, _ in self.reported if which == node]
 
     def errors(self) -> Iterator[float]:
         """Yield the differences between the progress and the elapsed share of the time."""
-        (begun, *_), (end, *_) = self.told[0], self.told[-1]
-        for now, _, fraction, _ in self.told:
+        (begun, *_), (end, *_) = self.reported[0], self.reported[-1]
+        for now, _, fraction, _ in self.reported:
             yield abs(fraction - (now - begun) / (end - begun))
 
     def check(self) -> None:
         """Check that the progress never decreases, and that it ends at 1."""
-        fractions = [fraction for *_, fraction, _ in self.told]
+        fractions = [fraction for *_, fraction, _ in self.reported]
         assert fractions == sorted(fractions)
         assert all(0 <= fraction <= 1 for fraction in fractions)
         assert fractions[-1] == pytest.approx(1.0)
@@ -87,7 +87,7 @@ def test_without_earlier_runs_progress_follows_the_steps():
     before = run.fractions("latent")[-1]
     assert before < 0.1
     sampler = run.fractions("sampler")
-    at_18 = next(f for now, node, f, _ in run.told if node == "sampler" and now >= 100.4 + 9.0)
+    at_18 = next(f for now, node, f, _ in run.reported if node == "sampler" and now >= 100.4 + 9.0)
     assert 0.8 < at_18 < 0.95
     assert sampler[-1] > 0.94
     assert max(run.errors()) < 0.1
@@ -97,20 +97,20 @@ def test_without_earlier_runs_progress_follows_the_steps():
 
 def test_time_left_converges_without_earlier_runs():
     run = picture()
-    end = run.told[-1][0]
-    told = [(end - now, left) for now, _, _, left in run.told if left is not None]
-    assert told
-    assert max(abs(true - left) for true, left in told) < 1.2
-    assert run.told[5][3] is None, "nobody knows before steps were told"
+    end = run.reported[-1][0]
+    estimates = [(end - now, left) for now, _, _, left in run.reported if left is not None]
+    assert estimates
+    assert max(abs(true - left) for true, left in estimates) < 1.2
+    assert run.reported[5][3] is None, "unknown before steps were reported"
 
 
 def test_with_earlier_runs_progress_follows_the_time():
     first = picture()
     again = picture(past=[first.work])
     assert max(again.errors()) < 0.05, "the share of a step"
-    end = again.told[-1][0]
-    assert all(left is not None for *_, left in again.told)
-    assert max(abs(end - now - left) for now, _, _, left in again.told) < 0.5
+    end = again.reported[-1][0]
+    assert all(left is not None for *_, left in again.reported)
+    assert max(abs(end - now - left) for now, _, _, left in again.reported) < 0.5
 
 
 def test_other_numbers_of_steps_than_in_earlier_runs():
@@ -118,8 +118,8 @@ def test_other_numbers_of_steps_than_in_earlier_runs():
     for steps in (4, 100):
         run = picture(steps=steps, past=[first.work])
         assert max(run.errors()) < 1 / steps
-        end = run.told[-1][0]
-        assert max(abs(end - now - left) for now, _, _, left in run.told) < 0.6
+        end = run.reported[-1][0]
+        assert max(abs(end - now - left) for now, _, _, left in run.reported) < 0.6
 
 
 def test_the_newest_runs_count_most_and_one_outlier_does_not_count():
@@ -137,9 +137,9 @@ def test_two_samplers():
     run.execute("save", 0.1)
     run.check()
     assert max(run.errors()) < 0.1
-    end = run.told[-1][0]
-    told = [(end - now, left) for now, _, _, left in run.told if left is not None]
-    assert max(abs(true - left) for true, left in told) < 1.0
+    end = run.reported[-1][0]
+    estimates = [(end - now, left) for now, _, _, left in run.reported if left is not None]
+    assert max(abs(true - left) for true, left in estimates) < 1.0
 
 
 def test_unexpected_steps_share_the_remaining_progress():
@@ -161,7 +161,7 @@ def test_nodes_without_steps_and_earlier_runs_count_equally():
     run.check()
     ends = [run.fractions(node)[-1] for node in "abcde"]
     assert ends == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert {left for *_, left in run.told} == {None}
+    assert {left for *_, left in run.reported} == {None}
 
 
 def test_nodes_without_steps_progress_with_time_after_earlier_runs():
@@ -173,8 +173,8 @@ def test_nodes_without_steps_progress_with_time_after_earlier_runs():
     assert max(run.errors()) < 0.12
     late = Execution({"slow": 0, "quick": 0}, past)
     late.execute("slow", 90.0)
-    assert late.told[-2][2] < 0.99
-    assert late.told[-2][3] is None, "what has taken three times its time is not believed"
+    assert late.reported[-2][2] < 0.99
+    assert late.reported[-2][3] is None, "what has taken three times its time is not believed"
     late.execute("quick", 1.0)
     late.check()
 
@@ -187,7 +187,7 @@ def test_a_node_in_several_phases():
     first.execute("save", 0.2)
     first.check()
     assert first.work["tiles"] == NodeWork(pytest.approx(18.0), 20, 9, 0)
-    assert {left for now, _, _, left in first.told if now > 103} == {None}
+    assert {left for now, _, _, left in first.reported if now > 103} == {None}
     again = Execution({"load": 0, "tiles": 0, "save": 0}, [first.work])
     again.execute("load", 0.2)
     again.execute("tiles", 18.0, *tiles)

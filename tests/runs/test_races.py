@@ -23,26 +23,26 @@ async def test_hundred_runs_with_random_cancels(api, chain, verdict):
         prompt_id = str(uuid.uuid4())
         request = {"workflow_api": chain(("TestSleep", {"seconds": seconds}))}
         post = asyncio.ensure_future(api.post("run", {**request, "prompt_id": prompt_id}))
-        told = 0
+        interrupt_code = 0
         if random.random() < 0.5:
             await asyncio.sleep(random.uniform(0.0, 2.0))
-            told, body = await api.post("interrupt", {"prompt_id": prompt_id})
-            assert told in (200, 404, 409), body
+            interrupt_code, body = await api.post("interrupt", {"prompt_id": prompt_id})
+            assert interrupt_code in (200, 404, 409), body
         code, body = await post
         assert code == 200
         assert body["status"] in ("success", "cancelled")
-        return prompt_id, told
+        return prompt_id, interrupt_code
 
     ended = dict(await asyncio.gather(*(one() for _ in range(100))))
-    for prompt_id, told in ended.items():
+    for prompt_id, interrupt_code in ended.items():
         _, record = await api.get("check-status", prompt_id=prompt_id)
         found = verdict(prompt_id)
         assert record["status"] == (found or "cancelled"), prompt_id
         if record["status"] == "cancelled":
-            assert told == 200
+            assert interrupt_code == 200
         if found is None:
             assert record["started_at"] is None
-        if told == 0:
+        if interrupt_code == 0:
             assert record["outputs"] == {"2": {"text": ["done"]}}
     _, status = await api.get("check-status")
     assert status["queue"] == {"running": 0, "pending": 0}

@@ -50,7 +50,7 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     progress = chain(("TestProgress", {"steps": 150, "delay": 0.1}))
     running = post(jupyter, {"workflow_api": progress, "wait": False})
     waiting = [post(jupyter, sleep(0.05)) for _ in range(3)]
-    doomed = post(jupyter, sleep(60))
+    long_run = post(jupyter, sleep(60))
     jupyter.until(good, "running")
     jupyter.kill()
     until(lambda: verdict(bad))
@@ -76,10 +76,10 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     assert 14.5 < record["execution_time"] < 30, "as ComfyUI measured it"
     for prompt_id in waiting:
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
-    jupyter.until(doomed, "running")
-    code, body = jupyter.post("interrupt", {"prompt_id": doomed})
+    jupyter.until(long_run, "running")
+    code, body = jupyter.post("interrupt", {"prompt_id": long_run})
     assert (code, body["was"]) == (200, "running")
-    jupyter.until(doomed, "cancelled")
+    jupyter.until(long_run, "cancelled")
 
 
 def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdict):
@@ -91,19 +91,19 @@ def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdi
         "class_type": "TestOutput",
         "inputs": {"files": "{}", "output": json.dumps(output), "anything": ["1", 0]},
     }
-    odd = post(jupyter, {"workflow_api": graph, "wait": False})
+    failing = post(jupyter, {"workflow_api": graph, "wait": False})
     plain = post(jupyter, sleep(0.05))
-    jupyter.until(odd, "running")
+    jupyter.until(failing, "running")
     jupyter.kill()
     deadline = time.monotonic() + 60
     while verdict(plain) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    asked = newer.asked[f"GET /api/jobs/{odd}"]
+    requests = newer.requests[f"GET /api/jobs/{failing}"]
     jupyter.start()
-    for prompt_id in (odd, plain):
+    for prompt_id in (failing, plain):
         assert jupyter.until(prompt_id, "success")["outputs"]["2"]["text"] == ["done"]
-    assert newer.asked[f"GET /api/jobs/{odd}"] > asked
+    assert newer.requests[f"GET /api/jobs/{failing}"] > requests
     later = post(jupyter, sleep(0.05))
     jupyter.until(later, "success")
 
@@ -111,20 +111,22 @@ def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdi
 def test_killed_again_and_again(serve, comfyui, verdict):
     jupyter = serve(comfyui_url=comfyui.url)
     ids = [post(jupyter, sleep(0.7)) for _ in range(8)]
-    doomed = post(jupyter, sleep(60))
-    told = [jupyter.first_id(doomed)]
+    long_run = post(jupyter, sleep(60))
+    first_ids = [jupyter.first_id(long_run)]
     for _ in range(2):
         jupyter.kill()
         jupyter.start()
-        told.append(jupyter.first_id(doomed))
-    assert told == sorted(set(told)), "each life goes on with larger ids, whatever the clock says"
+        first_ids.append(jupyter.first_id(long_run))
+    assert first_ids == sorted(set(first_ids)), (
+        "each life goes on with larger ids, whatever the clock says"
+    )
     for prompt_id in ids:
         jupyter.until(prompt_id, "success")
         assert verdict(prompt_id) == "success"
-    jupyter.post("interrupt", {"prompt_id": doomed})
-    jupyter.until(doomed, "cancelled")
+    jupyter.post("interrupt", {"prompt_id": long_run})
+    jupyter.until(long_run, "cancelled")
     _, runs = jupyter.get("runs")
-    assert [run["prompt_id"] for run in runs] == [doomed, *ids[::-1]]
+    assert [run["prompt_id"] for run in runs] == [long_run, *ids[::-1]]
 
 
 def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
@@ -257,18 +259,18 @@ def test_a_second_server_adopts_runs_of_a_killed_one(
 ):
     """On the same data folder; the killed server is not started again."""
     shared = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "shared")}
-    heir, doomed = serve(**shared), serve(**shared)
+    survivor, killed = serve(**shared), serve(**shared)
     reported = {**sleep(2), "status_endpoint": f"{bare_service.url}/status"}
-    ids = [post(doomed, reported), post(doomed, sleep(0.05))]
-    doomed.until(ids[0], "running")
-    doomed.kill()
-    own = post(heir, sleep(0.05))
+    ids = [post(killed, reported), post(killed, sleep(0.05))]
+    killed.until(ids[0], "running")
+    killed.kill()
+    own = post(survivor, sleep(0.05))
     for prompt_id in (*ids, own):
-        assert heir.until(prompt_id, "success", "failed", timeout=90)["status"] == "success"
+        assert survivor.until(prompt_id, "success", "failed", timeout=90)["status"] == "success"
         assert verdict(prompt_id) == "success"
-    told = until(
+    states = until(
         lambda: [body["status"] for _, body in bare_service.callbacks if "status" in body],
         lambda found: found[-1:] == ["success"],
     )
     # What was delivered just before a kill may be delivered again.
-    assert list(dict.fromkeys(told)) == ["running", "success"]
+    assert list(dict.fromkeys(states)) == ["running", "success"]

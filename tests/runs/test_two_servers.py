@@ -90,17 +90,17 @@ def test_a_running_server_continues_the_transfers_of_a_killed_one(
     pair, comfyui, bare_service, tmp_path
 ):
     """Uploads of outputs, a download, and their messages; the killed server stays ended."""
-    heir, doomed = pair
+    survivor, killed = pair
     name = f"{uuid.uuid4().hex}.safetensors"
     content = bare_service.files[name] = random.Random(1).randbytes(8 * MIB)
     bare_service.to_store = True
     bare_service.store_delay = 0.2  # of the download, for each 64 KiB: it will not end
-    bare_service.spoil["store"].extend([None, "never", "never"])
+    bare_service.replacements["store"].extend([None, "never", "never"])
     body = {"url": f"{bare_service.url}/files/{name}", "folder": "checkpoints", "filename": name}
-    assert doomed.post("volume/model", body)[0] == 200
+    assert killed.post("volume/model", body)[0] == 200
     color = uuid.uuid4().int % 0xFFFFFF
     image = {"width": 8, "height": 8, "batch_size": 3, "color": color}
-    save = {"images": ["1", 0], "filename_prefix": f"heir-{color}"}
+    save = {"images": ["1", 0], "filename_prefix": f"survivor-{color}"}
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": image},
         "2": {"class_type": "SaveImage", "inputs": save},
@@ -111,18 +111,20 @@ def test_a_running_server_continues_the_transfers_of_a_killed_one(
         "status_endpoint": f"{bare_service.url}/status",
         "file_upload_endpoint": f"{bare_service.url}/upload",
     }
-    code, run = doomed.post("run", request)
+    code, run = killed.post("run", request)
     assert code == 200
     part = comfyui.models_dir / "checkpoints" / f"{name}.part"
     until(lambda: len(bare_service.puts) == 3 and len(bare_service.stored) == 1)
     until(lambda: part.exists() and part.stat().st_size > 0)
-    doomed.until(run["prompt_id"], "uploading")
-    assert heir.get("upload-queue-status")[1]["pending_uploads"] == 0, "they are not its own yet"
+    killed.until(run["prompt_id"], "uploading")
+    assert survivor.get("upload-queue-status")[1]["pending_uploads"] == 0, (
+        "they are not its own yet"
+    )
     time.sleep(0.5)  # what was confirmed is in the store by now
-    doomed.kill()
+    killed.kill()
     bare_service.store_delay = 0.0
 
-    record = heir.until(run["prompt_id"], "success", "failed", timeout=90)
+    record = survivor.until(run["prompt_id"], "success", "failed", timeout=90)
     assert record["status"] == "success", record["error"]
     names = [item["filename"] for item in record["outputs"]["2"]["images"]]
     assert sorted(bare_service.stored) == sorted(f"{run['prompt_id']}/{name}" for name in names)
@@ -134,10 +136,10 @@ def test_a_running_server_continues_the_transfers_of_a_killed_one(
     until(target.exists)
     assert target.read_bytes() == content
     until(lambda: not part.exists())
-    told = until(
+    states = until(
         lambda: [b["status"] for _, b in bare_service.callbacks if "status" in b],
         lambda found: found[-1:] == ["success"],
     )
-    assert list(dict.fromkeys(told)) == ["running", "uploading", "success"]
-    until(lambda: heir.get("upload-queue-status")[1]["pending_uploads"] == 0)
+    assert list(dict.fromkeys(states)) == ["running", "uploading", "success"]
+    until(lambda: survivor.get("upload-queue-status")[1]["pending_uploads"] == 0)
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []

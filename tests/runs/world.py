@@ -177,13 +177,13 @@ class World:
             await run.ended.wait()
 
     def cancel(self, prompt_id: str) -> None:
-        async def ask() -> None:
+        async def interrupt() -> None:
             try:
                 await self.service.interrupt(prompt_id, None)
             except ComfyDeployError:
                 return
 
-        self.waiting[f"cancel-{len(self.waiting)}"] = self.loop.create_task(ask())
+        self.waiting[f"cancel-{len(self.waiting)}"] = self.loop.create_task(interrupt())
 
     def kill(self) -> None:
         """End the server as by ``kill -9``, and start another one."""
@@ -263,7 +263,7 @@ class World:
             having = [c for c in self.comfyuis if row.comfyui_id in (c.running, *c.pending)]
             assert len(having) <= 1, f"{prompt_id}: two ComfyUIs have it"
 
-    def heal(self) -> None:
+    def end_faults(self) -> None:
         """End all simulated errors."""
         self.store.failing = False
         for comfyui in self.comfyuis:
@@ -273,7 +273,7 @@ class World:
 
     def finish(self) -> None:
         """End all simulated errors, and let both ComfyUIs execute all their prompts."""
-        self.heal()
+        self.end_faults()
         for _ in range(3 + 3 * len(self.waiting)):
             for comfyui in self.comfyuis:
                 self.call(comfyui.begin)

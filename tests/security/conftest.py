@@ -58,7 +58,7 @@ def extension_config(tmp_path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def open_to_strangers() -> bool:
+def allow_unauthenticated() -> bool:
     """Jupyter's own switch ``allow_unauthenticated_access``, which must make no difference."""
     return False
 
@@ -70,12 +70,12 @@ def server_settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def jp_server_config(extension_config, open_to_strangers, server_settings):
+def jp_server_config(extension_config, allow_unauthenticated, server_settings):
     return Config(
         {
             "ServerApp": {
                 "jpserver_extensions": {"comfydeploy_jupyter": True},
-                "allow_unauthenticated_access": open_to_strangers,
+                "allow_unauthenticated_access": allow_unauthenticated,
                 "authorizer_class": RecordingAuthorizer,
                 **server_settings,
             },
@@ -117,7 +117,7 @@ def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
     )
     cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
     assert cookies
-    RecordingAuthorizer.asked.clear()
+    RecordingAuthorizer.calls.clear()
     return {"Cookie": "; ".join(cookies)}
 
 

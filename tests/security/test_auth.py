@@ -17,21 +17,21 @@ from .conftest import EVIL, METHODS, is_refusal, routes
 SAFE = ("GET", "HEAD")
 SOCKETS = ("comfyui-deploy/ws", "comfyui/ws")
 SIGN_IN = "comfyui-deploy/auth-response"  # a GET that changes something
-STRANGERS = ({}, {"Authorization": "token wrong"}, {"Authorization": "Bearer wrong"})
+INVALID_CREDENTIALS = ({}, {"Authorization": "token wrong"}, {"Authorization": "Bearer wrong"})
 
 
 @pytest.fixture(params=[True, False], ids=["open", "closed"])
-def open_to_strangers(request):
+def allow_unauthenticated(request):
     return request.param
 
 
 async def test_requests_without_credentials_are_refused(call, recorder):
     for path in dict.fromkeys(path for _, path in routes()):
         for method in METHODS:
-            for headers in STRANGERS[: 1 + 2 * (method == "POST")]:
+            for headers in INVALID_CREDENTIALS[: 1 + 2 * (method == "POST")]:
                 response = await call(method, path, dict(headers))
                 assert is_refusal(response), (method, path, headers, response.code)
-    assert recorder.asked == []
+    assert recorder.calls == []
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "QUERY"])
@@ -47,7 +47,7 @@ async def test_other_methods_are_refused(call, recorder, method):
             assert response.code in (200, 204, 405), (path, response.code)
             assert "Access-Control-Allow-Origin" not in response.headers
             assert not response.body or response.code == 405
-    assert recorder.asked == []
+    assert recorder.calls == []
 
 
 async def test_the_authorizer_is_called_once_with_our_resource(
@@ -57,13 +57,13 @@ async def test_the_authorizer_is_called_once_with_our_resource(
     before = await _state(extension)
     recorder.allowed = ()
     for method, path in routes():
-        recorder.asked.clear()
+        recorder.calls.clear()
         response = await call(method, path, dict(jp_auth_header))
         action = "read" if method in SAFE and path != SIGN_IN else "write"
         if path in SOCKETS or path.startswith("comfyui/"):
             action = "execute"
-        asked = [(action, resource) for _, action, resource in recorder.asked]
-        assert asked == [(action, "comfydeploy")], (method, path)
+        calls = [(action, resource) for _, action, resource in recorder.calls]
+        assert calls == [(action, "comfydeploy")], (method, path)
         assert is_refusal(response), (method, path)
     assert await _state(extension) == before
 
@@ -81,7 +81,7 @@ async def _state(extension: Any) -> Any:
 
 async def test_xsrf_token_beside_a_cookie(call, recorder, cookie, xsrf, jp_auth_header):
     assert (await call("GET", "comfyui-deploy/runs", dict(cookie))).code == 200
-    recorder.asked.clear()
+    recorder.calls.clear()
     recorder.allowed = ()
     for method, path in routes():
         if method in SAFE:
@@ -89,11 +89,11 @@ async def test_xsrf_token_beside_a_cookie(call, recorder, cookie, xsrf, jp_auth_
         wrong = {**xsrf, "X-XSRFToken": "wrong"}
         for headers in (cookie, wrong, {**cookie, "Content-Type": "text/plain"}):
             assert is_refusal(await call(method, path, dict(headers))), (method, path)
-        assert recorder.asked == []
+        assert recorder.calls == []
         for headers in (xsrf, jp_auth_header):
             await call(method, path, dict(headers))
-            assert len(recorder.asked) == 1, (method, path, headers)
-            recorder.asked.clear()
+            assert len(recorder.calls) == 1, (method, path, headers)
+            recorder.calls.clear()
 
 
 async def test_refusals_say_why(call, recorder, cookie, jp_auth_header):
@@ -120,7 +120,7 @@ async def test_other_names_of_this_server_are_refused(call, recorder, jp_auth_he
         for headers in (jp_auth_header, {**cookie, "Origin": "http://rebound.example"}):
             response = await call(method, path, {**headers, "Host": "rebound.example"})
             assert is_refusal(response), (method, path)
-    assert recorder.asked == []
+    assert recorder.calls == []
 
 
 FOREIGN = [
@@ -139,7 +139,7 @@ async def test_pages_of_other_sites_cannot_use_the_login(call, recorder, cookie,
         page = cookie if method in SAFE else xsrf
         response = await call(method, path, {**page, **headers})
         assert is_refusal(response), (method, path)
-    assert recorder.asked == []
+    assert recorder.calls == []
 
 
 async def test_links_from_other_sites_show_but_do_nothing(call, cookie):
@@ -175,12 +175,12 @@ async def test_a_sign_in_is_checked_like_a_post_request(call, recorder, cookie, 
         answer = await call("GET", path, given)
         assert is_refusal(answer), headers
         assert "_xsrf" in json.loads(answer.body)["error"]
-    assert recorder.asked == []
+    assert recorder.calls == []
     own = {"Cookie": xsrf["Cookie"], **host, **same, "Sec-Fetch-Mode": "cors"}
     for address, headers in ((path, {"X-XSRFToken": token}), (f"{path}&_xsrf={token}", {})):
         assert is_refusal(await call("GET", address, {**own, **headers}))
-        assert [action for _, action, _ in recorder.asked] == ["write"]
-        recorder.asked.clear()
+        assert [action for _, action, _ in recorder.calls] == ["write"]
+        recorder.calls.clear()
 
 
 async def test_programs_and_our_own_pages_are_accepted(call, cookie, origin, jp_auth_header):
@@ -218,14 +218,14 @@ async def test_sockets(call, extension, recorder, xsrf, origin, jp_base_url, jp_
         with pytest.raises(HTTPClientError) as refused:
             await websocket_connect(HTTPRequest(url, headers=headers))
         assert refused.value.code == 403, headers
-    assert recorder.asked == []
+    assert recorder.calls == []
     in_query = f"{url}?_xsrf={xsrf['X-XSRFToken']}"  # browsers can set no header
     for address, headers in ((url, jp_auth_header), (url, own), (url, xsrf), (in_query, cookie)):
         socket = await websocket_connect(HTTPRequest(address, headers=headers))
         socket.close()
         while await socket.read_message() is not None:
             pass
-    assert [action for _, action, _ in recorder.asked] == ["execute"] * 4
+    assert [action for _, action, _ in recorder.calls] == ["execute"] * 4
 
 
 class TestAllowedOrigin:

@@ -86,11 +86,11 @@ class TestBodyLimit:
     async def test_a_body_has_a_size_limit(self, call, jp_auth_header):
         for path in POSTS:
             response = await call("POST", path, dict(jp_auth_header), json.dumps({"x": "x" * 1024}))
-            told = json.loads(response.body)
+            reply = json.loads(response.body)
             if path.endswith(("no-such-route", "/cancel")):  # they read no body
                 assert response.code == 404
             else:
-                error = told["error"] if "/api/v2/" in path else told  # Comfy's API has it inside
+                error = reply["error"] if "/api/v2/" in path else reply  # Comfy's API has it inside
                 assert (response.code, error["code"]) == (413, "too_large"), path
 
 
@@ -245,14 +245,14 @@ class TestArchives:
         assert list((tmp_path / "input").iterdir()) == []
 
     async def test_no_more_is_unpacked_than_the_declared_size(self, place_archive, tmp_path):
-        lying = claims(archive(**{"a.png": bytes(64 << 20)}), size=1000)
+        misleading = claims(archive(**{"a.png": bytes(64 << 20)}), size=1000)
         with contextlib.suppress(InvalidRequestError):
-            await place_archive(lying)
+            await place_archive(misleading)
         sizes = [path.stat().st_size for path in (tmp_path / "input").rglob("*.png")]
         assert sizes in ([], [1000])
 
     async def test_a_refusal_does_not_repeat_the_signature(self, place_archive, bare_service):
-        bare_service.spoil["files"].append(403)
+        bare_service.replacements["files"].append(403)
         with pytest.raises(InvalidRequestError) as refused:
             await place_archive(b"")
         assert "s3cret" not in str(refused.value)

@@ -164,15 +164,15 @@ async def test_no_spelling_leads_outside(call, jp_auth_header, home, tmp_path, f
     method, route, name = field
     for other in FIELDS[field]:
         for spelling in spellings(tmp_path / "outside/secret.png"):
-            asked = {key: value for key, value in {**other, name: spelling}.items() if value}
+            fields = {key: value for key, value in {**other, name: spelling}.items() if value}
             path, body = f"comfyui-deploy/{route}", None
             if method == "post":
-                body = asked
+                body = fields
             else:
-                path += f"?{urlencode(asked)}"
+                path += f"?{urlencode(fields)}"
             response = await call(method.upper(), path, dict(jp_auth_header), body)
             refused = 400 <= response.code < 500
-            assert refused or (field in INSIDE and response.code == 200), (asked, response.body)
+            assert refused or (field in INSIDE and response.code == 200), (fields, response.body)
             assert SECRET.encode() not in (response.body or b"")
     assert _everything(tmp_path) == before
 

@@ -126,7 +126,7 @@ def extension_config(hostile, tmp_path, monkeypatch):
 KEY, CIVITAI_TOKEN = "the-comfydeploy-key", "the-civitai-token"
 GRAPH = {"1": {"class_type": "a", "inputs": {"x": 1}}}
 EDITOR = {"nodes": [{"id": 1, "type": "a", "widgets_values": [1]}], "links": []}
-ASKED = (
+CALLED_ROUTES = (
     "GET models",
     "GET models?format=folders",
     "GET filename_list_cache",
@@ -153,17 +153,17 @@ ASKED = (
 
 
 @pytest.fixture
-def ask(call, jp_auth_header):
+def call_route(call, jp_auth_header):
     """Call a route below our prefix with Jupyter's token."""
 
-    async def ask_for(asked: str | tuple[str, dict[str, Any]]) -> Any:
-        if isinstance(asked, tuple):
-            path, body = asked
+    async def call_with_token(called: str | tuple[str, dict[str, Any]]) -> Any:
+        if isinstance(called, tuple):
+            path, body = called
             return await call("POST", f"comfyui-deploy/{path}", dict(jp_auth_header), body)
-        method, path = asked.split()
+        method, path = called.split()
         return await call(method, f"comfyui-deploy/{path}", dict(jp_auth_header))
 
-    return ask_for
+    return call_with_token
 
 
 @pytest.mark.parametrize(
@@ -178,11 +178,11 @@ def ask(call, jp_auth_header):
     ],
     ids=lambda value: value[:12],
 )
-async def test_malformed_replies_are_reported(hostile, ask, value):
+async def test_malformed_replies_are_reported(hostile, call_route, value):
     hostile.json("*", value)
-    for asked in ASKED:
-        response = await ask(asked)
-        assert response.code != 500, (asked, response.body)
+    for called in CALLED_ROUTES:
+        response = await call_route(called)
+        assert response.code != 500, (called, response.body)
 
 
 @pytest.mark.parametrize(
@@ -238,11 +238,11 @@ async def test_no_service_sets_headers_for_jupyters_origin(hostile, call, cookie
         assert header.partition(":")[0] not in response.headers
 
 
-async def test_no_redirect_is_followed(hostile, ask, call, jp_auth_header):
+async def test_no_redirect_is_followed(hostile, call_route, call, jp_auth_header):
     moved = f"Location: {hostile.url}/metadata"
     hostile.raw("*", b"", moved, status="302 Found")
-    for asked in ASKED:
-        assert (await ask(asked)).code != 500, asked
+    for called in CALLED_ROUTES:
+        assert (await call_route(called)).code != 500, called
     await call("GET", "comfyui/x", dict(jp_auth_header))
     await call("GET", "comfydeploy/x", dict(jp_auth_header))
     client = ComfyUIClient(hostile.url)
@@ -256,31 +256,31 @@ async def test_no_redirect_is_followed(hostile, ask, call, jp_auth_header):
 
 
 async def test_each_service_gets_its_own_credentials_alone(
-    hostile, ask, call, cookie, xsrf, jp_auth_header, jp_serverapp
+    hostile, call_route, call, cookie, xsrf, jp_auth_header, jp_serverapp
 ):
     hostile.raw("*", b"{}", "Set-Cookie: theirs=1", "Content-Type: application/json")
-    for asked in ASKED:
-        await ask(asked)
+    for called in CALLED_ROUTES:
+        await call_route(called)
     for headers in (cookie, jp_auth_header):
         await call("GET", "comfyui/x", dict(headers))
         await call("GET", "comfydeploy/x", dict(headers))
     token = jp_serverapp.identity_provider.token
     jupyters = {token, xsrf["X-XSRFToken"], *cookie["Cookie"].split("; ")}
-    told: dict[str, set[str]] = {}
+    credentials: dict[str, set[str]] = {}
     for first, headers in hostile.requests:
         sent = f"{first} {headers}"
         assert not any(secret.partition("=")[2] in sent for secret in jupyters if "=" in secret)
         assert token not in sent
         assert "cookie" not in headers
         path = first.split()[1].partition("?")[0]
-        told.setdefault(path, set()).add(headers.get("authorization", ""))
+        credentials.setdefault(path, set()).add(headers.get("authorization", ""))
     to_civitai = {f"Bearer {CIVITAI_TOKEN}"}
-    assert told.pop("/api/v1/models/1") == to_civitai
-    keyed = {path for path, seen in told.items() if f"Bearer {KEY}" in seen}
+    assert credentials.pop("/api/v1/models/1") == to_civitai
+    keyed = {path for path, seen in credentials.items() if f"Bearer {KEY}" in seen}
     ours = {"/models", "/view", "/object_info", "/prompt", "/system_stats", "/ws", "/x"}
     assert not keyed & ours
     assert "/workflows" in keyed
-    assert set().union(*(told[path] for path in told if path not in keyed)) == {""}
+    assert set().union(*(credentials[path] for path in credentials if path not in keyed)) == {""}
 
 
 class TestRedirectedDownload:
@@ -324,10 +324,10 @@ async def test_replies_are_read_up_to_a_limit(hostile, packed):
     assert hostile.sent < 64 << 20
 
 
-async def test_an_endless_reply_is_ended(hostile, ask):
+async def test_an_endless_reply_is_ended(hostile, call_route):
     hostile.answers["/api/v1/models/1"] = b"endless"
-    asked = {"source": "civitai", "folder": "loras", "url": "http://x/models/1"}
-    response = await ask(("volume/model", asked))
+    called = {"source": "civitai", "folder": "loras", "url": "http://x/models/1"}
+    response = await call_route(("volume/model", called))
     assert response.code == 502
     assert b"more than" in response.body
 

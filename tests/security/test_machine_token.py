@@ -41,12 +41,12 @@ def extension_config(tmp_path, machine_token):
 
 
 @pytest.fixture(params=[True, False], ids=["open", "closed"])
-def open_to_strangers(request):
+def allow_unauthenticated(request):
     return request.param
 
 
 @pytest.fixture
-def knock(call):
+def call_route(call):
     """Call a route with these headers alone; return status and code of the error."""
 
     async def fetch(
@@ -59,11 +59,11 @@ def knock(call):
     return fetch
 
 
-LET_IN = (503, "comfyui_unavailable")
+ACCEPTED = (503, "comfyui_unavailable")
 REFUSED = (403, "unauthorized")
 
 
-async def test_the_service_is_accepted(knock, recorder):
+async def test_the_service_is_accepted(call_route, recorder):
     for headers in (
         of_service(),
         {"Authorization": basic(TOKEN)},
@@ -71,17 +71,17 @@ async def test_the_service_is_accepted(knock, recorder):
         {"authorizationheader": of_service()["authorizationheader"]},
         {**of_service(), "Origin": "https://www.comfydeploy.com"},
     ):
-        recorder.asked.clear()
-        assert await knock(dict(headers)) == LET_IN
-        assert recorder.asked == [("comfydeploy-service", "write", "comfydeploy")]
+        recorder.calls.clear()
+        assert await call_route(dict(headers)) == ACCEPTED
+        assert recorder.calls == [("comfydeploy-service", "write", "comfydeploy")]
 
 
-async def test_the_authorizer_may_refuse(knock, recorder):
+async def test_the_authorizer_may_refuse(call_route, recorder):
     recorder.allowed = ()
-    assert await knock(of_service()) == REFUSED
+    assert await call_route(of_service()) == REFUSED
 
 
-async def test_wrong_tokens(knock, recorder, caplog):
+async def test_wrong_tokens(call_route, recorder, caplog):
     right = of_service()
     for headers in (
         {},
@@ -100,34 +100,34 @@ async def test_wrong_tokens(knock, recorder, caplog):
         {"Authorization": basic(TOKEN).removeprefix("Basic ")},
         {"Cookie": f"authorizationheader={base64.b64encode(TOKEN.encode()).decode()}"},
     ):
-        assert await knock(dict(headers)) == REFUSED, headers
-    assert recorder.asked == []
+        assert await call_route(dict(headers)) == REFUSED, headers
+    assert recorder.calls == []
     assert "wrong machine token" in caplog.text
     assert TOKEN not in caplog.text
 
 
-async def test_no_other_route_accepts_the_token(knock, recorder):
+async def test_no_other_route_accepts_the_token(call_route, recorder):
     seen = 0
     for method, path in routes():
         if (method, path) != ("POST", "comfyui-deploy/run"):
             refused = 401 if path.startswith("comfyui-deploy/api/v2/") else 403  # Comfy's API
-            assert (await knock(of_service(), path, method))[0] == refused, (method, path)
+            assert (await call_route(of_service(), path, method))[0] == refused, (method, path)
             seen += 1
     assert seen > 20
-    assert recorder.asked == []
+    assert recorder.calls == []
 
 
 @pytest.mark.parametrize("machine_token", ["", "  "])
-async def test_without_a_configured_token_nobody_is_accepted(knock, machine_token):
+async def test_without_a_configured_token_nobody_is_accepted(call_route, machine_token):
     for token in ("", " ", "  ", TOKEN):
-        assert await knock(of_service(token)) == REFUSED
-    assert await knock({"authorizationheader": ""}) == REFUSED
+        assert await call_route(of_service(token)) == REFUSED
+    assert await call_route({"authorizationheader": ""}) == REFUSED
 
 
-async def test_jupyters_own_authentication_still_works(knock, recorder, jp_auth_header):
-    assert await knock(dict(jp_auth_header)) == LET_IN
-    assert await knock({**jp_auth_header, "authorizationheader": "wrong"}) == LET_IN
-    assert "comfydeploy-service" not in {user for user, _, _ in recorder.asked}
+async def test_jupyters_own_authentication_still_works(call_route, recorder, jp_auth_header):
+    assert await call_route(dict(jp_auth_header)) == ACCEPTED
+    assert await call_route({**jp_auth_header, "authorizationheader": "wrong"}) == ACCEPTED
+    assert "comfydeploy-service" not in {user for user, _, _ in recorder.calls}
 
 
 def test_the_token_comes_from_the_environment(monkeypatch):

@@ -30,25 +30,25 @@ from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.net.peers import Peers
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from tests.comfyui.test_discovery import make_tree
-from tests.comfyui.test_process import STAND_IN, process_of
+from tests.comfyui.test_process import FAKE_COMFYUI, process_of
 from tests.comfyui_server import free_port
-from tests.transfers.conftest import Deaf
+from tests.transfers.conftest import IgnoringListener
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 NOBODY = 65534
-SCRIPT = Path(__file__).with_name("stranger.py")
+SCRIPT = Path(__file__).with_name("others_server.py")
 
 
-class Stranger:
+class OtherUsersServer:
     """A process that listens as a ComfyUI does."""
 
     def __init__(
         self, uid: int, port: int, host: str = "127.0.0.1", *, argv: Any = (), mode: str = "serve"
     ) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-I", SCRIPT, *map(json.dumps, (uid, port, host, argv, mode))],
             stdin=subprocess.PIPE,
@@ -64,7 +64,7 @@ class Stranger:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.heard.append(json.loads(line))
+            self.received.append(json.loads(line))
 
     def go_on(self) -> None:
         assert self.process.stdin is not None
@@ -76,30 +76,30 @@ class Stranger:
         self.process.kill()
         self.process.wait()
         self._reader.join()
-        return self.heard
+        return self.received
 
 
 @pytest.fixture
-def listen() -> Iterator[Callable[..., Stranger]]:
+def listen() -> Iterator[Callable[..., OtherUsersServer]]:
     """A function that starts a listener, as the user `nobody` or another."""
-    started: list[Stranger] = []
+    started: list[OtherUsersServer] = []
 
-    def start(port: int = 0, *args: str, uid: int = NOBODY, **options: Any) -> Stranger:
+    def start(port: int = 0, *args: str, uid: int = NOBODY, **options: Any) -> OtherUsersServer:
         if os.getuid() != 0 and uid != os.getuid():
             pytest.skip("only root can start a process of another user")
-        started.append(Stranger(uid, port or free_port(), *args, **options))
+        started.append(OtherUsersServer(uid, port or free_port(), *args, **options))
         return started[-1]
 
     yield start
-    for stranger in started:
-        stranger.end()
-        assert stranger.process.stdin is not None
-        assert stranger.process.stdout is not None
-        stranger.process.stdin.close()
-        stranger.process.stdout.close()
+    for others_server in started:
+        others_server.end()
+        assert others_server.process.stdin is not None
+        assert others_server.process.stdout is not None
+        others_server.process.stdin.close()
+        others_server.process.stdout.close()
 
 
-async def ask(url: str, peers: Peers | None = None) -> dict[str, Any]:
+async def system_stats(url: str, peers: Peers | None = None) -> dict[str, Any]:
     client = ComfyUIClient(url, timeout=5.0, peers=peers)
     try:
         return await client.system_stats()
@@ -112,20 +112,20 @@ async def ask(url: str, peers: Peers | None = None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
 async def test_another_users_server_is_refused_and_receives_nothing(listen, host):
-    stranger = listen(0, host)
+    others_server = listen(0, host)
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody") as raised:
-        await ask(stranger.url)
+        await system_stats(others_server.url)
     assert "comfyui_trusted_users" in raised.value.extra["hint"]
     assert raised.value.details["sent"] is False
-    assert not await discovery.answers(stranger.url)
-    assert stranger.end() == []
+    assert not await discovery.answers(others_server.url)
+    assert others_server.end() == []
 
 
 async def test_another_users_server_is_refused_over_ipv6(listen):
-    stranger = listen(0, "::1")
+    others_server = listen(0, "::1")
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
-        await ask(f"http://[::1]:{stranger.port}")
-    assert stranger.end() == []
+        await system_stats(f"http://[::1]:{others_server.port}")
+    assert others_server.end() == []
 
 
 async def test_another_users_server_is_refused_at_other_local_addresses(listen):
@@ -135,15 +135,15 @@ async def test_another_users_server_is_refused_at_other_local_addresses(listen):
         except OSError:
             pytest.skip("this machine has no other address")
         address = probe.getsockname()[0]
-    stranger = listen(0, "0.0.0.0")
+    others_server = listen(0, "0.0.0.0")
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
-        await ask(f"http://{address}:{stranger.port}")
-    assert stranger.end() == []
+        await system_stats(f"http://{address}:{others_server.port}")
+    assert others_server.end() == []
 
 
 async def test_no_websocket_to_another_users_server_is_opened(listen):
-    stranger = listen()
-    client = ComfyUIClient(stranger.url)
+    others_server = listen()
+    client = ComfyUIClient(others_server.url)
     try:
         with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
             await client.open_socket("/ws?clientId=a")
@@ -151,13 +151,13 @@ async def test_no_websocket_to_another_users_server_is_opened(listen):
             await client.forward("GET", "/", {}, None)
     finally:
         await client.close()
-    assert stranger.end() == []
+    assert others_server.end() == []
 
 
 async def test_the_gate_of_a_tunnel_refuses_another_users_server(listen, tmp_path):
-    stranger, own = listen(), listen(uid=os.getuid())
+    others_server, own = listen(), listen(uid=os.getuid())
     statuses = []
-    for target, users in ((stranger, ()), (own, ()), (stranger, ("nobody",))):
+    for target, users in ((others_server, ()), (own, ()), (others_server, ("nobody",))):
         gate = GateProcess(tmp_path / f"gate-{len(statuses)}" / "gate.log")
         await gate.open(target.url, users)
         async with aiohttp.ClientSession() as session:
@@ -166,21 +166,21 @@ async def test_the_gate_of_a_tunnel_refuses_another_users_server(listen, tmp_pat
                 statuses.append(answer.status)
         await gate.close()
         if len(statuses) == 1:
-            assert stranger.heard == []
+            assert others_server.received == []
     assert statuses == [502, 200, 200]
 
 
 async def test_another_users_server_that_accepts_slowly_is_refused(listen):
-    stranger = listen(mode="wait")
+    others_server = listen(mode="wait")
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
-        await ask(stranger.url)
-    stranger.go_on()
-    assert stranger.end() == []
+        await system_stats(others_server.url)
+    others_server.go_on()
+    assert others_server.end() == []
 
 
 async def test_our_own_server_may_accept_slowly(listen):
     own = listen(mode="wait", uid=os.getuid())
-    asking = asyncio.ensure_future(ask(own.url))
+    asking = asyncio.ensure_future(system_stats(own.url))
     await asyncio.sleep(0.3)
     own.go_on()
     assert (await asking)["system"]["comfyui_version"] == "0.3.75"
@@ -188,10 +188,10 @@ async def test_our_own_server_may_accept_slowly(listen):
 
 async def test_a_connection_accepted_before_another_users_server_left_is_refused(listen):
     """It accepted a connection and then left the port to ours; the connection is still its own."""
-    stranger = listen(mode="leave")
-    with socket.create_connection(("127.0.0.1", stranger.port)) as connection:
-        await until_async(lambda: stranger.heard)
-        listen(stranger.port, uid=os.getuid())
+    others_server = listen(mode="leave")
+    with socket.create_connection(("127.0.0.1", others_server.port)) as connection:
+        await until_async(lambda: others_server.received)
+        listen(others_server.port, uid=os.getuid())
         ends = [connection.getsockname(), connection.getpeername()]
         local, remote = [(ipaddress.ip_address(host), port) for host, port in ends]
         reason = await asyncio.to_thread(Peers().objection, local, remote)
@@ -210,8 +210,8 @@ def test_a_server_whose_user_is_unknown_is_refused(listen):
 
 def test_without_a_table_of_sockets_processes_are_inspected(listen):
     """As on macOS, where only processes of the same user can be asked."""
-    own, stranger = listen(uid=os.getuid()), listen()
-    for listener, fine in ((own, True), (stranger, False)):
+    own, others_server = listen(uid=os.getuid()), listen()
+    for listener, fine in ((own, True), (others_server, False)):
         with socket.create_connection(("127.0.0.1", listener.port)) as connection:
             names = connection.getsockname(), connection.getpeername()
             local, remote = ((ipaddress.ip_address(host), port) for host, port in names)
@@ -223,8 +223,8 @@ def test_without_a_table_of_sockets_processes_are_inspected(listen):
 
 @pytest.mark.parametrize("users", [["nobody"], [str(NOBODY)], ["*"]])
 async def test_users_named_in_the_setting_are_trusted(listen, users):
-    stranger = listen()
-    stats = await ask(stranger.url, Peers(users))
+    others_server = listen()
+    stats = await system_stats(others_server.url, Peers(users))
     assert stats["system"]["comfyui_version"] == "0.3.75"
 
 
@@ -234,15 +234,15 @@ def test_a_user_who_does_not_exist_is_reported():
 
 
 async def test_another_users_server_at_the_usual_port_is_skipped(listen, tmp_path):
-    stranger = listen()
+    others_server = listen()
     tree = make_tree(tmp_path / "ComfyUI")
-    found = await discovery.discover(comfyui_path=str(tree), port=stranger.port)
+    found = await discovery.discover(comfyui_path=str(tree), port=others_server.port)
     assert (found.kind, found.path) == ("path", tree)
     assert found.passed_over is not None
     assert "nobody" in found.passed_over
     with pytest.raises(ComfyUIUnavailableError, match=r"No ComfyUI was found\..*nobody"):
-        await discovery.discover(places=[], port=stranger.port)
-    assert stranger.end() == []
+        await discovery.discover(places=[], port=others_server.port)
+    assert others_server.end() == []
 
 
 @pytest.fixture
@@ -251,9 +251,9 @@ def extension_config(tmp_path, listen) -> dict[str, Any]:
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
     (secret / "id_rsa").write_text("what is private")
-    stranger = listen(argv=["main.py", "--output-directory", str(secret)])
+    others_server = listen(argv=["main.py", "--output-directory", str(secret)])
     return {
-        "comfyui_url": stranger.url,
+        "comfyui_url": others_server.url,
         "comfyui_path": str(make_tree(tmp_path / "ComfyUI")),
         "data_dir": str(tmp_path / "data"),
         "autostart": False,
@@ -261,28 +261,28 @@ def extension_config(tmp_path, listen) -> dict[str, Any]:
 
 
 async def test_the_routes_say_why_and_send_nothing(call, jp_auth_header, extension_config):
-    async def ask(path: str, **body: Any) -> tuple[int, Any]:
+    async def request(path: str, **body: Any) -> tuple[int, Any]:
         verb = "POST" if body else "GET"
         answer = await call(verb, f"comfyui-deploy/{path}", dict(jp_auth_header), body or None)
         return answer.code, answer.body.decode(errors="replace")
 
-    code, text = await ask("object_info")
-    told = json.loads(text)
-    assert (code, told["code"]) == (503, "comfyui_unavailable")
-    assert "belongs to the user nobody" in told["error"]
-    assert "comfyui_trusted_users" in told["hint"]
-    status = json.loads((await ask("check-status"))[1])["comfyui"]
+    code, text = await request("object_info")
+    error = json.loads(text)
+    assert (code, error["code"]) == (503, "comfyui_unavailable")
+    assert "belongs to the user nobody" in error["error"]
+    assert "comfyui_trusted_users" in error["hint"]
+    status = json.loads((await request("check-status"))[1])["comfyui"]
     assert "belongs to the user nobody" in status["error"]
     assert "comfyui_trusted_users" in status["hint"]
     for path in ("view?filename=id_rsa", "view?filename=id_rsa&type=output", "fs/stat?path=output"):
-        code, text = await ask(path)
+        code, text = await request(path)
         assert code in (403, 404, 503)
         assert "what is private" not in text
     url = extension_config["comfyui_url"].replace("127.0.0.1", "localhost")
-    code, text = await ask("machine/create", name="other", comfyui_url=url)
-    told = json.loads(text)
-    assert (code, told["details"]["field"]) == (400, "comfyui_url")
-    assert "belongs to the user nobody" in told["error"]
+    code, text = await request("machine/create", name="other", comfyui_url=url)
+    error = json.loads(text)
+    assert (code, error["details"]["field"]) == (400, "comfyui_url")
+    assert "belongs to the user nobody" in error["error"]
 
 
 # -- the port of a ComfyUI that was started here -----------------------------------------------
@@ -292,7 +292,7 @@ async def test_another_users_server_at_our_port_is_not_used(listen, tmp_path):
     """Neither by another user, nor by another process of this user, after ours has ended."""
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
-    (tree / "main.py").write_text(STAND_IN)
+    (tree / "main.py").write_text(FAKE_COMFYUI)
     async with process_of(tree) as process:
         await process.start()
         url = process.url
@@ -340,13 +340,13 @@ async def test_folders_are_not_read_from_http_replies(tmp_path):
     secret.mkdir(mode=0o700)
     (secret / "id_rsa").write_text("secret")
     argv = ["main.py", "--output-directory", str(secret), "--base-directory", str(secret)]
-    async with lying(argv) as url:
+    async with comfyui_with_arguments(argv) as url:
         machine = Machine(
             "local",
             MachineSettings(comfyui_url=url, comfyui_path=str(tree)),
             session_id="session",
             folder=tmp_path / "data",
-            listener=Deaf(),
+            listener=IgnoringListener(),
         )
         try:
             await machine.ready()
@@ -366,11 +366,11 @@ async def test_folders_are_not_read_from_http_replies(tmp_path):
 
 
 @contextlib.asynccontextmanager
-async def lying(argv: list[str]) -> AsyncIterator[str]:
+async def comfyui_with_arguments(argv: list[str]) -> AsyncIterator[str]:
     """A ComfyUI that states these launch arguments."""
     stats = {"system": {"comfyui_version": "0.3.75", "argv": argv}, "devices": []}
 
-    async def told(_: web.Request) -> web.Response:
+    async def status(_: web.Request) -> web.Response:
         return web.json_response({**stats, "exec_info": {"queue_remaining": 0}})
 
     async def events(request: web.Request) -> web.WebSocketResponse:
@@ -381,7 +381,7 @@ async def lying(argv: list[str]) -> AsyncIterator[str]:
         return socket
 
     app = web.Application()
-    app.add_routes([web.get("/system_stats", told), web.get("/prompt", told)])
+    app.add_routes([web.get("/system_stats", status), web.get("/prompt", status)])
     app.add_routes([web.get("/ws", events)])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()

@@ -95,14 +95,14 @@ def test_pip_git_and_docker_get_only_their_own_credentials(tmp_path, monkeypatch
     }
     for name, value in {**keys, **theirs}.items():
         monkeypatch.setenv(name, value)
-    told = tmp_path / "told"
+    recorded = tmp_path / "environment"
     program = tmp_path / "bin/docker"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nenv > {told}\n")
+    program.write_text(f"#!/bin/sh\nenv > {recorded}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     asyncio.run(find_engine())
-    names = {line.partition("=")[0] for line in told.read_text().splitlines()}
+    names = {line.partition("=")[0] for line in recorded.read_text().splitlines()}
     assert not names & {*keys, "PIP_INDEX_URL"}
     assert names >= {"DOCKER_AUTH_CONFIG", "SSH_AUTH_SOCK"}
     packages = json.loads(_ask(sys.executable, "import json, os; print(json.dumps([*os.environ]))"))
@@ -132,9 +132,9 @@ def test_queried_programs_get_only_the_environment_they_need(tmp_path, monkeypat
     with pytest.raises(ComfyUIUnavailableError):
         read_packages(tmp_path / "bin/python")
     assert read_checkout(tmp_path / "pack") is not None
-    told = {file.name: file.read_text() for file in seen.iterdir()}
-    assert {name.partition(".")[0] for name in told} == {"nvidia-smi", "git", "python"}
-    for name, text in told.items():
+    environments = {file.name: file.read_text() for file in seen.iterdir()}
+    assert {name.partition(".")[0] for name in environments} == {"nvidia-smi", "git", "python"}
+    for name, text in environments.items():
         found = [line for line in text.splitlines() if line.partition("=")[0] in keys]
         assert not found, name
         assert "PATH=" in text
@@ -173,7 +173,7 @@ class Flow:
         self.jupyter = jupyter
         self.replies: list[str] = []
 
-    def ask(self, method: str, path: str, headers: Any = None, **kwargs: Any) -> Any:
+    def request(self, method: str, path: str, headers: Any = None, **kwargs: Any) -> Any:
         answer = requests.request(
             method,
             f"{self.jupyter.url}{path}",
@@ -185,7 +185,7 @@ class Flow:
         return answer.json()
 
     def post(self, path: str, headers: Any = None, **body: Any) -> Any:
-        return self.ask("POST", f"comfyui-deploy/{path}", headers, json=body)
+        return self.request("POST", f"comfyui-deploy/{path}", headers, json=body)
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def flow(
 
 def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, cloudflared, tmp_path):
     signed = f"{bare_service.url}/files/gone?X-Amz-Signature={SECRETS['signature']}"
-    bare_service.spoil["files"].extend([403, (302, {"Location": f"file:///x?{signed}"})] * 3)
+    bare_service.replacements["files"].extend([403, (302, {"Location": f"file:///x?{signed}"})] * 3)
     started = flow.post("tunnel/start")
     secret = started["access_url"].split("access=")[1]
     run = flow.post(
@@ -236,40 +236,40 @@ def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, clou
     until(lambda: any(body.get("status") == "success" for _, body in bare_service.callbacks))
     assert {token for token, _ in bare_service.callbacks} == {SECRETS["of-the-run"]}
     image = {"class_type": "ComfyUIDeployExternalImage", "inputs": {"input_id": "image"}}
-    for asked in (
+    for request in (
         {"workflow_api": {"1": image}, "inputs": {"image": signed}},
         {"workflow_api": chain(), "cd_token": [SECRETS["in-a-bad-body"]]},
         {"workflow_api": chain(), "machine": "none", "cd_token": SECRETS["in-a-bad-body"]},
     ):
-        assert flow.post("run", **asked)["success"] is False
+        assert flow.post("run", **request)["success"] is False
     for token in (SECRETS["machine"], f"{SECRETS['machine']}-wrong"):
-        flow.ask("POST", "comfyui-deploy/run", {"authorizationheader": token}, json={})
+        flow.request("POST", "comfyui-deploy/run", {"authorizationheader": token}, json={})
     for source, url in (
         ("link", signed),
         ("huggingface", f"{bare_service.url}/a/b/resolve/main/c.ckpt"),
         ("civitai", f"{bare_service.url}/models/1"),
     ):
         flow.post("volume/model", source=source, url=url, folder="loras", filename=f"{source}.ckpt")
-    flow.ask("GET", "comfyui-deploy/auth-response?request_id=request")
-    flow.ask("GET", "comfyui-deploy/workflows?target=cloud")
+    flow.request("GET", "comfyui-deploy/auth-response?request_id=request")
+    flow.request("GET", "comfyui-deploy/workflows?target=cloud")
     header = {"X-ComfyDeploy-Token": SECRETS["in-the-header"]}
-    flow.ask("GET", "comfyui-deploy/workflows?target=cloud", header)
+    flow.request("GET", "comfyui-deploy/workflows?target=cloud", header)
     sent = [seen.headers["Authorization"] for seen in comfydeploy.seen[-2:]]
     assert sent == [f"Bearer {SECRETS[name]}" for name in ("signed-in", "in-the-header")]
-    flow.ask("GET", f"comfyui-deploy/runs?token={flow.jupyter.token}&limit=x")
+    flow.request("GET", f"comfyui-deploy/runs?token={flow.jupyter.token}&limit=x")
     with requests.Session() as visitor:
         visitor.trust_env = False
         answer = visitor.get(f"{cloudflared.edge}/system_stats?access={secret}")
         assert answer.status_code == 200
     for path in ("check-status", "upload-queue-status", "machine", "machines"):
-        flow.ask("GET", f"comfyui-deploy/{path}")
+        flow.request("GET", f"comfyui-deploy/{path}")
 
     data = tmp_path / "data"
     assert stat.S_IMODE((data / "comfydeploy.db").stat().st_mode) == 0o600
     assert stat.S_IMODE((data / "credentials.json").stat().st_mode) == 0o600
     children = _descendants(flow.jupyter.pid)
     assert len(children) >= 4, "the gate and cloudflared, each with its guard"
-    told = "".join(_started_with(pid) for pid in children)
+    command_lines = "".join(_started_with(pid) for pid in children)
     replies = "".join(flow.replies)
     assert secret in replies, "the link is for who started the tunnel"
     flow.jupyter.stop()
@@ -281,11 +281,11 @@ def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, clou
     log = flow.jupyter.log()
     assert "/comfyui-deploy/run" in log
     found = f".{{0,120}}(?:{'|'.join(SECRETS.values())})"
-    assert not re.findall(found, told + replies + log)
-    unended = SECRETS["signature"]  # of downloads that failed, which may be tried again
-    assert not re.findall("|".join({*SECRETS.values()} - {unended}), kept)
-    assert secret not in told + log + kept
-    assert flow.jupyter.token not in told + kept
+    assert not re.findall(found, command_lines + replies + log)
+    unfinished = SECRETS["signature"]  # of downloads that failed, which may be tried again
+    assert not re.findall("|".join({*SECRETS.values()} - {unfinished}), kept)
+    assert secret not in command_lines + log + kept
+    assert flow.jupyter.token not in command_lines + kept
 
 
 def _descendants(pid: int) -> list[int]:

@@ -140,7 +140,7 @@ class Registry:
     """The Comfy registry with one version of one pack, which it sends to every client."""
 
     url: str
-    asked: list[str]
+    requests: list[str]
 
 
 @pytest.fixture
@@ -150,11 +150,11 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     with zipfile.ZipFile(packed, "w") as archive:
         for name in ("__init__.py", "pyproject.toml"):
             archive.write(tmp_path / "published" / name, name)
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             body = packed.getvalue()
             if self.path.startswith("/nodes/"):
                 answer = {"version": "1.2.3", "downloadUrl": f"{found.url}/node.zip"}
@@ -168,7 +168,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
             """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Registry(f"http://127.0.0.1:{server.server_address[1]}", asked)
+    found = Registry(f"http://127.0.0.1:{server.server_address[1]}", requests)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield found

@@ -83,15 +83,15 @@ async def test_the_log_is_reported_as_progress(extension, home, engine, jp_fetch
     await jp_fetch(
         *("comfyui-deploy", "snapshot-to-docker"),
         method="POST",
-        body=json.dumps({"name": "told", "build": True}),
+        body=json.dumps({"name": "streamed", "build": True}),
         headers={"Accept": "text/event-stream"},
         streaming_callback=received.extend,
     )
     messages = [message for _, message in parse_stream(bytes(received))]
     lines = [message["data"]["line"] for message in messages if message["event"] == "log"]
-    assert lines[-4:] == ["Building comfyui-snapshot:told", "step 1", "step 2", "last"]
+    assert lines[-4:] == ["Building comfyui-snapshot:streamed", "step 1", "step 2", "last"]
     assert messages[-1]["event"] == "result"
-    assert messages[-1]["data"]["image"] == "comfyui-snapshot:told"
+    assert messages[-1]["data"]["image"] == "comfyui-snapshot:streamed"
 
 
 async def test_a_build_that_fails(api, home, engine):
@@ -127,10 +127,10 @@ async def test_a_disconnected_client_ends_the_build(extension, api, home, engine
 
 async def test_the_end_of_the_server_ends_the_build(api, extension, home, engine):
     engine(f"echo $$ > {home.path}/pid; exec sleep 600")
-    asked = {"name": "busy", "build": True}
-    first = asyncio.ensure_future(api.post("snapshot-to-docker", asked))
+    request = {"name": "busy", "build": True}
+    first = asyncio.ensure_future(api.post("snapshot-to-docker", request))
     await until_async((home.path / "pid").exists, what="the build does not begin")
-    code, body = await api.post("snapshot-to-docker", asked)
+    code, body = await api.post("snapshot-to-docker", request)
     assert (code, body["code"], body["details"]["field"]) == (409, "conflict", "name")
     await extension.stop_extension()
     code, body = await first
@@ -159,8 +159,8 @@ async def test_tokens_are_build_secrets_only(api, home, engine, extension_config
     folder = engine()
     model = {"name": "a.safetensors", "folder": "loras", "source": "https://huggingface.co/a"}
     snapshot = {"comfyui": {}, "models": [model]}
-    asked = {"name": "s", "build": True, "include_models": True, "snapshot": snapshot}
-    code, body = await api.post("snapshot-to-docker", asked)
+    request = {"name": "s", "build": True, "include_models": True, "snapshot": snapshot}
+    code, body = await api.post("snapshot-to-docker", request)
     assert code == 200
     assert (
         "--secret id=hf_token,env=COMFYDEPLOY_BUILD_HF_TOKEN" in (folder / "arguments").read_text()

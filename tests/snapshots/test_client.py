@@ -27,13 +27,13 @@ def test_a_running_comfyui_is_read_where_only_its_address_is_known(comfy, comfyu
     assert [node["name"] for node in taken.data["custom_nodes"]] == ["comfydeploy_test_nodes"]
     assert "--disable-api-nodes" in taken.data["comfyui"]["launch_args"]
     shown = repr(taken)
-    for told in (
+    for expected in (
         "ComfyUI 0.",
         "packages",
         "comfydeploy_test_nodes: without repository: its files are copied",
         "  ! ",
     ):
-        assert told in shown
+        assert expected in shown
     assert f"docker build {taken.path}" in shown
 
 

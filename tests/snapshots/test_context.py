@@ -48,7 +48,7 @@ def test_local_packages_are_in_the_context(tmp_path):
     assert names_in(written.path / "packages/project") == {"pyproject.toml"}
     assert (written.path / "requirements.txt").read_text().splitlines() == lines[:2]
     assert "COPY ./packages/ ./packages/" in written.dockerfile
-    assert any("p2" in told for told in written.warnings)
+    assert any("p2" in warning for warning in written.warnings)
 
 
 def test_a_full_disk_leaves_the_earlier_context(tmp_path):
@@ -82,7 +82,7 @@ def test_launch_arguments_of_this_machine_are_left_out(tmp_path):
         'CMD ["python", "main.py", "--listen", "0.0.0.0", "--port", "8188",'
         ' "--lowvram", "--reserve-vram", "2"]\n'
     )
-    assert any("--output-directory" in told for told in written.warnings)
+    assert any("--output-directory" in warning for warning in written.warnings)
 
 
 def test_a_build_context_is_written_by_one_process_at_a_time(tmp_path):

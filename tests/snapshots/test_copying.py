@@ -47,15 +47,15 @@ def test_files_links_and_permissions(pack, tmp_path):
 def test_a_folder_replaced_by_a_link_during_the_copy_is_not_copied(pack, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "outside")
-    inside, aside = pack / "inside", tmp_path / "aside"
+    inside, moved = pack / "inside", tmp_path / "aside"
     stop = threading.Event()
 
     def swap() -> None:
         while not stop.is_set():
-            inside.rename(aside)
+            inside.rename(moved)
             link.rename(inside)
             inside.rename(link)
-            aside.rename(inside)
+            moved.rename(inside)
 
     swapping = threading.Thread(target=swap)
     swapping.start()

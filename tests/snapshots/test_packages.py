@@ -50,7 +50,7 @@ def test_pins_and_builds_of_torch(python):
     ]
     assert report.python.indexes == ["https://download.pytorch.org/whl/cu124"]
     assert report.python.version == ".".join(map(str, sys.version_info[:3]))
-    assert any("flash_attn" in told for told in report.warnings)
+    assert any("flash_attn" in warning for warning in report.warnings)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pip's own torch is for CPUs")

@@ -51,8 +51,8 @@ def fresh_python(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Path:
     """The ``bin`` of a fresh environment, with all packages of ComfyUI's but one in reach."""
     _, python = installed_comfyui
     script = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    asked = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True)
-    site = Path(asked.stdout.strip())
+    printed = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True)
+    site = Path(printed.stdout.strip())
     links = tmp_path / "links"
     links.mkdir()
     wheels = tmp_path / "wheels"
@@ -126,13 +126,13 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str], Path, dict[str, str]]
 
 def _answers(url: str) -> bool:
     try:
-        ask(f"{url}/system_stats")
+        request(f"{url}/system_stats")
     except OSError:
         return False
     return True
 
 
-def ask(url: str) -> Any:
+def request(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=30) as reply:
         return json.load(reply)
 
@@ -152,17 +152,17 @@ async def test_the_steps_of_a_context_give_a_running_comfyui(
     assert git(nodes / "comfyui-pack", "rev-parse", "HEAD") == home.commit
     assert (nodes / "comfyui-pack/installed.txt").read_text() == "yes"
     assert (nodes / "registered-pack/.tracking").is_file()
-    assert registry.asked == ["/nodes/registered-pack/install?version=1.2.3", "/node.zip"]
+    assert registry.requests == ["/nodes/registered-pack/install?version=1.2.3", "/node.zip"]
     assert "--cpu" in replay.command
 
     url = start(replay.command, replay.folder, replay.env)
-    system = ask(f"{url}/system_stats")["system"]
+    system = request(f"{url}/system_stats")["system"]
     assert system["comfyui_version"] == comfyui_version()
     assert system["pytorch_version"] == next(
         package["version"]
         for package in body["snapshot"]["python"]["packages"]
         if package["name"] == "torch"
     )
-    known = ask(f"{url}/object_info")
+    known = request(f"{url}/object_info")
     assert {"FromGit", "FromRegistry", "FromFiles", "FromSingle", "TestText"} <= known.keys()
     assert "KSampler" in known

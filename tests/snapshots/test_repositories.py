@@ -72,21 +72,21 @@ def test_work_trees_and_plain_folders(checkout, tmp_path):
 
 
 def test_commands_configured_in_a_repository_are_not_run(checkout, tmp_path):
-    harm = tmp_path / "harm"
+    marker = tmp_path / "harm"
     script = tmp_path / "script"
-    script.write_text(f"#!/bin/sh\ntouch {harm}\ncat\n")
+    script.write_text(f"#!/bin/sh\ntouch {marker}\ncat\n")
     script.chmod(0o755)
     (checkout / ".gitattributes").write_text("* filter=bad\n")
     (checkout / "a.py").write_text("2")  # of the same size, so that git has to look inside
     git(checkout, "config", "core.fsmonitor", str(script))
     assert read_checkout(checkout) is not None
-    assert not harm.exists()
+    assert not marker.exists()
     git(checkout, "config", "--unset", "core.fsmonitor")
     git(checkout, "config", "filter.bad.clean", str(script))
     assert read_checkout(checkout) is not None
-    assert not harm.exists()
+    assert not marker.exists()
     git(checkout, "status", "--porcelain")
-    assert harm.exists(), "an ordinary git would have run it"
+    assert marker.exists(), "an ordinary git would have run it"
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_hidden_commands_in_a_repositorys_configuration_are_not_run(
     checkout, tmp_path, monkeypatch, line
 ):
     """Git accepts several headers in one line, which a parser of lines does not find."""
-    harm, script, more = tmp_path / "harm", tmp_path / "script", tmp_path / "more"
-    script.write_text(f"#!/bin/sh\nenv > {harm}\ncat\n")
+    marker, script, more = tmp_path / "harm", tmp_path / "script", tmp_path / "more"
+    script.write_text(f"#!/bin/sh\nenv > {marker}\ncat\n")
     script.chmod(0o755)
     more.write_text(f'[filter "bad"]\nclean = {script}\n')
     (checkout / ".gitattributes").write_text("* filter=bad\n")
@@ -106,9 +106,9 @@ def test_hidden_commands_in_a_repositorys_configuration_are_not_run(
         config.write(line.format(script=script, more=more) + "\n")
     monkeypatch.setenv("COMFY_DEPLOY_API_KEY", "secret")
     assert read_checkout(checkout) is not None
-    assert not harm.exists()
+    assert not marker.exists()
     git(checkout, "status", "--porcelain")
-    assert harm.exists(), "an ordinary git would have run it"
+    assert marker.exists(), "an ordinary git would have run it"
 
 
 def test_a_named_pipe_in_place_of_the_git_configuration_does_not_block(checkout):

@@ -87,8 +87,8 @@ async def test_secrets_are_left_out(api, home):
     assert "s3cret" not in everything
     assert "sk-aaaa" not in everything
     warnings = "\n".join(body["warnings"])
-    for told in ("my nodes/.env", "my nodes/notes.txt", "my nodes/outside", "comfyui-pack has"):
-        assert told in warnings
+    for name in ("my nodes/.env", "my nodes/notes.txt", "my nodes/outside", "comfyui-pack has"):
+        assert name in warnings
     assert "off" not in body["dockerfile"]
 
 
@@ -116,13 +116,13 @@ async def test_models_with_a_source_are_downloaded_where_asked_for(api, home):
         f" /opt/comfyui/models/checkpoints/known.safetensors {sha256}"
     )
     assert all(model["sha256"] for model in body["snapshot"]["models"])
-    assert any("1 of 2 models have no known source" in told for told in body["warnings"])
+    assert any("1 of 2 models have no known source" in warning for warning in body["warnings"])
 
 
 async def test_a_model_that_was_downloaded_here_has_its_source(api, home, registry):
-    asked = {"action": "add", "folder": "loras", "filename": "got.safetensors"}
+    request = {"action": "add", "folder": "loras", "filename": "got.safetensors"}
     url = f"{registry.url}/files/got.safetensors"
-    code, body = await api.post("volume/model", {**asked, "url": f"{url}?v=1&key=s3cret"})
+    code, body = await api.post("volume/model", {**request, "url": f"{url}?v=1&key=s3cret"})
     assert code == 200, body
     await until_async(
         (home.path / "models/loras/got.safetensors").exists,
@@ -218,7 +218,7 @@ async def test_a_snapshot_of_comfyui_manager(api, home):
     requirements = (path / "requirements.txt").read_text()
     assert "numpy==1.26.4\n" in requirements
     assert f"sam2 @ git+https://github.com/x/sam2@{'d' * 40}\n" in requirements
-    assert any("broken" in told for told in body["warnings"])
+    assert any("broken" in warning for warning in body["warnings"])
     # and out again, as a file that ComfyUI-Manager restores
     out = json.loads((path / "manager-snapshot.json").read_text())
     assert out["comfyui"] == snapshot["comfyui"]
@@ -283,8 +283,8 @@ async def test_for_comfydeploy(api, home, comfydeploy, extension_config, by):
 async def test_comfydeploy_without_a_key_and_at_a_foreign_address(api):
     code, body = await api.post("snapshot-to-docker", {"target": "cloud"})
     assert (code, body["code"]) == (401, "no_api_key")
-    asked = {"api_url": "https://evil.example", "cd_token": KEY}
-    code, body = await api.post("snapshot-to-docker", asked)
+    request = {"api_url": "https://evil.example", "cd_token": KEY}
+    code, body = await api.post("snapshot-to-docker", request)
     assert (code, body["code"]) == (403, "forbidden_api_url")
 
 

@@ -108,9 +108,9 @@ def test_session_is_kept_and_not_shared(tmp_path):
     assert third.id == first.id
     second.close()
     third.close()
-    heir = Session(tmp_path)
-    assert heir.claimed == ids
-    heir.close()
+    successor = Session(tmp_path)
+    assert successor.claimed == ids
+    successor.close()
 
 
 def test_a_running_server_claims_the_sessions_of_ended_servers(tmp_path):

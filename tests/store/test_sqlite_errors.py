@@ -178,22 +178,22 @@ class TestDamagedDatabase:
         database = Database(full)
         await database.open()
         try:
-            (aside,) = damaged(full)
-            assert aside.read_bytes() == before, "nothing of it is lost"
+            (damaged_file,) = damaged(full)
+            assert damaged_file.read_bytes() == before, "nothing of it is lost"
             assert "is damaged" in caplog.text
-            assert str(aside) in caplog.text
+            assert str(damaged_file) in caplog.text
             await database.write(fill, 0, 3)
             assert await database.read(count) == 3
             assert full.stat().st_mode & 0o077 == 0
             (warning,) = (await database.status())["warnings"]
-            assert str(aside) in warning
+            assert str(damaged_file) in warning
         finally:
             await database.close()
         again = Database(full)
         await again.open()
         assert await again.read(count) == 3
-        assert len((await again.status())["warnings"]) == 1, "told as long as it is there"
-        aside.unlink()
+        assert len((await again.status())["warnings"]) == 1, "shown as long as the file exists"
+        damaged_file.unlink()
         assert (await again.status())["warnings"] == []
         await again.close()
 
@@ -215,10 +215,10 @@ class TestDamagedDatabase:
         assert damaged(full) == [], "it is not moved away while it is open"
         await database.close()
         assert await begin_and_read(full) == 0
-        (aside,) = damaged(full)
-        assert aside.read_bytes() == before
+        (damaged_file,) = damaged(full)
+        assert damaged_file.read_bytes() == before
         assert await begin_and_read(full) == 0
-        assert damaged(full) == [aside], "the new one is not"
+        assert damaged(full) == [damaged_file], "the new one is not"
 
     async def test_damage_that_is_repaired_while_the_server_runs(self, full):
         before = full.read_bytes()
@@ -283,8 +283,8 @@ class TestDamagedDatabase:
         wal.write_bytes(b"changes" * 1000)
         os.truncate(full, 0)
         assert await begin_and_read(full) == 0
-        (aside,) = damaged(full)
-        assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"changes" * 1000
+        (damaged_file,) = damaged(full)
+        assert damaged_file.with_name(f"{damaged_file.name}-wal").read_bytes() == b"changes" * 1000
 
     async def test_no_space_for_a_new_database(self, full):
         garbage(full)
@@ -332,7 +332,7 @@ def small_disk(path) -> Iterator[Path]:
     subprocess.run(["umount", str(path.parent)], check=True)
 
 
-def stuff(path: Path) -> None:
+def fill_disk(path: Path) -> None:
     """Write a file that fills the file system."""
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(4096)):
@@ -345,13 +345,13 @@ class TestFullDisk:
         await database.open()
         try:
             await database.write(fill, 0, 100)
-            stuffing = small_disk / "stuffing"
-            stuff(stuffing)
+            filler = small_disk / "stuffing"
+            fill_disk(filler)
             for _ in range(3):
                 with pytest.raises(NoSpaceError, match="no space left"):
                     await database.write(fill, 1000, 1000)
                 assert await database.read(count) == 100
-            stuffing.unlink()
+            filler.unlink()
             await database.write(fill, 1000, 100)
             assert await database.read(count) == 200
         finally:

@@ -198,7 +198,7 @@ def test_a_kill_leaves_only_complete_versions(tmp_path):
     process.stdout.readline()
     time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
-    told = [int(line) for line in process.communicate()[0].split(b"\n")[:-1]]
+    acknowledged = [int(line) for line in process.communicate()[0].split(b"\n")[:-1]]
     connection = sqlite3.connect(path)
     rows = connection.execute(
         "SELECT version, body IS NOT NULL FROM workflow_versions"
@@ -207,4 +207,4 @@ def test_a_kill_leaves_only_complete_versions(tmp_path):
     (latest,) = connection.execute("SELECT latest_version FROM workflows").fetchone()
     connection.close()
     assert rows == [(number, 1) for number in range(1, latest + 1)]
-    assert latest >= max(told, default=2)
+    assert latest >= max(acknowledged, default=2)

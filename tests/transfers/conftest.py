@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 QUICK = Backoff(first=0.01, longest=0.05, attempts=4)
 
 
-class Deaf:
+class IgnoringListener:
     """A listener of a machine that ignores all events."""
 
     def machine_event(self, machine: Machine, event: object) -> None: ...
@@ -57,7 +57,7 @@ class Harness:
         self.session = Session(self.data / "sessions")
         machines = MachineRegistry()
         self.machine = Machine(
-            "local", self._settings, session_id="x", folder=self.data, listener=Deaf()
+            "local", self._settings, session_id="x", folder=self.data, listener=IgnoringListener()
         )
         machines.add(self.machine)
         self.transfers = Transfers(

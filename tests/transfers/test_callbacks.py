@@ -55,7 +55,7 @@ async def test_configured_key_only_where_it_may_go(harness, bare_service):
 
 
 async def test_callbacks_are_retried_after_every_error_in_order(harness, bare_service):
-    bare_service.spoil["status"].extend([500, 403, 404, "hang up", (302, {}), 429, 503])
+    bare_service.replacements["status"].extend([500, 403, 404, "hang up", (302, {}), 429, 503])
     made = await target(harness, bare_service)
     for number in range(5):
         send(harness, made, number)
@@ -64,17 +64,17 @@ async def test_callbacks_are_retried_after_every_error_in_order(harness, bare_se
 
 
 async def test_one_unreachable_endpoint_does_not_delay_another_run(harness, bare_service):
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     slow = await target(harness, bare_service)
     send(harness, slow, 1)
-    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.until(lambda: not bare_service.replacements["status"])
     send(harness, await target(harness, bare_service, "run-2"), 1)
     await harness.until(lambda: delivered(bare_service, "run-2") == [1])
     assert delivered(bare_service) == []
 
 
 async def test_an_endpoint_that_never_answers_is_tried_again(make_harness, bare_service, caplog):
-    bare_service.spoil["status"].extend(["never"] * 3)
+    bare_service.replacements["status"].extend(["never"] * 3)
     harness = await make_harness(answer_within=0.2)
     made = await target(harness, bare_service)
     send(harness, made, 1)
@@ -82,21 +82,21 @@ async def test_an_endpoint_that_never_answers_is_tried_again(make_harness, bare_
     await harness.until(lambda: delivered(bare_service) == [1, 2])
     assert "did not answer within 0.2 s" in caplog.text
     assert caplog.text.count("the next attempt follows") == 1
-    assert not bare_service.spoil["status"]
+    assert not bare_service.replacements["status"]
 
 
 async def test_sending_does_not_wait(harness, bare_service):
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     made = await target(harness, bare_service)
     started = time.thread_time()
     for number in range(1000):
         send(harness, made, number, passing=True)
     assert time.thread_time() - started < 0.5
-    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.until(lambda: not bare_service.replacements["status"])
 
 
 async def test_only_stale_progress_is_dropped(harness, bare_service):
-    bare_service.spoil["status"].extend([500] * 3)
+    bare_service.replacements["status"].extend([500] * 3)
     made = await target(harness, bare_service)
     for number in range(1000):
         send(harness, made, number, passing=number % 10 != 0)
@@ -108,12 +108,12 @@ async def test_only_stale_progress_is_dropped(harness, bare_service):
 
 
 async def test_a_restart_delivers_the_remaining_messages(harness, bare_service):
-    bare_service.spoil["status"].extend([None, None, "never"])
+    bare_service.replacements["status"].extend([None, None, "never"])
     made = await target(harness, bare_service)
     for number in range(6):
         send(harness, made, number)
     made.reported_status = "running"
-    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.until(lambda: not bare_service.replacements["status"])
     await harness.reopen()
     (again,) = harness.transfers.callbacks.targets()
     assert again.status_endpoint == made.status_endpoint
@@ -126,11 +126,11 @@ async def test_a_restart_delivers_the_remaining_messages(harness, bare_service):
 @pytest.mark.parametrize("made_at", [0.0, 1e11])
 async def test_a_clock_that_was_set_loses_no_message(harness, bare_service, made_at):
     """Each is sent at least once; the time limit for repetitions uses the monotonic clock."""
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     made = await target(harness, bare_service)
     send(harness, made, 0)
     send(harness, made, 1)
-    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.until(lambda: not bare_service.replacements["status"])
     await harness.close()
     store = Database(harness.database.path)
     await store.open()
@@ -141,16 +141,16 @@ async def test_a_clock_that_was_set_loses_no_message(harness, bare_service, made
 
 
 async def test_too_old_messages_are_tried_once(harness, bare_service, caplog):
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     made = await target(harness, bare_service)
     send(harness, made, 0)
-    await harness.until(lambda: not bare_service.spoil["status"])
+    await harness.until(lambda: not bare_service.replacements["status"])
     await harness.close()
     store = Database(harness.database.path)
     await store.open()
     await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = 0"))
     await store.close()
-    bare_service.spoil["status"].extend([500])
+    bare_service.replacements["status"].extend([500])
     await harness.open()
     await harness.until(lambda: "could not be delivered in time" in caplog.text)
     (again,) = harness.transfers.callbacks.targets()
@@ -163,7 +163,7 @@ def rename(old, new):
 
 
 async def test_a_failing_database_loses_no_message(harness, bare_service, caplog):
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     made = await target(harness, bare_service)
     await harness.database.write(rename("callbacks", "away"))
     send(harness, made, 0)
@@ -175,13 +175,15 @@ async def test_a_failing_database_loses_no_message(harness, bare_service, caplog
 
 
 async def test_a_stop_while_the_store_is_busy_loses_no_message(harness, bare_service):
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     made = await target(harness, bare_service)
     gate = threading.Event()
     busy = asyncio.create_task(harness.database.write(lambda _: gate.wait(20)))
     await asyncio.sleep(0)
     send(harness, made, 0)
-    await harness.until(lambda: not bare_service.spoil["status"])  # the writing waits by now too
+    await harness.until(
+        lambda: not bare_service.replacements["status"]
+    )  # the writing waits by now too
     again = asyncio.create_task(harness.reopen())
     await asyncio.sleep(0.05)
     gate.set()
@@ -190,7 +192,7 @@ async def test_a_stop_while_the_store_is_busy_loses_no_message(harness, bare_ser
 
 
 async def test_a_finished_target_is_deleted_with_its_token(harness, bare_service):
-    bare_service.spoil["status"].append(500)
+    bare_service.replacements["status"].append(500)
     made = await target(harness, bare_service)
     send(harness, made, 1)
     harness.transfers.callbacks.finish(made)
@@ -208,7 +210,7 @@ async def test_a_finished_target_is_deleted_with_its_token(harness, bare_service
 async def test_another_server_does_not_send_messages_of_a_running_one(
     harness, make_harness, bare_service
 ):
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     made = await target(harness, bare_service)
     send(harness, made, 1)
     await asyncio.sleep(0.2)
@@ -238,7 +240,7 @@ asyncio.run(main())
 
 
 async def test_a_kill_loses_no_message(make_harness, bare_service, tmp_path):
-    bare_service.spoil["status"].append("never")
+    bare_service.replacements["status"].append("never")
     process = await asyncio.to_thread(
         subprocess.Popen,
         [sys.executable, "-c", CRASH, str(tmp_path / "harness"), f"{bare_service.url}/status"],

@@ -78,7 +78,7 @@ async def test_a_download_without_progress_ends(harness, bare_service):
 async def test_a_new_request_continues_a_failed_download(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
-    bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
+    bare_service.replacements["files"].extend([None, 500, 500, 500, 500])
     record = await download(harness, bare_service)
     assert record.state == "failed"
     assert names(harness) == [f"{NAME}.part"]
@@ -92,7 +92,7 @@ async def test_a_new_request_continues_a_failed_download(harness, bare_service):
 async def test_a_retry_continues_a_failed_download(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
-    bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
+    bare_service.replacements["files"].extend([None, 500, 500, 500, 500])
     failed = await download(harness, bare_service)
     bare_service.break_after = None
     (again,) = await harness.transfers.retry(transfer_id=failed.id, token=None)
@@ -104,7 +104,7 @@ async def test_a_retry_continues_a_failed_download(harness, bare_service):
 
 async def test_a_retry_does_not_replace_another_file_of_that_name(harness, bare_service):
     bare_service.files["b"] = b"b"
-    bare_service.spoil["files"].extend([404, "never"])
+    bare_service.replacements["files"].extend([404, "never"])
     failed = await download(harness, bare_service)
     file = await harness.transfers.find("link", f"{bare_service.url}/files/b", None)
     other = await harness.transfers.download(file, harness.checkpoints / NAME, None)
@@ -116,9 +116,9 @@ async def test_a_retry_does_not_replace_another_file_of_that_name(harness, bare_
 async def test_a_file_that_changed_at_the_source_is_downloaded_again(harness, bare_service):
     bare_service.files[NAME] = random.randbytes(2 * MIB)
     bare_service.break_after = MIB
-    bare_service.spoil["files"].extend([None, "never"])
+    bare_service.replacements["files"].extend([None, "never"])
     await start(harness, bare_service)
-    await harness.until(lambda: not bare_service.spoil["files"])
+    await harness.until(lambda: not bare_service.replacements["files"])
     content = bare_service.files[NAME] = random.randbytes(2 * MIB)
     await harness.reopen()
     bare_service.break_after = None
@@ -180,7 +180,7 @@ async def test_disk_that_fills_up(harness, bare_service):
 
 
 async def test_a_web_page_is_refused(harness, bare_service):
-    bare_service.spoil["files"].append("garbage")
+    bare_service.replacements["files"].append("garbage")
     record = await download(harness, bare_service)
     assert (record.state, record.error) == ("failed", "the answer is a web page, not a file")
     assert names(harness) == []
@@ -188,7 +188,7 @@ async def test_a_web_page_is_refused(harness, bare_service):
 
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (500, 4)])
 async def test_refusals(harness, bare_service, status, attempts):
-    bare_service.spoil["files"].extend([status] * 10)
+    bare_service.replacements["files"].extend([status] * 10)
     record = await download(harness, bare_service)
     assert (record.state, record.attempts) == ("failed", attempts)
     assert str(status) in record.error

@@ -40,7 +40,7 @@ def test_the_next_server_continues_uploads_of_a_killed_one(
     }
     service.to_store = True
     # The first two files are stored at once, the others not as long as this server lives.
-    service.spoil["store"].extend([None, None, "never", "never", "never"])
+    service.replacements["store"].extend([None, None, "never", "never", "never"])
     body = {
         "workflow_api": graph,
         "wait": False,

@@ -60,7 +60,7 @@ async def test_output_arrives_in_s3(harness, service, s3):
     assert s3.get("run-1/bild ä+1.png") == content
     assert s3.head("run-1/bild ä+1.png")["ContentType"] == "image/png"
     assert record.facts["download_url"] == "https://cdn.example/run-1/bild ä+1.png"
-    ((headers, query, _),) = service.asked("upload")
+    ((headers, query, _),) = service.requests_to("upload")
     assert query == {
         "team": "a b",
         "file_name": "bild ä+1.png",
@@ -93,7 +93,7 @@ async def test_length_type_and_acl_are_sent(harness, service):
 async def test_without_a_token_in_the_request_no_token_is_sent(harness, service):
     (record,) = await upload(harness, service, [output(harness, "a.png", b"1")], token=None)
     assert record.state == "done"
-    ((headers, _, _),) = service.asked("upload")
+    ((headers, _, _),) = service.requests_to("upload")
     assert "Authorization" not in headers
 
 
@@ -106,7 +106,7 @@ async def test_without_a_token_in_the_request_no_token_is_sent(harness, service)
 )
 async def test_a_temporary_error_is_retried(harness, service, where, fault):
     service.to_store = True
-    service.spoil[where].extend([fault, fault])
+    service.replacements[where].extend([fault, fault])
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x" * MIB)])
     assert (record.state, record.error) == ("done", None)
     # aiohttp itself repeats a GET once whose connection was closed, older ones a PUT too
@@ -126,7 +126,7 @@ async def test_a_temporary_error_is_retried(harness, service, where, fault):
 )
 async def test_a_refusal_ends_the_upload_at_once(harness, service, where, fault, says):
     service.to_store = True
-    service.spoil[where].append(fault)
+    service.replacements[where].append(fault)
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert (record.state, record.attempts) == ("failed", 1)
     assert says in record.error
@@ -141,7 +141,7 @@ async def test_a_refusal_ends_the_upload_at_once(harness, service, where, fault,
     ],
 )
 async def test_a_permanent_error_ends_in_a_clear_state(harness, service, fault, says):
-    service.spoil["upload"].extend([fault] * 10)
+    service.replacements["upload"].extend([fault] * 10)
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert (record.state, record.attempts) == ("failed", 4)
     assert says in record.error
@@ -151,7 +151,7 @@ async def test_a_permanent_error_ends_in_a_clear_state(harness, service, fault, 
 
 async def test_endpoint_that_never_answers(make_harness, service):
     harness = await make_harness(backoff=Backoff(first=0.01, attempts=1), stall=0.3)
-    service.spoil["upload"].append("never")
+    service.replacements["upload"].append("never")
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert record.state == "failed"
     assert record.error == "no data was transferred for 0.3 s"
@@ -168,7 +168,7 @@ async def test_a_slow_upload_is_not_stalled(make_harness, service):
 async def test_retry_after_is_honoured(harness, service, as_date):
     # a date has whole seconds: two from now are at least one
     value = formatdate(time.time() + 2, usegmt=True) if as_date else "1"
-    service.spoil["upload"].append((429, {"Retry-After": value}))
+    service.replacements["upload"].append((429, {"Retry-After": value}))
     started = time.monotonic()
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert record.state == "done"
@@ -180,7 +180,7 @@ async def test_retry_after_dates_use_the_clock_of_the_server(harness, service):
         "Date": "Sat, 01 Jan 2000 00:00:00 GMT",
         "Retry-After": "Sat, 01 Jan 2000 00:00:01 GMT",
     }
-    service.spoil["upload"].append((429, headers))
+    service.replacements["upload"].append((429, headers))
     started = time.monotonic()
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert record.state == "done"
@@ -257,13 +257,13 @@ async def test_a_transfer_that_ends_while_it_is_read_is_returned_as_ended(harnes
     queue = TransferQueue(slow, harness.session, {"gated": job})
     record = queue.new("up", "gated", "a")
     await queue.add([record])
-    asked = asyncio.ensure_future(queue.get(record.id) if what == "get" else queue.status())
+    requested = asyncio.ensure_future(queue.get(record.id) if what == "get" else queue.status())
     await slow.read.wait()
     job.go.set()
     assert (await queue.wait(record)).state == "done"
     slow.go.set()
-    told = await asked
-    state = told.state if what == "get" else [shown["state"] for shown in told["uploads"]]
+    reply = await requested
+    state = reply.state if what == "get" else [shown["state"] for shown in reply["uploads"]]
     assert state == ("done" if what == "get" else ["done"])
 
 
@@ -361,12 +361,12 @@ async def test_a_transfer_stopped_before_its_first_step_continues_later(harness)
 
 
 async def test_waiting_ends_if_the_cleanup_fails(harness, caplog):
-    class Untidy(Gated):
+    class FailingCleanup(Gated):
         async def clean_up(self, transfer: Transfer) -> None:
             raise RuntimeError("unexpected error")
 
     queue = TransferQueue(
-        TransferRepository(harness.database), harness.session, {"gated": Untidy()}
+        TransferRepository(harness.database), harness.session, {"gated": FailingCleanup()}
     )
     record = queue.new("up", "gated", "a")
     await queue.add([record])
@@ -423,7 +423,7 @@ async def test_tokens_are_deleted_when_a_transfer_ends(harness, service):
 
 
 async def test_tokens_of_failed_uploads_are_deleted_after_three_days(harness, service):
-    service.spoil["upload"].extend([403, 403])
+    service.replacements["upload"].extend([403, 403])
     old, new = await upload(
         harness, service, [output(harness, "a.png", b"1"), output(harness, "b.png", b"1")]
     )
@@ -437,7 +437,7 @@ async def test_tokens_of_failed_uploads_are_deleted_after_three_days(harness, se
 
 
 async def test_failed_uploads_are_tried_again(harness, service, s3):
-    service.spoil["upload"].extend([403] * 3)
+    service.replacements["upload"].extend([403] * 3)
     items = [output(harness, f"{n}.png", bytes([n])) for n in range(2)]
     first = await upload(harness, service, items)
     (other,) = await upload(harness, service, items[:1], prompt_id="run-2")
@@ -448,14 +448,14 @@ async def test_failed_uploads_are_tried_again(harness, service, s3):
     ended = [await transfers.queue.wait(record) for record in again]
     assert {(r.state, r.attempts, r.error) for r in ended} == {("done", 1, None)}
     assert s3.get("run-1/0.png") == b"\0"
-    assert [headers["Authorization"] for headers, _, _ in service.asked("upload")[-2:]] == [
+    assert [headers["Authorization"] for headers, _, _ in service.requests_to("upload")[-2:]] == [
         "Bearer a-better-key"
     ] * 2
     assert await transfers.retry(prompt_id="run-1", token=None) == []
     (last,) = await transfers.retry(token=None)
     assert (await transfers.queue.wait(last)).id == other.id
     assert s3.get("run-2/0.png") == b"\0"
-    assert service.asked("upload")[-1][0]["Authorization"] == f"Bearer {SECRET}"
+    assert service.requests_to("upload")[-1][0]["Authorization"] == f"Bearer {SECRET}"
     with pytest.raises(ConflictError, match="is done"):
         await transfers.retry(transfer_id=other.id, token=None)
     with pytest.raises(NotFoundError):
@@ -464,7 +464,7 @@ async def test_failed_uploads_are_tried_again(harness, service, s3):
 
 async def test_many_retries_at_once_start_one_upload(harness, service):
     service.to_store = True
-    service.spoil["upload"].append(403)
+    service.replacements["upload"].append(403)
     (record,) = await upload(harness, service, [output(harness, "a.png", b"1")])
     tries = [harness.transfers.retry(transfer_id=record.id, token=None) for _ in range(8)]
     found = await asyncio.gather(*tries, return_exceptions=True)
@@ -481,10 +481,10 @@ async def test_presigned_upload_answers_when_it_is_done(harness, service, s3):
     record = await harness.transfers.upload_presigned("input/a.zip", url, SECRET)
     assert record.facts["download_url"] == "https://cdn.example/file"
     assert s3.get("file") == content
-    ((headers, query, _),) = service.asked("upload-file")
+    ((headers, query, _),) = service.requests_to("upload-file")
     assert query == {"file_size": "100000", "type": "application/zip"}
     assert headers["Authorization"] == f"Bearer {SECRET}"
-    service.spoil["upload-file"].append(403)
+    service.replacements["upload-file"].append(403)
     with pytest.raises(CloudError, match=r"a\.zip was not uploaded: .* 403"):
         await harness.transfers.upload_presigned("input/a.zip", url, SECRET)
     with pytest.raises(NotFoundError):
@@ -501,7 +501,7 @@ async def test_part_of_a_file(harness, service, s3):
     assert etag == s3.head("part")["ETag"].strip('"')
     with pytest.raises(InvalidRequestError, match="end: the file has 10 bytes"):
         await harness.transfers.upload_part("checkpoints/m.safetensors", url, 2, 11)
-    service.spoil["store"].append(403)
+    service.replacements["store"].append(403)
     with pytest.raises(CloudError, match="403"):
         await harness.transfers.upload_part(
             "checkpoints/m.safetensors", f"{service.url}/store/x", 0, 5
@@ -521,9 +521,9 @@ async def test_volume_upload_in_parts(harness, service, s3):
     assert (record.state, record.error) == ("done", None)
     assert record.sent == record.size == len(content)
     assert s3.get("checkpoints/big.ckpt") == content
-    parts = [body["partNumber"] for _, _, body in service.asked("generate-part-upload-url")]
+    parts = [body["partNumber"] for _, _, body in service.requests_to("generate-part-upload-url")]
     assert sorted(parts) == [1, 2, 3, 4]
-    assert len(service.asked("complete-multipart-upload")) == 1
+    assert len(service.requests_to("complete-multipart-upload")) == 1
 
 
 async def test_small_volume_upload_in_one_piece(harness, service, s3):
@@ -531,13 +531,13 @@ async def test_small_volume_upload_in_one_piece(harness, service, s3):
     record = await harness.transfers.queue.wait(await to_volume(harness, service, "small.ckpt"))
     assert record.state == "done"
     assert s3.get("checkpoints/small.ckpt") == b"abc"
-    assert not service.asked("initiate-multipart-upload")
+    assert not service.requests_to("initiate-multipart-upload")
 
 
 async def test_confirmed_parts_are_not_sent_twice(harness, service, s3):
     content = random.randbytes(22 * MIB)
     (harness.checkpoints / "big.ckpt").write_bytes(content)
-    service.spoil["generate-part-upload-url"].extend([None, None, None, "never", "never"])
+    service.replacements["generate-part-upload-url"].extend([None, None, None, "never", "never"])
     record = await to_volume(harness, service, "big.ckpt")
     await harness.until(lambda: len(record.facts.get("parts", ())) == 3)
     confirmed = set(record.facts["parts"])
@@ -547,18 +547,20 @@ async def test_confirmed_parts_are_not_sent_twice(harness, service, s3):
     record = await harness.transfers.queue.wait(record)
     assert (record.state, record.error) == ("done", None)
     assert s3.get("checkpoints/big.ckpt") == content
-    asked = [str(body["partNumber"]) for _, _, body in service.asked("generate-part-upload-url")]
-    assert all(asked.count(number) == 1 for number in confirmed)
-    assert len(service.asked("initiate-multipart-upload")) == 1
+    requested = [
+        str(body["partNumber"]) for _, _, body in service.requests_to("generate-part-upload-url")
+    ]
+    assert all(requested.count(number) == 1 for number in confirmed)
+    assert len(service.requests_to("initiate-multipart-upload")) == 1
 
 
 async def test_cancelled_volume_upload_is_aborted(harness, service, s3):
     (harness.checkpoints / "big.ckpt").write_bytes(random.randbytes(17 * MIB))
-    service.spoil["generate-part-upload-url"].extend([None, "never", "never", "never"])
+    service.replacements["generate-part-upload-url"].extend([None, "never", "never", "never"])
     record = await to_volume(harness, service, "big.ckpt")
     await harness.until(lambda: record.facts.get("parts"))
     assert await harness.transfers.queue.cancel(transfer_id=record.id) == 1
-    assert len(service.asked("abort-multipart-upload")) == 1
+    assert len(service.requests_to("abort-multipart-upload")) == 1
     assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
 
 
@@ -574,7 +576,7 @@ VOLUME_STEPS = (
 async def test_a_temporary_error_of_the_volume(harness, service, s3, step, fault):
     content = random.randbytes(17 * MIB)
     (harness.checkpoints / "big.ckpt").write_bytes(content)
-    service.spoil[step].append(fault)
+    service.replacements[step].append(fault)
     record = await harness.transfers.queue.wait(await to_volume(harness, service, "big.ckpt"))
     assert (record.state, record.error) == ("done", None)
     assert s3.get("checkpoints/big.ckpt") == content
@@ -584,7 +586,7 @@ async def test_a_temporary_error_of_the_volume(harness, service, s3, step, fault
 async def test_refusal_of_the_volume_and_another_try(harness, service, s3, step):
     content = random.randbytes(17 * MIB)
     (harness.checkpoints / "big.ckpt").write_bytes(content)
-    service.spoil[step].append(403)
+    service.replacements[step].append(403)
     record = await harness.transfers.queue.wait(await to_volume(harness, service, "big.ckpt"))
     assert (record.state, record.attempts) == ("failed", 1)
     assert record.error == "ComfyDeploy answered 403 Forbidden"
@@ -598,7 +600,7 @@ async def test_refusal_of_the_volume_and_another_try(harness, service, s3, step)
 async def test_volume_that_never_answers(make_harness, service):
     harness = await make_harness(stall=0.2)
     (harness.checkpoints / "small.ckpt").write_bytes(b"abc")
-    service.spoil["generate-upload-url"].extend(["never"] * 4)
+    service.replacements["generate-upload-url"].extend(["never"] * 4)
     record = await harness.transfers.queue.wait(await to_volume(harness, service, "small.ckpt"))
     assert (record.state, record.attempts) == ("failed", 4)
     assert record.error == "no data was transferred for 0.2 s"
@@ -607,7 +609,7 @@ async def test_volume_that_never_answers(make_harness, service):
 async def test_a_changed_file_is_sent_from_the_start(harness, service, s3):
     path = harness.checkpoints / "big.ckpt"
     path.write_bytes(random.randbytes(17 * MIB))
-    service.spoil["generate-part-upload-url"].extend([None, "never", "never", "never"])
+    service.replacements["generate-part-upload-url"].extend([None, "never", "never", "never"])
     record = await to_volume(harness, service, "big.ckpt")
     await harness.until(lambda: record.facts.get("parts"))
     await harness.close()

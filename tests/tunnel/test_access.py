@@ -123,12 +123,12 @@ def test_a_jupyter_without_authentication_gets_a_gate(start_jupyter, cloudflared
         answer = user.post(route, json={"target": "jupyter"}, headers=page)
     started = answer.json()
     assert (answer.status_code, started["protection"]) == (200, "gate"), started
-    stranger = visitor(cloudflared, started)
+    without_credentials = visitor(cloudflared, started)
     path = f"{cloudflared.edge}{urlsplit(started['access_url']).path}"
     for route in ("", "api/kernels", "comfyui-deploy/machines"):
-        assert stranger.get(f"{path}{route}", allow_redirects=False).status_code == 401
+        assert without_credentials.get(f"{path}{route}", allow_redirects=False).status_code == 401
     secret = {"Authorization": f"Bearer {secret_of(started)}"}
-    guest = stranger.get(f"{path}comfyui-deploy/machines", headers=secret)
+    guest = without_credentials.get(f"{path}comfyui-deploy/machines", headers=secret)
     assert (guest.status_code, guest.json()[0]["id"]) == (200, "local")
     folder = tmp_path / "data" / "tunnel"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -129,7 +129,7 @@ def gate(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
 
 
 @pytest.fixture
-def stranger(jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
+def http_client(jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
     """A client for whole addresses; old sessions with a base accept no others."""
 
     async def enter() -> aiohttp.ClientSession:
@@ -218,9 +218,9 @@ async def test_a_browser_sends_the_secret_once_and_gets_a_cookie(gate, behind, v
         assert COOKIE not in str(request.headers)
 
 
-async def test_a_link_does_not_lead_to_another_host(gate, stranger):
+async def test_a_link_does_not_lead_to_another_host(gate, http_client):
     address = f"{gate.url}//evil.example/?access={gate.secret}"
-    async with stranger.get(address, headers=PAGE, allow_redirects=False) as answer:
+    async with http_client.get(address, headers=PAGE, allow_redirects=False) as answer:
         assert answer.headers["Location"] == "/evil.example/"
 
 
@@ -240,10 +240,10 @@ async def test_programs_send_the_secret_in_a_header_or_the_address(gate, behind)
     assert third.headers["Cookie"] == "a=b; c=d"
 
 
-async def test_requests_and_replies_are_passed_on_unchanged(gate, behind, visitor, stranger):
+async def test_requests_and_replies_are_passed_on_unchanged(gate, behind, visitor, http_client):
     headers = {**bearer(gate), "X-Mine": "1", "Connection": "X-Mine", "Host": "calm.example"}
     address = URL(f"{gate.url}/a%2F..%2Fb?q=%41&r", encoded=True)
-    async with stranger.post(address, data=b"\x00\xff", headers=headers) as answer:
+    async with http_client.post(address, data=b"\x00\xff", headers=headers) as answer:
         assert answer.status == 207
         assert answer.headers["X-Raw"] == "/a%2F..%2Fb?q=%41&r"
         assert answer.headers["Content-Type"].startswith("text/x-echo")
@@ -425,13 +425,15 @@ def gate_of_service(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
     jp_asyncio_loop.run_until_complete(found.close())
 
 
-async def test_the_service_gets_the_credentials_that_it_asks_for(gate_of_service, behind, stranger):
+async def test_the_service_gets_the_credentials_that_it_asks_for(
+    gate_of_service, behind, http_client
+):
     mine = {"X-Door-Key": "guess", "X-Mine": "1", "Host": "calm.example"}
     page = {**bearer(gate_of_service), **mine, "Origin": "https://calm.example"}
-    async with stranger.post(f"{gate_of_service.url}/x", data=b"1", headers=page) as answer:
+    async with http_client.post(f"{gate_of_service.url}/x", data=b"1", headers=page) as answer:
         assert answer.status == 207
         assert not {"X-Door-Key", "Authorization"} & answer.headers.keys()
-    async with stranger.get(
+    async with http_client.get(
         f"{gate_of_service.url}/y",
         params={"access": gate_of_service.secret},
         headers={**mine, "Authorization": "Basic Z3Vlc3M6bWU="},
@@ -443,30 +445,30 @@ async def test_the_service_gets_the_credentials_that_it_asks_for(gate_of_service
         assert request.headers.getall("Host") == [behind.url.removeprefix("http://")]
         assert request.headers["X-Mine"] == "1"
         assert "Origin" not in request.headers
-    async with stranger.get(f"{gate_of_service.url}/x", headers=mine) as answer:
+    async with http_client.get(f"{gate_of_service.url}/x", headers=mine) as answer:
         assert (answer.status, len(behind.requests)) == (401, 2)
     url = f"{gate_of_service.url}/ws?access={gate_of_service.secret}"
-    async with stranger.ws_connect(url, headers=mine) as socket:
+    async with http_client.ws_connect(url, headers=mine) as socket:
         await socket.send_str("hello")
         assert (await socket.receive()).data == "hello"
     assert behind.requests[-1].headers.getall("X-Door-Key") == [KEY]
 
 
-async def test_the_credentials_of_the_service_are_never_shown(gate_of_service, behind, stranger):
+async def test_the_credentials_of_the_service_are_never_shown(gate_of_service, behind, http_client):
     other = Behind()
     await other.open()
     try:
-        async with stranger.request(
+        async with http_client.request(
             "TRACE", f"{gate_of_service.url}/x", headers=bearer(gate_of_service)
         ) as answer:
             assert (answer.status, behind.requests) == (405, [])
-        async with stranger.get(
+        async with http_client.get(
             f"{gate_of_service.url}/closed", headers=bearer(gate_of_service)
         ) as answer:
             assert answer.status == 401
             assert not {"WWW-Authenticate", "Set-Cookie"} & answer.headers.keys()
         for to, shown in ((f"{behind.url}/a?b", "/a?b"), (f"{other.url}/a", f"{other.url}/a")):
-            async with stranger.get(
+            async with http_client.get(
                 f"{gate_of_service.url}/moved",
                 params={"to": to},
                 headers=bearer(gate_of_service),
@@ -476,7 +478,7 @@ async def test_the_credentials_of_the_service_are_never_shown(gate_of_service, b
         # A redirect of a WebSocket is not followed: its target would get them.
         url = f"{gate_of_service.url}/ws?access={gate_of_service.secret}&moved={other.url}/ws"
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await stranger.ws_connect(url)
+            await http_client.ws_connect(url)
         assert (refused.value.status, other.requests) == (502, [])
     finally:
         await other.close()
@@ -486,10 +488,12 @@ async def test_the_credentials_of_the_service_are_never_shown(gate_of_service, b
         assert secret not in repr(GateSettings("http://127.0.0.1:1", "s", (), ASKED))
 
 
-async def test_the_credentials_of_the_service_can_be_changed(gate_of_service, behind, stranger):
+async def test_the_credentials_of_the_service_can_be_changed(gate_of_service, behind, http_client):
     long = {f"X-Long-{n}": "l" * 8000 for n in range(10)}  # larger than the buffer of a pipe
     await gate_of_service.set_target(behind.url, Upstream(long))
-    async with stranger.get(f"{gate_of_service.url}/x", headers=bearer(gate_of_service)) as answer:
+    async with http_client.get(
+        f"{gate_of_service.url}/x", headers=bearer(gate_of_service)
+    ) as answer:
         assert answer.status == 207
     given = behind.requests[-1].headers
     assert {name: given[name] for name in long} == long
@@ -511,14 +515,14 @@ async def test_an_unusable_certificate_file_is_reported(
     upstream = Upstream(**{name: str(tmp_path / file) for name, file in settings.items()})
     new = GateProcess(tmp_path / "gate" / "other.log")
     pid = pid_of(gate)
-    for ask in (
+    for attempt in (
         lambda: new.open(behind.url, upstream=upstream),
         lambda: gate.set_target(behind.url, upstream),
     ):
-        with pytest.raises(TunnelFailedError, match="The certificates for http") as told:
-            await ask()
-        assert f"{field}: " in told.value.message
-        assert (told.value.details["reason"], told.value.details["field"]) == (
+        with pytest.raises(TunnelFailedError, match="The certificates for http") as caught:
+            await attempt()
+        assert f"{field}: " in caught.value.message
+        assert (caught.value.details["reason"], caught.value.details["field"]) == (
             "bad_certificate",
             field,
         )
@@ -544,7 +548,7 @@ async def test_a_gate_with_a_missing_certificate_file_is_not_started_again(behin
         await gate.close()
 
 
-async def test_an_untrusted_server_certificate_is_reported_to_visitors(tmp_path, stranger):
+async def test_an_untrusted_server_certificate_is_reported_to_visitors(tmp_path, http_client):
     """The gate goes on; a visitor learns why the server is not reached."""
     server, other = Certificates(tmp_path / "server"), Certificates(tmp_path / "other")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -555,7 +559,7 @@ async def test_an_untrusted_server_certificate_is_reported_to_visitors(tmp_path,
     try:
         await gate.open(url, upstream=Upstream(ca=str(other.ca)))
         pid = pid_of(gate)
-        async with stranger.get(f"{gate.url}/x", headers=bearer(gate)) as answer:
+        async with http_client.get(f"{gate.url}/x", headers=bearer(gate)) as answer:
             assert answer.status == 502
             assert answer.headers["X-ComfyDeploy-Gate"] == "bad_certificate"
             assert "certificate" in (await answer.json())["error"]

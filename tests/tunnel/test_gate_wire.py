@@ -151,7 +151,7 @@ async def test_a_rejected_upgrade_does_not_open_the_connection_to_the_service(ga
 
 
 async def test_headers_with_the_secret_are_not_passed_on(gate, behind):
-    spoiled = (
+    headers_with_secret = (
         f"X-Copy: {gate.secret}",
         f"Referer: https://calm.example/?access={gate.secret}",
         f"Cookie: {COOKIE}=x; a=b; {COOKIE} = y",
@@ -161,7 +161,7 @@ async def test_headers_with_the_secret_are_not_passed_on(gate, behind):
         "cf-access-authenticated-user-email: who@it.is",
         "Cookie: CF_Authorization=who; c=d; CF_AppSession=it",
     )
-    await send(gate, head("GET", "/x", key(gate), *spoiled))
+    await send(gate, head("GET", "/x", key(gate), *headers_with_secret))
     (request,) = behind.requests
     assert "who" not in str(request.headers)
     assert request.headers.getall("Cookie") == ["a=b", "c=d"]
@@ -324,16 +324,16 @@ async def test_incomplete_request_heads_are_limited_in_number_and_time(gate):
                 pass
         return time.monotonic() - begun
 
-    async def trickle() -> None:
+    async def send_slowly() -> None:
         for _ in range(100):
             await asyncio.sleep(0.2)
             for _, writer in slow:
                 with contextlib.suppress(OSError):
                     writer.write(b"z")
 
-    trickling = asyncio.ensure_future(trickle())
+    sending = asyncio.ensure_future(send_slowly())
     ends = await asyncio.gather(*(closed(reader) for reader, _ in slow))
-    trickling.cancel()
+    sending.cancel()
     early = [end for end in ends if end < HEAD_WITHIN - 1]
     assert len(early) >= len(slow) - HALF_HEADS, "the oldest make room"
     assert max(ends) < HEAD_WITHIN + 5

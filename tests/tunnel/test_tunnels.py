@@ -16,12 +16,12 @@ from tests.waiting import until_async
 
 async def test_a_check_of_a_stopped_comfyui_does_not_start_it(cloudflared, tmp_path):
     """ComfyUI has its own supervisor, which pauses between starts."""
-    asked: list[bool] = []
+    start_flags: list[bool] = []
     looked = asyncio.Event()
     origin = Origin(f"http://127.0.0.1:{free_port()}", 1)
 
     async def find(_: TunnelOptions, start: bool) -> Origin:
-        asked.append(start)
+        start_flags.append(start)
         if start:
             return origin
         looked.set()
@@ -32,7 +32,7 @@ async def test_a_check_of_a_stopped_comfyui_does_not_start_it(cloudflared, tmp_p
     try:
         started = await tunnels.start(TunnelOptions(protect=False))
         await asyncio.wait_for(looked.wait(), 60)
-        assert asked == [True, False]
+        assert start_flags == [True, False]
         assert tunnels.status()["url"] == started["url"]
     finally:
         await tunnels.close()
@@ -42,11 +42,11 @@ async def test_an_unusable_certificate_file_ends_a_running_tunnel(cloudflared, t
     """ComfyUI is now behind TLS, and the file of its authority cannot be read."""
     origin = Origin(f"http://127.0.0.1:{free_port()}", 1)
     closed = Origin("https://gpu.example", 443, upstream=Upstream(ca=str(tmp_path / "none.pem")))
-    asked: list[bool] = []
+    start_flags: list[bool] = []
 
     async def find(_: TunnelOptions, start: bool) -> Origin:
-        asked.append(start)
-        return closed if len(asked) > 1 else origin
+        start_flags.append(start)
+        return closed if len(start_flags) > 1 else origin
 
     settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
     tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
@@ -59,7 +59,7 @@ async def test_an_unusable_certificate_file_ends_a_running_tunnel(cloudflared, t
             "bad_certificate",
             "comfyui_ca",
         )
-        assert (asked, len(cloudflared.starts)) == ([True, False], 1)
+        assert (start_flags, len(cloudflared.starts)) == ([True, False], 1)
         assert not alive(cloudflared.starts[0]["pid"])
     finally:
         await tunnels.close()

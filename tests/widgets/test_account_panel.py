@@ -94,10 +94,10 @@ def test_a_key_can_be_stored(panel: AccountPanel) -> None:
 
 
 def test_the_client_asks_for_the_password(comfy: Comfy, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(getpass, "getpass", lambda text: asked.append(text) or PASSWORD)
+    prompts: list[str] = []
+    monkeypatch.setattr(getpass, "getpass", lambda text: prompts.append(text) or PASSWORD)
     status = comfy.comfy_account.sign_in(EMAIL)
-    assert asked == [f"Password of {EMAIL}: "]
+    assert prompts == [f"Password of {EMAIL}: "]
     assert str(status) == f"Signed in to Comfy as {EMAIL}"
     with pytest.raises(CloudError, match="is wrong"):
         comfy.comfy_account.sign_in(EMAIL, "wrong")

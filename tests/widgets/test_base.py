@@ -34,11 +34,11 @@ def test_a_throttle_calls_at_once_then_at_intervals_and_never_loses_the_last() -
 
 
 def test_a_throttle_makes_the_last_call_later_by_itself() -> None:
-    told = threading.Event()
-    throttle = Throttle(lambda n: told.set() if n == 2 else None, interval=0.01)
+    called = threading.Event()
+    throttle = Throttle(lambda n: called.set() if n == 2 else None, interval=0.01)
     throttle(1)
     throttle(2)
-    assert told.wait(30)
+    assert called.wait(30)
     throttle.close()
 
 

@@ -233,7 +233,7 @@ def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
             {"path": "/data", "total": 0, "used": 0, "free": 0},
         ],
     }
-    told = facts_html(status, hardware)
+    html = facts_html(status, hardware)
     for text in (
         "1 running, 12 waiting",
         "A &lt;b&gt;GPU&lt;/b&gt;",
@@ -246,9 +246,9 @@ def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
         "on, open to everybody",
         "set aside as a&lt;b.",
     ):
-        assert text in told
-    assert "cd-full" in told, "nearly full"
-    assert "CPU" not in told
+        assert text in html
+    assert "cd-full" in html, "nearly full"
+    assert "CPU" not in html
     status["tunnel"] = {"running": False, "protected": False, "error": "x", "state": "stopped"}
     assert ">failed</dd>" in facts_html(status, {**hardware, "gpus": [], "disks": []})
 
@@ -271,7 +271,7 @@ def test_machines_of_a_pool_are_shown_with_their_state() -> None:
     }
     gone = {**busy, "name": "Attic", "status": "unreachable", "version": None, "gpu": "1"}
     gone["error"] = "it answered <502>"
-    told = facts_html(status, hardware, [busy, {**gone, "queue": 0, "run": None, "models": []}])
+    html = facts_html(status, hardware, [busy, {**gone, "queue": 0, "run": None, "models": []}])
     for text in (
         "&lt;b&gt;Studio&lt;/b&gt;",
         "1 running, 2 waiting",
@@ -281,8 +281,8 @@ def test_machines_of_a_pool_are_shown_with_their_state() -> None:
         "ComfyUI · GPU 1 · cannot be reached",
         "it answered &lt;502&gt;",
     ):
-        assert text in told
-    assert "<b>Studio" not in told
+        assert text in html
+    assert "<b>Studio" not in html
 
 
 def test_freed_memory_is_reported(panel_of: Callable[..., ComfyDeployPanel]) -> None:

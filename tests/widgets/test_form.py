@@ -78,9 +78,9 @@ def test_a_field_shows_its_value_and_typed_values_are_read(
     form: Form, given: FormField, kind: str, written: object, typed: object, new: object
 ) -> None:
     show(form, given)
-    (told,) = form.fields
-    assert told["kind"] == kind
-    assert told["original"] == form.values["1.x"] == written
+    (shown,) = form.fields
+    assert shown["kind"] == kind
+    assert shown["original"] == form.values["1.x"] == written
     assert form.changed() == {}, "an untouched form changes nothing"
     assert form.to_send() == {"1.x": given.value}
     type_in(form, typed)
@@ -301,18 +301,18 @@ def test_each_field_that_is_wrong_is_marked_until_it_is_changed(form: Form) -> N
     assert form.problems == {"2.c": "Value not in list: c: 'x' not in []"}
     missing = {"message": "Invalid file", "extra_info": {"input_name": "image"}}
     form.mark_errors({"2.c": {"class_type": "LoadImage", "errors": [missing, {}, 3]}})
-    assert form.problems == {"2.c": "Invalid file"}, "told of the node that loads its file"
+    assert form.problems == {"2.c": "Invalid file"}, "reported for the node that loads its file"
 
 
 def test_advanced_and_excess_fields_are_shown_on_request(form: Form) -> None:
     plain = [FormField(f"{i}.y", f"L{i}", "int", str(i), "y", i) for i in range(SHOWN + 3)]
     external = [FormField(f"in{i}", f"E{i}", "text", f"e{i}", "v", "") for i in range(3)]
     show(form, *external, *plain)
-    shown = [told["label"] for told in form.fields if not told["more"]]
+    shown = [field["label"] for field in form.fields if not field["more"]]
     assert shown == ["E0", "E1", "E2", *(f"L{i}" for i in range(SHOWN - 3))]
     many = [FormField(f"in{i}", f"E{i}", "text", f"e{i}", "v", "") for i in range(2 * SHOWN)]
     show(form, *many, plain[0], FormField("z.x", "Z", "text", "z", "x", "a", advanced=True))
-    waiting = [told["label"] for told in form.fields if told["more"]]
+    waiting = [field["label"] for field in form.fields if field["more"]]
     assert waiting == ["L0", "Z"], "what the author of the workflow chose is never hidden"
 
 

@@ -41,13 +41,13 @@ class Runs:
 
     def __init__(self, count: int) -> None:
         self.records = [record(number) for number in range(count)]
-        self.asked: list[dict[str, Any]] = []
+        self.queries: list[dict[str, Any]] = []
         self.pin = Mock()
         self.delete = Mock()
 
     def __call__(self, limit: int, offset: int, *, of: Any, **conditions: Any) -> list[Run]:
         assert of is WORKFLOW
-        self.asked.append({"limit": limit, "offset": offset, **conditions})
+        self.queries.append({"limit": limit, "offset": offset, **conditions})
         return [Run(SERVER, found) for found in self.records[::-1][offset : offset + limit]]
 
 
@@ -128,13 +128,13 @@ def test_filter_is_sent_to_the_server() -> None:
     runs = Runs(3)
     view, _ = made(runs)
     view.filter = {"status": "failed", "search": "cat", "days": 7, "label": ["client", "acme"]}
-    asked = runs.asked[-1]
-    assert (asked["status"], asked["search"]) == ("failed", "cat")
-    assert (asked["labels"], asked["pinned"]) == ({"client": "acme"}, None)
-    assert asked["after"].tzinfo is not None
+    query = runs.queries[-1]
+    assert (query["status"], query["search"]) == ("failed", "cat")
+    assert (query["labels"], query["pinned"]) == ({"client": "acme"}, None)
+    assert query["after"].tzinfo is not None
     view.filter = {"status": "", "search": "", "days": 0, "label": [], "pinned": True}
-    asked = runs.asked[-1]
-    assert asked == {
+    query = runs.queries[-1]
+    assert query == {
         "limit": 4,
         "offset": 0,
         "status": None,
@@ -301,10 +301,10 @@ def test_what_others_do_is_shown_without_a_click() -> None:
     def begin(status: str) -> None:
         runs.records[3:] = [record(4, status=status)]
 
-    def lose() -> None:
+    def disconnect() -> None:
         panel.comfy.runs = fail
 
-    def find() -> None:
+    def reconnect() -> None:
         panel.comfy.runs = runs
         del runs.records[1]
 
@@ -316,8 +316,8 @@ def test_what_others_do_is_shown_without_a_click() -> None:
         lambda: runs.records.insert(1, record(2, from_editor=True)),
         lambda: begin("running"),
         lambda: begin("success"),
-        lose,
-        find,
+        disconnect,
+        reconnect,
         fold,
     ]
 
@@ -344,9 +344,9 @@ def test_an_unchanged_list_is_not_requested_again() -> None:
     panel: Any = Watched(runs, *[lambda: None] * 5)
     view = History(panel, Mock(), Mock(), Mock())
     view.of(WORKFLOW)
-    del runs.asked[:]
+    del runs.queries[:]
     view.watch(panel)
-    assert [asked["limit"] for asked in runs.asked] == [
+    assert [query["limit"] for query in runs.queries] == [
         history.WATCHED,
         history.PAGE + 1,
         *[history.WATCHED] * 4,

@@ -106,12 +106,12 @@ def test_values_that_do_not_fit_are_reported(
     graph["1"]["inputs"]["value"] = "nearest-exact"
     if saved_as == "ui":
         graph = comfy.server.post("workflow/convert", {"workflow_api": graph})["workflow"]
-    told = panel_of(graph).notes
-    assert "Some values do not fit their inputs (1)" in told
+    notes = panel_of(graph).notes
+    assert "Some values do not fit their inputs (1)" in notes
     assert (
-        "the value of its input value must be an integer, but is &quot;nearest-exact&quot;" in told
+        "the value of its input value must be an integer, but is &quot;nearest-exact&quot;" in notes
     )
-    assert "conversion" not in told
+    assert "conversion" not in notes
     assert panel_of(SUNSET).notes == ""
 
 
@@ -354,11 +354,11 @@ def test_unreadable_workflows_are_reported_without_temporary_paths(
 ) -> None:
     panel = panel_of(SUNSET)
     bad = tmp_path / "bad.json"
-    for content, told in (("{", "is not JSON"), ('{"a": 1}', "a"), ("words", "")):
+    for content, reported in (("{", "is not JSON"), ('{"a": 1}', "a"), ("words", "")):
         bad.write_text(content)
         panel._picker._upload.received(bad, {})
         assert "bad.json" in panel.error or content == '{"a": 1}'
-        assert told in panel.error
+        assert reported in panel.error
         assert panel.error != ""
         assert str(tmp_path) not in panel.error
     panel.show("no-such-workflow")
@@ -456,13 +456,13 @@ def test_finds_the_workflows_of_the_folder(
 @pytest.fixture
 def slow_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """The request of this process for version 1 of a workflow waits for ``answer``."""
-    held = SimpleNamespace(asked=threading.Event(), answer=threading.Event())
+    held = SimpleNamespace(requested=threading.Event(), answer=threading.Event())
     send = requests.Session.send
 
     def wait(session: requests.Session, request: Any, **kwargs: Any) -> requests.Response:
         url = urlsplit(request.url)
         if url.path.endswith("/workflow/version") and "version=1" in url.query.split("&"):
-            held.asked.set()
+            held.requested.set()
             held.answer.wait(20)
         return send(session, request, **kwargs)
 
@@ -491,7 +491,7 @@ def test_the_form_is_that_of_the_last_choice(
         panel.show(stored, 1)
     else:
         panel._picker._version.value = 1
-    assert slow_version.asked.wait(20)
+    assert slow_version.requested.wait(20)
     assert not panel.ready
     if way == "pick":
         panel.choose("fails.json")

@@ -212,7 +212,7 @@ def test_a_model_from_a_link_is_followed_retried_and_listed(
     until(lambda: panel._models.loaded)
     name = f"{uuid.uuid4().hex}.safetensors"
     content = bare_service.files[name] = uuid.uuid4().bytes * 1000
-    bare_service.spoil["files"].append(404)
+    bare_service.replacements["files"].append(404)
     panel._add.link.value = f"{bare_service.url}/files/{name}"
     panel._add.folder.value = "loras"
     panel.add_model()
@@ -283,7 +283,7 @@ def test_transfers_are_shown_also_while_comfyui_is_down(
     panel_of: Callable[..., UploadPanel], comfy: Comfy, bare_service: Service
 ) -> None:
     name = f"{uuid.uuid4().hex}.safetensors"
-    bare_service.spoil["files"].append("never")
+    bare_service.replacements["files"].append("never")
     made = comfy.add_model(f"{bare_service.url}/files/{name}", "loras")
     panel = panel_of(machine="nowhere")
     until(lambda: name in [one["filename"] for one in panel.transfers])
@@ -297,7 +297,7 @@ def test_a_download_is_cancelled(
     panel = panel_of()
     until(lambda: panel._models.loaded)
     name = f"{uuid.uuid4().hex}.safetensors"
-    bare_service.spoil["files"].append("never")
+    bare_service.replacements["files"].append("never")
     panel._add.link.value = f"{bare_service.url}/files/{name}"
     panel.add_model()
     until(lambda: [one["filename"] for one in panel.transfers].count(name) == 1)
@@ -352,8 +352,8 @@ def test_models_are_moved_and_deleted_after_their_uses_are_shown(
         assert sent[0]["folder"] == "loras"
         return sent[0]
 
-    told = order("uses")
-    assert (told["type"], told["problem"], told["uses"]["in_use"]) == ("uses", "", False)
+    reply = order("uses")
+    assert (reply["type"], reply["problem"], reply["uses"]["in_use"]) == ("uses", "", False)
     refused = order("move", to_folder="loras", to_name="a.txt")
     assert refused["type"] == "refused"
     assert "to_filename" in refused["problem"]

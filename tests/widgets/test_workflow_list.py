@@ -51,7 +51,7 @@ def name() -> str:
     return f"listed {uuid.uuid4().hex}"
 
 
-def ask(panel: WorkflowPanel, **message: Any) -> None:
+def send_message(panel: WorkflowPanel, **message: Any) -> None:
     """Do what the page does on a message of the list, and wait for it."""
     panel._list.list._receive(None, message, [])
     panel.wait(60)
@@ -68,22 +68,22 @@ def test_rename_tag_delete_and_undo(
 ) -> None:
     kept = comfy.workflows.save(GRAPH, name)
     panel = panel_of(workflow_id=kept.id)
-    ask(panel, kind="rename", id=kept.id, name=f"{name} <b>2")
+    send_message(panel, kind="rename", id=kept.id, name=f"{name} <b>2")
     assert comfy.workflows.get(kept.id).name == f"{name} <b>2"
     assert f"{name} &lt;b&gt;2" in panel._head.value
-    ask(panel, kind="tag", id=kept.id, tags=["people", "SDXL"])
+    send_message(panel, kind="tag", id=kept.id, tags=["people", "SDXL"])
     assert groups(panel, name)["Kept"]["tags"] == ["people", "SDXL"]
     panel.search("sdxl")
     until(lambda: panel.workflows == [f"{name} <b>2"])
 
-    ask(panel, kind="delete", id=kept.id)
+    send_message(panel, kind="delete", id=kept.id)
     assert panel.workflows == []
     assert panel._list.list.message["undo"] is True
     assert "not stored yet" in panel._head.value
     assert panel.workflow is not None, "what was open stays open"
     with pytest.raises(NotFoundError):
         comfy.workflows.get(kept.id)
-    ask(panel, kind="undo")
+    send_message(panel, kind="undo")
     assert panel.workflows == [f"{name} <b>2"]
     assert (panel.version, panel._list.list.value) == (1, kept.id)
 
@@ -102,10 +102,10 @@ def test_files_are_listed_opened_and_kept(
     panel.wait(60)
     assert panel.workflow["1"].width == 64
     assert panel._list.list.value == entry["id"]
-    ask(panel, kind="keep", id=entry["id"])
+    send_message(panel, kind="keep", id=entry["id"])
     (kept,) = comfy.workflows.list(name)
     assert (kept.name, panel.version) == (name, 1)
-    ask(panel, kind="undo")
+    send_message(panel, kind="undo")
     assert comfy.workflows.list(name) == []
 
 
@@ -149,7 +149,7 @@ def test_workflows_saved_by_the_editor_are_in_both_pickers(
     panel._list.list.value = entry["id"]
     panel.wait(60)
     assert panel.workflow["1"].width == 64
-    ask(panel, kind="keep", id=entry["id"])
+    send_message(panel, kind="keep", id=entry["id"])
     assert [kept.name for kept in comfy.workflows.list(name)] == [name]
 
     runs = RunPanel(comfy=comfy, directory=panel._directory)

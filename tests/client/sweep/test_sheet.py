@@ -70,7 +70,7 @@ def test_a_star_that_cannot_be_saved_is_not_set(comfy: Comfy, tmp_path: Path) ->
     assert sweep.starred == []
 
 
-STAR_AND_DIE = """\
+STAR_AND_EXIT = """\
 import comfydeploy_jupyter as c, os, signal
 sweep = c.connect(start=False).sweep.load('it.json')
 sweep.star(2)
@@ -81,7 +81,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_star_is_kept_when_the_kernel_ends(comfy: Comfy, jupyter: JupyterProcess) -> None:
     comfy.sweep(failing_if(), {"seed": range(3)}, save="it.json")
     env = {**jupyter.env, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", STAR_AND_DIE], env=env, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", STAR_AND_EXIT], env=env, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     assert [p.index for p in comfy.sweep.load("it.json").starred] == [2]
 

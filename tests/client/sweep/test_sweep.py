@@ -86,7 +86,7 @@ def test_each_machine_of_a_pool_gets_points_that_share_work(comfy: Comfy, start_
     comfy.machines.delete("other")
 
 
-def napping(seconds: float) -> dict[str, Any]:
+def sleeping_workflow(seconds: float) -> dict[str, Any]:
     return {
         "1": {
             "class_type": "TestSleep",
@@ -199,7 +199,7 @@ def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
     with pytest.raises(InvalidRequestError, match="at_once"):
         comfy.sweep(failing_if(), {"seed": range(8)}, at_once=0)
     with pytest.raises(InvalidRequestError, match="no node of this workflow has a seed"):
-        comfy.sweep(napping(0), {"seed": range(8)})
+        comfy.sweep(sleeping_workflow(0), {"seed": range(8)})
     with pytest.raises(FileNotFoundError):
         comfy.sweep("nowhere.json", {"seed": range(8)})
     assert comfy.runs(limit=1)[0].prompt_id == before
@@ -215,7 +215,7 @@ def test_seed_is_every_seed_where_there_are_several(comfy: Comfy) -> None:
 
 
 def test_other_inputs_are_the_same_at_all_points(comfy: Comfy) -> None:
-    sweep = comfy.sweep(napping(0), {"seconds": [0, 0.01]}, {"2.text": "hello"})
+    sweep = comfy.sweep(sleeping_workflow(0), {"seconds": [0, 0.01]}, {"2.text": "hello"})
     assert [p.result.texts for p in sweep] == [["hello"], ["hello"]]
 
 
@@ -233,7 +233,7 @@ def test_pictures_are_values(comfy: Comfy) -> None:
 
 
 def test_few_are_queued_at_a_time(comfy: Comfy) -> None:
-    sweep = comfy.sweep(napping(30), {"2.text": list("abcdef")}, wait=False)
+    sweep = comfy.sweep(sleeping_workflow(30), {"2.text": list("abcdef")}, wait=False)
     until(lambda: sweep.counts.get("running") == 1 and sweep.counts.get("queued") == 1)
     until(lambda: len(ours(comfy, sweep)) == 2)
     assert sweep.counts["waiting"] == 4
@@ -253,7 +253,7 @@ def test_few_are_queued_at_a_time(comfy: Comfy) -> None:
 
 
 def test_stopped_and_resumed(comfy: Comfy) -> None:
-    graph = napping(0.5)
+    graph = sleeping_workflow(0.5)
     graph["1"]["inputs"]["anything"] = ["3", 0]  # so that it naps at each point
     graph["3"] = {"class_type": "TestSeed", "inputs": {"seed": 0}}
     sweep = comfy.sweep(graph, {"seed": range(4)}, wait=False, at_once=1)
@@ -277,7 +277,7 @@ def test_to_dataframe(comfy: Comfy) -> None:
 def test_it_can_be_resumed_after_its_kernel_ended(
     comfy: Comfy, jupyter: JupyterProcess, tmp_path: Path
 ) -> None:
-    graph = napping(3)
+    graph = sleeping_workflow(3)
     graph["3"] = {"class_type": "TestText", "inputs": {"text": "early"}}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
     code = (
@@ -309,7 +309,7 @@ def test_it_can_be_resumed_after_its_kernel_ended(
 
 
 def test_interrupting_the_kernel_stops_it(jupyter: JupyterProcess, tmp_path: Path) -> None:
-    (tmp_path / "graph.json").write_text(json.dumps(napping(30)))
+    (tmp_path / "graph.json").write_text(json.dumps(sleeping_workflow(30)))
     code = (
         "import comfydeploy_jupyter as c, threading, signal, os, time\n"
         "comfy = c.connect(start=False)\n"
@@ -374,7 +374,7 @@ def test_an_unwritable_file_is_reported_before_anything_runs(comfy: Comfy, tmp_p
 
 
 def test_a_workflow_that_is_changed_later_does_not_change_the_sweep(comfy: Comfy) -> None:
-    workflow = comfy.load(napping(0.2))
+    workflow = comfy.load(sleeping_workflow(0.2))
     sweep = comfy.sweep(workflow, {"seconds": [0.2, 0.1]}, {"2.text": "before"}, wait=False)
     workflow.set({"2.text": "after"})
     assert [p.result.texts for p in sweep.wait(30)] == [["before"], ["before"]]
