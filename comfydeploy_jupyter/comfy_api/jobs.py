@@ -250,7 +250,7 @@ class Jobs:
             if refused:
                 await self._repository.free(key, claim)
                 claim = await self._repository.claim(key, wanted)
-            elif record is not None or claim.body != digest:
+            elif record is not None or claim.deleted or claim.body != digest:
                 raise _used(claim, record)
             # Otherwise a server has exited after it stored the claim, and before there was a run.
         try:

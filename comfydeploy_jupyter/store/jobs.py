@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from .runs import RunRecord
 
+KEPT_FOR = "7 days"  # an idempotency key after the deletion of its run
+
 
 class StatusGroup(NamedTuple):
     """Some statuses of runs.
@@ -48,10 +50,13 @@ class Claim(NamedTuple):
         Hash of the request.
     prompt_id : str
         The run that it has started or will start.
+    deleted : bool
+        Whether that run was deleted.
     """
 
     body: str
     prompt_id: str
+    deleted: bool = False
 
 
 class JobRepository(Repository):
@@ -82,7 +87,10 @@ class JobRepository(Repository):
         return await self._database.read(_page, limit, before, tuple(groups), which)
 
     async def claim(self, key: str, claim: Claim) -> Claim:
-        """Store the request of a key unless it has one; return the one that is stored."""
+        """Store the request of a key unless it has one; return the one that is stored.
+
+        A key can be used again `KEPT_FOR` after its run was deleted.
+        """
         return await self._database.write(_claim, key, claim)
 
     async def free(self, key: str, claim: Claim) -> None:
@@ -117,11 +125,18 @@ def _page(
 
 
 def _claim(connection: sqlite3.Connection, key: str, claim: Claim) -> Claim:
-    connection.execute("INSERT OR IGNORE INTO job_keys VALUES (?, ?, ?)", (key, *claim))
+    connection.execute(
+        "DELETE FROM job_keys WHERE deleted_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)",
+        (f"-{KEPT_FOR}",),
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO job_keys (key, body, prompt_id) VALUES (?, ?, ?)",
+        (key, claim.body, claim.prompt_id),
+    )
     row = connection.execute(
-        "SELECT body, prompt_id FROM job_keys WHERE key = ?", (key,)
+        "SELECT body, prompt_id, deleted_at FROM job_keys WHERE key = ?", (key,)
     ).fetchone()
-    return Claim(*row)
+    return Claim(row["body"], row["prompt_id"], row["deleted_at"] is not None)
 
 
 def _free(connection: sqlite3.Connection, key: str, claim: Claim) -> None:

@@ -319,6 +319,25 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    # deleted_at is the time at which the run was deleted.
+    (
+        "kept_job_keys",
+        (
+            "ALTER TABLE job_keys ADD COLUMN deleted_at TEXT",
+            """
+            CREATE INDEX keys_of_deleted_jobs ON job_keys (deleted_at)
+                WHERE deleted_at IS NOT NULL
+            """,
+            "DROP TRIGGER run_deleted",
+            """
+            CREATE TRIGGER run_deleted AFTER DELETE ON runs BEGIN
+                DELETE FROM assets WHERE prompt_id = OLD.prompt_id;
+                UPDATE job_keys SET deleted_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+                    WHERE prompt_id = OLD.prompt_id;
+            END
+            """,
+        ),
+    ),
 )
 
 

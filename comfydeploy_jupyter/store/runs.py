@@ -249,7 +249,7 @@ class RunRepository(Repository):
         await asyncio.shield(saving)
 
     async def discard(self, prompt_id: str) -> None:
-        """Delete a run that ComfyUI has never received."""
+        """Delete a run that ComfyUI has never received; its idempotency key can be used again."""
         await self._database.write(_discard, prompt_id)
 
     async def get(self, prompt_id: str) -> RunRecord | None:
@@ -368,6 +368,7 @@ def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:
     hashes = connection.execute(
         "SELECT prompt_hash, workflow_hash FROM runs WHERE prompt_id = ?", (prompt_id,)
     ).fetchone()
+    connection.execute("DELETE FROM job_keys WHERE prompt_id = ?", (prompt_id,))
     connection.execute("DELETE FROM runs WHERE prompt_id = ?", (prompt_id,))
     discard_graphs(connection, hashes or ())
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import sqlite3
 import uuid
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -43,6 +46,34 @@ async def test_a_key_starts_one_job(api):
     assert refused == [(422, "idempotency_key_reuse", {"job_id": job})] * 4
     assert await listed(api) == [job]
     assert [run["prompt_id"] for run in (await api.get("runs"))[1]] == [job]
+
+
+async def test_the_key_of_a_deleted_job_starts_none_for_some_days(api, extension):
+    body, key = {"workflow": IMAGE}, uuid.uuid4().hex
+    _, job = await create(api, body, key)
+    await api.until(job, "success")
+    assert (await api.post("runs/delete", {"prompt_ids": [job]}))[0] == 200
+    code, error = await create(api, body, key)
+    assert (code, error["code"], error["details"]) == (422, "idempotency_key_reuse", None)
+    assert await listed(api) == []
+    with closing(sqlite3.connect(extension.services.database.path)) as store, store:
+        store.execute("UPDATE job_keys SET deleted_at = '2026-01-01T00:00:00.000Z'")
+    assert (await create(api, body, uuid.uuid4().hex))[0] == 201
+    with closing(sqlite3.connect(extension.services.database.path)) as store:
+        assert store.execute("SELECT count(*) FROM job_keys").fetchone() == (1,)
+    assert (await create(api, body, key))[0] == 201
+
+
+async def test_a_key_that_a_server_stored_before_it_was_killed_starts_its_job(api, extension):
+    body, key, job = json.dumps({"workflow": IMAGE}), uuid.uuid4().hex, str(uuid.uuid4())
+    digest = hashlib.sha256(body.encode() + b"\n").hexdigest()
+    assert await listed(api) == []
+    with closing(sqlite3.connect(extension.services.database.path)) as store, store:
+        store.execute(
+            "INSERT INTO job_keys (key, body, prompt_id) VALUES (?, ?, ?)", (key, digest, job)
+        )
+    assert await create(api, body, key) == (201, job)
+    assert (await create(api, body, key))[0] == 422
 
 
 async def test_a_refused_workflow_frees_its_key(api):

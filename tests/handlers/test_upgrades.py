@@ -104,6 +104,8 @@ async def test_data_of_an_old_version_can_be_used(api, extension, step):
     if step >= 16:
         edited = await EditedFiles(extension.services.database).at("era.json")
         assert edited == EditedFile("era.json", WORKFLOW, "ab")
+    if step >= 18:
+        await key_of_a_deleted_job(api)
 
 
 async def runs(api, extension) -> None:
@@ -232,3 +234,10 @@ async def comfy_api(api) -> None:
     body = {"workflow": {"1": {"class_type": "EmptyImage", "inputs": {}}}}
     code, refused = await api.post("api/v2/jobs", body, headers={"Idempotency-Key": "era-11"})
     assert (code, refused["error"]["code"]) == (422, "idempotency_key_reuse")
+
+
+async def key_of_a_deleted_job(api) -> None:
+    """It was deleted so long ago that the key can be used again."""
+    body = {"workflow": {"1": {"class_type": "EmptyImage", "inputs": {}}}}
+    _, refused = await api.post("api/v2/jobs", body, headers={"Idempotency-Key": "era-18"})
+    assert refused["error"]["code"] == "invalid_workflow"
