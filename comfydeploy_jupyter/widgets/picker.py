@@ -75,6 +75,11 @@ class Requests:
             self.done.clear()
             return self._last
 
+    @property
+    def last(self) -> int:
+        """The number of the newest request."""
+        return self._last
+
     def carry_out(self, request: int, task: Callable[[], object]) -> bool:
         """Call a task unless there is a newer request; return whether it was called."""
         with self._lock:

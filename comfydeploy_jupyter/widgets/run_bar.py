@@ -77,7 +77,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         ready : bool
             Whether there is a workflow to run.
         runs : int
-            How many runs are followed or wait for that.
+            How many runs can be cancelled.
         """
         self._keys.running = runs > 0
         self._run.disabled = not ready

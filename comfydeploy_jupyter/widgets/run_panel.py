@@ -114,7 +114,7 @@ class RunPanel(Panel):
         self._defined_by: str | None = None
         self._requests = Requests()
         self._opening = threading.Lock()
-        self._submitting = 0
+        self._submissions: set[threading.Event] = set()  # set if they are to be cancelled
         self._build(Path(directory))
         self.start(self._open, workflow, version, self._requests.next())
         self.start(self._history.watch, self, lasting=True)
@@ -192,7 +192,7 @@ class RunPanel(Panel):
     @property
     def running(self) -> bool:
         """Whether a run is being started or followed."""
-        return self._submitting > 0 or bool(self._follower.runs)
+        return bool(self._submissions or self._follower.runs)
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -256,9 +256,7 @@ class RunPanel(Panel):
             self.show_error(error)
             raise
         runs = [{**fixed, **self._form.draw()} for _ in range(times)]
-        self._submitting += 1
-        self._update()
-        self.start(self._submit, workflow, runs)
+        self.start(self._submit, workflow, runs, self._new_submission())
 
     def follow_nodes(
         self, on_node: Callable[[str | None], object], on_result: Callable[[Result], object]
@@ -278,6 +276,9 @@ class RunPanel(Panel):
     def press_run(self, times: Any, typed: Iterable[dict[str, Any]] = ()) -> None:
         """Run the workflow as `run` does; on an error, move the focus to the field that has it.
 
+        If another workflow is being opened, a thread waits for it: the messages of the page, of
+        which this is one, would wait, too.
+
         Parameters
         ----------
         times : int
@@ -286,6 +287,13 @@ class RunPanel(Panel):
             The messages of the page about typed values that it does not know to have arrived.
         """
         self._form.take_typed(typed)
+        request = self._requests.last
+        if self.ready:
+            self._press_now(times)
+        else:
+            self.start(self._press_opened, times, request, self._new_submission())
+
+    def _press_now(self, times: Any) -> None:
         try:
             self.run(times)
         except InvalidRequestError:
@@ -304,12 +312,15 @@ class RunPanel(Panel):
         self._form.problems = {}
 
     def cancel(self) -> None:
-        """Cancel the run that is shown, like the button *Cancel*."""
+        """Cancel the run that is shown, like the button *Cancel*; without one, what is queued."""
+        if not self._follower.runs:
+            self._cancel_submissions()
         self._bar.cancelling(everything=False)
         self.start(self._cancel, 1)
 
     def cancel_all(self) -> None:
-        """Cancel the run that is shown and all that wait behind it."""
+        """Cancel the run that is shown and all that wait behind it, or are being queued."""
+        self._cancel_submissions()
         self._bar.cancelling(everything=True)
         self.start(self._cancel, None)
 
@@ -370,11 +381,12 @@ class RunPanel(Panel):
         """Enable or disable the buttons to match the state."""
         if self.closing:
             return
-        runs = self._follower.runs
+        runs, submissions = self._follower.runs, list(self._submissions)
+        uncancelled = [each for each in submissions if not each.is_set()]
         self._gallery.busy = self.running
-        self._bar.match(ready=self._workflow is not None, runs=len(runs))
-        if self._submitting and not runs:
-            self._bar.show_text("Queueing …")
+        self._bar.match(ready=self._workflow is not None, runs=len(runs) + len(uncancelled))
+        if submissions and not runs:
+            self._bar.show_text("Queueing …" if uncancelled else "Cancelling …")
         elif runs or self.error:
             self._bar.show_text("")
         else:
@@ -521,11 +533,42 @@ class RunPanel(Panel):
         )
         return made
 
-    def _submit(self, workflow: Workflow, runs: list[dict[str, Any]]) -> None:
+    def _new_submission(self) -> threading.Event:
+        """Show that runs are being queued; `_end_submission` ends this."""
+        cancelled = threading.Event()
+        self._submissions.add(cancelled)
+        self._update()
+        return cancelled
+
+    def _end_submission(self, cancelled: threading.Event) -> None:
+        self._submissions.discard(cancelled)
+        self._update()
+
+    def _cancel_submissions(self) -> None:
+        for cancelled in list(self._submissions):
+            cancelled.set()
+        self._update()
+
+    def _press_opened(self, times: Any, request: int, cancelled: threading.Event) -> None:
+        """Run the workflow that is being opened, unless that fails or another one is chosen."""
+
+        def press() -> None:
+            if not (self.closing or cancelled.is_set() or self._picker.problem):
+                self._press_now(times)
+
+        self._requests.done.wait()
+        try:
+            self._requests.carry_out(request, press)
+        finally:
+            self._end_submission(cancelled)
+
+    def _submit(
+        self, workflow: Workflow, runs: list[dict[str, Any]], cancelled: threading.Event
+    ) -> None:
         machine = self._machine
         try:
             for inputs in runs:
-                if self.closing:
+                if self.closing or cancelled.is_set():
                     return
                 stream = self.comfy.stream(workflow, inputs, machine=machine, previews=True)
                 accepted = next(stream).data
@@ -534,6 +577,8 @@ class RunPanel(Panel):
                 self._form.mark_errors(accepted.get("node_errors") or {})
                 self._follower.add(run, stream)
                 self._update()
+                if cancelled.is_set():  # while the server had not replied yet
+                    run.cancel()
         except PromptInvalidError as error:
             self._form.mark_errors(error.extra.get("node_errors") or {})
             self._form.focus_problem()
@@ -543,8 +588,7 @@ class RunPanel(Panel):
             self._form.focus_problem()
             raise
         finally:
-            self._submitting -= 1
-            self._update()
+            self._end_submission(cancelled)
 
     def _cancel(self, number: int | None) -> None:
         try:

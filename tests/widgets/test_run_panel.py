@@ -454,21 +454,34 @@ def test_finds_the_workflows_of_the_folder(
 
 
 @pytest.fixture
-def slow_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimpleNamespace]]:
+    """A function after which this process's requests for a path, with a parameter, wait."""
+    all_held: list[SimpleNamespace] = []
+
+    def hold_requests(path: str, parameter: str = "") -> SimpleNamespace:
+        held = SimpleNamespace(requested=threading.Event(), answer=threading.Event())
+        all_held.append(held)
+        send = requests.Session.send
+
+        def wait(session: requests.Session, request: Any, **kwargs: Any) -> requests.Response:
+            url = urlsplit(request.url)
+            if url.path.endswith(path) and parameter in ("", *url.query.split("&")):
+                held.requested.set()
+                held.answer.wait(20)
+            return send(session, request, **kwargs)
+
+        monkeypatch.setattr(requests.Session, "send", wait)
+        return held
+
+    yield hold_requests
+    for held in all_held:
+        held.answer.set()
+
+
+@pytest.fixture
+def slow_version(hold: Callable[..., SimpleNamespace]) -> SimpleNamespace:
     """The request of this process for version 1 of a workflow waits for ``answer``."""
-    held = SimpleNamespace(requested=threading.Event(), answer=threading.Event())
-    send = requests.Session.send
-
-    def wait(session: requests.Session, request: Any, **kwargs: Any) -> requests.Response:
-        url = urlsplit(request.url)
-        if url.path.endswith("/workflow/version") and "version=1" in url.query.split("&"):
-            held.requested.set()
-            held.answer.wait(20)
-        return send(session, request, **kwargs)
-
-    monkeypatch.setattr(requests.Session, "send", wait)
-    yield held
-    held.answer.set()
+    return hold("/workflow/version", "version=1")
 
 
 @pytest.mark.parametrize("way", ["pick", "version", "show"])
@@ -521,6 +534,67 @@ def test_the_form_is_that_of_the_last_choice(
     )
     panel.choose(panel._picker._field.value)
     assert panel.ready, "it is shown already"
+
+
+def click_run(panel: RunPanel) -> None:
+    """Send the panel the message that its page sends for a click on Run."""
+    panel._bar._run._handle_custom_msg({"kind": "run", "times": 1, "typed": []}, [])
+
+
+@pytest.mark.parametrize("then", ["wait", "cancel", "pick", "fail"])
+def test_a_click_while_another_workflow_is_opened_does_not_wait_in_the_kernel(
+    comfy: Comfy,
+    panel_of: Callable[..., RunPanel],
+    slow_version: SimpleNamespace,
+    then: str,
+) -> None:
+    stored = comfy.workflows.save(ENLARGED, f"slow {time.time_ns()}")
+    panel = panel_of(FAILING)
+    panel.show(stored, 1)
+    assert slow_version.requested.wait(20)
+    click_run(panel)
+    assert not panel.ready, "the click was handled at once"
+    assert "Queueing …" in panel._bar._state.value
+    if then == "cancel":
+        panel._bar._cancel.click()
+        assert "Cancelling …" in panel._bar._state.value
+    elif then == "pick":
+        panel.show({"1": FAILING["2"]})
+    elif then == "fail":
+        stored.delete()
+    slow_version.answer.set()
+    panel.wait(60)
+    assert not panel.running
+    if then == "wait":
+        assert panel.result.images[0].size == (16, 16)
+    else:
+        assert panel.result is None
+        assert "…" not in panel._bar._state.value
+        assert ("no workflow" in panel.error) == (then == "fail"), panel.error
+
+
+def test_runs_that_the_server_has_not_accepted_yet_can_be_cancelled(
+    panel_of: Callable[..., RunPanel], hold: Callable[..., SimpleNamespace]
+) -> None:
+    slow = {
+        "1": {"class_type": "TestSleep", "inputs": {"seconds": 600.0}},
+        "2": {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}},
+    }
+    panel = panel_of(slow)
+    held = hold("/run/streaming")
+    click_run(panel)
+    assert held.requested.wait(20)
+    assert "Queueing …" in panel._bar._state.value
+    assert not panel._bar._cancel.disabled
+    panel._bar._cancel.click()
+    until(lambda: panel._bar._cancel.disabled)
+    assert "Cancelling …" in panel._bar._state.value
+    held.answer.set()
+    until(lambda: panel.result is not None)
+    assert panel.result.status == "cancelled"
+    panel.wait(60)
+    assert "Ready · the last run was cancelled" in panel._bar._state.value
+    assert panel.error == ""
 
 
 def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
