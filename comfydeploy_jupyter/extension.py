@@ -323,8 +323,9 @@ class ComfyDeploy(ExtensionApp):
     ).tag(config=True)
     cloudflared_download = Bool(
         False,
-        help="Whether cloudflared may be downloaded from its release if it is not installed. The"
-        " file is compared with the SHA-256 of the release.",
+        help="Whether cloudflared is downloaded from its release if it is not installed; otherwise"
+        " the user has to agree to each download. The file is compared with the SHA-256 of the"
+        " release.",
     ).tag(config=True)
     cloudflared_release_url = Unicode(
         "https://api.github.com/repos/cloudflare/cloudflared/releases/latest",
@@ -373,7 +374,7 @@ class ComfyDeploy(ExtensionApp):
         unknown = limits.keys() - {"days", "number", "bytes", "files"}
         if unknown:
             raise TraitError(
-                f"keep_runs: {min(unknown)!r} is none of days, number, bytes and files"
+                f"keep_runs: {min(unknown)!r} is not one of days, number, bytes and files"
             )
         return limits
 

@@ -205,7 +205,7 @@ def _no_constant(name: str) -> Any:
 
 def _no_more(arguments: list[str], command: str) -> None:
     if arguments:
-        raise UsageError(f"%comfy {command}: {' '.join(arguments)!r} is too much\n{HELP}")
+        raise UsageError(f"%comfy {command}: there is no argument {' '.join(arguments)!r}\n{HELP}")
 
 
 def _plain(value: Any) -> str:

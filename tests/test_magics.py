@@ -127,9 +127,9 @@ def test_help(comfy: Any) -> None:
         ("run nowhere.json", "nowhere.json: No such file"),
         ("run fails.json", "TestFail (id 3) failed: ValueError: too bad"),
         ("panel nowhere.json", "nowhere.json: No such file"),
-        ("panel a b", "'b' is too much"),
+        ("panel a b", "there is no argument 'b'"),
         ("runs x", "must be a number, not 'x'"),
-        ("status now", "'now' is too much"),
+        ("status now", "there is no argument 'now'"),
     ],
 )
 def test_errors_are_reported(comfy: Any, line: str, message: str) -> None:

@@ -80,7 +80,7 @@ class WorkflowModel:
 
 
 STATES = {
-    "present": "is there",
+    "present": "is available",
     "missing": "is missing",
     "no_link": "is missing, and the workflow contains no link to it",
     "unused": "is not used",

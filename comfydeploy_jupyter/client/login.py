@@ -67,7 +67,7 @@ def sign_in(server: Server, *, timeout: float | None) -> str:
     link = SignInLink(str(reply["auth_url"]))
     link.show()
     last_error: ComfyDeployError | None = None
-    state = "given up"
+    state = "the wait was interrupted; call login() again"
     try:
         while time.monotonic() < deadline:
             time.sleep(min(POLL_EVERY, max(deadline - time.monotonic(), 0.0)))

@@ -96,7 +96,9 @@ class Node:
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(type(self), name):
-            raise AttributeError(f"{name} cannot be set; an input of that name is node[{name!r}]")
+            raise AttributeError(
+                f"{name} cannot be set; set an input of that name as node[{name!r}]"
+            )
         try:
             self[name] = value
         except UnknownNameError as error:

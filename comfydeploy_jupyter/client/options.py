@@ -53,12 +53,12 @@ def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
         if name in OPTIONS:
             continue
         if name == "wait":
-            raise TypeError("wait: use run() to wait, or submit() not to wait")
+            raise TypeError("there is no option 'wait': run() waits for the end, submit() does not")
         if name in ARGUMENTS:
             hint = (
-                "; so does wait() of the object that submit() returns" if name == "timeout" else ""
+                ", and of wait() of the object that submit() returns" if name == "timeout" else ""
             )
-            raise TypeError(f"{name}: run() takes it{hint}")
+            raise TypeError(f"{name} is an argument of run(){hint}")
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
         raise TypeError(f"unknown option {name!r}; {hint}")

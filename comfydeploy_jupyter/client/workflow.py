@@ -119,7 +119,7 @@ class Workflow:
             raise unknown_name(key, self._names(), "node of this workflow")
         if len(found) > 1:
             raise UnknownNameError(
-                f"{key!r} are several nodes, name one of them by its id: "
+                f"{key!r} matches several nodes; use the id of one of them: "
                 f"{', '.join(node.id for node in found)}"
             )
         return found[0]

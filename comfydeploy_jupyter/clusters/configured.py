@@ -90,7 +90,7 @@ class ConfiguredClusters:
         address = given.get("scheduler")
         if not isinstance(address, str):
             raise InvalidRequestError.of_field(
-                FIELD, f"the setting clusters has no text as 'scheduler' of {name!r}"
+                FIELD, f"'scheduler' of {name!r} in the setting clusters must be text"
             )
         return Target(self._check(address), certificates_of(given, field=FIELD))
 

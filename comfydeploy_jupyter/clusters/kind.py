@@ -92,9 +92,7 @@ class DaskKind:
         }
         cluster, scheduler = fields.get("cluster"), fields.get("scheduler")
         if bool(cluster) == bool(scheduler):
-            raise InvalidRequestError.of_field(
-                "cluster", "is needed, or scheduler; send exactly one of them"
-            )
+            raise InvalidRequestError.of_field("cluster", "is needed, or scheduler, but not both")
         if cluster:
             self._configured.check_name(cluster)
             return {**found, "cluster": cluster}
@@ -186,7 +184,9 @@ def _workers(given: Any) -> tuple[int, int]:
         or len(numbers) != 2
         or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
     ):
-        raise InvalidRequestError.of_field("workers", "must be two numbers: the least and the most")
+        raise InvalidRequestError.of_field(
+            "workers", "must be two numbers: the smallest and the largest number of workers"
+        )
     least, most = numbers
     if not (0 <= least <= most and 1 <= most <= MOST_WORKERS):
         raise InvalidRequestError.of_field(

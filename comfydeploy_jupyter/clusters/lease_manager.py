@@ -289,7 +289,9 @@ class LeaseManager:
         grant = lease.grant
         if grant is None or grant.id != grant_id:
             if grant is not None:
-                self._end_grant(lease, grant.id, "Its lease was granted anew", report=report)
+                self._end_grant(
+                    lease, grant.id, "Its lease was granted to another worker", report=report
+                )
             grant = Grant(grant_id, lease.id, str(message.get("at")), "starting")
         if state == "serving" and grant.state != "serving":
             grant = replace(

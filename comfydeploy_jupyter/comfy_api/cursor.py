@@ -35,7 +35,7 @@ def position_of(cursor: str, filters: str, secret: bytes) -> int:
         signed = b""
     packed, signature = signed[: _POSITION.size], signed[_POSITION.size :]
     if not hmac.compare_digest(signature, _signature(packed, filters, secret)):
-        raise APIError("invalid_cursor", "cursor: is not one of this list with these filters")
+        raise APIError("invalid_cursor", "cursor: was not returned by this list with these filters")
     return int(_POSITION.unpack(packed)[0])
 
 

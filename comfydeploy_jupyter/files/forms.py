@@ -407,7 +407,9 @@ class UploadForm:
         if "filename" not in disposition:
             raise InvalidRequestError.of_field("file", "must be a file with a filename")
         if len(self._parts) == self.most_files:
-            raise InvalidRequestError.of_field("file", "is given too often")
+            raise InvalidRequestError.of_field(
+                "file", "is given more than once; this route takes one file"
+            )
         name = safe_filename(disposition["filename"])
         if not self._stagings:
             self._stage(self._destination().top, self._content_length)

@@ -248,7 +248,7 @@ class ModelFiles:
         else:
             return
         raise ConflictError(
-            f"filename: {reason}, or set in_use to go on.",
+            f"filename: {reason}, or set in_use to do it nevertheless.",
             details={"field": "filename", "uses": uses.reply()},
         )
 
@@ -329,7 +329,9 @@ def _check_name(name: str, extensions: frozenset[str]) -> None:
     """Raise if ComfyUI would not list a file of this name, or it is not a name for all systems."""
     safe = safe_filename(name, field="to_filename")
     if safe != name:
-        raise InvalidRequestError.of_field("to_filename", f"{name!r} is not allowed, but {safe!r}")
+        raise InvalidRequestError.of_field(
+            "to_filename", f"{name!r} is not a valid name; {safe!r} is"
+        )
     if extensions and PurePosixPath(name).suffix.lower() not in extensions:
         kinds = ", ".join(sorted(extensions))
         raise InvalidRequestError.of_field(

@@ -91,7 +91,7 @@ class Links:
                 stuck = output[1]
                 raise InvalidRequestError.of_field(
                     f"node {output[0].execution_id(stuck)}",
-                    f"({stuck.title}) is part of a circle of reroutes or bypassed nodes",
+                    f"({stuck.title}) is part of a cycle of reroutes or bypassed nodes",
                 )
             else:
                 seen[output] = None

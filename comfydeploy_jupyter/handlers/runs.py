@@ -40,7 +40,7 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
         endpoint = request.native_run_api_endpoint
         if not endpoint:
             raise InvalidRequestError.of_field(
-                "native_run_api_endpoint", "is needed where is_native_run is true"
+                "native_run_api_endpoint", "is needed if is_native_run is true"
             )
         sent = {k: v for k, v in body.items() if k not in ("cd_token", "token")}
         answer = await handler.services.cloud.native_run(endpoint, sent, given)

@@ -132,7 +132,9 @@ class VolumeModelHandler(VolumeBase):
 
     async def _move(self, request: schemas.VolumeModelRequest, machine: Machine) -> dict[str, Any]:
         if request.to_folder is None and request.to_filename is None:
-            raise InvalidRequestError.of_field("to_filename", "is needed to move, or to_folder")
+            raise InvalidRequestError.of_field(
+                "to_filename", "is needed to move a model, unless to_folder is given"
+            )
         name = _filename(request)
         target = await self.services.model_files.move(
             machine,

@@ -117,7 +117,7 @@ class WorkflowUpdateHandler(Handler):
         """Change a workflow and answer with it."""
         request = await self.body(schemas.WorkflowUpdateRequest)
         if request.name is None and request.tags is None:
-            raise InvalidRequestError.of_field("name", "is needed, or tags")
+            raise InvalidRequestError.of_field("name", "is needed, unless tags is given")
         changed = await self.services.workflow_edits.change(
             request.workflow_id, request.name, request.tags
         )

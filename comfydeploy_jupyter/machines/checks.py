@@ -206,9 +206,9 @@ async def check_address(url: str, peers: Peers | None = None, access: Access = P
     """
     url = url.rstrip("/")
     if "?" in url or "#" in url:
-        raise InvalidRequestError.of_field("comfyui_url", "must be without ? and #")
+        raise InvalidRequestError.of_field("comfyui_url", "must not contain ? or #")
     if "@" in urlsplit(url).netloc:
-        raise InvalidRequestError.of_field("comfyui_url", "must be without user and password")
+        raise InvalidRequestError.of_field("comfyui_url", "must not contain a user or a password")
     try:
         answer = await what_answers(url, PROBE_TIMEOUT, peers=peers, access=access)
     except ComfyUIUnavailableError as error:

@@ -120,7 +120,9 @@ class Configuration:
     async def check_whole(self, settings: MachineSettings, machine: Machine | None = None) -> None:
         """Validate the settings together: options according to the ComfyUI that receives them."""
         if not (settings.by_chance or settings.comfyui_url or settings.comfyui_path):
-            raise InvalidRequestError.of_field("comfyui_path", "or comfyui_url is needed")
+            raise InvalidRequestError.of_field(
+                "comfyui_path", "is needed, unless comfyui_url is given"
+            )
         if settings.comfyui_url:
             if settings.gpu:
                 raise InvalidRequestError.of_field(

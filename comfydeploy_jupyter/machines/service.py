@@ -254,7 +254,9 @@ class MachineService:
             If a name is in use.
         """
         if request.kind not in (None, "pool") or request.members is not None or request.gpu:
-            raise InvalidRequestError.of_field("gpus", "must be without kind, members and gpu")
+            raise InvalidRequestError.of_field(
+                "gpus", "must not be given together with kind, members or gpu"
+            )
         found = await asyncio.to_thread(hardware.gpus_of_driver)
         if not found:
             raise InvalidRequestError.of_field(

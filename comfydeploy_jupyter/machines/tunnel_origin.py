@@ -52,7 +52,9 @@ async def find_origin(
             raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
         origin = jupyter()
         if options.port not in (None, origin.port):
-            raise InvalidRequestError.of_field("port", f"Jupyter's is {origin.port}")
+            raise InvalidRequestError.of_field(
+                "port", f"must be that of Jupyter, {origin.port}, or not be given"
+            )
         return origin
     if options.port is not None:
         url = f"http://127.0.0.1:{options.port}"

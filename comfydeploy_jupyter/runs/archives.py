@@ -52,7 +52,9 @@ def open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
     size = int.from_bytes(tail[at + 12 : at + 16], "little")
     locator = tail[max(at - _ZIP64_LOCATOR, 0) : at]
     if size > MAX_DIRECTORY or locator.startswith(b"PK\x06\x07"):
-        raise InvalidRequestError.of_field(field, "the archive contains too much")
+        raise InvalidRequestError.of_field(
+            field, "the archive has too many files, or more than 4 GiB"
+        )
     with _as_error_of(field):
         return zipfile.ZipFile(file)
 
@@ -61,7 +63,9 @@ def pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
     """Return the pictures in an archive; raise InvalidRequestError if they exceed the bounds."""
     found = [item for item in archive.infolist() if item.filename.lower().endswith(IMAGE_SUFFIXES)]
     if len(found) > MAX_IMAGES or sum(item.file_size for item in found) > MAX_BYTES:
-        raise InvalidRequestError.of_field(field, "the archive contains too much")
+        raise InvalidRequestError.of_field(
+            field, f"the archive has more than {MAX_IMAGES} pictures, or more than 4 GiB of them"
+        )
     return found
 
 

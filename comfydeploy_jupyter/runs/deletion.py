@@ -88,7 +88,7 @@ class Deleter:
         unknown = set(which.prompt_ids or ()) - {run.prompt_id for run in found}
         if unknown and not found:
             raise NotFoundError(
-                f"prompt_ids: there is no run {min(unknown)!r} that is meant",
+                f"prompt_ids: there is no run {min(unknown)!r} that fulfils the conditions",
                 details={"field": "prompt_ids", "prompt_ids": sorted(unknown)},
             )
         for prompt_id in unknown:

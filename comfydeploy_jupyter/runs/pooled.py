@@ -141,7 +141,7 @@ class Pooled:
             # After a restart, the run is not found on that machine, and waits again then.
             stored = False
             log.warning(
-                "That run %s waits again cannot be stored: %s",
+                "Run %s waits again, which cannot be stored: %s",
                 run.prompt_id,
                 fault.message,
                 extra=run.record.log_fields,

@@ -137,7 +137,7 @@ class Queueing:
             return  # it has started or ended in the meantime
         run.restart()
         log.info(
-            "ComfyUI restarted; run %s is queued anew",
+            "ComfyUI restarted; run %s is queued again",
             run.prompt_id,
             extra=run.record.log_fields,
         )
@@ -155,8 +155,8 @@ class Queueing:
             await self._finalizer.fail(run, "The graph of the run is not in the store")
         elif run.record.own_keys and not run.keys:
             reason = (
-                "Jupyter was restarted, which had the run's keys of a Comfy account in its memory"
-                " only. Start the run again"
+                "Jupyter was restarted, and had the run's keys of a Comfy account only in its"
+                " memory. Start the run again"
             )
             await self._finalizer.fail(run, reason, kind="KeysForgotten")
             return None

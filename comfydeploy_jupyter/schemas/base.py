@@ -89,7 +89,7 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
         if len(value) > LONGEST_VALUE:
             raise ValueError(f"the value of {shown} has more than {LONGEST_VALUE} characters")
         if _NO_TEXT.search(name) or _NO_TEXT.search(value):
-            raise ValueError(f"{shown}: control characters and half surrogates are not allowed")
+            raise ValueError(f"{shown}: control characters and unpaired surrogates are not allowed")
     return labels
 
 
@@ -114,9 +114,9 @@ Version = Annotated[int, Field(ge=1)] | Literal["latest"]
 MachineField = Annotated[
     MachineRef | None,
     Field(
-        description="The id or name of a machine or a pool, or `auto`: all machines. A run of these"
-        " waits for the machine that will probably end it first; other routes ask the one with the"
-        " least work. The default is `local`.",
+        description="The id or name of a machine or a pool, or `auto`: all machines. A run of a"
+        " pool or of `auto` waits for the machine that will probably finish it first; other routes"
+        " use the machine with the least work. The default is `local`.",
         examples=["local"],
     ),
 ]

@@ -28,7 +28,7 @@ JOB_STATUSES = (
 def _check_statuses(text: str) -> str:
     for name in text.split(","):
         if name not in JOB_STATUSES:
-            raise ValueError(f"{name!r} is none of {', '.join(JOB_STATUSES)}")
+            raise ValueError(f"{name!r} is not one of {', '.join(JOB_STATUSES)}")
     return text
 
 

@@ -148,8 +148,8 @@ class MachineConfig(CloudBody):
     )
     workers: list[int] | None = Field(
         None,
-        description="How many ComfyUIs such a pool has: the least number, which are kept without"
-        " any run, and the greatest one. The default is `[0, 1]`.",
+        description="The smallest and the largest number of ComfyUIs of such a pool; the smallest"
+        " number of them is kept even if there are no runs. The default is `[0, 1]`.",
         examples=[[0, 8]],
     )
     shared_dir: Annotated[str, Field(max_length=4096)] | None = Field(

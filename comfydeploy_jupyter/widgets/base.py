@@ -265,7 +265,7 @@ def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> 
 
 def not_done(timeout: float | None) -> RunTimeoutError:
     """Return the error of waiting for a panel for too long; the timeout is in s."""
-    return RunTimeoutError(f"the panel is not done after {timeout or 0:g} s; it continues")
+    return RunTimeoutError(f"the panel has not finished after {timeout or 0:g} s; it continues")
 
 
 def _refuse_unknown(

@@ -100,7 +100,7 @@ class ComfyDeployPanel(Panel):
     @tab.setter
     def tab(self, name: str) -> None:
         if name not in TABS:
-            raise ValueError(f"tab is one of {', '.join(TABS)}, not {name!r}")
+            raise ValueError(f"tab must be one of {', '.join(TABS)}, not {name!r}")
         self._tabs.selected_index = list(TABS).index(name)
 
     @property

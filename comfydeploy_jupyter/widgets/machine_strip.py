@@ -82,7 +82,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 200px", width="auto"))
         self._selector = w.Dropdown(
             description="Machine",
-            tooltip="The machine that runs go to",
+            tooltip="The machine that executes the runs",
             style={"description_width": "auto"},
             layout=w.Layout(width="auto", max_width="100%", margin="0", display="none"),
         )

@@ -27,7 +27,7 @@ SHOWN = ("missing", "fetching", "done", "failed", "cancelled", "no_link", "refus
 STATES = {
     "missing": "missing",
     "fetching": "waiting",
-    "done": "is there now",
+    "done": "is available now",
     "no_link": "missing; the workflow has no link to it",
 }
 
@@ -56,7 +56,7 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._sizes = button(
             "Sizes",
             lambda: panel.start(self._ask_sizes),
-            hint="Ask the sites how large the missing models are",
+            hint="Request the sizes of the missing models from their sites",
         )
         self._fetch = button(
             "Download all",
@@ -157,7 +157,7 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             verb = "is" if len(lacking) == 1 else "are"
             parts.append(f"{counted(len(lacking), 'model')} {verb} missing{size}")
         elif models:
-            parts.append("All models are there")
+            parts.append("All models are available")
         if found.missing_nodes:
             number = len(found.missing_nodes)
             parts.append(f"{number} node {'class' if number == 1 else 'classes'} missing")

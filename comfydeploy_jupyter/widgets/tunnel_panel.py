@@ -88,7 +88,7 @@ class TunnelPanel(Panel):
         self._showing = threading.Lock()
         if target not in NAMES:
             self.close()
-            raise ValueError(f"target is {' or '.join(NAMES)}, not {target!r}")
+            raise ValueError(f"target must be {' or '.join(NAMES)}, not {target!r}")
         self._build(target)
         self.start(self._watch, lasting=True)
 

@@ -508,7 +508,7 @@ class WorkflowPanel(Panel):
         self.clear_error()
         name = self._save.name.value.strip()
         if not name and not self._save.target.value:
-            raise InvalidRequestError.of_field("Name", "a new workflow needs one")
+            raise InvalidRequestError.of_field("Name", "a new workflow needs a name")
         self._save.save.disabled = True
         self._save.show_text("Saving …")
         self.start(self._keep, name)
@@ -546,7 +546,7 @@ class WorkflowPanel(Panel):
                 raise InvalidRequestError.of_field("File", "give the name of a file")
             if path.exists() and not self._export.replace.value:
                 raise ConflictError(
-                    f"there is {path.name} already; choose another name, or tick Replace"
+                    f"{path.name} exists already; choose another name, or tick Replace"
                 )
             write_text(path, exported(self._current(), self._export.format.value))
             self._export.show_text(f"Written to {path}")

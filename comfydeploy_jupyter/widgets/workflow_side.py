@@ -155,9 +155,9 @@ class WorkflowSide:
         """Undo the last deletion, or what was kept last."""
         workflow_id, restored = self._library.undo()
         if restored is None:
-            self._after(workflow_id, "It is not kept any more.", deleted=True, undo=False)
+            self._after(workflow_id, "It is not stored any more.", deleted=True, undo=False)
         else:
-            self._after(workflow_id, f"{restored.name} is back.")
+            self._after(workflow_id, f"{restored.name} was restored.")
             self._opener.kept(workflow_id)
 
     def keep_listed(self, key: str) -> None:
@@ -172,7 +172,7 @@ class WorkflowSide:
             self._keep(path)
         except (ComfyDeployError, OSError) as error:
             text = str(error).replace(f"{path.parent}{os.sep}", "")
-            self.list.show_message(f"{path.name} is not kept: {text}", problem=True)
+            self.list.show_message(f"{path.name} was not stored: {text}", problem=True)
 
     def picture(self, workflow_id: str) -> str:
         """Return the address of a picture of a workflow's last result; empty if there is none."""
@@ -182,7 +182,7 @@ class WorkflowSide:
         kept = self._library.keep(other)
         self.find(self.list.search.value)
         self._opener.kept(kept.id)
-        self.list.show_message(f"{kept.name} is kept.", undo=not self._cloud)
+        self.list.show_message(f"{kept.name} is stored on the server now.", undo=not self._cloud)
 
     def _after(
         self, workflow_id: str, text: str, *, deleted: bool = False, undo: bool | None = None

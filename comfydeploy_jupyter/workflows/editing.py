@@ -136,7 +136,7 @@ class Editing:
             try:
                 await self._collect(client, path)
             except ComfyDeployError as error:
-                log.warning("%s was saved in ComfyUI's editor, but is not kept: %s", path, error)
+                log.warning("%s was saved in ComfyUI's editor, but was not stored: %s", path, error)
 
     async def _collect(self, client: ComfyUIClient, path: str) -> None:
         """Store a changed file as a version, if it belongs to a stored workflow."""
@@ -153,8 +153,8 @@ class Editing:
             graph, graph_api = await read_graphs(text.decode("utf-8", "replace"), None, None)
         except InvalidRequestError as error:
             raise InvalidRequestError(
-                f"the file {path} of ComfyUI's editor is no workflow ({error.message}); delete it"
-                " there, or save it anew"
+                f"the file {path} of ComfyUI's editor is not a workflow ({error.message}); delete"
+                " it there, or save it again"
             ) from None
         draft = Draft(graph, graph_api, workflow_id=known.workflow_id, comment=COMMENT)
         await self._workflows.save(draft)

@@ -167,7 +167,7 @@ def test_workflows_are_renamed_tagged_deleted_and_restored(
     expect(workflows.get_by_role("option")).to_have_count(3)
     expect(panel.get_by_text("version 1 of 1")).to_be_visible()
 
-    # A file that is dropped on the list is kept.
+    # A file that is dropped on the list is stored.
     transfer = page.evaluate_handle(
         """([name, text]) => {
             const transfer = new DataTransfer();
@@ -177,7 +177,7 @@ def test_workflows_are_renamed_tagged_deleted_and_restored(
         [f"dropped {mark}.json", json.dumps(SUNSET)],
     )
     workflows.dispatch_event("drop", {"dataTransfer": transfer})
-    expect(panel.get_by_text(f"dropped {mark} is kept.")).to_be_visible()
+    expect(panel.get_by_text(f"dropped {mark} is stored on the server now.")).to_be_visible()
     assert [kept.name for kept in comfy.workflows.list(f"dropped {mark}")] == [f"dropped {mark}"]
 
 

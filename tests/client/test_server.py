@@ -101,7 +101,7 @@ def test_inputs_win_over_seed(small_server: Start) -> None:
     [
         ("imputs", "did you mean inputs"),
         ("seedmode", "did you mean seed_mode"),
-        ("wait", "use run\\(\\) to wait, or submit\\(\\)"),
+        ("wait", r"run\(\) waits for the end, submit\(\) does not"),
         ("zzz", "options are client_id"),
     ],
 )
@@ -113,7 +113,7 @@ def test_unknown_options_are_refused_with_a_hint(name: str, hint: str) -> None:
 
 
 def test_submit_says_which_methods_take_a_timeout() -> None:
-    with pytest.raises(TypeError, match=r"timeout: run\(\) takes it; so does wait\(\) "):
+    with pytest.raises(TypeError, match=r"timeout is an argument of run\(\), and of wait\(\) "):
         Comfy("http://127.0.0.1:9").submit(GRAPH, timeout=3)
 
 

@@ -117,7 +117,7 @@ def test_nodes_are_found_by_id_title_or_class(workflow: Workflow) -> None:
 def test_errors_for_wrong_names_of_nodes_suggest_right_ones(workflow: Workflow) -> None:
     with pytest.raises(UnknownNameError, match=r"'KSample' is no node .* did you mean 'KSampler'"):
         workflow["KSample"]
-    with pytest.raises(KeyError, match=r"'CLIPTextEncode' are several nodes.* 6, 7$"):
+    with pytest.raises(KeyError, match=r"'CLIPTextEncode' matches several nodes; .* 6, 7$"):
         workflow["CLIPTextEncode"]
     assert "CLIPTextEncode" not in workflow._ipython_key_completions_()
     assert {"3", "Paint <b>", "KSampler", "SaveImage"} <= set(workflow._ipython_key_completions_())

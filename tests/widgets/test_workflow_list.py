@@ -126,13 +126,17 @@ def test_a_dropped_file_is_kept(
     panel.wait(60)
     (kept,) = comfy.workflows.list(name)
     assert kept.version().workflow is not None
-    assert panel._list.list.message == {"text": f"{name} is kept.", "undo": True, "problem": False}
+    assert panel._list.list.message == {
+        "text": f"{name} is stored on the server now.",
+        "undo": True,
+        "problem": False,
+    }
     message = {"kind": "piece", "id": "b", "name": "<b>.json", "size": 9, "offset": 0}
     panel._list.list._receive(None, message, [memoryview(b"{ no json")])
     panel.wait(60)
     message = panel._list.list.message
     assert message["problem"] is True
-    assert message["text"].startswith("<b>.json is not kept: ")
+    assert message["text"].startswith("<b>.json was not stored: ")
 
 
 def test_workflows_saved_by_the_editor_are_in_both_pickers(

@@ -254,7 +254,7 @@ def test_a_picture_that_was_set_is_uploaded_before_the_workflow_is_kept(
 def test_a_new_workflow_needs_a_name(panel_of: Callable[..., WorkflowPanel]) -> None:
     panel = opened(panel_of(GRAPH))
     panel._save.name.value = " "
-    with pytest.raises(InvalidRequestError, match="Name: a new workflow needs one"):
+    with pytest.raises(InvalidRequestError, match="Name: a new workflow needs a name"):
         panel.save()
 
 

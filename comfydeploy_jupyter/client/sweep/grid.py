@@ -181,4 +181,6 @@ def _limited(values: Iterable[Any], field: str) -> list[Any]:
 
 
 def _too_many(field: str) -> InvalidRequestError:
-    return InvalidRequestError.of_field(field, f"are more than the {MAX_POINTS} that a sweep takes")
+    return InvalidRequestError.of_field(
+        field, f"has more than {MAX_POINTS} points, the most that a sweep can have"
+    )

@@ -238,7 +238,9 @@ class PointSequence(Sequence[Point]):
         for name in wanted:
             if not any(name in point.values for point in self):
                 known = ", ".join(dict.fromkeys(key for point in self for key in point.values))
-                raise InvalidRequestError.of_field(name, f"is not swept; there are {known}")
+                raise InvalidRequestError.of_field(
+                    name, f"is not an input of the sweep; its inputs are {known}"
+                )
         return [
             point
             for point in self
