@@ -57,6 +57,7 @@ class LiveStatus:
         self._steps = record.node_steps
         self._progress = Progress(steps)
         self._started: dict[str, float] = {}
+        self._stopped_at: tuple[dict[str, Any], tuple[int, int]] | None = None
         self._last_news: tuple[float, float | None, float] = -1.0, None, 0.0
 
     def name(self, node: str) -> NodeName:
@@ -71,6 +72,7 @@ class LiveStatus:
     def restart(self) -> None:
         """Reset the progress after an attempt during which ComfyUI exited."""
         self.current_node = None
+        self._stopped_at = None
         self._progress.restart(time.monotonic())
         self._started.clear()
 
@@ -110,7 +112,8 @@ class LiveStatus:
         self._progress.finish(node)
 
     def stop(self) -> None:
-        """Record that no node is executing any more."""
+        """Record that no node is executing any more; those that were are not done."""
+        self._stopped_at = self.read(), self.nodes()
         for node in list(self._started):
             self._end_node(node)
 
@@ -123,6 +126,8 @@ class LiveStatus:
             ``live_status`` (one line), ``progress`` (0 to 1), ``current_node`` and ``time_left``
             (s, None if unknown).
         """
+        if self._stopped_at is not None:
+            return self._stopped_at[0]
         now, node = time.monotonic(), self.current_node
         left = self._progress.seconds_left(now)
         return {
@@ -134,7 +139,7 @@ class LiveStatus:
 
     def nodes(self) -> tuple[int, int]:
         """Return the number of nodes that are done, and of all nodes."""
-        return self._progress.nodes
+        return self._progress.nodes if self._stopped_at is None else self._stopped_at[1]
 
     def current_step(self) -> tuple[int, int] | None:
         """Return the step of the current node and its number of steps, if it has steps."""

@@ -149,9 +149,12 @@ def test_a_failed_node_is_named(client: Comfy) -> None:
     graph["2"]["inputs"]["anything"] = ["1", 0]
     job = client.submit(client.workflows.from_json(graph))
     for moment in ("whether it has failed yet or not", "after its end"):
-        logs = [event for event in job.events() if isinstance(event, kinds.Log)]
-        found = [(log.level, log.message) for log in logs]
+        events = list(job.events())
+        found = [(log.level, log.message) for log in events if isinstance(log, kinds.Log)]
         assert found == [("error", "failed on purpose")], moment
+        progress = [event for event in events if isinstance(event, kinds.Progress)][-1]
+        assert (progress.nodes_done, progress.nodes_total) == (0, 2), moment
+        assert progress.value < 0.5, moment
     with pytest.raises(JobFailed) as failed:
         job.result()
     error = failed.value.error
