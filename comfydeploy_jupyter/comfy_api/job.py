@@ -114,12 +114,13 @@ def job_of(
         The address of all jobs.
     """
     url = f"{jobs_url}/{quote(record.prompt_id, safe='')}"
+    completed_at = record.finished_at if record.finished else None
     return {
         "id": record.prompt_id,
         "status": status_of(record),
         "created_at": record.created_at,
         "started_at": record.started_at,
-        "completed_at": record.finished_at,
+        "completed_at": completed_at,
         "expires_at": NEVER,
         "queue_position": queue_position,
         "progress": progress_of(record, run),
@@ -127,7 +128,7 @@ def job_of(
         "error": error_of(record),
         "metrics": {
             "queue_ms": _milliseconds(record.created_at, record.started_at),
-            "execution_ms": _milliseconds(record.started_at, record.finished_at),
+            "execution_ms": _milliseconds(record.started_at, completed_at),
         },
         "metadata": record.metadata,
         "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel"},
