@@ -178,9 +178,9 @@ class Assets:
         unchanged = asset.blake3 is None or await self._is_unchanged(asset)
         if not await self._repository.delete(asset) or not unchanged:
             return
-        folders = await self._folders(asset.machine)
-        if folders is not None:
-            with suppress(ComfyDeployError, OSError):
+        with suppress(ComfyDeployError, OSError):
+            folders = await self._folders(asset.machine)
+            if folders is not None:
                 await asyncio.to_thread(_remove, folders, asset)
 
     async def open(self, asset: Asset) -> io.FileIO | None:

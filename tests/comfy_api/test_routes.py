@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.handlers.test_runs import IMAGE
+from tests.relay import Relay
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 UI = {"nodes": [], "links": [], "last_node_id": 0}
@@ -303,6 +304,21 @@ async def test_an_uploaded_file_becomes_a_model_by_its_hash(api, comfyui):
         assert (await api.raw("DELETE", f"api/v2/assets/{asset_id}")).code == 204
     assert not path.exists()
     assert not (comfyui.input_dir / "m.bin").exists()
+
+
+async def test_an_asset_of_a_deleted_machine_can_be_deleted(api, comfyui):
+    relay = Relay(comfyui.port)
+    await relay.listen()
+    code, made = await api.post("machine/create", {"name": "other", "comfyui_url": relay.url})
+    assert code == 200, made
+    request = form(b"content")
+    request["headers"] = {**request["headers"], "X-ComfyDeploy-Machine": "other"}
+    code, asset = await api.call("POST", "api/v2/assets", **request)
+    assert code == 201, asset
+    assert (await api.post("machine/delete", {"machine_id": "other"}))[0] == 200
+    await relay.close()
+    path = f"api/v2/assets/{asset['id']}"
+    assert [(await api.raw("DELETE", path)).code for _ in range(2)] == [204, 404]
 
 
 async def test_errors_of_paths_that_are_no_routes(api):
