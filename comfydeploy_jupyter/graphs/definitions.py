@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..errors import InvalidRequestError
+from .custom_combo import CHOICE, CUSTOM_COMBO, INDEX
 
 
 class _Missing:
@@ -66,8 +67,6 @@ _LOAD_3D_BUTTONS = (
 _DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 _AUTOGROW = "COMFY_AUTOGROW_V3"
 _MATCH = "COMFY_MATCHTYPE_V3"
-CUSTOM_COMBO: Final = "CustomCombo"
-"""The class whose options are text widgets on the node itself."""
 VIEWPORT: Final = "viewport_state"
 """The widget of nodes that show a 3D model, which has the camera."""
 _MAX_GROWN = 100
@@ -347,8 +346,8 @@ def _read_class(name: str, entry: Mapping[str, Any]) -> NodeClass:
     if name == "WebcamCapture":
         widgets.append(_button("waiting for camera...", "capture", emitted=False))
     if name == CUSTOM_COMBO:
-        widgets.append(Widget("index", "INT", "choice", default=-1))
-        widgets.append(Widget("option1", "STRING", "choice", default="", stem="option"))
+        widgets.append(Widget(INDEX, "INT", CHOICE, default=-1))
+        widgets.append(Widget("option1", "STRING", CHOICE, default="", stem="option"))
     return NodeClass(
         name=name,
         title=str(entry.get("display_name") or name),

@@ -24,6 +24,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from ..errors import InvalidRequestError
+from .custom_combo import CHOICE, CUSTOM_COMBO, custom_options
 
 Node: TypeAlias = dict[str, Any]
 Graph: TypeAlias = dict[str, Node]
@@ -294,7 +295,7 @@ def declared_inputs(
     inputs : Mapping, optional
         The inputs of a node of this class. With them, the inputs of the chosen option of a dynamic
         combo are included, as ``"<combo>.<name>"``, and all possible inputs of an autogrow group,
-        as ``"<group>.<name>"``.
+        as ``"<group>.<name>"``. The choices of a Custom Combo are those on the node.
 
     Returns
     -------
@@ -305,6 +306,9 @@ def declared_inputs(
     declared = definition.get("input") if isinstance(definition, Mapping) else None
     found: dict[str, InputSpec] = {}
     _declare(found, declared, "", inputs or {})
+    if class_type == CUSTOM_COMBO and CHOICE in found and inputs:
+        options = [each for each in custom_options(inputs) if isinstance(each, str) and each]
+        found[CHOICE] = InputSpec("COMBO", found[CHOICE].options, options)
     return found
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownInputError
+from .custom_combo import CHOICE, CUSTOM_COMBO, INDEX, index_of_choice
 from .definitions import MISSING, NodeDefinitions
 from .external import EXTERNAL_PREFIX, Target, external_values
 from .formats import (
@@ -67,7 +68,7 @@ def apply_inputs(
     A key is looked up as (1) the ``input_id`` of external-input nodes, all of which are set; (2)
     ``"<node id>.<input>"``; (3) ``"<node title>.<input>"``; (4) an input name that exactly one node
     has. The first of these that matches decides. A value replaces a literal or a link. If two keys
-    name the same field, the later one wins.
+    name the same field, the later one wins. A choice of a Custom Combo also sets its index.
 
     Parameters
     ----------
@@ -146,6 +147,10 @@ def apply_inputs(
             "; ".join(_complaint(key, unknown[key], key in ambiguous) for key in unknown),
             details={"field": f"inputs.{next(iter(unknown))}", "unknown": unknown},
         )
+    for node_id in {node_id for node_id, name in given if name == CHOICE}:
+        node = result[node_id]
+        if class_of(node) == CUSTOM_COMBO and (node_id, INDEX) not in given:
+            node["inputs"][INDEX] = index_of_choice(node["inputs"])
     return AppliedInputs(result, given, unknown)
 
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import javascript, queued_values
-from .definitions import CUSTOM_COMBO, MISSING, NodeDefinitions, Widget
+from .custom_combo import CUSTOM_COMBO
+from .definitions import MISSING, NodeDefinitions, Widget
 from .expansion import Expansion
 from .name_patterns import FILE_SAVERS, NamePatterns
 from .promoted_widgets import promote_widgets, value_of, widget_of

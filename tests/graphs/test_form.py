@@ -1,4 +1,4 @@
-"""The labels of a form: no two inputs have the same one."""
+"""The labels of a form, of which no two are the same, and the choices of its fields."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from comfydeploy_jupyter.graphs.contract import contract_of
 from comfydeploy_jupyter.graphs.examples import examples
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
+from comfydeploy_jupyter.graphs.inputs import apply_inputs
 from comfydeploy_jupyter.graphs.python_script import python_script
 
 LYRICS: dict[str, Any] = {
@@ -173,3 +175,21 @@ def test_a_title_does_not_change_the_direction_of_the_text_after_it() -> None:
     node = {"class_type": "TestText", "inputs": {"text": "a"}, "_meta": {"title": "שלום \u202e🙂"}}
     (field,) = input_form({"1": node})
     assert field.label == "שלום 🙂: text"
+
+
+def test_the_choices_of_a_custom_combo_are_those_on_its_node() -> None:
+    declared = {"required": {"choice": ["COMBO", {"options": []}]}}
+    definitions = {"CustomCombo": {"input": declared}}
+    texts = {"option1": "one", "option2": "two", "option10": "ten", "option3": ""}
+    node = {"class_type": "CustomCombo", "inputs": {"choice": "one", "index": 0, **texts}}
+    contract = contract_of({"1": node}, definitions)
+    assert contract["inputs"]["properties"]["1.choice"]["enum"] == ["one", "two", "ten"]
+    for values, index in (
+        ({"1.choice": "ten"}, 3),
+        ({"1.choice": "none of them"}, -1),
+        ({"1.choice": "two", "1.index": 7}, 7),
+        ({"1.option1": "uno"}, 0),
+    ):
+        applied = apply_inputs({"1": node}, values, definitions=definitions)
+        assert applied.graph["1"]["inputs"]["index"] == index
+    assert node["inputs"]["index"] == 0
