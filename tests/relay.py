@@ -14,7 +14,7 @@ class _Pair:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     websocket: bool = False
-    orphaned: bool = False
+    half_closed: bool = False
 
 
 class Relay:

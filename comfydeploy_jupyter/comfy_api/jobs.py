@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
-import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +15,7 @@ from ..errors import (
     RunTimeoutError,
 )
 from ..schemas import RunRequest, parse
-from ..store.jobs import Claim
+from ..store.runs import IDEMPOTENCY_KEY
 from ..unparsed import Unparsed
 from .cursor import cursor_after, position_of
 from .errors import APIError, api_error
@@ -27,8 +24,6 @@ from .outputs import outputs_of
 from .references import asset_ids, may_have_references, with_names, with_names_as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from ..machines.registry import MachineRegistry
     from ..runs.service import RunService
     from ..schemas import JobRequest, JobsQuery
@@ -82,28 +77,24 @@ class Jobs:
         self._machines = machines
         self._outputs = outputs
         self._assets = assets
-        self._creating: dict[str, asyncio.Future[None]] = {}  # by idempotency key
 
     async def create(
         self,
         request: JobRequest,
         *,
-        body: bytes,
         key: str | None,
         machine: str | None,
         small: bool,
         addresses: Addresses,
     ) -> dict[str, Any]:
-        """Create a job, or return the one that the same request has created with its key.
+        """Create a job.
 
         Parameters
         ----------
         request : JobRequest
             The request.
-        body : bytes
-            Its JSON text, for the comparison with the other request of the key.
         key : str or None
-            Its idempotency key.
+            Its idempotency key, which starts one job.
         machine : str or None
             The machine that the request names beside its body.
         small : bool
@@ -115,20 +106,15 @@ class Jobs:
         ------
         APIError
             If the request is wrong, ComfyUI refuses the workflow or does not answer, or the key
-            belongs to another request.
+            belongs to another job.
         """
         if machine is None and request.metadata is not None:
             machine = request.metadata.get("machine")
-
-        async def start(prompt_id: str | None, new_id: bool) -> RunRecord:
-            return await self._start(request, machine, prompt_id, small=small, new_id=new_id)
-
         if key is None:
-            record = await start(None, True)
+            record = await self._start(request, machine, None, small=small)
         else:
             _check_key(key)
-            digest = hashlib.sha256(body + b"\n" + (machine or "").encode()).hexdigest()
-            record = await self._once(key, digest, start)
+            record = await self._start_once(request, machine, key, small=small)
         return await self._job(record, addresses)
 
     async def list(self, query: JobsQuery, addresses: Addresses) -> dict[str, Any]:
@@ -226,66 +212,49 @@ class Jobs:
             jobs_url=addresses.jobs,
         )
 
-    async def _once(
-        self, key: str, digest: str, start: Callable[[str, bool], Awaitable[RunRecord]]
+    async def _start_once(
+        self, request: JobRequest, machine: str | None, key: str, *, small: bool
     ) -> RunRecord:
-        """Start the run of a key, unless it was started before."""
-        while (creating := self._creating.get(key)) is not None:
-            await asyncio.wait({creating})
-        self._creating[key] = creating = asyncio.get_running_loop().create_future()
-        try:
-            return await self._once_alone(key, digest, start)
-        finally:
-            del self._creating[key]
-            creating.set_result(None)
+        """Start a run with an idempotency key; return its record."""
+        while True:
+            try:
+                return await self._start(request, machine, key, small=small)
+            except ConflictError as fault:
+                if fault.details.get("field") != IDEMPOTENCY_KEY:
+                    raise
+                await self._free_if_refused(key)
+            except ComfyDeployError as fault:
+                if fault.extra.get("prompt_id") is not None:
+                    await self._repository.free(fault.extra["prompt_id"])
+                raise
 
-    async def _once_alone(
-        self, key: str, digest: str, start: Callable[[str, bool], Awaitable[RunRecord]]
-    ) -> RunRecord:
-        wanted = Claim(digest, str(uuid.uuid4()))
-        claim = await self._repository.claim(key, wanted)
-        if claim != wanted:
-            record = await self._found(claim.prompt_id)
-            refused = record is not None and any(entry[1] == REFUSED for entry in record.story)
-            if refused:
-                await self._repository.free(key, claim)
-                claim = await self._repository.claim(key, wanted)
-            elif record is not None or claim.deleted or claim.body != digest:
-                raise _used(claim, record)
-            # Otherwise a server has exited after it stored the claim, and before there was a run.
-        try:
-            return await start(claim.prompt_id, claim == wanted)
-        except ConflictError as fault:
-            record = await self._found(claim.prompt_id)
-            if fault.details.get("field") == "prompt_id" and record is not None:
-                raise _used(claim, record) from None  # another server has started it
-            await self._repository.free(key, claim)
-            raise
-        except Exception:
-            await self._repository.free(key, claim)
-            raise
+    async def _free_if_refused(self, key: str) -> None:
+        """Free the key of a run that ComfyUI has refused just before the server ended.
 
-    async def _found(self, prompt_id: str) -> RunRecord | None:
-        try:
-            return await self._runs.record(prompt_id)
-        except NotFoundError:
-            return None
+        Raises
+        ------
+        APIError
+            If its run was not refused.
+        """
+        owner = await self._repository.owner(key)
+        if owner is None:
+            return  # it was free again in the meantime
+        if owner.deleted:
+            raise _used({})
+        with suppress(NotFoundError):  # earlier versions stored keys before their runs
+            record = await self._runs.record(owner.prompt_id)
+            if not any(entry[1] == REFUSED for entry in record.story):
+                raise _used({"job_id": owner.prompt_id})
+        await self._repository.free(owner.prompt_id)
 
     async def _start(
-        self,
-        request: JobRequest,
-        machine: str | None,
-        prompt_id: str | None,
-        *,
-        small: bool,
-        new_id: bool,
+        self, request: JobRequest, machine: str | None, key: str | None, *, small: bool
     ) -> RunRecord:
         """Start a run; return its record."""
         try:
             workflow, machine = await self._resolved(request.workflow, machine)
             fields = {
                 "workflow_api": workflow,
-                "prompt_id": prompt_id,
                 "machine": machine or None,
                 "metadata": request.metadata,
                 "extra_data": request.extra_data,
@@ -293,7 +262,7 @@ class Jobs:
                 "seed_mode": "saved",
             }
             asked = parse(RunRequest, fields)
-            return (await self._runs.submit(asked, small=small, new_id=new_id)).record
+            return (await self._runs.submit(asked, small=small, key=key)).record
         except (ComfyUIUnavailableError, RunTimeoutError) as fault:
             # ComfyUI may still queue it; then the run continues.
             run = await self._runs.load(str(fault.extra.get("prompt_id")))
@@ -333,12 +302,12 @@ def refusal(error: ComfyDeployError) -> APIError:
     return found
 
 
-def _used(claim: Claim, record: RunRecord | None) -> APIError:
-    """Return the error for a key that has started a job, or may be about to start one."""
+def _used(details: dict[str, Any]) -> APIError:
+    """Return the error for a key that has started a job."""
     return APIError(
         "idempotency_key_reuse",
         "The Idempotency-Key was used for an earlier request",
-        details={} if record is None else {"job_id": claim.prompt_id},
+        details=details,
     )
 
 
@@ -346,6 +315,6 @@ def _check_key(key: str) -> None:
     if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
         raise APIError(
             "invalid_request",
-            f"Idempotency-Key: must have 1 to {LONGEST_KEY} printable ASCII characters",
-            details={"field": "Idempotency-Key"},
+            f"{IDEMPOTENCY_KEY}: must have 1 to {LONGEST_KEY} printable ASCII characters",
+            details={"field": IDEMPOTENCY_KEY},
         )

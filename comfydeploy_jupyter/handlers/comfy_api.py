@@ -87,7 +87,6 @@ class JobsHandler(ComfyAPIHandler):
         request = await self.body(schemas.JobRequest, graphs=True)
         job = await self.comfy_api.jobs.create(
             request,
-            body=self.request.body,
             key=self.request.headers.get("Idempotency-Key"),
             machine=self.asked_machine(),
             small=len(self.request.body) <= SMALL,

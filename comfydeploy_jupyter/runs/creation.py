@@ -80,7 +80,7 @@ class RunCreator:
         return self._by_id.get(prompt_id)
 
     async def create(
-        self, request: RunRequest, *, small: bool, new_id: bool, until: float | None
+        self, request: RunRequest, *, small: bool, key: str | None, until: float | None
     ) -> NewRun:
         """Create the run of a request.
 
@@ -90,8 +90,8 @@ class RunCreator:
             The request.
         small : bool
             Whether the request can be prepared on the event loop.
-        new_id : bool
-            Whether no other run can have its ``prompt_id``.
+        key : str or None
+            The idempotency key of the request.
         until : float or None
             Time of the event loop's clock at which the creation is aborted.
 
@@ -105,7 +105,7 @@ class RunCreator:
             If the run cannot be created.
         """
         destination = self._destination(request.machine)
-        making = self._make(request, destination, small=small, new_id=new_id)
+        making = self._make(request, destination, small=small, key=key)
         if request.prompt_id is None and until is None:
             return await making
         return await self._supervise(asyncio.ensure_future(making), request, destination, until)
@@ -157,10 +157,10 @@ class RunCreator:
         return Destination(found or self._machines.least_busy(pool), pool)
 
     async def _make(
-        self, request: RunRequest, destination: Destination, *, small: bool, new_id: bool
+        self, request: RunRequest, destination: Destination, *, small: bool, key: str | None
     ) -> NewRun:
         """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
-        if request.prompt_id is not None and not new_id:
+        if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
         version = None
         if request.workflow_id is not None:
@@ -231,7 +231,7 @@ class RunCreator:
             self._dispatching.record_assigned(run)
         if placement.client is not None:
             self._earlier_times.load_for(run)
-        return NewRun(run, placement.client, prepared)
+        return NewRun(run, placement.client, prepared, key)
 
     async def _check_free(self, prompt_id: str) -> None:
         if prompt_id in self._active or await self._repository.get(prompt_id):

@@ -19,6 +19,7 @@ class NewRun(NamedTuple):
     run: Run
     client: ComfyUIClient | None  # None if the run has to wait for a machine with room
     prepared: Prepared
+    key: str | None  # the idempotency key of its request
 
 
 class Destination(NamedTuple):

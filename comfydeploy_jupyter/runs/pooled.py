@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..errors import ComfyUIUnavailableError
     from ..machines.machine import Machine
     from .finalize import Finalizer
-    from .prompt import Prepared
+    from .new_run import NewRun
     from .run import Run
     from .shared import Shared
 
@@ -42,17 +42,13 @@ class Pooled:
         self._machines = shared.machines
         self._repository = shared.repository
 
-    async def keep(
-        self, run: Run, prepared: Prepared, begin_delivery: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def keep(self, new: NewRun, begin_delivery: Callable[[], Awaitable[None]]) -> None:
         """Store a new run for which no machine has room, and put it into the queue.
 
         Parameters
         ----------
-        run : Run
+        new : NewRun
             The run.
-        prepared : Prepared
-            Its graph.
         begin_delivery : callable
             Stores the reports and uploads that its request asks for.
 
@@ -61,9 +57,10 @@ class Pooled:
         StoreUnavailableError, NoSpaceError, ConflictError
             If it cannot be stored; then there is no run.
         """
+        run, _, prepared, key = new
         stored = run.record_after(Cause.NO_ROOM)
         try:
-            await self._repository.add(stored, prepared.prompt, prepared.workflow)
+            await self._repository.add(stored, prepared.prompt, prepared.workflow, key=key)
         except BaseException:
             self._finalizer.drop(run, Cause.NOT_STORED, "The run could not be stored")
             raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
+    ConflictError,
     PromptInvalidError,
     RunTimeoutError,
     TooLargeError,
@@ -165,11 +166,11 @@ class Queueing:
         return stored
 
     async def _hand_over(self, request: RunRequest, new: NewRun, *, keep: bool) -> None:
-        run, client, prepared = new
+        run, client, prepared, key = new
         if client is None:
-            await self._pooled.keep(run, prepared, partial(self._begin_delivery, request, run))
+            await self._pooled.keep(new, partial(self._begin_delivery, request, run))
             return
-        adding = self._repository.add(run.record, prepared.prompt, prepared.workflow)
+        adding = self._repository.add(run.record, prepared.prompt, prepared.workflow, key=key)
         adding.add_done_callback(partial(_note_stored, run))
         if self._delivery.is_wanted(request):
             await self._added(run, adding)
@@ -196,8 +197,9 @@ class Queueing:
         """Wait until a new run is stored; if it cannot be stored, there is no run."""
         try:
             await adding
-        except BaseException:
-            log.warning("Run %s cannot be stored", run.prompt_id, extra=run.record.log_fields)
+        except BaseException as fault:
+            if not isinstance(fault, ConflictError):
+                log.warning("Run %s cannot be stored", run.prompt_id, extra=run.record.log_fields)
             self._finalizer.drop(run, Cause.NOT_STORED, "The run could not be stored")
             raise
 

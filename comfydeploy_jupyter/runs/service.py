@@ -202,7 +202,7 @@ class RunService(RunReader):
         *,
         small: bool = False,
         reply_at_end: bool = False,
-        new_id: bool = False,
+        key: str | None = None,
         arrived: float | None = None,
     ) -> Run:
         """Queue a run.
@@ -216,8 +216,8 @@ class RunService(RunReader):
         reply_at_end : bool
             Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
             need not be stored at once.
-        new_id : bool
-            Whether the ``prompt_id`` was made for this run, so that no other run can have it.
+        key : str, optional
+            The idempotency key of the request.
         arrived : float, optional
             Time of the event loop's clock from which ``timeout`` counts; by default now.
 
@@ -231,7 +231,7 @@ class RunService(RunReader):
         InvalidRequestError, UnknownInputError, NotFoundError
             If the request is invalid; then nothing was done.
         ConflictError
-            If its ``prompt_id`` is in use, or it was cancelled before there was a run.
+            If its ``prompt_id`` or its key is in use, or it was cancelled before there was a run.
         PromptInvalidError, TooLargeError
             If ComfyUI refuses the graph, or its size; the run is stored as failed.
         ComfyUIUnavailableError
@@ -248,7 +248,7 @@ class RunService(RunReader):
             latest = arrived_at + max(request.timeout, CREATE_WITHIN)
         self._submitting += 1
         try:
-            new = await self._creator.create(request, small=small, new_id=new_id, until=latest)
+            new = await self._creator.create(request, small=small, key=key, until=latest)
             new.run.awaited = reply_at_end
             await self._queueing.hand_over(request, new, reply_at_end=reply_at_end, until=until)
         finally:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from .runs import RunRecord
 
-KEPT_FOR = "7 days"  # an idempotency key after the deletion of its run
-
 
 class StatusGroup(NamedTuple):
     """Some statuses of runs.
@@ -41,22 +39,19 @@ class StatusGroup(NamedTuple):
         return f"({found} AND {'' if self.cancelling else 'NOT '}{requested})"
 
 
-class Claim(NamedTuple):
-    """The request that was made with an idempotency key.
+class KeyOwner(NamedTuple):
+    """The run that was started with an idempotency key.
 
     Attributes
     ----------
-    body : str
-        Hash of the request.
     prompt_id : str
-        The run that it has started or will start.
+        Its id.
     deleted : bool
-        Whether that run was deleted.
+        Whether it was deleted.
     """
 
-    body: str
     prompt_id: str
-    deleted: bool = False
+    deleted: bool
 
 
 class JobRepository(Repository):
@@ -86,16 +81,13 @@ class JobRepository(Repository):
         which = RunFilter(metadata=metadata)
         return await self._database.read(_page, limit, before, tuple(groups), which)
 
-    async def claim(self, key: str, claim: Claim) -> Claim:
-        """Store the request of a key unless it has one; return the one that is stored.
+    async def owner(self, key: str) -> KeyOwner | None:
+        """Return the run that has an idempotency key, or None."""
+        return await self._database.read(_owner, key)
 
-        A key can be used again `KEPT_FOR` after its run was deleted.
-        """
-        return await self._database.write(_claim, key, claim)
-
-    async def free(self, key: str, claim: Claim) -> None:
-        """Delete a key if it still belongs to this request."""
-        await self._database.write(_free, key, claim)
+    async def free(self, prompt_id: str) -> None:
+        """Delete the idempotency key of a run, if it has one."""
+        await self._database.write(_free, prompt_id)
 
     async def secret(self) -> bytes:
         """Return the secret that signs the cursors of this store."""
@@ -124,25 +116,15 @@ def _page(
     return [(row["id"], record_of(row)) for row in rows]
 
 
-def _claim(connection: sqlite3.Connection, key: str, claim: Claim) -> Claim:
-    connection.execute(
-        "DELETE FROM job_keys WHERE deleted_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)",
-        (f"-{KEPT_FOR}",),
-    )
-    connection.execute(
-        "INSERT OR IGNORE INTO job_keys (key, body, prompt_id) VALUES (?, ?, ?)",
-        (key, claim.body, claim.prompt_id),
-    )
+def _owner(connection: sqlite3.Connection, key: str) -> KeyOwner | None:
     row = connection.execute(
-        "SELECT body, prompt_id, deleted_at FROM job_keys WHERE key = ?", (key,)
+        "SELECT prompt_id, deleted_at FROM job_keys WHERE key = ?", (key,)
     ).fetchone()
-    return Claim(row["body"], row["prompt_id"], row["deleted_at"] is not None)
+    return None if row is None else KeyOwner(row["prompt_id"], row["deleted_at"] is not None)
 
 
-def _free(connection: sqlite3.Connection, key: str, claim: Claim) -> None:
-    connection.execute(
-        "DELETE FROM job_keys WHERE key = ? AND prompt_id = ?", (key, claim.prompt_id)
-    )
+def _free(connection: sqlite3.Connection, prompt_id: str) -> None:
+    connection.execute("DELETE FROM job_keys WHERE prompt_id = ?", (prompt_id,))
 
 
 def _secret(connection: sqlite3.Connection) -> bytes:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ACTIVE = ("not-started", "queued", "running", "uploading")
 FINAL = ("success", "failed", "cancelled")
+IDEMPOTENCY_KEY = "Idempotency-Key"
+KEPT_FOR = "7 days"  # an idempotency key after the deletion of its run
 
 
 @dataclass
@@ -211,7 +213,9 @@ class RunRepository(Repository):
         self._saving: asyncio.Future[None]
         self._guard = threading.Lock()
 
-    def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> asyncio.Future[None]:
+    def add(
+        self, record: RunRecord, prompt: bytes, workflow: bytes | None, *, key: str | None = None
+    ) -> asyncio.Future[None]:
         """Store a new run with its graph; return a future that is done when they are stored.
 
         Parameters
@@ -222,13 +226,16 @@ class RunRepository(Repository):
             The graph in API format, as JSON.
         workflow : bytes or None
             The graph in UI format, as JSON.
+        key : str, optional
+            The idempotency key of its request, which no other run may have. A key can be used again
+            `KEPT_FOR` after its run was deleted.
 
         Raises
         ------
         ConflictError
-            If the prompt id is in use.
+            If the prompt id or the key is in use; ``details["field"]`` tells which.
         """
-        return self._database.begin_write(add_run, record, prompt, workflow)
+        return self._database.begin_write(add_run, record, prompt, workflow, key)
 
     async def save(self, record: RunRecord) -> None:
         """Write the present state of a run, unless it does not exist in the store or has ended.
@@ -346,7 +353,11 @@ def record_of(row: sqlite3.Row) -> RunRecord:
 
 
 def add_run(
-    connection: sqlite3.Connection, record: RunRecord, prompt: bytes, workflow: bytes | None
+    connection: sqlite3.Connection,
+    record: RunRecord,
+    prompt: bytes,
+    workflow: bytes | None,
+    key: str | None = None,
 ) -> None:
     """Store a new run with its graph; see `RunRepository.add`."""
     row = _row(record)
@@ -361,6 +372,25 @@ def add_run(
         raise ConflictError(
             f"prompt_id: a run {record.prompt_id!r} exists already",
             details={"field": "prompt_id", "prompt_id": record.prompt_id},
+        ) from None
+    if key is not None:
+        _add_key(connection, key, record.prompt_id)
+
+
+def _add_key(connection: sqlite3.Connection, key: str, prompt_id: str) -> None:
+    connection.execute(
+        "DELETE FROM job_keys WHERE deleted_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)",
+        (f"-{KEPT_FOR}",),
+    )
+    try:
+        # Earlier versions compared the bodies of requests; this column is not used any more.
+        connection.execute(
+            "INSERT INTO job_keys (key, body, prompt_id) VALUES (?, '', ?)", (key, prompt_id)
+        )
+    except sqlite3.IntegrityError:
+        raise ConflictError(
+            f"{IDEMPOTENCY_KEY}: was used for an earlier request",
+            details={"field": IDEMPOTENCY_KEY},
         ) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sqlite3
 import uuid
@@ -65,16 +64,29 @@ async def test_the_key_of_a_deleted_job_starts_none_for_some_days(api, extension
     assert (await create(api, body, key))[0] == 201
 
 
-async def test_a_key_that_a_server_stored_before_it_was_killed_starts_its_job(api, extension):
-    body, key, job = json.dumps({"workflow": IMAGE}), uuid.uuid4().hex, str(uuid.uuid4())
-    digest = hashlib.sha256(body.encode() + b"\n").hexdigest()
+async def test_a_key_that_an_earlier_version_stored_without_a_job_is_free(api, extension):
     assert await listed(api) == []
     with closing(sqlite3.connect(extension.services.database.path)) as store, store:
-        store.execute(
-            "INSERT INTO job_keys (key, body, prompt_id) VALUES (?, ?, ?)", (key, digest, job)
-        )
-    assert await create(api, body, key) == (201, job)
-    assert (await create(api, body, key))[0] == 422
+        store.execute("INSERT INTO job_keys (key, body, prompt_id) VALUES ('left', 'e3', 'none')")
+    assert (await create(api, {"workflow": IMAGE}, "left"))[0] == 201
+    assert (await create(api, {"workflow": IMAGE}, "left"))[0] == 422
+
+
+async def test_a_key_is_free_if_its_server_ended_while_it_refused_the_workflow(api, extension):
+    await create(api, {"workflow": {**IMAGE, "1": {"class_type": "NoSuchNode", "inputs": {}}}})
+    [job] = await listed(api)
+    with closing(sqlite3.connect(extension.services.database.path)) as store, store:
+        store.execute("INSERT INTO job_keys (key, body, prompt_id) VALUES ('left', '', ?)", (job,))
+    assert (await create(api, {"workflow": IMAGE}, "left"))[0] == 201
+    assert (await create(api, {"workflow": IMAGE}, "left"))[0] == 422
+
+
+async def test_a_key_that_is_in_use_is_no_error_of_the_store(api, caplog):
+    await create(api, {"workflow": IMAGE}, "once")
+    assert (await create(api, {"workflow": IMAGE}, "once"))[0] == 422
+    _, job = await create(api, {"workflow": IMAGE})
+    await api.until(job, "success")
+    assert not [record for record in caplog.records if "cannot be stored" in record.message]
 
 
 async def test_a_refused_workflow_frees_its_key(api):

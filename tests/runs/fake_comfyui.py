@@ -75,7 +75,9 @@ class FakeStore:
         self.failing = False
         self.refused: set[str] = set()  # runs with a state that could not be stored
 
-    def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> Any:
+    def add(
+        self, record: RunRecord, prompt: bytes, workflow: bytes | None, *, key: str | None = None
+    ) -> Any:
         return asyncio.ensure_future(self._add(copy.deepcopy(record)))
 
     async def _add(self, record: RunRecord) -> None:
