@@ -40,7 +40,7 @@ async def provider_config(
     InvalidRequestError, NotFoundError
         If a field is invalid.
     """
-    fields = request.model_dump(exclude_none=True)
+    fields = request.model_dump(exclude_none=True, exclude={"token", "cd_token"})
     replaced = CLUSTER if any(name in fields for name in CLUSTER) else ()
     kept = {name: known[name] for name in known if name not in replaced}
     config = await kind.check({**kept, **fields})

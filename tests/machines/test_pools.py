@@ -159,8 +159,10 @@ class Cluster:
         self.may_close = asyncio.Event()
         self.may_close.set()
         self.existing: dict[str, Member] = {}
+        self.fields: dict[str, Any] = {}
 
     async def check(self, fields: Any) -> dict[str, Any]:
+        self.fields = fields
         names = ("scheduler", "retry", "shared_dir")
         return {"members": [], **{name: fields.get(name) for name in names}}
 
@@ -235,6 +237,15 @@ async def test_the_default_of_retry_changes_at_once(api, extension, cluster):
     body = {"workflow_api": chain(), "machine": "hpc", "wait": False}
     _, run = await api.post("run", body)
     assert (await extension.services.runs.record(run["prompt_id"])).retry == 2
+
+
+async def test_the_key_of_a_request_is_no_setting_of_a_pool(api, extension, cluster):
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    for name in ("token", "cd_token"):
+        change = {"machine_id": "hpc", "retry": 1, name: "cd-secret"}
+        assert (await api.post("machine/update", change))[0] == 200
+        assert cluster.fields["retry"] == 1
+        assert name not in cluster.fields
 
 
 async def test_members_that_a_provider_does_not_find_leave(api, extension, cluster):
