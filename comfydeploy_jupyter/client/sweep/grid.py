@@ -182,5 +182,5 @@ def _limited(values: Iterable[Any], field: str) -> list[Any]:
 
 def _too_many(field: str) -> InvalidRequestError:
     return InvalidRequestError.of_field(
-        field, f"has more than {MAX_POINTS} points, the most that a sweep can have"
+        field, f"more than the {MAX_POINTS} points that a sweep can have"
     )
