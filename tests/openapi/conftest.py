@@ -39,7 +39,7 @@ class Specified:
 
     def __init__(self, jupyter: JupyterProcess, comfydeploy_root: str) -> None:
         self.jupyter = jupyter
-        answer = self.ask("GET", "/comfyui-deploy/openapi.json")
+        answer = self.request("GET", "/comfyui-deploy/openapi.json")
         text = answer.text
         for known, here in ELSEWHERE.items():
             text = text.replace(
@@ -52,10 +52,10 @@ class Specified:
         """Set the examples of ids to those of a job, an asset and a workflow of this server."""
         graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
         api = "/comfyui-deploy/api/v2"
-        job = self.ask("POST", f"{api}/jobs", json={"workflow": graph}).json()
-        asset = self.ask("POST", f"{api}/assets", files={"file": ("b.txt", b"hello")}).json()
+        job = self.request("POST", f"{api}/jobs", json={"workflow": graph}).json()
+        asset = self.request("POST", f"{api}/assets", files={"file": ("b.txt", b"hello")}).json()
         stored = {"name": "there", "workflow_api": graph}
-        workflow = self.ask("POST", "/comfyui-deploy/workflow", json=stored).json()
+        workflow = self.request("POST", "/comfyui-deploy/workflow", json=stored).json()
         known = {
             ("path", "job_id"): job["id"],
             ("path", "asset_id"): asset["id"],
