@@ -256,7 +256,7 @@ def test_converts_the_shared_samples(name: str, shared_definitions: NodeDefiniti
     row = SHARED[name]
     source, _ = SHARED_JUDGED.get(name, ("api", ""))
     if not source:
-        with pytest.raises(InvalidRequestError, match="circle"):
+        with pytest.raises(InvalidRequestError, match="cycle"):
             ui_to_api(row["ui"], shared_definitions)
         return
     wanted = compared(row[source])
@@ -378,7 +378,7 @@ def test_refuses_cycles_as_the_editor_does(
 ) -> None:
     saved = chain(kind, 3, mode)
     saved["links"][0][1] = 3
-    with pytest.raises(InvalidRequestError, match="circle") as caught:
+    with pytest.raises(InvalidRequestError, match="cycle") as caught:
         ui_to_api(saved, definitions)
     assert caught.value.details["field"] in {"node 1", "node 2", "node 3"}
 
