@@ -118,11 +118,15 @@ def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
         The result.
     chosen : sequence of str
         The ids of the nodes whose outputs are shown at once, in this order; the outputs of others
-        are folded. If none of these nodes has an output, all outputs are shown.
+        are folded. If none of these nodes has an output, all outputs are shown. Other outputs have
+        the order of the ids of their nodes: that of ComfyUI is another one in each run.
     """
     ranks = _ranks(result, chosen)
-    order = sorted(range(len(result.files)), key=lambda n: ranks.get(result.files[n].node_id, -1))
-    files = [result.files[number] for number in order]
+
+    def order(node_id: str) -> tuple[int, list[tuple[bool, int, str]]]:
+        return ranks.get(node_id, -1), _by_number(node_id)
+
+    files = sorted(result.files, key=lambda file: order(file.node_id))
     places = {id(file): place for place, file in enumerate(files)}
     texts = [
         {
@@ -131,7 +135,7 @@ def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
             "beginning": beginning_of(text),
             "waits": ranks.get(node.id, 0) == len(chosen) > 0,
         }
-        for node, text in sorted(result.texts_by_node, key=lambda each: ranks.get(each[0].id, -1))
+        for node, text in sorted(result.texts_by_node, key=lambda each: order(each[0].id))
     ]
     facts = []
     if result.execution_time is not None:
@@ -199,6 +203,12 @@ def _ranks(result: Result, chosen: Sequence[str]) -> dict[str, int]:
         for node in nodes
     }
     return ranks if any(rank < len(chosen) for rank in ranks.values()) else {}
+
+
+def _by_number(node_id: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts the ids of nodes as numbers, and texts after them."""
+    parts = node_id.split(":")
+    return [(not part.isdecimal(), len(part) * part.isdecimal(), part) for part in parts]
 
 
 def _item(file: OutputFile) -> dict[str, Any]:

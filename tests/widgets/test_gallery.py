@@ -23,8 +23,8 @@ def names(facts: dict[str, Any], *, waits: bool) -> list[str]:
     return [item["name"] for item in facts["items"] if item["waits"] is waits]
 
 
-def of(chosen: list[str]) -> dict[str, Any]:
-    reply = {"prompt_id": "p", "status": "success", "outputs": OUTPUTS}
+def of(chosen: list[str], outputs: dict[str, Any] = OUTPUTS) -> dict[str, Any]:
+    reply = {"prompt_id": "p", "status": "success", "outputs": outputs}
     return view_state(Result(Server("http://h/"), reply), chosen)
 
 
@@ -46,3 +46,12 @@ def test_the_outputs_that_the_author_chose_come_in_that_order() -> None:
         ("two", False),
         ("one", True),
     ]
+
+
+def test_outputs_have_the_same_order_in_each_run() -> None:
+    more = {**OUTPUTS, "a": {"text": ["last"]}, "10": {"text": ["ten"]}}
+    backwards = dict(reversed(more.items()))
+    for chosen in ([], ["7"]):
+        facts = of(chosen, backwards)
+        assert facts == of(chosen, more)
+        assert [text["text"] for text in facts["texts"]] == ["one", "two", "ten", "last"]
