@@ -47,11 +47,21 @@ FEW = (("Light", 1440), ("Light", 480), ("Dark", 1440))
 STEADY = r"""() => {
     const texts = [
         [/\d+(\.\d+)? s\b/g, "1.00 s"],
+        [/^\d+ % · 1\.00 s.*/, "64 % · 1.00 s"],
+        [/\d+ % of \d+ cores?/, "20 % of 2 cores"],
+        [/^[\d.]+ of [\d.]+ GiB$/, "8.0 of 32.0 GiB"],
+        [/^[\d.]+ [GT]iB free$/, "60.0 GiB free"],
+        [/\bComfyUI \d+\.\d+\.\d+/, "ComfyUI 0.33.0"],
+        [/\blook_\d+_/, "look_00001_"],
         [/\d+ % · [\d.]+ \w+ of ([\d.]+ \w+).*/g, "7 % · 4.0 MiB of $1 · 2.0 MiB/s"],
         [/\d{1,2}:\d\d(:\d\d)?( [AP]M)?/g, "12:00 PM"],
         [/\d{1,2}\/\d{1,2}\/\d{4}/g, "1/2/2030"],
         [/https:\/\/\S+/g, "https://quiet-harbour-dawn.trycloudflare.com/?secret=0123456789"],
     ];
+    const bars = {
+        ".comfydeploy-progress .cd-bar:not(.cd-thin) > div": "64%",
+        ".comfydeploy-machine .cd-meter > div": "25%",
+    };
     const panels = document.querySelectorAll(".comfydeploy-panel");
     const replace = () => {
         for (const panel of panels) {
@@ -64,8 +74,14 @@ STEADY = r"""() => {
             for (const bar of panel.querySelectorAll("progress")) {
                 if (bar.value !== 0.07) bar.value = 0.07;
             }
+            for (const [selector, width] of Object.entries(bars)) {
+                for (const bar of panel.querySelectorAll(selector)) {
+                    bar.parentElement.classList.remove("cd-full");
+                    if (bar.style.width !== width) bar.style.width = width;
+                }
+            }
             for (const code of panel.querySelectorAll(".comfydeploy-qr img")) {
-                code.style.filter = "contrast(0)";
+                if (!code.style.filter) code.style.filter = "contrast(0)";
             }
         }
     };
@@ -73,10 +89,11 @@ STEADY = r"""() => {
     window.steady = new MutationObserver(replace);
     const changes = {subtree: true, childList: true, characterData: true};
     for (const panel of panels) {
-        window.steady.observe(panel, {...changes, attributeFilter: ["value"]});
+        window.steady.observe(panel, {...changes, attributeFilter: ["value", "style"]});
     }
 }"""
-"""Replaces times, addresses and progress, which differ each time, and blanks the QR code."""
+"""Replaces what differs each time (times, addresses, progress, the load of this machine, numbers of
+files) or with each ComfyUI, and blanks the QR code."""
 
 
 def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
@@ -195,10 +212,13 @@ def looks(open_notebook: Any) -> Iterator[Looks]:
 
 @pytest.fixture
 def comfy(tidy: JupyterProcess) -> Comfy:
-    """A client of the server without workflows."""
+    """A client of the server without workflows and runs."""
     made = Comfy(tidy.url, tidy.token)
     for found in made.workflows.list():
         found.delete()
+    runs = made.runs()
+    made.runs.pin(runs, False)
+    made.runs.delete(runs)
     return made
 
 
@@ -244,6 +264,7 @@ def test_a_run_panel_in_each_state(
     expect(panel.get_by_role("button", name="Harbour at dawn")).to_be_visible()
     looks.take("run-empty")
 
+    comfy.free()  # the results tell how many nodes were cached
     show("held")
     press("Keys (?)")
     looks.take("run-keys", themes_and_widths=FEW)
