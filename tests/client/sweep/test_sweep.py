@@ -185,7 +185,7 @@ def test_a_value_that_breaks_the_contract_fails_its_point_only(comfy: Comfy) -> 
 
 
 def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
-    before = comfy.runs(limit=1)[0].prompt_id
+    before = [run.prompt_id for run in comfy.runs(limit=1)]
     with pytest.raises(UnknownInputError, match="sed"):
         comfy.sweep(failing_if(), {"sed": range(8)})
     with pytest.raises(UnknownInputError, match="massage"):
@@ -202,7 +202,7 @@ def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
         comfy.sweep(sleeping_workflow(0), {"seed": range(8)})
     with pytest.raises(FileNotFoundError):
         comfy.sweep("nowhere.json", {"seed": range(8)})
-    assert comfy.runs(limit=1)[0].prompt_id == before
+    assert [run.prompt_id for run in comfy.runs(limit=1)] == before
 
 
 def test_seed_is_every_seed_where_there_are_several(comfy: Comfy) -> None:
