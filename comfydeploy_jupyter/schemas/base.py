@@ -51,10 +51,10 @@ _EXPECTED = {
 
 def _check_address(value: str) -> str:
     try:
-        valid = not value or (
-            urlsplit(value).scheme in ("http", "https") and bool(urlsplit(value).hostname)
-        )
-    except ValueError:
+        address = urlsplit(value)
+        has_host = bool(address.hostname) and address.port != 0
+        valid = not value or (address.scheme in ("http", "https") and has_host)
+    except ValueError:  # also for a port that is no number, or too large
         valid = False
     if not valid or any(character.isspace() for character in value):
         raise ValueError("must be an http:// or https:// address")

@@ -391,7 +391,9 @@ class TestVolume:
 
 
 @pytest.mark.parametrize("field", ["status_endpoint", "file_upload_endpoint"])
-@pytest.mark.parametrize("value", ["ftp://a/b", "/status", "http://", "http://[", 5])
+@pytest.mark.parametrize(
+    "value", ["ftp://a/b", "/status", "http://", "http://[", "http://h:65536", "http://h:0", 5]
+)
 async def test_endpoint_that_is_no_address(api, service, field, value):
     code, body = await api.post("run", ordered(service, image(), **{field: value}))
     assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", field)
