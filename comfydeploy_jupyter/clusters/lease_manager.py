@@ -435,12 +435,8 @@ async def reach(client: Any) -> None:
 
 async def close_client(client: Any) -> None:
     """Close a client within 5 s, also if its scheduler does not answer."""
-    try:
-        with contextlib.suppress(Exception):
-            await wait_for(client.close(), 5.0)
-    finally:
-        # Else the garbage collector would close it without awaiting the result.
-        client.status = "closed"
+    with contextlib.suppress(Exception):
+        await wait_for(client.close(), 5.0)
 
 
 async def _connected(client: Any) -> Any:

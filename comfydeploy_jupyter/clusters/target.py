@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -41,7 +42,6 @@ class Target:
 
     def connect(self, timeout: float) -> Any:
         """Return a `distributed.Client` for the current event loop; the caller must await it."""
-        from distributed import Client
         from distributed.security import Security
 
         security = None
@@ -52,7 +52,7 @@ class Target:
                 tls_client_cert=self.certificates.cert,
                 tls_client_key=self.certificates.key or self.certificates.cert,
             )
-        return Client(
+        return _client_class()(
             self.address,
             security=security,
             asynchronous=True,
@@ -72,6 +72,22 @@ class Target:
         """
         if self.cluster is not None:
             adapt(self.cluster, least, most)
+
+
+@cache
+def _client_class() -> Any:
+    """Return the class of clients that do not close themselves when they are deleted.
+
+    They could not: without a running event loop nothing awaits the end of the connection, and
+    Python warns of that in whatever code is running at that moment.
+    """
+    from distributed import Client
+
+    class ClosedByItsOwner(Client):
+        def __del__(self) -> None:
+            """Do nothing."""
+
+    return ClosedByItsOwner
 
 
 def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:

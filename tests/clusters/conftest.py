@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +18,6 @@ if TYPE_CHECKING:
     from comfydeploy_jupyter.clusters.provider import DaskProvider
     from comfydeploy_jupyter.machines.providers import Member
     from tests.dask_cluster import DaskCluster
-
-
-@pytest.fixture(autouse=True)
-def rest_of_dask() -> Iterator[None]:
-    """Delete the coroutines that Dask's client leaves when its connection breaks.
-
-    Nobody awaits them. Python warns of each when it deletes it; in a later test that is an error.
-    """
-    yield
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-        gc.collect()
 
 
 @dataclass

@@ -331,7 +331,7 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
     ({"workers": [8, 0]}, 400, "workers", "not a valid range"),
     ({"workers": [1]}, 400, "workers", "two numbers"),
     ({"cluster": "none", "scheduler": None}, 404, "cluster", "has no 'none'"),
-    ({"cluster": "none"}, 400, "cluster", "exactly one"),
+    ({"cluster": "none"}, 400, "cluster", "but not both"),
     ({"scheduler": "tcp://192.0.2.1:8786"}, 400, "scheduler", "tls://"),
     ({"scheduler": "http://127.0.0.1:8786"}, 400, "scheduler", "not the address"),
     ({"comfyui_path": "ComfyUI"}, 400, "comfyui_path", "absolute"),

@@ -337,7 +337,7 @@ async def test_files_of_members_that_have_ended(world, tmp_path, where, by_limit
     """Those that were copied from there, and those in a folder that the cluster shares."""
     registry = MachineRegistry()
     shared = str(tmp_path / "shared")
-    registry.set_pool(Pool("hpc", "hpc", "dask", ("alive",), shared_dir=shared))
+    registry.set_pool(Pool("hpc", "hpc", "dask", ("alive",), shared_dirs=(shared,)))
     world.kept_outputs = KeptOutputs(tmp_path / "copies", registry)
     paths = {}
     for member in ("gone", "alive"):

@@ -371,7 +371,7 @@ def test_waiting_can_time_out(comfy: Comfy) -> None:
     panel = RunPanel(comfy=comfy)
     stop = threading.Event()
     panel.start(stop.wait)
-    with pytest.raises(RunTimeoutError, match=r"not done after 0\.1 s"):
+    with pytest.raises(RunTimeoutError, match=r"not finished after 0\.1 s"):
         panel.wait(timeout=0.1)
     stop.set()
     panel.wait()

@@ -311,7 +311,7 @@ def test_no_file_is_replaced_without_a_question(
     (tmp_path / "mine.json").write_text("mine")
     panel = opened(panel_of(GRAPH))
     panel.export("mine.json")
-    until(lambda: "there is mine.json already" in panel.error)
+    until(lambda: "mine.json exists already" in panel.error)
     assert (tmp_path / "mine.json").read_text() == "mine"
     panel._export.replace.value = True
     panel.export("mine.json")
