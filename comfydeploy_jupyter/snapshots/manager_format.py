@@ -8,12 +8,12 @@ from typing import Any
 from ..errors import InvalidRequestError
 from ..secrets import clean_url
 from .packages import PYTORCH_INDEX
-from .snapshot import ComfyUI, CustomNode, Package, Python, Snapshot, is_address
+from .snapshot import ComfyUI, CustomNode, Package, Python, Snapshot, is_address, is_name
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _FIELDS = ("git_custom_nodes", "cnr_custom_nodes", "file_custom_nodes")
-_PYTORCH_BUILD = re.compile(r"==[^+=]+\+(cpu|xpu|cu\d+|rocm[\d.]+)$")
+_PYTORCH_BUILD = re.compile(r"==[^+=]+\+(cpu|xpu|cu\d+|rocm[\d.]+)$", re.ASCII)
 
 
 def is_manager_snapshot(given: dict[str, Any]) -> bool:
@@ -106,13 +106,13 @@ def _git_nodes(content: dict[str, Any]) -> list[CustomNode]:
     for url, entry in content.items():
         cleaned = clean_url(url)
         field = f"snapshot.git_custom_nodes.{cleaned}"
-        if not is_address(cleaned):
+        name = folder_name(cleaned)
+        if not is_address(cleaned) or not is_name(name):
             raise InvalidRequestError.of_field(field, "must be an https:// or ssh address")
         facts = entry if isinstance(entry, dict) else {"hash": entry}
         commit = facts.get("hash")
         if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
             raise InvalidRequestError.of_field(field, "must have the commit as its hash")
-        name = folder_name(cleaned)
         nodes[name] = CustomNode(
             name=name,
             kind="git",
@@ -140,7 +140,7 @@ def _file_nodes(content: Any) -> list[CustomNode]:
     for number, entry in enumerate(content if isinstance(content, list) else []):
         facts = entry if isinstance(entry, dict) else {"filename": entry}
         name = facts.get("filename")
-        if not isinstance(name, str) or not re.fullmatch(r"[^/\0]+", name) or name in (".", ".."):
+        if not isinstance(name, str) or not is_name(name):
             field = f"snapshot.file_custom_nodes.{number}.filename"
             raise InvalidRequestError.of_field(field, "must be the name of a file")
         nodes.append(CustomNode(name=name, kind="files", disabled=bool(facts.get("disabled"))))

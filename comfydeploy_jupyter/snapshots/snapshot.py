@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from ..errors import InvalidRequestError
 from ..schemas import Model
 
+LONGEST_NAME = 255  # characters of a file or folder
+LONGEST_ADDRESS = 2000
 COMFYUI_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
 _ADDRESS = re.compile(
     r"(?:https?://|ssh://|git://)[^\s\x00-\x1f\x7f]+|git@[\w.-]+:[^\s\x00-\x1f\x7f]+"
@@ -18,7 +20,14 @@ _ADDRESS = re.compile(
 
 def is_address(url: str) -> bool:
     """Return whether ``url`` is a plain address from which git can fetch on another machine."""
-    return _ADDRESS.fullmatch(url) is not None
+    return len(url) <= LONGEST_ADDRESS and _ADDRESS.fullmatch(url) is not None
+
+
+def is_name(name: str) -> bool:
+    """Return whether ``name`` can be that of a file or folder on another machine."""
+    if not 1 <= len(name) <= LONGEST_NAME or name in (".", "..") or not name.strip():
+        return False
+    return "/" not in name and "\0" not in name
 
 
 def _checked_address(url: str) -> str:
@@ -28,7 +37,7 @@ def _checked_address(url: str) -> str:
 
 
 def _checked_name(name: str) -> str:
-    if name in (".", "..") or "/" in name or "\0" in name or not name.strip():
+    if not is_name(name):
         raise ValueError("must be the name of a file or folder")
     return name
 
@@ -46,9 +55,9 @@ def _checked_requirement(line: str) -> str:
     return line
 
 
-Address = Annotated[str, Field(max_length=2000), AfterValidator(_checked_address)]
+Address = Annotated[str, Field(max_length=LONGEST_ADDRESS), AfterValidator(_checked_address)]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
-Name = Annotated[str, Field(max_length=255), AfterValidator(_checked_name)]
+Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_checked_name)]
 Token = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
 Index = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._/-]+$")]
 

@@ -173,7 +173,10 @@ async def test_bad_names(api, name):
         ({"git_custom_nodes": {"file:///etc": {"hash": "a" * 40}}}, "git_custom_nodes"),
         ({"git_custom_nodes": {"https://x.org/a": {"hash": "main"}}}, "git_custom_nodes"),
         ({"cnr_custom_nodes": {"a/b": "1"}}, "cnr_custom_nodes"),
+        ({"git_custom_nodes": {f"https://x.org/{'a' * 256}": {"hash": "a" * 40}}}, "git_custom"),
         ({"file_custom_nodes": ["../../etc/passwd"]}, "file_custom_nodes"),
+        ({"file_custom_nodes": ["a" * 256]}, "file_custom_nodes"),
+        ({"file_custom_nodes": [" "]}, "file_custom_nodes"),
     ],
 )
 async def test_bad_snapshots(api, snapshot, field):
