@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,6 @@ EVENTS = {
     name: f"https://comfydeploy-jupyter.github.io/comfydeploy-jupyter/events/{name}/v1"
     for name in ("run", "machine")
 }
-MANY_OBJECTS = 10_000  # Python itself exempts a few hundred
 LOOK_EVERY = 1.0  # seconds between checks for unfinished runs or transfers
 
 package_log = logging.getLogger(__package__)  # parent of the loggers of all modules of this package
@@ -616,11 +616,11 @@ def _from_text(trait: TraitType[Any, Any], text: str) -> Any:
     return trait.from_string(text)
 
 
+@cache
 def exempt_from_collection() -> None:
     """Exempt the objects that exist now from garbage collection, once for each process.
 
     A Jupyter server consists of about 300,000 objects. During many runs Python's collector visits
     all of them every few seconds, and for that time, a tenth of a second or more, no code runs.
     """
-    if gc.get_freeze_count() < MANY_OBJECTS:
-        gc.freeze()
+    gc.freeze()
