@@ -66,8 +66,10 @@ class DaskKind:
             settings.clusters, allow_plain_tcp=settings.allow_plain_tcp
         )
 
-    async def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Validate the fields of a request, and return them as settings for the store.
+    async def check(self, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate the settings that a pool would have, and return them for the store.
+
+        A scheduler is connected to if its address or its certificates are not those in ``known``.
 
         Raises
         ------
@@ -110,6 +112,8 @@ class DaskKind:
                 "tls_client_cert": certificates.cert,
                 "tls_client_key": certificates.key,
             }
+        if all(found.get(name) == known.get(name) for name in ("scheduler", "security")):
+            return found
         try:
             await asyncio.to_thread(_try, Target(found["scheduler"], certificates))
         except SchedulerError as error:

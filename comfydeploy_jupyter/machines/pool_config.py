@@ -43,7 +43,7 @@ async def provider_config(
     fields = request.model_dump(exclude_none=True, exclude={"token", "cd_token"})
     replaced = CLUSTER if any(name in fields for name in CLUSTER) else ()
     kept = {name: known[name] for name in known if name not in replaced}
-    config = await kind.check({**kept, **fields})
+    config = await kind.check({**kept, **fields}, known)
     present, before = config.get("shared_dir"), known.get("shared_dir")
     earlier = dict.fromkeys([*known.get(EARLIER, ()), before])
     if folders := [folder for folder in earlier if folder and folder != present]:

@@ -123,10 +123,18 @@ class Provider(Protocol):
 class ProviderKind(Protocol):
     """Makes the providers of one kind of pool, such as ``dask``."""
 
-    async def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Validate the fields of ``machine/create`` or ``machine/update``; return the settings.
+    async def check(self, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate the settings that a pool would have; return them.
 
         The settings are stored as JSON.
+
+        Parameters
+        ----------
+        fields : mapping
+            The fields of ``machine/create``; for ``machine/update`` with the settings that do not
+            change.
+        known : mapping
+            The settings before; empty for a new pool. Those that do not change need not be tried.
 
         Raises
         ------

@@ -234,6 +234,10 @@ def test_runs_wait_for_a_scheduler_that_has_ended(
     until(lambda: not alive(pid), timeout=60)
     jupyter.until(executing, "failed", timeout=100)
     until(lambda: jupyter.get("machine", machine_id="hpc")[1]["error"], timeout=60)
+    change = {"machine_id": "hpc", "retry": 1}  # does not need the scheduler
+    assert jupyter.post("machine/update", change)[0] == 200
+    code, reply = jupyter.post("machine/update", {**change, "scheduler": "tcp://127.0.0.1:9"})
+    assert (code, reply["details"]["field"]) == (400, "scheduler")
     cluster.start(1)
     jupyter.until(waiting, "success", timeout=200)
 

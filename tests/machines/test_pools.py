@@ -161,7 +161,7 @@ class Cluster:
         self.existing: dict[str, Member] = {}
         self.fields: dict[str, Any] = {}
 
-    async def check(self, fields: Any) -> dict[str, Any]:
+    async def check(self, fields: Any, known: Any) -> dict[str, Any]:
         self.fields = fields
         names = ("scheduler", "retry", "shared_dir")
         return {"members": [], **{name: fields.get(name) for name in names}}
