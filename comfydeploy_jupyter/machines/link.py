@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..comfyui.folders import Folders
 from ..comfyui.model_folders import is_folder_name
 from ..comfyui.running import running_at
-from ..errors import ComfyUIUnavailableError
+from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..net.tasks import wait_for
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Link:
         ``devices`` of the same response.
     folders : Folders or None
         Its folders, once they are known.
+    process_folders : Folders or None
+        The folders of the process that listens at its address, once it was searched for.
     """
 
     found: Found
@@ -67,6 +69,8 @@ class Link:
     system: dict[str, Any] = field(default_factory=dict)
     devices: list[dict[str, Any]] = field(default_factory=list)
     folders: Folders | None = None
+    process_folders: Folders | None = None
+    _searched: bool = False  # whether the process at its address was searched for
     _categories: tuple[str, ...] = ()
     _categories_at: float = -CATEGORIES_MAX_AGE  # monotonic time
 
@@ -75,6 +79,11 @@ class Link:
         """The version that the ComfyUI reports."""
         version = self.system.get("comfyui_version")
         return version if isinstance(version, str) else None
+
+    def forget_folders(self) -> None:
+        """Determine the folders anew at their next use: a new process may have other arguments."""
+        self.folders = self.process_folders = None
+        self._searched = False
 
     async def close(self) -> None:
         """Close the connection, and stop the process if this server started it."""
@@ -125,6 +134,13 @@ class Link:
             self.folders = found
         return found
 
+    async def read_process_folders(self) -> Folders | None:
+        """Return the folders of the process at its address; None if unknown; see `running_at`."""
+        if not self._searched:
+            self._searched = self.connection.connected
+            self.process_folders = await asyncio.to_thread(_folders_at, self.client.url)
+        return self.process_folders
+
 
 def folders_of(path: Path | None, link: Link | None, settings: MachineSettings) -> Folders:
     """Return the folders of a ComfyUI. This function blocks: call it in a thread.
@@ -156,3 +172,13 @@ def folders_of(path: Path | None, link: Link | None, settings: MachineSettings) 
         jupyter_root=settings.jupyter_root,
         extra_roots=settings.extra_roots,
     )
+
+
+def _folders_at(url: str) -> Folders | None:
+    running = running_at(url)
+    if running is None or running.path is None:
+        return None
+    try:
+        return Folders(running.path, argv=running.arguments or (), cwd=running.folder)
+    except InvalidRequestError:  # the arguments of another version
+        return None

@@ -12,7 +12,12 @@ from ..comfyui.definitions import Definitions, DefinitionSet
 from ..comfyui.discovery import installed_version
 from ..comfyui.out_of_memory import count_oom_kills, why_killed
 from ..comfyui.running import nothing_listens_at
-from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequestError
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    ForbiddenPathError,
+    InvalidRequestError,
+)
 from ..graphs.versions import outside_tested_range
 from ..net.tasks import open_in_thread
 from ..secrets import clean_url
@@ -433,18 +438,20 @@ class Machine:
         return await open_in_thread(_open_within, folders, kind, subfolder, filename)
 
     async def file_size(self, kind: str, subfolder: str, filename: str) -> int | None:
-        """Return the size of a file in bytes; the parameters and errors are those of `open_file`.
+        """Return the size of a file in bytes; None if ComfyUI has to be asked.
 
-        Returns
-        -------
-        int or None
-            None if the folders are not known; then ComfyUI has to be asked.
+        The parameters and errors are those of `open_file`. Without the path to ComfyUI, the file is
+        searched for in the folders of the process that answers as ComfyUI.
         """
-        if self.path is None:
+        if self.path is not None:
+            folders = await self.folders()
+            return await asyncio.to_thread(_size_within, folders, kind, subfolder, filename)
+        found = None if self._link is None else await self._link.read_process_folders()
+        if found is None:
             return None
-        return await asyncio.to_thread(
-            _size_within, await self.folders(), kind, subfolder, filename
-        )
+        with contextlib.suppress(ComfyDeployError):
+            return await asyncio.to_thread(_size_within, found, kind, subfolder, filename)
+        return None
 
 
 class _Forwarding:

@@ -367,7 +367,7 @@ class Supervisor:
         if link is not None:
             self.last_url = link.client.url
             if link.process is None:
-                link.folders = None  # the new process may have other arguments
+                link.forget_folders()
             log.info(
                 "Machine %r is connected to the ComfyUI at %s",
                 self._id,

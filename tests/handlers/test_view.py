@@ -237,3 +237,14 @@ async def test_files_that_are_not_pictures_have_no_thumbnail(view):
         assert b"thumbnail" in response.body
     assert (await view("view.png", thumbnail=4)).code == 400
     assert (await view("gone.png", thumbnail=64)).code == 404
+
+
+async def test_the_size_of_a_file_is_read_from_the_disk_without_asking_comfyui(view, extension):
+    """Even if only its address is known: its process shows the folders."""
+    await view("view.png")
+    machine = extension.services.machines.get()
+    assert await machine.file_size("output", "", "view.png") == 4 + 256 * 40
+    assert await machine.file_size("output", "sub", "ünï code.txt") == 5
+    if machine.path is None:  # then ComfyUI is asked, which may have other folders
+        assert await machine.file_size("output", "", "missing.png") is None
+        assert await machine.file_size("output", "..", "comfyui.log") is None
