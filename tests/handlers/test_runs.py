@@ -301,7 +301,8 @@ async def test_a_run_with_front_precedes_queued_runs(api, chain):
     sleep = chain(("TestSleep", {"seconds": 0.4}))
     _, first = await api.post("run", {"workflow_api": sleep, "wait": False})
     _, second = await api.post("run", {"workflow_api": chain(), "wait": False})
-    _, front = await api.post("run", {"workflow_api": chain(), "wait": False, "front": True})
+    short = {"workflow_api": chain(("TestSleep", {"seconds": 0.05})), "wait": False}
+    _, front = await api.post("run", {**short, "front": True})
     assert front["number"] < 0
     second = await api.until(second["prompt_id"], "success")
     front = await api.until(front["prompt_id"], "success")
