@@ -91,10 +91,10 @@ async def test_the_proxy_admits_only_clients_of_the_cluster(
     assert other is not None
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    stranger = other.client_context()
-    stranger.verify_mode = ssl.CERT_NONE
+    of_other_cluster = other.client_context()
+    of_other_cluster.verify_mode = ssl.CERT_NONE
     async with aiohttp.ClientSession() as session:
-        for context in (anyone, stranger):
+        for context in (anyone, of_other_cluster):
             with pytest.raises((aiohttp.ClientError, OSError)):
                 await session.get(f"{member.url}/system_stats", ssl=context)
         with pytest.raises((aiohttp.ClientError, OSError)):
@@ -152,9 +152,9 @@ async def test_a_server_finds_the_leases_of_an_earlier_one(
     await first.close(delete=False)
     assert pool.ends == []
 
-    stranger, others = await provide(cluster, token="another")
+    other_provider, others = await provide(cluster, token="another")
     assert others.found_ids == [set()]
-    await stranger.close(delete=True)
+    await other_provider.close(delete=True)
 
     second, found = await provide(cluster, token="mine")
     assert found.found_ids == [{member.id}]
