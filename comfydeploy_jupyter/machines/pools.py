@@ -225,13 +225,21 @@ class Pools:
             restarts = request.restart or for_provider(config) != for_provider(record.config)
             ends = members_end(self._registry, self._present(pool.id), record.config, config)
             changed = replace(record, name=request.name or record.name, config=config)
-            record = await self._records.keep(changed)
+            provided = self._withdraw_members(self._present(pool.id)) if ends else []
+            try:
+                record = await self._records.keep(changed)
+            except BaseException:
+                for machine in provided:
+                    self._registry.add(machine)
+                raise
             members = self._present(pool.id).members
             self._registry.set_pool(pool_of(record, members))
             if record.kind in self._kinds and restarts:
                 for member_id in members if ends else ():
                     await self.left(pool.id, member_id, "The settings of its pool were changed")
                 await self._end_provider(pool.id, delete=ends)
+                for machine in provided:
+                    await machine.close()
                 first = self._begin(record)
         if first is not None:
             await asyncio.shield(first)
@@ -253,10 +261,8 @@ class Pools:
                     details={"field": "machine_id", "runs": count},
                 )
             present = self._present(pool.id)
-            provided = [] if pool.kind == POOL else self._registry.members(present)
             # At once: from now on it gets no run, and its machines get none of `auto`.
-            for machine in provided:
-                self._registry.remove(machine.id)
+            provided = [] if pool.kind == POOL else self._withdraw_members(present)
             self._registry.remove(pool.id)
             try:
                 await self._records.delete(pool.id)
@@ -350,6 +356,16 @@ class Pools:
                 if self._listener.machines_of(pool.id) - {*pool.members, pool.id}:
                     await self._end_provider(pool.id, delete=False)
                     self._begin(record)
+
+    def _withdraw_members(self, pool: Pool) -> list[Machine]:
+        """Remove the machines of a provider from the registry: they get no run. Return them.
+
+        They are still among the members of the pool, and they are not closed.
+        """
+        machines = self._registry.members(pool)
+        for machine in machines:
+            self._registry.remove(machine.id)
+        return machines
 
     async def _remove(self, member_id: str) -> None:
         machine = self._registry.find(member_id)

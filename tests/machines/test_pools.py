@@ -6,9 +6,10 @@ import asyncio
 import json
 import sqlite3
 import ssl
+import threading
 import uuid
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +19,12 @@ from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestEr
 from comfydeploy_jupyter.machines.providers import Member
 from comfydeploy_jupyter.schemas import MachineCreate
 from tests.comfyui_server import free_port
+from tests.instant_comfyui import InstantComfyUI
 from tests.jupyter_app import chain
 from tests.waiting import until, until_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
 
 
 @pytest.fixture
@@ -203,6 +208,27 @@ def cluster(extension, jp_asyncio_loop, monkeypatch) -> Cluster:
     return made
 
 
+@pytest.fixture
+def join(
+    api, extension, cluster, jp_asyncio_loop
+) -> Iterator[Callable[..., Awaitable[InstantComfyUI]]]:
+    """A function that adds a member to the pool ``hpc`` and waits until it is connected."""
+    tasks = []
+
+    async def add(name: str, comfyui: InstantComfyUI | None = None) -> InstantComfyUI:
+        comfyui, port = comfyui or InstantComfyUI(), free_port()
+        tasks.append(asyncio.ensure_future(comfyui.serve(port)))
+        await cluster.members.joined(Member(name, f"http://127.0.0.1:{port}"))
+        machine = extension.services.machines.get(name)
+        await until_async(lambda: machine.connected)
+        return comfyui
+
+    yield add
+    for task in tasks:
+        task.cancel()
+    jp_asyncio_loop.run_until_complete(asyncio.wait(tasks))
+
+
 async def test_a_provider_that_fails_unexpectedly_is_started_again(api, extension, cluster):
     cluster.failure = TypeError("adapt() got an unexpected keyword argument")
     made = await extension.services.pools.create("dask", MachineCreate(name="hpc"))
@@ -227,6 +253,29 @@ async def test_a_pool_with_unfinished_runs_keeps_its_cluster(api, extension, clu
     cluster.existing = {}
     code, reply = await api.post("machine/update", change)
     assert (code, reply["machine"]["members"]) == (200, [])
+
+
+async def test_no_run_is_assigned_to_members_that_are_about_to_end(api, extension, cluster, join):
+    """The store is busy while the settings of their pool are changed; a run arrives meanwhile."""
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    comfyui = await join("hpc-1")
+    gate = threading.Event()
+    busy = asyncio.create_task(extension.services.database.write(lambda _: gate.wait(20)))
+    await asyncio.sleep(0)
+    change = {"machine_id": "hpc", "shared_dir": "/new"}
+    changing = asyncio.create_task(api.post("machine/update", change))
+    await asyncio.sleep(0.3)
+    body = {"workflow_api": chain(), "machine": "hpc", "wait": False}
+    arriving = asyncio.create_task(api.post("run", body))
+    await asyncio.sleep(0.3)
+    assert extension.services.machines.open_runs("hpc-1") == 0
+    gate.set()
+    await busy
+    code, reply = await changing
+    assert (code, reply["machine"]["members"]) == (200, [])
+    code, run = await arriving
+    assert (code, run["status"], run["machine"]) == (200, "queued", "hpc")
+    assert comfyui.load == (0, 0)
 
 
 async def test_the_default_of_retry_changes_at_once(api, extension, cluster):
