@@ -183,7 +183,7 @@ class MachineEvents:
         for run in runs:
             was_next = (run is next_run or run.was_next) and blames
             run.transition(Cause.COMFYUI_ENDED, reason, comfyui_exit=reason, was_next=was_next)
-            executes = run.record.status == "running"
+            executes = run.record.status == "running" or run.state is State.EXECUTED
             stranded = gone and run.record.pool is None
             if (executes and not may_be_repeated(run)) or run.record.cancelling or stranded:
                 given = advice if blames else None

@@ -344,6 +344,22 @@ def test_a_run_of_a_single_member_ends_with_it(world: World) -> None:
     assert [record(world, run).status for run in runs] == ["failed"] * 2
 
 
+def test_a_run_ends_with_a_member_that_reported_its_success_only(world: World) -> None:
+    """Its start was missed, and its outputs could not be read before its member ended."""
+    runs = submit(world, 1, machine="gpus")
+    comfyui = next(c for c in world.comfyuis if c.pending)
+    world.call(comfyui.disconnect)
+    world.call(comfyui.begin)
+    comfyui.refuses = True
+    world.call(comfyui.connect)
+    world.call(comfyui.finish, "execution_success")
+    world.tick(1.0)
+    assert record(world, runs[0]).status == "queued"
+    world.remove(comfyui)
+    world.tick(1.0)
+    assert record(world, runs[0]).status == "failed"
+
+
 PHOTO = b"a photo"
 WITH_PHOTO = {"1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}}
 
