@@ -183,7 +183,7 @@ class Finalizer:
             return
         succeeded = record.status in ("success", "uploading")
         self._dispatching.ended(run, record.execution_time if succeeded else None)
-        if succeeded and self._kept_outputs.keeps(record.machine):
+        if succeeded and self._kept_outputs.may_have(record.machine):
             self._background.start(self._keep_outputs(run), run)
         elif uploads:
             self._background.start(self.upload(run), run)

@@ -138,6 +138,8 @@ class FakeComfyUI:
         Whether it rejects every HTTP request, while its WebSocket stays open.
     upload_faults : list of Exception
         The errors of the next uploads.
+    output : dict
+        The output of the node of each prompt.
     """
 
     timeout = 30.0
@@ -147,6 +149,7 @@ class FakeComfyUI:
         self.answer = "taken"
         self.refuses = False
         self.upload_faults: list[Exception] = []
+        self.output: dict[str, Any] = {"text": ["done"]}
         self.alive = True
         self.connected = True
         self.listener: Any = None
@@ -247,9 +250,9 @@ class FakeComfyUI:
             return
         prompt_id, good = self.running, end == "execution_success"
         if good:
-            self._send("executed", node="1", output={"text": ["done"]})
+            self._send("executed", node="1", output=self.output)
         self.history_of[prompt_id] = {
-            "outputs": {"1": {"text": ["done"]}} if good else {},
+            "outputs": {"1": self.output} if good else {},
             "status": {
                 "status_str": "success" if good else "error",
                 "messages": [["execution_start", {}], [end, {}]],

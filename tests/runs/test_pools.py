@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.errors import NotFoundError
+from comfydeploy_jupyter.machines.registry import Pool
 
 from .world import World
 
@@ -358,6 +359,26 @@ def test_a_run_ends_with_a_member_that_reported_its_success_only(world: World) -
     world.remove(comfyui)
     world.tick(1.0)
     assert record(world, runs[0]).status == "failed"
+
+
+PICTURE = {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}
+
+
+def test_a_run_whose_outputs_ended_with_their_member_has_not_succeeded(world: World) -> None:
+    """Its member ends before the reply to the request that queued it."""
+    world.registry.set_pool(Pool("gpus", "gpus", "dask", ("second",)))
+    world.second.answer, world.second.output = "slow", PICTURE
+    run = world.submit(machine="gpus", wait=False)
+    world.tick(0.2)
+    world.call(world.second.begin)
+    world.call(world.second.finish, "execution_success")
+    world.registry.set_pool(Pool("gpus", "gpus", "dask"))
+    world.remove(world.second)
+    world.tick(5.0)
+    failed = record(world, run)
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert failed.error["type"] == "OutputsLost"
 
 
 PHOTO = b"a photo"
