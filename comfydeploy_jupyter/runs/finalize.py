@@ -195,7 +195,14 @@ class Finalizer:
         record = run.outcome or run.record
         try:
             await self._kept_outputs.keep(record.machine, record.outputs)
-        except (ComfyDeployError, OSError) as fault:
+        except Exception as fault:
+            # A ValueError: a name that cannot be encoded.
+            if not isinstance(fault, (ComfyDeployError, OSError, ValueError)):
+                log.exception(
+                    "The outputs of run %s could not be copied",
+                    run.prompt_id,
+                    extra=run.record.log_fields,
+                )
             message = f"The outputs could not be copied from {record.machine}: {fault}"
             error = {"type": "OutputsLost", "message": message, "node_id": None, "node_type": None}
             record = record.changed(status="failed", error=error)

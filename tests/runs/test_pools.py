@@ -381,6 +381,22 @@ def test_a_run_whose_outputs_ended_with_their_member_has_not_succeeded(world: Wo
     assert failed.error["type"] == "OutputsLost"
 
 
+def test_a_run_ends_although_the_name_of_its_output_cannot_be_encoded(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "second" / "output").mkdir(parents=True)
+    pool = Pool("gpus", "gpus", "dask", ("second",), shared_dirs=(str(tmp_path),))
+    world.registry.set_pool(pool)
+    image = {**PICTURE["images"][0], "filename": "half of an emoji \ud83d.png"}
+    world.second.output = {"images": [image]}
+    (run,) = submit(world, 1)
+    execute(world, "second")
+    failed = record(world, run)
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert failed.error["type"] == "OutputsLost"
+
+
 PHOTO = b"a photo"
 WITH_PHOTO = {"1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}}
 
