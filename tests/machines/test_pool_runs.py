@@ -94,6 +94,22 @@ async def test_a_sweep_uses_all_members_of_a_pool(comfyuis, api, jp_serverapp):
     assert {run["machine"] for run in runs} == set(NAMES)
 
 
+async def test_a_sweep_queues_as_many_points_as_its_user_has_chosen(comfyuis, api, jp_serverapp):
+    token = jp_serverapp.identity_provider.token
+    comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
+    points = {"1.token": range(9)}
+    options = {"machine": "all", "at_once": 5, "save": False, "wait": False}
+    sweep = await asyncio.to_thread(comfy.sweep, graph(), points, **options)
+    servers = comfyuis.values()
+    await until_async(
+        lambda: sum(sum(comfyui.load) for comfyui in servers) == 5,
+        what=lambda: [comfyui.load for comfyui in servers],
+    )
+    for comfyui in servers:
+        comfyui.released.set()
+    assert await asyncio.to_thread(sweep.wait, 60)
+
+
 async def test_a_removed_member_keeps_its_runs(comfyuis, api):
     runs = await submit(api, 8)
     await until_async(lambda: [c.load for c in comfyuis.values()] == [(1, 1)] * 3)

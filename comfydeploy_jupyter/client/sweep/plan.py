@@ -133,12 +133,10 @@ class Plan:
         machines : int
             The number of machines that execute the points.
         """
-        if self.at_once == "auto":
-            machines = min(machines, MAX_AT_ONCE)
-            each = ON_A_MACHINE if machines == 1 else min(OF_A_POOL, MAX_AT_ONCE // machines)
-        else:
-            machines = min(machines, self.at_once)
-            each = self.at_once // machines
+        if self.at_once != "auto":
+            return min(machines, self.at_once), self.at_once
+        machines = min(machines, MAX_AT_ONCE)
+        each = ON_A_MACHINE if machines == 1 else min(OF_A_POOL, MAX_AT_ONCE // machines)
         return machines, machines * each
 
     def in_run_order(self, points: Sequence[Mapping[str, Any]]) -> Order:
