@@ -187,6 +187,11 @@ class Dispatcher:
         member = self._members.get(member_id)
         return 0 if member is None else len(member.handed)
 
+    def member_of(self, run_id: str) -> str | None:
+        """Return the id of the machine that a run is assigned to, None if there is none."""
+        run = self._handed.get(run_id)
+        return None if run is None else run.member.id
+
     def models(self, member_id: str) -> frozenset[str]:
         """Return the models that a machine has probably loaded: those of its last run.
 
@@ -266,10 +271,6 @@ class Dispatcher:
         """Return the position of a run among those that wait for its pool, from 1, else None."""
         run = self._waiting.get(run_id)
         return None if run is None else bisect_left(self._pools[run.pool].orders, run.order) + 1
-
-    def waiting(self, pool_id: str) -> int:
-        """Return the number of runs that wait for a pool."""
-        return len(self._pools[pool_id].orders)
 
     def hand_over(
         self,

@@ -168,19 +168,20 @@ class Dispatching:
         """Return the position of a queued run among the prompts that have not started, from 1.
 
         Before a run that waits for a pool are the runs before it in the pool, and the prompts that
-        wait on the members. Before a run that its machine has are the runs with smaller numbers
-        there. Prompts of other clients are assumed to come first.
+        wait on the members. Before a run that its machine has, or is about to get, are the runs
+        with smaller numbers there. Prompts of other clients are assumed to come first.
         """
         dispatcher = self._dispatcher
         place = dispatcher.position(record.prompt_id)
         pool = None if record.pool is None else self._machines.find_pool(record.pool)
         if place is not None and pool is not None:
             return place + sum(max(dispatcher.load(member) - 1, 0) for member in self._known(pool))
-        if record.machine not in self._members:
+        machine_id = dispatcher.member_of(record.prompt_id) or record.machine
+        if machine_id not in self._members:
             return None
-        here = self._active.on(record.machine)
+        here = self._active.on(machine_id)
         executes = any(other.record.status == "running" for other in here)
-        others = self.others(record.machine)
+        others = self.others(machine_id)
         queued = (other.record for other in here if other.record.status == "queued")
         before = sum(_before(other, record) for other in queued)
         return 1 + before + max(others - (not executes), 0)

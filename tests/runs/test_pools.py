@@ -448,5 +448,6 @@ def test_a_run_waits_again_after_an_unexpected_error(photographer: World) -> Non
     (run,) = submit(photographer, 1, workflow_api=WITH_PHOTO)
     photographer.tick(1.0)
     assert places(photographer, [run]) == [("gpus", "queued")]
+    assert positions(photographer, [run]) == [1]
     photographer.tick(10.0)
     assert record(photographer, run).machine != "gpus"
