@@ -268,9 +268,21 @@ class Dispatcher:
         return True
 
     def position(self, run_id: str) -> int | None:
-        """Return the position of a run among those that wait for its pool, from 1, else None."""
+        """Return the position of a waiting run, from 1; None if it does not wait.
+
+        Before it are the runs of its pool, and of pools with some of the same members, that are
+        assigned earlier.
+        """
         run = self._waiting.get(run_id)
-        return None if run is None else bisect_left(self._pools[run.pool].orders, run.order) + 1
+        if run is None:
+            return None
+        own = self._pools[run.pool]
+        shared = (
+            pool
+            for pool in self._pools.values()
+            if pool is own or not pool.members.keys().isdisjoint(own.members)
+        )
+        return 1 + sum(bisect_left(pool.orders, run.order) for pool in shared)
 
     def hand_over(
         self,

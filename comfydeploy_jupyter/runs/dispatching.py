@@ -167,9 +167,10 @@ class Dispatching:
     def position(self, record: RunRecord) -> int | None:
         """Return the position of a queued run among the prompts that have not started, from 1.
 
-        Before a run that waits for a pool are the runs before it in the pool, and the prompts that
-        wait on the members. Before a run that its machine has, or is about to get, are the runs
-        with smaller numbers there. Prompts of other clients are assumed to come first.
+        Before a run that waits for a pool are the runs before it in the pool and in those with the
+        same members, and the prompts that wait on the members. Before a run that its machine has,
+        or is about to get, are the runs with smaller numbers there. Prompts of other clients are
+        assumed to come first.
         """
         dispatcher = self._dispatcher
         place = dispatcher.position(record.prompt_id)

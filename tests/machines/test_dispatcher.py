@@ -119,6 +119,20 @@ def test_runs_of_pools_that_share_a_member_go_in_order_of_age():
     assert decided(dispatcher) == [("1", "a"), ("2", "a"), ("3", "b")]
 
 
+def test_runs_of_pools_that_share_a_member_have_positions_in_one_queue():
+    dispatcher = of("a", "b")
+    dispatcher.add_member("c")
+    dispatcher.set_pool("only a", ["a"])
+    dispatcher.set_pool("only c", ["c"])
+    for member in "ab":
+        dispatcher.set_others(member, 2)
+    dispatcher.wait("1", "pool")
+    dispatcher.wait("2", "only c")
+    dispatcher.wait("3", "only a")
+    dispatcher.wait("4", "pool")
+    assert [dispatcher.position(run) for run in "1234"] == [1, 1, 2, 3]
+
+
 def test_loaded_models_decide_among_idle_members(dispatcher):
     execute(dispatcher, "x", "b", 3.0, structure="s", models=["big.safetensors"])
     dispatcher.wait("1", "pool", structure="s", models=["big.safetensors"])
