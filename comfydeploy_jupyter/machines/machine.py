@@ -407,7 +407,8 @@ class Machine:
         """
         if search and (self._link is None or self._link.folders is None):
             with contextlib.suppress(ComfyUIUnavailableError):
-                await self._supervisor.find()
+                if self._link is None:  # else this would wait until a ComfyUI has started
+                    await self._supervisor.find()
                 if self.process is None:
                     await self.ready()
         if self._link is not None:

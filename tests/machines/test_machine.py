@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from tests.jupyter_app import chain
 from tests.processes import alive
 from tests.transfers.conftest import IgnoringListener
 from tests.waiting import until, until_async
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -98,8 +102,9 @@ def test_comfyui_ends_with_a_killed_jupyter(serve, managed):
     assert not alive(second)
 
 
-async def test_it_is_started_after_a_request_for_its_folders(tmp_path):
-    """For example by a download that continues after a restart."""
+@pytest.fixture
+def starting(tmp_path, jp_asyncio_loop) -> Iterator[Machine]:
+    """A machine whose ComfyUI never answers."""
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
     (tree / "main.py").write_text("import time; time.sleep(100)")
@@ -107,13 +112,23 @@ async def test_it_is_started_after_a_request_for_its_folders(tmp_path):
     machine = Machine(
         "local", settings, session_id="x", folder=tmp_path / "data", listener=IgnoringListener()
     )
-    try:
-        assert (await machine.folders()).base == tree
-        assert machine.process is not None
-        machine.open()
-        await until_async(lambda: machine.process.pid, what=lambda: machine.process.state)
-    finally:
-        await machine.close()
+    yield machine
+    jp_asyncio_loop.run_until_complete(machine.close())
+
+
+async def test_it_is_started_after_a_request_for_its_folders(starting, tmp_path):
+    """For example by a download that continues after a restart."""
+    assert (await starting.folders()).base == tmp_path / "ComfyUI"
+    assert starting.process is not None
+    starting.open()
+    await until_async(lambda: starting.process.pid, what=lambda: starting.process.state)
+
+
+async def test_its_folders_are_known_while_it_starts(starting, tmp_path):
+    """A run of a pool with input files does not wait for it."""
+    starting.open()
+    await until_async(lambda: starting.process and starting.process.pid)
+    assert (await asyncio.wait_for(starting.folders(), 20)).base == tmp_path / "ComfyUI"
 
 
 class TestComfyUIOfSomebodyElse:
