@@ -251,6 +251,11 @@ class Queueing:
             elif run.state is State.REQUEUING:
                 run.transition(Cause.NOT_SENT, fault.message)
             raise
+        except (PromptInvalidError, TooLargeError):
+            raise
+        except Exception as fault:  # ComfyUI may have received it
+            run.transition(Cause.NOT_ANSWERED, type(fault).__name__)
+            raise
         number = answer.get("number")
         facts: dict[str, Any] = {"number": number, "node_errors": answer["node_errors"]}
         detail = f"as number {number}" if number is not None else ""

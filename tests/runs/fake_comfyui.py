@@ -136,8 +136,8 @@ class FakeComfyUI:
         seconds later), ``ignored`` (no reply and not queued).
     refuses : bool
         Whether it rejects every HTTP request, while its WebSocket stays open.
-    upload_faults : list of Exception
-        The errors of the next uploads.
+    upload_faults, post_faults : list of Exception
+        The errors of the next uploads, and of the next requests to queue a prompt.
     output : dict
         The output of the node of each prompt.
     """
@@ -149,6 +149,7 @@ class FakeComfyUI:
         self.answer = "taken"
         self.refuses = False
         self.upload_faults: list[Exception] = []
+        self.post_faults: list[Exception] = []
         self.output: dict[str, Any] = {"text": ["done"]}
         self.alive = True
         self.connected = True
@@ -168,6 +169,8 @@ class FakeComfyUI:
         self, prompt: bytes, *, prompt_id: str, after: Awaitable[None] | None = None, **_: object
     ) -> dict[str, Any]:
         await self._reach(sent=False)
+        if self.post_faults:
+            raise self.post_faults.pop()
         if after is not None:
             try:
                 await asyncio.shield(asyncio.ensure_future(after))

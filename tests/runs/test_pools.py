@@ -451,3 +451,18 @@ def test_a_run_waits_again_after_an_unexpected_error(photographer: World) -> Non
     assert positions(photographer, [run]) == [1]
     photographer.tick(10.0)
     assert record(photographer, run).machine != "gpus"
+
+
+def test_a_run_waits_again_after_an_unexpected_error_of_its_request(world: World) -> None:
+    """ComfyUI may have received the request, so it is looked up there first."""
+    for comfyui in world.comfyuis:
+        world.call(comfyui.disconnect)
+        comfyui.post_faults.append(ZeroDivisionError("division by zero"))
+    (run,) = submit(world, 1)
+    world.call(world.second.connect)
+    world.tick(5.0)
+    assert places(world, [run]) == [("second", "queued")]
+    world.tick(20.0)
+    assert places(world, [run]) == [("second", "queued")]
+    execute(world, "second")
+    assert record(world, run).status == "success"
