@@ -30,7 +30,7 @@ RECHECK = 30.0  # seconds after which runs are looked up in ComfyUI, also if eve
 
 
 class Watchdog:
-    """Checks the machines that have runs, every `WATCH_EVERY` seconds.
+    """Checks the machines that have prompts, every `WATCH_EVERY` seconds.
 
     Parameters
     ----------
@@ -59,6 +59,7 @@ class Watchdog:
         self._machines = shared.machines
         self._session = shared.session
         self._active = shared.active
+        self._dispatching = shared.dispatching
         self._recovery = recovery
         self._finalizer = finalizer
         self._pooled = pooled
@@ -77,7 +78,8 @@ class Watchdog:
 
     async def _look_after(self, machine: Machine) -> None:
         runs = [run for run in self._active.of(machine) if not run.ending]
-        if not runs:
+        others = machine.connected and self._dispatching.others(machine.id)
+        if not runs and not others:
             return
         self._watched.add(machine.id)
         try:

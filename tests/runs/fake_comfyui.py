@@ -278,6 +278,7 @@ class FakeComfyUI:
             self.machine.connection.last_heard = asyncio.get_running_loop().time()
             self.machine.connection.queue_remaining = None
             self.listener.machine_connected(self.machine)
+            self._send_queue_status()
 
     def die(self) -> None:
         """Lose the queue, the history and the executing prompt, as after ``kill -9``."""

@@ -214,6 +214,18 @@ def test_a_prompt_of_another_client_counts_after_the_end_of_a_run(world: World) 
     assert positions(world, runs) == [1, 3]
 
 
+def test_a_run_does_not_wait_for_prompts_whose_end_was_not_reported(world: World) -> None:
+    """The sockets are open, but receive no event, and no machine has a run."""
+    for comfyui in world.comfyuis:
+        for number in range(2):
+            world.call(comfyui.take, f"not-ours-{number}")
+    (run,) = submit(world, 1)
+    assert places(world, [run]) == [("gpus", "queued")]
+    world.second.pending.clear()
+    world.tick(10.0)
+    assert places(world, [run]) == [("second", "queued")]
+
+
 def test_an_unreachable_machine_gets_no_run(world: World) -> None:
     world.comfyui.refuses = True
     runs = submit(world, 3)
