@@ -215,6 +215,14 @@ class MachineRegistry:
         """Return the machines of a pool."""
         return [self._machines[known] for known in pool.members if known in self._machines]
 
+    def open_members(self, pool_id: str) -> None:
+        """Find or start the machines of a pool in the background, if none of them is connected."""
+        pool = self.find_pool(pool_id)
+        members = [] if pool is None else self.members(pool)
+        if not any(machine.connected for machine in members):
+            for machine in members:
+                machine.open()
+
     def work(self, machine: Machine) -> int:
         """Return the known number of waiting and executing prompts, without a request."""
         queued = machine.connection.queue_remaining if machine.connection is not None else None

@@ -102,7 +102,7 @@ class Dispatching:
     def wait(self, run: Run) -> None:
         """Put a stored run into the queue of its pool, at its earlier position if it had one.
 
-        If it was assigned to a machine, this assignment ends.
+        If it was assigned to a machine, this assignment ends. See also `open_members`.
         """
         record = run.record
         if record.pool is None or self._dispatcher.position(run.prompt_id) is not None:
@@ -119,6 +119,7 @@ class Dispatching:
             order=run.order,
         )
         self.decide()
+        self._machines.open_members(record.pool)
 
     def reserve(self, run: Run) -> None:
         """Reserve the next position in the queue of its pool for a run that may return to it."""

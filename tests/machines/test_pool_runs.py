@@ -110,6 +110,17 @@ async def test_a_sweep_queues_as_many_points_as_its_user_has_chosen(comfyuis, ap
     assert await asyncio.to_thread(sweep.wait, 60)
 
 
+async def test_a_machine_without_autostart_is_connected_for_a_run_of_its_pool(api, extension):
+    port = int(extension.comfyui_url.rpartition(":")[2])
+    serving = asyncio.ensure_future(InstantComfyUI().serve(port))
+    body = {"kind": "pool", "name": "single", "members": ["local"]}
+    assert (await api.post("machine/create", body))[0] == 200
+    (run,) = await submit(api, 1, "single")
+    assert (await api.until(run, "success"))["machine"] == "local"
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
 async def test_a_removed_member_keeps_its_runs(comfyuis, api):
     runs = await submit(api, 8)
     await until_async(lambda: [c.load for c in comfyuis.values()] == [(1, 1)] * 3)
