@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakValueDictionary
 
 from ..dask_clusters import adapt
 from .dask_cluster import fields_of
@@ -151,6 +152,8 @@ class Machines:
     def __init__(self, server: Server, target: Literal["local", "cloud"] = "local") -> None:
         self._server = server
         self._target = target
+        # The cluster objects of this kernel, by the ids of their pools.
+        self._clusters: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     @property
     def cloud(self) -> Machines:
@@ -281,8 +284,7 @@ class Machines:
         if cluster is not None:
             given |= fields_of(cluster)
         made = Machine(self, self._post("machine/create", given)["machine"])
-        if cluster is not None and not isinstance(cluster, str):
-            adapt(cluster, *workers)
+        self._adapt(made, cluster)
         return made
 
     def update(
@@ -296,6 +298,8 @@ class Machines:
         launch_args: Sequence[str] | str | None = None,
         env: Mapping[str, str | None] | None = None,
         gpu: str | int | None = None,
+        cluster: Any = None,
+        workers: Sequence[int] | None = None,
         restart: bool | None = None,
         **fields: Any,
     ) -> Machine:
@@ -305,8 +309,9 @@ class Machines:
         ----------
         machine_id : str, optional
             Its id or name. Default: the local one.
-        name, members, comfyui_url, comfyui_path, launch_args, gpu
-            As for `create`. Runs stay on a machine that is removed from a pool.
+        name, members, comfyui_url, comfyui_path, launch_args, gpu, cluster, workers
+            As for `create`. Runs stay on a machine that is removed from a pool. A cluster object
+            that was given to `create` in this kernel gets the new ``workers``, too.
         env : mapping, optional
             Variables to set; the value None removes a variable.
         restart : bool, optional
@@ -339,10 +344,19 @@ class Machines:
             "launch_args": _arguments(launch_args),
             "env": None if env is None else dict(env),
             "gpu": gpu,
+            "workers": None if workers is None else [*workers],
             "restart": restart,
             **fields,
         }
-        return Machine(self, self._post("machine/update", given)["machine"])
+        if cluster is not None:
+            given |= fields_of(cluster)
+        changed = Machine(self, self._post("machine/update", given)["machine"])
+        if cluster is not None or "scheduler" in fields:
+            self._clusters.pop(changed.id, None)
+        elif workers is not None:
+            cluster = self._clusters.get(changed.id)
+        self._adapt(changed, cluster)
+        return changed
 
     def delete(self, machine_id: str) -> None:
         """Remove a machine from the server, and stop its ComfyUI if it is managed.
@@ -357,6 +371,12 @@ class Machines:
             It is the local one, or has unfinished runs.
         """
         self._server.post("machine/delete", {"machine_id": machine_id})
+
+    def _adapt(self, pool: Machine, cluster: Any) -> None:
+        """Have the cluster object of a pool, if there is one, start and end the pool's workers."""
+        if cluster is not None and not isinstance(cluster, str):
+            self._clusters[pool.id] = cluster
+            adapt(cluster, *pool.config["workers"])
 
     def _post(self, path: str, fields: dict[str, Any]) -> Any:
         body = without_none(fields)

@@ -331,6 +331,31 @@ def test_python_makes_a_pool_of_a_cluster_object(
         until(lambda: not cluster.workers, timeout=60)
 
 
+def test_python_changes_the_limits_of_a_cluster_object(
+    jupyter: RestartableJupyter, start_cluster: Callable[..., DaskCluster]
+) -> None:
+    limits: list[tuple[int, int]] = []
+
+    class Cluster:
+        scheduler_address = start_cluster(plain=True).address
+
+        def adapt(self, *, minimum: int, maximum: int, **_: object) -> None:
+            limits.append((minimum, maximum))
+
+    cluster = Cluster()
+    comfy = connect(jupyter.url, token=jupyter.token)
+    made = comfy.machines.create("hpc", cluster=cluster, comfyui_path="/opt/ComfyUI")
+    made.update(workers=[0, 4])
+    made.update(retry=1)
+    assert limits == [(0, 1), (0, 4)]
+    other = connect(jupyter.url, token=jupyter.token)
+    other.machines.update("hpc", workers=[0, 8])
+    assert limits == [(0, 1), (0, 4)], "it does not have the object"
+    other.machines.update("hpc", cluster=cluster)
+    assert limits[2:] == [(0, 8)]
+    assert made.refresh().config["workers"] == [0, 8]
+
+
 BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
     ({"workers": [8, 0]}, 400, "workers", "not a valid range"),
     ({"workers": [1]}, 400, "workers", "two numbers"),
