@@ -283,7 +283,8 @@ class Pools:
                 members = record.config.get("members", ())
                 if record.kind == POOL and machine_id in members:
                     left = [member for member in members if member != machine_id]
-                    changed = await self._records.keep(replace(record, config={"members": left}))
+                    config = {**record.config, "members": left}
+                    changed = await self._records.keep(replace(record, config=config))
                     self._registry.set_pool(pool_of(changed))
 
     # -- members of providers ----------------------------------------------------------------
@@ -438,11 +439,14 @@ class Pools:
         """Return the settings of a pool after a request."""
         if kind != POOL:
             return await provider_config(self._kinds[kind], request, known)
-        if request.members is None:
-            if "members" in known:
-                return dict(known)
+        config = dict(known)
+        if request.members is not None:
+            config["members"] = self._checked(request.members)
+        elif not known:
             raise InvalidRequestError.of_field("members", "is needed: the machines of the pool")
-        return {"members": self._checked(request.members)}
+        if request.retry is not None:
+            config["retry"] = request.retry
+        return config
 
     def _checked(self, members: Sequence[str]) -> list[str]:
         """Return the ids of the machines of a pool, each once."""

@@ -160,7 +160,7 @@ class MachineConfig(CloudBody):
     )
     retry: Annotated[int, Field(ge=0, le=10)] | None = Field(
         None,
-        description="The default of `retry` for the runs of such a pool.",
+        description="The default of `retry` for the runs of a pool.",
         examples=[0],
     )
     comfyui_version: Annotated[str, Field(max_length=255)] | None = Field(

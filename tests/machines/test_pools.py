@@ -100,6 +100,21 @@ async def test_an_invalid_pool_is_refused(api, pool, fields, code, field):
     assert (await api.get("machine", machine_id="My-GPUs"))[1]["config"] == pool["config"]
 
 
+async def test_a_pool_of_machines_has_a_default_of_retry(api, extension, pool):
+    async def retry_of_a_run() -> int:
+        body = {"workflow_api": chain(), "machine": "My-GPUs", "wait": False}
+        _, run = await api.post("run", body)
+        return (await extension.services.runs.record(run["prompt_id"])).retry
+
+    assert await retry_of_a_run() == 0
+    for change in ({"retry": 2}, {"members": ["studio"]}, {"name": "GPUs"}):
+        assert (await api.post("machine/update", {"machine_id": "My-GPUs", **change}))[0] == 200
+        assert await retry_of_a_run() == 2
+    body = {"kind": "pool", "name": "new", "members": ["local"], "retry": 1}
+    _, made = await api.post("machine/create", body)
+    assert made["machine"]["config"] == {"members": ["local"], "retry": 1}
+
+
 async def test_a_deleted_machine_is_in_no_pool(api, pool):
     assert (await api.post("machine/delete", {"machine_id": "studio"}))[0] == 200
     _, reply = await api.get("machine", machine_id="My-GPUs")
