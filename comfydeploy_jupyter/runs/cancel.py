@@ -161,6 +161,12 @@ class Canceller:
 
     async def _cancel_foreign(self, record: RunRecord) -> str:
         """Cancel a run of another server in ComfyUI; return its state before."""
+        if record.waits:
+            raise ConflictError(
+                f"The run {record.prompt_id!r} waits in the queue of another Jupyter server; cancel"
+                " it there",
+                details={"prompt_id": record.prompt_id, "status": record.status},
+            )
         client = await self._machines.get(record.machine).ready()
 
         async def ask() -> str:

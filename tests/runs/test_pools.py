@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.errors import NotFoundError
+from comfydeploy_jupyter.errors import ConflictError, NotFoundError
 from comfydeploy_jupyter.machines.registry import Pool
 
 from .world import World
@@ -298,6 +298,15 @@ def test_a_run_that_waits_is_cancelled_from_the_store(world: World) -> None:
     assert places(world, runs[5:]) == [("gpus", "cancelled")]
     assert positions(world, runs[4:5]) == [3]
     assert world.service.counts(["gpus"])["pending"] == 1
+
+
+def test_a_run_in_the_queue_of_another_server_cannot_be_cancelled_here(world: World) -> None:
+    waiting = world.store.rows[submit(world, 5)[4]]
+    other = waiting.changed(prompt_id="other", comfyui_id="other", session="of another server")
+    world.store.rows["other"] = other
+    with pytest.raises(ConflictError, match="another Jupyter server"):
+        world.do(world.service.interrupt("other", None))
+    assert record(world, "other").status == "queued"
 
 
 def test_a_run_with_keys_stays_in_memory(world: World) -> None:
