@@ -234,10 +234,8 @@ class LeaseManager:
 
     async def _synchronize(self, client: Any) -> None:
         """Read the leases from the scheduler, and report the grants that exist."""
-        client.subscribe_topic("all", self._handle_scheduler_event)
-        identity = await client.scheduler.identity()
-        workers = set(identity["workers"])
         self._gone_workers.clear()
+        client.subscribe_topic("all", self._handle_scheduler_event)
         await self._compare_versions(client)
         found: dict[str, _Lease] = {}
         names = [n for n in await client.list_datasets() if str(n).startswith(self._prefix)]
@@ -250,9 +248,11 @@ class LeaseManager:
         self._leases = found
         for lease in found.values():
             await self._follow(client, lease)
-            if lease.grant is not None and lease.grant.worker not in workers:
-                lease.ended_grants.add(lease.grant.id)
-                lease.grant = None
+        granted = [(lease, lease.grant) for lease in found.values() if lease.grant is not None]
+        workers = set((await client.scheduler.identity())["workers"])
+        for lease, grant in granted:
+            if grant.worker not in workers:
+                self._end_grant(lease, grant.id, "Its worker has ended", report=False)
         self._listener.synchronized([one.grant for one in found.values() if one.grant])
         for lease in found.values():
             if lease.grant is not None and lease.grant.state == "serving":
@@ -309,8 +309,15 @@ class LeaseManager:
     def _handle_scheduler_event(self, event: tuple[float, Any]) -> None:
         message = event[1]
         if isinstance(message, dict) and message.get("action") == "remove-worker":
-            self._gone_workers.add(str(message.get("worker")))
+            worker = str(message.get("worker"))
+            self._end_grants_on({worker})
+            self._gone_workers.add(worker)  # again later: a grant there may not be known yet
             self._wake.set()
+
+    def _end_grants_on(self, workers: set[str]) -> None:
+        for lease in self._leases.values():
+            if lease.grant is not None and lease.grant.worker in workers:
+                self._end_grant(lease, lease.grant.id, "Its worker has ended", report=True)
 
     def _end_grant(self, lease: _Lease, grant_id: str, reason: str, *, report: bool) -> None:
         grant, lease.grant = lease.grant, None
@@ -331,9 +338,8 @@ class LeaseManager:
             if client.status != "running":
                 raise _ConnectionLostError("The connection to the scheduler was lost")
             gone, self._gone_workers = self._gone_workers, set()
+            self._end_grants_on(gone)
             for lease in list(self._leases.values()):
-                if lease.grant is not None and lease.grant.worker in gone:
-                    self._end_grant(lease, lease.grant.id, "Its worker has ended", report=True)
                 if lease.future.status != "pending":
                     await self._drop(client, lease)
             await self._adjust(client)

@@ -196,6 +196,49 @@ async def test_a_lease_that_killed_three_workers_is_replaced(
     assert len(leases) == 2
 
 
+SLOW_VERSIONS = """
+import sys
+
+if "distributed.cli.dask_worker" in sys.orig_argv[:3]:  # not the process that ends it
+    import time
+
+    import distributed.versions as versions
+
+    packages = versions.get_package_info
+
+    def slow(names):
+        with open({requests!r}, "a") as file:
+            print("a request", file=file)
+        time.sleep(9)
+        return packages(names)
+
+    versions.get_package_info = slow
+"""
+
+
+async def test_a_member_ends_at_once_while_a_worker_is_slow_to_tell_its_versions(
+    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
+) -> None:
+    """They are compared, because a lease was refused."""
+    from tests.comfyui_server import REPOSITORY
+
+    requests = tmp_path / "requests"
+    (tmp_path / "sitecustomize.py").write_text(SLOW_VERSIONS.format(requests=str(requests)))
+    cluster = start_cluster(1)
+    provider, pool = await provide(cluster, workers=[0, 3])
+    cluster.add_worker(env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"})
+    provider.wanted(2)
+    await pool.until(2, what=cluster.log)
+    before = requests.read_text()  # each worker tells its versions when it starts
+    refusing = cluster.add_worker(threads=2)
+    await until_async(lambda: "Registered to" in refusing.log(), what=refusing.log)
+    provider.wanted(3)
+    await until_async(lambda: requests.read_text() != before, timeout=60, what=cluster.log)
+    cluster.workers[0].kill()
+    await until_async(lambda: pool.ends, timeout=5)
+    assert pool.ends[0][1] == "Its worker has ended"
+
+
 @pytest.mark.parametrize(
     ("fields", "worker", "expected"),
     [
