@@ -173,10 +173,6 @@ class Dispatcher:
         member.others = count
         self._update(member)
 
-    def has_room(self, pool_id: str) -> bool:
-        """Return whether a run could be assigned to a member of a pool at once."""
-        return bool(self._pools[pool_id].open)
-
     def load(self, member_id: str) -> int:
         """Return the number of prompts on a machine, of all clients; 0 if it is not known."""
         member = self._members.get(member_id)
@@ -375,8 +371,12 @@ class Dispatcher:
     def _end(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
         """Return the seconds until a run would end on a member."""
         own = self.times.expected(run.structure, member)
+        return self._ready_in(member, run, now) + (1.0 if own is None else own)
+
+    def _ready_in(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
+        """Return the seconds until a member could begin a run with its models loaded."""
         loading = 0.0 if run.models <= member.models else self.times.loading(run.models) + EASE
-        return self._free_in(member, now) + loading + (1.0 if own is None else own)
+        return self._free_in(member, now) + loading
 
     def _free_in(self, member: MemberLoad, now: float) -> float:
         """Return the seconds until a member will have executed its present prompts."""
@@ -399,6 +399,7 @@ class Dispatcher:
         """Return whether the other members would end the whole queue before this one ends a run.
 
         Then the run waits for them: at the end of a queue, a slow member would delay the result.
+        It waits for no member with prompts of other clients, which may take any time.
         """
         if len(pool.members) == 1 or not self.times.knows(run.structure):
             return False
@@ -408,15 +409,18 @@ class Dispatcher:
             return False  # the queue is too long for all members together
         step = len(pool.members) // MANY + 1  # of many members, a sample is used
         for other in islice(pool.members.values(), 0, None, step):
-            if other is member or not other.connected:
+            if other is member or not other.connected or other.others:
                 continue
             each = self.times.expected(run.structure, other)
             if each is None:
                 return False
             # The present prompts of the member come first, then runs of the queue in turn.
-            left -= step * max(math.floor((at - self._free_in(other, now) - EASE) / each), 0)
+            count = math.floor((at - self._ready_in(other, run, now) - EASE) / each)
+            if count > 0 and not other.load:
+                return False  # it is idle, so nothing has to be waited for
+            left -= step * max(count, 0)
             if left <= 0:
-                return any(not other.has_room for other in pool.members.values())
+                return True
         return False
 
     def _fitting(self, pool: _Pool, head: WaitingRun, member: MemberLoad) -> WaitingRun:

@@ -81,7 +81,6 @@ def test_prompts_of_other_clients_use_places_of_the_queue(dispatcher):
     for run in "123":
         dispatcher.wait(run, "pool")
     assert decided(dispatcher) == [("1", "b"), ("2", "b")]
-    assert not dispatcher.has_room("pool")
     dispatcher.set_others("a", 1)
     assert decided(dispatcher) == [("3", "a")]
 
@@ -274,6 +273,38 @@ def test_a_run_waits_a_limited_time_for_a_member_that_hangs():
     dispatcher.begun("1", 0.0)
     assert decided(dispatcher, 2.0) == []
     assert decided(dispatcher, 20.0) == [("3", "slow")]
+
+
+def test_a_run_does_not_wait_for_a_member_that_would_have_to_load_its_models():
+    dispatcher = of("slow", "fast", "gone")
+    dispatcher.set_connected("gone", connected=False)
+    other = {"structure": "other", "models": ["n"]}
+    wanted = {"structure": "s", "models": ["m"]}
+    execute(dispatcher, "1", "slow", 10.0, **wanted)
+    execute(dispatcher, "2", "fast", 5.0, **wanted)
+    execute(dispatcher, "3", "fast", 1.0, **other)
+    execute(dispatcher, "4", "fast", 25.0, **wanted)  # 20 s to load the model
+    execute(dispatcher, "5", "fast", 1.0, **other)
+    dispatcher.wait("run", "pool", **wanted)
+    assert decided(dispatcher) == [("run", "slow")]
+
+
+def test_a_run_does_not_wait_while_a_faster_member_is_idle():
+    dispatcher = of("slow", "fast", "gone")
+    dispatcher.set_connected("gone", connected=False)
+    execute(dispatcher, "1", "fast", 5.0, structure="s")
+    execute(dispatcher, "2", "slow", 10.0, structure="s", fingerprint=nodes(1, 1))
+    dispatcher.wait("run", "pool", structure="s", fingerprint=nodes(1, 2))
+    assert [run for run, _ in decided(dispatcher)] == ["run"]
+
+
+def test_a_run_does_not_wait_for_prompts_of_other_clients():
+    dispatcher = of("slow", "fast")
+    execute(dispatcher, "1", "fast", 1.0, structure="s")
+    execute(dispatcher, "2", "slow", 8.0, structure="s")
+    dispatcher.set_others("fast", 2)
+    dispatcher.wait("run", "pool", structure="s")
+    assert decided(dispatcher) == [("run", "slow")]
 
 
 @pytest.mark.parametrize(("count", "limit"), [(4, 1.05), (40, 1.15)])
