@@ -69,9 +69,8 @@ class Orphans:
         pool = None if record.pool is None else self._machines.find_pool(record.pool)
         # The ids of its events are larger than all ids that earlier servers used.
         record.first_id += IDS_OF_A_SERVER
-        state = RECOVERED["waiting" if record.waits else record.status]
         stored = await self._repository.prompt(record.prompt_id)
-        run = await self._loader.make(record, stored, state)
+        run = await self._loader.make(record, stored, _state_of(record))
         await self._saver.now(run.record_after(Cause.RECOVERED))
         run.keys = {} if record.own_keys else self._account.known_keys()
         self._active.add(run)
@@ -93,3 +92,13 @@ class Orphans:
             self._background.start(self._pooled.give_back(run, reason), run)
         else:
             self._dispatching.record_assigned(run)
+
+
+def _state_of(record: RunRecord) -> State:
+    """Return the state of a recovered run."""
+    if record.waits:
+        return RECOVERED["waiting"]
+    if record.status == "queued" and record.pool is not None and record.number is None:
+        # It was assigned to a machine; whether that has accepted it was not stored.
+        return RECOVERED["not-started"]
+    return RECOVERED[record.status]

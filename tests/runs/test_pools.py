@@ -192,6 +192,22 @@ def test_a_run_keeps_its_place_if_its_machine_ends_after_a_restart(world: World)
     assert positions(world, [*here, *runs[4:]]) == [2, 3, 4, 5]
 
 
+def test_a_run_is_executed_once_if_its_machine_queues_it_after_a_restart(world: World) -> None:
+    """Jupyter ends after the request was sent; the machine handles it three seconds later."""
+    for comfyui in world.comfyuis:
+        world.call(comfyui.disconnect)
+    (run,) = submit(world, 1)
+    world.second.answer = "late"
+    world.call(world.second.connect)
+    world.tick(0.5)
+    world.call(world.comfyui.connect)
+    world.kill()
+    world.tick(30.0)
+    assert [*world.comfyui.pending, *world.second.pending] == [record(world, run).comfyui_id]
+    execute(world, "second")
+    assert record(world, run).status == "success"
+
+
 def test_prompts_of_other_clients_count_in_queue_positions(world: World) -> None:
     for number in range(3):
         world.call(world.comfyui.take, f"not-ours-{number}")
