@@ -98,7 +98,7 @@ def provide(
             **lease_settings,
             **fields,
         }
-        provider: Any = kind.make("hpc", await kind.check(request))
+        provider: Any = kind.make("hpc", await kind.check(request, {}))
         members = members or RecordedMembers()
         providers.append(provider)
         await provider.start(members)
