@@ -39,6 +39,7 @@ CHECK_EVERY = 0.5  # seconds between two checks of the leases
 RECONNECT = Backoff(first=0.5, longest=15.0)
 RENEW = Backoff(first=1.0, longest=60.0)  # pauses before a lease that follows failed ones
 SUCCEEDED_AFTER = 30.0  # seconds; a lease that lasted longer does not count as failed
+FORGOTTEN = (None, "released", "forgotten")  # states of a task that the scheduler does not execute
 
 
 class SchedulerError(Exception):
@@ -239,7 +240,11 @@ class LeaseManager:
         await self._compare_versions(client)
         found: dict[str, _Lease] = {}
         names = [n for n in await client.list_datasets() if str(n).startswith(self._prefix)]
+        states = await client.scheduler.get_task_status(keys=[*map(_key, names)])
         for name in names:
+            if states[_key(name)] in FORGOTTEN:  # by `Client.restart`, which keeps datasets
+                await client.unpublish_dataset(name)
+                continue
             future = await client.get_dataset(name)
             known = self._leases.get(name)
             lease = found[name] = _Lease(name, future, time.monotonic())
@@ -402,7 +407,7 @@ class LeaseManager:
             eval,
             TASK,
             {"request": request},
-            key=f"comfyui_lease-{name}",
+            key=_key(name),
             pure=False,
             retries=0,
         )
@@ -418,6 +423,11 @@ class LeaseManager:
         await self._client.unpublish_dataset(lease.id)
         self._client.unsubscribe_topic(lease.id)
         self._leases.pop(lease.id, None)
+
+
+def _key(lease: str) -> str:
+    """Return the key of the task of a lease."""
+    return f"comfyui_lease-{lease}"
 
 
 async def reach(client: Any) -> None:

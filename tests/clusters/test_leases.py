@@ -196,6 +196,25 @@ async def test_a_lease_that_killed_three_workers_is_replaced(
     assert len(leases) == 2
 
 
+async def test_new_leases_are_requested_after_a_restart_of_the_cluster(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    """`Client.restart` deletes all tasks, and ends the workers."""
+    from comfydeploy_jupyter.clusters.target import Target, certificates_of
+
+    cluster = start_cluster(1)
+    provider, pool = await provide(cluster)
+    provider.wanted(1)
+    [first] = await pool.until(1, what=cluster.log)
+    certificates = certificates_of(cluster.security, field="security")
+    async with Target(cluster.address, certificates).connect(30.0) as client:
+        await client.restart(wait_for_workers=False)
+    await until_async(lambda: pool.ends)
+    cluster.add_worker()
+    [second] = await pool.until(1, what=cluster.log)
+    assert second.id != first.id
+
+
 SLOW_VERSIONS = """
 import sys
 
