@@ -23,6 +23,7 @@ from .discovery import is_comfyui_tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
 CONNECT_WITHIN = 1.0  # seconds that this machine has to accept or refuse a connection to itself
 
 
@@ -68,8 +69,8 @@ def pid_at(url: str) -> int | None:
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or 80
-    except ValueError:
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+    except (ValueError, KeyError):
         return None
     address = _address_here(parts.hostname or "")
     if address is None:
@@ -92,11 +93,11 @@ async def nothing_listens_at(url: str) -> bool:
     loop = asyncio.get_running_loop()
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or 80
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
         if _address_here(host) is None:
             return False
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (ValueError, OSError):
+    except (ValueError, KeyError, OSError):
         return False
     refused = False
     for family, kind, protocol, _, address in found:

@@ -91,6 +91,19 @@ async def test_a_local_address_that_refuses_connections(host):
     assert await nothing_listens_at(url)
 
 
+async def test_https_has_another_default_port():
+    host = "127.4.4.3"
+    try:
+        listener = socket.create_server((host, 443))
+    except PermissionError:
+        pytest.skip("needs permission to use port 443")
+    with listener:
+        assert not await nothing_listens_at(f"https://{host}")
+        found = running_at(f"https://{host}/comfyui")
+        assert found is not None
+        assert found.pid == os.getpid()
+
+
 async def test_addresses_at_which_a_server_may_listen():
     assert not await nothing_listens_at(f"http://192.0.2.1:{free_port()}"), "another machine"
     assert not await nothing_listens_at(f"http://comfy.example:{free_port()}"), "it may be anywhere"
