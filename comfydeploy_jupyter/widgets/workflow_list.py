@@ -1,4 +1,4 @@
-"""The side of WorkflowPanel with the search and the list of workflows. It makes no requests."""
+"""The search and the list in the sidebar of WorkflowPanel. It makes no requests."""
 
 from __future__ import annotations
 

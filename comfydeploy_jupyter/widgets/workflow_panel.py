@@ -27,7 +27,7 @@ from .parts import FileButton, button, note, row
 from .problem import Problem
 from .run_panel import RunPanel
 from .workflow_files import ACCEPTED
-from .workflow_side import Opener, WorkflowSide
+from .workflow_sidebar import Opener, WorkflowSidebar
 from .workflow_tabs import (
     MIMES,
     ChangesTab,
@@ -169,7 +169,7 @@ class WorkflowPanel(Panel):
 
     def stop(self) -> None:
         """Stop searching, and close the panel in the Run tab."""
-        self._side.close()
+        self._sidebar.close()
         if self._run_panel is not None and self._run is None:
             self._run_panel.close()
 
@@ -187,7 +187,7 @@ class WorkflowPanel(Panel):
             hint="Open a workflow, or the one in a picture, video or sound, from your computer",
             accept=ACCEPTED,
         )
-        self._side = WorkflowSide(
+        self._sidebar = WorkflowSidebar(
             self,
             lambda: self._home,
             self._directory,
@@ -203,7 +203,7 @@ class WorkflowPanel(Panel):
             self._file_problem,
             cloud=self._cloud,
         )
-        self._list = self._side.list
+        self._list = self._sidebar.list
         self._head = w.HTML(
             note("Choose a workflow, or open a file."),
             layout=w.Layout(margin="0", flex="1 1 200px", width="auto"),
@@ -306,7 +306,7 @@ class WorkflowPanel(Panel):
             self.start(self._open_source, request, workflow, "")
         elif workflow_id is not None:
             self.start(self._open, request, workflow_id, None)
-        self._side.refresh()
+        self._sidebar.refresh()
 
     def _open_listed(self, key: str, other: Path | EditorWorkflow) -> None:
         """Open a file, or a workflow of ComfyUI's editor, that the user chose in the list."""
@@ -530,7 +530,7 @@ class WorkflowPanel(Panel):
         if kept.record.get("new_version") is False:
             self._save.show_text(f"Nothing has changed since version {kept.record.get('version')}.")
             return
-        self._side.find(self._list.search.value)
+        self._sidebar.find(self._list.search.value)
         self._open(self._new_request(), kept.id, None)
         self._save.show_text(f"Saved as version {kept.record.get('version')}.")
 

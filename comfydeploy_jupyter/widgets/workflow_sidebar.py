@@ -1,4 +1,4 @@
-"""The side of WorkflowPanel: searches, lists, opens and changes workflows."""
+"""The sidebar of WorkflowPanel: searches, lists, opens and changes workflows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEARCH_INTERVAL = 0.3
 
 @dataclass(frozen=True)
 class Opener:
-    """How the side shows workflows in its panel.
+    """How the sidebar shows workflows in its panel.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Opener:
     by_user: Callable[[], bool]
 
 
-class WorkflowSide:
+class WorkflowSidebar:
     """The `ListActions` of the list of workflows.
 
     Parameters
