@@ -218,7 +218,7 @@ def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
         "queue": {"running": 1, "pending": 12},
         "uploads": {"pending_uploads": 2},
         "tunnel": {"running": True, "protected": False, "error": None, "state": "running"},
-        "store": {"warnings": ["A damaged store was set aside as a<b."]},
+        "store": {"warnings": ["A damaged store was renamed to a<b."]},
     }
     memory = {"total": 24 * GIB, "used": 23 * GIB, "free": GIB}
     hardware: dict[str, Any] = {
@@ -244,7 +244,7 @@ def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
         "50.0 GiB free",
         "2 in progress",
         "on, open to everybody",
-        "set aside as a&lt;b.",
+        "renamed to a&lt;b.",
     ):
         assert text in html
     assert "cd-full" in html, "nearly full"
