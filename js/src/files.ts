@@ -88,8 +88,8 @@ export class Files {
   /**
    * Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels.
    *
-   * Who does not pass it to `show` calls `revoke` when the file is not needed any more, unless it is
-   * a small copy.
+   * A caller that does not pass it to `show` must call `revoke` when the file is not needed any more,
+   * unless it is a small copy.
    */
   async url(query: string, side = 0): Promise<string> {
     const base = await pageServer(this.model.get("server"));

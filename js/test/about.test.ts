@@ -79,15 +79,15 @@ function servePageFrom(root: string): void {
 test("a folder below Jupyter's root has a link that opens it in JupyterLab", () => {
   servePageFrom("/home/ann/");
   const about = new About(RUN, ITEM, document.createElement("img"), FILES, [], NOTHING);
-  about.tell({ prompts: [], folder: "/home/ann/my files/50 %" });
+  about.show({ prompts: [], folder: "/home/ann/my files/50 %" });
   const link = about.root.querySelector("a");
   assert.equal(link?.textContent, " Open in JupyterLab");
   assert.equal(link?.getAttribute("href"), "/user/ann/lab/tree/my%20files/50%20%25");
   assert.match(about.root.textContent ?? "", /\/home\/ann\/my files\/50 %/);
-  about.tell({ prompts: [], folder: "/home/annette/files" });
+  about.show({ prompts: [], folder: "/home/annette/files" });
   assert.equal(about.root.querySelector("a"), null, "it is not below the root");
   assert.match(about.root.textContent ?? "", /\/home\/annette\/files/);
-  about.tell({ prompts: [], folder: "" });
+  about.show({ prompts: [], folder: "" });
   assert.doesNotMatch(about.root.textContent ?? "", /Folder/);
 });
 

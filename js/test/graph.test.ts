@@ -49,7 +49,7 @@ test("a picture has nodes, links and groups, and its texts are not read as marku
   assert.match(find(el, ".cd-about").textContent ?? "", /3 nodes, 2 more are not shown/);
 });
 
-test("keys walk through the nodes, and open and leave a subgraph", () => {
+test("keys select nodes, and open and leave a subgraph", () => {
   const { model, el } = show(graph, { ...TRAITS });
   const frame = find(el, ".cd-canvas");
   const about = find(el, ".cd-about");

@@ -362,7 +362,7 @@ test("a run is pinned, its values are used again, and two are compared", () => {
   );
 });
 
-test("a picture in full size has its facts, and the arrows walk through all runs", () => {
+test("a picture in full size has its facts, and the arrows show the pictures of all runs", () => {
   const other = { name: "b.png", kind: "image", query: "filename=b.png" };
   const runs = [RUN, { ...RUN, prompt_id: "p2", pictures: [other], seeds: ["7"] }];
   const inputs = [["4.image", "Load Image: image"]];
@@ -596,7 +596,7 @@ test("a model is shown in 3D on a click; errors are shown in its tile", async ()
   assert.ok(button);
   const message = () => find(el, ".cd-error-text").textContent;
   for (const [length, said] of [
-    [String(65 << 20), "With 65.0 MiB it is too large; at most 64.0 MiB"],
+    [String(65 << 20), "It has 65.0 MiB, but at most 64.0 MiB are allowed"],
     ["10", "It is not available any more"],
   ] as const) {
     globalThis.fetch = async (url, options) => {

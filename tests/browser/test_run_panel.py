@@ -177,7 +177,7 @@ def test_several_runs_with_seeds_and_the_values_of_an_earlier_one(
     lock = panel.get_by_role("button", name="Dice: seed: keep for every run")
     expect(seed).to_have_value("5")
     expect(lock).to_have_attribute("aria-pressed", "true")
-    press(panel, "Dice: seed: draw a number")
+    press(panel, "Dice: seed: choose a random number")
     expect(seed).not_to_have_value("5")
     press(panel, "Dice: seed: back to the value of the workflow")
     expect(seed).to_have_value("5")
@@ -318,7 +318,7 @@ def test_two_notebooks_with_the_same_panel(open_notebook: Any, write: Any, comfy
     expect(second.panel.locator("b", has_text="Success")).to_be_visible()
     expect(second.panel.locator(".cd-run")).to_have_count(2)
     assert first.panel.get_by_label("Shared: steps", exact=True).input_value() == "100000"
-    press(first.panel, "Look for runs again")
+    press(first.panel, "Refresh the list of runs")
     expect(first.panel.locator(".cd-run")).to_have_count(2)
     assert len(comfy.runs(of=comfy.load(graph))) == 2
 

@@ -155,7 +155,7 @@ function seedInput(form: Form, field: Field, ids: Ids, value: Value): Control {
     spellcheck: false,
     value: textOf(value),
   });
-  const draw = iconButton("random", `${field.label}: draw a number`, () =>
+  const draw = iconButton("random", `${field.label}: choose a random number`, () =>
     model.send({ kind: "draw", key: field.key }),
   );
   const isLocked = () => model.get("locked").includes(field.key);

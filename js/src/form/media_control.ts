@@ -106,14 +106,14 @@ export function mediaControl(
   });
 
   /** Upload a file to ComfyUI; return the name that it got. */
-  const store = async (file: File, tell: (text: string) => void): Promise<string> => {
+  const store = async (file: File, showState: (text: string) => void): Promise<string> => {
     const base = await pageServer(model.get("server"));
     if (base === null) return uploadByKernel(model, file);
     const machine = model.get("machine");
     const destination = { type: "input", subfolder: "", overwrite: false, machine };
     const progress = (fraction: number) => {
       const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
-      tell(`Sending ${file.name}: ${stage}`);
+      showState(`Sending ${file.name}: ${stage}`);
     };
     return (await postFile(base, file, destination, progress).done).name;
   };
@@ -124,26 +124,26 @@ export function mediaControl(
         : "";
       return refuse(`${file.name} is not a ${word}${workflow}`);
     }
-    const tell = (text: string) => {
+    const showState = (text: string) => {
       if (awaited === file) state.textContent = text;
     };
     const form_number = model.get("form_number");
     const drop = () => {
-      tell("");
+      showState("");
       if (awaited === file) awaited = null;
     };
     awaited = file;
     refuse("");
-    tell(`Sending ${file.name} …`);
+    showState(`Sending ${file.name} …`);
     model.on("change:form_number", drop);
     try {
-      const name = await store(file, tell);
+      const name = await store(file, showState);
       if (awaited !== file) return;
-      tell(""); // the value may be the same as before
+      showState(""); // the value may be the same as before
       model.send({ kind: "uploaded", form_number, key: field.key, name });
     } catch (error) {
       if (awaited !== file) return;
-      tell("");
+      showState("");
       refuse(`Not uploaded: ${messageOf(error)}`);
     } finally {
       model.off("change:form_number", drop);

@@ -88,7 +88,7 @@ async function modelView(page: Page, item: Item, closed: () => void): Promise<HT
 }
 
 function tooLarge(size: number): Error {
-  return new Error(`With ${formatBytes(size)} it is too large; at most ${formatBytes(LARGEST)}`);
+  return new Error(`It has ${formatBytes(size)}, but at most ${formatBytes(LARGEST)} are allowed`);
 }
 
 /** The model of a gallery that is shown: only one, because browsers limit the WebGL contexts. */

@@ -61,14 +61,18 @@ export function pictures(
   };
   const size = count === 1 ? " cd-single" : isFew ? " cd-few" : "";
   const className = `cd-pictures${size}`;
-  const root = h("div", { className, onkeydown: (event) => walk(root, event) }, items.map(picture));
+  const root = h(
+    "div",
+    { className, onkeydown: (event) => moveFocus(root, event) },
+    items.map(picture),
+  );
   const below = h("div", { className: "cd-players" });
   (together && count > 1 ? root : below).append(...players);
   return [root, below].filter((part) => part.firstChild);
 }
 
 /** Move the focus to another picture with the arrow keys, Home and End. */
-export function walk(root: HTMLElement, event: KeyboardEvent): void {
+export function moveFocus(root: HTMLElement, event: KeyboardEvent): void {
   const all = [...root.querySelectorAll<HTMLElement>(".cd-picture-button")];
   const place = all.indexOf(event.target as HTMLElement);
   const targets: Record<string, number> = {

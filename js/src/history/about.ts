@@ -94,7 +94,7 @@ export class About {
   }
 
   /** Show the data from the kernel. */
-  tell({ prompts, folder, problem }: Facts): void {
+  show({ prompts, folder, problem }: Facts): void {
     const parts = prompts.map(([label = "", text = ""]) =>
       h(
         "figure",

@@ -91,7 +91,7 @@ export class CompareDialog {
   }
 
   /** Show the values that differ, when they are known. */
-  tell(promptIds: string[], lines: Difference[], problem = ""): void {
+  showDifferences(promptIds: string[], lines: Difference[], problem = ""): void {
     if (promptIds.join() !== this.pair) return;
     if (problem || !lines.length) {
       this.table.replaceChildren(h("div", {}, problem || "All values are the same."));

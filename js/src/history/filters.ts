@@ -44,10 +44,10 @@ export class Filters {
   );
 
   constructor(private readonly change: (filter: Filter) => void) {
-    for (const each of [this.status, this.days, this.label]) each.onchange = () => this.tell();
+    for (const each of [this.status, this.days, this.label]) each.onchange = () => this.notify();
     this.search.oninput = () => {
       clearTimeout(this.timer);
-      this.timer = window.setTimeout(() => this.tell(), WAIT);
+      this.timer = window.setTimeout(() => this.notify(), WAIT);
     };
     this.pinned.setAttribute("aria-pressed", "false");
     this.showLabels([]);
@@ -81,7 +81,7 @@ export class Filters {
   clear(): void {
     this.search.value = "";
     this.show({});
-    this.tell();
+    this.notify();
   }
 
   end(): void {
@@ -91,10 +91,10 @@ export class Filters {
   private togglePinned(): void {
     const isOn = this.pinned.getAttribute("aria-pressed") === "true";
     this.pinned.setAttribute("aria-pressed", String(!isOn));
-    this.tell();
+    this.notify();
   }
 
-  private tell(): void {
+  private notify(): void {
     clearTimeout(this.timer);
     this.change({
       search: this.search.value.trim(),

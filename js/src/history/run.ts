@@ -31,7 +31,7 @@ export type Filter = {
   pinned?: boolean;
 };
 
-/** Return the time, with the day if it is not today, and with seconds if so desired. */
+/** Return the time, with the day if it is not today, and optionally with seconds. */
 export function formatTime(iso: string, withSeconds = false): string {
   const date = new Date(iso);
   const isToday = date.toDateString() === new Date().toDateString();

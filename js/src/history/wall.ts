@@ -37,7 +37,7 @@ export class Wall<Entry> {
 
   constructor(private readonly card: Card<Entry>) {
     this.root.addEventListener("scroll", () => this.soon());
-    this.root.addEventListener("keydown", (event) => this.walk(event));
+    this.root.addEventListener("keydown", (event) => this.moveFocus(event));
     this.root.addEventListener("focusin", (event) => this.note(event.target as HTMLElement));
     this.observer = new ResizeObserver(() => this.soon());
     this.observer.observe(this.root);
@@ -155,7 +155,7 @@ export class Wall<Entry> {
   }
 
   /** Move the focus with the arrow keys, Home, End, Page Up and Page Down. */
-  private walk(event: KeyboardEvent): void {
+  private moveFocus(event: KeyboardEvent): void {
     const page = 3 * this.columns;
     const start = this.entries.length;
     const isRightToLeft = getComputedStyle(this.root).direction === "rtl";

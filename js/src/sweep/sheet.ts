@@ -2,7 +2,7 @@
 
 import { h, iconButton } from "../dom.ts";
 import type { Files } from "../files.ts";
-import { walk } from "../gallery/outputs.ts";
+import { moveFocus } from "../gallery/outputs.ts";
 import type { WhenSeen } from "../when_seen.ts";
 import type { Heads, PointFacts } from "./point.ts";
 
@@ -54,12 +54,12 @@ class Cell {
     this.root.className = `cd-point cd-is-${status}`;
     this.main.setAttribute("aria-label", `${this.label}: ${status}`);
     if (!query) {
-      this.say(text || status);
+      this.showText(text || status);
       return;
     }
     const image = h("img", { alt: this.label, onload: () => this.measured(image) });
     this.main.replaceChildren(image);
-    const failed = () => this.say("The picture is not available any more");
+    const failed = () => this.showText("The picture is not available any more");
     this.page.seen.watch(this.main, () => this.page.files.show(image, query, SIDE, failed));
   }
 
@@ -67,7 +67,7 @@ class Cell {
     for (const button of [this.main, this.star]) button.tabIndex = isActive ? 0 : -1;
   }
 
-  private say(text: string): void {
+  private showText(text: string): void {
     this.main.replaceChildren(h("span", { className: "cd-says", dir: "auto" }, text));
   }
 
@@ -204,6 +204,6 @@ export class Sheet {
       this.actions.star(index);
       return;
     }
-    walk(this.root, event);
+    moveFocus(this.root, event);
   }
 }

@@ -1,4 +1,4 @@
-/** The dialogs that delete or move a model. They say what uses it. */
+/** The dialogs that delete or move a model. They show what uses it. */
 
 import { openDialog } from "../dialog.ts";
 import { h, newId } from "../dom.ts";
@@ -7,7 +7,7 @@ import { counted } from "../format.ts";
 /** A model in the table. */
 export type Entry = { name: string; folder: string; size: number | null; modified: number | null };
 
-/** What uses a model, as the route `models/uses` tells. */
+/** What uses a model, as the route `models/uses` returns it. */
 export type Uses = {
   in_use: boolean;
   workflows: { name: string; versions: number[] }[];
@@ -17,7 +17,7 @@ export type Uses = {
   transfers: unknown[];
 };
 
-/** What the kernel is to do. */
+/** A request to the kernel. */
 export type ModelOrder = {
   type: "uses" | "delete" | "move";
   folder: string;
@@ -27,10 +27,10 @@ export type ModelOrder = {
   in_use?: boolean;
 };
 
-/** What is said while the kernel does it. */
+/** The texts that are shown while the kernel does it. */
 export const DOING = { delete: "Deleting", move: "Moving" };
 
-const NAMED = 8; // workflows that are named
+const NAMED = 8; // the most workflows whose names are shown
 
 /** Return what uses a model, in sentences. */
 function sentences(uses: Uses): string[] {
@@ -45,9 +45,9 @@ function sentences(uses: Uses): string[] {
     ],
     [ended, `${counted(ended, "earlier run")} used it.`],
   ];
-  const said = all.filter(([count]) => count).map(([, text]) => text);
-  if (uses.in_use) return said;
-  return said.length ? said : ["No stored workflow and no recent run names it."];
+  const lines = all.filter(([count]) => count).map(([, text]) => text);
+  if (uses.in_use) return lines;
+  return lines.length ? lines : ["No stored workflow and no recent run names it."];
 }
 
 /** Return what uses a model now. */
@@ -132,7 +132,7 @@ export class ModelDialog {
   }
 
   /** Show what uses the model, once that is known. */
-  tell(folder: string, name: string, uses: Uses | null, problem: string): void {
+  showUses(folder: string, name: string, uses: Uses | null, problem: string): void {
     if (!this.isAbout(folder, name)) return;
     if (problem) this.problem.textContent = problem;
     this.used.replaceChildren(...(uses ? sentences(uses) : []).map((text) => h("li", {}, text)));
@@ -142,7 +142,7 @@ export class ModelDialog {
     if (this.confirm.classList.contains("cd-danger")) this.confirm.disabled = uses === null;
   }
 
-  /** Show why the model stays as it is; return whether the dialog is open and about this model. */
+  /** Show why the model was not changed; return whether the dialog is open and about this model. */
   refuse(folder: string, name: string, problem: string): boolean {
     if (!this.isAbout(folder, name)) return false;
     this.problem.textContent = problem;

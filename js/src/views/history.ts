@@ -235,7 +235,7 @@ function render({ model, el }: Context<Traits>) {
   };
 
   const summary = h("summary", {}, "History");
-  const refresh = iconButton("refresh", "Look for runs again", () =>
+  const refresh = iconButton("refresh", "Refresh the list of runs", () =>
     model.send({ kind: "refresh" }),
   );
   const details = h(
@@ -272,9 +272,9 @@ function render({ model, el }: Context<Traits>) {
       setText(notice, message.text);
       notice.classList.toggle("cd-problem-text", Boolean(message.problem));
     } else if (message.kind === "facts" && about?.query === message.query) {
-      about.view.tell(message);
+      about.view.show(message);
     } else if (message.kind === "differences") {
-      comparing.tell(message.prompt_ids, message.lines, message.problem);
+      comparing.showDifferences(message.prompt_ids, message.lines, message.problem);
     }
   });
   events.on("change:runs change:more change:chosen", show);

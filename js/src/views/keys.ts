@@ -123,7 +123,7 @@ function render({ model, el }: Context<Traits>) {
           scroller = found;
         }
         const view = scroller?.clientHeight ?? window.innerHeight;
-        // The whole result is in sight while the page shows the beginning of the panel's cell.
+        // The whole result is visible while the page shows the beginning of the panel's cell.
         const start = panel.closest(".jp-Cell") ?? panel;
         const above = topOf(bar.parentElement ?? bar) - topOf(start);
         const taken = Math.min(above, view * MOST_ABOVE) + bar.offsetHeight + AROUND;

@@ -18,7 +18,7 @@ type Traits = {
   folders: string[];
 };
 
-/** What the kernel says of a model; `type` says what. */
+/** A message of the kernel about a model; which of its fields are used depends on `type`. */
 type Message = {
   type: string;
   folder: string;
@@ -64,23 +64,23 @@ function render({ model, el }: Context<Traits>) {
     { className: "comfydeploy-scroller", tabIndex: 0, role: "region", "aria-label": "Models" },
     h("table", {}, h("thead", {}, head), body),
   );
-  const told = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
+  const note = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
   const failed = h("div", { className: "comfydeploy-error", role: "alert", hidden: true });
-  /** What is done to models now, by their folder and name. */
-  const going = new Map<string, string>();
+  /** The texts about unfinished deletions and moves, by the folder and name of the model. */
+  const unfinished = new Map<string, string>();
   const dialog = new ModelDialog((order) => {
     model.send(order);
     if (order.type === "uses") return;
     const key = `${order.folder}/${order.name}`;
-    going.set(key, `${DOING[order.type]} ${key} …`);
-    tell("");
+    unfinished.set(key, `${DOING[order.type]} ${key} …`);
+    showNote("");
     fail("");
   });
   el.append(
     h("div", { className: "comfydeploy-bar" }, search, folder, refresh),
     scroller,
     count,
-    told,
+    note,
     failed,
     h("div", { className: "comfydeploy-view" }, dialog.root),
   );
@@ -101,9 +101,9 @@ function render({ model, el }: Context<Traits>) {
   const actions = h("th", { scope: "col", textContent: "Actions" });
   head.append(actions);
 
-  /** Say what was done, and what is done now. */
-  const tell = (text: string) => {
-    told.textContent = [text, ...going.values()].filter(Boolean).join(" ");
+  /** Show what was done, and what is being done. */
+  const showNote = (text: string) => {
+    note.textContent = [text, ...unfinished.values()].filter(Boolean).join(" ");
   };
   const fail = (text: string) => {
     failed.textContent = text;
@@ -144,8 +144,8 @@ function render({ model, el }: Context<Traits>) {
     const { free, total } = model.get("disk");
     const isKnown = free !== undefined && total !== undefined;
     const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
-    const said = found.length ? many : none;
-    count.textContent = model.get("loaded") ? `${said}${space}` : "Loading …";
+    const summary = found.length ? many : none;
+    count.textContent = model.get("loaded") ? `${summary}${space}` : "Loading …";
   };
 
   const row = (entry: Entry) => {
@@ -197,11 +197,11 @@ function render({ model, el }: Context<Traits>) {
   folder.addEventListener("change", draw);
   events.on("change:models change:loaded change:hashes change:disk change:folders", show);
   events.on("msg:custom", ({ type, folder, name, text, uses, problem }: Message) => {
-    if (type === "uses") dialog.tell(folder, name, uses, problem);
+    if (type === "uses") dialog.showUses(folder, name, uses, problem);
     if (type !== "refused" && type !== "done") return;
     const key = `${folder}/${name}`;
-    going.delete(key);
-    tell(type === "done" ? text : "");
+    unfinished.delete(key);
+    showNote(type === "done" ? text : "");
     if (type === "done") dialog.done(folder, name);
     else if (!dialog.refuse(folder, name, problem)) fail(`${key}: ${problem}`);
   });

@@ -1,4 +1,4 @@
-/** A sweep: how far it is, its points, stars for the best, downloads. */
+/** A sweep: its progress, its points, stars for the best, downloads. */
 
 import { h, icon, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
@@ -17,10 +17,10 @@ type Progress = {
   activity: string;
   /** Where the sweep is saved; empty if it is not. */
   saved: string;
-  /** What screen readers say. */
+  /** The text for screen readers. */
   spoken: string;
   fraction: number;
-  /** Whether the kernel waits for the sweep, and reacts to nothing meanwhile. */
+  /** Whether the kernel waits for the sweep, and does not handle messages in that time. */
   blocking: boolean;
 };
 
@@ -31,7 +31,7 @@ type Traits = FilesTraits & {
   progress: Progress;
 };
 
-/** "export": a file, or why there is none; "stars": all are saved, or not; "problem": an error. */
+/** "export": a file, or an error; "stars": whether all of them are saved; "problem": an error. */
 type Message = {
   kind: string;
   format: string;
@@ -55,7 +55,7 @@ function render({ model, el }: Context<Traits>) {
   const wanted = new Map<number, boolean>();
   let seen = new WhenSeen();
   let onlyStarred = false;
-  /** The points that are in the page. A point whose star is removed stays until it is built anew. */
+  /** The points that are in the page. A point whose star is removed stays until the next `build`. */
   let inPage = all;
   let about: { index: number; view: AboutPoint } | null = null;
 
@@ -65,11 +65,11 @@ function render({ model, el }: Context<Traits>) {
     const starred = !isStarred(index);
     wanted.set(index, starred);
     model.send({ kind: "star", index, starred });
-    setText(told, `${labelOf(index)}: ${starred ? "star" : "no star"}`);
+    setText(announcement, `${labelOf(index)}: ${starred ? "star" : "no star"}`);
     showStars();
   };
 
-  /** Show a point in full size; the arrow keys walk through the points that are in the page. */
+  /** Show a point in full size; the arrow keys show the other points that are in the page. */
   const open = (index: number, opener: HTMLElement) => {
     const points = model.get("points");
     const indexes = inPage;
@@ -102,32 +102,32 @@ function render({ model, el }: Context<Traits>) {
     const words = h("span");
     const className = "cd-button";
     const root = h("button", { type: "button", className, title, onclick }, icon(iconName), words);
-    return { root, say: (text: string) => setText(words, ` ${text}`) };
+    return { root, setLabel: (text: string) => setText(words, ` ${text}`) };
   };
   const stop = button("stop", "Cancel the queued runs; resume() continues", () => {
     stop.root.disabled = true;
-    stop.say("Stopping");
+    stop.setLabel("Stopping");
     model.send({ kind: "stop" });
   });
-  stop.say("Stop");
+  stop.setLabel("Stop");
   const filter = button("star", "Show only the points with a star", () => {
     onlyStarred = !onlyStarred;
     build();
   });
   const busy = new Set<string>();
   const downloads = Object.entries(EXPORTS).map(([format, what]) => {
-    const { root, say } = button("download", `Download ${what}`, () => {
+    const { root, setLabel } = button("download", `Download ${what}`, () => {
       busy.add(format);
       showProblem("");
       showDownloads();
       model.send({ kind: "export", format, starred: onlyStarred });
     });
-    say(format.toUpperCase());
+    setLabel(format.toUpperCase());
     return [format, root] as const;
   });
   const text = h("span", { className: "cd-grow" });
   const spoken = h("span", { className: "cd-unseen", role: "status" });
-  const told = h("span", { className: "cd-unseen", role: "status" });
+  const announcement = h("span", { className: "cd-unseen", role: "status" });
   const activity = h("div", { className: "cd-faint cd-cut" });
   const bar = progressBar("The sweep");
   const problem = h("div", { className: "comfydeploy-error", role: "alert", hidden: true });
@@ -137,7 +137,7 @@ function render({ model, el }: Context<Traits>) {
   const sheet = new Sheet(heads, { files, seen: { watch } }, { open, star });
   el.append(
     spoken,
-    told,
+    announcement,
     h("div", { className: "cd-line" }, text, stop.root),
     activity,
     bar,
@@ -169,16 +169,17 @@ function render({ model, el }: Context<Traits>) {
   };
   const showDownloads = () => {
     const { phase, blocking } = model.get("progress");
-    const isDeaf = phase === "running" && blocking; // the kernel would answer in the end
+    // The kernel would answer only at the end of the sweep.
+    const isKernelBlocked = phase === "running" && blocking;
     const isEmpty = onlyStarred && !all.some(isStarred);
     for (const [format, root] of downloads) {
-      root.disabled = busy.has(format) || isEmpty || isDeaf;
+      root.disabled = busy.has(format) || isEmpty || isKernelBlocked;
     }
   };
   const showStars = () => {
     const { phase, blocking } = model.get("progress");
     const count = all.filter(isStarred).length;
-    filter.say(`Starred only (${count})`);
+    filter.setLabel(`Starred only (${count})`);
     filter.root.setAttribute("aria-pressed", String(onlyStarred));
     filter.root.disabled = !count && !onlyStarred;
     unsaved.hidden = !wanted.size || !blocking || phase !== "running";

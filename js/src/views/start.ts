@@ -46,7 +46,9 @@ function render({ model, el }: Context<Traits>) {
       ]),
       card(
         "A workflow that is kept here",
-        stored.length ? "Changed last:" : "There is none yet. WorkflowPanel keeps workflows.",
+        stored.length
+          ? "Changed last:"
+          : "There is none yet. Use WorkflowPanel to store workflows.",
         stored.map(pick("bookmark-o")),
       ),
       card(
