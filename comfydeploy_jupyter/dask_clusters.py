@@ -1,4 +1,4 @@
-"""What the server and kernels do alike with Dask's cluster objects and certificates."""
+"""Reads Dask's cluster objects and certificates, in the server and in kernels."""
 
 from __future__ import annotations
 

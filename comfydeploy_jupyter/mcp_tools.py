@@ -286,9 +286,10 @@ _threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="comfydeploy-mcp")
 
 
 async def _call(ask: Callable[[Comfy], T]) -> T:
-    """Return what requests to this server give; a question mark replaces half of an emoji.
+    """Return the result of requests to this server, as valid Unicode.
 
-    Such a half cannot be sent to an agent.
+    Unpaired surrogates, such as half of an emoji, cannot be sent to an agent: question marks
+    replace them.
     """
     text = json.dumps(await _in_thread(ask), ensure_ascii=False).encode(errors="replace")
     answer: T = json.loads(text)
@@ -298,8 +299,8 @@ async def _call(ask: Callable[[Comfy], T]) -> T:
 async def _in_thread(ask: Callable[[Comfy], T]) -> T:
     """Send requests to this Jupyter server in a thread, as its event loop must be free to reply.
 
-    The thread is none of asyncio's own: the server needs those to reply, and several calls may wait
-    for minutes.
+    The thread is not one of asyncio's own: the server needs those to reply, and several calls may
+    wait for minutes.
     """
     return await asyncio.get_running_loop().run_in_executor(_threads, lambda: ask(_comfy()))
 

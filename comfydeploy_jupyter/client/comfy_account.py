@@ -66,7 +66,7 @@ class ComfyAccount:
         """Sign in with email and password, as in ComfyUI's editor.
 
         The server stores the sign-in in a file that only its owner can read, and requests a new
-        token for runs every hour. Nobody stores the password. An account that is used with Google
+        token for runs every hour. The password is not stored. An account that is used with Google
         or GitHub has no password: it needs an API key (`set_api_key`).
 
         Parameters

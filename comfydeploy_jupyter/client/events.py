@@ -91,7 +91,7 @@ class RunProgress:
     preview, preview_format : bytes, str
         The last picture of a sampler, as an encoded file, and its format (``jpeg``, ``png``).
     started : float
-        When following it started, s of `time.monotonic`.
+        When this client began to follow it, s of `time.monotonic`.
     ended : float or None
         When it ended, s of `time.monotonic`.
     version : int
@@ -124,7 +124,7 @@ class RunProgress:
 
     @property
     def elapsed(self) -> float:
-        """Time since following it started, or from then to its end, s."""
+        """Time since this client began to follow it, or from then to its end, s."""
         return (time.monotonic() if self.ended is None else self.ended) - self.started
 
     def feed(self, event: Event) -> None:

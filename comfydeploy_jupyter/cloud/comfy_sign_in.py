@@ -178,7 +178,7 @@ def _tokens(answer: dict[str, Any], token: str, refresh: str, lifetime: str, ema
 
 
 def _error(host: str, status: int, answer: dict[str, Any]) -> CloudError:
-    """Return the error for a response that is one; Google's and Comfy's have different forms."""
+    """Return the error that a response describes, in the form of Google or in that of Comfy."""
     error = answer.get("error")
     message = error.get("message") if isinstance(error, dict) else answer.get("message")
     reason = str(message or "").partition(" ")[0][:100]

@@ -5,7 +5,7 @@ distributed's client must not delay Jupyter's event loop.
 
 A lease is a Dask task (`lease.hold`). It is published as a dataset, so that it continues without
 this client, and so that the next Jupyter server finds it. The scheduler grants it to a worker; if
-that worker dies, it grants the lease to another one. Each grant has its own ComfyUI.
+that worker ends, it grants the lease to another one. Each grant has its own ComfyUI.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class LeaseManager:
                 self._listener.grant_serves(lease.grant)
 
     async def _compare_versions(self, client: Any) -> None:
-        """Set `note`; a worker that does not tell its versions in time leaves it as it is."""
+        """Set `note`, unless a worker does not return its versions in time."""
         with contextlib.suppress(asyncio.TimeoutError, OSError):
             self.note = await wait_for(differences(client), CONNECT_WITHIN)
 
@@ -359,7 +359,7 @@ class LeaseManager:
         else:
             error = await lease.future.exception()
             if not isinstance(error, LeaseEndedError):
-                await self._compare_versions(client)  # the workers may have come since the start
+                await self._compare_versions(client)  # there may be new workers
             reason = self._reason(lease, error)
             await client.unpublish_dataset(lease.id)
         client.unsubscribe_topic(lease.id)

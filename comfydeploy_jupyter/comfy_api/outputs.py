@@ -163,7 +163,7 @@ def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:
 
 
 def storable(text: str) -> str:
-    """Replace what is no valid Unicode, such as half of an emoji: the store refuses it."""
+    """Replace unpaired surrogates, such as half of an emoji, which the store refuses."""
     return text.encode(errors="replace").decode()
 
 

@@ -154,7 +154,7 @@ class SweepView:
             self._view.refresh()
 
     def _connect(self) -> None:
-        """Tell the page how it finds the server, so that it requests the pictures there."""
+        """Send the page the address of the server, from which it then requests the pictures."""
         from .page_view import server_facts
 
         instance = str(self.comfy.status().get("instance", ""))

@@ -149,7 +149,7 @@ class ModelFiles:
         InvalidRequestError, NotFoundError, ForbiddenPathError
             If it does not exist, or may not be deleted.
         ConflictError
-            If a run or a transfer uses it now, or a ComfyUI does not tell its queue, unless
+            If a run or a transfer uses it now, or a ComfyUI does not return its queue, unless
             `in_use` is set; ``details`` has the uses.
         """
         folders = await machine.folders()
@@ -218,7 +218,7 @@ class ModelFiles:
         pools = [*self._machines.pools, self._machines.all_machines]
         name = ModelName(set().union(*names))
         queued = await asyncio.gather(*(_is_queued(one, name) for one in sharing))
-        silent = [one.id for one, told in zip(sharing, queued, strict=True) if told is None]
+        silent = [one.id for one, found in zip(sharing, queued, strict=True) if found is None]
         return Uses(
             model,
             await self._uses.workflows(name),

@@ -30,7 +30,7 @@ NEVER, BYPASSED = 2, 4  # modes of nodes
 
 
 def picture_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data of a picture of a workflow; this function raises for no workflow.
+    """Return the data of a picture of a workflow. No workflow makes this function raise.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def type_mismatches(
 def type_mismatches_of(
     key: str, title: str, widgets: Iterable[Widget], inputs: Mapping[str, Any]
 ) -> Iterator[TypeMismatch]:
-    """Yield the type_mismatches of one node with these widgets."""
+    """Yield the mismatches of one node with these widgets."""
     for widget in widgets:
         value = inputs.get(widget.name, MISSING)
         if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:

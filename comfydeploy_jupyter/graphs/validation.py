@@ -160,7 +160,7 @@ def _not_replaced(error: ReplacementError) -> str:
         lacks = 'has no "_meta" (add "_meta": {} to it)'
     return (
         f"Node {error.node_id} ({error.old}) is of an old class that ComfyUI replaces by "
-        f"{error.new}, and it answers 500 because the node {lacks}."
+        f"{error.new}. ComfyUI answers 500, because the node {lacks}."
     )
 
 

@@ -67,7 +67,7 @@ class Base(AuthHandler):
     ----------
     is_activity : bool
         Whether a request counts as use of the server. Requests for a status do not: otherwise a
-        program that monitors an idle server would prevent that it is ended as idle.
+        server that is monitored would never be ended as idle.
     has_begun : bool
         Whether the headers of the reply were sent, so that no other reply can be sent any more.
     """

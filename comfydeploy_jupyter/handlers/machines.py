@@ -123,7 +123,7 @@ class MachineUpdateHandler(MachineBase):
             self.services.machine_records.check_name(request.name, but=registered.id)
         updated = await machines.update(cloud[0], await self.json_body())
         if registered is not None:
-            await machine_service.adopt(updated, registered.config.get("api_url"))
+            await machine_service.store_cloud_machine(updated, registered.config.get("api_url"))
         # The web plug-in of the ComfyUI node expects an `id` for success, also from `create`.
         self.reply({"success": True, "id": cloud[0], "machine": updated, "restart_required": False})
 
@@ -159,7 +159,7 @@ class MachineCreateHandler(MachineBase):
             raise InvalidRequestError.of_field("gpu", "must be a kind of GPU, such as H100, or CPU")
         self.services.machine_records.check_name(request.name)
         made = await self.cloud(request).create(body)
-        await self.services.machine_service.adopt(made, api_url)
+        await self.services.machine_service.store_cloud_machine(made, api_url)
         return made
 
 

@@ -274,7 +274,7 @@ class MachineService:
             raise
         return made
 
-    async def adopt(self, created: dict[str, Any], api_url: str | None) -> None:
+    async def store_cloud_machine(self, created: dict[str, Any], api_url: str | None) -> None:
         """Store a machine of ComfyDeploy, so that requests can contain its id or name."""
         config = {"gpu": created["config"].get("gpu"), "api_url": api_url}
         record = MachineRecord(created["id"], str(created["name"]), "cloud", config)

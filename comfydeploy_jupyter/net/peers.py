@@ -148,10 +148,10 @@ class Peers:
                 if all(owner.inode in held for owner in owners):
                     return None
                 return f"another process ({_names(owners)}) uses its port"
-        strangers = [owner for owner in owners if owner.uid not in self._uids]
-        if strangers:
+        others = [owner for owner in owners if owner.uid not in self._uids]
+        if others:
             return (
-                f"the process there belongs to the user {_names(strangers)}, whom {SETTING} does"
+                f"the process there belongs to the user {_names(others)}, whom {SETTING} does"
                 " not name"
             )
         return None
@@ -367,8 +367,9 @@ def _tree(pid: int) -> list[psutil.Process]:
 def _has_end(process: psutil.Process, local: End, remote: End) -> bool:
     """Return whether a process has the other end of a connection, or listens there."""
     try:
-        tell = getattr(process, "net_connections", None) or process.connections  # before psutil 6
-        connections = tell("tcp")
+        # psutil before version 6 has only `connections`.
+        list_all = getattr(process, "net_connections", None) or process.connections
+        connections = list_all("tcp")
     except psutil.Error:
         return False
     for found in connections:

@@ -25,7 +25,7 @@ TAIL = 1024 * 1024  # bytes that are kept of the end of a body that is too large
 
 # The messages of these errors contain only host and port, or the reason. Messages of other errors
 # contain full addresses, whose parameters may be secret, and their `repr` also the headers.
-_TELLING = (
+_WITHOUT_SECRETS = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientPayloadError,
     aiohttp.ServerDisconnectedError,
@@ -152,7 +152,7 @@ async def parse(text: bytes | str) -> Any:
 
 def reason_of(error: BaseException) -> str:
     """Return the reason why a request failed, without address and headers, which may be secret."""
-    if isinstance(error, _TELLING) and str(error):
+    if isinstance(error, _WITHOUT_SECRETS) and str(error):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -273,7 +273,7 @@ OPERATIONS = (
         id="getHealth",
         tag=TAG,
         summary="Whether the server answers",
-        replies=(json_reply(Health, "It does."), *_errors()),
+        replies=(json_reply(Health, "The server answers."), *_errors()),
         own_errors=True,
     ),
     Operation(
@@ -379,8 +379,8 @@ OPERATIONS = (
         tag=TAG,
         summary="Whether the server has a file with this BLAKE3",
         replies=(
-            Reply("It has."),
-            Reply("It has no such file.", status=404),
+            Reply("The server has the file."),
+            Reply("The server has no such file.", status=404),
             Reply("This is not a BLAKE3 hash.", status=422),
         ),
         own_errors=True,

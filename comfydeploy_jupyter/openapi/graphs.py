@@ -115,8 +115,8 @@ class Validation(ReplyModel):
     error: dict[str, Any] | None
     node_errors: dict[str, Any]
     further_errors: dict[str, Any] = Field(
-        description="What ComfyUI would find in the nodes once the error is corrected that keeps it"
-        " from looking at them, such as an unknown node class.",
+        description="The errors of nodes that ComfyUI does not check because of `error`, such as"
+        " an unknown node class.",
         examples=[{}],
     )
     outputs: list[Any] = Field(examples=[["2"]])

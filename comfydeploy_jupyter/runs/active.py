@@ -73,10 +73,11 @@ class ActiveRuns:
         self._by_comfyui_id[run.comfyui_id] = run
 
     def unload(self, run: Run) -> None:
-        """Unload a waiting run if the store has all of its data: it stays only while it is used.
+        """Unload a waiting run if the store has all of its data; it stays only while it is used.
 
-        It does not have the keys of a Comfy account, nor the events of an earlier attempt. A run
-        for whose end a request waits stays, too: only the run refers to the task of that request.
+        The store does not have the keys of a Comfy account, nor the events of an earlier attempt.
+        A run is not unloaded either while a request waits for its end: only the run refers to the
+        task of that request.
         """
         record = run.record
         events = run.log.after(record.first_id)

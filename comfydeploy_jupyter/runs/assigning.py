@@ -103,7 +103,7 @@ class Assigning:
             await self._finalizer.refuse(run, fault)
         except ComfyUIUnavailableError as fault:
             await self._pooled.not_taken(run, machine, fault)
-        except Exception as fault:  # the store cannot be written or read, or it is not expected
+        except Exception as fault:  # an error of the store, or an unexpected error
             known = isinstance(fault, ComfyDeployError)
             log.log(
                 logging.WARNING if known else logging.ERROR,

@@ -113,7 +113,9 @@ class OutputFolders:
             self._known[machine_id] = known
 
     def locate(self, run: StoredRun, output: OutputName) -> Place | None:
-        """Return the place of an output file; None if the folders are not known. In a thread.
+        """Return the place of an output file; None if the folders are not known.
+
+        This function blocks: call it in a thread.
 
         Raises
         ------
@@ -186,7 +188,10 @@ class DeletedFiles:
                 self.keep(place, f"{use.by} uses it")
 
     def ready(self, runs: Sequence[StoredRun]) -> dict[FileToDelete, set[int]]:
-        """Return the files that only these runs still use, with their users. In a thread."""
+        """Return the files that only these runs still use, with their users.
+
+        This function blocks: call it in a thread.
+        """
         ids = {run.id for run in runs}
         found = {}
         for place in set().union(*(self.of[run] for run in ids)) - self._kept:

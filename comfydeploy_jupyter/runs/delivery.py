@@ -216,7 +216,7 @@ class Delivery:
         return found
 
     async def _is_there(self, machine_id: str, file: dict[str, str]) -> bool:
-        """Return whether the output file exists whose path a text may be."""
+        """Return whether there is an output file at the path that a text may be."""
         try:
             machine = self._machines.get(machine_id)
             opened = await machine.open_file(file["type"], file["subfolder"], file["filename"])

@@ -37,9 +37,10 @@ _ABSENT = (
 
 
 def as_json(body: dict[str, Any]) -> bytes:
-    """Return a body as JSON for the SDK: a question mark replaces half of an emoji.
+    """Return a body as JSON for the SDK, in valid Unicode.
 
-    The SDK refuses a whole body with half of one. Call this in a thread if the body is large.
+    The SDK refuses a body with an unpaired surrogate, such as half of an emoji: a question mark
+    replaces each of them. Call this in a thread if the body is large.
     """
     return json_stream.dumps(body, encoder=_encoder).encode(errors="replace")
 

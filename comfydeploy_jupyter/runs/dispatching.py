@@ -75,7 +75,7 @@ class Dispatching:
         self._count(run_id, pool.id)
 
     def place(self, run_id: str, pool: Pool, prepared: Prepared, *, front: bool) -> Placement:
-        """Assign an expected run of a pool at once, if a member has room for it.
+        """Assign a new run of a pool to a member at once, if one has room for it.
 
         If none has, the run is not in the queue before `wait` is called.
         """
@@ -208,8 +208,8 @@ class Dispatching:
     def decide(self) -> None:
         """Assign the waiting runs for which there is room.
 
-        Also called without a change: a run may wait for a better machine that takes longer than
-        expected.
+        This is also called when nothing has changed: a run may wait for a faster machine, which
+        then takes longer than expected.
         """
         while self._dispatcher.any_waits:
             decision = self._dispatcher.decide(now())

@@ -27,7 +27,7 @@ class EditorPrompt(NamedTuple):
     client_id : str
         The WebSocket session of the editor.
     queued_at : float or None
-        When it was queued, s since 1970; ComfyUIs before 0.3.76 do not tell.
+        When it was queued, s since 1970; ComfyUI before 0.3.76 does not report it.
     prompt, workflow : bytes
         Its graph in API format and in UI format, as JSON.
     structure : str

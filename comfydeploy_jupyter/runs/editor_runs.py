@@ -58,23 +58,23 @@ class EditorRuns:
         self._looking = asyncio.Lock()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the searches for prompts."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
     def connected(self, machine: Machine) -> None:
-        """Look for prompts that have ended while nobody was listening."""
+        """Search for prompts that have ended while there was no connection."""
         self._look_after(machine, 0.0)
 
     def queue_changed(self, machine: Machine) -> None:
-        """Look soon if the queue has, or has had, more prompts than this server has sent."""
+        """Search soon if the queue has, or has had, more prompts than this server has sent."""
         if self._shared.dispatching.others(machine.id):
             self._others.add(machine.id)
         self._look_after(machine, SOON if machine.id in self._others else LATER)
 
     def _look_after(self, machine: Machine, pause: float) -> None:
-        """Look after a pause, unless that is going to happen earlier."""
+        """Search after a pause, unless an earlier search is scheduled."""
         if self._repository is None:
             return
         loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class EditorRuns:
                 for prompt in prompts:
                     try:
                         await self._store(machine, prompt, repository)
-                    except ValueError as error:  # as for ids that are no valid Unicode
+                    except ValueError as error:  # for example for an id that is not valid Unicode
                         log.info("A run of ComfyUI's editor cannot be stored: %s", error)
         except (ComfyDeployError, ValueError) as error:
             log.info("The runs of ComfyUI's editor on %s are not read now: %s", machine.id, error)

@@ -145,8 +145,8 @@ class MachineEvents:
         """End the run that was executing when ComfyUI exited; waiting runs will be queued again.
 
         Those of a pool may be queued on another member. If the exit was requested (``wanted``), or
-        a provider has ended it (``gone``), the next run in the queue is not its cause. A machine
-        that is gone does not return: runs that may have no other end, too.
+        a provider has ended it (``gone``), the next run in the queue is not its cause. A
+        machine that is ``gone`` does not return: runs that nothing else would end are ended, too.
         """
         blames = not (wanted or gone)
         self._end_runs(machine, reason, machine.memory_verdict, blames=blames, gone=gone)

@@ -66,7 +66,7 @@ class Facts:
         self.record = record
         self.outcome: RunRecord | None = None  # the record of its end while that is being stored
         self.events_complete = events_complete
-        self.promised = False  # a client has received its id before ComfyUI has answered
+        self.id_returned = False  # a client has received its id before ComfyUI has answered
         self.success_reported = False  # ComfyUI has reported success, but may not have finished it
         self.missed_at: float | None = None  # monotonic time at which ComfyUI first did not have it
         self.was_next = False  # it was next in the queue when the connection was lost

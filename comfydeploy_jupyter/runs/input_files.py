@@ -270,7 +270,7 @@ def _input_folder(folders: Folders, need: FileNeed) -> Path:
     if folders.base is None:
         raise InvalidRequestError.of_field(
             f"inputs.{need.input_id}",
-            "this node gives a path, and the folders of that ComfyUI are not known;"
+            "the value of this node is a path, and the folders of that ComfyUI are not known;"
             " set comfyui_path",
         )
     return folders.directory("input")

@@ -49,7 +49,7 @@ class Cause(str, Enum):
     LOADED = "read from the store"
     STORED = "stored and handed to ComfyUI"
     NOT_STORED = "could not be stored"
-    PROMISED = "not queued in the time that its caller gave it"
+    NOT_IN_TIME = "not queued in the time that its caller gave it"
     ACCEPTED = "accepted by ComfyUI"
     REFUSED = "refused by ComfyUI"
     NOT_SENT = "not handed to ComfyUI"
@@ -135,7 +135,7 @@ TRANSITIONS = (
     Transition((S.RECEIVED,), C.RECEIVED),
     Transition((S.RECEIVED,), C.STORED, S.POSTED),
     Transition((S.RECEIVED,), C.NOT_STORED, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
-    Transition((S.RECEIVED, S.POSTED), C.PROMISED, sets={"promised": True}),
+    Transition((S.RECEIVED, S.POSTED), C.NOT_IN_TIME, sets={"id_returned": True}),
     Transition((S.RECEIVED, S.POSTED), C.NOT_SENT, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
     Transition((S.REQUEUING,), C.NOT_SENT, S.QUEUED, sets=_GAP),
     Transition(POSTING, C.REFUSED, S.ENDING, takes=_OUTCOME),

@@ -65,8 +65,8 @@ def beyond(keep: KeepRuns, runs: Sequence[StoredRun], folders: OutputFolders) ->
     Returns
     -------
     list of StoredRun
-        Oldest first. If files are deleted with their runs, it has no runs of machines that are away
-        now: their files can be deleted when they are there again.
+        Oldest first. If files are deleted with their runs, it has no runs of machines that are not
+        available now: their files can be deleted when the machines are available again.
     """
     oldest = "" if keep.days is None else timestamp_of(time.time() - keep.days * DAY)
     newest = len(runs) if keep.number is None else keep.number

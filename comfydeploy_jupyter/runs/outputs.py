@@ -176,7 +176,7 @@ def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
 
 
 def unknown_run(prompt_id: str, where: str = "") -> NotFoundError:
-    """Return the error for a run that does not exist, or does not exist ``where`` given."""
+    """Return the error for an unknown run; ``where`` is the end of the message, if given."""
     return NotFoundError(
         f"prompt_id: there is no run {prompt_id!r}{where}",
         details={"field": "prompt_id", "prompt_id": prompt_id},

@@ -31,7 +31,7 @@ class Pooled:
     shared : Shared
         The objects that all modules of runs use.
     finalizer : Finalizer
-        Ends runs that end each machine, and those that were cancelled.
+        Ends runs at whose start ComfyUI exits again and again, and runs that were cancelled.
     """
 
     def __init__(self, shared: Shared, finalizer: Finalizer) -> None:

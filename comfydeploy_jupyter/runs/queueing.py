@@ -108,7 +108,7 @@ class Queueing:
         task = self._background.start(outcome(handing), run)
         if not await done_by(until, task):
             if self._active.get(run.prompt_id) is run:
-                run.transition(Cause.PROMISED)
+                run.transition(Cause.NOT_IN_TIME)
                 raise RunTimeoutError(
                     "ComfyUI did not answer in time whether it accepts the run",
                     extra={"prompt_id": run.prompt_id},

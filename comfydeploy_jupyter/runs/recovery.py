@@ -34,7 +34,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
-OVERTAKEN = 2.0  # seconds for an event that is received after a later answer, on a busy machine
+LATE_EVENT = 2.0  # seconds for an event that is received after a later reply, on a busy machine
 GRACE = 10.0  # seconds at most until a prompt without an answer counts as not queued
 LOST = "ComfyUI was restarted, or has dropped the run"
 MAX_FAULTS = 3  # failed requests about runs, after which the other runs are checked later
@@ -185,11 +185,11 @@ class Recovery:
             else:
                 missing.append(run)
         # Cancelled runs in the queue come before the executing run: they would start after its end.
-        heard_by = now() + OVERTAKEN
+        deadline = now() + LATE_EVENT
         steps: list[Step] = [
             *((run, partial(client.cancel, run.comfyui_id)) for run in [*withdrawn, *unwanted]),
             *(
-                (run, partial(self._resolve, run, client, heard_by))
+                (run, partial(self._resolve, run, client, deadline))
                 for run in [*withdrawn, *missing]
             ),
         ]
@@ -214,10 +214,10 @@ class Recovery:
                     break
         return news
 
-    async def _resolve(self, run: Run, client: ComfyUIClient, heard_by: float) -> bool:
+    async def _resolve(self, run: Run, client: ComfyUIClient, deadline: float) -> bool:
         """Find out what happened to a run that is not in ComfyUI's queue.
 
-        If its events may still report it before ``heard_by``, wait for them until then.
+        If its events may still report it, wait for them until ``deadline`` (`now`).
 
         Returns
         -------
@@ -228,7 +228,7 @@ class Recovery:
         if entry is not None:
             if run.events_complete and not run.ending:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await wait_for(run.ended.wait(), heard_by - now())
+                    await wait_for(run.ended.wait(), deadline - now())
             if run.ending:
                 return False
             await self._finalizer.settle(run, entry)

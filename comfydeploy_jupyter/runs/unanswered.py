@@ -77,7 +77,7 @@ class Unanswered:
 
     async def _not_sent(self, run: Run, fault: ComfyUIUnavailableError) -> None:
         """Remove a run that ComfyUI cannot have received, unless a client has its id."""
-        if run.promised or run.record.cancelling:
+        if run.id_returned or run.record.cancelling:
             await self._finalizer.fail(run, fault.message, kind="NotQueued")
             fault.extra["prompt_id"] = run.prompt_id
             return

@@ -233,7 +233,7 @@ class RunRepository(Repository):
         Raises
         ------
         ConflictError
-            If the prompt id or the key is in use; ``details["field"]`` tells which.
+            If the prompt id or the key is in use; ``details["field"]`` names it.
         """
         return self._database.begin_write(add_run, record, prompt, workflow, key)
 

@@ -259,20 +259,20 @@ class Callbacks:
             self._to_write.set()
 
     async def _write(self) -> None:
-        fruitless = 0
+        failures = 0
         while True:
             await self._to_write.wait()
             try:
                 await self._flush()
             except Exception:
-                fruitless += 1
-                if fruitless == 1:
+                failures += 1
+                if failures == 1:
                     log.exception(
                         "Messages to status endpoints cannot be stored; the next attempt follows"
                     )
-                await asyncio.sleep(self._backoff.pause(fruitless))
+                await asyncio.sleep(self._backoff.pause(failures))
             else:
-                fruitless = 0
+                failures = 0
                 await asyncio.sleep(GATHER)
 
     async def _flush(self) -> None:

@@ -340,15 +340,15 @@ class TransferQueue:
         if begin is not None:
             await begin.wait()
         record = transfer.record
-        fruitless = 0
+        failures = 0
         while True:
             async with self._slots[record.direction]:
                 error = await self._attempt(transfer)
             if error is None:
                 return "done"
             record.error = error.message
-            fruitless = 1 if transfer.gained else fruitless + 1
-            if not error.again or fruitless >= self._backoff.attempts:
+            failures = 1 if transfer.gained else failures + 1
+            if not error.again or failures >= self._backoff.attempts:
                 return "failed"
             record.state = "retrying"
             metrics.transfer_retried(record.direction)
@@ -359,7 +359,7 @@ class TransferQueue:
                 extra=record.log_fields,
             )
             await self._repository.save(record)
-            await asyncio.sleep(self._backoff.pause(fruitless, error.after))
+            await asyncio.sleep(self._backoff.pause(failures, error.after))
 
     async def _attempt(self, transfer: Transfer) -> TransferError | None:
         record = transfer.record

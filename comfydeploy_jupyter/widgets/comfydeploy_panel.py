@@ -88,7 +88,7 @@ class ComfyDeployPanel(Panel):
 
     @property
     def ready(self) -> bool:
-        """Whether the state of the machine and the form of the workflow are there."""
+        """Whether the state of the machine and the form of the workflow are shown."""
         return self._strip.ready and self.run_panel.ready
 
     @property

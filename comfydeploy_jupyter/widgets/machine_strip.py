@@ -243,11 +243,11 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._show_text(said, colour)
         self._free.layout.display = "" if machine.status == "ready" else "none"
         _show_note(self._version, str(comfyui.get("version_note") or ""))
-        told = [
+        problems = [
             machine.record.get("error"),  # for a pool, that of its cluster
             *(comfyui.get(key) for key in ("error", "hint", "passed_over")),
         ]
-        self._show_problem("\n".join(dict.fromkeys(str(text) for text in told if text)))
+        self._show_problem("\n".join(dict.fromkeys(str(text) for text in problems if text)))
         self._summarize(said)
 
     def _show_unreachable(self, text: str, error: ComfyDeployError) -> None:

@@ -34,7 +34,7 @@ GivenWorkflow: TypeAlias = (
 MOST_STORED = 200
 
 EDITOR = "ComfyUI's editor"
-"""Where a workflow is from that the editor keeps in its own folder."""
+"""The note beside workflows that ComfyUI's editor stores in its own folder."""
 
 
 @dataclass(frozen=True)

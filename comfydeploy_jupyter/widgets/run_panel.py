@@ -54,7 +54,7 @@ ENDS = {
     "failed": " · the last run failed",
     "cancelled": " · the last run was cancelled",
 }
-"""What the bar, which is always in sight, says of the run whose result may be out of sight."""
+"""The text of the bar about the last run, by its status: its result may be scrolled out of view."""
 
 
 class RunPanel(Panel):

@@ -310,7 +310,7 @@ class UploadPanel(Panel):
         self._read_models()
 
     def _show_transfers(self, found: list[dict[str, Any]]) -> bool:
-        """Show transfers that are open, have failed or were seen open; return if any is open."""
+        """Show transfers that are or were open, or have failed; return whether any is open."""
         opened = {one["id"] for one in found if one["state"] in OPEN}
         self._followed |= opened
         self._hidden -= opened

@@ -78,7 +78,7 @@ class Branches(Generic[T]):
     """Divides the points of a sweep among machines, so that each gets points with shared work.
 
     Each machine has a branch: points that follow each other in the order of `run_order`. When it
-    has taken them all, it gets the far half of the longest other branch.
+    has taken them all, it gets the last half of the longest other branch.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .sweep import Sweep
 
 SHORTEST = 0.001
-"""The shortest duration of a run that is reckoned with, s."""
+"""The shortest duration of a run that estimates assume, s."""
 
 
 class Changes:

@@ -59,7 +59,7 @@ class Sweep(PointSequence):
     comfy : Comfy
         The client.
     changes : Changes
-        Tells each change of a star, and each end of the sweep.
+        Reports each change of a star, and each end of the sweep.
     contact_sheet : ContactSheet
         Draws the contact sheet of all points.
 
@@ -285,7 +285,8 @@ class Sweep(PointSequence):
             import pandas as pd
         except ImportError as error:
             raise ImportError(
-                "to_dataframe() needs pandas: `pip install pandas`; rows() gives the same as dicts"
+                "to_dataframe() needs pandas: `pip install pandas`;"
+                " rows() returns the same table as dicts"
             ) from error
         return pd.DataFrame(self.rows())
 
