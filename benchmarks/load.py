@@ -199,7 +199,7 @@ class Load:
             raise RuntimeError(f"the stream of {prompt_id} did not end well: {messages[-2:]}")
         result = messages[-2][1]["data"]
         if self.results.setdefault(prompt_id, result) != result:
-            raise RuntimeError(f"two streams of {prompt_id} tell different results")
+            raise RuntimeError(f"two streams of {prompt_id} have different results")
         self._end("run", prompt_id)
 
     def note_job(self, job: str, messages: list[tuple[str, dict[str, Any]]]) -> None:

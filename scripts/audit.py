@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     reason = answers(options.url)
     if reason is not None:
-        print(f"SKIPPED: nothing was audited, {options.url} is not to be had: {reason}")
+        print(f"SKIPPED: nothing was audited, {options.url} is not available: {reason}")
         return int(options.required)
     with tempfile.TemporaryDirectory() as folder:
         pinned = Path(folder) / "requirements.txt"

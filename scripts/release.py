@@ -145,7 +145,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
             raise ReleaseError(f"the sdist lacks {needed}")
     stray = [n for n in packed if re.search(r"(^|/)(\.(?!gitignore)|__pycache__|dist/|build/)", n)]
     if stray:
-        raise ReleaseError(f"the sdist has what is none of it: {stray}")
+        raise ReleaseError(f"the sdist has files that do not belong to it: {stray}")
 
 
 def check_rebuilt(wheel: Path, folder: Path, *, isolated: bool = True) -> None:
@@ -230,10 +230,10 @@ def try_wheel(wheel: Path, python: str, *comfyui: str) -> None:
             if "comfydeploy" in path or not path.endswith(".pyc")
         }
         if left:
-            raise ReleaseError(f"after its removal there still are {sorted(left)}")
+            raise ReleaseError(f"after its removal these files are left: {sorted(left)}")
         if not (kept / "comfydeploy" / "comfydeploy.db").is_file():
             raise ReleaseError("the data folder is gone")
-        print("  removed, without a trace but the data folder")
+        print("  removed; only the data folder is left")
 
 
 def files_below(folder: Path) -> set[str]:
@@ -343,11 +343,11 @@ def call(*command: object, quiet: bool = True, env: dict[str, str] | None = None
         raise ReleaseError(f"{' '.join(arguments)} failed\n{done.stdout or ''}")
 
 
-def step(what: str, deed: Callable[..., object], *arguments: Any, **options: Any) -> str | None:
+def step(what: str, action: Callable[..., object], *arguments: Any, **options: Any) -> str | None:
     """Do one of several steps; return the error."""
     print(what, flush=True)
     try:
-        deed(*arguments, **options)
+        action(*arguments, **options)
     except ReleaseError as error:
         print(f"{FAILED}{error}", flush=True)
         return f"{FAILED}{what}"
@@ -400,9 +400,9 @@ def main() -> int:
     """Parse the command line and run the command; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
-    for name, deed in (("build", build_all), ("try", try_all), ("suite", suites)):
-        command = commands.add_parser(name, help=deed.__doc__)
-        command.set_defaults(deed=deed)
+    for name, action in (("build", build_all), ("try", try_all), ("suite", suites)):
+        command = commands.add_parser(name, help=action.__doc__)
+        command.set_defaults(action=action)
         if name == "suite":
             command.add_argument("--all", action="store_true", help="on each Python")
             parts = [LOWEST, *pythons_claimed()]
@@ -410,7 +410,7 @@ def main() -> int:
     options = parser.parse_args()
     options.comfyui = os.environ.get("COMFYUI_TEST_PATH")
     try:
-        faults = list(filter(None, options.deed(options)))
+        faults = list(filter(None, options.action(options)))
     except ReleaseError as error:
         faults = [f"{FAILED}{error}"]
     print("\n".join(faults) or "All is well.")

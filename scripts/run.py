@@ -36,7 +36,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 LOG = REPOSITORY / ".cache" / "jupyterlab.log"
 WAIT = 120.0  # time limit for JupyterLab's start in seconds
-TELL_EVERY = 5.0  # seconds between two lines about the reason for waiting
+REPORT_EVERY = 5.0  # seconds between two lines about the reason for waiting
 
 
 def main() -> int:
@@ -111,7 +111,7 @@ def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
             except (ValueError, OSError):
                 pass  # the file is incomplete, or the server does not listen yet
         if LOG.exists():
-            waiting.tell(last_line(LOG.read_text(errors="replace").splitlines()))
+            waiting.report(last_line(LOG.read_text(errors="replace").splitlines()))
         time.sleep(0.1)
     log = LOG.read_text(errors="replace")[-4000:] if LOG.exists() else ""
     sys.exit(f"JupyterLab did not start; its log:\n{log}")
@@ -129,7 +129,7 @@ def wait_for_comfyui(comfy: Comfy, jupyter: subprocess.Popen[bytes]) -> None:
             waiting = Waiting("ComfyUI")
         managed = status["managed"]
         log = comfy.server.get("comfyui/log", lines=5)["lines"] if managed else []
-        waiting.tell(last_line(log))
+        waiting.report(last_line(log))
         time.sleep(0.5)
 
 
@@ -161,13 +161,13 @@ class Waiting:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._started = self._told = time.monotonic()
+        self._started = self._reported = time.monotonic()
 
-    def tell(self, now: str) -> None:
+    def report(self, now: str) -> None:
         """Print the waiting time and the present step, if a line is due."""
         moment = time.monotonic()
-        if moment - self._told >= TELL_EVERY:
-            self._told = moment
+        if moment - self._reported >= REPORT_EVERY:
+            self._reported = moment
             doing = f": {now}" if now else ""
             say(f"  waiting for {self._what}, {moment - self._started:.0f} s{doing}")
 
@@ -193,7 +193,7 @@ class RunLines:
 
     def show(self, progress: RunProgress) -> None:
         """Print the present activity, if a line is due."""
-        self._waiting.tell(f"{progress.fraction:.0%}, {one_line(activity(progress))}")
+        self._waiting.report(f"{progress.fraction:.0%}, {one_line(activity(progress))}")
 
     def end(self, progress: RunProgress) -> None:
         """Print nothing: the result is printed elsewhere."""

@@ -124,7 +124,7 @@ def test_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     line = stream.getvalue()
     assert line.startswith("\r█████░░░")
     assert " 25%" in line
-    assert "\x1b[31m" not in line, "a title must not steer the terminal"
+    assert "\x1b[31m" not in line, "a title must not send control characters to the terminal"
     assert "\n" not in line
     assert len(line) <= 60 + len("\r\x1b[K")
     progress = started()

@@ -98,7 +98,7 @@ def test_it_runs_without_errors_or_warnings(executed: Any) -> None:
     assert all(cell.outputs for cell in executed.cells if cell.cell_type == "code")
     views = [o.data[VIEW]["model_id"] for o in outputs(executed) if VIEW in o.get("data", {})]
     assert views
-    assert set(views) <= executed.living, "a panel that is shown is dead"
+    assert set(views) <= executed.living, "a panel that is shown does not work"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

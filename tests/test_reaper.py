@@ -175,7 +175,7 @@ def test_children_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> No
     child = child_of(reaper)
     until_ready(tmp_path / "log")
     os.kill(child, signal.SIGKILL)
-    assert reaper.wait(60) == 128 + signal.SIGKILL, "they get no grace"
+    assert reaper.wait(60) == 128 + signal.SIGKILL, "they are killed at once"
     assert family(mark) == []
 
 

@@ -34,7 +34,7 @@ time.sleep(1000)
 """
 
 
-# In JupyterLab's place: it tells its address, as Jupyter does, some time before it listens there.
+# In JupyterLab's place: like Jupyter, it announces its address some time before it listens there.
 ANNOUNCED = """
 import json, os, pathlib, socket, sys, time
 with socket.socket() as probe:
@@ -174,7 +174,7 @@ def test_make_installs_no_comfyui_whose_interpreter_is_named(
     given: list[str], installs: bool
 ) -> None:
     make = ["make", "--dry-run", "unit", "COMFYUI=elsewhere", *given]
-    env = {"PATH": os.environ["PATH"]}  # without what another `make` has told
+    env = {"PATH": os.environ["PATH"]}  # without the variables of another `make`
     output = subprocess.run(make, cwd=REPOSITORY, env=env, capture_output=True, text=True).stdout
     assert ("comfyui.install --path elsewhere" in output) is installs
     assert "COMFYUI_TEST_PATH=elsewhere" in output

@@ -254,4 +254,4 @@ def test_names_of_workflows_labels_errors_and_files(
     opened.shoot(f"hostile-{text[:1]}")
     for panel in (run, workflows):
         assert_neat(panel)
-    assert opened.panel.locator("img[src=x]").count() == 0, "shown as text, not obeyed"
+    assert opened.panel.locator("img[src=x]").count() == 0, "shown as text, not executed"

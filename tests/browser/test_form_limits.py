@@ -114,4 +114,4 @@ def test_unusual_names_and_texts(open_notebook: Any, lab: JupyterProcess) -> Non
         expect(panel.locator("pre", has_text="שלום")).to_be_visible()
         opened.shoot(f"odd-{width}")
         assert_neat(panel)
-        assert panel.locator("img[src=x]").count() == 0, "shown as text, not obeyed"
+        assert panel.locator("img[src=x]").count() == 0, "shown as text, not executed"

@@ -257,7 +257,7 @@ def test_outputs_of_all_kinds_are_shown(
     assert_neat(panel)
     assert_accessible(panel)
     expect(panel.locator(".cd-run .cd-frame").first).to_be_visible()
-    assert re.search(r"alert\(1\)", gallery.inner_text()), "shown as text, not obeyed"
+    assert re.search(r"alert\(1\)", gallery.inner_text()), "shown as text, not executed"
 
 
 def glb(change: str = "") -> bytes:

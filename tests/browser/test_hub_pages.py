@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
-# What a script asks for as if it were a picture, for which JupyterHub wants no token.
+# Addresses that a script requests like pictures, for which JupyterHub requires no token.
 QUIET = [
     *("comfyui-deploy/runs", "comfyui-deploy/view?filename=a.png", "comfyui-deploy/openapi.json"),
     *("comfyui/", "comfyui/api/queue", "comfydeploy/"),
 ]
 
-# What a node of theirs might do for whoever asks.
+# An action of a custom node, which anybody can request.
 ACTING = "comfyui/api/prompt?their"
 
 ATTACK = """async ([there, graph, mark, quietly, acting]) => {

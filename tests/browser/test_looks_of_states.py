@@ -142,7 +142,7 @@ SEVERAL = {
 
 
 @pytest.fixture(scope="module")
-def tidy(
+def empty_server(
     start_jupyter: Any, comfyui: ComfyUIServer, tmp_path_factory: pytest.TempPathFactory
 ) -> JupyterProcess:
     """A Jupyter server without workflows and runs in front of the ComfyUI that all tests share."""
@@ -151,7 +151,7 @@ def tidy(
             "comfyui_url": comfyui.url,
             "comfyui_path": str(comfyui.base_dir),
             "autostart": False,
-            "data_dir": str(tmp_path_factory.mktemp("tidy")),
+            "data_dir": str(tmp_path_factory.mktemp("empty_server")),
         }
     )
     return server
@@ -211,9 +211,9 @@ def looks(open_notebook: Any) -> Iterator[Looks]:
 
 
 @pytest.fixture
-def comfy(tidy: JupyterProcess) -> Comfy:
+def comfy(empty_server: JupyterProcess) -> Comfy:
     """A client of the server without workflows and runs."""
-    made = Comfy(tidy.url, tidy.token)
+    made = Comfy(empty_server.url, empty_server.token)
     for found in made.workflows.list():
         found.delete()
     runs = made.runs()
@@ -240,7 +240,7 @@ def assert_all_in_sight(page: Page, panel: Locator) -> None:
 
 
 def test_a_run_panel_in_each_state(
-    looks: Looks, lab: JupyterProcess, tidy: JupyterProcess, comfy: Comfy
+    looks: Looks, lab: JupyterProcess, empty_server: JupyterProcess, comfy: Comfy
 ) -> None:
     folder = lab.root / "looks"
     folder.mkdir(exist_ok=True)
@@ -254,17 +254,17 @@ def test_a_run_panel_in_each_state(
     opened, panel = looks.opened, looks.opened.panel
 
     def show(name: str) -> None:
-        opened.run(f"{connected(tidy)}cd.RunPanel('look-{name}.json', comfy=comfy)")
+        opened.run(f"{connected(empty_server)}cd.RunPanel('look-{name}.json', comfy=comfy)")
         expect(panel.get_by_text("Ready")).to_be_visible()
 
     def press(name: str) -> None:
         panel.get_by_role("button", name=name, exact=True).click()
 
-    opened.run(f"{connected(tidy)}cd.RunPanel(comfy=comfy, directory='looks')")
+    opened.run(f"{connected(empty_server)}cd.RunPanel(comfy=comfy, directory='looks')")
     expect(panel.get_by_role("button", name="Harbour at dawn")).to_be_visible()
     looks.take("run-empty")
 
-    comfy.free()  # the results tell how many nodes were cached
+    comfy.free()  # the results show how many nodes were cached
     show("held")
     press("Keys (?)")
     looks.take("run-keys", themes_and_widths=FEW)
@@ -318,11 +318,11 @@ def test_a_run_panel_in_each_state(
     looks.take("run-lost", themes_and_widths=FEW)
 
 
-def test_a_sweep(looks: Looks, tidy: JupyterProcess) -> None:
+def test_a_sweep(looks: Looks, empty_server: JupyterProcess) -> None:
     opened, panel = looks.opened, looks.opened.panel
     points = {"Width.value": [160, 240], "Caption.value": ["low tide", "high tide"]}
     sweep = f"comfy.sweep('sunset.json', {points!r}, save='look-sweep.json')"
-    opened.run(connected(tidy) + sweep)
+    opened.run(connected(empty_server) + sweep)
     expect(panel.get_by_text(re.compile("Done after"))).to_be_visible(timeout=60_000)
     expect(panel.locator("table img")).to_have_count(4)
     looks.take("sweep", themes_and_widths=FEW)
@@ -332,7 +332,7 @@ def test_a_sweep(looks: Looks, tidy: JupyterProcess) -> None:
 
 
 def test_a_model_is_moved_and_deleted(
-    looks: Looks, tidy: JupyterProcess, comfy: Comfy, comfyui: ComfyUIServer
+    looks: Looks, empty_server: JupyterProcess, comfy: Comfy, comfyui: ComfyUIServer
 ) -> None:
     name = "look-of-ink.safetensors"
     path = comfyui.models_dir / "loras" / name
@@ -341,7 +341,7 @@ def test_a_model_is_moved_and_deleted(
     naming = {"1": {"class_type": "LoraLoader", "inputs": {"lora_name": name}}}
     comfy.workflows.save(naming, "Sunset with ink")
     opened, panel = looks.opened, looks.opened.panel
-    opened.run(f"{connected(tidy)}cd.UploadPanel(comfy=comfy)")
+    opened.run(f"{connected(empty_server)}cd.UploadPanel(comfy=comfy)")
     panel.get_by_role("tab", name="Models").click()
     panel.get_by_label("Search models").fill(name)
     dialog = panel.get_by_role("dialog")
@@ -398,16 +398,16 @@ def test_a_tunnel(looks: Looks, lab: JupyterProcess, cloudflared: FakeCloudflare
         Comfy(lab.url, lab.token).tunnel.stop()
 
 
-def test_an_account(looks: Looks, tidy: JupyterProcess) -> None:
+def test_an_account(looks: Looks, empty_server: JupyterProcess) -> None:
     panel = (
         "from comfydeploy_jupyter.widgets.account_panel import AccountPanel\nAccountPanel(comfy)"
     )
-    looks.opened.run(connected(tidy) + panel)
+    looks.opened.run(connected(empty_server) + panel)
     expect(looks.opened.panel.get_by_role("button", name="Sign in")).to_be_enabled()
     looks.take("account", themes_and_widths=FEW)
 
 
-def test_a_workflow_panel(looks: Looks, tidy: JupyterProcess, comfy: Comfy) -> None:
+def test_a_workflow_panel(looks: Looks, empty_server: JupyterProcess, comfy: Comfy) -> None:
     stored = comfy.workflows.save(SUNSET, "Harbour at dawn", comment="first light")
     stored.tag("portrait", "client A")
     comfy.run(stored.load())
@@ -417,7 +417,7 @@ def test_a_workflow_panel(looks: Looks, tidy: JupyterProcess, comfy: Comfy) -> N
     comfy.workflows.save(SUNSET, "Poster", comment="as it came").tag("print")
     opened, panel = looks.opened, looks.opened.panel
     code = f"cd.WorkflowPanel(workflow_id={stored.id!r}, comfy=comfy, directory='nowhere')"
-    opened.run(f"{connected(tidy)}{code}")
+    opened.run(f"{connected(empty_server)}{code}")
     expect(panel.get_by_text("version 2 of 2")).to_be_visible()
     expect(panel.locator(".comfydeploy-workflow-list img").first).to_be_visible()
     looks.take("workflows")
@@ -434,7 +434,11 @@ def test_a_workflow_panel(looks: Looks, tidy: JupyterProcess, comfy: Comfy) -> N
 
 
 def test_a_machine_and_a_pool(
-    looks: Looks, lab: JupyterProcess, tidy: JupyterProcess, comfyui: ComfyUIServer, comfy: Comfy
+    looks: Looks,
+    lab: JupyterProcess,
+    empty_server: JupyterProcess,
+    comfyui: ComfyUIServer,
+    comfy: Comfy,
 ) -> None:
     (lab.root / "look-machine.json").write_text(json.dumps(painting(SAVED)))
     studio = FaultyComfyUI(comfyui.url)
@@ -463,7 +467,9 @@ def test_a_machine_and_a_pool(
     pool = comfy.machines.create("All GPUs", kind="pool", members=["local", other.id])
     runs = []
     try:
-        opened.run(f"{connected(tidy)}cd.ComfyDeployPanel('look-machine.json', comfy=comfy)")
+        opened.run(
+            f"{connected(empty_server)}cd.ComfyDeployPanel('look-machine.json', comfy=comfy)"
+        )
         expect(panel.first.get_by_text("Memory", exact=True)).to_be_visible()
         looks.take("machine")
         graph = {

@@ -11,7 +11,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError, TunnelFailedError
 
 @pytest.fixture
 def comfy(serve, cloudflared) -> Comfy:
-    # nothing listens there; a tunnel does not mind
+    # nothing listens there; the tunnel starts nevertheless
     server = serve(
         comfyui_url="http://127.0.0.1:9", autostart=False, cloudflared_path=str(cloudflared.path)
     )

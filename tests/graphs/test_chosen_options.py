@@ -168,7 +168,7 @@ def test_inputs_of_a_group_are_added_and_removed() -> None:
             apply({beyond: "x"})
 
 
-def test_children_stand_below_their_combo_and_take_its_bounds() -> None:
+def test_children_are_placed_below_their_combo_and_have_its_bounds() -> None:
     fields = input_form(GRAPH, DEFINITIONS)
     keys = [field.key for field in fields if field.key != "5.strength"]
     assert keys == ["5.mode", "5.mode.size", "5.mode.seed", "5.values.a"]

@@ -127,7 +127,7 @@ def test_inputs_without_a_value_are_required_and_come_first() -> None:
     ], "no output needs node 3"
     unlinked = {"2": {"class_type": "Save", "inputs": {}}}
     assert input_form(unlinked, SAVE)[0].kind == "image", "a file can be put there"
-    assert not any(f.required for f in input_form(BARE)), "without definitions nobody knows"
+    assert not any(f.required for f in input_form(BARE)), "it is not known without definitions"
     script = python_script(BARE, form)
     assert "# Save: name; required\nname = 'ComfyUI'" in script
     assert "# Save: quality; required; 1 to 100\nquality = None" in script

@@ -36,7 +36,7 @@ def test_the_recorded_files_are_small() -> None:
 
 def test_the_prefix_that_hides_new_input_files_is_removed() -> None:
     content = (MEDIA / "image.png").read_bytes()
-    assert b'"is_changed"' in content, "else this test says nothing"
+    assert b'"is_changed"' in content, "otherwise this test checks nothing"
     prompt = embedded_workflow(content)["prompt"]
     assert prompt is not None
     assert set(prompt["1"]) == {"class_type", "inputs"}

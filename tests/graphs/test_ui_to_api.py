@@ -2,8 +2,8 @@
 
 `tests/golden/ui_to_api.jsonl.gz` holds workflows composed for the purpose and what frontend
 1.32.9 (``api``) and, where it differs, 1.58.1 (``api_new``) queue for them; it is recorded by
-`tests/golden/record_ui_to_api.py`. The newer one is the measure. Where we do otherwise, `JUDGED`
-says so and why.
+`tests/golden/record_ui_to_api.py`. The tests expect the result of the newer one; `DIFFERENCES`
+lists the cases in which this package does otherwise, with the reasons.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ PER_INSTANCE = (
     "loses its value; values are per instance."
 )
 # name: (which recording to start from, what of it to change, why)
-JUDGED: dict[str, tuple[str, dict[str, Any], str]] = {
+DIFFERENCES: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown": ("api_new", {"2": {"class_type": "Nope"}}, CLASS_NAMED),
     "set_and_get_nodes": (
         "api",
@@ -160,8 +160,8 @@ JUDGED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 def expected(row: dict[str, Any]) -> Graph | None:
     """Return what the row asks for, None where the editor throws."""
-    source, changes, _ = JUDGED.get(row["name"], ("", {}, ""))
-    if row["name"] not in JUDGED:
+    source, changes, _ = DIFFERENCES.get(row["name"], ("", {}, ""))
+    if row["name"] not in DIFFERENCES:
         source = "api_new" if "api_new" in row else "api"
         if "error_new" in row or source not in row:
             return None
@@ -182,7 +182,7 @@ def expected(row: dict[str, Any]) -> Graph | None:
 
 def test_there_are_recorded_pairs() -> None:
     assert len(ROWS) > 60
-    assert set(JUDGED) <= set(ROWS)
+    assert set(DIFFERENCES) <= set(ROWS)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -203,7 +203,7 @@ CONTAINER_MODE = (
     "nodes that are not muted themselves, so that bypassing the container changes nothing."
 )
 # Shared samples whose recordings differ: which of them is right, and why.
-SHARED_JUDGED = {
+SHARED_DIFFERENCES = {
     "templates/api_from_photo_2_miniature": ("api_new", NO_SERVER_INPUT),
     "templates/api_stability_ai_text_to_audio": ("api_new", NO_SERVER_INPUT),
     "newer/api_wan_image_to_video": ("api_new", NO_SERVER_INPUT),
@@ -223,7 +223,7 @@ SHARED_JUDGED = {
             "so that each id is one node. Apart from the ids both queue the same."
         ),
     ),
-    "blueprints/image_edit_qwen_2511": ("api", JUDGED["promoted_proxy_null"][2]),
+    "blueprints/image_edit_qwen_2511": ("api", DIFFERENCES["promoted_proxy_null"][2]),
     "newer/image_ovis_text_to_image": (
         "api_new",
         (
@@ -247,14 +247,14 @@ def test_every_shared_sample_that_differs_is_listed() -> None:
     differ = {
         name for name, row in SHARED.items() if {"api_new", "error_new", "error"} & row.keys()
     }
-    assert differ == (set(SHARED_JUDGED) if SHARED else set())
+    assert differ == (set(SHARED_DIFFERENCES) if SHARED else set())
 
 
 @pytest.mark.skipif(not SHARED, reason="the shared samples are not beside this repository")
 @pytest.mark.parametrize("name", SHARED)
 def test_converts_the_shared_samples(name: str, shared_definitions: NodeDefinitions) -> None:
     row = SHARED[name]
-    source, _ = SHARED_JUDGED.get(name, ("api", ""))
+    source, _ = SHARED_DIFFERENCES.get(name, ("api", ""))
     if not source:
         with pytest.raises(InvalidRequestError, match="cycle"):
             ui_to_api(row["ui"], shared_definitions)

@@ -127,7 +127,7 @@ def test_results_equal_shared_samples() -> None:
         "output": {"out1.png"},
         "temp": set(),
     }
-    # what definitions cannot tell, and what the order of sets and the depth of the stack decide
+    # what definitions cannot show, and what the order of sets and the depth of the stack decide
     undecided = {"code_check", "hidden_type", "order", "recursion"}
     wrong = []
     for line in read_lines(SAMPLES / "validate.jsonl.gz"):

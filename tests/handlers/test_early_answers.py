@@ -1,5 +1,5 @@
-"""A request that is refused before its body has arrived: the reply arrives, and what is told of
-the connection is true."""
+"""Requests that are refused before their body has arrived: the reply arrives, and its header
+``Connection`` is correct."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ async def test_subfolder_that_a_loader_names_is_kept(api, bare_service, comfyui_
     ],
 )
 async def test_entries_that_must_not_be_fetched(api, changes, problem):
-    # Its class is unknown, so that no loader tells the folder.
+    # Its class is unknown, so that no loader determines the folder.
     node = loader(
         1, "a.safetensors", {**entry("a.safetensors", "https://example.com/a"), **changes}
     )

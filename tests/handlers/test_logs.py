@@ -69,7 +69,7 @@ async def test_run_that_fails(api, chain, logged):
     assert (end.node_id, end.node_type) == ("1", "TestFail")
     assert end.getMessage().endswith(f"{body['error']['type']} in node 1 (TestFail)")
     assert secret in body["error"]["message"]
-    assert not [r for r in records if secret in str(vars(r))], "a node may say anything"
+    assert not [r for r in records if secret in str(vars(r))], "nodes may send any text"
 
 
 async def test_run_that_is_cancelled(api, chain, logged):

@@ -51,7 +51,7 @@ async def test_each_run_is_counted_once(api, scrape, chain):
         assert gained(before, after, f"{name}_count", status=status, **LOCAL) == 1, status
     seconds = gained(before, after, "run_duration_seconds_sum", status="success", **LOCAL)
     assert seconds == pytest.approx(slept["execution_time"])
-    assert seconds > 0.1, "a node slept 0.2 s, but its start may be heard late"
+    assert seconds > 0.1, "a node slept 0.2 s, but the event of its start may arrive late"
     assert gained(before, after, "run_wait_seconds_sum", **LOCAL) > 0
     assert after.of("open_runs", status="running", **LOCAL) == 0
     assert not [line for line in after.lines if any(i in line for i in prompt_ids)]

@@ -61,7 +61,7 @@ async def test_a_native_run_waits_if_the_services_reply_says_so(api, comfydeploy
     }
     comfydeploy.answer({"workflow_api_json": seeded()})
     code, body = await api.post("run", request)
-    assert (code, body["status"]) == (200, "success"), "it says nothing of waiting"
+    assert (code, body["status"]) == (200, "success"), "it has no field `wait`"
     slow = chain(("TestSleep", {"seconds": 1.0}))
     comfydeploy.answer({"workflow_api_json": slow, "wait": False})
     code, body = await api.post("run", request)
@@ -141,7 +141,7 @@ async def test_volume_steps_at_an_address_of_the_request(api, comfydeploy, place
         code, answer = await api.post(route, {**body, **where})
     assert code == 200, answer
     assert comfydeploy.seen[-1].path == f"/api/{route}"
-    # What was only for us does not go on.
+    # Fields for this server only are not forwarded.
     assert set(comfydeploy.seen[-1].body) == {"filename", "contentType", "size"}
 
 

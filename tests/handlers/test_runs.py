@@ -685,6 +685,6 @@ async def test_story_of_a_run(api, chain):
     assert "execution started" in causes
     assert (reply[-1]["cause"], reply[-1]["state"]) == ("found in the history", "failed")
     assert reply[-1]["detail"] == run["error"]["type"]
-    assert "secret" not in json.dumps(reply), "neither keys nor what nodes say"
+    assert "secret" not in json.dumps(reply), "neither keys nor texts of nodes"
     code, body = await api.get("runs", story="no-such-run")
     assert (code, body["details"]["field"]) == (404, "prompt_id")

@@ -446,7 +446,7 @@ async def test_the_path_cannot_lead_to_another_host(wire, site, evil, method):
         assert status == 200, tail
         assert [seen["path"] for seen in site.seen] == [path.format(evil=host)], tail
         assert site.seen[0]["headers"]["Host"] == site.url.removeprefix("http://")
-    # What no HTTP request can carry is refused before it comes to us.
+    # Values that no HTTP request can contain are refused before they reach this package.
     for tail in ("x\r\nX: y", "x y", "x\n\n", "\tx"):
         status, _, _ = await wire.call(method, tail)
         assert status in (0, 200, 400)

@@ -68,7 +68,7 @@ async def test_progress_is_the_share_of_the_work(api, events, chain):
     before = [live["progress"] for live in first if live["current_node"] == "1"]
     sampler = [live for live in first if live["current_node"] == "2"]
     assert max(before) < 0.1
-    assert sampler[0]["time_left"] is None, "nobody knows yet"
+    assert sampler[0]["time_left"] is None, "it is not known yet"
     assert sampler[-1]["progress"] > 0.85
     assert max(b["progress"] - a["progress"] for a, b in pairwise(sampler)) < 0.15
     times = []  # seconds of each node; on a busy machine these are more than the graph says
@@ -82,7 +82,7 @@ async def test_progress_is_the_share_of_the_work(api, events, chain):
         assert again[0]["time_left"] == pytest.approx(total, rel=0.35)
         last = [live for live in again if live["current_node"] == "3"]
         assert last[0]["progress"] == pytest.approx(1 - sleeping["3"] / total, abs=0.15)
-        assert len(last) > 1, "the bar goes on with time while a node tells nothing"
+        assert len(last) > 1, "the bar moves with time while a node reports nothing"
         progress = [live["progress"] for live in again]
         assert progress == sorted(progress)
 
@@ -309,7 +309,7 @@ async def test_timeout_ends_the_stream_but_not_the_run(events, api, chain):
     assert ids == sorted(set(ids))
     prompt_id = messages[0][1]["prompt_id"]
     await api.until(prompt_id, "success")
-    # Whoever comes back after the timeout misses nothing, and sees nothing twice.
+    # A client that reconnects after the timeout misses no event, and gets none twice.
     params = {"prompt_id": prompt_id}
     whole = await events("GET", params=params)
     rest = await events("GET", params=params, headers={"Last-Event-ID": str(ids[-1])})

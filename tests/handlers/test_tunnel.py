@@ -17,7 +17,7 @@ from tests.authorizer import RecordingAuthorizer
 from tests.processes import alive
 from tests.waiting import until_async
 
-PORT = 65_000  # nothing listens there; a tunnel does not mind
+PORT = 65_000  # nothing listens there; the tunnel starts nevertheless
 NO_GATE = {"port": PORT, "protect": False}  # most of these tests are not about the gate
 TOKEN = base64.b64encode(json.dumps({"a": "account", "t": "tunnel", "s": "c2VjcmV0"}).encode())
 NAMED = {"port": PORT, "token": TOKEN.decode(), "protect": False}

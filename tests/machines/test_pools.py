@@ -407,7 +407,7 @@ async def test_a_pool_that_cannot_be_deleted_from_the_store_stays(api, extension
 
 @pytest.mark.slow
 async def test_runs_of_another_server_wait_again_if_their_member_is_gone(api, extension, cluster):
-    """Both servers have the same pool, whose members this one has not heard of."""
+    """Both servers have the same pool, whose members this one does not know."""
     services = extension.services
     await services.pools.create("dask", MachineCreate(name="hpc"))
     body = {"workflow_api": chain(), "machine": "hpc", "wait": False}

@@ -128,9 +128,9 @@ async def test_changes_are_kept_until_they_are_reset(api, extension, comfyui):
     config = body["machine"]["config"]
     assert config["env"] == {"A": "1", "HF_TOKEN": "***"}
     assert config["launch_args"] == ["--cpu"]
-    # As it was shown it may come back; null takes a variable away.
+    # A masked value may be sent back; null removes a variable.
     await api.post("machine/update", {"env": {"HF_TOKEN": "***", "A": None, "B": 2}})
-    assert (await api.get("check-status"))[1]["status"] == "ok", "the connection has suffered"
+    assert (await api.get("check-status"))[1]["status"] == "ok", "the connection was interrupted"
 
     await restart_jupyter(extension)
     _, reply = await api.get("machine", machine_id="workbench")
@@ -297,7 +297,7 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     outputs = config["launch_args"][config["launch_args"].index("--output-directory") + 1]
     assert Path(outputs).name == "second"
 
-    # -- runs go where they shall, and each machine has its own files
+    # -- runs are sent to the chosen machine, and each machine has its own files
     code, run = await api.post("run", {"workflow_api": chain(), "machine": "second"})
     assert (code, run["status"], run["machine"]) == (200, "success", "second")
     _, reply = await api.get("machine", machine_id="second")
@@ -363,7 +363,7 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     _, other = await api.get("check-status", prompt_id=elsewhere["prompt_id"])
     assert other["status"] == "running"
 
-    # -- one that does not come up leaves all as it was; the run that waits lives on
+    # -- if it does not start, the old settings are restored; the waiting run continues
     graph = chain(("TestSleep", {"seconds": 300}))
     _, executing = await api.post(
         "run", {"workflow_api": graph, "wait": False, "machine": "second"}
@@ -386,7 +386,7 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     await until_ready(api, "second")
     await api.until(queued["prompt_id"], "success", timeout=60)
 
-    # -- it dies, and others do not mind
+    # -- its process ends, and others are not affected
     await until_ready(api, "second")
     _, reply = await api.get("machine", machine_id="second")
     os.kill(reply["software"]["comfyui"]["pid"], signal.SIGKILL)
@@ -402,7 +402,7 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     await api.post("interrupt", {"prompt_id": elsewhere["prompt_id"]})
     await api.until(elsewhere["prompt_id"], "cancelled")
 
-    # -- it is there again with the next Jupyter, and gone once it is deleted
+    # -- it is started again with the next Jupyter, and removed by a deletion
     await restart_jupyter(extension)
     await until_ready(api, "second")
     _, reply = await api.get("machine", machine_id="second")

@@ -45,7 +45,7 @@ async def test_healthy(api, connected, jp_serverapp):
 async def test_comfyui_that_hangs(api, relay, connected, scrape):
     relay.freeze()
     code, body = await api.get("check-status")
-    assert (code, body["status"]) == (200, "ok"), "without strict, nobody is asked"
+    assert (code, body["status"]) == (200, "ok"), "without strict, no request is sent"
     answers = [api.get("check-status", strict="1", timeout="0.3") for _ in range(5)]
     for code, body in await asyncio.gather(*answers):
         assert (code, body["code"], body["success"]) == (503, "comfyui_unavailable", False)
@@ -53,7 +53,7 @@ async def test_comfyui_that_hangs(api, relay, connected, scrape):
         assert "no answer within 0.3 s" in body["error"]
         assert body["comfyui"]["url"] == relay.url
         assert body["queue"] == {"running": 0, "pending": 0}
-    assert (await scrape()).of("comfyui_up", machine="local") == 1, "the metrics ask nobody either"
+    assert (await scrape()).of("comfyui_up", machine="local") == 1, "neither do the metrics"
     relay.unfreeze()
     assert (await api.get("check-status", strict="1"))[0] == 200
 

@@ -105,4 +105,4 @@ async def test_a_folder_replaced_repeatedly_by_a_link_copies_no_file_from_outsid
     await swapping
     found = [path.read_text() for path in (home / "ComfyUI/input/comfydeploy").iterdir()]
     assert set(found) <= {"public"}
-    assert fetched, "it was never there when it was asked for"
+    assert fetched, "no request has found the file"

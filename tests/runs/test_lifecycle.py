@@ -239,7 +239,7 @@ def test_a_run_waits_once_for_its_machine(world: World) -> None:
     prompt_id = world.submit(workflow_api=graph, seed_mode="random", wait=False)
     world.tick(0.5)
     assert world.do(world.service.record(prompt_id)).status == "queued"
-    assert world.comfyui.machine.definition_requests == 1, "preparing has needed the machine, too"
+    assert world.comfyui.machine.definition_requests == 1, "the preparation used the machine"
     assert world.comfyui.machine.waits == 1
 
 

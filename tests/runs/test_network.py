@@ -232,7 +232,7 @@ async def test_a_websocket_without_events_during_a_run(api, events, chain, relay
     await lose_events(api, relay)
     messages = await stream
     steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
-    assert 100 not in steps or 40 not in steps, "the socket was deaf for a while"
+    assert 100 not in steps or 40 not in steps, "the socket received no events for a while"
     assert 130 in steps, "events arrive again before the run ends"
     assert messages[-1][1]["data"]["status"] == "success"
 

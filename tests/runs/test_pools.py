@@ -142,7 +142,7 @@ def test_a_run_is_executed_again_if_its_request_allows_that(world: World) -> Non
     world.tick(0.5)
     world.call(survivor.die)
     world.tick(2.0)
-    assert record(world, run).status == "failed", "once is once"
+    assert record(world, run).status == "failed", "it is executed again only once"
 
 
 def test_a_run_of_a_single_machine_is_not_executed_again(world: World) -> None:

@@ -92,7 +92,7 @@ def test_without_earlier_runs_progress_follows_the_steps():
     assert sampler[-1] > 0.94
     assert max(run.errors()) < 0.1
     shares = [b - a for a, b in itertools.pairwise(sampler)]
-    assert max(shares) < 0.06, "it goes on step by step"
+    assert max(shares) < 0.06, "it grows with each step"
 
 
 def test_time_left_converges_without_earlier_runs():
@@ -174,7 +174,7 @@ def test_nodes_without_steps_progress_with_time_after_earlier_runs():
     late = Execution({"slow": 0, "quick": 0}, past)
     late.execute("slow", 90.0)
     assert late.reported[-2][2] < 0.99
-    assert late.reported[-2][3] is None, "what has taken three times its time is not believed"
+    assert late.reported[-2][3] is None, "no estimate after three times the usual duration"
     late.execute("quick", 1.0)
     late.check()
 

@@ -64,7 +64,7 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     assert jupyter.get("check-status", prompt_id=waiting[0])[1]["status"] == "queued"
 
     messages = jupyter.stream(running, last_id=100_000)
-    assert messages[0][0] > 100_000, "who read the stream before goes on with larger ids"
+    assert messages[0][0] > 100_000, "a client that read the stream before gets larger ids"
     assert set(messages[0][1]) == {"prompt_id", "number", "node_errors"}
     steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
     assert len(steps) > 3
@@ -118,7 +118,7 @@ def test_killed_again_and_again(serve, comfyui, verdict):
         jupyter.start()
         first_ids.append(jupyter.first_id(long_run))
     assert first_ids == sorted(set(first_ids)), (
-        "each life goes on with larger ids, whatever the clock says"
+        "each restart continues with larger ids, whatever the clock shows"
     )
     for prompt_id in ids:
         jupyter.until(prompt_id, "success")
@@ -254,7 +254,7 @@ def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
 
 
-def test_a_second_server_adopts_runs_of_a_killed_one(
+def test_a_second_server_recovers_runs_of_a_killed_one(
     serve, comfyui, verdict, bare_service, tmp_path
 ):
     """On the same data folder; the killed server is not started again."""

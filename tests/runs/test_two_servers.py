@@ -70,7 +70,7 @@ def test_both_take_work_of_all_kinds_at_once(pair, comfyui, verdict, tmp_path):
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
 
 
-def test_runs_of_a_running_server_are_not_adopted(pair, serve, comfyui, tmp_path):
+def test_runs_of_a_running_server_are_not_taken_by_another_server(pair, serve, comfyui, tmp_path):
     first, second = pair
     graph = chain(("TestSleep", {"seconds": 60}))
     _, run = first.post("run", {"workflow_api": graph, "wait": False})

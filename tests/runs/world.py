@@ -219,7 +219,7 @@ class World:
             self.store.failing = what == "the store fails"
 
     def remove(self, comfyui: FakeComfyUI) -> None:
-        """Remove a machine whose end its provider has reported; nothing more is heard of it."""
+        """Remove a machine whose end its provider has reported; it sends nothing more."""
 
         def left() -> None:
             comfyui.connected = False
@@ -246,7 +246,7 @@ class World:
             assert RANK[record.status] >= RANK[before] or again, (
                 f"{prompt_id}: {before} -> {record.status}"
             )
-            assert before not in FINAL or record.status == before, f"{prompt_id}: its end moves"
+            assert before not in FINAL or record.status == before, f"{prompt_id}: its end changes"
             self.sent[prompt_id] = record.status
             assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
         self.check_executions()

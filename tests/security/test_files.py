@@ -185,7 +185,7 @@ def _everything(folder: Path) -> dict[str, str]:
     }
 
 
-# -- what browsers are told --------------------------------------------------------------------
+# -- headers for browsers ----------------------------------------------------------------------
 
 HARMLESS = re.compile(r"image/(?!svg)[\w.+-]+|video/[\w.+-]+|audio/[\w.+-]+|text/plain")
 SCRIPTS = (

@@ -268,10 +268,10 @@ def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, clou
     assert stat.S_IMODE((data / "comfydeploy.db").stat().st_mode) == 0o600
     assert stat.S_IMODE((data / "credentials.json").stat().st_mode) == 0o600
     children = _descendants(flow.jupyter.pid)
-    assert len(children) >= 4, "the gate and cloudflared, each with its guard"
+    assert len(children) >= 4, "the gate and cloudflared, each with its reaper"
     command_lines = "".join(_started_with(pid) for pid in children)
     replies = "".join(flow.replies)
-    assert secret in replies, "the link is for who started the tunnel"
+    assert secret in replies, "the user who started the tunnel gets the link"
     flow.jupyter.stop()
     kept = "".join(
         path.read_bytes().decode("latin-1")

@@ -549,7 +549,7 @@ async def test_a_gate_with_a_missing_certificate_file_is_not_started_again(behin
 
 
 async def test_an_untrusted_server_certificate_is_reported_to_visitors(tmp_path, http_client):
-    """The gate goes on; a visitor learns why the server is not reached."""
+    """The gate continues to run; visitors are told why the server is not reached."""
     server, other = Certificates(tmp_path / "server"), Certificates(tmp_path / "other")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(server.server)

@@ -335,7 +335,7 @@ async def test_incomplete_request_heads_are_limited_in_number_and_time(gate):
     ends = await asyncio.gather(*(closed(reader) for reader, _ in slow))
     sending.cancel()
     early = [end for end in ends if end < HEAD_WITHIN - 1]
-    assert len(early) >= len(slow) - HALF_HEADS, "the oldest make room"
+    assert len(early) >= len(slow) - HALF_HEADS, "the oldest connections are closed"
     assert max(ends) < HEAD_WITHIN + 5
     answer = await send(gate, head("GET", "/x", key(gate), "Connection: close"))
     assert answer.split()[1] == b"207"

@@ -202,7 +202,7 @@ def test_range_and_default_are_shown(form: Form, given: FormField, hint: str) ->
         ({"input_name": "steps", "title": "Width"}, ""),
     ],
 )
-def test_the_unit_is_told_with_the_range_where_the_name_says_it(
+def test_the_unit_is_shown_with_the_range_if_the_name_contains_it(
     form: Form, given: dict[str, Any], words: str
 ) -> None:
     show(form, replace(field("int", 1), **given))
@@ -210,7 +210,7 @@ def test_the_unit_is_told_with_the_range_where_the_name_says_it(
     assert (shown["range"], shown["hint"]) == (words, words)
 
 
-def test_each_number_of_the_core_nodes_tells_its_range(form: Form) -> None:
+def test_each_number_of_the_core_nodes_shows_its_range(form: Form) -> None:
     """A number with a bound that a browser can show is never without a placeholder."""
     with gzip.open(PACKAGE / "comfyui" / BUNDLE) as bundle:
         definitions = json.load(bundle)["object_info"]
@@ -454,7 +454,7 @@ def test_a_value_that_arrives_late_does_not_replace_what_was_typed_after_it(form
     assert form.changed() == {"5.mode.size": 80}
     receive(form, kind="typed", id="c", page="p", number=3, values={"5.mode.size": "90"})
     receive(form, kind="typed", id="d", page="q", number=1, values={"5.mode.size": "91"})
-    assert form.changed() == {"5.mode.size": 91}, "another page counts for itself"
+    assert form.changed() == {"5.mode.size": 91}, "each page numbers its own messages"
 
 
 def test_another_option_changes_the_fields_below_it_and_the_request_of_a_run(form: Form) -> None:

@@ -127,7 +127,9 @@ def test_run_sends_the_changed_values(panel_of: Callable[..., RunPanel]) -> None
     assert panel.error == ""
 
 
-def test_a_click_overtakes_no_typed_value(panel_of: Callable[..., RunPanel]) -> None:
+def test_a_click_is_not_handled_before_values_typed_earlier(
+    panel_of: Callable[..., RunPanel],
+) -> None:
     """The message of the form arrives later, or never; the click has what was typed, too."""
     panel = panel_of(SUNSET)
     typed = {"kind": "typed", "id": "a", "page": "p", "number": 1, "values": {"1.value": "200"}}
@@ -245,7 +247,7 @@ def test_inputs_without_a_field_are_set_and_files_are_uploaded(
     assert panel.result.images[0].size == (48, 32)
 
 
-def test_a_file_of_the_page_is_uploaded_and_the_page_told_also_when_it_is_there_already(
+def test_a_file_of_the_page_is_uploaded_and_confirmed_even_if_it_exists_already(
     panel_of: Callable[..., RunPanel], tmp_path: Path
 ) -> None:
     path = tmp_path / f"{time.time_ns()}.png"
@@ -270,7 +272,7 @@ def test_a_file_of_the_page_is_uploaded_and_the_page_told_also_when_it_is_there_
     assert "name" not in sent[0]
 
 
-def test_an_error_stands_at_its_field_and_in_the_place_of_the_old_status(
+def test_an_error_is_shown_at_its_field_and_replaces_the_old_status(
     panel_of: Callable[..., RunPanel],
 ) -> None:
     graph = {

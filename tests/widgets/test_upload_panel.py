@@ -163,7 +163,7 @@ def test_an_interrupted_upload_leaves_no_file(
     assert page.last("end") is None
     until(lambda: not [path for path in comfyui.input_dir.rglob("*") if name in path.name])
     page.say("chunk", bytes(1_000_000), id=file_id, offset=1_000_000)
-    assert panel.error == "", "chunks that were on their way disturb nobody"
+    assert panel.error == "", "chunks that arrive after the end cause no error"
 
 
 def test_a_refused_file_has_its_reason(panel_of: Callable[..., UploadPanel]) -> None:
@@ -174,7 +174,7 @@ def test_a_refused_file_has_its_reason(panel_of: Callable[..., UploadPanel]) -> 
     assert "type" in page.last("end")["error"]
 
 
-def test_uploads_of_a_closed_page_are_lost_unless_it_claims_them(
+def test_uploads_of_a_closed_page_are_lost_unless_it_reports_them_again(
     panel_of: Callable[..., UploadPanel],
 ) -> None:
     panel = panel_of()
@@ -194,7 +194,7 @@ def test_uploads_of_a_closed_page_are_lost_unless_it_claims_them(
     assert [one["id"] for one in panel.uploads] == ["two-1"]
 
 
-def test_an_upload_that_is_cleared_before_the_kernel_hears_of_it_stays_cleared() -> None:
+def test_an_upload_that_is_cleared_before_the_kernel_knows_it_stays_cleared() -> None:
     """The main thread of the kernel gets a message later than its subshell, if it is busy."""
     panel = UploadPanel(Comfy("http://127.0.0.1:9/"))
     page = Page(panel)

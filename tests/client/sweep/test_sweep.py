@@ -303,7 +303,7 @@ def test_it_can_be_resumed_after_its_kernel_ended(
     assert started
     sweep.resume()
     assert [sorted(p.result.texts) for p in sweep] == [[x, "early"] for x in "abc"]
-    assert started <= {p.prompt_id for p in sweep}, "what went on meanwhile was found"
+    assert started <= {p.prompt_id for p in sweep}, "the runs that ended meanwhile were found"
     assert ours(comfy, sweep) == {p.prompt_id for p in sweep}
     assert comfy.sweep.last is sweep
 
