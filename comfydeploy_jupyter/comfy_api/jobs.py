@@ -7,13 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import worker
-from ..errors import (
-    ComfyDeployError,
-    ComfyUIUnavailableError,
-    ConflictError,
-    NotFoundError,
-    RunTimeoutError,
-)
+from ..errors import ComfyDeployError, ConflictError, NotFoundError
 from ..schemas import RunRequest, parse
 from ..store.runs import IDEMPOTENCY_KEY
 from ..unparsed import Unparsed
@@ -262,13 +256,7 @@ class Jobs:
                 "seed_mode": "saved",
             }
             asked = parse(RunRequest, fields)
-            return (await self._runs.submit(asked, small=small, key=key)).record
-        except (ComfyUIUnavailableError, RunTimeoutError) as fault:
-            # ComfyUI may still queue it; then the run continues.
-            run = await self._runs.load(str(fault.extra.get("prompt_id")))
-            if run is None or run.record.finished:
-                raise
-            return run.record
+            return (await self._runs.queue(asked, small=small, key=key)).record
         except NotFoundError as fault:
             raise APIError(
                 "invalid_request", fault.message, details={"field": "machine", **fault.details}

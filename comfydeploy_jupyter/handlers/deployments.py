@@ -74,7 +74,7 @@ class DeploymentQueueHandler(DeploymentBase):
         }
         request = schemas.parse(schemas.deployments.DeploymentRun, fields)
         small = len(self.request.body) <= SMALL
-        run = await self.services.runs.submit(request, small=small)
+        run = await self.services.runs.queue(request, small=small)
         self.reply({"run_id": run.prompt_id})
 
 

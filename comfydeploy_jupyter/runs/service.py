@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ComfyUIUnavailableError, RunTimeoutError
 from ..net.fetch_policy import ALLOWED, FetchPolicy
 from .active import ActiveRuns
 from .announcing import Announcer
@@ -254,6 +255,21 @@ class RunService(RunReader):
         finally:
             self._submitting -= 1
         return new.run
+
+    async def queue(
+        self, request: RunRequest, *, small: bool = False, key: str | None = None
+    ) -> Run:
+        """Queue a run as `submit` does; also return a run that ComfyUI may still accept.
+
+        The parameters and the errors are those of `submit`.
+        """
+        try:
+            return await self.submit(request, small=small, key=key)
+        except (ComfyUIUnavailableError, RunTimeoutError) as fault:
+            run = await self.load(str(fault.extra.get("prompt_id")))
+            if run is None or run.record.finished:
+                raise
+            return run
 
     def creation(self, prompt_id: str) -> asyncio.Future[Any] | None:
         """Return the task that creates the run with that id, or None if there is no such task."""

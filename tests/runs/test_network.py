@@ -106,6 +106,24 @@ async def test_timeout_holds_for_a_comfyui_that_freezes(api, chain, relay, conne
     assert late["status"] == (verdict(body["prompt_id"]) or "failed")
 
 
+@pytest.mark.parametrize("route", ["api/v2/jobs", "run/deployment/queue"])
+async def test_clients_get_the_id_of_a_run_that_a_frozen_comfyui_may_accept(
+    api, chain, relay, connected, verdict, route
+):
+    graph = chain()
+    _, stored = await api.post("workflow", {"name": "Frozen", "workflow_api": graph})
+    body = {"workflow": graph} if "v2" in route else {"deployment_id": stored["workflow_id"]}
+    relay.freeze()
+    code, reply = await api.post(route, body)
+    assert code in (200, 201), reply
+    prompt_id = reply.get("id") or reply["run_id"]
+    _, record = await api.get("check-status", prompt_id=prompt_id)
+    assert record["status"] == "not-started"
+    relay.unfreeze()
+    late = await api.until(prompt_id, "success", "failed", timeout=15)
+    assert late["status"] == (verdict(prompt_id) or "failed")
+
+
 async def test_requests_to_a_frozen_comfyui_do_not_wait_for_each_other(api, chain, relay):
     await relay.refuse()
     await until_connected(api, wanted=False)
