@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REFUSED = "refused by ComfyUI"  # the cause in the story of a run
 LONGEST_KEY = 255
+REPLY_WITHIN = 25.0  # seconds; comfy-sdk waits 30 seconds for a reply
 
 
 class Addresses(NamedTuple):
@@ -254,6 +255,7 @@ class Jobs:
                 "extra_data": request.extra_data,
                 "front": (request.priority or 0) > 0,
                 "seed_mode": "saved",
+                "timeout": REPLY_WITHIN,
             }
             asked = parse(RunRequest, fields)
             return (await self._runs.queue(asked, small=small, key=key)).record

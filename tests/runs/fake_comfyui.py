@@ -140,6 +140,8 @@ class FakeComfyUI:
         The errors of the next uploads, and of the next requests to queue a prompt.
     output : dict
         The output of the node of each prompt.
+    patience : float
+        Seconds until the reply to a prompt that is not ``taken``, or until its absence is noticed.
     """
 
     timeout = 30.0
@@ -151,6 +153,7 @@ class FakeComfyUI:
         self.upload_faults: list[Exception] = []
         self.post_faults: list[Exception] = []
         self.output: dict[str, Any] = {"text": ["done"]}
+        self.patience = 1.0
         self.alive = True
         self.connected = True
         self.listener: Any = None
@@ -185,7 +188,7 @@ class FakeComfyUI:
         elif answer == "late":
             loop = asyncio.get_running_loop()
             self.timers.append(loop.call_later(3.0, self._take_late, prompt_id, life))
-        await asyncio.sleep(LATENCY if answer == "taken" else 1.0)
+        await asyncio.sleep(LATENCY if answer == "taken" else self.patience)
         if answer not in ("taken", "slow") or life != self.starts or self.refuses:
             raise self.unavailable("no answer", hangs=True)
         return {"prompt_id": prompt_id, "number": self.number, "node_errors": {}}
