@@ -349,6 +349,8 @@ def _run_properties(run: Run) -> dict[str, Any]:
     for name in ("progress", "time_left", "execution_time", "seeds"):
         if record.get(name) is not None:
             summary[name] = record[name]
+    if record.get("warnings"):
+        summary |= _first("warnings", [_short(text) for text in record["warnings"]])
     result = run.result
     if result is not None:
         summary["files"] = [
@@ -359,6 +361,12 @@ def _run_properties(run: Run) -> dict[str, Any]:
         if result.failure:
             summary["error"] = _short(result.failure)
     return summary
+
+
+def _first(name: str, items: list[Any]) -> dict[str, Any]:
+    """Return the first items of a list by its name; if there are more, also their number."""
+    more = {f"{name}_in_all": len(items)} if len(items) > MOST_ITEMS else {}
+    return {name: items[:MOST_ITEMS], **more}
 
 
 def _short(value: Any) -> Any:

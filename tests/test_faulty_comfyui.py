@@ -457,6 +457,12 @@ def test_outputs_that_are_large(server):
     assert body["outputs"] == {}
     (warning,) = body["warnings"]
     assert "too large" in warning
+    job = f"api/v2/jobs/{body['prompt_id']}"
+    _, found = server.get(job)
+    assert (found["outputs"], found["warnings"]) == ([], [warning])
+    _, events = server.get(f"{job}/events")
+    log = json.dumps({"level": "warning", "message": warning})
+    assert f"event: log\ndata: {log}\n\n".encode() in events
 
 
 def test_large_outputs_of_many_runs_do_not_stay_in_memory(shared, faulty):

@@ -196,6 +196,16 @@ async def test_long_texts_are_cut(writable):
     assert all(len(str(text)) < MOST_TEXT + 50 for text in texts)
 
 
+async def test_an_agent_is_told_that_texts_are_missing(writable):
+    length = 40 * 1024 * 1024  # more than the server reads
+    graph = {"1": {"class_type": "TestLongText", "inputs": {"length": length, "token": "agent"}}}
+    run = connect(writable.url, writable.token).submit(graph)
+    async with agent(writable) as client:
+        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
+    assert (reply["status"], reply["texts"]) == ("success", [])
+    assert "texts are missing" in reply["warnings"][0]
+
+
 async def test_half_an_emoji_in_a_text_is_replaced(writable):
     graph = {"1": {"class_type": "TestText", "inputs": {"text": "half \ud83d", "token": ""}}}
     run = connect(writable.url, writable.token).submit(graph)

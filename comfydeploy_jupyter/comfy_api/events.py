@@ -88,7 +88,7 @@ class JobEvents:
     async def final(self, record: RunRecord, assets_url: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""
         frames = await self._outputs_of(record, assets_url)
-        return b"".join(frame.text for frame in frames) + _error(record) + self.state(record)
+        return b"".join(frame.text for frame in frames) + _logs(record) + self.state(record)
 
     def state(self, record: RunRecord) -> bytes:
         """Return the status of a run whose events are not in memory."""
@@ -142,7 +142,7 @@ class JobEvents:
         return []
 
     def _end(self, run: Run) -> bytes:
-        return _error(run.record) + self._progress(run) + self._status(run)
+        return _logs(run.record) + self._progress(run) + self._status(run)
 
     def _status(self, run: Run) -> bytes:
         place = self._runs.queue_position(run.record)
@@ -173,12 +173,13 @@ def _unsent(frames: list[Frame], sent: set[str]) -> bytes:
     return b"".join(frame.text for frame in new)
 
 
-def _error(record: RunRecord) -> bytes:
-    """Return the message with the reason why a run has failed; every reader gets it."""
+def _logs(record: RunRecord) -> bytes:
+    """Return the messages with what was lost and why a run has failed; every reader gets them."""
+    logs = [{"level": "warning", "message": warning} for warning in record.warnings]
     error = error_of(record)
-    if error is None:
-        return b""
-    return _message("log", {"level": "error", "message": error["message"]})
+    if error is not None:
+        logs.append({"level": "error", "message": error["message"]})
+    return b"".join(_message("log", entry) for entry in logs)
 
 
 def _message(event: str, data: dict[str, Any]) -> bytes:

@@ -131,6 +131,7 @@ def job_of(
             "execution_ms": _milliseconds(record.started_at, completed_at),
         },
         "metadata": record.metadata,
+        "warnings": record.warnings,
         "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel"},
     }
 

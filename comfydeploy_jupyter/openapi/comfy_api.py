@@ -119,6 +119,7 @@ class Job(ReplyModel):
     error: JobFailure | None
     metrics: JobMetrics
     metadata: dict[str, str] = Field(description="Its labels.", examples=[{"client": "acme"}])
+    warnings: list[str] = Field(description="What was lost, such as texts that are too large.")
     urls: JobURLs
 
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
 
 
-TOO_LARGE = "ComfyUI's outputs are too large to be stored; the files are in ComfyUI's output folder"
+TOO_LARGE = (
+    "ComfyUI's outputs are too large to be stored: the files are in ComfyUI's output folder, and"
+    " texts are missing"
+)
 LONGEST_TRACEBACK = 20_000
 """How many characters of a traceback are kept."""
 
