@@ -74,7 +74,7 @@ async def comfyui_list_workflows(
 ) -> list[dict[str, Any]]:
     """List the ComfyUI workflows that are stored on this server, the last changed one first.
 
-    Their ids are the workflow_id of the other tools.
+    Their ids are the workflow_id of the other tools. At most 50 are listed; search finds the rest.
     """
 
     def ask(comfy: Comfy) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ async def comfyui_validate_workflow(
 
     def ask(comfy: Comfy) -> dict[str, Any]:
         checked = _filled(comfy, workflow_id, version, inputs).validate()
-        return {"valid": checked.valid, "problems": checked.problems[:MOST_ITEMS]}
+        return {"valid": checked.valid, **_first("problems", checked.problems)}
 
     return await _call(ask)
 
@@ -267,7 +267,7 @@ async def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> 
         fetched = comfy.fetch_models(kept.workflow or kept.graph)
         names = ("name", "folder", "state", "size", "received", "problem")
         models = [{name: getattr(model, name) for name in names} for model in fetched]
-        return {"models": models[:MOST_ITEMS], "warnings": fetched.warnings}
+        return {**_first("models", models), "warnings": fetched.warnings}
 
     return await _call(ask)
 
@@ -353,11 +353,12 @@ def _run_properties(run: Run) -> dict[str, Any]:
         summary |= _first("warnings", [_short(text) for text in record["warnings"]])
     result = run.result
     if result is not None:
-        summary["files"] = [
+        files = [
             {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
-            for file in result.files[:MOST_ITEMS]
+            for file in result.files
         ]
-        summary["texts"] = [_short(text) for text in result.texts[:MOST_ITEMS]]
+        summary |= _first("files", files)
+        summary |= _first("texts", [_short(text) for text in result.texts])
         if result.failure:
             summary["error"] = _short(result.failure)
     return summary
