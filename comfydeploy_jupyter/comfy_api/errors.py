@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from ..errors import NotFoundError
 
 CODES: dict[str, tuple[int, str]] = {
     "invalid_json": (400, "The body is not a JSON object."),
@@ -80,6 +83,11 @@ class APIError(ComfyDeployError):
         return {
             "error": {"code": self.name, "message": self.message, "details": self.details or None}
         }
+
+
+def unknown_machine(error: NotFoundError) -> APIError:
+    """Return the error for a request that names a machine that does not exist."""
+    return APIError("invalid_request", error.message, details=error.details)
 
 
 def api_error(error: ComfyDeployError) -> APIError:

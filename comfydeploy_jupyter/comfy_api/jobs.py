@@ -12,7 +12,7 @@ from ..schemas import RunRequest, parse
 from ..store.runs import IDEMPOTENCY_KEY
 from ..unparsed import Unparsed
 from .cursor import cursor_after, position_of
-from .errors import APIError, api_error
+from .errors import APIError, api_error, unknown_machine
 from .job import STATUSES, item_of, job_of
 from .outputs import outputs_of
 from .references import asset_ids, may_have_references, with_names, with_names_as_text
@@ -260,9 +260,7 @@ class Jobs:
             asked = parse(RunRequest, fields)
             return (await self._runs.queue(asked, small=small, key=key)).record
         except NotFoundError as fault:
-            raise APIError(
-                "invalid_request", fault.message, details={"field": "machine", **fault.details}
-            ) from None
+            raise unknown_machine(fault) from None
 
     async def _resolved(self, workflow: Any, machine: str | None) -> tuple[Any, str | None]:
         """Return the workflow with the names of files in place of its references to assets.

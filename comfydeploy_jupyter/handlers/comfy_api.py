@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
 
+from ..errors import NotFoundError
 from ..lazy import lazy_module
 from .base import COMMENT, KEEP_AWAKE, Handler, NotFound, schemas
 from .files import UploadFileHandler
@@ -162,7 +163,10 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
 
     async def destination(self, asked: str | None) -> tuple[Inbox, set[str]]:
         """Return the target of the file; for a pool: its member with the least work."""
-        self._machine = machine = self.services.machines.get(asked)
+        try:
+            self._machine = machine = self.services.machines.get(asked)
+        except NotFoundError as fault:
+            raise errors.unknown_machine(fault) from None
         return await self.services.inbox(machine), {machine.id, machine.name}
 
     def receive(self, inbox: Inbox, size: int | None, machine: set[str | None]) -> Upload:

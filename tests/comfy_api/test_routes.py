@@ -333,6 +333,18 @@ async def test_an_asset_of_a_deleted_machine_can_be_deleted(api, comfyui):
     assert [(await api.raw("DELETE", path)).code for _ in range(2)] == [204, 404]
 
 
+async def test_a_machine_that_does_not_exist_is_the_same_error_for_jobs_and_assets(api):
+    headers = {"X-ComfyDeploy-Machine": "no such"}
+    request = form(b"content")
+    request["headers"] |= headers
+    upload = await api.call("POST", "api/v2/assets", **request)
+    job = await api.post("api/v2/jobs", {"workflow": IMAGE}, headers=headers)
+    assert upload == job
+    code, reply = upload
+    assert (code, reply["error"]["code"]) == (422, "invalid_request")
+    assert reply["error"]["details"]["field"] == "machine"
+
+
 async def test_errors_of_paths_that_are_no_routes(api):
     code, reply = await api.call("GET", "api/v2/no/such/route")
     assert (code, reply["error"]["code"]) == (404, "not_found")
