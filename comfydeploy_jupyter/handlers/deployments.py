@@ -50,7 +50,8 @@ class DeploymentBase(Handler):
         if record.workflow_id is not None and record.version is not None:
             version_id = self.services.deployments.version_id(record.workflow_id, record.version)
         run = self.services.runs.find(record.prompt_id)
-        body = service_run(record, run, self.view_url, version_id=version_id)
+        nodes = await self.services.runs.nodes(record.prompt_id) if record.outputs else {}
+        body = service_run(record, run, self.view_url, nodes=nodes, version_id=version_id)
         await self.reply_large(Unparsed(await asyncio.to_thread(as_json, body)))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComfyDeployError
 from ..store.callbacks import CallbackTarget
 from ..transfers.uploads import content_type
+from .live import name_in
 from .log import PASSING
 from .prepare import read_stored
 from .webhooks import end_message, state_message, webhook_target
@@ -231,13 +232,12 @@ class Delivery:
     ) -> None:
         """Report what is not reported yet: the outputs, then the error, and last the status."""
         if target.webhook is not None:
-            if (message := end_message(target, record)) is not None:
+            if (message := end_message(target, record, nodes)) is not None:
                 self._callbacks.send(target, message)
             self._callbacks.finish(target)
             return
         for node, output in record.outputs.items():
-            name = nodes.get(node) or nodes.get(node.split(".", 1)[0])
-            self._report_output(target, node, output, name)
+            self._report_output(target, node, output, name_in(nodes, node))
         if record.error is not None and not target.reported_error:
             target.reported_error = True
             self._send(target, {"output_data": {"error": record.error}, "node_meta": None})

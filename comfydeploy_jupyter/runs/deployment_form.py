@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..net import json_stream
 from ..timestamps import parse_timestamp
+from .live import name_in
 from .outputs import with_urls
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..store.runs import RunRecord
+    from .live import NodeName
     from .run import Run
 
 _NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")
@@ -46,7 +50,12 @@ def as_json(body: dict[str, Any]) -> bytes:
 
 
 def service_run(
-    record: RunRecord, run: Run | None, view_url: str, *, version_id: str | None
+    record: RunRecord,
+    run: Run | None,
+    view_url: str,
+    *,
+    nodes: Mapping[str, NodeName],
+    version_id: str | None,
 ) -> dict[str, Any]:
     """Return a run in the form of the service.
 
@@ -58,6 +67,8 @@ def service_run(
         The run, if its events are in memory.
     view_url : str
         The absolute address of the ``view`` route.
+    nodes : mapping of str to NodeName
+        The names of the nodes of its graph.
     version_id : str or None
         The id of the version of the stored workflow that was run.
     """
@@ -82,11 +93,13 @@ def service_run(
         "duration": duration,
         "run_duration": record.execution_time,
         "is_realtime": False,
-        **service_state(record, run, view_url),
+        **service_state(record, run, view_url, nodes),
     }
 
 
-def service_state(record: RunRecord, run: Run | None, view_url: str) -> dict[str, Any]:
+def service_state(
+    record: RunRecord, run: Run | None, view_url: str, nodes: Mapping[str, NodeName]
+) -> dict[str, Any]:
     """Return ``status``, ``live_status``, ``progress`` and ``outputs`` of a run."""
     live_status, progress = None, 1.0 if record.finished else 0.0
     if run is not None and record.status in ("running", "uploading"):
@@ -97,17 +110,16 @@ def service_state(record: RunRecord, run: Run | None, view_url: str) -> dict[str
         "live_status": live_status,
         "progress": progress,
         "outputs": [
-            _output(record, run, node, with_urls(output, view_url, record.machine))
+            _output(record, name_in(nodes, node), node, with_urls(output, view_url, record.machine))
             for node, output in record.outputs.items()
         ],
     }
 
 
 def _output(
-    record: RunRecord, run: Run | None, node: str, output: dict[str, Any]
+    record: RunRecord, name: NodeName | None, node: str, output: dict[str, Any]
 ) -> dict[str, Any]:
     moment = record.finished_at or record.started_at or record.created_at
-    name = None if run is None else run.live_status.name(node)
     place = f"{record.prompt_id}/{node}".encode(errors="backslashreplace").decode()
     return {
         "id": str(uuid.uuid5(_NAMESPACE, place)),

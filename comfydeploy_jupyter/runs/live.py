@@ -35,6 +35,11 @@ class NodeName(NamedTuple):
     class_type: str | None
 
 
+def name_in(nodes: Mapping[str, NodeName], node: str) -> NodeName | None:
+    """Return the name of a node; for one created at run time, the name of its creator."""
+    return nodes.get(node) or nodes.get(node.split(".", 1)[0])
+
+
 class LiveStatus:
     """Follows the nodes of a run while it executes.
 
@@ -62,8 +67,7 @@ class LiveStatus:
 
     def name(self, node: str) -> NodeName:
         """Return the name of a node; for one created at run time, the name of its creator."""
-        found = self._nodes.get(node) or self._nodes.get(node.split(".", 1)[0])
-        return found or NodeName(f"node {node}", None)
+        return name_in(self._nodes, node) or NodeName(f"node {node}", None)
 
     def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
         """Use the work of the nodes in earlier runs of the same workflow, the newest first."""

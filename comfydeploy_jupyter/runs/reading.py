@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..store.run_filter import ALL
 from .outputs import reply, unknown_run
+from .prepare import read_stored
 from .story import describe
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..store.run_filter import RunFilter
     from ..store.runs import RunRecord
+    from .live import NodeName
     from .log import RunEvent
     from .run import Run
     from .shared import Shared
@@ -84,6 +86,14 @@ class RunReader:
         if found is None:
             raise unknown_run(prompt_id)
         return found
+
+    async def nodes(self, prompt_id: str) -> Mapping[str, NodeName]:
+        """Return the names of the nodes of a run; empty if they are not known."""
+        run = self.find(prompt_id)
+        if run is not None:
+            return run.nodes
+        prompt, _ = await self._shared.repository.prompt(prompt_id) or (None, None)
+        return (await read_stored(prompt, None, None)).names
 
     def reply(self, record: RunRecord, *, position: bool = True) -> dict[str, Any]:
         """Return the body of the reply to ``POST run`` for a run.

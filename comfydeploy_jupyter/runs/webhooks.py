@@ -9,8 +9,11 @@ from ..store.callbacks import CallbackTarget
 from .deployment_form import as_json, service_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..schemas import RunRequest
     from ..store.runs import RunRecord
+    from .live import NodeName
     from .log import RunEvent
     from .run import Run
 
@@ -36,18 +39,22 @@ def state_message(target: CallbackTarget, run: Run, event: RunEvent) -> tuple[by
     if passing and event.event != "live_status":
         return None
     target.reported_status = status
-    return _message(target, run.record, run), passing
+    return _message(target, run.record, run, run.nodes), passing
 
 
-def end_message(target: CallbackTarget, record: RunRecord) -> bytes | None:
+def end_message(
+    target: CallbackTarget, record: RunRecord, nodes: Mapping[str, NodeName]
+) -> bytes | None:
     """Return the message about the end of a run; None if it is sent already."""
     if target.reported_status == record.status:
         return None
     target.reported_status = record.status
-    return _message(target, record, None)
+    return _message(target, record, None, nodes)
 
 
-def _message(target: CallbackTarget, record: RunRecord, run: Run | None) -> bytes:
+def _message(
+    target: CallbackTarget, record: RunRecord, run: Run | None, nodes: Mapping[str, NodeName]
+) -> bytes:
     assert target.webhook is not None
-    state = service_state(record, run, target.webhook["view_url"])
+    state = service_state(record, run, target.webhook["view_url"], nodes)
     return as_json({"run_id": target.prompt_id, **state})

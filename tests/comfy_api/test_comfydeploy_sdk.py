@@ -107,6 +107,10 @@ def keep(server: JupyterProcess, graph: dict[str, Any]) -> Any:
     return connect(server.url, server.token).workflows.save(graph, f"Deployed {uuid.uuid4().hex}")
 
 
+def classes(outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {output["node_id"]: output["node_meta"]["node_class"] for output in outputs}
+
+
 def ended(sdk: ComfyDeploy, run_id: str) -> Any:
     def read() -> Any:
         return sdk.run.get(run_id=run_id).workflow_run_model
@@ -211,6 +215,7 @@ def test_a_webhook_receives_the_end_of_a_run(
     assert (body.run_id, body.status.value, body.progress) == (run_id, "success", 1.0)
     (image,) = next(o.data["images"] for o in body.outputs if o.node_id == "2")
     assert image.url.startswith(f"{jupyter.url}comfyui-deploy/view?")
+    assert classes(receiver.messages[0]["outputs"]) == {"2": "SaveImage", "3": "TestText"}
     assert len(receiver.messages) == 1
 
 
@@ -268,10 +273,14 @@ def test_a_webhook_is_kept_until_it_is_delivered(
     first.kill()
     receiver.accepts = True
     second = start_jupyter(ComfyDeploy=settings)
-    assert ended(sdk_of(second), run_id).status == "success"
+    run = ended(sdk_of(second), run_id)
+    assert run.status == "success"
     until(lambda: receiver.messages)
     assert [message["run_id"] for message in receiver.messages] == [run_id]
     assert receiver.messages[0]["status"] == "success"
+    expected = {"2": "SaveImage", "3": "TestText"}
+    assert classes(receiver.messages[0]["outputs"]) == expected
+    assert {output.node_id: output.node_meta["node_class"] for output in run.outputs} == expected
 
 
 def test_a_webhook_that_never_replies_delays_no_run(
