@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,7 +137,7 @@ class Jobs:
             metadata=query.metadata,
         )
         shown = found[: query.limit]
-        jobs = [await self._job(record, addresses) for _, record in shown]
+        jobs = await asyncio.gather(*(self._job(record, addresses) for _, record in shown))
         page: dict[str, Any] = {"jobs": list(map(item_of, jobs))}
         if len(found) > len(shown):
             page["next_cursor"] = cursor_after(shown[-1][0], filters, secret)

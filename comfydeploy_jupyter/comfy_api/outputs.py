@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..graphs.node_outputs import files_of, texts_of
 from ..media_types import media_type, suffix_of
+from ..net.tasks import wait_for
 from ..store.assets import Asset
 from ..timestamps import utc_now
 from .job import NEVER
@@ -113,7 +115,7 @@ class Outputs:
     async def _size(self, machine_id: str, file: NodeFile) -> int | None:
         """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.
 
-        It is not known while ComfyUI, which has the file, is not connected.
+        It is not known while ComfyUI, which has the file, is not connected or does not answer.
         """
         place = file.type, file.subfolder, file.filename
         machine = self._machines.find(machine_id)
@@ -127,8 +129,8 @@ class Outputs:
             size = await machine.file_size(*place)
             if size is None and (client := machine.reachable_client()) is not None:
                 query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
-                size = await client.size(query)
-        except ComfyUIUnavailableError:
+                size = await wait_for(client.size(query), ASK_WITHIN)
+        except (ComfyUIUnavailableError, asyncio.TimeoutError):
             return None
         except ComfyDeployError:
             return 0

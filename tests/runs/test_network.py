@@ -366,6 +366,28 @@ class TestLongTimeLimits:
         await api.until(ids[0], "success", timeout=60)
 
 
+class TestPatience:
+    """A ComfyUI that has the usual 30 seconds for each reply."""
+
+    @pytest.fixture
+    def extension_config(self, relay, tmp_path):
+        return {"comfyui_url": relay.url, "data_dir": str(tmp_path / "data")}
+
+    async def test_jobs_do_not_wait_for_the_sizes_of_their_outputs(self, api, relay, connected):
+        """A client gives up after 30 seconds. Nothing has asked for these sizes before."""
+        size = {"width": 8, "height": 8, "batch_size": 1, "color": 7}
+        images = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+        for color in range(3):
+            inputs = {**size, "color": color}
+            graph = {"1": {"class_type": "EmptyImage", "inputs": inputs}, "2": images}
+            assert (await api.post("run", {"workflow_api": graph}))[1]["status"] == "success"
+        relay.freeze()
+        begin = time.monotonic()
+        code, page = await api.get("api/v2/jobs")
+        assert time.monotonic() - begin < 10
+        assert (code, [len(job["outputs"]) for job in page["jobs"]]) == (200, [1, 1, 1])
+
+
 async def test_the_size_of_an_output_is_found_when_comfyui_is_there_again(api, relay, connected):
     """Of a ComfyUI whose folders are not known; its file was not asked for before."""
     graph = {
