@@ -2,8 +2,8 @@
 
 In ComfyUI's ``executed`` event and its history, an output is an object of lists. Files are
 objects with ``filename``, ``subfolder`` and ``type``, under any key: ``images``, ``audio``,
-``3d``, ``files``. Nodes that preview a 3D model have its path as the first text of ``result``. Any
-other text in a list is a text output.
+``3d``, ``files``. Nodes that preview a 3D model have its path as the first text of ``result``, and
+may have further paths there. Any other text in a list is a text output.
 """
 
 from __future__ import annotations
@@ -65,10 +65,12 @@ def files_of(output: object) -> Iterator[NodeFile]:
 
 
 def texts_of(output: object) -> Iterator[str]:
-    """Yield the texts in the output of one node, without the paths of files."""
-    for kind, item in _items(output):
-        if isinstance(item, str) and kind != _RESULT:
-            yield item
+    """Yield the texts in the output of one node, without those of a preview of a 3D model."""
+    texts = [(kind, item) for kind, item in _items(output) if isinstance(item, str)]
+    previews = any(kind == _RESULT and is_model(text) for kind, text in texts)
+    for kind, text in texts:
+        if kind != _RESULT or (text and not previews):
+            yield text
 
 
 def is_model(name: str) -> bool:

@@ -172,6 +172,8 @@ KINDS: dict[str, object] = {
     "8": {"odd": [None, 3, [["x"]], {"filename": 4}, {"filename": ""}], "no": {"a": 1}, "n": None},
     "9": [1],
     "10": "text",
+    "12": {"result": ["of a node that previews no model"]},
+    "13": {"result": ["", {"position": [1]}, None]},
     "11": {"images": [{"filename": "z.psd", "subfolder": 3, "type": None, "url": {"a": 1}}]},
 }
 
@@ -192,7 +194,7 @@ def test_files_texts_and_pairs_of_all_kinds() -> None:
         "l.latent": ("file", "", "output", "images"),
         "z.psd": ("file", "", "output", "images"),
     }
-    assert result.texts == ["x" * 5000, "short"]
+    assert result.texts == ["x" * 5000, "short", "of a node that previews no model"]
     assert [(a.filename, b.filename) for a, b in result.pairs] == [("a.png", "b.png")]
     assert len(result.images) == 2, "only what Pillow opens"
     assert [f.filename for f in result.files if f.is_hdr] == ["scene.exr", "sky.hdr"]
