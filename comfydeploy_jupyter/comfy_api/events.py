@@ -73,7 +73,7 @@ class JobEvents:
         last = run.log.last_id
         sent: set[str] = set()
         if not run.log.closed:
-            yield self._status(run) + self._progress(run)
+            yield self._status(run) + _progress(run.record, run)
         yield _unsent(await self._outputs_of(run.record, assets_url), sent)
         if run.log.closed and last == run.log.last_id:
             yield self._end(run)
@@ -88,7 +88,8 @@ class JobEvents:
     async def final(self, record: RunRecord, assets_url: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""
         frames = await self._outputs_of(record, assets_url)
-        return b"".join(frame.text for frame in frames) + _logs(record) + self.state(record)
+        outputs = b"".join(frame.text for frame in frames)
+        return outputs + _logs(record) + _progress(record, None) + self.state(record)
 
     def state(self, record: RunRecord) -> bytes:
         """Return the status of a run whose events are not in memory."""
@@ -119,7 +120,7 @@ class JobEvents:
     async def _encode(self, run: Run, event: RunEvent, assets_url: str) -> list[Frame]:
         name, data = event.event, event.data
         if name in PROGRESS:
-            return [Frame(None, self._progress(run))]
+            return [Frame(None, _progress(run.record, run))]
         if name in ("", "execution_start"):
             return [Frame(None, self._status(run))] if not run.record.finished else []
         if name == "executed" and isinstance(data.get("output"), dict):
@@ -142,15 +143,11 @@ class JobEvents:
         return []
 
     def _end(self, run: Run) -> bytes:
-        return _logs(run.record) + self._progress(run) + self._status(run)
+        return _logs(run.record) + _progress(run.record, run) + self._status(run)
 
     def _status(self, run: Run) -> bytes:
         place = self._runs.queue_position(run.record)
         return _message("status", {"status": status_of(run.record), "queue_position": place})
-
-    def _progress(self, run: Run) -> bytes:
-        progress = progress_of(run.record, run)
-        return b"" if progress is None else _message("progress", progress)
 
     async def _outputs_of(
         self, record: RunRecord, assets_url: str, outputs: dict[str, Any] | None = None
@@ -171,6 +168,12 @@ def _unsent(frames: list[Frame], sent: set[str]) -> bytes:
     new = [frame for frame in frames if frame.output is None or frame.output not in sent]
     sent.update(frame.output for frame in new if frame.output is not None)
     return b"".join(frame.text for frame in new)
+
+
+def _progress(record: RunRecord, run: Run | None) -> bytes:
+    """Return the message with the progress of a run, if it is known."""
+    progress = progress_of(record, run)
+    return b"" if progress is None else _message("progress", progress)
 
 
 def _logs(record: RunRecord) -> bytes:

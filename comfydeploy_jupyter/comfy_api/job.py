@@ -51,7 +51,7 @@ def progress_of(record: RunRecord, run: Run | None) -> dict[str, Any] | None:
         The run, if its events are in memory.
     """
     if record.status == "success":
-        count = len({*record.cached_nodes, *record.node_times})
+        count = record.node_count or len({*record.cached_nodes, *record.node_times})
         if run is not None:
             count = run.live_status.nodes()[1]
         return {"value": 1.0, "nodes_done": count, "nodes_total": count}

@@ -214,6 +214,7 @@ class RunCreator:
             preview_method=request.preview_method,
             own_keys=bool(own_keys),
             metadata=request.metadata or {},
+            node_count=len(steps),
         )
         run = Run(
             record,

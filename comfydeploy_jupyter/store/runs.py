@@ -89,6 +89,8 @@ class RunRecord:
         The input files on this computer that are sent to the machine that gets the run.
     from_editor : bool
         Whether ComfyUI's editor has queued it, at ComfyUI itself; then it was stored at its end.
+    node_count : int
+        Number of nodes that ComfyUI executes, or has in its cache; 0 if it is not known.
     """
 
     prompt_id: str
@@ -129,6 +131,7 @@ class RunRecord:
     pinned: bool = False
     files: list[str] = field(default_factory=list)
     from_editor: bool = False
+    node_count: int = 0
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -193,6 +196,7 @@ _DETAILS = (
     "retry",
     "files",
     "from_editor",
+    "node_count",
 )
 
 

@@ -82,6 +82,24 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     jupyter.until(long_run, "cancelled")
 
 
+def test_a_job_that_ended_without_jupyter_has_all_its_nodes_done(serve, comfyui, verdict):
+    jupyter = serve(comfyui_url=comfyui.url)
+    job = post(jupyter, sleep(1.0))
+    jupyter.until(job, "running")
+    jupyter.kill()
+    until(lambda: verdict(job))
+    for moment in ("just recovered", "in the store only"):
+        jupyter.start()
+        jupyter.until(job, "success")
+        progress = {"value": 1.0, "nodes_done": 2, "nodes_total": 2}
+        assert jupyter.get(f"api/v2/jobs/{job}")[1]["progress"] == progress, moment
+        url = f"{jupyter.url}comfyui-deploy/api/v2/jobs/{job}/events"
+        headers = {"Authorization": f"token {jupyter.token}"}
+        events = requests.get(url, headers=headers, timeout=60).text
+        assert f"event: progress\ndata: {json.dumps(progress)}\n\n" in events, moment
+        jupyter.kill()
+
+
 def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdict):
     """ComfyUI 0.33.0 fails for outputs that it does not expect; the runs are found nevertheless."""
     jupyter = serve(comfyui_url=newer.url)
