@@ -235,7 +235,7 @@ if "distributed.cli.dask_worker" in sys.orig_argv[:3]:  # not the process that e
 """
 
 
-async def test_a_member_ends_at_once_while_a_worker_is_slow_to_tell_its_versions(
+async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
     """They are compared, because a lease was refused."""
@@ -248,7 +248,7 @@ async def test_a_member_ends_at_once_while_a_worker_is_slow_to_tell_its_versions
     cluster.add_worker(env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"})
     provider.wanted(2)
     await pool.until(2, what=cluster.log)
-    before = requests.read_text()  # each worker tells its versions when it starts
+    before = requests.read_text()  # each worker sends its versions when it starts
     refusing = cluster.add_worker(threads=2)
     await until_async(lambda: "Registered to" in refusing.log(), what=refusing.log)
     provider.wanted(3)
