@@ -15,7 +15,7 @@ import ipywidgets as w
 from ..client import EditorWorkflow, StoredWorkflow, Workflow, WorkflowVersion
 from ..client.graph import Source, is_json
 from ..client.workflows import graphs_of
-from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
+from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
 from .base import GAP
 from .parts import FileButton, button, row, search_combo
 from .problem import Problem
@@ -79,6 +79,19 @@ class Requests:
     def last(self) -> int:
         """The number of the newest request."""
         return self._last
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the last request has ended.
+
+        Raises
+        ------
+        RunTimeoutError
+            It has not ended after so many seconds.
+        """
+        if not self.done.wait(seconds):
+            raise RunTimeoutError(
+                f"the workflow is still being opened after {seconds:g} s; try again later"
+            )
 
     def carry_out(self, request: int, task: Callable[[], object]) -> bool:
         """Call a task unless there is a newer request; return whether it was called."""

@@ -47,7 +47,10 @@ if TYPE_CHECKING:
     from .picker import GivenWorkflow
 
 OPEN_WITHIN = 60.0
-"""How long `RunPanel.set_input` and `RunPanel.run` wait for the form, s."""
+"""How long `RunPanel.set_input` and `RunPanel.run` wait for the form at most, s."""
+
+LOOK_EVERY = 3.0
+"""How often a panel checks whether a ComfyUI that did not answer does, s."""
 
 ENDS = {
     "success": " · the last run is done",
@@ -162,7 +165,7 @@ class RunPanel(Panel):
     def set_input(self, key: str, value: object) -> None:
         """Set an input of the workflow, e.g. ``set_input("3.steps", 30)``; the form shows it.
 
-        If the form is not there yet, this waits for it.
+        If the form is not there yet, this waits for it for up to a minute.
 
         Parameters
         ----------
@@ -177,8 +180,10 @@ class RunPanel(Panel):
         ------
         UnknownInputError
             The name matches no input of the workflow, or several; the message lists candidates.
+        RunTimeoutError
+            The workflow is still being opened.
         """
-        self._requests.done.wait(OPEN_WITHIN)
+        self._requests.wait(OPEN_WITHIN)
         uploaded: dict[str, Any] = {}
         if has_files(value):
             uploaded = upload_all(self.comfy.server, {key: value}, machine=self._machine)
@@ -229,7 +234,9 @@ class RunPanel(Panel):
         self._picker.pick(name)
 
     def run(self, times: int = 1) -> None:
-        """Queue the workflow, like the button *Run*; do not wait for it.
+        """Queue the workflow, like the button *Run*; do not wait for the run.
+
+        If a workflow is being opened, this waits for its form for up to a minute.
 
         Parameters
         ----------
@@ -239,12 +246,15 @@ class RunPanel(Panel):
         Raises
         ------
         InvalidRequestError
-            `times` or a value of the form is not valid; the message names it.
+            `times` or a value of the form is not valid, or no workflow is open; the message names
+            what is wrong.
+        RunTimeoutError
+            The workflow is still being opened.
         """
-        self._requests.done.wait(OPEN_WITHIN)
+        self._requests.wait(OPEN_WITHIN)
         workflow = self._workflow
         if workflow is None:
-            return
+            raise InvalidRequestError.of_field("workflow", "none is open; choose one first")
         self.clear_error()
         self._gallery.mark_outdated()
         try:

@@ -20,6 +20,7 @@ from comfydeploy_jupyter.client import Comfy, EventStream, Run
 from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError, UnknownInputError
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.follower import KEPT_STREAMS, Follower
+from comfydeploy_jupyter.widgets.picker import Requests
 from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
 
@@ -597,6 +598,22 @@ def test_runs_that_the_server_has_not_accepted_yet_can_be_cancelled(
     panel.wait(60)
     assert "Ready · the last run was cancelled" in panel._bar._state.value
     assert panel.error == ""
+
+
+def test_code_that_runs_no_workflow_is_told_so(panel_of: Callable[..., RunPanel]) -> None:
+    panel = panel_of()
+    with pytest.raises(InvalidRequestError, match="workflow: none is open; choose one first"):
+        panel.run()
+    assert not panel.running
+
+
+def test_code_is_told_that_a_workflow_takes_too_long_to_open() -> None:
+    opening = Requests()
+    opening.next()
+    with pytest.raises(RunTimeoutError, match=r"still being opened after 0\.01 s"):
+        opening.wait(0.01)
+    opening.done.set()
+    opening.wait(0.01)
 
 
 def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
