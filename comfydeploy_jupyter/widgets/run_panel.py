@@ -395,7 +395,7 @@ class RunPanel(Panel):
         uncancelled = [each for each in submissions if not each.is_set()]
         self._gallery.busy = self.running
         self._bar.match(ready=self._workflow is not None, runs=len(runs) + len(uncancelled))
-        if submissions and not runs:
+        if submissions:
             self._bar.show_text("Queueing …" if uncancelled else "Cancelling …")
         elif runs or self.error:
             self._bar.show_text("")

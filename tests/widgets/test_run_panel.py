@@ -600,6 +600,27 @@ def test_runs_that_the_server_has_not_accepted_yet_can_be_cancelled(
     assert panel.error == ""
 
 
+def test_a_click_is_answered_while_another_run_goes_on(
+    panel_of: Callable[..., RunPanel], hold: Callable[..., SimpleNamespace]
+) -> None:
+    slow = {
+        "1": {"class_type": "TestSleep", "inputs": {"seconds": 600.0, "token": str(time.time())}},
+        "2": {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}},
+    }
+    panel = panel_of(slow)
+    panel.run()
+    until(lambda: panel._follower.runs and "Queueing" not in panel._bar._state.value)
+    held = hold("/run/streaming")
+    click_run(panel)
+    assert held.requested.wait(20)
+    assert "Queueing …" in panel._bar._state.value
+    panel.cancel_all()
+    assert "Cancelling …" in panel._bar._state.value
+    held.answer.set()
+    panel.wait(60)
+    assert "Ready · the last run was cancelled" in panel._bar._state.value
+
+
 def test_code_that_runs_no_workflow_is_told_so(panel_of: Callable[..., RunPanel]) -> None:
     panel = panel_of()
     with pytest.raises(InvalidRequestError, match="workflow: none is open; choose one first"):
