@@ -106,7 +106,11 @@ class Gallery(View):
         self.send({"kind": "freed", "text": text})
 
     def _on_reuse(self, message: dict[str, Any], _: object) -> None:
-        self._panel.start(self._reuse, str(message["prompt_id"]))
+        self._panel.start(self._use_values, str(message["prompt_id"]))
+
+    def _use_values(self, prompt_id: str) -> None:
+        self._reuse(prompt_id)
+        self.send({"kind": "reused"})
 
 
 def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:

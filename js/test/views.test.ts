@@ -626,6 +626,11 @@ test("the values of a run can be used again", () => {
   const { el, model } = showResult({ items: [] });
   find(el, ".cd-head button").click();
   assert.deepEqual(model.sent, [{ kind: "reuse", prompt_id: "p1" }]);
+  model.receive({ kind: "reused" });
+  const told = () => find(el, ".cd-head [role=status]").textContent;
+  assert.equal(told(), "The values and seeds are in the form now.");
+  model.set("result", { ...RESULT, prompt_id: "p2" });
+  assert.equal(told(), "");
 });
 
 test("models are searched, filtered and sorted", () => {

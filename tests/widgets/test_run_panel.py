@@ -637,6 +637,21 @@ def test_code_is_told_that_a_workflow_takes_too_long_to_open() -> None:
     opening.wait(0.01)
 
 
+def test_using_the_values_of_a_run_is_confirmed(panel_of: Callable[..., RunPanel]) -> None:
+    panel = panel_of(SUNSET)
+    panel.set_input("1.value", 216)
+    panel.run()
+    until(lambda: panel.result is not None and not panel.running)
+    panel.set_input("1.value", 224)
+    sent: list[dict[str, Any]] = []
+    panel._gallery.send = sent.append
+    message = {"kind": "reuse", "prompt_id": panel.result.prompt_id}
+    panel._gallery._handle_custom_msg(message, [])
+    panel.wait(60)
+    assert sent == [{"kind": "reused"}]
+    assert panel.inputs == {"1.value": 216}
+
+
 def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     panel = RunPanel(FAILING, Comfy("http://127.0.0.1:9"), directory=tmp_path)
     until(lambda: panel.ready)

@@ -81,8 +81,10 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
       " Use these values again",
     );
 
-  const head = (result: Result) =>
-    h(
+  const reused = h("span", { className: "cd-reused", role: "status" });
+  const head = (result: Result) => {
+    reused.textContent = "";
+    return h(
       "div",
       { className: "cd-line cd-head" },
       h("b", { className: `cd-status cd-${result.status}` }, result.title),
@@ -90,7 +92,9 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
       result.seeds.length ? h("span", {}, `seed ${result.seeds.join(", ")}`) : null,
       h("span", { className: "cd-grow" }),
       result.reusable ? reuseButton(result.prompt_id) : null,
+      reused,
     );
+  };
 
   /** Shows information about a failure: the traceback, and ComfyUI's log. */
   const log = h("pre", { tabIndex: 0, className: "cd-code" });
@@ -163,6 +167,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
   events.on("msg:custom", ({ kind, text }: { kind: string; text: string }) => {
     if (kind === "log") log.textContent = text;
     if (kind === "freed") freed.textContent = text;
+    if (kind === "reused") reused.textContent = "The values and seeds are in the form now.";
   });
   events.on("change:result", show);
   events.on("change:busy", showBusy);
