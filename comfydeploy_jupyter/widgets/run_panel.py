@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,7 @@ class RunPanel(Panel):
         self._build(Path(directory))
         self.start(self._open, workflow, version, self._requests.next())
         self.start(self._history.watch, self, lasting=True)
+        self.start(self._wait_for_comfyui, lasting=True)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -415,12 +417,27 @@ class RunPanel(Panel):
         if not self.closing:
             self.attempt(self._picker.refresh)
         if self._workflow is None and not self.closing:
-            self._start.offer(
-                self._picker.titles_of("file"),
-                self._picker.titles_of("stored"),
-                examples(self._definitions),
-            )
+            self._offer_ways()
         self._requests.carry_out(request, self._requests.done.set)
+
+    def _offer_ways(self) -> None:
+        """Offer ways to begin."""
+        files, stored = map(self._picker.titles_of, ("file", "stored"))
+        self._start.offer(files, stored, examples(self._definitions))
+
+    def _wait_for_comfyui(self) -> None:
+        """Offer examples, or make the form anew, when a ComfyUI that did not answer does."""
+        while self.pause(LOOK_EVERY):
+            server_answered, is_defined = bool(self._form.server), self._is_defined
+            if is_defined or not (server_answered and self.ready) or self.resting:
+                continue
+            with suppress(ComfyDeployError):
+                if self.comfy.status(machine=self._machine)["comfyui"]["reachable"]:
+                    self._define_anew()
+                    self._errors.clear()
+                    if self._workflow is None and not self.closing:
+                        self._offer_ways()
+                    self._update()
 
     def _pick_start(self, title: str) -> None:
         """Show a workflow that was chosen among the ways to begin."""
@@ -433,10 +450,15 @@ class RunPanel(Panel):
         self._picker.begin(workflow, version, request)
         self._update()
 
+    @property
+    def _is_defined(self) -> bool:
+        """Whether the node definitions of the machine are known."""
+        return self._definitions is not None and self._machine == self._defined_by
+
     def _connect(self) -> None:
         """Connect, and request the node definitions of the machine if they are not known."""
         machine = self._machine
-        if self._definitions is not None and machine == self._defined_by:
+        if self._is_defined:
             return
         comfy = self.comfy
         facts = server_facts(comfy.server, str(comfy.status().get("instance", "")))
@@ -448,7 +470,7 @@ class RunPanel(Panel):
     def _define_anew(self) -> None:
         """Make the form anew for another machine, with the same values."""
         with self._opening:
-            machine = self._machine
+            machine, were_known = self._machine, self._definitions is not None
             try:
                 self._connect()
             except ComfyDeployError:
@@ -458,7 +480,9 @@ class RunPanel(Panel):
             if self._workflow is None or self._source is None or self.closing:
                 return
             with self._form.keeping():
-                self._show_form(self._workflow, self._source)
+                made = self._show_form(self._workflow, self._source)
+            if not were_known:
+                self._find_runs(self._workflow, made)
             self.start(self._models.show_missing, self._workflow, self._machine)
 
     def _offer_models(self) -> None:
@@ -510,12 +534,16 @@ class RunPanel(Panel):
             ("Some inputs that the workflow's author chose do not exist", made.warnings),
         )
         self._update()
+        self._find_runs(workflow, made)
+        self.start(self._models.show_missing, workflow, self._machine)
+        self.start(self._show_presets, workflow, self._picker.stored)
+
+    def _find_runs(self, workflow: Workflow, made: WorkflowForm) -> None:
+        """Show the earlier runs, and follow those that have not ended."""
         self._history.offer(made.fields, self._definitions)
         if self._definitions is not None:
             for run in self._history.of(workflow):
                 self._follower.add(run)
-        self.start(self._models.show_missing, workflow, self._machine)
-        self.start(self._show_presets, workflow, self._picker.stored)
 
     def _show_presets(self, workflow: Workflow, stored: StoredWorkflow | None) -> None:
         """Offer the presets of the stored workflow, or of one with the same name."""

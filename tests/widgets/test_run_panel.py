@@ -21,12 +21,15 @@ from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError, Unk
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.follower import KEPT_STREAMS, Follower
 from comfydeploy_jupyter.widgets.picker import Requests
+from tests.faulty_comfyui import FAULTS
 from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.faulty_comfyui import FaultyComfyUI
 
 SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 FAILING = {
@@ -635,6 +638,35 @@ def test_code_is_told_that_a_workflow_takes_too_long_to_open() -> None:
         opening.wait(0.01)
     opening.done.set()
     opening.wait(0.01)
+
+
+@pytest.mark.parametrize("workflow", [SUNSET, None])
+def test_a_comfyui_that_answers_later_is_used_without_a_click(
+    comfy: Comfy, faulty: FaultyComfyUI, tmp_path: Path, workflow: Path | None
+) -> None:
+    machine = comfy.machines.create(f"late {time.time_ns()}", comfyui_url=faulty.url)
+    faulty.fail("GET", "", FAULTS["500"])
+    panel = RunPanel(workflow, comfy, machine=machine.id, directory=tmp_path)
+    try:
+        panel.wait(60)
+        assert panel.error
+        assert panel._start.examples == []
+        if workflow is not None:
+            panel.set_input("1.value", 208)
+        faulty.remove_faults()
+        until(lambda: not panel.error)
+        if workflow is None:
+            until(lambda: panel._start.examples)
+            return
+        assert panel.inputs == {"1.value": 208}
+        (width,) = [row for row in panel._form.fields if row["key"] == "1.value"]
+        assert width["min"] is not None, "the definition says so"
+        panel.run()
+        until(lambda: panel.result is not None)
+        assert panel.result.images[0].size == (208, 640)
+    finally:
+        panel.close()
+        machine.delete()
 
 
 def test_using_the_values_of_a_run_is_confirmed(panel_of: Callable[..., RunPanel]) -> None:
