@@ -41,6 +41,7 @@ export function comboBox(settings: {
   const input = h("input", {
     id,
     type: "text",
+    dir: "auto",
     role: "combobox",
     autocomplete: "off",
     spellcheck: false,

@@ -60,7 +60,11 @@ function checkBox(form: Form, field: Field, ids: Ids, value: Value): Control {
 }
 
 function textArea(form: Form, field: Field, ids: Ids, value: Value): Control {
-  return typedInto(form, field, h("textarea", { ...shared(ids), rows: 3, value: textOf(value) }));
+  return typedInto(
+    form,
+    field,
+    h("textarea", { ...shared(ids), dir: "auto", rows: 3, value: textOf(value) }),
+  );
 }
 
 function textInput(form: Form, field: Field, ids: Ids, value: Value): Control {
@@ -71,6 +75,7 @@ function textInput(form: Form, field: Field, ids: Ids, value: Value): Control {
   const input = h("input", {
     ...shared(ids),
     type: isNumber ? "number" : "text",
+    dir: isNumber ? undefined : "auto",
     className: isNumber ? "cd-short" : "",
     placeholder: field.range ?? "",
     ...range,

@@ -138,13 +138,13 @@ export function player(page: Page, item: Item): HTMLElement {
 
 /** A text; a long one is folded, and is in the page only while it is unfolded. */
 export function textFigure({ text, beginning, node }: OutputText): HTMLElement {
-  const whole = h("pre", { tabIndex: 0 });
+  const whole = h("pre", { tabIndex: 0, dir: "auto" });
   const head = h("figcaption", {}, node);
   if (beginning === text) {
     whole.textContent = text;
     return h("figure", {}, head, whole);
   }
-  const start = h("pre", {}, `${beginning} …`);
+  const start = h("pre", { dir: "auto" }, `${beginning} …`);
   const details = h(
     "details",
     {},
