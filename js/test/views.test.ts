@@ -1110,6 +1110,32 @@ test("a workflow is renamed, tagged and deleted, and that is undone", () => {
   assert.equal(el.querySelectorAll(".cd-actions button").length, 0);
 });
 
+test("each file that is dropped on the list is kept, and one that cannot be read is named", async () => {
+  const { model, el } = show(workflowList, {
+    server: SERVER,
+    entries: LISTED,
+    value: null,
+    message: {},
+    editable: true,
+  });
+  const names = Array.from({ length: 30 }, (_, n) => `${n}.json`);
+  const files = names.map((name) => new File(["{}"], name));
+  const folder = new File(["{}"], "folder");
+  folder.slice = () => {
+    throw new Error("it is a folder");
+  };
+  const event = new Event("drop", { bubbles: true, cancelable: true });
+  Object.assign(event, { dataTransfer: { types: ["Files"], files: [folder, ...files] } });
+  el.dispatchEvent(event);
+  await until(() => model.sent.length === names.length);
+  assert.deepEqual(
+    model.sent.map(({ name }) => name),
+    names,
+  );
+  const message = find(el, ".cd-message span").textContent;
+  assert.equal(message, "folder cannot be read: it is a folder");
+});
+
 test("the QR code of a link is folded, and there is none without a link", () => {
   const { model, el } = show(qrCode, { text: "" });
   assert.equal(el.hidden, true);

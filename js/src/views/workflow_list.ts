@@ -2,12 +2,12 @@
 
 import { h, icon, newId, setAttribute, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits, sendFile } from "../files.ts";
+import { messageOf } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
 import { pageServer } from "../server.ts";
 import { WhenSeen } from "../when_seen.ts";
 
 const SIDE = 96; // pixels of a small copy
-const MOST_DROPPED = 20; // files that are stored at once
 
 type Entry = {
   id: string;
@@ -19,10 +19,12 @@ type Entry = {
   turn: number; // changes when the picture must be requested again
 };
 
+type Told = { text?: string; undo?: boolean; problem?: boolean };
+
 type Traits = FilesTraits & {
   entries: Entry[];
   value: string | null;
-  message: { text?: string; undo?: boolean; problem?: boolean };
+  message: Told;
   editable: boolean;
 };
 
@@ -235,8 +237,7 @@ function render({ model, el }: Context<Traits>) {
     if (value !== null && items.has(value)) activate(value);
     showActions();
   };
-  const showMessage = () => {
-    const { text = "", undo: canUndo = false, problem = false } = model.get("message");
+  const showMessage = ({ text = "", undo: canUndo = false, problem = false }: Told) => {
     setText(messageText, text);
     line.classList.toggle("cd-problem", problem);
     undo.hidden = !canUndo;
@@ -284,6 +285,16 @@ function render({ model, el }: Context<Traits>) {
     if (active === null) activate(model.get("entries")[0]?.id ?? null);
   });
 
+  /** Send files one after another; a file that the browser cannot read, such as a folder, is named. */
+  const keepAll = async (dropped: File[]) => {
+    for (const file of dropped) {
+      try {
+        await sendFile(model, file, {});
+      } catch (error) {
+        showMessage({ text: `${file.name} cannot be read: ${messageOf(error)}`, problem: true });
+      }
+    }
+  };
   const carriesFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
   el.addEventListener("dragover", (event) => {
     if (!carriesFiles(event)) return;
@@ -295,8 +306,7 @@ function render({ model, el }: Context<Traits>) {
     list.classList.remove("cd-drop-here");
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    const dropped = [...(event.dataTransfer?.files ?? [])].slice(0, MOST_DROPPED);
-    for (const file of dropped) sendFile(model, file, {});
+    keepAll([...(event.dataTransfer?.files ?? [])]);
   });
 
   type Message = { kind: string; id: string; query: string; url: string };
@@ -306,9 +316,9 @@ function render({ model, el }: Context<Traits>) {
   });
   events.on("change:entries", show);
   events.on("change:value change:editable", showValue);
-  events.on("change:message", showMessage);
+  events.on("change:message", () => showMessage(model.get("message")));
   show();
-  showMessage();
+  showMessage(model.get("message"));
   return () => {
     window.removeEventListener("focus", lookForVersions);
     seen.end();
