@@ -118,6 +118,7 @@ class RunPanel(Panel):
         self._defined_by: str | None = None
         self._requests = Requests()
         self._opening = threading.Lock()
+        self._updating = threading.RLock()
         self._submissions: set[threading.Event] = set()  # set if they are to be cancelled
         self._build(Path(directory))
         self.start(self._open, workflow, version, self._requests.next())
@@ -391,8 +392,11 @@ class RunPanel(Panel):
 
     def _update(self) -> None:
         """Enable or disable the buttons to match the state."""
-        if self.closing:
-            return
+        with self._updating:  # else a thread could show what another one has read before
+            if not self.closing:
+                self._show_state()
+
+    def _show_state(self) -> None:
         runs, submissions = self._follower.runs, list(self._submissions)
         uncancelled = [each for each in submissions if not each.is_set()]
         self._gallery.busy = self.running
