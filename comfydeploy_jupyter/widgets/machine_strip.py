@@ -318,7 +318,7 @@ def facts_html(
     rows.append(_fact("Transfers", f"{moving} in progress" if moving else "none"))
     rows.append(_fact("Tunnel", _tunnel(status["tunnel"])))
     rows += [_fact("Store", warning) for warning in status.get("store", {}).get("warnings", ())]
-    facts = f'<dl class="cd-facts" aria-label="State of the machine">{"".join(rows)}</dl>'
+    facts = f'<dl class="cd-facts" aria-label="State of the machine">{" ".join(rows)}</dl>'
     if not members:
         return facts
     shown = "".join(_member(member) for member in members)
