@@ -13,6 +13,7 @@ from ..client.graph_text import counted
 from ..errors import ComfyDeployError, NotFoundError
 from .base import GAP, not_done
 from .parts import button, note, row
+from .problem import unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -273,7 +274,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _show_problem(self, text: str) -> None:
         self._problem.value = (
-            f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>' if text else ""
+            f'<div class="comfydeploy-error" role="alert">{unbroken(text)}</div>' if text else ""
         )
         self._problem.layout.display = "" if text else "none"
 
@@ -338,7 +339,7 @@ def _member(member: dict[str, Any]) -> str:
         "" if member["status"] == "ready" else state,
     ]
     models = ", ".join(str(name).rpartition("/")[2] for name in member["models"])
-    error = html.escape(str(member.get("error") or ""))
+    error = unbroken(str(member.get("error") or ""))
     name, described = html.escape(str(member["name"])), html.escape(" · ".join(filter(None, about)))
     loaded = f'<div class="cd-loaded">{html.escape(models)}</div>' if models else ""
     failed = f'<div class="comfydeploy-error">{error}</div>' if error else ""

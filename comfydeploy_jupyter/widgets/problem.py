@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 import ipywidgets as w
 
@@ -22,10 +23,15 @@ class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
             text = str(error)
         else:
             text = f"{type(error).__name__}: {error}"
-        self.value = f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>'
+        self.value = f'<div class="comfydeploy-error" role="alert">{unbroken(text)}</div>'
         self.layout.display = ""
 
     def clear(self) -> None:
         """Remove the error."""
         self.value = ""
         self.layout.display = "none"
+
+
+def unbroken(text: str) -> str:
+    """Return a text as HTML; options in it, such as ``--lowvram``, are not broken into lines."""
+    return re.sub(r"--\w[\w-]*", r'<span class="cd-unbroken">\g<0></span>', html.escape(text))

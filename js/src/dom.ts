@@ -131,6 +131,14 @@ export function isAccepted(file: File, accept: string): boolean {
   });
 }
 
+/** Return the parts of a text; options in it, such as `--lowvram`, are not broken into lines. */
+export function unbroken(text: string): Child[] {
+  const parts = text.split(/(--\w[\w-]*)/);
+  return parts.map((part, place) =>
+    place % 2 ? h("span", { className: "cd-unbroken" }, part) : part,
+  );
+}
+
 /** Set the text of an element, unless the element already has that text. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;

@@ -524,6 +524,13 @@ test("control characters in the name of a file are replaced", () => {
   assert.equal(find(el, ".cd-tile").title, "gpj.\ufffdevil\ufffd.png");
 });
 
+test("an option in an error message is not broken into two lines", () => {
+  const problems = ["start it with --lowvram (launch_args), <b>"];
+  const { el } = showResult({ problems });
+  assert.equal(find(el, "[role=alert]").textContent, problems[0]);
+  assert.equal(find(el, ".cd-unbroken").textContent, "--lowvram");
+});
+
 test("a failed run has its traceback and the log below it, and what to do for memory", () => {
   const failed = { status: "failed", failed: true, problems: ["out of memory"], no_memory: true };
   const { model, el } = showResult({ ...failed, traceback: "line 1\nline <b>2</b>" });

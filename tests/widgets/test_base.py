@@ -51,6 +51,13 @@ def test_closing_a_panel_ends_its_threads_waits() -> None:
     assert left == [False]
 
 
+def test_an_option_in_an_error_is_not_broken_into_two_lines() -> None:
+    panel = Panel()
+    panel.show_error("start it with --lowvram <b>")
+    assert 'with <span class="cd-unbroken">--lowvram</span> &lt;b&gt;</div>' in panel.error
+    panel.close()
+
+
 CELL = """
 from comfydeploy_jupyter.widgets import Panel
 shown = globals().setdefault("shown", [])

@@ -1,6 +1,6 @@
 /** The outputs of one run: pictures, videos, sounds, texts, files; its seeds and its timings. */
 
-import { h, icon, setText, setUpRoot } from "../dom.ts";
+import { h, icon, setText, setUpRoot, unbroken } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
 import { counted } from "../format.ts";
 import { comparison } from "../gallery/comparison.ts";
@@ -148,7 +148,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
     setText(spoken, result.status ? `${result.title}: ${counted(count, "file")}` : "");
     if (el.hidden) return content.replaceChildren();
     const problem = (text: string) =>
-      h("div", { className: "comfydeploy-error", role: "alert" }, text);
+      h("div", { className: "comfydeploy-error", role: "alert" }, unbroken(text));
     content.replaceChildren(
       head(result),
       ...result.problems.map(problem),
