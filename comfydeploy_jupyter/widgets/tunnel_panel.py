@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..client import Comfy
     from ..client.tunnel import Target
 
-LABEL_WIDTH = "180px"
+LABEL_WIDTH = "110px"
 
 BUSY, IDLE, LOST = 0.5, 3.0, 5.0
 """Seconds between two requests: while the state changes, otherwise, while nothing answers."""
@@ -166,7 +166,7 @@ class TunnelPanel(Panel):
         self._protect = w.Checkbox(
             value=True,
             description="Only with the secret link",
-            style=labelled,
+            indent=False,
             layout=w.Layout(width="100%", margin="0"),
         )
         self._advice = w.HTML(layout=w.Layout(width="100%", margin="0"))
