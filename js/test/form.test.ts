@@ -273,6 +273,41 @@ test("a width and a height have aspect ratios and a swap", () => {
   });
 });
 
+test("a width and a height of two nodes have them too, if their labels say so", () => {
+  const of = (key: string, label: string) => field(key, "int", "640", { label });
+  const { model, el } = showForm([
+    of("1.value", "Width"),
+    of("2.value", "Height"),
+    of("3.value", "Poster width"),
+    of("4.value", "Line height"),
+    field("5.value", "text", "high", { label: "Poster height" }),
+  ]);
+  assert.equal(el.querySelectorAll(".cd-size").length, 1);
+  const tools = find(el, ".cd-size");
+  assert.equal(find(tools, "select").getAttribute("aria-label"), "aspect ratio");
+  const [width] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
+  assert.ok(width);
+  type(width, "320");
+  find<HTMLButtonElement>(tools, "button").click();
+  assert.deepEqual(Object.assign({}, ...model.sent.map(({ values }) => values)), {
+    "1.value": "640",
+    "2.value": "320",
+  });
+});
+
+test("a text begins at the right if its first letters do", () => {
+  const { el } = showForm([
+    field("a", "multiline", ""),
+    field("b", "text", ""),
+    field("c", "int", ""),
+  ]);
+  const controls = [...el.querySelectorAll(".cd-control :is(textarea, input)")];
+  assert.deepEqual(
+    controls.map((control) => control.getAttribute("dir")),
+    ["auto", "auto", null],
+  );
+});
+
 test("changed values are counted, and all are taken back with one click", () => {
   const { model, el } = showForm([field("a", "text", "x"), field("b", "text", "y")]);
   const reset = find<HTMLButtonElement>(el, ".cd-form-head button");

@@ -5,7 +5,7 @@ import { Files } from "../files.ts";
 import { Batches } from "../form/batches.ts";
 import { makeControl } from "../form/controls.ts";
 import type { Control, Field, Form, FormTraits, Typed, Value } from "../form/field.ts";
-import { heightOf, sizeTools } from "../form/size_tools.ts";
+import { sizeTools, widthFor } from "../form/size_tools.ts";
 import { offerUnconfirmed } from "../form/unconfirmed.ts";
 import { containsWords, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
@@ -205,11 +205,8 @@ function render({ model, el }: Context<FormTraits>) {
         section = { id, root: target };
       }
       target.append(rows.get(field.key)?.root ?? makeRow(field));
-      const width = field.key.replace(/height$/, "width");
-      const twin = heightOf(width) === field.key && byKey.get(width);
-      if (twin && twin.kind === "int" && field.kind === "int" && twin.more === field.more) {
-        target.append(sizeRow(twin, field));
-      }
+      const width = widthFor(field, byKey.values());
+      if (width) target.append(sizeRow(width, field));
     };
     return { put, begin };
   };
