@@ -250,7 +250,7 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
 
     async def send_asset(self, asset: Asset) -> None:
         """Send the content of an asset."""
-        self.set_file_headers(asset.filename)
+        self.set_file_headers(asset.filename, asset.content_type)
         if asset.text is not None:
             text = asset.text.encode(errors="replace")
             self.set_header("Accept-Ranges", "bytes")

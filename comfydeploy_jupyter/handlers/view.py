@@ -82,11 +82,14 @@ class ViewHandler(Handler):
             self.log.warning("%s", fault.message)
             self.detach().close()  # shows the client that the file is not complete
 
-    def set_file_headers(self, filename: str) -> None:
-        """Set headers with which the file cannot act as a page of Jupyter."""
-        guess = media_type(filename) or "application/octet-stream"
-        inline = INLINE.match(guess) is not None
-        self._type = guess if inline else "application/octet-stream"
+    def set_file_headers(self, filename: str, content_type: str | None = None) -> None:
+        """Set headers with which the file cannot act as a page of Jupyter.
+
+        Without a media type, that of the file name is used.
+        """
+        found = (content_type or media_type(filename) or "").lower()
+        inline = INLINE.match(found) is not None
+        self._type = found if inline else "application/octet-stream"
         kind = "inline" if inline else "attachment"
         self.set_header("Content-Disposition", f"{kind}; filename*=UTF-8''{quote(filename)}")
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")

@@ -259,6 +259,25 @@ async def test_ranges_of_an_asset(api):
     assert (await api.raw("DELETE", f"api/v2/assets/{asset['id']}")).code == 204
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("image/png", "image/png"),
+        ("text/html", "application/octet-stream"),
+        ("image/SVG+xml", "application/octet-stream"),
+    ],
+)
+async def test_the_content_of_an_asset_has_its_media_type_unless_it_may_be_a_page(api, given, sent):
+    """The name of the file says nothing about its content."""
+    request = form(uuid.uuid4().bytes, file_path="upload.bin", content_type=given)
+    _, asset = await api.call("POST", "api/v2/assets", **request)
+    assert asset["content_type"] == given
+    content = await api.raw("GET", f"api/v2/assets/{asset['id']}/content")
+    assert content.headers["Content-Type"] == sent
+    shown = content.headers["Content-Disposition"].partition(";")[0]
+    assert shown == ("inline" if sent == given else "attachment")
+
+
 async def test_two_files_in_one_form_are_refused_and_none_is_stored(api, comfyui):
     before = sorted(comfyui.input_dir.rglob("*"))
     request = form(b"content")
