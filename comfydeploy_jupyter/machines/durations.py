@@ -17,6 +17,9 @@ class ExpectedDurations:
 
     The durations of a workflow on the same member are preferred. Else its durations on other
     members are scaled by the speeds of both, learnt from workflows that ran on several members.
+
+    Speeds, and the durations at speed 1, are geometric means. With arithmetic ones the speeds of
+    members would grow without limit, because the runs of a workflow do not all take equally long.
     """
 
     def __init__(self) -> None:
@@ -58,14 +61,13 @@ class ExpectedDurations:
             self._loading[run.models] = _mixed(self._loading.get(run.models), extra, RECENT)
             return
         known[member.id] = _mixed(known.get(member.id), seconds, RECENT)
-        plain = self._plain.get(structure)
-        weight = max(RECENT, 1 / (member.samples + 1))
-        if plain is not None:
-            member.speed *= (plain / member.speed / seconds) ** weight
+        plain, scaled = self._plain.get(structure), seconds * member.speed
+        if plain is not None and len(known) > 1:
+            member.speed *= (plain / scaled) ** max(RECENT, 1 / (member.samples + 1))
             member.speed = min(max(member.speed, 1e-3), 1e3)
-        member.samples += 1
-        self._plain[structure] = _mixed(plain, seconds * member.speed, RECENT)
-        self._mean = _mixed(self._mean, seconds * member.speed, RECENT)
+            member.samples += 1
+        self._plain[structure] = scaled if plain is None else plain * (scaled / plain) ** RECENT
+        self._mean = _mixed(self._mean, scaled, RECENT)
         while len(self._seconds) > KEPT_STRUCTURES:
             gone, _ = self._seconds.popitem(last=False)
             self._plain.pop(gone, None)

@@ -250,6 +250,18 @@ def test_speeds_are_estimated_for_workflows_that_a_member_has_not_executed():
     assert decided(dispatcher) == [("1", "fast")]
 
 
+@pytest.mark.parametrize("used", [["a"], ["a", "b"]], ids=["one", "two"])
+def test_runs_that_do_not_all_take_equally_long_show_no_difference_between_members(used):
+    """After 2,000 runs of one workflow, a member that has executed none of them is used, too."""
+    dispatcher = of("a", "b", "c", depth=1)
+    for number in range(2000):
+        seconds = 8.0 if number % 10 == 0 else 2.0
+        execute(dispatcher, str(number), used[number // 5 % len(used)], seconds, structure="s")
+    for run in "123":
+        dispatcher.wait(run, "pool", structure="s")
+    assert sorted(member for _, member in decided(dispatcher)) == ["a", "b", "c"]
+
+
 def test_a_slow_member_does_not_take_the_last_run_of_a_queue():
     dispatcher = of("slow", "fast")
     execute(dispatcher, "x", "slow", 8.0, structure="s")
