@@ -191,8 +191,8 @@ var Files = class {
   /**
    * Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels.
    *
-   * Who does not pass it to `show` calls `revoke` when the file is not needed any more, unless it is
-   * a small copy.
+   * A caller that does not pass it to `show` must call `revoke` when the file is not needed any more,
+   * unless it is a small copy.
    */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
@@ -427,6 +427,7 @@ function comboBox(settings) {
   const input = h("input", {
     id,
     type: "text",
+    dir: "auto",
     role: "combobox",
     autocomplete: "off",
     spellcheck: false,
@@ -656,14 +657,14 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
       preview(now);
     }
   });
-  const store = async (file, tell) => {
+  const store = async (file, showState) => {
     const base = await pageServer(model.get("server"));
     if (base === null) return uploadByKernel(model, file);
     const machine = model.get("machine");
     const destination = { type: "input", subfolder: "", overwrite: false, machine };
     const progress = (fraction) => {
       const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
-      tell(`Sending ${file.name}: ${stage}`);
+      showState(`Sending ${file.name}: ${stage}`);
     };
     return (await postFile(base, file, destination, progress).done).name;
   };
@@ -672,26 +673,26 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
       const workflow = /\.json$/i.test(file.name) ? "; to open it as a workflow, drop it beside the inputs or use Open" : "";
       return refuse(`${file.name} is not a ${word}${workflow}`);
     }
-    const tell = (text) => {
+    const showState = (text) => {
       if (awaited === file) state.textContent = text;
     };
     const form_number = model.get("form_number");
     const drop = () => {
-      tell("");
+      showState("");
       if (awaited === file) awaited = null;
     };
     awaited = file;
     refuse("");
-    tell(`Sending ${file.name} …`);
+    showState(`Sending ${file.name} …`);
     model.on("change:form_number", drop);
     try {
-      const name = await store(file, tell);
+      const name = await store(file, showState);
       if (awaited !== file) return;
-      tell("");
+      showState("");
       model.send({ kind: "uploaded", form_number, key: field.key, name });
     } catch (error) {
       if (awaited !== file) return;
-      tell("");
+      showState("");
       refuse(`Not uploaded: ${messageOf(error)}`);
     } finally {
       model.off("change:form_number", drop);
@@ -807,7 +808,11 @@ function checkBox(form, field, ids, value) {
   return { root: box, set };
 }
 function textArea(form, field, ids, value) {
-  return typedInto(form, field, h("textarea", { ...shared(ids), rows: 3, value: textOf(value) }));
+  return typedInto(
+    form,
+    field,
+    h("textarea", { ...shared(ids), dir: "auto", rows: 3, value: textOf(value) })
+  );
 }
 function textInput(form, field, ids, value) {
   const isNumber = field.kind === "int" || field.kind === "float";
@@ -815,6 +820,7 @@ function textInput(form, field, ids, value) {
   const input = h("input", {
     ...shared(ids),
     type: isNumber ? "number" : "text",
+    dir: isNumber ? void 0 : "auto",
     className: isNumber ? "cd-short" : "",
     placeholder: field.range ?? "",
     ...range,
@@ -898,7 +904,7 @@ function seedInput(form, field, ids, value) {
   });
   const draw = iconButton(
     "random",
-    `${field.label}: draw a number`,
+    `${field.label}: choose a random number`,
     () => model.send({ kind: "draw", key: field.key })
   );
   const isLocked = () => model.get("locked").includes(field.key);
@@ -940,8 +946,16 @@ var RATIOS = [
   [9, 16]
 ];
 var LEAST_STEP = 8;
-function heightOf(key) {
-  return /(^|\.)width$/.test(key) ? key.replace(/width$/, "height") : null;
+function widthFor(height, fields) {
+  const key = nameOfWidth(height.key);
+  const label = nameOfWidth(height.label);
+  if (height.kind !== "int" || (key ?? label) === null) return void 0;
+  const found = [...fields].filter(({ kind, more }) => kind === "int" && more === height.more);
+  return found.find((each) => each.key === key) ?? found.find((each) => each.label === label);
+}
+function nameOfWidth(name) {
+  if (!/(^|[.\s])height$/i.test(name)) return null;
+  return name.replace(/(h)eight$/i, (_, first) => first === "h" ? "width" : "Width");
 }
 function fit(value, { min, max, step }) {
   const stride = Math.max(LEAST_STEP, step || 1);
@@ -1187,11 +1201,8 @@ function render({ model, el }) {
         section = { id, root: target };
       }
       target.append(rows.get(field.key)?.root ?? makeRow(field));
-      const width = field.key.replace(/height$/, "width");
-      const twin = heightOf(width) === field.key && byKey.get(width);
-      if (twin && twin.kind === "int" && field.kind === "int" && twin.more === field.more) {
-        target.append(sizeRow(twin, field));
-      }
+      const width = widthFor(field, byKey.values());
+      if (width) target.append(sizeRow(width, field));
     };
     return { put, begin };
   };

@@ -33,6 +33,12 @@ function iconButton(iconName, label, onclick, more = {}) {
     icon(iconName)
   );
 }
+function unbroken(text) {
+  const parts = text.split(/(--\w[\w-]*)/);
+  return parts.map(
+    (part, place) => place % 2 ? h("span", { className: "cd-unbroken" }, part) : part
+  );
+}
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -144,8 +150,8 @@ var Files = class {
   /**
    * Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels.
    *
-   * Who does not pass it to `show` calls `revoke` when the file is not needed any more, unless it is
-   * a small copy.
+   * A caller that does not pass it to `show` must call `revoke` when the file is not needed any more,
+   * unless it is a small copy.
    */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
@@ -489,7 +495,7 @@ async function modelView(page, item, closed) {
   );
 }
 function tooLarge(size) {
-  return new Error(`With ${formatBytes(size)} it is too large; at most ${formatBytes(LARGEST)}`);
+  return new Error(`It has ${formatBytes(size)}, but at most ${formatBytes(LARGEST)} are allowed`);
 }
 var OpenModel = class {
   end = null;
@@ -545,12 +551,16 @@ function pictures(page, items, players, enlarge) {
   };
   const size = count === 1 ? " cd-single" : isFew ? " cd-few" : "";
   const className = `cd-pictures${size}`;
-  const root = h("div", { className, onkeydown: (event) => walk(root, event) }, items.map(picture));
+  const root = h(
+    "div",
+    { className, onkeydown: (event) => moveFocus(root, event) },
+    items.map(picture)
+  );
   const below = h("div", { className: "cd-players" });
   (together && count > 1 ? root : below).append(...players);
   return [root, below].filter((part) => part.firstChild);
 }
-function walk(root, event) {
+function moveFocus(root, event) {
   const all = [...root.querySelectorAll(".cd-picture-button")];
   const place = all.indexOf(event.target);
   const targets = {
@@ -608,13 +618,13 @@ function player(page, item) {
   return figure;
 }
 function textFigure({ text, beginning, node }) {
-  const whole = h("pre", { tabIndex: 0 });
+  const whole = h("pre", { tabIndex: 0, dir: "auto" });
   const head = h("figcaption", {}, node);
   if (beginning === text) {
     whole.textContent = text;
     return h("figure", {}, head, whole);
   }
-  const start = h("pre", {}, `${beginning} …`);
+  const start = h("pre", { dir: "auto" }, `${beginning} …`);
   const details = h(
     "details",
     {},
@@ -740,15 +750,20 @@ function render({ model, el }) {
     icon("reply"),
     " Use these values again"
   );
-  const head = (result) => h(
-    "div",
-    { className: "cd-line cd-head" },
-    h("b", { className: `cd-status cd-${result.status}` }, result.title),
-    result.facts.map((fact) => h("span", {}, fact)),
-    result.seeds.length ? h("span", {}, `seed ${result.seeds.join(", ")}`) : null,
-    h("span", { className: "cd-grow" }),
-    result.reusable ? reuseButton(result.prompt_id) : null
-  );
+  const reused = h("span", { className: "cd-reused", role: "status" });
+  const head = (result) => {
+    reused.textContent = "";
+    return h(
+      "div",
+      { className: "cd-line cd-head" },
+      h("b", { className: `cd-status cd-${result.status}` }, result.title),
+      result.facts.map((fact) => h("span", {}, fact)),
+      result.seeds.length ? h("span", {}, `seed ${result.seeds.join(", ")}`) : null,
+      h("span", { className: "cd-grow" }),
+      result.reusable ? reuseButton(result.prompt_id) : null,
+      reused
+    );
+  };
   const log = h("pre", { tabIndex: 0, className: "cd-code" });
   const freed = h("span", { className: "cd-faint", role: "status" });
   const causes = ({ failed, traceback, no_memory }) => {
@@ -798,7 +813,7 @@ function render({ model, el }) {
     const count = result.prompt_id ? result.items.length : 0;
     setText(spoken, result.status ? `${result.title}: ${counted(count, "file")}` : "");
     if (el.hidden) return content.replaceChildren();
-    const problem = (text) => h("div", { className: "comfydeploy-error", role: "alert" }, text);
+    const problem = (text) => h("div", { className: "comfydeploy-error", role: "alert" }, unbroken(text));
     content.replaceChildren(
       head(result),
       ...result.problems.map(problem),
@@ -816,6 +831,7 @@ function render({ model, el }) {
   events.on("msg:custom", ({ kind, text }) => {
     if (kind === "log") log.textContent = text;
     if (kind === "freed") freed.textContent = text;
+    if (kind === "reused") reused.textContent = "The values and seeds are in the form now.";
   });
   events.on("change:result", show);
   events.on("change:busy", showBusy);

@@ -379,7 +379,7 @@ function render({ model, el }) {
     {
       className: "cd-canvas",
       tabIndex: 0,
-      "aria-label": "Picture of the workflow. Arrows move it, + and - zoom, 0 shows all, N and P walk through the nodes, Enter opens a subgraph, Backspace leaves it."
+      "aria-label": "Picture of the workflow. Arrows move it, + and - zoom, 0 shows all, N and P select the next and the previous node, Enter opens a subgraph, Backspace leaves it."
     },
     drawing.root
   );
@@ -417,7 +417,7 @@ function render({ model, el }) {
     const more = graph?.left_out ? `, ${graph.left_out} more are not shown` : "";
     setText(about, node ? describe(node) : `${count} nodes${more}`);
   };
-  const walk = (step) => {
+  const selectNext = (step) => {
     const nodes = present()?.graph.nodes ?? [];
     if (!nodes.length) return;
     const at = nodes.findIndex(({ id }) => id === selected);
@@ -473,8 +473,8 @@ function render({ model, el }) {
     "=": () => drawing.zoom(ZOOM),
     "-": () => drawing.zoom(1 / ZOOM),
     "0": () => drawing.fit(),
-    n: () => walk(1),
-    p: () => walk(-1),
+    n: () => selectNext(1),
+    p: () => selectNext(-1),
     Backspace: leave,
     Enter: () => {
       const node = present()?.graph.nodes.find(({ id }) => id === selected);

@@ -163,8 +163,8 @@ var Files = class {
   /**
    * Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels.
    *
-   * Who does not pass it to `show` calls `revoke` when the file is not needed any more, unless it is
-   * a small copy.
+   * A caller that does not pass it to `show` must call `revoke` when the file is not needed any more,
+   * unless it is a small copy.
    */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
@@ -490,7 +490,7 @@ var About = class {
   bytes = h("dd");
   more = h("div", { className: "cd-prompts" });
   /** Show the data from the kernel. */
-  tell({ prompts, folder, problem }) {
+  show({ prompts, folder, problem }) {
     const parts = prompts.map(
       ([label = "", text = ""]) => h(
         "figure",
@@ -711,7 +711,7 @@ var CompareDialog = class {
     close.focus();
   }
   /** Show the values that differ, when they are known. */
-  tell(promptIds, lines, problem = "") {
+  showDifferences(promptIds, lines, problem = "") {
     if (promptIds.join() !== this.pair) return;
     if (problem || !lines.length) {
       this.table.replaceChildren(h("div", {}, problem || "All values are the same."));
@@ -766,10 +766,10 @@ var DAYS = [
 var Filters = class {
   constructor(change) {
     this.change = change;
-    for (const each of [this.status, this.days, this.label]) each.onchange = () => this.tell();
+    for (const each of [this.status, this.days, this.label]) each.onchange = () => this.notify();
     this.search.oninput = () => {
       clearTimeout(this.timer);
-      this.timer = window.setTimeout(() => this.tell(), WAIT);
+      this.timer = window.setTimeout(() => this.notify(), WAIT);
     };
     this.pinned.setAttribute("aria-pressed", "false");
     this.showLabels([]);
@@ -823,7 +823,7 @@ var Filters = class {
   clear() {
     this.search.value = "";
     this.show({});
-    this.tell();
+    this.notify();
   }
   end() {
     clearTimeout(this.timer);
@@ -831,9 +831,9 @@ var Filters = class {
   togglePinned() {
     const isOn = this.pinned.getAttribute("aria-pressed") === "true";
     this.pinned.setAttribute("aria-pressed", String(!isOn));
-    this.tell();
+    this.notify();
   }
-  tell() {
+  notify() {
     clearTimeout(this.timer);
     this.change({
       search: this.search.value.trim(),
@@ -866,7 +866,7 @@ var Wall = class {
   constructor(card) {
     this.card = card;
     this.root.addEventListener("scroll", () => this.soon());
-    this.root.addEventListener("keydown", (event) => this.walk(event));
+    this.root.addEventListener("keydown", (event) => this.moveFocus(event));
     this.root.addEventListener("focusin", (event) => this.note(event.target));
     this.observer = new ResizeObserver(() => this.soon());
     this.observer.observe(this.root);
@@ -987,7 +987,7 @@ var Wall = class {
     for (const [id, { item }] of this.cards) this.setTabs(item, id === found);
   }
   /** Move the focus with the arrow keys, Home, End, Page Up and Page Down. */
-  walk(event) {
+  moveFocus(event) {
     const page = 3 * this.columns;
     const start = this.entries.length;
     const isRightToLeft = getComputedStyle(this.root).direction === "rtl";
@@ -1258,7 +1258,7 @@ function render({ model, el }) {
   const summary = h("summary", {}, "History");
   const refresh = iconButton(
     "refresh",
-    "Look for runs again",
+    "Refresh the list of runs",
     () => model.send({ kind: "refresh" })
   );
   const details = h(
@@ -1294,9 +1294,9 @@ function render({ model, el }) {
       setText(notice, message.text);
       notice.classList.toggle("cd-problem-text", Boolean(message.problem));
     } else if (message.kind === "facts" && about?.query === message.query) {
-      about.view.tell(message);
+      about.view.show(message);
     } else if (message.kind === "differences") {
-      comparing.tell(message.prompt_ids, message.lines, message.problem);
+      comparing.showDifferences(message.prompt_ids, message.lines, message.problem);
     }
   });
   events.on("change:runs change:more change:chosen", show);

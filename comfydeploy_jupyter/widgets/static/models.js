@@ -119,9 +119,9 @@ function sentences(uses) {
     ],
     [ended, `${counted(ended, "earlier run")} used it.`]
   ];
-  const said = all.filter(([count]) => count).map(([, text]) => text);
-  if (uses.in_use) return said;
-  return said.length ? said : ["No stored workflow and no recent run names it."];
+  const lines = all.filter(([count]) => count).map(([, text]) => text);
+  if (uses.in_use) return lines;
+  return lines.length ? lines : ["No stored workflow and no recent run names it."];
 }
 function warning({ unfinished, transfers, queued }) {
   const parts = [
@@ -202,7 +202,7 @@ var ModelDialog = class {
     name.select();
   }
   /** Show what uses the model, once that is known. */
-  tell(folder, name, uses, problem) {
+  showUses(folder, name, uses, problem) {
     if (!this.isAbout(folder, name)) return;
     if (problem) this.problem.textContent = problem;
     this.used.replaceChildren(...(uses ? sentences(uses) : []).map((text) => h("li", {}, text)));
@@ -211,7 +211,7 @@ var ModelDialog = class {
     this.used.removeAttribute("aria-busy");
     if (this.confirm.classList.contains("cd-danger")) this.confirm.disabled = uses === null;
   }
-  /** Show why the model stays as it is; return whether the dialog is open and about this model. */
+  /** Show why the model was not changed; return whether the dialog is open and about this model. */
   refuse(folder, name, problem) {
     if (!this.isAbout(folder, name)) return false;
     this.problem.textContent = problem;
@@ -310,22 +310,22 @@ function render({ model, el }) {
     { className: "comfydeploy-scroller", tabIndex: 0, role: "region", "aria-label": "Models" },
     h("table", {}, h("thead", {}, head), body)
   );
-  const told = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
+  const note = h("div", { className: "comfydeploy-note", "aria-live": "polite" });
   const failed = h("div", { className: "comfydeploy-error", role: "alert", hidden: true });
-  const going = /* @__PURE__ */ new Map();
+  const unfinished = /* @__PURE__ */ new Map();
   const dialog = new ModelDialog((order) => {
     model.send(order);
     if (order.type === "uses") return;
     const key = `${order.folder}/${order.name}`;
-    going.set(key, `${DOING[order.type]} ${key} …`);
-    tell("");
+    unfinished.set(key, `${DOING[order.type]} ${key} …`);
+    showNote("");
     fail("");
   });
   el.append(
     h("div", { className: "comfydeploy-bar" }, search, folder, refresh),
     scroller,
     count,
-    told,
+    note,
     failed,
     h("div", { className: "comfydeploy-view" }, dialog.root)
   );
@@ -344,8 +344,8 @@ function render({ model, el }) {
   head.append(h("th", { scope: "col", textContent: "SHA-256" }));
   const actions = h("th", { scope: "col", textContent: "Actions" });
   head.append(actions);
-  const tell = (text) => {
-    told.textContent = [text, ...going.values()].filter(Boolean).join(" ");
+  const showNote = (text) => {
+    note.textContent = [text, ...unfinished.values()].filter(Boolean).join(" ");
   };
   const fail = (text) => {
     failed.textContent = text;
@@ -381,8 +381,8 @@ function render({ model, el }) {
     const { free, total } = model.get("disk");
     const isKnown = free !== void 0 && total !== void 0;
     const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
-    const said = found.length ? many : none;
-    count.textContent = model.get("loaded") ? `${said}${space}` : "Loading …";
+    const summary = found.length ? many : none;
+    count.textContent = model.get("loaded") ? `${summary}${space}` : "Loading …";
   };
   const row = (entry) => {
     const changed = entry.modified === null ? null : new Date(1e3 * entry.modified);
@@ -430,11 +430,11 @@ function render({ model, el }) {
   folder.addEventListener("change", draw);
   events.on("change:models change:loaded change:hashes change:disk change:folders", show);
   events.on("msg:custom", ({ type, folder: folder2, name, text, uses, problem }) => {
-    if (type === "uses") dialog.tell(folder2, name, uses, problem);
+    if (type === "uses") dialog.showUses(folder2, name, uses, problem);
     if (type !== "refused" && type !== "done") return;
     const key = `${folder2}/${name}`;
-    going.delete(key);
-    tell(type === "done" ? text : "");
+    unfinished.delete(key);
+    showNote(type === "done" ? text : "");
     if (type === "done") dialog.done(folder2, name);
     else if (!dialog.refuse(folder2, name, problem)) fail(`${key}: ${problem}`);
   });

@@ -61,6 +61,7 @@ function comboBox(settings) {
   const input = h("input", {
     id,
     type: "text",
+    dir: "auto",
     role: "combobox",
     autocomplete: "off",
     spellcheck: false,
@@ -257,7 +258,7 @@ function render({ model, el }) {
     free: true,
     hint: "Choose or name",
     choose: (value) => take(value),
-    // Leaving the field does not replace the values of the form: the user may be on the way to Save.
+    // Leaving the field does not replace the values of the form: the user may be about to save.
     picked: (value) => {
       take(value);
       if (model.get("names").includes(name)) model.send({ kind: "use", name });
@@ -313,7 +314,7 @@ function render({ model, el }) {
   );
   const showButtons = () => {
     save.disabled = !name;
-    save.title = model.get("stored") ? "Keep the present values under this name" : "Keep the present values under this name; the workflow is stored on the server as well";
+    save.title = model.get("stored") ? "Save the present values under this name" : "Save the present values under this name; this also stores the workflow on the server";
     remove.disabled = !model.get("names").includes(name);
   };
   const showMessage = () => {

@@ -51,6 +51,7 @@ function comboBox(settings) {
   const input = h("input", {
     id,
     type: "text",
+    dir: "auto",
     role: "combobox",
     autocomplete: "off",
     spellcheck: false,

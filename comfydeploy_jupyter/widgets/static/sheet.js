@@ -140,8 +140,8 @@ var Files = class {
   /**
    * Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels.
    *
-   * Who does not pass it to `show` calls `revoke` when the file is not needed any more, unless it is
-   * a small copy.
+   * A caller that does not pass it to `show` must call `revoke` when the file is not needed any more,
+   * unless it is a small copy.
    */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
@@ -421,7 +421,7 @@ var AboutPoint = class {
 var LARGEST = 64 << 20;
 
 // src/gallery/outputs.ts
-function walk(root, event) {
+function moveFocus(root, event) {
   const all = [...root.querySelectorAll(".cd-picture-button")];
   const place = all.indexOf(event.target);
   const targets = {
@@ -486,18 +486,18 @@ var Cell = class {
     this.root.className = `cd-point cd-is-${status}`;
     this.main.setAttribute("aria-label", `${this.label}: ${status}`);
     if (!query) {
-      this.say(text || status);
+      this.showText(text || status);
       return;
     }
     const image = h("img", { alt: this.label, onload: () => this.measured(image) });
     this.main.replaceChildren(image);
-    const failed = () => this.say("The picture is not available any more");
+    const failed = () => this.showText("The picture is not available any more");
     this.page.seen.watch(this.main, () => this.page.files.show(image, query, SIDE, failed));
   }
   setTab(isActive) {
     for (const button of [this.main, this.star]) button.tabIndex = isActive ? 0 : -1;
   }
-  say(text) {
+  showText(text) {
     this.main.replaceChildren(h("span", { className: "cd-says", dir: "auto" }, text));
   }
   mark(isStarred) {
@@ -623,7 +623,7 @@ var Sheet = class {
       this.actions.star(index);
       return;
     }
-    walk(this.root, event);
+    moveFocus(this.root, event);
   }
 };
 
@@ -671,7 +671,7 @@ function render({ model, el }) {
     const starred = !isStarred(index);
     wanted.set(index, starred);
     model.send({ kind: "star", index, starred });
-    setText(told, `${labelOf(index)}: ${starred ? "star" : "no star"}`);
+    setText(announcement, `${labelOf(index)}: ${starred ? "star" : "no star"}`);
     showStars();
   };
   const open = (index, opener) => {
@@ -705,32 +705,32 @@ function render({ model, el }) {
     const words = h("span");
     const className = "cd-button";
     const root = h("button", { type: "button", className, title, onclick }, icon(iconName), words);
-    return { root, say: (text2) => setText(words, ` ${text2}`) };
+    return { root, setLabel: (text2) => setText(words, ` ${text2}`) };
   };
   const stop = button("stop", "Cancel the queued runs; resume() continues", () => {
     stop.root.disabled = true;
-    stop.say("Stopping");
+    stop.setLabel("Stopping");
     model.send({ kind: "stop" });
   });
-  stop.say("Stop");
+  stop.setLabel("Stop");
   const filter = button("star", "Show only the points with a star", () => {
     onlyStarred = !onlyStarred;
     build();
   });
   const busy = /* @__PURE__ */ new Set();
   const downloads = Object.entries(EXPORTS).map(([format, what]) => {
-    const { root, say } = button("download", `Download ${what}`, () => {
+    const { root, setLabel } = button("download", `Download ${what}`, () => {
       busy.add(format);
       showProblem("");
       showDownloads();
       model.send({ kind: "export", format, starred: onlyStarred });
     });
-    say(format.toUpperCase());
+    setLabel(format.toUpperCase());
     return [format, root];
   });
   const text = h("span", { className: "cd-grow" });
   const spoken = h("span", { className: "cd-unseen", role: "status" });
-  const told = h("span", { className: "cd-unseen", role: "status" });
+  const announcement = h("span", { className: "cd-unseen", role: "status" });
   const activity = h("div", { className: "cd-faint cd-cut" });
   const bar = progressBar("The sweep");
   const problem = h("div", { className: "comfydeploy-error", role: "alert", hidden: true });
@@ -740,7 +740,7 @@ function render({ model, el }) {
   const sheet = new Sheet(heads, { files, seen: { watch } }, { open, star });
   el.append(
     spoken,
-    told,
+    announcement,
     h("div", { className: "cd-line" }, text, stop.root),
     activity,
     bar,
@@ -771,16 +771,16 @@ function render({ model, el }) {
   };
   const showDownloads = () => {
     const { phase, blocking } = model.get("progress");
-    const isDeaf = phase === "running" && blocking;
+    const isKernelBlocked = phase === "running" && blocking;
     const isEmpty = onlyStarred && !all.some(isStarred);
     for (const [format, root] of downloads) {
-      root.disabled = busy.has(format) || isEmpty || isDeaf;
+      root.disabled = busy.has(format) || isEmpty || isKernelBlocked;
     }
   };
   const showStars = () => {
     const { phase, blocking } = model.get("progress");
     const count = all.filter(isStarred).length;
-    filter.say(`Starred only (${count})`);
+    filter.setLabel(`Starred only (${count})`);
     filter.root.setAttribute("aria-pressed", String(onlyStarred));
     filter.root.disabled = !count && !onlyStarred;
     unsaved.hidden = !wanted.size || !blocking || phase !== "running";

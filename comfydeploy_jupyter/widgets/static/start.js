@@ -75,7 +75,7 @@ function render({ model, el }) {
       ]),
       card(
         "A workflow that is kept here",
-        stored.length ? "Changed last:" : "There is none yet. WorkflowPanel keeps workflows.",
+        stored.length ? "Changed last:" : "There is none yet. Use WorkflowPanel to store workflows.",
         stored.map(pick("bookmark-o"))
       ),
       card(

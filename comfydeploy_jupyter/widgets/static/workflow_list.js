@@ -130,8 +130,8 @@ var Files = class {
   /**
    * Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels.
    *
-   * Who does not pass it to `show` calls `revoke` when the file is not needed any more, unless it is
-   * a small copy.
+   * A caller that does not pass it to `show` must call `revoke` when the file is not needed any more,
+   * unless it is a small copy.
    */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
@@ -318,7 +318,6 @@ var WhenSeen = class {
 
 // src/views/workflow_list.ts
 var SIDE = 96;
-var MOST_DROPPED = 20;
 function render({ model, el }) {
   setUpRoot(el, "workflow-list");
   const events = new Subscriptions(model);
@@ -517,8 +516,7 @@ function render({ model, el }) {
     if (value !== null && items.has(value)) activate(value);
     showActions();
   };
-  const showMessage = () => {
-    const { text = "", undo: canUndo = false, problem = false } = model.get("message");
+  const showMessage = ({ text = "", undo: canUndo = false, problem = false }) => {
     setText(messageText, text);
     line.classList.toggle("cd-problem", problem);
     undo.hidden = !canUndo;
@@ -562,6 +560,15 @@ function render({ model, el }) {
   list.addEventListener("focus", () => {
     if (active === null) activate(model.get("entries")[0]?.id ?? null);
   });
+  const keepAll = async (dropped) => {
+    for (const file of dropped) {
+      try {
+        await sendFile(model, file, {});
+      } catch (error) {
+        showMessage({ text: `${file.name} cannot be read: ${messageOf(error)}`, problem: true });
+      }
+    }
+  };
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
   el.addEventListener("dragover", (event) => {
     if (!carriesFiles(event)) return;
@@ -573,8 +580,7 @@ function render({ model, el }) {
     list.classList.remove("cd-drop-here");
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    const dropped = [...event.dataTransfer?.files ?? []].slice(0, MOST_DROPPED);
-    for (const file of dropped) sendFile(model, file, {});
+    keepAll([...event.dataTransfer?.files ?? []]);
   });
   events.on("msg:custom", (message) => {
     if (message.kind === "picture") showPicture(message.id, message.query);
@@ -582,9 +588,9 @@ function render({ model, el }) {
   });
   events.on("change:entries", show);
   events.on("change:value change:editable", showValue);
-  events.on("change:message", showMessage);
+  events.on("change:message", () => showMessage(model.get("message")));
   show();
-  showMessage();
+  showMessage(model.get("message"));
   return () => {
     window.removeEventListener("focus", lookForVersions);
     seen.end();
