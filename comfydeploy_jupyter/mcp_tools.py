@@ -359,6 +359,8 @@ def _run_properties(run: Run) -> dict[str, Any]:
         ]
         summary |= _first("files", files)
         summary |= _first("texts", [_short(text) for text in result.texts])
+        if result.left_out:
+            summary |= _first("not_executed", [_short(reason) for reason in result.left_out])
         if result.failure:
             summary["error"] = _short(result.failure)
     return summary

@@ -209,6 +209,16 @@ async def test_the_number_of_files_is_told_if_not_all_are_listed(writable):
     assert "texts_in_all" not in reply
 
 
+async def test_an_agent_is_told_which_nodes_are_not_executed(writable):
+    wide = {**PICTURE["1"], "inputs": {**PICTURE["1"]["inputs"], "width": 0}}
+    other = {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}
+    run = connect(writable.url, writable.token).submit({**PICTURE, "3": wide, "4": other})
+    async with agent(writable) as client:
+        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
+    assert reply["status"] == "success"
+    assert "width" in reply["not_executed"][0]
+
+
 async def test_an_agent_is_told_that_texts_are_missing(writable):
     length = 40 * 1024 * 1024  # more than the server reads
     graph = {"1": {"class_type": "TestLongText", "inputs": {"length": length, "token": "agent"}}}

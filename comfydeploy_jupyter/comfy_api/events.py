@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from .job import TERMINAL, error_of, progress_of, status_of
+from .job import TERMINAL, error_of, progress_of, status_of, warnings_of
 from .outputs import output_of
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _progress(record: RunRecord, run: Run | None) -> bytes:
 
 def _logs(record: RunRecord) -> bytes:
     """Return the messages with what was lost and why a run has failed; every reader gets them."""
-    logs = [{"level": "warning", "message": warning} for warning in record.warnings]
+    logs = [{"level": "warning", "message": warning} for warning in warnings_of(record)]
     error = error_of(record)
     if error is not None:
         logs.append({"level": "error", "message": error["message"]})

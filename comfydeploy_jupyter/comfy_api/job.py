@@ -10,6 +10,8 @@ from ..store.runs import ACTIVE
 from ..timestamps import parse_timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..runs.run import Run
     from ..store.runs import RunRecord
 
@@ -90,6 +92,12 @@ def error_of(record: RunRecord) -> dict[str, Any] | None:
     }
 
 
+def warnings_of(record: RunRecord) -> list[str]:
+    """Return what is lost although a run is executed, such as nodes that ComfyUI leaves out."""
+    accepted = record.number is not None
+    return [*record.warnings, *(_left_out(record.node_errors) if accepted else ())]
+
+
 def job_of(
     record: RunRecord,
     run: Run | None,
@@ -131,7 +139,7 @@ def job_of(
             "execution_ms": _milliseconds(record.started_at, completed_at),
         },
         "metadata": record.metadata,
-        "warnings": record.warnings,
+        "warnings": warnings_of(record),
         "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel"},
     }
 
@@ -145,6 +153,16 @@ def item_of(job: dict[str, Any]) -> dict[str, Any]:
         "update_time": updated,
         "deployment_id": None,
     }
+
+
+def _left_out(node_errors: dict[str, Any]) -> Iterator[str]:
+    """Yield why ComfyUI does not execute some nodes of a run."""
+    for node_id, found in node_errors.items():
+        errors = found.get("errors") if isinstance(found, dict) else None
+        for error in errors if isinstance(errors, list) else ():
+            if isinstance(error, dict):
+                reason = ": ".join(str(error[k]) for k in ("message", "details") if error.get(k))
+                yield f"Node {node_id} ({found.get('class_type')}) is not executed: {reason}"
 
 
 def _milliseconds(start: str | None, end: str | None) -> int | None:

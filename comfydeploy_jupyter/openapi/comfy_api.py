@@ -119,7 +119,9 @@ class Job(ReplyModel):
     error: JobFailure | None
     metrics: JobMetrics
     metadata: dict[str, str] = Field(description="Its labels.", examples=[{"client": "acme"}])
-    warnings: list[str] = Field(description="What was lost, such as texts that are too large.")
+    warnings: list[str] = Field(
+        description="What was lost: texts that are too large, nodes that are not executed."
+    )
     urls: JobURLs
 
 

@@ -109,6 +109,19 @@ async def test_a_value_that_breaks_the_contract_is_named(api):
     assert contract["inputs"]["properties"]["1.width"]["minimum"] == 1
 
 
+async def test_a_job_says_which_nodes_are_not_executed(api):
+    """ComfyUI executes the outputs that do not need the node with the wrong value."""
+    wide = {**IMAGE["1"], "inputs": {**IMAGE["1"]["inputs"], "width": 0}}
+    other = {"class_type": "PreviewImage", "inputs": {"images": ["wide", 0]}}
+    _, job = await create(api, {"workflow": {**IMAGE, "wide": wide, "other": other}})
+    await api.until(job, "success")
+    (warning,) = (await api.get(f"api/v2/jobs/{job}"))[1]["warnings"]
+    assert warning.startswith("Node wide (EmptyImage) is not executed: ")
+    assert "width" in warning
+    events = (await api.raw("GET", f"api/v2/jobs/{job}/events")).body.decode()
+    assert json.dumps({"level": "warning", "message": warning}) in events
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
