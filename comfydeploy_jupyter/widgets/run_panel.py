@@ -465,9 +465,12 @@ class RunPanel(Panel):
         if self._is_defined:
             return
         comfy = self.comfy
-        facts = server_facts(comfy.server, str(comfy.status().get("instance", "")))
+        status = comfy.status(machine=machine)
+        facts = server_facts(comfy.server, str(status.get("instance", "")))
         for view in (self._form, self._progress, self._gallery, self._history):
             view.server = facts
+        if not status["comfyui"]["reachable"]:
+            self._bar.show_text("Waiting for ComfyUI …")
         self._definitions = comfy.object_info(machine=machine)
         self._defined_by = machine
 
@@ -481,6 +484,8 @@ class RunPanel(Panel):
                 if machine == self._machine:
                     raise
                 return  # another one was chosen in the meantime
+            finally:
+                self._update()
             if self._workflow is None or self._source is None or self.closing:
                 return
             with self._form.keeping():

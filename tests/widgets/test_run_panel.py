@@ -21,7 +21,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError, Unk
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.follower import KEPT_STREAMS, Follower
 from comfydeploy_jupyter.widgets.picker import Requests
-from tests.faulty_comfyui import FAULTS
+from tests.faulty_comfyui import FAULTS, FaultyComfyUI
 from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.faulty_comfyui import FaultyComfyUI
+    from tests.comfyui_server import ComfyUIServer
 
 SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 FAILING = {
@@ -667,6 +667,26 @@ def test_a_comfyui_that_answers_later_is_used_without_a_click(
     finally:
         panel.close()
         machine.delete()
+
+
+def test_a_panel_says_that_it_waits_for_comfyui(
+    comfy: Comfy, comfyui: ComfyUIServer, hold: Callable[..., SimpleNamespace], tmp_path: Path
+) -> None:
+    starting = FaultyComfyUI(comfyui.url)
+    starting.start()
+    machine = comfy.machines.create(f"starts {time.time_ns()}", comfyui_url=starting.url)
+    starting.close()
+    until(lambda: not comfy.status(machine=machine.id)["comfyui"]["reachable"])
+    held = hold("/object_info")
+    panel = RunPanel(SUNSET, comfy, machine=machine.id, directory=tmp_path)
+    assert held.requested.wait(20)
+    assert "Waiting for ComfyUI …" in panel._bar._state.value
+    held.answer.set()
+    panel.wait(60)
+    assert "…" not in panel._bar._state.value
+    assert "does not answer" in panel.error
+    panel.close()
+    machine.delete()
 
 
 def test_using_the_values_of_a_run_is_confirmed(panel_of: Callable[..., RunPanel]) -> None:
