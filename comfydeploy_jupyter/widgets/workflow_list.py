@@ -46,8 +46,12 @@ class ListActions(Protocol):
     def keep_listed(self, key: str) -> None:
         """Keep a file or a workflow of the editor that is listed."""
 
-    def keep_file(self, path: Path) -> None:
-        """Keep a file that was dropped on the list."""
+    def keep_file(self, path: Path, *, first: bool) -> None:
+        """Keep a file that was dropped on the list.
+
+        ``first`` says whether it is the first of the files that were dropped together; the
+        problems of those before it are shown, too.
+        """
 
     def picture(self, workflow_id: str) -> str:
         """Return the address of a picture of the last result; empty if there is none."""
@@ -88,7 +92,7 @@ class WorkflowChoices(View):
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
         """Keep a file that was dropped on the list."""
-        self._actions.keep_file(path)
+        self._actions.keep_file(path, first=bool(message.get("first", True)))
 
     def _on_rename(self, message: dict[str, Any], _: object) -> None:
         self._panel.start(self._actions.rename, str(message["id"]), str(message["name"]))

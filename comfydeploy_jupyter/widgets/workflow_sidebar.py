@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ class WorkflowSidebar:
         self._panel = panel
         self._opener = opener
         self._cloud = cloud
+        self._keeping = threading.Lock()
         self._library = WorkflowLibrary(panel, home, directory)
         self._search = Throttle(lambda text: panel.start(self.find, text), SEARCH_INTERVAL)
         self.list = WorkflowList(
@@ -166,13 +168,18 @@ class WorkflowSidebar:
         if other is not None:
             self._keep(other)
 
-    def keep_file(self, path: Path) -> None:
+    def keep_file(self, path: Path, *, first: bool) -> None:
         """Keep a workflow file, or one that carries a workflow, under its name."""
-        try:
-            self._keep(path)
-        except (ComfyDeployError, OSError) as error:
-            text = str(error).replace(f"{path.parent}{os.sep}", "")
-            self.list.show_message(f"{path.name} was not stored: {text}", problem=True)
+        with self._keeping:
+            shown = self.list.list.message
+            problems = [shown["text"]] if shown.get("problem") and not first else []
+            try:
+                self._keep(path)
+            except (ComfyDeployError, OSError) as error:
+                text = str(error).replace(f"{path.parent}{os.sep}", "")
+                problems.append(f"{path.name} was not stored: {text}")
+            if problems:
+                self.list.show_message("\n".join(problems), problem=True)
 
     def picture(self, workflow_id: str) -> str:
         """Return the address of a picture of a workflow's last result; empty if there is none."""

@@ -1136,8 +1136,8 @@ test("each file that is dropped on the list is kept, and one that cannot be read
   el.dispatchEvent(event);
   await until(() => model.sent.length === names.length);
   assert.deepEqual(
-    model.sent.map(({ name }) => name),
-    names,
+    model.sent.map(({ name, first }) => [name, first]),
+    names.map((name, place) => [name, place === 0]),
   );
   const message = find(el, ".cd-message span").textContent;
   assert.equal(message, "folder cannot be read: it is a folder");

@@ -131,12 +131,31 @@ def test_a_dropped_file_is_kept(
         "undo": True,
         "problem": False,
     }
-    message = {"kind": "piece", "id": "b", "name": "<b>.json", "size": 9, "offset": 0}
-    panel._list.list._receive(None, message, [memoryview(b"{ no json")])
-    panel.wait(60)
-    message = panel._list.list.message
-    assert message["problem"] is True
-    assert message["text"].startswith("<b>.json was not stored: ")
+
+
+def test_each_dropped_file_that_is_not_kept_is_named(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, name: str
+) -> None:
+    panel = panel_of()
+
+    def drop(file: str, content: bytes, *, first: bool = False) -> list[str]:
+        facts = {"id": file, "name": file, "size": len(content), "offset": 0, "first": first}
+        panel._list.list._receive(None, {"kind": "piece", **facts}, [memoryview(content)])
+        panel.wait(60)
+        return str(panel._list.list.message["text"]).splitlines()
+
+    (problem,) = drop("<b>.json", b"{ no json", first=True)
+    assert problem.startswith("<b>.json was not stored: ")
+    graph = json.dumps(GRAPH).encode()
+    assert drop(f"{name}.json", graph) == [problem]
+    assert [kept.name for kept in comfy.workflows.list(name)] == [name]
+    first, second = drop("c.json", b"{ no json either")
+    assert first == problem
+    assert second.startswith("c.json was not stored: ")
+    assert panel._list.list.message["problem"] is True
+    assert drop(f"{name} again.json", graph, first=True) == [
+        f"{name} again is stored on the server now."
+    ]
 
 
 def test_workflows_saved_by_the_editor_are_in_both_pickers(

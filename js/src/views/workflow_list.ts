@@ -287,9 +287,11 @@ function render({ model, el }: Context<Traits>) {
 
   /** Send files one after another; a file that the browser cannot read, such as a folder, is named. */
   const keepAll = async (dropped: File[]) => {
+    let first = true;
     for (const file of dropped) {
       try {
-        await sendFile(model, file, {});
+        await sendFile(model, file, { first });
+        first = false;
       } catch (error) {
         showMessage({ text: `${file.name} cannot be read: ${messageOf(error)}`, problem: true });
       }
