@@ -25,7 +25,7 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_workflow": (422, "ComfyUI refuses the workflow; see `details.node_errors`."),
     "workflow_format_ui": (422, "The workflow is in the editor's format, not in API format."),
     "missing_asset": (422, "The workflow refers to an asset that does not exist."),
-    "idempotency_key_reuse": (422, "The Idempotency-Key was used for another request."),
+    "idempotency_key_reuse": (422, "The Idempotency-Key was used for an earlier request."),
     "metadata_invalid": (422, "The labels of the job are wrong."),
     "invalid_metadata_filter": (422, "The labels to search for are wrong."),
     "invalid_cursor": (422, "The cursor is not one of this list."),

@@ -329,7 +329,7 @@ OPERATIONS = (
         replies=(
             json_reply(
                 Job,
-                "The job is queued, or it was created before with this key.",
+                "The job. It is queued, or ComfyUI has not answered yet whether it accepts it.",
                 Link("getJob", _JOB),
                 Link("getJobWorkflow", _JOB),
                 Link("followJob", _JOB),
