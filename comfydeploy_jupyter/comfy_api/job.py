@@ -29,6 +29,7 @@ STATUSES: dict[str, StatusGroup | None] = {
 }
 """The statuses of jobs, and the runs that have them."""
 
+REFUSED = "refused by ComfyUI"  # the cause in the story of a run
 TERMINAL = frozenset({"succeeded", "canceled", "failed", "expired"})
 
 
@@ -77,14 +78,20 @@ def progress_of(record: RunRecord, run: Run | None) -> dict[str, Any] | None:
     return found
 
 
+def is_refused(record: RunRecord) -> bool:
+    """Return whether ComfyUI has refused the workflow of a run."""
+    return any(entry[1] == REFUSED for entry in record.story)
+
+
 def error_of(record: RunRecord) -> dict[str, Any] | None:
     """Return why a run has failed, or None."""
     error = record.error
     if error is None:
         return None
     at_node = error.get("node_id") is not None and error.get("node_type") is not None
+    code = "node_execution_error" if at_node else "execution_error"
     return {
-        "code": "node_execution_error" if at_node else "execution_error",
+        "code": "invalid_workflow" if is_refused(record) else code,
         "message": str(error.get("message")),
         "node_id": error.get("node_id"),
         "class_type": error.get("node_type"),

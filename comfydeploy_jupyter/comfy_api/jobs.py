@@ -14,7 +14,7 @@ from ..store.runs import IDEMPOTENCY_KEY
 from ..unparsed import Unparsed
 from .cursor import cursor_after, position_of
 from .errors import APIError, api_error, unknown_machine
-from .job import STATUSES, item_of, job_of
+from .job import STATUSES, is_refused, item_of, job_of
 from .outputs import outputs_of
 from .references import asset_ids, may_have_references, with_names, with_names_as_text
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .assets import Assets
     from .outputs import Outputs
 
-REFUSED = "refused by ComfyUI"  # the cause in the story of a run
 LONGEST_KEY = 255
 REPLY_WITHIN = 25.0  # seconds; comfy-sdk waits 30 seconds for a reply
 
@@ -239,7 +238,7 @@ class Jobs:
             raise _used({})
         with suppress(NotFoundError):  # earlier versions stored keys before their runs
             record = await self._runs.record(owner.prompt_id)
-            if not any(entry[1] == REFUSED for entry in record.story):
+            if not is_refused(record):
                 raise _used({"job_id": owner.prompt_id})
         await self._repository.free(owner.prompt_id)
 

@@ -88,7 +88,10 @@ class JobOutput(ReplyModel):
 class JobFailure(ReplyModel):
     """Why a job has failed."""
 
-    code: str = Field(description="`node_execution_error` if a node has failed.")
+    code: str = Field(
+        description="`node_execution_error` if a node has failed, `invalid_workflow` if ComfyUI has"
+        " refused the workflow."
+    )
     message: str
     node_id: str | None
     class_type: str | None

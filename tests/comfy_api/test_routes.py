@@ -99,6 +99,14 @@ async def test_a_refused_workflow_frees_its_key(api):
     assert (await create(api, {"workflow": IMAGE}, key))[0] == 201
 
 
+async def test_a_job_that_comfyui_has_refused_did_not_fail_in_a_node(api):
+    wide = {**IMAGE["1"], "inputs": {**IMAGE["1"]["inputs"], "width": 0}}
+    _, error = await create(api, {"workflow": {**IMAGE, "1": wide}})
+    (job,) = (await api.get("api/v2/jobs"))[1]["jobs"]
+    assert (job["status"], job["error"]["code"]) == ("failed", error["code"])
+    assert job["warnings"] == []
+
+
 async def test_a_value_that_breaks_the_contract_is_named(api):
     wide = {**IMAGE["1"], "inputs": {**IMAGE["1"]["inputs"], "width": 0}}
     status, error = await create(api, {"workflow": {**IMAGE, "1": wide}})
