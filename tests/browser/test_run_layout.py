@@ -95,6 +95,20 @@ def test_form_and_result_are_side_by_side_if_the_panel_is_wide(
     assert_accessible(panel)
 
 
+def test_a_panel_in_a_small_window_beside_an_open_sidebar(
+    open_notebook: Any, lab: JupyterProcess
+) -> None:
+    (lab.root / "small.json").write_text(json.dumps(diffusion("small")))
+    opened = open_notebook("small", PANEL.format("small.json"), width=480)
+    page, panel = opened.page, opened.panel
+    expect(panel.get_by_text("Ready")).to_be_visible()
+    page.evaluate("() => window.jupyterapp.shell.expandLeft()")
+    expect(page.locator(".jp-FileBrowser")).to_be_visible()
+    panel.get_by_label("Dice: seed", exact=True).fill("7")
+    opened.shoot("small")
+    assert_neat(panel)
+
+
 def tall(token: str) -> dict[str, Any]:
     """Return a workflow whose form and whose result are each higher than the page."""
     texts = {
