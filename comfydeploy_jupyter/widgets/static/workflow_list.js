@@ -561,9 +561,11 @@ function render({ model, el }) {
     if (active === null) activate(model.get("entries")[0]?.id ?? null);
   });
   const keepAll = async (dropped) => {
+    let first = true;
     for (const file of dropped) {
       try {
-        await sendFile(model, file, {});
+        await sendFile(model, file, { first });
+        first = false;
       } catch (error) {
         showMessage({ text: `${file.name} cannot be read: ${messageOf(error)}`, problem: true });
       }
