@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -280,7 +281,7 @@ class Machines:
             **fields,
         }
         if kind == "dask" or cluster is not None or "scheduler" in fields:
-            given |= {"kind": "dask", "workers": [*workers]}
+            given |= {"kind": "dask", "workers": _numbers(workers)}
         if cluster is not None:
             given |= fields_of(cluster)
         made = Machine(self, self._post("machine/create", given)["machine"])
@@ -344,7 +345,7 @@ class Machines:
             "launch_args": _arguments(launch_args),
             "env": None if env is None else dict(env),
             "gpu": gpu,
-            "workers": None if workers is None else [*workers],
+            "workers": _numbers(workers),
             "restart": restart,
             **fields,
         }
@@ -393,6 +394,11 @@ def _ids(machines: Sequence[str | Machine] | None) -> list[str] | None:
     if machines is None:
         return None
     return [machine.id if isinstance(machine, Machine) else machine for machine in machines]
+
+
+def _numbers(workers: Sequence[int] | None) -> Any:
+    """Return them as JSON can contain them; the server validates them."""
+    return [*workers] if isinstance(workers, Iterable) else workers
 
 
 def _arguments(given: Sequence[str] | str | None) -> list[str] | str | None:

@@ -20,7 +20,7 @@ from .provider import DaskProvider
 from .target import Target, certificates_of, check_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..machines.providers import Provider
 
@@ -178,20 +178,15 @@ def _try(target: Target) -> None:
     asyncio.run(connect())
 
 
-def _workers(given: Any) -> tuple[int, int]:
+def _workers(given: Sequence[int] | None) -> tuple[int, int]:
     """Return the least and the greatest number of workers."""
     if given is None:
         return DEFAULT_WORKERS
-    numbers = [given, given] if isinstance(given, int) else given
-    if (
-        not isinstance(numbers, (list, tuple))
-        or len(numbers) != 2
-        or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
-    ):
+    if len(given) != 2:
         raise InvalidRequestError.of_field(
             "workers", "must be two numbers: the smallest and the largest number of workers"
         )
-    least, most = numbers
+    least, most = given
     if not (0 <= least <= most and 1 <= most <= MOST_WORKERS):
         raise InvalidRequestError.of_field(
             "workers",

@@ -51,6 +51,8 @@ def test_create_update_delete(comfy, unreachable):
         comfy.machines.create("FAR AWAY", comfyui_url="http://127.0.0.1:9")
     with pytest.raises(InvalidRequestError, match="launch_args"):
         comfy.machines.update(launch_args="--listen; reboot")
+    with pytest.raises(InvalidRequestError, match="workers"):
+        comfy.machines.create("hpc", cluster="tcp://127.0.0.1:9", workers=5)
     changed = unreachable.update(name="moon", env={"A": "1"}, launch_args=("--lowvram",))
     assert changed is unreachable
     assert (unreachable.id, unreachable.name, unreachable.config["env"]) == (
