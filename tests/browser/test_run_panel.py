@@ -362,13 +362,13 @@ def test_two_hundred_pictures_a_video_a_sound_and_a_file(open_notebook: Any, wri
     press(panel, "Run")
     pictures = panel.locator(".cd-picture-button")
     expect(pictures).to_have_count(200, timeout=120_000)
-    expect(pictures.first.locator("img")).to_have_js_property("naturalWidth", 384)
+    expect(pictures.first.locator("img")).to_have_js_property("naturalWidth", 224)
     assert 0 < len(requested) < 150, "what is far away is not loaded"
     assert all("thumbnail=" in url for url in requested), "no original before it is asked for"
     opened.shoot("panel-gallery")
     assert_neat(panel)
     pictures.last.scroll_into_view_if_needed()
-    expect(pictures.last.locator("img")).to_have_js_property("naturalWidth", 384)
+    expect(pictures.last.locator("img")).to_have_js_property("naturalWidth", 224)
     pictures.last.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("(200 of 200)")).to_be_visible()

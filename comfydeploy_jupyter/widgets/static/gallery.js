@@ -513,6 +513,8 @@ var OpenModel = class {
 // src/gallery/outputs.ts
 var SIDE = 384;
 var FEW = 4;
+var MANY = 48;
+var SIDE_OF_MANY = 224;
 var ICONS = {
   image: "picture-o",
   hdr: "picture-o",
@@ -525,7 +527,7 @@ function pictures(page, items, players, enlarge) {
   const together = items.length + players.length <= FEW;
   const count = items.length + (together ? players.length : 0);
   const isFew = count <= FEW;
-  const side = isFew ? 2 * SIDE : SIDE;
+  const side = isFew ? 2 * SIDE : count > MANY ? sideOfMany() : SIDE;
   const picture = (item, index) => {
     const image = h("img", { alt: nameOf(item) });
     const button = h(
@@ -559,6 +561,9 @@ function pictures(page, items, players, enlarge) {
   const below = h("div", { className: "cd-players" });
   (together && count > 1 ? root : below).append(...players);
   return [root, below].filter((part) => part.firstChild);
+}
+function sideOfMany() {
+  return Math.min(SIDE, Math.ceil(SIDE_OF_MANY * window.devicePixelRatio));
 }
 function moveFocus(root, event) {
   const all = [...root.querySelectorAll(".cd-picture-button")];

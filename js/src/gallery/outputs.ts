@@ -8,6 +8,9 @@ import { canBeTurned, turnButton } from "./model_view.ts";
 
 const SIDE = 384; // pixels of a small copy
 const FEW = 4; // up to this number, pictures are shown larger
+/** Of more pictures, the copies are just as large as they are shown: the browser keeps them decoded. */
+const MANY = 48;
+const SIDE_OF_MANY = 224;
 
 const ICONS: Record<Item["kind"], string> = {
   image: "picture-o",
@@ -35,7 +38,7 @@ export function pictures(
   const together = items.length + players.length <= FEW;
   const count = items.length + (together ? players.length : 0);
   const isFew = count <= FEW;
-  const side = isFew ? 2 * SIDE : SIDE;
+  const side = isFew ? 2 * SIDE : count > MANY ? sideOfMany() : SIDE;
   const picture = (item: Item, index: number) => {
     const image = h("img", { alt: nameOf(item) });
     const button = h(
@@ -69,6 +72,10 @@ export function pictures(
   const below = h("div", { className: "cd-players" });
   (together && count > 1 ? root : below).append(...players);
   return [root, below].filter((part) => part.firstChild);
+}
+
+function sideOfMany(): number {
+  return Math.min(SIDE, Math.ceil(SIDE_OF_MANY * window.devicePixelRatio));
 }
 
 /** Move the focus to another picture with the arrow keys, Home and End. */
