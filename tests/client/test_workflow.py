@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.client import Comfy, UnknownNameError, Workflow
@@ -331,7 +331,6 @@ def test_the_graph_reads_well(workflow: Workflow) -> None:
 IDS = st.sampled_from("abcdefg")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(IDS, st.lists(IDS, max_size=4)))
 def test_the_run_order_has_every_node_once_and_sources_first(links: dict[str, list[str]]) -> None:
     graph = {

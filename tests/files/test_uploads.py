@@ -243,7 +243,7 @@ def test_every_chunk_size(receive: Receive, chunk: int) -> None:
     assert stored.path.read_bytes() == content
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pieces=st.lists(
         st.sampled_from([b"\r", b"\n", b"-", b"--", BOUNDARY.encode(), BOUNDARY.encode()[:5]])

@@ -27,7 +27,6 @@ fuzz = settings(
     max_examples=EXAMPLES or 150,
     derandomize=not EXAMPLES,
     database=None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 

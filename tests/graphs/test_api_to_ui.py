@@ -123,7 +123,7 @@ def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(prompts())
 def test_converts_back_to_the_same_prompt(graph: Graph) -> None:
     before = copy.deepcopy(graph)
@@ -133,7 +133,7 @@ def test_converts_back_to_the_same_prompt(graph: Graph) -> None:
     assert not overlapping(saved["nodes"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(prompts())
 def test_a_node_is_placed_right_of_the_nodes_that_it_depends_on(graph: Graph) -> None:
     saved = api_to_ui(graph, DEFINITIONS)

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
@@ -265,7 +265,6 @@ NODES = st.dictionaries(FIELDS, JSON, max_size=5)
 
 
 @pytest.mark.slow
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(NODES | JSON, max_size=3), st.lists(NODES | JSON, max_size=3), JSON, JSON)
 def test_malformed_ui_graphs_cause_no_error(old, new, links, definitions):
     a = {"nodes": old, "links": links, "definitions": {"subgraphs": definitions}}
@@ -275,7 +274,6 @@ def test_malformed_ui_graphs_cause_no_error(old, new, links, definitions):
 
 
 @pytest.mark.slow
-@settings(deadline=None)  # the machine may be busy
 @given(
     st.dictionaries(st.text(max_size=2), NODES, min_size=1),
     st.dictionaries(st.text(max_size=2), NODES, min_size=1),

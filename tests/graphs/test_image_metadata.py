@@ -9,7 +9,7 @@ from typing import Any
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
@@ -169,7 +169,6 @@ def test_a_compression_bomb_is_not_unpacked() -> None:
         embedded_workflow(png(*[(b"zTXt", b"prompt\0\0" + half)] * 3))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(FILES), st.data())
 def test_damaged_files_give_a_result_or_a_clear_error(name: str, data: Any) -> None:
     content = bytearray((MEDIA / name).read_bytes())

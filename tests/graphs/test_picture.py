@@ -139,7 +139,7 @@ ANY = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(("nodes", "links", "groups", "definitions", "1")), ANY))
 def test_malformed_workflows_raise_no_error(workflow: dict[str, Any]) -> None:
     json.dumps(picture_of(workflow), allow_nan=False)

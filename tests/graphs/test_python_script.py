@@ -6,7 +6,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -110,7 +110,6 @@ class Recorder:
         return "the result"
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(HOSTILE, st.fixed_dictionaries({"class_type": HOSTILE, "x": JSON_VALUES})),
     st.lists(FIELDS, max_size=6, unique_by=lambda field: field.key),
@@ -144,7 +143,6 @@ def test_texts_of_the_workflow_never_become_code(
     ]
 
 
-@settings(deadline=None)
 @given(JSON_VALUES)
 def test_literals_are_read_back_as_they_were(value: Any) -> None:
     for indent in (0, 70):

@@ -600,7 +600,6 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 @settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data(), name=st.sampled_from(sorted(ROWS)))

@@ -333,7 +333,7 @@ def test_unequal_members_are_all_used_well(count, limit):
     deaths=st.integers(0, 6),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_run_is_executed_once_even_if_members_end(speeds, runs, deaths, seed):
     works, structures = [run[0] for run in runs], [run[1] for run in runs]
     outcome = simulate(speeds, works, structures, deaths=deaths, seed=seed)

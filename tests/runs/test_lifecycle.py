@@ -146,7 +146,6 @@ Life.TestCase.settings = settings(
     max_examples=FUZZ or int(os.environ.get("LIFECYCLE_EXAMPLES", "200")),
     derandomize=not FUZZ,  # `make fuzz` draws other orders each time
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 
