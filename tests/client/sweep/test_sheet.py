@@ -200,3 +200,11 @@ def test_time_left_takes_the_members_of_a_pool_into_account(comfy: Comfy) -> Non
     assert time_left(jobs, 4) == pytest.approx(0.5 / ((1 / 10 + 1 / 30) / 2)), "one run is left"
     jobs[2].status = "failed"
     assert time_left(jobs, 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("machines", "queued"), [(1, 2), (4, 16), (64, 256), (100, 200), (200, 200), (1000, 256)]
+)
+def test_a_whole_pool_gets_points(comfy: Comfy, machines: int, queued: int) -> None:
+    plan = Plan(comfy.server, comfy.load(in_words()), Grid.of({"seed": range(8)}))
+    assert plan.division(machines) == (min(machines, 256), queued)
