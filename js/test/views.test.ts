@@ -1018,14 +1018,13 @@ const LISTED = [
   { ...ENTRY, id: "file:/c.json", name: "c.json", group: "Files", kept: false },
 ];
 
+function showList(value: string | null) {
+  const traits = { server: SERVER, entries: LISTED, value, message: {}, editable: true };
+  return show(workflowList, traits);
+}
+
 test("keys move through the list of workflows, which shows a picture of the last result", async () => {
-  const { model, el } = show(workflowList, {
-    server: SERVER,
-    entries: LISTED,
-    value: null,
-    message: {},
-    editable: true,
-  });
+  const { model, el } = showList(null);
   const list = find(el, "[role=listbox]");
   assert.equal(el.querySelectorAll("[role=group]").length, 2);
   assert.equal(el.querySelector(".cd-name")?.textContent, "<b>Sky</b>");
@@ -1058,13 +1057,7 @@ test("keys move through the list of workflows, which shows a picture of the last
 });
 
 test("a workflow is chosen although the list is drawn again while the mouse is down", () => {
-  const { model, el } = show(workflowList, {
-    server: SERVER,
-    entries: LISTED,
-    value: null,
-    message: {},
-    editable: true,
-  });
+  const { model, el } = showList(null);
   const point = (type: string, id: string, button = 0) =>
     find(el, `[data-entry=${id}]`).dispatchEvent(new MouseEvent(type, { bubbles: true, button }));
   point("pointerdown", "b");
@@ -1086,13 +1079,7 @@ test("a workflow is chosen although the list is drawn again while the mouse is d
 });
 
 test("a workflow is renamed, tagged and deleted, and that is undone", () => {
-  const { model, el } = show(workflowList, {
-    server: SERVER,
-    entries: LISTED,
-    value: "a",
-    message: {},
-    editable: true,
-  });
+  const { model, el } = showList("a");
   const list = find(el, "[role=listbox]");
   press(list, "F2");
   find<HTMLInputElement>(el, ".cd-edit input").value = " Night ";
@@ -1118,13 +1105,7 @@ test("a workflow is renamed, tagged and deleted, and that is undone", () => {
 });
 
 test("each file that is dropped on the list is kept, and one that cannot be read is named", async () => {
-  const { model, el } = show(workflowList, {
-    server: SERVER,
-    entries: LISTED,
-    value: null,
-    message: {},
-    editable: true,
-  });
+  const { model, el } = showList(null);
   const names = Array.from({ length: 30 }, (_, n) => `${n}.json`);
   const files = names.map((name) => new File(["{}"], name));
   const folder = new File(["{}"], "folder");
@@ -1162,13 +1143,7 @@ test("the QR code of a link is folded, and there is none without a link", () => 
 });
 
 test("a workflow is opened in ComfyUI's page, whose saved versions are looked for later", async () => {
-  const { model, el } = show(workflowList, {
-    server: SERVER,
-    entries: LISTED,
-    value: "a",
-    message: {},
-    editable: true,
-  });
+  const { model, el } = showList("a");
   const tab = {
     location: { href: "" },
     closed: false,

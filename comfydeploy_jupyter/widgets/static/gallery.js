@@ -527,7 +527,7 @@ function pictures(page, items, players, enlarge) {
   const together = items.length + players.length <= FEW;
   const count = items.length + (together ? players.length : 0);
   const isFew = count <= FEW;
-  const side = isFew ? 2 * SIDE : count > MANY ? sideOfMany() : SIDE;
+  const side = sideOf(count);
   const picture = (item, index) => {
     const image = h("img", { alt: nameOf(item) });
     const button = h(
@@ -562,7 +562,9 @@ function pictures(page, items, players, enlarge) {
   (together && count > 1 ? root : below).append(...players);
   return [root, below].filter((part) => part.firstChild);
 }
-function sideOfMany() {
+function sideOf(count) {
+  if (count <= FEW) return 2 * SIDE;
+  if (count <= MANY) return SIDE;
   return Math.min(SIDE, Math.ceil(SIDE_OF_MANY * window.devicePixelRatio));
 }
 function moveFocus(root, event) {

@@ -8,9 +8,8 @@ import { canBeTurned, turnButton } from "./model_view.ts";
 
 const SIDE = 384; // pixels of a small copy
 const FEW = 4; // up to this number, pictures are shown larger
-/** Of more pictures, the copies are just as large as they are shown: the browser keeps them decoded. */
-const MANY = 48;
-const SIDE_OF_MANY = 224;
+const MANY = 48; // above this number, the copies are smaller: the browser keeps them decoded
+const SIDE_OF_MANY = 224; // CSS pixels, about as large as the pictures are shown
 
 const ICONS: Record<Item["kind"], string> = {
   image: "picture-o",
@@ -38,7 +37,7 @@ export function pictures(
   const together = items.length + players.length <= FEW;
   const count = items.length + (together ? players.length : 0);
   const isFew = count <= FEW;
-  const side = isFew ? 2 * SIDE : count > MANY ? sideOfMany() : SIDE;
+  const side = sideOf(count);
   const picture = (item: Item, index: number) => {
     const image = h("img", { alt: nameOf(item) });
     const button = h(
@@ -74,7 +73,10 @@ export function pictures(
   return [root, below].filter((part) => part.firstChild);
 }
 
-function sideOfMany(): number {
+/** Return the pixels of the small copies of so many pictures. */
+function sideOf(count: number): number {
+  if (count <= FEW) return 2 * SIDE;
+  if (count <= MANY) return SIDE;
   return Math.min(SIDE, Math.ceil(SIDE_OF_MANY * window.devicePixelRatio));
 }
 

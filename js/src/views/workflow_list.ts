@@ -19,12 +19,12 @@ type Entry = {
   turn: number; // changes when the picture must be requested again
 };
 
-type Told = { text?: string; undo?: boolean; problem?: boolean };
+type Notice = { text?: string; undo?: boolean; problem?: boolean };
 
 type Traits = FilesTraits & {
   entries: Entry[];
   value: string | null;
-  message: Told;
+  message: Notice;
   editable: boolean;
 };
 
@@ -237,7 +237,7 @@ function render({ model, el }: Context<Traits>) {
     if (value !== null && items.has(value)) activate(value);
     showActions();
   };
-  const showMessage = ({ text = "", undo: canUndo = false, problem = false }: Told) => {
+  const showMessage = ({ text = "", undo: canUndo = false, problem = false }: Notice) => {
     setText(messageText, text);
     line.classList.toggle("cd-problem", problem);
     undo.hidden = !canUndo;
