@@ -397,7 +397,7 @@ def _ids(machines: Sequence[str | Machine] | None) -> list[str] | None:
 
 
 def _numbers(workers: Sequence[int] | None) -> Any:
-    """Return them as JSON can contain them; the server validates them."""
+    """Return the numbers of workers in a form that JSON has; the server validates them."""
     return [*workers] if isinstance(workers, Iterable) else workers
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ..runs.lifecycle import Cause
 from ..store.jobs import StatusGroup
 from ..store.runs import ACTIVE
 from ..timestamps import parse_timestamp
@@ -29,7 +30,6 @@ STATUSES: dict[str, StatusGroup | None] = {
 }
 """The statuses of jobs, and the runs that have them."""
 
-REFUSED = "refused by ComfyUI"  # the cause in the story of a run
 TERMINAL = frozenset({"succeeded", "canceled", "failed", "expired"})
 
 
@@ -80,7 +80,7 @@ def progress_of(record: RunRecord, run: Run | None) -> dict[str, Any] | None:
 
 def is_refused(record: RunRecord) -> bool:
     """Return whether ComfyUI has refused the workflow of a run."""
-    return any(entry[1] == REFUSED for entry in record.story)
+    return any(entry[1] == Cause.REFUSED for entry in record.story)
 
 
 def error_of(record: RunRecord) -> dict[str, Any] | None:

@@ -12,9 +12,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import psutil
+from yarl import URL
 
 from ..net.peers import is_trusted, listeners, processes_of
 from ..net.tasks import wait_for
@@ -23,7 +23,6 @@ from .discovery import is_comfyui_tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
 CONNECT_WITHIN = 1.0  # seconds that this machine has to accept or refuse a connection to itself
 
 
@@ -68,11 +67,10 @@ def pid_at(url: str) -> int | None:
     If several processes share the socket, it is one with ``main.py`` in its command line.
     """
     try:
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORTS[parts.scheme]
-    except (ValueError, KeyError):
+        host, port = _host_and_port(url)
+    except ValueError:
         return None
-    address = _address_here(parts.hostname or "")
+    address = _address_here(host)
     if address is None:
         return None
     try:
@@ -92,12 +90,11 @@ async def nothing_listens_at(url: str) -> bool:
     """
     loop = asyncio.get_running_loop()
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+        host, port = _host_and_port(url)
         if _address_here(host) is None:
             return False
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (ValueError, KeyError, OSError):
+    except (ValueError, OSError):
         return False
     refused = False
     for family, kind, protocol, _, address in found:
@@ -173,6 +170,14 @@ def _program(process: psutil.Process, name: str, folder: Path) -> Path | None:
         found = Path(where)
     is_python = re.match(r"python|pypy", found.name) is not None
     return found if is_python and os.access(found, os.X_OK) else None
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    """Return the host and the port of an address; ValueError if it lacks one of them."""
+    parts = URL(url)
+    if parts.host is None or parts.port is None:
+        raise ValueError("the address has no host, or an unknown scheme")
+    return parts.host, parts.port
 
 
 def _address_here(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

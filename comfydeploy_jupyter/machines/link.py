@@ -56,8 +56,6 @@ class Link:
         ``devices`` of the same response.
     folders : Folders or None
         Its folders, once they are known.
-    process_folders : Folders or None
-        The folders of the process that listens at its address, once it was searched for.
     """
 
     found: Found
@@ -69,7 +67,7 @@ class Link:
     system: dict[str, Any] = field(default_factory=dict)
     devices: list[dict[str, Any]] = field(default_factory=list)
     folders: Folders | None = None
-    process_folders: Folders | None = None
+    _process_folders: Folders | None = None
     _searched: bool = False  # whether the process at its address was searched for
     _categories: tuple[str, ...] = ()
     _categories_at: float = -CATEGORIES_MAX_AGE  # monotonic time
@@ -82,7 +80,7 @@ class Link:
 
     def forget_folders(self) -> None:
         """Determine the folders anew at their next use: a new process may have other arguments."""
-        self.folders = self.process_folders = None
+        self.folders = self._process_folders = None
         self._searched = False
 
     async def close(self) -> None:
@@ -138,8 +136,8 @@ class Link:
         """Return the folders of the process at its address; None if unknown; see `running_at`."""
         if not self._searched:
             self._searched = self.connection.connected
-            self.process_folders = await asyncio.to_thread(_folders_at, self.client.url)
-        return self.process_folders
+            self._process_folders = await asyncio.to_thread(_folders_at, self.client.url)
+        return self._process_folders
 
 
 def folders_of(path: Path | None, link: Link | None, settings: MachineSettings) -> Folders:
