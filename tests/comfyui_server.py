@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import json
 import os
 import random
 import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from comfydeploy_jupyter.graphs.versions import version_parts
 from comfydeploy_jupyter.reaper import reaped_command
 
 from .processes import start_failure
+from .waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -181,15 +183,30 @@ class ComfyUIServer:
         """Return the end of its output."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")[-characters:]
 
+    def empty_queue(self) -> None:
+        """End the prompt that is executed, and those that wait; wait until none is left."""
+        until(self._has_empty_queue)
+
+    def _has_empty_queue(self) -> bool:
+        queue = json.loads(self._request("GET", "/queue"))
+        if queue["queue_pending"]:
+            self._request("POST", "/queue", {"clear": True})
+        if queue["queue_running"]:
+            self._request("POST", "/interrupt", {})
+        return not queue["queue_pending"] and not queue["queue_running"]
+
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/system_stats")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return bool(self._request("GET", "/system_stats"))
+        return False
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+        """Send a request; return the body of the reply, or nothing if its status is not 200."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request(method, path, None if body is None else json.dumps(body))
+            reply = connection.getresponse()
+            return reply.read() if reply.status == 200 else b""
 
 
 @pytest.fixture(scope="session")
@@ -202,11 +219,20 @@ def installed_comfyui() -> tuple[Path, Path]:
 def comfyui(
     installed_comfyui: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyUIServer]:
-    """A ComfyUI that all tests share; tests must not kill it, and must leave its queue empty."""
+    """A ComfyUI that all tests share; tests must not kill it."""
     server = ComfyUIServer(tmp_path_factory.mktemp("comfyui"))
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue_of_comfyui(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave no prompt of a test, such as one that failed, in the queue that all tests share."""
+    server = request.getfixturevalue("comfyui") if "comfyui" in request.fixturenames else None
+    yield
+    if server is not None and not server.has_ended():
+        server.empty_queue()
 
 
 @pytest.fixture

@@ -145,11 +145,10 @@ class JupyterProcess(ServerProcess):
         return False
 
 
-@pytest.fixture(scope="session")
-def start_jupyter(
+@contextlib.contextmanager
+def _servers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., JupyterProcess]]:
-    """A function that starts a Jupyter server; its argument is configuration by class."""
     servers: list[JupyterProcess] = []
 
     def start(
@@ -168,11 +167,32 @@ def start_jupyter(
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def start_jupyter(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., JupyterProcess]]:
+    """A function that starts a Jupyter server for the tests of a module, if they do not end it.
+
+    Its arguments are configuration by class.
+    """
+    with _servers(tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def jupyter(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+def start_shared_jupyter(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., JupyterProcess]]:
+    """As `start_jupyter`, for tests of several modules."""
+    with _servers(tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def jupyter(start_shared_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
     """A Jupyter server that uses the real ComfyUI which all tests share."""
     data_dir = tmp_path_factory.mktemp("comfydeploy")
-    return start_jupyter(
+    return start_shared_jupyter(
         ComfyDeploy={
             "comfyui_url": comfyui.url,
             "comfyui_path": str(comfyui.path),

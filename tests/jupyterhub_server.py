@@ -225,7 +225,7 @@ class JupyterHubProcess(ServerProcess):
             return False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_jupyterhub(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., JupyterHubProcess]]:
@@ -251,7 +251,7 @@ def start_jupyterhub(
         hub.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def comfydeploy_of_hub() -> Iterator[FakeComfyDeploy]:
     """The ComfyDeploy that the users' servers of `jupyterhub` use."""
     service = FakeComfyDeploy()
@@ -259,7 +259,7 @@ def comfydeploy_of_hub() -> Iterator[FakeComfyDeploy]:
     service.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jupyterhub(start_jupyterhub, comfyui, comfydeploy_of_hub) -> JupyterHubProcess:
     """A JupyterHub whose users' servers use the real ComfyUI that all tests share."""
     hub: JupyterHubProcess = start_jupyterhub(

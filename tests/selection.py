@@ -9,6 +9,7 @@ import pytest
 MARKER_OF_FIXTURE = {
     "installed_comfyui": "comfyui",
     "start_jupyter": "slow",
+    "start_shared_jupyter": "slow",
     "start_jupyterhub": "slow",
     "serve": "slow",
     "start_cluster": "cluster",

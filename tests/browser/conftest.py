@@ -67,10 +67,10 @@ def model_site() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def lab(start_jupyter, comfyui, cloudflared, model_site, tmp_path_factory) -> JupyterProcess:
+def lab(start_shared_jupyter, comfyui, cloudflared, model_site, tmp_path_factory) -> JupyterProcess:
     """JupyterLab in front of the real ComfyUI."""
     (comfyui.base_dir / "main.py").touch()  # so that the server knows its folders
-    server = start_jupyter(
+    server = start_shared_jupyter(
         lab=True,
         ComfyDeploy={
             "comfyui_url": comfyui.url,

@@ -11,6 +11,7 @@ import gc
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
 import wave
@@ -432,6 +433,7 @@ NODE_CLASS_MAPPINGS = {
     )
 }
 
-# prestartup_script.py has turned it off; what the start has made remains
+# prestartup_script.py has made these preparations; what the start has made remains
+del sys.modules["torch._dynamo.utils"]
 gc.freeze()
 gc.enable()
