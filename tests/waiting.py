@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def _pause(begin: float) -> float:
-    """Return the seconds until the next call: a tenth of those waited so far, 0.01 to 0.1.
+    """Return the seconds until the next call: a tenth of those waited so far, 0.01 to 0.25.
 
     A reply of a server costs this process and the server several milliseconds of processor time,
     which the awaited process needs on a busy machine.
     """
-    return min(max((time.monotonic() - begin) / 10, 0.01), 0.1)
+    return min(max((time.monotonic() - begin) / 10, 0.01), 0.25)
 
 
 def until(

@@ -681,8 +681,9 @@ async def test_story_of_a_run(api, chain):
     code, reply = await api.get("runs", story=run["prompt_id"])
     assert code == 200
     causes = [entry["cause"] for entry in reply]
-    assert causes[:3] == ["received", "stored and handed to ComfyUI", "accepted by ComfyUI"]
-    assert "execution started" in causes
+    assert causes[:2] == ["received", "stored and handed to ComfyUI"]
+    # the first event may arrive before the reply that ComfyUI has accepted the prompt
+    assert set(causes[2:4]) == {"accepted by ComfyUI", "execution started"}
     assert (reply[-1]["cause"], reply[-1]["state"]) == ("found in the history", "failed")
     assert reply[-1]["detail"] == run["error"]["type"]
     assert "secret" not in json.dumps(reply), "neither keys nor texts of nodes"
