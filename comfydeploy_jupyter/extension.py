@@ -301,7 +301,8 @@ class ComfyDeploy(ExtensionApp):
         600.0,
         min=1.0,
         help="Seconds without a prompt after which a ComfyUI on a cluster ends, so that its worker"
-        " is free.",
+        " is free. As many as the first number of `workers` of their pool do not end so, while"
+        " Jupyter is connected to the scheduler.",
     ).tag(config=True)
     cluster_allow_plain_tcp = Bool(
         False,

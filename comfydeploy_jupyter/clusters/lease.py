@@ -49,6 +49,8 @@ SETTLE = (
 LOG_LINES = 5  # of ComfyUI's log, in the error if it does not start
 ACTIVE = ("running", "paused", "init")  # states of a worker that can hold a lease
 
+_holders: dict[str, _Holder] = {}  # those of this worker, by the ids of their grants
+
 
 class LeaseEndedError(Exception):
     """A lease has ended; the text says why."""
@@ -79,7 +81,7 @@ class LeaseRequest:
     start_timeout : float
         Seconds within which it must answer.
     idle_timeout : float
-        Seconds without a prompt after which the lease ends.
+        Seconds without a prompt and without a call of `renew` after which the lease ends.
     shared_dir : str
         A folder that the workers and the Jupyter server share; empty: none.
     allow_plain_tcp : bool
@@ -130,6 +132,14 @@ def hold(request: dict[str, Any]) -> None:
     asyncio.run(_Holder(LeaseRequest(**request), worker).run())
 
 
+def renew(grants: Sequence[str]) -> None:
+    """Start the idle time of those of these grants anew that are on this worker."""
+    for grant in grants:
+        holder = _holders.get(grant)
+        if holder is not None:
+            holder.used_at = time.monotonic()
+
+
 class _Holder:
     """One grant of a lease: its ComfyUI, its TLS proxy, and the reasons to end."""
 
@@ -138,7 +148,7 @@ class _Holder:
         self.worker = worker
         self.key = worker.get_current_task()
         self.grant = uuid.uuid4().hex[:12]
-        self.last_prompt = time.monotonic()
+        self.used_at = time.monotonic()
         if request.shared_dir:
             self.folder = Path(request.shared_dir) / self.grant
         else:
@@ -146,6 +156,13 @@ class _Holder:
 
     async def run(self) -> None:
         """Hold the lease until there is a reason to end it."""
+        _holders[self.grant] = self
+        try:
+            await self._hold()
+        finally:
+            del _holders[self.grant]
+
+    async def _hold(self) -> None:
         self._check_worker()
         certificates = None
         if self.worker.address.startswith("tls:"):
@@ -214,7 +231,7 @@ class _Holder:
         try:
             scheme = "http" if certificates is None else "https"
             self._send_event("serving", url=f"{scheme}://{address}", folder=str(self.folder))
-            self.last_prompt = time.monotonic()
+            self.used_at = time.monotonic()
             return await self._watch(process, proxy, client, connection)
         finally:
             await connection.close()
@@ -237,8 +254,8 @@ class _Holder:
                 if reason is not None:
                     return reason
                 if connection.queue_remaining:
-                    self.last_prompt = time.monotonic()
-                idle = time.monotonic() - self.last_prompt
+                    self.used_at = time.monotonic()
+                idle = time.monotonic() - self.used_at
                 if idle > self.request.idle_timeout and await self._is_idle(proxy, client):
                     return f"no prompt for {self.request.idle_timeout:g} s"
         finally:
@@ -262,7 +279,7 @@ class _Holder:
             pass
         finally:
             if not idle:
-                self.last_prompt = time.monotonic()
+                self.used_at = time.monotonic()
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
         return idle
@@ -270,7 +287,7 @@ class _Holder:
     def _handle_event(self, event: Event | Preview | OversizedEvent) -> None:
         # ComfyUI sends it to every client whenever its queue changes
         if isinstance(event, Event) and event.type == "status":
-            self.last_prompt = time.monotonic()
+            self.used_at = time.monotonic()
 
     def _reason_to_end(self) -> str | None:
         status = self.worker.status.name

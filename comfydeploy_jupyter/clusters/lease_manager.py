@@ -22,6 +22,7 @@ from .._version import __version__
 from ..net.backoff import Backoff
 from ..net.tasks import wait_for, wait_until_set
 from .lease import LeaseEndedError, LeaseRefusedError, hold
+from .renewal import Renewal
 from .versions import differences
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ class LeaseManager:
     request : LeaseRequest
         The request for each lease; its id and topic are replaced.
     least, most : int
-        The least number of leases, also without any run, and the greatest one.
+        The least number of leases, also without any run, and the greatest one. As many as the least
+        number do not end because they are idle.
     listener : Listener
         Receives the changes of grants.
 
@@ -149,6 +151,7 @@ class LeaseManager:
         self._runs = 0
         self._client: Any = None  # distributed.Client
         self._leases: dict[str, _Lease] = {}
+        self._renewal = Renewal(least, request.idle_timeout)
         self._wake = asyncio.Event()
         self._gone_workers: set[str] = set()
         self._failures = 0
@@ -227,6 +230,7 @@ class LeaseManager:
 
     async def _disconnect(self) -> None:
         self.connected = False
+        await self._renewal.close()
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):
@@ -348,6 +352,8 @@ class LeaseManager:
                 if lease.future.status != "pending":
                     await self._drop(client, lease)
             await self._adjust(client)
+            grants = (lease.grant for lease in self._leases.values())
+            self._renewal.update(client, (one for one in grants if one and one.state == "serving"))
             await wait_until_set(self._wake, CHECK_EVERY)
 
     async def _drop(self, client: Any, lease: _Lease) -> None:

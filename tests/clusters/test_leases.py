@@ -75,6 +75,26 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
     assert len(provider.describe()["leases"]) == 1
 
 
+async def test_the_least_number_of_leases_does_not_end_while_jupyter_is_connected(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    cluster = start_cluster(2)
+    provider, pool = await provide(cluster, workers=[1, 2], idle_timeout=4.0)
+    provider.wanted(2)
+    first, second = await pool.until(2, what=cluster.log)
+    provider.wanted(0)
+    [kept] = await pool.until(1)
+    [(ended, reason)] = pool.ends
+    assert {kept.id, ended} == {first.id, second.id}
+    assert reason == "Its lease has ended: no prompt for 4 s"
+    started = [process for worker in cluster.workers for process in processes_of(worker)]
+    await asyncio.sleep(10)
+    assert pool.members == {kept.id: kept}
+    assert "queue_running" in await ask(kept, "/queue")
+    await provider.close(delete=False)
+    await until_async(lambda: not any(alive(p.pid) for p in started), timeout=30)
+
+
 async def test_the_proxy_admits_only_clients_of_the_cluster(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
