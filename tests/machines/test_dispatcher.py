@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.dispatch import simulate, sweep
+from benchmarks.dispatch import OVERHEAD, simulate, sweep
 from comfydeploy_jupyter.graphs.fingerprint import fingerprint_of
 from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
 
@@ -223,9 +223,10 @@ def test_a_member_without_common_nodes_takes_runs_that_no_other_member_has_cache
 @pytest.mark.parametrize("sizes", [(5, 5, 8), (8, 5, 5), (2, 10, 10)])
 def test_each_different_node_of_a_sweep_is_executed_once(sizes, members):
     """200 points whose inputs are at three depths, on equally fast members."""
-    executed, distinct = sweep(sizes, members, at_once=4 * members, by_user=False)
+    executed, distinct, took = sweep(sizes, members, at_once=4 * members, by_user=False)
     assert executed <= 1.1 * distinct
-    in_user_order, _ = sweep(sizes, members, at_once=2 * members, by_user=True)
+    assert took <= 1.05 * (distinct + 200 * OVERHEAD) / members
+    in_user_order, _, _ = sweep(sizes, members, at_once=2 * members, by_user=True)
     assert in_user_order >= 2 * executed
     if sizes == (5, 5, 8):
         assert in_user_order >= 3 * executed
