@@ -96,16 +96,12 @@ class DaskProvider:
         self._changing = asyncio.create_task(self._make_changes())
         try:
             await self._in_thread(self._open(target))
-            await asyncio.to_thread(target.adapt, self._least, self._most)
         except SchedulerError as error:
-            await self._stop(end_leases=False)
             raise ComfyUIUnavailableError(
                 f"The Dask scheduler at {target.address} cannot be used: {error}",
                 details={"scheduler": target.address},
             ) from error
-        except BaseException:
-            await self._stop(end_leases=False)
-            raise
+        await asyncio.to_thread(target.adapt, self._least, self._most)
         await self._changes.join()
 
     def wanted(self, runs: int) -> None:
@@ -223,11 +219,13 @@ class DaskProvider:
             await self._manager.close(end_leases=end_leases)
 
     async def _stop(self, *, end_leases: bool) -> None:
-        own, self._own = self._own, None
+        own = self._own
         if own is not None:
             closing = asyncio.run_coroutine_threadsafe(self._close_manager(end_leases), own)
             await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_WITHIN)
-            own.call_soon_threadsafe(own.stop)
+            self._own = None
+            with contextlib.suppress(RuntimeError):  # it was stopped by another call
+                own.call_soon_threadsafe(own.stop)
         if self._changing is not None:
             await end([self._changing])
             self._changing = None

@@ -73,7 +73,8 @@ class Pools:
         self._listener = listener
         self._defaults = defaults
         self._kinds = kinds
-        self._providers: dict[str, Provider] = {}
+        self._providers: dict[str, Provider] = {}  # that have started
+        self._unready: dict[str, Provider] = {}  # that start, or have failed to
         self._failures: dict[str, ComfyDeployError] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
@@ -95,8 +96,9 @@ class Pools:
     async def close(self) -> None:
         """Close all providers; their ComfyUIs may continue."""
         await self._tasks.close()
-        providers, self._providers = self._providers, {}
-        await asyncio.gather(*(provider.close(delete=False) for provider in providers.values()))
+        providers = [*self._providers.values(), *self._unready.values()]
+        self._providers, self._unready = {}, {}
+        await asyncio.gather(*(provider.close(delete=False) for provider in providers))
         await asyncio.gather(*(kind.close() for kind in self._kinds.values()))
 
     def is_pool(self, kind: str) -> bool:
@@ -199,7 +201,7 @@ class Pools:
             pool = pool_of(record)
             self._registry.set_pool(pool)
         if record.kind in self._kinds:
-            await asyncio.shield(self._begin(record))
+            await self._begin(record).wait()
             pool = self._present(pool.id)
         return self.describe(pool)
 
@@ -215,7 +217,7 @@ class Pools:
         ConflictError
             If the name is in use, or unfinished runs prevent the change; then, too.
         """
-        first = None
+        attempted = None
         async with self._lock:
             self._present(pool.id)  # it may have been deleted in the meantime
             record = self._records[pool.id]
@@ -240,9 +242,9 @@ class Pools:
                 await self._end_provider(pool.id, delete=ends)
                 for machine in provided:
                     await machine.close()
-                first = self._begin(record)
-        if first is not None:
-            await asyncio.shield(first)
+                attempted = self._begin(record)
+        if attempted is not None:
+            await attempted.wait()
         return self.describe(self._present(pool.id))
 
     async def delete(self, pool: Pool) -> None:
@@ -381,46 +383,46 @@ class Pools:
         if provider is not None:
             provider.wanted(runs)
 
-    def _begin(self, record: MachineRecord) -> asyncio.Future[None]:
-        """Start the provider of a pool; return a future of the first attempt."""
-        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        task = self._tasks.start(self._run_provider(record, first), f"Starting pool {record.id!r}")
-        self._starting[record.id] = task
-        return first
+    def _begin(self, record: MachineRecord) -> asyncio.Event:
+        """Start the provider of a pool; return an event that is set after the first attempt."""
+        attempted = asyncio.Event()
+        self._starting[record.id] = self._tasks.start(
+            self._run_provider(record, attempted),
+            f"Starting pool {record.id!r}",
+            when_done=attempted.set,  # also if it is cancelled before its first step
+        )
+        return attempted
 
-    async def _run_provider(self, record: MachineRecord, first: asyncio.Future[None]) -> None:
+    async def _run_provider(self, record: MachineRecord, attempted: asyncio.Event) -> None:
         members = _MembersOfPool(self, record.id)
         failures = 0
-        try:
-            while True:
-                provider = self._kinds[record.kind].make(record.id, record.config)
-                try:
-                    await provider.start(members)
-                except Exception as error:
-                    failures += 1
-                    self._failures[record.id] = fault = _fault(error)
-                    unexpected = fault is not error
-                    log.warning("Pool %r: %s", record.id, fault.message, exc_info=unexpected)
-                    await provider.close(delete=False)
-                else:
-                    self._failures.pop(record.id, None)
-                    self._providers[record.id] = provider
-                    provider.wanted(self._registry.pool_runs(record.id))
-                    return
-                finally:
-                    if not first.done():
-                        first.set_result(None)
-                await asyncio.sleep(AGAIN.pause(failures))
-        finally:
-            if not first.done():
-                first.set_result(None)
+        while True:
+            provider = self._kinds[record.kind].make(record.id, record.config)
+            self._unready[record.id] = provider
+            try:
+                await provider.start(members)
+            except Exception as error:
+                failures += 1
+                self._failures[record.id] = fault = _fault(error)
+                unexpected = fault is not error
+                log.warning("Pool %r: %s", record.id, fault.message, exc_info=unexpected)
+                await provider.close(delete=False)
+            else:
+                self._failures.pop(record.id, None)
+                self._providers[record.id] = self._unready.pop(record.id)
+                provider.wanted(self._registry.pool_runs(record.id))
+                return
+            finally:
+                attempted.set()
+            await asyncio.sleep(AGAIN.pause(failures))
 
     async def _end_provider(self, pool_id: str, *, delete: bool) -> None:
         task = self._starting.pop(pool_id, None)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        provider = self._providers.pop(pool_id, None)
+        unready = self._unready.pop(pool_id, None)
+        provider = self._providers.pop(pool_id, unready)
         self._failures.pop(pool_id, None)
         if provider is not None:
             await provider.close(delete=delete)

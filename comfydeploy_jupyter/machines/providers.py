@@ -110,7 +110,7 @@ class Provider(Protocol):
         """
 
     async def close(self, *, delete: bool) -> None:
-        """Stop providing members.
+        """Stop providing members; called also after `start` has failed or was cancelled.
 
         Parameters
         ----------

@@ -176,6 +176,8 @@ class Cluster:
         self.failure: Exception | None = None
         self.closed: list[bool] = []
         self.starts = 0
+        self.may_start = asyncio.Event()
+        self.may_start.set()
         self.may_close = asyncio.Event()
         self.may_close.set()
         self.existing: dict[str, Member] = {}
@@ -196,6 +198,7 @@ class Cluster:
         if self.failure is not None:
             raise self.failure
         self.members = members
+        await self.may_start.wait()
         await members.found(self.existing.keys())
         for member in self.existing.values():
             await members.joined(member)
@@ -251,6 +254,29 @@ async def test_a_provider_that_fails_unexpectedly_is_started_again(api, extensio
     cluster.failure = None
     await until_async(lambda: api.get("machine", machine_id="hpc"), lambda a: a[1]["provider"])
     assert (await api.get("machine", machine_id="hpc"))[1]["error"] is None
+
+
+async def test_the_end_of_jupyter_ends_the_creation_of_a_pool_at_any_time(extension, cluster):
+    pools, machines = extension.services.pools, extension.services.machines
+
+    async def created(name: str) -> asyncio.Task[Any]:
+        creating = asyncio.create_task(pools.create("dask", MachineCreate(name=name)))
+        while machines.find_pool(name) is None:  # noqa: ASYNC110 - sees it before the next step
+            await asyncio.sleep(0)
+        return creating
+
+    # the start of its provider has had no step
+    creating = await created("a")
+    await pools.close()
+    await asyncio.wait_for(creating, 5)
+    assert (cluster.members, cluster.closed) == (None, [])
+    # or it waits for the cluster
+    cluster.may_start.clear()
+    creating = await created("b")
+    await until_async(lambda: cluster.members)
+    await pools.close()
+    await asyncio.wait_for(creating, 5)
+    assert cluster.closed == [False]
 
 
 async def test_a_pool_with_unfinished_runs_keeps_its_cluster(api, extension, cluster):
