@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -155,12 +156,18 @@ class _Holder:
             self.folder = Path(worker.local_directory) / f"comfyui-{self.grant}"
 
     async def run(self) -> None:
-        """Hold the lease until there is a reason to end it."""
+        """Hold the lease until there is a reason to end it; then remove its folder.
+
+        Outputs were copied to Jupyter before the end of their run was reported. A shared folder has
+        no copies, so it stays.
+        """
         _holders[self.grant] = self
         try:
             await self._hold()
         finally:
             del _holders[self.grant]
+            if not self.request.shared_dir:
+                await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _hold(self) -> None:
         self._check_worker()

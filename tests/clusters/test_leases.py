@@ -62,10 +62,12 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
         )
     assert history[reply["prompt_id"]]["status"]["status_str"] == "success"
     started = processes_of(cluster.workers[0])
+    assert [path.name for path in cluster.folder.rglob("comfyui-*/output")] == ["output"]
     await pool.until(0)
     assert pool.ends == [(member.id, "Its lease has ended: no prompt for 6 s")]
     assert provider.describe()["error"] is None
     await until_async(lambda: not any(alive(p.pid) for p in started))
+    await until_async(lambda: not [*cluster.folder.rglob("comfyui-*")])
     # a finished lease must not begin again when its worker dies
     cluster.workers[0].kill()
     cluster.add_worker()
