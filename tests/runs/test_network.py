@@ -31,7 +31,7 @@ def extension_config(relay, tmp_path):
 
 
 async def test_websocket_that_breaks_again_and_again(api, chain, relay, connected, verdict):
-    graphs = [chain(("TestProgress", {"steps": 5, "delay": 0.03})) for _ in range(12)]
+    graphs = [chain(("TestProgress", {"steps": 5, "delay": 0.05})) for _ in range(12)]
     graphs[5] = chain(("TestFail", {"message": "real"}))
     posts = (api.post("run", {"workflow_api": graph, "wait": False}) for graph in graphs)
     ids = [body["prompt_id"] for _, body in await asyncio.gather(*posts)]
