@@ -221,7 +221,7 @@ class Machines:
         env: Mapping[str, str] | None = None,
         gpu: str | int | None = None,
         cluster: Any = None,
-        workers: Sequence[int] = (0, 1),
+        workers: Sequence[int] | None = None,
         **fields: Any,
     ) -> Machine:
         """Register a machine, or make a pool of machines.
@@ -256,7 +256,7 @@ class Machines:
             server's setting ``clusters``. A cluster object starts and ends its workers as
             the runs need them.
         workers : (int, int)
-            The least and the greatest number of ComfyUIs on the cluster.
+            The least and the greatest number of ComfyUIs on the cluster; by default ``(0, 1)``.
         **fields
             ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, and fields of
             ComfyDeploy, as the route ``machine/create`` takes them.
@@ -278,10 +278,11 @@ class Machines:
             "launch_args": _arguments(launch_args),
             "env": None if env is None else dict(env),
             "gpu": gpu,
+            "workers": _numbers(workers),
             **fields,
         }
-        if kind == "dask" or cluster is not None or "scheduler" in fields:
-            given |= {"kind": "dask", "workers": _numbers(workers)}
+        if kind is None and (cluster is not None or "scheduler" in fields):
+            given["kind"] = "dask"
         if cluster is not None:
             given |= fields_of(cluster)
         made = Machine(self, self._post("machine/create", given)["machine"])

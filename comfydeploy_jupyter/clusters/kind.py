@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 MOST_WORKERS = 10_000
 DEFAULT_WORKERS = (0, 1)
 NEEDED = "comfydeploy-jupyter[dask]"
+OF_MACHINES = (
+    *("comfyui_url", "comfyui_headers", "comfyui_client_cert", "comfyui_client_key", "comfyui_ca"),
+    *("env", "gpu", "autostart", "members"),
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,13 @@ class DaskKind:
             raise InvalidRequestError.of_field(
                 "kind", f"dask needs the package distributed: pip install '{NEEDED}'"
             )
+        for name in OF_MACHINES:
+            if fields.get(name) is not None:
+                raise InvalidRequestError.of_field(
+                    name,
+                    "is no setting of a pool on a cluster: its ComfyUIs are started on the workers,"
+                    " with their environment",
+                )
         least, most = _workers(fields.get("workers"))
         found: dict[str, Any] = {
             "token": fields.get("token") or uuid.uuid4().hex[:12],

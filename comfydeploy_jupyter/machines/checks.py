@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..net.peers import Peers
+    from ..schemas import MachineConfig
 
 _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
@@ -37,7 +38,23 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
 MOST_ARGUMENTS = 200
 LONGEST = 4096  # characters of one argument
+OF_CLUSTERS = ("cluster", "scheduler", "security", "workers", "shared_dir")
 PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
+
+
+def check_without_cluster(request: MachineConfig, kind: str) -> None:
+    """Raise if a request for a machine of another kind has fields of a pool on a cluster.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it has; the error names the first one.
+    """
+    for name in OF_CLUSTERS:
+        if getattr(request, name) is not None:
+            raise InvalidRequestError.of_field(
+                name, f"is for a pool on a Dask cluster (kind dask), not for the kind {kind}"
+            )
 
 
 def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:

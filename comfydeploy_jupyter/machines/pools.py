@@ -19,6 +19,7 @@ from ..errors import (
 from ..net.backoff import Backoff
 from ..net.tasks import BackgroundTasks
 from ..store.machines import MachineRecord
+from .checks import check_without_cluster
 from .pool_config import for_provider, members_end, pool_of, provider_config
 from .registry import AUTO, POOL
 
@@ -441,6 +442,7 @@ class Pools:
         """Return the settings of a pool after a request."""
         if kind != POOL:
             return await provider_config(self._kinds[kind], request, known)
+        check_without_cluster(request, kind)
         config = dict(known)
         if request.members is not None:
             config["members"] = self._checked(request.members)

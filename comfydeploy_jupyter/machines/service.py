@@ -15,6 +15,7 @@ from ..net.tasks import wait_for
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord
 from . import hardware
+from .checks import check_without_cluster
 from .configuration import Configuration
 from .description import hardware_and_software, kind
 from .machine import Machine
@@ -208,6 +209,7 @@ class MachineService:
         """
         self._records.check_name(request.name)
         kind = kind_of(request)
+        check_without_cluster(request, kind)
         if kind == "managed" and request.comfyui_url:
             raise InvalidRequestError.of_field(
                 "comfyui_url", "must not be given for the kind managed, which this server starts"
@@ -302,6 +304,7 @@ class MachineService:
         async with self._locks[machine_id]:
             machine = self._registry.get(machine_id)
             record = self._records[machine_id]
+            check_without_cluster(request, record.kind)
             if request.name is not None:
                 self._records.check_name(request.name, but=machine_id)
             known = {} if request.reset else record.config

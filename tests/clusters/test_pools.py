@@ -373,6 +373,10 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
     ),
     ({"security": None}, 400, "security", "needed"),
     ({"scheduler": "tls://127.0.0.1:9"}, 400, "scheduler", "cannot be used"),
+    ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, 400, "env", "no setting of a pool on a cluster"),
+    ({"members": ["local"]}, 400, "members", "no setting of a pool on a cluster"),
+    ({"kind": "pool", "members": ["local"]}, 400, "scheduler", "not for the kind pool"),
+    ({"kind": "managed"}, 400, "scheduler", "not for the kind managed"),
 ]
 
 
