@@ -19,7 +19,7 @@ from .checks import check_without_cluster
 from .configuration import Configuration
 from .description import hardware_and_software, kind
 from .machine import Machine
-from .registry import LOCAL
+from .registry import LOCAL, POOL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,7 +177,8 @@ class MachineService:
     def _config(self, machine: Machine) -> dict[str, Any]:
         """Return the settings of a machine, with secrets masked."""
         settings = machine.settings
-        record = self._records[machine.id]
+        record = self._records.find(machine.id)  # None: the provider of a pool has started it
+        stored = {} if record is None else record.config
         return {
             "comfyui_url": clean_url(settings.comfyui_url),
             "comfyui_headers": dict.fromkeys(settings.credentials.headers, MASK),
@@ -189,10 +190,10 @@ class MachineService:
             "launch_args": masked_arguments(settings.launch_args),
             "env": masked_environment(settings.env),
             "gpu": settings.gpu,
-            "autostart": self._starts_early(record),
-            "docker_steps": record.config.get("docker_steps"),
-            "comfyui_version": record.config.get("comfyui_version"),
-            "changed": sorted(record.config) if record.id == LOCAL else [],
+            "autostart": record is not None and self._starts_early(record),
+            "docker_steps": stored.get("docker_steps"),
+            "comfyui_version": stored.get("comfyui_version"),
+            "changed": sorted(stored) if machine.id == LOCAL else [],
         }
 
     # -- changes -----------------------------------------------------------------------------
@@ -296,12 +297,14 @@ class MachineService:
             If a field is invalid; then nothing was changed.
         ConflictError
             If the name is in use, if a ComfyUI that this server did not start would be restarted,
-            or if runs have not ended on a machine whose ComfyUI would be replaced.
+            if the machine belongs to the provider of a pool, or if runs have not ended on a machine
+            whose ComfyUI would be replaced.
         ComfyUIUnavailableError
             If no ComfyUI answers with the new settings; then the old ones were restored.
         """
         machine_id = self._registry.resolve(request.machine_id or LOCAL, field="machine_id")
         async with self._locks[machine_id]:
+            self._check_own(machine_id)
             machine = self._registry.get(machine_id)
             record = self._records[machine_id]
             check_without_cluster(request, record.kind)
@@ -344,12 +347,13 @@ class MachineService:
         NotFoundError
             If there is no such machine.
         ConflictError
-            If it is `local`, or has unfinished runs.
+            If it is `local`, has unfinished runs, or belongs to the provider of a pool.
         """
         machine_id = self._registry.resolve(machine_id, field="machine_id")
         if machine_id == LOCAL:
             raise ConflictError("machine_id: the machine 'local' cannot be deleted")
         async with self._locks[machine_id]:
+            self._check_own(machine_id)
             self._check_idle(machine_id, "be deleted")
             machine = self._registry.find(machine_id)
             cloud = self._registry.cloud.get(machine_id)
@@ -399,6 +403,16 @@ class MachineService:
             )
         if not machine.managed and moves:
             self._check_idle(machine.id, "get another ComfyUI")
+
+    def _check_own(self, machine_id: str) -> None:
+        """Raise if the provider of a pool has started a machine."""
+        for pool in self._registry.pools:
+            if pool.kind != POOL and machine_id in pool.members:
+                raise ConflictError(
+                    f"machine_id: {machine_id!r} is started and ended by its pool {pool.id!r};"
+                    " change that pool",
+                    details={"field": "machine_id", "machine": pool.id},
+                )
 
     def _check_idle(self, machine_id: str, what: str) -> None:
         count = self._registry.open_runs(machine_id)

@@ -296,6 +296,22 @@ async def test_a_pool_with_unfinished_runs_keeps_its_cluster(api, extension, clu
     assert (code, reply["machine"]["members"]) == (200, [])
 
 
+async def test_a_member_of_a_provider_is_described_but_not_changed(api, extension, cluster):
+    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
+    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    code, machine = await api.get("machine", machine_id="hpc-1")
+    assert (code, machine["id"], machine["config"]["autostart"]) == (200, "hpc-1", False)
+    for path, fields in (
+        ("machine/delete", {}),
+        ("machine/update", {"name": "new"}),
+        ("machine/update", {"restart": True}),
+    ):
+        code, reply = await api.post(path, {"machine_id": "hpc-1", **fields})
+        assert (code, reply["details"]) == (409, {"field": "machine_id", "machine": "hpc"})
+    _, pool = await api.get("machine", machine_id="hpc")
+    assert [(member["id"], member["name"]) for member in pool["members"]] == [("hpc-1", "hpc-1")]
+
+
 async def test_no_run_is_assigned_to_members_that_are_about_to_end(api, extension, cluster, join):
     """The store is busy while the settings of their pool are changed; a run arrives meanwhile."""
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
