@@ -31,6 +31,7 @@ OF_MACHINES = (
     *("comfyui_url", "comfyui_headers", "comfyui_client_cert", "comfyui_client_key", "comfyui_ca"),
     *("env", "gpu", "autostart", "members"),
 )
+OF_LEASES = ("--listen", "--port", "--tls-keyfile", "--tls-certfile")  # each lease chooses them
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class DaskKind:
             "workers": [least, most],
             "comfyui_path": _absolute(fields, "comfyui_path", needed=True),
             "comfyui_python": _absolute(fields, "comfyui_python"),
-            "launch_args": list(split_arguments(fields.get("launch_args") or ())),
+            "launch_args": _arguments(fields.get("launch_args") or ()),
             "shared_dir": _absolute(fields, "shared_dir"),
             "retry": fields.get("retry") or 0,
         }
@@ -205,6 +206,21 @@ def _workers(given: Sequence[int] | None) -> tuple[int, int]:
             f" one, and the second one from 1 to {MOST_WORKERS}",
         )
     return least, most
+
+
+def _arguments(given: Sequence[str] | str) -> list[str]:
+    """Return launch arguments that leave the address of ComfyUI to its lease."""
+    arguments = split_arguments(given)
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        # argparse accepts a unique prefix of an option.
+        if option.startswith("--") and any(name.startswith(option) for name in OF_LEASES):
+            raise InvalidRequestError.of_field(
+                "launch_args",
+                f"{option[:80]!r} cannot be given on a cluster: ComfyUI listens only at the"
+                " loopback address of its worker, behind a TLS proxy",
+            )
+    return list(arguments)
 
 
 def _absolute(fields: Mapping[str, Any], name: str, *, needed: bool = False) -> str:

@@ -375,6 +375,9 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
     ({"scheduler": "tls://127.0.0.1:9"}, 400, "scheduler", "cannot be used"),
     ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, 400, "env", "no setting of a pool on a cluster"),
     ({"members": ["local"]}, 400, "members", "no setting of a pool on a cluster"),
+    ({"launch_args": ["--cpu", "--listen=0.0.0.0"]}, 400, "launch_args", "only at the loopback"),
+    ({"launch_args": ["--lis", "0.0.0.0"]}, 400, "launch_args", "only at the loopback"),
+    ({"launch_args": "--port 8188"}, 400, "launch_args", "only at the loopback"),
     ({"kind": "pool", "members": ["local"]}, 400, "scheduler", "not for the kind pool"),
     ({"kind": "managed"}, 400, "scheduler", "not for the kind managed"),
 ]
