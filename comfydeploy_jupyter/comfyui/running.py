@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from yarl import URL
 
-from ..net.peers import is_trusted, listeners, processes_of
+from ..net.peers import is_trusted, processes_of
+from ..net.sockets import listeners
 from ..net.tasks import wait_for
 from .discovery import is_comfyui_tree
 

@@ -2,23 +2,20 @@
 
 Any user of a machine can listen at one of its ports, also at the port where the ComfyUI of another
 user is expected. So the owner of the socket at the other end of each new connection is determined
-before a byte is sent. On Linux, ``/proc/net/tcp`` contains the owners of all sockets; on other
-systems, only this user's own processes are known.
+before a byte is sent. On Linux, the kernel knows the owners of all sockets; on other systems, only
+this user's own processes are known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
-import struct
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import aiohttp
@@ -27,36 +24,18 @@ import psutil
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..posix import user_name
 from .sessions import KEEP_ALIVE
+from .sockets import as_end, owners_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Iterator
 
+    from .sockets import Address, End, Owner
+
 ANYONE = "*"
 SETTING = "comfyui_trusted_users"
 ATTEMPTS = 3  # attempts: the table is not read at one moment, so a socket may be missed
 PAUSE = 0.01  # seconds between them
-
-_ESTABLISHED, _SYN_RECEIVED, _LISTEN = 0x01, 0x03, 0x0A  # of Linux, include/net/tcp_states.h
-
-Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
-End: TypeAlias = "tuple[Address, int]"
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The owner of a socket.
-
-    Attributes
-    ----------
-    uid : int
-        The user whose process created the socket.
-    inode : int
-        The inode number of the socket, by which the processes that have it open can be found.
-    """
-
-    uid: int
-    inode: int
 
 
 class Peers:
@@ -98,7 +77,7 @@ class Peers:
         ends = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         if self._anyone or not all(isinstance(end, tuple) for end in ends):
             return
-        reason = await asyncio.to_thread(self.objection, _end(ends[0]), _end(ends[1]))
+        reason = await asyncio.to_thread(self.objection, as_end(ends[0]), as_end(ends[1]))
         if reason is not None:
             raise ComfyUIUnavailableError(
                 f"ComfyUI at {url} is not used: {reason}.",
@@ -232,47 +211,6 @@ class CheckedConnector(aiohttp.TCPConnector):
                 raise
 
 
-def owners_of(local: End, remote: End) -> list[Owner]:
-    """Return the owners of the other end of a connection; none if it is on another machine (Linux).
-
-    A connection that no process has accepted yet belongs to the process that listens.
-
-    Raises
-    ------
-    OSError
-        If the system does not provide this.
-    """
-    for state, ends, owner in _sockets(remote[1]):
-        if ends == (remote, local):
-            if owner.inode:
-                return [owner]
-            # without an inode: not accepted yet, or already closed
-            return listeners(remote) if state in (_ESTABLISHED, _SYN_RECEIVED) else []
-    return []
-
-
-def listeners(at: End) -> list[Owner]:
-    """Return the owners of the sockets that listen at an address of this machine (Linux).
-
-    Raises
-    ------
-    OSError
-        If the system does not provide this.
-    """
-    address, port = at
-    exact: list[Owner] = []
-    both: list[Owner] = []  # IPv6 sockets that may accept IPv4 connections, too
-    for state, ((bound, bound_port), _), owner in _sockets(port):
-        if state != _LISTEN or bound_port != port:
-            continue
-        if bound == address or (bound.is_unspecified and bound.version == address.version):
-            exact.append(owner)
-        elif bound.is_unspecified and bound.version == 6:
-            both.append(owner)
-    # If there is an IPv4 listener, an IPv6 one gets no IPv4 connections.
-    return exact or both
-
-
 def processes_of(owners: Iterable[Owner]) -> Iterator[int]:
     """Yield the processes of this user and of root that have these sockets open (Linux)."""
     wanted = {owner.inode for owner in owners}
@@ -292,42 +230,6 @@ def is_trusted(pid: int) -> bool:
     except psutil.Error:
         return False
     return {uids.real, uids.effective} <= {os.getuid(), 0}
-
-
-def _sockets(port: int) -> Iterator[tuple[int, tuple[End, End], Owner]]:
-    """Yield state, both ends and owner of each TCP socket with this port at one of its ends."""
-    tables = 0
-    mark = f":{port:04X} "
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(FileNotFoundError):
-            lines = Path("/proc/net", name).read_text().splitlines()[1:]
-            tables += 1
-            for line in lines:
-                if mark not in line:
-                    continue  # a busy machine has tens of thousands of sockets
-                fields = line.split()
-                ends = _parsed(fields[1]), _parsed(fields[2])
-                yield int(fields[3], 16), ends, Owner(int(fields[7]), int(fields[9]))
-    if not tables:
-        raise FileNotFoundError("/proc/net/tcp is missing")
-
-
-def _parsed(text: str) -> End:
-    """Parse an address in ``/proc/net/tcp``: words in the byte order of this machine."""
-    address, _, port = text.partition(":")
-    packed = b"".join(
-        struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8)
-    )
-    return _plain(ipaddress.ip_address(packed)), int(port, 16)
-
-
-def _end(name: tuple[Any, ...]) -> End:
-    return _plain(ipaddress.ip_address(str(name[0]).partition("%")[0])), int(name[1])
-
-
-def _plain(address: Address) -> Address:
-    """Return an address as IPv4 if it is an IPv4 address in the form of IPv6."""
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _sockets_of(pid: int) -> set[int]:
@@ -374,10 +276,10 @@ def _has_end(process: psutil.Process, local: End, remote: End) -> bool:
         return False
     for found in connections:
         if found.status == psutil.CONN_LISTEN and found.laddr.port == remote[1]:
-            bound = _end(found.laddr)[0]
+            bound = as_end(found.laddr)[0]
             if bound == remote[0] or bound.is_unspecified:
                 return True
-        elif found.raddr and (_end(found.laddr), _end(found.raddr)) == (remote, local):
+        elif found.raddr and (as_end(found.laddr), as_end(found.raddr)) == (remote, local):
             return True
     return False
 
@@ -387,7 +289,9 @@ def _is_here(address: Address) -> bool:
         return True
     families = (socket.AF_INET, socket.AF_INET6)
     known = (each for addresses in psutil.net_if_addrs().values() for each in addresses)
-    return any(each.family in families and _end((each.address, 0))[0] == address for each in known)
+    return any(
+        each.family in families and as_end((each.address, 0))[0] == address for each in known
+    )
 
 
 def _names(owners: Iterable[Owner]) -> str:
