@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ComfyUIUnavailableError
@@ -111,10 +112,15 @@ class Recovery:
         remaining = event.queue_remaining
         if remaining is None or machine.id in self._recounting:
             return
-        queued = [run for run in self._active.of(machine) if _in_queue(run)]
-        if remaining < len(queued):
+        runs = self._active.on(machine.id)
+        # So many of them may be outside the queue. Most of these are the oldest and the newest: by
+        # looking there first, few of a thousand runs are inspected for each of ComfyUI's events.
+        allowed = len(runs) - remaining
+        ends_first = islice(chain.from_iterable(zip(runs, reversed(runs), strict=True)), len(runs))
+        outside = islice((run for run in ends_first if not _in_queue(run)), max(0, allowed))
+        if sum(1 for _ in outside) < allowed:
             self._recounting.add(machine.id)
-            self._background.start(self._count_again(machine, queued))
+            self._background.start(self._count_again(machine, list(filter(_in_queue, runs))))
 
     async def reconcile(self, machine: Machine) -> bool:
         """Compare the machine's runs with ComfyUI's queue and history.

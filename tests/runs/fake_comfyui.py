@@ -205,8 +205,7 @@ class FakeComfyUI:
     async def cancel(self, prompt_id: str) -> None:
         await self._reach()
         if prompt_id in self.pending:
-            self.pending.remove(prompt_id)
-            self._send_queue_status()
+            self.remove(prompt_id)
         await self.interrupt(prompt_id)
 
     async def interrupt(self, prompt_id: str) -> None:
@@ -298,6 +297,11 @@ class FakeComfyUI:
     def clear(self) -> None:
         """Delete the waiting prompts, as after a request of another client."""
         self.pending.clear()
+        self._send_queue_status()
+
+    def remove(self, prompt_id: str) -> None:
+        """Delete a waiting prompt, as after a request of another client."""
+        self.pending.remove(prompt_id)
         self._send_queue_status()
 
     def _take_late(self, prompt_id: str, life: int) -> None:

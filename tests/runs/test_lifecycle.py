@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from cProfile import Profile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -233,6 +234,12 @@ def causes(world: World, prompt_id: str) -> list[str]:
     return [entry["cause"] for entry in world.do(world.service.story(prompt_id))]
 
 
+def queue_in_order(world: World, count: int) -> None:
+    for _ in range(count):
+        world.submit(wait=False)
+        world.tick(0.5)
+
+
 def test_a_run_waits_once_for_its_machine(world: World) -> None:
     graph = {"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}
     prompt_id = world.submit(workflow_api=graph, seed_mode="random", wait=False)
@@ -278,6 +285,34 @@ def test_a_long_story_keeps_its_beginning() -> None:
     assert kept[:KEPT_FIRST] == [*range(KEPT_FIRST)]
     assert kept[KEPT_FIRST:] == [*range(3 * MAX_ENTRIES)][KEPT_FIRST - MAX_ENTRIES :]
     assert {len(entry[3]) for entry in story} == {MAX_DETAIL}
+
+
+@pytest.mark.parametrize("place", [0, 20, -1])
+def test_a_run_that_others_remove_from_a_long_queue_ends_at_once(world: World, place: int) -> None:
+    queue_in_order(world, 40)
+    world.call(world.comfyui.begin)
+    removed = world.comfyui.pending[place]
+    world.call(world.comfyui.remove, removed)
+    world.tick(1.0)
+    records = [world.do(world.service.record(prompt_id)) for prompt_id in world.waiting]
+    assert [each.comfyui_id for each in records if each.status == "cancelled"] == [removed]
+
+
+def test_an_event_costs_the_same_in_a_long_queue(world: World) -> None:
+    """The number of function calls does not depend on the number of runs."""
+
+    def calls_at_an_end() -> int:
+        world.call(world.comfyui.begin)
+        world.tick(1.0)
+        with Profile() as profile:
+            world.call(world.comfyui.finish, "execution_success")
+        world.tick(1.0)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    queue_in_order(world, 20)
+    few = calls_at_an_end()
+    queue_in_order(world, 280)
+    assert calls_at_an_end() < few + 100
 
 
 def test_runs_of_a_comfyui_that_never_replies_fail(world: World) -> None:
