@@ -53,6 +53,7 @@ STEPS, DELAY = 4, 0.005  # of a run
 NO_PLACE = {"queue_position": None}
 AT_ONCE = 8  # requests that queue runs
 AHEAD = 50  # the next runs in the queue, which streams follow
+FOLLOWERS = 4  # the most streams that follow a run, so that runs on a slow machine have no more
 LOOK_EVERY = 0.5  # seconds between requests of the list of runs
 POOL = 6  # threads that asyncio's pool may have yet to start, on 2 processors
 SETTLED = 60.0  # largest time in seconds until idle connections are closed
@@ -170,6 +171,11 @@ class Load:
     def runs(self) -> int:
         """The number of runs whose end has arrived."""
         return len(self.results.keys() | self.outputs.keys())
+
+    def ahead(self) -> list[str]:
+        """Return the next runs in the queue that further streams may follow."""
+        waiting = (run for run in self.waiting if run not in self._ended)
+        return [run for run in islice(waiting, AHEAD) if self.followers[run] < FOLLOWERS]
 
     def later(self) -> float:
         """Return by how many milliseconds the end arrives later in a job's stream (median)."""
@@ -309,11 +315,12 @@ async def by_streams(
         async def go_on_following(*, as_job: bool) -> None:
             followers: Counter[str] = load.followers
             while load.waiting or not filled.done():
-                if not load.waiting:
+                ahead = load.ahead()
+                if not ahead:
                     await asyncio.sleep(0.01)
                     continue
                 # The run with the fewest followers, so that each run has one.
-                prompt_id = min(islice(load.waiting, AHEAD), key=lambda run: followers[run])
+                prompt_id = min(ahead, key=lambda run: followers[run])
                 followers[prompt_id] += 1
                 await follow(prompt_id, as_job=as_job)
 
