@@ -21,7 +21,8 @@ def fields_of(cluster: Any) -> dict[str, Any]:
     Raises
     ------
     InvalidRequestError
-        If it is an object without the address of a scheduler, or its certificates cannot be read.
+        If it is an object without the address of a scheduler, or one that no other process can
+        reach, or that does not adapt, or if its certificates cannot be read.
     """
     if isinstance(cluster, str):
         return {"scheduler" if "://" in cluster else "cluster": cluster}
@@ -30,11 +31,32 @@ def fields_of(cluster: Any) -> dict[str, Any]:
         raise InvalidRequestError.of_field(
             "cluster", f"{type(cluster).__name__} has no scheduler_address: is it a Dask cluster?"
         )
+    if address.startswith("inproc:"):
+        raise InvalidRequestError.of_field(
+            "cluster", "is only in this process, where Jupyter cannot reach it: use processes=True"
+        )
+    if not hasattr(cluster, "adapt"):
+        raise InvalidRequestError.of_field(
+            "cluster",
+            f"{type(cluster).__name__} cannot start workers as they are needed (adapt); give the"
+            " address of its scheduler instead",
+        )
     found: dict[str, Any] = {"scheduler": address}
     security = getattr(cluster, "security", None)
     if address.startswith("tls:") and security is not None:
-        try:
-            found["security"] = {n: pem(getattr(security, n) or "", n) for n in CERTIFICATES}
-        except ValueError as error:
-            raise InvalidRequestError.of_field("cluster", f"its certificates: {error}") from None
+        found["security"] = certificates_of(security, field="cluster")
     return found
+
+
+def certificates_of(security: Any, *, field: str) -> dict[str, str]:
+    """Return the certificates of a ``distributed.Security`` for a request, as PEM texts.
+
+    Raises
+    ------
+    InvalidRequestError
+        If one of its files cannot be read.
+    """
+    try:
+        return {name: pem(getattr(security, name) or "", name) for name in CERTIFICATES}
+    except ValueError as error:
+        raise InvalidRequestError.of_field(field, f"its certificates: {error}") from None

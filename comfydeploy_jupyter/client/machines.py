@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from ..dask_clusters import adapt
-from .dask_cluster import fields_of
+from .dask_cluster import certificates_of, fields_of
 from .files import human_size
 from .record import Record
 from .server import without_none
@@ -259,7 +259,8 @@ class Machines:
             The least and the greatest number of ComfyUIs on the cluster; by default ``(0, 1)``.
         **fields
             ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, and fields of
-            ComfyDeploy, as the route ``machine/create`` takes them.
+            ComfyDeploy, as the route ``machine/create`` takes them; for a cluster ``scheduler``,
+            ``security`` (also as a ``distributed.Security``), ``shared_dir`` and ``retry``.
 
         Raises
         ------
@@ -279,14 +280,18 @@ class Machines:
             "env": None if env is None else dict(env),
             "gpu": gpu,
             "workers": _numbers(workers),
-            **fields,
+            **_with_texts(fields),
         }
         if kind is None and (cluster is not None or "scheduler" in fields):
             given["kind"] = "dask"
         if cluster is not None:
             given |= fields_of(cluster)
         made = Machine(self, self._post("machine/create", given)["machine"])
-        self._adapt(made, cluster)
+        try:
+            self._adapt(made, cluster)
+        except Exception:
+            self.delete(made.id)
+            raise
         return made
 
     def update(
@@ -348,7 +353,7 @@ class Machines:
             "gpu": gpu,
             "workers": _numbers(workers),
             "restart": restart,
-            **fields,
+            **_with_texts(fields),
         }
         if cluster is not None:
             given |= fields_of(cluster)
@@ -395,6 +400,14 @@ def _ids(machines: Sequence[str | Machine] | None) -> list[str] | None:
     if machines is None:
         return None
     return [machine.id if isinstance(machine, Machine) else machine for machine in machines]
+
+
+def _with_texts(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields with PEM texts in place of a ``distributed.Security``."""
+    security = fields.get("security")
+    if not hasattr(security, "tls_ca_file"):
+        return fields
+    return {**fields, "security": certificates_of(security, field="security")}
 
 
 def _numbers(workers: Sequence[int] | None) -> Any:

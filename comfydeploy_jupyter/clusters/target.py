@@ -98,7 +98,7 @@ def check_address(address: str, *, allow_plain_tcp: bool, field: str = "schedule
     InvalidRequestError
         If it is malformed, or is a ``tcp`` address where these are not allowed.
     """
-    if len(address) > LONGEST or not _ADDRESS.fullmatch(address):
+    if len(address) > LONGEST or not _ADDRESS.fullmatch(address) or not _port(address):
         raise InvalidRequestError.of_field(
             field,
             f"{address[:80]!r} is not the address of a Dask scheduler, such as tls://host:8786",
@@ -161,6 +161,14 @@ def of_cluster(cluster: Any, *, field: str) -> Target:
     if not address.startswith("tls:"):
         certificates = None
     return Target(address, certificates, cluster)
+
+
+def _port(address: str) -> int | None:
+    """Return the port of an address, None if there is no such port."""
+    try:
+        return urlsplit(address).port
+    except ValueError:
+        return None
 
 
 def _is_loopback(host: str) -> bool:

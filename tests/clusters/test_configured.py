@@ -96,6 +96,8 @@ def broken() -> None:
         ("tcp://10.0.0.5:8786", InvalidRequestError, "tls://"),
         ({"address": "tls://10.0.0.5:8786"}, InvalidRequestError, "'scheduler'"),
         ({"scheduler": "tls://h:1", "tls_ca_file": "/nowhere"}, InvalidRequestError, "both needed"),
+        ("tcp://127.0.0.1:99999", InvalidRequestError, "not the address"),
+        ("tcp://127.0.0.1:0", InvalidRequestError, "not the address"),
         (object(), InvalidRequestError, "scheduler_address"),
         (broken, ComfyUIUnavailableError, "no queue"),
     ],
@@ -103,6 +105,19 @@ def broken() -> None:
 def test_wrong_settings_are_reported(value: Any, error: type[ComfyDeployError], text: str) -> None:
     with pytest.raises(error, match=text):
         configured(mine=value).target("mine")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "text"),
+    [
+        (object(), "is it a Dask cluster"),
+        (SimpleNamespace(scheduler_address="inproc://10.0.0.5/1/1", adapt=None), "processes=True"),
+        (SimpleNamespace(scheduler_address="tcp://127.0.0.1:8786"), "address of its scheduler"),
+    ],
+)
+def test_a_wrong_object_of_a_kernel_is_reported(cluster: Any, text: str) -> None:
+    with pytest.raises(InvalidRequestError, match=text):
+        fields_of(cluster)
 
 
 @pytest.mark.parametrize("line_break", [r"\n", ""])
@@ -113,7 +128,7 @@ def test_no_error_contains_a_key(tmp_path: Path, line_break: str) -> None:
     for text in (key, key.replace("-----BEGIN", "")):
         given = {**files, "tls_client_key": text}
         cluster = SimpleNamespace(
-            scheduler_address="tls://10.0.0.5:8786", security=Security(**given)
+            scheduler_address="tls://10.0.0.5:8786", security=Security(**given), adapt=None
         )
         wrong = configured(far={"scheduler": "tls://10.0.0.5:8786", **given}, mine=cluster)
         calls = [partial(wrong.target, "far"), partial(wrong.target, "mine")]

@@ -355,6 +355,28 @@ def test_python_changes_the_limits_of_a_cluster_object(
     assert limits[2:] == [(0, 8)]
     assert made.refresh().config["workers"] == [0, 8]
 
+    class Fixed(Cluster):
+        def adapt(self, **_: object) -> None:
+            raise NotImplementedError
+
+    with pytest.raises(NotImplementedError):
+        comfy.machines.create("fixed", cluster=Fixed(), comfyui_path="/opt/ComfyUI")
+    assert [machine.id for machine in comfy.machines.list()] == ["local", "hpc"]
+
+
+def test_python_takes_the_security_of_a_scheduler(
+    jupyter: RestartableJupyter, start_cluster: Callable[..., DaskCluster]
+) -> None:
+    from distributed.security import Security
+
+    cluster = start_cluster()
+    comfy = connect(jupyter.url, token=jupyter.token)
+    security = Security(**cluster.security, require_encryption=True)
+    made = comfy.machines.create(
+        "hpc", cluster=cluster.address, security=security, comfyui_path="/opt/ComfyUI"
+    )
+    assert made.update(security=security, retry=1).config["retry"] == 1
+
 
 BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
     ({"workers": [8, 0]}, 400, "workers", "not a valid range"),
