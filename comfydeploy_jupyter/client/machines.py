@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
-from ..dask_clusters import adapt
+from ..dask_clusters import adapt, release
 from .dask_cluster import certificates_of, fields_of
 from .files import human_size
 from .record import Record
@@ -290,7 +290,7 @@ class Machines:
         try:
             self._adapt(made, cluster)
         except Exception:
-            self.delete(made.id)
+            self._server.post("machine/delete", {"machine_id": made.id})
             raise
         return made
 
@@ -358,10 +358,12 @@ class Machines:
         if cluster is not None:
             given |= fields_of(cluster)
         changed = Machine(self, self._post("machine/update", given)["machine"])
+        known = self._clusters.get(changed.id)
         if cluster is not None or "scheduler" in fields:
-            self._clusters.pop(changed.id, None)
+            if known is not None and known is not cluster:
+                self._release(changed.id)
         elif workers is not None:
-            cluster = self._clusters.get(changed.id)
+            cluster = known
         self._adapt(changed, cluster)
         return changed
 
@@ -377,13 +379,20 @@ class Machines:
         ConflictError
             It is the local one, or has unfinished runs.
         """
-        self._server.post("machine/delete", {"machine_id": machine_id})
+        reply = self._server.post("machine/delete", {"machine_id": machine_id})
+        self._release(reply["machine_id"])
 
     def _adapt(self, pool: Machine, cluster: Any) -> None:
         """Have the cluster object of a pool, if there is one, start and end the pool's workers."""
         if cluster is not None and not isinstance(cluster, str):
+            adapt(cluster, f"{self._server.url} {pool.id}", *pool.config["workers"])
             self._clusters[pool.id] = cluster
-            adapt(cluster, *pool.config["workers"])
+
+    def _release(self, pool_id: str) -> None:
+        """Have the cluster object of a pool, if there is one, end the pool's workers."""
+        cluster = self._clusters.pop(pool_id, None)
+        if cluster is not None:
+            release(cluster, f"{self._server.url} {pool_id}")
 
     def _post(self, path: str, fields: dict[str, Any]) -> Any:
         body = without_none(fields)

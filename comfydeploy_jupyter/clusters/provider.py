@@ -101,7 +101,7 @@ class DaskProvider:
                 f"The Dask scheduler at {target.address} cannot be used: {error}",
                 details={"scheduler": target.address},
             ) from error
-        await asyncio.to_thread(target.adapt, self._least, self._most)
+        await asyncio.to_thread(target.adapt, self._token, self._least, self._most)
         await self._changes.join()
 
     def wanted(self, runs: int) -> None:
@@ -133,6 +133,11 @@ class DaskProvider:
     async def close(self, *, delete: bool) -> None:
         """Disconnect; leases end only if the pool is deleted, or once they are idle."""
         await self._stop(end_leases=delete)
+        if delete and self._target is not None:
+            try:
+                await asyncio.to_thread(self._target.release, self._token)
+            except Exception:
+                log.exception("The workers of the pool %r could not be ended", self._pool_id)
 
     # --- LeaseManager's listener; called on the manager's event loop
 

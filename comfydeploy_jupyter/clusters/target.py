@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..dask_clusters import adapt, pem
+from ..dask_clusters import adapt, pem, release
 from ..errors import InvalidRequestError
 from .tls import Certificates
 
@@ -65,13 +65,18 @@ class Target:
         """Return the TLS context for connections to the proxies of leases; None: no TLS."""
         return None if self.certificates is None else self.certificates.client_context()
 
-    def adapt(self, least: int, most: int) -> None:
-        """Make the cluster object start and end workers as the leases need them. This blocks.
+    def adapt(self, pool: str, least: int, most: int) -> None:
+        """Make the cluster object start and end workers as the leases of a pool need them.
 
-        Without a cluster object, the owner of the cluster has to start the workers.
+        Without a cluster object, the owner of the cluster has to start the workers. This blocks.
         """
         if self.cluster is not None:
-            adapt(self.cluster, least, most)
+            adapt(self.cluster, pool, least, most)
+
+    def release(self, pool: str) -> None:
+        """Make the cluster object end the workers of a deleted pool. This blocks, too."""
+        if self.cluster is not None:
+            release(self.cluster, pool)
 
 
 @cache

@@ -81,9 +81,22 @@ class ClusterOnKubernetes:
 
 def test_a_cluster_on_kubernetes_starts_workers() -> None:
     of_server, of_kernel = ClusterOnKubernetes(), ClusterOnKubernetes()
-    Target("tcp://127.0.0.1:8786", cluster=of_server).adapt(0, 8)
-    adapt(of_kernel, 0, 8)
+    Target("tcp://127.0.0.1:8786", cluster=of_server).adapt("hpc", 0, 8)
+    adapt(of_kernel, "hpc", 0, 8)
     assert of_server.numbers == of_kernel.numbers == (0, 8)
+
+
+def test_pools_of_one_cluster_share_its_workers() -> None:
+    cluster = ClusterOnKubernetes()
+    target = Target("tcp://127.0.0.1:8786", cluster=cluster)
+    target.adapt("a", 1, 2)
+    target.adapt("b", 0, 4)
+    target.adapt("a", 1, 3)
+    assert cluster.numbers == (1, 7)
+    target.release("b")
+    assert cluster.numbers == (1, 3)
+    target.release("a")
+    assert cluster.numbers == (0, 3), "no worker is kept for a deleted pool"
 
 
 def broken() -> None:

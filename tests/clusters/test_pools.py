@@ -354,6 +354,10 @@ def test_python_changes_the_limits_of_a_cluster_object(
     other.machines.update("hpc", cluster=cluster)
     assert limits[2:] == [(0, 8)]
     assert made.refresh().config["workers"] == [0, 8]
+    other.machines.create("more", cluster=cluster, comfyui_path="/opt/ComfyUI", workers=[2, 2])
+    assert limits[3:] == [(2, 10)]
+    other.machines.delete("more")
+    assert limits[4:] == [(0, 8)], "no worker is kept for a deleted pool"
 
     class Fixed(Cluster):
         def adapt(self, **_: object) -> None:
