@@ -123,8 +123,7 @@ class Peers:
             if pid is None:
                 return "the ComfyUI that this server started is not running"
             with contextlib.suppress(PermissionError):
-                held = _sockets_of_tree(pid)
-                if all(owner.inode in held for owner in owners):
+                if _tree_has({owner.inode for owner in owners}, pid):
                     return None
                 return f"another process ({_names(owners)}) uses its port"
         others = [owner for owner in owners if owner.uid not in self._uids]
@@ -148,7 +147,7 @@ class Peers:
                 return "the ComfyUI that this server started is not running"
             candidates = _tree(pid)
         elif _is_here(remote[0]):
-            candidates = [each for each in psutil.process_iter() if self._trusts(each)]
+            candidates = filter(self._trusts, psutil.process_iter())
         else:
             return None
         if any(_has_end(process, local, remote) for process in candidates):
@@ -249,21 +248,22 @@ def _sockets_of(pid: int) -> set[int]:
     return found
 
 
-def _sockets_of_tree(pid: int) -> set[int]:
-    found: set[int] = set()
+def _tree_has(sockets: set[int], pid: int) -> bool:
+    """Return whether a process and its descendants have all of these sockets open."""
     for process in _tree(pid):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found |= _sockets_of(process.pid)
-    return found
+            sockets = sockets - _sockets_of(process.pid)
+        if not sockets:
+            return True
+    return False
 
 
-def _tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all its descendants."""
-    try:
+def _tree(pid: int) -> Iterator[psutil.Process]:
+    """Yield a process, and then all its descendants, for which all processes are read."""
+    with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
+        yield process
+        yield from process.children(recursive=True)
 
 
 def _has_end(process: psutil.Process, local: End, remote: End) -> bool:
