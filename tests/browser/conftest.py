@@ -164,14 +164,17 @@ class LabPage:
     def wait_for_pictures(self) -> None:
         """Wait until the browser has loaded each picture and video that is in sight."""
         self.page.wait_for_function(
-            """() => [...document.querySelectorAll(".comfydeploy-panel :is(img, video)")].every(
-                each => {
+            """() => {
+                const pictures = document.querySelectorAll(".comfydeploy-panel :is(img, video)");
+                const notebook = document.querySelector(".jp-WindowedPanel-outer");
+                const end = notebook?.getBoundingClientRect().bottom ?? innerHeight;
+                return [...pictures].every(each => {
                     const { top, bottom } = each.getBoundingClientRect();
-                    if (!each.checkVisibility() || bottom < 0 || top > innerHeight) return true;
+                    if (!each.checkVisibility() || bottom < 0 || top > end) return true;
                     if (each.tagName === "VIDEO") return each.readyState > 1;
                     return each.complete && each.naturalWidth > 0;
-                }
-            )"""
+                });
+            }"""
         )
 
     @property
@@ -207,7 +210,7 @@ class LabPage:
                 small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             small.save(REPOSITORY / "docs" / "images" / f"{SHOWN[name]}.png", optimize=True)
         if looks.is_compared(name) and (clip := self._visible_panel()) is not None:
-            looks.check(name, self.page.screenshot(clip=clip))
+            looks.check(name, self.page.screenshot(clip=clip, animations="disabled"))
 
     def _visible_panel(self) -> FloatRect | None:
         """Return the part of the page that shows the panel, or a dialog over it; None if none."""

@@ -12,8 +12,16 @@ import io
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageFilter
+
+from tests.browser.accessibility import DIM
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
+
+    from tests.browser.conftest import LabPage
 
 ACCEPTED = Path(__file__).parent / "accepted"
 ACCEPTS = os.environ.get("ACCEPT_SCREENSHOTS")
@@ -23,6 +31,67 @@ TOLERANCE = 0.01  # of the compared pixels may differ
 WORD = (64, 16)  # width and height of a word, in pixels of the screen
 WORD_TOLERANCE = 0.4  # of the compared pixels in an area of that size may differ
 SIZES = 24  # pixels by which width and height may differ
+
+THEMES = ("Light", "Dark")
+HEIGHTS = {480: 1700, 900: 1300, 1440: 1000, 2560: 1300}
+"""The height of the window for each width at which panels are compared."""
+
+STEADY = r"""() => {
+    const texts = [
+        [/\d+(\.\d+)? s\b/g, "1.00 s"],
+        [/^\d+ % · 1\.00 s.*/, "64 % · 1.00 s"],
+        [/\d+ % of \d+ cores?/, "20 % of 2 cores"],
+        [/^[\d.]+ of [\d.]+ GiB$/, "8.0 of 32.0 GiB"],
+        [/^[\d.]+ [GT]iB free$/, "60.0 GiB free"],
+        [/\bComfyUI \d+\.\d+\.\d+/, "ComfyUI 0.33.0"],
+        [/[\d.]+ GiB of [\d.]+ GiB free/, "60.0 GiB of 500.0 GiB free"],
+        [/\blook_\d+_/, "look_00001_"],
+        [/:\d{5}\b/g, ":8188"],
+        [/', \d{5}\)/g, "', 8188)"],
+        [/\bport \d{5}\b/, "port 8188"],
+        [/^\/\S+\/output$/, "/home/jovyan/ComfyUI/output"],
+        [/\b\d{4}-\d\d-\d\d\b/g, "2030-01-02"],
+        [/\d+ % · [\d.]+ \w+ of ([\d.]+ \w+).*/g, "7 % · 4.0 MiB of $1 · 2.0 MiB/s"],
+        [/\b\d{1,2}:\d\d(:\d\d)?( [AP]M)?\b/g, "12:00 PM"],
+        [/\d{1,2}\/\d{1,2}\/\d{4}/g, "1/2/2030"],
+        [/https:\/\/\S+/g, "https://quiet-harbour-dawn.trycloudflare.com/?secret=0123456789"],
+    ];
+    const bars = {
+        ".comfydeploy-progress .cd-bar:not(.cd-thin) > div": "64%",
+        ".comfydeploy-machine .cd-meter > div": "25%",
+    };
+    const panels = document.querySelectorAll(".comfydeploy-panel");
+    const replace = () => {
+        for (const panel of panels) {
+            const walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
+            for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+                if (node.parentElement.closest("style")) continue;
+                const steady = texts.reduce((text, pair) => text.replace(...pair), node.data);
+                if (steady !== node.data) node.data = steady;
+            }
+            for (const bar of panel.querySelectorAll("progress")) {
+                if (bar.value !== 0.07) bar.value = 0.07;
+            }
+            for (const [selector, width] of Object.entries(bars)) {
+                for (const bar of panel.querySelectorAll(selector)) {
+                    bar.parentElement.classList.remove("cd-full");
+                    if (bar.style.width !== width) bar.style.width = width;
+                }
+            }
+            for (const code of panel.querySelectorAll(".comfydeploy-qr img")) {
+                if (!code.style.filter) code.style.filter = "contrast(0)";
+            }
+        }
+    };
+    replace();
+    window.steady = new MutationObserver(replace);
+    const changes = {subtree: true, childList: true, characterData: true};
+    for (const panel of panels) {
+        window.steady.observe(panel, {...changes, attributeFilter: ["value", "style"]});
+    }
+}"""
+"""Replaces what differs each time (times, addresses, progress, the load of this machine, numbers of
+files) or with each ComfyUI, and blanks the QR code."""
 
 
 def is_compared(name: str) -> bool:
@@ -110,3 +179,56 @@ def show(name: str, accepted: Image.Image, seen: Image.Image) -> Path:
     path = folder / f"{name}-differs.png"
     sheet.save(path)
     return path
+
+
+class Looks:
+    """Takes the screenshots of one page; collects all that look different or have dim texts.
+
+    Parameters
+    ----------
+    opened : LabPage
+        The notebook with the panel. It is not loaded again: the window gets another size, and the
+        page another theme.
+
+    Attributes
+    ----------
+    problems : list of str
+        What is wrong, a line for each screenshot that differs and each text that is hard to read.
+    """
+
+    def __init__(self, opened: LabPage) -> None:
+        self.opened = opened
+        self.problems: list[str] = []
+        opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
+    def take(self, state: str, part: Locator | None = None) -> None:
+        """Compare a state at each width in both themes, and the contrast of its texts.
+
+        Parameters
+        ----------
+        state : str
+            The name of the state.
+        part : Locator, optional
+            The part of the panel that is scrolled into sight; by default its top.
+        """
+        page = self.opened.page
+        for theme in THEMES:
+            self.opened.set_theme(theme)
+            for width, height in HEIGHTS.items():
+                page.set_viewport_size({"width": width, "height": height})
+                page.wait_for_timeout(250)
+                notebook = page.locator(".jp-WindowedPanel-outer").first
+                notebook.evaluate("all => all.scrollTo(0, 0)")  # clicks may have scrolled it
+                if part is not None:
+                    part.scroll_into_view_if_needed()
+                self.opened.wait_for_pictures()
+                page.evaluate(STEADY)
+                try:
+                    self.opened.shoot(f"look-{state}-{theme}-{width}")
+                except AssertionError as error:
+                    self.problems.append(str(error))
+                page.evaluate("() => window.steady.disconnect()")
+            dim = self.opened.panel.first.evaluate(DIM)
+            self.problems += [f"{state}, {theme}: contrast {text}" for text in dim]
+        self.opened.set_theme("Light")
+        page.set_viewport_size({"width": 1440, "height": 1000})

@@ -1,4 +1,4 @@
-"""How the panels look in each state: compared with accepted screenshots, as in `test_looks`.
+"""How the panels look in each state: compared with accepted screenshots.
 
 The panels use a Jupyter server of their own, which has no workflows and runs of other tests.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +14,7 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
-from tests.browser.test_looks import WIDTHS
+from tests.browser.looks import Looks
 from tests.browser.test_sweep import RESTART
 from tests.browser.test_upload_panel import network_of
 from tests.faulty_comfyui import FaultyComfyUI, answering
@@ -23,12 +22,11 @@ from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.sync_api import Locator, Page
 
-    from tests.browser.conftest import LabPage
     from tests.cloudflared import FakeCloudflared
     from tests.comfyui_server import ComfyUIServer
     from tests.jupyter_process import JupyterProcess
@@ -40,60 +38,6 @@ MEMORY = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 23.69 GiB of"
     " which 1.12 GiB is free."
 )
-HEIGHTS = {480: 1700, 900: 1300, 1440: 1000, 2560: 1300}
-FEW = (("Light", 1440), ("Light", 480), ("Dark", 1440))
-"""The themes and widths of states that differ little from others, or are dialogs."""
-
-STEADY = r"""() => {
-    const texts = [
-        [/\d+(\.\d+)? s\b/g, "1.00 s"],
-        [/^\d+ % · 1\.00 s.*/, "64 % · 1.00 s"],
-        [/\d+ % of \d+ cores?/, "20 % of 2 cores"],
-        [/^[\d.]+ of [\d.]+ GiB$/, "8.0 of 32.0 GiB"],
-        [/^[\d.]+ [GT]iB free$/, "60.0 GiB free"],
-        [/\bComfyUI \d+\.\d+\.\d+/, "ComfyUI 0.33.0"],
-        [/\blook_\d+_/, "look_00001_"],
-        [/\d+ % · [\d.]+ \w+ of ([\d.]+ \w+).*/g, "7 % · 4.0 MiB of $1 · 2.0 MiB/s"],
-        [/\d{1,2}:\d\d(:\d\d)?( [AP]M)?/g, "12:00 PM"],
-        [/\d{1,2}\/\d{1,2}\/\d{4}/g, "1/2/2030"],
-        [/https:\/\/\S+/g, "https://quiet-harbour-dawn.trycloudflare.com/?secret=0123456789"],
-    ];
-    const bars = {
-        ".comfydeploy-progress .cd-bar:not(.cd-thin) > div": "64%",
-        ".comfydeploy-machine .cd-meter > div": "25%",
-    };
-    const panels = document.querySelectorAll(".comfydeploy-panel");
-    const replace = () => {
-        for (const panel of panels) {
-            const walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
-            for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-                if (node.parentElement.closest("style")) continue;
-                const steady = texts.reduce((text, pair) => text.replace(...pair), node.data);
-                if (steady !== node.data) node.data = steady;
-            }
-            for (const bar of panel.querySelectorAll("progress")) {
-                if (bar.value !== 0.07) bar.value = 0.07;
-            }
-            for (const [selector, width] of Object.entries(bars)) {
-                for (const bar of panel.querySelectorAll(selector)) {
-                    bar.parentElement.classList.remove("cd-full");
-                    if (bar.style.width !== width) bar.style.width = width;
-                }
-            }
-            for (const code of panel.querySelectorAll(".comfydeploy-qr img")) {
-                if (!code.style.filter) code.style.filter = "contrast(0)";
-            }
-        }
-    };
-    replace();
-    window.steady = new MutationObserver(replace);
-    const changes = {subtree: true, childList: true, characterData: true};
-    for (const panel of panels) {
-        window.steady.observe(panel, {...changes, attributeFilter: ["value", "style"]});
-    }
-}"""
-"""Replaces what differs each time (times, addresses, progress, the load of this machine, numbers of
-files) or with each ComfyUI, and blanks the QR code."""
 
 
 def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
@@ -110,6 +54,14 @@ def painting(last: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**graph, **last}
 
 
+NEW = {
+    "1": node("EmptyImage", "Paper", width=512, height=768, batch_size=1, color=3368550),
+    "2": node("ImageScaleBy", "Smaller", image=["1", 0], upscale_method="area", scale_by=0.5),
+    "3": node("ImageInvert", "Invert", image=["2", 0]),
+    "4": node("PreviewImage", "Preview", images=["3", 0]),
+    "5": node("TestSeed", "Dice", seed=5),
+    "6": node("TestText", "Words", text="a harbour at dawn, soft light", anything=["5", 0]),
+}
 SAVED = {"29": SUNSET["29"]}
 HELD = {
     "60": node("TestHeldPreview", "Sampler", image=["28", 0], steps=20, at=12),
@@ -157,57 +109,12 @@ def empty_server(
     return server
 
 
-class Looks:
-    """Takes the screenshots of one page; reports all that differ at the end."""
-
-    def __init__(self, opened: LabPage) -> None:
-        self.opened = opened
-        self.different: list[str] = []
-        opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-
-    def take(
-        self,
-        state: str,
-        part: Locator | None = None,
-        themes_and_widths: Iterable[tuple[str, int]] = tuple(product(("Light", "Dark"), WIDTHS)),
-    ) -> None:
-        """Take the screenshots of a state at each width, in both themes.
-
-        Parameters
-        ----------
-        state : str
-            The name of the state.
-        part : Locator, optional
-            The part of the panel that is scrolled into sight; by default its top.
-        themes_and_widths : iterable of tuple
-            The themes and the widths of the window; default all.
-        """
-        page = self.opened.page
-        for theme, width in themes_and_widths:
-            self.opened.set_theme(theme)
-            page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
-            page.wait_for_timeout(250)
-            if part is None:  # clicks may have scrolled it
-                page.locator(".jp-WindowedPanel-outer").first.evaluate("all => all.scrollTo(0, 0)")
-            else:
-                part.scroll_into_view_if_needed()
-            self.opened.wait_for_pictures()
-            page.evaluate(STEADY)
-            try:
-                self.opened.shoot(f"look-{state}-{theme}-{width}")
-            except AssertionError as error:
-                self.different.append(str(error))
-            page.evaluate("() => window.steady.disconnect()")
-        self.opened.set_theme("Light")
-        page.set_viewport_size({"width": 1440, "height": 1000})
-
-
 @pytest.fixture
 def looks(open_notebook: Any) -> Iterator[Looks]:
     """The page of a notebook whose panels are compared."""
     taken = Looks(open_notebook("looks", "pass", width=1440))
     yield taken
-    assert not taken.different, "\n".join(taken.different)
+    assert not taken.problems, "\n".join(taken.problems)
 
 
 @pytest.fixture
@@ -244,9 +151,10 @@ def test_a_run_panel_in_each_state(
 ) -> None:
     folder = lab.root / "looks"
     folder.mkdir(exist_ok=True)
-    graphs = {"held": HELD, "memory": FAILING, "several": SEVERAL, "history": SAVED}
-    for name, last in graphs.items():
-        (lab.root / f"look-{name}.json").write_text(json.dumps(painting(last)))
+    ends = {"held": HELD, "memory": FAILING, "several": SEVERAL, "history": SAVED}
+    graphs = {"new": NEW, **{name: painting(last) for name, last in ends.items()}}
+    for name, graph in graphs.items():
+        (lab.root / f"look-{name}.json").write_text(json.dumps(graph))
     for name in ("portrait", "landscape at night"):
         (folder / f"{name}.json").write_text(json.dumps(SUNSET))
     comfy.workflows.save(SUNSET, "Harbour at dawn")
@@ -264,17 +172,20 @@ def test_a_run_panel_in_each_state(
     expect(panel.get_by_role("button", name="Harbour at dawn")).to_be_visible()
     looks.take("run-empty")
 
+    show("new")
+    looks.take("run")
+
     comfy.free()  # the results show how many nodes were cached
     show("held")
     press("Keys (?)")
-    looks.take("run-keys", themes_and_widths=FEW)
+    looks.take("run-keys")
     opened.page.keyboard.press("Escape")
     width = panel.get_by_label("Sky: width", exact=True)
     width.fill("0")
     press("Run")
     expect(panel.get_by_role("alert")).to_contain_text("Sky: width: must be at least 1")
     top = panel.get_by_role("combobox", name="Workflow")
-    looks.take("run-wrong", top, themes_and_widths=FEW)
+    looks.take("run-wrong", top)
     width.fill("768")
     press("Run")
     expect(panel.get_by_alt_text("Preview of the sampler")).to_be_visible()
@@ -306,6 +217,16 @@ def test_a_run_panel_in_each_state(
     history.scroll_into_view_if_needed()
     expect(history.locator("li img")).to_have_count(3)
     looks.take("run-history", history.locator("li").last)
+    history.locator("li").last.get_by_label(re.compile("in full size")).click()
+    lightbox = history.get_by_role("dialog", name="Picture in full size")
+    expect(lightbox.get_by_text("a sunset, calm water")).to_be_visible()
+    looks.take("run-enlarged")
+    opened.page.keyboard.press("Escape")
+    history.locator("li").first.locator(".cd-run").focus()
+    opened.page.keyboard.press("Delete")
+    expect(history.get_by_role("dialog")).to_contain_text("Delete the run of")
+    looks.take("run-delete")
+    opened.page.keyboard.press("Escape")
     for place in (0, 2):
         history.locator("li").nth(place).hover()
         history.get_by_role("checkbox").nth(place).check()
@@ -315,7 +236,7 @@ def test_a_run_panel_in_each_state(
     opened.page.keyboard.press("Escape")
     opened.page.evaluate(RESTART)
     expect(panel.get_by_role("alert")).to_contain_text("The kernel of this panel was restarted")
-    looks.take("run-lost", themes_and_widths=FEW)
+    looks.take("run-lost")
 
 
 def test_a_sweep(looks: Looks, empty_server: JupyterProcess) -> None:
@@ -325,10 +246,21 @@ def test_a_sweep(looks: Looks, empty_server: JupyterProcess) -> None:
     opened.run(connected(empty_server) + sweep)
     expect(panel.get_by_text(re.compile("Done after"))).to_be_visible(timeout=60_000)
     expect(panel.locator("table img")).to_have_count(4)
-    looks.take("sweep", themes_and_widths=FEW)
+    looks.take("sweep")
     panel.get_by_role("button", name="Width 160 px, Caption low tide: success").click()
     expect(panel.get_by_role("dialog").locator("dl")).to_contain_text("Caption")
-    looks.take("sweep-lightbox", themes_and_widths=FEW)
+    looks.take("sweep-lightbox")
+
+
+def test_a_sweep_with_failures(
+    looks: Looks, lab: JupyterProcess, empty_server: JupyterProcess
+) -> None:
+    opened, panel = looks.opened, looks.opened.panel
+    (lab.root / "look-sweep-fails.json").write_text(json.dumps(painting(FAILING)))
+    sweep = "comfy.sweep('look-sweep-fails.json', {'Sky.width': [160, 240]}, save='fails.json')"
+    opened.run(connected(empty_server) + sweep)
+    expect(panel.get_by_text(re.compile("Done after"))).to_be_visible(timeout=60_000)
+    looks.take("sweep-failed")
 
 
 def test_a_model_is_moved_and_deleted(
@@ -342,13 +274,20 @@ def test_a_model_is_moved_and_deleted(
     comfy.workflows.save(naming, "Sunset with ink")
     opened, panel = looks.opened, looks.opened.panel
     opened.run(f"{connected(empty_server)}cd.UploadPanel(comfy=comfy)")
-    panel.get_by_role("tab", name="Models").click()
+    expect(panel.get_by_text("Drop").first).to_be_visible()
+    looks.take("upload")
+    panel.get_by_role("tab", name="Add a model from a link").click()
+    expect(panel.get_by_label("Link")).to_be_visible()
+    looks.take("models-link")
+    panel.get_by_role("tab", name="Models", exact=True).click()
     panel.get_by_label("Search models").fill(name)
+    expect(panel.get_by_role("button", name=f"Delete {name}")).to_be_visible()
+    looks.take("models")
     dialog = panel.get_by_role("dialog")
     for label, state in (("Move or rename", "models-move"), ("Delete", "models-delete")):
         panel.get_by_role("button", name=f"{label} {name}").click()
         expect(dialog).to_contain_text("1 stored workflow names it")
-        looks.take(state, themes_and_widths=FEW)
+        looks.take(state)
         opened.page.keyboard.press("Escape")
     path.unlink()
 
@@ -366,10 +305,11 @@ def test_uploads_under_way(looks: Looks, lab: JupyterProcess, tmp_path: Path) ->
         panel.locator("input[type=file]").set_input_files(files)
         rows = panel.get_by_role("list", name="Transfers").get_by_role("listitem")
         expect(rows.filter(has_text=" % · ")).not_to_have_count(0)
-        looks.take("uploads", themes_and_widths=FEW)
+        looks.take("uploads")
         for path in files:
             panel.get_by_role("button", name=f"Cancel {path.name}").click()
         expect(rows.filter(has_text="Cancelled")).to_have_count(2)
+        looks.take("uploads-cancelled")
     finally:
         limit(-1)
 
@@ -381,30 +321,47 @@ def test_a_tunnel(looks: Looks, lab: JupyterProcess, cloudflared: FakeCloudflare
         opened.run("import comfydeploy_jupyter as cd\ncd.TunnelPanel()")
         top = panel.get_by_label("Make reachable")
         start = panel.get_by_role("button", name="Start")
+        expect(start).to_be_enabled()
+        looks.take("tunnel")
         start.click()
         expect(panel.get_by_role("link")).to_be_visible()
         panel.get_by_text("QR code").click()
         code = panel.get_by_alt_text("QR code of the link")
         expect(code).to_have_js_property("complete", True)
-        looks.take("tunnel-running", top, themes_and_widths=FEW)
+        looks.take("tunnel-running", top)
         panel.get_by_role("button", name="Stop").click()
         expect(panel.get_by_text("Stopped")).to_be_visible()
         cloudflared.behave(mode="rate_limited")
         start.click()
         expect(panel.get_by_role("alert").filter(has_text="Too many quick tunnels")).to_be_visible()
-        looks.take("tunnel-failed", top, themes_and_widths=FEW)
+        looks.take("tunnel-failed", top)
     finally:
         cloudflared.behave()
         Comfy(lab.url, lab.token).tunnel.stop()
 
 
-def test_an_account(looks: Looks, empty_server: JupyterProcess) -> None:
+def test_a_tunnel_without_cloudflared(looks: Looks, without_cloudflared: JupyterProcess) -> None:
+    panel = looks.opened.panel
+    looks.opened.run(f"{connected(without_cloudflared)}cd.TunnelPanel('jupyter', comfy)")
+    panel.get_by_role("button", name="Start").click()
+    expect(panel.get_by_role("button", name="Download cloudflared")).to_be_visible()
+    looks.take("tunnel-missing")
+
+
+def test_an_account(looks: Looks, empty_server: JupyterProcess, comfy: Comfy) -> None:
     panel = (
         "from comfydeploy_jupyter.widgets.account_panel import AccountPanel\nAccountPanel(comfy)"
     )
     looks.opened.run(connected(empty_server) + panel)
     expect(looks.opened.panel.get_by_role("button", name="Sign in")).to_be_enabled()
-    looks.take("account", themes_and_widths=FEW)
+    looks.take("account")
+    comfy.comfy_account.set_api_key("comfyui-of-a-test")
+    try:
+        looks.opened.run(connected(empty_server) + panel)
+        expect(looks.opened.panel.get_by_role("button", name="Sign out")).to_be_visible()
+        looks.take("account-stored")
+    finally:
+        comfy.comfy_account.sign_out()
 
 
 def test_a_workflow_panel(looks: Looks, empty_server: JupyterProcess, comfy: Comfy) -> None:
@@ -430,7 +387,7 @@ def test_a_workflow_panel(looks: Looks, empty_server: JupyterProcess, comfy: Com
     for tab, part in shown.items():
         panel.get_by_role("tab", name=tab, exact=True).click()
         expect(part.first).to_be_visible()
-        looks.take(f"workflows-{tab.lower()}", themes_and_widths=FEW)
+        looks.take(f"workflows-{tab.lower()}")
 
 
 def test_a_machine_and_a_pool(
@@ -465,6 +422,7 @@ def test_a_machine_and_a_pool(
     opened, panel = looks.opened, looks.opened.panel
     other = comfy.machines.create("Studio", comfyui_url=studio.url)
     pool = comfy.machines.create("All GPUs", kind="pool", members=["local", other.id])
+    machines = [pool, other]
     runs = []
     try:
         opened.run(
@@ -492,10 +450,15 @@ def test_a_machine_and_a_pool(
         expect(panel.first.get_by_text("2 of 2 machines ready")).to_be_visible()
         assert_accessible(panel.first)
         looks.take("pool")
+        machines.append(comfy.machines.create("Attic", comfyui_url="http://127.0.0.1:9"))
+        panel.first.get_by_label("Machine", exact=True).select_option("Attic")
+        expect(panel.first.get_by_text("cannot be reached")).to_be_visible()
+        expect(panel.first.get_by_text("Start ComfyUI so that it")).to_have_count(2)
+        looks.take("machine-lost")
     finally:
         for run in runs:
             run.cancel()
         until(lambda: not [*comfy.runs(status="running"), *comfy.runs(status="queued")])
-        pool.delete()
-        other.delete()
+        for machine in machines:
+            machine.delete()
         studio.close()
