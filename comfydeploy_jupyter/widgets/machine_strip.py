@@ -304,7 +304,8 @@ def facts_html(
     parts = [f"{number} {what}" for what, number in counts.items() if number]
     rows = [_fact("Queue", ", ".join(parts) or "empty")]
     rows += [
-        _usage(str(gpu["name"]), gpu.get("memory") or {}, _percent(gpu)) for gpu in hardware["gpus"]
+        _usage(str(gpu["name"]), gpu.get("memory") or {}, _percent(gpu), wide=True)
+        for gpu in hardware["gpus"]
     ]
     if hardware["cpu"]:
         cpu = hardware["cpu"]
@@ -318,7 +319,10 @@ def facts_html(
         rows.append(_fact(name, f"{human_size(disk['free'])} free", share))
     rows.append(_fact("Transfers", f"{moving} in progress" if moving else "none"))
     rows.append(_fact("Tunnel", _tunnel(status["tunnel"])))
-    rows += [_fact("Store", warning) for warning in status.get("store", {}).get("warnings", ())]
+    rows += [
+        _fact("Store", warning, wide=True)
+        for warning in status.get("store", {}).get("warnings", ())
+    ]
     facts = f'<dl class="cd-facts" aria-label="State of the machine">{" ".join(rows)}</dl>'
     if not members:
         return facts
@@ -350,7 +354,7 @@ def _member(member: dict[str, Any]) -> str:
     )
 
 
-def _fact(name: str, text: str, share: float | None = None) -> str:
+def _fact(name: str, text: str, share: float | None = None, *, wide: bool = False) -> str:
     meter = ""
     if share is not None:
         width = 100 * min(max(share, 0.0), 1.0)
@@ -358,21 +362,22 @@ def _fact(name: str, text: str, share: float | None = None) -> str:
         bar = f'<div style="width:{width:.0f}%"></div>'
         meter = f'<div class="cd-meter{full}" aria-hidden="true">{bar}</div>'
     named = html.escape(name)
-    return f'<div><dt title="{named}">{named}</dt><dd>{html.escape(text)}{meter}</dd></div>'
+    size = ' class="cd-wide"' if wide else ""
+    return f'<div{size}><dt title="{named}">{named}</dt><dd>{html.escape(text)}{meter}</dd></div>'
 
 
-def _usage(name: str, memory: dict[str, Any], also: str = "") -> str:
+def _usage(name: str, memory: dict[str, Any], also: str = "", *, wide: bool = False) -> str:
     """Return the memory in use; the total, or the part in use, may be unknown."""
     total, used = memory.get("total"), memory.get("used")
     if not total:
-        return _fact(name, also or "memory unknown")
+        return _fact(name, also or "memory unknown", wide=wide)
     if used is None:
-        return _fact(name, f"{human_size(total)}{', ' if also else ''}{also}")
+        return _fact(name, f"{human_size(total)}{', ' if also else ''}{also}", wide=wide)
     number, unit = human_size(used).split(" ")
     whole = human_size(total)
     part = number if whole.endswith(f" {unit}") else f"{number} {unit}"
     text = f"{part} of {whole}{', ' if also else ''}{also}"
-    return _fact(name, text, used / total)
+    return _fact(name, text, used / total, wide=wide)
 
 
 def _percent(gpu: dict[str, Any]) -> str:

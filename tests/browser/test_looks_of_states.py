@@ -420,6 +420,7 @@ def test_a_machine_and_a_pool(
     )
     studio.fail("GET", "/system_stats", answering(200, stats, "application/json"))
     opened, panel = looks.opened, looks.opened.panel
+    until(lambda: comfy.machines.get("local").status == "ready")  # connected before the other one
     other = comfy.machines.create("Studio", comfyui_url=studio.url)
     pool = comfy.machines.create("All GPUs", kind="pool", members=["local", other.id])
     machines = [pool, other]
@@ -450,6 +451,9 @@ def test_a_machine_and_a_pool(
         expect(panel.first.get_by_text("2 of 2 machines ready")).to_be_visible()
         assert_accessible(panel.first)
         looks.take("pool")
+        panel.first.get_by_label("Machine", exact=True).select_option("Studio")
+        expect(panel.first.get_by_text("NVIDIA GeForce RTX 4090")).to_be_visible()
+        looks.take("machine-gpu")
         machines.append(comfy.machines.create("Attic", comfyui_url="http://127.0.0.1:9"))
         panel.first.get_by_label("Machine", exact=True).select_option("Attic")
         expect(panel.first.get_by_text("cannot be reached")).to_be_visible()

@@ -248,6 +248,7 @@ def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
     ):
         assert text in html
     assert "cd-full" in html, "nearly full"
+    assert '<div class="cd-wide"><dt title="Other">' in html, "names of GPUs are long"
     assert "CPU" not in html
     status["tunnel"] = {"running": False, "protected": False, "error": "x", "state": "stopped"}
     assert ">failed</dd>" in facts_html(status, {**hardware, "gpus": [], "disks": []})
