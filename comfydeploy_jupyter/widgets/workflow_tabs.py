@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LABEL = {"description_width": "90px"}
 FULL = {"width": "auto", "flex": "1 1 100%", "margin": "0"}
-HALF = {"width": "auto", "flex": "1 1 200px", "margin": "0"}
+HALF = {"width": "auto", "flex": "1 1 280px", "margin": "0"}
 
 FORMATS = {
     "API format (JSON)": "api",
