@@ -22,7 +22,7 @@ LISTED = 100
 LOOKED_AT = 5
 """How many of the last runs are searched for a picture."""
 
-KEPT, FILES, EDITOR = "Kept", "Files beside the notebook", "In ComfyUI's editor"
+KEPT, FILES, EDITOR = "Stored", "Files beside the notebook", "In ComfyUI's editor"
 """The groups of the list."""
 
 

@@ -712,7 +712,7 @@ test("a model is deleted after what uses it is known", () => {
   const workflows = [{ name: "sunset", versions: [1] }];
   tell({ type: "uses", uses: { ...USES, workflows, run_count: 3 } });
   const lines = [...dialog.querySelectorAll("li")].map((line) => line.textContent);
-  assert.deepEqual(lines, ["1 stored workflow names it: “sunset”.", "3 earlier runs used it."]);
+  assert.deepEqual(lines, ["1 stored workflow uses it: “sunset”.", "3 earlier runs used it."]);
   named("Delete").click();
   assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: false }]);
   tell({ type: "refused", problem: "1 run uses it now" });
@@ -1011,7 +1011,7 @@ test("a panel without a workflow offers three ways to begin", () => {
   assert.equal(el.hidden, true);
 });
 
-const ENTRY = { note: "v2", tags: [], group: "Kept", kept: true, turn: 0 };
+const ENTRY = { note: "v2", tags: [], group: "Stored", kept: true, turn: 0 };
 const LISTED = [
   { ...ENTRY, id: "a", name: "<b>Sky</b>", tags: ["people", "<i>"] },
   { ...ENTRY, id: "b", name: "Sea" },

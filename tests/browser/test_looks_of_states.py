@@ -286,7 +286,7 @@ def test_a_model_is_moved_and_deleted(
     dialog = panel.get_by_role("dialog")
     for label, state in (("Move or rename", "models-move"), ("Delete", "models-delete")):
         panel.get_by_role("button", name=f"{label} {name}").click()
-        expect(dialog).to_contain_text("1 stored workflow names it")
+        expect(dialog).to_contain_text("1 stored workflow uses it")
         looks.take(state)
         opened.page.keyboard.press("Escape")
     path.unlink()

@@ -486,7 +486,7 @@ def test_stored_workflows_are_found_and_their_versions_chosen(
     comfy.workflows.save(graph("two"), workflow_id=stored.id)
     opened = open_notebook("stored", "from comfydeploy_jupyter import RunPanel\nRunPanel()")
     page, panel = opened.page, opened.panel
-    expect(panel.get_by_text("A workflow that is kept here")).to_be_visible()
+    expect(panel.get_by_text("A stored workflow")).to_be_visible()
     expect(panel.get_by_role("button", name="Run", exact=True)).to_be_hidden()
     field = panel.get_by_role("combobox", name="Workflow")
     field.click()
@@ -515,7 +515,7 @@ def test_a_workflow_of_the_users_computer_and_one_that_fails(
     (tmp_path / "broken.json").write_text("{")
     opened = open_notebook("mine", "from comfydeploy_jupyter import RunPanel\nRunPanel()")
     page, panel = opened.page, opened.panel
-    expect(panel.get_by_text("A workflow that is kept here")).to_be_visible()
+    expect(panel.get_by_text("A stored workflow")).to_be_visible()
     for name in ("broken.json", "mine.json"):
         with page.expect_file_chooser() as chooser:
             panel.get_by_title(re.compile("Open a workflow of your computer")).click()

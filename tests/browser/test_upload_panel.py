@@ -237,7 +237,7 @@ panel"""
     panel.get_by_label("Search models").fill(name)
     panel.get_by_role("button", name=f"Move or rename {name}").click()
     dialog = panel.get_by_role("dialog")
-    expect(dialog).to_contain_text("1 stored workflow names it: “sunset with ink”.")
+    expect(dialog).to_contain_text("1 stored workflow uses it: “sunset with ink”.")
     move = dialog.get_by_role("button", name="Move")
     expect(move).to_be_disabled()
     dialog.get_by_label("Models folder").select_option("vae")

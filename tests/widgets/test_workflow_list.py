@@ -72,7 +72,7 @@ def test_rename_tag_delete_and_undo(
     assert comfy.workflows.get(kept.id).name == f"{name} <b>2"
     assert f"{name} &lt;b&gt;2" in panel._head.value
     send_message(panel, kind="tag", id=kept.id, tags=["people", "SDXL"])
-    assert groups(panel, name)["Kept"]["tags"] == ["people", "SDXL"]
+    assert groups(panel, name)["Stored"]["tags"] == ["people", "SDXL"]
     panel.search("sdxl")
     until(lambda: panel.workflows == [f"{name} <b>2"])
 

@@ -61,7 +61,7 @@ var AROUND = 90;
 var MOST_ABOVE = 0.3;
 var KEYS = [
   [["Ctrl", "Enter"], "Run the workflow (⌘ Enter on a Mac)"],
-  [["Esc"], "Cancel the run that is shown; asks first"],
+  [["Esc"], "Cancel this run, after a confirmation"],
   [["←", "→", "Home", "End"], "Go through the pictures; Enter enlarges one"],
   [["Tab"], "Go to the next control"],
   [["?"], "Show these keys"]

@@ -115,13 +115,13 @@ function sentences(uses) {
   const all = [
     [
       workflows.length,
-      `${counted(workflows.length, "stored workflow")} ${workflows.length === 1 ? "names" : "name"} it: ${names.join(", ")}.`
+      `${counted(workflows.length, "stored workflow")} ${workflows.length === 1 ? "uses" : "use"} it: ${names.join(", ")}.`
     ],
     [ended, `${counted(ended, "earlier run")} used it.`]
   ];
   const lines = all.filter(([count]) => count).map(([, text]) => text);
   if (uses.in_use) return lines;
-  return lines.length ? lines : ["No stored workflow and no recent run names it."];
+  return lines.length ? lines : ["No stored workflow and no recent run uses it."];
 }
 function warning({ unfinished, transfers, queued }) {
   const parts = [
@@ -179,7 +179,7 @@ var ModelDialog = class {
       h(
         "div",
         { className: "cd-faint" },
-        "No file is replaced. Workflows that name it are not changed: they do not find it any more."
+        "Existing files are not replaced. Workflows keep the old name and will not find the model."
       )
     ];
     this.show(entry, `Move or rename ${entry.name}`, "Move", opener, fields, () => ({

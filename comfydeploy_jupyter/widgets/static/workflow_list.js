@@ -343,7 +343,7 @@ function render({ model, el }) {
     " Undo"
   );
   const line = h("div", { className: "cd-line cd-message", role: "status" }, messageText, undo);
-  const hint = h("div", { className: "cd-faint" }, "Drop files on the list to keep them.");
+  const hint = h("div", { className: "cd-faint" }, "Drop workflow files here to store them.");
   el.append(list, hint, actions, editor, line);
   const entryOf = (id) => model.get("entries").find((entry) => entry.id === id);
   const choose = (id) => {

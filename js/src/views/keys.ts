@@ -11,7 +11,7 @@ const MOST_ABOVE = 0.3; // of the height of the view, for what is above the bar
 
 const KEYS: [keys: string[], what: string][] = [
   [["Ctrl", "Enter"], "Run the workflow (⌘ Enter on a Mac)"],
-  [["Esc"], "Cancel the run that is shown; asks first"],
+  [["Esc"], "Cancel this run, after a confirmation"],
   [["←", "→", "Home", "End"], "Go through the pictures; Enter enlarges one"],
   [["Tab"], "Go to the next control"],
   [["?"], "Show these keys"],

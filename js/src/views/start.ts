@@ -45,7 +45,7 @@ function render({ model, el }: Context<Traits>) {
         choice("upload", "Open a file of this computer …", open),
       ]),
       card(
-        "A workflow that is kept here",
+        "A stored workflow",
         stored.length
           ? "Changed last:"
           : "There is none yet. Use WorkflowPanel to store workflows.",
@@ -53,7 +53,9 @@ function render({ model, el }: Context<Traits>) {
       ),
       card(
         "An example",
-        examples.length ? "It runs on this ComfyUI as it is." : "ComfyUI does not answer yet.",
+        examples.length
+          ? "These workflows can run on this ComfyUI."
+          : "ComfyUI does not answer yet.",
         examples.map((title) =>
           choice("play", title, () => model.send({ kind: "example", title })),
         ),

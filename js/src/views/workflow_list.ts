@@ -57,7 +57,7 @@ function render({ model, el }: Context<Traits>) {
     " Undo",
   );
   const line = h("div", { className: "cd-line cd-message", role: "status" }, messageText, undo);
-  const hint = h("div", { className: "cd-faint" }, "Drop files on the list to keep them.");
+  const hint = h("div", { className: "cd-faint" }, "Drop workflow files here to store them.");
   el.append(list, hint, actions, editor, line);
 
   const entryOf = (id: string | null) => model.get("entries").find((entry) => entry.id === id);
