@@ -57,7 +57,8 @@ class History(View):
     more : bool
         Whether there are older ones.
     filter : dict
-        What the user has chosen: ``status``, ``search``, ``days``, ``label``, ``pinned``.
+        What the user has chosen: ``status``, ``search``, ``days``, ``after``, ``before``,
+        ``label``, ``pinned``.
     labels : list of list of str
         The names and values of the labels of all runs that were shown.
     inputs : list of list of str
@@ -193,11 +194,13 @@ class History(View):
         """Return what the user has chosen as arguments of `Comfy.runs`."""
         chosen: dict[str, Any] = self.filter
         days = int(chosen.get("days") or 0)
+        latest = datetime.now().astimezone() - timedelta(days=days) if days else None
         name, value = chosen.get("label") or (None, None)
         return {
             "status": chosen.get("status") or None,
             "search": chosen.get("search") or None,
-            "after": datetime.now().astimezone() - timedelta(days=days) if days else None,
+            "after": chosen.get("after") or latest,
+            "before": chosen.get("before") or None,
             "labels": None if name is None else {name: value},
             "pinned": True if chosen.get("pinned") else None,
         }

@@ -362,6 +362,68 @@ test("a run is pinned, its values are used again, and two are compared", () => {
   );
 });
 
+test("a comparison goes through the pictures of both runs, with buttons and keys", () => {
+  const pictures = (...names: string[]) =>
+    names.map((name) => ({ name, kind: "image", query: `filename=${name}` }));
+  const older = { ...RUN, prompt_id: "p2", pictures: pictures("a.png", "b.png") };
+  const newer = { ...RUN, pictures: pictures("c.png", "d.png", "e.png") };
+  const { el } = show(history, { ...HISTORY, runs: [newer, older] });
+  for (const box of el.querySelectorAll<HTMLInputElement>(".cd-select")) box.click();
+  named(el, "Compare").click();
+  const dialog = find<HTMLDialogElement>(el, "dialog[open]");
+  const shown = () => {
+    const images = [...dialog.querySelectorAll<HTMLImageElement>(".cd-stack img")];
+    const names = images.map(({ alt }) => alt).reverse();
+    return [...names, find(dialog, "[role=status]").textContent];
+  };
+  const place = (before: number, after: number) =>
+    `Before: picture ${before} of 2, after: picture ${after} of 3`;
+  assert.deepEqual(shown(), ["a.png", "c.png", place(1, 1)]);
+  const next = named(dialog, "Next pictures (right arrow key)");
+  next.focus();
+  next.click();
+  assert.deepEqual(shown(), ["b.png", "d.png", place(2, 2)]);
+  assert.ok(document.activeElement === next);
+  press(next, "ArrowRight");
+  assert.deepEqual(shown(), ["b.png", "e.png", place(2, 3)]);
+  press(next, "ArrowRight");
+  assert.deepEqual(shown(), ["a.png", "c.png", place(1, 1)]);
+  press(find(dialog, "input[type=range]"), "ArrowLeft");
+  assert.deepEqual(shown(), ["a.png", "c.png", place(1, 1)], "the key moves the slider");
+  press(next, "ArrowLeft");
+  assert.deepEqual(shown(), ["b.png", "e.png", place(2, 3)]);
+});
+
+type Dates = { after?: string; before?: string };
+
+test("runs are filtered by dates in the time zone of the browser", () => {
+  const { model, el } = show(history, HISTORY);
+  const group = find(el, "[aria-label=Dates]");
+  const [from, to] = group.querySelectorAll("input");
+  assert.ok(from && to && group.hidden);
+  const choose = (control: HTMLInputElement | HTMLSelectElement, value: string) => {
+    control.value = value;
+    control.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  choose(find<HTMLSelectElement>(el, "[aria-label=Time]"), "dates");
+  assert.ok(!group.hidden);
+  choose(from, "2030-01-02");
+  choose(to, "2030-01-31");
+  const days = { after: new Date(2030, 0, 2), before: new Date(2030, 1, 1) };
+  const { after, before } = model.get("filter") as Dates;
+  assert.deepEqual([after, before], [days.after.toISOString(), days.before.toISOString()]);
+  assert.deepEqual([from.value, to.value, to.min], ["2030-01-02", "2030-01-31", "2030-01-02"]);
+  const again = show(history, { ...HISTORY, filter: { after, before } });
+  const kept = [...again.el.querySelectorAll<HTMLInputElement>("[aria-label=Dates] input")];
+  assert.deepEqual(
+    kept.map(({ value }) => value),
+    ["2030-01-02", "2030-01-31"],
+  );
+  named(el, "Show all runs again").click();
+  assert.ok(group.hidden);
+  assert.equal((model.get("filter") as Dates).after, undefined);
+});
+
 test("a picture in full size has its facts, and the arrows show the pictures of all runs", () => {
   const other = { name: "b.png", kind: "image", query: "filename=b.png" };
   const runs = [RUN, { ...RUN, prompt_id: "p2", pictures: [other], seeds: ["7"] }];

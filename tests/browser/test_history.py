@@ -126,6 +126,19 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     history.get_by_label("Label", exact=True).select_option("")
     history.get_by_label("Time", exact=True).select_option("1")
     expect(cards(history)).to_have_count(4)
+    history.get_by_label("Time", exact=True).select_option("dates")
+    today = page.evaluate("() => new Date().toLocaleDateString('sv')")
+    dates = history.get_by_role("group", name="Dates")
+    dates.get_by_label("From").fill(today)
+    dates.get_by_label("to").fill(today)
+    expect(cards(history)).to_have_count(4)
+    dates.get_by_label("From").fill("2020-01-01")
+    dates.get_by_label("to").fill("2020-01-02")
+    expect(history.get_by_text("No runs match.")).to_be_visible()
+    assert violations(history) == []
+    history.get_by_label("Show all runs again").click()
+    expect(dates).to_be_hidden()
+    expect(cards(history)).to_have_count(4)
 
     # use the values of a run again
     history.locator("li").nth(3).hover()

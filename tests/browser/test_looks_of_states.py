@@ -63,6 +63,11 @@ NEW = {
     "6": node("TestText", "Words", text="a harbour at dawn, soft light", anything=["5", 0]),
 }
 SAVED = {"29": SUNSET["29"]}
+MIRRORED = {
+    "62": node("ImageFlip", "Mirrored", image=["28", 0], flip_method="y-axis: horizontally"),
+    "65": node("ImageBatch", "Two", image1=["28", 0], image2=["62", 0]),
+    "29": node("SaveImage", "Save", images=["65", 0], filename_prefix="look"),
+}
 HELD = {
     "60": node("TestHeldPreview", "Sampler", image=["28", 0], steps=20, at=12),
     "29": node("SaveImage", "Save", images=["60", 0], filename_prefix="look"),
@@ -151,7 +156,7 @@ def test_a_run_panel_in_each_state(
 ) -> None:
     folder = lab.root / "looks"
     folder.mkdir(exist_ok=True)
-    ends = {"held": HELD, "memory": FAILING, "several": SEVERAL, "history": SAVED}
+    ends = {"held": HELD, "memory": FAILING, "several": SEVERAL, "history": MIRRORED}
     graphs = {"new": NEW, **{name: painting(last) for name, last in ends.items()}}
     for name, graph in graphs.items():
         (lab.root / f"look-{name}.json").write_text(json.dumps(graph))
@@ -217,6 +222,11 @@ def test_a_run_panel_in_each_state(
     history.scroll_into_view_if_needed()
     expect(history.locator("li img")).to_have_count(3)
     looks.take("run-history", history.locator("li").last)
+    history.get_by_label("Time", exact=True).select_option("dates")
+    history.get_by_label("From", exact=True).fill("2020-01-02")
+    expect(history.locator("li img")).to_have_count(3)
+    looks.take("run-dates", history.locator("li").last)
+    history.get_by_label("Show all runs again").click()
     history.locator("li").last.get_by_label(re.compile("in full size")).click()
     lightbox = history.get_by_role("dialog", name="Picture in full size")
     expect(lightbox.get_by_text("a sunset, calm water")).to_be_visible()
@@ -232,6 +242,8 @@ def test_a_run_panel_in_each_state(
         history.get_by_role("checkbox").nth(place).check()
     history.get_by_role("button", name="Compare").click()
     expect(history.get_by_role("dialog").locator(".cd-stack img").last).to_be_visible()
+    opened.page.keyboard.press("ArrowRight")
+    expect(history.get_by_role("dialog")).to_contain_text("Picture 2 of 2")
     looks.take("run-compared")
     opened.page.keyboard.press("Escape")
     opened.page.evaluate(RESTART)

@@ -140,9 +140,18 @@ def test_filter_is_sent_to_the_server() -> None:
         "status": None,
         "search": None,
         "after": None,
+        "before": None,
         "labels": None,
         "pinned": True,
     }
+
+
+def test_only_runs_between_two_dates_are_requested() -> None:
+    runs = Runs(3)
+    view, _ = made(runs)
+    view.filter = {"days": 0, "after": "2030-01-01T23:00:00Z", "before": "2030-01-03T23:00:00Z"}
+    query = runs.queries[-1]
+    assert (query["after"], query["before"]) == ("2030-01-01T23:00:00Z", "2030-01-03T23:00:00Z")
 
 
 def test_labels_are_offered() -> None:

@@ -690,6 +690,14 @@ var CompareDialog = class {
   pair = "";
   times = [];
   // of both runs, as displayed
+  step = () => {
+  };
+  constructor() {
+    this.root.addEventListener("keydown", ({ key }) => {
+      if (key === "ArrowLeft") this.step(-1);
+      if (key === "ArrowRight") this.step(1);
+    });
+  }
   show(page, first, second, opener) {
     this.pair = [first.prompt_id, second.prompt_id].join();
     const id = newId();
@@ -697,10 +705,8 @@ var CompareDialog = class {
     this.times = [first, second].map((run) => formatTime(run.created_at, true));
     const title = `Run of ${this.times[0]} (before) and run of ${this.times[1]} (after)`;
     this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
-    const [before, after] = [first.pictures[0], second.pictures[0]];
-    const pictures = before && after ? comparison(page, asItem(before), asItem(after), () => [
-      h("div", { className: "cd-faint" }, "A picture is not available any more.")
-    ]) : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
+    const pictures = h("div", { className: "cd-pair" });
+    this.showPictures(pictures, page, first.pictures, second.pictures);
     this.root.setAttribute("aria-labelledby", id);
     this.root.replaceChildren(
       h("div", { className: "cd-line" }, h("b", { id, className: "cd-grow" }, title), close),
@@ -709,6 +715,36 @@ var CompareDialog = class {
     openDialog(this.root, opener);
     this.root.addEventListener("close", () => page.files.free(this.root), { once: true });
     close.focus();
+  }
+  /** Show the first pictures of two runs, and buttons for the others, if there are any. */
+  showPictures(root, page, before, after) {
+    const count = Math.max(before.length, after.length);
+    const position = h("span", { className: "cd-faint", role: "status" });
+    const turn = h(
+      "div",
+      { className: "cd-line", role: "group", "aria-label": "Pictures of both runs" },
+      iconButton("chevron-left", "Previous pictures (left arrow key)", () => this.step(-1)),
+      position,
+      iconButton("chevron-right", "Next pictures (right arrow key)", () => this.step(1))
+    );
+    const frame = h("div");
+    let index = 0;
+    this.step = (by) => {
+      index = (index + by + count) % (count || 1);
+      const places = [before, after].map(({ length }) => Math.min(index, length - 1));
+      const [old, present] = [before[places[0] ?? 0], after[places[1] ?? 0]];
+      if (!old || !present) {
+        frame.textContent = "Not both of these runs have a picture.";
+        return;
+      }
+      setText(position, positionOf(places, [before.length, after.length]));
+      page.files.free(frame);
+      const gone = () => [h("div", {}, "A picture is not available any more.")];
+      frame.replaceChildren(comparison(page, asItem(old), asItem(present), gone));
+    };
+    this.step(0);
+    const canTurn = count > 1 && before.length && after.length;
+    root.replaceChildren(...canTurn ? [turn] : [], frame);
   }
   /** Show the values that differ, when they are known. */
   showDifferences(promptIds, lines, problem = "") {
@@ -739,6 +775,10 @@ var CompareDialog = class {
     if (this.root.open) this.root.close();
   }
 };
+function positionOf([before = 0, after = 0], [many = 0, others = 0]) {
+  if (many === others) return `Picture ${before + 1} of ${many}`;
+  return `Before: picture ${before + 1} of ${many}, after: picture ${after + 1} of ${others}`;
+}
 function swatch(text, kind) {
   if (kind !== "color" || !/^#[0-9a-f]{6}$/.test(text)) return null;
   const square = h("span", { className: "cd-swatch", "aria-hidden": "true" });
@@ -761,12 +801,15 @@ var DAYS = [
   [0, "Any time"],
   [1, "Last 24 hours"],
   [7, "Last 7 days"],
-  [30, "Last 30 days"]
+  [30, "Last 30 days"],
+  ["dates", "From … to …"]
 ];
 var Filters = class {
   constructor(change) {
     this.change = change;
-    for (const each of [this.status, this.days, this.label]) each.onchange = () => this.notify();
+    for (const each of [this.status, this.days, this.first, this.last, this.label]) {
+      each.onchange = () => this.notify();
+    }
     this.search.oninput = () => {
       clearTimeout(this.timer);
       this.timer = window.setTimeout(() => this.notify(), WAIT);
@@ -783,6 +826,14 @@ var Filters = class {
   });
   status = select("Status", STATUSES);
   days = select("Time", DAYS);
+  first = dateInput();
+  last = dateInput();
+  dates = h(
+    "span",
+    { className: "cd-line cd-dates", role: "group", "aria-label": "Dates", hidden: true },
+    h("label", {}, h("span", {}, "From"), this.first),
+    h("label", {}, h("span", {}, "to"), this.last)
+  );
   label = h("select", { "aria-label": "Label" });
   pinned = iconButton("thumb-tack", "Only pinned runs", () => this.togglePinned());
   reset = iconButton("times", "Show all runs again", () => this.clear());
@@ -794,6 +845,7 @@ var Filters = class {
     h("span", { className: "cd-grow" }, this.search),
     this.status,
     this.days,
+    this.dates,
     this.label,
     this.pinned,
     this.reset
@@ -802,7 +854,12 @@ var Filters = class {
   show(filter) {
     if (document.activeElement !== this.search) this.search.value = filter.search ?? "";
     this.status.value = filter.status ?? "";
-    this.days.value = String(filter.days ?? 0);
+    const { after, before, days = 0 } = filter;
+    if (after || before) this.days.value = "dates";
+    else if (days || this.days.value !== "dates") this.days.value = String(days);
+    this.first.value = after ? localDate(new Date(after)) : "";
+    this.last.value = before ? localDate(new Date(Date.parse(before) - 1)) : "";
+    this.showDates();
     this.label.value = filter.label?.join(": ") ?? "";
     this.pinned.setAttribute("aria-pressed", String(filter.pinned ?? false));
     this.reset.hidden = !isFiltered(filter);
@@ -822,6 +879,7 @@ var Filters = class {
   /** Remove all conditions. */
   clear() {
     this.search.value = "";
+    this.days.value = "0";
     this.show({});
     this.notify();
   }
@@ -833,20 +891,43 @@ var Filters = class {
     this.pinned.setAttribute("aria-pressed", String(!isOn));
     this.notify();
   }
+  /** Show the fields of the dates if they are used; neither can be beyond the other. */
+  showDates() {
+    this.dates.hidden = this.days.value !== "dates";
+    this.first.max = this.last.value;
+    this.last.min = this.first.value;
+  }
   notify() {
     clearTimeout(this.timer);
+    this.showDates();
+    const isDated = this.days.value === "dates";
     this.change({
       search: this.search.value.trim(),
       status: this.status.value,
-      days: Number(this.days.value),
+      days: isDated ? 0 : Number(this.days.value),
+      ...isDated && {
+        after: startOfDay(this.first.value),
+        before: startOfDay(this.last.value, 1)
+      },
       label: this.labelOf.get(this.label.value) ?? [],
       pinned: this.pinned.getAttribute("aria-pressed") === "true"
     });
   }
 };
 function isFiltered(filter) {
-  const { search, status, days, label, pinned } = filter;
-  return Boolean(search || status || days || label?.length || pinned);
+  const { search, status, days, after, before, label, pinned } = filter;
+  return Boolean(search || status || days || after || before || label?.length || pinned);
+}
+function dateInput() {
+  return h("input", { type: "date" });
+}
+function localDate(time) {
+  const parts = [time.getFullYear(), time.getMonth() + 1, time.getDate()];
+  return parts.map((part) => String(part).padStart(2, "0")).join("-");
+}
+function startOfDay(date, later = 0) {
+  const [year = 0, month = 0, day = 0] = date.split("-").map(Number);
+  return date && new Date(year, month - 1, day + later).toISOString();
 }
 function select(name, options) {
   return h(

@@ -1,7 +1,7 @@
 /** The dialogs of the history: questions and comparisons. */
 
 import { openDialog } from "../dialog.ts";
-import { h, iconButton, newId } from "../dom.ts";
+import { h, iconButton, newId, setText } from "../dom.ts";
 import { comparison } from "../gallery/comparison.ts";
 import type { Item, Page } from "../gallery/item.ts";
 import { type EarlierRun, formatTime } from "./run.ts";
@@ -60,6 +60,15 @@ export class CompareDialog {
   private readonly table = h("div", { className: "cd-differences" });
   private pair = "";
   private times: string[] = []; // of both runs, as displayed
+  private step: (by: number) => void = () => {};
+
+  constructor() {
+    // A slider handles these keys itself.
+    this.root.addEventListener("keydown", ({ key }) => {
+      if (key === "ArrowLeft") this.step(-1);
+      if (key === "ArrowRight") this.step(1);
+    });
+  }
 
   show(
     page: Pick<Page, "files" | "seen">,
@@ -73,13 +82,8 @@ export class CompareDialog {
     this.times = [first, second].map((run) => formatTime(run.created_at, true));
     const title = `Run of ${this.times[0]} (before) and run of ${this.times[1]} (after)`;
     this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
-    const [before, after] = [first.pictures[0], second.pictures[0]];
-    const pictures =
-      before && after
-        ? comparison(page, asItem(before), asItem(after), () => [
-            h("div", { className: "cd-faint" }, "A picture is not available any more."),
-          ])
-        : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
+    const pictures = h("div", { className: "cd-pair" });
+    this.showPictures(pictures, page, first.pictures, second.pictures);
     this.root.setAttribute("aria-labelledby", id);
     this.root.replaceChildren(
       h("div", { className: "cd-line" }, h("b", { id, className: "cd-grow" }, title), close),
@@ -88,6 +92,43 @@ export class CompareDialog {
     openDialog(this.root, opener);
     this.root.addEventListener("close", () => page.files.free(this.root), { once: true });
     close.focus();
+  }
+
+  /** Show the first pictures of two runs, and buttons for the others, if there are any. */
+  private showPictures(
+    root: HTMLElement,
+    page: Pick<Page, "files" | "seen">,
+    before: EarlierRun["pictures"],
+    after: EarlierRun["pictures"],
+  ): void {
+    const count = Math.max(before.length, after.length);
+    const position = h("span", { className: "cd-faint", role: "status" });
+    const turn = h(
+      "div",
+      { className: "cd-line", role: "group", "aria-label": "Pictures of both runs" },
+      iconButton("chevron-left", "Previous pictures (left arrow key)", () => this.step(-1)),
+      position,
+      iconButton("chevron-right", "Next pictures (right arrow key)", () => this.step(1)),
+    );
+    const frame = h("div");
+    let index = 0;
+    this.step = (by) => {
+      index = (index + by + count) % (count || 1);
+      // A run with fewer pictures keeps its last one.
+      const places = [before, after].map(({ length }) => Math.min(index, length - 1));
+      const [old, present] = [before[places[0] ?? 0], after[places[1] ?? 0]];
+      if (!old || !present) {
+        frame.textContent = "Not both of these runs have a picture.";
+        return;
+      }
+      setText(position, positionOf(places, [before.length, after.length]));
+      page.files.free(frame);
+      const gone = () => [h("div", {}, "A picture is not available any more.")];
+      frame.replaceChildren(comparison(page, asItem(old), asItem(present), gone));
+    };
+    this.step(0);
+    const canTurn = count > 1 && before.length && after.length;
+    root.replaceChildren(...(canTurn ? [turn] : []), frame);
   }
 
   /** Show the values that differ, when they are known. */
@@ -121,6 +162,12 @@ export class CompareDialog {
   end(): void {
     if (this.root.open) this.root.close();
   }
+}
+
+/** Return which pictures of two runs are shown, in words. */
+function positionOf([before = 0, after = 0]: number[], [many = 0, others = 0]: number[]): string {
+  if (many === others) return `Picture ${before + 1} of ${many}`;
+  return `Before: picture ${before + 1} of ${many}, after: picture ${after + 1} of ${others}`;
 }
 
 /** Return the colour that a text names, as a small square; null if it names none. */

@@ -27,6 +27,9 @@ export type Filter = {
   status?: string;
   search?: string;
   days?: number;
+  /** The times from which and before which runs are shown, as ISO 8601. */
+  after?: string;
+  before?: string;
   label?: string[] | undefined;
   pinned?: boolean;
 };
