@@ -26,12 +26,12 @@ COV = --cov $(if $(ARGS),--cov-fail-under 0)
 # Processes of the tests compile all modules each time if the environment sets this.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock slurm hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser packages hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(STAMP)-docs comfyui browser clock slurm hub-proxy ## install everything that development needs, and the git hooks
+setup: $(STAMP)-docs comfyui packages hub-proxy ## install everything that development needs, and the git hooks
 	$(UV_INSTALL) --group dev
 	$(BIN)/pre-commit install
 
@@ -40,9 +40,11 @@ run: INSTALL =
 run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, leave JupyterLab running (SMOKE=1: end after the workflow)
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
+# What the tests need is installed while the code is checked, since each uses one processor.
 # The tests wait for hundreds of processes: one that fails is tried again, and listed as such.
-test: OPTIONS += --only-allowed-skips --reruns 1 -raR
-test: check docs unit ## set up what the tests need and run every check and test
+test: ## set up what the tests need and run every check and test
+	$(MAKE) --jobs 2 check comfyui packages hub-proxy
+	$(MAKE) docs unit OPTIONS="--only-allowed-skips --reruns 1 -raR"
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
 quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser
@@ -63,7 +65,7 @@ forge: $(STAMP)-test
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml, $(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(BIN)/zizmor --offline --quiet .github
 
-unit: $(STAMP)-test comfyui browser clock slurm hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
+unit: $(STAMP)-test comfyui packages hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
 	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(OPTIONS) $(if $(COVERAGE),$(COV)) $(ARGS)
 
 coverage: COVERAGE = 1
@@ -105,13 +107,12 @@ comfyui: $(STAMP)-lab ## install a ComfyUI that runs without a GPU into .comfyui
 browser:
 	@scripts/browser.sh
 
-clock:
+# one after the other: only one process can install packages of the system
+packages: browser
 	@scripts/clock.sh
-
-slurm:
 	@scripts/slurm.sh
 
-hub-proxy: $(STAMP)-venv
+hub-proxy: $(STAMP)-venv | $(JS_STAMP)
 	@scripts/hub_proxy.sh $(VENV) $(HUB_PROXY)
 
 $(STAMP)-venv:
