@@ -437,7 +437,7 @@ def test_giant_frames(server, faulty):
         faulty.send(frame)
         result = reader.end()
         assert (result["status"], result["outputs"]) == ("success", {"2": {"text": ["done"]}})
-        until(lambda: faulty.sockets_seen > before)
+        until(lambda before=before: faulty.sockets_seen > before)
         server.until_connected()
     assert "in one frame" in server.new_log()
 
