@@ -212,6 +212,7 @@ class Looks:
             The part of the panel that is scrolled into sight; by default its top.
         """
         page = self.opened.page
+        page.mouse.move(0, 0)  # so that it is over no control at any width
         for theme in THEMES:
             self.opened.set_theme(theme)
             for width, height in HEIGHTS.items():
