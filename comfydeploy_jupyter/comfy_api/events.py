@@ -74,7 +74,8 @@ class JobEvents:
         sent: set[str] = set()
         if not run.log.closed:
             yield self._status(run) + _progress(run.record, run)
-        yield _unsent(await self._outputs_of(run.record, assets_url), sent)
+        if outputs := _unsent(await self._outputs_of(run.record, assets_url), sent):
+            yield outputs
         if run.log.closed and last == run.log.last_id:
             yield self._end(run)
             return

@@ -130,6 +130,14 @@ async def test_a_job_says_which_nodes_are_not_executed(api):
     assert json.dumps({"level": "warning", "message": warning}) in events
 
 
+async def test_a_job_without_outputs_yet_sends_its_state_alone(api, chain):
+    """A comment means that nothing has happened for some time."""
+    _, job = await create(api, {"workflow": chain(("TestSleep", {"seconds": 0.5}))})
+    events = (await api.raw("GET", f"api/v2/jobs/{job}/events")).body.decode()
+    assert events.startswith("event: status\n")
+    assert "keep awake" not in events
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
