@@ -26,6 +26,9 @@ COV = --cov $(if $(ARGS),--cov-fail-under 0)
 # Processes of the tests compile all modules each time if the environment sets this.
 unexport PYTHONDONTWRITEBYTECODE
 
+# The last line of `make test` is the summary of the tests.
+MAKEFLAGS += --no-print-directory
+
 .PHONY: help setup run test quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser packages hub-proxy js js-build dist release-check clean
 
 help: ## show this list

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +42,14 @@ def test_targets_of_make_exist(path: Path) -> None:
     named = set(re.findall(r"\bmake ([a-z-]+)\b(?! it\b)", path.read_text()))
     assert named
     assert named <= targets()
+
+
+def test_nothing_follows_the_summary_of_the_tests() -> None:
+    """A make that calls itself says at its end which folder it leaves, unless told not to."""
+    shown = subprocess.run(
+        ["make", "--dry-run", "test"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert "pytest" in shown.splitlines()[-1]
 
 
 def test_contributing_names_tests_and_files_that_exist() -> None:
