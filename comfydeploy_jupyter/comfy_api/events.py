@@ -57,8 +57,12 @@ class JobEvents:
             WeakKeyDictionary()
         )
 
-    async def follow(self, run: Run, assets_url: str, *, pause: float) -> AsyncIterator[bytes]:
+    async def follow(
+        self, run: Run, assets_url: str, *, pause: float
+    ) -> AsyncIterator[tuple[bytes, bool]]:
         """Yield messages of a run until its end: its present state first, its final status last.
+
+        With each one, yield whether it is the last.
 
         Parameters
         ----------
@@ -73,18 +77,19 @@ class JobEvents:
         last = run.log.last_id
         sent: set[str] = set()
         if not run.log.closed:
-            yield self._status(run) + _progress(run.record, run)
+            yield self._status(run) + _progress(run.record, run), False
         if outputs := _unsent(await self._outputs_of(run.record, assets_url), sent):
-            yield outputs
+            yield outputs, False
         if run.log.closed and last == run.log.last_id:
-            yield self._end(run)
+            yield self._end(run), True
             return
         async for batch in run.log.read(last, pause=pause):
             if not batch:
                 waits = status_of(run.record) == "queued"
-                yield self._status(run) if waits else b""
+                yield self._status(run) if waits else b"", False
                 continue
-            yield await self._batch(run, batch, assets_url, sent)
+            messages = await self._batch(run, batch, assets_url, sent)
+            yield messages, run.log.has_ended_at(batch[-1].id)
 
     async def final(self, record: RunRecord, assets_url: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""

@@ -310,6 +310,12 @@ class Handler(Base, APIHandler):
         self.set_header("Cache-Control", "no-cache")
         self.set_header("X-Accel-Buffering", "no")
 
+    async def send_events(self, events: bytes, *, at_end: bool) -> None:
+        """Send events of a stream; a few of them are sent with the end if this follows at once."""
+        self.write(events)
+        if not (at_end and self.has_begun and len(events) <= LARGE):
+            await self.flush()
+
     def finish_stream(self) -> None:
         """End an event stream; `finish` alone would set the media type of JSON."""
         self.finish(set_content_type="text/event-stream")

@@ -141,9 +141,8 @@ class JobEventsHandler(ComfyAPIHandler):
                 following = self.comfy_api.events.follow(
                     run, self.addresses.assets, pause=KEEP_AWAKE
                 )
-                async for text in following:
-                    self.write(text or COMMENT)
-                    await self.flush()
+                async for text, at_end in following:
+                    await self.send_events(text or COMMENT, at_end=at_end)
             else:
                 self.write(self.comfy_api.events.state(record))
                 while not events.is_final(record):

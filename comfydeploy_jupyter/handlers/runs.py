@@ -50,6 +50,14 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
     return request.model_copy(update={"cd_token": given})
 
 
+async def _encoded(batch: list[RunEvent], previews: bool) -> bytes:
+    """Return events as ``text/event-stream``, without previews if they are not wanted."""
+    wanted = [event for event in batch if previews or event.preview is None]
+    for event in wanted:
+        await event.encode()
+    return b"".join(event.sse for event in wanted)
+
+
 def not_ended(run: Run) -> RunTimeoutError:
     """Return the error for a run that takes longer than its ``timeout``."""
     return RunTimeoutError(
@@ -190,17 +198,15 @@ class StreamHandler(RunBase):
             await self.flush()
             batches = run.log.read(last_id, pause=KEEP_AWAKE, until=deadline)
             async for batch in batches:
-                await self._write_events(batch, previews)
-                if not batch:
-                    self.write(COMMENT)
-                else:
+                if batch:
                     last_id = batch[-1].id
-                await self.flush()
+                events = await _encoded(batch, previews) if batch else COMMENT
+                await self.send_events(events, at_end=run.log.has_ended_at(last_id))
             while tail := run.log.after(last_id):
                 for batch in in_batches(tail):
-                    await self._write_events(batch, previews)
-                    await self.flush()
-                last_id = tail[-1].id
+                    last_id = batch[-1].id
+                    events = await _encoded(batch, previews)
+                    await self.send_events(events, at_end=run.log.has_ended_at(last_id))
         except StreamClosedError:
             self._log_left(run.record)
             return
@@ -234,13 +240,6 @@ class StreamHandler(RunBase):
         status = {"prompt_id": record.prompt_id, "status": record.status}
         self.write(RunEvent(last_id + 3, "status", status).sse)
         self.finish_stream()
-
-    async def _write_events(self, batch: list[RunEvent], previews: bool) -> None:
-        wanted = [event for event in batch if previews or event.preview is None]
-        for event in wanted:
-            await event.encode()
-        if wanted:
-            self.write(b"".join(event.sse for event in wanted))
 
     def _log_left(self, record: RunRecord) -> None:
         self.log.debug(

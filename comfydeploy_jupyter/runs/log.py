@@ -157,6 +157,10 @@ class EventLog:
             found.append(entry)
         return found[::-1]
 
+    def has_ended_at(self, event_id: int) -> bool:
+        """Return whether no event follows that with the id ``event_id``, now and later."""
+        return self.closed and not self.after(event_id)
+
     @property
     def size(self) -> int:
         """Approximate size of the events in memory, bytes."""
