@@ -141,10 +141,10 @@ export function type(input: HTMLInputElement | HTMLTextAreaElement, text: string
   input.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-/** Press a key in an element. */
-export function press(element: HTMLElement, key: string): void {
+/** Press a key in an element; `more` are further properties of the event. */
+export function press(element: HTMLElement, key: string, more: object = {}): void {
   const event = new Event("keydown", { bubbles: true, cancelable: true });
-  element.dispatchEvent(Object.assign(event, { key }));
+  element.dispatchEvent(Object.assign(event, { key, ...more }));
 }
 
 /** Wait until a condition holds; the test's own timeout ends the waiting. */

@@ -392,6 +392,26 @@ test("a comparison goes through the pictures of both runs, with buttons and keys
   assert.deepEqual(shown(), ["a.png", "c.png", place(1, 1)], "the key moves the slider");
   press(next, "ArrowLeft");
   assert.deepEqual(shown(), ["b.png", "e.png", place(2, 3)]);
+  for (const modifier of ["altKey", "ctrlKey", "metaKey"]) {
+    press(next, "ArrowLeft", { [modifier]: true });
+    assert.deepEqual(shown(), ["b.png", "e.png", place(2, 3)], "the key is the browser's");
+  }
+  const link = dialog.querySelector<HTMLElement>(".cd-compare a");
+  link?.focus();
+  assert.ok(link && document.activeElement === link);
+  press(link, "ArrowRight");
+  assert.deepEqual(shown(), ["a.png", "c.png", place(1, 1)]);
+  assert.ok(document.activeElement === next, "the link is gone");
+});
+
+test("the arrow keys leave a comparison of one picture each as it is", () => {
+  const { el } = show(history, { ...HISTORY, runs: [RUN, { ...RUN, prompt_id: "p2" }] });
+  for (const box of el.querySelectorAll<HTMLInputElement>(".cd-select")) box.click();
+  named(el, "Compare").click();
+  const dialog = find<HTMLDialogElement>(el, "dialog[open]");
+  const slider = find(dialog, "input[type=range]");
+  press(named(dialog, "Close"), "ArrowRight");
+  assert.ok(find(dialog, "input[type=range]") === slider);
 });
 
 type Dates = { after?: string; before?: string };

@@ -693,7 +693,8 @@ var CompareDialog = class {
   step = () => {
   };
   constructor() {
-    this.root.addEventListener("keydown", ({ key }) => {
+    this.root.addEventListener("keydown", ({ key, altKey, ctrlKey, metaKey }) => {
+      if (altKey || ctrlKey || metaKey) return;
       if (key === "ArrowLeft") this.step(-1);
       if (key === "ArrowRight") this.step(1);
     });
@@ -719,17 +720,19 @@ var CompareDialog = class {
   /** Show the first pictures of two runs, and buttons for the others, if there are any. */
   showPictures(root, page, before, after) {
     const count = Math.max(before.length, after.length);
+    const canTurn = count > 1 && before.length > 0 && after.length > 0;
     const position = h("span", { className: "cd-faint", role: "status" });
+    const next = iconButton("chevron-right", "Next pictures (right arrow key)", () => this.step(1));
     const turn = h(
       "div",
       { className: "cd-line", role: "group", "aria-label": "Pictures of both runs" },
       iconButton("chevron-left", "Previous pictures (left arrow key)", () => this.step(-1)),
       position,
-      iconButton("chevron-right", "Next pictures (right arrow key)", () => this.step(1))
+      next
     );
     const frame = h("div");
     let index = 0;
-    this.step = (by) => {
+    const show = (by) => {
       index = (index + by + count) % (count || 1);
       const places = [before, after].map(({ length }) => Math.min(index, length - 1));
       const [old, present] = [before[places[0] ?? 0], after[places[1] ?? 0]];
@@ -739,11 +742,14 @@ var CompareDialog = class {
       }
       setText(position, positionOf(places, [before.length, after.length]));
       page.files.free(frame);
+      const hadFocus = frame.contains(document.activeElement);
       const gone = () => [h("div", {}, "A picture is not available any more.")];
       frame.replaceChildren(comparison(page, asItem(old), asItem(present), gone));
+      if (hadFocus) next.focus();
     };
-    this.step(0);
-    const canTurn = count > 1 && before.length && after.length;
+    this.step = canTurn ? show : () => {
+    };
+    show(0);
     root.replaceChildren(...canTurn ? [turn] : [], frame);
   }
   /** Show the values that differ, when they are known. */

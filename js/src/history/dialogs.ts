@@ -63,8 +63,9 @@ export class CompareDialog {
   private step: (by: number) => void = () => {};
 
   constructor() {
-    // A slider handles these keys itself.
-    this.root.addEventListener("keydown", ({ key }) => {
+    // A slider handles these keys itself; with Alt, Ctrl or Meta they are the browser's.
+    this.root.addEventListener("keydown", ({ key, altKey, ctrlKey, metaKey }) => {
+      if (altKey || ctrlKey || metaKey) return;
       if (key === "ArrowLeft") this.step(-1);
       if (key === "ArrowRight") this.step(1);
     });
@@ -102,17 +103,19 @@ export class CompareDialog {
     after: EarlierRun["pictures"],
   ): void {
     const count = Math.max(before.length, after.length);
+    const canTurn = count > 1 && before.length > 0 && after.length > 0;
     const position = h("span", { className: "cd-faint", role: "status" });
+    const next = iconButton("chevron-right", "Next pictures (right arrow key)", () => this.step(1));
     const turn = h(
       "div",
       { className: "cd-line", role: "group", "aria-label": "Pictures of both runs" },
       iconButton("chevron-left", "Previous pictures (left arrow key)", () => this.step(-1)),
       position,
-      iconButton("chevron-right", "Next pictures (right arrow key)", () => this.step(1)),
+      next,
     );
     const frame = h("div");
     let index = 0;
-    this.step = (by) => {
+    const show = (by: number) => {
       index = (index + by + count) % (count || 1);
       // A run with fewer pictures keeps its last one.
       const places = [before, after].map(({ length }) => Math.min(index, length - 1));
@@ -123,11 +126,13 @@ export class CompareDialog {
       }
       setText(position, positionOf(places, [before.length, after.length]));
       page.files.free(frame);
+      const hadFocus = frame.contains(document.activeElement);
       const gone = () => [h("div", {}, "A picture is not available any more.")];
       frame.replaceChildren(comparison(page, asItem(old), asItem(present), gone));
+      if (hadFocus) next.focus();
     };
-    this.step(0);
-    const canTurn = count > 1 && before.length && after.length;
+    this.step = canTurn ? show : () => {};
+    show(0);
     root.replaceChildren(...(canTurn ? [turn] : []), frame);
   }
 
