@@ -301,8 +301,8 @@ class ComfyDeploy(ExtensionApp):
         600.0,
         min=1.0,
         help="Seconds without a prompt after which a ComfyUI on a cluster ends, so that its worker"
-        " is free. As many as the first number of `workers` of their pool do not end so, while"
-        " Jupyter is connected to the scheduler.",
+        " is free. While Jupyter is connected to the scheduler, a pool keeps as many ComfyUIs as"
+        " the first number of its `workers`, even if they are idle.",
     ).tag(config=True)
     cluster_allow_plain_tcp = Bool(
         False,

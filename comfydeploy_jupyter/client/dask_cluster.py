@@ -22,7 +22,8 @@ def fields_of(cluster: Any) -> dict[str, Any]:
     ------
     InvalidRequestError
         If it is an object without the address of a scheduler, or one that no other process can
-        reach, or that does not adapt, or if its certificates cannot be read.
+        reach, or that cannot start workers as they are needed, or if its certificates cannot be
+        read.
     """
     if isinstance(cluster, str):
         return {"scheduler" if "://" in cluster else "cluster": cluster}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakValueDictionary
@@ -130,6 +131,10 @@ class Machine(Record["Machines"]):
 MachineList: TypeAlias = list[Machine]
 
 
+_CLUSTERS: WeakValueDictionary[str, Any] = WeakValueDictionary()
+"""The cluster objects of this process, by the names that `Machines` gives their pools."""
+
+
 class Machines:
     """The machines that a server knows: ``comfy.machines``.
 
@@ -153,8 +158,6 @@ class Machines:
     def __init__(self, server: Server, target: Literal["local", "cloud"] = "local") -> None:
         self._server = server
         self._target = target
-        # The cluster objects of this kernel, by the ids of their pools.
-        self._clusters: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     @property
     def cloud(self) -> Machines:
@@ -358,13 +361,16 @@ class Machines:
         if cluster is not None:
             given |= fields_of(cluster)
         changed = Machine(self, self._post("machine/update", given)["machine"])
-        known = self._clusters.get(changed.id)
-        if cluster is not None or "scheduler" in fields:
-            if known is not None and known is not cluster:
-                self._release(changed.id)
-        elif workers is not None:
+        pool = self._name_of(changed.id)
+        known = _CLUSTERS.get(pool)
+        moves = cluster is not None or "scheduler" in fields
+        if not moves and workers is not None:
             cluster = known
         self._adapt(changed, cluster)
+        if moves and known is not None and known is not cluster:
+            if _CLUSTERS.get(pool) is known:
+                del _CLUSTERS[pool]
+            self._release(changed.id, known)
         return changed
 
     def delete(self, machine_id: str) -> None:
@@ -380,19 +386,27 @@ class Machines:
             It is the local one, or has unfinished runs.
         """
         reply = self._server.post("machine/delete", {"machine_id": machine_id})
-        self._release(reply["machine_id"])
+        known = _CLUSTERS.pop(self._name_of(reply["machine_id"]), None)
+        if known is not None:
+            self._release(reply["machine_id"], known)
 
     def _adapt(self, pool: Machine, cluster: Any) -> None:
         """Have the cluster object of a pool, if there is one, start and end the pool's workers."""
         if cluster is not None and not isinstance(cluster, str):
-            adapt(cluster, f"{self._server.url} {pool.id}", *pool.config["workers"])
-            self._clusters[pool.id] = cluster
+            name = self._name_of(pool.id)
+            adapt(cluster, name, *pool.config["workers"])
+            _CLUSTERS[name] = cluster
 
-    def _release(self, pool_id: str) -> None:
-        """Have the cluster object of a pool, if there is one, end the pool's workers."""
-        cluster = self._clusters.pop(pool_id, None)
-        if cluster is not None:
-            release(cluster, f"{self._server.url} {pool_id}")
+    def _release(self, pool_id: str, cluster: Any) -> None:
+        """Have the cluster object that a pool has left end the pool's workers."""
+        try:
+            release(cluster, self._name_of(pool_id))
+        except Exception as error:  # such as one that was closed before
+            warnings.warn(f"The workers of {pool_id!r} were not ended: {error}", stacklevel=3)
+
+    def _name_of(self, pool_id: str) -> str:
+        """Return the name of a pool, which differs from those on other servers."""
+        return f"{self._server.url} {pool_id}"
 
     def _post(self, path: str, fields: dict[str, Any]) -> Any:
         body = without_none(fields)

@@ -158,8 +158,8 @@ class _Holder:
     async def run(self) -> None:
         """Hold the lease until there is a reason to end it; then remove its folder.
 
-        Outputs were copied to Jupyter before the end of their run was reported. A shared folder has
-        no copies, so it stays.
+        Jupyter copies outputs before it reports the end of their run; those that it could not copy
+        are lost with the folder. A shared folder has no copies, so it stays.
         """
         _holders[self.grant] = self
         try:

@@ -115,8 +115,8 @@ class LeaseManager:
     request : LeaseRequest
         The request for each lease; its id and topic are replaced.
     least, most : int
-        The least number of leases, also without any run, and the greatest one. As many as the least
-        number do not end because they are idle.
+        The least number of leases, also without any run, and the greatest one. The least number is
+        kept, even if these are idle.
     listener : Listener
         Receives the changes of grants.
 

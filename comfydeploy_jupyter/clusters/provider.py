@@ -130,10 +130,10 @@ class DaskProvider:
             "note": None if manager is None else manager.note,
         }
 
-    async def close(self, *, delete: bool) -> None:
-        """Disconnect; leases end only if the pool is deleted, or once they are idle."""
+    async def close(self, *, delete: bool, stays: bool = False) -> None:
+        """Disconnect; leases end only if `delete` says so, or once they are idle."""
         await self._stop(end_leases=delete)
-        if delete and self._target is not None:
+        if delete and not stays and self._target is not None:
             try:
                 await asyncio.to_thread(self._target.release, self._token)
             except Exception:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..net.tasks import end, wait_for
@@ -38,25 +37,28 @@ class Renewal:
     def __init__(self, count: int, idle_timeout: float) -> None:
         self._count = count
         self._interval = idle_timeout / TIMES
-        self._grants: list[Grant] = []
+        self._kept: list[str] = []
         self._sent_at = 0.0
         self._sending: asyncio.Task[None] | None = None
 
     def update(self, client: Any, serving: Iterable[Grant]) -> None:
-        """Renew the first leases of those that serve, if it is time to.
+        """Renew as many leases as the pool keeps, if it is time to: if possible, those of before.
 
         Parameters
         ----------
         client : distributed.Client
             The client of the scheduler.
         serving : iterable of Grant
-            The grants whose ComfyUI answers, always in the same order.
+            The grants whose ComfyUI answers.
         """
         if self._sending is not None and not self._sending.done():
             return
-        grants, before = list(islice(serving, self._count)), self._grants
-        if grants and (grants != before or time.monotonic() - self._sent_at >= self._interval):
-            self._grants, self._sent_at = grants, time.monotonic()
+        before = self._kept
+        known_first = sorted(serving, key=lambda grant: grant.id not in before)
+        grants = known_first[: self._count]
+        ids = [grant.id for grant in grants]
+        if grants and (ids != before or time.monotonic() - self._sent_at >= self._interval):
+            self._kept, self._sent_at = ids, time.monotonic()
             self._sending = asyncio.ensure_future(_send(client, grants))
 
     async def close(self) -> None:

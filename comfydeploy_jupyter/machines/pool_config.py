@@ -56,6 +56,11 @@ def for_provider(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in config if name not in ("retry", EARLIER)}
 
 
+def is_on_same_cluster(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether a change of the settings leaves a pool on its cluster."""
+    return all(before.get(name) == after.get(name) for name in CLUSTER)
+
+
 def members_end(
     registry: MachineRegistry, pool: Pool, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> bool:

@@ -20,7 +20,7 @@ from ..net.backoff import Backoff
 from ..net.tasks import BackgroundTasks
 from ..store.machines import MachineRecord
 from .checks import check_without_cluster
-from .pool_config import for_provider, members_end, pool_of, provider_config
+from .pool_config import for_provider, is_on_same_cluster, members_end, pool_of, provider_config
 from .registry import AUTO, POOL
 
 if TYPE_CHECKING:
@@ -222,11 +222,12 @@ class Pools:
         async with self._lock:
             self._present(pool.id)  # it may have been deleted in the meantime
             record = self._records[pool.id]
+            before = record.config
             if request.name is not None:
                 self._records.check_name(request.name, but=pool.id)
-            config = await self._config(record.kind, request, record.config)
-            restarts = request.restart or for_provider(config) != for_provider(record.config)
-            ends = members_end(self._registry, self._present(pool.id), record.config, config)
+            config = await self._config(record.kind, request, before)
+            restarts = request.restart or for_provider(config) != for_provider(before)
+            ends = members_end(self._registry, self._present(pool.id), before, config)
             changed = replace(record, name=request.name or record.name, config=config)
             provided = self._withdraw_members(self._present(pool.id)) if ends else []
             try:
@@ -240,7 +241,8 @@ class Pools:
             if record.kind in self._kinds and restarts:
                 for member_id in members if ends else ():
                     await self.left(pool.id, member_id, "The settings of its pool were changed")
-                await self._end_provider(pool.id, delete=ends)
+                stays = is_on_same_cluster(before, config)
+                await self._end_provider(pool.id, delete=ends, stays=stays)
                 for machine in provided:
                     await machine.close()
                 attempted = self._begin(record)
@@ -405,8 +407,7 @@ class Pools:
             except Exception as error:
                 failures += 1
                 self._failures[record.id] = fault = _fault(error)
-                unexpected = fault is not error
-                log.warning("Pool %r: %s", record.id, fault.message, exc_info=unexpected)
+                log.warning("Pool %r: %s", record.id, fault.message, exc_info=fault is not error)
                 await provider.close(delete=False)
             else:
                 self._failures.pop(record.id, None)
@@ -417,7 +418,7 @@ class Pools:
                 attempted.set()
             await asyncio.sleep(AGAIN.pause(failures))
 
-    async def _end_provider(self, pool_id: str, *, delete: bool) -> None:
+    async def _end_provider(self, pool_id: str, *, delete: bool, stays: bool = False) -> None:
         task = self._starting.pop(pool_id, None)
         if task is not None:
             task.cancel()
@@ -426,7 +427,7 @@ class Pools:
         provider = self._providers.pop(pool_id, unready)
         self._failures.pop(pool_id, None)
         if provider is not None:
-            await provider.close(delete=delete)
+            await provider.close(delete=delete, stays=stays)
 
     # -- implementation ------------------------------------------------------------------------
 

@@ -109,14 +109,16 @@ class Provider(Protocol):
         is wanted), ``failed`` or ``unreachable``; ``error`` is a text for users, or None.
         """
 
-    async def close(self, *, delete: bool) -> None:
+    async def close(self, *, delete: bool, stays: bool = False) -> None:
         """Stop providing members; called also after `start` has failed or was cancelled.
 
         Parameters
         ----------
         delete : bool
-            Whether the pool is deleted, so that its ComfyUIs must end. If not, Jupyter stops:
-            a later server may find the members again.
+            Whether its ComfyUIs must end. If not, Jupyter stops: a later server may find the
+            members again.
+        stays : bool
+            Whether the pool stays on its cluster with other settings, so that it keeps the workers.
         """
 
 

@@ -8,6 +8,7 @@ This takes milliseconds, because the kernel goes through its whole hash table.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -174,8 +175,8 @@ def by_table(end: End, other: End | None = None) -> Iterator[Socket]:
 
 def _sockets(end: End, other: End | None = None) -> Iterable[Socket]:
     # The kernel's answers lack sockets that are bound to one network device; the table has them.
-    # A system that is not Linux has no AF_NETLINK.
-    with contextlib.suppress(OSError, AttributeError):
+    # A system that is not Linux has no AF_NETLINK, and one that imitates Linux may answer anything.
+    with contextlib.suppress(OSError, AttributeError, struct.error):
         found = by_netlink(end, other)
         if found:
             return found
@@ -201,6 +202,8 @@ def _asked(family: int, flags: int, states: int, ends: bytes) -> list[Socket]:
             data = kernel.recv(_LARGEST)
             while data:
                 length, kind, flags, _, _ = _HEADER.unpack_from(data)
+                if length < _HEADER.size:
+                    raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
                 message, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
                 if kind in (_ERROR, _DONE):
                     (code,) = struct.unpack_from("=i", message)

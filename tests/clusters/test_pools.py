@@ -350,14 +350,22 @@ def test_python_changes_the_limits_of_a_cluster_object(
     assert limits == [(0, 1), (0, 4)]
     other = connect(jupyter.url, token=jupyter.token)
     other.machines.update("hpc", workers=[0, 8])
-    assert limits == [(0, 1), (0, 4)], "it does not have the object"
-    other.machines.update("hpc", cluster=cluster)
-    assert limits[2:] == [(0, 8)]
+    assert limits[2:] == [(0, 8)], "all clients of a kernel know the object"
     assert made.refresh().config["workers"] == [0, 8]
     other.machines.create("more", cluster=cluster, comfyui_path="/opt/ComfyUI", workers=[2, 2])
     assert limits[3:] == [(2, 10)]
     other.machines.delete("more")
     assert limits[4:] == [(0, 8)], "no worker is kept for a deleted pool"
+
+    class Closed(Cluster):
+        def adapt(self, *, minimum: int, maximum: int, **_: object) -> None:
+            if not minimum:
+                raise RuntimeError("is closed")
+
+    closed = Closed()
+    other.machines.create("old", cluster=closed, comfyui_path="/opt/ComfyUI", workers=[1, 3])
+    with pytest.warns(UserWarning, match="workers of 'old' were not ended: is closed"):
+        comfy.machines.delete("old")
 
     class Fixed(Cluster):
         def adapt(self, **_: object) -> None:

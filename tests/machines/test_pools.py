@@ -175,6 +175,7 @@ class Cluster:
         self.members: Any = None
         self.failure: Exception | None = None
         self.closed: list[bool] = []
+        self.stays: list[bool] = []
         self.starts = 0
         self.may_start = asyncio.Event()
         self.may_start.set()
@@ -185,7 +186,7 @@ class Cluster:
 
     async def check(self, fields: Any, known: Any) -> dict[str, Any]:
         self.fields = fields
-        names = ("scheduler", "retry", "shared_dir")
+        names = ("scheduler", "retry", "shared_dir", "launch_args")
         return {"members": [], **{name: fields.get(name) for name in names}}
 
     def shown(self, settings: Any) -> dict[str, Any]:
@@ -210,11 +211,12 @@ class Cluster:
     def describe(self) -> dict[str, Any]:
         return {"workers": len(self.demand)}
 
-    async def close(self, *, delete: bool | None = None) -> None:
+    async def close(self, *, delete: bool | None = None, stays: bool = False) -> None:
         """Close as a provider with ``delete``, and as a kind without it."""
         if delete is not None:
             await asyncio.sleep(0.1)
             self.closed.append(delete)
+            self.stays.append(stays)
             await self.may_close.wait()
 
 
@@ -333,6 +335,13 @@ async def test_no_run_is_assigned_to_members_that_are_about_to_end(api, extensio
     code, run = await arriving
     assert (code, run["status"], run["machine"]) == (200, "queued", "hpc")
     assert comfyui.load == (0, 0)
+
+
+async def test_a_pool_with_other_settings_keeps_the_workers_of_its_cluster(api, extension, cluster):
+    await extension.services.pools.create("dask", MachineCreate(name="hpc", scheduler="tcp://a:1"))
+    for change in ({"launch_args": ["--lowvram"]}, {"scheduler": "tcp://b:1"}):
+        assert (await api.post("machine/update", {"machine_id": "hpc", **change}))[0] == 200
+    assert (cluster.closed, cluster.stays) == ([True, True], [True, False])
 
 
 async def test_the_default_of_retry_changes_at_once(api, extension, cluster):
