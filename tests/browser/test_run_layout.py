@@ -29,7 +29,7 @@ def diffusion(token: str, steps: int = 20) -> dict[str, Any]:
     return {
         "1": {
             "class_type": "TestPreview",
-            "inputs": {"steps": steps, "delay": 0.05, "size": 512, "token": token},
+            "inputs": {"steps": steps, "delay": 0.1, "size": 512, "token": token},
             "_meta": {"title": "Sampler"},
         },
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
