@@ -416,23 +416,28 @@ test("the arrow keys leave a comparison of one picture each as it is", () => {
 
 type Dates = { after?: string; before?: string };
 
-test("runs are filtered by dates in the time zone of the browser", () => {
-  const { model, el } = show(history, HISTORY);
+/** Show the fields of the dates; return their group and both fields. */
+function showDates(el: HTMLElement): [HTMLElement, HTMLInputElement, HTMLInputElement] {
   const group = find(el, "[aria-label=Dates]");
   const [from, to] = group.querySelectorAll("input");
   assert.ok(from && to && group.hidden);
-  const choose = (control: HTMLInputElement | HTMLSelectElement, value: string) => {
-    control.value = value;
-    control.dispatchEvent(new Event("change", { bubbles: true }));
-  };
-  choose(find<HTMLSelectElement>(el, "[aria-label=Time]"), "dates");
+  const time = find<HTMLSelectElement>(el, "[aria-label=Time]");
+  time.value = "dates";
+  time.dispatchEvent(new Event("change", { bubbles: true }));
   assert.ok(!group.hidden);
-  choose(from, "2030-01-02");
-  choose(to, "2030-01-31");
+  return [group, from, to];
+}
+
+test("runs are filtered by dates in the time zone of the browser", async () => {
+  const { model, el } = show(history, { ...HISTORY });
+  const [group, from, to] = showDates(el);
+  type(from, "2030-01-02");
+  type(to, "2030-01-31");
+  await until(() => Boolean((model.get("filter") as Dates).before));
   const days = { after: new Date(2030, 0, 2), before: new Date(2030, 1, 1) };
   const { after, before } = model.get("filter") as Dates;
   assert.deepEqual([after, before], [days.after.toISOString(), days.before.toISOString()]);
-  assert.deepEqual([from.value, to.value, to.min], ["2030-01-02", "2030-01-31", "2030-01-02"]);
+  assert.deepEqual([from.value, to.value], ["2030-01-02", "2030-01-31"]);
   const again = show(history, { ...HISTORY, filter: { after, before } });
   const kept = [...again.el.querySelectorAll<HTMLInputElement>("[aria-label=Dates] input")];
   assert.deepEqual(
@@ -442,6 +447,38 @@ test("runs are filtered by dates in the time zone of the browser", () => {
   named(el, "Show all runs again").click();
   assert.ok(group.hidden);
   assert.equal((model.get("filter") as Dates).after, undefined);
+});
+
+test("the fields of the dates stay while there are no runs, and can be removed", () => {
+  const { model, el } = show(history, { ...HISTORY });
+  const [group] = showDates(el);
+  assert.equal(model.get("filter"), HISTORY.filter, "nothing was sent");
+  model.set("runs", []);
+  assert.equal(el.hidden, false);
+  named(el, "Show all runs again").click();
+  assert.ok(group.hidden);
+});
+
+test("a date that is typed stays, and filters the runs when it is complete", async () => {
+  const { model, el } = show(history, { ...HISTORY });
+  const [group, from, to] = showDates(el);
+  const problem = find(group, "[role=alert]");
+  from.focus();
+  for (const year of ["0002", "0020", "0202"]) type(from, `${year}-01-31`);
+  await until(() => !problem.hidden);
+  assert.equal(problem.textContent, "A year has four digits");
+  assert.equal(model.get("filter"), HISTORY.filter, "nothing was sent");
+  type(from, "2026-01-31");
+  await until(() => Boolean((model.get("filter") as Dates).after));
+  assert.deepEqual([from.value, problem.hidden], ["2026-01-31", true]);
+  type(to, "2026-01-30");
+  await until(() => !problem.hidden);
+  assert.equal(problem.textContent, "The first date is after the second");
+  assert.deepEqual(
+    [from, to].map((input) => input.getAttribute("aria-invalid")),
+    ["true", "true"],
+  );
+  assert.equal((model.get("filter") as Dates).before, "");
 });
 
 test("a picture in full size has its facts, and the arrows show the pictures of all runs", () => {

@@ -136,6 +136,9 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     dates.get_by_label("to").fill("2020-01-02")
     expect(history.get_by_text("No runs match.")).to_be_visible()
     assert violations(history) == []
+    dates.get_by_label("to").fill("2019-12-31")
+    expect(dates.get_by_role("alert")).to_have_text("The first date is after the second")
+    assert violations(history) == []
     history.get_by_label("Show all runs again").click()
     expect(dates).to_be_hidden()
     expect(cards(history)).to_have_count(4)
@@ -231,6 +234,25 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> No
     opened.shoot(f"{theme}-deleted")
     assert comfy.runs(search="blue harbour") == []
     assert_accessible(panel)
+
+
+@pytest.mark.parametrize("panel", ["Light"], indirect=True)
+def test_runs_are_filtered_by_dates_that_are_typed(panel: Any) -> None:
+    opened, _ = panel
+    history = opened.panel.locator(".comfydeploy-history")
+    expect(cards(history)).to_have_count(4)
+    history.get_by_label("Time", exact=True).select_option("dates")
+    dates = history.get_by_role("group", name="Dates")
+    first, last = dates.get_by_label("From"), dates.get_by_label("to")
+    first.press_sequentially("01312020", delay=350)
+    expect(first).to_have_value("2020-01-31")
+    expect(first).to_be_focused()
+    expect(cards(history)).to_have_count(4)
+    last.press_sequentially("02012020", delay=100)
+    expect(last).to_have_value("2020-02-01")
+    expect(history.get_by_text("No runs match.")).to_be_visible()
+    expect(first).to_have_value("2020-01-31")
+    expect(dates.get_by_role("alert")).to_be_hidden()
 
 
 def test_runs_of_the_editor_are_shown_and_used_again(

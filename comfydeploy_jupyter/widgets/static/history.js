@@ -813,16 +813,21 @@ var DAYS = [
 var Filters = class {
   constructor(change) {
     this.change = change;
-    for (const each of [this.status, this.days, this.first, this.last, this.label]) {
+    for (const each of [this.status, this.days, this.label]) {
       each.onchange = () => this.notify();
     }
-    this.search.oninput = () => {
-      clearTimeout(this.timer);
-      this.timer = window.setTimeout(() => this.notify(), WAIT);
-    };
+    for (const each of [this.search, this.first, this.last]) {
+      each.oninput = () => {
+        clearTimeout(this.timer);
+        this.timer = window.setTimeout(() => this.notify(), WAIT);
+      };
+    }
+    for (const each of [this.first, this.last]) {
+      each.setAttribute("aria-describedby", this.problem.id);
+    }
     this.pinned.setAttribute("aria-pressed", "false");
     this.showLabels([]);
-    this.show({});
+    this.showDates();
   }
   change;
   search = h("input", {
@@ -834,17 +839,20 @@ var Filters = class {
   days = select("Time", DAYS);
   first = dateInput();
   last = dateInput();
+  problem = h("span", { id: newId(), className: "cd-failed", role: "alert" });
   dates = h(
     "span",
     { className: "cd-line cd-dates", role: "group", "aria-label": "Dates", hidden: true },
     h("label", {}, h("span", {}, "From"), this.first),
-    h("label", {}, h("span", {}, "to"), this.last)
+    h("label", {}, h("span", {}, "to"), this.last),
+    this.problem
   );
   label = h("select", { "aria-label": "Label" });
   pinned = iconButton("thumb-tack", "Only pinned runs", () => this.togglePinned());
   reset = iconButton("times", "Show all runs again", () => this.clear());
   labelOf = /* @__PURE__ */ new Map();
   timer = 0;
+  filter = {};
   root = h(
     "div",
     { className: "cd-line cd-filters", role: "search" },
@@ -856,19 +864,23 @@ var Filters = class {
     this.pinned,
     this.reset
   );
-  /** Show a filter. */
+  /** Whether the user is choosing conditions. */
+  get isInUse() {
+    return !this.dates.hidden || this.root.contains(document.activeElement);
+  }
+  /** Show a filter, unless it is the one that was chosen here. */
   show(filter) {
-    if (document.activeElement !== this.search) this.search.value = filter.search ?? "";
+    if (conditionsOf(filter) === conditionsOf(this.filter)) return;
+    this.filter = filter;
+    setValue(this.search, filter.search ?? "");
     this.status.value = filter.status ?? "";
     const { after, before, days = 0 } = filter;
-    if (after || before) this.days.value = "dates";
-    else if (days || this.days.value !== "dates") this.days.value = String(days);
-    this.first.value = after ? localDate(new Date(after)) : "";
-    this.last.value = before ? localDate(new Date(Date.parse(before) - 1)) : "";
-    this.showDates();
+    this.days.value = after || before ? "dates" : String(days);
+    setValue(this.first, after ? localDate(new Date(after)) : "");
+    setValue(this.last, before ? localDate(new Date(Date.parse(before) - 1)) : "");
     this.label.value = filter.label?.join(": ") ?? "";
     this.pinned.setAttribute("aria-pressed", String(filter.pinned ?? false));
-    this.reset.hidden = !isFiltered(filter);
+    this.showDates();
   }
   /** Set the list of labels, each with its name and value. */
   showLabels(labels) {
@@ -884,9 +896,11 @@ var Filters = class {
   }
   /** Remove all conditions. */
   clear() {
-    this.search.value = "";
+    for (const each of [this.search, this.status, this.first, this.last, this.label]) {
+      each.value = "";
+    }
     this.days.value = "0";
-    this.show({});
+    this.pinned.setAttribute("aria-pressed", "false");
     this.notify();
   }
   end() {
@@ -897,29 +911,47 @@ var Filters = class {
     this.pinned.setAttribute("aria-pressed", String(!isOn));
     this.notify();
   }
-  /** Show the fields of the dates if they are used; neither can be beyond the other. */
+  /** Show the fields of the dates if they are used, what is wrong with them, and the reset. */
   showDates() {
     this.dates.hidden = this.days.value !== "dates";
-    this.first.max = this.last.value;
-    this.last.min = this.first.value;
+    const problem = problemOf(this.first.value, this.last.value);
+    setText(this.problem, problem);
+    this.problem.hidden = !problem;
+    for (const each of [this.first, this.last]) {
+      setAttribute(each, "aria-invalid", problem ? "true" : null);
+    }
+    this.reset.hidden = this.dates.hidden && !isFiltered(this.filter);
+  }
+  /** Return the times of the dates; those before if the dates cannot be used yet. */
+  times() {
+    const { first, last, filter } = this;
+    const isUnfinished = first.validity.badInput || last.validity.badInput;
+    if (isUnfinished || problemOf(first.value, last.value)) {
+      return { after: filter.after ?? "", before: filter.before ?? "" };
+    }
+    return { after: startOfDay(first.value), before: startOfDay(last.value, 1) };
   }
   notify() {
     clearTimeout(this.timer);
-    this.showDates();
     const isDated = this.days.value === "dates";
-    this.change({
+    const filter = {
       search: this.search.value.trim(),
       status: this.status.value,
       days: isDated ? 0 : Number(this.days.value),
-      ...isDated && {
-        after: startOfDay(this.first.value),
-        before: startOfDay(this.last.value, 1)
-      },
+      ...isDated && this.times(),
       label: this.labelOf.get(this.label.value) ?? [],
       pinned: this.pinned.getAttribute("aria-pressed") === "true"
-    });
+    };
+    const isSame = conditionsOf(filter) === conditionsOf(this.filter);
+    this.filter = filter;
+    this.showDates();
+    if (!isSame) this.change(filter);
   }
 };
+function conditionsOf({ search, status, days, after, before, label, pinned }) {
+  const texts = [search, status, after, before].map((text) => text ?? "");
+  return JSON.stringify([texts, days ?? 0, label ?? [], pinned ?? false]);
+}
 function isFiltered(filter) {
   const { search, status, days, after, before, label, pinned } = filter;
   return Boolean(search || status || days || after || before || label?.length || pinned);
@@ -927,13 +959,24 @@ function isFiltered(filter) {
 function dateInput() {
   return h("input", { type: "date" });
 }
+function setValue(input, value) {
+  if (document.activeElement !== input) input.value = value;
+}
+function problemOf(first, last) {
+  if ([first, last].some((date) => date && !/^[1-9]\d{3}-/.test(date))) {
+    return "A year has four digits";
+  }
+  return first && last && first > last ? "The first date is after the second" : "";
+}
 function localDate(time) {
   const parts = [time.getFullYear(), time.getMonth() + 1, time.getDate()];
-  return parts.map((part) => String(part).padStart(2, "0")).join("-");
+  return parts.map((part, place) => String(part).padStart(place ? 2 : 4, "0")).join("-");
 }
 function startOfDay(date, later = 0) {
-  const [year = 0, month = 0, day = 0] = date.split("-").map(Number);
-  return date && new Date(year, month - 1, day + later).toISOString();
+  if (!date) return "";
+  const time = /* @__PURE__ */ new Date(`${date}T00:00`);
+  time.setDate(time.getDate() + later);
+  return time.toISOString();
 }
 function select(name, options) {
   return h(
@@ -1368,7 +1411,7 @@ function render({ model, el }) {
     const ids = new Set(runs.map(({ prompt_id }) => prompt_id));
     for (const id of selected) if (!ids.has(id)) selected.delete(id);
     const filtered = isFiltered(model.get("filter"));
-    el.hidden = !runs.length && !filtered;
+    el.hidden = !runs.length && !filtered && !filters.isInUse;
     nothing.hidden = runs.length > 0 || !filtered;
     wall.root.hidden = !runs.length;
     setText(summary, `History (${runs.length}${model.get("more") ? "+" : ""})`);

@@ -259,7 +259,7 @@ function render({ model, el }: Context<Traits>) {
     const ids = new Set(runs.map(({ prompt_id }) => prompt_id));
     for (const id of selected) if (!ids.has(id)) selected.delete(id);
     const filtered = isFiltered(model.get("filter"));
-    el.hidden = !runs.length && !filtered;
+    el.hidden = !runs.length && !filtered && !filters.isInUse;
     nothing.hidden = runs.length > 0 || !filtered;
     wall.root.hidden = !runs.length;
     setText(summary, `History (${runs.length}${model.get("more") ? "+" : ""})`);
