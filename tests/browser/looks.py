@@ -201,7 +201,9 @@ class Looks:
         self.problems: list[str] = []
         opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
 
-    def take(self, state: str, part: Locator | None = None) -> None:
+    def take(
+        self, state: str, part: Locator | None = None, *, focused: Locator | None = None
+    ) -> None:
         """Compare a state at each width in both themes, and the contrast of its texts.
 
         Parameters
@@ -210,6 +212,8 @@ class Looks:
             The name of the state.
         part : Locator, optional
             The part of the panel that is scrolled into sight; by default its top.
+        focused : Locator, optional
+            The control that has the focus, which a change of the theme may take from it.
         """
         page = self.opened.page
         page.mouse.move(0, 0)  # so that it is over no control at any width
@@ -222,6 +226,8 @@ class Looks:
                 notebook.evaluate("all => all.scrollTo(0, 0)")  # clicks may have scrolled it
                 if part is not None:
                     part.scroll_into_view_if_needed()
+                if focused is not None:
+                    focused.evaluate("control => control.focus({ preventScroll: true })")
                 self.opened.wait_for_pictures()
                 page.evaluate(STEADY)
                 try:
