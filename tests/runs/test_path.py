@@ -88,10 +88,10 @@ async def test_a_prompt_takes_the_documented_path_to_comfyui(connected, api, cha
 
 async def test_an_event_takes_the_documented_path_to_its_reader(connected, events, chain) -> None:
     _, back = documented()
-    with Calls(EventLog.append, StreamHandler._write_events) as calls:
+    with Calls(EventLog.append, StreamHandler.send_events) as calls:
         await events(body={"workflow_api": chain(("TestProgress", {"steps": 3, "delay": 0.01}))})
     received = [found for found in calls.chains["EventLog.append"] if found[0] == back[0]]
     assert len(received) > 3
     assert set(received) == {tuple(back[:-1])}
-    assert set(calls.chains["StreamHandler._write_events"]) == {(back[-1],)}
+    assert set(calls.chains[StreamHandler.send_events.__qualname__]) == {(back[-1],)}
     assert len(back) <= MOST_HOPS
