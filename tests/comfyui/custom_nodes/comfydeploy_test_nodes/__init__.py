@@ -434,6 +434,7 @@ NODE_CLASS_MAPPINGS = {
 }
 
 # prestartup_script.py has made these preparations; what the start has made remains
-del sys.modules["torch._dynamo.utils"]
+if not hasattr(sys.modules["torch._dynamo.utils"], "__file__"):
+    del sys.modules["torch._dynamo.utils"]
 gc.freeze()
 gc.enable()
