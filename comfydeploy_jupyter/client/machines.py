@@ -361,15 +361,12 @@ class Machines:
         if cluster is not None:
             given |= fields_of(cluster)
         changed = Machine(self, self._post("machine/update", given)["machine"])
-        pool = self._name_of(changed.id)
-        known = _CLUSTERS.get(pool)
+        known = _CLUSTERS.get(self._name_of(changed.id))
         moves = cluster is not None or "scheduler" in fields
         if not moves and workers is not None:
             cluster = known
         self._adapt(changed, cluster)
         if moves and known is not None and known is not cluster:
-            if _CLUSTERS.get(pool) is known:
-                del _CLUSTERS[pool]
             self._release(changed.id, known)
         return changed
 
@@ -386,7 +383,7 @@ class Machines:
             It is the local one, or has unfinished runs.
         """
         reply = self._server.post("machine/delete", {"machine_id": machine_id})
-        known = _CLUSTERS.pop(self._name_of(reply["machine_id"]), None)
+        known = _CLUSTERS.get(self._name_of(reply["machine_id"]))
         if known is not None:
             self._release(reply["machine_id"], known)
 
@@ -399,8 +396,11 @@ class Machines:
 
     def _release(self, pool_id: str, cluster: Any) -> None:
         """Have the cluster object that a pool has left end the pool's workers."""
+        name = self._name_of(pool_id)
+        if _CLUSTERS.get(name) is cluster:
+            del _CLUSTERS[name]
         try:
-            release(cluster, self._name_of(pool_id))
+            release(cluster, name)
         except Exception as error:  # such as one that was closed before
             warnings.warn(f"The workers of {pool_id!r} were not ended: {error}", stacklevel=3)
 
