@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from ..runs.log import LARGE
 from .job import TERMINAL, error_of, progress_of, status_of, warnings_of
 from .outputs import output_of
 
@@ -83,13 +84,18 @@ class JobEvents:
         if run.log.closed and last == run.log.last_id:
             yield self._end(run), True
             return
+        messages = b""
         async for batch in run.log.read(last, pause=pause):
             if not batch:
                 waits = status_of(run.record) == "queued"
                 yield self._status(run) if waits else b"", False
                 continue
-            messages = await self._batch(run, batch, assets_url, sent)
-            yield messages, run.log.has_ended_at(batch[-1].id)
+            messages += await self._batch(run, batch, assets_url, sent)
+            at_end = run.log.has_ended_at(batch[-1].id)
+            if run.log.closed and not at_end and len(messages) <= LARGE:
+                continue  # they are sent together with the next ones, which are there
+            yield messages, at_end
+            messages = b""
 
     async def final(self, record: RunRecord, assets_url: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""

@@ -81,7 +81,7 @@ class Outputs:
         items = list(_items(record, record.outputs if outputs is None else outputs))
         known = self._known.get(record.prompt_id, {})
         assets = dict(known)
-        if record.finished and any(item.id not in known for item in items):
+        if record.finished and items and record.prompt_id not in self._known:
             stored = await self._repository.of_runs([record.prompt_id])
             assets |= {asset.id: asset for asset in stored}
         missing = [item for item in items if item.id not in assets]
@@ -92,7 +92,7 @@ class Outputs:
             and item.id not in known
             and (item.id not in assets or not assets[item.id].size)
         }
-        sizes = await asyncio.gather(*(self._size(record.machine, f) for f in unsized.values()))
+        sizes = await self._sizes(record.machine, list(unsized.values()))
         size_of = dict(zip(unsized, sizes, strict=True))
         if missing:
             made = [_make(record, item, size_of.get(item.id)) for item in missing]
@@ -102,7 +102,8 @@ class Outputs:
             if size and not assets[asset_id].size:
                 assets[asset_id] = replace(assets[asset_id], size=size)
                 await self._repository.set_size(asset_id, size)
-        self._known[record.prompt_id] = {
+        known = self._known.setdefault(record.prompt_id, {})  # others may have added assets
+        known |= {
             asset_id: asset
             for asset_id, asset in assets.items()
             if size_of.get(asset_id, asset.size) is not None
@@ -111,6 +112,11 @@ class Outputs:
         while len(self._known) > KEPT_RUNS:
             self._known.popitem(last=False)
         return [assets[item.id] for item in items]
+
+    async def _sizes(self, machine_id: str, files: list[NodeFile]) -> list[int | None]:
+        if len(files) == 1:  # without a task, which would begin later
+            return [await self._size(machine_id, files[0])]
+        return await asyncio.gather(*(self._size(machine_id, file) for file in files))
 
     async def _size(self, machine_id: str, file: NodeFile) -> int | None:
         """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -480,6 +479,11 @@ class _Forwarding:
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:
+    return folders.open_for_read(_path_within(folders, kind, subfolder, filename))
+
+
+def _path_within(folders: Folders, kind: str, subfolder: str, filename: str) -> Path:
+    """Return the path of a file in one of ComfyUI's folders, without links."""
     if kind not in ("output", "input", "temp"):  # the value may be from a node
         raise InvalidRequestError.of_field("type", "must be output, input or temp")
     folder = folders.directory(kind)
@@ -488,9 +492,8 @@ def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> 
         raise ForbiddenPathError(
             f"filename: the file is outside the {kind} folder", details={"field": "filename"}
         )
-    return folders.open_for_read(path)
+    return path
 
 
 def _size_within(folders: Folders, kind: str, subfolder: str, filename: str) -> int:
-    with _open_within(folders, kind, subfolder, filename) as file:
-        return os.fstat(file.fileno()).st_size
+    return _path_within(folders, kind, subfolder, filename).stat().st_size
