@@ -43,11 +43,12 @@ run: INSTALL =
 run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, leave JupyterLab running (SMOKE=1: end after the workflow)
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
-# What the tests need is installed while the code is checked, since each uses one processor.
+# What the tests need is installed, and the site of documents built, while the code is checked,
+# since each uses one processor.
 # The tests wait for hundreds of processes: one that fails is tried again, and listed as such.
 test: ## set up what the tests need and run every check and test
-	$(MAKE) --jobs 2 check comfyui packages hub-proxy
-	$(MAKE) docs unit OPTIONS="--only-allowed-skips --reruns 1 -raR"
+	$(MAKE) --jobs 2 check comfyui packages hub-proxy docs
+	$(MAKE) unit OPTIONS="--only-allowed-skips --reruns 1 -raR"
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
 quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from tests.browser.accessibility import assert_accessible
 from tests.browser.axe import violations
+from tests.browser.looks import HEIGHTS, THEMES
 from tests.browser.test_run_panel import PANEL, assert_neat, press
 
 if TYPE_CHECKING:
@@ -63,36 +64,35 @@ def box(locator: Locator) -> dict[str, float]:
     return dict(found)
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-@pytest.mark.parametrize("width", [480, 900, 1440, 2560])
 def test_form_and_result_are_side_by_side_if_the_panel_is_wide(
-    open_notebook: Any, lab: JupyterProcess, width: int, theme: str
+    open_notebook: Any, lab: JupyterProcess
 ) -> None:
-    name = f"look-{width}-{theme}"
-    (lab.root / f"{name}.json").write_text(json.dumps(diffusion(name)))
-    opened = open_notebook(
-        name, PANEL.format(f"{name}.json"), theme=f"JupyterLab {theme}", width=width
-    )
+    (lab.root / "layout.json").write_text(json.dumps(diffusion("layout")))
+    opened = open_notebook("layout", PANEL.format("layout.json"))
     page, panel = opened.page, opened.panel
     expect(panel.get_by_text("Ready")).to_be_visible()
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-    opened.shoot(f"{name}-ready")
     press(panel, "Run")
     expect(panel.get_by_alt_text("Preview of the sampler")).to_be_visible()
-    opened.shoot(f"{name}-running")
     expect(panel.locator("b", has_text="Success")).to_be_visible()
     expect(panel.locator(".cd-pictures img").last).to_have_js_property("complete", True)
-    opened.shoot(f"{name}-done")
-    form, result = box(panel.locator(".comfydeploy-form")), box(panel.locator(".cd-result"))
-    wide = box(panel.locator(".cd-body"))["width"] >= 640
-    assert wide == (width >= 900)
-    if wide:
-        assert result["x"] >= form["x"] + form["width"], "beside the form"
-        assert result["y"] < form["y"] + 60
-    else:
-        assert result["y"] >= form["y"] + form["height"], "below the form"
-    assert_neat(panel)
-    assert_accessible(panel)
+    for theme in THEMES:
+        opened.set_theme(theme)
+        for width in HEIGHTS:
+            page.set_viewport_size({"width": width, "height": 1000})
+            page.locator(".jp-WindowedPanel-outer").first.evaluate("all => all.scrollTo(0, 0)")
+            page.wait_for_timeout(250)
+            opened.shoot(f"layout-{width}-{theme}")
+            form, result = box(panel.locator(".comfydeploy-form")), box(panel.locator(".cd-result"))
+            wide = box(panel.locator(".cd-body"))["width"] >= 640
+            assert wide == (width >= 900)
+            if wide:
+                assert result["x"] >= form["x"] + form["width"], "beside the form"
+                assert result["y"] < form["y"] + 60
+            else:
+                assert result["y"] >= form["y"] + form["height"], "below the form"
+            assert_neat(panel)
+            assert_accessible(panel)
 
 
 def test_a_panel_in_a_small_window_beside_an_open_sidebar(
@@ -123,13 +123,12 @@ def tall(token: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("where", ["notebook", "scrolled output", "view of its own"])
-@pytest.mark.parametrize("width", [700, 1440])
 def test_the_bar_and_the_result_stay_visible(
-    open_notebook: Any, lab: JupyterProcess, width: int, where: str
+    open_notebook: Any, lab: JupyterProcess, where: str
 ) -> None:
-    name = f"sticky-{width}-{where.split()[0]}"
+    name = f"sticky-{where.split()[0]}"
     (lab.root / f"{name}.json").write_text(json.dumps(tall(name)))
-    opened = open_notebook(name, PANEL.format(f"{name}.json"), width=width)
+    opened = open_notebook(name, PANEL.format(f"{name}.json"), width=1440)
     page, panel = opened.page, opened.panel
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
     expect(panel.get_by_text("Ready")).to_be_visible()
@@ -146,22 +145,24 @@ def test_the_bar_and_the_result_stay_visible(
     run.click()
     expect(panel.locator("b", has_text="Success")).to_be_visible()
     last = panel.get_by_label("Words 8: text", exact=True)
-    last.evaluate("field => field.scrollIntoView({block: 'end'})")
-    expect(last).to_be_in_viewport(ratio=0.9)
-    expect(run).to_be_in_viewport(ratio=1)
-    expect(panel.get_by_text("Ready")).to_be_in_viewport(ratio=1)
-    if width == 1440:
-        expect(panel.locator("b", has_text="Success")).to_be_in_viewport(ratio=1)
-    panel.locator(".comfydeploy-history summary").scroll_into_view_if_needed()
-    expect(run).to_be_in_viewport(ratio=1)
-    assert run.evaluate(
-        """button => {
-            const box = button.getBoundingClientRect();
-            const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
-            return button.contains(document.elementFromPoint(x, y));
-        }"""
-    ), "nothing is over it"
-    opened.shoot(name)
+    for width in (1440, 700):
+        page.set_viewport_size({"width": width, "height": 1000})
+        last.evaluate("field => field.scrollIntoView({block: 'end'})")
+        expect(last).to_be_in_viewport(ratio=0.9)
+        expect(run).to_be_in_viewport(ratio=1)
+        expect(panel.get_by_text("Ready")).to_be_in_viewport(ratio=1)
+        if width == 1440:
+            expect(panel.locator("b", has_text="Success")).to_be_in_viewport(ratio=1)
+        panel.locator(".comfydeploy-history summary").scroll_into_view_if_needed()
+        expect(run).to_be_in_viewport(ratio=1)
+        assert run.evaluate(
+            """button => {
+                const box = button.getBoundingClientRect();
+                const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+                return button.contains(document.elementFromPoint(x, y));
+            }"""
+        ), "nothing is over it"
+        opened.shoot(f"{name}-{width}")
 
 
 def test_everything_works_without_a_mouse(open_notebook: Any, lab: JupyterProcess) -> None:

@@ -659,45 +659,42 @@ def test_dropped_files_become_the_workflow_or_the_value_of_a_field(
 GONE = "The kernel of this panel was restarted or has ended"
 
 
-@pytest.mark.parametrize("how", ["restart", "kill", "shut down"])
-def test_a_panel_without_a_kernel_says_so(open_notebook: Any, write: Any, how: str) -> None:
-    opened = open_notebook(
-        "gone",
-        PANEL.format(write("gone.json", RANGE)),
-        fresh=True,
-    )
+def test_a_panel_without_a_kernel_says_so(open_notebook: Any, write: Any) -> None:
+    opened = open_notebook("gone", PANEL.format(write("gone.json", RANGE)), fresh=True)
     page, panel = opened.page, opened.panel
     run = panel.get_by_role("button", name="Run", exact=True)
-    expect(run).to_be_enabled()
-    if how == "kill":
-        page.evaluate(
-            """async () => {
-                const notebook = window.jupyterapp.shell.currentWidget;
-                const kernel = notebook.sessionContext.session.kernel;
-                kernel.requestExecute({code: "import os; os.kill(os.getpid(), 9)"});
-            }"""
-        )
-    else:
-        page.evaluate(
-            """async how => {
-                const notebook = window.jupyterapp.shell.currentWidget;
-                const session = notebook.sessionContext;
-                if (how === "restart") await session.restartKernel(); else await session.shutdown();
-            }""",
-            how,
-        )
-    expect(panel.get_by_role("alert")).to_contain_text(GONE)
-    expect(run).to_be_disabled()
-    expect(panel.get_by_label("Paper: width", exact=True)).to_be_disabled()
-    enabled = panel.locator("button:enabled, input:enabled, select:enabled, textarea:enabled")
-    expect(enabled).to_have_count(0)
-    opened.shoot(f"panel-gone-{how}")
-    if how == "kill":
-        page.get_by_role("dialog", name="Kernel Restarting").get_by_role("button").click()
-    if how != "shut down":
-        opened.run_first_cell()
+    for how in ("restart", "kill", "shut down"):
         expect(run).to_be_enabled()
-        expect(panel.get_by_text(GONE)).to_be_hidden()
+        if how == "kill":
+            page.evaluate(
+                """async () => {
+                    const notebook = window.jupyterapp.shell.currentWidget;
+                    const kernel = notebook.sessionContext.session.kernel;
+                    kernel.requestExecute({code: "import os; os.kill(os.getpid(), 9)"});
+                }"""
+            )
+        else:
+            page.evaluate(
+                """async how => {
+                    const notebook = window.jupyterapp.shell.currentWidget;
+                    const session = notebook.sessionContext;
+                    await (how === "restart" ? session.restartKernel() : session.shutdown());
+                }""",
+                how,
+            )
+        expect(panel.get_by_role("alert")).to_contain_text(GONE)
+        expect(run).to_be_disabled()
+        expect(panel.get_by_label("Paper: width", exact=True)).to_be_disabled()
+        enabled = panel.locator("button:enabled, input:enabled, select:enabled, textarea:enabled")
+        expect(enabled).to_have_count(0)
+        opened.shoot(f"panel-gone-{how}")
+        if how == "kill":
+            dialog = page.get_by_role("dialog", name="Kernel Restarting")
+            dialog.get_by_role("button").click()
+        if how != "shut down":
+            opened.run_first_cell()
+            expect(run).to_be_enabled()
+            expect(panel.get_by_text(GONE)).to_be_hidden()
 
 
 def test_a_saved_notebook_without_a_kernel_says_what_to_do(
