@@ -72,8 +72,8 @@ class JobEvents:
         assets_url : str
             The address of all assets.
         pause : float
-            Seconds without an event after which an empty message, or the place in the queue of a
-            waiting run, is yielded.
+            Seconds without an event after which an empty message is yielded; of a run that waits
+            its place in the queue, and of one that is being cancelled its status.
         """
         last = run.log.last_id
         sent: set[str] = set()
@@ -87,8 +87,8 @@ class JobEvents:
         messages = b""
         async for batch in run.log.read(last, pause=pause):
             if not batch:
-                waits = status_of(run.record) == "queued"
-                yield self._status(run) if waits else b"", False
+                executes = status_of(run.record) == "running"
+                yield b"" if executes else self._status(run), False
                 continue
             messages += await self._batch(run, batch, assets_url, sent)
             at_end = run.log.has_ended_at(batch[-1].id)

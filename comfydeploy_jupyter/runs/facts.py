@@ -27,6 +27,7 @@ class Sends(Enum):
     """The kinds of messages that a transition sends to the readers of a run's events."""
 
     NOTHING = ""
+    CANCELLING = "status, of a job of the Comfy API"
     FIRST = "the first message"
     UPLOADING = "live_status"
     END = "result, status"
@@ -125,6 +126,9 @@ class Facts:
             For an end: the body of the reply to ``POST run``.
         """
         if sends is Sends.NOTHING:
+            return
+        if sends is Sends.CANCELLING:
+            self.log.wake()
             return
         if sends is Sends.CLOSED:
             self.listener = None

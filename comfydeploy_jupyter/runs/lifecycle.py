@@ -188,8 +188,10 @@ TRANSITIONS = (
     Transition(UNFINISHED, C.CONNECTION_LOST, sets=_GAP, takes=("was_next",)),
     Transition(UNFINISHED, C.CONNECTED),
     Transition(UNFINISHED, C.COMFYUI_ENDED, sets=_GAP, takes=_EXIT),
-    Transition(OPEN, C.CANCEL_REQUESTED, saved=Saved.AWAITED, sets={"cancelling": True}),
-    Transition(OPEN, C.CANCEL_NOT_STORED, sets={"cancelling": False}),
+    Transition(
+        OPEN, C.CANCEL_REQUESTED, None, Saved.AWAITED, Sends.CANCELLING, sets={"cancelling": True}
+    ),
+    Transition(OPEN, C.CANCEL_NOT_STORED, sends=Sends.CANCELLING, sets={"cancelling": False}),
     Transition((S.EXECUTED,), C.COMPLETE, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.FOUND_IN_HISTORY, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.WITHDRAWN, S.ENDING, takes=_OUTCOME),

@@ -127,7 +127,7 @@ class EventLog:
                 self._drop(next(e for e in self._events if e.preview is not None))
         if self._bytes > MAX_BYTES:
             self._shrink()
-        self._wake()
+        self.wake()
         return entry
 
     def reserve(self, count: int) -> int:
@@ -146,7 +146,14 @@ class EventLog:
         self.closed = True
         for entry in [e for e in self._events if e.preview is not None]:
             self._drop(entry)
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the readers; each gets an empty batch if there is no event."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
 
     def after(self, event_id: int) -> list[RunEvent]:
         """Return the events in the log whose id is larger than ``event_id``."""
@@ -184,7 +191,7 @@ class EventLog:
         event_id : int
             Id of the last event that the reader has.
         pause : float
-            Seconds without an event after which an empty batch is yielded.
+            Seconds without an event after which an empty batch is yielded; also after `wake`.
         until : float, optional
             Time of the event loop's clock at which the iteration ends in any case.
         """
@@ -201,7 +208,8 @@ class EventLog:
                 return
             else:
                 wait = pause if until is None else min(pause, until - clock())
-                if not await self._changed(wait) and wait == pause:
+                is_due = await self._changed(wait) or wait == pause
+                if is_due and not self.after(event_id) and not self.has_ended_at(event_id):
                     yield []
 
     async def _changed(self, timeout: float) -> bool:
@@ -214,12 +222,6 @@ class EventLog:
         finally:
             self._waiting.discard(waiter)
         return True
-
-    def _wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiting.clear()
 
     def _drop(self, entry: RunEvent) -> None:
         self._events.remove(entry)

@@ -124,6 +124,18 @@ def test_a_stream_begins_with_the_present_state(client: Comfy) -> None:
     assert job.cancel().status == "canceled"
 
 
+def test_readers_see_that_a_job_is_being_cancelled(client: Comfy) -> None:
+    job = client.submit(client.workflows.from_json(slow(60)))
+    statuses = []
+    for event in job.events():
+        if not isinstance(event, kinds.StatusChange):
+            continue
+        if event.status == "running" and "running" not in statuses:
+            assert job.cancel().status in ("canceling", "canceled")
+        statuses.append(event.status)
+    assert [*dict.fromkeys(statuses)][-3:] == ["running", "canceling", "canceled"]
+
+
 def test_jobs_wait_in_order_and_can_be_cancelled_in_the_queue(client: Comfy) -> None:
     first = client.submit(client.workflows.from_json(slow(60)))
     try:

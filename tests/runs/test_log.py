@@ -40,6 +40,18 @@ async def test_a_reader_continues_after_an_event():
     assert await drain(log, 99) == []
 
 
+async def test_a_reader_that_is_woken_without_an_event_gets_an_empty_batch():
+    log = EventLog()
+    reader = log.read(pause=60)
+    waiting = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(0)
+    log.wake()
+    assert await asyncio.wait_for(waiting, 5) == []
+    log.append("status", {})
+    log.close()
+    assert [[event.id for event in batch] async for batch in reader] == [[1]]
+
+
 async def test_a_long_log_is_read_in_portions_without_blocking_the_event_loop():
     log = EventLog()
     for number in range(2_000):
