@@ -430,7 +430,8 @@ def test_giant_frames(server, faulty):
     """A frame that is larger than any of ComfyUI's closes the socket; runs still end."""
     size = 100 * MEGABYTE
     for frame in ("x" * size, text_frame("executed", output="x" * size), bytes(size)):
-        running = server.start_run(chain(("TestSleep", {"seconds": 3.0})))
+        # long enough that a busy machine sees it while it runs
+        running = server.start_run(chain(("TestSleep", {"seconds": 6.0})))
         reader = Reader(server, running)
         server.until(running, "running")
         before = faulty.sockets_seen
