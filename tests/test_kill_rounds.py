@@ -11,7 +11,7 @@ from tests.kill_rounds import BrokenInvariantError, World, interrupted_migration
 from tests.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
 
 ROUNDS = (*("jupyter",) * 2, "comfyui", "both")
-POOL_ROUNDS = ("jupyter", "first", "jupyter", "second", "first and jupyter", "both", "all")
+POOL_ROUNDS = ("first", "jupyter", "second", "first and jupyter", "both", "all")
 
 
 @pytest.fixture
