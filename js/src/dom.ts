@@ -33,6 +33,21 @@ export function h<Tag extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/**
+ * Make elements the children of a parent. Those that are its children already are not removed for it,
+ * so they keep the focus, and a click that has begun on one of them is not lost.
+ */
+export function setChildren(parent: Element, wanted: Element[]): void {
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) {
+    if (!kept.has(child)) child.remove();
+  }
+  wanted.forEach((child, place) => {
+    const there = parent.children[place];
+    if (there !== child) parent.insertBefore(child, there ?? null);
+  });
+}
+
 let idsMade = 0;
 
 /** Return an id that no other element of the page has. */

@@ -794,6 +794,35 @@ test("models are searched, filtered and sorted", () => {
   assert.equal(find<HTMLButtonElement>(el, "[aria-label='Compute the hash of b']").disabled, true);
 });
 
+test("a row of a model stays in the page while others change, with its focus", () => {
+  const entry = (name: string) => ({ folder: "loras", name, size: 1, modified: 0 });
+  const { el, model } = show(models, {
+    models: [entry("a"), entry("b"), entry("c")],
+    loaded: true,
+    hashes: {},
+    disk: {},
+    folders: [],
+  });
+  const button = find<HTMLButtonElement>(el, "[aria-label='Compute the hash of b']");
+  const row = button.closest("tr");
+  const removed: Node[] = [];
+  const observer = new MutationObserver((changes) => {
+    removed.push(...changes.flatMap((change) => [...change.removedNodes]));
+  });
+  observer.observe(find(el, "tbody"), { childList: true });
+  button.focus();
+  model.set("disk", { free: 1, total: 2 });
+  model.set("hashes", { "loras/c": "!" });
+  model.set("models", [entry("b"), entry("c"), entry("d")]);
+  removed.push(...observer.takeRecords().flatMap((change) => [...change.removedNodes]));
+  assert.equal(row !== null && removed.includes(row), false);
+  assert.equal(document.activeElement, button);
+  const names = [...el.querySelectorAll(".comfydeploy-name")].map((cell) => cell.textContent);
+  assert.deepEqual(names, ["b", "c", "d"]);
+  model.set("hashes", { "loras/b": "0123456789abcdef" });
+  assert.equal(el.querySelector("[aria-label='Compute the hash of b']"), null);
+});
+
 const USES = {
   in_use: false,
   workflows: [],

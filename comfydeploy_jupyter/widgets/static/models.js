@@ -13,6 +13,16 @@ function h(tag, properties = {}, ...children) {
   element.append(...children.flat().filter(isThere));
   return element;
 }
+function setChildren(parent, wanted) {
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) {
+    if (!kept.has(child)) child.remove();
+  }
+  wanted.forEach((child, place) => {
+    const there = parent.children[place];
+    if (there !== child) parent.insertBefore(child, there ?? null);
+  });
+}
 var idsMade = 0;
 function newId() {
   idsMade += 1;
@@ -367,7 +377,7 @@ function render({ model, el }) {
     const sign = descending ? -1 : 1;
     const all = model.get("models");
     const found = all.filter((entry) => !folder.value || entry.folder === folder.value).filter((entry) => containsWords(`${entry.folder}/${entry.name}`, words)).sort((a, b) => sign * compare(column.read(a), column.read(b)));
-    body.replaceChildren(...found.slice(0, SHOWN).map(row));
+    drawRows(found.slice(0, SHOWN));
     for (const cell of head.querySelectorAll("th[data-key]")) {
       const isSorted = cell.dataset.key === column.key;
       const order = descending ? "descending" : "ascending";
@@ -383,6 +393,18 @@ function render({ model, el }) {
     const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
     const summary = found.length ? many : none;
     count.textContent = model.get("loaded") ? `${summary}${space}` : "Loading …";
+  };
+  let rows = /* @__PURE__ */ new Map();
+  const drawRows = (entries) => {
+    const before = rows;
+    const canChange = model.get("folders").length > 0;
+    rows = /* @__PURE__ */ new Map();
+    for (const entry of entries) {
+      const hash = model.get("hashes")[`${entry.folder}/${entry.name}`];
+      const shown = JSON.stringify([entry, hash, canChange]);
+      rows.set(shown, before.get(shown) ?? row(entry));
+    }
+    setChildren(body, [...rows.values()]);
   };
   const row = (entry) => {
     const changed = entry.modified === null ? null : new Date(1e3 * entry.modified);

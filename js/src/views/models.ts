@@ -1,7 +1,7 @@
 /** The models of ComfyUI: a table that is searched, sorted and filtered in the page. */
 
 import { copyText } from "../clipboard.ts";
-import { h, textButton } from "../dom.ts";
+import { h, setChildren, textButton } from "../dom.ts";
 import { containsWords, formatBytes, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
 import { DOING, type Entry, ModelDialog, type Uses } from "../transfers/model_dialog.ts";
@@ -130,7 +130,7 @@ function render({ model, el }: Context<Traits>) {
       .filter((entry) => !folder.value || entry.folder === folder.value)
       .filter((entry) => containsWords(`${entry.folder}/${entry.name}`, words))
       .sort((a, b) => sign * compare(column.read(a), column.read(b)));
-    body.replaceChildren(...found.slice(0, SHOWN).map(row));
+    drawRows(found.slice(0, SHOWN));
     for (const cell of head.querySelectorAll<HTMLElement>("th[data-key]")) {
       const isSorted = cell.dataset.key === column.key;
       const order = descending ? "descending" : "ascending";
@@ -146,6 +146,21 @@ function render({ model, el }: Context<Traits>) {
     const space = isKnown ? ` · ${formatBytes(free)} of ${formatBytes(total)} free` : "";
     const summary = found.length ? many : none;
     count.textContent = model.get("loaded") ? `${summary}${space}` : "Loading …";
+  };
+
+  /** The rows in the table, by what they show: one that has not changed is not made again. */
+  let rows = new Map<string, HTMLTableRowElement>();
+
+  const drawRows = (entries: Entry[]) => {
+    const before = rows;
+    const canChange = model.get("folders").length > 0;
+    rows = new Map();
+    for (const entry of entries) {
+      const hash = model.get("hashes")[`${entry.folder}/${entry.name}`];
+      const shown = JSON.stringify([entry, hash, canChange]);
+      rows.set(shown, before.get(shown) ?? row(entry));
+    }
+    setChildren(body, [...rows.values()]);
   };
 
   const row = (entry: Entry) => {
