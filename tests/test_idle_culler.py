@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from .jupyterhub_server import JupyterHubProcess
 
-CULL_AFTER = 8  # s without activity
-WORK = 18.0  # s that each work takes
+CULL_AFTER = 12  # s without activity; more than the start of a server takes on a busy machine
+WORK = 24.0  # s that each work takes
+STARTING = threading.Lock()  # the start of several servers at once could take longer
 STATUS_ROUTES = (
     *("check-status", "check-status?strict=1", "check-status?prompt_id=none", "check-ws-status"),
     *("upload-queue-status", "tunnel/status", "machine", "machines", "comfyui-version"),
@@ -33,7 +35,8 @@ class Server:
     """A user's server, requested directly: the proxy would count each request as activity."""
 
     def __init__(self, hub: JupyterHubProcess, user: str) -> None:
-        hub.start_servers(user)
+        with STARTING:
+            hub.start_servers(user)
         self.hub = hub
         self.user = user
         self.url = hub.direct_url(user)
