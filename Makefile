@@ -46,7 +46,7 @@ run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, lea
 # What the tests need is installed, and the site of documents built, while the code is checked,
 # since each uses one processor.
 # The tests wait for hundreds of processes: one that fails is tried again, and listed as such.
-test: ## set up what the tests need and run every check and test
+test: $(STAMP)-docs ## set up what the tests need and run every check and test
 	$(MAKE) --jobs 2 check comfyui packages hub-proxy docs
 	$(MAKE) unit OPTIONS="--only-allowed-skips --reruns 1 -raR"
 

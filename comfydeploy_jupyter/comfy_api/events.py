@@ -72,11 +72,12 @@ class JobEvents:
         assets_url : str
             The address of all assets.
         pause : float
-            Seconds without an event after which an empty message is yielded; of a run that waits
-            its place in the queue, and of one that is being cancelled its status.
+            Seconds without an event after which a message is yielded: the status of a run that
+            waits, with its place in the queue; an empty message otherwise.
         """
         last = run.log.last_id
         sent: set[str] = set()
+        status = status_of(run.record)
         if not run.log.closed:
             yield self._status(run) + _progress(run.record, run), False
         if outputs := _unsent(await self._outputs_of(run.record, assets_url), sent):
@@ -86,12 +87,12 @@ class JobEvents:
             return
         messages = b""
         async for batch in run.log.read(last, pause=pause):
-            if not batch:
-                executes = status_of(run.record) == "running"
-                yield b"" if executes else self._status(run), False
-                continue
-            messages += await self._batch(run, batch, assets_url, sent)
-            at_end = run.log.has_ended_at(batch[-1].id)
+            before, status = status, status_of(run.record)
+            if status not in TERMINAL and (status != before or _shows_place(batch, status)):
+                messages += self._status(run)
+            if batch:
+                messages += await self._batch(run, batch, assets_url, sent)
+            at_end = bool(batch) and run.log.has_ended_at(batch[-1].id)
             if run.log.closed and not at_end and len(messages) <= LARGE:
                 continue  # they are sent together with the next ones, which are there
             yield messages, at_end
@@ -133,8 +134,6 @@ class JobEvents:
         name, data = event.event, event.data
         if name in PROGRESS:
             return [Frame(None, _progress(run.record, run))]
-        if name in ("", "execution_start"):
-            return [Frame(None, self._status(run))] if not run.record.finished else []
         if name == "executed" and isinstance(data.get("output"), dict):
             outputs = {str(data.get("node")): data["output"]}
             return await self._outputs_of(run.record, assets_url, outputs)
@@ -173,6 +172,11 @@ class JobEvents:
 def is_final(record: RunRecord) -> bool:
     """Return whether no event of a job follows."""
     return status_of(record) in TERMINAL
+
+
+def _shows_place(batch: list[RunEvent], status: str) -> bool:
+    """Return whether readers get the place in the queue: at the first message, and now and then."""
+    return status == "queued" and (not batch or any(event.event == "" for event in batch))
 
 
 def _unsent(frames: list[Frame], sent: set[str]) -> bytes:

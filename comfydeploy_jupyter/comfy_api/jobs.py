@@ -110,6 +110,7 @@ class Jobs:
         else:
             _check_key(key)
             record = await self._start_once(request, machine, key, small=small)
+        self._outputs.begin(record)
         return await self._job(record, addresses)
 
     async def list(self, query: JobsQuery, addresses: Addresses) -> dict[str, Any]:

@@ -79,9 +79,11 @@ class Outputs:
             Only these outputs, by node; by default those in the record.
         """
         items = list(_items(record, record.outputs if outputs is None else outputs))
+        if not items:
+            return []
         known = self._known.get(record.prompt_id, {})
         assets = dict(known)
-        if record.finished and items and record.prompt_id not in self._known:
+        if record.prompt_id not in self._known:
             stored = await self._repository.of_runs([record.prompt_id])
             assets |= {asset.id: asset for asset in stored}
         missing = [item for item in items if item.id not in assets]
@@ -108,10 +110,19 @@ class Outputs:
             for asset_id, asset in assets.items()
             if size_of.get(asset_id, asset.size) is not None
         }
-        self._known.move_to_end(record.prompt_id)
+        self._limit(record.prompt_id)
+        return [assets[item.id] for item in items]
+
+    def begin(self, record: RunRecord) -> None:
+        """Note that a run is new: the store has no asset of it, so it is not asked for any."""
+        self._known.setdefault(record.prompt_id, {})
+        self._limit(record.prompt_id)
+
+    def _limit(self, newest: str) -> None:
+        """Forget the assets of the runs that were used least recently, if there are too many."""
+        self._known.move_to_end(newest)
         while len(self._known) > KEPT_RUNS:
             self._known.popitem(last=False)
-        return [assets[item.id] for item in items]
 
     async def _sizes(self, machine_id: str, files: list[NodeFile]) -> list[int | None]:
         if len(files) == 1:  # without a task, which would begin later

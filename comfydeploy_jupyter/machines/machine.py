@@ -16,6 +16,7 @@ from ..errors import (
     ComfyUIUnavailableError,
     ForbiddenPathError,
     InvalidRequestError,
+    NotFoundError,
 )
 from ..graphs.versions import outside_tested_range
 from ..net.tasks import open_in_thread
@@ -496,4 +497,8 @@ def _path_within(folders: Folders, kind: str, subfolder: str, filename: str) -> 
 
 
 def _size_within(folders: Folders, kind: str, subfolder: str, filename: str) -> int:
-    return _path_within(folders, kind, subfolder, filename).stat().st_size
+    path = _path_within(folders, kind, subfolder, filename)
+    try:
+        return path.lstat().st_size
+    except OSError as error:  # it has just been deleted
+        raise NotFoundError(f"{filename} does not exist.") from error

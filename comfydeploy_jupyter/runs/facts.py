@@ -27,7 +27,7 @@ class Sends(Enum):
     """The kinds of messages that a transition sends to the readers of a run's events."""
 
     NOTHING = ""
-    CANCELLING = "status, of a job of the Comfy API"
+    CANCELLING = "status, only to readers of the Comfy API"
     FIRST = "the first message"
     UPLOADING = "live_status"
     END = "result, status"

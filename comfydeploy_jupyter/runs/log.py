@@ -105,6 +105,7 @@ class EventLog:
         self._next_id = first_id
         self._bytes = 0
         self._previews = 0
+        self._wakes = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self.closed = False
 
@@ -127,7 +128,7 @@ class EventLog:
                 self._drop(next(e for e in self._events if e.preview is not None))
         if self._bytes > MAX_BYTES:
             self._shrink()
-        self.wake()
+        self._wake()
         return entry
 
     def reserve(self, count: int) -> int:
@@ -146,14 +147,12 @@ class EventLog:
         self.closed = True
         for entry in [e for e in self._events if e.preview is not None]:
             self._drop(entry)
-        self.wake()
+        self._wake()
 
     def wake(self) -> None:
-        """Wake the readers; each gets an empty batch if there is no event."""
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiting.clear()
+        """Wake the readers; each gets an empty batch after the events that it does not have."""
+        self._wakes += 1
+        self._wake()
 
     def after(self, event_id: int) -> list[RunEvent]:
         """Return the events in the log whose id is larger than ``event_id``."""
@@ -191,11 +190,13 @@ class EventLog:
         event_id : int
             Id of the last event that the reader has.
         pause : float
-            Seconds without an event after which an empty batch is yielded; also after `wake`.
+            Seconds without an event after which an empty batch is yielded; `wake` causes one at
+            once.
         until : float, optional
             Time of the event loop's clock at which the iteration ends in any case.
         """
         clock = asyncio.get_running_loop().time
+        wakes = self._wakes
         while until is None or clock() < until:
             there = self.after(event_id)
             if there:
@@ -206,10 +207,12 @@ class EventLog:
                     yield batch
             elif self.closed:
                 return
+            elif wakes != self._wakes:
+                wakes = self._wakes
+                yield []
             else:
                 wait = pause if until is None else min(pause, until - clock())
-                is_due = await self._changed(wait) or wait == pause
-                if is_due and not self.after(event_id) and not self.has_ended_at(event_id):
+                if not await self._changed(wait) and wait == pause:
                     yield []
 
     async def _changed(self, timeout: float) -> bool:
@@ -222,6 +225,12 @@ class EventLog:
         finally:
             self._waiting.discard(waiter)
         return True
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
 
     def _drop(self, entry: RunEvent) -> None:
         self._events.remove(entry)

@@ -81,14 +81,13 @@ class Copier:
             self.warnings.append(f"{shown} is left out: it is a link that leads out of its pack")
             return
         folder = os.path.realpath(path.parent)
-        if end == Path(folder, path.name):  # a link to it would lead to itself
-            self.warnings.append(f"{shown} is left out: it was replaced while it was copied")
-            return
         with root.open(end) as opened:
-            if stat.S_ISDIR(os.fstat(opened).st_mode):
-                target.symlink_to(os.path.relpath(end, folder))
-            else:
+            if not stat.S_ISDIR(os.fstat(opened).st_mode):
                 self._file(end.name, opened, target, shown)
+            elif end == Path(folder, path.name):  # a link to it would lead to itself
+                self.warnings.append(f"{shown} is left out: it was replaced while it was copied")
+            else:
+                target.symlink_to(os.path.relpath(end, folder))
 
     def _file(self, name: str, opened: int, target: Path, shown: str) -> None:
         try:

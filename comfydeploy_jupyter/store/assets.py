@@ -68,7 +68,7 @@ class AssetRepository(Repository):
     """Reads and writes the records of assets."""
 
     async def add(self, assets: Collection[Asset]) -> None:
-        """Store new assets; those that are stored already stay as they are."""
+        """Store new assets; of one that is stored already, only a size that was not known."""
         await self._database.write(_add, assets)
 
     async def set_size(self, asset_id: str, size: int) -> None:
@@ -102,7 +102,8 @@ def _asset(row: sqlite3.Row) -> Asset:
 def _add(connection: sqlite3.Connection, assets: Collection[Asset]) -> None:
     marks = ", ".join("?" * len(_NAMES))
     connection.executemany(
-        f"INSERT OR IGNORE INTO assets ({_COLUMNS}) VALUES ({marks})",  # noqa: S608 - our own names
+        f"INSERT INTO assets ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 - our own names
+        " ON CONFLICT (id) DO UPDATE SET size = excluded.size WHERE assets.size = 0",
         [astuple(asset) for asset in assets],
     )
 

@@ -147,6 +147,7 @@ def test_the_bar_and_the_result_stay_visible(
     last = panel.get_by_label("Words 8: text", exact=True)
     for width in (1440, 700):
         page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_timeout(250)
         last.evaluate("field => field.scrollIntoView({block: 'end'})")
         expect(last).to_be_in_viewport(ratio=0.9)
         expect(run).to_be_in_viewport(ratio=1)

@@ -37,8 +37,7 @@ class Compiler(Unused):
         return False
 
     def __getattr__(self, name):  # ComfyUI 0.33 needs more of it
-        found = super().__getattr__(name)
-        return found.resolve()
+        return super().__getattr__(name).resolve()
 
 
 class Unresolved:
@@ -52,6 +51,8 @@ class Unresolved:
         return getattr(import_really(module), name)
 
     def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
         return getattr(self.resolve(), name)
 
     def __call__(self, *args, **kwargs):
@@ -69,7 +70,7 @@ def import_really(name):
     package = name.partition(".")[0]
     for other, module in [*sys.modules.items()]:
         if isinstance(module, Unused) and other.partition(".")[0] == package:
-            del sys.modules[other]
+            sys.modules.pop(other, None)  # another thread may do the same
     return importlib.import_module(name)
 
 
