@@ -259,9 +259,13 @@ class Queueing:
         number = answer.get("number")
         facts: dict[str, Any] = {"number": number, "node_errors": answer["node_errors"]}
         detail = f"as number {number}" if number is not None else ""
-        if keep:  # if both processes exit now, the run is queued again
-            stored = run.record_after(Cause.ACCEPTED, detail, **facts)
-            await self._saver.try_now(stored, "is queued")
+        stored = None
+        # If both processes exit now, the run is queued again. The state that an event causes now
+        # may be stored after this one, without the acceptance.
+        while keep and stored is not run.record and not run.ending:
+            stored = run.record
+            accepted = run.record_after(Cause.ACCEPTED, detail, **facts)
+            await self._saver.try_now(accepted, "is queued")
         if run.transition(Cause.ACCEPTED, detail, saved=keep, **facts):
             log.info(
                 "Run %s is queued on machine %s as number %s",

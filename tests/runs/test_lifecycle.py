@@ -26,6 +26,7 @@ from comfydeploy_jupyter.runs.lifecycle import (
 from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
 from tests.jupyter_process import REPOSITORY
 
+from .fake_comfyui import LATENCY
 from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World
 
 if TYPE_CHECKING:
@@ -238,6 +239,21 @@ def queue_in_order(world: World, count: int) -> None:
     for _ in range(count):
         world.submit(wait=False)
         world.tick(0.5)
+
+
+def test_a_start_while_the_acceptance_is_stored_does_not_replace_it(world: World) -> None:
+    """Its client has been told that it is queued, and finds it with its number after a crash."""
+    prompt_id = world.submit(wait=False)
+    while not world.comfyui.pending:
+        world.tick(0.001)
+    world.tick(LATENCY + 0.005)  # ComfyUI has answered, and the answer is being stored
+    world.call(world.comfyui.begin)
+    while not world.waiting[prompt_id].done():
+        world.tick(0.001)
+    assert world.store.rows[prompt_id].number == 1
+    world.tick(1)
+    stored = world.store.rows[prompt_id]
+    assert (stored.status, stored.number) == ("running", 1)
 
 
 def test_a_run_waits_once_for_its_machine(world: World) -> None:
