@@ -96,14 +96,15 @@ class Outputs:
         }
         sizes = await self._sizes(record.machine, list(unsized.values()))
         size_of = dict(zip(unsized, sizes, strict=True))
-        if missing:
-            made = [_make(record, item, size_of.get(item.id)) for item in missing]
-            await self._repository.add(made)
-            assets |= {asset.id: asset for asset in made}
-        for asset_id, size in size_of.items():
-            if size and not assets[asset_id].size:
-                assets[asset_id] = replace(assets[asset_id], size=size)
-                await self._repository.set_size(asset_id, size)
+        new = [_make(record, item, size_of.get(item.id)) for item in missing]
+        new += [
+            replace(assets[name], size=size)
+            for name, size in size_of.items()
+            if name in assets and size
+        ]
+        if new:
+            await self._repository.add(new)
+            assets |= {asset.id: asset for asset in new}
         known = self._known.setdefault(record.prompt_id, {})  # others may have added assets
         known |= {
             asset_id: asset

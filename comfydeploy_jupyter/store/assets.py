@@ -71,10 +71,6 @@ class AssetRepository(Repository):
         """Store new assets; of one that is stored already, only a size that was not known."""
         await self._database.write(_add, assets)
 
-    async def set_size(self, asset_id: str, size: int) -> None:
-        """Store the size of an asset in bytes, which was not known before."""
-        await self._database.write(_set_size, asset_id, size)
-
     async def get(self, asset_id: str) -> Asset | None:
         """Return an asset, or None if there is none or it was deleted."""
         return await self._database.read(_get, asset_id)
@@ -106,10 +102,6 @@ def _add(connection: sqlite3.Connection, assets: Collection[Asset]) -> None:
         " ON CONFLICT (id) DO UPDATE SET size = excluded.size WHERE assets.size = 0",
         [astuple(asset) for asset in assets],
     )
-
-
-def _set_size(connection: sqlite3.Connection, asset_id: str, size: int) -> None:
-    connection.execute("UPDATE assets SET size = ? WHERE id = ?", (size, asset_id))
 
 
 def _get(connection: sqlite3.Connection, asset_id: str) -> Asset | None:
