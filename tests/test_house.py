@@ -1,9 +1,10 @@
-"""docs/architecture.md lists the modules as they are, and each exception to a rule has a reason."""
+"""The rules for imports and names, and each exception to a rule has a reason."""
 
 from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from comfydeploy_jupyter.graphs.versions import OLDEST_TESTED
@@ -17,47 +18,8 @@ PACKAGE = REPOSITORY / "comfydeploy_jupyter"
 _EXCEPTION = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\])")
 
 
-def picture() -> str:
-    return (REPOSITORY / "docs" / "architecture.md").read_text()
-
-
-def folders() -> dict[str, str]:
-    """Return what ``docs/architecture.md`` says of each folder; ``""`` is the package itself."""
-    found = {"": ""}
-    outer = inner = ""
-    for line in picture().split("```")[1].split("comfydeploy_jupyter/\n")[1].splitlines():
-        indent = len(line) - len(line.lstrip())
-        if indent == 0:
-            break
-        opened = re.match(r" +(\w+)/ ", line)
-        if indent == 2:
-            outer = inner = opened[1] if opened else ""
-        elif indent == 4:
-            inner = f"{outer}/{opened[1]}" if opened else outer
-        found[inner] = found.get(inner, "") + line + "\n"
-    return found
-
-
 def python_files(*folders: str) -> list[Path]:
     return [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
-
-
-def test_each_module_is_in_the_architecture():
-    described = folders()
-    missing = []
-    for path in python_files("comfydeploy_jupyter"):
-        inner = path.relative_to(PACKAGE)
-        folder = inner.parent.as_posix().removeprefix(".")
-        if path.name not in described.get(folder, "") and path.name != "__init__.py":
-            missing.append(str(inner))
-    assert missing == []
-
-
-def test_the_architecture_names_no_missing_module():
-    for folder, text in folders().items():
-        names = set(re.findall(r"\b(\w+\.py)\b", text))
-        gone = {name for name in names if not (PACKAGE / folder / name).is_file()}
-        assert gone <= {"main.py"}, folder
 
 
 def test_each_package_has_its_import_rules():
@@ -122,51 +84,5 @@ def test_the_modules_of_runs_have_no_import_cycle():
     for path in (PACKAGE / "runs").glob("*.py"):
         found = ast.walk(ast.parse(path.read_text()))
         froms = [node for node in found if isinstance(node, ast.ImportFrom) and node.level == 1]
-        imports[path.stem] = {node.module for node in froms}
-    order = re.search(r"holds the imports: (`archives.*?`service`)\.", picture(), re.DOTALL)
-    layers = [set(re.findall(r"\w+", layer)) for layer in order[1].split("<-")]
-    assert set().union(*layers) == imports.keys() - {"__init__"}
-    above: set[str] = set()
-    for layer in layers:
-        for module in layer:
-            assert imports[module] <= above, module
-        above |= layer
-
-
-LONGER = {"lifecycle.py": 350}
-"""Lines of modules of runs with their own bound: the states, the table and the function are one."""
-
-
-def test_the_modules_of_runs_are_short():
-    lines = {
-        path.name: len(path.read_text().splitlines()) for path in (PACKAGE / "runs").glob("*.py")
-    }
-    assert {name: n for name, n in lines.items() if n >= LONGER.get(name, 300)} == {}
-
-
-MAX_LINES, MAX_METHODS = 500, 30
-
-
-def test_each_large_module_has_its_reason():
-    """docs/architecture.md names the modules and classes above the bounds, and no others."""
-    text = (REPOSITORY / "docs" / "architecture.md").read_text()
-    section = text.partition("\n## Large modules\n")[2].partition("\n## ")[0]
-    reasons = re.findall(r"^- `([\w/]+\.py)`(?:, `(\w+)`)?: \w.+", section, re.MULTILINE)
-    assert len(reasons) == section.count("\n- ")
-    large = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        source = path.read_text()
-        classes = [
-            node.name
-            for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.ClassDef) and len(methods_of(node)) > MAX_METHODS
-        ]
-        if classes or len(source.splitlines()) > MAX_LINES:
-            name = path.relative_to(PACKAGE).as_posix()
-            large += [(name, each) for each in classes or [""]]
-    assert reasons == large
-
-
-def methods_of(node: ast.ClassDef) -> list[ast.stmt]:
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return [statement for statement in node.body if isinstance(statement, kinds)]
+        imports[path.stem] = {node.module for node in froms if node.module}
+    assert list(TopologicalSorter(imports).static_order())
