@@ -2,7 +2,8 @@
 
 It listens at the node's address and uses mutual TLS: it accepts only clients that have a
 certificate of the cluster. It forwards the bytes of each connection to ComfyUI's port on the
-loopback interface, and does not interpret them, so it works for HTTP and for WebSockets.
+loopback interface, and does not interpret them, so it works for HTTP and for WebSockets. A process
+of another user, who has taken the port after ComfyUI's end, receives nothing.
 
 It is a separate process, so that a busy interpreter of the worker does not delay any bytes, and so
 that the lease can suspend it (SIGSTOP) while it checks whether ComfyUI is idle.
@@ -19,6 +20,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING, cast
 
+from ..errors import ComfyUIUnavailableError
+from ..net.peers import Peers
 from .tls import read_certificates
 
 if TYPE_CHECKING:
@@ -74,16 +77,17 @@ class _Client(_Side):
         inner = _Side()
         inner.other, self.other = self, inner
         try:
-            await asyncio.get_running_loop().create_connection(
+            connected, _ = await asyncio.get_running_loop().create_connection(
                 lambda: inner, "127.0.0.1", self._port
             )
-        except OSError:
-            if self.transport is not None:
-                self.transport.abort()
+            await Peers().check(connected, f"http://127.0.0.1:{self._port}")
+        except (OSError, ComfyUIUnavailableError):
+            for side in (self, inner):
+                if side.transport is not None:
+                    side.transport.abort()
             return
         if self.transport is None:  # the client has disconnected in the meantime
-            assert inner.transport is not None
-            inner.transport.close()
+            connected.close()
         else:
             self.transport.resume_reading()
 

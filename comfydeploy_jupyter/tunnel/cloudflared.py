@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from ..child import Child, child_environment
+from ..errors import ComfyUIUnavailableError
+from ..net.peers import CheckedConnector, Peers
 from ..net.sessions import new_session
 from .failures import failure, why_it_ended, why_it_waits
 from .gate import PARAMETER
@@ -29,6 +31,7 @@ POLL = 0.1  # s between two reads of the log and the metrics during the start
 SILENT_METRICS = (
     3.0  # s with a known address after which missing metrics of cloudflared are ignored
 )
+NO_METRICS = aiohttp.ClientError, asyncio.TimeoutError, ComfyUIUnavailableError
 ALL_LINES = 2000
 REDACTED = "<token>"
 
@@ -211,8 +214,10 @@ class Cloudflared:
         known_since: float | None = None
         metrics = f"http://127.0.0.1:{port}"
         url: str | None = None
+        # Another user may have taken the port first, and would name an address of his own.
+        own = CheckedConnector(Peers(child=lambda: self._child.pid))
         try:
-            async with new_session(total=2.0) as session:
+            async with new_session(own, total=2.0) as session:
                 while not ended.done() and time.monotonic() < deadline:
                     log = await self.log()
                     if self._token is None:
@@ -273,7 +278,7 @@ def _quick_url(log: list[str]) -> str | None:
 
 
 async def _quick_hostname(session: aiohttp.ClientSession, metrics: str) -> str | None:
-    with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError, ValueError):
+    with contextlib.suppress(*NO_METRICS, ValueError):
         async with session.get(f"{metrics}/quicktunnel") as answer:
             found: Any = json.loads(await answer.read()) if answer.status == 200 else None
             name = found.get("hostname") if isinstance(found, dict) else None
@@ -284,7 +289,7 @@ async def _quick_hostname(session: aiohttp.ClientSession, metrics: str) -> str |
 
 async def _is_ready(session: aiohttp.ClientSession, metrics: str) -> bool | None:
     """Return whether it is connected to Cloudflare, None if its metrics are not available."""
-    with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+    with contextlib.suppress(*NO_METRICS):
         async with session.get(f"{metrics}/ready") as answer:
             return {200: True, 503: False}.get(answer.status)
     return None

@@ -24,6 +24,7 @@ def answer(connection: socket.socket) -> None:
     while request := connection.recv(65536):
         print(json.dumps(request.decode(errors="replace")), flush=True)
         stats = {"system": {"comfyui_version": "0.3.75", "argv": argv}, "devices": []}
+        stats["hostname"] = "others.example"  # as cloudflared names its tunnel
         body = json.dumps({**stats, "exec_info": {"queue_remaining": 0}}).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         connection.sendall(f"{head}\r\n\r\n".encode() + body)

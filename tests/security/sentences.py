@@ -289,6 +289,10 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_OTHERS}::a_start_at_an_occupied_port_fails",
         f"{_OTHERS}::the_gate_of_a_tunnel_refuses_another_users_server",
     ),
+    "It also holds for the port": (
+        f"{_OTHERS}::another_users_server_does_not_name_the_address_of_a_tunnel",
+        f"{_OTHERS}::the_proxy_of_a_worker_forwards_nothing_to_another_users_server",
+    ),
     "ComfyUI's folders come from": (
         f"{_OTHERS}::folders_are_not_read_from_http_replies",
         "comfyui/test_running.py::a_comfyui_started_by_path_or_by_name_is_found",

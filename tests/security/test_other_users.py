@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from comfydeploy_jupyter.clusters import tls_proxy
 from comfydeploy_jupyter.comfyui import discovery
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import (
@@ -28,6 +29,8 @@ from comfydeploy_jupyter.errors import (
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.net.peers import Peers
+from comfydeploy_jupyter.tunnel.binary import Binary
+from comfydeploy_jupyter.tunnel.cloudflared import Cloudflared
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from tests.comfyui.test_discovery import make_tree
 from tests.comfyui.test_process import FAKE_COMFYUI, process_of
@@ -168,6 +171,47 @@ async def test_the_gate_of_a_tunnel_refuses_another_users_server(listen, tmp_pat
         if len(statuses) == 1:
             assert others_server.received == []
     assert statuses == [502, 200, 200]
+
+
+async def test_another_users_server_does_not_name_the_address_of_a_tunnel(
+    listen, cloudflared, tmp_path
+):
+    """It has taken the port of cloudflared's metrics, which everybody sees in its arguments."""
+    cloudflared.behave(no_metrics=True)
+    cloudflared.hold()
+    binary = Binary(tmp_path, configured=str(cloudflared.path))
+    process = Cloudflared(binary, tmp_path / "tunnel", "comfyui", timeout=60)
+    starting = asyncio.ensure_future(process.start("http://127.0.0.1:9"))
+    await asyncio.to_thread(cloudflared.wait_for_start)
+    arguments = cloudflared.starts[0]["argv"]
+    others_server = listen(int(arguments[arguments.index("--metrics") + 1].rpartition(":")[2]))
+    await asyncio.wait([starting], timeout=2.0)
+    cloudflared.release()
+    try:
+        url = await starting
+    finally:
+        await process.end()
+    assert others_server.end() == []
+    assert url.endswith(".trycloudflare.com")
+
+
+async def test_the_proxy_of_a_worker_forwards_nothing_to_another_users_server(listen):
+    others_server, own = listen(), listen(uid=os.getuid())
+    for target in (others_server, own):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            stop = asyncio.Event()
+            serving = asyncio.ensure_future(tls_proxy.serve(listener, target.port, None, stop))
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET /system_stats HTTP/1.1\r\nHost: a\r\n\r\n")
+            reply = b""
+            with contextlib.suppress(ConnectionError):
+                reply = await reader.read(12)
+            writer.close()
+            stop.set()
+            await serving
+        assert reply == (b"HTTP/1.1 200" if target is own else b"")
+    assert others_server.end() == []
 
 
 async def test_another_users_server_that_accepts_slowly_is_refused(listen):
