@@ -306,9 +306,10 @@ class ComfyDeploy(ExtensionApp):
     ).tag(config=True)
     cluster_allow_plain_tcp = Bool(
         False,
-        help="Whether Dask schedulers, and ComfyUIs on their workers, may be on other machines"
-        " without TLS. Everyone who reaches such a scheduler can run programs on the cluster: use"
-        " it only in a private network.",
+        help="Whether Dask schedulers, and ComfyUIs on their workers, may be used without TLS, also"
+        " on this machine. Everyone who reaches such a scheduler, on this machine each of its"
+        " users, can run programs on the cluster; and a program that takes the port of a scheduler"
+        " that has ended can run programs as you. Use it only where you trust all of them.",
     ).tag(config=True)
 
     offline = Bool(

@@ -27,7 +27,7 @@ class ConfiguredClusters:
         ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``; a Dask cluster object; or a
         callable without arguments that returns one; it is called when the cluster is first needed.
     allow_plain_tcp : bool
-        Whether ``tcp`` addresses of other machines are allowed.
+        Whether ``tcp`` addresses are allowed.
     """
 
     def __init__(self, clusters: Mapping[str, Any], *, allow_plain_tcp: bool) -> None:

@@ -45,7 +45,7 @@ class ClusterSettings:
     idle_timeout : float
         Seconds without a prompt after which a ComfyUI on a worker ends.
     allow_plain_tcp : bool
-        Whether schedulers and ComfyUIs on other machines may be reached without TLS.
+        Whether schedulers, and ComfyUIs on their workers, may be reached without TLS.
     start_timeout : float
         Seconds within which a ComfyUI on a worker must answer.
     """
@@ -111,13 +111,9 @@ class DaskKind:
             self._configured.check_name(cluster)
             return {**found, "cluster": cluster}
         assert scheduler is not None
-        found["scheduler"] = check_address(
-            scheduler, allow_plain_tcp=self._settings.allow_plain_tcp
-        )
         security = fields.get("security") or {}
         certificates = await asyncio.to_thread(certificates_of, security, field="security")
-        if certificates is None and found["scheduler"].startswith("tls:"):
-            raise InvalidRequestError.of_field("security", "is needed for a scheduler with tls://")
+        found["scheduler"] = scheduler
         if certificates is not None:
             found["security"] = {
                 "tls_ca_file": certificates.ca,
@@ -126,6 +122,11 @@ class DaskKind:
             }
         if all(found.get(name) == known.get(name) for name in ("scheduler", "security")):
             return found
+        found["scheduler"] = check_address(
+            scheduler, allow_plain_tcp=self._settings.allow_plain_tcp
+        )
+        if certificates is None and scheduler.startswith("tls:"):
+            raise InvalidRequestError.of_field("security", "is needed for a scheduler with tls://")
         try:
             await asyncio.to_thread(_try, Target(found["scheduler"], certificates))
         except SchedulerError as error:
@@ -169,8 +170,11 @@ class DaskKind:
     def _target(self, settings: Mapping[str, Any]) -> Target:
         if "cluster" in settings:
             return self._configured.target(settings["cluster"])
+        address = check_address(
+            settings["scheduler"], allow_plain_tcp=self._settings.allow_plain_tcp
+        )
         security = settings.get("security") or {}
-        return Target(settings["scheduler"], certificates_of(security, field="security"))
+        return Target(address, certificates_of(security, field="security"))
 
 
 def _try(target: Target) -> None:

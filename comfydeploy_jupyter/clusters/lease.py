@@ -22,7 +22,6 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ class LeaseRequest:
     shared_dir : str
         A folder that the workers and the Jupyter server share; empty: none.
     allow_plain_tcp : bool
-        Whether the proxy may listen without TLS at an address other than a loopback address.
+        Whether the proxy may listen without TLS.
     """
 
     lease: str
@@ -316,9 +315,7 @@ class _Holder:
     def _host(self, certificates: Certificates | None) -> str:
         """Return the address at which the proxy listens: that of the worker."""
         host = str(self.worker.ip)
-        if certificates is None and not (
-            ip_address(host).is_loopback or self.request.allow_plain_tcp
-        ):
+        if certificates is None and not self.request.allow_plain_tcp:
             raise LeaseRefusedError(
                 f"Worker {self.worker.address} has no TLS: prompts and pictures would be sent"
                 " unencrypted. Give the cluster certificates (Security), or set"

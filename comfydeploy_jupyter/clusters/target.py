@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -101,19 +100,20 @@ def check_address(address: str, *, allow_plain_tcp: bool, field: str = "schedule
     Raises
     ------
     InvalidRequestError
-        If it is malformed, or is a ``tcp`` address where these are not allowed.
+        If it is malformed, or is a ``tcp`` address and these are not allowed.
     """
     if len(address) > LONGEST or not _ADDRESS.fullmatch(address) or not _port(address):
         raise InvalidRequestError.of_field(
             field,
             f"{address[:80]!r} is not the address of a Dask scheduler, such as tls://host:8786",
         )
-    parts = urlsplit(address)
-    if parts.scheme == "tcp" and not (allow_plain_tcp or _is_loopback(parts.hostname or "")):
+    if address.startswith("tcp:") and not allow_plain_tcp:
         raise InvalidRequestError.of_field(
             field,
-            "must begin with tls:// for a scheduler on another machine: without TLS, anyone on the"
-            " network can run programs; the setting cluster_allow_plain_tcp allows it",
+            "must begin with tls://: without TLS, everyone who reaches the scheduler can run"
+            " programs as its user, and a program that answers in its place can run programs as"
+            " the user of Jupyter. Create the cluster with security=Security.temporary() (from"
+            " distributed.security), or set cluster_allow_plain_tcp",
         )
     return address.rstrip("/")
 
@@ -174,10 +174,3 @@ def _port(address: str) -> int | None:
         return urlsplit(address).port
     except ValueError:
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

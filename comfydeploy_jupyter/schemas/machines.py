@@ -138,7 +138,7 @@ class MachineConfig(CloudBody):
     scheduler: Annotated[str, Field(min_length=1, max_length=300)] | None = Field(
         None,
         description="The address of the Dask scheduler of such a pool, instead of `cluster`;"
-        " `tcp://` only on this machine, unless `cluster_allow_plain_tcp` is set.",
+        " `tcp://` only if `cluster_allow_plain_tcp` is set.",
         examples=["tls://10.0.0.5:8786"],
     )
     security: dict[Literal["tls_ca_file", "tls_client_cert", "tls_client_key"], str] | None = Field(

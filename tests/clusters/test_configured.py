@@ -28,27 +28,39 @@ def configured(**clusters: Any) -> ConfiguredClusters:
     return ConfiguredClusters(clusters, allow_plain_tcp=False)
 
 
+def local_cluster() -> LocalCluster:
+    security = Security.temporary()
+    return LocalCluster(n_workers=0, processes=False, security=security, dashboard_address=":0")
+
+
 def test_an_address_and_its_certificates(tmp_path: Path) -> None:
     files = make_certificates(tmp_path)
-    found = configured(
-        near="tcp://127.0.0.1:8786", far={"scheduler": "tls://10.0.0.5:8786", **files}
-    )
-    assert found.target("near").address == "tcp://127.0.0.1:8786"
-    assert found.target("near").certificates is None
-    far = found.target("far")
+    far = configured(far={"scheduler": "tls://10.0.0.5:8786", **files}).target("far")
+    assert far.address == "tls://10.0.0.5:8786"
     assert far.certificates is not None
     assert far.certificates.cert == (tmp_path / "tls_client_cert.pem").read_text()
     assert far.client_context() is not None
     assert "PRIVATE" not in repr(far)
 
 
+def test_a_scheduler_without_tls_is_used_only_if_the_setting_allows_it() -> None:
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0", protocol="tcp") as it:
+        address = it.scheduler_address
+        clusters = {"address": address, "dict": {"scheduler": address}, "object": it}
+        assert address.startswith("tcp://127.0.0.1:")
+        for name in clusters:
+            with pytest.raises(InvalidRequestError, match="cluster_allow_plain_tcp") as caught:
+                configured(**clusters).target(name)
+            assert "Security.temporary()" in str(caught.value)
+            allowed = ConfiguredClusters(clusters, allow_plain_tcp=True).target(name)
+            assert (allowed.address, allowed.certificates) == (address, None)
+
+
 def test_a_callable_is_called_once_and_its_cluster_is_closed() -> None:
     made: list[LocalCluster] = []
 
     def make() -> LocalCluster:
-        made.append(
-            LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address=":0")
-        )
+        made.append(local_cluster())
         return made[-1]
 
     found = configured(mine=make)
@@ -61,9 +73,7 @@ def test_a_callable_is_called_once_and_its_cluster_is_closed() -> None:
 
 
 def test_an_object_is_used_and_not_closed() -> None:
-    with LocalCluster(
-        n_workers=0, processes=False, dashboard_address=":0", protocol="tcp"
-    ) as cluster:
+    with local_cluster() as cluster:
         found = configured(mine=cluster)
         assert found.target("mine").address == cluster.scheduler_address
         found.close()
@@ -107,6 +117,7 @@ def broken() -> None:
     ("value", "error", "text"),
     [
         ("tcp://10.0.0.5:8786", InvalidRequestError, "tls://"),
+        ("tcp://127.0.0.1:8786", InvalidRequestError, "tls://"),
         ({"address": "tls://10.0.0.5:8786"}, InvalidRequestError, "'scheduler'"),
         ({"scheduler": "tls://h:1", "tls_ca_file": "/nowhere"}, InvalidRequestError, "both needed"),
         ("tcp://127.0.0.1:99999", InvalidRequestError, "not the address"),

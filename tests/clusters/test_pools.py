@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from comfydeploy_jupyter import ComfyDeployPanel, connect
+from comfydeploy_jupyter.errors import InvalidRequestError
 from tests.processes import alive
 from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until
@@ -236,7 +237,7 @@ def test_runs_wait_for_a_scheduler_that_has_ended(
     until(lambda: jupyter.get("machine", machine_id="hpc")[1]["error"], timeout=60)
     change = {"machine_id": "hpc", "retry": 1}  # does not need the scheduler
     assert jupyter.post("machine/update", change)[0] == 200
-    code, reply = jupyter.post("machine/update", {**change, "scheduler": "tcp://127.0.0.1:9"})
+    code, reply = jupyter.post("machine/update", {**change, "scheduler": "tls://127.0.0.1:9"})
     assert (code, reply["details"]["field"]) == (400, "scheduler")
     cluster.start(1)
     jupyter.until(waiting, "success", timeout=200)
@@ -334,10 +335,14 @@ def test_python_makes_a_pool_of_a_cluster_object(
 def test_python_changes_the_limits_of_a_cluster_object(
     jupyter: RestartableJupyter, start_cluster: Callable[..., DaskCluster]
 ) -> None:
+    from distributed.security import Security
+
     limits: list[tuple[int, int]] = []
+    scheduler = start_cluster()
 
     class Cluster:
-        scheduler_address = start_cluster(plain=True).address
+        scheduler_address = scheduler.address
+        security = Security(**scheduler.security)
 
         def adapt(self, *, minimum: int, maximum: int, **_: object) -> None:
             limits.append((minimum, maximum))
@@ -396,6 +401,7 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
     ({"cluster": "none", "scheduler": None}, 404, "cluster", "has no 'none'"),
     ({"cluster": "none"}, 400, "cluster", "but not both"),
     ({"scheduler": "tcp://192.0.2.1:8786"}, 400, "scheduler", "tls://"),
+    ({"scheduler": "tcp://127.0.0.1:9"}, 400, "scheduler", "cluster_allow_plain_tcp"),
     ({"scheduler": "http://127.0.0.1:8786"}, 400, "scheduler", "not the address"),
     ({"comfyui_path": "ComfyUI"}, 400, "comfyui_path", "absolute"),
     ({"security": {"tls_ca_file": "/nowhere"}}, 400, "security", "needed"),
@@ -420,20 +426,24 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
 def test_a_pool_gets_a_named_cluster_instead_of_an_address(
     start_cluster: Callable[..., DaskCluster], tmp_path: Path
 ) -> None:
-    cluster = start_cluster(plain=True)
+    cluster = start_cluster()
+    lab = {"scheduler": cluster.address, **cluster.security}
     server = RestartableJupyter(
-        tmp_path / "jupyter", {"autostart": False, "clusters": {"lab": cluster.address}}
+        tmp_path / "jupyter", {"autostart": False, "clusters": {"lab": lab}}
     )
     server.start()
     try:
         pool = {"name": "hpc", "kind": "dask", "comfyui_path": "/opt/ComfyUI"}
-        assert server.post("machine/create", {**pool, "scheduler": cluster.address})[0] == 200
-        named, address = {"cluster": "lab"}, {"scheduler": cluster.address}
+        body = {**pool, "scheduler": cluster.address, "security": cluster.security}
+        assert server.post("machine/create", body)[0] == 200
+        named: dict[str, Any] = {"cluster": "lab"}
+        address = {"scheduler": cluster.address, "security": cluster.security}
         for fields in (named, address, named):
             code, reply = server.post("machine/update", {"machine_id": "hpc", **fields})
             assert code == 200, reply
             config = reply["machine"]["config"]
-            assert {n: config[n] for n in ("cluster", "scheduler") if n in config} == fields
+            present = {name for name in ("cluster", "scheduler") if name in config}
+            assert present == fields.keys() - {"security"}
             assert reply["machine"]["provider"]["connected"]
 
         waiting = run(server, "waiting")
@@ -449,6 +459,51 @@ def test_a_pool_gets_a_named_cluster_instead_of_an_address(
         server.kill()
 
 
+def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
+    start_cluster: Callable[..., DaskCluster],
+    lease_settings: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """Its runs wait, and it can be changed.
+
+    Another user could have taken the port of its scheduler, and would answer with a pickle.
+    """
+    plain = start_cluster(plain=True)
+    settings = {"autostart": False, "data_dir": str(tmp_path / "data")}
+    server = RestartableJupyter(tmp_path / "one", {**settings, "cluster_allow_plain_tcp": True})
+    server.start()
+    body = {"name": "hpc", "kind": "dask", "scheduler": plain.address, **lease_settings}
+    assert server.post("machine/create", body)[0] == 200
+    waiting = run(server, "waiting")
+    server.kill()
+
+    server = RestartableJupyter(tmp_path / "two", settings)
+    server.start()
+    try:
+        error = until(lambda: server.get("machine", machine_id="hpc")[1]["error"])
+        assert "cluster_allow_plain_tcp" in error
+        assert "Security.temporary()" in error
+        assert server.get("machine", machine_id="hpc")[1]["provider"] is None
+        assert server.post("machine/update", {"machine_id": "hpc", "retry": 1})[0] == 200
+        assert server.get("check-status", prompt_id=waiting)[1]["status"] == "queued"
+        code, reply = server.post("machine/create", {**body, "name": "other"})
+        assert (code, reply["details"]["field"]) == (400, "scheduler")
+    finally:
+        server.kill()
+
+
+def test_python_is_told_that_a_cluster_object_has_no_tls(jupyter: RestartableJupyter) -> None:
+    from distributed import LocalCluster
+
+    comfy = connect(jupyter.url, token=jupyter.token)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        pytest.raises(InvalidRequestError, match=r"Security\.temporary.*cluster_allow_plain_tcp"),
+    ):
+        comfy.machines.create("hpc", cluster=cluster, comfyui_path="/opt/ComfyUI")
+    assert [machine.id for machine in comfy.machines.list()] == ["local"]
+
+
 def test_bad_input(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
@@ -459,7 +514,7 @@ def test_bad_input(
     unreachable: list[tuple[dict[str, Any], int, str, str]] = [
         ({"security": other.security}, 400, "scheduler", "certificate"),
         # Jupyter's own port
-        ({"scheduler": f"tcp://127.0.0.1:{port}", "security": None}, 400, "scheduler", "cannot"),
+        ({"scheduler": f"tls://127.0.0.1:{port}"}, 400, "scheduler", "cannot"),
     ]
     for fields, status, field, text in [*BAD_INPUT, *unreachable]:
         code, reply = create(cluster, **fields)
