@@ -168,11 +168,14 @@ class AuthHandler(JupyterHandler):
         """Apply the check for POST requests of scripts, by Jupyter or JupyterHub, to a GET.
 
         For GET, Jupyter also accepts a ``Referer`` without a token, and JupyterHub does not check
-        WebSockets.
+        WebSockets. A page at another port of this host can set the cookie, and lead a browser to an
+        address with the same token. Over http, only a header shows then that no link was followed.
         """
         given = self.request
         self.request = copy.copy(given)
         self.request.method = "POST"
+        if not {"Sec-Fetch-Site", "Upgrade"} & {*given.headers}:
+            self.request.arguments = {k: v for k, v in given.arguments.items() if k != "_xsrf"}
         self.request.headers = given.headers.copy()
         self.request.headers["Sec-Fetch-Mode"] = "cors"
         try:
@@ -230,13 +233,15 @@ class AuthHandler(JupyterHandler):
 
         For pictures, scripts and frames, browsers send ``Sec-Fetch-Site`` but no ``Origin``. With
         requests from a sibling domain they also send cookies that they do not send with requests
-        from other sites.
+        from other sites. A link may only show something.
         """
         headers = self.request.headers
         site = headers.get("Sec-Fetch-Site", "none")
-        by_itself = site in {"none", "same-origin"} or self.token_authenticated or self.is_link
+        shows = self.is_link and not self.xsrf_on_get
+        by_itself = site in {"none", "same-origin"} or self.token_authenticated or shows
         # The configuration of Jupyter may allow other origins.
         configured = bool(self.allow_origin or self.allow_origin_pat)
-        allowed = configured and (self.allow_origin == "*" or "Origin" in headers)
+        from_all = self.allow_origin == "*" and not self.xsrf_on_get
+        allowed = configured and (from_all or "Origin" in headers)
         if not self.check_origin() or not (by_itself or allowed):
             raise UnauthorizedError(FOREIGN_PAGE)

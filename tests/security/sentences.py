@@ -64,6 +64,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_AUTH}::links_from_other_sites_show_but_do_nothing",
         f"{_AUTH}::a_sign_in_is_checked_like_a_post_request",
     ),
+    "Pages at another port": (f"{_AUTH}::a_page_at_another_port_cannot_sign_in",),
     "The same holds for pages": (
         f"{_PAGE}::a_page_of_the_same_origin_needs_the_token",
         f"{_HUB}::another_users_page_cannot_use_the_server",

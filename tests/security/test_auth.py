@@ -183,6 +183,34 @@ async def test_a_sign_in_is_checked_like_a_post_request(call, recorder, cookie, 
         recorder.calls.clear()
 
 
+@pytest.mark.parametrize("server_settings", [{}, {"allow_origin": "*"}], ids=["own", "all"])
+async def test_a_page_at_another_port_cannot_sign_in(call, recorder, xsrf, origin):
+    """It sets the cookie of the XSRF token, since cookies know no ports, and follows a link."""
+    recorder.allowed = ()
+    token = xsrf["X-XSRFToken"]
+    path = f"{SIGN_IN}?request_id=theirs&_xsrf={token}"
+    given = {"Cookie": xsrf["Cookie"], "Host": origin.removeprefix("http://")}
+    opened = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for site in ("same-site", "cross-site"):
+        answer = await call("GET", path, {**given, **opened, "Sec-Fetch-Site": site})
+        assert is_refusal(answer), site
+        assert "page of another origin" in json.loads(answer.body)["error"]
+    # over http to another host, browsers do not report who sends a request
+    for headers in ({}, {"Referer": f"{origin}/lab"}):
+        answer = await call("GET", path, {**given, **headers})
+        assert is_refusal(answer), headers
+        assert "X-XSRFToken" in json.loads(answer.body)["error"]
+    assert recorder.calls == []
+    for headers in (
+        {"X-XSRFToken": token},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-Site": "none", **opened},
+    ):
+        assert is_refusal(await call("GET", path, {**given, **headers}))
+        assert [action for _, action, _ in recorder.calls] == ["write"], headers
+        recorder.calls.clear()
+
+
 async def test_programs_and_our_own_pages_are_accepted(call, cookie, origin, jp_auth_header):
     host = {"Host": origin.removeprefix("http://")}
     sites = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
