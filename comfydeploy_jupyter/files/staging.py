@@ -8,14 +8,13 @@ and is removed at the next start.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ComfyDeployError, ConflictError
-from ..posix import lock_file
+from ..posix import lock_file, rename_without_replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 STAGING_PREFIX = ".comfydeploy-upload-"
 """The prefix of the names of staging directories; listings skip them."""
-
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 class Staging:
@@ -53,9 +50,8 @@ class Staging:
             os.mkdir(name, 0o700, dir_fd=self._parent)
             with suppress(FileNotFoundError):  # a cleanup may have removed it before it was locked
                 descriptor = _open_directory(name, self._parent)
-                with suppress(OSError):  # file system without locks: works, but is never cleaned up
-                    lock_file(descriptor, wait=True)
                 try:
+                    lock_file(descriptor, wait=True)  # without locks, it is never cleaned up
                     os.stat(name, dir_fd=self._parent)
                 except BaseException:
                     os.close(descriptor)
@@ -102,23 +98,12 @@ class Staging:
             if overwrite:
                 os.replace(file, name, src_dir_fd=self._descriptor, dst_dir_fd=target)
             else:
-                self._link(file, name, target)
+                rename_without_replacing(file, self._descriptor, name, target)
         except FileExistsError:
             return False
         except (IsADirectoryError, NotADirectoryError):
             raise ConflictError(f"file: {name} is a folder, which is not overwritten") from None
         return True
-
-    def _link(self, file: str, name: str, target: int) -> None:
-        here = self._descriptor
-        try:
-            os.link(file, name, src_dir_fd=here, dst_dir_fd=target, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # A file system without hard links: an empty file reserves the name.
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=target))
-            os.replace(file, name, src_dir_fd=here, dst_dir_fd=target)
 
     def free(self) -> int:
         """Return the free space of the file system, bytes."""
@@ -154,11 +139,11 @@ def _remove_orphan(name: str, parent: int) -> bool:
     with suppress(OSError):
         descriptor = _open_directory(name, parent)
         try:
-            lock_file(descriptor)
-            _remove(name, descriptor, parent)
+            if lock_file(descriptor):
+                _remove(name, descriptor, parent)
+                return True
         finally:
             os.close(descriptor)
-        return True
     return False
 
 

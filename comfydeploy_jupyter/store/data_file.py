@@ -51,10 +51,16 @@ class DataFile:
     ----------
     path : pathlib.Path
         The database file.
+
+    Attributes
+    ----------
+    locks : bool
+        Whether its file system supports locks. Otherwise each process counts as the only one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.locks = True
         self._lock = -1
 
     def lock(self, patience: float) -> bool:
@@ -87,8 +93,7 @@ class DataFile:
 
     def share_lock(self) -> None:
         """Convert the lock to a shared one: other processes may open the store from now on."""
-        with contextlib.suppress(OSError):
-            lock_file(self._lock, shared=True, wait=True)
+        lock_file(self._lock, shared=True, wait=True)
 
     def unlock(self) -> None:
         """Release the lock, once the store is closed."""
@@ -98,11 +103,9 @@ class DataFile:
 
     def _try_lock(self, *, shared: bool = False) -> bool:
         try:
-            lock_file(self._lock, shared=shared)
+            self.locks = lock_file(self._lock, shared=shared)
         except BlockingIOError:
             return False
-        except OSError:  # a file system without such locks
-            return True
         return True
 
     # -- the file system ---------------------------------------------------------------------

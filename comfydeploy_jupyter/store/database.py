@@ -177,6 +177,11 @@ class Database:
             warnings.append(
                 f"SQLite's WAL does not work in {self.path.parent}: the store is slower there."
             )
+        if not self._file.locks:
+            warnings.append(
+                f"The file system of {self.path.parent} has no locks: only one Jupyter server may"
+                " use the store. data_dir can name another folder."
+            )
         return {"path": str(self.path), "journal": self.journal, "warnings": warnings}
 
     def _prepare(self) -> None:
@@ -198,8 +203,8 @@ class Database:
                 self._close_connections()
                 self._file.unlock()
                 raise
-        if self._network is not None or self.journal != WAL:
-            log.warning("%s", self._status()["warnings"][-1])
+        for warning in self._status()["warnings"][len(self._file.set_aside_before()) :]:
+            log.warning("%s", warning)
 
     def _begin(self, exclusive: bool) -> None:
         """Open the file and migrate its schema; `exclusive`: no other process has it open."""

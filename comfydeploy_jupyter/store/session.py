@@ -8,7 +8,6 @@ the kernel of the operating system releases the lock when the server exits for a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
 from typing import TYPE_CHECKING
@@ -49,8 +48,8 @@ class Session:
 
     def claim(self) -> frozenset[str]:
         """Lock the ids of servers that have exited since the last call, and return these ids."""
-        paths = self._folder.glob("*.lock")
-        found = frozenset(path.stem for path in paths if self._lock(path))
+        new = [p for p in self._folder.glob("*.lock") if p.stem not in self.claimed]
+        found = frozenset(path.stem for path in new if self._lock(path))
         self.claimed |= found
         return found
 
@@ -61,10 +60,11 @@ class Session:
         self._locks.clear()
 
     def _lock(self, path: Path) -> bool:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        with contextlib.suppress(BlockingIOError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
             lock_file(descriptor)
-            self._locks.append(descriptor)
-            return True
-        os.close(descriptor)
-        return False
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._locks.append(descriptor)
+        return True

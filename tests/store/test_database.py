@@ -195,3 +195,47 @@ def test_a_kill_in_a_transaction_leaves_none_of_its_changes(tmp_path):
     connection = sqlite3.connect(path)
     assert count(connection) == 0
     connection.close()
+
+
+WITHOUT_FLOCK = """
+import asyncio, errno, os, sys
+from pathlib import Path
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.session import Session
+
+def check(event, arguments):
+    if event in sys.argv[2:]:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+async def main():
+    sys.addaudithook(check)
+    database = Database(Path(sys.argv[1]) / "db")
+    await database.open()
+    session = Session(Path(sys.argv[1]) / "sessions")
+    before = len(os.listdir("/dev/fd"))
+    assert session.claim() == frozenset(), "its own id is not that of a server that has exited"
+    assert len(os.listdir("/dev/fd")) == before
+    print(session.id, any("no locks" in text for text in (await database.status())["warnings"]))
+    sys.stdout.flush()
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
+
+
+def test_servers_on_a_file_system_without_flock(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_FLOCK, str(tmp_path)]
+    flock, lockf = "fcntl.flock", "fcntl.lockf"
+    answers = []
+    for wants in ([flock], [flock], [flock, lockf]):
+        process = subprocess.Popen(
+            [*command, *wants], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        answers.append((process, *process.stdout.readline().split()))
+    (_, first, *told), (_, second, *again), (_, _, *without) = answers
+    assert first != second, "SQLite's locks are used there"
+    assert (told, again, without) == (["False"], ["False"], ["True"])
+    for process, *_ in answers:
+        process.kill()
+        process.communicate()
