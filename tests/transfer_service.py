@@ -98,6 +98,8 @@ class Service:
         The callbacks that ``/status`` received and accepted.
     files : dict of str to bytes
         The files that ``/files/<name>`` sends.
+    file_headers : dict of str to dict
+        Headers of their responses; None removes one.
     sent : dict of str to list of (status, bytes)
         The status and size of each response of ``/files``.
     break_after : int or None
@@ -112,7 +114,7 @@ class Service:
         self.requests: list[tuple[str, dict[str, str], dict[str, str], Any]] = []
         self.callbacks: list[tuple[str | None, dict[str, Any]]] = []
         self.files: dict[str, bytes] = {}
-        self.file_headers: dict[str, dict[str, str]] = defaultdict(dict)
+        self.file_headers: dict[str, dict[str, str | None]] = defaultdict(dict)
         self.sent: dict[str, list[tuple[int, int, dict[str, str]]]] = defaultdict(list)
         self.break_after: int | None = None
         self.stored: dict[str, bytes] = {}
@@ -231,8 +233,10 @@ class Service:
         headers = {"ETag": etag, "Content-Length": str(len(content) - start)}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        headers |= self.file_headers[name]
         answer = web.StreamResponse(
-            status=206 if start else 200, headers={**headers, **self.file_headers[name]}
+            status=206 if start else 200,
+            headers={name: value for name, value in headers.items() if value is not None},
         )
         if start >= len(content) and start:
             answer = web.Response(status=416, headers={"Content-Range": f"bytes */{len(content)}"})

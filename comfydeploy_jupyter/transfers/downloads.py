@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FULL
-from ..posix import lock_file
+from ..posix import lock_file, rename_without_replacing
 from .http import TransferError, request
 from .sources import CHUNK, open_path
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from .sites import ModelSites
 
 PART = ".part"  # suffix of an incomplete file; ComfyUI does not list files with it
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 class PartFile:
@@ -47,7 +45,7 @@ class PartFile:
     ForbiddenPathError, NotFoundError, ConflictError
         If the directory cannot be opened or created.
     TransferError
-        If another process is writing to the file.
+        If another process is writing to the file, or its file system has no locks.
     """
 
     def __init__(self, folders: Folders, target: Path) -> None:
@@ -60,16 +58,34 @@ class PartFile:
         self._file = -1
         self._directory = folders.open_directory(target.parent, create=True)
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(self.part, flags, 0o666, dir_fd=self._directory)
-            lock_file(self._file)
-        except OSError as error:
+            while not self._open():
+                os.close(self._file)
+        except BaseException:
             self.close()
-            if isinstance(error, BlockingIOError):
-                raise TransferError(
-                    f"another server is downloading {self.name}", again=True
-                ) from None
             raise
+
+    def _open(self) -> bool:
+        """Open and lock the file; return False if it must be opened again, as it is another one."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self._file = os.open(self.part, flags, 0o666, dir_fd=self._directory)
+        try:
+            if not lock_file(self._file):
+                raise TransferError(
+                    f"{self.name} cannot be locked: its file system has no locks", again=False
+                )
+        except BlockingIOError:
+            raise TransferError(f"another server is downloading {self.name}", again=True) from None
+        facts = os.fstat(self._file)
+        try:
+            named = os.stat(self.part, dir_fd=self._directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if not os.path.samestat(facts, named):
+            return False
+        if facts.st_nlink > 1:  # it is the target, too: its server was killed while it published
+            self.discard()
+            return False
+        return True
 
     @property
     def digest(self) -> str:
@@ -92,7 +108,7 @@ class PartFile:
             If it was changed while it was read.
         """
         before = self.existing()
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self.name, flags, dir_fd=self._directory)
         try:
             digest = hashlib.sha256()
@@ -159,17 +175,9 @@ class PartFile:
         os.fsync(self._file)
         here = self._directory
         try:
-            os.link(self.part, self.name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+            rename_without_replacing(self.part, here, self.name, here)
         except FileExistsError:
             return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if self.existing() is not None:
-                return False
-            os.rename(self.part, self.name, src_dir_fd=here, dst_dir_fd=here)
-        else:
-            self.discard()
         os.fsync(here)
         return True
 
@@ -283,19 +291,17 @@ class Download(_IncomingJob):
         facts = transfer.record.facts
         self._fetching.require(transfer.record.filename)
         async with self._part(transfer) as part:
-            present = await asyncio.to_thread(part.existing)
-            if present is not None and facts.get("expected") is not None:
-                await self._accept_existing(transfer, part, facts["expected"])
+            expected = facts.get("expected")
+            if expected is not None and await asyncio.to_thread(part.existing) is not None:
+                await self._accept_existing(transfer, part, expected)
                 return
-            if facts.get("validator") or facts.get("expected"):
+            if facts.get("validator") or expected:
                 await asyncio.to_thread(part.keep, transfer.touch)
             else:
                 await asyncio.to_thread(part.reset)
-            await self._fetch(transfer, part, present)
+            await self._fetch(transfer, part)
 
-    async def _fetch(
-        self, transfer: Transfer, part: PartFile, present: tuple[int, int] | None
-    ) -> None:
+    async def _fetch(self, transfer: Transfer, part: PartFile) -> None:
         record, facts = transfer.record, transfer.record.facts
         url = record.private["url"]
         what = self._sites.name(url)
@@ -330,7 +336,7 @@ class Download(_IncomingJob):
                         f"{what} now returns another file than at the beginning of the download",
                         again=True,
                     )
-                if await self._is_there(transfer, response, part, present):
+                if await self._is_there(transfer, response, part):
                     return
                 await self._receive(transfer, response, part)
         finally:
@@ -353,21 +359,21 @@ class Download(_IncomingJob):
         return True
 
     async def _is_there(
-        self,
-        transfer: Transfer,
-        response: aiohttp.ClientResponse,
-        part: PartFile,
-        present: tuple[int, int] | None,
+        self, transfer: Transfer, response: aiohttp.ClientResponse, part: PartFile
     ) -> bool:
-        """Return whether the existing target has the same content as the file of the response."""
-        if present is None:
-            return False
+        """Return whether the target exists with the same content as the file of the response.
+
+        If the response tells neither size nor digest, they are compared when it was received.
+        """
+        present = await asyncio.to_thread(part.existing)
         size, digest = declared_size(response, part.size), declared_digest(response)
-        if size != present[0]:
+        if present is None or (size is None and digest is None):
+            return False
+        if size not in (None, present[0]):
             raise taken(part.name)
         if digest is not None:
             await self._accept_existing(transfer, part, digest)
-        transfer.record.size = transfer.record.sent = size
+        transfer.record.size = transfer.record.sent = present[0]
         return True
 
     async def _receive(

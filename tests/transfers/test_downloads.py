@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -42,6 +44,12 @@ def names(harness) -> list[str]:
     return sorted(path.name for path in harness.checkpoints.iterdir())
 
 
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run code in a new process."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 async def test_file_arrives_whole(harness, bare_service):
     content = bare_service.files[NAME] = random.randbytes(3 * MIB + 5)
     record = await download(harness, bare_service, digest=sha256(content))
@@ -65,6 +73,17 @@ async def test_an_interrupted_download_continues_at_its_position(harness, bare_s
     assert starts[0] > 0
     assert starts == sorted(set(starts))
     assert all("If-Range" in headers for _, _, headers in served[1:])
+
+
+@pytest.mark.parametrize("position", [0, MIB - 2, MIB + 2])
+async def test_bytes_from_another_position_are_not_appended(harness, bare_service, position):
+    content = bare_service.files[NAME] = random.randbytes(2 * MIB)
+    bare_service.break_after = MIB
+    wrong = {"Content-Range": f"bytes {position}-{position + 1}/{len(content)}"}
+    bare_service.replacements["files"].extend([None, (206, wrong)])
+    record = await download(harness, bare_service)
+    assert (record.state, record.error) == ("done", None)
+    assert (harness.checkpoints / NAME).read_bytes() == content
 
 
 async def test_a_download_without_progress_ends(harness, bare_service):
@@ -140,6 +159,102 @@ async def test_a_restart_continues_a_download(harness, bare_service):
     assert (record.state, record.error) == ("done", None)
     assert (harness.checkpoints / NAME).read_bytes() == content
     assert bare_service.sent[NAME][-1][0] == 206
+
+
+KILLED_WHILE_IT_PUBLISHES = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tests.transfers.conftest import Harness
+from comfydeploy_jupyter.transfers.sites import RemoteFile
+
+def check(event, arguments):
+    if event == "os.remove" and str(arguments[0]).endswith(".part"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    folder, kind, source, digest = sys.argv[1:]
+    harness = Harness(Path(folder))
+    transfers = await harness.open()
+    sys.addaudithook(check)
+    source = RemoteFile(source, "m.safetensors") if kind == "download" else source
+    bring = transfers.download if kind == "download" else transfers.copy
+    record = await bring(source, harness.checkpoints / "m.safetensors", digest or None)
+    await transfers.queue.wait(record)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest", "missing"),
+    [
+        ("download", False, ()),
+        ("download", False, ("ETag",)),
+        ("download", False, ("ETag", "Content-Length")),
+        ("download", True, ("ETag", "Content-Length")),
+        ("copy", False, ()),
+    ],
+)
+async def test_a_kill_while_a_file_is_published_does_not_empty_it(
+    make_harness, bare_service, tmp_path, kind, digest, missing
+):
+    content = bare_service.files[NAME] = random.randbytes(2 * MIB)
+    bare_service.file_headers[NAME] = dict.fromkeys(missing)
+    folder = tmp_path / "harness"
+    source = f"{bare_service.url}/files/{NAME}"
+    if kind == "copy":
+        source = "input/source"
+        (folder / "comfyui" / "input").mkdir(parents=True)
+        (folder / "comfyui" / source).write_bytes(content)
+    arguments = (folder, kind, source, sha256(content) if digest else "")
+    killed = await asyncio.to_thread(python, KILLED_WHILE_IT_PUBLISHES, *arguments)
+    assert killed.returncode == -9, killed.stderr
+    checkpoints = folder / "comfyui" / "models" / "checkpoints"
+    assert (checkpoints / NAME).samefile(checkpoints / f"{NAME}.part")
+    harness = await make_harness()
+    record = await harness.transfers.queue.of_path(str(harness.checkpoints / NAME))
+    record = await harness.transfers.queue.wait(record)
+    assert (record.state, record.error, record.size) == ("done", None, len(content))
+    assert (harness.checkpoints / NAME).read_bytes() == content
+    assert names(harness) == [NAME]
+
+
+WITHOUT_HARD_LINKS = """
+import errno, os, sys
+from pathlib import Path
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.transfers.downloads import PartFile
+
+target = Path(sys.argv[1]) / "models" / "checkpoints" / "m.safetensors"
+other, inside = sys.argv[2] == "other", False
+
+def check(event, arguments):
+    global inside
+    if event == "os.link":
+        raise OSError(errno.EPERM, "no hard links here")
+    renamed = event == "os.rename"
+    reserved = event == "open" and arguments[0] == target.name and arguments[2] & os.O_EXCL
+    if other and (renamed or reserved) and not inside:
+        inside = True
+        try:
+            target.open("xb").write(b"of another program")
+        except FileExistsError:
+            pass
+
+part = PartFile(Folders(Path(sys.argv[1])), target)
+part.write(b"ours")
+sys.addaudithook(check)
+print(part.publish(), target.read_bytes(), sorted(os.listdir(target.parent)))
+"""
+
+
+def test_publishing_without_hard_links_replaces_no_file(tmp_path):
+    (tmp_path / "models" / "checkpoints").mkdir(parents=True)
+    alone = python(WITHOUT_HARD_LINKS, tmp_path, "")
+    assert alone.stdout == f"True b'ours' ['{NAME}']\n", alone.stderr
+    (tmp_path / "models" / "checkpoints" / NAME).unlink()
+    beside = python(WITHOUT_HARD_LINKS, tmp_path, "other")
+    assert beside.stdout.startswith("False b'of another program'"), beside.stderr
 
 
 async def test_a_complete_part_is_not_downloaded_again(harness, bare_service):
