@@ -106,7 +106,7 @@ class CallbackRepository(Repository):
     """Reads and writes the callback targets of runs, and their messages."""
 
     async def add_target(self, target: CallbackTarget) -> None:
-        """Store the target of a new run, replacing an older one with the same id."""
+        """Store the target of a new run, in place of that of a deleted run with the same id."""
         await self._database.write(_add_target, _row(target))
 
     async def apply(
@@ -152,7 +152,12 @@ def _target(row: sqlite3.Row) -> CallbackTarget:
 def _add_target(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
     names = ", ".join(row)
     marks = ", ".join(f":{name}" for name in row)
-    connection.execute(f"INSERT OR REPLACE INTO orders ({names}) VALUES ({marks})", row)  # noqa: S608 - our own column names
+    changes = ", ".join(f"{name} = :{name}" for name in row)
+    connection.execute(
+        f"INSERT INTO orders ({names}) VALUES ({marks})"  # noqa: S608 - our own column names
+        f" ON CONFLICT (prompt_id) DO UPDATE SET {changes}",
+        row,
+    )
 
 
 def _apply(

@@ -39,14 +39,12 @@ class _Queue:
         self.target = target
         self.waiting: deque[Callback] = deque()
         self.bytes = 0
-        self.next_number = 1
         self.last = False  # whether no message will follow
         self.task: asyncio.Task[None] | None = None
 
     def put(self, message: Callback) -> None:
         self.waiting.append(message)
         self.bytes += len(message.body)
-        self.next_number = max(self.next_number, message.number + 1)
 
     def take(self, message: Callback) -> None:
         self.waiting.remove(message)
@@ -102,6 +100,7 @@ class Callbacks:
         self._backoff = backoff
         self._answer_within = answer_within
         self._queues: dict[str, _Queue] = {}
+        self._next_number = 1  # never one that an earlier run with the same id has used
         self._new: list[Callback] = []
         self._gone: list[Callback] = []
         self._changed: dict[str, CallbackTarget] = {}
@@ -121,6 +120,7 @@ class Callbacks:
             self._queues[target.prompt_id] = _Queue(target)
         for message in messages:
             self._queues[message.prompt_id].put(message)
+            self._next_number = max(self._next_number, message.number + 1)
         for target in targets:
             self._deliver(self._queues[target.prompt_id])
         return targets
@@ -134,10 +134,26 @@ class Callbacks:
         await self._flush()
 
     async def add(self, target: CallbackTarget) -> None:
-        """Store the target of a new run; after this its messages can be sent."""
+        """Store the target of a new run; after this its messages can be sent.
+
+        An earlier run, which was deleted, may have had the same id. Its messages come first; they
+        are dropped if the new run has another endpoint.
+        """
         target.session = self._session.id
-        await self._repository.add_target(target)
-        self._queues[target.prompt_id] = _Queue(target)
+        queue = self._queues.setdefault(target.prompt_id, _Queue(target))
+        earlier, queue.target, queue.last = queue.target, target, False
+        try:
+            await self._repository.add_target(target)
+        except BaseException:
+            queue.target, queue.last = earlier, True
+            self._settle(queue)
+            raise
+        if earlier.status_endpoint != target.status_endpoint:
+            await end([] if queue.task is None else [queue.task])
+            queue.task = None
+            for message in list(queue.waiting):
+                queue.take(message)
+                self._drop(message)
 
     def target(self, prompt_id: str) -> CallbackTarget | None:
         """Return the target of a run, or None."""
@@ -174,7 +190,8 @@ class Callbacks:
         queue = self._queues.get(target.prompt_id)
         if queue is None or not target.status_endpoint:
             return
-        message = Callback(target.prompt_id, queue.next_number, body, passing, time.time())
+        message = Callback(target.prompt_id, self._next_number, body, passing, time.time())
+        self._next_number += 1
         queue.put(message)
         self._new.append(message)
         self._changed[target.prompt_id] = target
@@ -282,7 +299,9 @@ class Callbacks:
         """
         self._to_write.clear()
         new, gone = [m for m in self._new if not m.delivered], self._gone
-        targets, settled = list(self._changed.values()), self._settled
+        # A later run may have got the id of a run whose changes could not be written before.
+        targets = [t for t in self._changed.values() if self.target(t.prompt_id) in (None, t)]
+        settled = self._settled.difference(self._queues)
         self._new, self._gone, self._changed, self._settled = [], [], {}, set()
         try:
             if new or gone or targets or settled:

@@ -207,6 +207,60 @@ async def test_a_finished_target_is_deleted_with_its_token(harness, bare_service
     assert rows == 0
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+@pytest.mark.parametrize("known", ["delivering", "written", "settled"])
+async def test_a_run_with_the_id_of_a_deleted_one_keeps_its_messages(
+    make_harness, bare_service, known, reopened
+):
+    """Whether or not the messages and the target of the deleted run are gone by then."""
+    harness = await make_harness(answer_within=0.5)
+    callbacks = harness.transfers.callbacks
+    bare_service.replacements["status"].extend(["never"] * (known != "settled"))
+    old = await target(harness, bare_service)
+    send(harness, old, 1)
+    callbacks.finish(old)
+    if known == "settled":
+        await harness.until(lambda: callbacks.target("run-1") is None)
+    elif known == "written":
+        await harness.until(lambda: not bare_service.replacements["status"])
+        await asyncio.sleep(0.2)
+    gate = threading.Event()
+    busy = asyncio.create_task(harness.database.write(lambda _: gate.wait(20)))
+    adding = asyncio.create_task(target(harness, bare_service, token="new"))
+    await asyncio.sleep(0.1)
+    gate.set()
+    await busy
+    new = await adding
+    assert callbacks.target("run-1") is new
+    bare_service.replacements["status"].extend(["never"] * reopened)
+    send(harness, new, 2)
+    if reopened:
+        await asyncio.sleep(0.2)
+        await harness.reopen()
+        new = harness.transfers.callbacks.target("run-1")
+        assert new.token == "new"
+    await harness.until(lambda: delivered(bare_service) == [1, 2])
+    harness.transfers.callbacks.finish(new)
+    await harness.until(lambda: not harness.transfers.callbacks.targets())
+
+
+async def test_an_endpoint_gets_no_messages_of_a_deleted_run_that_had_another(
+    harness, bare_service
+):
+    bare_service.replacements["status"].append("never")
+    old = await target(harness, bare_service)
+    send(harness, old, 1)
+    harness.transfers.callbacks.finish(old)
+    await harness.until(lambda: not bare_service.replacements["status"])
+    new = CallbackTarget("run-1", session="", status_endpoint=f"{bare_service.url}/status?of=new")
+    await harness.transfers.callbacks.add(new)
+    send(harness, new, 2)
+    await harness.until(lambda: delivered(bare_service) == [2])
+    harness.transfers.callbacks.finish(new)
+    await harness.until(lambda: not harness.transfers.callbacks.targets())
+    assert delivered(bare_service) == [2]
+
+
 async def test_another_server_does_not_send_messages_of_a_running_one(
     harness, make_harness, bare_service
 ):
