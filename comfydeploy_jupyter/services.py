@@ -352,8 +352,9 @@ class Services:
         """Delete the hashes of missing files, and incomplete uploads of killed servers."""
         with suppress(ComfyDeployError, OSError):
             await self._hashes.prune()
-        with suppress(OSError):
-            await asyncio.to_thread(clean_outbox, self._outbox)
+        for folder in (self._outbox, self.kept_outputs.incomplete):
+            with suppress(OSError):
+                await asyncio.to_thread(clean_outbox, folder)
         with suppress(ComfyDeployError):
             folders = await self._folders(machine)
             if folders is not None:

@@ -49,11 +49,14 @@ class InstantComfyUI:
     ----------
     released : asyncio.Event
         While it is cleared, a prompt that has begun does not continue.
+    files : dict of str to bytes
+        The files that ``/view`` sends, by their names; the folder does not matter.
     """
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.released.set()
+        self.files: dict[str, bytes] = {}
         self._sockets: dict[str, web.WebSocketResponse] = {}
         self._waiting: deque[tuple[int, str, str, dict[str, Any]]] = deque()
         self._any_waits = asyncio.Event()
@@ -71,6 +74,7 @@ class InstantComfyUI:
         app.router.add_get("/history/{prompt_id}", self.history)
         app.router.add_get("/system_stats", self.stats)
         app.router.add_get("/object_info", self.definitions)
+        app.router.add_get("/view", self.view)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -135,6 +139,10 @@ class InstantComfyUI:
     async def definitions(self, request: web.Request) -> web.Response:
         """Return the node."""
         return web.json_response({"TestText": NODE})
+
+    async def view(self, request: web.Request) -> web.Response:
+        """Send a file."""
+        return web.Response(body=self.files[request.query["filename"]])
 
     async def _execute(
         self, number: int, prompt_id: str, client_id: str, graph: dict[str, Any]

@@ -25,7 +25,7 @@ ABANDONED = 24 * 3600  # seconds after which a folder cannot be in use by an upl
 
 
 def clean_outbox(outbox: Path) -> None:
-    """Remove files that killed servers left in the folder for incoming files."""
+    """Remove the folders that killed servers left in a folder for incoming files."""
     with suppress(FileNotFoundError):
         for entry in outbox.iterdir():
             if entry.stat().st_mtime < time.time() - ABANDONED:

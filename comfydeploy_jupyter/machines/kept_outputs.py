@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import io
 import os
+import shutil
+import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -53,11 +55,17 @@ class KeptOutputs:
         The folder for copies.
     registry : MachineRegistry
         The machines and pools.
+
+    Attributes
+    ----------
+    incomplete : pathlib.Path
+        The folder for copies that are not complete, in which each has a folder of its own.
     """
 
     def __init__(self, folder: Path, registry: MachineRegistry) -> None:
         self._folder = folder
         self._registry = registry
+        self.incomplete = folder / ".incomplete"
 
     def keeps(self, machine_id: str) -> bool:
         """Return whether a machine is a member that a provider has started."""
@@ -160,14 +168,22 @@ class KeptOutputs:
             if answer.status != 200:
                 raise client.unavailable(f"it answered {answer.status} to GET /view")
             await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True, mode=0o700)
-            part = target.with_name(f"{target.name}.part")
-            opened = await open_in_thread(io.FileIO, part, "wb")
+            folder = await asyncio.to_thread(self._new_folder)
+            part = folder / "copy"
             try:
-                async for chunk in answer.content.iter_chunked(CHUNK):
-                    await asyncio.to_thread(opened.write, chunk)
+                opened = await open_in_thread(lambda: part.open("wb"))
+                try:
+                    async for chunk in answer.content.iter_chunked(CHUNK):
+                        await asyncio.to_thread(opened.write, chunk)
+                finally:
+                    await asyncio.to_thread(opened.close)
+                await asyncio.to_thread(os.replace, part, target)
             finally:
-                await asyncio.to_thread(opened.close)
-            await asyncio.to_thread(os.replace, part, target)
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _new_folder(self) -> Path:
+        self.incomplete.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Path(tempfile.mkdtemp(dir=self.incomplete))
 
 
 def _path(subfolder: str, filename: str) -> PurePosixPath | None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
+from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
+from comfydeploy_jupyter.machines.settings import MachineSettings
+from comfydeploy_jupyter.net.tasks import end
+from tests.comfyui_server import free_port
+from tests.full_disk import files_limited_to
+from tests.instant_comfyui import InstantComfyUI
+from tests.transfers.conftest import IgnoringListener
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -20,6 +30,33 @@ def registry(tmp_path: Path) -> MachineRegistry:
     found.set_pool(Pool("hpc", "hpc", "dask", ("abc",), shared_dirs=(str(tmp_path / "shared"),)))
     found.set_pool(Pool("gpus", "gpus", members=("studio",)))
     return found
+
+
+@pytest.fixture
+def member(
+    tmp_path: Path, registry: MachineRegistry, jp_asyncio_loop: asyncio.AbstractEventLoop
+) -> Iterator[InstantComfyUI]:
+    """The ComfyUI of the member ``abc``."""
+    comfyui, port = InstantComfyUI(), free_port()
+    serving = jp_asyncio_loop.create_task(comfyui.serve(port))
+    settings = MachineSettings(comfyui_url=f"http://127.0.0.1:{port}")
+    machine = Machine(
+        "abc", settings, session_id="x", folder=tmp_path / "data", listener=IgnoringListener()
+    )
+    registry.add(machine)
+    yield comfyui
+    jp_asyncio_loop.run_until_complete(machine.close())
+    jp_asyncio_loop.run_until_complete(end([serving]))
+
+
+def images(*files: tuple[str, str]) -> dict[str, Any]:
+    """Return outputs with files: a subfolder and a name each."""
+    found = [{"filename": name, "subfolder": folder, "type": "output"} for folder, name in files]
+    return {"9": {"images": found}}
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def write(path: Path, text: str) -> None:
@@ -75,9 +112,43 @@ async def test_only_members_of_providers_are_copied_from(
     assert kept.keeps("abc")
     assert not kept.keeps("studio")
     assert not kept.keeps("local")
-    outputs = {"9": {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}}
+    outputs = images(("", "a.png"))
     with pytest.raises(ComfyUIUnavailableError, match="abc"):
         await kept.keep("abc", outputs)
     write(tmp_path / "shared" / "abc" / "output" / "a.png", "shared")
     await kept.keep("abc", outputs)
     assert not (tmp_path / "copies").exists()
+
+
+async def test_the_same_file_is_copied_for_several_runs_at_the_same_time(
+    tmp_path: Path, registry: MachineRegistry, member: InstantComfyUI
+) -> None:
+    name = f"{'a' * 251}.png"  # as long as names may be
+    content = member.files[name] = random.randbytes(4 * 1024**2)
+    kept = KeptOutputs(tmp_path / "copies", registry)
+    await asyncio.gather(*(kept.keep("abc", images(("sub", name))) for _ in range(5)))
+    assert (tmp_path / "copies" / "abc" / "output" / "sub" / name).read_bytes() == content
+    assert files_in(tmp_path / "copies") == [f"abc/output/sub/{name}"]
+
+
+async def test_a_copy_on_a_full_disk_is_an_error_and_leaves_nothing(
+    tmp_path: Path, registry: MachineRegistry, member: InstantComfyUI
+) -> None:
+    member.files["a.png"] = bytes(3 * 1024**2)
+    kept = KeptOutputs(tmp_path / "copies", registry)
+    with files_limited_to(3 * 1024**2 - 1), pytest.raises(OSError):  # noqa: PT011 - any
+        await kept.keep("abc", images(("", "a.png")))
+    assert files_in(tmp_path / "copies") == []
+
+
+async def test_nothing_is_written_outside_of_a_members_folder(
+    tmp_path: Path, registry: MachineRegistry, member: InstantComfyUI
+) -> None:
+    member.files.update(dict.fromkeys(("a.png", "..", "../a.png"), b"x"))
+    kept = KeptOutputs(tmp_path / "copies", registry)
+    outside = [("..", "a.png"), ("sub/../../..", "a.png"), ("..\\..", "a.png")]
+    outside += [(str(tmp_path), "a.png"), ("", ".."), ("", "../a.png")]
+    await kept.keep("abc", images(*outside, ("", "a.png")))
+    assert [name for name in files_in(tmp_path) if name.endswith("a.png")] == [
+        "copies/abc/output/a.png"
+    ]
