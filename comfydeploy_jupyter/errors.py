@@ -82,11 +82,15 @@ class ComfyDeployError(Exception):
         details: dict[str, Any] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
-        message = printable(message)
-        super().__init__(message)
-        self.message = message
+        super().__init__()
+        self.say(message)
         self.details = details or {}
         self.extra = extra or {}
+
+    def say(self, message: str) -> None:
+        """Replace the message."""
+        self.message = printable(message)
+        self.args = (self.message,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how to make it again in another process, whatever its class is made with."""

@@ -125,7 +125,7 @@ def test_help(comfy: Any) -> None:
         ("run 'my flow.json' txet=x", "did you mean text?"),
         ("run 'my flow.json", "No closing quotation"),
         ("run nowhere.json", "nowhere.json: No such file"),
-        ("run fails.json", "TestFail (id 3) failed: ValueError: too bad"),
+        ("run fails.json", "TestFail failed: ValueError: too bad"),
         ("panel nowhere.json", "nowhere.json: No such file"),
         ("panel a b", "there is no argument 'b'"),
         ("runs x", "must be a number, not 'x'"),

@@ -272,7 +272,7 @@ async def test_wrong_arguments_are_named(writable, tool, arguments, part):
 async def test_values_that_break_the_contract_are_named_and_nothing_runs(writable, kept):
     async with agent(writable) as client:
         before = await use(client, "comfyui_list_runs")
-        with tool_error(r"1\.width: must be at least 1, not 0; .*1\.height: must be an integer"):
+        with tool_error(r"Canvas\.width: must be at least 1, not 0; .*Canvas\.height: must"):
             await use(
                 client,
                 "comfyui_run_workflow",

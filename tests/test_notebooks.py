@@ -137,7 +137,7 @@ def test_the_quickstart_shows_what_its_text_says(executed: Any) -> None:
     ):
         assert fact in texts
     assert "UnknownInputError" in texts
-    assert "node EmptyImage (id 1): Value 0 smaller" in texts
+    assert "node EmptyImage: Value 0 smaller" in texts
     assert sum("image/png" in o.get("data", {}) for o in found) == 2
     views = [o for o in found if VIEW in o.get("data", {})]
     assert len(views) == 1, "only the panel stays; progress bars leave a line of text"

@@ -7,27 +7,28 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import InvalidRequestError
-from ..graphs.formats import class_of, shown_title, title_of
+from ..graphs.formats import class_of, node_label, shown_title, title_of
+from ..graphs.issues import complaints
 from ..graphs.seeds import SEED_NAMES
 
 
 @dataclass(frozen=True)
 class NodeName:
-    """The id, class and title of a node."""
+    """The id, class and title of a node, and whether no other node of its workflow has them."""
 
     id: str
     type: str = ""
     title: str = ""
+    unique: bool = False
 
     def __str__(self) -> str:
-        if self.title and self.title != self.type:
-            return f'"{shown_title(self.title)}" ({self.type or "node"}, id {self.id})'
-        return f"{self.type or 'node'} (id {self.id})"
+        return node_label(self.id, self.type, self.title, unique=self.unique)
 
     @property
     def short(self) -> str:
@@ -82,7 +83,7 @@ class Source:
         if source is not None:
             self.graph, found = _load(source)
             self.ui = ui or found
-        self.names = {} if self.graph is None else _names(self.graph)
+        self.names = {} if self.graph is None else node_names(self.graph)
 
     @property
     def is_ui(self) -> bool:
@@ -132,27 +133,15 @@ class Source:
     def name(self, node_id: object, node_type: object = "") -> NodeName:
         """Return the name of a node, also of one that a node has created (``"5.0.1"``)."""
         key = str(node_id)
-        known = self.names.get(key) or self.names.get(re.split(r"[.:]", key, maxsplit=1)[0])
+        if key in self.names:
+            return self.names[key]
+        known = self.names.get(re.split(r"[.:]", key, maxsplit=1)[0])
         type_ = str(node_type or "") or (known.type if known else "")
         return NodeName(key, type_, known.title if known else "")
 
     def complaints(self, node_errors: object) -> list[str]:
-        """Return ComfyUI's ``node_errors`` as sentences that name the nodes.
-
-        Parameters
-        ----------
-        node_errors : dict
-            By node id, ``{"class_type", "errors": [{"message", "details"}]}`` (ComfyUI
-            execution.py); any other value has no errors.
-        """
-        found = []
-        for node_id, fault in node_errors.items() if isinstance(node_errors, dict) else ():
-            if not isinstance(fault, dict):
-                continue
-            name = self.name(node_id, fault.get("class_type"))
-            errors = [item for item in fault.get("errors") or () if isinstance(item, dict)]
-            found += [f"node {name}: {sentence(item)}" for item in errors]
-        return found
+        """Return ComfyUI's ``node_errors`` as sentences that name the nodes."""
+        return list(complaints(node_errors, lambda *node: str(self.name(*node))))
 
 
 def file_title(source: object) -> str:
@@ -165,11 +154,6 @@ def file_title(source: object) -> str:
 def is_json(text: str) -> bool:
     """Return whether a text is the JSON of a workflow, not the path or name of one."""
     return text.lstrip().startswith("{")
-
-
-def sentence(error: dict[str, Any]) -> str:
-    """Return one of ComfyUI's errors, ``{"message", "details"}``, in a sentence."""
-    return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
 
 
 def _load(
@@ -214,16 +198,23 @@ def _load_stream(stream: BinaryIO, what: str) -> tuple[dict[str, Any], dict[str,
     return graph, None
 
 
-def _names(graph: dict[str, Any]) -> dict[str, NodeName]:
+def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
+    """Return the names of the nodes of a workflow in either format."""
     nodes = graph.get("nodes")
-    names = {}
     if isinstance(nodes, list):
-        for node in nodes:
-            if isinstance(node, dict) and "id" in node:
-                key, title = str(node["id"]), str(node.get("title") or "")
-                names[key] = NodeName(key, str(node.get("type") or ""), title)
-        return names
-    for key, node in graph.items():
-        if isinstance(node, dict):
-            names[key] = NodeName(key, class_of(node), title_of(node))
-    return names
+        found = [
+            (str(node["id"]), str(node.get("type") or ""), str(node.get("title") or ""))
+            for node in nodes
+            if isinstance(node, dict) and "id" in node
+        ]
+    else:
+        found = [
+            (key, class_of(node), title_of(node))
+            for key, node in graph.items()
+            if isinstance(node, dict)
+        ]
+    alike = Counter(title or type_ for _, type_, title in found)
+    return {
+        key: NodeName(key, type_, title, unique=alike[title or type_] == 1)
+        for key, type_, title in found
+    }

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MAX_CANDIDATES = 20
 """The most names that an error lists if none is similar."""
@@ -19,7 +19,9 @@ class UnknownNameError(KeyError):
         return str(self.args[0])
 
 
-def unknown_name(name: object, known: Iterable[str], what: str) -> UnknownNameError:
+def unknown_name(
+    name: object, known: Iterable[str], what: str, *, close: Sequence[str] = ()
+) -> UnknownNameError:
     """Return the error for a name that does not exist; it suggests similar names.
 
     Parameters
@@ -30,9 +32,11 @@ def unknown_name(name: object, known: Iterable[str], what: str) -> UnknownNameEr
         The names that exist.
     what : str
         What they are names of, e.g. ``"node of this workflow"``.
+    close : sequence of str
+        Similar names, if they are known.
     """
     names = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(str(name), names, n=5)
+    close = close or difflib.get_close_matches(str(name), names, n=5)
     if close:
         hint = f"did you mean {' or '.join(map(repr, close))}?"
     else:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequestError, PromptInvalidError
+from ..errors import InvalidInputError, InvalidRequestError, PromptInvalidError
+from ..graphs.issues import NOT_HERE
+from ..graphs.model_files import listed_models
 from .files import has_files, upload_all
 from .options import check_options
 from .stream import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .graph import Source
     from .machines import Machines
     from .server import Server
@@ -115,21 +114,24 @@ class RunRequest:
         PromptInvalidError
             ComfyUI refuses the workflow; the message names the nodes.
         """
-        with _naming_nodes(self.source):
+        try:
             return EventStream(self._server, self.prompt_id, body=self._body, timeout=timeout)
+        except (PromptInvalidError, InvalidInputError) as error:
+            named = self.source.complaints(error.extra.get("node_errors"))
+            if named and named[0] not in error.message:
+                error.say("; ".join([error.message, *named]))
+            # `message` stays as it is: a panel shows it, and a button that downloads
+            if NOT_HERE in error.message:
+                error.args = (f"{error.message}; {self._how_to_fetch(error.message)}",)
+            raise
 
-
-@contextmanager
-def _naming_nodes(source: Source) -> Iterator[None]:
-    """Add ComfyUI's errors, with the titles of the nodes, to a `PromptInvalidError`."""
-    try:
-        yield
-    except PromptInvalidError as error:
-        complaints = source.complaints(error.extra.get("node_errors"))
-        if complaints:
-            error.message = "\n- ".join([error.message, *complaints])
-            error.args = (error.message,)
-        raise
+    def _how_to_fetch(self, message: str) -> str:
+        linked = any(
+            model.url is not None and model.name in message
+            for model in listed_models(self.source.ui or self.source.graph)
+        )
+        call = "fetch_models(workflow)" if linked else "add_model(url, folder)"
+        return f"comfy.{call} downloads it"
 
 
 def _check_seed(seed: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from .graph import sentence
+from ..graphs.issues import NOT_HERE, sentence
 from .record import Reply
 
 if TYPE_CHECKING:
@@ -47,19 +47,20 @@ class Validation(Reply):
             self.general.append(sentence(error))
         further = reply.get("further_errors") or {}
         for node_id, fault in {**(reply.get("node_errors") or {}), **further}.items():
-            self.by_node[str(node_id)] = [sentence(item) for item in fault.get("errors") or ()]
+            self.by_node[str(node_id)] = [
+                sentence(item, str(fault.get("class_type") or ""))
+                for item in fault.get("errors") or ()
+            ]
         missing = list(reply.get("missing_nodes") or ())
-        models = list(reply.get("missing_models") or ())
-        for entry in missing:
-            for node_id in entry.get("node_ids") or ():
-                self._add(node_id, _no_class(entry))
-        for entry in models:
-            self._add(entry.get("node_id"), _no_model(entry))
         warned = [str(warning) for warning in reply.get("warnings") or ()]
         self.problems += self.general
         self.problems += source.complaints(further)
-        self.problems += map(_missing_class, missing)
-        self.problems += map(_missing_model, models)
+        for entry in missing:
+            for node_id in entry.get("node_ids") or ():
+                self._add(node_id, _no_class(entry))
+            self.problems.append(_missing_class(entry, source))
+        for entry in reply.get("missing_models") or ():
+            self._add_model(entry, source)
         self.problems += warned
         self.general += warned
 
@@ -72,6 +73,18 @@ class Validation(Reply):
 
     def _add(self, node_id: object, problem: str) -> None:
         self.by_node.setdefault(str(node_id), []).append(problem)
+
+    def _add_model(self, entry: dict[str, Any], source: Source) -> None:
+        """Add a missing model, in place of the error about the value of the input."""
+        node_id, begin = str(entry.get("node_id")), f"{entry.get('name')} {NOT_HERE}"
+        where = f"node {source.name(node_id)}: "
+        known = self.by_node.get(node_id, [])
+        self.by_node[node_id] = [text for text in known if not text.startswith(begin)]
+        self.problems = [text for text in self.problems if not text.startswith(where + begin)]
+        folder = f" (models/{entry['folder']})" if entry.get("folder") else ""
+        url = f"; it is at {entry['url']}" if entry.get("url") else ""
+        self._add(node_id, f"{begin}{folder}{url}")
+        self.problems.append(f"{where}{begin}{folder}{url}")
 
     def __repr__(self) -> str:
         validity = "valid" if self.valid else "not valid"
@@ -91,18 +104,14 @@ def _no_class(entry: dict[str, Any]) -> str:
     return f"ComfyUI has no node class {entry.get('class_type')}{from_}"
 
 
-def _missing_class(entry: dict[str, Any]) -> str:
+def _missing_class(entry: dict[str, Any], source: Source) -> str:
     words, semicolon, pack = _no_class(entry).partition(";")
-    nodes = ", ".join(map(str, entry.get("node_ids") or ()))
-    return f"{words} (id {nodes}){semicolon}{pack}"
-
-
-def _no_model(entry: dict[str, Any]) -> str:
-    folder = f" in models/{entry['folder']}" if entry.get("folder") else ""
-    url = f"; it is at {entry['url']}" if entry.get("url") else ""
-    return f"ComfyUI has no {entry.get('name')}{folder}{url}"
-
-
-def _missing_model(entry: dict[str, Any]) -> str:
-    words, semicolon, url = _no_model(entry).partition("; it is at ")
-    return f"{words} (id {entry.get('node_id')}){semicolon}{url}"
+    names = [source.name(node_id) for node_id in entry.get("node_ids") or ()]
+    # A node whose class is its only name needs no further one.
+    nodes = [
+        f'"{name.short}"' if name.unique else f"id {name.id}"
+        for name in names
+        if not name.unique or name.short != name.type
+    ]
+    place = f" ({', '.join(nodes)})" if nodes else ""
+    return f"{words}{place}{semicolon}{pack}"

@@ -6,6 +6,7 @@ import copy
 import html
 import json
 import warnings
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from ..graphs.form import input_form
 from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, title_of
-from ..graphs.inputs import apply_inputs, stored_value
+from ..graphs.inputs import InputNames, apply_inputs, stored_value
 from .conversion import conversion_problems, in_api_format
 from .files import is_file, upload_all
-from .graph import NodeName, Source, file_title
+from .graph import Source, file_title, node_names
 from .graph_text import counted, graph_rows, html_table, text_table
 from .inputs import Inputs
 from .names import UnknownNameError, unknown_name
@@ -106,10 +107,8 @@ class Workflow:
 
     def __getitem__(self, name: str | int) -> Node:
         key = str(name)
-        nodes = [
-            Node(self, NodeName(node_id, class_of(node), title_of(node)), node)
-            for node_id, node in self._graph.items()
-        ]
+        names = node_names(self._graph)
+        nodes = [Node(self, names[node_id], node) for node_id, node in self._graph.items()]
         by_id, by_title, by_class = (
             [node for node in nodes if getattr(node, name) == key]
             for name in ("id", "title", "class_type")
@@ -118,9 +117,10 @@ class Workflow:
         if not found:
             raise unknown_name(key, self._names(), "node of this workflow")
         if len(found) > 1:
+            known = self._names()
+            names_of_each = (node.title if node.title in known else node.id for node in found)
             raise UnknownNameError(
-                f"{key!r} matches several nodes; use the id of one of them: "
-                f"{', '.join(node.id for node in found)}"
+                f"{key!r} matches several nodes; use one of {', '.join(names_of_each)}"
             )
         return found[0]
 
@@ -148,7 +148,7 @@ class Workflow:
     @property
     def inputs(self) -> Inputs:
         """The inputs that a user may want to change, as a mapping whose values can be set."""
-        return Inputs(self)
+        return Inputs(self, lambda: InputNames(self._graph, self._definitions))
 
     @property
     def form(self) -> list[FormField]:
@@ -164,7 +164,8 @@ class Workflow:
         ----------
         inputs : dict, optional
             New values by ``"<node id>.<input>"``, ``"<node title>.<input>"``, the ``input_id`` of
-            an external-input node, or the bare name of an input that only one node has.
+            an external-input node, the bare name of an input that only one node has, or the title
+            of a node that has one value.
         **named
             The same, for names that are identifiers.
 
@@ -346,16 +347,16 @@ class Workflow:
         return f"Workflow{title}: {counted(len(self._graph), 'node')}"
 
     def _names(self) -> list[str]:
-        """Return all ids, and the titles and classes that only one node has."""
-        titles = [title_of(node) for node in self._graph.values()]
-        classes = [class_of(node) for node in self._graph.values()]
-        names = dict.fromkeys(
-            [
-                *self._graph,
-                *(title for title in titles if title and titles.count(title) == 1),
-                *(c for c in classes if c and classes.count(c) == 1 and c not in titles),
-            ]
-        )
+        """Return the titles and classes that only one node has, and the ids of other nodes."""
+        titles = Counter(title_of(node) for node in self._graph.values())
+        classes = Counter(class_of(node) for node in self._graph.values())
+        names: dict[str, None] = {}
+        for node_id, node in self._graph.items():
+            title, kind = title_of(node), class_of(node)
+            unique = [title] if title and titles[title] == 1 else []
+            unique += [kind] if kind and classes[kind] == 1 and kind not in titles else []
+            own = [name for name in unique if name not in self._graph]
+            names.update(dict.fromkeys(own or [node_id]))
         return list(names)
 
     def _put(self, node_id: str, name: str, value: Any) -> None:

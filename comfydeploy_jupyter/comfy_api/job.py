@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ..graphs.issues import complaints
 from ..runs.lifecycle import Cause
 from ..store.jobs import StatusGroup
 from ..store.runs import ACTIVE
@@ -164,12 +165,8 @@ def item_of(job: dict[str, Any]) -> dict[str, Any]:
 
 def _left_out(node_errors: dict[str, Any]) -> Iterator[str]:
     """Yield why ComfyUI does not execute some nodes of a run."""
-    for node_id, found in node_errors.items():
-        errors = found.get("errors") if isinstance(found, dict) else None
-        for error in errors if isinstance(errors, list) else ():
-            if isinstance(error, dict):
-                reason = ": ".join(str(error[k]) for k in ("message", "details") if error.get(k))
-                yield f"Node {node_id} ({found.get('class_type')}) is not executed: {reason}"
+    for text in complaints(node_errors, lambda key, kind: f"{key} ({kind}) is not executed"):
+        yield f"N{text[1:]}"
 
 
 def _milliseconds(start: str | None, end: str | None) -> int | None:

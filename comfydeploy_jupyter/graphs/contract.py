@@ -6,7 +6,6 @@ same names, ranges and choices. Annotations that JSON Schema does not have begin
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..errors import InvalidInputError
@@ -20,6 +19,8 @@ from .form_fields import (
     field_of,
 )
 from .formats import class_of, inputs_of, is_link, title_of
+from .inputs import InputNames
+from .issues import not_offered, value_text
 from .partial import is_output, nodes_that_need
 
 if TYPE_CHECKING:
@@ -172,9 +173,14 @@ def check_inputs(
     for field, key in _given_fields(graph, applied, definitions):
         if key in invalid:
             continue
-        value = inputs_of(applied.graph[field.node_id]).get(field.input_name)
-        own = _checks_itself(rules, applied.graph[field.node_id], field.input_name)
-        problem = _problem_of(value, property_of(field), bounded=not own)
+        node = applied.graph[field.node_id]
+        value = inputs_of(node).get(field.input_name)
+        own = _checks_itself(rules, node, field.input_name)
+        choices = None if own or field.kind != "combo" else field.options
+        if choices is None or value in choices:
+            problem = _problem_of(value, property_of(field), bounded=not own)
+        else:
+            problem = not_offered(value, choices, class_of(node), field.input_name)
         if problem is not None:
             invalid[key] = problem
             wrong.add(field.node_id)
@@ -182,8 +188,9 @@ def check_inputs(
         class_of(applied.graph[node_id]).startswith(EXTERNAL_PREFIX) for node_id in wrong
     )
     if invalid and (external or not _has_output_without(wrong, applied.graph, definitions)):
+        names = InputNames(applied.graph, definitions)
         raise InvalidInputError(
-            "; ".join(f"inputs.{key}: {problem}" for key, problem in invalid.items()),
+            "; ".join(f"inputs.{names.spoken(key)}: {text}" for key, text in invalid.items()),
             details={"field": f"inputs.{next(iter(invalid))}", "invalid": invalid},
         )
 
@@ -225,7 +232,7 @@ def _problem_of(value: Any, wanted: dict[str, Any], *, bounded: bool) -> str | N
             value = int(value) if kind == "integer" else float(value)
         except (TypeError, ValueError, OverflowError):
             article = "an integer" if kind == "integer" else "a number"
-            return f"must be {article}, not {_shown(value)}"
+            return f"must be {article}, not {value_text(value)}"
         if not bounded:
             return None
         low, high = wanted.get("minimum"), wanted.get("maximum")
@@ -234,16 +241,7 @@ def _problem_of(value: Any, wanted: dict[str, Any], *, bounded: bool) -> str | N
         if high is not None and value > high:
             return f"must be at most {high}, not {value}"
         return None
-    choices = wanted.get("enum")
-    if choices is None or not bounded or value in choices:
-        return None
-    offered = ", ".join(map(_shown, choices[:8])) + (", …" if len(choices) > 8 else "")
-    return f"must be one of {offered or 'no choices at all'}, not {_shown(value)}"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return None
 
 
 def _checks_itself(rules: NodeRules | None, node: Mapping[str, Any], name: str) -> bool:

@@ -257,6 +257,15 @@ def shown_title(title: str) -> str:
     return title.translate(_DIRECTIONS)
 
 
+def node_label(node_id: str, class_type: str, title: str, *, unique: bool) -> str:
+    """Return the name of a node in messages: title and class, and the id if others have them."""
+    kind = class_type or "node"
+    place = "" if unique else f"id {node_id}"
+    if title and title != class_type:
+        return f'"{shown_title(title)}" ({", ".join(filter(None, (kind, place)))})'
+    return f"{kind} ({place})" if place else kind
+
+
 def is_link(value: object) -> TypeGuard[list[Any]]:
     """Return whether a value is a link: a list of a node id (str) and an output slot (number).
 

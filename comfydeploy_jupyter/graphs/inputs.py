@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
+LONGEST_TITLE = 60  # characters of a title in the name of an input
+
+
 @dataclass(frozen=True)
 class AppliedInputs:
     """A graph with the values of a user.
@@ -67,8 +70,9 @@ def apply_inputs(
 
     A key is looked up as (1) the ``input_id`` of external-input nodes, all of which are set; (2)
     ``"<node id>.<input>"``; (3) ``"<node title>.<input>"``; (4) an input name that exactly one node
-    has. The first of these that matches decides. A value replaces a literal or a link. If two keys
-    name the same field, the later one wins. A choice of a Custom Combo also sets its index.
+    has; (5) the title of a node that has one value. The first of these that matches decides. A
+    value replaces a literal or a link. If two keys name the same field, the later one wins. A
+    choice of a Custom Combo also sets its index.
 
     Parameters
     ----------
@@ -98,7 +102,7 @@ def apply_inputs(
         which maps every such key to its candidates.
     """
     result = copy_graph(graph)
-    names = _Names(result, definitions)
+    names = InputNames(result, definitions)
     classes = NodeDefinitions(definitions) if definitions else None
     given: dict[Target, str] = {}
     unknown: dict[str, list[str]] = {}
@@ -118,7 +122,7 @@ def apply_inputs(
             targets = names.find(key)
             if len(targets) != 1:
                 waiting.append(key)
-                unknown[key] = [f"{i}.{n}" for i, n in targets] or names.close_to(key)
+                unknown[key] = [names.name(*target) for target in targets] or names.close_to(key)
                 ambiguous.update([key] if targets else [])
                 continue
             unknown.pop(key, None)
@@ -187,11 +191,11 @@ def _with_branch(
     return {n: v for n, v in inputs.items() if not n.startswith(prefix) or n in specs}
 
 
-class _Names:
+class InputNames:
     """The names by which the inputs of one graph can be set."""
 
     def __init__(
-        self, graph: Mapping[str, Mapping[str, Any]], definitions: Definitions | None
+        self, graph: Mapping[str, Mapping[str, Any]], definitions: Definitions | None = None
     ) -> None:
         self._graph = graph
         self._definitions = definitions
@@ -225,7 +229,34 @@ class _Names:
         by_title = [
             t for head, name in splits for t in self._with_input(self._titles.get(head, ()), name)
         ]
-        return by_id or by_title or [(node_id, key) for node_id in self._names.get(key, ())]
+        by_name = [(node_id, key) for node_id in self._names.get(key, ())]
+        return by_id or by_title or by_name or self._values_of(self._titles.get(key, ()))
+
+    def name(self, node_id: str, name: str) -> str:
+        """Return the name of an input for people, by which `find` finds it.
+
+        It has the title of the node, or its id if the title is missing or fits several inputs.
+        """
+        title = title_of(self._graph[node_id])
+        if title and title.isprintable() and len(title) <= LONGEST_TITLE:
+            by_title = f"{title}.{name}"
+            if by_title not in self.external and self.find(by_title) == [(node_id, name)]:
+                return by_title
+        return f"{node_id}.{name}"
+
+    def all(self) -> list[str]:
+        """Return the names of all external inputs, and of all other values."""
+        inner = {node_id for nodes in self.external.values() for node_id in nodes}
+        others = self._values_of(node_id for node_id in self._graph if node_id not in inner)
+        return [*self.external, *(self.name(*target) for target in others)]
+
+    def spoken(self, key: str) -> str:
+        """Return a key as it is written for people, who do not know the id of a node in it."""
+        if key not in self.external and key.partition(".")[0] in self._graph:
+            targets = self.find(key)
+            if len(targets) == 1:
+                return self.name(*targets[0])
+        return key
 
     def _splits(self, key: str) -> Iterator[tuple[str, str]]:
         """Split a key at each dot that may follow an id or a title, which may contain dots."""
@@ -243,27 +274,45 @@ class _Names:
             ):
                 yield node_id, name
 
+    def _values_of(self, node_ids: Iterable[str]) -> list[Target]:
+        return [
+            (node_id, name)
+            for node_id in node_ids
+            for name, value in inputs_of(self._graph[node_id]).items()
+            if not is_link(value)
+        ]
+
     def close_to(self, key: str) -> list[str]:
-        """Return inputs with similar names, the most similar first."""
+        """Return the names of inputs with similar names, the most similar first."""
         for head, tail in self._splits(key):
-            node_ids = [head] if head in self._graph else self._titles.get(head, [])
-            names = list(dict.fromkeys(n for i in node_ids for n in inputs_of(self._graph[i])))
-            if names:
-                close = difflib.get_close_matches(tail, names, n=5) or names
-                return [
-                    f"{i}.{n}" for n in close for i in node_ids if n in inputs_of(self._graph[i])
-                ]
+            found = self._of_nodes([head] if head in self._graph else self._titles.get(head), tail)
+            if found:
+                return found
+        head, dot, tail = key.rpartition(".")
+        titles = difflib.get_close_matches(head if dot else key, self._titles, n=3)
+        by_title = [
+            name
+            for title in titles
+            for name in self._of_nodes(self._titles[title], tail if dot else "")
+        ]
+        if dot and by_title:
+            return by_title[:8]
         close = [
             *difflib.get_close_matches(key, [*self.external, *self._names], n=5),
-            *difflib.get_close_matches(key.rpartition(".")[2], self._names, n=5),
+            *difflib.get_close_matches(tail, self._names, n=5),
         ]
-        found: dict[str, None] = {}
+        by_name: list[str] = []
         for name in close:
             holders = [] if name in self.external else self._names[name]
-            found.update(
-                dict.fromkeys([name] if len(holders) < 2 else [f"{i}.{name}" for i in holders])
-            )
-        return list(found)[:8] or list(self.external)
+            by_name += [name] if len(holders) < 2 else [self.name(i, name) for i in holders]
+        return list(dict.fromkeys([*by_name, *by_title]))[:8] or list(self.external)
+
+    def _of_nodes(self, node_ids: Sequence[str] | None, tail: str) -> list[str]:
+        """Return the names of inputs of these nodes: those similar to ``tail``, else all values."""
+        targets = [(i, n) for i in node_ids or () for n in inputs_of(self._graph[i])]
+        close = difflib.get_close_matches(tail, {name for _, name in targets}, n=5)
+        similar = [target for name in close for target in targets if target[1] == name]
+        return [self.name(*target) for target in similar or self._values_of(node_ids or ())]
 
 
 def _complaint(key: str, candidates: Sequence[str], ambiguous: bool) -> str:

@@ -48,11 +48,11 @@ EXAMPLES: tuple[ComfyDeployError, ...] = (
     InvalidJSONError("The body is not JSON: Expecting value: line 1 column 1 (char 0)"),
     InvalidRequestError.of_field("timeout", "Input should be greater than 0"),
     UnknownInputError(
-        "Nothing in the graph is called 'Sky.colour'; did you mean '1.color'?",
-        details={"field": "inputs.Sky.colour", "unknown": {"Sky.colour": ["1.color"]}},
+        "inputs.Sky.colour: no input of the workflow has this name; did you mean Sky.color?",
+        details={"field": "inputs.Sky.colour", "unknown": {"Sky.colour": ["Sky.color"]}},
     ),
     InvalidInputError(
-        "inputs.3.steps: must be at most 10000, not 20000",
+        "inputs.KSampler.steps: must be at most 10000, not 20000",
         details={
             "field": "inputs.3.steps",
             "invalid": {"3.steps": "must be at most 10000, not 20000"},

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
-from ..errors import ComfyDeployError
+from ..errors import ComfyDeployError, PromptInvalidError
+from ..graphs.issues import refusal
 from ..net.json_stream import rough_size
 from ..net.tasks import wait_for
 from ..secrets import hide
@@ -78,6 +79,8 @@ class Finalizer:
         """End a run that ComfyUI refuses, with the reason; add the id of the run to the error."""
         node_errors = fault.extra.get("node_errors") or {}
         node_id = next(iter(node_errors), None)
+        if isinstance(fault, PromptInvalidError):
+            fault.say(refusal(fault.details, node_errors, run.live_status.label))
         error = {
             "type": fault.details.get("type") or fault.code,
             "message": fault.message,

@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..graphs.formats import node_label
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -68,6 +69,12 @@ class LiveStatus:
     def name(self, node: str) -> NodeName:
         """Return the name of a node; for one created at run time, the name of its creator."""
         return name_in(self._nodes, node) or NodeName(f"node {node}", None)
+
+    def label(self, node: str, class_type: str) -> str:
+        """Return the name of a node in messages: `node_label`."""
+        known = self._nodes.get(node, NodeName("", class_type))
+        alike = sum(1 for other in self._nodes.values() if other.title == known.title)
+        return node_label(node, known.class_type or "", known.title, unique=alike == 1)
 
     def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
         """Use the work of the nodes in earlier runs of the same workflow, the newest first."""

@@ -95,7 +95,8 @@ class RunRequest(Keyed):
     inputs: JSONObject | None = Field(
         None,
         description="Values by name. A name is an external input's `input_id`, `<node id>.<input>`,"
-        " `<node title>.<input>`, or an input name that only one node has. A new option of a"
+        " `<node title>.<input>`, an input name that only one node has, or the title of a node"
+        " that has one value. A new option of a"
         " dynamic combo replaces the inputs of the old option; inputs without a value get their"
         ' defaults (`{"5.format": "opus", "5.format.quality": "96k"}`). null removes an input of'
         " a group with a variable number of inputs. If the value of an input of type `IMAGE`,"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import traitlets as t
 
-from ..client.graph import sentence
 from ..client.server import plain
 from ..display.page_view import View
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
 from ..graphs.form_fields import page_value
 from ..graphs.formats import inputs_of
+from ..graphs.issues import sentence
 from ..view_scripts import script
 from .form_rows import form_rows
 from .form_structure import FormStructure
@@ -305,12 +305,14 @@ class Form(View):
             loader = f"{field.node_id}.{field.input_name}"
             for node_id in (field.node_id, loader):
                 fault = node_errors.get(node_id)
-                errors = fault.get("errors") if isinstance(fault, dict) else None
+                if not isinstance(fault, dict):
+                    continue
+                errors, kind = fault.get("errors"), str(fault.get("class_type") or "")
                 for error in errors if isinstance(errors, list) else ():
                     facts = error.get("extra_info") if isinstance(error, dict) else None
                     name = facts.get("input_name") if isinstance(facts, dict) else None
                     if name and (node_id == loader or name == field.input_name):
-                        problems[field.key] = sentence(error)
+                        problems[field.key] = sentence(error, kind)
         self.problems = problems
 
     def mark_inputs(self, invalid: Mapping[str, Any]) -> None:

@@ -174,8 +174,8 @@ class RunPanel(Panel):
         ----------
         key : str
             Any name that ``inputs`` of `Comfy.run` may have: an ``input_id``,
-            ``"<node id>.<input>"``, ``"<node title>.<input>"``, or the name of an input that
-            exactly one node has.
+            ``"<node id>.<input>"``, ``"<node title>.<input>"``, the name of an input that exactly
+            one node has, or the title of a node that has one value.
         value : object
             Any value that `Comfy.run` takes; files, pictures and arrays are uploaded.
 

@@ -60,8 +60,11 @@ def test_seed_without_a_seed_is_refused() -> None:
 
 
 def test_names_of_nodes() -> None:
-    assert str(Source(API).name("3")) == '"Paint" (KSampler, id 3)'
-    assert str(Source(API).name(4)) == "RandomNoise (id 4)"
-    assert str(Source(UI).name("3")) == '"Paint" (KSampler, id 3)'
+    assert str(Source(API).name("3")) == '"Paint" (KSampler)'
+    assert str(Source(API).name(4)) == "RandomNoise"
+    twice = {**API, "5": API["3"], "6": API["4"]}
+    assert str(Source(twice).name("3")) == '"Paint" (KSampler, id 3)'
+    assert str(Source(twice).name(4)) == "RandomNoise (id 4)"
+    assert str(Source(UI).name("3")) == '"Paint" (KSampler)'
     assert str(Source(None).name("9", "SaveImage")) == "SaveImage (id 9)"
     assert str(Source(API).name("3.0.1", "Inner")) == '"Paint" (Inner, id 3.0.1)'

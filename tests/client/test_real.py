@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.client import Comfy, Run
+from comfydeploy_jupyter.client import Comfy, Run, Workflow
 from comfydeploy_jupyter.errors import (
     ConflictError,
+    InvalidInputError,
     InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
@@ -198,7 +200,7 @@ def test_a_failing_node_is_named(comfy: Comfy) -> None:
     with pytest.raises(RunFailedError) as caught:
         comfy.run(graph)
     message = str(caught.value)
-    assert '"Painter" (TestFail, id 1)' in message
+    assert '"Painter" (TestFail)' in message
     assert "ValueError: no more <blue>" in message
     assert "no more &lt;blue&gt;" in caught.value.result._repr_html_()
 
@@ -208,7 +210,7 @@ def test_refusals(comfy: Comfy, jupyter: JupyterProcess) -> None:
     with pytest.raises(UnknownInputError, match=r"secs"):
         comfy.run(graph, {"1.secs": 3})
     graph["1"]["inputs"]["seconds"] = -1
-    with pytest.raises(PromptInvalidError, match=r'node "Nap" \(TestSleep, id 1\): .*min'):
+    with pytest.raises(PromptInvalidError, match=r'node "Nap" \(TestSleep\): .*min'):
         comfy.run(graph)
     with pytest.raises(NotFoundError):
         comfy.get("no-such-run")
@@ -216,10 +218,81 @@ def test_refusals(comfy: Comfy, jupyter: JupyterProcess) -> None:
         Comfy(jupyter.url, "wrong").status()
 
 
+CHECKPOINT = {
+    "4": {
+        "class_type": "CheckpointLoaderSimple",
+        "inputs": {"ckpt_name": "nowhere.safetensors"},
+        "_meta": {"title": "Load Checkpoint"},
+    },
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+    "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["4", 2]}},
+    "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
+}
+LISTED = {
+    "nodes": [
+        {
+            "id": int(node_id),
+            "type": node["class_type"],
+            "properties": {
+                "models": [
+                    {
+                        "name": "nowhere.safetensors",
+                        "url": "https://huggingface.co/a/b/resolve/main/nowhere.safetensors",
+                        "directory": "checkpoints",
+                    }
+                ]
+            },
+        }
+        for node_id, node in CHECKPOINT.items()
+    ],
+    "links": [],
+}
+
+
+@pytest.mark.parametrize("inputs", [None, {"4.ckpt_name": "nowhere.safetensors"}])
+@pytest.mark.parametrize(("ui", "call"), [(None, "add_model"), (LISTED, "fetch_models")])
+def test_a_missing_model_is_told_with_its_download(
+    comfy: Comfy, inputs: dict[str, Any] | None, ui: dict[str, Any] | None, call: str
+) -> None:
+    with pytest.raises((PromptInvalidError, InvalidInputError)) as caught:
+        comfy.run(Workflow(comfy.server, CHECKPOINT, ui=ui), inputs, seed_mode="saved")
+    assert "nowhere.safetensors is not on this ComfyUI" in caught.value.message
+    assert "Load Checkpoint" in caught.value.message
+    assert not re.search(r"\b4\b|\n|no choices|not in list", caught.value.message)
+    assert f"; comfy.{call}(" in str(caught.value)
+    assert call not in caught.value.message, "a panel shows this, and a button"
+    if inputs is None:
+        assert comfy.runs(1)[0].known["error"]["message"] == caught.value.message
+
+
+def test_a_missing_picture_is_told_before_the_run(comfy: Comfy) -> None:
+    graph = {
+        "1": {
+            "class_type": "LoadImage",
+            "inputs": {"image": "lost/cat.png"},
+            "_meta": {"title": "Photo"},
+        },
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+    }
+    text = r"node \"Photo\" \(LoadImage\): {} is not in the {} folder of this ComfyUI$"
+    with pytest.raises(PromptInvalidError, match=text.format(r"lost/cat\.png", "input")):
+        comfy.run(graph)
+    with pytest.raises(PromptInvalidError, match=text.format(r"dog\.png", "output")):
+        comfy.run(graph, {"Photo": "dog.png [output]"})
+    assert comfy.load(graph).validate().problems == [
+        'node "Photo" (LoadImage): lost/cat.png is not in the input folder of this ComfyUI'
+    ]
+
+
+def test_a_missing_node_class_is_told_by_title(comfy: Comfy) -> None:
+    graph = {**CHECKPOINT, "5": {"class_type": "Nowhere", "inputs": {}, "_meta": {"title": "Sky"}}}
+    text = r'node "Sky" \(Nowhere\): this ComfyUI has no node class Nowhere$'
+    with pytest.raises(PromptInvalidError, match=text):
+        comfy.run(graph)
+
+
 def test_outputs_that_comfyui_leaves_out_are_reported(comfy: Comfy) -> None:
-    with pytest.warns(
-        UserWarning, match=r'did not execute.*\n- node "Clouds" \(ImageAddNoise, id 9\): '
-    ):
+    with pytest.warns(UserWarning, match=r'did not execute.*\n- node "Clouds" \(ImageAddNoise\): '):
         result = comfy.run(SUNSET, {"Clouds.strength": 9.0}, strict_inputs=False)
     assert (len(result.texts), len(result.images)) == (1, 0)
     assert "Not executed by ComfyUI" in result._repr_html_()

@@ -344,7 +344,7 @@ def test_a_failed_run_names_the_node(small_server: Start) -> None:
 
     with pytest.raises(RunFailedError) as caught:
         Comfy(small_server(answer).url).run(GRAPH)
-    assert str(caught.value) == 'node "Sky" (EmptyImage, id 1) failed: ValueError: too blue'
+    assert str(caught.value) == 'node "Sky" (EmptyImage) failed: ValueError: too blue'
     assert caught.value.result.status == "failed"
     assert caught.value.details["node_id"] == "1"
 
@@ -372,7 +372,7 @@ def test_a_refused_graph_names_its_nodes(small_server: Start) -> None:
     for call in (Comfy(server.url).run, Comfy(server.url).stream, Comfy(server.url).submit):
         with pytest.raises(PromptInvalidError) as caught:
             call(GRAPH)
-        assert 'node "Sky" (EmptyImage, id 1): Value too small: width' in str(caught.value)
+        assert 'node "Sky" (EmptyImage): Value too small: width' in str(caught.value)
 
 
 def test_an_unknown_run(small_server: Start) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,16 @@ def answer(request: Request, reply: Reply) -> None:
         else:
             reply.json({"workflow": {**UI, "extra": "laid out"}, "warnings": []})
     elif route == "workflow/validate":
-        issue = {"message": "Value not in list", "details": "ckpt_name"}
+        issue = {
+            "type": "value_not_in_list",
+            "message": "Value not in list",
+            "details": "ckpt_name: 'a.safetensors' not in []",
+            "extra_info": {
+                "input_name": "ckpt_name",
+                "input_config": [[], {}],
+                "received_value": "a.safetensors",
+            },
+        }
         reply.json(
             {
                 "valid": False,
@@ -120,7 +130,14 @@ def test_errors_for_wrong_names_of_nodes_suggest_right_ones(workflow: Workflow) 
     with pytest.raises(KeyError, match=r"'CLIPTextEncode' matches several nodes; .* 6, 7$"):
         workflow["CLIPTextEncode"]
     assert "CLIPTextEncode" not in workflow._ipython_key_completions_()
-    assert {"3", "Paint <b>", "KSampler", "SaveImage"} <= set(workflow._ipython_key_completions_())
+    assert workflow._ipython_key_completions_() == [
+        "Paint <b>",
+        "KSampler",
+        "CheckpointLoaderSimple",
+        "6",
+        "7",
+        "SaveImage",
+    ]
 
 
 def test_inputs_of_nodes_are_attributes_and_items(workflow: Workflow) -> None:
@@ -199,11 +216,36 @@ def test_inputs_are_a_mapping_that_can_be_set(workflow: Workflow) -> None:
     assert "'<i>'" in repr(inputs)
     assert "1 to 100" in repr(inputs)
     assert "<i>" not in inputs._repr_html_()
-    with pytest.raises(UnknownNameError, match=r"'3\.step' is no input .*'3\.steps'"):
+    with pytest.raises(UnknownNameError, match=r"'3\.step' is no .*'Paint <b>\.steps'"):
         inputs["3.step"]
     with pytest.raises(UnknownInputError, match=r"6\.text, 7\.text"):
         workflow.set(text="which?", seed=9)
     assert inputs["3.seed"] == 5, "nothing is set when one name is wrong"
+
+
+def test_inputs_are_read_and_set_by_titles_and_labels() -> None:
+    def number(title: str) -> dict[str, Any]:
+        return {"class_type": "PrimitiveInt", "inputs": {"value": 64}, "_meta": {"title": title}}
+
+    workflow = Workflow(NOWHERE, {**API, "1": number("Width"), "2": number("A"), "5": number("A")})
+    inputs = workflow.inputs
+    assert inputs["Width"] == inputs["Width.value"] == inputs["1.value"] == 64
+    inputs["Width"] = 65
+    assert workflow.to_api()["1"]["inputs"]["value"] == 65
+    inputs["Positive prompt"] = "a dog"
+    assert inputs["6.text"] == "a dog"
+    names = inputs._ipython_key_completions_()
+    assert {"Width.value", "2.value", "5.value", "Paint <b>.seed", "6.text"} <= {*names}
+    assert "1.value" not in names
+    assert re.search(r"^Width\.value +Width +65$", repr(inputs), re.MULTILINE)
+    with pytest.raises(UnknownNameError, match=r"'A' matches several inputs: 2\.value, 5\.value"):
+        inputs["A"]
+    with pytest.raises(UnknownInputError, match=r"A: matches several inputs.*2\.value, 5\.value"):
+        inputs["A"] = 3
+    with pytest.raises(UnknownNameError, match=r"did you mean 'Width\.value'\?"):
+        inputs["Widht.value"]
+    with pytest.raises(UnknownInputError, match=r"did you mean Width\.value"):
+        inputs["Widht"] = 3
 
 
 def test_inputs_are_listed_without_a_server() -> None:
@@ -282,11 +324,11 @@ def test_validation_reads_well(workflow: Workflow, server: SmallServer) -> None:
     found = workflow.validate()
     assert server.requests[-1].body == {"workflow_api": API}
     assert found.valid is found["valid"] is False
+    missing = "a.safetensors is not on this ComfyUI (models/checkpoints); it is at u"
     assert found.problems == [
-        "node CheckpointLoaderSimple (id 4): Value not in list: ckpt_name",
         "ComfyUI has no node class Foo (id 5); it is in the node pack foo-pack",
         "ComfyUI has no node class Bar (id 6); it needs ComfyUI 0.33.0 or newer",
-        "ComfyUI has no a.safetensors in models/checkpoints (id 4); it is at u",
+        f"node CheckpointLoaderSimple: {missing}",
         "one doubt",
     ]
     assert repr(found).startswith("The workflow is not valid, by bundled node definitions")

@@ -126,7 +126,7 @@ def test_outputs(known: Any) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"2.steps": 0}, "inputs.2.steps: must be at least 1, not 0"),
+        ({"2.steps": 0}, "inputs.Sampler.steps: must be at least 1, not 0"),
         ({"steps": 20000}, "inputs.steps: must be at most 10000, not 20000"),
         ({"Sampler.steps": "many"}, 'inputs.Sampler.steps: must be an integer, not "many"'),
         ({"cfg": None}, "inputs.cfg: must be a number, not null"),

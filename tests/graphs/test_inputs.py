@@ -25,6 +25,8 @@ GRAPH = {
         "_meta": {"title": "Sampler v1.5"},
     },
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
+    "8": {"class_type": "PrimitiveInt", "inputs": {"value": 8}, "_meta": {"title": "Width"}},
+    "9": {"class_type": "PrimitiveInt", "inputs": {"value": 9}, "_meta": {"title": "Height"}},
     "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a"}, "_meta": {"title": "Prompt"}},
     "12:7": {"class_type": "CLIPTextEncode", "inputs": {"text": "b"}, "_meta": {"title": "Prompt"}},
 }
@@ -56,6 +58,7 @@ def apply(graph, inputs, **kwargs):
         ("Sampler v1.5.steps", ("3", "steps")),
         ("ckpt_name", ("4", "ckpt_name")),
         ("3.model", ("3", "model")),
+        ("Width", ("8", "value")),
     ],
 )
 def test_a_key_names_one_input(key, target):
@@ -86,8 +89,14 @@ def test_lookup_order():
     [
         ("text", ["6.text", "12:7.text"]),
         ("Prompt.text", ["6.text", "12:7.text"]),
-        ("3.step", ["3.steps"]),
-        ("Sampler v1.5.sed", ["3.seed"]),
+        ("3.step", ["Sampler v1.5.steps"]),
+        ("Sampler v1.5.sed", ["Sampler v1.5.seed"]),
+        ("Samplr v1.5.seed", ["Sampler v1.5.seed"]),
+        ("Widht.value", ["Width.value"]),
+        ("Widht", ["Width.value"]),
+        ("Sampler v1.5", ["Sampler v1.5.seed", "Sampler v1.5.steps"]),
+        ("Prompt", ["6.text", "12:7.text"]),
+        ("Samplr v1.5", ["Sampler v1.5.seed", "Sampler v1.5.steps"]),
         ("4.nothing_like_it", ["4.ckpt_name"]),
         ("ckpt_nam", ["ckpt_name"]),
         ("99.seed", ["seed"]),
