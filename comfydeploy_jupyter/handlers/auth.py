@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import ensure_async
 from tornado import web
+from tornado.websocket import WebSocketHandler
 
 from ..errors import UnauthorizedError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 AUTH_RESOURCE = "comfydeploy"
 ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 LOGIN_MISSING = "Jupyter's token or login is needed for this"
+NO_SOCKET = "There is no WebSocket at this address"
 FOREIGN_PAGE = "Jupyter does not accept this request from a page of another origin"
 XSRF_MISSING = (
     "With a login cookie, this also needs the value of the cookie _xsrf in the header X-XSRFToken,"
@@ -61,11 +63,13 @@ class AuthHandler(JupyterHandler):
         Raises
         ------
         UnauthorizedError
-            If the user is unknown, a page of another origin has sent the request, or the authorizer
-            does not allow it.
+            If the user is unknown, a page of another origin has sent the request, it opens a
+            WebSocket where none is, or the authorizer does not allow it.
         """
         if not self.current_user:
             raise self.not_logged_in()
+        if self._opens_socket and not isinstance(self, WebSocketHandler):
+            raise UnauthorizedError(NO_SOCKET)
         self._refuse_other_sites()
         if self.request.method in {"GET", "HEAD"} and (self.xsrf_on_get or self._may_be_read):
             self._check_xsrf_as_post()
@@ -226,6 +230,20 @@ class AuthHandler(JupyterHandler):
             self.request.method in {"GET", "HEAD"}
             and headers.get("Sec-Fetch-Mode") == "navigate"
             and headers.get("Sec-Fetch-Dest", "document") == "document"
+        )
+
+    @property
+    def _opens_socket(self) -> bool:
+        """Whether a browser sends this to open a WebSocket.
+
+        JupyterHub then requires no XSRF token, although the page may be another user's. A proxy may
+        have removed the header ``Upgrade``; scripts cannot set any of these headers.
+        """
+        headers = self.request.headers
+        return (
+            "websocket" in headers.get("Upgrade", "").lower()
+            or headers.get("Sec-Fetch-Mode") == "websocket"
+            or "Sec-WebSocket-Key" in headers
         )
 
     def _refuse_other_sites(self) -> None:

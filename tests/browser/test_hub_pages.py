@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 
 from tests.jupyterhub_server import PASSWORD
 
@@ -28,10 +30,11 @@ QUIET = [
     *("comfyui/", "comfyui/api/queue", "comfydeploy/"),
 ]
 
-# An action of a custom node, which anybody can request.
+# Actions of a custom node, which anybody can request; the second one with a WebSocket.
 ACTING = "comfyui/api/prompt?their"
+BY_SOCKET = "comfyui/api/prompt?socket"
 
-ATTACK = """async ([there, graph, mark, quietly, acting]) => {
+ATTACK = """async ([there, graph, mark, quietly, acting, bySocket]) => {
     const results = {};
     const request = async (name, path, options) => {
         const answer = await fetch(there + path, { credentials: "include", ...options });
@@ -65,11 +68,12 @@ ATTACK = """async ([there, graph, mark, quietly, acting]) => {
     results.module = await import(script).then(() => "open", () => "closed");
     const wrong = { method: "POST", body, headers: { "X-XSRFToken": "wrong" } };
     await request("wrong token", "comfyui/prompt", wrong);
-    for (const path of ["comfyui-deploy/ws", "comfyui/ws"]) {
+    for (const path of ["comfyui-deploy/ws", "comfyui/ws", bySocket]) {
         const socket = new WebSocket(there.replace("http", "ws") + path);
         results[path] = await new Promise((resolve) => {
             socket.onopen = () => resolve("open");
             socket.onclose = () => resolve("closed");
+            setTimeout(() => socket.close(), 3000); // the hub's proxy passes no refusal on
         });
     }
     navigator.sendBeacon(`${there}comfyui/userdata/${mark}.beacon`, "x");
@@ -169,6 +173,8 @@ def test_another_users_page_cannot_use_the_server(
 ) -> None:
     """Bob opens a page of ada's server, which can send any content."""
     open_comfyui(bob, jupyterhub)
+    with contextlib.suppress(Error):  # an older Chromium opens sockets of this page without asking
+        bob.grant_permissions(["local-network-access"])
     page = bob.new_page()
     address = f"{jupyterhub.user_url('ada')}nice.html"
     page.route(address, lambda route: route.fulfill(content_type="text/html", body="<body>"))
@@ -176,16 +182,19 @@ def test_another_users_page_cannot_use_the_server(
     page.on("response", lambda r: reached.append(r.status) if ACTING in r.url else None)
     page.goto(address)
     mark = uuid.uuid4().hex
-    results = page.evaluate(ATTACK, [jupyterhub.user_url("bob"), graph(), mark, QUIET, ACTING])
+    given = [jupyterhub.user_url("bob"), graph(), mark, QUIET, ACTING, BY_SOCKET]
+    results = page.evaluate(ATTACK, given)
     assert results == {
         **dict.fromkeys(("prompt", "userdata", "run", "wrong token"), 403),
         **dict.fromkeys(("queue", "runs", "page", "sign-in"), 403),
         **{f"no-cors {path}": 403 for path in QUIET},
         **dict.fromkeys(("picture", "picture no-referrer", "module"), "closed"),
-        **dict.fromkeys(("comfyui-deploy/ws", "comfyui/ws", "frame"), "closed"),
+        **dict.fromkeys(("comfyui-deploy/ws", "comfyui/ws", BY_SOCKET, "frame"), "closed"),
     }
     assert reached
     assert set(reached) == {403}
+    refused = re.findall(r"403 GET /user/bob/(\S+) \(bob@", jupyterhub.log())
+    assert {"comfyui-deploy/ws", "comfyui/ws", BY_SOCKET} <= {*refused}
     stored = requests.get(f"{comfyui.url}/userdata?dir=.&recurse=true", timeout=30)
     assert mark not in stored.text
 

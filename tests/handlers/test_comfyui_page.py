@@ -404,6 +404,16 @@ async def test_files_of_users_are_not_served_as_pages_or_scripts(call, jp_auth_h
             assert saved or kind in {"application/octet-stream", "text/plain"}, (path, kind)
 
 
+async def test_only_the_websocket_of_comfyui_is_opened(socket, xsrf, origin, jp_auth_header):
+    """Elsewhere, opening one would be a GET with cookies, and some nodes act on a GET."""
+    cookie = {"Cookie": xsrf["Cookie"], "Origin": origin, "Host": origin.removeprefix("http://")}
+    for headers in (cookie, {**cookie, **xsrf}, jp_auth_header):
+        for path in ("comfyui", "comfyui/", "comfyui/api/prompt", "comfyui/ws/", "comfyui/a/ws"):
+            with pytest.raises(HTTPClientError) as refused:
+                await socket(path, headers)
+            assert refused.value.code == 403, path
+
+
 async def test_requests_for_service_workers_are_refused(call, jp_auth_header):
     for headers in ({"Service-Worker": "script"}, {"Sec-Fetch-Dest": "serviceworker"}):
         answer = await call("GET", "comfyui/scripts/app.js", {**jp_auth_header, **headers})

@@ -67,6 +67,8 @@ HELD: dict[str, tuple[str, ...]] = {
     "Pages at another port": (f"{_AUTH}::a_page_at_another_port_cannot_sign_in",),
     "The same holds for pages": (
         f"{_PAGE}::a_page_of_the_same_origin_needs_the_token",
+        f"{_PAGE}::only_the_websocket_of_comfyui_is_opened",
+        f"{_AUTH}::there_are_no_other_sockets",
         f"{_HUB}::another_users_page_cannot_use_the_server",
         f"{_HUB}::a_users_own_page_works",
     ),

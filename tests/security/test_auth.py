@@ -256,6 +256,23 @@ async def test_sockets(call, extension, recorder, xsrf, origin, jp_base_url, jp_
     assert [action for _, action, _ in recorder.calls] == ["execute"] * 4
 
 
+async def test_there_are_no_other_sockets(call, recorder, xsrf, origin, jp_auth_header):
+    """JupyterHub lets a page of another user open one with the cookie alone: a GET may act."""
+    recorder.allowed = ()
+    own = {**xsrf, "Host": origin.removeprefix("http://"), "Origin": origin}
+    key = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    upgrade = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
+    of_browser = {"Sec-Fetch-Mode": "websocket", "Sec-Fetch-Dest": "websocket"}
+    for method, path in routes():
+        if method != "GET" or path in SOCKETS:
+            continue
+        for headers in ({**upgrade, **key}, {**upgrade, **of_browser}, key, of_browser):
+            for known in ({"Cookie": xsrf["Cookie"]}, own, jp_auth_header):
+                answer = await call("GET", path, {**known, **headers})
+                assert is_refusal(answer), (path, headers)
+    assert recorder.calls == []
+
+
 class TestAllowedOrigin:
     """The administrator of the server allows the pages of one other site."""
 
