@@ -16,10 +16,11 @@ from ..files.copying import copy_into
 from ..media_types import media_type
 from ..net.tasks import open_in_thread
 from ..store.assets import Asset
+from ..store.database import storable
 from ..timestamps import utc_now
 from .errors import APIError
 from .job import NEVER
-from .outputs import BINARY, content_url, hash_of, storable
+from .outputs import BINARY, content_url, hash_of
 
 if TYPE_CHECKING:
     import io

@@ -17,6 +17,7 @@ from ..graphs.node_outputs import files_of, texts_of
 from ..media_types import media_type, suffix_of
 from ..net.tasks import wait_for
 from ..store.assets import Asset
+from ..store.database import storable
 from ..timestamps import utc_now
 from .job import NEVER
 
@@ -180,11 +181,6 @@ def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:
         text=text,
         owned=file is not None and kind in ("output", "temp"),
     )
-
-
-def storable(text: str) -> str:
-    """Replace unpaired surrogates, such as half of an emoji, which the store refuses."""
-    return text.encode(errors="replace").decode()
 
 
 def output_of(asset: Asset, assets_url: str) -> dict[str, Any]:

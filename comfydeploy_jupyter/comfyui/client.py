@@ -12,7 +12,7 @@ from urllib.parse import quote
 import aiohttp
 
 from .. import worker
-from ..errors import NotFoundError
+from ..errors import InvalidRequestError, NotFoundError
 from ..net.tasks import wait_for
 from ..unparsed import LARGE
 from .parsing import (
@@ -377,9 +377,15 @@ class ComfyUIClient(Transport):
 
         Raises
         ------
+        InvalidRequestError
+            If the name is not valid Unicode.
         ComfyUIUnavailableError
             If ComfyUI does not answer, or the connection breaks during the response.
         """
+        try:
+            "".join(query.values()).encode()
+        except UnicodeEncodeError:  # aiohttp would request another name, without these characters
+            raise InvalidRequestError.of_field("filename", "is not valid Unicode text") from None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=BETWEEN_PIECES)
         asking = self.session.get(
             f"{self.url}/view",

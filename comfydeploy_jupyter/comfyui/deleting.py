@@ -42,12 +42,15 @@ def locate(folders: Directories, kind: str, subfolder: str, filename: str) -> tu
     if kind not in DELETABLE:
         raise ForbiddenPathError("only files in ComfyUI's output and temp folders are deleted")
     root = os.path.realpath(folders.directory(kind))
-    if not _is_name(filename) or "\0" in subfolder:
-        raise ForbiddenPathError("its name is not the name of a file")
-    parent = Path(os.path.realpath(Path(root, subfolder)))
-    if not parent.is_relative_to(root):
-        raise ForbiddenPathError(f"it is outside of ComfyUI's {kind} folder")
-    return os.fsencode(root), os.fsencode((parent / filename).relative_to(root))
+    try:
+        if not _is_name(filename) or "\0" in subfolder:
+            raise ForbiddenPathError("its name is not the name of a file")
+        parent = Path(os.path.realpath(Path(root, subfolder)))
+        if not parent.is_relative_to(root):
+            raise ForbiddenPathError(f"it is outside of ComfyUI's {kind} folder")
+        return os.fsencode(root), os.fsencode((parent / filename).relative_to(root))
+    except UnicodeEncodeError:  # half of an emoji
+        raise ForbiddenPathError("its name is not the name of a file") from None
 
 
 def state_of(root: bytes, path: bytes) -> str | None:

@@ -187,8 +187,12 @@ class KeptOutputs:
 
 
 def _path(subfolder: str, filename: str) -> PurePosixPath | None:
-    """Return the relative path of a file; None if it would leave its folder."""
+    """Return the relative path of a file; None if there can be none within its folder."""
     if not filename or "\0" in subfolder + filename or "/" in filename:
         return None
     path = PurePosixPath(subfolder.replace("\\", "/")) / filename
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half of an emoji: there can be no such file
+        return None
     return None if path.is_absolute() or ".." in path.parts else path

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
 from ..store.callbacks import CallbackTarget
+from ..store.database import storable
 from ..transfers.uploads import content_type
 from .live import name_in
 from .log import PASSING
@@ -179,8 +180,10 @@ class Delivery:
         finally:
             begin.set()
         by_node: dict[str, list[TransferRecord]] = {node: [] for node in record.outputs}
+        stored = {storable(node): node for node in by_node}
         for upload in uploads:
-            by_node.setdefault(str(upload.node_id), []).append(upload)
+            node = stored.get(storable(str(upload.node_id)), str(upload.node_id))
+            by_node.setdefault(node, []).append(upload)
         ended = await asyncio.gather(
             *(self._upload_node(run, target, node, group) for node, group in by_node.items())
         )

@@ -356,6 +356,11 @@ class Repository:
         self._database = database
 
 
+def storable(text: str) -> str:
+    """Replace unpaired surrogates, such as half of an emoji, which SQLite refuses."""
+    return text.encode(errors="replace").decode()
+
+
 def set_journal(connection: sqlite3.Connection, wanted: str) -> str:
     """Set SQLite's journal mode, and return the mode that it uses from now on.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..timestamps import days_ago
-from .database import Repository
+from .database import Repository, storable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -182,7 +182,8 @@ def _marks(values: Sequence[str]) -> str:
 
 def _row(record: TransferRecord) -> dict[str, Any]:
     """Copy a record to a row before the writer runs, since the record may change until then."""
-    row = {name: getattr(record, name) for name in _COLUMNS}
+    values = ((name, getattr(record, name)) for name in _COLUMNS)
+    row = {name: storable(value) if isinstance(value, str) else value for name, value in values}
     return {**row, **{name: json.dumps(getattr(record, name)) for name in _JSON}}
 
 

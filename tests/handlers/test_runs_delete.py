@@ -13,6 +13,8 @@ import pytest
 
 from tests.waiting import until_async
 
+HALF = "\ud83d"  # the first half of an emoji
+
 
 def graph(prefix: str, colour: int = 255, width: int = 32) -> dict:
     size = {"width": width, "height": 32, "batch_size": 1, "color": colour}
@@ -224,8 +226,10 @@ async def rewrite(extension, prompt_id: str, item: dict) -> None:
         {"filename": "..", "subfolder": "", "type": "output"},
         {"filename": "a\0b", "subfolder": "\0", "type": "temp"},
         {"filename": "secret.png", "subfolder": "", "type": "models/checkpoints"},
+        {"filename": f"{HALF}.png", "subfolder": "", "type": "output"},
+        {"filename": "secret.png", "subfolder": HALF, "type": "output"},
     ],
-    ids=lambda item: f"{item['type']}-{item['subfolder']}-{item['filename']}".replace("\0", "NUL"),
+    ids=lambda item: ascii(f"{item['type']}-{item['subfolder']}-{item['filename']}"),
 )
 async def test_no_file_outside_the_output_folder_is_deleted(api, comfyui, extension, item):
     await make(api, comfyui, "del-hostile")
@@ -409,6 +413,21 @@ class TestLimitOfBytes:
     @pytest.fixture
     def limits(self):
         return {"bytes": 250}
+
+    async def test_a_name_that_is_no_text_does_not_prevent_deletions(self, api, comfyui, extension):
+        paths = [await make(api, comfyui, f"text-{n}") for n in range(4)]
+        item = {"filename": f"{HALF}.png", "subfolder": "", "type": "output"}
+        await rewrite(extension, "text-1", item)
+        for path in paths:
+            path.write_bytes(bytes(200))
+        report = await extension.services.runs.deleter.apply_limits()
+        assert (report.runs, report.files) == (2, 2)
+        assert await known(api) == {"text-1", "text-3"}
+        code, body = await api.post(
+            "runs/delete", {"prompt_ids": ["text-1", "text-3"], "files": True}
+        )
+        assert (code, body["runs"], body["files"]) == (200, 2, 1)
+        assert [kept["file"] for kept in body["kept"]] == [f"{HALF}.png"]
 
     async def test_limit_of_the_size_in_bytes(self, api, comfyui, extension):
         paths = [await make(api, comfyui, f"size-{n}") for n in range(3)]

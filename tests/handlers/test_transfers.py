@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import uuid
+from base64 import b64encode
 
 import pytest
 
@@ -16,6 +17,7 @@ KEY = "cd-secret-of-this-request"
 OTHER = {"machine": "other"}
 FINAL = ("success", "failed", "cancelled")
 ENDED = ("done", "failed", "cancelled")
+HALF = "\ud83d"  # the first half of an emoji
 
 
 def image(count: int = 1, prefix: str = "transfers") -> dict:
@@ -186,6 +188,26 @@ async def test_upload_that_fails_for_good_fails_the_run(api, service):
     statuses = [m["status"] for m in messages if "status" in m]
     assert statuses == ["running", "uploading", "failed"]
     assert messages[-2]["output_data"]["error"] == body["error"]
+
+
+@pytest.mark.parametrize("node_id", ["1", HALF])
+async def test_a_name_that_is_no_text_does_not_prevent_other_uploads(api, service, s3, node_id):
+    token = uuid.uuid4().hex
+    names = [(f"{token}{HALF}.txt", ""), (f"{token}.txt", HALF), (f"{token}.txt", "")]
+    items = [{"filename": n, "subfolder": folder, "type": "output"} for n, folder in names]
+    # A file that would be read if the characters that are no text were left out.
+    files = {f"{token}.txt": b64encode(token.encode()).decode()}
+    values = {"files": json.dumps(files), "output": json.dumps({"files": items})}
+    node = {"class_type": "TestOutput", "inputs": values}
+    _, body = await api.post("run", ordered(service, {node_id: node}))
+    assert (body["status"], body["error"]["type"]) == ("failed", "UploadFailed"), body
+    assert (body["error"]["node_id"], body["error"]["node_type"]) == (node_id, "TestOutput")
+    assert "is not valid Unicode" in body["error"]["message"]
+    run_id = body["prompt_id"]
+    _, queue = await api.get("upload-queue-status", prompt_id=run_id)
+    assert (queue["completed"], queue["failed"]) == (1, 2)
+    assert s3.get(f"{run_id}/{token}.txt") == token.encode()
+    assert (await messages_of(service, run_id))[-1]["status"] == "failed"
 
 
 async def test_failed_upload_is_tried_again(api, service, s3):

@@ -147,7 +147,7 @@ async def test_nothing_is_written_outside_of_a_members_folder(
     member.files.update(dict.fromkeys(("a.png", "..", "../a.png"), b"x"))
     kept = KeptOutputs(tmp_path / "copies", registry)
     outside = [("..", "a.png"), ("sub/../../..", "a.png"), ("..\\..", "a.png")]
-    outside += [(str(tmp_path), "a.png"), ("", ".."), ("", "../a.png")]
+    outside += [(str(tmp_path), "a.png"), ("", ".."), ("", "../a.png"), ("", "\ud83da.png")]
     await kept.keep("abc", images(*outside, ("", "a.png")))
     assert [name for name in files_in(tmp_path) if name.endswith("a.png")] == [
         "copies/abc/output/a.png"
