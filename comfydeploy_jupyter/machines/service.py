@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 from collections import defaultdict
 from dataclasses import replace
@@ -20,6 +21,8 @@ from .configuration import Configuration
 from .description import hardware_and_software, kind
 from .machine import Machine
 from .registry import LOCAL, POOL
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +70,7 @@ class MachineService:
     ) -> None:
         self._records = records
         self._registry = registry
+        self._configured = configured
         self._configuration = Configuration(registry, configured)
         self._autostart = autostart
         self._data_dir = data_dir
@@ -82,9 +86,14 @@ class MachineService:
             if record.kind == "cloud":
                 self._registry.cloud[record.id] = record
             elif record.kind in KINDS:
-                self._registry.add(
-                    self.make(record.id, record.name, self._configuration.settings_of(record))
-                )
+                try:
+                    settings = self._configuration.settings_of(record)
+                except Exception:  # the others are not affected
+                    log.exception("The stored settings of machine %r cannot be used", record.id)
+                    if record.id != LOCAL:
+                        continue
+                    settings = self._configured
+                self._registry.add(self.make(record.id, record.name, settings))
 
     def start(self) -> None:
         """Find or start the ComfyUI of each machine with the setting ``autostart``."""

@@ -69,18 +69,23 @@ class Delivery:
     async def recover_orphans(self, targets: list[CallbackTarget]) -> None:
         """Report the ends of runs that exited servers stored, but did not report."""
         for target in targets:
-            record = await self._repository.get(target.prompt_id)
-            if record is None:
-                self._callbacks.finish(target)
-            elif record.finished:
-                prompt, _ = await self._repository.prompt(target.prompt_id) or (None, None)
-                machine = self._machines.find(record.machine)
-                definitions = None if machine is None else machine.known_definitions
-                stored_graph = await read_stored(prompt, definitions, record.targets)
-                try:
-                    self._report_end(target, record, stored_graph.names)
-                except Exception:  # the server starts nevertheless, and reports other ends
-                    log.exception("The end of run %s cannot be reported", target.prompt_id)
+            try:
+                await self._recover(target)
+            except ComfyDeployError:
+                raise  # the store cannot be read
+            except Exception:  # the server starts nevertheless, and reports other ends
+                log.exception("The end of run %s cannot be reported", target.prompt_id)
+
+    async def _recover(self, target: CallbackTarget) -> None:
+        record = await self._repository.get(target.prompt_id)
+        if record is None:
+            self._callbacks.finish(target)
+        elif record.finished:
+            prompt, _ = await self._repository.prompt(target.prompt_id) or (None, None)
+            machine = self._machines.find(record.machine)
+            definitions = None if machine is None else machine.known_definitions
+            stored_graph = await read_stored(prompt, definitions, record.targets)
+            self._report_end(target, record, stored_graph.names)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..errors import ComfyDeployError
 from .lifecycle import RECOVERED, Cause, State
 
 if TYPE_CHECKING:
@@ -57,9 +58,17 @@ class Orphans:
 
     async def recover(self, sessions: Collection[str]) -> None:
         """Load and follow the unfinished runs that were queued under the given session ids."""
-        for record in await self._repository.active():
-            if record.session in sessions and record.prompt_id not in self._active:
+        for record in await self._repository.active(sessions):
+            if record.prompt_id in self._active:
+                continue
+            try:
                 await self._recover(record)
+            except ComfyDeployError:
+                raise  # the store cannot be written
+            except Exception:  # the others are not affected
+                log.exception(
+                    "Run %s cannot be recovered", record.prompt_id, extra=record.log_fields
+                )
         for machine in self._machines:
             if self._active.of(machine):
                 machine.open()

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .database import Repository
+from .database import Repository, readable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -145,7 +145,8 @@ def _row(target: CallbackTarget) -> dict[str, Any]:
 
 
 def _target(row: sqlite3.Row) -> CallbackTarget:
-    state = {_STATE[key]: value for key, value in json.loads(row["told"]).items()}
+    told = json.loads(row["told"])  # a later version may have further keys
+    state = {name: told[key] for key, name in _STATE.items() if key in told}
     return CallbackTarget(**{name: row[name] for name in _PLAIN}, **state)
 
 
@@ -189,10 +190,9 @@ def _recover(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> tuple[list[CallbackTarget], list[Callback]]:
     whose = f"WHERE session IN ({', '.join('?' * len(sessions))})"
-    targets = [
-        _target(row)
-        for row in connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
-    ]
+    orders = connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
+    targets = readable(orders, _target, "The status endpoint of run", "prompt_id")
+    known = {target.prompt_id for target in targets}
     joined = f"callbacks JOIN orders USING (prompt_id) {whose}"
     rows = connection.execute(
         f"SELECT callbacks.* FROM {joined} ORDER BY prompt_id, number",  # noqa: S608 - likewise
@@ -208,6 +208,7 @@ def _recover(
             age=max(time.time() - row["created_at"], 0.0),
         )
         for row in rows
+        if row["prompt_id"] in known
     ]
     connection.execute(
         f"UPDATE orders SET session = ? {whose}",  # noqa: S608 - likewise

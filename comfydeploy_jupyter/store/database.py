@@ -17,7 +17,7 @@ from .migrations import migrate
 from .sqlite_errors import explain, is_damage, is_locked, newer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -359,6 +359,31 @@ class Repository:
 def storable(text: str) -> str:
     """Replace unpaired surrogates, such as half of an emoji, which SQLite refuses."""
     return text.encode(errors="replace").decode()
+
+
+def readable(
+    rows: Iterable[sqlite3.Row], read: Callable[[sqlite3.Row], T], what: str, name: str
+) -> list[T]:
+    """Return what ``read`` returns for each row; log the rows that it cannot read.
+
+    Parameters
+    ----------
+    rows : iterable of sqlite3.Row
+        The rows.
+    read : callable
+        Returns the record of a row.
+    what : str
+        What a row is, for the log: the beginning of a sentence.
+    name : str
+        The column that identifies a row for users.
+    """
+    found = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except Exception:  # the others are not affected
+            log.exception("%s %r cannot be read from the store", what, row[name])
+    return found
 
 
 def set_journal(connection: sqlite3.Connection, wanted: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..graphs.node_outputs import files_of
 from .database import Repository
 from .graphs import discard_graphs, read_graph, texts_in
+from .run_filter import DETAILS
 from .runs import FINAL
 from .transfers import OPEN
 
@@ -252,8 +253,8 @@ _HASHES_OF_DELETABLE = (
 )
 _COLUMNS = (
     "id, prompt_id, machine, status, created_at, pinned, prompt_hash, workflow_hash,"
-    " json_extract(record, '$.outputs') AS outputs,"
-    " json_extract(record, '$.from_editor') AS from_editor"
+    f" json_extract({DETAILS}, '$.outputs') AS outputs,"
+    f" json_extract({DETAILS}, '$.from_editor') AS from_editor"
 )
 
 

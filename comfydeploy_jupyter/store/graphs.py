@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import zlib
 from hashlib import sha256
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
+
+log = logging.getLogger(__name__)
 
 _TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
@@ -64,8 +67,12 @@ def compress(body: bytes) -> bytes:
 
 
 def read_graph(body: bytes | None) -> bytes | None:
-    """Return the JSON of a row of ``graphs``, None if a join found no row."""
-    return None if body is None else zlib.decompress(body)
+    """Return the JSON of a row of ``graphs``; None if a join found no row, or if it is damaged."""
+    try:
+        return None if body is None else zlib.decompress(body)
+    except (zlib.error, TypeError) as error:
+        log.error("A stored graph cannot be read: %s", error)  # noqa: TRY400 - no traceback for data
+        return None
 
 
 def texts_in(body: bytes) -> Iterator[str]:

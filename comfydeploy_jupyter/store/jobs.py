@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from .database import Repository
-from .run_filter import RunFilter
+from .run_filter import DETAILS, RunFilter
 from .runs import record_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class StatusGroup(NamedTuple):
         found = f"status IN ({', '.join('?' * len(self.statuses))})"
         if self.cancelling is None:
             return found
-        requested = "coalesce(json_extract(record, '$.cancelling'), 0)"
+        requested = f"coalesce(json_extract({DETAILS}, '$.cancelling'), 0)"
         return f"({found} AND {'' if self.cancelling else 'NOT '}{requested})"
 
 

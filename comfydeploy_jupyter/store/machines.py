@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConflictError, NotFoundError
 from ..timestamps import utc_now
-from .database import Repository
+from .database import Repository, readable
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _record(row: sqlite3.Row) -> MachineRecord:
 
 def _all(connection: sqlite3.Connection) -> list[MachineRecord]:
     rows = connection.execute("SELECT * FROM machines ORDER BY position")
-    return [_record(row) for row in rows]
+    return readable(rows, _record, "Machine", "id")
 
 
 def _get(connection: sqlite3.Connection, machine_id: str) -> MachineRecord | None:

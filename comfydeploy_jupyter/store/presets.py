@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
 from ..timestamps import utc_now
-from .database import Repository
+from .database import Repository, readable
 from .workflows import workflow_row
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _presets(connection: sqlite3.Connection, workflow_id: str) -> list[Preset]:
         "SELECT * FROM workflow_presets WHERE workflow = ? ORDER BY name_key",
         (_workflow(connection, workflow_id),),
     )
-    return [_preset(row) for row in rows]
+    return readable(rows, _preset, "Preset", "name")
 
 
 def _save(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+DETAILS = "CASE WHEN json_valid(record) THEN record ELSE '{}' END"  # a damaged row affects no other
 _LABEL = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
 _SEARCHED = (
-    "prompt_id || json_extract(record, '$.inputs', '$.seeds', '$.error', '$.outputs')"
+    f"prompt_id || json_extract({DETAILS}, '$.inputs', '$.seeds', '$.error', '$.outputs')"
     " || coalesce(metadata, '')"
 )
 
@@ -64,7 +65,7 @@ class RunFilter:
                 None if self.machine is None else (self.machine, self.machine)
             ),
             "structure = ?": _one(self.structure),
-            "json_extract(record, '$.workflow_id') = ?": _one(self.workflow_id),
+            f"json_extract({DETAILS}, '$.workflow_id') = ?": _one(self.workflow_id),
             "created_at < ?": _one(self.before),
             "created_at >= ?": _one(self.after),
             "metadata IS NOT NULL": () if self.metadata else None,  # the condition of the index

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, NotFoundError
+from ..timestamps import utc_now
 from .database import Repository
 from .graphs import discard_graphs, keep_graph, read_graph
-from .run_filter import ALL, RunFilter
+from .run_filter import ALL, DETAILS, RunFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from .database import Database
+
+log = logging.getLogger(__name__)
 
 ACTIVE = ("not-started", "queued", "running", "uploading")
 FINAL = ("success", "failed", "cancelled")
 IDEMPOTENCY_KEY = "Idempotency-Key"
+UNREADABLE = {
+    "type": "RecordUnreadable",
+    "message": "The stored record of this run cannot be read",
+    "node_id": None,
+    "node_type": None,
+}
 KEPT_FOR = "7 days"  # an idempotency key after the deletion of its run
 
 
@@ -316,10 +326,16 @@ class RunRepository(Repository):
         """Return whether a client of this package's WebSocket has ever started a run."""
         return await self._database.read(_has_client, client_id)
 
-    async def active(self) -> list[RunRecord]:
-        """Return the runs that have not ended, oldest first."""
-        found = await self._database.read(_list, -1, 0, RunFilter(statuses=ACTIVE))
-        return found[::-1]
+    async def active(self, sessions: Collection[str]) -> list[RunRecord]:
+        """Return the runs of some servers that have not ended, oldest first.
+
+        Those whose records cannot be read are stored as failed: no server can follow them.
+        """
+        found = await self._database.read(_active, sessions)
+        for record in [record for record in found if record.error == UNREADABLE]:
+            found.remove(record)
+            await self.save(record.changed(status="failed", finished_at=utc_now()))
+        return found
 
     def _save_batch(self, connection: sqlite3.Connection, batch: dict[str, dict[str, Any]]) -> None:
         with self._guard:
@@ -344,10 +360,15 @@ def _row(record: RunRecord) -> dict[str, Any]:
 
 def record_of(row: sqlite3.Row) -> RunRecord:
     """Return the record in a row of the table of runs."""
-    story = json.loads(row["story"] or "[]")
     columns = {name: row[name] for name in _COLUMNS}
-    metadata = json.loads(row["metadata"] or "{}")
-    details = json.loads(row["record"])
+    try:
+        story = json.loads(row["story"] or "[]")
+        metadata = json.loads(row["metadata"] or "{}")
+        stored = json.loads(row["record"])  # a later version may have further fields
+        details = {name: stored[name] for name in _DETAILS if name in stored}
+    except (ValueError, TypeError) as error:
+        log.error("The record of run %s cannot be read: %s", row["prompt_id"], error)  # noqa: TRY400 - no traceback for data
+        story, metadata, details = [], {}, {"error": {**UNREADABLE}}
     record = RunRecord(
         **columns, **details, metadata=metadata, story=story, pinned=bool(row["pinned"])
     )
@@ -434,6 +455,15 @@ def _list(
     return [record_of(row) for row in rows]
 
 
+def _active(connection: sqlite3.Connection, sessions: Collection[str]) -> list[RunRecord]:
+    rows = connection.execute(
+        f"SELECT * FROM runs WHERE status IN {ACTIVE}"  # noqa: S608 - constants
+        " AND session IN (SELECT value FROM json_each(?)) ORDER BY id",
+        (json.dumps(list(sessions)),),
+    )
+    return [record_of(row) for row in rows]
+
+
 def _pin(connection: sqlite3.Connection, prompt_ids: Sequence[str], pinned: bool) -> None:
     ids = json.dumps(list(prompt_ids))
     unknown = connection.execute(
@@ -455,8 +485,8 @@ def _node_times(
     connection: sqlite3.Connection, structure: str, machine: str, limit: int
 ) -> list[tuple[dict[str, float], dict[str, list[int]]]]:
     rows = connection.execute(
-        "SELECT json_extract(record, '$.node_times') AS times,"
-        " json_extract(record, '$.node_steps') AS steps FROM runs"
+        f"SELECT json_extract({DETAILS}, '$.node_times') AS times,"  # noqa: S608 - constants
+        f" json_extract({DETAILS}, '$.node_steps') AS steps FROM runs"
         " WHERE structure = ? AND machine = ? AND status = 'success' ORDER BY id DESC LIMIT ?",
         (structure, machine, limit),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..timestamps import days_ago
-from .database import Repository, storable
+from .database import Repository, readable, storable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -241,7 +241,7 @@ def _find(
         f"SELECT * FROM transfers WHERE {condition} ORDER BY position DESC LIMIT ?",  # noqa: S608 - conditions are ours
         (*values, limit),
     )
-    return [_record(row) for row in rows][::-1]
+    return readable(rows, _record, "Transfer", "id")[::-1]
 
 
 def _count_ended(connection: sqlite3.Connection, prompt_id: str | None) -> dict[str, int]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import InvalidRequestError, NotFoundError
+from ..errors import InvalidRequestError, NotFoundError, StoreUnavailableError
 from ..net.json_stream import dumps
 from ..timestamps import utc_now
-from .database import Repository
+from .database import Repository, readable
 from .graphs import keep_graph, read_graph
 
 if TYPE_CHECKING:
@@ -387,7 +387,7 @@ def _newest(
         " ORDER BY changed DESC LIMIT :limit OFFSET :offset",
         {"words": _fold(search), "limit": limit, "offset": offset},
     )
-    return [workflow_record(row) for row in rows]
+    return readable(rows, workflow_record, "Workflow", "workflow_id")
 
 
 def _get(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
@@ -446,13 +446,14 @@ def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> V
                 "latest_version": row["latest_version"],
             },
         )
+    graphs = read_graph(found["workflow"]), read_graph(found["workflow_api"])
+    if graphs.count(None) > (found["workflow"], found["workflow_api"]).count(None):
+        raise StoreUnavailableError(
+            f"Version {number} of the workflow {row['name']!r} cannot be read from the store",
+            details={"reason": "damaged"},
+        )
     return VersionRecord(
-        row["workflow_id"],
-        found["version"],
-        found["comment"],
-        found["created_at"],
-        read_graph(found["workflow"]),
-        read_graph(found["workflow_api"]),
+        row["workflow_id"], found["version"], found["comment"], found["created_at"], *graphs
     )
 
 

@@ -111,7 +111,7 @@ class FakeStore:
     async def get_with_graph(self, prompt_id: str) -> tuple[RunRecord | None, Any]:
         return await self.get(prompt_id), await self.prompt(prompt_id)
 
-    async def active(self) -> list[RunRecord]:
+    async def active(self, _: Collection[str]) -> list[RunRecord]:
         await asyncio.sleep(0)
         return [copy.deepcopy(row) for row in self.rows.values() if row.status in ACTIVE]
 

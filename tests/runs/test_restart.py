@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import threading
 import time
 import uuid
@@ -227,6 +228,58 @@ def test_a_run_that_is_lost_needs_a_pool_to_be_executed_again(
     )
     jupyter = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path))
     assert reason in jupyter.until(lost, "failed")["error"]["message"]
+
+
+DAMAGE = {  # what makes a row unreadable, or has been stored by a later version
+    "UPDATE graphs SET body = zeroblob(9) WHERE hash ="
+    " (SELECT prompt_hash FROM runs WHERE {})": "success",
+    "UPDATE runs SET record = json_set(record, '$.of_a_later_version', 1) WHERE {}": "success",
+    "UPDATE runs SET record = '{{' WHERE {}": "failed",
+    "UPDATE runs SET story = '{{' WHERE {}": "failed",
+    "UPDATE runs SET record = json_set(record, '$.first_id', 'x') WHERE {}": "queued",
+    "UPDATE orders SET told = '{{' WHERE {}": "success",
+    "UPDATE orders SET told = json_set(told, '$.of_a_later_version', 1) WHERE {}": "success",
+}
+
+
+def test_a_row_that_cannot_be_read_affects_no_other(serve, comfyui, bare_service, tmp_path):
+    jupyter = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path))
+    reported = {"status_endpoint": f"{bare_service.url}/status"}
+    long_run = post(jupyter, sleep(60))
+    runs = {
+        post(jupyter, {**sleep(0.001 * place), **reported}): damage
+        for place, damage in enumerate(DAMAGE)
+    }
+    good = post(jupyter, {**sleep(0.1), **reported})
+    jupyter.until(long_run, "running")
+    for port, name in enumerate(("odd", "worse"), 1):
+        config = {"name": name, "comfyui_url": f"http://127.0.0.1:{port}"}
+        assert jupyter.post("machine/create", config)[0] == 200
+    jupyter.kill()
+    connection = sqlite3.connect(tmp_path / "comfydeploy.db")
+    with connection:
+        for prompt_id, damage in runs.items():
+            changed = connection.execute(damage.format("prompt_id = ?"), (prompt_id,))
+            assert changed.rowcount == 1
+        connection.execute("UPDATE machines SET config = '{' WHERE name = 'odd'")
+        connection.execute(
+            """UPDATE machines SET config = '{"launch_args": 1}' WHERE name != 'odd'"""
+        )
+    connection.close()
+    jupyter.start()
+    code, _ = jupyter.post("interrupt", {"prompt_id": long_run})
+    assert code == 200
+    assert jupyter.until(good, "success")["outputs"] == {"2": {"text": ["done"]}}
+    for prompt_id, damage in runs.items():
+        assert jupyter.until(prompt_id, DAMAGE[damage]), damage
+    found = {run["prompt_id"]: run["status"] for run in jupyter.get("runs", limit=100)[1]}
+    assert found == {
+        **{prompt_id: DAMAGE[damage] for prompt_id, damage in runs.items()},
+        good: "success",
+        long_run: "cancelled",
+    }
+    code, body = jupyter.post("runs/delete", {"status": "failed"})
+    assert (code, body["runs"]) == (200, [*DAMAGE.values()].count("failed")), body
 
 
 def test_two_servers_on_one_store_and_a_third(serve, comfyui, tmp_path):

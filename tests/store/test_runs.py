@@ -75,7 +75,7 @@ async def test_lists(repository):
     assert [r.prompt_id for r in await repository.newest(which=RunFilter(statuses=["failed"]))] == [
         "3"
     ]
-    assert [r.prompt_id for r in await repository.active()] == ["1", "2", "4"]
+    assert [r.prompt_id for r in await repository.active(["s", "t"])] == ["1", "2", "4"]
 
 
 async def test_runs_of_one_workflow(repository):
