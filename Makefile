@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The last line of `make test` is the summary of the tests.
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup run test quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser packages hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test prepared quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,12 +43,13 @@ run: INSTALL =
 run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, leave JupyterLab running (SMOKE=1: end after the workflow)
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
+test: packages prepared ## set up what the tests need and run every check and test
+	$(MAKE) unit STRICT=1
+
 # What the tests need is installed, and the site of documents built, while the code is checked,
 # since each uses one processor. Of ComfyUI's requirements, only what it imports is compiled.
-# The tests wait for hundreds of processes: one that fails is tried again, and listed as such.
-test: $(STAMP)-docs ## set up what the tests need and run every check and test
-	PIP_NO_COMPILE=1 $(MAKE) --jobs 2 check comfyui packages hub-proxy docs
-	$(MAKE) unit OPTIONS="--only-allowed-skips --reruns 1 -raR"
+prepared: $(STAMP)-docs
+	PIP_NO_COMPILE=1 $(MAKE) --jobs 2 check comfyui hub-proxy docs
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
 quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser
@@ -69,8 +70,9 @@ forge: $(STAMP)-test
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml, $(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(BIN)/zizmor --offline --quiet .github
 
+# The tests wait for hundreds of processes: if STRICT, one that fails is tried again, and listed as such.
 unit: $(STAMP)-test comfyui packages hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
-	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(OPTIONS) $(if $(COVERAGE),$(COV)) $(ARGS)
+	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(if $(STRICT),--only-allowed-skips --reruns 1 -raR) $(if $(COVERAGE),$(COV)) $(ARGS)
 
 coverage: COVERAGE = 1
 coverage: unit ## run all tests, show which lines and branches they run, and fail if these are too few
@@ -88,7 +90,7 @@ fuzz: $(STAMP)-test ## read many more damaged files and requests than `make test
 notebooks: $(STAMP)-test comfyui ## run the notebooks and store them with their outputs
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_errors_or_warnings
 
-screenshots: $(STAMP)-test comfyui browser ## make the pictures of the documents
+screenshots: $(STAMP)-test comfyui packages ## make the pictures of the documents
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
 		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top or from_the_form"
 
@@ -108,13 +110,8 @@ release-check: dist comfyui hub-proxy ## try the wheel on each installed Python,
 comfyui: $(STAMP)-lab ## install a ComfyUI that runs without a GPU into .comfyui
 	$(if $(COMFYUI_TEST_PYTHON),,$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI) $(INSTALL))
 
-browser:
-	@scripts/browser.sh
-
-# one after the other: only one process can install packages of the system
-packages: browser
-	@scripts/clock.sh
-	@scripts/slurm.sh
+packages:
+	@scripts/packages.sh
 
 hub-proxy: $(STAMP)-venv | $(JS_STAMP)
 	@scripts/hub_proxy.sh $(VENV) $(HUB_PROXY)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +20,8 @@ MARKER_OF_FIXTURE = {
     "serve": "slow",
     "start_cluster": "cluster",
     "jp_serverapp": "server",
+    "slurm": "root",
+    "small_disk": "mounts",
 }
 """A test that uses such a fixture, directly or indirectly, gets the marker."""
 
@@ -39,12 +47,13 @@ MARKER_OF_PATH = {
 }
 """A test whose path begins so gets the marker."""
 
+NEEDS_ROOT = "only root can make files and processes of other users; `.ci/run` runs it as root"
+NAMESPACE = ("unshare", "--map-root-user", "--mount")
+NO_NAMESPACE = "only root can mount a disk: this system forbids user namespaces"
 SAMPLES = "needs workflows of others, which are not part of this repository"
 ALLOWED_SKIPS = {
-    "tests/clusters/test_slurm.py": "needs root and Slurm: on Debian, `make test` installs it",
-    "tests/comfyui/test_folders.py::test_unreadable_files_are_refused": (
-        "root, whom the gate runs as, may read everything"
-    ),
+    "tests/clusters/test_slurm.py": "needs Slurm: on Debian, `.ci/run` installs it",
+    "tests/comfyui/test_folders.py::test_unreadable_files_are_refused": "root may read everything",
     "tests/comfyui/test_running.py::test_https_has_another_default_port": (
         "needs permission to use port 443"
     ),
@@ -56,6 +65,12 @@ ALLOWED_SKIPS = {
     "tests/handlers/test_runs.py::test_pictures_that_are_added_to_a_group_are_loaded": (
         "needs a ComfyUI of 0.33 or later"
     ),
+    "tests/machines/test_hardware.py::test_nvml_is_preferred_to_nvidia_smi": "needs a C compiler",
+    "tests/net/test_sockets.py::test_a_socket_that_is_bound_to_a_network_device": (
+        "Linux before 5.7 allows it only to root"
+    ),
+    "tests/runs/test_clock.py": "needs libfaketime: on Debian, `make test` asks for it",
+    "tests/runs/test_network.py::TestNothingConfigured": "needs a machine without a ComfyUI",
     "tests/runs/test_own_ids.py::test_runs_that_were_queued_under_their_own_id_are_found_again": (
         "needs a ComfyUI before 0.33"
     ),
@@ -80,17 +95,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marks |= {mark for start, mark in MARKER_OF_PATH.items() if item.nodeid.startswith(start)}
         for mark in sorted(filter(None, marks)):
             item.add_marker(mark)
+        if item.get_closest_marker("mounts") and os.geteuid() != 0:
+            item.setup = lambda: None
+            item.runtest = partial(run_in_namespace, item)
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(
         key=lambda item: (not item.get_closest_marker("browser"), item.path not in slow_files)
     )
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that only root can run."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip(NEEDS_ROOT)
+
+
+def run_in_namespace(item: pytest.Item) -> None:
+    """Run a test as the root of a user namespace, who can mount file systems there."""
+    if shutil.which(NAMESPACE[0]) is None or subprocess.run([*NAMESPACE, "true"]).returncode:
+        pytest.skip(NO_NAMESPACE)
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["-q", "-p", "no:cacheprovider", f"--basetemp={folder}/tests"]
+        done = subprocess.run(
+            [*NAMESPACE, sys.executable, "-m", "pytest", *options, item.nodeid],
+            cwd=item.config.rootpath,
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """Make a skipped test fail if it may not be skipped."""
     report = yield
-    allowed = any(item.nodeid.startswith(start) for start in ALLOWED_SKIPS)
+    allowed = any(item.nodeid.startswith(start) for start in ALLOWED_SKIPS) or any(
+        reason in str(report.longrepr) for reason in (NEEDS_ROOT, NO_NAMESPACE)
+    )
     if not allowed and not hasattr(report, "wasxfail"):
         _fail_if_skipped(report, item)
     return report

@@ -147,8 +147,8 @@ class Slurm:
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
     """A Slurm that the commands in this process use; the test is skipped where there is none."""
-    if os.geteuid() != 0 or not all(shutil.which(program) for program in PROGRAMS):
-        pytest.skip("needs root, and Slurm (apt-get install slurm-wlm)")
+    if not all(shutil.which(program) for program in PROGRAMS):
+        pytest.skip("needs Slurm (apt-get install slurm-wlm)")
     folder = Path("/tmp") / f"slurm-{secrets.token_hex(4)}"
     folder.mkdir(mode=0o700)
     cluster = Slurm(folder)

@@ -24,7 +24,12 @@ def test_rain(): ...
 
 @pytest.mark.xfail(reason="known")
 def test_known(): assert False
+
+@pytest.mark.root
+def test_of_root(): ...
 """
+
+RAIN = "not comfyui and not root"
 
 
 def run(tmp_path, *options: str) -> str:
@@ -47,12 +52,17 @@ def test_every_test_that_needs_a_comfyui_is_marked(tmp_path):
 
 
 def test_a_skip_that_is_not_allowed_fails_where_that_is_asked_for(tmp_path):
-    assert "1 skipped, 1 deselected, 1 xfailed" in run(tmp_path, "-m", "not comfyui")
-    output = run(tmp_path, "-m", "not comfyui", "--only-allowed-skips")
-    assert "1 deselected, 1 xfailed" in output
+    assert "1 skipped, 2 deselected, 1 xfailed" in run(tmp_path, "-m", RAIN)
+    output = run(tmp_path, "-m", RAIN, "--only-allowed-skips")
+    assert "2 deselected, 1 xfailed" in output
     assert "1 error in" in output
     assert "ERROR at setup of test_rain" in output
     assert "it rains\nALLOWED_SKIPS in tests/selection.py does not have it." in output
+
+
+def test_a_test_that_needs_root_is_skipped_for_others(tmp_path):
+    output = run(tmp_path, "-m", "root", "--only-allowed-skips")
+    assert ("1 passed, 3 deselected" if os.geteuid() == 0 else "1 skipped, 3 deselected") in output
 
 
 @pytest.mark.parametrize("start", ALLOWED_SKIPS)

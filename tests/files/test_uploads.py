@@ -34,6 +34,7 @@ from comfydeploy_jupyter.errors import (
 from comfydeploy_jupyter.files.forms import FLUSH_EVERY, UploadForm
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 from comfydeploy_jupyter.files.uploads import BATCH, StoredFile, Uploads
+from tests.full_disk import new_disk, remount
 
 BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -461,13 +462,8 @@ def test_a_file_too_large_for_the_disk_is_refused_at_once(receive: Receive, comf
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Another file system, of 4 MiB."""
-    disk = tmp_path.resolve() / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with new_disk(tmp_path.resolve() / "disk", "4m") as disk:
+        yield disk
 
 
 def test_a_full_disk(receive: Receive, comfy: Path, small_disk: Path) -> None:
@@ -640,7 +636,7 @@ def test_a_read_only_folder_gives_a_clear_error(
     receive: Receive, comfy: Path, small_disk: Path
 ) -> None:
     (comfy / "output").symlink_to(small_disk)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    remount(small_disk, "ro")
     with pytest.raises(ForbiddenPathError):
         receive(body(field("type", "output"), FILE))
 

@@ -18,7 +18,7 @@ import pytest
 from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
 from comfydeploy_jupyter.store.data_file import file_system
 from comfydeploy_jupyter.store.database import Database, set_journal
-from tests.full_disk import files_limited_to
+from tests.full_disk import files_limited_to, new_disk, remount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -324,12 +324,8 @@ class TestNewerDatabase:
 @pytest.fixture
 def small_disk(path) -> Iterator[Path]:
     """The data folder is a file system of 1 MiB."""
-    path.parent.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path.parent)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a file system")
-    yield path.parent
-    subprocess.run(["umount", str(path.parent)], check=True)
+    with new_disk(path.parent, "1m") as disk:
+        yield disk
 
 
 def fill_disk(path: Path) -> None:
@@ -390,10 +386,6 @@ class TestFullDisk:
         await database.write(limit, 100_000)
         await database.write(fill, 1000, 4000)
         assert await database.read(count) == ROWS + 4000
-
-
-def remount(disk: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
 
 class TestReadOnlyDisk:
