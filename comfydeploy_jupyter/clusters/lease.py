@@ -29,7 +29,7 @@ from .._version import __version__
 from ..child import Child, child_environment
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.connection import Connection
-from ..comfyui.discovery import is_comfyui_tree, launch_options
+from ..comfyui.discovery import find_python, is_comfyui_tree, launch_options
 from ..comfyui.events import Event
 from ..comfyui.process import ComfyUIProcess
 from ..errors import ComfyUIUnavailableError
@@ -178,9 +178,10 @@ class _Holder:
         host = self._host(certificates)
         await asyncio.to_thread(self._check_place)
         self._send_event("starting")
+        path = Path(self.request.comfyui_path)
         process = ComfyUIProcess(
-            self.request.comfyui_path,
-            python=self.request.comfyui_python or None,
+            path,
+            python=self.request.comfyui_python or await asyncio.to_thread(find_python, path),
             launch_args=await asyncio.to_thread(self._arguments),
             log_path=self.folder / "comfyui.log",
             start_timeout=self.request.start_timeout,

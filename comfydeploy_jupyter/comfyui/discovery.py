@@ -30,7 +30,7 @@ from .ownership import objection_to_python, objection_to_tree
 from .transport import PLAIN, Access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
@@ -268,13 +268,31 @@ def find_python(path: Path, *, by_chance: bool = False) -> Path | None:
     by_chance : bool
         Whether the folder was found by a search, and not configured.
     """
+    python = next((each for each, why in _pythons(path, by_chance) if why is None), None)
+    if python is None and importlib.util.find_spec("torch"):
+        return Path(sys.executable)
+    return python
+
+
+def refused_pythons(path: Path) -> list[str]:
+    """Return a sentence for each interpreter that `find_python` does not use, with the reason."""
+    return [
+        f"{python} is not used: {why}; set comfyui_python to use it."
+        for python, why in _pythons(path, by_chance=True)
+        if why is not None
+    ]
+
+
+def _pythons(path: Path, by_chance: bool) -> Iterator[tuple[Path, str | None]]:
+    """Yield the interpreters in and next to a folder, each with the reason not to use it."""
     for folder in (path, path.parent):
         for name in ("venv", ".venv"):
             python = folder / name / "bin" / "python"
-            named = folder == path and not by_chance
-            if os.access(python, os.X_OK) and (named or not _checked(objection_to_python, python)):
-                return python
-    return Path(sys.executable) if importlib.util.find_spec("torch") else None
+            if os.access(python, os.X_OK):
+                named = folder == path and not by_chance
+                yield python, None if named else _checked(objection_to_python, python)
+            elif os.path.lexists(python.parent.parent):
+                yield python, "it is missing or cannot be executed"
 
 
 def _checked(objection: Callable[[Path], str | None], path: Path) -> str | None:

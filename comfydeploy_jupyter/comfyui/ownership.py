@@ -6,6 +6,7 @@ All functions in this module read the disk: call them in a thread.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -15,14 +16,16 @@ MOST_LINKS = 40  # links that are followed in one path, as on Linux
 # Folders of a ComfyUI with data only. Files in other folders may be executed: ComfyUI-Manager runs
 # scripts in `user` when ComfyUI starts, and git runs the hooks of a repository.
 _DATA = frozenset({"models", "input", "output", "temp"})
+_ALL_USERS = ["0", "0", str(2**32 - 1)]  # the user ids of a system without user namespaces
+_NO_SHELLS = frozenset({"nologin", "false", "sync", "shutdown", "halt"})
 
 
 def objection(path: Path) -> str | None:
-    """Return who else could have created, or can change, the files at a path; None if nobody.
+    """Return who else could have created, or can change, what is at a path; None if nobody.
 
-    Each folder of the path, links included, must belong to this user or to root, and must not be
-    writable by others. A folder like ``/tmp``, in which all users may create files, counts as
-    writable by others: a file that is missing now may be created later.
+    It, and each folder and link of its path, must belong to this user or to root. Nobody else may
+    be able to write to it or to a folder of its path, except that these folders may be sticky, as
+    ``/tmp`` is: others can create files there, but not replace what belongs to this user or root.
 
     Raises
     ------
@@ -32,7 +35,7 @@ def objection(path: Path) -> str | None:
     here = Path("/")
     waiting = list(reversed(Path(os.path.abspath(path)).parts[1:]))  # noqa: PTH100 - links stay
     links = 0
-    found = _objection(here)
+    found = _objection(here, above=True)
     while waiting and found is None:
         name = waiting.pop()
         here = here.parent if name == ".." else here / name
@@ -45,8 +48,8 @@ def objection(path: Path) -> str | None:
             here = Path("/") if target.is_absolute() else here.parent
             waiting += reversed(target.parts[1:] if target.is_absolute() else target.parts)
         else:
-            found = _objection(here)
-    return found
+            found = _objection(here, above=True)
+    return found or _objection(here)
 
 
 def objection_to_tree(tree: Path) -> str | None:
@@ -75,23 +78,71 @@ def objection_to_python(python: Path) -> str | None:
     OSError
         If the path cannot be read.
     """
-    environment = python.parent.parent
+    environment, real = python.parent.parent, Path(os.path.realpath(python))
     parts = [
+        # each folder in which Python looks for files that may be missing now
+        environment,
+        python.parent,
+        real.parent.parent,
+        real.parent,
         python,
         *environment.glob("pyvenv.cfg"),
+        *environment.glob("lib"),
+        *environment.glob("lib/python*"),
         *environment.glob("lib/python*/site-packages"),
     ]
     return next(filter(None, map(objection, parts)), None)
 
 
-def _objection(path: Path) -> str | None:
+def _objection(path: Path, *, above: bool = False) -> str | None:
     facts = path.lstat()
     found = _foreign_owner(path, facts.st_uid)
-    if found is None and facts.st_mode & stat.S_IWOTH:
-        return f"all users of this machine may write to {path}"
-    if found is None and facts.st_mode & stat.S_IWGRP and _has_others(path, facts.st_gid):
-        return f"other users of this machine may write to {path}"
-    return found
+    if found is not None or (above and facts.st_mode & stat.S_ISVTX):
+        return found
+    if facts.st_mode & stat.S_IWOTH:
+        who = "all users"
+    elif facts.st_mode & stat.S_IWGRP and _has_others(path, facts.st_gid):
+        who = "other users"
+    else:
+        return None
+    return None if _is_alone() else f"{who} of this machine may write to {path}"
+
+
+def _is_alone() -> bool:
+    """Return whether no other user can act here, as in most containers with a GPU; False in doubt.
+
+    No other user has a process or can log in. Only root is sure of that: the containers of an
+    ordinary user, and those with user ids of their own, share folders with users outside of them.
+    """
+    import pwd
+
+    proc = Path("/proc")
+    try:
+        if os.getuid() != 0 or (proc / "self/uid_map").read_text().split() != _ALL_USERS:
+            return False
+        mounts = (proc / "self/mounts").read_text().splitlines()
+        if any(line.split()[1] == "/proc" and "hidepid=" in line for line in mounts):
+            return False
+        sources = re.findall(r"(?m)^passwd:(.*)", Path("/etc/nsswitch.conf").read_text())
+        if len(sources) != 1 or not set(sources[0].split()) <= {"files", "systemd"}:
+            return False  # such as LDAP, whose users cannot be listed
+        if any(
+            account.pw_uid != 0 and Path(account.pw_shell or "sh").name not in _NO_SHELLS
+            for account in pwd.getpwall()
+        ):
+            return False
+        processes = [entry for entry in proc.iterdir() if entry.name.isdigit()]
+        return bool(processes) and all(map(_is_of_root, processes))
+    except OSError:
+        return False
+
+
+def _is_of_root(process: Path) -> bool:
+    try:
+        status = (process / "status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it has ended
+    return re.findall(r"(?m)^Uid:\s+(.*)", status) == ["0\t0\t0\t0"]
 
 
 def _foreign_owner(path: Path, uid: int) -> str | None:

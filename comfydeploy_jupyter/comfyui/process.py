@@ -293,9 +293,9 @@ class ComfyUIProcess:
             raise self._unavailable(f"There is no ComfyUI in {self.path}")
         python = self._python or discovery.find_python(self.path, by_chance=True)
         if python is None:
-            raise self._unavailable(
-                f"No Python with torch was found for the ComfyUI in {self.path}"
-            )
+            refused = discovery.refused_pythons(self.path)
+            why = f"No Python with torch was found for the ComfyUI in {self.path}"
+            raise self._unavailable(" ".join([f"{why}.", *refused]).rstrip("."))
         self._child.end_leftover()  # before a port is chosen
         env = {**child_environment(), "PYTHONUNBUFFERED": "1", **self._env}
         host = _connect_host(option_value(self._launch_args, "--listen"))

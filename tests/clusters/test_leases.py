@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -303,6 +304,23 @@ async def test_a_missing_requirement_of_a_worker_is_reported(
     error = await until_async(lambda: provider.describe()["error"], timeout=120, what=cluster.log)
     assert expected in error
     assert pool.members == {}
+
+
+async def test_the_interpreter_in_the_folder_of_a_lease_is_used_whoever_can_change_it(
+    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
+) -> None:
+    tree = tmp_path / "ComfyUI"
+    (tree / "comfy").mkdir(parents=True)
+    (tree / "main.py").write_text("raise SystemExit('it was started')")
+    python = tree / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (tree / "venv").chmod(0o777)
+    cluster = start_cluster(1)
+    provider, _ = await provide(cluster, comfyui_path=str(tree), comfyui_python="")
+    provider.wanted(1)
+    error = await until_async(lambda: provider.describe()["error"], timeout=120, what=cluster.log)
+    assert "it was started" in error
 
 
 async def test_another_version_of_the_package_on_a_worker_is_reported(

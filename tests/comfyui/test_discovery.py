@@ -16,7 +16,7 @@ from aiohttp import web
 from comfydeploy_jupyter.comfyui import discovery, ownership
 from comfydeploy_jupyter.comfyui.discovery import Found, discover
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.comfyui_server import free_port
+from tests.comfyui_server import REPOSITORY, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,7 +30,7 @@ def make_tree(path: Path, *, venv: str | None = "venv") -> Path:
     if venv is not None:
         python = path / venv / "bin" / "python"
         python.parent.mkdir(parents=True)
-        python.symlink_to(sys.executable)
+        python.symlink_to("/bin/sh")  # it is not run
     return path
 
 
@@ -53,13 +53,6 @@ async def answering(body: Any, *, status: int = 200, delay: float = 0.0) -> Asyn
         yield port
     finally:
         await runner.cleanup()
-
-
-@pytest.fixture
-def own() -> Iterator[Path]:
-    """A folder that nobody but this user can change, unlike those below ``/tmp``."""
-    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as name:
-        yield Path(name)
 
 
 STATS = {"system": {"comfyui_version": "0.3.75"}, "devices": []}
@@ -97,8 +90,10 @@ async def test_real_comfyui_is_recognised(comfyui: ComfyUIServer) -> None:
         ({"system": None, "devices": []}, 200),
     ],
 )
-async def test_other_servers_on_the_port_are_not_comfyui(own: Path, body: Any, status: int) -> None:
-    tree = make_tree(own / "ComfyUI")
+async def test_other_servers_on_the_port_are_not_comfyui(
+    tmp_path: Path, body: Any, status: int
+) -> None:
+    tree = make_tree(tmp_path / "ComfyUI")
     async with answering(body, status=status) as port:
         found = await discover(places=[str(tree)], port=port)
     assert found == Found("path", path=tree, python=tree / "venv/bin/python")
@@ -109,8 +104,8 @@ async def test_a_server_that_does_not_reply_in_time_is_skipped() -> None:
         assert not await discovery.answers(f"http://127.0.0.1:{port}", timeout=0.2)
 
 
-async def test_configured_folder_comes_before_the_usual_places(own: Path) -> None:
-    mine, usual = make_tree(own / "mine"), make_tree(own / "usual")
+async def test_configured_folder_comes_before_the_usual_places(tmp_path: Path) -> None:
+    mine, usual = make_tree(tmp_path / "mine"), make_tree(tmp_path / "usual")
     settings: dict[str, Any] = {"places": [str(usual)], "port": free_port()}
     assert (await discover(comfyui_path=str(mine), **settings)).path == mine
     assert (await discover(**settings)).path == usual
@@ -128,13 +123,13 @@ async def test_a_configured_folder_without_comfyui_is_an_error(
 
 
 async def test_first_of_the_usual_places_with_a_comfyui(
-    own: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(own))
-    (own / "empty").mkdir()
-    tree = make_tree(own / "ComfyUI")
-    make_tree(own / "later")
-    places = [str(own / "empty"), "/no/such/place", "~/ComfyUI", str(own / "later")]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    tree = make_tree(tmp_path / "ComfyUI")
+    make_tree(tmp_path / "later")
+    places = [str(tmp_path / "empty"), "/no/such/place", "~/ComfyUI", str(tmp_path / "later")]
     found = await discover(places=places, port=free_port())
     assert (found.path, found.python, found.passed_over) == (tree, tree / "venv/bin/python", None)
 
@@ -153,60 +148,119 @@ async def test_the_configured_interpreter_has_priority(tmp_path: Path) -> None:
     assert found.python == Path("/usr/bin/python3")
 
 
-def test_interpreter_of_a_folder(own: Path) -> None:
-    both = make_tree(own / "a" / "both", venv=".venv")
+def test_interpreter_of_a_folder(tmp_path: Path) -> None:
+    both = make_tree(tmp_path / "a" / "both", venv=".venv")
     assert discovery.find_python(both) == both / ".venv/bin/python"
-    beside = make_tree(own / "b" / "ComfyUI", venv=None)
-    make_tree(own / "b", venv="venv")
-    assert discovery.find_python(beside) == own / "b/venv/bin/python"
+    beside = make_tree(tmp_path / "b" / "ComfyUI", venv=None)
+    make_tree(tmp_path / "b", venv="venv")
+    assert discovery.find_python(beside) == tmp_path / "b/venv/bin/python"
 
 
-# What others than this user can do to a ComfyUI, and what is said of it.
+NOBODY = 65534
+
+
+def chowned(name: str = "") -> Any:
+    return pytest.param(lambda tree: os.chown(tree / name, NOBODY, NOBODY), marks=pytest.mark.root)
+
+
+def chmodded(name: str, mode: int) -> Any:
+    return pytest.param(lambda tree: (tree / name).chmod(mode))
+
+
+def cases(named: dict[str, Any]) -> list[Any]:
+    return [pytest.param(*each.values, marks=each.marks, id=name) for name, each in named.items()]
+
+
+# What others than this user can do to a ComfyUI.
 PLANTED: dict[str, Any] = {
-    "the tree is another's": lambda tree: os.chown(tree, 65534, 65534),
-    "its program is another's": lambda tree: os.chown(tree / "main.py", 65534, 65534),
-    "a part of it is another's": lambda tree: os.chown(tree / "comfy", 65534, 65534),
-    "a pack is another's": lambda tree: os.chown(tree / "custom_nodes/pack", 65534, 65534),
-    "its model paths are another's": lambda tree: os.chown(
-        tree / "extra_model_paths.yaml", 65534, 65534
+    "the tree is another's": chowned(),
+    "its program is another's": chowned("main.py"),
+    "a part of it is another's": chowned("comfy"),
+    "a pack is another's": chowned("custom_nodes/pack"),
+    "its model paths are another's": chowned("extra_model_paths.yaml"),
+    "the folder around it is another's": chowned(".."),
+    "all may write to it": chmodded("", 0o777),
+    "all may write beside it": chmodded("..", 0o777),
+    "all may write to a folder above it": chmodded("../..", 0o777),
+    "all may add files to it": chmodded("", 0o1777),
+    "all may add packs": chmodded("custom_nodes", 0o1777),
+    "all may change packs": chmodded("custom_nodes", 0o777),
+    "all may add what is run at its start": chmodded("user", 0o777),
+    "all may add hooks": chmodded(".git", 0o777),
+    "a group of others may write to it": pytest.param(
+        lambda tree: (os.chown(tree, -1, NOBODY), tree.chmod(0o775)), marks=pytest.mark.root
     ),
-    "all may write to it": lambda tree: tree.chmod(0o777),
-    "all may write beside it": lambda tree: tree.parent.chmod(0o777),
-    "all may make files beside it": lambda tree: tree.parent.chmod(0o1777),
-    "all may add packs": lambda tree: (tree / "custom_nodes").chmod(0o777),
-    "all may add what is run at its start": lambda tree: (tree / "user").chmod(0o777),
-    "all may add hooks": lambda tree: (tree / ".git").chmod(0o777),
-    "a group of others may write to it": lambda tree: (
-        os.chown(tree, -1, 65534),
-        tree.chmod(0o775),
+    "it is a link of another's": pytest.param(
+        lambda tree: (
+            tree.rename(tree.parent / "moved"),
+            tree.symlink_to("moved"),
+            os.chown(tree, NOBODY, NOBODY, follow_symlinks=False),
+        ),
+        marks=pytest.mark.root,
     ),
-    "it is a link of another's": lambda tree: (
-        tree.rename(tree.parent / "moved"),
-        tree.symlink_to("moved"),
-        os.chown(tree, 65534, 65534, follow_symlinks=False),
+    "it is a link of another's in a sticky folder": pytest.param(
+        lambda tree: (
+            tree.parent.chmod(0o1777),
+            tree.rename(tree.parent / "moved"),
+            tree.symlink_to("moved"),
+            os.chown(tree, NOBODY, NOBODY, follow_symlinks=False),
+        ),
+        marks=pytest.mark.root,
+    ),
+    "it is another's in a sticky folder": pytest.param(
+        lambda tree: (tree.parent.chmod(0o1777), os.chown(tree, NOBODY, NOBODY)),
+        marks=pytest.mark.root,
+    ),
+    "it is in a folder to which all may write, within a sticky one": pytest.param(
+        lambda tree: (tree.parent.parent.chmod(0o1777), tree.parent.chmod(0o777))
+    ),
+    "a link leads through a folder to which all may write": pytest.param(
+        lambda tree: (
+            tree.rename(tree.parent / "moved"),
+            (tree.parent / "open").mkdir(),
+            (tree.parent / "open").chmod(0o777),
+            (tree.parent / "open" / "link").symlink_to(tree.parent / "moved"),
+            tree.symlink_to("open/link"),
+        )
     ),
 }
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
-@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
-async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
-    own: Path, plant: Callable[[Path], object]
-) -> None:
-    tree = make_tree(own / "data" / "ComfyUI")
+@pytest.fixture
+def other_user() -> Iterator[None]:
+    """Another user can act on this machine: for root, a process of nobody."""
+    if os.getuid() != 0:
+        yield
+        return
+    with subprocess.Popen(["sleep", "1000"], user=NOBODY, extra_groups=()) as process:
+        yield
+        process.kill()
+
+
+def make_tree_with_packs(path: Path) -> Path:
+    tree = make_tree(path)
     for folder in ("custom_nodes/pack", "user", ".git"):
         (tree / folder).mkdir(parents=True)
     for folder in ("models", "input", "output", "temp"):
         (tree / folder).mkdir(exist_ok=True)
         (tree / folder).chmod(0o777)
     (tree / "extra_model_paths.yaml").touch()
+    return tree
+
+
+@pytest.mark.usefixtures("other_user")
+@pytest.mark.parametrize("plant", cases(PLANTED))
+async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
+    tmp_path: Path, plant: Callable[[Path], object]
+) -> None:
+    tree = make_tree_with_packs(tmp_path / "around" / "data" / "ComfyUI")
     places, port = [str(tree)], free_port()
     assert (await discover(places=places, port=port)).path == tree
     plant(tree)
     with pytest.raises(ComfyUIUnavailableError, match=r"is not used: .*set comfyui_path") as raised:
         await discover(places=places, port=port)
     assert "belongs to the user nobody" in raised.value.message or "write" in raised.value.message
-    later = make_tree(own / "later")
+    later = make_tree(tmp_path / "later")
     found = await discover(places=[*places, str(later)], port=port)
     assert found.path == later
     assert found.passed_over is not None
@@ -214,22 +268,136 @@ async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
     assert (named.path, named.python) == (tree, tree / "venv/bin/python")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
-def test_an_interpreter_that_others_can_change_is_not_found(own: Path) -> None:
-    tree = make_tree(own / "ComfyUI", venv="venv")
-    make_tree(own, venv="venv")
-    os.chown(tree / "venv/bin", 65534, 65534)
-    assert discovery.find_python(tree) == tree / "venv/bin/python", "its folder was named"
-    assert discovery.find_python(tree, by_chance=True) == own / "venv/bin/python"
-    os.chown(own / "venv", 65534, 65534)
-    assert discovery.find_python(tree, by_chance=True) not in {
-        tree / "venv/bin/python",
-        own / "venv/bin/python",
-    }
+@pytest.mark.usefixtures("other_user")
+@pytest.mark.parametrize("linked", [False, True])
+async def test_a_tree_in_a_sticky_folder_is_found(tmp_path: Path, linked: bool) -> None:
+    """Others cannot replace it; and they cannot use what they add beside it."""
+    sticky = tmp_path / "scratch"
+    tree = make_tree_with_packs(sticky / "deep" / "ComfyUI")
+    place = sticky / "link" if linked else tree
+    if linked:
+        place.symlink_to(tree)
+    sticky.chmod(0o1777)
+    tree.parent.chmod(0o1777)
+    found = await discover(places=[str(place)], port=free_port())
+    assert (found.path, found.python) == (place, place / "venv/bin/python")
 
 
-def test_folders_writable_by_the_users_own_group_are_accepted(own: Path) -> None:
-    tree = make_tree(own / "ComfyUI")
+# What others can do to an interpreter, by the folder of its environment.
+PLANTED_PYTHON: dict[str, Any] = {
+    "its folder is another's": chowned("bin"),
+    "its environment is another's": chowned(),
+    "others may add a configuration": chmodded("", 0o1777),
+    "others may add a configuration beside it": chmodded("bin", 0o1777),
+    "others may add packages": chmodded("lib/python3.12/site-packages", 0o1777),
+    "others may add a library": chmodded("lib", 0o1777),
+    "others may add modules": chmodded("lib/python3.12", 0o1777),
+    "others may add a configuration of the linked one": chmodded("../base", 0o1777),
+    "others may add libraries beside the linked one": chmodded("../base/bin", 0o1777),
+}
+
+
+@pytest.mark.usefixtures("other_user")
+@pytest.mark.parametrize("plant", cases(PLANTED_PYTHON))
+async def test_an_interpreter_that_others_can_change_is_used_only_if_its_folder_is_named(
+    tmp_path: Path, plant: Callable[[Path], object]
+) -> None:
+    tree = make_tree(tmp_path / "data" / "ComfyUI")
+    make_tree(tmp_path / "data", venv="venv")
+    for folder in (tree, tree.parent):
+        base = folder / "base" / "bin" / "python3"
+        base.parent.mkdir(parents=True)
+        base.touch(0o755)
+        python = folder / "venv/bin/python"
+        python.unlink()
+        python.symlink_to(base)
+        (folder / "venv/lib/python3.12/site-packages").mkdir(parents=True)
+    own, beside = tree / "venv/bin/python", tree.parent / "venv/bin/python"
+    assert discovery.find_python(tree, by_chance=True) == own
+    plant(tree / "venv")
+    assert discovery.find_python(tree) == own, "its folder was named"
+    assert discovery.find_python(tree, by_chance=True) == beside
+    plant(tree.parent / "venv")
+    assert discovery.find_python(tree, by_chance=True) not in {own, beside}
+    sentences = discovery.refused_pythons(tree)
+    assert [sentence.partition(" ")[0] for sentence in sentences] == [str(own), str(beside)]
+    for sentence in sentences:
+        assert "user nobody" in sentence or "may write to" in sentence
+        assert "set comfyui_python to use it" in sentence
+
+
+def test_an_environment_without_an_interpreter_is_told(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "ComfyUI", venv=None)
+    (tree / ".venv").mkdir()
+    [sentence] = discovery.refused_pythons(tree)
+    assert sentence.startswith(f"{tree}/.venv/bin/python is not used: it is missing or cannot be")
+
+
+# A container with its own processes and list of users, in which PREPARE is run.
+CONTAINER = r"""
+set -eu
+mount -t proc proc /proc
+cd "$FOLDER"
+printf 'root:x:0:0::/root:/bin/bash\nsync:x:4:9::/:/bin/sync\n' >passwd
+echo www:x:33:33::/:/sbin/nologin >>passwd
+printf '# a comment\npasswd: files systemd\ngroup: ldap\n' >nsswitch.conf
+mount --bind passwd /etc/passwd
+mount --bind nsswitch.conf /etc/nsswitch.conf
+eval "$PREPARE"
+cd "$REPOSITORY"
+exec $RUN "$PYTHON" -c '
+import sys
+from pathlib import Path
+from comfydeploy_jupyter.comfyui.ownership import objection_to_tree
+print(objection_to_tree(Path(sys.argv[1])))
+' "$FOLDER/open/ComfyUI"
+"""
+AS_USER = "setpriv --reuid 1000 --clear-groups"
+PREPARED: dict[str, tuple[str, str, bool]] = {
+    "nobody else": ("", "", True),
+    "a user with a shell": ("echo me:x:1000:1000::/:/bin/bash >>passwd", "", False),
+    "a user with the default shell": ("echo me:x:1000:1000::/: >>passwd", "", False),
+    "users of a network": ("echo passwd: files sss >nsswitch.conf", "", False),
+    "users of unknown sources": ("echo group: files >nsswitch.conf", "", False),
+    "a process of a user": ("setpriv --reuid 33 --clear-groups sleep 60 & sleep 0.3", "", False),
+    "a process that can become a user": ("setpriv --euid 33 sleep 60 & sleep 0.3", "", False),
+    "processes that are hidden": ("mount -o remount,hidepid=2 /proc", "", False),
+    "processes that cannot be seen": ("mount -t tmpfs tmpfs /proc", "", False),
+    "user ids of its own": ("", "unshare --map-root-user", False),
+    "an ordinary user": ("", AS_USER, False),
+    "a tree of a user": ("chown 33 open/ComfyUI", "", False),
+}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(sys.platform != "linux", reason="makes a container of Linux")
+@pytest.mark.parametrize(("prepare", "by", "found"), PREPARED.values(), ids=PREPARED)
+def test_a_folder_to_which_all_may_write_is_safe_where_nobody_else_can_act(
+    tmp_path: Path, prepare: str, by: str, found: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # where an ordinary user may enter
+        Path(folder).chmod(0o755)
+        make_tree(Path(folder) / "open" / "ComfyUI")
+        (Path(folder) / "open").chmod(0o777)
+        done = subprocess.run(
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", CONTAINER],
+            env={
+                **os.environ,
+                "FOLDER": folder,
+                "PREPARE": prepare,
+                "REPOSITORY": str(REPOSITORY),
+                "RUN": by,
+                "PYTHON": sys.executable,
+            },
+            capture_output=True,
+            text=True,
+        )
+    assert (done.stdout == "None\n") is found, done.stderr
+    assert found or "may write to" in done.stdout or "belongs to" in done.stdout, done.stderr
+
+
+def test_folders_writable_by_the_users_own_group_are_accepted(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "ComfyUI")
     for folder in (tree, tree / "comfy"):
         folder.chmod(0o775)
     assert ownership.objection_to_tree(tree) is None

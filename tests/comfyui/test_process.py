@@ -252,6 +252,12 @@ async def test_folder_interpreter_and_port_are_checked(tree: Path, tmp_path: Pat
     async with process_of(tmp_path / "nothing") as process:
         with pytest.raises(ComfyUIUnavailableError, match="no ComfyUI in"):
             await process.start()
+    (tree / ".venv").mkdir()
+    async with process_of(tree, python=None) as process:
+        with pytest.raises(ComfyUIUnavailableError, match="No Python with torch") as raised:
+            await process.start()
+        assert f"{tree}/.venv/bin/python is not used: it is missing" in raised.value.message
+        assert raised.value.message.endswith("set comfyui_python to use it.")
     async with process_of(tree, python=tmp_path / "no-python") as process:
         with pytest.raises(ComfyUIUnavailableError, match="ended while it started") as raised:
             await process.start()

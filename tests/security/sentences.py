@@ -306,10 +306,16 @@ HELD: dict[str, tuple[str, ...]] = {
     ),
     "A ComfyUI in one of the usual places": (
         f"{_DISCOVERY}::a_tree_that_others_can_change_is_used_only_if_it_is_named",
-        f"{_DISCOVERY}::an_interpreter_that_others_can_change_is_not_found",
+        f"{_DISCOVERY}::an_interpreter_that_others_can_change_is_used_only_if_its_folder_is_named",
+    ),
+    "Above them may be a sticky folder": (f"{_DISCOVERY}::a_tree_in_a_sticky_folder_is_found",),
+    "A folder to which all users may write": (
+        f"{_DISCOVERY}::a_folder_to_which_all_may_write_is_safe_where_nobody_else_can_act",
     ),
     "A folder that you name": (
         f"{_DISCOVERY}::a_tree_that_others_can_change_is_used_only_if_it_is_named",
+        f"{_DISCOVERY}::an_interpreter_that_others_can_change_is_used_only_if_its_folder_is_named",
+        "clusters/test_leases.py::the_interpreter_in_the_folder_of_a_lease_is_used_whoever_can_change_it",
     ),
     "**Files that are replaced": (
         "runs/test_input_files.py::a_folder_replaced_repeatedly_by_a_link_copies_no_file_from_outside",
