@@ -12,8 +12,10 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -36,6 +38,7 @@ ANYONE = "*"
 SETTING = "comfyui_trusted_users"
 ATTEMPTS = 3  # attempts: the table is not read at one moment, so a socket may be missed
 PAUSE = 0.01  # seconds between them
+DISCARD = struct.pack("ii", 1, 0)  # a ``struct linger``: on, 0 seconds
 
 
 class Peers:
@@ -161,6 +164,10 @@ class Peers:
 class CheckedConnector(aiohttp.TCPConnector):
     """Checks the other end of each connection before its first use.
 
+    When a connection is closed, also by the end of this process, the bytes are discarded that the
+    other end has not received. Otherwise the kernel would send them for minutes, and a prompt could
+    arrive that has been given to another ComfyUI in the meantime.
+
     Parameters
     ----------
     peers : Peers
@@ -188,10 +195,14 @@ class CheckedConnector(aiohttp.TCPConnector):
         """
         connection = await super().connect(req, traces, timeout)
         transport = connection.transport
+        if transport is not None:  # called before the connection is closed, or used again
+            connection.add_callback(partial(_abort_if_closed, transport))
         if transport in self._checked:
             return connection
         try:
             if transport is not None:
+                sock = transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
                 await self._check(transport, str(req.url.origin()))
             if transport is None or transport.is_closing():
                 raise aiohttp.ClientPayloadError("it closes the connection before the request")
@@ -208,6 +219,19 @@ class CheckedConnector(aiohttp.TCPConnector):
             await asyncio.sleep(PAUSE)  # a closed connection has no owner; its loss is noticed now
             if not transport.is_closing():
                 raise
+
+
+def _abort_if_closed(transport: asyncio.Transport) -> None:
+    """Abort a connection that is closed next: it would first send what this process has buffered.
+
+    A connection that will be used again is left as it is.
+    """
+
+    def abort() -> None:
+        if transport.is_closing():
+            transport.abort()
+
+    asyncio.get_running_loop().call_soon(abort)
 
 
 def processes_of(owners: Iterable[Owner]) -> Iterator[int]:
