@@ -164,8 +164,8 @@ class ComfyDeploy(ExtensionApp):
         min=0.1,
         help="Seconds without a connection to ComfyUI after which the run that it was executing"
         " fails. If ComfyUI comes back earlier, the result of the run is requested from it. If"
-        " ComfyUI is on this machine and refuses connections, it has ended: its run fails within 5"
-        " seconds.",
+        " the process of ComfyUI was seen on this machine and it refuses connections, it has"
+        " ended: its run fails within 5 seconds.",
     ).tag(config=True)
     comfyui_gone_after = Float(
         600.0,

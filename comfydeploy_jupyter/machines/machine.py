@@ -249,13 +249,13 @@ class Machine:
     async def has_ended(self) -> bool:
         """Return whether its ComfyUI was on this machine, and no process listens there any more.
 
-        For a member of a cluster the result is always False: the address is that of a proxy,
-        which may end before ComfyUI. The provider of the pool reports the end of its ComfyUI.
+        A port of this machine may also lead to another one, such as that of ``ssh -L`` or of the
+        proxy of a worker. If it refuses connections, the ComfyUI behind it may still be executing.
+        So the process that listened there must have been seen, and must have been a ComfyUI.
         """
-        if self.settings.provided:
-            return False
-        url = self.settings.comfyui_url or self._supervisor.last_url
-        return url is not None and not self.connected and await nothing_listens_at(url)
+        url = self._supervisor.last_url
+        seen = url is not None and self._supervisor.was_here and not self.connected
+        return seen and url is not None and await nothing_listens_at(url)
 
     @property
     def executes_here(self) -> bool:

@@ -310,7 +310,6 @@ class Pools:
             by_chance=False,
             access=Access(member.tls, member.headers),
             credentials=NONE,  # those of the local machine are for its ComfyUI only
-            provided=True,
         )
         machine = self._registry.find(member.id)
         if machine is not None and member.id not in pool.members:

@@ -49,8 +49,6 @@ class MachineSettings:
         The credentials that the ComfyUI at ``comfyui_url`` asks for.
     access : Access
         The same for a member of a pool, whose provider makes certificates and headers.
-    provided : bool
-        Whether the provider of a pool has started it; then the provider reports its end.
     """
 
     comfyui_url: str = ""
@@ -68,7 +66,6 @@ class MachineSettings:
     trusted_users: tuple[str, ...] = ()
     credentials: Credentials = NONE
     access: Access = PLAIN
-    provided: bool = False
 
     @property
     def place(self) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from ..comfyui.credentials import NONE
 from ..comfyui.discovery import USUAL_PLACES, USUAL_PORT, answers, discover
 from ..comfyui.out_of_memory import count_oom_kills
 from ..comfyui.process import ComfyUIProcess
+from ..comfyui.running import running_at
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..net.peers import Peers
 from ..net.tasks import BackgroundTasks
@@ -77,6 +78,8 @@ class Supervisor:
         The reason why the last attempt to reach ComfyUI failed.
     last_url : str or None
         Address of ComfyUI at the last connection.
+    was_here : bool
+        Whether its process was seen on this machine at the last connection.
     oom_kills : int
         Number of processes that the kernel had killed for lack of memory at the last connection.
     disconnected_at : float
@@ -96,6 +99,7 @@ class Supervisor:
         self.link: Link | None = None
         self.failure: ComfyUIUnavailableError | None = None
         self.last_url: str | None = None
+        self.was_here = False
         self.oom_kills = 0
         self.disconnected_at = time.monotonic()
         self.log_fields: dict[str, Any] = {"machine": machine_id}
@@ -366,6 +370,7 @@ class Supervisor:
         link = self.link
         if link is not None:
             self.last_url = link.client.url
+            self.was_here = link.process is not None
             if link.process is None:
                 link.forget_folders()
             log.info(
@@ -378,6 +383,9 @@ class Supervisor:
         self._listener.comfyui_connected()
 
     async def _read_system(self, link: Link) -> None:
+        if link.process is None:
+            running = await asyncio.to_thread(running_at, link.client.url)
+            self.was_here = running is not None and running.arguments is not None
         self.oom_kills = await asyncio.to_thread(count_oom_kills)
         await link.read_system()
 

@@ -401,8 +401,6 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     assert services.machines.get("local").settings.credentials != NONE
     assert settings.credentials == NONE, "those of the local machine are not for a worker"
     assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
-    assert await services.machines.get("local").has_ended()
-    assert not await services.machines.get("hpc-1").has_ended(), "only the provider knows that"
     address = f"https://127.0.0.1:{free_port()}"
     await cluster.members.joined(Member("hpc-2", address, tls=ssl.create_default_context()))
     code, refusal = await api.post("tunnel/start", {"machine": "hpc-2"})
