@@ -7,6 +7,8 @@ used.
 
 from __future__ import annotations
 
+import sys
+
 from ._version import __version__
 
 TYPE_CHECKING = False  # type checkers treat this as true; importing typing would take 15 ms
@@ -61,6 +63,10 @@ def connect(url: str | None = None, token: str | None = None, *, start: bool = T
     from .display import progress_display, show_sweeps
 
     show_sweeps()
+    if "IPython" in sys.modules:
+        from .magics import offer_completions
+
+        offer_completions(sys.modules["IPython"].get_ipython())
     return connect_client(url, token, start=start, display=progress_display)
 
 
@@ -71,16 +77,21 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Add the magic ``%comfy``: what ``%load_ext comfydeploy_jupyter`` calls.
+    """Add the magic ``%comfy`` and completion: what ``%load_ext comfydeploy_jupyter`` calls.
 
     Parameters
     ----------
     ipython : IPython.InteractiveShell
         The shell that gets the magic.
     """
-    from .magics import ComfyMagics
+    from .magics import ComfyMagics, offer_completions
 
     ipython.register_magics(ComfyMagics)
+    offer_completions(ipython)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -36,8 +36,15 @@ to a JSON reply; the Python client converts the reply back to the same error::
 from __future__ import annotations
 
 import errno
+import os
 import re
-from typing import Any, ClassVar
+import sys
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of the operating system for a full disk, quota or file."""
@@ -52,6 +59,41 @@ def printable(text: str) -> str:
     authors, and a terminal executes control sequences in them. Line feeds and tabs stay.
     """
     return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Return what IPython shows for an error that this package explains: its message.
+
+    The frames of this package are left out. The others are shown if the user's code has functions
+    of its own, and all with ``%xmode Verbose``.
+    """
+    shell = sys.modules["IPython"].get_ipython()
+    frames: list[TracebackType] = []
+    following = error.__traceback__
+    while following is not None:
+        frames.append(following)
+        following = following.tb_next
+    files = [frame.tb_frame.f_code.co_filename for frame in frames]
+    theirs = f"{os.sep}IPython{os.sep}"
+    begin = next((index for index, file in enumerate(files) if theirs not in file), 0)
+    own = f"{Path(__file__).parent}{os.sep}"
+    end = next((i for i, file in enumerate(files) if file.startswith(own)), len(frames))
+    verbose = shell.InteractiveTB.mode == "Verbose"
+    if end - begin > 1 or verbose:
+        for frame in reversed(frames[begin : len(frames) if verbose else end]):
+            following = TracebackType(following, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+        return list(shell.InteractiveTB.structured_traceback(type(error), error, following))
+    name = type(error).__name__
+    if str(shell.colors).lower() != "nocolor":
+        name = f"\x1b[31m{name}\x1b[39m"
+    return [f"{name}: {error}"]
+
+
+def brief(error: E) -> E:
+    """Return an error of another class, which IPython shows by `traceback_lines` from now on."""
+    shown = partial(traceback_lines, error)
+    error._render_traceback_ = shown  # type: ignore[attr-defined]  # of IPython
+    return error
 
 
 def _restored(kind: type[ComfyDeployError], args: tuple[Any, ...]) -> ComfyDeployError:
@@ -86,6 +128,9 @@ class ComfyDeployError(Exception):
         self.say(message)
         self.details = details or {}
         self.extra = extra or {}
+
+    def _render_traceback_(self) -> list[str]:
+        return traceback_lines(self)
 
     def say(self, message: str) -> None:
         """Replace the message."""

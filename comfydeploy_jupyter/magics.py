@@ -1,29 +1,38 @@
-"""``%comfy``: status, runs and panels in one line, after ``%load_ext comfydeploy_jupyter``."""
+"""What IPython gets: the magic ``%comfy``, and completion of the names in workflows.
+
+``%load_ext comfydeploy_jupyter`` adds both, `connect` only the completion.
+"""
 
 from __future__ import annotations
 
+import ast
 import difflib
 import html
 import json
+import re
 import shlex
 import sys
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
-from .client.comfy import SHORT_ID
+from .client.comfy import SHORT_ID, Comfy
 from .client.graph import Source
 from .client.graph_text import duration, html_table, text_table
+from .client.names import UnknownNameError
+from .client.node import Node
 from .client.result_text import NAMED_FILES
+from .client.workflow import Workflow
 from .errors import ComfyDeployError
+from .graphs.inputs import InputNames
 from .timestamps import parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .client import Comfy
+    from collections.abc import Callable, Iterable
 
 HELP = """\
 %comfy status                   ComfyUI, its queue, uploads
@@ -33,8 +42,12 @@ HELP = """\
 A path or value with spaces goes in quotes: %comfy run "my flow.json" "6.text=a red cat"\
 """
 
+COMMANDS = ("status", "run", "panel", "runs", "help")
 RUNS = 10
 """How many runs ``%comfy runs`` shows."""
+
+ASK_WITHIN = 2.0  # s; a completion keeps the kernel busy
+TAKES_INPUTS = ("run", "submit", "stream", "sweep")  # of `Comfy`; the inputs are a dict
 
 
 @magics_class
@@ -86,7 +99,6 @@ class ComfyMagics(Magics):
     def _client(self) -> Comfy:
         """The client: the user's own ``comfy`` if there is one, else a new connection."""
         from . import connect
-        from .client import Comfy
 
         own = None if self.shell is None else self.shell.user_ns.get("comfy")
         if isinstance(own, Comfy):
@@ -126,6 +138,243 @@ class ComfyMagics(Magics):
                 raise UsageError(f"%comfy runs: must be a number, not {arguments[0]!r}")
             number = int(arguments[0])
         return runs_page([run.known for run in self._client.runs(limit=number)])
+
+
+class Opened(NamedTuple):
+    """What is open at the end of a piece of code.
+
+    Attributes
+    ----------
+    brackets : list of int
+        The positions of the brackets that are open.
+    string : int
+        The position of the first character of the string that is open; -1 if none is.
+    quote : str
+        Its quotation marks.
+    """
+
+    brackets: list[int]
+    string: int = -1
+    quote: str = ""
+
+
+def opened(code: str) -> Opened:
+    """Return what is open at the end of a piece of code."""
+    brackets: list[int] = []
+    token = re.compile(r"""#[^\n]*|\"{3}|'{3}|["']|[([{]|[)\]}]""")
+    found = token.search(code)
+    while found is not None:
+        text, end = found[0], found.end()
+        if text[0] in "\"'":
+            inner = r"(?:\\.|[^\\])*?" if len(text) == 3 else r"(?:\\.|[^\\\n])*?"
+            rest = re.compile(f"{inner}(?:{text}|(?P<open>\\Z))", re.DOTALL).match(code, end)
+            if rest is not None and rest["open"] is not None:
+                return Opened(brackets, end, text)
+            end = end if rest is None else rest.end()
+        elif text in "([{":
+            brackets.append(found.start())
+        elif text in ")]}" and brackets:
+            brackets.pop()
+        found = token.search(code, end)
+    return Opened(brackets)
+
+
+def offer_completions(shell: Any) -> None:
+    """Have IPython complete names of nodes and inputs of workflows, and lines with ``%comfy``.
+
+    Parameters
+    ----------
+    shell : IPython.InteractiveShell or None
+        The shell; nothing happens without one, or with an IPython before 8.6.
+    """
+    from IPython.core import completer
+
+    matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
+    decorate = getattr(completer, "context_matcher", None)
+    if matchers is None or decorate is None:
+        return
+    name = f"{__name__}.complete"
+
+    @decorate(identifier=name, priority=100)  # type: ignore[untyped-decorator]  # IPython has no types
+    def complete(context: Any) -> dict[str, Any]:
+        lines = context.full_text.split("\n")[: context.cursor_line + 1]
+        lines[-1] = lines[-1][: context.cursor_position]
+        fragment, found = "", list[str]()
+        with suppress(ComfyDeployError, OSError, ValueError, SyntaxError, RecursionError):
+            fragment, found = completions("\n".join(lines), shell.user_ns)
+        return {
+            "completions": [completer.SimpleCompletion(text=text) for text in found],
+            "matched_fragment": fragment,
+            "suppress": bool(found),
+            "ordered": True,
+        }
+
+    matchers[:] = [old for old in matchers if getattr(old, "matcher_identifier", "") != name]
+    matchers.append(complete)
+
+
+def completions(code: str, names: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the end of a piece of code, and the texts that may stand in its place.
+
+    Parameters
+    ----------
+    code : str
+        A cell up to the cursor.
+    names : dict
+        The variables of the user. No code of other packages is called.
+    """
+    line = code.rpartition("\n")[2]
+    magic = re.match(r"\s*%comfy\s+", line)
+    if magic is not None:
+        return _in_magic(line[magic.end() :], names)
+    attribute = re.search(r"""([^\W\d]\w*\[(?:\d+|"[^"\n]*"|'[^'\n]*')\])\.(\w*)\Z""", code)
+    if attribute is not None:
+        thing = _value(attribute[1], names)
+        return attribute[2], _beginning(attribute[2], dir(thing) if isinstance(thing, Node) else [])
+    open_ = opened(code)
+    if open_.string < 0 or not open_.brackets:
+        return "", []
+    fragment, quote = code[open_.string :], open_.quote[0]
+    found = _in_string(code[: open_.string - len(open_.quote)], open_.brackets, names)
+    written = [re.sub(rf"([{quote}\\])", r"\\\1", name) for name in found]
+    return fragment, _beginning(fragment, written)
+
+
+def _in_string(code: str, brackets: list[int], names: dict[str, Any]) -> Iterable[str]:
+    """Return what a string may be that begins at the end of a piece of code."""
+    place = brackets[-1]
+    if code[place] == "[" and code[place + 1 :].strip() == "":
+        thing = _value(_expression(code[:place]), names)
+        if isinstance(thing, Node):
+            return thing
+        return [] if thing is None else thing._ipython_key_completions_()
+    is_key = code[place] == "{" and code.rstrip()[-1] in "{,"
+    if not is_key or len(brackets) < 2 or code[brackets[-2]] != "(":
+        return []
+    begin = brackets[-2]
+    owner, _, method = _expression(code[:begin]).rpartition(".")
+    thing = names.get(owner)
+    if isinstance(thing, Workflow) and method == "set":
+        return InputNames(thing.source.graph or {}).all()
+    if not isinstance(thing, Comfy) or method not in TAKES_INPUTS:
+        return []
+    before = re.sub(r"[,\s]*(inputs\s*=\s*)?\Z", "", code[begin + 1 : place])
+    call = ast.parse(f"f({before})", mode="eval").body
+    assert isinstance(call, ast.Call)
+    given: dict[str | None, ast.expr] = {each.arg: each.value for each in call.keywords}
+    if "workflow_id" in given:
+        query = {"workflow_id": _argument(given["workflow_id"], names), "version": "latest"}
+        stored = thing.server.get("workflow/version", timeout=ASK_WITHIN, **query)
+        return InputNames(stored["workflow_api"]).all()
+    source = given.get("workflow", call.args[0] if call.args else None)
+    return [] if source is None else names_of_inputs(_argument(source, names), thing)
+
+
+def names_of_inputs(source: Any, comfy: Comfy | None) -> list[str]:
+    """Return the names of the inputs of a workflow, in any form that `Comfy.run` takes.
+
+    Raises
+    ------
+    ComfyDeployError, OSError, ValueError
+        It is none, or it is in the editor's format and cannot be converted at once.
+    """
+    if isinstance(source, Workflow):
+        return InputNames(source.source.graph or {}).all()
+    if isinstance(source, (str, Path)) and not str(source).lstrip().startswith("{"):
+        path = Path(source).expanduser()
+        facts = path.stat()
+        return _names_in_file(path.absolute(), facts.st_mtime_ns, facts.st_size, comfy)
+    loaded = Source(source)
+    graph = loaded.graph or {}
+    if loaded.is_ui:
+        if comfy is None:
+            return []
+        body = {"workflow": graph, "to": "api"}
+        graph = comfy.server.post("workflow/convert", body, timeout=ASK_WITHIN)["workflow_api"]
+    return InputNames(graph).all()
+
+
+@lru_cache(maxsize=16)
+def _names_in_file(path: Path, _changed: int, _size: int, comfy: Comfy | None) -> list[str]:
+    return names_of_inputs(path.read_bytes(), comfy)
+
+
+def _in_magic(line: str, names: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return what `completions` does, for what follows ``%comfy``."""
+    word, begin = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"'])*\s+"""), 0
+    while (found := word.match(line, begin)) is not None:
+        begin = found.end()
+    words, fragment = shlex.split(line[:begin]), line[begin:]
+    quote = fragment[:1] if fragment[:1] in ("'", '"') else ""
+    typed = fragment.removeprefix(quote)
+    texts: list[str] = []
+    if not words:
+        texts = [name for name in COMMANDS if name.startswith(typed)]
+    elif len(words) == 1 and words[0] in ("run", "panel"):
+        texts = _beginning(
+            typed, _files_in(Path(typed) if typed.endswith("/") else Path(typed).parent)
+        )
+    elif words[0] == "run" and "=" not in typed:
+        comfy = names.get("comfy")
+        known = names_of_inputs(words[1], comfy if isinstance(comfy, Comfy) else None)
+        texts = [f"{name}=" for name in _beginning(typed, [*known, "seed"])]
+    return fragment, [_in_quotes(text, quote) for text in texts]
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Return the names of the folders and of the workflow files in a folder, as they are typed."""
+    from .widgets.workflow_files import is_workflow
+
+    shown = [path for path in sorted(folder.expanduser().iterdir()) if path.name[0] != "."]
+    begin = "" if folder == Path() else f"{folder.as_posix().rstrip('/')}/"
+    return [
+        f"{begin}{path.name}{'/' if path.is_dir() else ''}"
+        for path in shown
+        if path.is_dir() or is_workflow(path)
+    ]
+
+
+def _in_quotes(text: str, quote: str) -> str:
+    """Return a word of a line as `shlex` reads it, without a closing quotation mark."""
+    if not quote and not re.search(r"[\s\"'\\]", text):
+        return text
+    quote = quote or ("'" if '"' in text else '"')
+    return quote + (re.sub(r'(["\\])', r"\\\1", text) if quote == '"' else text)
+
+
+def _expression(code: str) -> str:
+    """Return the names with dots, or the node of a workflow, at the end of a piece of code."""
+    found = re.search(r"""[^\W\d]\w*(\.\w+|\[(\d+|"[^"\n]*"|'[^'\n]*')\])*\s*\Z""", code)
+    return "" if found is None else found[0].strip()
+
+
+def _value(expression: str, names: dict[str, Any]) -> Any:
+    """Return the workflow, its inputs, or the node of it that an expression names, else None."""
+    end = re.search(r"\W|\Z", expression)
+    owner, rest = (expression[: end.start()], expression[end.start() :]) if end else ("", "")
+    thing = names.get(owner)
+    if not isinstance(thing, Workflow):
+        return None
+    if rest == ".inputs":
+        return thing.inputs
+    if not rest:
+        return thing
+    with suppress(UnknownNameError):
+        return thing[ast.literal_eval(rest[1:-1])] if rest[0] == "[" else None
+    return None
+
+
+def _argument(node: ast.expr, names: dict[str, Any]) -> Any:
+    """Return the value of an argument: a variable, a literal, or the text in a call."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Call) and len(node.args) == 1:
+        node = node.args[0]  # such as Path("x.json")
+    return ast.literal_eval(node)
+
+
+def _beginning(typed: str, known: Iterable[str]) -> list[str]:
+    return [name for name in known if name.lower().startswith(typed.lower())]
 
 
 class Page:

@@ -35,6 +35,7 @@ MARKER_OF_PATH = {
     "tests/handlers/test_upgrades.py": "slow",
     "tests/machines/test_stuck.py": "slow",
     "tests/security/test_other_users.py": "slow",
+    "tests/test_completion.py": "slow",
     "tests/test_reaper.py": "slow",
     "tests/test_selection.py": "slow",
     "tests/test_time_limits.py": "slow",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, brief
 from ..graphs.formats import class_of, node_label, shown_title, title_of
 from ..graphs.issues import complaints
 from ..graphs.seeds import SEED_NAMES
@@ -167,7 +167,11 @@ def _load(
     if isinstance(source, str) and is_json(source):
         return _load_stream(io.BytesIO(source.encode("utf-8", "surrogatepass")), "the text")
     if isinstance(source, (str, os.PathLike)):
-        with Path(source).expanduser().open("rb") as file:
+        try:
+            file = Path(source).expanduser().open("rb")
+        except OSError as error:
+            raise brief(error) from None
+        with file:
             return _load_stream(file, os.fspath(source))
     raise InvalidRequestError.of_field(
         "workflow", f"must be a dict, JSON text or a path, not a {type(source).__name__}"

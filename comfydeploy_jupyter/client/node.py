@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from ..errors import brief
 from ..graphs.formats import declared_inputs, inputs_of
 from .graph_text import inputs_text
 from .names import UnknownNameError, unknown_name
@@ -92,17 +93,16 @@ class Node:
         try:
             return self[name]
         except UnknownNameError as error:
-            raise AttributeError(str(error)) from None
+            raise brief(AttributeError(str(error))) from None
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(type(self), name):
-            raise AttributeError(
-                f"{name} cannot be set; set an input of that name as node[{name!r}]"
-            )
+            text = f"{name} cannot be set; set an input of that name as node[{name!r}]"
+            raise brief(AttributeError(text))
         try:
             self[name] = value
         except UnknownNameError as error:
-            raise AttributeError(str(error)) from None
+            raise brief(AttributeError(str(error))) from None
 
     def __contains__(self, name: object) -> bool:
         return name in inputs_of(self._node)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from ..errors import brief
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -53,12 +55,13 @@ def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
         if name in OPTIONS:
             continue
         if name == "wait":
-            raise TypeError("there is no option 'wait': run() waits for the end, submit() does not")
+            text = "there is no option 'wait': run() waits for the end, submit() does not"
+            raise brief(TypeError(text))
         if name in ARGUMENTS:
             hint = (
                 ", and of wait() of the object that submit() returns" if name == "timeout" else ""
             )
-            raise TypeError(f"{name} is an argument of run(){hint}")
+            raise brief(TypeError(f"{name} is an argument of run(){hint}"))
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
-        raise TypeError(f"unknown option {name!r}; {hint}")
+        raise brief(TypeError(f"unknown option {name!r}; {hint}"))

@@ -13,7 +13,7 @@ import traitlets as t
 from ..display import close_tree, in_notebook
 from ..display.kernel_status import KernelStatus
 from ..display.record import Record
-from ..errors import RunTimeoutError
+from ..errors import RunTimeoutError, brief
 from ..view_scripts import STATIC
 from .problem import Problem
 
@@ -276,4 +276,4 @@ def _refuse_unknown(
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(own)}"
-            raise TypeError(f"{panel} has no argument {name!r}; {hint}")
+            raise brief(TypeError(f"{panel} has no argument {name!r}; {hint}"))

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...errors import brief
 from ..files import has_files, is_file
 from ..options import check_options
 from ..server import plain
@@ -125,7 +126,8 @@ class Sweeps:
         """
         for name in options:
             if name in NOT_FOR_SWEEPS:
-                raise TypeError(f"a sweep has no option {name!r}: each point is a separate run")
+                text = f"a sweep has no option {name!r}: each point is a separate run"
+                raise brief(TypeError(text))
         check_options(options, {"at_once", "fresh", "points", "save", "wait"})
         loaded = Workflow(self._comfy.server, workflow)
         seeds = {} if seed is None else loaded.source.seed_inputs(seed)
