@@ -23,9 +23,9 @@ import aiohttp
 
 from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
-from ..net.peers import CheckedConnector, Peers
+from ..net.peers import Peers
 from ..net.responses import read
-from ..net.sessions import new_session
+from ..net.sessions import CheckedConnector, new_session
 from .ownership import objection_to_python, objection_to_tree
 from .transport import PLAIN, Access
 

@@ -12,8 +12,8 @@ from yarl import URL
 
 from ..errors import ComfyUIUnavailableError, NotFoundError, TooLargeError
 from ..net import responses
-from ..net.peers import CheckedConnector, Peers
-from ..net.sessions import new_session, without_redirects
+from ..net.peers import Peers
+from ..net.sessions import CheckedConnector, new_session, without_redirects
 from ..secrets import clean_url
 from .parsing import not_comfyui, parse_object, refusal
 

@@ -12,24 +12,18 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
-import aiohttp
 import psutil
 
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..posix import user_name
-from .sessions import KEEP_ALIVE
 from .sockets import as_end, owners_of
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterable, Iterator
 
     from .sockets import Address, End, Owner
@@ -38,7 +32,6 @@ ANYONE = "*"
 SETTING = "comfyui_trusted_users"
 ATTEMPTS = 3  # attempts: the table is not read at one moment, so a socket may be missed
 PAUSE = 0.01  # seconds between them
-DISCARD = struct.pack("ii", 1, 0)  # a ``struct linger``: on, 0 seconds
 
 
 class Peers:
@@ -119,7 +112,7 @@ class Peers:
                 break  # or there is no owner, as on another machine
         if not owners:
             if remote[0].is_loopback or self._child is not None:
-                return f"the owner of the process at this port cannot be determined (see {SETTING})"
+                return "the owner of the process at this port cannot be determined"
             return None
         if self._child is not None:
             pid = self._child()
@@ -131,10 +124,7 @@ class Peers:
                 return f"another process ({_names(owners)}) uses its port"
         others = [owner for owner in owners if owner.uid not in self._uids]
         if others:
-            return (
-                f"the process there belongs to the user {_names(others)}, whom {SETTING} does"
-                " not name"
-            )
+            return f"the process there belongs to the user {_names(others)}"
         return None
 
     def _trusts(self, process: psutil.Process) -> bool:
@@ -155,83 +145,7 @@ class Peers:
             return None
         if any(_has_end(process, local, remote) for process in candidates):
             return None
-        return (
-            "no process of this user listens there, and those of others are not visible"
-            f" (see {SETTING})"
-        )
-
-
-class CheckedConnector(aiohttp.TCPConnector):
-    """Checks the other end of each connection before its first use.
-
-    When a connection is closed, also by the end of this process, the bytes are discarded that the
-    other end has not received. Otherwise the kernel would send them for minutes, and a prompt could
-    arrive that has been given to another ComfyUI in the meantime.
-
-    Parameters
-    ----------
-    peers : Peers
-        The processes that may answer.
-    tls : ssl.SSLContext, optional
-        The certificates of connections with TLS; by default those that the system trusts.
-    """
-
-    def __init__(self, peers: Peers, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=True if tls is None else tls)
-        self._peers = peers
-        self._checked: WeakSet[asyncio.BaseTransport] = WeakSet()
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
-    ) -> aiohttp.connector.Connection:
-        """Return a connection for a request.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If the process at the other end may not answer.
-        ClientPayloadError
-            If the other end closes the connection before the request: it does not use HTTP.
-        """
-        connection = await super().connect(req, traces, timeout)
-        transport = connection.transport
-        if transport is not None:  # called before the connection is closed, or used again
-            connection.add_callback(partial(_abort_if_closed, transport))
-        if transport in self._checked:
-            return connection
-        try:
-            if transport is not None:
-                sock = transport.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
-                await self._check(transport, str(req.url.origin()))
-            if transport is None or transport.is_closing():
-                raise aiohttp.ClientPayloadError("it closes the connection before the request")
-        except BaseException:
-            connection.close()
-            raise
-        self._checked.add(transport)
-        return connection
-
-    async def _check(self, transport: asyncio.BaseTransport, url: str) -> None:
-        try:
-            await self._peers.check(transport, url)
-        except ComfyUIUnavailableError:
-            await asyncio.sleep(PAUSE)  # a closed connection has no owner; its loss is noticed now
-            if not transport.is_closing():
-                raise
-
-
-def _abort_if_closed(transport: asyncio.Transport) -> None:
-    """Abort a connection that is closed next: it would first send what this process has buffered.
-
-    A connection that will be used again is left as it is.
-    """
-
-    def abort() -> None:
-        if transport.is_closing():
-            transport.abort()
-
-    asyncio.get_running_loop().call_soon(abort)
+        return "no process of this user listens there, and those of others are not visible"
 
 
 def processes_of(owners: Iterable[Owner]) -> Iterator[int]:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import socket
+import struct
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import aiohttp
 
+from ..errors import ComfyUIUnavailableError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .peers import Peers
+
 CONNECT_WITHIN = 15.0  # seconds in which a connection must open
 KEEP_ALIVE = 30.0  # seconds for which an idle connection is kept open
+DISCARD = struct.pack("ii", 1, 0)  # a ``struct linger``: on, 0 seconds
+NOTICED = 0.01  # seconds after which the end of a connection is certainly known
 
 
 def new_session(
@@ -54,3 +68,76 @@ def without_redirects() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
     config.on_request_redirect.append(refuse)
     return config
+
+
+class CheckedConnector(aiohttp.TCPConnector):
+    """Checks the other end of each connection before its first use.
+
+    When a connection is closed, also by the end of this process, the bytes are discarded that the
+    other end has not received. Otherwise the kernel would send them for minutes, and a prompt could
+    arrive that has been given to another ComfyUI in the meantime.
+
+    Parameters
+    ----------
+    peers : Peers
+        The processes that may answer.
+    tls : ssl.SSLContext, optional
+        The certificates of connections with TLS; by default those that the system trusts.
+    """
+
+    def __init__(self, peers: Peers, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=True if tls is None else tls)
+        self._peers = peers
+        self._checked: WeakSet[asyncio.BaseTransport] = WeakSet()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        """Return a connection for a request.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If the process at the other end may not answer.
+        ClientPayloadError
+            If the other end closes the connection before the request: it does not use HTTP.
+        """
+        connection = await super().connect(req, traces, timeout)
+        transport = connection.transport
+        if transport is not None:  # called before the connection is closed, or used again
+            connection.add_callback(partial(_abort_if_closed, transport))
+        if transport in self._checked:
+            return connection
+        try:
+            if transport is not None:
+                sock = transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DISCARD)
+                await self._check(transport, str(req.url.origin()))
+            if transport is None or transport.is_closing():
+                raise aiohttp.ClientPayloadError("it closes the connection before the request")
+        except BaseException:
+            connection.close()
+            raise
+        self._checked.add(transport)
+        return connection
+
+    async def _check(self, transport: asyncio.BaseTransport, url: str) -> None:
+        try:
+            await self._peers.check(transport, url)
+        except ComfyUIUnavailableError:
+            await asyncio.sleep(NOTICED)  # a closed connection has no owner
+            if not transport.is_closing():
+                raise
+
+
+def _abort_if_closed(transport: asyncio.Transport) -> None:
+    """Abort a connection that is closed next: it would first send what this process has buffered.
+
+    A connection that will be used again is left as it is.
+    """
+
+    def abort() -> None:
+        if transport.is_closing():
+            transport.abort()
+
+    asyncio.get_running_loop().call_soon(abort)

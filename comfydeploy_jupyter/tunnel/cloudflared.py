@@ -16,8 +16,8 @@ import aiohttp
 
 from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
-from ..net.peers import CheckedConnector, Peers
-from ..net.sessions import new_session
+from ..net.peers import Peers
+from ..net.sessions import CheckedConnector, new_session
 from .failures import failure, why_it_ended, why_it_waits
 from .gate import PARAMETER
 
