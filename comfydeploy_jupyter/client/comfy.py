@@ -64,6 +64,8 @@ class Comfy:
         Its token.
     display : callable, optional
         Makes the live view of `run`; without one, `run` shows nothing.
+    own : bool
+        Whether the server must be a process of this user or of root, if it is on this machine.
 
     Attributes
     ----------
@@ -92,9 +94,14 @@ class Comfy:
     """
 
     def __init__(
-        self, url: str, token: str | None = None, *, display: Display | None = None
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        display: Display | None = None,
+        own: bool = False,
     ) -> None:
-        self.server = Server(url, token)
+        self.server = Server(url, token, own=own)
         self.workflows = Workflows(self.server)
         self.machines = Machines(self.server)
         self.tunnel = Tunnel(self.server)

@@ -67,7 +67,8 @@ def connect(
     ``COMFYDEPLOY_JUPYTER_URL`` and ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of
     JupyterHub; the server that started this kernel, or that runs in this process; all other servers
     of this user. If none has the routes, a new server is started on loopback; it ends with
-    this process.
+    this process. Except for a given ``url``, a server on this machine gets the token only if it is
+    a process of this user or of root.
 
     Parameters
     ----------
@@ -96,14 +97,15 @@ def connect(
     ComfyDeployError
         It does not have this extension enabled; the message says how to enable it.
     """
+    own = not url  # an address that the user gives is used without a check of its owner
     url = url or os.environ.get(ENV_URL)
     token = token if token is not None else os.environ.get(ENV_TOKEN)
     if url:
-        server = Server(url, token)
+        server = Server(url, token, own=own)
         _check(server)
-        return Comfy(server.url, server.token, display=display)
-    server = _find(token) or _start(start)
-    return Comfy(server.url, server.token, display=display)
+    else:
+        server = _find(token) or _start(start)
+    return Comfy(server.url, server.token, display=display, own=own)
 
 
 def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
@@ -157,7 +159,7 @@ def _find(token: str | None) -> Server | None:
                     f"{candidate.sock}, which is not supported; start Jupyter with a port"
                 )
             continue
-        server = Server(candidate.url, candidate.token if token is None else token)
+        server = Server(candidate.url, candidate.token if token is None else token, own=True)
         try:
             _check(server)
         except ExtensionMissingError:
@@ -254,7 +256,9 @@ def _ancestors(environ: Mapping[str, str]) -> Iterator[int]:
 
 
 def _alive(pid: int) -> bool:
+    """Return whether there is such a process, and it is this user's."""
     try:
-        return pid > 0 and psutil.pid_exists(pid)
-    except OverflowError:
+        process = psutil.Process(pid)
+        return not hasattr(os, "getuid") or process.uids().real == os.getuid()
+    except (psutil.Error, OverflowError, ValueError):
         return False

@@ -115,8 +115,9 @@ class OwnServer:
             if server is not None:
                 try:
                     server.get("check-status", timeout=deadline - time.monotonic())
-                except ServerUnreachableError:
-                    pass
+                except ServerUnreachableError as error:
+                    if error.details.get("foreign"):
+                        raise
                 except ComfyDeployError as error:
                     raise self._failure(f"does not have the routes: {error}") from error
                 else:
@@ -130,7 +131,7 @@ class OwnServer:
                 info = json.loads(path.read_bytes())
             except ValueError:
                 return None
-            return Server(info["url"], info["token"])
+            return Server(info["url"], info["token"], own=True)
         return None
 
     def _failure(self, what: str) -> ServerUnreachableError:

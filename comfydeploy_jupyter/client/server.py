@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import threading
 import uuid
 from contextlib import contextmanager
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit, urlunsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .._version import __version__
 from ..errors import (
@@ -24,6 +28,8 @@ from ..errors import (
     ServerUnreachableError,
     UnauthorizedError,
 )
+from ..net.peers import Peers
+from ..net.sockets import as_end
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
@@ -49,6 +55,9 @@ class Server:
         address copied from the browser (``…/lab?token=…``) works, too.
     token : str, optional
         Token of the server or of JupyterHub; by default the one in the address, if any.
+    own : bool
+        Whether it must be a process of this user or of root, if it is on this machine. Otherwise
+        nothing is sent: any user can listen at the port of a server that has ended.
 
     Raises
     ------
@@ -56,9 +65,10 @@ class Server:
         It is not an HTTP address.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, *, own: bool = False) -> None:
         self.url, found = _split_address(url)
         self.token = (found if token is None else token) or ""
+        self._own = own and hasattr(os, "getuid")  # Windows knows no user ids
 
     def __repr__(self) -> str:
         return f"Server({self.url!r})"
@@ -70,6 +80,9 @@ class Server:
         through a proxy.
         """
         session = requests.Session()
+        if self._own:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _OwnServers())
         session.auth = _Credentials(self.token)
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.headers["User-Agent"] = f"comfydeploy-jupyter/{__version__}"
@@ -334,6 +347,55 @@ class _Credentials(AuthBase):
             request.headers["Cookie"] = f"_xsrf={nonce}"
             request.headers["X-XSRFToken"] = nonce
         return request
+
+
+def _check_owner(connection: HTTPConnection) -> None:
+    """Raise unless a process of this user or of root is at the other end of a connection.
+
+    Raises
+    ------
+    ServerUnreachableError
+        If it belongs to another user, or this cannot be determined; nothing was sent.
+    """
+    ends = (as_end(name()) for name in (connection.sock.getsockname, connection.sock.getpeername))
+    reason = Peers().objection(*ends)
+    if reason is not None:
+        connection.close()
+        raise ServerUnreachableError(
+            f"the Jupyter server at {connection.host}:{connection.port} gets no token: {reason}. If"
+            " you trust it, give its address and token to connect(url, token)",
+            details={"reason": reason, "foreign": True},
+            extra={"sent": False},
+        )
+
+
+class _OwnHTTP(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _check_owner(self)
+
+
+class _OwnHTTPS(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _check_owner(self)
+
+
+class _OwnHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _OwnHTTP
+
+
+class _OwnHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _OwnHTTPS
+
+
+class _OwnServers(HTTPAdapter):
+    """Checks the owner of each new connection before its first request."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        pools = {"http": _OwnHTTPPool, "https": _OwnHTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = pools
 
 
 def _is_loopback(host: str) -> bool:

@@ -296,6 +296,11 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_OTHERS}::another_users_server_does_not_name_the_address_of_a_tunnel",
         f"{_OTHERS}::the_proxy_of_a_worker_forwards_nothing_to_another_users_server",
     ),
+    "Clients check Jupyter in the same way": (
+        f"{_OTHERS}::another_users_server_gets_no_token_of_jupyter",
+        f"{_OTHERS}::a_file_of_a_server_whose_process_is_another_users_is_skipped",
+    ),
+    "An address that you pass": (f"{_OTHERS}::an_address_that_the_user_gives_is_used",),
     "ComfyUI's folders come from": (
         f"{_OTHERS}::folders_are_not_read_from_http_replies",
         "comfyui/test_running.py::a_comfyui_started_by_path_or_by_name_is_found",

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from comfydeploy_jupyter.client import connect
 from comfydeploy_jupyter.clusters import tls_proxy
 from comfydeploy_jupyter.comfyui import discovery
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
@@ -25,6 +26,7 @@ from comfydeploy_jupyter.errors import (
     ComfyUIUnavailableError,
     InvalidRequestError,
     NotFoundError,
+    ServerUnreachableError,
 )
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
@@ -327,6 +329,66 @@ async def test_the_routes_say_why_and_send_nothing(call, jp_auth_header, extensi
     error = json.loads(text)
     assert (code, error["details"]["field"]) == (400, "comfyui_url")
     assert "belongs to the user nobody" in error["error"]
+
+
+# -- the port of a Jupyter server that has ended -----------------------------------------------
+
+
+@pytest.fixture
+def announced(tmp_path, monkeypatch) -> Callable[..., None]:
+    """A function that names a Jupyter server in one of the ways in which kernels find theirs."""
+    for name in ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+
+    def announce(how: str, url: str, pid: int = os.getpid()) -> None:
+        if how == "file":
+            info = {"url": f"{url}/", "token": "the token", "pid": pid, "sock": ""}
+            (tmp_path / f"jpserver-{pid}.json").write_text(json.dumps(info))
+            return
+        names = {
+            "environment": ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN"),
+            "hub": ("JUPYTERHUB_SERVICE_URL", "JUPYTERHUB_API_TOKEN"),
+        }
+        monkeypatch.setenv(names[how][0], f"{url}/")
+        monkeypatch.setenv(names[how][1], "the token")
+
+    return announce
+
+
+@pytest.mark.filterwarnings("ignore:.*gets no token:UserWarning")
+@pytest.mark.parametrize("how", ["file", "environment", "hub"])
+def test_another_users_server_gets_no_token_of_jupyter(listen, announced, how):
+    """A client stays careful: the server may end at any time."""
+    others_server, own = listen(), listen(uid=os.getuid())
+    announced(how, others_server.url)
+    with pytest.raises(ServerUnreachableError, match=r"gets no token|no Jupyter server"):
+        connect(start=False)
+    assert others_server.received == []
+    announced(how, own.url)
+    comfy = connect(start=False)
+    assert "the token" in "".join(own.end())
+    taken = listen(own.port)
+    with pytest.raises(ServerUnreachableError, match="belongs to the user nobody") as refused:
+        comfy.status()
+    assert refused.value.extra["sent"] is False
+    assert [*taken.end(), *others_server.end()] == []
+
+
+def test_a_file_of_a_server_whose_process_is_another_users_is_skipped(listen, announced):
+    """The process has ended, and its number was used again."""
+    own = listen(uid=os.getuid())
+    announced("file", own.url, listen().process.pid)
+    with pytest.raises(ServerUnreachableError, match="no Jupyter server"):
+        connect(start=False)
+    assert own.end() == []
+
+
+def test_an_address_that_the_user_gives_is_used(listen, announced):
+    others_server = listen()
+    connect(others_server.url, "the token")
+    assert "the token" in "".join(others_server.end())
 
 
 # -- the port of a ComfyUI that was started here -----------------------------------------------
