@@ -208,7 +208,13 @@ class _Sketch:
 
 def _stored(known: NodeClass, literals: Mapping[str, Any]) -> list[Any]:
     values = []
-    for widget, value in known.lay_out({**literals, CONTROL: "fixed"}):
+    boxes = {
+        f"{name}.{part}": number
+        for name, box in literals.items()
+        if isinstance(box, Mapping)
+        for part, number in box.items()
+    }
+    for widget, value in known.lay_out({**boxes, **literals, CONTROL: "fixed"}):
         if not widget.stored:
             continue
         if value is MISSING:

@@ -40,6 +40,7 @@ _AUDIO_PLAYERS = frozenset(
 )
 _MODEL_VIEWERS = frozenset({"Preview3D", "Preview3DAnimation", "SaveGLB"})
 _TEXTS = frozenset({"STRING", "MARKDOWN", "TEXTAREA"})
+_BOX = {"x": 0, "y": 0, "width": 512, "height": 512}
 _DEFAULTS: Mapping[str, Any] = {
     "INT": 0,
     "FLOAT": 0,
@@ -50,7 +51,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "COLOR": "#000000",
     "COLORS": [],
     "RANGE": {"min": 0.0, "max": 1.0},
-    "BOUNDING_BOX": {"x": 0, "y": 0, "width": 512, "height": 512},
+    "BOUNDING_BOX": _BOX,
     "BOUNDING_BOXES": MISSING,
     "CURVE": MISSING,
     "PAINTER": MISSING,
@@ -479,6 +480,10 @@ def _plain(name: str, kind: str, options: Mapping[str, Any]) -> list[Widget]:
         stored=kind != "IMAGECOMPARE",
         options=options,
     )
+    if kind == "BOUNDING_BOX":
+        box = {**_BOX, **_mapping(widget.default)}
+        parts = (Widget(f"{name}.{key}", "INT", name, box[key], emitted=False) for key in _BOX)
+        return [widget, *parts]
     control = options.get(CONTROL)
     if kind == "INT" and control is None:
         control = name in _SEEDS

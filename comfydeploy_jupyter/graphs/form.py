@@ -29,6 +29,7 @@ from .formats import (
     title_of,
 )
 from .partial import is_output, only_what_is_needed
+from .type_mismatches import type_mismatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -135,7 +136,8 @@ def input_form(
     Returns
     -------
     list of FormField
-        No field for inputs that are links.
+        No field for inputs that are links. The field of a value whose type cannot be that of its
+        input is empty and required.
     """
     return workflow_form(graph, definitions, ui).fields
 
@@ -153,7 +155,13 @@ def workflow_form(
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
         fields.sort(key=lambda field: not (field.chosen or field.required))
-    fields = _distinct(fields)
+    wrong = {(each.node, each.input) for each in type_mismatches(graph, definitions or {})}
+    fields = [
+        replace(field, value=None, default=None, required=True)
+        if (field.node_id, field.input_name) in wrong and not field.dynamic
+        else field
+        for field in _distinct(fields)
+    ]
     return WorkflowForm(fields, _groups(graph, definitions, fields), authored.outputs, warnings)
 
 

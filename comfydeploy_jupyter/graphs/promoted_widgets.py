@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from .type_mismatches import VALUES_BY_NAME, misfits
 from .ui_graph import FROM_OUTSIDE, PRIMITIVE, Graph, Node, Slot, Workflow
 
 if TYPE_CHECKING:
@@ -35,18 +36,45 @@ def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
                 sources[node.id, slot.name] = number
                 break
     unresolved = _unresolved(host)
-    if isinstance(host.stored, list):
-        proxied = "proxyWidgets" in host.properties
-        for number, value in zip(host.promoted, host.stored, strict=False):
-            if value is not None or not proxied:
-                host.promoted[number] = value
-    elif isinstance(host.stored, dict):
-        for number in host.promoted:
-            name = host.inputs[number].name
-            host.promoted[number] = host.stored.get(name, host.promoted[number])
+    proxied = "proxyWidgets" in host.properties
+    for number, value in _stored(host, flow).items():
+        if value is not None or not proxied:
+            host.promoted[number] = _loaded(host.promoted_from[number], value)
     _apply_proxies(host, inner, sources, flow)
     for number in host.promoted:
         host.promoted[number] = unresolved.get(host.inputs[number].name, host.promoted[number])
+
+
+def _stored(host: Node, flow: Workflow) -> dict[int, Any]:
+    """Return the saved values of the promoted widgets, by input number.
+
+    They are saved by position. If these do not fit, because an inner class has other widgets now,
+    those that are saved by name are taken.
+    """
+    names = {number: host.inputs[number].name for number in host.promoted}
+    if isinstance(host.stored, dict):
+        saved = host.stored
+        return {number: saved[name] for number, name in names.items() if name in saved}
+    if not isinstance(host.stored, list):
+        return {}
+    stored = dict(zip(host.promoted, host.stored, strict=False))
+    named = {number: host.named[name] for number, name in names.items() if name in host.named}
+    wrong = [
+        misfits((host.promoted_from[number], value) for number, value in values.items())
+        for values in (stored, named)
+    ]
+    if not named or wrong[1] >= wrong[0]:
+        return stored
+    flow.warnings.append(f"node {host.id} ({host.title}): {VALUES_BY_NAME}")
+    return named
+
+
+def _loaded(widget: Widget | None, value: Any) -> Any:
+    """Return the value of a promoted widget for a stored one: null is the first choice of a combo.
+
+    So does frontend 1.58.1; 1.32.9 queues null, which ComfyUI refuses.
+    """
+    return widget.choices[0] if value is None and widget and widget.choices else value
 
 
 def _unresolved(host: Node) -> dict[str, Any]:
@@ -87,7 +115,8 @@ def _apply_proxies(
 ) -> None:
     """Read ``properties.proxyWidgets``, which names an inner widget for each stored value.
 
-    Null keeps the inner value, as in frontend 1.32.9; 1.58.1 queues null, which ComfyUI refuses.
+    Null is the first choice of a combo (frontend 1.58.1). For other widgets it keeps the inner
+    value, as in frontend 1.32.9; 1.58.1 queues null, which ComfyUI refuses.
     """
     entries = host.properties.get("proxyWidgets")
     values = host.stored if isinstance(host.stored, list) else []
@@ -97,17 +126,26 @@ def _apply_proxies(
         owner, name = str(entry[0]), str(entry[1])
         node = inner.nodes.get(owner)
         value = values[place] if place < len(values) else _behind_primitive(node, inner)
-        if value is None:
+        if value is None and place >= len(values):
             continue
         number = _promoted_input(host, owner, name, sources)
         if number is not None:
-            host.promoted[number] = value
+            loaded = _loaded(host.promoted_from[number], value)
+            host.promoted[number] = host.promoted[number] if loaded is None else loaded
             continue
         for target in _proxied(node, name, inner, flow) if node is not None else ():
-            if target in sources:
-                host.promoted[sources[target]] = value
-            else:
-                host.overrides[target] = value
+            number = sources.get(target)
+            loaded = _loaded(_widget_at(inner, *target), value)
+            if loaded is not None and number is not None:
+                host.promoted[number] = loaded
+            elif loaded is not None:
+                host.overrides[target] = loaded
+
+
+def _widget_at(inner: Graph, key: str, name: str) -> Widget | None:
+    node = inner.nodes[key]
+    number = node.number_of(name)
+    return None if number is None else widget_of(node, node.inputs[number])
 
 
 def _behind_primitive(node: Node | None, inner: Graph) -> Any:

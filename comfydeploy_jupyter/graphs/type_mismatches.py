@@ -18,6 +18,12 @@ from .formats import class_of, inputs_of, is_link, title_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+VALUES_BY_NAME = (
+    "its saved values do not fit its inputs by position, so they are taken by name; the workflow "
+    "may be for another version of this node"
+)
+"""A warning about the values of a node, after its name."""
+
 _SHOWN = 60
 _EXPECTED = {
     "INT": "an integer",
@@ -108,13 +114,19 @@ def type_mismatches_of(
     """Yield the mismatches of one node with these widgets."""
     for widget in widgets:
         value = inputs.get(widget.name, MISSING)
-        if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:
-            continue
-        if is_link(value):
-            continue
-        value = unwrapped(value)
-        if widget.type in _EXPECTED and not _fits(widget, value):
-            yield TypeMismatch(key, title, widget.name, value, _EXPECTED[widget.type])
+        if not _can_be(widget, value):
+            yield TypeMismatch(key, title, widget.name, unwrapped(value), _EXPECTED[widget.type])
+
+
+def misfits(laid: Iterable[tuple[Widget, Any]]) -> int:
+    """Return how many saved values cannot be those of their widgets; null says nothing."""
+    return sum(value is not None and not _can_be(widget, value) for widget, value in laid)
+
+
+def _can_be(widget: Widget, value: Any) -> bool:
+    if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:
+        return True
+    return widget.type not in _EXPECTED or is_link(value) or _fits(widget, unwrapped(value))
 
 
 def unwrapped(value: Any) -> Any:

@@ -138,7 +138,9 @@ class Links:
                 return None
             if node.mode == BYPASSED:
                 passed = passed_on(node, number, wanted)
-                return None if passed is None else (instance, node, passed, None)
+                if passed is None or node.inputs[passed].link is None:
+                    return None
+                return instance, node, passed, None
             if node.subgraph is None:
                 break
             child = instance.children[node.id]

@@ -13,6 +13,7 @@ from ..errors import InvalidRequestError
 from . import group_nodes, javascript, queued_values
 from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget
 from .formats import objects
+from .type_mismatches import VALUES_BY_NAME, misfits
 from .ui_graph import PRIMITIVE, VIRTUAL, Graph, Link, LinkKey, Node, Port, Slot, Workflow
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class _Reader:
             raw = group_nodes.expand(raw, self._groups, self._definitions, self._expansion)
         graph = Graph(name, {}, _links(raw.get("links"), renamed))
         numbers = _Numbers(raw)
+        names: set[tuple[str, LinkKey | None]] = set()
         for place, entry in enumerate(_list_of(raw, "nodes", name)):
             node = self._node(entry, f"{name}.nodes[{place}]", renamed)
             if node.id in graph.nodes:
@@ -100,6 +102,11 @@ class _Reader:
                 )
                 node.id = fresh
             graph.nodes[node.id] = node
+            kept = {slot.name for slot in node.inputs}
+            for saved in map(_saved_slot, objects(entry.get("inputs"))):
+                if saved.link is not None and saved.name not in kept:
+                    names.add((node.id, saved.link))
+        _connect(graph, names)
         return graph
 
     def _node(self, raw: Any, place: str, renamed: Mapping[str, str]) -> Node:
@@ -130,7 +137,8 @@ class _Reader:
         if kind in self._raw:
             self._read_instance(node, inputs)
         elif kind not in VIRTUAL and (known := self._definitions.get(kind)) is not None:
-            _read_known(node, known, inputs, outputs)
+            if _read_known(node, known, inputs, outputs):
+                self._warnings.append(f"node {node.id} ({node.title}): {VALUES_BY_NAME}")
         else:
             self._read_other(node, inputs, outputs)
         for number, slot in enumerate(node.inputs):
@@ -188,11 +196,17 @@ class _Numbers:
         return str(self._last)
 
 
-def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[Any]) -> None:
-    """Add the widgets, inputs and outputs of its class to a node, and its saved links."""
+def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[Any]) -> bool:
+    """Add the widgets, inputs and outputs of its class to a node, and its saved links.
+
+    Returns whether its values are those that are saved by name, since those by position do not fit.
+    """
     node.known = known
     node.title = node.title or known.title
     laid = known.lay_out(node.named if node.stored is None else node.stored)
+    by_name = known.lay_out(node.named) if node.named and misfits(laid) else laid
+    is_by_name = misfits(by_name) < misfits(laid)
+    laid = by_name if is_by_name else laid
     for widget, value in laid:
         node.widgets.append(widget)
         node.values.setdefault(widget.name, _widget_value(node, widget, value))
@@ -215,6 +229,7 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
             node.inputs.append(slot)
     types = [_type(raw.get("type")) for raw in objects(outputs)]
     node.outputs = [*known.outputs, *types[len(known.outputs) :]]
+    return is_by_name
 
 
 def _widget_value(node: Node, widget: Widget, value: Any) -> Any:
@@ -273,6 +288,40 @@ def _links(rows: Any, renamed: Mapping[str, str]) -> dict[LinkKey, Link]:
             origin, target = renamed.get(origin, origin), renamed.get(target, target)
         links[key] = Link(origin, _number(origin_slot), target, _number(target_slot))
     return links
+
+
+def _connect(graph: Graph, names: set[tuple[str, LinkKey | None]]) -> None:
+    """Connect the inputs as frontend 1.58.1 does where they and the list of links disagree.
+
+    A link leads to the node that the list names, and there to the input that names the link, else
+    to the input whose number is in the list. Of several links to one input, the first that an input
+    names counts, else the first in the list.
+    """
+    named = [(node, slot) for node in graph.nodes.values() for slot in node.inputs]
+    names.update((node.id, slot.link) for node, slot in named)
+    unnamed = {
+        (link.target, link.target_slot): key
+        for key, link in reversed(graph.links.items())
+        if (link.target, key) not in names
+    }
+    taken: dict[tuple[str, int], LinkKey] = {}
+    connected: set[LinkKey] = set()
+    for node, slot in named:
+        link = None if slot.link is None else graph.links.get(slot.link)
+        if slot.link is None or link is None or slot.link in connected:
+            continue
+        number = link.target_slot
+        if link.target == node.id or link.target not in graph.nodes:
+            listed = node.inputs[number].link if 0 <= number < len(node.inputs) else ""
+            moved = listed is None and (node.id, slot.number) in unnamed
+            number = number if moved or listed == slot.link else slot.number
+        target = link.target if link.target in graph.nodes else node.id
+        connected.add(taken.setdefault((target, number), slot.link))
+    for place, key in unnamed.items():
+        taken.setdefault(place, key)
+    for node, slot in named:
+        lost = slot.link is not None and slot.link not in graph.links
+        slot.link = taken.get((node.id, slot.number), slot.link if lost else None)
 
 
 def _ports(raw: Mapping[str, Any], key: str) -> list[Port]:

@@ -1666,3 +1666,181 @@ def primitive_proxied_onto_an_unknown_node() -> Raw:
     host = canvas.instance(definition, [], [["22", "value"], ["25", "value"]])
     canvas.link(host, 0, canvas.node("PSink"), "any")
     return canvas.saved()
+
+
+BOX = {"x": 1, "y": 2, "width": 3, "height": 4}
+define(
+    "PBoxes",
+    {
+        "a": ["INT", {"default": 1}],
+        "box": ["BOUNDING_BOX", {}],
+        "second": ["BOUNDING_BOX", {"default": {"x": 5, "y": 6, "width": 7, "height": 8}}],
+        "b": ["INT", {"default": 2}],
+        "t": words("x"),
+    },
+)
+define("PWords", {"text": words("d"), "n": ["INT", {"default": 1}]}, output=("STRING",))
+define(
+    "PChoices",
+    {
+        "c": [["one", "two", "three"], {}],
+        "d": [["p", "q"], {"default": "q"}],
+        "i": ["INT", {"default": 4}],
+    },
+    output=("INT",),
+)
+
+
+@case
+def boxes() -> Raw:
+    canvas = Canvas()
+    canvas.node("PBoxes")
+    canvas.node("PBoxes", [7, BOX, 1, 2, 3, 4, BOX, 11, 12, 13, 14, 8, "t"])
+    canvas.node("PBoxes", [7, BOX, 8, "t"])
+    canvas.node("PBoxes", [7, None, 1, 2, 3, 4, None, 1, 2, 3, 4, 9, "u"])
+    return canvas.saved()
+
+
+@case
+def sub_bypassed_text() -> Raw:
+    """The promoted text of a bypassed subgraph is not passed on."""
+    inside = Canvas()
+    t = inside.node("PWords", ["inner", 3], key=11)
+    d = subgraph(
+        "Bp",
+        inside,
+        [("text", "STRING", [(t, "text")]), ("n", "INT", [(t, "n")])],
+        [("STRING", t, 0)],
+    )
+    canvas = Canvas()
+    i = canvas.instance(d, ["host", 9], mode=4)
+    j = canvas.instance(d, ["second", 8])
+    canvas.link(i, 0, j, "text")
+    for kind, name in (("PWords", "text"), ("PMultiIn", "y"), ("PSink", "any")):
+        canvas.link(i, 0, canvas.node(kind), name)
+    return canvas.saved()
+
+
+def with_choices(values: Any, proxies: Any = None, *, shared: bool = False) -> Raw:
+    inside = Canvas()
+    t = inside.node("PChoices", ["two", "p", 5], key=11)
+    t2 = inside.node("PChoices", ["three", "p", 6], key=12)
+    d = subgraph(
+        f"Ch{shared}",
+        inside,
+        [
+            ("c", "COMBO", [(t, "c"), (t2, "c")] if shared else [(t, "c")]),
+            ("d", "COMBO", [(t, "d")]),
+        ],
+        [("INT", t, 0), ("INT", t2, 0)],
+    )
+    canvas = Canvas()
+    i = canvas.instance(d, values, proxies)
+    canvas.link(i, 0, canvas.node("PSink"), "any")
+    return canvas.saved()
+
+
+@case
+def promoted_null_choices() -> Raw:
+    return with_choices([None, None])
+
+
+@case
+def promoted_null_shared_choice() -> Raw:
+    return with_choices([None, "q"], shared=True)
+
+
+@case
+def promoted_proxy_null_choices() -> Raw:
+    return with_choices([None, "q", None], [["11", "c"], ["-1", "d"], ["12", "c"]])
+
+
+def disagreeing(change: Callable[[Any, Raw, Raw], None]) -> Raw:
+    """Compose a graph whose list of links and inputs do not agree."""
+    canvas = Canvas()
+    a, b, c = (canvas.node("PInt", [value]) for value in (1, 2, 3))
+    s, t = (canvas.node("PLatent", [64, 128, 1]) for _ in range(2))
+    for latent in (s, t):
+        canvas.link(latent, 0, canvas.node("PSink"), "any")
+    canvas.link(a, 0, s, "width")
+    canvas.link(b, 0, s, "height")
+    canvas.link(c, 0, t, "width")
+    change(canvas.links, s, t)
+    return canvas.saved()
+
+
+@case
+def links_swapped_between_nodes() -> Raw:
+    def change(_: Any, s: Raw, t: Raw) -> None:
+        s["inputs"][0]["link"], t["inputs"][0]["link"] = 5, 3
+
+    return disagreeing(change)
+
+
+@case
+def links_swapped_in_a_node() -> Raw:
+    def change(_: Any, s: Raw, __: Raw) -> None:
+        s["inputs"][0]["link"], s["inputs"][1]["link"] = 4, 3
+
+    return disagreeing(change)
+
+
+@case
+def links_not_named() -> Raw:
+    def change(_: Any, s: Raw, t: Raw) -> None:
+        s["inputs"], t["inputs"][0]["link"] = [], None
+
+    return disagreeing(change)
+
+
+@case
+def links_named_twice() -> Raw:
+    def change(_: Any, s: Raw, __: Raw) -> None:
+        s["inputs"][1]["link"] = 3
+
+    return disagreeing(change)
+
+
+@case
+def links_to_another_node() -> Raw:
+    def change(links: Any, s: Raw, t: Raw) -> None:
+        links[2][3:5] = t["id"], 0
+
+    return disagreeing(change)
+
+
+@case
+def links_to_a_taken_input() -> Raw:
+    def change(links: Any, s: Raw, t: Raw) -> None:
+        links[4][3:5] = s["id"], 0
+        s["inputs"][0]["link"] = 5
+
+    return disagreeing(change)
+
+
+@case
+def links_with_a_wrong_number() -> Raw:
+    def change(links: Any, s: Raw, t: Raw) -> None:
+        links[2][4], links[3][4], links[4][4] = 1, 0, 7
+
+    return disagreeing(change)
+
+
+@case
+def links_in_a_subgraph() -> Raw:
+    inside = Canvas()
+    s, t = (inside.node("PLatent", [64, 128, 1], key=key) for key in (12, 13))
+    d = subgraph(
+        "Ln",
+        inside,
+        [("h", "INT", [(s, "height"), (t, "width")])],
+        [("LATENT", s, 0), ("LATENT", t, 0)],
+    )
+    s["inputs"][0]["link"] = t["inputs"][0]["link"] = None
+    canvas = Canvas()
+    i = canvas.instance(d, [7])
+    canvas.link(canvas.node("PInt", [5]), 0, i, "h")
+    i["inputs"][0]["link"] = None
+    for slot in (0, 1):
+        canvas.link(i, slot, canvas.node("PSink"), "any")
+    return canvas.saved()

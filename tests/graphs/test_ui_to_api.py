@@ -132,7 +132,6 @@ DIFFERENCES: dict[str, tuple[str, dict[str, Any], str]] = {
             "and warns."
         ),
     ),
-    "link_row_only": ("api", {}, "The input says what it is linked to; a stray row links nothing."),
     "group_basic": ("api", {}, PART_IDS),
     "group_dup_names": ("api", {}, PART_IDS),
     "group_external": ("api", {}, PART_IDS),
@@ -580,6 +579,60 @@ def test_values_too_deep_for_json_cause_no_error(kind: str, definitions: NodeDef
             ui_to_api(saved, definitions)
     else:
         assert ui_to_api(saved, definitions).graph["1"]["inputs"]["text"] == "a,,,b,1"
+
+
+OLDER = [7, "fixed", 20, 6.5, "extra", "ddim", 0.5]
+"""Values of a sampler of a version that had one more widget, by position."""
+NAMED = {
+    "seed": 7,
+    "control_after_generate": "fixed",
+    "steps": 20,
+    "cfg": 6.5,
+    "extra": "extra",
+    "sampler_name": "ddim",
+    "denoise": 0.5,
+}
+
+
+def test_values_that_do_not_fit_by_position_are_taken_by_name(
+    definitions: NodeDefinitions,
+) -> None:
+    saved = workflow([node(1, "PSampler", widgets_values=OLDER, widgets_values_named=NAMED)])
+    converted = ui_to_api(saved, definitions)
+    wanted = {key: NAMED[key] for key in ("seed", "steps", "cfg", "sampler_name", "denoise")}
+    assert converted.graph["1"]["inputs"] == wanted
+    (warning,) = converted.warnings
+    assert "taken by name" in warning
+    moved = {**NAMED, "denoise": "ddim", "sampler_name": "extra"}  # they do not help
+    saved["nodes"][0]["widgets_values_named"] = moved
+    assert ui_to_api(saved, definitions).graph["1"]["inputs"]["sampler_name"] == "extra"
+    assert "denoise must be a number" in ui_to_api(saved, definitions).warnings[0]
+
+
+def test_values_that_fit_by_position_stay_whatever_the_names_say(
+    definitions: NodeDefinitions,
+) -> None:
+    by_position = [1, "fixed", 2, 3.0, "euler", 0.25]
+    saved = workflow([node(1, "PSampler", widgets_values=by_position, widgets_values_named=NAMED)])
+    converted = ui_to_api(saved, definitions)
+    assert list(converted.graph["1"]["inputs"].values()) == [1, 2, 3.0, "euler", 0.25]
+    assert converted.warnings == []
+    saved["nodes"][0]["widgets_values"][2] = None
+    assert ui_to_api(saved, definitions).graph["1"]["inputs"]["steps"] is None
+
+
+def test_promoted_values_that_do_not_fit_by_position_are_taken_by_name(
+    definitions: NodeDefinitions,
+) -> None:
+    saved = copy.deepcopy(ROWS["promoted_plain"]["ui"])
+    host = saved["nodes"][0]
+    host["widgets_values"] = ["gone", "words", 33, 77]
+    host["widgets_values_named"] = {"gone": "gone", "text": "words", "steps": 33, "seed": 77}
+    converted = ui_to_api(saved, definitions)
+    assert converted.graph["1:11"]["inputs"]["text"] == "words"
+    inner = converted.graph["1:12"]["inputs"]
+    assert (inner["steps"], inner["seed"]) == (33, 77)
+    assert "taken by name" in converted.warnings[0]
 
 
 JUNK_NUMBERS = [True, -1, 0, 2, 4, 10**30, 1.5, float("inf")]
