@@ -344,7 +344,7 @@ class Form(View):
         self.others = [{"key": key, "value": shorten(value)} for key, value in others.items()]
 
     @_exclusive
-    def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int]) -> None:
+    def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int], graph: Graph) -> list[str]:
         """Show the values of an earlier run, and lock its seeds.
 
         Parameters
@@ -353,7 +353,16 @@ class Form(View):
             The inputs of the run, by any names that `Comfy.run` takes.
         seeds : dict
             The seeds of the run, by ``"<node id>.<input>"``.
+        graph : Graph
+            The graph that the run executed.
+
+        Returns
+        -------
+        list of str
+            The labels of the fields that do not have the value of the run, because the run does
+            not tell it.
         """
+        inputs = self._structure.told_by(graph, inputs)
         self._rebuild(self._structure.of(inputs))
         applied = self._structure.applied(inputs)
         known, values = applied.graph, {}
@@ -371,6 +380,7 @@ class Form(View):
             }
         )
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
+        return self._structure.untold(graph, self._changes(self._read_all()[0]))
 
     @contextmanager
     def keeping(self) -> Iterator[None]:

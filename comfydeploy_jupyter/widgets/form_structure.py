@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..graphs.formats import inputs_of
+from ..graphs.formats import class_of, inputs_of, is_link
 from ..graphs.inputs import apply_inputs
+from ..graphs.type_mismatches import unwrapped
 from .form_values import is_within
 
 if TYPE_CHECKING:
@@ -162,6 +163,72 @@ class FormStructure:
         else:
             inputs[key] = group.default
         return inputs
+
+    def told_by(self, graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs with which the workflow has the values of a run, by their keys.
+
+        The run's graph decides. The inputs of its request only set what the graph does not have as
+        a value: external inputs that were replaced, and files that a node was added for. None is
+        the value of an input that is removed from a group.
+        """
+        values = self._values_in(graph)
+        kept = {}
+        for key, value in inputs.items():
+            targets = apply_inputs(self._workflow, {key: value}, strict=False).given
+            if not targets or not targets.keys() <= values.keys():
+                kept[key] = value
+        changed = {
+            f"{node_id}.{name}": value
+            for (node_id, name), value in values.items()
+            if unwrapped(inputs_of(self._workflow[node_id]).get(name)) != value
+        }
+        gone = [
+            key
+            for key, field in self._saved.items()
+            if is_within(key, self.groups)
+            and self._is_in(graph, field.node_id)
+            and field.input_name not in inputs_of(graph[field.node_id])
+        ]
+        return {**kept, **changed, **dict.fromkeys(gone)}
+
+    def untold(self, graph: Graph, inputs: Mapping[str, Any]) -> list[str]:
+        """Return the labels of fields, or names of inputs, that do not have the value of a run.
+
+        Parameters
+        ----------
+        graph : Graph
+            The graph that the run executed.
+        inputs : dict
+            The inputs of the form that differ from the workflow.
+        """
+        labels = {(f.node_id, f.input_name): f.label for f in self.fields.values()}
+        given = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
+        wrong = [
+            (node_id, name)
+            for (node_id, name), value in self._values_in(graph).items()
+            if unwrapped(inputs_of(given.graph[node_id]).get(name)) != value
+        ]
+        absent = [
+            (field.node_id, field.input_name)
+            for key, field in self._saved.items()
+            if not self._is_in(graph, field.node_id)
+            and key == f"{field.node_id}.{field.input_name}"
+            and (field.node_id, field.input_name) not in given.given
+        ]
+        return [labels.get(target, ".".join(target)) for target in (*wrong, *absent)]
+
+    def _is_in(self, graph: Graph, node_id: str) -> bool:
+        """Return whether a run's graph has a node of the workflow, with the same class."""
+        return class_of(graph.get(node_id, {})) == class_of(self._workflow.get(node_id, {}))
+
+    def _values_in(self, graph: Graph) -> dict[Target, Any]:
+        return {
+            (node_id, name): unwrapped(value)
+            for node_id, node in graph.items()
+            if node_id in self._workflow and self._is_in(graph, node_id)
+            for name, value in inputs_of(node).items()
+            if not is_link(value)
+        }
 
     def applied(self, inputs: Mapping[str, Any]) -> AppliedInputs:
         """Return the present graph with other inputs; unknown names are left out."""

@@ -63,7 +63,7 @@ class Gallery(View):
     result = t.Dict().tag(sync=True)
     busy = t.Bool(False).tag(sync=True)
 
-    def __init__(self, panel: Panel, reuse: Callable[[str], object]) -> None:
+    def __init__(self, panel: Panel, reuse: Callable[[str], str]) -> None:
         self._reuse = reuse
         self.chosen: list[str] = []
         self.machine: str | None = None
@@ -109,8 +109,7 @@ class Gallery(View):
         self._panel.start(self._use_values, str(message["prompt_id"]))
 
     def _use_values(self, prompt_id: str) -> None:
-        self._reuse(prompt_id)
-        self.send({"kind": "reused"})
+        self.send({"kind": "reused", "text": self._reuse(prompt_id)})
 
 
 def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..client import Deletion, Run, Workflow
     from ..graphs.form_fields import FormField
+    from ..graphs.formats import Graph
     from .base import Panel
 
 PAGE = 100
@@ -79,7 +80,7 @@ class History(View):
         self,
         panel: Panel,
         show: Callable[[Result], object],
-        reuse: Callable[[str], object],
+        reuse: Callable[[str], str],
         set_input: Callable[[str, Path], object],
     ) -> None:
         self._show = show
@@ -156,6 +157,10 @@ class History(View):
         """
         known = self._known.get(prompt_id)
         return self._panel.comfy.get(prompt_id).known if known is None else known.known
+
+    def graph(self, prompt_id: str) -> Graph:
+        """Return the graph that a run executed; raises NotFoundError like `record`."""
+        return self._graphs.of(self._panel.comfy.server, prompt_id)
 
     def _load(self, offset: int) -> list[Run]:
         """Request a page of runs, and put them in the place of those that are shown there."""
@@ -258,8 +263,7 @@ class History(View):
         return Result(self._panel.comfy.server, self.record(prompt_id), source)
 
     def _use_values(self, prompt_id: str) -> None:
-        self._reuse(prompt_id)
-        self._notify("The values and seeds of this run are in the form now.")
+        self._notify(self._reuse(prompt_id))
 
     def _use_picture(self, prompt_id: str, query: str, key: str) -> None:
         file = next(file for file in self._result(prompt_id).files if file.query == query)

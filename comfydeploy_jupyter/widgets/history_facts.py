@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..client import Run
     from ..client.server import Server
     from ..graphs.form_fields import FormField
+    from ..graphs.formats import Graph
 
 PICTURES = 24  # pictures of a run that the page gets
 VALUES = 12  # changed inputs in the tooltip of a run
@@ -94,11 +95,11 @@ class RunGraphs:
     ) -> None:
         self._definitions = definitions
         self._fields = fields
-        self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._kept: OrderedDict[str, Graph] = OrderedDict()
 
     def prompts(self, server: Server, prompt_id: str) -> list[list[str]]:
         """Return the label and the text of each text field of a run that has several lines."""
-        fields = workflow_form(self._graph(server, prompt_id), self._definitions, None).fields
+        fields = workflow_form(self.of(server, prompt_id), self._definitions, None).fields
         return [
             [field.label, field.value[:LONGEST]]
             for field in fields
@@ -110,11 +111,11 @@ class RunGraphs:
 
         Names and values are those of the form. The kind is that of the field, if there is one.
         """
-        graph = self._graph(server, second)
+        graph = self.of(server, second)
         made = workflow_form(graph, self._definitions, None).fields
         fields = {(f.node_id, f.input_name): f for f in (*made, *self._fields)}
         lines = []
-        for change in diff_graphs(self._graph(server, first), graph):
+        for change in diff_graphs(self.of(server, first), graph):
             if change.kind == "changed":
                 field = fields.get((change.node_id, str(change.input_name)))
                 node = graph[change.node_id]
@@ -126,7 +127,8 @@ class RunGraphs:
                 lines.append([change.text, "", ""])
         return lines
 
-    def _graph(self, server: Server, prompt_id: str) -> dict[str, Any]:
+    def of(self, server: Server, prompt_id: str) -> Graph:
+        """Return the graph that a run executed."""
         graph = self._kept.get(prompt_id)
         if graph is None:
             graph = server.get("runs", graph=prompt_id)["workflow_api"]

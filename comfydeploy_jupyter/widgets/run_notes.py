@@ -9,14 +9,15 @@ import ipywidgets as w
 
 # ipywidgets has no types
 class RunNotes(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
-    """Folded lists of warnings about a workflow; hidden while there are none."""
+    """Lists of warnings about a workflow, the first of them open; hidden while there are none."""
 
     def __init__(self) -> None:
         super().__init__(layout=w.Layout(margin="0", display="none"))
 
     def show(self, *notes: tuple[str, list[str]]) -> None:
         """Show these lists, each with its heading; empty ones are left out."""
-        self.value = "".join(_folded(about, lines) for about, lines in notes if lines)
+        parts = [_folded(about, lines) for about, lines in notes if lines]
+        self.value = "".join(parts).replace("<details", "<details open", 1)
         self.layout.display = "" if self.value else "none"
 
     def hide(self) -> None:

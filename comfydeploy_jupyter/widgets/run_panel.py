@@ -337,16 +337,27 @@ class RunPanel(Panel):
         self._bar.cancelling(everything=True)
         self.start(self._cancel, None)
 
-    def reuse(self, prompt_id: str) -> None:
+    def reuse(self, prompt_id: str) -> str:
         """Put the values and the seeds of an earlier run into the form.
+
+        They are those of the graph that the run executed, whichever workflow it came with.
+
+        Returns
+        -------
+        str
+            A sentence that says so, and names the fields whose values the run does not tell.
 
         Raises
         ------
         NotFoundError
             There is no run with that id.
         """
-        record = self._history.record(prompt_id)
-        self._form.reuse(record.get("inputs") or {}, record.get("seeds") or {})
+        record, graph = self._history.record(prompt_id), self._history.graph(prompt_id)
+        untold = self._form.reuse(record.get("inputs") or {}, record.get("seeds") or {}, graph)
+        told = "The values and seeds of this run are in the form now"
+        if not untold:
+            return f"{told}."
+        return f"{told}, but the run does not tell: {', '.join(untold)}."
 
     def stop(self) -> None:
         """Stop following runs; the runs continue."""
@@ -533,13 +544,15 @@ class RunPanel(Panel):
         self._gallery.chosen = made.outputs
         self._workflow, self._source, self._title = workflow, source, workflow.title
         self.keep(*introduction(self._title))
-        mismatches = [
-            str(each) for each in type_mismatches(workflow.to_api(), self._definitions or {})
-        ]
+        found = type_mismatches(workflow.to_api(), self._definitions or {})
+        mismatches = [str(each) for each in found]
+        self._form.mark_inputs(
+            {f"{each.node}.{each.input}": f"must be {each.expected}" for each in found}
+        )
         inexact = [text for text in warnings if text not in mismatches]
         self._notes.show(
-            ("The conversion from the editor's format is not exact", inexact),
             ("Some values do not fit their inputs", mismatches),
+            ("The conversion from the editor's format is not exact", inexact),
             ("Some inputs that the workflow's author chose do not exist", made.warnings),
         )
         self._update()

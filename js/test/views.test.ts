@@ -752,9 +752,10 @@ test("the values of a run can be used again", () => {
   const { el, model } = showResult({ items: [] });
   find(el, ".cd-head button").click();
   assert.deepEqual(model.sent, [{ kind: "reuse", prompt_id: "p1" }]);
-  model.receive({ kind: "reused" });
+  const text = "The values and seeds of this run are in the form now.";
+  model.receive({ kind: "reused", text });
   const told = () => find(el, ".cd-head [role=status]").textContent;
-  assert.equal(told(), "The values and seeds are in the form now.");
+  assert.equal(told(), text);
   model.set("result", { ...RESULT, prompt_id: "p2" });
   assert.equal(told(), "");
 });

@@ -134,7 +134,7 @@ def test_a_required_switch_is_off_and_a_text_may_be_empty_by_default(form: Form)
     graph = {"1": {"class_type": "A", "inputs": {}}}
     form.show([field("bool", None, required=True), text], graph, definitions=declared)
     assert form.to_send() == {"1.x": False, "1.y": ""}
-    form.reuse({"1.x": True}, {})
+    assert form.reuse({"1.x": True}, {}, {"1": {"class_type": "A", "inputs": {"x": True}}}) == []
     assert form.to_send() == {"1.x": True, "1.y": ""}
 
 
@@ -346,9 +346,30 @@ def test_the_values_of_an_earlier_run_are_set_whatever_their_keys(form: Form) ->
     ]
     show(form, *fields, unlocked=("1.seed",))
     form.set("1.steps", 3)
-    form.reuse({"text": "a cat", "gone": 1}, {"1.seed": 2**60})
+    run = {
+        "1": {"class_type": "A", "inputs": {"steps": 20, "seed": 2**60}},
+        "2": {"class_type": "A", "inputs": {"text": "a cat"}},
+    }
+    assert form.reuse({"text": "a cat", "gone": 1}, {"1.seed": 2**60}, run) == []
     assert form.changed() == {"2.text": "a cat", "1.seed": 2**60}
     assert form.locked == ["1.seed"]
+
+
+def test_the_values_of_a_run_are_those_of_its_own_graph(form: Form) -> None:
+    """A picture, or a workflow that code has changed, has its values in the graph."""
+    fields = [
+        FormField("1.steps", "Steps", "int", "1", "steps", 20),
+        FormField("2.text", "Text", "multiline", "2", "text", "a dog"),
+        FormField("3.text", "Other", "multiline", "3", "text", "a fish"),
+    ]
+    show(form, *fields)
+    run = {
+        "1": {"class_type": "A", "inputs": {"steps": 4, "hidden": [1, 2, 3]}},
+        "2": {"class_type": "A", "inputs": {"text": "a cat"}},
+        "3": {"class_type": "B", "inputs": {"text": "a bird"}},
+    }
+    assert form.reuse({"steps": 4}, {}, run) == ["1.hidden", "Other"]
+    assert form.changed() == {"1.steps": 4, "2.text": "a cat"}
 
 
 def test_a_reloaded_page_gets_the_present_values(form: Form) -> None:
@@ -497,7 +518,21 @@ def test_code_chooses_an_option_and_sets_its_inputs(form: Form) -> None:
     assert form.changed() == before
     form.use(dict(reversed(before.items())), [])
     assert form.changed() == before
-    form.reuse({"5.mode.seed": 8, "5.mode": "large", "5.values.c": "third"}, {"5.mode.seed": 8})
+    run = {
+        "5": {
+            "class_type": form._structure.graph["5"]["class_type"],
+            "inputs": {
+                "mode": "large",
+                "mode.size": 1024,
+                "mode.seed": 8,
+                "mode.note": "hello",
+                "values.a": "first",
+                "values.b": "second",
+                "values.c": "third",
+            },
+        }
+    }
+    assert form.reuse({}, {"5.mode.seed": 8}, run) == []
     assert form.to_send() == {
         "5.mode": "large",
         "5.mode.size": 1024,
@@ -614,7 +649,8 @@ def test_a_field_that_sets_several_inputs_sets_all_of_them_after_a_preset(
 
     def give(inputs: dict[str, Any]) -> None:
         if way == "reuse":
-            form.reuse(inputs, {})
+            run = {"1": {"inputs": {"y": inputs["1.y"]}}, "2": {"inputs": {"x": inputs["2.x"]}}}
+            assert form.reuse(inputs, {}, run) == []
         else:
             form.use(inputs, [])
         if way == "keeping":

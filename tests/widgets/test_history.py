@@ -219,11 +219,11 @@ def test_pin_is_shown_at_once() -> None:
 
 
 def test_values_are_used_again_with_a_message() -> None:
-    reuse = Mock()
+    reuse = Mock(return_value="They are in the form now.")
     view, sent = made(Runs(1), reuse=reuse)
     send(view, "reuse", prompt_id="p0")
     reuse.assert_called_once_with("p0")
-    assert "are in the form now" in sent[0]["text"]
+    assert sent[0]["text"] == "They are in the form now."
 
 
 def graphs_of(graphs: dict[str, dict[str, Any]]) -> tuple[RunGraphs, Any]:

@@ -110,8 +110,18 @@ def test_values_that_do_not_fit_are_reported(
     graph["1"]["inputs"]["value"] = "nearest-exact"
     if saved_as == "ui":
         graph = comfy.server.post("workflow/convert", {"workflow_api": graph})["workflow"]
-    notes = panel_of(graph).notes
+    panel = panel_of(graph)
+    notes = panel.notes
+    assert "<details open" in notes
     assert "Some values do not fit their inputs (1)" in notes
+    assert panel._form.problems == {"1.value": "must be an integer"}
+    assert panel._form.values["1.value"] == ""
+    with pytest.raises(InvalidRequestError, match="must have a value"):
+        panel.run()
+    panel.set_input("1.value", 200)
+    panel.run()
+    until(lambda: panel.result is not None)
+    assert panel.result.images[0].size[0] == 200
     assert (
         "the value of its input value must be an integer, but is &quot;nearest-exact&quot;" in notes
     )
@@ -700,8 +710,25 @@ def test_using_the_values_of_a_run_is_confirmed(panel_of: Callable[..., RunPanel
     message = {"kind": "reuse", "prompt_id": panel.result.prompt_id}
     panel._gallery._handle_custom_msg(message, [])
     panel.wait(60)
-    assert sent == [{"kind": "reused"}]
+    told = "The values and seeds of this run are in the form now."
+    assert sent == [{"kind": "reused", "text": told}]
     assert panel.inputs == {"1.value": 216}
+
+
+def test_the_values_of_a_run_that_came_with_its_graph_are_used_again(
+    comfy: Comfy, panel_of: Callable[..., RunPanel], tmp_path: Path
+) -> None:
+    """The run of a changed workflow, and of a picture, has its values in its own graph."""
+    changed = comfy.load(SUNSET)
+    changed["Width"].value = 232
+    first = comfy.run(changed, {"Height.value": 96}, seed=5)
+    panel = panel_of(SUNSET)
+    assert panel.reuse(first.prompt_id) == "The values and seeds of this run are in the form now."
+    assert panel.inputs == {"1.value": 232, "2.value": 96, **first.seeds}
+    picture = first.files[0].save(tmp_path)
+    second = comfy.run(picture, {"Height.value": 104})
+    panel.reuse(second.prompt_id)
+    assert panel.inputs == {"1.value": 232, "2.value": 104, **second.seeds}
 
 
 def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:

@@ -838,7 +838,7 @@ function render({ model, el }) {
   events.on("msg:custom", ({ kind, text }) => {
     if (kind === "log") log.textContent = text;
     if (kind === "freed") freed.textContent = text;
-    if (kind === "reused") reused.textContent = "The values and seeds are in the form now.";
+    if (kind === "reused") reused.textContent = text;
   });
   events.on("change:result", show);
   events.on("change:busy", showBusy);

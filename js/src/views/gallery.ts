@@ -167,7 +167,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
   events.on("msg:custom", ({ kind, text }: { kind: string; text: string }) => {
     if (kind === "log") log.textContent = text;
     if (kind === "freed") freed.textContent = text;
-    if (kind === "reused") reused.textContent = "The values and seeds are in the form now.";
+    if (kind === "reused") reused.textContent = text;
   });
   events.on("change:result", show);
   events.on("change:busy", showBusy);
