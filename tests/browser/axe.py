@@ -12,7 +12,8 @@ from tests.jupyter_process import REPOSITORY
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-SCRIPT = REPOSITORY / "js" / "node_modules" / "axe-core" / "axe.min.js"
+MODULES = REPOSITORY / "js" / "node_modules"
+SCRIPT = MODULES / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 RUN = """async (panel, tags) => {
@@ -27,7 +28,7 @@ RUN = """async (panel, tags) => {
 
 def install() -> None:
     """Install what js/package.json names, unless it is there."""
-    if not SCRIPT.is_file():
+    if not SCRIPT.is_file() or not (MODULES / "dejavu-fonts-ttf").is_dir():
         npm = [str(REPOSITORY / "scripts" / "node.sh"), str(Path(sys.prefix)), "npm"]
         where = ["--prefix", str(REPOSITORY / "js"), "ci", "--silent", "--ignore-scripts"]
         subprocess.run([*npm, *where], check=True, timeout=300)

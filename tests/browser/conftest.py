@@ -18,7 +18,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser import looks
+from tests.browser import axe, looks
 from tests.cloudflared import FakeCloudflared
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 from tests.transfer_service import Service, running
@@ -42,6 +42,8 @@ SHOWN = {
 FAILED = pytest.StashKey[bool]()
 SCREENSHOTS = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
 """The folder for screenshots of all tests, if the variable is set."""
+
+FONTS = Path(__file__).with_name("fonts.conf")
 
 FLAGS = [
     "--no-sandbox",
@@ -106,9 +108,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext
     third of the processor time.
     """
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    axe.install()  # with the fonts
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("browser"), executable_path=program, headless=True, args=FLAGS
+            tmp_path_factory.mktemp("browser"),
+            executable_path=program,
+            headless=True,
+            args=FLAGS,
+            env={**os.environ, "FONTCONFIG_FILE": str(FONTS)},
         )
         yield browser
         browser.close()
