@@ -208,7 +208,7 @@ class Child:
             record = json.loads(self._record_path.read_text(encoding="utf-8"))
             pid, started_at = int(record["pid"]), record["started_at"]
             reaper, reaper_started_at = int(record["guard"]), record["guard_started_at"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return
         if started_at is None or _started_at(pid) != started_at:
             return

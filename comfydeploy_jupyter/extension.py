@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
-from tornado.ioloop import PeriodicCallback
 from traitlets import (
     Bool,
     Dict,
@@ -34,6 +33,7 @@ from .errors import ComfyDeployError, InvalidRequestError
 from .handlers import ROUTES
 from .lazy import lazy_module, load_all
 from .net.fetch_policy import FetchPolicy, is_true
+from .net.tasks import BackgroundTasks
 from .posix import require_posix
 
 if TYPE_CHECKING:
@@ -365,6 +365,7 @@ class ComfyDeploy(ExtensionApp):
         self._to_log: JupyterLog | None = None
         self._changing = asyncio.Lock()  # held while the services are opened or closed
         self._opening: asyncio.Task[None] | None = None
+        self.tasks = BackgroundTasks(log)  # of the extension and of open sockets
         self._read_environment()
 
     @default("data_dir")
@@ -431,28 +432,23 @@ class ComfyDeploy(ExtensionApp):
             if self._services is None:
                 require_posix("The server extension comfydeploy_jupyter")
                 services = await asyncio.to_thread(self._build)
-                try:
-                    await services.open()
-                except BaseException:
-                    await services.close()
-                    raise
+                await services.open()
                 self._services = services
                 exempt_from_collection()
                 self._unwatch = metrics.watch(self._readings)
-                self._activity = PeriodicCallback(self._look_for_work, LOOK_EVERY * 1000)
-                self._activity.start()
+                self.tasks.keep(self._look_for_work, "Looking for runs that have not ended")
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Open the services in the background, so that Jupyter does not wait."""
-        self._warm_up = asyncio.ensure_future(self._open_early())
+        self.tasks.start(self._open_early(), "The start of ComfyDeploy")
 
     async def stop_extension(self) -> None:
         """Close all services; a ComfyUI that this server has started ends, too."""
         async with self._changing:
             services, self._services = self._services, None
+            await self.tasks.close()
             if services is not None:
                 self._unwatch()
-                self._activity.stop()
                 await services.close()
         if self._to_log is not None and self._to_log in package_log.handlers:
             package_log.removeHandler(self._to_log)
@@ -473,10 +469,12 @@ class ComfyDeploy(ExtensionApp):
         except Exception:
             log.exception("An event of %s could not be emitted", name)
 
-    def _look_for_work(self) -> None:
+    async def _look_for_work(self) -> None:
         """Count runs and transfers as activity: they can take hours without any request."""
-        if self.requests or self.services.at_work():
-            self.note_activity()
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if self.requests or self.services.at_work():
+                self.note_activity()
 
     def _readings(self) -> Iterator[metrics.Reading]:
         yield from self.services.readings()
@@ -487,8 +485,6 @@ class ComfyDeploy(ExtensionApp):
             await self.open_services()
         except ComfyDeployError as fault:
             self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - the message says all
-        except Exception:
-            log.exception("ComfyDeploy could not be started; each request tries again")
 
     def _build(self) -> Services:
         load_all()

@@ -93,6 +93,10 @@ _RECEIVED_BYTES = Counter(
     "comfydeploy_received_bytes_total",
     "Bytes of the files that were uploaded to ComfyUI's folders.",
 )
+_BACKGROUND_FAILURES = Counter(
+    "comfydeploy_background_failures_total",
+    "Exceptions of background work that no request waits for; the log has each of them.",
+)
 
 
 def add_machine(machine: str) -> None:
@@ -142,6 +146,11 @@ def run_ended(machine: str, pool: str | None, status: str, seconds: float | None
 def comfyui_lost(machine: str) -> None:
     """Count a lost connection to ComfyUI."""
     _DISCONNECTS.labels(machine).inc()
+
+
+def background_failed() -> None:
+    """Count an exception of background work; may be called in threads."""
+    _BACKGROUND_FAILURES.inc()
 
 
 def transfer_ended(direction: str, kind: str, state: str) -> None:

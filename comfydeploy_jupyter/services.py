@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
@@ -34,7 +35,7 @@ from .machines.registry import AUTO, MachineRegistry
 from .machines.service import MachineService
 from .machines.tunnel_origin import find_origin
 from .metrics import Reading
-from .net.tasks import BackgroundTasks
+from .net.tasks import BackgroundTasks, close_each
 from .runs.delivery import Delivery
 from .runs.pool_inputs import PoolInputs
 from .runs.service import RunService
@@ -145,7 +146,7 @@ class Services:
         self.comfy_api: ComfyAPI  # runs as jobs and files as assets; set by `open`
         self._opened = False
         self._lock = asyncio.Lock()
-        self._cleaned: dict[Path, asyncio.Task[None]] = {}
+        self._cleaned: set[Path] = set()
         self._tasks = BackgroundTasks(log)
 
     @property
@@ -192,37 +193,29 @@ class Services:
         return self._snapshots
 
     async def open(self) -> None:
-        """Open all services; a second call waits for the first one."""
+        """Open all services, or none of them; a second call waits for the first one."""
         async with self._lock:
             if not self._opened:
-                await self._open()
+                try:
+                    await self._open()
+                except BaseException:
+                    await self._close()
+                    raise
                 self._opened = True
 
     async def close(self) -> None:
-        """Close all services in the reverse order."""
+        """Close all services in the reverse order, each of them whatever the others do."""
         async with self._lock:
-            await self._tasks.close()
-            await asyncio.gather(*self._cleaned.values())
-            await self.editing.close()
-            await self.tunnels.close()
-            if self._snapshots is not None:
-                await self._snapshots.close()
-            await self._uploads.close()
-            await self.hasher.close()
-            if self._runs is not None:
-                await self._runs.close()
-            if self._transfers is not None:
-                await self._transfers.close()
-            if self._pools is not None:
-                await self._pools.close()
-            await self.machines.close()
-            await self.database.close()
-            if self._session is not None:
-                self._session.close()
-            await self.cloud.close()
-            await self.comfy_account.close()
-            await self.site.close()
-            self._opened = False
+            await self._close()
+
+    async def _close(self) -> None:
+        self._opened = False
+        services = (
+            *(self._tasks, self.editing, self.tunnels, self._snapshots, self._uploads),
+            *(self.hasher, self._runs, self._transfers, self._pools, self.machines),
+            *(self.database, self._session, self.cloud, self.comfy_account, self.site),
+        )
+        await close_each(*(service.close for service in services if service is not None))
 
     def readings(self) -> Iterator[Reading]:
         """Yield the gauges for `metrics`, all of them from memory."""
@@ -363,14 +356,14 @@ class Services:
     def _clean(self, folders: Folders) -> None:
         assert folders.base is not None
         if folders.base not in self._cleaned:
-            self._cleaned[folders.base] = asyncio.ensure_future(self._remove_orphans(folders))
+            self._cleaned.add(folders.base)
+            self._tasks.start(
+                self._remove_orphans(folders), "Removing files from uploads of killed servers"
+            )
 
     async def _remove_orphans(self, folders: Folders) -> None:
-        try:
-            if count := await self._uploads.clean(folders):
-                log.info("Removed %d uploads that were never completed", count)
-        except Exception:
-            log.exception("Files from uploads of killed servers could not be removed")
+        if count := await self._uploads.clean(folders):
+            log.info("Removed %d uploads that were never completed", count)
 
     async def _open(self) -> None:
         await self.database.open()
@@ -446,7 +439,10 @@ class Services:
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
-        self._tasks.start(self._recover(delivery), "Recovering the work of servers that have ended")
+        self._tasks.keep(
+            partial(self._recover, delivery, set()),
+            "Recovering the work of servers that have ended",
+        )
         self._machine_service.start()
         self._pools.start()
         if settings.autostart:
@@ -455,18 +451,22 @@ class Services:
                 "Removing files that are no longer needed",
             )
 
-    async def _recover(self, delivery: Delivery) -> None:
-        """Recover runs, transfers and messages of exited servers with this data folder."""
+    async def _recover(self, delivery: Delivery, sessions: set[str]) -> None:
+        """Recover runs, transfers and messages of exited servers with this data folder.
+
+        Parameters
+        ----------
+        delivery : Delivery
+            Reports the ends of runs.
+        sessions : set of str
+            Servers that have exited, and whose work is not recovered yet.
+        """
         assert self._session is not None
-        sessions: frozenset[str] = frozenset()
         while True:
             await asyncio.sleep(RECOVER_EVERY)
-            try:
-                sessions |= await asyncio.to_thread(self._session.claim)
-                if sessions:
-                    await delivery.recover_orphans(await self.transfers.recover(sessions))
-                    await self.runs.recover_orphans(sessions)
-                    await self.pools.find_members()
-                    sessions = frozenset()
-            except Exception:
-                log.exception("The work of a server that has ended could not be recovered")
+            sessions |= await asyncio.to_thread(self._session.claim)
+            if sessions:
+                await delivery.recover_orphans(await self.transfers.recover(sessions))
+                await self.runs.recover_orphans(sessions)
+                await self.pools.find_members()
+                sessions.clear()

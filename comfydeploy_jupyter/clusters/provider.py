@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ComfyUIUnavailableError
 from ..machines.providers import Member
-from ..net.tasks import end
+from ..net.tasks import BackgroundTasks, end, report
 from .lease_manager import CONNECT_WITHIN, LeaseManager, SchedulerError
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ class DaskProvider:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own: asyncio.AbstractEventLoop | None = None
         self._manager: LeaseManager | None = None
-        self._managing: asyncio.Task[None] | None = None
         self._changes: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
-        self._changing: asyncio.Task[None] | None = None
+        self._managing, self._changing = BackgroundTasks(log), BackgroundTasks(log)
 
     # --- the protocol `Provider`
 
@@ -93,7 +92,7 @@ class DaskProvider:
         threading.Thread(
             target=_run_loop, args=(self._own,), name=f"dask-{self._pool_id}", daemon=True
         ).start()
-        self._changing = asyncio.create_task(self._make_changes())
+        self._changing.keep(self._make_changes, f"Changing the members of pool {self._pool_id!r}")
         try:
             await self._in_thread(self._open(target))
         except SchedulerError as error:
@@ -167,8 +166,9 @@ class DaskProvider:
             change = await self._changes.get()
             try:
                 await change
-            except Exception:
-                log.exception("A member of the pool %r could not be changed", self._pool_id)
+            except Exception as error:
+                text = "A member of the pool %r could not be changed"
+                report(log, text, self._pool_id, error=error)
             finally:
                 self._changes.task_done()
 
@@ -215,11 +215,10 @@ class DaskProvider:
         )
         manager.want(self._runs)
         await manager.open()
-        self._managing = asyncio.create_task(manager.run())
+        self._managing.keep(manager.run, f"Managing the leases of pool {self._pool_id!r}")
 
     async def _close_manager(self, end_leases: bool) -> None:
-        if self._managing is not None:
-            await end([self._managing])
+        await self._managing.close()
         if self._manager is not None:
             await self._manager.close(end_leases=end_leases)
 
@@ -231,9 +230,7 @@ class DaskProvider:
             self._own = None
             with contextlib.suppress(RuntimeError):  # it was stopped by another call
                 own.call_soon_threadsafe(own.stop)
-        if self._changing is not None:
-            await end([self._changing])
-            self._changing = None
+        await self._changing.close()
         while not self._changes.empty():
             self._changes.get_nowait().close()
 

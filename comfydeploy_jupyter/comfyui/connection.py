@@ -13,7 +13,7 @@ import aiohttp
 from ..errors import ComfyUIUnavailableError
 from ..net.backoff import Backoff
 from ..net.responses import LARGE
-from ..net.tasks import end, wait_until_set
+from ..net.tasks import BackgroundTasks, report, wait_until_set
 from .events import MAX_EVENT, Event, OversizedEvent, Preview, decode_binary, decode_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Connection:
         self._on_event = on_event
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(log)
         self._socket: aiohttp.ClientWebSocketResponse[Any] | None = None
         self._up = asyncio.Event()
         self._connect_now = asyncio.Event()
@@ -93,16 +93,14 @@ class Connection:
 
     def start(self) -> None:
         """Start connecting in the background; returns at once."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="comfydeploy-connection")
+        if not self._tasks:
+            self._tasks.keep(
+                self._run, f"The connection to ComfyUI at {self._client.url}", again=BACKOFF
+            )
 
     async def close(self) -> None:
         """Close the connection permanently."""
-        if self._task is not None:
-            await end([self._task])
-            self._task = None
-            if self._up.is_set():
-                self._down()
+        await self._tasks.close()
 
     async def wait_connected(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for the connection; return whether it is open."""
@@ -147,11 +145,12 @@ class Connection:
                 self.failure = str(error) or type(error).__name__
                 self.hangs = isinstance(error, asyncio.TimeoutError)
             except Exception as error:
-                log.exception("The connection to ComfyUI at %s failed", self._client.url)
                 self.failure, self.hangs = f"{type(error).__name__}: {error}", False
-            if self._up.is_set():
-                failures = 0
-                self._down()
+                raise
+            finally:
+                if self._up.is_set():
+                    failures = 0
+                    self._down()
             failures += 1
             await wait_until_set(self._connect_now, BACKOFF.pause(failures))
 
@@ -217,5 +216,6 @@ class Connection:
                 continue
             try:
                 self._on_event(event)
-            except Exception:
-                log.exception("An event of ComfyUI at %s could not be handled", self._client.url)
+            except Exception as error:
+                text = "An event of ComfyUI at %s could not be handled"
+                report(log, text, self._client.url, error=error)

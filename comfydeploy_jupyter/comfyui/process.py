@@ -13,7 +13,7 @@ from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
 from ..net.backoff import Backoff
 from ..net.peers import Peers
-from ..net.tasks import end, wait_until_set
+from ..net.tasks import BackgroundTasks, end, report, wait_until_set
 from . import discovery, run_main
 from .out_of_memory import count_oom_kills, why_killed
 
@@ -102,6 +102,7 @@ class ComfyUIProcess:
         self._callbacks: list[Callable[[State], object]] = []
         self._url: str | None = None
         self._port: int | None = None
+        self._tasks = BackgroundTasks(logger)
         self._lock = asyncio.Lock()
         self._retry_now = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -147,7 +148,9 @@ class ComfyUIProcess:
         async with self._lock:
             if self._attempt is None or self._supervisor is None or self._supervisor.done():
                 self._attempt = asyncio.get_running_loop().create_future()
-                self._supervisor = asyncio.create_task(self._supervise())
+                self._supervisor = self._tasks.start(
+                    self._supervise(), "The supervision of ComfyUI"
+                )
             self._retry_now.set()
             attempt = self._attempt
         error = await asyncio.shield(attempt)
@@ -180,9 +183,9 @@ class ComfyUIProcess:
         try:
             await self._keep_running()
         except Exception as error:
-            logger.exception("The supervision of ComfyUI failed")
-            await self._child.end()
             self._fail(self._unavailable(f"The supervision of ComfyUI failed: {error}"))
+            await self._child.end()
+            raise
 
     async def _keep_running(self) -> None:
         has_run = False
@@ -249,7 +252,9 @@ class ComfyUIProcess:
             return await self._until_it_answers(url)
         except ComfyUIUnavailableError as error:
             return error
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError):
+                report(logger, "ComfyUI cannot be started", error=error)
             await self._child.end()
             return self._unavailable(f"ComfyUI cannot be started: {error}")
 

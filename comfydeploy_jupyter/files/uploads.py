@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from ..net.tasks import close_each
 from .forms import StoredFile, UploadForm
 from .staging import remove_orphans
 
@@ -87,7 +88,7 @@ class Uploads:
 
     async def close(self) -> None:
         """Abort the unfinished uploads and stop the threads."""
-        await asyncio.gather(*(upload.abort() for upload in list(self._open)))
+        await asyncio.gather(*(close_each(upload.abort) for upload in list(self._open)))
         for threads in (self._threads, self._hashers, self._flushers):
             if threads is not None:
                 await asyncio.to_thread(threads.shutdown)

@@ -25,8 +25,6 @@ class PageSocket(SocketHandler, PageBase):
     """``comfyui/ws``: forwards each message of the page's WebSocket."""
 
     _remote: aiohttp.ClientWebSocketResponse[bool] | None = None
-    _pump: asyncio.Task[None] | None = None
-    _closing: asyncio.Task[bool] | None = None
 
     @property
     def max_message_size(self) -> int:
@@ -45,7 +43,8 @@ class PageSocket(SocketHandler, PageBase):
         if self.ws_connection is None:  # the browser has disconnected in the meantime
             await self._remote.close()
             return
-        self._pump = asyncio.ensure_future(self._pass_on(self._remote))
+        what = "Forwarding ComfyUI's messages to its page"
+        self.extension.tasks.start(self._pass_on(self._remote), what, when_done=self.close)
 
     async def on_message(self, message: str | bytes) -> None:
         """Forward a message of the browser."""
@@ -63,7 +62,7 @@ class PageSocket(SocketHandler, PageBase):
         super().on_close()
         if self._remote is not None:
             # This also ends `_pass_on`. Cancelling it before its first step would close nothing.
-            self._closing = asyncio.ensure_future(self._remote.close())
+            self.extension.tasks.start(self._remote.close(), "Closing the socket to ComfyUI")
 
     async def _pass_on(self, remote: aiohttp.ClientWebSocketResponse[bool]) -> None:
         """Forward ComfyUI's messages until one side closes."""

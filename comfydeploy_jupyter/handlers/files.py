@@ -208,7 +208,8 @@ class UploadFileHandler(Streamed, Handler):
 
     def _drop_upload(self) -> None:
         if self._upload is not None:
-            self._dropping = asyncio.ensure_future(self._inbox.drop(self._upload))
+            work = self._inbox.drop(self._upload)
+            self.extension.tasks.start(work, "Removing the files of an upload")
 
     def _file_reply(self, file: StoredFile) -> dict[str, Any]:
         query = {"filename": file.name, "subfolder": file.subfolder, "type": file.type}

@@ -53,7 +53,9 @@ class EventSocket(SocketHandler):
         self._waiting_bytes = 0
         self._something = asyncio.Event()
         self._unfollow: Callable[[], None] = self.services.runs.follow(self._pass_on)
-        self._writer = asyncio.ensure_future(self._write())
+        self._writer = self.extension.tasks.start(
+            self._write(), "Sending events to a client", when_done=self.close
+        )
         self.extension.sockets.add(self)
         queue = self.services.runs.counts()
         self.send("status", {"sid": self.client_id, "queue": queue})

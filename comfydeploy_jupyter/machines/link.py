@@ -13,7 +13,7 @@ from ..comfyui.folders import Folders
 from ..comfyui.model_folders import is_folder_name
 from ..comfyui.running import running_at
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..net.tasks import wait_for
+from ..net.tasks import close_each, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,8 +85,7 @@ class Link:
 
     async def close(self) -> None:
         """Close the connection, and stop the process if this server started it."""
-        await self.connection.close()
-        await self.client.close()
+        await close_each(self.connection.close, self.client.close)
         if self.process is not None:
             await self.process.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..comfyui.credentials import NONE
@@ -16,8 +17,7 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from ..net.backoff import Backoff
-from ..net.tasks import BackgroundTasks
+from ..net.tasks import BackgroundTasks, close_each
 from ..store.machines import MachineRecord
 from .checks import check_without_cluster
 from .pool_config import for_provider, is_on_same_cluster, members_end, pool_of, provider_config
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AGAIN = Backoff(first=1.0, longest=60.0)  # pauses between attempts to start a provider
 MOST_MEMBERS = 10_000
 
 
@@ -99,8 +98,10 @@ class Pools:
         await self._tasks.close()
         providers = [*self._providers.values(), *self._unready.values()]
         self._providers, self._unready = {}, {}
-        await asyncio.gather(*(provider.close(delete=False) for provider in providers))
-        await asyncio.gather(*(kind.close() for kind in self._kinds.values()))
+        await asyncio.gather(
+            *(close_each(partial(provider.close, delete=False)) for provider in providers)
+        )
+        await close_each(*(kind.close for kind in self._kinds.values()))
 
     def is_pool(self, kind: str) -> bool:
         """Return whether a kind of machine is a pool."""
@@ -388,34 +389,28 @@ class Pools:
     def _begin(self, record: MachineRecord) -> asyncio.Event:
         """Start the provider of a pool; return an event that is set after the first attempt."""
         attempted = asyncio.Event()
-        self._starting[record.id] = self._tasks.start(
-            self._run_provider(record, attempted),
-            f"Starting pool {record.id!r}",
-            when_done=attempted.set,  # also if it is cancelled before its first step
+        self._starting[record.id] = task = self._tasks.keep(
+            partial(self._run_provider, record, attempted), f"Starting pool {record.id!r}"
         )
+        # Also if it is cancelled before its first step.
+        task.add_done_callback(lambda _: attempted.set())
         return attempted
 
     async def _run_provider(self, record: MachineRecord, attempted: asyncio.Event) -> None:
-        members = _MembersOfPool(self, record.id)
-        failures = 0
-        while True:
+        provider: Provider | None = None
+        try:
             provider = self._kinds[record.kind].make(record.id, record.config)
             self._unready[record.id] = provider
-            try:
-                await provider.start(members)
-            except Exception as error:
-                failures += 1
-                self._failures[record.id] = fault = _fault(error)
-                log.warning("Pool %r: %s", record.id, fault.message, exc_info=fault is not error)
+            await provider.start(_MembersOfPool(self, record.id))
+        except Exception as error:
+            self._failures[record.id] = _fault(error)
+            attempted.set()
+            if provider is not None:
                 await provider.close(delete=False)
-            else:
-                self._failures.pop(record.id, None)
-                self._providers[record.id] = self._unready.pop(record.id)
-                provider.wanted(self._registry.pool_runs(record.id))
-                return
-            finally:
-                attempted.set()
-            await asyncio.sleep(AGAIN.pause(failures))
+            raise
+        self._failures.pop(record.id, None)
+        self._providers[record.id] = self._unready.pop(record.id)
+        provider.wanted(self._registry.pool_runs(record.id))
 
     async def _end_provider(self, pool_id: str, *, delete: bool, stays: bool = False) -> None:
         task = self._starting.pop(pool_id, None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
+from ..net.tasks import close_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -237,4 +238,4 @@ class MachineRegistry:
 
     async def close(self) -> None:
         """Close all machines."""
-        await asyncio.gather(*(machine.close() for machine in self))
+        await asyncio.gather(*(close_each(machine.close) for machine in self))

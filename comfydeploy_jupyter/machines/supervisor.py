@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .. import metrics
@@ -412,13 +413,15 @@ class Supervisor:
             link.client.url = link.process.url or link.client.url
             link.connection.connect_now()
             if link.settings.stuck_after:
-                self._start(self._restart_if_stuck(link))
+                self._tasks.keep(
+                    partial(self._restart_if_stuck, link, link.process, link.process.pid),
+                    f"Watching the work of machine {self._id!r}",
+                    log_fields=self.log_fields,
+                )
 
-    async def _restart_if_stuck(self, link: Link) -> None:
+    async def _restart_if_stuck(self, link: Link, process: ComfyUIProcess, pid: int | None) -> None:
         """End a ComfyUI with prompts that does nothing for too long; it is started again then."""
-        process, after = link.process, link.settings.stuck_after
-        assert process is not None
-        pid = process.pid
+        after = link.settings.stuck_after
         if pid is None:
             return
         activity = Activity(pid, link.settings.environment())

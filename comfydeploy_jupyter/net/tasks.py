@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from .. import metrics
+from ..errors import ComfyDeployError
+from .backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -15,12 +20,56 @@ T = TypeVar("T")
 File = TypeVar("File", bound="IO[bytes] | None")
 
 CANCEL_AGAIN = 1.0  # seconds after which a task that is still running is cancelled again
+AGAIN = Backoff(first=1.0, longest=60.0)  # pauses before a loop that has failed is started again
+RECOVERED_AFTER = 60.0  # seconds after which a loop that is running again has no failures
 
 logger = logging.getLogger(__name__)
 
 
+def report(
+    log: logging.Logger, text: str, *values: object, error: BaseException, **options: Any
+) -> None:
+    """Log an unexpected exception of background work with its traceback, and count it.
+
+    Parameters
+    ----------
+    log : logging.Logger
+        The logger.
+    text, *values : str, objects
+        The message.
+    error : BaseException
+        The exception.
+    **options
+        Options of the log record, such as ``extra``.
+    """
+    metrics.background_failed()
+    log.error(text, *values, exc_info=error, **options)
+
+
+async def close_each(*closing: Callable[[], Awaitable[object] | None]) -> None:
+    """Close objects one after the other; a failure is reported, and the others are closed, too.
+
+    Parameters
+    ----------
+    *closing : callable
+        Functions or coroutine functions, usually the bound ``close`` of the objects.
+    """
+    for close in closing:
+        try:
+            work = close()
+            if work is not None:
+                await work
+        except Exception as error:
+            name = getattr(close, "__qualname__", repr(close))
+            report(logger, "%s failed; the rest is closed nevertheless", name, error=error)
+
+
 class BackgroundTasks:
-    """Runs coroutines as tasks that no code has to await; logs their exceptions.
+    """Runs background work as tasks that no code has to await.
+
+    This is the only way to run a loop, or work that no code awaits. An exception of any type is
+    logged and counted (`report`). Work that is started once ends with it: ``when_done`` or the
+    coroutine itself tells those who wait. A loop (`keep`) is started again after a pause.
 
     The event loop itself has only weak references to tasks; this class has strong ones until they
     are done. A task that is cancelled before its first step never enters its coroutine, so a
@@ -68,6 +117,31 @@ class BackgroundTasks:
         task.add_done_callback(partial(self._done, what, log_fields, expected, when_done))
         return task
 
+    def keep(
+        self,
+        loop: Callable[[], Coroutine[Any, Any, None]],
+        what: str,
+        *,
+        log_fields: Mapping[str, object] | None = None,
+        again: Backoff = AGAIN,
+    ) -> asyncio.Task[None]:
+        """Run a loop as a task; if it fails, run it again after a pause, until it returns.
+
+        An exception that follows an equal one is logged at level DEBUG.
+
+        Parameters
+        ----------
+        loop : callable
+            The coroutine function.
+        what : str
+            What it does, for the log: the beginning of a sentence that goes on with "failed".
+        log_fields : mapping, optional
+            Fields of the log record.
+        again : Backoff
+            The pauses.
+        """
+        return self.start(self._keep(loop, what, log_fields, again), what, log_fields=log_fields)
+
     async def close(self) -> None:
         """Cancel all tasks, also ones that they start meanwhile; wait until they are done."""
         while self._tasks:
@@ -84,9 +158,50 @@ class BackgroundTasks:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, expected):
-            self._log.error("%s failed", what, exc_info=error, extra=log_fields)
+            report(self._log, "%s failed", what, error=error, extra=log_fields)
         if when_done is not None:
             when_done()
+
+    async def _keep(
+        self,
+        loop: Callable[[], Coroutine[Any, Any, None]],
+        what: str,
+        log_fields: Mapping[str, object] | None,
+        again: Backoff,
+    ) -> None:
+        failures, last = 0, ""
+        while True:
+            since = time.monotonic()
+            # A task of its own shows whether a CancelledError is meant for the loop, or was raised
+            # in it because something that it awaits was cancelled.
+            running = asyncio.ensure_future(loop())
+            try:
+                await asyncio.wait([running])
+            finally:
+                await end([running])
+            if running.cancelled():
+                fault: BaseException | None = asyncio.CancelledError("what it awaits was cancelled")
+            else:
+                fault = running.exception()
+            if fault is None:
+                return
+            if time.monotonic() - since >= RECOVERED_AFTER:
+                failures, last = 0, ""
+            failures += 1
+            pause = again.pause(failures)
+            metrics.background_failed()
+            known = isinstance(fault, ComfyDeployError)
+            before, last = last, repr(fault)
+            self._log.log(
+                logging.DEBUG if last == before else logging.WARNING if known else logging.ERROR,
+                "%s failed, and goes on in %.1f s: %s",
+                what,
+                pause,
+                fault,
+                exc_info=None if known else fault,
+                extra=log_fields,
+            )
+            await asyncio.sleep(pause)
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
@@ -81,22 +82,22 @@ class Assigning:
             if not await wait_until_set(self._dispatching.decided, DECIDE_EVERY):
                 self._dispatching.decide()
             for run_id, machine in self._dispatching.take():
-                self._background.start(self._hand_over(run_id, machine))
+                self._background.keep(
+                    partial(self._begin, run_id, machine), f"Reading run {run_id}", SAVE_AGAIN
+                )
 
-    async def _hand_over(self, run_id: str, machine: Machine | None) -> None:
-        """Hand one run over; if that fails, it waits again, or ends."""
-        while True:
-            try:
-                run = await self._loader.load(run_id)
-                break
-            except ComfyDeployError as fault:
-                log.warning("Run %s cannot be read yet: %s", run_id, fault.message)
-                await asyncio.sleep(SAVE_AGAIN)
+    async def _begin(self, run_id: str, machine: Machine | None) -> None:
+        """Read an assigned run from the store, and begin to hand it over."""
+        run = await self._loader.load(run_id)
         if run is None:
             return  # it was cancelled in the meantime
         if machine is None:
             self._pooled.wait_again(run)
-            return
+        else:
+            self._background.start(self._hand_over(run, machine), run)
+
+    async def _hand_over(self, run: Run, machine: Machine) -> None:
+        """Hand one run over; if that fails, it waits again, or ends."""
         try:
             await self._send(run, machine)
         except (PromptInvalidError, TooLargeError) as fault:
@@ -114,7 +115,7 @@ class Assigning:
                 exc_info=None if known else fault,
                 extra=run.record.log_fields,
             )
-            await asyncio.sleep(SAVE_AGAIN)
+            await asyncio.sleep(SAVE_AGAIN.first)
             self._pooled.wait_again(run)
 
     async def _send(self, run: Run, machine: Machine) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..net.tasks import BackgroundTasks
+from ..net.tasks import AGAIN, BackgroundTasks
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
+    from ..net.backoff import Backoff
     from ..store.runs import RunRecord
 
 T = TypeVar("T")
@@ -45,6 +46,12 @@ class Background:
         record = run.record
         what = f"A step of run {record.prompt_id}"
         return self._tasks.start(work, what, log_fields=record.log_fields)
+
+    def keep(
+        self, loop: Callable[[], Coroutine[Any, Any, None]], what: str, again: Backoff = AGAIN
+    ) -> asyncio.Task[None]:
+        """Run a loop; see `BackgroundTasks.keep`."""
+        return self._tasks.keep(loop, what, again=again)
 
     async def close(self) -> None:
         """Cancel all tasks and wait until they are done."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.deleting import delete_file, size_of
 from ..errors import ComfyDeployError, NotFoundError
 from ..graphs.node_outputs import files_of
+from ..net.backoff import Backoff
 from ..store.deletions import FileToDelete, StoredRun, Use
 from ..store.run_filter import RunFilter
 from ..store.runs import FINAL
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FIRST_AFTER = 60.0  # seconds from the start until the limits are applied
 EVERY = 3600.0  # seconds between that and the next times
+LIMITS_AGAIN = Backoff(first=EVERY / 4, longest=EVERY)  # pauses after a failure
 AT_A_TIME = 100  # runs that one transaction deletes
 
 
@@ -136,10 +138,7 @@ class Deleter:
         while self._keep.limited:
             await asyncio.sleep(pause)
             pause = EVERY
-            try:
-                await self.apply_limits()
-            except ComfyDeployError as fault:
-                log.warning("Old runs cannot be deleted now: %s", fault.message)
+            await self.apply_limits()
 
     async def apply_limits(self) -> Deleted:
         """Delete the runs that are beyond the limits now."""

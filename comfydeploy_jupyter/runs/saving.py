@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ComfyDeployError
+from ..net.backoff import Backoff
 from .background import Recorded
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAVE_WITHIN = 0.01  # seconds until a state is stored that no client has received
-SAVE_AGAIN = 3.0  # seconds between two attempts to store an end
+SAVE_AGAIN = Backoff(first=3.0, longest=3.0)  # pauses between two attempts to store an end
 
 
 class Savable(Recorded, Protocol):
@@ -107,7 +108,11 @@ class StateSaver:
             log.exception(
                 "The end of run %s cannot be stored yet", record.prompt_id, extra=record.log_fields
             )
-            self._background.start(self._end_later(record))
+            self._background.keep(
+                partial(self._repository.save, record),
+                f"Storing the end of run {record.prompt_id}",
+                SAVE_AGAIN,
+            )
             return False
         finally:
             self._unsaved.pop(record.prompt_id, None)
@@ -136,18 +141,3 @@ class StateSaver:
     def _forget(self, prompt_id: str, task: asyncio.Task[None]) -> None:
         if self._saving.get(prompt_id) is task:
             del self._saving[prompt_id]
-
-    async def _end_later(self, record: RunRecord) -> None:
-        while True:
-            await asyncio.sleep(SAVE_AGAIN)
-            try:
-                await self._repository.save(record)
-            except ComfyDeployError as fault:
-                log.debug(
-                    "The end of run %s: %s",
-                    record.prompt_id,
-                    fault.message,
-                    extra=record.log_fields,
-                )
-            else:
-                return

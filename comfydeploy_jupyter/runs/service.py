@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyUIUnavailableError, RunTimeoutError
 from ..net.fetch_policy import ALLOWED, FetchPolicy
+from ..net.tasks import close_each
 from .active import ActiveRuns
 from .announcing import Announcer
 from .assigning import Assigning
 from .background import Background
 from .cancel import Canceller
 from .creation import CREATE_WITHIN, RunCreator
-from .deletion import Deleter
+from .deletion import LIMITS_AGAIN, Deleter
 from .dispatching import Dispatching
 from .earlier_times import EarlierTimes
 from .editor_runs import EditorRuns
@@ -180,9 +181,10 @@ class RunService(RunReader):
         """Recover the runs that had not ended when the last server stopped, and watch all runs."""
         await self._orphans.recover(self._shared.session.claimed)
         await self.deleter.finish(self._shared.session.claimed)
-        self._shared.background.start(self._watchdog.run())
-        self._shared.background.start(self._assigning.run())
-        self._shared.background.start(self.deleter.run())
+        background = self._shared.background
+        background.keep(self._watchdog.run, "Watching the machines")
+        background.keep(self._assigning.run, "Handing waiting runs over")
+        background.keep(self.deleter.run, "Deleting old runs", LIMITS_AGAIN)
 
     async def recover_orphans(self, sessions: Collection[str]) -> None:
         """Recover and follow the runs of servers that have exited, by their session ids."""
@@ -192,8 +194,7 @@ class RunService(RunReader):
     async def close(self) -> None:
         """Stop following runs; ComfyUI continues them, and the next start recovers them."""
         self._events.close()
-        await self._shared.saver.close()
-        await self._shared.background.close()
+        await close_each(self._shared.saver.close, self._shared.background.close)
         for run in self._shared.active:
             run.stop_timer()
 

@@ -33,7 +33,7 @@ class CallThreads(Generic[T]):
     name : str
         The name of the threads.
     do : callable
-        Makes some calls and returns their outcomes; it must not raise.
+        Makes some calls and returns their outcomes; if it raises, all of the calls have failed.
     threads : int
         Number of threads. They are started at the first call.
     most : int
@@ -103,7 +103,10 @@ class CallThreads(Generic[T]):
                 taken.append(self._queue.get_nowait())
         calls = [call for call in taken if call is not None and not call[1].cancelled()]
         if calls:
-            outcomes = self._do([call for call, _ in calls])
+            try:
+                outcomes = self._do([call for call, _ in calls])
+            except Exception as error:
+                outcomes = [Outcome(error=error)] * len(calls)
             futures = [future for _, future in calls]
             with suppress(RuntimeError):  # the event loop was closed
                 futures[0].get_loop().call_soon_threadsafe(_set_outcomes, futures, outcomes)
@@ -116,5 +119,7 @@ def _set_outcomes(futures: list[asyncio.Future[Any]], outcomes: list[Outcome]) -
             continue
         if outcome.error is None:
             future.set_result(outcome.result)
+        elif isinstance(outcome.error, StopIteration):  # which no future accepts
+            future.set_exception(RuntimeError("a call of the store raised StopIteration"))
         else:
             future.set_exception(outcome.error)

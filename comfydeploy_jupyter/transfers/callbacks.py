@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ..net.tasks import end, wait_for
+from ..net.tasks import BackgroundTasks, close_each, end, report, wait_for
 from ..store.callbacks import Callback, CallbackTarget
 from .http import TransferError, request
 from .queue import BACKOFF
@@ -106,11 +107,12 @@ class Callbacks:
         self._changed: dict[str, CallbackTarget] = {}
         self._settled: set[str] = set()
         self._to_write = asyncio.Event()
-        self._writer: asyncio.Task[None] | None = None
+        self._tasks, self._writer = BackgroundTasks(log), BackgroundTasks(log)
 
     async def open(self) -> None:
         """Continue with the messages that were not delivered before the last stop."""
-        self._writer = asyncio.ensure_future(self._write())
+        what = "Storing messages to status endpoints"
+        self._writer.keep(self._write, what, again=self._backoff)
         await self.recover(self._session.claimed)
 
     async def recover(self, sessions: Collection[str]) -> list[CallbackTarget]:
@@ -127,10 +129,7 @@ class Callbacks:
 
     async def close(self) -> None:
         """Stop delivering. Undelivered messages stay in the store."""
-        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
-        if self._writer is not None:
-            tasks.append(self._writer)
-        await end(tasks)
+        await close_each(self._tasks.close, self._writer.close)
         await self._flush()
 
     async def add(self, target: CallbackTarget) -> None:
@@ -210,22 +209,29 @@ class Callbacks:
 
     def _deliver(self, queue: _Queue) -> None:
         if queue.task is None and queue.waiting:
-            queue.task = asyncio.ensure_future(self._deliver_all(queue))
+            queue.task = self._tasks.keep(
+                partial(self._deliver_all, queue),
+                f"Delivering the messages of run {queue.target.prompt_id}",
+                log_fields={"prompt_id": queue.target.prompt_id},
+                again=self._backoff,
+            )
 
     async def _deliver_all(self, queue: _Queue) -> None:
         while queue.waiting:
             message = queue.waiting[0]
-            await self._deliver_one(queue.target, message)
+            await self._deliver_one(queue, message)
             queue.take(message)
             self._drop(message)
         queue.task = None
         self._settle(queue)
 
-    async def _deliver_one(self, target: CallbackTarget, message: Callback) -> None:
+    async def _deliver_one(self, queue: _Queue, message: Callback) -> None:
+        target = queue.target
         endpoint = target.status_endpoint or ""
         attempt = 0
         # The system clock may be changed in the meantime. Each message is tried at least once.
         given_up_at = time.monotonic() + GIVEN_UP_AFTER - message.age
+        fields = {"prompt_id": target.prompt_id}
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1
             try:
@@ -236,21 +242,20 @@ class Callbacks:
             except TransferError as error:
                 why = error.message
                 pause = self._backoff.pause(attempt, error.after)
+            except Exception as error:
+                why = "The message could not be sent"
+                pause = self._backoff.pause(attempt)
+                if attempt == 1:
+                    text = "A message of run %s could not be sent"
+                    report(log, text, target.prompt_id, error=error, extra=fields)
             else:
                 return
             if attempt == 1:
-                log.warning(
-                    "Run %s: %s; the next attempt follows",
-                    target.prompt_id,
-                    why,
-                    extra={"prompt_id": target.prompt_id},
-                )
+                text = "Run %s: %s; the next attempt follows"
+                log.warning(text, target.prompt_id, why, extra=fields)
             await asyncio.sleep(pause)
-        log.error(
-            "A message of run %s could not be delivered in time",
-            target.prompt_id,
-            extra={"prompt_id": target.prompt_id},
-        )
+        text = "A message of run %s could not be delivered in time"
+        log.error(text, target.prompt_id, extra=fields)
 
     async def _post(self, endpoint: str, target: CallbackTarget, message: Callback) -> None:
         async with request(
@@ -276,21 +281,10 @@ class Callbacks:
             self._to_write.set()
 
     async def _write(self) -> None:
-        failures = 0
         while True:
             await self._to_write.wait()
-            try:
-                await self._flush()
-            except Exception:
-                failures += 1
-                if failures == 1:
-                    log.exception(
-                        "Messages to status endpoints cannot be stored; the next attempt follows"
-                    )
-                await asyncio.sleep(self._backoff.pause(failures))
-            else:
-                failures = 0
-                await asyncio.sleep(GATHER)
+            await self._flush()
+            await asyncio.sleep(GATHER)
 
     async def _flush(self) -> None:
         """Write changes to the store; a message that has been delivered by then is never written.

@@ -11,6 +11,7 @@ import aiohttp
 
 from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundError
 from ..net.fetch_policy import ALLOWED, FetchPolicy
+from ..net.tasks import close_each
 from ..secrets import clean_url
 from .callbacks import ANSWER_WITHIN, Callbacks
 from .downloads import Copy, Download, declared_digest, declared_size
@@ -114,10 +115,9 @@ class Transfers:
 
     async def close(self) -> None:
         """Stop all transfers. The next server continues them."""
-        await self.queue.close()
-        await self.callbacks.close()
-        await self.http.close()
-        await self._public.close()
+        await close_each(
+            self.queue.close, self.callbacks.close, self.http.close, self._public.close
+        )
 
     # -- uploads -----------------------------------------------------------------------------
 

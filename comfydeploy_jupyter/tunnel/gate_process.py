@@ -17,7 +17,7 @@ from ..child import Child, child_environment
 from ..errors import InvalidRequestError, TunnelFailedError
 from ..net.backoff import Backoff
 from ..net.sessions import new_session
-from ..net.tasks import end
+from ..net.tasks import BackgroundTasks, close_each
 from .failures import failure
 from .gate_settings import GateSettings, Upstream
 
@@ -58,7 +58,7 @@ class GateProcess:
         self._target = ""
         self._trusted: tuple[str, ...] = ()
         self._upstream = Upstream()
-        self._supervision: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(logger)
 
     @property
     def port(self) -> int:
@@ -101,7 +101,7 @@ class GateProcess:
         self._listener.setblocking(False)
         self._target, self._trusted = target, trusted_users
         self._upstream = upstream or Upstream()
-        self._supervision = asyncio.create_task(self._supervise())
+        self._tasks.keep(self._supervise, "The supervision of the tunnel's gate")
         if not await self._answers():
             log = await self._child.log_tail(20, this_run=True)
             await self.close()
@@ -123,9 +123,7 @@ class GateProcess:
 
     async def close(self) -> None:
         """Close the gate permanently."""
-        if self._supervision is not None:
-            await end([self._supervision])
-        await self._child.end()
+        await close_each(self._tasks.close, self._child.end)
         if self._listener is not None:
             self._listener.close()
             self._listener = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
 from ..net.backoff import Backoff
-from ..net.tasks import end, wait_until_set
+from ..net.tasks import BackgroundTasks, close_each, report, wait_until_set
 from ..timestamps import utc_now
 from .cloudflared import leads_to
 from .failures import failure
@@ -152,7 +152,9 @@ class Tunnel:
         self._attempt: asyncio.Future[ComfyDeployError | None] = (
             asyncio.get_running_loop().create_future()
         )
-        self._supervision = asyncio.create_task(self._supervise())
+        self._tasks = BackgroundTasks(logger)
+        what = f"The supervision of the tunnel to {options.target}"
+        self._tasks.start(self._supervise(), what, log_fields=self._log_fields)
 
     @property
     def protection(self) -> Protection:
@@ -218,22 +220,17 @@ class Tunnel:
 
     async def close(self) -> None:
         """Stop the tunnel."""
-        await end([self._supervision])
-        await self._stop_processes()
+        await close_each(self._tasks.close, self._stop_processes)
         self._resolve_waiters(failure("stopped", "The tunnel was stopped before it was ready"))
 
     async def _supervise(self) -> None:
         try:
             await self._keep_running()
         except Exception as error:
-            logger.exception(
-                "The supervision of the tunnel to %s failed",
-                self.options.target,
-                extra=self._log_fields,
-            )
-            await self._stop_processes()
             self.error = failure("exited", f"The tunnel failed: {type(error).__name__}: {error}")
             self._resolve_waiters(self.error)
+            await self._stop_processes()
+            raise
 
     async def _keep_running(self) -> None:
         failures = 0
@@ -294,9 +291,9 @@ class Tunnel:
                 download=options.download,
             )
             await self._check_protection()
-        except ComfyDeployError as error:
+        except Exception as error:
             await self._cloudflared.end()
-            return error
+            return self._explained(error)
         self._set_url(url)
         return None
 
@@ -319,11 +316,19 @@ class Tunnel:
                     await self._follow_origin()
                     if self._gate.error is not None:
                         raise self._gate.error
-                except ComfyDeployError as error:
+                except Exception as error:
                     await self._cloudflared.end()
-                    return error
+                    return self._explained(error)
         finally:
             ended.cancel()
+
+    def _explained(self, error: Exception) -> ComfyDeployError:
+        """Return an exception as the reason why the tunnel does not work."""
+        if isinstance(error, ComfyDeployError):
+            return error
+        text = "The tunnel to %s failed"
+        report(logger, text, self.options.target, error=error, extra=self._log_fields)
+        return failure("exited", f"The tunnel failed: {type(error).__name__}: {error}")
 
     async def _check_protection(self) -> None:
         """Check that a named tunnel forwards to the right address.
@@ -371,8 +376,7 @@ class Tunnel:
 
     async def _stop_processes(self) -> None:
         self._set_url(None)
-        await self._cloudflared.end()
-        await self._gate.close()
+        await close_each(self._cloudflared.end, self._gate.close)
         self._gated = False
         self.state = "stopped"  # from now on another tunnel may replace it
         logger.info("The tunnel to %s has ended", self.options.target, extra=self._log_fields)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..net.fetch_policy import ALLOWED, FetchPolicy
+from ..net.tasks import close_each
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared
 from .gate_process import GateProcess
@@ -97,7 +99,7 @@ class Tunnels:
 
     async def close(self) -> None:
         """Stop all tunnels."""
-        await self.stop()
+        await close_each(*(partial(self.stop, target) for target in TARGETS))
 
     async def start(self, options: TunnelOptions, *, wait: bool = True) -> dict[str, Any]:
         """Start a tunnel if it does not exist, and wait until it is up.

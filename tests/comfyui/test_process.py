@@ -365,7 +365,9 @@ async def test_a_comfyui_of_a_killed_server_is_ended_at_the_next_start(tree: Pat
             assert left.wait(5) == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"pid": "x"}', '{"pid": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"pid": "x"}', '{"pid": 1}', '{"pid": Infinity, "started_at": 1}']
+)
 async def test_a_broken_record_of_the_process_is_ignored(tree: Path, content: str) -> None:
     async with process_of(tree) as process:
         process.log_path.parent.mkdir()

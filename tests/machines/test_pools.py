@@ -174,6 +174,7 @@ class Cluster:
         self.demand: list[int] = []
         self.members: Any = None
         self.failure: Exception | None = None
+        self.close_failure: Exception | None = None
         self.closed: list[bool] = []
         self.stays: list[bool] = []
         self.starts = 0
@@ -216,6 +217,8 @@ class Cluster:
         if delete is not None:
             await asyncio.sleep(0.1)
             self.closed.append(delete)
+            if self.close_failure is not None:
+                raise self.close_failure
             self.stays.append(stays)
             await self.may_close.wait()
 
@@ -249,13 +252,18 @@ def join(
     jp_asyncio_loop.run_until_complete(asyncio.wait(tasks))
 
 
-async def test_a_provider_that_fails_unexpectedly_is_started_again(api, extension, cluster):
+async def test_a_provider_that_fails_unexpectedly_is_started_again(api, extension, cluster, caplog):
+    """Also one that cannot be closed either."""
     cluster.failure = TypeError("adapt() got an unexpected keyword argument")
+    cluster.close_failure = OSError("the connection is closed")
     made = await extension.services.pools.create("dask", MachineCreate(name="hpc"))
     assert "TypeError: adapt() got an unexpected keyword argument" in made["error"]
-    cluster.failure = None
+    await until_async(lambda: cluster.closed)
+    cluster.failure = cluster.close_failure = None
     await until_async(lambda: api.get("machine", machine_id="hpc"), lambda a: a[1]["provider"])
     assert (await api.get("machine", machine_id="hpc"))[1]["error"] is None
+    assert "Starting pool 'hpc' failed, and goes on" in caplog.text
+    caplog.clear()
 
 
 async def test_the_end_of_jupyter_ends_the_creation_of_a_pool_at_any_time(extension, cluster):

@@ -9,15 +9,24 @@ import threading
 import weakref
 
 import pytest
+from prometheus_client import REGISTRY
 
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.net import tasks
+from comfydeploy_jupyter.net.backoff import Backoff
 from comfydeploy_jupyter.net.tasks import (
     BackgroundTasks,
+    close_each,
     open_in_thread,
     wait_for,
     wait_until_set,
 )
 from tests.waiting import until_async
+
+
+def failures() -> float:
+    """Return how many exceptions of background work are counted."""
+    return REGISTRY.get_sample_value("comfydeploy_background_failures_total") or 0
 
 
 async def test_a_swallowed_cancellation_is_repeated(monkeypatch):
@@ -141,6 +150,75 @@ async def test_tasks_started_by_tasks_that_end_are_ended_too():
     await asyncio.sleep(0)
     await tasks.close()
     assert len(tasks) == 0
+
+
+async def gone():
+    await asyncio.sleep(0)
+    raise OSError("gone")
+
+
+async def test_a_loop_that_fails_goes_on(caplog):
+    """Also if an exception in it is a CancelledError that nobody meant for it."""
+    tasks, before = BackgroundTasks(logging.getLogger("here")), failures()
+    caplog.set_level(logging.DEBUG, "here")
+    rounds = []
+    unrelated = asyncio.get_running_loop().create_future()
+    unrelated.cancel()
+
+    async def loop() -> None:
+        rounds.append(1)
+        if len(rounds) < 3:
+            await gone()
+        if len(rounds) == 3:
+            raise ComfyUIUnavailableError("It does not answer")
+        if len(rounds) == 4:
+            await unrelated
+        await asyncio.Event().wait()
+
+    task = tasks.keep(loop, "Work", log_fields={"run": "7"}, again=Backoff(first=0.001))
+    await until_async(lambda: len(rounds) == 5)
+    assert not task.done()
+    await tasks.close()
+    assert task.cancelled()
+    assert failures() - before == 4
+    assert [(r.levelname, bool(r.exc_info)) for r in caplog.records] == [
+        *(("ERROR", True), ("DEBUG", True), ("WARNING", False), ("ERROR", True))
+    ]
+    assert "Work failed, and goes on in 0.0 s: gone" in caplog.text
+    assert {record.__dict__["run"] for record in caplog.records} == {"7"}
+
+
+async def test_a_loop_that_returns_is_done():
+    tasks, rounds = BackgroundTasks(), []
+
+    async def twice() -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            await gone()
+
+    await tasks.keep(twice, "Work", again=Backoff(first=0.001))
+    assert len(rounds) == 2
+    assert len(tasks) == 0
+
+
+async def test_a_loop_that_is_cancelled_before_its_first_step_is_over():
+    tasks, rounds = BackgroundTasks(), []
+
+    async def loop() -> None:
+        rounds.append(1)
+
+    task = tasks.keep(loop, "Work")
+    await tasks.close()
+    assert task.cancelled()
+    assert rounds == []
+
+
+async def test_everything_is_closed_whatever_fails(caplog):
+    closed, before = [], failures()
+    await close_each(gone, lambda: closed.append(1), gone, asyncio.Event().set)
+    assert closed == [1]
+    assert failures() - before == 2
+    assert "gone failed; the rest is closed nevertheless" in caplog.text
 
 
 async def test_wait_for_returns_the_result_or_raises_the_exception_of_its_task():

@@ -167,7 +167,7 @@ async def test_a_failing_database_loses_no_message(harness, bare_service, caplog
     made = await target(harness, bare_service)
     await harness.database.write(rename("callbacks", "away"))
     send(harness, made, 0)
-    await harness.until(lambda: "cannot be stored" in caplog.text)
+    await harness.until(lambda: "Storing messages to status endpoints failed" in caplog.text)
     send(harness, made, 1)
     await harness.database.write(rename("away", "callbacks"))
     await harness.reopen()

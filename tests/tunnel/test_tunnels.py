@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.tunnel import tunnel
 from comfydeploy_jupyter.tunnel.failures import why_it_ended
 from comfydeploy_jupyter.tunnel.gate_settings import Upstream
 from comfydeploy_jupyter.tunnel.tunnel import Origin, TunnelOptions
@@ -61,6 +62,29 @@ async def test_an_unusable_certificate_file_ends_a_running_tunnel(cloudflared, t
         )
         assert (start_flags, len(cloudflared.starts)) == ([True, False], 1)
         assert not alive(cloudflared.starts[0]["pid"])
+    finally:
+        await tunnels.close()
+
+
+async def test_a_tunnel_goes_on_after_an_unexpected_exception(cloudflared, tmp_path, monkeypatch):
+    origin = Origin(f"http://127.0.0.1:{free_port()}", 1)
+    start_flags: list[bool] = []
+
+    async def find(_: TunnelOptions, start: bool) -> Origin:
+        start_flags.append(start)
+        if len(start_flags) in (2, 3):
+            raise RuntimeError("broken")
+        return origin
+
+    monkeypatch.setattr(tunnel, "CHECK_EVERY", 0.1)
+    settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
+    tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
+    try:
+        await tunnels.start(TunnelOptions(protect=False))
+        await until_async(lambda: tunnels.status()["state"] == "restarting")
+        assert tunnels.status()["error"] == "The tunnel failed: RuntimeError: broken"
+        await until_async(lambda: len(start_flags) > 3 and tunnels.status()["state"] == "running")
+        assert start_flags[:4] == [True, False, True, True]
     finally:
         await tunnels.close()
 
