@@ -9,6 +9,7 @@ Classes of node packs may have such functions, too, which are not known here.
 from __future__ import annotations
 
 import math
+import mimetypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class NodeCheck:
     optional : tuple of str
         The `arguments` that may be missing.
     lists_folder : bool
-        Whether the options of the input are all files of the input folder, without subfolders.
+        Whether the options of the input are files of the input folder, without subfolders.
     """
 
     function: str
@@ -109,6 +110,24 @@ def split_annotated(name: str) -> tuple[str, str]:
     return "input", name
 
 
+def list_of_files(name: str, checks: str) -> tuple[str, str] | None:
+    """Return the class and the input whose options have all files like this of the input folder.
+
+    ComfyUI lists files by the kind of their extension, and only those without a subfolder.
+
+    Parameters
+    ----------
+    name : str
+        A file name without an annotation.
+    checks : str
+        `versions.Behaviour.own_checks`. Earlier versions list files of any kind for masks.
+    """
+    if name.endswith(".latent"):
+        return "LoadLatent", "latent"
+    kind = (mimetypes.guess_type(name, strict=False)[0] or "").partition("/")[0]
+    return _LISTS.get(kind, ("LoadImageMask", "image") if checks == "earlier" else None)
+
+
 def _file_check(owner: str, argument: str, kind: str, function: str) -> NodeCheck:
     def decide(values: Mapping[str, Any], exists: Exists) -> bool | str:
         name = values[argument]
@@ -162,6 +181,11 @@ def _anything(_values: Mapping[str, Any], _exists: Exists) -> bool:
     return True
 
 
+_LISTS = {
+    "image": ("LoadImage", "image"),
+    "video": ("LoadVideo", "file"),
+    "audio": ("LoadAudio", "audio"),
+}
 _CAMERA = ("horizontal_movement", "vertical_movement", "pan", "tilt", "roll", "zoom")
 _DEVICE = ("device",)
 _IMAGE = _file_check("LoadImage", "image", "image", "VALIDATE_INPUTS")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .model_files import model_folder
-from .node_checks import NODE_CHECKS, NodeCheck
+from .node_checks import NODE_CHECKS, NodeCheck, list_of_files
 from .replacements import BUNDLED
 from .versions import Behaviour, behaviour_of
 
@@ -423,6 +423,17 @@ class NodeRules:
             if isinstance(info, Mapping):
                 rule = self._made[class_type] = NodeRule(class_type, info, self.behaviour)
         return rule
+
+    def lists(self, name: str) -> bool | None:
+        """Return whether a file is in the input folder by the options of the classes that load it.
+
+        None if no class has such files among its options.
+        """
+        class_type, wanted = list_of_files(name, self.behaviour.own_checks) or ("", "")
+        rule = self.get(class_type)
+        declared = () if rule is None else rule.declared({}, [])[0]
+        choices = next((each.choices for each in declared if each.name == wanted), None)
+        return None if choices is None else name in choices
 
     def has(self, class_type: Any) -> bool:
         """Return whether ComfyUI has a class."""

@@ -69,6 +69,8 @@ class NodeValidator:
         The rule of each node whose class is known, by node id.
     files : callable, optional
         As `validation.validate_prompt` takes it.
+    listed : callable
+        Returns whether a file is in the input folder, or None if that is not known.
     behaviour : Behaviour
         How the version of ComfyUI validates.
 
@@ -86,11 +88,13 @@ class NodeValidator:
         prompt: dict[Any, Any],
         nodes: dict[Any, NodeRule],
         files: FileExists | None,
+        listed: Callable[[str], bool | None],
         behaviour: Behaviour,
     ) -> None:
         self.prompt = prompt
         self.nodes = nodes
         self.files = files
+        self.listed = listed
         self.behaviour = behaviour
         self.started: dict[Any, None] = {}  # ids of nodes whose validation has started, in order
         self.valid: set[Any] = set()  # ids of nodes that are valid, with all they depend on
@@ -342,14 +346,14 @@ class NodeValidator:
             path.startswith("/") or posixpath.normpath(path).split("/")[0] == ".."
         ):
             return False
-        offered = None
-        if frame.rule.own is not None and frame.rule.own.lists_folder:
-            offered = next((rule.choices for rule in frame.declared if rule.choices), None)
-        if offered is not None:
-            if name in offered:
-                return True
-            if folder == "input" and path == name and "/" not in path:
-                return False
+        offered = [rule.choices for rule in frame.declared if rule.choices is not None]
+        if any(name in choices for choices in offered):
+            return True
+        if folder == "input" and "/" not in path:
+            listed = self.listed(path)
+            own = frame.rule.own
+            if listed is not None or (offered and own is not None and own.lists_folder):
+                return bool(listed)
         self.warn(frame.node_id, f"needs the file {name!r}, which could not be searched")
         return True
 

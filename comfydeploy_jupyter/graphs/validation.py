@@ -111,11 +111,13 @@ def validate_prompt(
     except Exception as error:  # ComfyUI does not catch exceptions here: it replies 500
         raises = f"{type(error).__name__}: {error}"
     if raises is None and fault is None:
-        result = _validate_outputs(NodeValidator(prompt, nodes, files, rules.behaviour))
+        result = _validate_outputs(
+            NodeValidator(prompt, nodes, files, rules.lists, rules.behaviour)
+        )
     else:
         result = Validation(False, fault, warnings=warnings, raises=raises)
         if nodes:
-            validator = NodeValidator(prompt, nodes, files, rules.behaviour)
+            validator = NodeValidator(prompt, nodes, files, rules.lists, rules.behaviour)
             result.further_errors = _further_errors(validator)
             result.warnings += validator.warnings
     result.missing_nodes, result.missing_models = _missing(prompt, rules, workflow)

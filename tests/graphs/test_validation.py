@@ -628,6 +628,39 @@ def test_without_access_to_the_folders_files_are_compared_with_the_definitions(
         assert bool(result.warnings) is warned, name
 
 
+def test_files_of_any_kind_are_searched_in_the_options_of_all_loaders() -> None:
+    """LoadImage takes any file of the input folder, and a webcam's picture is one of them."""
+
+    def loader(name: str, *files: str) -> dict[str, Any]:
+        return {"input": {"required": {name: [list(files), {}]}}, "output": ["X"]}
+
+    classes = {
+        "LoadImage": loader("image", "cat.png"),
+        "LoadVideo": loader("file", "clip.mp4"),
+        "LoadAudio": loader("audio"),
+        "LoadLatent": loader("latent", "x.latent"),
+        "WebcamCapture": {"input": {"required": {"image": ["WEBCAM", {}]}}, "output": ["X"]},
+        "End": {"input": {"required": {"x": ["X"]}}, "output": [], "output_node": True},
+    }
+    rules = NodeRules(classes, version="0.33.0")
+    for class_type, name, valid in (
+        ("LoadImage", "clip.mp4", True),
+        ("LoadImage", "other.mp4", False),
+        ("LoadImage", "x.latent", True),
+        ("LoadImage", "notes", False),
+        ("LoadImage", "tone.wav", False),
+        ("WebcamCapture", "cat.png", True),
+        ("WebcamCapture", "CAT.PNG", False),
+        ("LoadVideo", "cat.png", True),
+    ):
+        argument = "file" if class_type == "LoadVideo" else "image"
+        prompt = {
+            "1": {"class_type": class_type, "inputs": {argument: name}},
+            "2": {"class_type": "End", "inputs": {"x": ["1", 0]}},
+        }
+        assert validate_prompt(prompt, rules).valid is valid, (class_type, name)
+
+
 def test_numbers_that_json_cannot_hold_are_returned_as_text(rules: NodeRules) -> None:
     prompt = with_input(CHEAP["image"], "3", "blend_factor", "-inf")
     result = validate_prompt(prompt, rules)
