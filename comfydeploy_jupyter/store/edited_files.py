@@ -21,7 +21,8 @@ class EditedFile(NamedTuple):
     workflow_id : str
         The workflow.
     written : str
-        Hexadecimal SHA-256 of the content that is known: written by this server, or kept already.
+        Hexadecimal SHA-256 of the content that is known: written by this server, or kept already;
+        several, with spaces between them, if it is not known which of them the file has.
     """
 
     path: str
@@ -41,6 +42,13 @@ class EditedFiles(Repository):
             If there is no such workflow.
         """
         await self._database.write(_keep, file)
+
+    async def update(self, workflow_id: str, written: str) -> None:
+        """Store the known content of the file of a workflow, which may have been renamed meanwhile.
+
+        Nothing is done if the workflow has no file any more.
+        """
+        await self._database.write(_update, workflow_id, written)
 
     async def at(self, path: str) -> EditedFile | None:
         """Return the file with a path; None also if its workflow is deleted."""
@@ -67,6 +75,14 @@ def _keep(connection: sqlite3.Connection, file: EditedFile) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO edited_files (path, workflow, written) VALUES (?, ?, ?)",
         (file.path, workflow_row(connection, file.workflow_id)["id"], file.written),
+    )
+
+
+def _update(connection: sqlite3.Connection, workflow_id: str, written: str) -> None:
+    connection.execute(
+        "UPDATE edited_files SET written = ?"
+        " WHERE workflow = (SELECT id FROM workflows WHERE workflow_id = ?)",
+        (written, workflow_id),
     )
 
 

@@ -96,12 +96,20 @@ class Editing:
             known = await self._files.of(workflow_id)
             if known is not None:
                 await self._collect(client, known.path)
+                known = await self._files.of(workflow_id)
             workflow = await self._workflows.workflow(workflow_id)
             text = await _in_editors_format(workflow, machine)
-            path = await self._free_path(client, workflow["name"]) if known is None else known.path
-            await self._files.keep(EditedFile(path, workflow_id, _hash(text)))
-            await userdata.write_file(client, path, text)
-        return path
+            if known is None:
+                path = await self._free_path(client, workflow["name"])
+                await userdata.write_file(client, path, text)
+                await self._files.keep(EditedFile(path, workflow_id, _hash(text)))
+                return path
+            # Until ComfyUI has answered, the file may have its earlier content or this one.
+            either = " ".join(dict.fromkeys((*known.written.split(), _hash(text))))
+            await self._files.update(workflow_id, either)
+            await userdata.write_file(client, known.path, text)
+            await self._files.update(workflow_id, _hash(text))
+        return known.path
 
     def note(self, client: ComfyUIClient, method: str, address: str) -> None:
         """Handle a request that the editor has sent successfully; do not wait for it.
@@ -147,7 +155,7 @@ class Editing:
             text = await userdata.read_file(client, path)
         except NotFoundError:
             return  # it was deleted while the proxy did not see it
-        if _hash(text) == known.written:
+        if _hash(text) in known.written.split():
             return
         try:
             graph, graph_api = await read_graphs(text.decode("utf-8", "replace"), None, None)
@@ -158,7 +166,7 @@ class Editing:
             ) from None
         draft = Draft(graph, graph_api, workflow_id=known.workflow_id, comment=COMMENT)
         await self._workflows.save(draft)
-        await self._files.keep(EditedFile(path, known.workflow_id, _hash(text)))
+        await self._files.update(known.workflow_id, _hash(text))
 
     async def _free_path(self, client: ComfyUIClient, name: str) -> str:
         """Return a path for a workflow that no file of the editor has."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from aiohttp import web
 from jupyter_server.utils import url_path_join
 
+from tests.faulty_comfyui import aborted, hanging
 from tests.handlers.test_workflows import PICTURE
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.faulty_comfyui import FaultyComfyUI
 
 API: dict[str, Any] = {
     "1": {
@@ -54,6 +60,13 @@ async def keep(api, **graphs: Any) -> str:
     code, saved = await api.post("workflow", {"name": f"edit {uuid.uuid4().hex}", **graphs})
     assert code == 200, saved
     return saved["workflow_id"]
+
+
+async def forwarded(faulty: FaultyComfyUI, request: web.Request) -> bytes:
+    """Send a request on to ComfyUI; return the body of its response."""
+    address, body = faulty.target + request.path_qs, await request.read()
+    async with faulty._session.request(request.method, address, data=body) as response:
+        return await response.read()
 
 
 async def versions(api, workflow_id: str, count: int) -> list[dict[str, Any]]:
@@ -165,3 +178,89 @@ async def test_two_workflows_of_a_name_have_two_files(api):
 async def test_an_unknown_workflow_cannot_be_edited(api):
     code, error = await api.post("workflow/edit", {"workflow_id": "none"})
     assert (code, error["details"]["field"]) == (404, "workflow_id")
+
+
+class TestComfyUIWithFaults:
+    @pytest.fixture
+    def extension_config(self, faulty, tmp_path):
+        return {
+            "comfyui_url": faulty.url,
+            "data_dir": str(tmp_path / "data"),
+            "comfyui_timeout": 1.0,
+        }
+
+    @pytest.mark.parametrize("arrives", [False, True])
+    async def test_a_version_is_not_replaced_by_an_older_one(self, api, editor, faulty, arrives):
+        workflow_id = await keep(api, workflow=PICTURE)
+        _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+
+        async def fault(request):
+            if arrives:
+                await forwarded(faulty, request)
+            return await aborted(request)
+
+        for width in (24, 32):
+            await api.post("workflow", {"workflow_id": workflow_id, "workflow": edited(width)})
+            faulty.fail("POST", "/userdata", hanging if width == 24 else fault)
+            code, _ = await api.post("workflow/edit", {"workflow_id": workflow_id})
+            faulty.remove_faults()
+            assert code == 503
+        await api.post("workflow", {"workflow_id": workflow_id, "workflow": edited(40)})
+        code, again = await api.post("workflow/edit", {"workflow_id": workflow_id})
+        assert (code, again["path"]) == (200, opened["path"])
+        assert await editor("GET", opened["path"]) == edited(40)
+        found = await versions(api, workflow_id, 4)
+        assert [version["comment"] for version in found] == [""] * 4
+
+    async def test_a_file_that_was_not_written_does_not_belong_to_the_workflow(
+        self, api, editor, faulty
+    ):
+        name = uuid.uuid4().hex
+        _, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
+        workflow_id = saved["workflow_id"]
+        faulty.fail("POST", "/userdata", aborted)
+        assert (await api.post("workflow/edit", {"workflow_id": workflow_id}))[0] == 503
+        faulty.remove_faults()
+        path = f"{name}.json"
+        await editor("POST", path, edited(48), "?overwrite=true")  # another file of that name
+        _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+        assert opened["path"] != path
+        assert len(await versions(api, workflow_id, 1)) == 1
+
+    async def test_file_that_is_renamed_while_it_is_stored_keeps_its_name(
+        self, api, editor, extension, faulty
+    ):
+        workflow_id = await keep(api, workflow=PICTURE)
+        _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+        path, moved = opened["path"], f"{uuid.uuid4().hex}.json"
+        reading, renamed = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        async def fault(request):
+            body = await forwarded(faulty, request)
+            loop.call_soon_threadsafe(reading.set)
+            await asyncio.to_thread(renamed.wait, 30)
+            return web.Response(body=body)
+
+        await editor("POST", path, edited(24), "?overwrite=true")
+        assert len(await versions(api, workflow_id, 2)) == 2
+        client = await extension.services.machines.get().ready()
+        address = f"/userdata/{quote(f'workflows/{path}', safe='')}"
+        await client.request("POST", f"{address}?overwrite=true", body=json.dumps(edited(32)))
+        faulty.fail("GET", "/userdata", fault)
+        edit = asyncio.ensure_future(api.post("workflow/edit", {"workflow_id": workflow_id}))
+        await asyncio.wait_for(reading.wait(), 30)
+        faulty.remove_faults()
+        await editor("POST", path, None, f"/move/{quote(f'workflows/{moved}', safe='')}")
+        query = "SELECT count(*) FROM edited_files WHERE path = ?"
+        await until_async(
+            lambda: extension.services.database.read(
+                lambda connection: connection.execute(query, (moved,)).fetchone()[0]
+            )
+        )
+        renamed.set()
+        code, again = await edit
+        assert (code, again["path"]) == (200, moved)
+        assert len(await versions(api, workflow_id, 3)) == 3
+        await editor("POST", moved, edited(40), "?overwrite=true")
+        assert len(await versions(api, workflow_id, 4)) == 4
