@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 import os
 import tempfile
 import time
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .client import ComfyUIClient
+
+log = logging.getLogger(__name__)
 
 ASK_AGAIN = 5.0  # seconds until the next request to a ComfyUI that did not return them
 Source = Literal["live", "cached", "bundled"]
@@ -185,17 +188,20 @@ class Definitions:
         return text, definitions
 
     def _keep(self, text: bytes, about: str) -> bytes:
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
         whole = b'%s, "object_info": %s}' % (about.removesuffix("}").encode(), text)
         packed = gzip.compress(whole, 1)
-        descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(packed)
-            Path(beside).replace(self._cache)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(packed)
+                Path(beside).replace(self._cache)
+            except BaseException:
+                Path(beside).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            log.warning("The node definitions cannot be stored for later: %s", error)
         return packed
 
     def _read(self) -> DefinitionSet:

@@ -9,7 +9,9 @@ import uuid
 import pytest
 
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
+from comfydeploy_jupyter.comfyui.definitions import Definitions
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from tests.full_disk import files_limited_to
 from tests.jupyter_app import chain
 
 
@@ -64,3 +66,18 @@ async def test_the_step_before_a_prompt_continues_if_comfyui_does_not_reply():
     assert refusal.value.details["sent"] is False
     assert not before.done()
     await client.close()
+
+
+async def test_definitions_are_used_on_a_full_disk(client, tmp_path, caplog):
+    cache = tmp_path / "definitions.json.gz"
+    definitions = Definitions(cache)
+    with files_limited_to(1000):
+        found = await definitions.get(client, None)
+        text = await definitions.text(client, None)
+    assert (found.source, "TestSleep" in found.object_info) == ("live", True)
+    assert b"TestSleep" in text
+    assert "cannot be stored" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    definitions.attach()
+    await definitions.get(client, None)
+    assert (await Definitions(cache).offline()).source == "cached"
