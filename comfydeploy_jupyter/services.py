@@ -343,8 +343,6 @@ class Services:
 
     async def _remove_leftovers(self, machine: Machine) -> None:
         """Delete the hashes of missing files, and incomplete uploads of killed servers."""
-        with suppress(ComfyDeployError, OSError):
-            await self._hashes.prune()
         for folder in (self._outbox, self.kept_outputs.incomplete):
             with suppress(OSError):
                 await asyncio.to_thread(clean_outbox, folder)
@@ -352,6 +350,8 @@ class Services:
             folders = await self._folders(machine)
             if folders is not None:
                 self._clean(folders)
+        with suppress(ComfyDeployError):  # last, since it waits for every disk
+            await self._hashes.prune()
 
     def _clean(self, folders: Folders) -> None:
         assert folders.base is not None

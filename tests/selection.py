@@ -58,6 +58,9 @@ ALLOWED_SKIPS = {
     "tests/comfyui/test_running.py::test_https_has_another_default_port": (
         "needs permission to use port 443"
     ),
+    "tests/files/test_hashing.py::test_pruning_waits_for_a_disk_in_no_thread_of_the_store": (
+        "needs FUSE"
+    ),
     "tests/graphs/test_integrity.py::test_check_integrity_accepts_saved_workflows": SAMPLES,
     "tests/graphs/test_ui_to_api.py::test_converts_the_shared_samples": SAMPLES,
     "tests/graphs/test_validation.py::test_results_equal_shared_samples": SAMPLES,

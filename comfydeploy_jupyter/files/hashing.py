@@ -88,7 +88,7 @@ class Hasher:
     Parameters
     ----------
     repository : HashRepository
-        Cache of hashes by path, size, modification time and inode.
+        Cache of hashes by path, size, times of changes and inode.
     """
 
     def __init__(self, repository: HashRepository) -> None:
@@ -265,9 +265,10 @@ def sha256_of(file: io.FileIO) -> str:
 
 def _wait_for_a_tick(status: os.stat_result) -> None:
     """Wait until a change of the file would get another time than its last one."""
-    age = time.time() - status.st_mtime
-    if abs(age) < TICK:
-        time.sleep(TICK - age)
+    for changed in (status.st_mtime, status.st_ctime):
+        age = time.time() - changed
+        if abs(age) < TICK:
+            time.sleep(TICK - age)
 
 
 def _key_once_old(path: Path) -> FileKey | None:
@@ -297,6 +298,6 @@ def _keys_of(paths: Sequence[str]) -> dict[str, FileKey]:
 
 def _is_still_there(key: FileKey) -> bool:
     try:
-        return FileKey.of(key.path, os.stat(key.path)) == key  # noqa: PTH116 - the key has text
+        return key.fits(os.stat(key.path))  # noqa: PTH116 - the key has text
     except OSError:
         return False

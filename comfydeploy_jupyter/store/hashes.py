@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,17 +29,28 @@ class FileKey:
         Modification time, nanoseconds since 1970.
     inode : int
         Inode number in the file system.
+    ctime_ns : int or None
+        Time of the last change of the file or of its entry, nanoseconds since 1970; no program can
+        set it. None if the key was stored before there was a column for it.
     """
 
     path: str
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int | None = None
 
     @classmethod
     def of(cls, path: str | Path, status: os.stat_result) -> FileKey:
         """Return the key of a file for a result of `os.stat`."""
-        return cls(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+        return cls(
+            *(str(path), status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        )
+
+    def fits(self, status: os.stat_result) -> bool:
+        """Return whether a file with this result of `os.stat` is in this state."""
+        now = FileKey.of(self.path, status)
+        return self in (now, replace(now, ctime_ns=None))
 
 
 class Hashes(NamedTuple):
@@ -80,22 +92,24 @@ class HashRepository(Repository):
 
         The row of a file in a missing folder is kept: its disk may be unmounted.
         """
-        gone = await self._database.read(_gone)
+        names = await self._database.read(_paths)
+        gone = await asyncio.to_thread(lambda: [name for name in names if _is_gone(name)])
         await self._database.write(_forget, gone)
         return len(gone)
 
 
-def _row(key: FileKey) -> tuple[str, int, int, int]:
+def _row(key: FileKey) -> tuple[str, int, int, int, int | None]:
     """Return the key as values for SQLite: Unicode text and signed 64-bit integers."""
     path = os.fsencode(key.path).decode(errors="backslashreplace")
     inode = key.inode if key.inode < 1 << 63 else key.inode - (1 << 64)
-    return path, key.size, key.mtime_ns, inode
+    return path, key.size, key.mtime_ns, inode, key.ctime_ns
 
 
 def _get(connection: sqlite3.Connection, key: FileKey) -> Hashes | None:
     row = connection.execute(
         "SELECT sha256, blake3 FROM hashes"
-        " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+        " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+        " AND (ctime_ns IS NULL OR ctime_ns = ?)",
         _row(key),
     ).fetchone()
     return None if row is None else Hashes(*row)
@@ -108,25 +122,33 @@ def _get_all(connection: sqlite3.Connection, keys: Sequence[FileKey]) -> dict[Fi
 
 def _of_blake3(connection: sqlite3.Connection, blake3: str) -> list[FileKey]:
     rows = connection.execute(
-        "SELECT path, size, mtime_ns, inode FROM hashes WHERE blake3 = ?", (blake3,)
+        "SELECT path, size, mtime_ns, inode, ctime_ns FROM hashes WHERE blake3 = ?", (blake3,)
     )
     return [
-        FileKey(path, size, mtime_ns, inode if inode >= 0 else inode + (1 << 64))
-        for path, size, mtime_ns, inode in rows
+        FileKey(path, size, mtime_ns, inode if inode >= 0 else inode + (1 << 64), ctime_ns)
+        for path, size, mtime_ns, inode, ctime_ns in rows
     ]
 
 
 def _put(connection: sqlite3.Connection, key: FileKey, hashes: Hashes) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, sha256, blake3)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, ctime_ns, sha256, blake3)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (*_row(key), *hashes),
     )
 
 
-def _gone(connection: sqlite3.Connection) -> list[str]:
-    paths = [Path(row[0]) for row in connection.execute("SELECT path FROM hashes")]
-    return [str(path) for path in paths if not path.exists() and path.parent.exists()]
+def _paths(connection: sqlite3.Connection) -> list[str]:
+    return [path for (path,) in connection.execute("SELECT path FROM hashes")]
+
+
+def _is_gone(name: str) -> bool:
+    """Return whether a file is missing in an existing folder. A dead network drive blocks this."""
+    path = Path(name)
+    try:
+        return not path.exists() and path.parent.exists()
+    except OSError:
+        return False
 
 
 def _forget(connection: sqlite3.Connection, paths: list[str]) -> None:

@@ -338,6 +338,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    # Null for hashes older than this column.
+    ("ctimes", ("ALTER TABLE hashes ADD COLUMN ctime_ns INTEGER",)),
 )
 
 

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from blake3 import blake3
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ConflictError, ForbiddenPathError, NotFoundError
 from comfydeploy_jupyter.files.hashing import BLOCK, Hasher, HashingProgress
-from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.database import READERS, Database
 from comfydeploy_jupyter.store.hashes import FileKey, Hashes, HashRepository
+from tests.full_disk import silent_disk
 
 if TYPE_CHECKING:
     import sqlite3
@@ -209,7 +211,16 @@ def grow_keeping_the_time(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
 
 
-@pytest.mark.parametrize("change", [rewrite, replace_keeping_the_time, grow_keeping_the_time])
+def rewrite_keeping_the_time(path: Path) -> None:
+    status = path.stat()
+    path.write_bytes(b"other")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [rewrite, replace_keeping_the_time, grow_keeping_the_time, rewrite_keeping_the_time],
+)
 def test_a_changed_file_gets_a_new_hash(
     root: Path, folders: Folders, change: Callable[[Path], None]
 ) -> None:
@@ -369,6 +380,45 @@ def test_pruning_deletes_hashes_of_removed_but_not_of_unmounted_files(root: Path
                 await repository.put(key, KEPT)
             assert await repository.prune() == 1
             assert [await repository.get(key) for key in keys] == [KEPT, None, KEPT]
+
+    asyncio.run(run())
+
+
+@pytest.mark.mounts
+def test_pruning_waits_for_a_disk_in_no_thread_of_the_store(root: Path) -> None:
+    async def run(disk: Path) -> None:
+        keys = [FileKey(str(disk / f"{number}"), 1, 2, 3) for number in range(READERS)]
+        async with opened(root) as repository:
+            for key in keys:
+                await repository.put(key, KEPT)
+            pruning = [asyncio.create_task(repository.prune()) for _ in range(READERS)]
+            await asyncio.sleep(0.2)
+            assert await asyncio.wait_for(repository.get(keys[0]), 10) == KEPT
+            assert not any(task.done() for task in pruning)
+            stack.close()
+            await asyncio.gather(*pruning)
+
+    with ExitStack() as stack:
+        asyncio.run(run(stack.enter_context(silent_disk(root / "disk"))))
+
+
+def test_a_hash_from_before_the_time_of_the_change_was_stored_stays_valid(
+    root: Path, folders: Folders
+) -> None:
+    path = root / "a"
+    path.write_bytes(b"one")
+
+    async def run() -> None:
+        async with opened(root) as repository:
+            hasher = Hasher(repository)
+            key = replace(FileKey.of(path, path.stat()), ctime_ns=None)
+            await repository.put(key, KEPT)
+            found = await hasher.hash(folders, path)
+            assert (found.sha256, found.cached) == (KEPT.sha256, True)
+            assert await hasher.with_content(KEPT.blake3) == [path]
+            path.write_bytes(b"three")
+            assert await hasher.with_content(KEPT.blake3) == []
+            await hasher.close()
 
     asyncio.run(run())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,8 @@ async def test_data_of_an_old_version_can_be_used(api, extension, step):
         await presets(api)
     if step >= 13:
         await blake3(extension)
+    if step >= 19:
+        await ctimes(extension)
     if step >= 14:
         await comfy_api(api)
     if step >= 15:
@@ -135,6 +138,7 @@ async def hashes(extension) -> None:
         small: Hashes("ab" * 32, None),
         odd: Hashes("cd" * 32, None),
     }
+    assert await known.get(replace(small, ctime_ns=1)) == Hashes("ab" * 32, None)
 
 
 async def workflows(api) -> None:
@@ -226,6 +230,14 @@ async def blake3(extension) -> None:
     hashes = await known.get(key)
     assert hashes is not None
     assert hashes.blake3 == digest
+
+
+async def ctimes(extension) -> None:
+    known = HashRepository(extension.services.database)
+    (key,) = await known.of_blake3("12" * 32)
+    assert key.ctime_ns == 1767322800000000003
+    assert await known.get(key) == Hashes("ef" * 32, "12" * 32)
+    assert await known.get(replace(key, ctime_ns=1767322800000000004)) is None
 
 
 async def comfy_api(api) -> None:
