@@ -21,6 +21,7 @@ from typing import Any
 from comfydeploy_jupyter.client.sweep.order import Branches, run_order
 from comfydeploy_jupyter.graphs.fingerprint import KEPT, fingerprint_of, nodes_in
 from comfydeploy_jupyter.machines.dispatcher import DEPTH, Dispatcher
+from comfydeploy_jupyter.runs.assigning import DECIDE_EVERY
 
 from .common import Figure, report
 
@@ -61,6 +62,9 @@ def simulate(
     deaths: int,
     seed: int,
     fingerprints: list[bytes] | None = None,
+    latency: float = 0.0,
+    known: bool = False,
+    between: float = 0.0,
 ) -> Outcome:
     """Simulate members until they have executed all runs.
 
@@ -76,6 +80,12 @@ def simulate(
         The seed for these times.
     fingerprints : list of bytes, optional
         The nodes of each run.
+    latency : float
+        Seconds from the assignment of a run, or the end of the one before it, to its start event.
+    known : bool
+        Whether each member has executed each workflow before.
+    between : float
+        Seconds between the arrivals of two runs.
     """
     draw = random.Random(seed)
     dispatcher = Dispatcher()
@@ -85,14 +95,25 @@ def simulate(
     dispatcher.set_pool(POOL, map(str, range(len(members))))
     for number in range(len(members)):
         dispatcher.set_connected(str(number), connected=True)
-    orders = {}
-    for run, structure in enumerate(structures):
-        nodes = b"" if fingerprints is None else fingerprints[run]
-        orders[run] = dispatcher.wait(str(run), POOL, structure=structure, fingerprint=nodes)
-
+    for structure, work in dict(zip(structures, works, strict=True)).items() if known else ():
+        for number, member in enumerate(members):
+            dispatcher.hand_over("earlier", str(number), structure=structure)
+            dispatcher.ended("earlier", work / member.speed)
     bound = sum(works) / sum(speeds)
     ticket = count()
     events: list[tuple[float, int, str, int, int]] = []
+    orders = {}
+
+    def arrive(run: int) -> None:
+        nodes = b"" if fingerprints is None else fingerprints[run]
+        orders[run] = dispatcher.wait(str(run), POOL, structure=structures[run], fingerprint=nodes)
+
+    for run in range(len(structures)):
+        if between:
+            heapq.heappush(events, (run * between, next(ticket), "arrives", run, 0))
+        else:
+            arrive(run)
+    heapq.heappush(events, (DECIDE_EVERY, next(ticket), "time passes", 0, 0))
     for _ in range(deaths):
         victim = draw.randrange(len(members))
         heapq.heappush(events, (draw.uniform(0, bound), next(ticket), "dies", victim, 0))
@@ -101,12 +122,11 @@ def simulate(
     decisions = failed = returned = 0
     left = len(works)
 
-    def begin(number: int) -> None:
+    def begin(number: int, pause: float) -> None:
         member = members[number]
-        run = member.runs[0]
-        dispatcher.begun(str(run), now)
-        at = now + works[run] / member.speed
-        heapq.heappush(events, (at, next(ticket), "ends", number, member.died))
+        at = now + pause + works[member.runs[0]] / member.speed
+        heapq.heappush(events, (now + latency, next(ticket), "begins", number, member.died))
+        heapq.heappush(events, (max(at, now + latency), next(ticket), "ends", number, member.died))
 
     while True:
         start = time.thread_time()
@@ -117,20 +137,30 @@ def simulate(
             members[number].runs.append(int(decision.run_id))
             assert len(members[number].runs) <= DEPTH
             if len(members[number].runs) == 1:
-                begin(number)
+                begin(number, latency)
             start = time.thread_time()
         seconds += time.thread_time() - start
         if not events or not left:
             break
         now, _, what, number, died = heapq.heappop(events)
+        if what == "arrives":
+            arrive(number)
+            continue
+        if what == "time passes":
+            works_on = any(member.runs or not member.alive for member in members)
+            assert works_on or len(orders) < len(works), "no member gets a run"
+            heapq.heappush(events, (now + DECIDE_EVERY, next(ticket), what, 0, 0))
+            continue
         member = members[number]
-        if what == "ends" and died == member.died:
+        if what == "begins" and died == member.died:
+            dispatcher.begun(str(member.runs[0]), now)
+        elif what == "ends" and died == member.died:
             run = member.runs.pop(0)
             ends[run] += 1
             left -= 1
-            dispatcher.ended(str(run), works[run] / member.speed)
+            dispatcher.ended(str(run), works[run] / member.speed, now=now)
             if member.runs:
-                begin(number)
+                begin(number, 0.0)
         elif what == "dies" and member.alive:
             member.alive = False
             member.died += 1

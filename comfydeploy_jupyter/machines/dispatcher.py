@@ -5,7 +5,6 @@ Nothing here waits, sends requests or stores data: `Dispatcher` gets events and 
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, insort
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
 LOOKAHEAD = 16  # waiting runs that are searched for one that a member can execute with less work
 MANY = 32  # members with room above which only the most promising ones are compared
+ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
 EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
@@ -49,16 +49,22 @@ class _Pool:
     open: dict[str, MemberLoad] = field(default_factory=dict)  # the members with room
     idle: list[tuple[float, str]] = field(default_factory=list)  # the idle ones, fastest first
     listed: dict[str, float] = field(default_factory=dict)  # the speeds of the members in that list
-    speed: float = 0.0  # of all connected members together, as of a few decisions ago
-    speed_is_good_for: int = 0  # remaining decisions until it is computed again
+    kinds: Counter[str | None] = field(default_factory=Counter)  # of the waiting runs: structures
+    work: float = 0.0  # see `Dispatcher._totals`
+    speed: float = 0.0
+    totals_are_good_for: int = 0  # remaining decisions until they are computed again
 
     def add(self, run: WaitingRun) -> None:
         insort(self.orders, run.order)
         self.waiting[run.order] = run
+        self.kinds[run.structure] += 1
 
     def remove(self, run: WaitingRun) -> None:
         del self.orders[bisect_left(self.orders, run.order)]
         del self.waiting[run.order]
+        self.kinds[run.structure] -= 1
+        if not self.kinds[run.structure]:
+            del self.kinds[run.structure]
 
     def update(self, member: MemberLoad) -> None:
         """Update the lists of members with room and of idle members after one has changed."""
@@ -72,14 +78,6 @@ class _Pool:
         if member.has_room and not member.load:
             self.listed[member.id] = member.speed
             insort(self.idle, (-member.speed, member.id))
-
-    def total_speed(self) -> float:
-        """Return the approximate speed of all connected members together."""
-        self.speed_is_good_for -= 1
-        if self.speed_is_good_for < 0:
-            self.speed = sum(member.speed for member in self.members.values() if member.connected)
-            self.speed_is_good_for = len(self.members)
-        return self.speed
 
     def drop(self, member: MemberLoad) -> None:
         """Remove a member."""
@@ -307,7 +305,7 @@ class Dispatcher:
         if run is not None:
             run.begun_at = now
 
-    def ended(self, run_id: str, seconds: float | None = None) -> None:
+    def ended(self, run_id: str, seconds: float | None = None, *, now: float | None = None) -> None:
         """Record that a run is not on its member any more.
 
         Parameters
@@ -316,11 +314,14 @@ class Dispatcher:
             The run.
         seconds : float, optional
             Duration of its execution, if it succeeded.
+        now : float, optional
+            The present time, from which its member may execute the next run.
         """
         run = self._handed.pop(run_id, None)
         if run is None:
             return
         run.member.handed.pop(run_id, None)
+        run.member.last_end = now
         if seconds is not None:
             self.times.add(run, seconds)
         self._update(run.member)
@@ -339,9 +340,9 @@ class Dispatcher:
         for pool in sorted(pools, key=lambda pool: pool.orders[0]):
             head = pool.waiting[pool.orders[0]]
             member, at = self._best(pool, head, now)
-            if self._others_are_faster(pool, head, member, at, now):
+            if member is None or self._others_are_faster(pool, head, member, at, now):
                 continue
-            run = self._fitting(pool, head, member)
+            run = self._fitting(pool, head, member, now)
             self.withdraw(run.run_id)
             self.hand_over(
                 run.run_id,
@@ -354,9 +355,12 @@ class Dispatcher:
             return Decision(run.run_id, member.id)
         return None
 
-    def _best(self, pool: _Pool, run: WaitingRun, now: float) -> tuple[MemberLoad, float]:
+    def _best(self, pool: _Pool, run: WaitingRun, now: float) -> tuple[MemberLoad | None, float]:
         """Return the member with room where a run would end first, and in how many seconds."""
-        among = pool.open.values() if len(pool.open) <= MANY else _promising(pool, run)
+        some = pool.open.values() if len(pool.open) <= MANY else _promising(pool, run)
+        among = [member for member in some if self._may_have(pool, run, member)]
+        if not among:
+            return None, 0.0
         ends = ((self._end(member, run, now), member) for member in among)
         at, best = min(ends, key=lambda pair: (pair[0], pair[1].load, -pair[1].speed))
         nodes = nodes_in(run.fingerprint)
@@ -368,10 +372,24 @@ class Dispatcher:
             return closest, self._end(closest, run, now)
         return best, at
 
+    def _may_have(self, pool: _Pool, run: WaitingRun, member: MemberLoad) -> bool:
+        """Return whether a member with room may have a run.
+
+        No run waits on a member behind another one while the member may be a slow one: nothing else
+        would execute it. A workflow of unknown duration does not wait on one that is slow either.
+        """
+        if not member.handed or len(pool.members) == 1 or run.structure is None:
+            return True
+        if not self.times.is_compared(run.structure, member):
+            return False
+        if self.times.knows(run.structure):
+            return True
+        fastest = max(other.speed for other in pool.members.values() if other.connected)
+        return member.speed >= ABOUT_AS_FAST * fastest
+
     def _end(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
         """Return the seconds until a run would end on a member."""
-        own = self.times.expected(run.structure, member)
-        return self._ready_in(member, run, now) + (1.0 if own is None else own)
+        return self._ready_in(member, run, now) + self._seconds(run, member)
 
     def _ready_in(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
         """Return the seconds until a member could begin a run with its models loaded."""
@@ -386,8 +404,10 @@ class Dispatcher:
             expected = self.times.expected(run.structure, member)
             expected = 1.0 if expected is None else expected
             since = run.begun_at
-            if not executes:  # the first one should have begun as soon as the member had it
+            if not executes:  # the first one should have begun as soon as the member could
                 since, executes = run.handed_at, True
+                if since is not None and member.last_end is not None:
+                    since = max(since, member.last_end)
             gone = 0.0 if since is None else now - since
             # The longer a run is overdue, the longer its expected remaining duration.
             seconds += abs(expected - gone)
@@ -401,29 +421,61 @@ class Dispatcher:
         Then the run waits for them: at the end of a queue, a slow member would delay the result.
         It waits for no member with prompts of other clients, which may take any time.
         """
-        if len(pool.members) == 1 or not self.times.knows(run.structure):
+        known = self.times.knows(run.structure) and self.times.is_compared(run.structure, member)
+        if len(pool.members) == 1 or not known:
             return False
-        left = len(pool.orders)
-        plain = self.times.plain(run.structure)
-        if plain is not None and left > 2 * at * pool.total_speed() / plain:
+        work, speed = self._totals(pool)
+        if work > 2 * at * speed:
             return False  # the queue is too long for all members together
+        alike = len(pool.kinds) == 1
+        left = len(pool.orders) if alike else work
         step = len(pool.members) // MANY + 1  # of many members, a sample is used
+        free: list[tuple[float, MemberLoad]] = []
         for other in islice(pool.members.values(), 0, None, step):
             if other is member or not other.connected or other.others:
                 continue
             each = self.times.expected(run.structure, other)
-            if each is None:
-                return False
-            # The present prompts of the member come first, then runs of the queue in turn.
-            count = math.floor((at - self._ready_in(other, run, now) - EASE) / each)
-            if count > 0 and not other.load:
+            ready = self._ready_in(other, run, now)
+            if each is None or (not other.load and ready + each < at - EASE):
                 return False  # it is idle, so nothing has to be waited for
-            left -= step * max(count, 0)
-            if left <= 0:
+            # The present prompts of the member come first, then runs of the queue in turn.
+            rest = max(at - ready - EASE, 0.0)
+            if rest >= each:
+                left -= step * (rest // each if alike else rest * other.speed)
+            if left <= 0 and (alike or step > 1):
                 return True
-        return False
+            free.append((ready, other))
+        if alike or step > 1 or left > 0:
+            return False
+        # Runs of different durations cannot be divided between the members at will.
+        for waiting in pool.first(len(pool.orders)):
+            ends = [(ready + self._seconds(waiting, other), other) for ready, other in free]
+            place = min(range(len(ends)), key=lambda place: ends[place][0])
+            if ends[place][0] > at - EASE:
+                return False
+            free[place] = ends[place]
+        return True
 
-    def _fitting(self, pool: _Pool, head: WaitingRun, member: MemberLoad) -> WaitingRun:
+    def _totals(self, pool: _Pool) -> tuple[float, float]:
+        """Return the work that waits for a pool, in seconds at speed 1, and its members' speed.
+
+        Of pools with many members, they are as of a few decisions ago.
+        """
+        pool.totals_are_good_for -= 1
+        if pool.totals_are_good_for < 0:
+            pool.totals_are_good_for = len(pool.members) // MANY
+            some = list(islice(pool.kinds.items(), MANY))
+            work = sum((self.times.plain(kind) or 1.0) * count for kind, count in some)
+            pool.work = work * len(pool.orders) / sum(count for _, count in some)
+            pool.speed = sum(member.speed for member in pool.members.values() if member.connected)
+        return pool.work, pool.speed
+
+    def _seconds(self, run: WaitingRun, member: MemberLoad) -> float:
+        """Return the expected duration of a run on a member, 1 s if nothing is known."""
+        expected = self.times.expected(run.structure, member)
+        return 1.0 if expected is None else expected
+
+    def _fitting(self, pool: _Pool, head: WaitingRun, member: MemberLoad, now: float) -> WaitingRun:
         """Return the first run, or one of the next ones that is less work for the member.
 
         That is one whose models the member has loaded, and which has more nodes in common with the
@@ -439,6 +491,11 @@ class Dispatcher:
         chosen = runs[0]
         if len(runs) > 1 and self._cached:
             chosen = max(runs, key=lambda run: self._affinity(run, member))
+        if chosen.structure != head.structure and (
+            not self._may_have(pool, chosen, member)
+            or self._others_are_faster(pool, chosen, member, self._end(member, chosen, now), now)
+        ):
+            return head
         if chosen is not head:
             head.passed_over += 1
         return chosen

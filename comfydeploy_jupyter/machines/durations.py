@@ -26,6 +26,7 @@ class ExpectedDurations:
         self._seconds: OrderedDict[str, dict[str, float]] = OrderedDict()
         self._plain: dict[str, float] = {}  # seconds on a member of speed 1, by structure
         self._loading: dict[frozenset[str], float] = {}
+        self._compared: set[str] = set()  # the members that have executed the same workflows
         self._mean: float | None = None
 
     def expected(self, structure: str | None, member: MemberLoad) -> float | None:
@@ -39,6 +40,11 @@ class ExpectedDurations:
     def knows(self, structure: str | None) -> bool:
         """Return whether a run of a workflow has ended."""
         return structure in self._plain
+
+    def is_compared(self, structure: str | None, member: MemberLoad) -> bool:
+        """Return whether it is known how fast a member is, at least for runs of a workflow."""
+        compared = member.id in self._compared
+        return compared or member.id in self._seconds.get(structure or "", ())
 
     def plain(self, structure: str | None) -> float | None:
         """Return the expected seconds on a member of speed 1, None if unknown."""
@@ -61,11 +67,14 @@ class ExpectedDurations:
             self._loading[run.models] = _mixed(self._loading.get(run.models), extra, RECENT)
             return
         known[member.id] = _mixed(known.get(member.id), seconds, RECENT)
-        plain, scaled = self._plain.get(structure), seconds * member.speed
+        plain = self._plain.get(structure)
         if plain is not None and len(known) > 1:
-            member.speed *= (plain / scaled) ** max(RECENT, 1 / (member.samples + 1))
+            weight = max(RECENT, 1 / (member.samples + 1))
+            member.speed *= (plain / (seconds * member.speed)) ** weight
             member.speed = min(max(member.speed, 1e-3), 1e3)
             member.samples += 1
+            self._compared.update(known)
+        scaled = seconds * member.speed
         self._plain[structure] = scaled if plain is None else plain * (scaled / plain) ** RECENT
         self._mean = _mixed(self._mean, scaled, RECENT)
         while len(self._seconds) > KEPT_STRUCTURES:
@@ -74,6 +83,7 @@ class ExpectedDurations:
 
     def forget(self, member_id: str) -> None:
         """Delete the durations on a member."""
+        self._compared.discard(member_id)
         for known in self._seconds.values():
             known.pop(member_id, None)
 

@@ -44,6 +44,7 @@ class MemberLoad:
     nodes: frozenset[int] = frozenset()  # of the last run: its outputs are in ComfyUI's cache
     speed: float = 1.0
     samples: int = 0
+    last_end: float | None = None  # when its last run has ended
 
     @property
     def load(self) -> int:

@@ -107,7 +107,7 @@ class Dispatching:
         record = run.record
         if record.pool is None or self._dispatcher.position(run.prompt_id) is not None:
             return
-        self._dispatcher.ended(run.prompt_id)
+        self._dispatcher.ended(run.prompt_id, now=now())
         self._count(run.prompt_id, record.pool)
         run.order = self._dispatcher.wait(
             run.prompt_id,
@@ -154,7 +154,7 @@ class Dispatching:
         """
         run_id = run.prompt_id
         self._dispatcher.withdraw(run_id)
-        self._dispatcher.ended(run_id, seconds)
+        self._dispatcher.ended(run_id, seconds, now=now())
         pool_id = self._pool_of.pop(run_id, None)
         if pool_id is not None:
             self._open[pool_id] -= 1

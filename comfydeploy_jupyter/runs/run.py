@@ -14,6 +14,7 @@ from .lifecycle import Cause, Lifecycle, State
 from .live import LiveStatus, NodeName
 from .log import SHORT
 from .story import not_before
+from .waiting import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,7 +109,7 @@ class Run(Lifecycle):
         """Record that ComfyUI has started the prompt; return False if that was known already."""
         if not self.transition(cause):
             return False
-        self._started = time.monotonic()
+        self._started = now()
         self._look_again()
         waited = time.time() - parse_timestamp(self.record.created_at).timestamp()
         metrics.run_began(self.record.machine, self.record.pool, max(waited, 0.0))
@@ -121,7 +122,7 @@ class Run(Lifecycle):
             return
         self.record.finished_at = not_before(self.record.created_at, self.record.started_at)
         if self._started is not None and self.record.execution_time is None:
-            self.record.execution_time = round(time.monotonic() - self._started, 4)
+            self.record.execution_time = round(now() - self._started, 4)
         self.live_status.stop()
 
     def restart(self) -> None:

@@ -341,6 +341,64 @@ def test_every_run_is_executed_once_even_if_members_end(speeds, runs, deaths, se
     assert set(outcome.ends.values()) <= {1}
 
 
+@pytest.mark.parametrize("known", [True, False])
+@given(
+    fast=st.lists(st.sampled_from([1.0, 2.0, 4.0]), min_size=1, max_size=4),
+    times_slower=st.sampled_from([2, 4, 8, 50]),
+    place=st.integers(0, 4),
+    runs=st.integers(1, 40),
+    work=st.sampled_from([0.25, 1.0, 30.0]),
+    latency=st.sampled_from([0.0, 0.02, 0.05]),
+    between=st.sampled_from([0.0, 0.002, 0.05]),
+)
+@settings(max_examples=80)
+def test_a_slow_member_makes_no_pool_slower(
+    known, fast, times_slower, place, runs, work, latency, between
+):
+    """While it is not known that it is slow, it costs at most one of its runs."""
+    slow = min(fast) / times_slower
+    facts = {"deaths": 0, "seed": 1, "latency": latency, "known": known, "between": between}
+    with_it, without = (
+        simulate(speeds, [work] * runs, ["s"] * runs, **facts).makespan
+        for speeds in ([*fast[:place], slow, *fast[place:]], fast)
+    )
+    limit = 1.05 * without if known else without + work / slow
+    assert with_it <= limit + 2 * latency
+
+
+def test_runs_of_different_durations_do_not_go_to_a_slow_member_at_the_end():
+    works = [30.0 if number % 4 == 1 else 0.5 for number in range(40)]
+    names = [str(work) for work in works]
+    facts = {"deaths": 0, "seed": 1, "latency": 0.02, "known": True}
+    with_it, without = (
+        simulate(speeds, works, names, **facts).makespan for speeds in ([2, 1, 0.125], [2, 1])
+    )
+    assert with_it <= 1.05 * without
+
+
+def test_waiting_behind_a_run_is_no_part_of_the_execution(dispatcher):
+    """The start of a run is reported a little later than the end of the one before it."""
+    for structure, seconds in (("long", 30.0), ("s", 1.0)):
+        execute(dispatcher, "old", "a", seconds, structure=structure)
+        execute(dispatcher, "older", "b", 8 * seconds, structure=structure)
+    dispatcher.hand_over("1", "a", structure="long", now=100.0)
+    dispatcher.hand_over("2", "a", structure="s", now=100.0)
+    dispatcher.begun("1", 100.0)
+    dispatcher.ended("1", 30.0, now=130.0)
+    dispatcher.wait("3", "pool", structure="s")
+    assert decided(dispatcher, 130.01) == [("3", "a")]
+
+
+def test_no_run_waits_on_a_member_that_may_be_slow(dispatcher):
+    for run in "12345":
+        dispatcher.wait(run, "pool", structure="s")
+    assert decided(dispatcher) == [("1", "a"), ("2", "b")]
+    dispatcher.ended("1", 1.0, now=1.0)
+    assert decided(dispatcher, 1.0) == [("3", "a"), ("4", "a")]
+    dispatcher.ended("2", 1.0, now=1.0)
+    assert decided(dispatcher, 1.0) == [("5", "b")]
+
+
 def test_a_run_waits_a_limited_time_for_a_fast_machine_that_begins_nothing(dispatcher):
     execute(dispatcher, "old", "a", 10.0, structure="w")
     execute(dispatcher, "older", "b", 0.5, structure="w")
