@@ -205,6 +205,9 @@ READINGS = {
     "comfydeploy_comfyui_up": _Kind(
         "Whether ComfyUI is connected, so that it can execute runs.", ("machine",), min
     ),
+    "comfydeploy_machine_paused": _Kind(
+        "Whether pools give the machine no runs, because runs fail there.", ("machine",), max
+    ),
     "comfydeploy_comfyui_queue_length": _Kind(
         "Prompts that wait or run in ComfyUI's queue, including those of others, as it last"
         " reported.",

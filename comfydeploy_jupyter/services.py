@@ -223,6 +223,8 @@ class Services:
         for machine in self.machines:
             labels = (machine.id,)
             yield Reading("comfydeploy_comfyui_up", labels, machine.connected)
+            paused = self.machines.pause_of(machine.id) is not None
+            yield Reading("comfydeploy_machine_paused", labels, paused)
             connection, process = machine.connection, machine.process
             if connection is not None and machine.connected:
                 remaining = connection.queue_remaining

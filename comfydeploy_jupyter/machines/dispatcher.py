@@ -5,8 +5,9 @@ Nothing here waits, sends requests or stores data: `Dispatcher` gets events and 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
 from sys import intern
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..graphs.fingerprint import nodes_in
 from .durations import ExpectedDurations
-from .loads import AssignedRun, MemberLoad, WaitingRun
+from .loads import AssignedRun, MemberLoad, Pause, WaitingRun
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
 LOOKAHEAD = 16  # waiting runs that are searched for one that a member can execute with less work
 MANY = 32  # members with room above which only the most promising ones are compared
+IN_A_ROW = 3  # failed runs after which a member is paused
+AT_ONCE, FAILED_WITHIN = 2, 1.0  # the same for runs that fail within so many seconds
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds
+SUSPECTS = 4096  # workflows of failed runs that are known
 ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
 EASE = 1e-9  # seconds; tolerance for rounding errors
 
@@ -110,6 +115,8 @@ class Dispatcher:
         self._pools: dict[str, _Pool] = {}
         self._waiting: dict[str, WaitingRun] = {}
         self._handed: dict[str, AssignedRun] = {}
+        self._paused: dict[str, MemberLoad] = {}
+        self._failed_on: OrderedDict[str | None, str] = OrderedDict()  # workflows that only failed
         self._cached: Counter[int] = Counter()  # in how many members' last runs a node is
         self._kept_models: dict[frozenset[str], frozenset[str]] = {}
         self._last = 0
@@ -132,6 +139,7 @@ class Dispatcher:
     def remove_member(self, member_id: str) -> list[str]:
         """Remove a machine from all pools; return the ids of the runs that were assigned to it."""
         member = self._members.pop(member_id)
+        self._paused.pop(member_id, None)
         self._keep(member, frozenset())
         for pool in self._pools.values():
             pool.drop(member)
@@ -161,6 +169,8 @@ class Dispatcher:
         member = self._members[member_id]
         member.connected = connected
         if not connected:
+            if member.pause is not None:
+                member.pause.until = -math.inf  # another ComfyUI may be a working one
             member.models = frozenset()
             self._keep(member, frozenset())
         self._update(member)
@@ -219,6 +229,7 @@ class Dispatcher:
         fingerprint: bytes = b"",
         front: bool = False,
         order: int | None = None,
+        avoid: str | None = None,
     ) -> int:
         """Add a run to the queue.
 
@@ -236,6 +247,8 @@ class Dispatcher:
             Whether it is put before all waiting runs.
         order : int, optional
             Its order from an earlier call or from `reserve`, for a run that a member has lost.
+        avoid : str, optional
+            A member that it is not assigned to, because it has failed there.
 
         Returns
         -------
@@ -246,7 +259,7 @@ class Dispatcher:
         # Equal values are shared by all waiting runs, of which there may be very many.
         structure = None if structure is None else intern(structure)
         needed = self._kept_models.setdefault(frozenset(models), frozenset(models))
-        run = WaitingRun(run_id, pool_id, structure, needed, fingerprint, order)
+        run = WaitingRun(run_id, pool_id, structure, needed, fingerprint, order, avoid=avoid)
         self._waiting[run_id] = run
         self._pools[pool_id].add(run)
         return order
@@ -286,13 +299,15 @@ class Dispatcher:
         structure: str | None = None,
         models: Collection[str] = (),
         fingerprint: bytes = b"",
+        pool: str | None = None,
+        avoid: str | None = None,
         now: float | None = None,
     ) -> None:
         """Record that a run is assigned to a member, by a decision or because its user chose it."""
         member = self._members[member_id]
         needed = frozenset(models)
         cold = not needed <= member.models
-        run = AssignedRun(run_id, member, structure, needed, cold, handed_at=now)
+        run = AssignedRun(run_id, member, structure, needed, cold, pool, avoid, handed_at=now)
         self._handed[run_id] = member.handed[run_id] = run
         if needed:
             member.models = needed
@@ -305,7 +320,14 @@ class Dispatcher:
         if run is not None:
             run.begun_at = now
 
-    def ended(self, run_id: str, seconds: float | None = None, *, now: float | None = None) -> None:
+    def ended(
+        self,
+        run_id: str,
+        seconds: float | None = None,
+        *,
+        failed: bool = False,
+        now: float | None = None,
+    ) -> None:
         """Record that a run is not on its member any more.
 
         Parameters
@@ -314,6 +336,8 @@ class Dispatcher:
             The run.
         seconds : float, optional
             Duration of its execution, if it succeeded.
+        failed : bool
+            Whether its execution failed.
         now : float, optional
             The present time, from which its member may execute the next run.
         """
@@ -324,7 +348,84 @@ class Dispatcher:
         run.member.last_end = now
         if seconds is not None:
             self.times.add(run, seconds)
+            self._succeeded(run)
+        elif failed and run.pool is not None and now is not None:
+            self._failed(run, now)
         self._update(run.member)
+
+    # -- members that fail runs --------------------------------------------------------------
+
+    def pause(self, member_id: str) -> Pause | None:
+        """Return the pause of a member that fails runs, None if there is none."""
+        member = self._paused.get(member_id)
+        return None if member is None else member.pause
+
+    @property
+    def paused(self) -> set[str]:
+        """The ids of the members that get no run, or only one, because runs fail there."""
+        return {*self._paused}
+
+    def is_excused(self, run_id: str) -> bool:
+        """Return whether the failure of a run does not count, so that it is executed elsewhere.
+
+        It does not on a member that is paused, or tried after that, if there is another member.
+        """
+        run = self._handed.get(run_id)
+        if run is None or run.pool is None or run.avoid is not None or run.member.pause is None:
+            return False
+        return any(other.pause is None for other in self._others(run))
+
+    def _others(self, run: AssignedRun) -> list[MemberLoad]:
+        """Return the other connected members of the pool of a run."""
+        pool = self._pools.get(run.pool or "")
+        members = () if pool is None else pool.members.values()
+        return [other for other in members if other.connected and other is not run.member]
+
+    def _succeeded(self, run: AssignedRun) -> None:
+        self._failed_on.pop(run.structure, None)
+        if run.pool is None:
+            return
+        run.member.failed.clear()
+        run.member.succeeds = True
+        self._end_pause(run.member)
+        for other in self._others(run):
+            if other.pause is not None:
+                other.pause.proven = True
+
+    def _failed(self, run: AssignedRun, now: float) -> None:
+        member, others = run.member, self._others(run)
+        member.succeeds = False
+        first = self._failed_on.setdefault(run.structure, member.id)
+        while len(self._failed_on) > SUSPECTS:
+            self._failed_on.popitem(last=False)
+        if first != member.id and run.structure is not None:  # the fault is that of the workflow
+            for each in self._members.values():
+                each.failed = [fault for fault in each.failed if fault[0] != run.structure]
+                if each.pause is not None and not _fails(each):
+                    self._end_pause(each)
+            return
+        if member.pause is None:
+            for other in others:
+                if other.pause is not None and not other.pause.proven:
+                    other.failed.clear()  # the others fail, too
+                    self._end_pause(other)
+        begun = run.begun_at
+        member.failed.append((run.structure, begun is not None and now - begun < FAILED_WITHIN))
+        pause = member.pause
+        if pause is None and _fails(member) and any(other.pause is None for other in others):
+            proven = any(other.succeeds for other in others)
+            member.pause = Pause(len(member.failed), FIRST_PAUSE, now + FIRST_PAUSE, proven)
+            self._paused[member.id] = member
+        elif pause is not None:
+            pause.failures = len(member.failed)
+            if not pause.holds:
+                pause.seconds = min(2 * pause.seconds, LONGEST_PAUSE)
+                pause.holds, pause.until = True, now + pause.seconds
+
+    def _end_pause(self, member: MemberLoad) -> None:
+        if self._paused.pop(member.id, None) is not None:
+            member.pause = None
+            self._update(member)
 
     # -- decisions ---------------------------------------------------------------------------
 
@@ -336,11 +437,19 @@ class Dispatcher:
         now : float
             The present time.
         """
+        for paused in self._paused.values():
+            if paused.pause is not None and paused.pause.holds and now >= paused.pause.until:
+                paused.pause.holds = False
+                self._update(paused)
         pools = [pool for pool in self._pools.values() if pool.orders and pool.open]
         for pool in sorted(pools, key=lambda pool: pool.orders[0]):
-            head = pool.waiting[pool.orders[0]]
-            member, at = self._best(pool, head, now)
-            if member is None or self._others_are_faster(pool, head, member, at, now):
+            head = self._first_possible(pool)
+            member, at = (None, 0.0) if head is None else self._best(pool, head, now)
+            if (
+                head is None
+                or member is None
+                or self._others_are_faster(pool, head, member, at, now)
+            ):
                 continue
             run = self._fitting(pool, head, member, now)
             self.withdraw(run.run_id)
@@ -350,9 +459,19 @@ class Dispatcher:
                 structure=run.structure,
                 models=run.models,
                 fingerprint=run.fingerprint,
+                pool=run.pool,
+                avoid=run.avoid,
                 now=now,
             )
             return Decision(run.run_id, member.id)
+        return None
+
+    def _first_possible(self, pool: _Pool) -> WaitingRun | None:
+        """Return the first run, or a later one if no member with room may have those before it."""
+        for run in pool.first(LOOKAHEAD):
+            members = pool.open.values()
+            if run.avoid is None or any(self._may_have(pool, run, member) for member in members):
+                return run
         return None
 
     def _best(self, pool: _Pool, run: WaitingRun, now: float) -> tuple[MemberLoad | None, float]:
@@ -378,6 +497,10 @@ class Dispatcher:
         No run waits on a member behind another one while the member may be a slow one: nothing else
         would execute it. A workflow of unknown duration does not wait on one that is slow either.
         """
+        if member.id == run.avoid and any(
+            other.connected and other is not member for other in pool.members.values()
+        ):
+            return False
         if not member.handed or len(pool.members) == 1 or run.structure is None:
             return True
         if not self.times.is_compared(run.structure, member):
@@ -491,9 +614,9 @@ class Dispatcher:
         chosen = runs[0]
         if len(runs) > 1 and self._cached:
             chosen = max(runs, key=lambda run: self._affinity(run, member))
-        if chosen.structure != head.structure and (
-            not self._may_have(pool, chosen, member)
-            or self._others_are_faster(pool, chosen, member, self._end(member, chosen, now), now)
+        if not self._may_have(pool, chosen, member) or (
+            chosen.structure != head.structure
+            and self._others_are_faster(pool, chosen, member, self._end(member, chosen, now), now)
         ):
             return head
         if chosen is not head:
@@ -521,6 +644,12 @@ class Dispatcher:
         for pool in self._pools.values():
             if member.id in pool.members:
                 pool.update(member)
+
+
+def _fails(member: MemberLoad) -> bool:
+    """Return whether the last runs of a member failed, and so many that it may be broken."""
+    at_once = [fault for fault in member.failed if fault[1]]
+    return len(member.failed) >= IN_A_ROW or len(at_once) >= AT_ONCE
 
 
 def _is_like(member: MemberLoad, best: MemberLoad, run: WaitingRun) -> bool:

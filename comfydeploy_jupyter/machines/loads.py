@@ -16,6 +16,7 @@ class WaitingRun:
     fingerprint: bytes
     order: int
     passed_over: int = 0
+    avoid: str | None = None  # the member that has failed it
 
 
 @dataclass(slots=True)
@@ -27,8 +28,33 @@ class AssignedRun:
     structure: str | None
     models: frozenset[str]
     cold: bool
+    pool: str | None = None
+    avoid: str | None = None
     handed_at: float | None = None
     begun_at: float | None = None
+
+
+@dataclass(slots=True)
+class Pause:
+    """A time in which a member gets no run, because runs fail there.
+
+    Attributes
+    ----------
+    failures : int
+        Number of runs that have failed there one after the other.
+    seconds, until : float
+        Its duration, and when it ends: then the member gets one run.
+    proven : bool
+        Whether other members have succeeded with runs since the first of these failures.
+    holds : bool
+        Whether it has not ended.
+    """
+
+    failures: int
+    seconds: float
+    until: float
+    proven: bool
+    holds: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +71,10 @@ class MemberLoad:
     speed: float = 1.0
     samples: int = 0
     last_end: float | None = None  # when its last run has ended
+    # The runs of pools that failed one after the other: their workflow, and whether at once.
+    failed: list[tuple[str | None, bool]] = field(default_factory=list)
+    succeeds: bool = False  # whether its last run of a pool was successful
+    pause: Pause | None = None
 
     @property
     def load(self) -> int:
@@ -54,4 +84,6 @@ class MemberLoad:
     @property
     def has_room(self) -> bool:
         """Whether another run can be assigned to the member."""
+        if self.pause is not None and (self.pause.holds or self.handed):
+            return False  # it is tried with one run
         return self.connected and self.load < self.depth

@@ -172,12 +172,11 @@ class Pools:
         return {
             "id": machine.id,
             "name": machine.name,
-            "status": machine.state,
+            **self._registry.state(machine),
             "url": known["url"],
             "version": known["version"],
             "gpu": machine.settings.gpu or machine.gpu_name,
             "work": self._registry.work(machine),
-            "error": known.get("error"),
             **self._registry.activity(machine.id),
         }
 

@@ -61,6 +61,9 @@ class MachineRegistry:
         Returns the number of unfinished runs of a pool, by its id; set later.
     activity : callable
         Returns ``run``, ``queue`` and ``models`` of a machine, by its id; set later.
+    pause_of : callable
+        Returns why pools give a machine no runs although it is ready, by its id, or None; set
+        later.
     changed : callable
         Called when machines or pools were added, changed or removed; set later.
     demand : callable
@@ -77,6 +80,7 @@ class MachineRegistry:
         self.open_runs: Callable[[str], int] = lambda _: 0
         self.pool_runs: Callable[[str], int] = lambda _: 0
         self.activity: Callable[[str], dict[str, Any]] = lambda _: {}
+        self.pause_of: Callable[[str], str | None] = lambda _: None
         self.changed: Callable[[], None] = lambda: None
         self.demand: Callable[[str, int], None] = lambda *_: None
 
@@ -228,6 +232,13 @@ class MachineRegistry:
         """Return the known number of waiting and executing prompts, without a request."""
         queued = machine.connection.queue_remaining if machine.connection is not None else None
         return max(self.open_runs(machine.id), queued or 0)
+
+    def state(self, machine: Machine) -> dict[str, Any]:
+        """Return ``status`` and ``error`` of a machine, for replies."""
+        paused = self.pause_of(machine.id) if machine.connected else None
+        if paused is not None:
+            return {"status": "paused", "error": paused}
+        return {"status": machine.state, "error": machine.status().get("error")}
 
     def find(self, machine_id: str) -> Machine | None:
         """Return a machine by its id, or None."""

@@ -163,12 +163,11 @@ class MachineService:
             "id": machine.id,
             "name": machine.name,
             "kind": kind(machine),
-            "status": machine.state,
+            **self._registry.state(machine),
             "url": known["url"],
             "version": known["version"],
             "gpu": machine.settings.gpu or None,
             "work": self._registry.work(machine),
-            "error": known.get("error"),
         }
 
     async def _describe(self, machine: Machine) -> dict[str, Any]:
@@ -176,7 +175,7 @@ class MachineService:
             "id": machine.id,
             "name": machine.name,
             "kind": kind(machine),
-            "status": machine.state,
+            **self._registry.state(machine),
             **await hardware_and_software(machine),
             "config": self._config(machine),
             "restart_required": machine.restart_required,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from .log import RunEvent
     from .prompt import Prepared
     from .run import Run
+
+log = logging.getLogger(__name__)
 
 PAUSE = 1.0  # seconds that a machine gets no run after one could not be sent to it
 
@@ -48,12 +52,14 @@ class Dispatching:
         self._members: set[str] = set()
         self._pools: set[str] = set()
         self._paused: set[str] = set()  # machines that get no runs for `PAUSE` seconds
+        self._failing: set[str] = set()  # machines that are reported as paused
         self._pool_of: dict[str, str] = {}  # the unfinished runs of pools
         self._open: Counter[str] = Counter()  # their number, by pool
         self._assigned: list[tuple[str, str]] = []
         self.decided = asyncio.Event()
         machines.changed = self._sync
         machines.activity = self._activity
+        machines.pause_of = self._pause_of
         machines.open_runs = lambda name: max(active.count_on(name), self._dispatcher.handed(name))
         machines.pool_runs = self._open.__getitem__
         active.follow(self._handle_event)
@@ -99,15 +105,22 @@ class Dispatching:
         self._dispatcher.withdraw(run_id)  # it is not stored as waiting yet
         return Placement(pool.id, None, order)
 
-    def wait(self, run: Run) -> None:
+    def is_excused(self, run: Run) -> bool:
+        """Return whether a run whose execution failed is executed elsewhere: see `Dispatcher`."""
+        return self._dispatcher.is_excused(run.prompt_id)
+
+    def wait(self, run: Run, *, failed: bool = False) -> None:
         """Put a stored run into the queue of its pool, at its earlier position if it had one.
 
-        If it was assigned to a machine, this assignment ends. See also `open_members`.
+        If it was assigned to a machine, this assignment ends. If it has ``failed`` there, it is not
+        assigned to this machine again. See also `open_members`.
         """
         record = run.record
         if record.pool is None or self._dispatcher.position(run.prompt_id) is not None:
             return
-        self._dispatcher.ended(run.prompt_id, now=now())
+        avoid = self._dispatcher.member_of(run.prompt_id) if failed else None
+        self._dispatcher.ended(run.prompt_id, failed=failed, now=now())
+        self._report_pauses()
         self._count(run.prompt_id, record.pool)
         run.order = self._dispatcher.wait(
             run.prompt_id,
@@ -117,6 +130,7 @@ class Dispatching:
             fingerprint=run.fingerprint,
             front=record.front,
             order=run.order,
+            avoid=avoid,
         )
         self.decide()
         self._machines.open_members(record.pool)
@@ -139,10 +153,11 @@ class Dispatching:
                 structure=record.structure,
                 models=run.models,
                 fingerprint=run.fingerprint,
+                pool=record.pool,
                 now=now(),
             )
 
-    def ended(self, run: Run, seconds: float | None = None) -> None:
+    def ended(self, run: Run, seconds: float | None = None, *, failed: bool = False) -> None:
         """Record that a run has ended, or was cancelled while it waited.
 
         Parameters
@@ -151,10 +166,13 @@ class Dispatching:
             The run.
         seconds : float, optional
             Duration of its execution, if it was successful.
+        failed : bool
+            Whether its execution failed.
         """
         run_id = run.prompt_id
         self._dispatcher.withdraw(run_id)
-        self._dispatcher.ended(run_id, seconds, now=now())
+        self._dispatcher.ended(run_id, seconds, failed=failed, now=now())
+        self._report_pauses()
         pool_id = self._pool_of.pop(run_id, None)
         if pool_id is not None:
             self._open[pool_id] -= 1
@@ -274,7 +292,29 @@ class Dispatching:
             "models": sorted(self._dispatcher.models(machine_id)),
         }
 
+    def _pause_of(self, machine_id: str) -> str | None:
+        """Return why a machine that fails runs gets none of pools, None if it gets them."""
+        pause = self._dispatcher.pause(machine_id)
+        if pause is None:
+            return None
+        left = max(math.ceil(pause.until - now()), 0) if pause.holds else 0
+        when = f"in {left} s" if left else "with the next run"
+        return (
+            f"The last {pause.failures} runs of pools on this machine have failed: pools give it no"
+            f" runs, and try it again {when}"
+        )
+
     # -- implementation ------------------------------------------------------------------------
+
+    def _report_pauses(self) -> None:
+        """Log which machines are paused because they fail runs, and which work again."""
+        paused = self._dispatcher.paused
+        for machine_id in paused - self._failing:
+            text = "Machine %r is paused: %s"
+            log.warning(text, machine_id, self._pause_of(machine_id), extra={"machine": machine_id})
+        for machine_id in self._failing - paused:
+            log.info("Machine %r gets runs again", machine_id, extra={"machine": machine_id})
+        self._failing = paused
 
     def _count_others(self, machine: Machine, remaining: int | None) -> None:
         if machine.id in self._members and remaining is not None:

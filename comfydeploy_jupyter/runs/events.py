@@ -106,6 +106,8 @@ class MachineEvents:
         if isinstance(event, Preview):
             run.handle_preview(event)
             return
+        if event.type == "execution_error" and self._dispatching.is_excused(run):
+            return  # its followers are not told an end: it is executed elsewhere
         run.handle_event(event)
         if event.type == "execution_start" and run.record.cancelling:
             self._background.start(self._canceller.interrupt_again(run, machine), run)

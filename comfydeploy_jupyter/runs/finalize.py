@@ -185,7 +185,12 @@ class Finalizer:
             await run.settled.wait()
             return
         succeeded = record.status in ("success", "uploading")
-        self._dispatching.ended(run, record.execution_time if succeeded else None)
+        executed = run.record.status == "running"
+        self._dispatching.ended(
+            run,
+            record.execution_time if succeeded else None,
+            failed=executed and record.status == "failed",
+        )
         if succeeded and self._kept_outputs.may_have(record.machine):
             self._background.start(self._keep_outputs(run), run)
         elif uploads:

@@ -70,6 +70,7 @@ class Cause(str, Enum):
     NO_ROOM = "no machine has room"
     ASSIGNED = "assigned to a machine"
     RETURNED = "its machine does not have it"
+    MOVED = "failed on a machine that fails other runs too, it is executed elsewhere"
     RETRIED = "its machine ended, it is executed again"
     CANCEL_REQUESTED = "cancellation requested"
     CANCEL_NOT_STORED = "cancellation could not be stored"
@@ -128,7 +129,11 @@ _FORGET: Mapping[str, Any] = {
     "comfyui_exit": None,
     **_ANEW,
 }
-_NOT_BEGUN: Mapping[str, Any] = {"started_at": None, "outputs": {}, "cached_nodes": []}
+_NOT_BEGUN: Mapping[str, Any] = {
+    **dict.fromkeys(("started_at", "finished_at", "execution_time")),
+    "outputs": {},
+    "cached_nodes": [],
+}
 _IN_LINE, _UPLOADS = (*IN_DOUBT, S.QUEUED), (S.ENDING, S.UPLOADING)
 
 TRANSITIONS = (
@@ -172,6 +177,14 @@ TRANSITIONS = (
         Saved.AWAITED,
         sets={**_FORGET, **_NOT_BEGUN},
         takes=("machine", "attempts", "retry"),
+    ),
+    Transition(
+        (S.RUNNING,),
+        C.MOVED,
+        S.WAITING,
+        Saved.AWAITED,
+        sets={**_FORGET, **_NOT_BEGUN},
+        takes=("machine", "attempts"),
     ),
     Transition((S.WAITING,), C.LOADED, sends=Sends.FIRST, in_story=False),
     Transition((S.UNCONFIRMED,), C.RECOVERED, saved=Saved.AWAITED),
@@ -219,7 +232,7 @@ EVENT_OF |= dict.fromkeys((C.RELEASED, C.CONNECTION_LOST, C.COMFYUI_ENDED), "rel
 STORED = frozenset(
     {
         *("number", "node_errors", "cancelling", "session", "attempts"),
-        *("machine", "retry", "started_at", "outputs", "cached_nodes"),
+        *("machine", "retry", *_NOT_BEGUN),
     }
 )
 

@@ -85,7 +85,8 @@ class LiveStatus:
         self.current_node = None
         self._stopped_at = None
         self._progress.restart(time.monotonic())
-        self._started.clear()
+        for before in (self._started, self._times, self._steps):
+            before.clear()
 
     def skip(self, nodes: Iterable[str]) -> None:
         """Record that ComfyUI has the outputs of these nodes in its cache."""

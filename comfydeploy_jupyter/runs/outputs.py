@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from ..comfyui.out_of_memory import is_out_of_memory, with_advice
 from ..errors import NotFoundError
+from ..store.runs import RunRecord
 from ..timestamps import timestamp_of
-
-if TYPE_CHECKING:
-    from ..store.runs import RunRecord
-
 
 TOO_LARGE = (
     "ComfyUI's outputs are too large to be stored: the files are in ComfyUI's output folder, and"
@@ -139,6 +136,13 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
         record.status = "failed"
         record.error = node_error(messages.get("execution_error", {}))
     _read_times(record, messages)
+
+
+def has_failed(entry: dict[str, Any]) -> bool:
+    """Return whether a run failed, according to ComfyUI's history; not if it was interrupted."""
+    found = RunRecord("", "", "", "")
+    read_history(found, entry)
+    return found.status == "failed"
 
 
 def node_error(data: dict[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Pooled:
         if reason is not None and (waits or may_be_repeated(run)):
             await self.give_back(run, reason)
 
-    async def give_back(self, run: Run, reason: str) -> None:
+    async def give_back(self, run: Run, reason: str, *, failed: bool = False) -> None:
         """Put a run into the queue again that its machine certainly does not have or get.
 
         Parameters
@@ -113,6 +113,8 @@ class Pooled:
             The run, which must not be executing, unless its request allows to execute it again.
         reason : str
             What has happened.
+        failed : bool
+            Whether its execution has failed on a machine that is paused: it is executed elsewhere.
         """
         attempts = run.record.attempts + run.was_next
         reason_to_fail = why_not_again(run)
@@ -128,7 +130,9 @@ class Pooled:
             return
         cause = Cause.RETURNED
         facts: dict[str, Any] = {"machine": pool, "attempts": attempts}
-        if run.state is State.RUNNING:
+        if failed:
+            cause = Cause.MOVED
+        elif run.state is State.RUNNING:
             cause, facts["retry"] = Cause.RETRIED, run.record.retry - 1
         before = run.record.machine
         stored = True
@@ -154,7 +158,7 @@ class Pooled:
             reason,
             extra=run.record.log_fields,
         )
-        self._dispatching.wait(run)
+        self._dispatching.wait(run, failed=failed)
         if stored:
             self._active.unload(run)
 

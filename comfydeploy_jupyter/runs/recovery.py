@@ -7,11 +7,12 @@ import contextlib
 import logging
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
 from .lifecycle import IN_DOUBT, Cause, State
+from .outputs import has_failed
 from .pooled import may_be_repeated, why_not_again
 from .unresponsive import UnresponsiveMachines
 from .waiting import now
@@ -73,6 +74,7 @@ class Recovery:
         self._pooled = pooled
         self._finalizer = finalizer
         self._background = shared.background
+        self._dispatching = shared.dispatching
         self._locks: dict[str, asyncio.Lock] = {}
         self._to_reconcile: set[str] = set()
         self._reconciled_at: dict[str, float] = {}
@@ -105,7 +107,7 @@ class Recovery:
             )
             return
         if entry is not None:
-            await self._finalizer.settle(run, entry)
+            await self._settle(run, entry)
 
     def check_queue(self, machine: Machine, event: Event) -> None:
         """Detect that ComfyUI's queue has fewer runs than expected: it may have been changed."""
@@ -237,7 +239,7 @@ class Recovery:
                     await wait_for(run.ended.wait(), deadline - now())
             if run.ending:
                 return False
-            await self._finalizer.settle(run, entry)
+            await self._settle(run, entry)
             return True
         # A run that ComfyUI has would be in the queue, or in the history that was requested later.
         # A run in doubt may have been queued, or have started, in the meantime.
@@ -248,6 +250,14 @@ class Recovery:
             return False
         await self._resolve_missing(run, client)
         return True
+
+    async def _settle(self, run: Run, entry: dict[str, Any]) -> None:
+        """End a run with the outcome in ComfyUI's history, or let it be executed elsewhere."""
+        fails_there = run.state is State.RUNNING and not run.record.cancelling
+        if fails_there and has_failed(entry) and self._dispatching.is_excused(run):
+            await self._pooled.give_back(run, "Its execution failed", failed=True)
+        else:
+            await self._finalizer.settle(run, entry)
 
     async def _resolve_missing(self, run: Run, client: ComfyUIClient) -> None:
         """Decide what to do with a run that ComfyUI does not have, depending on its state."""

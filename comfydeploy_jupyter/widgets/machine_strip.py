@@ -27,6 +27,7 @@ USUAL, SOON = 3.0, 1.0
 STATES = {
     "ready": ("is ready", "var(--cd-success)"),
     "starting": ("is starting …", "var(--cd-warn)"),
+    "paused": ("fails runs: pools give it none for some time", "var(--cd-error)"),
     "backoff": ("has ended and is started again soon", "var(--cd-warn)"),
     "failed": ("does not start", "var(--cd-error)"),
     "stopped": ("is stopped", "var(--cd-faint)"),

@@ -407,3 +407,98 @@ def test_a_run_waits_a_limited_time_for_a_fast_machine_that_begins_nothing(dispa
     assert decided(dispatcher, 100.0) == [("1", "b"), ("2", "b")]
     assert decided(dispatcher, 101.0) == [], "it should have time for all"
     assert decided(dispatcher, 130.0) == [("3", "a")]
+
+
+def fail(dispatcher: Dispatcher, run: str, at: float, seconds: float = 0.1) -> None:
+    dispatcher.begun(run, at - seconds)
+    dispatcher.ended(run, failed=True, now=at)
+
+
+@pytest.mark.parametrize(("seconds", "failures"), [(0.1, 2), (30.0, 3)])
+def test_a_member_that_fails_runs_is_paused_and_tried_again(dispatcher, seconds, failures):
+    """The failure of the run with which it is tried does not count."""
+    for number in range(20):
+        dispatcher.wait(str(number), "pool", structure="s")
+    (on_a, _) = decided(dispatcher)
+    broken = on_a[1]
+    failed, at = [], 0.0
+    while dispatcher.pause(broken) is None:
+        at += 1.0
+        (run,) = dispatcher._members[broken].handed
+        assert not dispatcher.is_excused(run)
+        fail(dispatcher, run, at, seconds)
+        failed.append(run)
+        decided(dispatcher, at)
+    assert len(failed) == failures
+    assert decided(dispatcher, at + 9.9) == []
+    run, member = decided(dispatcher, at + 10.0)[0]
+    assert (member, dispatcher.pause(broken).holds) == (broken, False)
+    assert decided(dispatcher, at + 11.0) == [], "it is tried with one run"
+    assert dispatcher.is_excused(run)
+    fail(dispatcher, run, at + 12.0)
+    dispatcher.wait(run, "pool", structure="s", order=0, avoid=broken)
+    assert decided(dispatcher, at + 31.9) == [], "the next pause is longer"
+    (again,) = decided(dispatcher, at + 32.0)
+    assert again[1] == broken
+    assert again[0] != run, "it goes to another member"
+    dispatcher.ended(again[0], 1.0, now=at + 33.0)
+    assert dispatcher.pause(broken) is None
+
+
+def test_a_workflow_that_fails_on_all_members_pauses_none(dispatcher):
+    at = 0.0
+    for number in range(20):
+        dispatcher.wait(str(number), "pool", structure="s")
+        for run, _ in decided(dispatcher, at):
+            at += 1.0
+            fail(dispatcher, run, at)
+    assert dispatcher.paused == set()
+
+
+def test_a_member_is_not_paused_for_a_workflow_that_then_fails_elsewhere(dispatcher):
+    for run in "123":
+        dispatcher.hand_over(run, "b" if run == "3" else "a", structure="s", pool="pool")
+    fail(dispatcher, "1", 1.0)
+    fail(dispatcher, "2", 2.0)
+    assert dispatcher.paused == {"a"}
+    fail(dispatcher, "3", 3.0)
+    assert dispatcher.paused == set()
+
+
+def test_a_member_is_not_paused_while_the_others_fail_too(dispatcher):
+    for number in range(3):
+        dispatcher.hand_over(
+            str(number), "b" if number else "a", structure=str(number), pool="pool"
+        )
+    fail(dispatcher, "1", 1.0)
+    fail(dispatcher, "2", 2.0)
+    assert dispatcher.paused == {"b"}
+    fail(dispatcher, "0", 3.0)
+    assert dispatcher.paused == set()
+
+
+def test_the_last_member_of_a_pool_is_not_paused(dispatcher):
+    dispatcher.set_connected("b", connected=False)
+    for number in range(9):
+        dispatcher.hand_over(str(number), "a", structure=str(number), pool="pool")
+        fail(dispatcher, str(number), float(number))
+    assert dispatcher.paused == set()
+
+
+def test_runs_that_were_sent_to_a_machine_by_name_do_not_pause_it(dispatcher):
+    for number in range(9):
+        dispatcher.hand_over(str(number), "a", structure="s")
+        fail(dispatcher, str(number), float(number))
+    assert dispatcher.paused == set()
+
+
+def test_a_paused_member_is_tried_when_it_is_connected_again(dispatcher):
+    for run in "12":
+        dispatcher.hand_over(run, "a", structure=run, pool="pool")
+        fail(dispatcher, run, 1.0)
+    dispatcher.set_others("b", 2)
+    dispatcher.wait("3", "pool")
+    assert decided(dispatcher, 2.0) == []
+    dispatcher.set_connected("a", connected=False)
+    dispatcher.set_connected("a", connected=True)
+    assert decided(dispatcher, 3.0) == [("3", "a")]

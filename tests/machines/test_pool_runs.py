@@ -51,11 +51,13 @@ def comfyuis(api, jp_asyncio_loop) -> Iterator[dict[str, InstantComfyUI]]:
             lambda reply: [member["status"] for member in reply[1]["members"]] == ["ready"] * 3,
         )
         other = {**graph(), "2": graph()["1"]}
-        runs = [(await submit(api, 1, name, other))[0] for name in NAMES]
-        await asyncio.sleep(0.5)
-        for run, comfyui in zip(runs, found.values(), strict=True):
+        runs = await asyncio.gather(*(submit(api, 1, name, other) for name in NAMES))
+        await asyncio.sleep(1.0)
+        for comfyui in found.values():
             comfyui.released.set()
+        for (run,) in runs:
             await api.until(run, "success")
+        for comfyui in found.values():
             comfyui.released.clear()
 
     jp_asyncio_loop.run_until_complete(start())
@@ -200,13 +202,13 @@ async def test_a_member_that_gets_a_run_during_its_change_keeps_its_comfyui(
     }
     changing = asyncio.create_task(api.post("machine/update", body))
     await asyncio.sleep(0.5)
-    arriving = asyncio.create_task(submit(api, 3))
+    arriving = asyncio.gather(*(submit(api, 1) for _ in NAMES))
     await until_async(
         lambda: api.get("machines"),
         lambda answer: any(row["id"] == "one" and row["work"] for row in answer[1]),
     )
     gate.set()
-    runs = await arriving
+    runs = [run for (run,) in await arriving]
     await busy
     code, reply = await changing
     assert (code, reply["code"], reply["details"]["runs"]) == (409, "conflict", 1)

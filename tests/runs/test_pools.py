@@ -515,3 +515,24 @@ def test_a_run_waits_again_after_an_unexpected_error_of_its_request(world: World
     assert places(world, [run]) == [("second", "queued")]
     execute(world, "second")
     assert record(world, run).status == "success"
+
+
+def test_a_machine_that_fails_its_runs_is_paused(world: World) -> None:
+    """Runs that it has, and the one with which it is tried, are executed by the other one."""
+    runs = submit(world, 16)
+    shown: set[str | None] = set()
+    for _ in range(60):
+        for comfyui, end in zip(world.comfyuis, ("error", "success"), strict=True):
+            world.call(comfyui.begin)
+            world.tick(0.1)
+            world.call(comfyui.finish, f"execution_{end}")
+            world.tick(0.5)
+            world.call(lambda: shown.add(world.registry.pause_of("local")))
+    statuses = [status for _, status in places(world, runs)]
+    assert statuses.count("failed") == 2
+    assert statuses.count("success") == 14
+    assert any("have failed" in text for text in shown if text)
+    moved = [run for run in runs if "executed elsewhere" in str(record(world, run).story)]
+    assert len(moved) >= 1
+    assert {record(world, run).machine for run in moved} == {"second"}
+    assert sum(world.comfyui.executions.values()) == 1 + 2 + len(moved)

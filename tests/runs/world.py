@@ -15,7 +15,7 @@ from comfydeploy_jupyter.comfyui.events import OversizedEvent
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
-from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, State
+from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, Cause, State
 from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
 from comfydeploy_jupyter.runs.service import RunService
 from comfydeploy_jupyter.schemas import RunRequest
@@ -242,6 +242,8 @@ class World:
             if prompt_id in self.store.refused:
                 continue  # its messages may be lost with the server
             before = self.sent.get(prompt_id, "not-started")
+            if any(entry[1] == Cause.MOVED.value for entry in record.story):
+                self.retried.add(prompt_id)
             again = record.status == "queued" and before == "running" and prompt_id in self.retried
             assert RANK[record.status] >= RANK[before] or again, (
                 f"{prompt_id}: {before} -> {record.status}"
