@@ -74,6 +74,7 @@ class Connection:
         self._tasks = BackgroundTasks(log)
         self._socket: aiohttp.ClientWebSocketResponse[Any] | None = None
         self._up = asyncio.Event()
+        self._decided = asyncio.Event()  # it is up, or the last attempt was refused
         self._connect_now = asyncio.Event()
         self.last_event_at: float | None = None  # seconds since the epoch
         self.last_heard = time.monotonic()
@@ -82,6 +83,7 @@ class Connection:
         self.failure: str | None = None
         self.hint: str | None = None  # advice if the server there is not trusted
         self.hangs = False  # the last attempt got no response, and was not refused
+        self.refused = False  # ComfyUI answers requests, but the WebSocket was refused
         self._closing = asyncio.Lock()
         self._closing_socket: aiohttp.ClientWebSocketResponse[Any] | None = None
         self._suspect_after: float | None = None  # seconds without a frame, see `may_miss_events`
@@ -103,11 +105,17 @@ class Connection:
         await self._tasks.close()
 
     async def wait_connected(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for the connection; return whether it is open."""
-        return await wait_until_set(self._up, timeout)
+        """Wait up to ``timeout`` seconds for the connection; return whether it is open.
+
+        A WebSocket that is refused while ComfyUI answers requests ends the wait.
+        """
+        await wait_until_set(self._decided, timeout)
+        return self.connected
 
     def connect_now(self) -> None:
         """Try to connect now instead of waiting for the end of the pause between attempts."""
+        if not self.connected:
+            self._decided.clear()
         self._connect_now.set()
 
     @property
@@ -133,9 +141,17 @@ class Connection:
         failures = 0
         while True:
             self._connect_now.clear()
+            refused = False
             try:
                 await self._connect()
                 self.hangs = False
+            except aiohttp.WSServerHandshakeError as error:
+                refused = True
+                self.failure, self.hangs = f"its WebSocket is refused (HTTP {error.status})", False
+                self.hint = (
+                    "Let the proxy in front of ComfyUI forward WebSockets (the path /ws). Until "
+                    "then, workflows can be checked and converted, but not run."
+                )
             except ComfyUIUnavailableError as error:
                 self.failure = error.details.get("reason") or error.message
                 self.hangs = bool(error.details.get("hangs"))
@@ -148,6 +164,9 @@ class Connection:
                 self.failure, self.hangs = f"{type(error).__name__}: {error}", False
                 raise
             finally:
+                self.refused = refused
+                if refused:
+                    self._decided.set()
                 if self._up.is_set():
                     failures = 0
                     self._down()
@@ -172,7 +191,9 @@ class Connection:
             self.failure, self.hangs = None, False
             self.last_heard = time.monotonic()
             self.queue_remaining = None
+            self.refused = False
             self._up.set()
+            self._decided.set()
             self._on_connect()
             await self._receive(socket)
             self.failure = "ComfyUI closed the connection"
@@ -188,6 +209,7 @@ class Connection:
     def _down(self) -> None:
         self._socket = None
         self._up.clear()
+        self._decided.clear()
         self._on_disconnect()
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:

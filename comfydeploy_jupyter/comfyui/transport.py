@@ -197,13 +197,18 @@ class Transport:
             raise self.unavailable(str(error) or type(error).__name__) from error
 
     def unavailable(
-        self, reason: str, *, hint: str | None = None, **details: Any
+        self,
+        reason: str,
+        *,
+        hint: str | None = None,
+        fault: str = "does not answer",
+        **details: Any,
     ) -> ComfyUIUnavailableError:
-        """Return the error for a ComfyUI that does not answer."""
+        """Return the error for a ComfyUI that does not answer, or has another fault."""
         url = clean_url(self.url)
         start = f"Start ComfyUI so that it listens at {url}, or set comfyui_url."
         return ComfyUIUnavailableError(
-            f"ComfyUI at {url} does not answer: {reason}",
+            f"ComfyUI at {url} {fault}: {reason}",
             details={"url": url, "reason": reason, **details},
             extra={"hint": hint or start},
         )

@@ -270,6 +270,12 @@ class Machine:
         """Whether its ComfyUI may be running, but does not answer."""
         return self._link is not None and self._link.connection.hangs
 
+    def answering_client(self) -> ComfyUIClient | None:
+        """Return the client if its ComfyUI answers requests, even if its WebSocket is refused."""
+        link = self._link
+        refused = link is not None and link.connection.refused
+        return link.client if link is not None and refused else self.reachable_client()
+
     def reachable_client(self) -> ComfyUIClient | None:
         """Return the client if its ComfyUI is connected, without waiting."""
         return self._link.client if self._link is not None and self.connected else None
@@ -376,9 +382,11 @@ class Machine:
         max_age : float, optional
             Seconds after which they are requested again from a running ComfyUI.
         """
-        client = self.reachable_client()
+        client = self.answering_client()
         if client is not None:
             with contextlib.suppress(ComfyUIUnavailableError):
+                if self._link is not None and self._link.version is None and not self.connected:
+                    await self._link.read_system()
                 return await self._definitions.get(client, self._version(), max_age=max_age)
         return await self._definitions.offline()
 
@@ -395,7 +403,8 @@ class Machine:
         ComfyUIUnavailableError
             If no ComfyUI answers.
         """
-        return await self._definitions.text(await self.ready(), self._version())
+        client = self.answering_client() or await self.ready()
+        return await self._definitions.text(client, self._version())
 
     def _version(self) -> str | None:
         return self._link.version if self._link is not None else None

@@ -307,7 +307,11 @@ class Supervisor:
             await link.client.queue_remaining(within=CONNECT_TIMEOUT)
         link.connection.connect_now()
         if not await link.connection.wait_connected(timeout):
-            raise link.client.unavailable(link.connection.failure or "its WebSocket does not open")
+            connection = link.connection
+            reason = connection.failure or "its WebSocket does not open"
+            if connection.refused:
+                raise link.client.unavailable(reason, hint=connection.hint, fault="cannot be used")
+            raise link.client.unavailable(reason)
         return link.client
 
     async def _establish(self) -> Link:

@@ -1,10 +1,11 @@
-"""A ComfyUI behind a reverse proxy that requires a header, a password or a certificate."""
+"""A ComfyUI behind a reverse proxy: one that requires credentials, one without WebSockets."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sqlite3
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ import aiohttp
 import pytest
 import requests
 import websocket
+from aiohttp import web
 from yarl import URL
 
 from comfydeploy_jupyter.comfyui.credentials import Credentials, check_headers, split_address
 from comfydeploy_jupyter.errors import InvalidRequestError
+from tests.faulty_comfyui import FaultyComfyUI
 from tests.guarded_comfyui import Certificates, GuardedComfyUI, basic
 from tests.waiting import until
 
@@ -308,3 +311,48 @@ def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
             Credentials(**settings).read()
         assert refused.value.details["field"] == field
     Credentials(client_cert=str(files.client), client_key=str(files.client_key)).read()
+
+
+class WithoutSockets(FaultyComfyUI):
+    """A proxy that forwards requests, but no WebSockets."""
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        raise web.HTTPForbidden(text="no sockets here")
+
+
+def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(
+    start_jupyter: Any, comfyui: Any, tmp_path: Path
+) -> None:
+    proxy = WithoutSockets(comfyui.url)
+    proxy.start()
+    server = start_jupyter(ComfyDeploy={"comfyui_url": proxy.url, "data_dir": str(tmp_path)})
+
+    def ask(method: str, route: str, body: Any = None) -> Any:
+        headers = {"Authorization": f"token {server.token}"}
+        url = f"{server.url}comfyui-deploy/{route}"
+        return requests.request(method, url, json=body, headers=headers, timeout=60)
+
+    try:
+        until(lambda: "refused" in ask("GET", "check-status").json()["comfyui"].get("error", ""))
+        status = ask("GET", "check-status").json()
+        assert status["status"] == "degraded"
+        assert "WebSocket is refused (HTTP 403)" in status["comfyui"]["error"]
+        assert "proxy" in status["comfyui"]["hint"]
+        graph = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}
+        began = time.monotonic()
+        checked = [
+            ask("POST", "workflow/validate", {"workflow_api": graph}).json() for _ in range(3)
+        ]
+        assert {each["definitions"]["source"] for each in checked} == {"live"}
+        stats = requests.get(f"{comfyui.url}/system_stats", timeout=30).json()
+        version = stats["system"]["comfyui_version"]
+        assert checked[0]["definitions"]["comfyui_version"] == version
+        assert ask("POST", "workflow/convert", {"workflow_api": graph}).status_code == 200
+        assert "TestText" in ask("GET", "object_info").json()
+        refused = ask("POST", "run", {"workflow_api": graph})
+        assert refused.status_code == 503
+        assert "cannot be used: its WebSocket is refused" in refused.json()["error"]
+        assert time.monotonic() - began < 20, "each of these waited for the WebSocket"
+    finally:
+        server.stop()
+        proxy.close()
