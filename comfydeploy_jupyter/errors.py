@@ -146,11 +146,16 @@ class ComfyDeployError(Exception):
         return {
             **self.extra,
             "success": False,
-            "error": self.message,
+            "error": self.sentence,
             "code": self.code,
-            "message": self.message,
+            "message": self.sentence,
             "details": self.details,
         }
+
+    @property
+    def sentence(self) -> str:
+        """The message in one line; texts of ComfyUI may have a line for each node."""
+        return "; ".join(line.strip() for line in self.message.splitlines() if line.strip())
 
     @classmethod
     def from_reply(cls, status: int | None, reply: dict[str, Any]) -> ComfyDeployError:

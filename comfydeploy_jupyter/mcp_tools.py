@@ -194,8 +194,7 @@ async def comfyui_list_runs(
         for run in comfy.runs(limit, status=status):
             known = {name: run.known.get(name) for name in names}
             error = (run.known.get("error") or {}).get("message")
-            more = {"error": _short(error)} if error else {}
-            rows.append({"run_id": run.prompt_id, **known, **more})
+            rows.append({"run_id": run.prompt_id, **known, **_why(error or "")})
         return rows
 
     return await _call(ask)
@@ -240,7 +239,7 @@ async def comfyui_list_models(
 
 
 async def comfyui_machine_status() -> list[dict[str, Any]]:
-    """List the ComfyUIs: whether they answer, what they execute, and their GPUs."""
+    """List the ComfyUIs: their version, whether they answer, what they execute, and their GPUs."""
 
     def ask(comfy: Comfy) -> list[dict[str, Any]]:
         rows = []
@@ -248,8 +247,10 @@ async def comfyui_machine_status() -> list[dict[str, Any]]:
             row: dict[str, Any] = {"machine": machine.id, "status": machine.status}
             if machine.kind != "cloud":
                 whole = machine.refresh()
+                status = comfy.status(machine=machine.id)
                 row["gpus"] = whole.gpus
-                row["queue"] = comfy.status(machine=machine.id).get("queue")
+                row["comfyui_version"] = status.get("comfyui", {}).get("version")
+                row["queue"] = status.get("queue")
             rows.append(row)
         return rows
 
@@ -361,9 +362,15 @@ def _run_properties(run: Run) -> dict[str, Any]:
         summary |= _first("texts", [_short(text) for text in result.texts])
         if result.left_out:
             summary |= _first("not_executed", [_short(reason) for reason in result.left_out])
-        if result.failure:
-            summary["error"] = _short(result.failure)
+        summary |= _why(result.failure)
     return summary
+
+
+def _why(failure: str) -> dict[str, Any]:
+    """Return the error of a run in one line, and what a node says in further lines."""
+    error, _, details = failure.strip().partition("\n")
+    told = {"error": error.strip(), "details": details.strip()}
+    return {name: _short(text) for name, text in told.items() if text}
 
 
 def _first(name: str, items: list[Any]) -> dict[str, Any]:

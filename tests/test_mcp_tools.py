@@ -177,11 +177,26 @@ async def test_machine_models_and_memory(writable):
     async with agent(writable) as client:
         [machine] = await use(client, "comfyui_machine_status")
         assert (machine["machine"], machine["status"]) == ("local", "ready")
+        assert machine["comfyui_version"] == connect(writable.url, writable.token).version()
         models = await use(client, "comfyui_list_models", folder="checkpoints", search="nothing")
         assert models["count"] == 0
         assert "checkpoints" in models["folders"]
         freed = await use(client, "comfyui_free_memory")
         assert freed["pending"] is False
+
+
+async def test_the_error_of_a_node_with_several_lines_has_details(writable):
+    inputs = {"message": "first line\nsecond line"}
+    graph = {"1": {"class_type": "TestFail", "inputs": inputs}}
+    graph["2"] = {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}}
+    kept = connect(writable.url, writable.token).workflows.save(graph, "Failing").id
+    async with agent(writable) as client:
+        run = await use(client, "comfyui_run_workflow", workflow_id=kept)
+        told = await use(client, "comfyui_wait_for_run", run_id=run["run_id"], seconds=60)
+        listed = await use(client, "comfyui_list_runs", status="failed", limit=1)
+    for reply in (told, listed[0]):
+        assert reply["error"].endswith("first line")
+        assert reply["details"] == "second line"
 
 
 async def test_long_texts_are_cut(writable):

@@ -50,6 +50,8 @@ _BY_CODE = {
 _BY_FIELD = {
     "workflow": "invalid_workflow",
     "workflow_api": "invalid_workflow",
+    "inputs": "invalid_workflow",
+    "webhook_url": "invalid_workflow",
     "metadata": "metadata_invalid",
     "cursor": "invalid_cursor",
     "expected_hash": "hash_mismatch",
@@ -81,7 +83,7 @@ class APIError(ComfyDeployError):
     def to_reply(self) -> dict[str, Any]:
         """Return the JSON body."""
         return {
-            "error": {"code": self.name, "message": self.message, "details": self.details or None}
+            "error": {"code": self.name, "message": self.sentence, "details": self.details or None}
         }
 
 

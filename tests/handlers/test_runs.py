@@ -200,6 +200,18 @@ async def test_no_depth_of_values_is_an_internal_error(api, chain, route, depth)
         assert code in (200, 400), answer
 
 
+async def test_a_refusal_with_several_errors_is_told_in_one_line(api, chain):
+    """ComfyUI has a line for each error of its output nodes; `details` has them as they are."""
+    wrong = {"class_type": "SaveImage", "inputs": {}}
+    code, body = await api.post("run", {"workflow_api": {**chain(), "8": wrong, "9": wrong}})
+    assert code == 200, "a good part runs"
+    code, body = await api.post("run", {"workflow_api": {"8": wrong, "9": wrong}})
+    assert (code, body["code"]) == (400, "prompt_invalid")
+    assert "\n" in body["details"]["details"]
+    assert "\n" not in body["error"] + body["message"]
+    assert body["error"].count("Required input is missing") > 1
+
+
 async def test_partly_good_graph_runs_and_says_so(api, chain):
     graph = chain()
     graph["9"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}
