@@ -17,7 +17,7 @@ const UQR = readFileSync(join(HERE, "node_modules", "uqr", "LICENSE"), "utf8");
 /** The other packages that bundles contain, with their licenses. */
 const PARTS = {
   "src/viewers/model_viewer.ts": ["three.js", THREE],
-  "src/views/qr_code.ts": ["uqr", UQR],
+  "src/views/link.ts": ["uqr", UQR],
 };
 const TARGETS = [
   // anywidget imports the script of a view as a module; a page executes its scripts as they are.

@@ -110,11 +110,12 @@ class TunnelStatus:
     def _repr_html_(self) -> str:
         if not self.running or self.url is None:
             return f"<div>Tunnel to {html.escape(self._describe())}</div>"
-        link = html.escape(self.access_url or self.url)
+        # without the secret, since the notebook keeps what a cell displays
+        link = html.escape(self.url)
+        more = "; open its <code>access_url</code>" if self.protection == "gate" else ""
         return (
             f'<div>Tunnel to {NAMES[self.target]}: <a href="{link}" target="_blank" '
-            f'rel="noopener noreferrer">{html.escape(self.url)}</a><br>'
-            f"{PROTECTIONS[self.protection]}</div>"
+            f'rel="noopener noreferrer">{link}</a><br>{PROTECTIONS[self.protection]}{more}</div>'
         )
 
     def _describe(self) -> str:

@@ -210,23 +210,3 @@ class FileButton(View):
     def _on_refused(self, message: dict[str, Any], _: object) -> None:
         kinds = self.accept.replace(",", ", ")
         self._problem.show(f"{message['name']} cannot be opened here: {self.label} takes {kinds}")
-
-
-class CopyButton(anywidget.AnyWidget):
-    """A button that copies a text to the clipboard.
-
-    Parameters
-    ----------
-    text : str
-        The text to copy; can be changed at any time.
-    label : str
-        The text on the button.
-    """
-
-    _esm = script("copy_button")
-
-    text = t.Unicode().tag(sync=True)
-    label = t.Unicode("Copy").tag(sync=True)
-
-    def __init__(self, text: str = "", label: str = "Copy") -> None:
-        super().__init__(text=text, label=label)

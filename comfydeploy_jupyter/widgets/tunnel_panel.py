@@ -6,13 +6,15 @@ import html
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anywidget
 import ipywidgets as w
+import traitlets as t
 
 from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
 from ..errors import ComfyDeployError
+from ..view_scripts import script
 from .base import GAP, Panel, in_turn, not_done
-from .parts import CopyButton, button, note, row
-from .qr_code import QrCode
+from .parts import button, note, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,39 @@ CONSENT = (
 )
 JUPYTER = "Visitors need Jupyter's token or password, as always."
 GATED = "Visitors need the link. It contains a secret, which their browser then remembers."
+
+
+class Link(anywidget.AnyWidget):
+    """The link of a tunnel, a button that copies it, and its QR code.
+
+    Attributes
+    ----------
+    url : str
+        The address without the secret; nothing is shown while it is empty.
+    address : str
+        The link. It is no trait, since the state of a widget may be saved with the notebook: the
+        page gets it in a message, which is not saved.
+    """
+
+    _esm = script("link")
+
+    url = t.Unicode().tag(sync=True)
+
+    def __init__(self) -> None:
+        self.address = ""
+        super().__init__()
+        self.on_msg(lambda *_: self._send_address())  # of a new page
+
+    def show(self, status: TunnelStatus) -> None:
+        """Show the link of a tunnel, or nothing if it has no address."""
+        address = status.access_url or ""
+        self.url = status.url or ""
+        if self.address != address:
+            self.address = address
+            self._send_address()
+
+    def _send_address(self) -> None:
+        self.send({"address": self.address})
 
 
 class TunnelPanel(Panel):
@@ -105,12 +140,13 @@ class TunnelPanel(Panel):
     @property
     def report(self) -> str:
         """The state of the tunnel as HTML."""
-        return f"{self._state.value}{self._link.value}{self._access.value}{self._failure.value}"
+        link = html.escape(self._link.url)
+        return f"{self._state.value}{link}{self._access.value}{self._failure.value}"
 
     @property
     def copied(self) -> str:
         """The text that the copy button copies; empty without a tunnel."""
-        return str(self._copy.text)
+        return self._link.address
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the state of the tunnel is known and the panel has done what it was asked."""
@@ -200,9 +236,7 @@ class TunnelPanel(Panel):
             disabled=True,
         )
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
-        self._link = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
-        self._copy = CopyButton(label="Copy link")
-        self._link_row = row(self._link, self._copy, display="none")
+        self._link = Link()
         self._access = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
         self._failure = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
         self._download_button = button(
@@ -219,7 +253,6 @@ class TunnelPanel(Panel):
             ],
             layout=w.Layout(width="100%", grid_gap=GAP, display="none"),
         )
-        self._qr = QrCode()
         self._settings = w.VBox(
             [self._protect, self._advice, self._named],
             layout=w.Layout(width="100%", grid_gap=GAP),
@@ -228,8 +261,7 @@ class TunnelPanel(Panel):
             self._target,
             self._settings,
             row(self._start_button, self._stop_button, self._state),
-            self._link_row,
-            self._qr,
+            self._link,
             self._access,
             self._failure,
             self._download_box,
@@ -337,10 +369,7 @@ class TunnelPanel(Panel):
             if status.error is not None and status.state == "stopped":
                 text, colour = "Failed", "var(--cd-error)"
             self._show_text(text, colour)
-            link = status.access_url or ""
-            self._copy.text = self._qr.text = link
-            self._link.value = _link(status)
-            self._link_row.layout.display = "flex" if status.url else "none"
+            self._link.show(status)
             self._access.value = _access(status)
             self._access.layout.display = "" if status.running else "none"
             self._failure.value = _failure(status)
@@ -349,16 +378,6 @@ class TunnelPanel(Panel):
             self._download_box.layout.display = "" if can_download else "none"
             # without the secret, because other people may get the notebook
             self.keep(_kept(status), f"<TunnelPanel: {status!r}>")
-
-
-def _link(status: TunnelStatus) -> str:
-    if status.url is None:
-        return ""
-    address = html.escape(status.access_url or status.url)
-    return (
-        f'<a href="{address}" target="_blank" rel="noopener noreferrer" '
-        f'style="overflow-wrap:anywhere;font-size:110%;color:var(--cd-brand)">{html.escape(status.url)}</a>'
-    )
 
 
 def _access(status: TunnelStatus) -> str:

@@ -2,18 +2,17 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { forgetPageServer } from "../src/server.ts";
 import button from "../src/views/button.ts";
-import copyButton from "../src/views/copy_button.ts";
 import download from "../src/views/download.ts";
 import fileButton from "../src/views/file_button.ts";
 import gallery from "../src/views/gallery.ts";
 import history from "../src/views/history.ts";
 import kernelStatus from "../src/views/kernel_status.ts";
 import keys from "../src/views/keys.ts";
+import link from "../src/views/link.ts";
 import models from "../src/views/models.ts";
 import presets from "../src/views/presets.ts";
 import preview from "../src/views/preview.ts";
 import progress from "../src/views/progress.ts";
-import qrCode from "../src/views/qr_code.ts";
 import runButton from "../src/views/run_button.ts";
 import searchCombo from "../src/views/search_combo.ts";
 import start from "../src/views/start.ts";
@@ -978,17 +977,16 @@ test("a panel without a kernel says so and is disabled, also parts that are adde
 test("no event listener of a view remains after it is closed", () => {
   const states: [Parameters<typeof show>[0], Record<string, unknown>][] = [
     [button, { ...BUTTON }],
-    [copyButton, { text: "a", label: "Copy" }],
     [download, { label: "Save" }],
     [gallery, { result: RESULT, server: SERVER }],
     [history, { ...HISTORY }],
     [keys, { running: false }],
+    [link, { url: "a" }],
     [kernelStatus, { around: "x", text: "" }],
     [models, { models: [], loaded: false, hashes: {}, disk: {}, folders: [] }],
     [presets, PRESETS],
     [preview, { shown: false }],
     [progress, { state: STATE }],
-    [qrCode, { text: "a" }],
     [runButton, { disabled: true, most: 1, problem: "" }],
     [searchCombo, { description: "", options: [], value: "", placeholder: "", free: true }],
     [start, { files: [], stored: [], examples: [], shown: true }],
@@ -1273,22 +1271,34 @@ test("each file that is dropped on the list is kept, and one that cannot be read
   assert.equal(message, "folder cannot be read: it is a folder");
 });
 
-test("the QR code of a link is folded, and there is none without a link", () => {
-  const { model, el } = show(qrCode, { text: "" });
+test("the link of a tunnel is asked for, and its QR code is folded", () => {
+  const { model, el } = show(link, { url: "" });
+  assert.deepEqual(model.takeSent(), [{ kind: "address" }]);
   assert.equal(el.hidden, true);
-  model.set("text", "https://a.test/?access=secret");
+  model.set("url", "https://a.test");
   assert.equal(el.hidden, false);
+  const anchor = find<HTMLAnchorElement>(el, "a");
+  assert.equal(
+    anchor.getAttribute("href"),
+    "https://a.test",
+    "without the secret until it arrives",
+  );
+  const details = find<HTMLDetailsElement>(el, "details");
+  assert.equal(details.hidden, true);
+  model.receive({ address: "https://a.test/?access=secret" });
+  assert.equal(anchor.getAttribute("href"), "https://a.test/?access=secret");
+  assert.equal(anchor.textContent, "https://a.test");
+  assert.equal(details.hidden, false);
   const image = find<HTMLImageElement>(el, "img");
   assert.equal(image.hasAttribute("src"), false, "it is made once it is looked at");
-  const details = find<HTMLDetailsElement>(el, "details");
   details.open = true;
   details.dispatchEvent(new Event("toggle"));
   const first = image.src;
   assert.match(first, /^data:image\/svg\+xml,/);
-  model.set("text", "https://b.test/");
+  model.receive({ address: "https://b.test/" });
   assert.notEqual(image.src, first);
-  model.set("text", "x".repeat(1001));
-  assert.equal(el.hidden, true, "no camera reads so much");
+  model.receive({ address: "x".repeat(1001) });
+  assert.equal(details.hidden, true, "no camera reads so much");
 });
 
 test("a workflow is opened in ComfyUI's page, whose saved versions are looked for later", async () => {

@@ -78,7 +78,7 @@ STEADY = r"""() => {
                     if (bar.style.width !== width) bar.style.width = width;
                 }
             }
-            for (const code of panel.querySelectorAll(".comfydeploy-qr img")) {
+            for (const code of panel.querySelectorAll(".comfydeploy-link img")) {
                 if (!code.style.filter) code.style.filter = "contrast(0)";
             }
         }

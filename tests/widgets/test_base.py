@@ -12,7 +12,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from comfydeploy_jupyter.widgets import Panel
-from comfydeploy_jupyter.widgets.parts import CopyButton, button, note, row, search_combo
+from comfydeploy_jupyter.widgets.parts import button, note, row, search_combo
 from comfydeploy_jupyter.widgets.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -129,10 +129,7 @@ def test_parts_escape_what_they_show_and_have_names() -> None:
     assert "&lt;" in note("<")
     combo = search_combo("Model", ["a", "b"], "a")
     assert (combo.description, combo.value) == ("Model", "a")
-    copied = CopyButton("text")
-    assert copied.text == "text"
-    assert "clipboard" in copied._esm
-    for widget in (line, combo, copied):
+    for widget in (line, combo):
         widget.close()
 
 

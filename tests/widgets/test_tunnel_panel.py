@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+import ipywidgets as w
 import pytest
 
 from comfydeploy_jupyter import TunnelPanel
@@ -66,10 +68,10 @@ def test_cloudflared_is_downloaded_with_consent(without_cloudflared: JupyterProc
     panel.download()
     until(lambda: panel.status.running)
     assert panel._download_box.layout.display == "none"
-    assert panel._qr.text == panel.copied == panel.status.access_url
+    assert panel.copied == panel.status.access_url
     panel.close_tunnel()
     until(lambda: panel.status.state == "stopped")
-    assert panel._qr.text == ""
+    assert panel.copied == ""
     panel.open_tunnel()  # it is there now
     until(lambda: panel.status.running)
     panel.close()
@@ -109,6 +111,9 @@ def test_the_notebook_keeps_no_secret(panel_of: Callable[..., TunnelPanel], comf
     plain = panel._repr_mimebundle_()["text/plain"]
     assert str(started.url) in plain
     assert secret not in plain
+    saved = json.dumps(w.Widget.get_manager_state(), default=str)
+    assert str(started.url) in saved
+    assert secret not in saved
 
 
 def test_shows_an_existing_tunnel(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:

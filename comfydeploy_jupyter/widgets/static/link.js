@@ -1,4 +1,4 @@
-// Made from js/src/views/qr_code.ts by `make js-build`; do not edit it here.
+// Made from js/src/views/link.ts by `make js-build`; do not edit it here.
 /*! It contains uqr:
 
 MIT License
@@ -728,6 +728,37 @@ function setUpRoot(el, name) {
   el.setAttribute(NO_SHORTCUTS, "true");
 }
 
+// src/clipboard.ts
+var SHOWN_FOR = 1500;
+async function write(text) {
+  if (navigator.clipboard && window.isSecureContext) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  const area = h("textarea", { value: text });
+  area.style.cssText = "position: fixed; opacity: 0";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  if (!done) throw new Error("the browser refuses");
+}
+async function copyText(text, button, restore) {
+  const label = button.textContent;
+  try {
+    await write(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(
+    restore ?? (() => {
+      button.textContent = label;
+    }),
+    SHOWN_FOR
+  );
+}
+
 // src/model.ts
 var Subscriptions = class {
   constructor(model) {
@@ -745,31 +776,54 @@ var Subscriptions = class {
   }
 };
 
-// src/views/qr_code.ts
+// src/views/link.ts
+var COPY = "Copy link";
 var LONGEST = 1e3;
 function render({ model, el }) {
-  setUpRoot(el, "qr");
+  setUpRoot(el, "link");
   const events = new Subscriptions(model);
+  let address = "";
+  const link = h("a", { target: "_blank", rel: "noopener noreferrer" });
+  const copy = h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      "aria-live": "polite",
+      onclick: () => copyText(address, copy, () => copy.replaceChildren(COPY))
+    },
+    COPY
+  );
   const picture = h("img", { alt: "QR code of the link" });
   const details = h("details", {}, h("summary", {}, "QR code"), picture);
-  el.append(details);
+  el.append(h("div", { className: "cd-line" }, link, copy), details);
   const draw = () => {
     if (!details.open) return;
-    const svg = renderSVG(model.get("text"), { border: 4, ecc: "M" });
+    const svg = renderSVG(address, { border: 4, ecc: "M" });
     picture.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
   };
   const show = () => {
-    const { length } = new TextEncoder().encode(model.get("text"));
-    el.hidden = !length || length > LONGEST;
-    if (el.hidden) details.open = false;
+    const url = model.get("url");
+    el.hidden = !url;
+    link.textContent = url;
+    link.href = address || url;
+    copy.disabled = !address;
+    copy.title = address;
+    details.hidden = !address || new TextEncoder().encode(address).length > LONGEST;
+    if (details.hidden) details.open = false;
     draw();
   };
   details.addEventListener("toggle", draw);
-  events.on("change:text", show);
+  events.on("change:url", show);
+  events.on("msg:custom", (message) => {
+    address = message.address;
+    show();
+  });
   show();
+  model.send({ kind: "address" });
   return () => events.end();
 }
-var qr_code_default = { render };
+var link_default = { render };
 export {
-  qr_code_default as default
+  link_default as default
 };
