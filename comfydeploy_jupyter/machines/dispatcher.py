@@ -28,6 +28,7 @@ AT_ONCE, FAILED_WITHIN = 2, 1.0  # the same for runs that fail within so many se
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds
 SUSPECTS = 4096  # workflows of failed runs that are known
 ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
+FRONT = ""  # the client of the runs that were put before all others
 EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
@@ -45,11 +46,26 @@ class Decision(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Client:
+    """The waiting runs of a client of a pool.
+
+    A pool assigns runs in turns, in each of them one run of each client: the first waiting run in
+    turn ``turn``, the next one in the turn after it, and so on.
+    """
+
+    orders: list[int] = field(default_factory=list)
+    turn: int = 0
+    last: int = 0  # the highest order of the runs that were assigned
+
+
+@dataclass(slots=True)
 class _Pool:
     """The members that a run may be assigned to, and the runs that wait for one of them."""
 
     members: dict[str, MemberLoad]
-    orders: list[int] = field(default_factory=list)
+    clients: dict[str, _Client] = field(default_factory=dict)
+    heads: list[tuple[int, int, str]] = field(default_factory=list)  # turn, order, client: sorted
+    turn: int = 0  # that of the last assigned run
     waiting: dict[int, WaitingRun] = field(default_factory=dict)
     open: dict[str, MemberLoad] = field(default_factory=dict)  # the members with room
     idle: list[tuple[float, str]] = field(default_factory=list)  # the idle ones, fastest first
@@ -59,17 +75,75 @@ class _Pool:
     speed: float = 0.0
     totals_are_good_for: int = 0  # remaining decisions until they are computed again
 
-    def add(self, run: WaitingRun) -> None:
-        insort(self.orders, run.order)
+    def add(self, run: WaitingRun, turn: int) -> None:
+        """Add a run, in a turn from ``turn`` on; one that was assigned gets its turn back."""
+        client = self.clients.setdefault(_client_of(run), _Client())
+        self._unlist(run, client)
+        if not client.orders or run.order < client.orders[0]:
+            client.turn = max(client.turn - (run.order <= client.last), turn)
+        insort(client.orders, run.order)
+        self._list(run, client)
         self.waiting[run.order] = run
         self.kinds[run.structure] += 1
 
-    def remove(self, run: WaitingRun) -> None:
-        del self.orders[bisect_left(self.orders, run.order)]
+    def remove(self, run: WaitingRun, *, assigned: bool) -> None:
+        """Remove a run; if it is ``assigned``, its client has had its turn."""
+        key = _client_of(run)
+        client = self.clients[key]
+        self._unlist(run, client)
+        del client.orders[bisect_left(client.orders, run.order)]
+        if assigned and key != FRONT:
+            self.turn = max(self.turn, client.turn)
+            client.turn += 1
+            client.last = max(client.last, run.order)
+        self._list(run, client)
+        if len(self.clients) > 2 * len(self.heads) + MANY:
+            known = self.clients.items()
+            self.clients = {k: c for k, c in known if c.orders or c.turn > self.turn}
         del self.waiting[run.order]
         self.kinds[run.structure] -= 1
         if not self.kinds[run.structure]:
             del self.kinds[run.structure]
+
+    def _list(self, run: WaitingRun, client: _Client) -> None:
+        key = _client_of(run)
+        if client.orders:
+            insort(self.heads, (-1 if key == FRONT else client.turn, client.orders[0], key))
+
+    def _unlist(self, run: WaitingRun, client: _Client) -> None:
+        key = _client_of(run)
+        if client.orders:
+            head = (-1 if key == FRONT else client.turn, client.orders[0], key)
+            del self.heads[bisect_left(self.heads, head)]
+
+    def begin_again(self) -> None:
+        """Count the turns from 0, as the other pools do then."""
+        for client in self.clients.values():
+            client.turn = max(client.turn - self.turn, 0)
+        self.turn = 0
+        self.heads = sorted(
+            (-1 if key == FRONT else client.turn, client.orders[0], key)
+            for key, client in self.clients.items()
+            if client.orders
+        )
+
+    def turn_of(self, run: WaitingRun) -> int:
+        """Return the turn of a waiting run; -1 if it was put before all others."""
+        key = _client_of(run)
+        client = self.clients[key]
+        return -1 if key == FRONT else client.turn + bisect_left(client.orders, run.order)
+
+    def before(self, turn: int, order: int) -> int:
+        """Return how many waiting runs are assigned before one with a turn and an order."""
+        count = 0
+        for key, client in self.clients.items():
+            if key == FRONT:
+                count += bisect_left(client.orders, order) if turn < 0 else len(client.orders)
+            elif turn >= client.turn and client.orders:
+                full = turn - client.turn
+                count += min(full, len(client.orders))
+                count += full < len(client.orders) and client.orders[full] < order
+        return count
 
     def update(self, member: MemberLoad) -> None:
         """Update the lists of members with room and of idle members after one has changed."""
@@ -90,16 +164,18 @@ class _Pool:
             member.connected = False
             self.update(member)
 
-    def first(self, count: int) -> Iterator[WaitingRun]:
-        return (self.waiting[order] for order in islice(self.orders, count))
+    def first(self, client: str, count: int) -> Iterator[WaitingRun]:
+        """Return the first runs of a client."""
+        return (self.waiting[order] for order in islice(self.clients[client].orders, count))
 
 
 class Dispatcher:
     """One queue for many machines; assigns a run once a member has room for it.
 
-    The first run in the queue is assigned to the member where it will probably end first. This
-    depends on the prompts that the member has, the time to load models, and the durations of the
-    same workflow on the member. Without known durations, the member with the least work is chosen.
+    A pool takes turns between its clients; the runs of one client keep their order. The first run
+    in the queue is assigned to the member where it will probably end first. This depends on the
+    prompts that the member has, the time to load models, and the durations of the same workflow on
+    the member. Without known durations, the member with the least work is chosen.
     A run waits if the other members would end the whole queue before the chosen one ends the run.
 
     ComfyUI does not execute the nodes again that a run has in common with the one before. So among
@@ -115,6 +191,7 @@ class Dispatcher:
         self._pools: dict[str, _Pool] = {}
         self._waiting: dict[str, WaitingRun] = {}
         self._handed: dict[str, AssignedRun] = {}
+        self._sharing: dict[str, list[_Pool]] = {}  # see `_pools_of`
         self._paused: dict[str, MemberLoad] = {}
         self._failed_on: OrderedDict[str | None, str] = OrderedDict()  # workflows that only failed
         self._cached: Counter[int] = Counter()  # in how many members' last runs a node is
@@ -151,6 +228,11 @@ class Dispatcher:
     def set_pool(self, pool_id: str, members: Iterable[str]) -> None:
         """Set the machines of a pool; runs that wait for it keep their positions."""
         pool = self._pools.setdefault(pool_id, _Pool({}))
+        members = [*members]
+        if pool.members.keys() != {*members}:
+            self._sharing.clear()
+            for each in self._pools.values():
+                each.begin_again()
         pool.members = {member_id: self._members[member_id] for member_id in members}
         pool.open, pool.idle, pool.listed = {}, [], {}
         for member in pool.members.values():
@@ -159,7 +241,9 @@ class Dispatcher:
     def remove_pool(self, pool_id: str) -> list[str]:
         """Remove a pool; return the ids of the runs that waited for it, in order."""
         pool = self._pools.pop(pool_id)
-        runs = [pool.waiting[order].run_id for order in pool.orders]
+        self._sharing.clear()
+        waiting = sorted(pool.waiting.values(), key=lambda run: (pool.turn_of(run), run.order))
+        runs = [run.run_id for run in waiting]
         for run_id in runs:
             del self._waiting[run_id]
         return runs
@@ -229,6 +313,7 @@ class Dispatcher:
         fingerprint: bytes = b"",
         front: bool = False,
         order: int | None = None,
+        client: str = "",
         avoid: str | None = None,
     ) -> int:
         """Add a run to the queue.
@@ -247,6 +332,8 @@ class Dispatcher:
             Whether it is put before all waiting runs.
         order : int, optional
             Its order from an earlier call or from `reserve`, for a run that a member has lost.
+        client : str
+            Its client: a pool takes turns between clients.
         avoid : str, optional
             A member that it is not assigned to, because it has failed there.
 
@@ -259,17 +346,39 @@ class Dispatcher:
         # Equal values are shared by all waiting runs, of which there may be very many.
         structure = None if structure is None else intern(structure)
         needed = self._kept_models.setdefault(frozenset(models), frozenset(models))
-        run = WaitingRun(run_id, pool_id, structure, needed, fingerprint, order, avoid=avoid)
+        run = WaitingRun(
+            run_id, pool_id, structure, needed, fingerprint, order, intern(client), avoid=avoid
+        )
         self._waiting[run_id] = run
-        self._pools[pool_id].add(run)
+        pool, key, turn = self._pools[pool_id], _client_of(run), 0
+        for each in self._pools_of(pool_id):
+            turn = max(turn, each.turn)
+            known = None if each is pool else each.clients.get(key)
+            if known is not None and known.orders:
+                turn = max(turn, known.turn + bisect_left(known.orders, order))
+        pool.add(run, turn)
         return order
+
+    def _pools_of(self, pool_id: str) -> list[_Pool]:
+        """Return a pool and those with some of the same members."""
+        if pool_id not in self._sharing:
+            own = self._pools[pool_id]
+            self._sharing[pool_id] = [
+                pool
+                for pool in self._pools.values()
+                if pool is own or not pool.members.keys().isdisjoint(own.members)
+            ]
+        return self._sharing[pool_id]
 
     def withdraw(self, run_id: str) -> bool:
         """Remove a run from the queue; return whether it was there."""
+        return self._remove(run_id, assigned=False)
+
+    def _remove(self, run_id: str, *, assigned: bool) -> bool:
         run = self._waiting.pop(run_id, None)
         if run is None:
             return False
-        self._pools[run.pool].remove(run)
+        self._pools[run.pool].remove(run, assigned=assigned)
         if not self._waiting:
             self._kept_models.clear()
         return True
@@ -283,13 +392,8 @@ class Dispatcher:
         run = self._waiting.get(run_id)
         if run is None:
             return None
-        own = self._pools[run.pool]
-        shared = (
-            pool
-            for pool in self._pools.values()
-            if pool is own or not pool.members.keys().isdisjoint(own.members)
-        )
-        return 1 + sum(bisect_left(pool.orders, run.order) for pool in shared)
+        turn = self._pools[run.pool].turn_of(run)
+        return 1 + sum(pool.before(turn, run.order) for pool in self._pools_of(run.pool))
 
     def hand_over(
         self,
@@ -441,8 +545,8 @@ class Dispatcher:
             if paused.pause is not None and paused.pause.holds and now >= paused.pause.until:
                 paused.pause.holds = False
                 self._update(paused)
-        pools = [pool for pool in self._pools.values() if pool.orders and pool.open]
-        for pool in sorted(pools, key=lambda pool: pool.orders[0]):
+        pools = [pool for pool in self._pools.values() if pool.heads and pool.open]
+        for pool in sorted(pools, key=lambda pool: pool.heads[0]):
             head = self._first_possible(pool)
             member, at = (None, 0.0) if head is None else self._best(pool, head, now)
             if (
@@ -452,7 +556,7 @@ class Dispatcher:
             ):
                 continue
             run = self._fitting(pool, head, member, now)
-            self.withdraw(run.run_id)
+            self._remove(run.run_id, assigned=True)
             self.hand_over(
                 run.run_id,
                 member.id,
@@ -468,10 +572,11 @@ class Dispatcher:
 
     def _first_possible(self, pool: _Pool) -> WaitingRun | None:
         """Return the first run, or a later one if no member with room may have those before it."""
-        for run in pool.first(LOOKAHEAD):
-            members = pool.open.values()
-            if run.avoid is None or any(self._may_have(pool, run, member) for member in members):
-                return run
+        members = pool.open.values()
+        for _, _, client in pool.heads:
+            for run in pool.first(client, LOOKAHEAD):
+                if run.avoid is None or any(self._may_have(pool, run, each) for each in members):
+                    return run
         return None
 
     def _best(self, pool: _Pool, run: WaitingRun, now: float) -> tuple[MemberLoad | None, float]:
@@ -551,7 +656,7 @@ class Dispatcher:
         if work > 2 * at * speed:
             return False  # the queue is too long for all members together
         alike = len(pool.kinds) == 1
-        left = len(pool.orders) if alike else work
+        left = len(pool.waiting) if alike else work
         step = len(pool.members) // MANY + 1  # of many members, a sample is used
         free: list[tuple[float, MemberLoad]] = []
         for other in islice(pool.members.values(), 0, None, step):
@@ -571,7 +676,7 @@ class Dispatcher:
         if alike or step > 1 or left > 0:
             return False
         # Runs of different durations cannot be divided between the members at will.
-        for waiting in pool.first(len(pool.orders)):
+        for waiting in pool.waiting.values():
             ends = [(ready + self._seconds(waiting, other), other) for ready, other in free]
             place = min(range(len(ends)), key=lambda place: ends[place][0])
             if ends[place][0] > at - EASE:
@@ -589,7 +694,7 @@ class Dispatcher:
             pool.totals_are_good_for = len(pool.members) // MANY
             some = list(islice(pool.kinds.items(), MANY))
             work = sum((self.times.plain(kind) or 1.0) * count for kind, count in some)
-            pool.work = work * len(pool.orders) / sum(count for _, count in some)
+            pool.work = work * len(pool.waiting) / sum(count for _, count in some)
             pool.speed = sum(member.speed for member in pool.members.values() if member.connected)
         return pool.work, pool.speed
 
@@ -607,7 +712,7 @@ class Dispatcher:
         """
         if head.order < 0 or head.passed_over >= LOOKAHEAD:
             return head
-        runs = list(pool.first(LOOKAHEAD))
+        runs = list(pool.first(_client_of(head), LOOKAHEAD))
         if not head.models <= member.models:
             fitting = [run for run in runs if run.models and run.models <= member.models]
             runs = fitting or [head]
@@ -644,6 +749,10 @@ class Dispatcher:
         for pool in self._pools.values():
             if member.id in pool.members:
                 pool.update(member)
+
+
+def _client_of(run: WaitingRun) -> str:
+    return FRONT if run.order < 0 else f"={run.client}"
 
 
 def _fails(member: MemberLoad) -> bool:

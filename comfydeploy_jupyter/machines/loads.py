@@ -15,6 +15,7 @@ class WaitingRun:
     models: frozenset[str]
     fingerprint: bytes
     order: int
+    client: str = ""
     passed_over: int = 0
     avoid: str | None = None  # the member that has failed it
 

@@ -11,6 +11,7 @@ from ..machines.registry import AUTO, LOCAL
 from ..net.tasks import end
 from ..store.runs import RunRecord
 from ..timestamps import utc_now
+from .dispatching import client_of
 from .lifecycle import Cause
 from .new_run import Destination, NewRun, PendingCreation, Placement
 from .prepare import prepare, steps_of
@@ -189,7 +190,11 @@ class RunCreator:
             placement = Placement(pool.id, None)  # its files are sent before the run
         elif pool is not None and not bound:
             placement = self._dispatching.place(
-                prompt_id, pool, prepared, front=bool(request.front)
+                prompt_id,
+                pool,
+                prepared,
+                client=client_of(request.client_id, request.metadata),
+                front=bool(request.front),
             )
         record = RunRecord(
             prompt_id=prompt_id,

@@ -14,6 +14,8 @@ from .new_run import Assigned, Placement
 from .waiting import now
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry, Pool
     from ..store.runs import RunRecord
@@ -80,7 +82,9 @@ class Dispatching:
             raise NotFoundError(text, details={"field": "machine"})
         self._count(run_id, pool.id)
 
-    def place(self, run_id: str, pool: Pool, prepared: Prepared, *, front: bool) -> Placement:
+    def place(
+        self, run_id: str, pool: Pool, prepared: Prepared, *, client: str, front: bool
+    ) -> Placement:
         """Assign a new run of a pool to a member at once, if one has room for it.
 
         If none has, the run is not in the queue before `wait` is called.
@@ -91,6 +95,7 @@ class Dispatching:
             structure=prepared.structure,
             models=prepared.models,
             fingerprint=prepared.fingerprint,
+            client=client,
             front=front,
         )
         self.decide()
@@ -98,9 +103,9 @@ class Dispatching:
             if assigned[0] == run_id:
                 self._assigned.remove(assigned)
                 machine = self._machines.find(assigned[1])
-                client = None if machine is None else machine.reachable_client()
-                if client is not None:
-                    return Placement(assigned[1], client, order)
+                comfyui = None if machine is None else machine.reachable_client()
+                if comfyui is not None:
+                    return Placement(assigned[1], comfyui, order)
                 self._dispatcher.ended(run_id)
         self._dispatcher.withdraw(run_id)  # it is not stored as waiting yet
         return Placement(pool.id, None, order)
@@ -130,6 +135,7 @@ class Dispatching:
             fingerprint=run.fingerprint,
             front=record.front,
             order=run.order,
+            client=client_of(record.client_id, record.metadata),
             avoid=avoid,
         )
         self.decide()
@@ -330,6 +336,11 @@ class Dispatching:
     def _handle_event(self, run: Run, event: RunEvent) -> None:
         if event.event == "execution_start":
             self._dispatcher.begun(run.prompt_id, now())
+
+
+def client_of(client_id: str | None, labels: Mapping[str, str] | None) -> str:
+    """Return the client of a run: its label ``client``, else the id that its request gives."""
+    return (labels or {}).get("client") or client_id or ""
 
 
 def _before(other: RunRecord, record: RunRecord) -> bool:

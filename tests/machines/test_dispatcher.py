@@ -502,3 +502,112 @@ def test_a_paused_member_is_tried_when_it_is_connected_again(dispatcher):
     dispatcher.set_connected("a", connected=False)
     dispatcher.set_connected("a", connected=True)
     assert decided(dispatcher, 3.0) == [("3", "a")]
+
+
+def drained(dispatcher: Dispatcher, member: str = "a") -> list[str]:
+    """Assign all waiting runs to one member, each after the end of the one before."""
+    found = []
+    while (decision := dispatcher.decide(0.0)) is not None:
+        found.append(decision.run_id)
+        dispatcher.ended(decision.run_id)
+    return found
+
+
+def test_a_pool_takes_turns_between_clients():
+    dispatcher = of("a", depth=1)
+    for number in range(24):
+        dispatcher.wait(f"many-{number}", "pool", client="many")
+    first = dispatcher.decide(0.0)
+    assert first is not None
+    for number in range(2):
+        dispatcher.wait(f"few-{number}", "pool", client="few")
+    dispatcher.wait("other", "pool")
+    dispatcher.wait("front", "pool", client="many", front=True)
+    expected = ["front", "few-0", "other", "many-1", "few-1"]
+    assert [dispatcher.position(run) for run in expected] == [1, 2, 3, 4, 5]
+    dispatcher.ended(first.run_id)
+    assert drained(dispatcher) == [*expected, *(f"many-{number}" for number in range(2, 24))]
+
+
+def test_runs_that_were_withdrawn_cost_a_client_no_turn():
+    dispatcher = of("a", depth=1)
+    dispatcher.set_others("a", 1)
+    for number in range(10):
+        dispatcher.wait(f"one-{number}", "pool", client="one")
+    for number in range(9):
+        dispatcher.withdraw(f"one-{number}")
+    for number in range(3):
+        dispatcher.wait(f"two-{number}", "pool", client="two")
+    dispatcher.set_others("a", 0)
+    assert drained(dispatcher) == ["one-9", "two-0", "two-1", "two-2"]
+
+
+def test_clients_take_turns_on_the_machines_that_two_pools_share():
+    dispatcher = of("a", depth=1)
+    dispatcher.set_pool("auto", ["a"])
+    for number in range(20):
+        dispatcher.wait(f"many-{number}", "pool", client="many")
+    for _ in range(10):
+        decision = dispatcher.decide(0.0)
+        assert decision is not None
+        dispatcher.ended(decision.run_id)
+    for number in range(2):
+        dispatcher.wait(f"few-{number}", "auto", client="few")
+    assert [dispatcher.position(run) for run in ("few-0", "many-10", "few-1")] == [1, 2, 3]
+    assert drained(dispatcher)[:4] == ["few-0", "many-10", "few-1", "many-11"]
+
+
+def test_a_run_that_returns_gets_the_turn_of_its_client_back():
+    dispatcher = of("a", depth=1)
+    orders = {
+        run: dispatcher.wait(run, "pool", client=run[0]) for run in ("a1", "a2", "b1", "b2", "c1")
+    }
+    decided(dispatcher)
+    dispatcher.ended("a1")
+    dispatcher.wait("a1", "pool", client="a", order=orders["a1"])
+    assert drained(dispatcher) == ["a1", "b1", "c1", "a2", "b2"]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["wait", "wait", "wait", "front", "withdraw", "decide", "return"]),
+            st.sampled_from(["", "one", "two", "three"]),
+            st.sampled_from(["pool", "pool", "auto"]),
+            st.integers(0, 50),
+        ),
+        max_size=60,
+    )
+)
+@settings(max_examples=200)
+def test_positions_are_the_order_in_which_runs_are_assigned(steps):
+    dispatcher = of("a", depth=1)
+    dispatcher.set_pool("auto", ["a"])
+    known: dict[str, tuple[str, str, int]] = {}
+    waiting: list[str] = []
+    gone: list[str] = []
+    for number, (what, client, pool, which) in enumerate(steps):
+        run = str(number)
+        if what in ("wait", "front"):
+            order = dispatcher.wait(run, pool, client=client, front=what == "front")
+            known[run] = client, pool, order
+            waiting.append(run)
+        elif what == "withdraw" and waiting:
+            dispatcher.withdraw(waiting.pop(which % len(waiting)))
+        elif what == "decide" and (decision := dispatcher.decide(0.0)) is not None:
+            dispatcher.ended(decision.run_id)
+            waiting.remove(decision.run_id)
+            gone.append(decision.run_id)
+        elif what == "return" and gone:
+            run = gone.pop(which % len(gone))
+            client, pool, order = known[run]
+            dispatcher.wait(run, pool, client=client, order=order)
+            waiting.append(run)
+    positions = {run: dispatcher.position(run) for run in waiting}
+    assert sorted(positions.values()) == [*range(1, len(waiting) + 1)]
+    assert drained(dispatcher) == sorted(waiting, key=positions.__getitem__)
+    for one, (client, pool, order) in known.items():
+        for other in known:
+            if known[other][:2] == (client, pool) and order < known[other][2] and order > 0:
+                same = positions.get(one), positions.get(other)
+                assert None in same or same[0] < same[1], "a client's runs keep their order"
