@@ -17,9 +17,10 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
-from ..net.responses import reason_of
+from ..net.responses import loads, reason_of
 from ..net.tasks import wait_until_set
 from .lifecycle import Cause
+from .pool_inputs import InputChangedError, inputs_with
 from .saving import SAVE_AGAIN
 
 if TYPE_CHECKING:
@@ -149,7 +150,12 @@ class Assigning:
     ) -> bytes | None:
         """Send the input files of a run; return its graph, or None if the run has failed."""
         try:
-            return await self._inputs.send(run.record.files, prompt, machine, client)
+            hashes = {name: run.record.file_hashes.get(name, "") for name in run.record.files}
+            return await self._inputs.send(hashes, prompt, machine, client)
+        except InputChangedError as fault:
+            where = inputs_with(loads(prompt), fault.details["file"])
+            await self._finalizer.fail(run, f"{where}: {fault.message}", kind="InputChanged")
+            return None
         except OF_FILES as fault:
             reason = fault.message if isinstance(fault, ComfyDeployError) else reason_of(fault)
             reason = f"The input files cannot be sent to machine {machine.id!r}: {reason}"

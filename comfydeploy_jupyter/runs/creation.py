@@ -175,7 +175,7 @@ class RunCreator:
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         keys = own_keys or await self._account.keys()
         prompt_id = request.prompt_id or str(uuid.uuid4())
-        files: list[str] = []
+        files: dict[str, str] = {}
         if pool is not None:
             files = await self._inputs.named(prepared.file_names, machine)
         # Files that were downloaded for it may be only on the chosen machine.
@@ -202,7 +202,8 @@ class RunCreator:
             machine=placement.machine_id,
             pool=None if pool is None else pool.id,
             retry=_retry(request, pool),
-            files=files,
+            files=[*files],
+            file_hashes=files,
             session=self._session.id,
             client_id=request.client_id,
             created_at=utc_now(),

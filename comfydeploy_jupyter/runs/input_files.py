@@ -157,7 +157,7 @@ async def place(
     str
         The name for a loader.
     """
-    digest = await asyncio.to_thread(_digest, file)
+    digest = await asyncio.to_thread(digest_of, file)
     safe = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".") or "file"
     target = f"{digest[:16]}-{safe}"
     if folders.base is None:
@@ -215,7 +215,8 @@ async def _place_unzipped(
     return names
 
 
-def _digest(file: IO[bytes]) -> str:
+def digest_of(file: IO[bytes]) -> str:
+    """Return the SHA-256 of a file. This blocks: call it in a thread."""
     digest = hashlib.sha256()
     file.seek(0)
     while chunk := file.read(CHUNK):

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
+import time
 from typing import IO, TYPE_CHECKING, Any
 
 from .. import worker
 from ..comfyui.folders import Folders
-from ..errors import ComfyDeployError, NotFoundError
+from ..errors import ComfyDeployError, ConflictError, NotFoundError
 from ..net.json_stream import dumps
 from ..net.responses import loads
 from ..net.tasks import open_in_thread
 from ..unparsed import LARGE
-from .input_files import PLAIN_MODE, place
+from .input_files import PLAIN_MODE, digest_of, place
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
+
+KEPT_DIGESTS = 1000
+STEADY_AFTER = 2 * 10**9  # nanoseconds after a change, in which the times of a file may not differ
 
 
 class PoolInputs:
@@ -39,6 +44,7 @@ class PoolInputs:
         self._machines = machines
         self._folder = folder
         self._known: Folders | None = None
+        self._digests: dict[tuple[int, ...], str] = {}  # by device, inode, size and times
 
     async def folders(self) -> Folders:
         """Return the folders for uploads to a pool; they are created if missing."""
@@ -47,8 +53,8 @@ class PoolInputs:
             self._known = await asyncio.to_thread(Folders, self._folder)
         return self._known
 
-    async def named(self, names: Collection[str], machine: Machine) -> list[str]:
-        """Return those names that are files here, in the kept folder or in that of a machine.
+    async def named(self, names: Collection[str], machine: Machine) -> dict[str, str]:
+        """Return the SHA-256 of those names that are files, in the kept folder or a machine's.
 
         Parameters
         ----------
@@ -58,21 +64,26 @@ class PoolInputs:
             The machine for which the run was prepared.
         """
         if not names:
-            return []
+            return {}
         places = [await self.folders()]
         if machine.path is not None:
             places.append(await machine.folders())
-        return await asyncio.to_thread(_present, sorted(names), places)
+        found = {}
+        for name in sorted(names):
+            for folders in await asyncio.to_thread(_having, name, places):
+                found[name] = await asyncio.to_thread(self._digest, folders, name)
+                break
+        return found
 
     async def send(
-        self, names: Collection[str], prompt: bytes, machine: Machine, client: ComfyUIClient
+        self, hashes: Mapping[str, str], prompt: bytes, machine: Machine, client: ComfyUIClient
     ) -> bytes:
         """Put input files into the input folder of a machine, unless they are there already.
 
         Parameters
         ----------
-        names : collection of str
-            Names of `named`.
+        hashes : mapping of str to str
+            The result of `named`; "" for a file whose hash is not known.
         prompt : bytes
             The graph that names them.
         machine, client : Machine and ComfyUIClient
@@ -85,6 +96,8 @@ class PoolInputs:
 
         Raises
         ------
+        InputChangedError
+            If the content of a file is another one now.
         NotFoundError, ForbiddenPathError, InvalidRequestError, ConflictError
             If a file is not here any more, cannot be read, or changes meanwhile.
         OSError
@@ -94,21 +107,23 @@ class PoolInputs:
         """
         target = await machine.folders()
         renamed: dict[str, str] = {}
-        for name in names:
-            source = await self._source(name)
+        for name, digest in hashes.items():
+            source = await self._source(name, digest)
             if await asyncio.to_thread(_same_input, source, target):
                 continue
-            plain = name.removesuffix(" [input]")
-            path = source.directory("input") / plain
+            path = _path(source, name)
             with await open_in_thread(_open, source, path) as file:
                 mode = stat.S_IMODE((await asyncio.to_thread(path.stat)).st_mode) & PLAIN_MODE
-                renamed[name] = await place(file, path.name, target, client, mode=mode)
+                placed = await place(file, path.name, target, client, mode=mode)
+            if f"{digest[:16]}" not in placed:
+                raise InputChangedError(name)
+            renamed[name] = placed
         if not renamed:
             return prompt
         return await worker.compute(_renamed, prompt, renamed, large=len(prompt) > LARGE)
 
-    async def _source(self, name: str) -> Folders:
-        """Return the folders on this computer that have an input file."""
+    async def _source(self, name: str, digest: str) -> Folders:
+        """Return the folders on this computer that have an input file with a hash."""
         places = [await self.folders()]
         for machine in self._machines:
             if machine.path is not None:
@@ -116,14 +131,64 @@ class PoolInputs:
                     places.append(await machine.folders())
                 except ComfyDeployError:
                     continue
-        for folders in places:
-            if await asyncio.to_thread(_present, [name], [folders]):
+        having = await asyncio.to_thread(_having, name, places)
+        for folders in having:
+            if not digest or await asyncio.to_thread(self._digest, folders, name) == digest:
                 return folders
+        if having:
+            raise InputChangedError(name)
         raise NotFoundError(f"The input file {name!r} of the run is not there any more")
 
+    def _digest(self, folders: Folders, name: str) -> str:
+        """Return the SHA-256 of an input file; it is computed once for a file that stays as it is.
 
-def _present(names: list[str], places: list[Folders]) -> list[str]:
-    return [name for name in names if any(_is_file(name, folders) for folders in places)]
+        It is "" if the file cannot be read.
+        """
+        try:
+            with _open(folders, _path(folders, name)) as file:
+                facts = os.fstat(file.fileno())
+                times = facts.st_mtime_ns, facts.st_ctime_ns
+                known = facts.st_dev, facts.st_ino, facts.st_size, *times
+                if known not in self._digests:
+                    found = digest_of(file)
+                    if time.time_ns() - facts.st_ctime_ns < STEADY_AFTER:
+                        return found  # a change in the same moment would not be noticed
+                    if len(self._digests) >= KEPT_DIGESTS:
+                        self._digests.clear()
+                    self._digests[known] = found
+                return self._digests[known]
+        except (ComfyDeployError, OSError):
+            return ""
+
+
+class InputChangedError(ConflictError):
+    """An input file of a run has another content than when the run was queued."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The input file {name!r} was changed while the run waited for a machine, so it was not"
+            " executed. Start it again to use the new file",
+            details={"file": name},
+        )
+
+
+def inputs_with(graph: Mapping[str, Any], value: str) -> str:
+    """Return the names of the inputs of a graph with a value, such as ``1.image``."""
+    found = [
+        f"{node_id}.{key}"
+        for node_id, node in graph.items()
+        for key, given in node.get("inputs", {}).items()
+        if given == value
+    ]
+    return ", ".join(found)
+
+
+def _having(name: str, places: list[Folders]) -> list[Folders]:
+    return [folders for folders in places if _is_file(name, folders)]
+
+
+def _path(folders: Folders, name: str) -> Path:
+    return folders.directory("input") / name.removesuffix(" [input]")
 
 
 def _is_file(name: str, folders: Folders) -> bool:

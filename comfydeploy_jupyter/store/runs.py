@@ -97,6 +97,8 @@ class RunRecord:
         Whether the run may not be deleted. `RunRepository.save` does not store it.
     files : list of str
         The input files on this computer that are sent to the machine that gets the run.
+    file_hashes : dict of str to str
+        The SHA-256 of each of these files when the run was queued; "" if it is not known.
     from_editor : bool
         Whether ComfyUI's editor has queued it, at ComfyUI itself; then it was stored at its end.
     node_count : int
@@ -140,6 +142,7 @@ class RunRecord:
     retry: int = 0
     pinned: bool = False
     files: list[str] = field(default_factory=list)
+    file_hashes: dict[str, str] = field(default_factory=dict)
     from_editor: bool = False
     node_count: int = 0
 
@@ -205,6 +208,7 @@ _DETAILS = (
     "comfyui_id",
     "retry",
     "files",
+    "file_hashes",
     "from_editor",
     "node_count",
 )

@@ -72,20 +72,22 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.rows: dict[str, RunRecord] = {}
+        self.prompts: dict[str, bytes] = {}
         self.failing = False
         self.refused: set[str] = set()  # runs with a state that could not be stored
 
     def add(
         self, record: RunRecord, prompt: bytes, workflow: bytes | None, *, key: str | None = None
     ) -> Any:
-        return asyncio.ensure_future(self._add(copy.deepcopy(record)))
+        return asyncio.ensure_future(self._add(copy.deepcopy(record), prompt))
 
-    async def _add(self, record: RunRecord) -> None:
+    async def _add(self, record: RunRecord, prompt: bytes) -> None:
         await asyncio.sleep(LATENCY)
         self._check(record.prompt_id)
         if record.prompt_id in self.rows:
             raise ConflictError("it exists already")
         self.rows[record.prompt_id] = record
+        self.prompts[record.prompt_id] = prompt
 
     async def save(self, record: RunRecord) -> None:
         kept = copy.deepcopy(record)
@@ -106,7 +108,7 @@ class FakeStore:
 
     async def prompt(self, prompt_id: str) -> tuple[bytes, None] | None:
         await asyncio.sleep(0)
-        return (b'{"1": {"class_type": "X", "inputs": {}}}', None)
+        return (self.prompts[prompt_id], None)
 
     async def get_with_graph(self, prompt_id: str) -> tuple[RunRecord | None, Any]:
         return await self.get(prompt_id), await self.prompt(prompt_id)

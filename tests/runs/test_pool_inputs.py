@@ -12,7 +12,7 @@ from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NotFoundError
 from comfydeploy_jupyter.graphs.loaders import file_names_in
 from comfydeploy_jupyter.machines.registry import MachineRegistry
-from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
+from comfydeploy_jupyter.runs.pool_inputs import InputChangedError, PoolInputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ async def test_a_file_goes_to_each_machine(inputs, local, tmp_path):
     (folders.directory("input") / "photo.png").write_bytes(b"of the pool")
     (tmp_path / "local" / "input" / "photo.png").write_bytes(b"of another user")
     names = await inputs.named(file_names_in(GRAPH), local)
-    assert names == ["photo.png"]
+    assert [*names] == ["photo.png"]
     prompt = json.dumps(GRAPH).encode()
     name = sent(await inputs.send(names, prompt, local, SimpleNamespace()))
     assert (tmp_path / "local" / "input" / name).read_bytes() == b"of the pool"
@@ -91,11 +91,40 @@ async def test_a_file_that_a_machine_has_stays_there(inputs, local, tmp_path):
 
 async def test_a_missing_file_is_reported(inputs, local):
     with pytest.raises(NotFoundError, match=r"gone\.png"):
-        await inputs.send(["gone.png"], b"{}", local, SimpleNamespace())
+        await inputs.send({"gone.png": ""}, b"{}", local, SimpleNamespace())
 
 
 async def test_no_file_outside_the_input_folder_is_found(inputs, local, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
     (tmp_path / "local" / "input" / "link.png").symlink_to(tmp_path / "secret.png")
     names = {"../secret.png", "../../secret.png", str(tmp_path / "secret.png"), "link.png"}
-    assert await inputs.named(names, local) == []
+    assert await inputs.named(names, local) == {}
+
+
+@pytest.mark.parametrize("far", [True, False])
+async def test_a_file_that_was_changed_is_not_sent(inputs, local, tmp_path, far):
+    photo = tmp_path / "local" / "input" / "photo.png"
+    photo.write_bytes(b"first")
+    names = await inputs.named(file_names_in(GRAPH), local)
+    photo.write_bytes(b"other")
+    remote = Remote()
+    target = machine("far", None) if far else local
+    with pytest.raises(InputChangedError, match=r"photo\.png"):
+        await inputs.send(names, json.dumps(GRAPH).encode(), target, remote)
+    assert remote.files == {}
+
+
+async def test_the_file_of_another_machine_with_the_same_name_is_not_sent(tmp_path, local):
+    """The machines have different files, and the run was prepared for the second one."""
+    second = machine("second", tmp_path / "second")
+    (tmp_path / "second" / "input").mkdir(parents=True)
+    (tmp_path / "local" / "input" / "photo.png").write_bytes(b"of local")
+    (tmp_path / "second" / "input" / "photo.png").write_bytes(b"of second")
+    registry = MachineRegistry()
+    registry.add(local)
+    registry.add(second)
+    inputs = PoolInputs(registry, tmp_path / "kept")
+    names = await inputs.named(file_names_in(GRAPH), second)
+    remote = Remote()
+    await inputs.send(names, json.dumps(GRAPH).encode(), machine("far", None), remote)
+    assert [*remote.files.values()] == [b"of second"]

@@ -488,6 +488,25 @@ def test_a_run_whose_files_a_machine_cannot_take_fails(
     ], "it has left its place"
 
 
+def test_a_run_whose_input_file_was_changed_while_it_waited_fails(
+    photographer: World, tmp_path: Path
+) -> None:
+    runs = submit(photographer, 8, workflow_api=WITH_PHOTO)
+    (tmp_path / "kept" / "input" / "photo.png").write_bytes(b"A PHOTO")
+    waited = [run for run in runs if record(photographer, run).waits]
+    for _ in range(8):
+        execute(photographer)
+        execute(photographer, "second")
+    assert 0 < len(waited) < 8
+    for run in runs:
+        found = record(photographer, run)
+        assert found.status == ("failed" if run in waited else "success")
+        if found.status == "failed":
+            assert found.error is not None
+            assert found.error["type"] == "InputChanged"
+            assert "1.image: The input file 'photo.png' was changed" in found.error["message"]
+
+
 def test_a_run_waits_again_after_an_unexpected_error(photographer: World) -> None:
     for comfyui in photographer.comfyuis:
         comfyui.upload_faults.append(ZeroDivisionError("division by zero"))
