@@ -1,7 +1,8 @@
 """The last step of `make run`, when everything is installed.
 
-Starts JupyterLab with the extension and a ComfyUI, runs the quickstart workflow through the routes,
-prints the result and the address to open, and leaves JupyterLab running until it is interrupted.
+Starts JupyterLab with the extension and a ComfyUI, prints the address to open, runs the quickstart
+workflow through the routes, prints the result and the path of its picture, and leaves JupyterLab
+running until it is interrupted.
 While it waits, it prints the reason.
 """
 
@@ -66,22 +67,12 @@ def main() -> int:
         )
     try:
         url = wait_for(jupyter)
+        if not options.smoke:
+            say_address(f"{url}lab/tree/quickstart.ipynb?token={token}")
         comfy = comfydeploy_jupyter.connect(url, token=token)
         wait_for_comfyui(comfy, jupyter)
         run_quickstart(comfy)
-        if options.smoke:
-            return 0
-        # Shells start background jobs in such a way that they ignore Ctrl-C.
-        in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        how_to_end = f"kill {os.getpid()}" if in_background else "Ctrl-C"
-        say(
-            f"\nJupyterLab is running. Click, or copy into a browser:\n\n"
-            f"    {url}lab/tree/quickstart.ipynb?token={token}\n\n"
-            "That opens the notebook quickstart.ipynb; click Run > Run All Cells there.\n"
-            "The tile ComfyUI of the launcher (click + beside the tab) opens ComfyUI's own page.\n"
-            f"The log of JupyterLab is {LOG}. {how_to_end} ends JupyterLab and ComfyUI."
-        )
-        return jupyter.wait()
+        return 0 if options.smoke else jupyter.wait()
     except KeyboardInterrupt:
         return 0
     except ComfyDeployError as error:
@@ -89,6 +80,19 @@ def main() -> int:
         return 1
     finally:
         stop(jupyter)
+
+
+def say_address(address: str) -> None:
+    """Print where JupyterLab is, what to do there, and how to end it."""
+    # Shells start background jobs in such a way that they ignore Ctrl-C.
+    in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    how_to_end = f"kill {os.getpid()}" if in_background else "Ctrl-C"
+    say(
+        f"JupyterLab is running. Click, or copy into a browser:\n\n    {address}\n\n"
+        "That opens the notebook quickstart.ipynb; click Run > Run All Cells there.\n"
+        "The tile ComfyUI of the launcher (click + beside the tab) opens ComfyUI's own page.\n"
+        f"The log of JupyterLab is {LOG}. {how_to_end} ends JupyterLab and ComfyUI.\n"
+    )
 
 
 def leave(number: int, _: object) -> None:
@@ -134,15 +138,15 @@ def wait_for_comfyui(comfy: Comfy, jupyter: subprocess.Popen[bytes]) -> None:
 
 
 def run_quickstart(comfy: Comfy) -> None:
-    """Run the quickstart workflow and print its status, time and output file."""
+    """Run the quickstart workflow; print its status and time, and the path of its picture."""
     say("Running the quickstart workflow")
     started = time.monotonic()
     result = comfy.run(NOTEBOOKS / "sunset.json", progress=run_display)
     took = time.monotonic() - started
-    print(f"status: {result.status}")
-    print(f"time: {result.execution_time:.2f} s in ComfyUI, {took:.2f} s in all")
-    for file in result.files:
-        print(f"output: {'/'.join(filter(None, (file.type, file.subfolder, file.filename)))}")
+    say(f"status: {result.status}")
+    say(f"time: {result.execution_time:.2f} s in ComfyUI, {took:.2f} s in all")
+    for path in result.save(NOTEBOOKS / "results"):
+        say(f"output: {path}")
 
 
 def say(text: str) -> None:

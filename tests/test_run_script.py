@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,7 +22,6 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.comfyui_server import ComfyUIServer
 
@@ -145,12 +145,14 @@ def test_a_signal_ends_all_its_processes(
             os.kill(pid, signal.SIGKILL)
 
 
-def test_its_output_ends_with_the_next_steps(tmp_path: Path, comfyui: ComfyUIServer) -> None:
+def test_its_output_begins_with_the_address_and_ends_with_the_picture(
+    tmp_path: Path, comfyui: ComfyUIServer
+) -> None:
     script, printed = start(tmp_path, comfyui.path, COMFYDEPLOY_COMFYUI_URL=comfyui.url)
     try:
-        until_it(lambda: "Ctrl-C" in printed.read_text(), script, "it does not get to its end")
+        until_it(lambda: "output: " in printed.read_text(), script, "it does not get to its end")
         text = printed.read_text()
-        steps = ("Starting JupyterLab", "Running the quickstart workflow", "status: success")
+        steps = ("Starting JupyterLab", "Ctrl-C", "Running the quickstart", "status: success")
         assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
         assert "The tile ComfyUI of the launcher" in text
         (url,) = re.findall(r"(?m)^    (http://\S+/lab/tree/quickstart\.ipynb\?\S+)$", text)
@@ -159,6 +161,9 @@ def test_its_output_ends_with_the_next_steps(tmp_path: Path, comfyui: ComfyUISer
         headers = {"Authorization": f"token {token}"}
         tiles = requests.get(f"{base}server-proxy/servers-info", headers=headers, timeout=30).json()
         assert "ComfyUI" in [tile["launcher_entry"]["title"] for tile in tiles["server_processes"]]
+        until_it(lambda: printed.read_text().endswith(".png\n"), script, "it ends with no picture")
+        picture = Path(printed.read_text().rpartition("output: ")[2].strip())
+        assert picture.read_bytes().startswith(b"\x89PNG")
     finally:
         end(script)
 
