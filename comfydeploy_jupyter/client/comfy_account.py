@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from .server import Server
 
@@ -38,7 +40,7 @@ class AccountStatus(NamedTuple):
         if self.source != "signed-in":
             return _SOURCES[self.source]
         said = f"Signed in to Comfy as {self.email}"
-        return f"{said}, but without a token: {self.problem}" if self.problem else said
+        return printable(f"{said}, but without a token: {self.problem}" if self.problem else said)
 
 
 class ComfyAccount:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from .server import Server
 
@@ -26,7 +28,7 @@ class Kept(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file or f'run {self.prompt_id}'}: {self.reason}"
+        return printable(f"{self.file or f'run {self.prompt_id}'}: {self.reason}")
 
 
 class Deletion(NamedTuple):

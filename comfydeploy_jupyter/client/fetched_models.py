@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
-from ..errors import RunTimeoutError
+from ..errors import RunTimeoutError, printable
 from .files import human_size
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class FetchedModels(Sequence[WorkflowModel]):
             rows = [("the workflow names no model files", "", "")]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         lines = [f"{w:<{widths[0]}}  {s:>{widths[1]}}  {said}".rstrip() for w, s, said in rows]
-        return "\n".join([*lines, *self._lines()])
+        return printable("\n".join([*lines, *self._lines()]))
 
     def _repr_html_(self) -> str:
         rows = "".join(

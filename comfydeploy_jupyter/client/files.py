@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, printable
 from ..media_types import media_type
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Model:
 
     def __repr__(self) -> str:
         size = "" if self.size is None else f", {human_size(self.size)}"
-        return f"<Model {self.folder}/{self.name}{size}>"
+        return printable(f"<Model {self.folder}/{self.name}{size}>")
 
 
 def human_size(size: float) -> str:

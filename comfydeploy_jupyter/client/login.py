@@ -9,7 +9,13 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CloudError, ComfyDeployError, RunTimeoutError, ServerUnreachableError
+from ..errors import (
+    CloudError,
+    ComfyDeployError,
+    RunTimeoutError,
+    ServerUnreachableError,
+    printable,
+)
 
 if TYPE_CHECKING:
     from .server import Server
@@ -35,7 +41,7 @@ class SignInLink:
         self._handle: Any = None
 
     def __repr__(self) -> str:
-        return f"Sign in to ComfyDeploy at {self.url} ({self.state})"
+        return printable(f"Sign in to ComfyDeploy at {self.url} ({self.state})")
 
     def _repr_html_(self) -> str:
         address = html.escape(self.url, quote=True)

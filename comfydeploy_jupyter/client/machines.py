@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from ..dask_clusters import adapt, release
+from ..errors import printable
 from .dask_cluster import certificates_of, fields_of
 from .files import human_size
 from .record import Record
@@ -115,7 +116,8 @@ class Machine(Record["Machines"]):
         if "software" in self.record:
             version = self.record["software"].get("comfyui", {}).get("version")
         comfyui = f", ComfyUI {version}" if version and self.kind != "cloud" else ""
-        return f"<machine {self.id}{name}: {self.kind}, {self.status}{comfyui}{self._gpus()}>"
+        facts = f"{self.kind}, {self.status}{comfyui}{self._gpus()}"
+        return printable(f"<machine {self.id}{name}: {facts}>")
 
     def _gpus(self) -> str:
         gpus = self.record.get("hardware", {}).get("gpus", ())

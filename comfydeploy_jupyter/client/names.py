@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from ..errors import traceback_lines
+from ..errors import printable, traceback_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ class UnknownNameError(KeyError):
     """A workflow has no node or input of this name, or several; the message names candidates."""
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return printable(str(self.args[0]))
 
     def _render_traceback_(self) -> list[str]:
         return traceback_lines(self)

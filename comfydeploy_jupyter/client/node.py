@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from ..errors import brief
+from ..errors import brief, printable
 from ..graphs.formats import declared_inputs, inputs_of
 from .graph_text import inputs_text
 from .names import UnknownNameError, unknown_name
@@ -118,7 +118,7 @@ class Node:
         return list(inputs_of(self._node))
 
     def __repr__(self) -> str:
-        return f"Node {self._name}: {inputs_text(inputs_of(self._node))}"
+        return printable(f"Node {self._name}: {inputs_text(inputs_of(self._node))}")
 
     def _unknown(self, name: object, known: Iterable[str]) -> UnknownNameError:
         return unknown_name(name, known, f"input of node {self._name}")

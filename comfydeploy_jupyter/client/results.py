@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RunCancelledError, RunFailedError
+from ..errors import RunCancelledError, RunFailedError, printable
 from ..graphs.node_outputs import NodeFile, files_of, pairs_of, texts_of
 from .graph import Source
 from .output_files import Images, OutputFile
@@ -140,9 +140,9 @@ class Result(Reply):
             return ""
         what = ": ".join(str(error[key]).strip() for key in ("type", "message") if error.get(key))
         if error.get("node_id") is None:
-            return what or "the run failed"
+            return printable(what or "the run failed")
         name = self._workflow.name(error["node_id"], error.get("node_type"))
-        return f"node {name} failed: {what}"
+        return printable(f"node {name} failed: {what}")
 
     def raise_for_status(self) -> Result:
         """Return this result if the run succeeded.

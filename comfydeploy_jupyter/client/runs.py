@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ConflictError
+from ..errors import ConflictError, printable
 from .deletion import Deletion, delete_runs
 from .events import FINAL
 from .graph import Source
@@ -39,7 +39,7 @@ class StoryEntry(NamedTuple):
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.at} {self.cause}{detail} -> {self.state}"
+        return printable(f"{self.at} {self.cause}{detail} -> {self.state}")
 
 
 class Run:
@@ -234,7 +234,7 @@ class Run:
         return Result(self._server, self._record, self._workflow)
 
     def __repr__(self) -> str:
-        return f"<Run {self.prompt_id}: {self.status}>"
+        return printable(f"<Run {self.prompt_id}: {self.status}>")
 
     def _repr_html_(self) -> str:
         result = self.result

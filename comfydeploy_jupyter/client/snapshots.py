@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from ..errors import ComfyDeployError, InvalidRequestError
+from ..errors import ComfyDeployError, InvalidRequestError, printable
 from .server import send, unreachable
 from .sse import SSEParser
 
@@ -73,7 +73,7 @@ class Snapshot:
         lines += [f"  ! {warning}" for warning in self.warnings[:SHOWN]]
         if len(self.warnings) > SHOWN:
             lines.append(f"  ! and {len(self.warnings) - SHOWN} more in .warnings")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def _of_reply(reply: dict[str, Any]) -> Snapshot:

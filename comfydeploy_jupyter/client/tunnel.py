@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import printable
 from .server import without_none
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class TunnelStatus:
         return self.running
 
     def __repr__(self) -> str:
-        return f"<tunnel to {self._describe()}>"
+        return printable(f"<tunnel to {self._describe()}>")
 
     def _repr_html_(self) -> str:
         if not self.running or self.url is None:

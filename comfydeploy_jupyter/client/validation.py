@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from ..errors import printable
 from ..graphs.issues import NOT_HERE, sentence
 from .record import Reply
 
@@ -61,8 +62,9 @@ class Validation(Reply):
             self.problems.append(_missing_class(entry, source))
         for entry in reply.get("missing_models") or ():
             self._add_model(entry, source)
-        self.problems += warned
-        self.general += warned
+        self.problems = list(map(printable, self.problems + warned))
+        self.general = list(map(printable, self.general + warned))
+        self.by_node = {node: list(map(printable, said)) for node, said in self.by_node.items()}
 
     @property
     def doubt(self) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
+from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError, printable
 from ..graphs.form import input_form
 from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, title_of
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
@@ -386,7 +386,8 @@ class Workflow:
 
 def _warn(problems: list[str]) -> None:
     if problems:
-        warnings.warn("\n- ".join(["the conversion is not exact", *problems]), stacklevel=4)
+        text = "\n- ".join(["the conversion is not exact", *problems])
+        warnings.warn(printable(text), stacklevel=4)
 
 
 def _file_name(file: Any) -> str:

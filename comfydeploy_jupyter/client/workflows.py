@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urljoin
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, printable
 from ..graphs.diff import GraphDiff, diff_graphs
 from .editor_workflow import EditorWorkflow
 from .graph import Source, file_title
@@ -157,7 +157,7 @@ class StoredWorkflow(Record["Workflows"]):
 
     def __repr__(self) -> str:
         latest = f" v{self.latest_version}" if self.latest_version else ""
-        return f"<workflow {self.name!r}{latest}, {_day(self.updated_at)}, id {self.id}>"
+        return printable(f"<workflow {self.name!r}{latest}, {_day(self.updated_at)}, id {self.id}>")
 
 
 VersionList: TypeAlias = list[WorkflowVersion]

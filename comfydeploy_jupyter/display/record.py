@@ -6,6 +6,8 @@ import html
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -75,7 +77,7 @@ class Record:
 
     def set(self, html_text: str, plain_text: str) -> None:
         """Change the output in every cell that shows it."""
-        self._html, self.plain_text = html_text, plain_text
+        self._html, self.plain_text = html_text, printable(plain_text)
         if self.was_shown:
             from IPython.display import update_display
 

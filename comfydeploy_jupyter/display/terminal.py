@@ -65,7 +65,7 @@ class TerminalView(Line):
         named = [self._terminal.link(file.filename, file.url) for file in files[:NAMED_FILES]]
         if len(files) > NAMED_FILES:
             named.append(f"and {counted(len(files) - NAMED_FILES, 'file')} more")
-        text = activity(progress) + (": " if named else "") + ", ".join(named)
+        text = printable(activity(progress)) + (": " if named else "") + ", ".join(named)
         self.leave(progress.fraction, progress.elapsed, text)
 
 

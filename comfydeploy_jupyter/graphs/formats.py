@@ -23,7 +23,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, printable
 from .custom_combo import CHOICE, CUSTOM_COMBO, custom_options
 
 Node: TypeAlias = dict[str, Any]
@@ -262,8 +262,10 @@ def node_label(node_id: str, class_type: str, title: str, *, unique: bool) -> st
     kind = class_type or "node"
     place = "" if unique else f"id {node_id}"
     if title and title != class_type:
-        return f'"{shown_title(title)}" ({", ".join(filter(None, (kind, place)))})'
-    return f"{kind} ({place})" if place else kind
+        label = f'"{shown_title(title)}" ({", ".join(filter(None, (kind, place)))})'
+    else:
+        label = f"{kind} ({place})" if place else kind
+    return printable(label)
 
 
 def is_link(value: object) -> TypeGuard[list[Any]]:

@@ -11,6 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..errors import printable
 from .model_files import SUFFIXES, model_folder
 from .node_checks import split_annotated
 
@@ -70,6 +71,10 @@ def sentence(error: Issue, class_type: str = "") -> str:
     class_type : str
         The class of the node that has the error.
     """
+    return printable(_sentence(error, class_type))
+
+
+def _sentence(error: Issue, class_type: str) -> str:
     details, extra = str(error.get("details") or ""), error.get("extra_info")
     facts = extra if isinstance(extra, dict) else {}
     name, value = facts.get("input_name"), facts.get("received_value")

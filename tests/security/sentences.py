@@ -131,6 +131,7 @@ HELD: dict[str, tuple[str, ...]] = {
     "Texts of workflows": (
         "security/test_hostile_names.py::texts_in_notebooks_are_escaped",
         "security/test_hostile_names.py::control_characters_for_terminals_are_escaped",
+        "security/test_hostile_names.py::control_characters_in_what_users_print_are_escaped",
         "widgets/test_base.py::parts_escape_what_they_show_and_have_names",
         "widgets/test_run_panel.py::a_failure_is_shown_escaped",
         f"{_PANEL}::a_failure_is_described_and_escaped",

@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.client.files import _Form
+from comfydeploy_jupyter.client.comfy_account import AccountStatus
+from comfydeploy_jupyter.client.deletion import Kept
+from comfydeploy_jupyter.client.files import Model, _Form
 from comfydeploy_jupyter.client.graph import Source
+from comfydeploy_jupyter.client.login import SignInLink
+from comfydeploy_jupyter.client.machines import Machine, Machines
+from comfydeploy_jupyter.client.names import unknown_name
 from comfydeploy_jupyter.client.results import Result
+from comfydeploy_jupyter.client.runs import Run, StoryEntry
 from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.client.tunnel import TunnelStatus
+from comfydeploy_jupyter.client.validation import Validation
+from comfydeploy_jupyter.client.workflow import Workflow
+from comfydeploy_jupyter.display.record import Record
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.snapshots.snapshot import parse
 from comfydeploy_jupyter.widgets.workflow_html import nodes_table
@@ -48,6 +58,50 @@ def test_control_characters_for_terminals_are_escaped():
     for text in (repr(made), repr(made.images), str(error), error.to_reply()["message"]):
         assert "owned" in text
         assert text.isprintable()
+
+
+def test_control_characters_in_what_users_print_are_escaped():
+    graph = {"1": {"class_type": TERMINAL, "inputs": {TERMINAL: 1}, "_meta": {"title": TERMINAL}}}
+    faults = [{"type": TERMINAL, "message": TERMINAL, "details": TERMINAL}]
+    node_errors = {"1": {"class_type": TERMINAL, "errors": faults}}
+    missing_model = {"node_id": "1", "name": TERMINAL, "folder": TERMINAL, "url": TERMINAL}
+    reply = {
+        "error": faults[0],
+        "node_errors": node_errors,
+        "further_errors": {"2": node_errors["1"]},
+        "missing_nodes": [{"class_type": TERMINAL, "needs": TERMINAL, "node_ids": ["1"]}],
+        "missing_models": [missing_model],
+        "warnings": [TERMINAL],
+    }
+    source, server = Source(graph), Server("http://127.0.0.1:9/", "")
+    validation = Validation(reply, source)
+    gpus = [{"name": TERMINAL, "memory": {"total": 1}}]
+    machine = {"id": TERMINAL, "status": TERMINAL, "version": TERMINAL, "hardware": {"gpus": gpus}}
+    tunnel = {"state": TERMINAL, "target": TERMINAL, "error": TERMINAL, "hint": TERMINAL}
+    refused = Result(server, {"prompt_id": "a", "node_errors": node_errors}, source)
+    printed = [
+        repr(validation),
+        *(validation.problems + validation.general),
+        *(text for texts in validation.by_node.values() for text in texts),
+        repr(Machine(Machines(server), machine)),
+        repr(TunnelStatus(tunnel)),
+        *refused.left_out,
+        result(TERMINAL).failure,
+        repr(Workflow(server, graph)["1"]),
+        str(source.name("1")),
+        repr(Run(server, {"prompt_id": TERMINAL, "status": "success"})),
+        str(StoryEntry(TERMINAL, TERMINAL, TERMINAL, TERMINAL)),
+        str(Kept(TERMINAL, None, TERMINAL)),
+        str(AccountStatus("signed-in", TERMINAL, TERMINAL)),
+        repr(Model(TERMINAL, TERMINAL)),
+        repr(SignInLink(TERMINAL)),
+        str(unknown_name("a", [TERMINAL], TERMINAL)),
+    ]
+    record = Record("RunPanel")
+    record.set("", TERMINAL)
+    for text in [*printed, record.plain_text]:
+        assert "owned" in text
+        assert text.replace("\n", "").isprintable()
 
 
 def test_the_name_of_a_file_stays_in_its_field():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
-from ...errors import InvalidRequestError, NotFoundError
+from ...errors import InvalidRequestError, NotFoundError, printable
 from ..events import FINAL, RunProgress
 from ..results import Result
 from ..runs import Run
@@ -170,7 +170,7 @@ class Point:
         return self._job.result
 
     def __repr__(self) -> str:
-        return f"<Point {self.index}: {self.label}: {self.status}>"
+        return printable(f"<Point {self.index}: {self.label}: {self.status}>")
 
 
 class PointSequence(Sequence[Point]):

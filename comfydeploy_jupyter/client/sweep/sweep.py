@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import RunTimeoutError
+from ...errors import RunTimeoutError, printable
 from ..server import check_timeout
 from ..writing import write_bytes, write_text
 from . import file, table
@@ -353,7 +353,7 @@ class Sweep(PointSequence):
         )
 
     def __repr__(self) -> str:
-        return f"{self._headline()}\n{table.as_text(self)}"
+        return f"{printable(self._headline())}\n{table.as_text(self)}"
 
     def _repr_html_(self) -> str | None:
         if self.shown_in is not None and self.shown_in == current_cell():
