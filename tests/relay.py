@@ -95,9 +95,12 @@ class Relay:
         """Forward the delayed data, and continue."""
         self._flowing.set()
 
-    def half_close(self) -> int:
-        """Close the clients' ends of WebSockets, while the server's ends stay open."""
-        chosen = [pair for pair in self._pairs if pair.websocket and not pair.half_closed]
+    def half_close(self, *, websockets: bool = True) -> int:
+        """Close the clients' ends of WebSockets, or of all others; the server's ends stay open.
+
+        Data that is being delayed arrives there nevertheless.
+        """
+        chosen = [p for p in self._pairs if p.websocket is websockets and not p.half_closed]
         for pair in chosen:
             pair.half_closed = True
             pair.client.transport.abort()

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from .lifecycle import State
 from .outputs import with_urls
+from .waiting import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .run import Run
 
 log = logging.getLogger(__name__)
+
+
+GIVEN_UP_FOR = 86400.0  # seconds after which a machine that did not return is forgotten
 
 
 class Unloaded(NamedTuple):
@@ -52,7 +56,8 @@ class ActiveRuns:
         self._in_use: WeakValueDictionary[str, Run] = WeakValueDictionary()  # of the unloaded runs
         self._by_comfyui_id: dict[str, Run] = {}
         self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
-        self._machine_of: dict[str, str] = {}
+        self._place_of: dict[str, tuple[str, str]] = {}  # machine and id there, by the run's id
+        self._given_up: dict[str, dict[str, float]] = {}
         self._followers: set[Callable[[Run, RunEvent], None]] = set()
 
     def __iter__(self) -> Iterator[Run]:
@@ -70,7 +75,6 @@ class ActiveRuns:
         run.listener = self._pass_on
         self.moved(run)
         self._runs[run.prompt_id] = run
-        self._by_comfyui_id[run.comfyui_id] = run
 
     def unload(self, run: Run) -> None:
         """Unload a waiting run if the store has all of its data; it stays only while it is used.
@@ -111,8 +115,10 @@ class ActiveRuns:
             self.add(run)
             return
         self._take_off(run)
-        self._machine_of[run.prompt_id] = run.record.machine
+        self._place_of[run.prompt_id] = run.record.machine, run.comfyui_id
         self._by_machine[run.record.machine][run.prompt_id] = run
+        self._by_comfyui_id[run.comfyui_id] = run
+        self.given_up(run.record.machine).pop(run.comfyui_id, None)
         # Without a reference to the run: a reference cycle would delay its deletion.
         run.with_urls = partial(with_urls, view_url=self.view_url, machine=run.record.machine)
 
@@ -120,7 +126,6 @@ class ActiveRuns:
         """Remove a run, and do not pass its events on any more."""
         self._take_off(run)
         self._runs.pop(run.prompt_id, None)
-        self._by_comfyui_id.pop(run.comfyui_id, None)
         unloaded = self._unloaded.pop(run.prompt_id, None)
         if unloaded is not None:
             self._unloaded_in[unloaded.pool] -= 1
@@ -134,6 +139,20 @@ class ActiveRuns:
     def by_comfyui_id(self, comfyui_id: str) -> Run | None:
         """Return a run by the id of its prompt in ComfyUI, or None."""
         return self._by_comfyui_id.get(comfyui_id)
+
+    def give_up(self, machine_id: str, comfyui_id: str) -> None:
+        """Record that a machine must not execute a prompt, also if it receives it only later."""
+        kept = {
+            name: prompts
+            for name, prompts in self._given_up.items()
+            if any(now() - since < GIVEN_UP_FOR for since in prompts.values())
+        }
+        kept.setdefault(machine_id, {})[comfyui_id] = now()
+        self._given_up = kept
+
+    def given_up(self, machine_id: str) -> dict[str, float]:
+        """Return the prompts that a machine must not execute, and since when (`now`)."""
+        return self._given_up.get(machine_id, {})
 
     def on(self, machine_id: str) -> list[Run]:
         """Return the runs of a machine, also those that upload their outputs."""
@@ -195,9 +214,10 @@ class ActiveRuns:
         return lambda: self._followers.discard(follower)
 
     def _take_off(self, run: Run) -> None:
-        machine_id = self._machine_of.pop(run.prompt_id, None)
-        if machine_id is not None:
+        machine_id, comfyui_id = self._place_of.pop(run.prompt_id, (None, None))
+        if machine_id is not None and comfyui_id is not None:
             self._by_machine[machine_id].pop(run.prompt_id, None)
+            self._by_comfyui_id.pop(comfyui_id, None)
 
     def _pass_on(self, run: Run, event: RunEvent) -> None:
         for follower in list(self._followers):

@@ -88,6 +88,7 @@ class MachineEvents:
                 if not self._closed:
                     self._editor_runs.queue_changed(machine)
             self._recovery.check_queue(machine, event)
+            self._recovery.withdraw_given_up(machine)
             return
         if event.prompt_id is not None:
             run = self._active.by_comfyui_id(event.prompt_id)
@@ -99,6 +100,8 @@ class MachineEvents:
             nameless = isinstance(event, Preview) or event.type in NAMELESS
             run = self._active.running(machine.id) if nameless else None
         if run is None or run.record.machine != machine.id:
+            if not isinstance(event, Preview) and event.type == "execution_start":
+                self._recovery.withdraw_given_up(machine)
             return
         releases = not isinstance(event, Preview) and is_release(event)
         if run.ending and (run.released.is_set() or not releases):

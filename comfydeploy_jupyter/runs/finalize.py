@@ -13,7 +13,7 @@ from ..graphs.issues import refusal
 from ..net.json_stream import rough_size
 from ..net.tasks import wait_for
 from ..secrets import hide
-from .lifecycle import Cause
+from .lifecycle import IN_DOUBT, Cause
 from .outputs import read_history, reply
 from .story import not_before
 
@@ -181,6 +181,8 @@ class Finalizer:
             record = record.changed(status="uploading", finished_at=None)
         elif record.error is not None and not detail:
             detail = str(record.error.get("type"))
+        if run.state in IN_DOUBT and cause is not Cause.FOUND_IN_HISTORY:
+            self._active.give_up(run.record.machine, run.comfyui_id)
         if not run.transition(cause, detail, outcome=record):
             await run.settled.wait()
             return

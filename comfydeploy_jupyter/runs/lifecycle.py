@@ -118,7 +118,8 @@ UNFINISHED = (*OPEN, S.ENDING, S.UPLOADING)
 OVER = (S.ENDED, S.DROPPED)
 
 _ANSWER, _OUTCOME = ("number", "node_errors"), ("outcome",)
-_AGAIN, _EXIT = ("session", "attempts", "events_complete"), ("comfyui_exit", "was_next")
+_AGAIN = ("session", "attempts", "events_complete", "comfyui_id")
+_EXIT = ("comfyui_exit", "was_next")
 _GAP, _SUCCESS = {"events_complete": False}, {"success_reported": True}
 _ANEW = {"was_next": False, "success_reported": False}
 _KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, S.UNANSWERED)
@@ -168,7 +169,7 @@ TRANSITIONS = (
         Saved.AWAITED,
         Sends.FIRST,
         sets=_FORGET,
-        takes=("machine", "attempts"),
+        takes=("machine", "attempts", "comfyui_id"),
     ),
     Transition(
         (S.RUNNING,),
@@ -232,7 +233,7 @@ EVENT_OF |= dict.fromkeys((C.RELEASED, C.CONNECTION_LOST, C.COMFYUI_ENDED), "rel
 STORED = frozenset(
     {
         *("number", "node_errors", "cancelling", "session", "attempts"),
-        *("machine", "retry", *_NOT_BEGUN),
+        *("machine", "comfyui_id", "retry", *_NOT_BEGUN),
     }
 )
 

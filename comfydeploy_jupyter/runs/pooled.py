@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
-from .lifecycle import Cause, State
+from .lifecycle import IN_DOUBT, Cause, State
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,7 +106,10 @@ class Pooled:
             await self.give_back(run, reason)
 
     async def give_back(self, run: Run, reason: str, *, failed: bool = False) -> None:
-        """Put a run into the queue again that its machine certainly does not have or get.
+        """Put a run into the queue again that its machine does not have.
+
+        If its machine may still receive the request to queue it, which is on its way, the prompt
+        gets another id, and the old one is deleted there when it arrives.
 
         Parameters
         ----------
@@ -134,7 +138,9 @@ class Pooled:
             cause = Cause.MOVED
         elif run.state is State.RUNNING:
             cause, facts["retry"] = Cause.RETRIED, run.record.retry - 1
-        before = run.record.machine
+        elif run.state in IN_DOUBT:
+            facts["comfyui_id"] = str(uuid.uuid4())
+        before, prompt = run.record.machine, run.comfyui_id
         stored = True
         try:
             await self._saver.now(run.record_after(cause, reason, **facts))
@@ -150,6 +156,8 @@ class Pooled:
         if run.record.machine != before or not run.transition(cause, reason, **facts):
             return  # another task has done the same, or it has started or ended in the meantime
         run.restart()
+        if "comfyui_id" in facts:
+            self._active.give_up(before, prompt)
         self._active.moved(run)
         log.info(
             "Run %s waits again: machine %r does not have it: %s",

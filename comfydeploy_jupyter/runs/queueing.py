@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -133,9 +134,15 @@ class Queueing:
             "attempts": run.record.attempts + run.was_next,
             "events_complete": machine is not None and machine.connected,
         }
+        given_up = run.comfyui_id if run.state is State.UNANSWERED else None
+        if given_up is not None:
+            facts["comfyui_id"] = str(uuid.uuid4())
         await self._saver.now(run.record_after(Cause.QUEUED_ANEW, **facts))
         if not run.transition(Cause.QUEUED_ANEW, **facts):
             return  # it has started or ended in the meantime
+        if given_up is not None:
+            self._active.give_up(run.record.machine, given_up)
+            self._active.moved(run)
         run.restart()
         log.info(
             "ComfyUI restarted; run %s is queued again",

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
 LATE_EVENT = 2.0  # seconds for an event that is received after a later reply, on a busy machine
 GRACE = 10.0  # seconds at most until a prompt without an answer counts as not queued
+IN_TRANSIT = 900.0  # seconds for which a request may be on its way, for example in a proxy
 LOST = "ComfyUI was restarted, or has dropped the run"
 MAX_FAULTS = 3  # failed requests about runs, after which the other runs are checked later
 
@@ -79,6 +80,7 @@ class Recovery:
         self._to_reconcile: set[str] = set()
         self._reconciled_at: dict[str, float] = {}
         self._recounting: set[str] = set()
+        self._withdrawing: dict[str, bool] = {}  # by machine: whether to do so once more
         self.unresponsive = UnresponsiveMachines()
 
     def reconciled_at(self, machine: Machine) -> float:
@@ -123,6 +125,33 @@ class Recovery:
         if sum(1 for _ in outside) < allowed:
             self._recounting.add(machine.id)
             self._background.start(self._count_again(machine, list(filter(_in_queue, runs))))
+
+    def withdraw_given_up(self, machine: Machine) -> None:
+        """Delete the prompts that a machine has received after their runs were given up there."""
+        if not self._active.given_up(machine.id):
+            return
+        if machine.id not in self._withdrawing:
+            self._background.start(self._withdraw_given_up(machine))
+        self._withdrawing[machine.id] = True
+
+    async def _withdraw_given_up(self, machine: Machine) -> None:
+        """Delete them until no further request for it comes meanwhile."""
+        try:
+            while self._withdrawing[machine.id]:
+                self._withdrawing[machine.id] = False
+                prompts = self._active.given_up(machine.id)
+                for prompt, since in list(prompts.items()):
+                    client = machine.reachable_client()
+                    if client is None:
+                        return  # it sends an event when it is connected again
+                    if prompt in prompts:  # no new run has its id
+                        await client.cancel(prompt)
+                    if now() - since > IN_TRANSIT:
+                        prompts.pop(prompt, None)
+        except ComfyUIUnavailableError as fault:
+            log.warning("Prompts of machine %r cannot be deleted yet: %s", machine.id, fault)
+        finally:
+            del self._withdrawing[machine.id]
 
     async def reconcile(self, machine: Machine) -> bool:
         """Compare the machine's runs with ComfyUI's queue and history.

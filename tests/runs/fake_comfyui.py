@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from pathlib import Path
 
+LATE = {"late": 3.0, "held": 60.0}  # simulated seconds until a prompt is queued
 LATENCY = 0.02  # simulated seconds of each request and each write
+REACTS_WITHIN = 1.0  # simulated seconds
 END_LATENCY = 0.3  # the same for the end of a run, so that many events can happen meanwhile
 
 
@@ -75,6 +77,7 @@ class FakeStore:
         self.prompts: dict[str, bytes] = {}
         self.failing = False
         self.refused: set[str] = set()  # runs with a state that could not be stored
+        self.runs: dict[str, str] = {}  # the run of each id in ComfyUI
 
     def add(
         self, record: RunRecord, prompt: bytes, workflow: bytes | None, *, key: str | None = None
@@ -88,6 +91,7 @@ class FakeStore:
             raise ConflictError("it exists already")
         self.rows[record.prompt_id] = record
         self.prompts[record.prompt_id] = prompt
+        self.runs[record.comfyui_id] = record.prompt_id
 
     async def save(self, record: RunRecord) -> None:
         kept = copy.deepcopy(record)
@@ -96,6 +100,7 @@ class FakeStore:
         known = self.rows.get(record.prompt_id)
         if known is not None and known.status not in FINAL:
             self.rows[record.prompt_id] = kept
+            self.runs[record.comfyui_id] = record.prompt_id
 
     async def discard(self, prompt_id: str) -> None:
         await asyncio.sleep(0)
@@ -135,13 +140,20 @@ class FakeComfyUI:
     answer : str
         The handling of the next prompts: ``taken``, ``refused``, ``slow`` (queued, but the reply
         comes after the events), ``lost`` (queued without a reply), ``late`` (no reply, queued
-        seconds later), ``ignored`` (no reply and not queued).
+        seconds later), ``held`` (the same, a minute later, as by a proxy), ``ignored`` (no reply
+        and not queued).
     refuses : bool
         Whether it rejects every HTTP request, while its WebSocket stays open.
     upload_faults, post_faults : list of Exception
         The errors of the next uploads, and of the next requests to queue a prompt.
     output : dict
         The output of the node of each prompt.
+    held : set of str
+        The prompts that were held back and then queued.
+    held_executed : list of str
+        Those of them that it has executed, although Jupyter could have interrupted them.
+    well_since : float
+        Time since which Jupyter's requests are answered and it gets events, if they are.
     patience : float
         Seconds until the reply to a prompt that is not ``taken``, or until its absence is noticed.
     """
@@ -164,6 +176,9 @@ class FakeComfyUI:
         self.running: str | None = None
         self.history_of: dict[str, dict[str, Any]] = {}
         self.executions: Counter[str] = Counter()
+        self.held: set[str] = set()
+        self.held_executed: list[str] = []
+        self.well_since = self.begun_at = 0.0
         self.number = 0
         self.starts = 0
         self.timers: list[asyncio.TimerHandle] = []  # other prompts, which are not from Jupyter
@@ -187,9 +202,10 @@ class FakeComfyUI:
             raise PromptInvalidError("no such node", extra={"node_errors": {}})
         if answer in ("taken", "slow", "lost"):
             self.take(prompt_id)
-        elif answer == "late":
+        elif answer in ("late", "held"):
             loop = asyncio.get_running_loop()
-            self.timers.append(loop.call_later(3.0, self._take_late, prompt_id, life))
+            take = loop.call_later(LATE[answer], self._take_late, prompt_id, life, answer)
+            self.timers.append(take)
         await asyncio.sleep(LATENCY if answer == "taken" else self.patience)
         if answer not in ("taken", "slow") or life != self.starts or self.refuses:
             raise self.unavailable("no answer", hangs=True)
@@ -244,6 +260,7 @@ class FakeComfyUI:
         """Start the execution of the next prompt."""
         if self.alive and self.running is None and self.pending:
             self.running = self.pending.pop(0)
+            self.begun_at = asyncio.get_running_loop().time()
             self.executions[self.running] += 1
             self._send("execution_start")
             self._send("executing", node="1")
@@ -265,6 +282,10 @@ class FakeComfyUI:
                 "messages": [["execution_start", {}], [end, {}]],
             },
         }
+        well_for = asyncio.get_running_loop().time() - max(self.begun_at, self.well_since)
+        reacts = self.connected and not self.refuses and well_for > REACTS_WITHIN
+        if good and prompt_id in self.held and reacts:
+            self.held_executed.append(prompt_id)
         self._send(end)
         self._send("executing", node=None)
         self.running = None
@@ -279,6 +300,7 @@ class FakeComfyUI:
     def connect(self) -> None:
         if self.alive and not self.connected:
             self.connected = True
+            self.well_since = asyncio.get_running_loop().time()
             self.machine.connection.last_heard = asyncio.get_running_loop().time()
             self.machine.connection.queue_remaining = None
             self.listener.machine_connected(self.machine)
@@ -306,8 +328,10 @@ class FakeComfyUI:
         self.pending.remove(prompt_id)
         self._send_queue_status()
 
-    def _take_late(self, prompt_id: str, life: int) -> None:
+    def _take_late(self, prompt_id: str, life: int, answer: str) -> None:
         if self.alive and life == self.starts:
+            if answer == "held":
+                self.held.add(prompt_id)
             self.take(prompt_id)
 
     def _send(self, kind: str, **data: Any) -> None:

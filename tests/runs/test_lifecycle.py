@@ -38,6 +38,9 @@ def no_hidden_errors() -> None:
     """Errors of the store are in the log as errors; `World` checks for others."""
 
 
+ANSWERS = ("taken", "taken", "slow", "lost", "late", "held", "ignored", "refused")
+
+
 class Life(RuleBasedStateMachine):
     """Random changes of a `World` in random order."""
 
@@ -50,7 +53,7 @@ class Life(RuleBasedStateMachine):
         wait=st.booleans(),
         timeout=st.sampled_from([None, None, 0.5]),
         uploads=st.booleans(),
-        answer=st.sampled_from(["taken", "taken", "slow", "lost", "late", "ignored", "refused"]),
+        answer=st.sampled_from(ANSWERS),
         pause=st.sampled_from([0.0, 0.01, 0.03, 0.05, 0.1, 0.6]),
         machine=st.sampled_from([None, "gpus", "gpus", "auto", "second"]),
         retry=st.sampled_from([0, 0, 1]),

@@ -106,6 +106,27 @@ async def test_timeout_holds_for_a_comfyui_that_freezes(api, chain, relay, conne
     assert late["status"] == (verdict(body["prompt_id"]) or "failed")
 
 
+async def test_a_prompt_that_arrives_after_it_was_given_up_is_not_executed(
+    api, chain, relay, connected, comfyui
+):
+    """Something on the way delivers the request, although it was closed, after some seconds."""
+    relay.delay = 8.0
+    begin = time.monotonic()
+    graph = chain(("TestSleep", {"seconds": 60}))
+    posting = asyncio.ensure_future(api.post("run", {"workflow_api": graph}))
+    await asyncio.sleep(0.5)
+    relay.delay = 0.0
+    assert relay.half_close(websockets=False) > 0
+    code, body = await posting
+    assert code == 503
+    failed = await api.until(body["prompt_id"], "failed", timeout=10)
+    assert failed["error"]["type"] == "NotQueued"
+    assert time.monotonic() - begin < 8
+    await asyncio.sleep(begin + 12 - time.monotonic())
+    queue = (await asyncio.to_thread(requests.get, f"{comfyui.url}/queue", timeout=10)).json()
+    assert queue == {"queue_running": [], "queue_pending": []}
+
+
 @pytest.mark.parametrize("route", ["api/v2/jobs", "run/deployment/queue"])
 async def test_clients_get_the_id_of_a_run_that_a_frozen_comfyui_may_accept(
     api, chain, relay, connected, verdict, route

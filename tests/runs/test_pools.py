@@ -219,6 +219,87 @@ def test_a_run_is_executed_once_if_its_machine_queues_it_after_a_restart(world: 
     assert record(world, run).status == "success"
 
 
+def given_up(world: World) -> str:
+    """Return a run whose prompt was held back on the way to the second ComfyUI for too long."""
+    world.call(world.comfyui.disconnect)
+    world.second.answer = "held"
+    (run,) = submit(world, 1)
+    world.second.answer = "taken"
+    return run
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_prompt_that_arrives_after_it_was_given_up_is_not_executed(
+    world: World, moves: bool
+) -> None:
+    """Its run is executed by the other ComfyUI, or by the same one, where it has another id."""
+    run = given_up(world)
+    if moves:
+        world.second.refuses = True
+        world.tick(1.5)
+        world.call(world.comfyui.connect)
+        world.second.refuses = False
+    first = record(world, run).comfyui_id
+    world.tick(40.0)
+    moved = record(world, run)
+    assert moved.machine == ("local" if moves else "second")
+    assert moved.comfyui_id != first
+    execute(world, moved.machine)
+    world.tick(30.0)
+    assert first in world.second.held
+    assert first not in (*world.second.pending, *world.second.history_of)
+    assert record(world, run).status == "success"
+
+
+def test_a_prompt_that_arrives_after_it_was_given_up_is_interrupted(world: World) -> None:
+    """It could not be deleted while it waited."""
+    run = given_up(world)
+    first = record(world, run).comfyui_id
+    world.tick(40.0)
+    execute(world, "second")
+    world.second.refuses = True
+    world.tick(20.0)
+    assert world.second.pending == [first]
+    world.second.refuses = False
+    world.call(world.second.begin)
+    world.tick(1.0)
+    assert world.second.running is None
+    assert world.second.history_of[first]["status"]["status_str"] == "error"
+    assert record(world, run).status == "success"
+
+
+def test_a_request_to_queue_a_run_again_may_be_given_up_too(world: World) -> None:
+    _, run = submit(world, 2, machine="second")
+    first = record(world, run).comfyui_id
+    world.call(world.second.begin)
+    assert world.second.pending == [first]
+    world.call(world.second.die)
+    world.second.answer = "held"
+    world.happens("ComfyUI is started", world.second)
+    world.tick(5.0)
+    world.second.answer = "taken"
+    world.tick(30.0)
+    again = record(world, run).comfyui_id
+    assert world.second.pending == [again] != [first]
+    world.tick(40.0)
+    assert world.second.held == {first}
+    assert world.second.pending == [again]
+    execute(world, "second")
+    assert record(world, run).status == "success"
+
+
+def test_a_run_that_was_told_failed_is_not_executed_later(world: World) -> None:
+    world.second.answer = "held"
+    run = world.submit(machine="second", wait=False)
+    world.tick(40.0)
+    failed = record(world, run)
+    assert failed.error is not None
+    assert (failed.status, failed.error["type"]) == ("failed", "NotQueued")
+    world.tick(40.0)
+    assert world.second.held == {failed.comfyui_id}
+    assert world.second.pending == []
+
+
 def test_prompts_of_other_clients_count_in_queue_positions(world: World) -> None:
     for number in range(3):
         world.call(world.comfyui.take, f"not-ours-{number}")

@@ -194,6 +194,8 @@ class World:
             task.cancel()
         self.tick(0)
         self.store.failing = False
+        for comfyui in self.comfyuis:
+            comfyui.held.clear()  # the next server does not know of them
         self.serve()
 
     def happens(self, what: str, comfyui: FakeComfyUI | None = None) -> None:
@@ -209,6 +211,7 @@ class World:
             self.call(comfyui.connect)
         elif what in ("HTTP is refused", "HTTP is answered"):
             comfyui.refuses = what == "HTTP is refused"
+            comfyui.well_since = self.loop.time()
         elif what == "others clear the queue":
             self.call(comfyui.clear)
         elif what == "an event is too large":
@@ -252,6 +255,16 @@ class World:
             self.sent[prompt_id] = record.status
             assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
         self.check_executions()
+        self.check_held()
+
+    def check_held(self) -> None:
+        """Fail if a ComfyUI was let execute a prompt that arrived after its run was given up."""
+        for comfyui in self.comfyuis:
+            for prompt in comfyui.held_executed:
+                row = self.store.rows[self.store.runs[prompt]]
+                has_it = (row.machine, row.comfyui_id) == (comfyui.machine.id, prompt)
+                known = has_it and (row.error or {}).get("type") != "NotQueued"
+                assert known, f"{row.prompt_id}: it was given up, and executed after all"
 
     def check_executions(self) -> None:
         """Fail if a run that is known to execute is executed again, or is in two ComfyUIs."""
@@ -270,6 +283,7 @@ class World:
         self.store.failing = False
         for comfyui in self.comfyuis:
             comfyui.answer, comfyui.refuses = "taken", False
+            comfyui.well_since = self.loop.time()
             comfyui.start()
             self.call(comfyui.connect)
 
