@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunCancelledError, RunFailedError, printable
+from ..graphs.issues import OF_PROMPTS
 from ..graphs.node_outputs import NodeFile, files_of, pairs_of, texts_of
 from .graph import Source
 from .output_files import Images, OutputFile
@@ -138,6 +139,8 @@ class Result(Reply):
         error = self.error
         if error is None:
             return ""
+        if error.get("type") in OF_PROMPTS and error.get("message"):
+            return printable(str(error["message"]))
         what = ": ".join(str(error[key]).strip() for key in ("type", "message") if error.get(key))
         if error.get("node_id") is None:
             return printable(what or "the run failed")

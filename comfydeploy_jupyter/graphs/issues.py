@@ -24,6 +24,18 @@ Issue: TypeAlias = dict[str, Any]
 """``{"type", "message", "details", "extra_info"}``."""
 
 NOT_HERE = "is not on this ComfyUI"
+OF_PROMPTS = frozenset(
+    {
+        "invalid_prompt",
+        "missing_node_type",
+        "prompt_invalid",
+        "prompt_no_outputs",
+        "prompt_outputs_failed_validation",
+        "prompt_unreadable",
+    }
+)
+"""The types of error objects about whole prompts, which were not executed."""
+
 MOST_NAMED = 8  # errors of one prompt that a message names
 
 _FILE_CHECK = re.compile(r"\w+ - Invalid [\w ]+ file: (.+)", re.DOTALL)  # of `node_checks`

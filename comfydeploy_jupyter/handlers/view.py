@@ -240,8 +240,9 @@ def _address(query: schemas.ViewQuery) -> dict[str, str]:
 def _check(client: ComfyUIClient, status: int, query: schemas.ViewQuery) -> None:
     """Raise the error for the status of ComfyUI's response, if it is an error."""
     if status in (400, 403, 404):
+        name = f"{query.subfolder}/{query.filename}" if query.subfolder else query.filename
         raise NotFoundError(
-            f"filename: ComfyUI has no {query.type} file {query.filename!r}",
+            f"{name} is not in the {query.type} folder of this ComfyUI",
             details={"field": "filename"},
         )
     if status >= 300 and status != 304:

@@ -497,7 +497,11 @@ def _path_within(folders: Folders, kind: str, subfolder: str, filename: str) -> 
     if kind not in ("output", "input", "temp"):  # the value may be from a node
         raise InvalidRequestError.of_field("type", "must be output, input or temp")
     folder = folders.directory(kind)
-    path = folders.resolve(str(folder / subfolder / filename))
+    try:
+        path = folders.resolve(str(folder / subfolder / filename))
+    except NotFoundError as error:
+        name = f"{subfolder}/{filename}" if subfolder else filename
+        raise _not_there(name, kind) from error
     if not path.is_relative_to(folder.resolve()):
         raise ForbiddenPathError(
             f"filename: the file is outside the {kind} folder", details={"field": "filename"}
@@ -510,4 +514,9 @@ def _size_within(folders: Folders, kind: str, subfolder: str, filename: str) -> 
     try:
         return path.lstat().st_size
     except OSError as error:  # it has just been deleted
-        raise NotFoundError(f"{filename} does not exist.") from error
+        raise _not_there(filename, kind) from error
+
+
+def _not_there(name: str, kind: str) -> NotFoundError:
+    text = f"{name} is not in the {kind} folder of this ComfyUI"
+    return NotFoundError(text, details={"field": "filename"})

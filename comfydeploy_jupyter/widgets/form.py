@@ -88,6 +88,7 @@ class Form(View):
         self._values: dict[str, Any] = {}
         self._typed: dict[tuple[str, str | None], int] = {}  # numbers of messages, by key and page
         self._others: dict[str, Any] = {}
+        self._drawn: set[str] = set()  # the keys of drawn seeds that no user has set since
         self._is_kept = False  # while the form of the same workflow is made anew
         super().__init__(panel)
 
@@ -127,6 +128,7 @@ class Form(View):
         with self.hold_sync():
             if not self._is_kept:
                 self.form_number += 1
+                self._drawn.clear()
             self._lay_out({})
             self.locked = [f.key for f in fields if f.kind == "seed" and f.key not in unlocked]
             self.problems = {}
@@ -243,14 +245,21 @@ class Form(View):
 
     @_exclusive
     def draw(self) -> dict[str, int]:
-        """Draw and show new numbers for the seeds that are not locked; return them by key."""
+        """Return new numbers for the seeds that are not locked, by key; `show_drawn` shows them."""
         drawn = {
             key: draw_seed(field)
             for key, field in self._fields.items()
             if field.kind == "seed" and key not in self.locked
         }
-        self._put(drawn)
+        self._drawn.update(drawn)
         return {twin: seed for key, seed in drawn.items() for twin in self._fields[key].keys}
+
+    @_exclusive
+    def show_drawn(self, seeds: Mapping[str, Any]) -> None:
+        """Show the seeds of a run that was accepted, except where a user has set others since."""
+        shown = {key: seeds[key] for key in self._drawn if key in self._fields and key in seeds}
+        self._put(shown)
+        self._drawn.update(shown)
 
     @_exclusive
     def set(self, key: str, value: object) -> None:
@@ -315,15 +324,23 @@ class Form(View):
                         problems[field.key] = sentence(error, kind)
         self.problems = problems
 
-    def mark_inputs(self, invalid: Mapping[str, Any]) -> None:
+    def mark_inputs(self, invalid: Mapping[str, Any]) -> str:
         """Mark the fields whose values break the contract of the workflow.
 
         Parameters
         ----------
         invalid : dict of str to str
             By the key of an input, what is wrong with its value.
+
+        Returns
+        -------
+        str
+            The same in a sentence, with the labels of the fields.
         """
-        self.problems = {key: str(text) for key, text in invalid.items() if key in self._fields}
+        fields = self._fields
+        self.problems = {key: str(text) for key, text in invalid.items() if key in fields}
+        labels = {key: fields[key].label if key in fields else key for key in invalid}
+        return "; ".join(f"{labels[key]}: {text}" for key, text in invalid.items())
 
     def focus_problem(self) -> None:
         """Move the focus in the page to the first field with a problem."""
@@ -499,6 +516,7 @@ class Form(View):
 
     def _on_lock(self, message: dict[str, Any], _: object) -> None:
         others = [key for key in self.locked if key != message["key"]]
+        self._drawn.discard(str(message["key"]))
         self.locked = [*others, str(message["key"])] if message["locked"] else others
 
     def _on_open(self, message: dict[str, Any], _: object) -> None:
@@ -541,6 +559,7 @@ class Form(View):
     def _note(self, keys: Iterable[str]) -> None:
         """Remove the problems of fields that change, and what code has set for the same inputs."""
         keys = frozenset(keys)
+        self._drawn -= keys
         if keys & self.problems.keys():
             self.problems = {k: text for k, text in self.problems.items() if k not in keys}
         if self._others:

@@ -85,6 +85,11 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return ""
         return f"{self._heading.value}{self._table.value}{self._problem.value}"
 
+    @property
+    def can_fetch(self) -> bool:
+        """Whether *Download all* would download a model."""
+        return self.layout.display != "none" and not self._fetch.disabled
+
     def show_missing(self, workflow: Workflow | None, machine: str | None = None) -> None:
         """Show what a workflow lacks on a machine; call it in a thread."""
         self._workflow, self._machine, self._found = workflow, machine, None

@@ -19,10 +19,9 @@ class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
 
     def show(self, error: Exception | str) -> None:
         """Show an error until the next `clear`."""
-        if isinstance(error, (ComfyDeployError, str)):
-            text = str(error)
-        else:
-            text = f"{type(error).__name__}: {error}"
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        if isinstance(error, ComfyDeployError):
+            text = error.message
         self.value = f'<div class="comfydeploy-error" role="alert">{unbroken(text)}</div>'
         self.layout.display = ""
 

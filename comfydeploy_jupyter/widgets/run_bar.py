@@ -47,10 +47,19 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 120px", width="auto"))
         self._state.add_class("cd-state")
         self._keys = RunKeys(panel, panel.cancel)
+        self._download = button(
+            "Download",
+            lambda: panel.attempt(panel.fetch_models),
+            icon="download",
+            hint="Download the missing models into their folders",
+        )
+        self._download.layout.align_self = "flex-start"
+        self.offer_download(False)
         super().__init__(
             [
                 row(self._run, self._cancel, self._cancel_all, self._state, self._keys),
                 errors,
+                self._download,
                 progress,
             ]
         )
@@ -64,6 +73,10 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     @problem.setter
     def problem(self, text: str) -> None:
         self._run.problem = text
+
+    def offer_download(self, offered: bool) -> None:
+        """Show a button that downloads the missing models beside the error, or hide it."""
+        self._download.layout.display = "" if offered else "none"
 
     def show_text(self, text: str) -> None:
         """Show a state beside the buttons."""

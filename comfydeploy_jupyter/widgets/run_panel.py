@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..graphs.examples import examples
 from ..graphs.form import workflow_form
+from ..graphs.issues import NOT_HERE
 from ..graphs.type_mismatches import type_mismatches
 from .base import Panel
 from .follower import Follower
@@ -219,6 +220,7 @@ class RunPanel(Panel):
 
     def fetch_models(self) -> None:
         """Download the missing models, like *Download all*; do not wait for them."""
+        self._bar.offer_download(False)
         self._models.fetch()
 
     @property
@@ -315,12 +317,15 @@ class RunPanel(Panel):
     def show_error(self, error: Exception | str) -> None:
         """Show an error beside the Run button, and mark the result as that of an earlier run."""
         super().show_error(error)
+        text = error.message if isinstance(error, ComfyDeployError) else str(error)
+        self._bar.offer_download(NOT_HERE in text and self._models.can_fetch)
         self._gallery.mark_outdated()
         self._update()
 
     def clear_error(self) -> None:
         """Remove the errors of the panel and of its fields."""
         super().clear_error()
+        self._bar.offer_download(False)
         self._bar.problem = ""
         self._form.problems = {}
 
@@ -399,6 +404,7 @@ class RunPanel(Panel):
         """Remove the error of the panel once no field has a problem any more."""
         if change["old"] and not change["new"]:
             super().clear_error()
+            self._bar.offer_download(False)
             self._update()
 
     def _update(self) -> None:
@@ -635,6 +641,7 @@ class RunPanel(Panel):
                 run = Run(self.comfy.server, {"status": "queued", **accepted}, workflow.source)
                 # ComfyUI may have left out the part of the workflow that is wrong.
                 self._form.mark_errors(accepted.get("node_errors") or {})
+                self._form.show_drawn(inputs)
                 self._follower.add(run, stream)
                 self._update()
                 if cancelled.is_set():  # while the server had not replied yet
@@ -644,7 +651,7 @@ class RunPanel(Panel):
             self._form.focus_problem()
             raise
         except InvalidInputError as error:
-            self._form.mark_inputs(error.details["invalid"])
+            error.say(self._form.mark_inputs(error.details["invalid"]))
             self._form.focus_problem()
             raise
         finally:

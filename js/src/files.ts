@@ -149,16 +149,18 @@ export class Files {
     return Number(reply.headers.get("Content-Length") ?? -1);
   }
 
-  /** Return why there is no small copy of a picture; empty if that is not known. */
-  async whyNoCopy(query: string, side: number): Promise<string> {
+  /** Return why there is no small copy of a picture, empty if unknown; and whether it is missing. */
+  async whyNoCopy(query: string, side: number): Promise<{ reason: string; isMissing: boolean }> {
     let message = "";
+    let isMissing = false;
     try {
       const reply = await this.read(query, side);
+      isMissing = reply.status === 404;
       if (!reply.ok) message = parseJson<{ message?: string }>(await reply.text())?.message ?? "";
     } catch (error) {
       message = messageOf(error);
     }
-    return message.replace(/^thumbnail:/, "A preview");
+    return { reason: message.replace(/^thumbnail:/, "A preview"), isMissing };
   }
 
   private askForFile(query: string, side: number, only_size = false): Promise<string | number> {

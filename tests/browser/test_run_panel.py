@@ -790,3 +790,75 @@ def test_a_panel_that_was_saved_with_its_state_says_that_its_kernel_has_ended(
     expect(panel.get_by_role("alert")).to_contain_text(GONE)
     expect(panel.locator("button:enabled, input:enabled, select:enabled")).to_have_count(0)
     opened.shoot("panel-kept")
+
+
+def node_of(node_id: int, kind: str, values: list[Any], **more: Any) -> dict[str, Any]:
+    """Return a node in the editor's format."""
+    node = {"id": node_id, "type": kind, "mode": 0, "inputs": [], "outputs": [], "properties": {}}
+    return {**node, "widgets_values": values, **more}
+
+
+def test_missing_files_are_told_at_their_fields(
+    open_notebook: Any, write: Any, comfyui: ComfyUIServer, model_site: Service
+) -> None:
+    name = f"schnell-{uuid.uuid4().hex[:8]}.safetensors"
+    target = comfyui.models_dir / "checkpoints" / name
+    model_site.files[name] = b"x" * 1000
+    listed = {"name": name, "url": f"{model_site.url}/files/{name}", "directory": "checkpoints"}
+    outputs = [{"name": kind, "type": kind, "links": []} for kind in ("MODEL", "CLIP", "VAE")]
+    outputs[2]["links"] = [1]
+    inputs = [{"name": "samples", "type": "LATENT", "link": 2}, {"name": "vae", "type": "VAE"}]
+    inputs[1]["link"] = 1
+    images = [{"name": "images", "type": "IMAGE", "link": 3}]
+    nodes = [
+        node_of(1, "CheckpointLoaderSimple", [name], outputs=outputs),
+        node_of(2, "EmptyLatentImage", [64, 64, 1], outputs=[{"type": "LATENT", "links": [2]}]),
+        node_of(3, "VAEDecode", [], inputs=inputs, outputs=[{"type": "IMAGE", "links": [3]}]),
+        node_of(4, "PreviewImage", [], inputs=images),
+        node_of(
+            5, "LoadImage", ["trip/lost.png", "image"], title="Photo", outputs=[{"links": [4]}]
+        ),
+        node_of(6, "PreviewImage", [], inputs=[{**images[0], "link": 4}]),
+    ]
+    nodes[0]["properties"] = {"models": [listed]}
+    links = [
+        [1, 1, 2, 3, 1, "VAE"],
+        [2, 2, 0, 3, 0, "LATENT"],
+        [3, 3, 0, 4, 0, "IMAGE"],
+        [4, 5, 0, 6, 0, "IMAGE"],
+    ]
+    graph = {"nodes": nodes, "links": links, "version": 0.4}
+    opened = open_notebook("told", PANEL.format(write("told.json", graph)))
+    panel = opened.panel
+    try:
+        photo = panel.locator(".cd-field", has_text="Photo")
+        expect(photo.locator(".cd-problem")).to_have_text(
+            "trip/lost.png is not in the input folder of this ComfyUI"
+        )
+        assert str(comfyui.base_dir) not in panel.inner_text()
+        opened.shoot("missing-picture")
+        press(panel, "Run")
+        alert = panel.get_by_role("alert")
+        told = 'node "Photo" (LoadImage): trip/lost.png is not in the input folder of this ComfyUI'
+        expect(alert).to_contain_text(told)
+        expect(alert).to_contain_text(
+            f'node "Load Checkpoint" (CheckpointLoaderSimple): {name} is not on this ComfyUI'
+        )
+        model = panel.locator(".cd-field", has_text="ckpt name")
+        expect(model.locator(".cd-problem")).to_have_text(f"{name} is not on this ComfyUI")
+        download = panel.get_by_role("button", name="Download", exact=True)
+        expect(download).to_be_visible()
+        expect(panel.locator(".comfydeploy-history li")).to_contain_text(
+            re.compile(r"^node .*Photo")
+        )
+        opened.shoot("missing-model-refused")
+        assert_neat(panel)
+        assert_accessible(panel)
+        download.click()
+        expect(download).to_be_hidden()
+        expect(panel.locator(".comfydeploy-missing")).to_be_hidden()
+        expect(model.locator(".cd-problem")).to_be_hidden()
+        expect(panel.get_by_label("ckpt name").first).to_have_value(name)
+        assert target.stat().st_size == 1000
+    finally:
+        target.unlink(missing_ok=True)

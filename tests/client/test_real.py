@@ -262,7 +262,7 @@ def test_a_missing_model_is_told_with_its_download(
     assert f"; comfy.{call}(" in str(caught.value)
     assert call not in caught.value.message, "a panel shows this, and a button"
     if inputs is None:
-        assert comfy.runs(1)[0].known["error"]["message"] == caught.value.message
+        assert comfy.runs(1)[0].result.failure == caught.value.message
 
 
 def test_a_missing_picture_is_told_before_the_run(comfy: Comfy) -> None:

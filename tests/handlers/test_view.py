@@ -236,7 +236,11 @@ async def test_files_that_are_not_pictures_have_no_thumbnail(view):
         assert response.code == 400
         assert b"thumbnail" in response.body
     assert (await view("view.png", thumbnail=4)).code == 400
-    assert (await view("gone.png", thumbnail=64)).code == 404
+    for query in ({"thumbnail": 64}, {}):
+        gone = await view("gone.png", subfolder="far", type="input", **query)
+        assert gone.code == 404
+        text = "far/gone.png is not in the input folder of this ComfyUI"
+        assert json.loads(gone.body)["error"] == text
 
 
 async def test_the_size_of_a_file_is_read_from_the_disk_without_asking_comfyui(view, extension):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comfydeploy_jupyter.comfyui.folders import Folders
-from comfydeploy_jupyter.errors import ComfyDeployError
+from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.graphs.inline_external import FileNeed
 from comfydeploy_jupyter.runs import input_files
 
@@ -36,6 +36,12 @@ def place(home: Path) -> Callable[[str], Any]:
         return str((await input_files.fetch_input_files([need], client, folders))["1"])
 
     return place
+
+
+async def test_a_missing_file_is_named_with_its_input(place):
+    problem = r"^inputs\.file: b/a\.png is not in the input folder of this ComfyUI$"
+    with pytest.raises(NotFoundError, match=problem):
+        await place("b/a.png")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])

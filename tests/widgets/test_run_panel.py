@@ -316,6 +316,30 @@ def test_an_error_is_shown_at_its_field_and_replaces_the_old_status(
     assert "must be one of" in panel._form.problems["2.upscale_method"], "refused as a whole"
 
 
+def test_a_refused_run_draws_no_new_seed(panel_of: Callable[..., RunPanel]) -> None:
+    noise = {"image": ["9", 0], "seed": 5, "strength": 0.5}
+    graph = {
+        "1": {"class_type": "ImageAddNoise", "inputs": noise},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "9": {"class_type": "LoadImage", "inputs": {"image": "lost.png"}},
+    }
+    panel = panel_of(graph)
+    panel._form.locked = []
+    panel.run()
+    until(lambda: panel.error and not panel.running)
+    problem = "lost.png is not in the input folder of this ComfyUI"
+    assert panel._form.problems == {"9.image": problem}
+    assert problem in panel.error
+    assert panel._form.get_state()["values"]["1.seed"] == "5"
+    panel.show({**graph, "9": ENLARGED["9"]})
+    panel._requests.wait(30)
+    panel._form.locked = []
+    panel.run()
+    until(lambda: panel.shown.get("title") == "Success" and not panel.running)
+    assert panel.result is not None
+    assert panel._form.get_state()["values"]["1.seed"] == str(panel.result.seeds["1.seed"])
+
+
 def test_a_required_input_is_asked_for_before_a_run(panel_of: Callable[..., RunPanel]) -> None:
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1}},

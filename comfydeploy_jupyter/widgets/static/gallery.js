@@ -200,16 +200,18 @@ var Files = class {
     if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
     return Number(reply.headers.get("Content-Length") ?? -1);
   }
-  /** Return why there is no small copy of a picture; empty if that is not known. */
+  /** Return why there is no small copy of a picture, empty if unknown; and whether it is missing. */
   async whyNoCopy(query, side) {
     let message = "";
+    let isMissing = false;
     try {
       const reply = await this.read(query, side);
+      isMissing = reply.status === 404;
       if (!reply.ok) message = parseJson(await reply.text())?.message ?? "";
     } catch (error) {
       message = messageOf(error);
     }
-    return message.replace(/^thumbnail:/, "A preview");
+    return { reason: message.replace(/^thumbnail:/, "A preview"), isMissing };
   }
   askForFile(query, side, only_size = false) {
     return this.ask({ kind: "file", query, side, only_size }, side ? query : "");
@@ -545,7 +547,7 @@ function pictures(page, items, players, enlarge) {
     const failed = async () => {
       const replacement = tile(page, item);
       button.replaceWith(replacement);
-      const reason = await page.files.whyNoCopy(item.query, copySide);
+      const { reason } = await page.files.whyNoCopy(item.query, copySide);
       if (reason) replacement.append(h("span", { className: "cd-faint cd-error-text" }, reason));
     };
     page.seen.watch(button, () => page.files.show(image, item.query, copySide, failed));

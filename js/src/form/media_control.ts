@@ -78,8 +78,10 @@ export function mediaControl(
     else shown.setAttribute("aria-label", label);
     const query = viewQuery(name, model.get("machine"));
     const explain = async () => {
-      const reason = await files.whyNoCopy(query, SIDE);
-      if (wanted === name) state.textContent = reason;
+      const { reason, isMissing } = await files.whyNoCopy(query, SIDE);
+      if (wanted !== name) return;
+      if (isMissing) refuse(reason);
+      else state.textContent = reason;
     };
     files.show(shown, query, isPicture ? SIDE : 0, isPicture ? explain : undefined);
   };

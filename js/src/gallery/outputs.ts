@@ -55,7 +55,7 @@ export function pictures(
     const failed = async () => {
       const replacement = tile(page, item);
       button.replaceWith(replacement);
-      const reason = await page.files.whyNoCopy(item.query, copySide);
+      const { reason } = await page.files.whyNoCopy(item.query, copySide);
       if (reason) replacement.append(h("span", { className: "cd-faint cd-error-text" }, reason));
     };
     page.seen.watch(button, () => page.files.show(image, item.query, copySide, failed));
