@@ -383,6 +383,17 @@ class ComfyDeploy(ExtensionApp):
             )
         return limits
 
+    @validate("api_key", "comfy_api_key", "huggingface_token", "civitai_token")
+    def _check_key(self, proposal: Any) -> str:
+        """Return a key without the white space around it, which a file may add."""
+        from .schemas.base import is_key
+
+        key: str = proposal["value"].strip()
+        if key and not is_key(key):
+            name = proposal["trait"].name
+            raise TraitError(f"{name} must be one line of ASCII text without spaces")
+        return key
+
     @property
     def services(self) -> Services:
         """The services; available after `open_services`."""
@@ -533,8 +544,8 @@ class ComfyDeploy(ExtensionApp):
                 fsync_uploads=self.fsync_uploads,
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 comfy_account_proxy=self.comfy_account_proxy,
-                comfy_api_key=self.comfy_api_key or os.environ.get("COMFY_API_KEY") or None,
-                api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
+                comfy_api_key=self.comfy_api_key or _key_of("COMFY_API_KEY"),
+                api_key=self.api_key or _key_of("COMFY_DEPLOY_API_KEY"),
                 cloud_url=self.cloud_url,
                 site_url=self.comfydeploy_url,
                 cloud_timeout=self.cloud_timeout,
@@ -549,8 +560,8 @@ class ComfyDeploy(ExtensionApp):
                 sites=ModelSites(
                     huggingface_url=self.huggingface_url.rstrip("/"),
                     civitai_url=self.civitai_url.rstrip("/"),
-                    huggingface_token=self.huggingface_token or os.environ.get("HF_TOKEN") or None,
-                    civitai_token=self.civitai_token or os.environ.get("CIVITAI_API_KEY") or None,
+                    huggingface_token=self.huggingface_token or _key_of("HF_TOKEN"),
+                    civitai_token=self.civitai_token or _key_of("CIVITAI_API_KEY"),
                 ),
                 tunnel=TunnelSettings(
                     cloudflared_path=self.cloudflared_path,
@@ -604,6 +615,17 @@ class ComfyDeploy(ExtensionApp):
             text = os.environ.get(f"{ENV_PREFIX}{name.upper()}")
             if text is not None:
                 setattr(self, name, _from_text(trait, text))
+
+
+def _key_of(variable: str) -> str | None:
+    """Return the key in a variable of the environment that is for other programs, too."""
+    from .schemas.base import is_key
+
+    key = os.environ.get(variable, "").strip()
+    if key and not is_key(key):
+        log.warning("%s is ignored: it is not one line of ASCII text without spaces", variable)
+        return None
+    return key or None
 
 
 def _from_text(trait: TraitType[Any, Any], text: str) -> Any:

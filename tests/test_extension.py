@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from traitlets import TraitError
 
-from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.extension import ComfyDeploy, _key_of, package_log
 from comfydeploy_jupyter.handlers import ROUTES
 from scripts import docs_site
 
@@ -33,6 +34,30 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 def test_setting_from_the_environment(monkeypatch, name, text, value):
     monkeypatch.setenv(f"COMFYDEPLOY_{name.upper()}", text)
     assert getattr(ComfyDeploy(), name) == value
+
+
+KEYS = ("api_key", "comfy_api_key", "huggingface_token", "civitai_token")
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_is_one_line(monkeypatch, name):
+    monkeypatch.setenv(f"COMFYDEPLOY_{name.upper()}", " sk-1\n")
+    app = ComfyDeploy()
+    assert getattr(app, name) == "sk-1"
+    for wrong in ("sk\n1", "sk 1", "sk-\xfc"):
+        with pytest.raises(TraitError, match=f"^{name} must be one line of ASCII text"):
+            setattr(app, name, wrong)
+
+
+def test_a_wrong_key_of_the_environment_is_ignored(monkeypatch, caplog):
+    monkeypatch.setattr(package_log, "propagate", True)
+    monkeypatch.setenv("HF_TOKEN", "hf_1\n")
+    assert _key_of("HF_TOKEN") == "hf_1"
+    monkeypatch.setenv("HF_TOKEN", "hf\n1")
+    assert _key_of("HF_TOKEN") is None
+    assert "HF_TOKEN is ignored" in caplog.text
+    monkeypatch.delenv("HF_TOKEN")
+    assert _key_of("HF_TOKEN") is None
 
 
 def test_configuration_wins_over_the_environment(monkeypatch):

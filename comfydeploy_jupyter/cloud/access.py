@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from yarl import URL
 
 from ..errors import ForbiddenAPIURLError, NoAPIKeyError
+from ..schemas.base import is_key
 
 
 class CloudAccess:
@@ -58,14 +59,14 @@ class CloudAccess:
             If there is none, or it is malformed.
         """
         key = (given or self.signed_in_key or self._api_key or "").strip()
-        if not (key.isascii() and key.isprintable()):
-            raise NoAPIKeyError(
-                "The ComfyDeploy API key contains characters that are not allowed in keys"
-            )
         if not key:
             raise NoAPIKeyError(
                 "No ComfyDeploy API key: send it as X-ComfyDeploy-Token, sign in, or configure"
                 " api_key"
+            )
+        if not is_key(key):
+            raise NoAPIKeyError(
+                "The ComfyDeploy API key contains characters that are not allowed in keys"
             )
         return key
 

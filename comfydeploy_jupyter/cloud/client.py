@@ -15,6 +15,7 @@ from ..net import bodies, responses
 from ..net.backoff import Backoff, retry_after
 from ..net.json_stream import dumps
 from ..net.sessions import new_session
+from ..schemas.base import is_key
 
 if TYPE_CHECKING:
     from .access import CloudAccess
@@ -99,7 +100,7 @@ class CloudClient:
         """
         url = self._api(api_url) / "platform" / "comfyui" / "auth-response"
         answer = await self.call("GET", url, key=None, params={"request_id": request_id})
-        if not isinstance(answer, dict) or not isinstance(answer.get("api_key"), str):
+        if not isinstance(answer, dict) or not is_key(answer.get("api_key")):
             raise unreadable("the sign-in")
         return {"api_key": answer["api_key"], "name": str(answer.get("name") or "")}
 

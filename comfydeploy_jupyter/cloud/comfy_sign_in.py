@@ -18,7 +18,7 @@ from ..errors import CloudError
 from ..net import responses
 from ..net.fetch_policy import ALLOWED
 from ..net.sessions import new_session
-from ..schemas.cloud import is_account_key
+from ..schemas.base import is_key
 
 if TYPE_CHECKING:
     from ..net.fetch_policy import FetchPolicy
@@ -168,7 +168,7 @@ class ComfySignIn:
 def _tokens(answer: dict[str, Any], token: str, refresh: str, lifetime: str, email: str) -> Tokens:
     """Return the tokens of a response; the names of its fields differ."""
     id_token, refresh_token = answer.get(token), answer.get(refresh)
-    if not all(token and is_account_key(token) for token in (id_token, refresh_token)):
+    if not all(is_key(token) for token in (id_token, refresh_token)):
         raise CloudError("The response to the sign-in of the Comfy account contains no token")
     try:
         seconds = min(max(float(answer.get(lifetime, LIFETIME)), 0.0), LIFETIME)

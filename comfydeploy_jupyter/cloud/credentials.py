@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from ..schemas.base import is_key
+
+log = logging.getLogger(__name__)
 
 
 class Account(NamedTuple):
@@ -45,9 +50,13 @@ class Credentials:
         """Return the account that signed in; None if there is none or the file cannot be read."""
         try:
             found = json.loads(self._path.read_bytes())
-            return Account(str(found["api_key"]), str(found["name"]))
+            key, name = str(found["api_key"]).strip(), str(found["name"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        if not is_key(key):
+            log.warning("%s has no valid key: it contains characters that no key has", self._path)
+            return None
+        return Account(key, name)
 
     def forget(self) -> None:
         """Delete the stored credentials."""

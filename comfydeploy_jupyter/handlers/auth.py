@@ -12,7 +12,7 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.websocket import WebSocketHandler
 
-from ..errors import UnauthorizedError
+from ..errors import InvalidRequestError, UnauthorizedError
 
 if TYPE_CHECKING:
     from ..extension import ComfyDeploy
@@ -105,13 +105,19 @@ class AuthHandler(JupyterHandler):
             From the header ``X-ComfyDeploy-Token``, else from the body, else from
             ``Authorization: Bearer`` unless that contains Jupyter's token.
         """
+        from ..schemas.base import is_key
+
         named = (self.request.headers.get("X-ComfyDeploy-Token") or in_body or "").strip()
-        if named:
-            return named
-        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
-        key = value.strip()
-        if scheme.lower() != "bearer" or key in (self.jupyter_token(), self.token):
-            return None
+        key, field = named, "X-ComfyDeploy-Token"
+        if not named:
+            scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
+            key, field = value.strip(), "Authorization"
+            if scheme.lower() != "bearer" or key in (self.jupyter_token(), self.token):
+                return None
+        if key and not is_key(key):
+            raise InvalidRequestError.of_field(
+                field, "must contain a key of one line of ASCII text without spaces"
+            )
         return key or None
 
     def jupyter_token(self) -> str | None:

@@ -188,15 +188,39 @@ class MachineQuery(Model):
     machine: MachineField = None
 
 
+LONGEST_KEY = 16 * 1024  # characters of a key or token
+
+
+def is_key(value: object) -> bool:
+    """Return whether a value can be a key or a token, which is sent in a header."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_KEY
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
+
+
+def _check_key(given: str) -> str:
+    """Return a key without the white space around it, which files add; it may be empty."""
+    key = given.strip()
+    if key and not is_key(key):
+        raise ValueError("must be one line of ASCII text without spaces")
+    return key
+
+
 class Keyed(Model):
     """A body that may contain an API key of ComfyDeploy."""
 
-    cd_token: str | None = Field(
+    cd_token: Annotated[str, AfterValidator(_check_key)] | None = Field(
         None,
         repr=False,
         description="An API key of ComfyDeploy; also allowed in the header X-ComfyDeploy-Token.",
     )
-    token: str | None = Field(None, repr=False, description="Another name for `cd_token`.")
+    token: Annotated[str, AfterValidator(_check_key)] | None = Field(
+        None, repr=False, description="Another name for `cd_token`."
+    )
 
     @property
     def given_key(self) -> str | None:

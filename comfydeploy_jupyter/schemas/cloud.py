@@ -7,21 +7,10 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import InvalidRequestError
-from .base import EMAIL_PATTERN, ApiUrlField, Identifier, Model
+from .base import EMAIL_PATTERN, LONGEST_KEY, ApiUrlField, Identifier, Model, is_key
 from .examples import ACCOUNT_KEY
 
 __all__ = ["AccountRequest", "AuthQuery"]
-
-LONGEST_KEY = 16 * 1024  # characters of a key or token
-
-
-def is_account_key(value: object) -> bool:
-    """Return whether a value can be a key or a token of a Comfy account."""
-    return (
-        isinstance(value, str)
-        and len(value) <= LONGEST_KEY
-        and all(character.isprintable() and not character.isspace() for character in value)
-    )
 
 
 class AccountRequest(Model):
@@ -46,8 +35,8 @@ class AccountRequest(Model):
     @field_validator("api_key")
     @classmethod
     def _check_key(cls, key: str | None) -> str | None:
-        if key is not None and not is_account_key(key):
-            raise ValueError("must be one line of text without spaces")
+        if key is not None and not is_key(key):
+            raise ValueError("must be one line of ASCII text without spaces")
         return key
 
     @model_validator(mode="after")

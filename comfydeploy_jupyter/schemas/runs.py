@@ -24,8 +24,8 @@ from .base import (
     UIGraphField,
     VersionField,
     WorkflowIdField,
+    is_key,
 )
-from .cloud import is_account_key
 from .examples import ACCOUNT_KEY, GRAPH, RUN_ID
 
 __all__ = [
@@ -63,8 +63,8 @@ class ExtraData(Model):
         """Raise if a key is wrong; the message names the field, but not its value."""
         for name in cls.model_fields if isinstance(fields, dict) else ():
             key = fields.get(name)
-            if key is not None and not is_account_key(key):
-                raise ValueError(f"{name} must be one line of text without spaces")
+            if key and not is_key(key):
+                raise ValueError(f"{name} must be one line of ASCII text without spaces")
         return fields
 
     @property

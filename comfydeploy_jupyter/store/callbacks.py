@@ -72,7 +72,7 @@ class Callback:
     created_at : float
         Time of creation, seconds since the epoch.
     delivered : bool
-        Whether it was delivered to the endpoint.
+        Whether it was delivered to the endpoint, or dropped.
     age : float
         Seconds between its creation and its arrival at this server.
     """

@@ -6,8 +6,11 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from ..net.tasks import BackgroundTasks, close_each, end, report, wait_for
 from ..store.callbacks import Callback, CallbackTarget
@@ -30,26 +33,68 @@ MAX_BACKLOG_BYTES = 256 * 1024
 ANSWER_WITHIN = 30.0  # seconds that an endpoint has to answer one message
 GATHER = 0.02  # seconds in which changes are collected for one write to the store
 BACK_SOON = 600.0  # age in seconds above which a message does not keep the server running
+MOST_REFUSALS = 4  # answers such as 400, after which a message is skipped that is not the end
+# The undelivered messages for one server above which the oldest are dropped, the end of no run.
+MOST_WAITING = 10_000
+MOST_WAITING_BYTES = 16 * 1024**2
 GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is discarded
+
+
+class _Server:
+    """The undelivered messages for one server, oldest first, but not the newest of each run.
+
+    The newest message of a run may be its end, which is never dropped.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting: dict[Callback, _Queue] = {}
+        self.bytes = 0
+
+    def excess(self) -> list[tuple[Callback, _Queue]]:
+        """Return the messages to drop if too many wait; those that a later one replaces first."""
+        count, size = len(self.waiting), self.bytes
+        if count <= MOST_WAITING and size <= MOST_WAITING_BYTES:
+            return []
+        found = []
+        for message in sorted(self.waiting, key=lambda message: not message.passing):
+            if count <= MOST_WAITING * 3 / 4 and size <= MOST_WAITING_BYTES * 3 / 4:
+                break
+            found.append((message, self.waiting[message]))
+            count, size = count - 1, size - len(message.body)
+        log.error("%s does not accept messages: the oldest %d are dropped", self.name, len(found))
+        return found
 
 
 class _Queue:
     """The undelivered messages of one run."""
 
-    def __init__(self, target: CallbackTarget) -> None:
+    def __init__(self, target: CallbackTarget, server: _Server) -> None:
         self.target = target
+        self.server = server
         self.waiting: deque[Callback] = deque()
         self.bytes = 0
         self.last = False  # whether no message will follow
         self.task: asyncio.Task[None] | None = None
 
     def put(self, message: Callback) -> None:
+        if self.waiting:
+            newest = self.waiting[-1]
+            self.server.waiting[newest] = self
+            self.server.bytes += len(newest.body)
         self.waiting.append(message)
         self.bytes += len(message.body)
+
+    @property
+    def end(self) -> Callback | None:
+        """The message about the end of the run, if it waits."""
+        return self.waiting[-1] if self.last and self.waiting else None
 
     def take(self, message: Callback) -> None:
         self.waiting.remove(message)
         self.bytes -= len(message.body)
+        if self.server.waiting.pop(message, None) is not None:
+            self.server.bytes -= len(message.body)
 
     def stale(self) -> list[Callback]:
         """Return the messages to drop if too many wait: older ones that a later one replaces.
@@ -101,6 +146,7 @@ class Callbacks:
         self._backoff = backoff
         self._answer_within = answer_within
         self._queues: dict[str, _Queue] = {}
+        self._servers: WeakValueDictionary[str, _Server] = WeakValueDictionary()
         self._next_number = 1  # never one that an earlier run with the same id has used
         self._new: list[Callback] = []
         self._gone: list[Callback] = []
@@ -119,7 +165,7 @@ class Callbacks:
         """Continue to deliver the messages of exited servers; return the targets of their runs."""
         targets, messages = await self._repository.recover(sessions, self._session.id)
         for target in targets:
-            self._queues[target.prompt_id] = _Queue(target)
+            self._queues[target.prompt_id] = _Queue(target, self._server(target))
         for message in messages:
             self._queues[message.prompt_id].put(message)
             self._next_number = max(self._next_number, message.number + 1)
@@ -139,7 +185,7 @@ class Callbacks:
         are dropped if the new run has another endpoint.
         """
         target.session = self._session.id
-        queue = self._queues.setdefault(target.prompt_id, _Queue(target))
+        queue = self._queues.setdefault(target.prompt_id, _Queue(target, self._server(target)))
         earlier, queue.target, queue.last = queue.target, target, False
         try:
             await self._repository.add_target(target)
@@ -151,8 +197,8 @@ class Callbacks:
             await end([] if queue.task is None else [queue.task])
             queue.task = None
             for message in list(queue.waiting):
-                queue.take(message)
-                self._drop(message)
+                self._drop(queue, message)
+            queue.server = self._server(target)
 
     def target(self, prompt_id: str) -> CallbackTarget | None:
         """Return the target of a run, or None."""
@@ -195,8 +241,9 @@ class Callbacks:
         self._new.append(message)
         self._changed[target.prompt_id] = target
         for stale in queue.stale():
-            queue.take(stale)
-            self._drop(stale)
+            self._drop(queue, stale)
+        for excess, of in queue.server.excess():
+            self._drop(of, excess)
         self._to_write.set()
         self._deliver(queue)
 
@@ -220,15 +267,15 @@ class Callbacks:
         while queue.waiting:
             message = queue.waiting[0]
             await self._deliver_one(queue, message)
-            queue.take(message)
-            self._drop(message)
+            if not message.delivered:
+                self._drop(queue, message)
         queue.task = None
         self._settle(queue)
 
     async def _deliver_one(self, queue: _Queue, message: Callback) -> None:
         target = queue.target
         endpoint = target.status_endpoint or ""
-        attempt = 0
+        attempt = refusals = 0
         # The system clock may be changed in the meantime. Each message is tried at least once.
         given_up_at = time.monotonic() + GIVEN_UP_AFTER - message.age
         fields = {"prompt_id": target.prompt_id}
@@ -242,9 +289,11 @@ class Callbacks:
             except TransferError as error:
                 why = error.message
                 pause = self._backoff.pause(attempt, error.after)
+                refusals += not error.again
             except Exception as error:
                 why = "The message could not be sent"
                 pause = self._backoff.pause(attempt)
+                refusals += 1
                 if attempt == 1:
                     text = "A message of run %s could not be sent"
                     report(log, text, target.prompt_id, error=error, extra=fields)
@@ -253,7 +302,12 @@ class Callbacks:
             if attempt == 1:
                 text = "Run %s: %s; the next attempt follows"
                 log.warning(text, target.prompt_id, why, extra=fields)
+            if refusals >= MOST_REFUSALS and message is not queue.end:
+                log.error("Run %s: %s; the message is skipped", target.prompt_id, why, extra=fields)
+                return
             await asyncio.sleep(pause)
+            if message.delivered:  # too many wait, and it was dropped
+                return
         text = "A message of run %s could not be delivered in time"
         log.error(text, target.prompt_id, extra=fields)
 
@@ -269,7 +323,18 @@ class Callbacks:
         ):
             pass  # the body of the response is not needed
 
-    def _drop(self, message: Callback) -> None:
+    def _server(self, target: CallbackTarget) -> _Server:
+        """Return the messages for the server of a target."""
+        endpoint = target.status_endpoint or ""
+        with suppress(ValueError):
+            endpoint = urlsplit(endpoint).netloc.rpartition("@")[2]
+        found = self._servers.get(endpoint)
+        if found is None:
+            found = self._servers[endpoint] = _Server(endpoint)
+        return found
+
+    def _drop(self, queue: _Queue, message: Callback) -> None:
+        queue.take(message)
         message.delivered = True
         self._gone.append(message)
         self._to_write.set()

@@ -14,6 +14,7 @@ from yarl import URL
 from ..net import sessions
 from ..net.backoff import retry_after
 from ..net.responses import parse, read_whole, reason_of
+from ..schemas.base import is_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,6 +98,10 @@ async def request(
     address = _address(url, what)
     sent = {"Accept-Encoding": "identity", **(headers or {})}
     if token:
+        if not is_key(token):
+            where = what[0].lower() + what[1:]
+            message = f"The key for {where} contains characters that are not allowed in keys"
+            raise TransferError(message, again=False)
         sent["Authorization"] = f"Bearer {token}"
     try:
         async with session.request(

@@ -258,5 +258,9 @@ def test_credentials_are_kept_for_their_owner_only(tmp_path):
         assert credentials.load() == Account("key", name)
     assert (tmp_path / "credentials.json").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["credentials.json"]
+    (tmp_path / "credentials.json").write_text('{"api_key": "sk-1\\n", "name": ""}')
+    assert credentials.load() == Account("sk-1", "")
+    (tmp_path / "credentials.json").write_text('{"api_key": "sk\\n1", "name": ""}')
+    assert credentials.load() is None
     (tmp_path / "credentials.json").write_text("[]")
     assert credentials.load() is None

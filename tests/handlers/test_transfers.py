@@ -334,6 +334,30 @@ class TestAllowedService:
         await messages_of(service, body["prompt_id"])
         assert {token for token, _ in service.callbacks} == {"from-the-header"}
 
+    async def test_a_key_may_have_white_space_around_it(self, api, service):
+        """As the content of a file has it."""
+        request = {**ordered(service, image()), "cd_token": "sk-1\n"}
+        _, body = await api.post("run", request)
+        await messages_of(service, body["prompt_id"])
+        assert {token for token, _ in service.callbacks} == {"sk-1"}
+
+    @pytest.mark.parametrize("key", ["sk\n1", "sk 1", "sk-\u00fc", "sk\0", "sk-\udcff"])
+    async def test_what_no_header_can_contain_is_no_key(self, api, service, key):
+        run = ordered(service, image())
+        upload = {"file_path": "a.zip", "url": f"{service.url}/upload-file"}
+        for route, body in (("run", run), ("upload-file", upload)):
+            for field in ("cd_token", "token"):
+                code, answer = await api.post(route, {**body, field: key})
+                assert (code, answer["code"]) == (400, "invalid_request"), answer
+                assert answer["error"].startswith(f"{field}: must be one line of ASCII text")
+        assert (await api.get("runs"))[1] == []
+
+    async def test_a_wrong_key_in_a_header_is_refused(self, api, service):
+        headers = {"X-ComfyDeploy-Token": "sk 1"}
+        code, answer = await api.post("run", ordered(service, image()), headers=headers)
+        assert (code, answer["code"]) == (400, "invalid_request"), answer
+        assert answer["error"].startswith("X-ComfyDeploy-Token: ")
+
     async def test_file_is_sent(self, api, service, s3, jp_root_dir):
         (jp_root_dir / "a.zip").write_bytes(b"zip")
         body = {"file_path": "a.zip", "url": f"{service.url}/upload-file", "token": KEY}

@@ -15,7 +15,8 @@ import pytest
 
 from comfydeploy_jupyter.store.callbacks import CallbackTarget
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG
+from comfydeploy_jupyter.transfers import callbacks
+from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG, MOST_REFUSALS
 from tests.comfyui_server import REPOSITORY
 
 
@@ -156,6 +157,95 @@ async def test_too_old_messages_are_tried_once(harness, bare_service, caplog):
     (again,) = harness.transfers.callbacks.targets()
     send(harness, again, 1)
     await harness.until(lambda: delivered(bare_service) == [1])
+
+
+@pytest.mark.parametrize("answer", [400, 413, (302, {})])
+async def test_a_message_that_is_refused_does_not_hide_the_end(harness, bare_service, answer):
+    made = await target(harness, bare_service)
+    bare_service.replacements["status"].extend([answer] * MOST_REFUSALS)
+    for number in range(3):
+        send(harness, made, number)
+    harness.transfers.callbacks.finish(made)
+    await harness.until(lambda: not harness.transfers.callbacks.targets())
+    assert delivered(bare_service) == [1, 2]
+
+
+async def test_the_end_of_a_run_is_never_skipped(harness, bare_service):
+    made = await target(harness, bare_service)
+    bare_service.replacements["status"].extend([400] * 3 * MOST_REFUSALS)
+    send(harness, made, 0)
+    send(harness, made, 1)
+    harness.transfers.callbacks.finish(made)
+    await harness.until(lambda: not harness.transfers.callbacks.targets())
+    assert delivered(bare_service) == [1]
+
+
+@pytest.mark.parametrize("token", ["sk-1\n", "sk-\udcff", "sk\0"])
+async def test_a_stored_key_that_cannot_be_sent_is_reported(harness, bare_service, token, caplog):
+    """Earlier versions stored any key. After a restart with a valid key the end is delivered."""
+    made = await target(harness, bare_service, token=token.replace("\udcff", "\n"))
+    made.token = token
+    send(harness, made, 0)
+    send(harness, made, 1)
+    harness.transfers.callbacks.finish(made)
+    await harness.until(lambda: harness.transfers.callbacks.waiting == 1)
+    assert "The key for the status endpoint contains characters" in caplog.text
+    assert "sk-" not in caplog.text
+    made.token = "sk-1"
+    await harness.until(lambda: not harness.transfers.callbacks.targets())
+    assert delivered(bare_service) == [1]
+
+
+async def test_any_error_of_a_delivery_is_a_failed_attempt(harness, bare_service, caplog):
+    """A closed session raises a RuntimeError."""
+    made = await target(harness, bare_service)
+    await harness.transfers.http.close()
+    send(harness, made, 0)
+    send(harness, made, 1)
+    harness.transfers.callbacks.finish(made)
+    await harness.until(lambda: harness.transfers.callbacks.waiting == 1)
+    assert caplog.text.count("A message of run run-1 could not be sent") == 2, "once for each"
+    assert harness.transfers.callbacks.is_delivering
+
+
+async def test_messages_to_a_dead_endpoint_are_limited(harness, bare_service, monkeypatch, caplog):
+    """In the store, too; the end of no run is dropped, and another server gets all messages."""
+    monkeypatch.setattr(callbacks, "MOST_WAITING", 40)
+    dead = [
+        CallbackTarget(f"run-{number}", session="", status_endpoint=f"http://127.0.0.1:9/{number}")
+        for number in range(30)
+    ]
+    alive = await target(harness, bare_service, "alive")
+    sent = harness.transfers.callbacks
+    for made in dead:
+        await sent.add(made)
+        for number in range(5):
+            send(harness, made, number)
+        sent.finish(made)
+    for number in range(5):
+        send(harness, alive, number)
+    await harness.until(lambda: delivered(bare_service, "alive") == [0, 1, 2, 3, 4])
+    assert sent.waiting <= 30 + 40
+    assert "127.0.0.1:9 does not accept messages" in caplog.text
+    left = "SELECT prompt_id, body FROM callbacks ORDER BY number"
+    await harness.close()
+    store = Database(harness.database.path)
+    await store.open()
+    rows = await store.read(lambda c: c.execute(left).fetchall())
+    await store.close()
+    assert len(rows) <= 30 + 40
+    ends = {row["prompt_id"]: json.loads(row["body"])["number"] for row in rows}
+    assert ends == {made.prompt_id: 4 for made in dead}
+    await harness.open()
+
+
+async def test_one_message_to_a_dead_endpoint_may_have_any_size(harness, monkeypatch):
+    monkeypatch.setattr(callbacks, "MOST_WAITING_BYTES", 1000)
+    made = CallbackTarget("run-1", session="", status_endpoint="http://127.0.0.1:9/")
+    await harness.transfers.callbacks.add(made)
+    for size in (2000, 600, 600, 2000):
+        harness.transfers.callbacks.send(made, b"x" * size)
+    assert harness.transfers.callbacks.waiting == 2
 
 
 def rename(old, new):
