@@ -393,9 +393,11 @@ def test_pruning_waits_for_a_disk_in_no_thread_of_the_store(root: Path) -> None:
                 await repository.put(key, KEPT)
             pruning = [asyncio.create_task(repository.prune()) for _ in range(READERS)]
             await asyncio.sleep(0.2)
-            assert await asyncio.wait_for(repository.get(keys[0]), 10) == KEPT
-            assert not any(task.done() for task in pruning)
-            stack.close()
+            try:
+                assert await asyncio.wait_for(repository.get(keys[0]), 10) == KEPT
+                assert not any(task.done() for task in pruning)
+            finally:
+                stack.close()
             await asyncio.gather(*pruning)
 
     with ExitStack() as stack:
