@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import threading
 import uuid
 from contextlib import contextmanager
@@ -289,9 +290,23 @@ def plain(value: Any) -> Any:
     return json.loads(encode({"value": value}))["value"]
 
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def loads(text: bytes | str) -> Any:
+    """Parse JSON of the server; replace unpaired surrogates, such as half of an emoji, by ``?``.
+
+    A kernel cannot send these to a page: the whole output of a cell would be missing.
+    """
+    found = json.loads(text)
+    if _SURROGATE.search(text.encode() if isinstance(text, str) else text):
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
+    return found
+
+
 def _json(response: requests.Response) -> Any:
     try:
-        return json.loads(response.content)
+        return loads(response.content)
     except requests.RequestException as error:
         raise unreachable(response.url, error) from error
     except ValueError as error:
@@ -311,7 +326,7 @@ def _error_of(response: requests.Response) -> ComfyDeployError:
             "not running, requires a login, or has another address"
         )
     try:
-        reply = json.loads(response.content)
+        reply = loads(response.content)
     except (requests.RequestException, ValueError):
         reply = None
     if isinstance(reply, dict) and isinstance(reply.get("code"), str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from ..errors import ComfyDeployError, InvalidRequestError, printable
-from .server import send, unreachable
+from .server import loads, send, unreachable
 from .sse import SSEParser
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]
     try:
         for chunk in response.iter_content(None):
             for message in parser.feed(chunk):
-                content = json.loads(message.data)
+                content = loads(message.data)
                 yield content["event"], content["data"]
     except requests.RequestException as error:
         raise unreachable(response.url, error) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -24,7 +23,7 @@ from ..errors import (
 )
 from ..net.backoff import Backoff
 from .events import FINAL, Event
-from .server import Server, check_timeout, send, unreachable
+from .server import Server, check_timeout, loads, send, unreachable
 from .sse import Message, SSEParser
 
 SILENCE = 50.0
@@ -307,7 +306,7 @@ def _refusal(error: ComfyDeployError) -> ComfyDeployError:
 
 def _event(message: Message) -> Event | None:
     try:
-        content = json.loads(message.data)
+        content = loads(message.data)
     except ValueError:
         return None
     if not isinstance(content, dict):

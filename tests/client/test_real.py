@@ -78,6 +78,20 @@ def test_a_result_has_its_picture_text_and_timings(comfy: Comfy, tmp_path: Path)
     assert "data:image/png;base64," in result._repr_html_()
 
 
+def test_half_of_an_emoji_can_be_shown(comfy: Comfy) -> None:
+    half = "\\ud83d"
+    files = f'[{{"filename": "a{half}.png", "subfolder": "", "type": "output"}}]'
+    output = f'{{"text": ["b{half} c\\ud83d\\ude00"], "images": {files}}}'
+    values = {"files": "{}", "output": output, "token": uuid.uuid4().hex}
+    graph = {"1": {"class_type": "TestOutput", "inputs": values}}
+    run = comfy.submit(graph)
+    events = [event.data for event in run.events()]
+    result = run.wait()
+    assert (result.texts, result.files[0].filename) == (["b? c😀"], "a?.png")
+    for shown in (events, repr(result.files), repr(result)):
+        json.dumps(shown, ensure_ascii=False).encode()
+
+
 def test_seed_reaches_the_node_and_the_result(comfy: Comfy) -> None:
     graph = {"1": {"class_type": "TestSeed", "inputs": {"seed": 1}}}
     result = comfy.run(graph, seed=2**63 + 5)
