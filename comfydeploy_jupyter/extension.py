@@ -415,11 +415,6 @@ class ComfyDeploy(ExtensionApp):
         assert self.serverapp.event_logger is not None
         for name in EVENTS:
             self.serverapp.event_logger.register_event_schema(EVENT_SCHEMAS / f"{name}.yaml")
-        if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
-            # Before version 2.16, jupyter_server does not notify extensions of its start.
-            self.serverapp.io_loop.add_callback(
-                self._start_jupyter_server_extension, self.serverapp
-            )
 
     def initialize_handlers(self) -> None:
         """Mount every route."""

@@ -22,6 +22,7 @@ import tarfile
 import tempfile
 import zipfile
 from email.parser import HeaderParser
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ PACKAGE = REPOSITORY / "comfydeploy_jupyter"
 CONFIG = "etc/jupyter/jupyter_server_config.d/comfydeploy_jupyter.json"
 FAILED = "FAILED: "
 LOWEST = "lowest"
+LOWEST_EXTRAS = ("dask", "exr", "gpu", "lab", "ui")  # that of `mcp` needs newer packages
 JOBS = os.environ.get("JOBS", "2")  # processes that run tests
 
 Names = dict[str, bytes]
@@ -262,22 +264,19 @@ def find_python(wanted: str) -> str | None:
 
 
 def check_resolves(python: str) -> None:
-    """Check that every dependency has a release for a Python, also if it is not installed."""
-    call(
-        *(
-            "uv",
-            "pip",
-            "compile",
-            "--quiet",
-            "--no-config",
-            "--all-extras",
-            "--group",
-            f"{REPOSITORY / 'pyproject.toml'}:test",
-            "--output-file",
-            os.devnull,
-        ),
-        *("--python-version", python, "--only-binary", ":all:", REPOSITORY / "pyproject.toml"),
-    )
+    """Check that every dependency has a release for a Python, and that the lowest version is one.
+
+    The Python need not be installed.
+    """
+    source = REPOSITORY / "pyproject.toml"
+    command = ("uv", "pip", "compile", "--quiet", "--no-config", "--output-file", os.devnull)
+    command = (*command, "--python-version", python, "--only-binary", ":all:", str(source))
+    call(*command, "--all-extras", "--group", f"{source}:test")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write("\n".join(lowest_versions()))
+        constraints.flush()
+        extras = (word for extra in LOWEST_EXTRAS for word in ("--extra", extra))
+        call(*command, *extras, "--constraints", constraints.name)
 
 
 def check_syntax(oldest: str) -> None:
@@ -291,9 +290,9 @@ def check_syntax(oldest: str) -> None:
 def lowest_versions() -> list[str]:
     """Return every dependency of users at the lowest version that pyproject.toml allows."""
     tables = project()
-    extras = tables["optional-dependencies"]
-    claimed = [*tables["dependencies"], *extras["gpu"], *extras["lab"], *extras["ui"]]
-    return [requirement.replace(">=", "==") for requirement in claimed]
+    extras = (tables["optional-dependencies"][extra] for extra in LOWEST_EXTRAS)
+    claimed = chain(tables["dependencies"], *extras)
+    return [requirement.replace(">=", "==", 1) for requirement in claimed]
 
 
 def run_suite(python: str, *, lowest: bool) -> None:

@@ -87,7 +87,7 @@ class JupyterProcess(ServerProcess):
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "ip": "127.0.0.1",
-                # a number: before 2.17, Jupyter reports the 0 for any port instead of the real one
+                # a number: jupyter_server 2.18 reports the 0 for any port instead of the real one
                 "port": self._port or free_port(),
                 "port_retries": 0 if self._port else 50,
                 "base_url": BASE_URL,

@@ -79,7 +79,7 @@ class OwnServer:
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "ip": "127.0.0.1",
-                # not 0, which means any free port: before 2.17, Jupyter announces that 0
+                # not 0, which means any free port: jupyter_server 2.18 announces that 0
                 "port": _free_port(),
                 "port_retries": 50,  # another process may take it before Jupyter does
                 "sock": "",
