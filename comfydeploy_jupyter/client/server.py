@@ -430,10 +430,13 @@ def _split_address(url: str) -> tuple[str, str | None]:
         )
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise InvalidRequestError.of_field(
-            "url", f"must start with http:// or https:// and name a host, not {url!r}"
+            "url",
+            "must start with http:// or https:// and name a host, not"
+            f" {url.partition('?')[0].rpartition('@')[2]!r}",
         )
     token = parse_qs(parts.query).get("token", [None])[0]
-    return urlunsplit((parts.scheme, parts.netloc, _without_page(parts.path), "", "")), token
+    host = parts.netloc.rpartition("@")[2]  # a user and password would never be sent
+    return urlunsplit((parts.scheme, host, _without_page(parts.path), "", "")), token
 
 
 _PAGES = {

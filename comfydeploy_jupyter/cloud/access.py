@@ -47,7 +47,7 @@ class CloudAccess:
             return str(asked)
         raise ForbiddenAPIURLError(
             f"{field}: {_shown(asked)!r} is not on the list allowed_api_urls",
-            details={"field": field, "allowed_api_urls": [str(url) for url in self._allowed]},
+            details={"field": field, "allowed_api_urls": [*map(_shown, self._allowed)]},
         )
 
     def key(self, given: str | None) -> str:
@@ -92,8 +92,9 @@ def _is_below(asked: URL, allowed: URL) -> bool:
 
 
 def _shown(url: URL) -> str:
-    """Return an address without the parts that may be secret."""
+    """Return an address without the parts that may be secret; it may be malformed."""
+    shown = url.with_query(None).with_fragment(None)
     try:
-        return str(url.with_user(None).with_query(None).with_fragment(None))
+        return str(shown.with_user(None))
     except ValueError:
-        return str(url.with_query(None).with_fragment(None))
+        return str(shown).rpartition("@")[2]

@@ -16,6 +16,7 @@ from ..net.backoff import Backoff, retry_after
 from ..net.json_stream import dumps
 from ..net.sessions import new_session
 from ..schemas.base import is_key
+from ..secrets import clean_url
 
 if TYPE_CHECKING:
     from .access import CloudAccess
@@ -56,7 +57,7 @@ class CloudClient:
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
-        return f"<CloudClient of {self.base_url}>"
+        return f"<CloudClient of {clean_url(self.base_url)}>"
 
     async def close(self) -> None:
         """Close all connections."""

@@ -14,6 +14,7 @@ from ..errors import CloudError, InvalidRequestError
 from ..net import proxy_headers
 from ..net.sessions import new_session
 from ..net.tasks import wait_for
+from ..secrets import clean_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -42,7 +43,7 @@ class Site:
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
-        return f"<Site at {self.url}>"
+        return f"<Site at {clean_url(self.url)}>"
 
     async def close(self) -> None:
         """Close all connections."""
@@ -128,12 +129,12 @@ class Site:
             await asyncio.wait({asking, sending}, return_when=asyncio.FIRST_COMPLETED)
             return await wait_for(asking, self.answer_within)
         except asyncio.TimeoutError:
-            raise CloudError(f"{self.url} did not answer in time") from None
+            raise CloudError(f"{clean_url(self.url)} did not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Not chained: aiohttp's errors contain the request's headers, and so the key.
             reason = getattr(getattr(error, "os_error", None), "strerror", None)
             raise CloudError(
-                f"{self.url} cannot be reached: {reason or type(error).__name__}"
+                f"{clean_url(self.url)} cannot be reached: {reason or type(error).__name__}"
             ) from None
         finally:
             sending.cancel()
@@ -152,7 +153,7 @@ class Site:
                 yield piece
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise CloudError(
-                f"{self.url} ended its response too early: {type(error).__name__}"
+                f"{clean_url(self.url)} ended its response too early: {type(error).__name__}"
             ) from None
 
     def returned_headers(self, response: aiohttp.ClientResponse) -> dict[str, str]:

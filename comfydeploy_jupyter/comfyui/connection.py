@@ -14,6 +14,7 @@ from ..errors import ComfyUIUnavailableError
 from ..net.backoff import Backoff
 from ..net.responses import LARGE
 from ..net.tasks import BackgroundTasks, report, wait_until_set
+from ..secrets import clean_url
 from .events import MAX_EVENT, Event, OversizedEvent, Preview, decode_binary, decode_text
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ class Connection:
         """Start connecting in the background; returns at once."""
         if not self._tasks:
             self._tasks.keep(
-                self._run, f"The connection to ComfyUI at {self._client.url}", again=BACKOFF
+                self._run,
+                f"The connection to ComfyUI at {clean_url(self._client.url)}",
+                again=BACKOFF,
             )
 
     async def close(self) -> None:

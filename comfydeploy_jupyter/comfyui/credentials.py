@@ -84,6 +84,10 @@ def split_address(url: str) -> tuple[str, str]:
         userinfo, at, host = parts.netloc.rpartition("@")
     except ValueError:
         raise InvalidRequestError.of_field("comfyui_url", "is not an address") from None
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise InvalidRequestError.of_field(
+            "comfyui_url", "has an @ after its host; write / ? # in a password as %2F %3F %23"
+        )
     if not at:
         return url, ""
     user, _, password = userinfo.partition(":")

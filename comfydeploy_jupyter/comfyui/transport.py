@@ -374,7 +374,7 @@ class Transport:
         if may_lack and response.status in (404, 405):
             if UNKNOWN_JOB not in text:  # a proxy's own 404 must not end runs
                 raise NoRouteError
-            raise NotFoundError(f"{path} is unknown to ComfyUI at {self.url}")
+            raise NotFoundError(f"{path} is unknown to ComfyUI at {clean_url(self.url)}")
         if may_lack and response.status == 500:
             raise FailedJobError
         if response.status == 413:

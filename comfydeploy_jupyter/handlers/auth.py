@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import ensure_async
@@ -13,6 +13,7 @@ from tornado import web
 from tornado.websocket import WebSocketHandler
 
 from ..errors import InvalidRequestError, UnauthorizedError
+from ..secrets import MASK, is_secret_value
 
 if TYPE_CHECKING:
     from ..extension import ComfyDeploy
@@ -56,6 +57,17 @@ class AuthHandler(JupyterHandler):
     def extension(self) -> ComfyDeploy:
         """The extension that mounted this handler."""
         return cast("ComfyDeploy", self.settings["comfydeploy"])
+
+    def _log(self) -> None:
+        """Log this request without keys, and without addresses that have a user or password."""
+        path, mark, query = (self.request.uri or "").partition("?")
+        pairs = [pair.partition("=") for pair in query.split("&")]
+        shown = [
+            f"{name}{equals}{MASK if _is_secret(unquote_plus(value)) else value}"
+            for name, equals, value in pairs
+        ]
+        self.request.uri = f"{path}{mark}{'&'.join(shown)}"
+        super()._log()
 
     async def authorize(self) -> None:
         """Check that the request is authenticated, and that its user is allowed to do this.
@@ -269,3 +281,9 @@ class AuthHandler(JupyterHandler):
         allowed = configured and (from_all or "Origin" in headers)
         if not self.check_origin() or not (by_itself or allowed):
             raise UnauthorizedError(FOREIGN_PAGE)
+
+
+def _is_secret(value: str) -> bool:
+    """Return whether a value in a query must not be logged; an address may be malformed."""
+    user, at, _ = value.rpartition("@")
+    return (":" in user and bool(at)) or is_secret_value(value)

@@ -10,6 +10,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from ..errors import CloudError, ComfyDeployError, MethodNotAllowedError
+from ..secrets import clean_url
 from .base import ANY_SIZE, Handler, passed_header, schemas
 from .streamed import BodyPipe, Streamed
 
@@ -170,7 +171,7 @@ class SiteHandler(Streamed, Handler):
         try:
             await self._body.put(piece, self._asking, timeout=site.answer_within)
         except asyncio.TimeoutError:
-            raise CloudError(f"{site.url} did not accept the request in time") from None
+            raise CloudError(f"{clean_url(site.url)} did not accept the request in time") from None
 
     async def _pass_back(self, response: aiohttp.ClientResponse) -> None:
         site = self.services.site

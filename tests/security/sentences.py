@@ -250,6 +250,7 @@ HELD: dict[str, tuple[str, ...]] = {
     ),
     "Replies, logs, metrics": (
         f"{_SECRETS}::no_reply_log_or_file_has_a_secret",
+        f"{_SECRETS}::no_reply_or_log_has_their_password",
         f"{_SERVICES}::the_reason_of_a_failure_has_no_url",
         "cloud/test_client.py::the_key_is_never_shown",
     ),

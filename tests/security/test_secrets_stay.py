@@ -11,14 +11,17 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 import pytest
 import requests
 
 from comfydeploy_jupyter.child import child_environment, plain_environment
+from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.comfyui.credentials import split_address
 from comfydeploy_jupyter.comfyui.discovery import has_gpu, torch_build
 from comfydeploy_jupyter.comfyui.install import _ask
-from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.hardware import gpus_of_driver
 from comfydeploy_jupyter.secrets import is_secret_value, masked_arguments, unmasked_arguments
 from comfydeploy_jupyter.snapshots.docker_engine import find_engine
@@ -38,6 +41,11 @@ SECRETS = {
         *("configured", "signed-in", "of-the-run", "in-the-header", "in-a-bad-body", "machine"),
         *("huggingface", "civitai", "signature", "env-of-jupyter", "in-a-query"),
     )
+}
+
+STATUS = "comfyui-deploy/check-status"
+WITH_FILE = {
+    "1": {"class_type": "ComfyUIDeployExternalImage", "inputs": {"input_id": "a", "image": ""}}
 }
 
 
@@ -309,3 +317,64 @@ def _started_with(pid: int) -> str:
     except OSError:
         return ""
     return b"".join(parts).decode(errors="replace")
+
+
+class TestAddresses:
+    """Addresses with a user and a password, in the configuration and in requests."""
+
+    @pytest.fixture
+    def extension_config(self, tmp_path) -> dict[str, Any]:
+        return {
+            "comfyui_url": "http://ada:hush@127.0.0.1:9",
+            "autostart": False,
+            "data_dir": str(tmp_path / "data"),
+            "api_key": "a-key",
+            "cloud_url": "http://ada:hush@127.0.0.1:9/api",
+            "comfydeploy_url": "http://ada:hush@127.0.0.1:9",
+            "allowed_api_urls": ["http://ada:hush@127.0.0.1:9/api", "http://127.0.0.1:9"],
+        }
+
+    async def test_no_reply_or_log_has_their_password(
+        self, call, jp_auth_header, jp_serverapp, caplog
+    ):
+        jp_serverapp.log.addHandler(caplog.handler)
+        addresses = ("http://ada:hush@127.0.0.1:9", "ada:hush@host", "http://ada:hu/hush@host:1")
+        replies = []
+        try:
+            for address in addresses:
+                asked = urlencode({"is_cloud": "true", "api_url": address})
+                for path in ("workflows", "machines", "auth-response", "object_info", "nothing"):
+                    path = f"comfyui-deploy/{path}?{asked}&request_id=a"
+                    replies.append(await call("GET", path, dict(jp_auth_header)))
+                    replies.append(await call("GET", path, {}))
+                bodies = (
+                    ("workflow", {"is_cloud": True, "api_url": address, "name": "a"}),
+                    ("run", {"workflow_api": {}, "status_endpoint": address}),
+                    ("run", {"is_native_run": True, "native_run_api_endpoint": address}),
+                    ("machine/create", {"name": "a", "comfyui_url": address}),
+                    ("volume/model", {"source": "link", "url": address, "folder": "loras"}),
+                    ("run", {"workflow_api": WITH_FILE, "inputs": {"1.image": address}}),
+                )
+                for path, body in bodies:
+                    path = f"comfyui-deploy/{path}"
+                    replies.append(await call("POST", path, dict(jp_auth_header), body))
+            paths = ("comfydeploy/", "comfyui/", f"comfyui/api/a?u={quote(addresses[0])}", STATUS)
+            replies += [await call("GET", path, dict(jp_auth_header)) for path in paths]
+        finally:
+            jp_serverapp.log.removeHandler(caplog.handler)
+        texts = [reply.body.decode() for reply in replies] + caplog.text.splitlines()
+        assert [text for text in texts if "hush" in text] == []
+        assert "api_url=***" in caplog.text
+
+    def test_a_password_with_a_slash_is_refused(self):
+        """The rest of the address would be its path, which is shown."""
+        with pytest.raises(InvalidRequestError, match="%2F") as refused:
+            split_address("http://ada:12/hush@gpu:8188")
+        assert "hush" not in str(refused.value)
+
+    def test_the_client_shows_no_password_and_no_token(self):
+        server = Server("http://ada:hush@127.0.0.1:9/lab?token=hush2")
+        assert (server.url, server.token) == ("http://127.0.0.1:9/", "hush2")
+        with pytest.raises(InvalidRequestError, match="must start with http") as refused:
+            Server("ada:hush@127.0.0.1:9/lab?token=hush")
+        assert "hush" not in str(refused.value)
