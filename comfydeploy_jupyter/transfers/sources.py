@@ -59,8 +59,9 @@ class FileSource:
 
     @property
     def stamp(self) -> list[int]:
-        """Size, change time in nanoseconds and inode, which change with the content."""
-        return [self.size, self._facts.st_mtime_ns, self._facts.st_ino]
+        """Size, times of changes in nanoseconds, and inode, which change with the content."""
+        facts = self._facts
+        return [self.size, facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns]
 
     async def chunks(
         self, start: int, end: int, advance: Callable[[int], None]

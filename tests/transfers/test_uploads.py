@@ -606,15 +606,19 @@ async def test_volume_that_never_answers(make_harness, service):
     assert record.error == "no data was transferred for 0.2 s"
 
 
-async def test_a_changed_file_is_sent_from_the_start(harness, service, s3):
+@pytest.mark.parametrize("size", [17, 18])
+async def test_a_changed_file_is_sent_from_the_start(harness, service, s3, size):
     path = harness.checkpoints / "big.ckpt"
     path.write_bytes(random.randbytes(17 * MIB))
     service.replacements["generate-part-upload-url"].extend([None, "never", "never", "never"])
     record = await to_volume(harness, service, "big.ckpt")
     await harness.until(lambda: record.facts.get("parts"))
+    await asyncio.sleep(0.1)  # until that is stored
     await harness.close()
-    content = random.randbytes(18 * MIB)
+    content = random.randbytes(size * MIB)
+    before = path.stat()
     path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     await harness.open()
     record = await harness.transfers.queue.of_path(str(path))
     record = await harness.transfers.queue.wait(record)
