@@ -192,7 +192,7 @@ async def test_a_missing_file(harness, service):
     (harness.comfyui / "output" / "a.png").unlink()
     (record,) = await upload(harness, service, [item])
     assert (record.state, record.attempts) == ("failed", 1)
-    assert "does not exist" in record.error
+    assert record.error == "a.png is not in the output folder of this ComfyUI"
 
 
 async def test_waiting_ends_if_the_database_fails(harness):
