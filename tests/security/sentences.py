@@ -16,7 +16,10 @@ _LEASES, _CONFIGURED = "clusters/test_leases.py", "clusters/test_configured.py"
 # The begin of a sentence or of a row of a table -> its tests, without "test_".
 HELD: dict[str, tuple[str, ...]] = {
     # -- clusters
-    "Schedulers on other machines": (f"{_CONFIGURED}::wrong_settings_are_reported",),
+    "So schedulers need TLS": (
+        f"{_CONFIGURED}::a_scheduler_without_tls_is_used_only_if_the_setting_allows_it",
+        "clusters/test_pools.py::a_pool_without_tls_pauses_unless_the_setting_allows_it",
+    ),
     "A request can name a cluster": (f"{_CONFIGURED}::a_name_that_is_unknown",),
     "ComfyUIs on workers listen": (f"{_LEASES}::the_proxy_admits_only_clients_of_the_cluster",),
     "The certificates of a pool": ("clusters/test_pools.py::bad_input",),
@@ -406,6 +409,7 @@ HELD: dict[str, tuple[str, ...]] = {
 # Advice, consequences of other sentences, and facts about other programs.
 ADVICE = (
     "**Clusters.** Whoever reaches",
+    "On one machine, any of its users can do",
     "| action |",
     "Jupyter's default authorizer",
     "On a shared server",

@@ -57,9 +57,3 @@ def test_the_viewer_of_models_is_light_and_has_its_licence() -> None:
     assert "Copyright © 2010-2026 three.js authors" in script
     assert "Permission is hereby granted, free of charge" in script
     assert not imports(script, r"^\s*import\b|\bimport\(|\brequire\(")
-
-
-def test_architecture_lists_each_source() -> None:
-    tree = (REPOSITORY / "docs" / "architecture.md").read_text().split("\njs/")[1]
-    listed = set(re.findall(r"\b\w+\.ts\b", tree.split("\nnotebooks/")[0]))
-    assert listed == {path.name for path in SOURCES.rglob("*.ts")} | {"page.ts"}
