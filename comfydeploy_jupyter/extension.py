@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
 import os
@@ -29,7 +30,7 @@ from traitlets import (
 )
 
 from ._version import __version__
-from .errors import ComfyDeployError, InvalidRequestError
+from .errors import ComfyDeployError, InvalidRequestError, printable
 from .handlers import ROUTES
 from .lazy import lazy_module, load_all
 from .net.fetch_policy import FetchPolicy, is_true
@@ -75,8 +76,10 @@ class JupyterLog(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass a record on."""
-        self._log.handle(record)
+        """Pass a record on, with escapes for control characters in the names and texts in it."""
+        shown = copy.copy(record)
+        shown.msg, shown.args = printable(record.getMessage()), None
+        self._log.handle(shown)
 
 
 class ComfyDeploy(ExtensionApp):

@@ -202,7 +202,7 @@ class Connection:
             self.failure = "ComfyUI closed the connection"
             if socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
                 self.failure = f"ComfyUI sent more than {MAX_FRAME} bytes in one frame"
-                log.warning("%s: %s", self._client.url, self.failure)
+                log.warning("%s: %s", clean_url(self._client.url), self.failure)
         closed_properly = (
             socket is self._closing_socket and socket.close_code == aiohttp.WSCloseCode.OK
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -22,6 +23,7 @@ from comfydeploy_jupyter.client.validation import Validation
 from comfydeploy_jupyter.client.workflow import Workflow
 from comfydeploy_jupyter.display.record import Record
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
+from comfydeploy_jupyter.extension import JupyterLog
 from comfydeploy_jupyter.snapshots.snapshot import parse
 from comfydeploy_jupyter.widgets.workflow_html import nodes_table
 
@@ -102,6 +104,17 @@ def test_control_characters_in_what_users_print_are_escaped():
     for text in [*printed, record.plain_text]:
         assert "owned" in text
         assert text.replace("\n", "").isprintable()
+
+
+def test_control_characters_in_the_log_are_escaped(caplog):
+    log = logging.getLogger("jupyter-in-a-test")
+    log.addHandler(caplog.handler)
+    record = logging.makeLogRecord({"msg": "%s was saved", "args": (TERMINAL,), "name": "a"})
+    JupyterLog(log).emit(record)
+    log.removeHandler(caplog.handler)
+    assert "owned" in caplog.messages[0]
+    assert caplog.messages[0].isprintable()
+    assert record.getMessage() == f"{TERMINAL} was saved"
 
 
 def test_the_name_of_a_file_stays_in_its_field():
