@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunCancelledError, RunFailedError, printable
@@ -145,6 +146,8 @@ class Result(Reply):
         if error.get("node_id") is None:
             return printable(what or "the run failed")
         name = self._workflow.name(error["node_id"], error.get("node_type"))
+        if not name.title and error.get("node_title"):
+            name = replace(name, title=str(error["node_title"]), unique=True)
         return printable(f"node {name} failed: {what}")
 
     def raise_for_status(self) -> Result:

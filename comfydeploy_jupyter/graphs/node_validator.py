@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .formats import is_link
+from .formats import is_link, shown_title, title_of
 from .issues import Issue, input_issue, issue, type_mismatch
 from .node_checks import NodeCheck, split_annotated
 
@@ -359,7 +360,18 @@ class NodeValidator:
 
     def warn(self, node_id: Any, text: str) -> None:
         """Add a warning about a node."""
-        self.warnings[f"Node {node_id} ({self.nodes[node_id].class_type}) {text}."] = None
+        kind = self.nodes[node_id].class_type
+        node = self.prompt[node_id]
+        title = title_of(node) if isinstance(node, dict) else ""
+        name = f'"{shown_title(title)}"' if self._titles[title] == 1 else node_id
+        self.warnings[f"Node {name} ({kind}) {text}."] = None
+
+    @cached_property
+    def _titles(self) -> Counter[str]:
+        """How many nodes have each title that is not their class."""
+        nodes = [node for node in self.prompt.values() if isinstance(node, dict)]
+        titles = ((title_of(node), node.get("class_type")) for node in nodes)
+        return Counter(title for title, kind in titles if title not in ("", kind))
 
     def warn_of_own_check(self, node_id: Any) -> None:
         """Warn if the errors of a custom node may not hold, since its code may check inputs."""

@@ -47,6 +47,9 @@ class RunError(OpenReplyModel):
     message: str | None
     node_id: str | None
     node_type: str | None
+    node_title: str | None = Field(
+        None, description="The title of the node, if it has one that no other node has."
+    )
     traceback: str | None = Field(
         None, description="The last lines of the traceback, if ComfyUI has sent one."
     )

@@ -176,6 +176,10 @@ class Finalizer:
 
         Uploads are not waited for: they may take longer than callers of this method can wait.
         """
+        error = record.error or {}
+        title = run.live_status.title(str(error.get("node_id")))
+        if title is not None:
+            record.error = {**error, "node_title": title}
         uploads = record.status == "success" and self._delivery.uploads(run.prompt_id)
         if uploads:
             record = record.changed(status="uploading", finished_at=None)

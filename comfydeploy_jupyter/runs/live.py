@@ -73,8 +73,17 @@ class LiveStatus:
     def label(self, node: str, class_type: str) -> str:
         """Return the name of a node in messages: `node_label`."""
         known = self._nodes.get(node, NodeName("", class_type))
-        alike = sum(1 for other in self._nodes.values() if other.title == known.title)
-        return node_label(node, known.class_type or "", known.title, unique=alike == 1)
+        return node_label(node, known.class_type or "", known.title, unique=self._is_unique(known))
+
+    def title(self, node: str) -> str | None:
+        """Return the title of a node; None if it has none, or another node has the same."""
+        known = self._nodes.get(node)
+        if known is None or known.title == known.class_type or not self._is_unique(known):
+            return None
+        return known.title
+
+    def _is_unique(self, name: NodeName) -> bool:
+        return sum(1 for other in self._nodes.values() if other.title == name.title) == 1
 
     def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
         """Use the work of the nodes in earlier runs of the same workflow, the newest first."""

@@ -215,6 +215,9 @@ def test_a_failing_node_is_named(comfy: Comfy) -> None:
         comfy.run(graph)
     message = str(caught.value)
     assert '"Painter" (TestFail)' in message
+    found = comfy.get(caught.value.result.prompt_id).result
+    assert found is not None
+    assert found.failure == message, "also without the graph"
     assert "ValueError: no more <blue>" in message
     assert "no more &lt;blue&gt;" in caught.value.result._repr_html_()
 

@@ -171,6 +171,15 @@ def test_outputs_are_those_that_comfyui_would_execute(rules: NodeRules) -> None:
     ]
 
 
+def test_warnings_name_nodes_by_titles_that_only_one_has(rules: NodeRules) -> None:
+    prompt = without_input(CHEAP["two_outputs"], "2", "image")
+    for title, name in (("Last", '"Last"'), ("Twice", "other"), ("PreviewImage", "other")):
+        prompt["other"]["_meta"] = {"title": title}
+        prompt["2"]["_meta"] = {"title": "Twice"}
+        (warning,) = validate_prompt(prompt, rules).warnings
+        assert warning.startswith(f"Node {name} (PreviewImage) has errors")
+
+
 def test_inputs_that_would_end_comfyuis_worker_are_refused(rules: NodeRules) -> None:
     for inputs in (None, [], "text", 0.5):
         prompt = {**CHEAP["shared_output"], "9": {"class_type": "ImageInvert", "inputs": inputs}}
