@@ -109,7 +109,7 @@ def test_control_characters_in_what_users_print_are_escaped():
 def test_control_characters_in_the_log_are_escaped(caplog):
     log = logging.getLogger("jupyter-in-a-test")
     log.addHandler(caplog.handler)
-    record = logging.makeLogRecord({"msg": "%s was saved", "args": (TERMINAL,), "name": "a"})
+    record = log.makeRecord("a", logging.WARNING, "", 0, "%s was saved", (TERMINAL,), None)
     JupyterLog(log).emit(record)
     log.removeHandler(caplog.handler)
     assert "owned" in caplog.messages[0]
