@@ -49,7 +49,7 @@ def reaped_command(
     grace : float
         Seconds between SIGTERM and SIGKILL when the child has to end.
     rotate_at : int
-        Size in bytes above which the log is first renamed to ``<log>.1``.
+        Size in bytes above which the log is moved to ``<log>.1``, also while the child runs.
 
     Returns
     -------
@@ -63,8 +63,9 @@ def reaped_command(
 class _Reaper:
     """Starts the child, and waits for its end or ends it."""
 
-    def __init__(self, owner: int, grace: float) -> None:
+    def __init__(self, owner: int, grace: float, log: _Log) -> None:
         self.owner = owner
+        self.log = log
         self.grace = grace
         self.child = 0
         self.exit_code: int | None = None
@@ -83,14 +84,14 @@ class _Reaper:
     def _terminate(self, *_: object) -> None:
         self.terminated = True
 
-    def start(self, argv: list[str], log: int, cwd: str) -> None:
-        """Start the child in a new session, with its output written to ``log``."""
+    def start(self, argv: list[str], cwd: str) -> None:
+        """Start the child in a new session, with its output written to the log."""
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         reaper = os.getpid()
         started, starting = os.pipe()
         self.child = os.fork()
         if self.child == 0:
-            _become(argv, log, cwd, reaper)
+            _become(argv, self.log.descriptor, cwd, reaper)
         os.close(starting)
         # exec closes the child's end of the pipe: a signal before that would be lost
         os.read(started, 1)
@@ -107,6 +108,7 @@ class _Reaper:
                 kill_at = time.monotonic() + self.grace
             if kill_at is not None and time.monotonic() >= kill_at:
                 self._kill_all()
+            self.log.rotate()
             self._sleep(1.0 if kill_at is None else 0.02)
         return 1 if self.exit_code is None else self.exit_code
 
@@ -192,13 +194,37 @@ def _children() -> list[int]:
         return []
 
 
-def _open_log(path: str, rotate_at: int) -> int:
-    try:
-        if os.stat(path).st_size > rotate_at:
-            os.replace(path, path + ".1")
-    except FileNotFoundError:
-        pass
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+class _Log:
+    """The file for the child's output, which is emptied when it becomes too large."""
+
+    def __init__(self, path: str, rotate_at: int) -> None:
+        self.path = path
+        self.rotate_at = rotate_at
+        self.descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def rotate(self) -> None:
+        """Copy a log that is too large to ``<log>.1``, and empty it.
+
+        The child has it open, and appends to it; what it writes after the copy is lost. On a full
+        disk there is no copy.
+        """
+        status = os.fstat(self.descriptor)
+        if status.st_size <= self.rotate_at:
+            return
+        try:
+            if not os.path.samestat(status, os.stat(self.path)):
+                return  # somebody has moved it
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            with open(os.open(self.path + ".1", flags, 0o600), "wb") as copy:
+                place = 0
+                while block := os.pread(self.descriptor, 1024 * 1024, place):
+                    copy.write(block)
+                    place += len(block)
+                    if place > 2 * status.st_size:
+                        break  # the child writes faster than this
+        except OSError:
+            pass
+        os.ftruncate(self.descriptor, 0)
 
 
 def main(arguments: list[str]) -> int:
@@ -206,9 +232,10 @@ def main(arguments: list[str]) -> int:
     owner, log_path, cwd, grace, rotate_at, *argv = arguments
     if os.getpid() != os.getpgrp():
         os.setsid()
-    reaper = _Reaper(int(owner), float(grace))
-    log = _open_log(log_path, int(rotate_at))
-    reaper.start(argv, log, cwd)
+    log = _Log(log_path, int(rotate_at))
+    log.rotate()
+    reaper = _Reaper(int(owner), float(grace), log)
+    reaper.start(argv, cwd)
     os.write(1, b"%d\n" % reaper.child)
     return reaper.wait()
 

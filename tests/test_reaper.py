@@ -130,6 +130,35 @@ def test_large_log_is_rotated(start: Any, tmp_path: Path) -> None:
     assert (tmp_path / "log.1").read_text() == "x" * 101
 
 
+def test_log_of_a_running_child_is_rotated(start: Any, tmp_path: Path) -> None:
+    """Also if it cannot be copied, as on a full disk."""
+    script = (
+        "import time\n"
+        "for number in range(3000):\n"
+        "    print(number, 'x' * 1000, flush=True)\n"
+        "    time.sleep(0.001)\n"
+        "print('end', flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    log, earlier = tmp_path / "log", tmp_path / "log.1"
+    reaper = start(script, rotate_at=100_000)
+    until(lambda: earlier.exists() and (earlier.read_text() + log.read_text()).endswith("end\n"))
+    until(lambda: log.stat().st_size < 100_000)
+    assert earlier.stat().st_mode & 0o777 == 0o600
+    *lines, last = (earlier.read_text() + log.read_text()).splitlines()
+    numbers = [int(line.split()[0]) for line in lines]
+    assert numbers == sorted(numbers)
+    assert (numbers[-1], last) == (2999, "end")
+    reaper.stdin.close()
+    assert reaper.wait(10) == 128 + signal.SIGTERM
+    earlier.unlink()
+    earlier.mkdir()
+    reaper = start(script.replace("3000", "300"), rotate_at=100_000)
+    until(lambda: log.stat().st_size > 100_000)
+    until(lambda: log.stat().st_size < 100_000)
+    reaper.stdin.close()
+
+
 def test_closing_the_pipe_ends_the_child_with_sigterm(start: Any, tmp_path: Path) -> None:
     script = (
         "import signal, sys, time\n"
