@@ -51,7 +51,14 @@ class DeploymentBase(Handler):
             version_id = self.services.deployments.version_id(record.workflow_id, record.version)
         run = self.services.runs.find(record.prompt_id)
         nodes = await self.services.runs.nodes(record.prompt_id) if record.outputs else {}
-        body = service_run(record, run, self.view_url, nodes=nodes, version_id=version_id)
+        body = service_run(
+            record,
+            run,
+            self.view_url,
+            nodes=nodes,
+            version_id=version_id,
+            webhook_status=await self.services.transfers.callbacks.webhook_status(record.prompt_id),
+        )
         await self.reply_large(Unparsed(await asyncio.to_thread(as_json, body)))
 
 

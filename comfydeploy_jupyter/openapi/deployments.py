@@ -81,7 +81,11 @@ class ServiceRun(ReplyModel):
     progress: float = Field(description="From 0 to 1.", examples=[1.0])
     outputs: list[ServiceOutput]
     webhook: str | None
-    webhook_status: str | None
+    webhook_status: str | None = Field(
+        description="`success` if the webhook accepted the end of the run, `failed` if it did not,"
+        " `pending` before; null without a webhook.",
+        examples=["success"],
+    )
     number: int = Field(examples=[1])
     is_realtime: bool = Field(examples=[False])
     created_at: str = Field(examples=[TIME])

@@ -34,7 +34,6 @@ _ABSENT = (
     "user_id",
     "org_id",
     "webhook",
-    "webhook_status",
     "cold_start_duration",
     "cold_start_duration_total",
 )
@@ -56,6 +55,7 @@ def service_run(
     *,
     nodes: Mapping[str, NodeName],
     version_id: str | None,
+    webhook_status: str | None,
 ) -> dict[str, Any]:
     """Return a run in the form of the service.
 
@@ -71,6 +71,8 @@ def service_run(
         The names of the nodes of its graph.
     version_id : str or None
         The id of the version of the stored workflow that was run.
+    webhook_status : str or None
+        What came of its webhook; see `Callbacks.webhook_status`.
     """
     duration = None
     if record.finished_at is not None:
@@ -81,6 +83,7 @@ def service_run(
         "id": record.prompt_id,
         "workflow_id": record.workflow_id or "",
         "workflow_version_id": version_id,
+        "webhook_status": webhook_status,
         "workflow_inputs": record.inputs,
         "machine_id": record.machine,
         "origin": "api",

@@ -11,7 +11,7 @@ from .database import Repository, readable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass
@@ -115,7 +115,7 @@ class CallbackRepository(Repository):
         targets: Iterable[CallbackTarget] = (),
         new: Sequence[Callback] = (),
         gone: Sequence[Callback] = (),
-        settled: Iterable[str] = (),
+        settled: Mapping[str, str | None] | None = None,
     ) -> None:
         """Write many changes in one transaction.
 
@@ -125,11 +125,16 @@ class CallbackRepository(Repository):
             The changed targets.
         new, gone : sequence of Callback
             Messages to store, and messages to delete.
-        settled : iterable of str
-            Prompt ids of targets that get no more messages; they are deleted.
+        settled : mapping, optional
+            By the prompt ids of targets that get no more messages, and are deleted: what came of
+            the webhook, which becomes part of the run's record, or None.
         """
         rows = [_row(target) for target in targets]
-        await self._database.write(_apply, rows, new, gone, tuple(settled))
+        await self._database.write(_apply, rows, new, gone, settled or {})
+
+    async def webhook_status(self, prompt_id: str) -> str | None:
+        """Return what came of the webhook of a run; None if it had none."""
+        return await self._database.read(_webhook_status, prompt_id)
 
     async def recover(
         self, sessions: Iterable[str], session: str
@@ -166,7 +171,7 @@ def _apply(
     targets: list[dict[str, Any]],
     new: Sequence[Callback],
     gone: Sequence[Callback],
-    settled: tuple[str, ...],
+    settled: Mapping[str, str | None],
 ) -> None:
     connection.executemany(
         "UPDATE orders SET told = ? WHERE prompt_id = ?",
@@ -182,8 +187,20 @@ def _apply(
         [(c.prompt_id, c.number) for c in gone],
     )
     connection.executemany(
+        "UPDATE runs SET record = json_set(record, '$.webhook_status', ?) WHERE prompt_id = ?",
+        [(outcome, prompt_id) for prompt_id, outcome in settled.items() if outcome is not None],
+    )
+    connection.executemany(
         "DELETE FROM orders WHERE prompt_id = ?", [(prompt_id,) for prompt_id in settled]
     )
+
+
+def _webhook_status(connection: sqlite3.Connection, prompt_id: str) -> str | None:
+    found = connection.execute(
+        "SELECT json_extract(record, '$.webhook_status') FROM runs WHERE prompt_id = ?",
+        (prompt_id,),
+    ).fetchone()
+    return None if found is None else found[0]
 
 
 def _recover(

@@ -75,6 +75,7 @@ class _Queue:
         self.waiting: deque[Callback] = deque()
         self.bytes = 0
         self.last = False  # whether no message will follow
+        self.accepted = True  # whether the last message that was sent was accepted
         self.task: asyncio.Task[None] | None = None
 
     def put(self, message: Callback) -> None:
@@ -151,7 +152,8 @@ class Callbacks:
         self._new: list[Callback] = []
         self._gone: list[Callback] = []
         self._changed: dict[str, CallbackTarget] = {}
-        self._settled: set[str] = set()
+        self._settled: dict[str, str | None] = {}  # by run: what came of its webhook, if it has one
+        self._writing: dict[str, str | None] = {}  # those that are being stored
         self._to_write = asyncio.Event()
         self._tasks, self._writer = BackgroundTasks(log), BackgroundTasks(log)
 
@@ -204,6 +206,20 @@ class Callbacks:
         """Return the target of a run, or None."""
         queue = self._queues.get(prompt_id)
         return None if queue is None else queue.target
+
+    async def webhook_status(self, prompt_id: str) -> str | None:
+        """Return what came of the webhook of a run; None if it has none.
+
+        ``success``: it accepted the end of the run; ``failed``: it did not, and gets no further
+        message; ``pending``: messages may follow.
+        """
+        target = self.target(prompt_id)
+        if target is not None:
+            return None if target.webhook is None else "pending"
+        for outcomes in (self._settled, self._writing):
+            if prompt_id in outcomes:
+                return outcomes[prompt_id]
+        return await self._repository.webhook_status(prompt_id)
 
     def targets(self) -> list[CallbackTarget]:
         """Return all targets with undelivered messages."""
@@ -266,13 +282,14 @@ class Callbacks:
     async def _deliver_all(self, queue: _Queue) -> None:
         while queue.waiting:
             message = queue.waiting[0]
-            await self._deliver_one(queue, message)
+            queue.accepted = await self._deliver_one(queue, message)
             if not message.delivered:
                 self._drop(queue, message)
         queue.task = None
         self._settle(queue)
 
-    async def _deliver_one(self, queue: _Queue, message: Callback) -> None:
+    async def _deliver_one(self, queue: _Queue, message: Callback) -> bool:
+        """Send a message until it is accepted or given up; return whether it was accepted."""
         target = queue.target
         endpoint = target.status_endpoint or ""
         attempt = refusals = 0
@@ -298,18 +315,19 @@ class Callbacks:
                     text = "A message of run %s could not be sent"
                     report(log, text, target.prompt_id, error=error, extra=fields)
             else:
-                return
+                return True
             if attempt == 1:
                 text = "Run %s: %s; the next attempt follows"
                 log.warning(text, target.prompt_id, why, extra=fields)
             if refusals >= MOST_REFUSALS and message is not queue.end:
                 log.error("Run %s: %s; the message is skipped", target.prompt_id, why, extra=fields)
-                return
+                return False
             await asyncio.sleep(pause)
             if message.delivered:  # too many wait, and it was dropped
-                return
+                return False
         text = "A message of run %s could not be delivered in time"
         log.error(text, target.prompt_id, extra=fields)
+        return False
 
     async def _post(self, endpoint: str, target: CallbackTarget, message: Callback) -> None:
         async with request(
@@ -342,7 +360,9 @@ class Callbacks:
     def _settle(self, queue: _Queue) -> None:
         if queue.last and not queue.waiting:
             self._queues.pop(queue.target.prompt_id, None)
-            self._settled.add(queue.target.prompt_id)
+            outcome = "success" if queue.accepted else "failed"
+            webhook = queue.target.webhook
+            self._settled[queue.target.prompt_id] = None if webhook is None else outcome
             self._to_write.set()
 
     async def _write(self) -> None:
@@ -360,14 +380,17 @@ class Callbacks:
         new, gone = [m for m in self._new if not m.delivered], self._gone
         # A later run may have got the id of a run whose changes could not be written before.
         targets = [t for t in self._changed.values() if self.target(t.prompt_id) in (None, t)]
-        settled = self._settled.difference(self._queues)
-        self._new, self._gone, self._changed, self._settled = [], [], {}, set()
+        settled = {key: how for key, how in self._settled.items() if key not in self._queues}
+        self._new, self._gone, self._changed, self._settled = [], [], {}, {}
+        self._writing = settled
         try:
             if new or gone or targets or settled:
                 await self._repository.apply(targets=targets, new=new, gone=gone, settled=settled)
         except BaseException:
             self._new, self._gone = new + self._new, gone + self._gone
             self._changed = {target.prompt_id: target for target in targets} | self._changed
-            self._settled |= settled
+            self._settled = settled | self._settled
             self._to_write.set()
             raise
+        finally:
+            self._writing = {}

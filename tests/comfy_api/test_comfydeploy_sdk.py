@@ -217,6 +217,13 @@ def test_a_webhook_receives_the_end_of_a_run(
     assert image.url.startswith(f"{jupyter.url}comfyui-deploy/view?")
     assert classes(receiver.messages[0]["outputs"]) == {"2": "SaveImage", "3": "TestText"}
     assert len(receiver.messages) == 1
+    until(lambda: told_of_webhook(sdk, run_id) == "success")
+    other = sdk.run.deployment.queue(request={"deployment_id": stored.id})
+    assert told_of_webhook(sdk, other.create_run_response.run_id) is None
+
+
+def told_of_webhook(sdk: ComfyDeploy, run_id: str) -> str | None:
+    return sdk.run.get(run_id=run_id).workflow_run_model.webhook_status
 
 
 def test_outputs_of_any_form_are_reported(
@@ -270,9 +277,11 @@ def test_a_webhook_is_kept_until_it_is_delivered(
     ).create_run_response.run_id
     assert ended(sdk, run_id).status == "success"
     until(lambda: receiver.refused)
+    assert told_of_webhook(sdk, run_id) == "pending"
     first.kill()
     receiver.accepts = True
     second = start_jupyter(ComfyDeploy=settings)
+    until(lambda: told_of_webhook(sdk_of(second), run_id) == "success")
     run = ended(sdk_of(second), run_id)
     assert run.status == "success"
     until(lambda: receiver.messages)
