@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import printable
 from .graph import Source
 from .workflow import Workflow
 
@@ -47,4 +48,5 @@ class EditorWorkflow:
         return Workflow(self._server, self.source, title=self.name)
 
     def __repr__(self) -> str:
-        return f"<editor workflow {self.path!r}, {self.updated_at[:16].replace('T', ' ')}>"
+        when = self.updated_at[:16].replace("T", " ")
+        return printable(f"<editor workflow {self.path!r}, {when}>")

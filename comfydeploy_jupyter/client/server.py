@@ -423,7 +423,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _split_address(url: str) -> tuple[str, str | None]:
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        raise InvalidRequestError.of_field("url", "is not an address") from None
     if parts.scheme == "http+unix":
         raise InvalidRequestError.of_field(
             "url", "Unix sockets are not supported; start Jupyter with a port"

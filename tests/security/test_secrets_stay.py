@@ -375,6 +375,11 @@ class TestAddresses:
     def test_the_client_shows_no_password_and_no_token(self):
         server = Server("http://ada:hush@127.0.0.1:9/lab?token=hush2")
         assert (server.url, server.token) == ("http://127.0.0.1:9/", "hush2")
-        with pytest.raises(InvalidRequestError, match="must start with http") as refused:
-            Server("ada:hush@127.0.0.1:9/lab?token=hush")
-        assert "hush" not in str(refused.value)
+        for address, why in (
+            ("ada:hush@127.0.0.1:9/lab?token=hush", "must start with http"),
+            ("http://ada:hu/sh@127.0.0.1:9", "is not an address"),
+            ("http://[::1?token=hush", "is not an address"),
+        ):
+            with pytest.raises(InvalidRequestError, match=f"url: {why}") as refused:
+                Server(address)
+            assert "hu" not in str(refused.value)
