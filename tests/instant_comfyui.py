@@ -49,6 +49,10 @@ class InstantComfyUI:
     ----------
     released : asyncio.Event
         While it is cleared, a prompt that has begun does not continue.
+    classes : list of str
+        The classes of nodes that it has; all are alike.
+    answers_pings : bool
+        Whether new WebSockets answer pings.
     files : dict of str to bytes
         The files that ``/view`` sends, by their names; the folder does not matter.
     """
@@ -56,6 +60,8 @@ class InstantComfyUI:
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.released.set()
+        self.classes = ["TestText"]
+        self.answers_pings = True
         self.files: dict[str, bytes] = {}
         self._sockets: dict[str, web.WebSocketResponse] = {}
         self._waiting: deque[tuple[int, str, str, dict[str, Any]]] = deque()
@@ -95,7 +101,7 @@ class InstantComfyUI:
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Keep the socket of a client."""
         client_id = request.query.get("clientId", "")
-        socket = self._sockets[client_id] = web.WebSocketResponse()
+        socket = self._sockets[client_id] = web.WebSocketResponse(autoping=self.answers_pings)
         await socket.prepare(request)
         status = {"status": self._status(), "sid": client_id}
         await socket.send_str(json.dumps({"type": "status", "data": status}))
@@ -109,6 +115,11 @@ class InstantComfyUI:
     async def queue_prompt(self, request: web.Request) -> web.Response:
         """Queue a prompt."""
         body = await request.json()
+        unknown = {node["class_type"] for node in body["prompt"].values()} - {*self.classes}
+        if unknown:
+            error = {"type": "invalid_prompt", "message": f"Cannot execute because {unknown}"}
+            error |= {"details": "", "extra_info": {}}
+            return web.json_response({"error": error, "node_errors": {}}, status=400)
         number, prompt_id = self._number, str(body["prompt_id"])
         self._number += 1
         self._waiting.append((number, prompt_id, str(body["client_id"]), body["prompt"]))
@@ -137,8 +148,8 @@ class InstantComfyUI:
         return web.json_response({"system": SYSTEM, "devices": []})
 
     async def definitions(self, request: web.Request) -> web.Response:
-        """Return the node."""
-        return web.json_response({"TestText": NODE})
+        """Return the nodes."""
+        return web.json_response({name: {**NODE, "name": name} for name in self.classes})
 
     async def view(self, request: web.Request) -> web.Response:
         """Send a file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 BACKOFF = Backoff(first=0.05, longest=3.0)  # pauses between attempts to connect
 CHECK_TIMEOUT = 5.0  # seconds for the answer to an HTTP request before a socket is opened
-HEARTBEAT = 20.0  # seconds of silence after which a ping checks the connection
+HEARTBEAT = 20.0  # seconds of silence after which a ping checks whether the connection is closed
+PING_EVERY, SILENT_AFTER = 1.0, 5.0  # seconds, see `answers`
 SUSPECT_AFTER, LONGEST_SUSPECT_AFTER = 8.0, 300.0  # seconds, see `may_miss_events`
 MAX_FRAME = 64 * 1024**2  # bytes; the socket is closed instead of receiving a larger frame
 
@@ -79,6 +81,7 @@ class Connection:
         self._connect_now = asyncio.Event()
         self.last_event_at: float | None = None  # seconds since the epoch
         self.last_heard = time.monotonic()
+        self._last_frame = self.last_heard  # also of a reply to a ping
         self.last_executed = self.last_heard  # monotonic time of the last event about a prompt
         self.queue_remaining: int | None = None  # the last number that ComfyUI sent on this socket
         self.failure: str | None = None
@@ -93,6 +96,14 @@ class Connection:
     def connected(self) -> bool:
         """Whether ComfyUI's events arrive now."""
         return self._up.is_set()
+
+    @property
+    def answers(self) -> bool:
+        """Whether ComfyUI has sent anything, or answered a ping, for `SILENT_AFTER` seconds.
+
+        One that executes a node which blocks it is silent, too: it stays connected.
+        """
+        return time.monotonic() - self._last_frame < SILENT_AFTER
 
     def start(self) -> None:
         """Start connecting in the background; returns at once."""
@@ -186,19 +197,24 @@ class Connection:
             max_msg_size=MAX_FRAME,
             timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
             heartbeat=HEARTBEAT,
+            autoping=False,
             compress=0,
         ) as socket:
             await socket.send_str(FEATURE_FLAGS)
             self._client.forget_features()
             self._socket = socket
             self.failure, self.hangs = None, False
-            self.last_heard = time.monotonic()
+            self.last_heard = self._last_frame = time.monotonic()
             self.queue_remaining = None
             self.refused = False
             self._up.set()
             self._decided.set()
             self._on_connect()
-            await self._receive(socket)
+            pinging = asyncio.create_task(self._ping(socket))
+            try:
+                await self._receive(socket)
+            finally:
+                pinging.cancel()
             self.failure = "ComfyUI closed the connection"
             if socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
                 self.failure = f"ComfyUI sent more than {MAX_FRAME} bytes in one frame"
@@ -215,8 +231,18 @@ class Connection:
         self._decided.clear()
         self._on_disconnect()
 
+    async def _ping(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
+        with contextlib.suppress(ConnectionError, aiohttp.ClientError):  # it has been closed
+            while True:
+                await asyncio.sleep(PING_EVERY)
+                if time.monotonic() - self._last_frame >= PING_EVERY:
+                    await socket.ping()
+
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         async for message in socket:
+            self._last_frame = time.monotonic()
+            if message.type is aiohttp.WSMsgType.PING:
+                await socket.pong(message.data)
             if message.type is aiohttp.WSMsgType.TEXT:
                 text: str = message.data
                 event: Event | Preview | OversizedEvent | None
@@ -230,7 +256,7 @@ class Connection:
                 event = decode_binary(message.data)
             else:
                 continue
-            self.last_heard = time.monotonic()
+            self.last_heard = self._last_frame
             self.last_event_at = time.time()
             if isinstance(event, Event) and event.type == "status":
                 self.queue_remaining = event.queue_remaining

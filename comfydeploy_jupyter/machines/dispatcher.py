@@ -26,6 +26,7 @@ MANY = 32  # members with room above which only the most promising ones are comp
 IN_A_ROW = 3  # failed runs after which a member is paused
 AT_ONCE, FAILED_WITHIN = 2, 1.0  # the same for runs that fail within so many seconds
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds
+LACKS_FOR = 60.0  # seconds after which it is tried whether a member still lacks a file or class
 SUSPECTS = 4096  # workflows of failed runs that are known
 ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
 FRONT = ""  # the client of the runs that were put before all others
@@ -193,6 +194,7 @@ class Dispatcher:
         self._handed: dict[str, AssignedRun] = {}
         self._sharing: dict[str, list[_Pool]] = {}  # see `_pools_of`
         self._paused: dict[str, MemberLoad] = {}
+        self._lacking: dict[str, MemberLoad] = {}  # members that lack something
         self._failed_on: OrderedDict[str | None, str] = OrderedDict()  # workflows that only failed
         self._cached: Counter[int] = Counter()  # in how many members' last runs a node is
         self._kept_models: dict[frozenset[str], frozenset[str]] = {}
@@ -217,6 +219,7 @@ class Dispatcher:
         """Remove a machine from all pools; return the ids of the runs that were assigned to it."""
         member = self._members.pop(member_id)
         self._paused.pop(member_id, None)
+        self._lacking.pop(member_id, None)
         self._keep(member, frozenset())
         for pool in self._pools.values():
             pool.drop(member)
@@ -255,9 +258,21 @@ class Dispatcher:
         if not connected:
             if member.pause is not None:
                 member.pause.until = -math.inf  # another ComfyUI may be a working one
-            member.models = frozenset()
+            member.models = member.lacks = frozenset()
+            self._lacking.pop(member_id, None)
             self._keep(member, frozenset())
         self._update(member)
+
+    def set_lacks(self, member_id: str, names: Collection[str], now: float) -> None:
+        """Set which node classes and model files a machine does not have, for `LACKS_FOR` seconds.
+
+        No runs that need them are assigned to it.
+        """
+        member = self._members[member_id]
+        member.lacks |= frozenset(names)
+        if member.lacks:
+            self._lacking[member_id] = member
+            member.lacks_until = now + LACKS_FOR
 
     def set_others(self, member_id: str, count: int) -> None:
         """Set the number of prompts on a machine that this dispatcher has not assigned."""
@@ -315,6 +330,7 @@ class Dispatcher:
         order: int | None = None,
         client: str = "",
         avoid: str | None = None,
+        needs: Collection[str] = (),
     ) -> int:
         """Add a run to the queue.
 
@@ -336,6 +352,8 @@ class Dispatcher:
             Its client: a pool takes turns between clients.
         avoid : str, optional
             A member that it is not assigned to, because it has failed there.
+        needs : collection of str
+            Its node classes and model files, which its member must have.
 
         Returns
         -------
@@ -346,9 +364,9 @@ class Dispatcher:
         # Equal values are shared by all waiting runs, of which there may be very many.
         structure = None if structure is None else intern(structure)
         needed = self._kept_models.setdefault(frozenset(models), frozenset(models))
-        run = WaitingRun(
-            run_id, pool_id, structure, needed, fingerprint, order, intern(client), avoid=avoid
-        )
+        wanted = self._kept_models.setdefault(frozenset(needs), frozenset(needs))
+        run = WaitingRun(run_id, pool_id, structure, needed, fingerprint, order, intern(client))
+        run.avoid, run.needs = avoid, wanted
         self._waiting[run_id] = run
         pool, key, turn = self._pools[pool_id], _client_of(run), 0
         for each in self._pools_of(pool_id):
@@ -545,6 +563,9 @@ class Dispatcher:
             if paused.pause is not None and paused.pause.holds and now >= paused.pause.until:
                 paused.pause.holds = False
                 self._update(paused)
+        for lacking in [each for each in self._lacking.values() if now >= each.lacks_until]:
+            lacking.lacks = frozenset()
+            del self._lacking[lacking.id]
         pools = [pool for pool in self._pools.values() if pool.heads and pool.open]
         for pool in sorted(pools, key=lambda pool: pool.heads[0]):
             head = self._first_possible(pool)
@@ -575,7 +596,9 @@ class Dispatcher:
         members = pool.open.values()
         for _, _, client in pool.heads:
             for run in pool.first(client, LOOKAHEAD):
-                if run.avoid is None or any(self._may_have(pool, run, each) for each in members):
+                if not self._lacking and run.avoid is None:
+                    return run
+                if any(self._may_have(pool, run, member) for member in members):
                     return run
         return None
 
@@ -602,8 +625,8 @@ class Dispatcher:
         No run waits on a member behind another one while the member may be a slow one: nothing else
         would execute it. A workflow of unknown duration does not wait on one that is slow either.
         """
-        if member.id == run.avoid and any(
-            other.connected and other is not member for other in pool.members.values()
+        if not member.is_able(run) and any(
+            other.connected and other.is_able(run) for other in pool.members.values()
         ):
             return False
         if not member.handed or len(pool.members) == 1 or run.structure is None:
@@ -660,7 +683,7 @@ class Dispatcher:
         step = len(pool.members) // MANY + 1  # of many members, a sample is used
         free: list[tuple[float, MemberLoad]] = []
         for other in islice(pool.members.values(), 0, None, step):
-            if other is member or not other.connected or other.others:
+            if other is member or not other.connected or other.others or not other.is_able(run):
                 continue
             each = self.times.expected(run.structure, other)
             ready = self._ready_in(other, run, now)

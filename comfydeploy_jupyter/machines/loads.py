@@ -18,6 +18,7 @@ class WaitingRun:
     client: str = ""
     passed_over: int = 0
     avoid: str | None = None  # the member that has failed it
+    needs: frozenset[str] = frozenset()  # its node classes and model files
 
 
 @dataclass(slots=True)
@@ -76,6 +77,13 @@ class MemberLoad:
     failed: list[tuple[str | None, bool]] = field(default_factory=list)
     succeeds: bool = False  # whether its last run of a pool was successful
     pause: Pause | None = None
+    lacks: frozenset[str] = frozenset()  # node classes and model files, as of its last refusal
+    lacks_until: float = 0.0
+
+    def is_able(self, run: WaitingRun) -> bool:
+        """Return whether the member has what a run needs, and is not known to fail it."""
+        able = not self.lacks or self.lacks.isdisjoint(run.needs)
+        return able and self.id != run.avoid and (self.pause is None or not self.pause.holds)
 
     @property
     def load(self) -> int:

@@ -120,6 +120,11 @@ class Machine:
         return self._supervisor.connected
 
     @property
+    def answers(self) -> bool:
+        """Whether it is connected, and has answered pings in the last seconds."""
+        return self.connected and self.connection is not None and self.connection.answers
+
+    @property
     def disconnected_at(self) -> float:
         """Monotonic time at which the connection to its ComfyUI was lost last."""
         return self._supervisor.disconnected_at

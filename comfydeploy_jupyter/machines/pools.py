@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_MEMBERS = 10_000
+MOST_NAMED = 3  # machines that a text names
 
 
 class Pools:
@@ -80,6 +81,7 @@ class Pools:
         self._lock = asyncio.Lock()
         self._tasks = BackgroundTasks(log)
         registry.demand = self._wanted
+        registry.why_waiting = self._why_waiting
 
     def open(self) -> None:
         """Register all pools, once their machines are registered; nothing is started."""
@@ -165,6 +167,26 @@ class Pools:
         if members:
             found["members"] = [self.member(machine) for machine in machines]
         return found
+
+    def _why_waiting(self, pool_id: str) -> str | None:
+        """Return why no machine of a pool gets runs now; None if one does."""
+        pool = self._registry.find_pool(pool_id)
+        machines = [] if pool is None else self._registry.members(pool)
+        if pool is None or any(machine.answers for machine in machines):
+            return None
+        found = self.summary(pool, members=False)
+        if found["error"]:
+            return f"pool {pool.name!r}: {found['error']}"
+        if not machines:
+            return f"the pool {pool.name!r} has no machines now"
+        states = []
+        for machine in machines[:MOST_NAMED]:
+            known = self._registry.state(machine)
+            state = "does not answer" if machine.connected else f"is {known['status']}"
+            error = f" ({known['error']})" if known["error"] else ""
+            states.append(f"machine {machine.name!r} {state}{error}")
+        more = len(machines) - len(states)
+        return ", ".join([*states, *([f"and {more} more"] if more else [])])
 
     def member(self, machine: Machine) -> dict[str, Any]:
         """Return the description of a member of a pool, without sending requests."""

@@ -64,6 +64,8 @@ class MachineRegistry:
     pause_of : callable
         Returns why pools give a machine no runs although it is ready, by its id, or None; set
         later.
+    why_waiting : callable
+        Returns why no machine of a pool gets runs now, by its id, or None; set later.
     changed : callable
         Called when machines or pools were added, changed or removed; set later.
     demand : callable
@@ -81,6 +83,7 @@ class MachineRegistry:
         self.pool_runs: Callable[[str], int] = lambda _: 0
         self.activity: Callable[[str], dict[str, Any]] = lambda _: {}
         self.pause_of: Callable[[str], str | None] = lambda _: None
+        self.why_waiting: Callable[[str], str | None] = lambda _: None
         self.changed: Callable[[], None] = lambda: None
         self.demand: Callable[[str, int], None] = lambda *_: None
 
@@ -209,7 +212,7 @@ class MachineRegistry:
         members = self.members(pool)
         connected = [machine for machine in members if machine.connected]
         if connected:
-            return min(connected, key=self.work)
+            return min(connected, key=lambda machine: (not machine.answers, self.work(machine)))
         if not members:
             raise ComfyUIUnavailableError(
                 f"The pool {pool.id!r} has no machines now", extra={"hint": "Try again later."}

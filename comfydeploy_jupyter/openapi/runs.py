@@ -126,7 +126,11 @@ class RunReply(ReplyModel):
         False,
         description="Whether ComfyUI's editor has queued it, at ComfyUI itself.",
     )
-    live_status: str = ""
+    live_status: str = Field(
+        "",
+        description="What it does, in one line; of a run that waits for a pool of which no machine"
+        " gets runs: why.",
+    )
     progress: float = 0.0
     current_node: str | None = None
     time_left: float | None = None

@@ -102,7 +102,7 @@ class Assigning:
         try:
             await self._send(run, machine)
         except (PromptInvalidError, TooLargeError) as fault:
-            await self._finalizer.refuse(run, fault)
+            await self._refused(run, machine, fault)
         except ComfyUIUnavailableError as fault:
             await self._pooled.not_taken(run, machine, fault)
         except Exception as fault:  # an error of the store, or an unexpected error
@@ -118,6 +118,16 @@ class Assigning:
             )
             await asyncio.sleep(SAVE_AGAIN.first)
             self._pooled.wait_again(run)
+
+    async def _refused(self, run: Run, machine: Machine, fault: ComfyDeployError) -> None:
+        """End a run that ComfyUI refuses, unless another member has what this one lacks."""
+        try:
+            graph = await self._queueing.stored_graph(run)
+            if graph is not None and await self._pooled.refused(run, machine, graph[0]):
+                return
+        except ComfyDeployError as other:
+            log.warning("Run %s: %s", run.prompt_id, other.message, extra=run.record.log_fields)
+        await self._finalizer.refuse(run, fault)
 
     async def _send(self, run: Run, machine: Machine) -> None:
         client = machine.reachable_client()

@@ -6,7 +6,9 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConflictError, InvalidRequestError, RunTimeoutError
+from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunTimeoutError
+from ..graphs.model_files import workflow_nodes
+from ..graphs.ui_graph import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
 from ..net.tasks import end
 from ..store.runs import RunRecord
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..cloud.comfy_account import ComfyAccount
+    from ..machines.machine import Machine
     from ..machines.registry import Pool
     from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
     from .finalize import Finalizer
     from .pool_inputs import PoolInputs
+    from .prompt import Prepared
     from .shared import Shared
 
+MOST_TRIED = 16  # members of a pool for which the preparation of a run is tried
 CREATE_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 
 
@@ -167,9 +172,9 @@ class RunCreator:
         if request.workflow_id is not None:
             request, version = await self._from_store(request)
             small = False
-        machine, pool = destination
-        ready = ReadyMachine(machine, may_wait=pool is not None and pool.id != AUTO)
-        prepared = await prepare(request, ready, self._fetching, small=small)
+        pool = destination.pool
+        ready, prepared = await self._prepare(request, destination, small=small)
+        machine = ready.machine
         await ready.wait()
         steps = await steps_of(prepared.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
@@ -240,6 +245,27 @@ class RunCreator:
             self._earlier_times.load_for(run)
         return NewRun(run, placement.client, prepared, key)
 
+    async def _prepare(
+        self, request: RunRequest, destination: Destination, *, small: bool
+    ) -> tuple[ReadyMachine, Prepared]:
+        """Prepare a run for a machine; for a pool, for one that has its node classes and models."""
+        pool = destination.pool
+        machines = [destination.machine]
+        if pool is not None:
+            others = (other for other in self._machines.members(pool) if other.answers)
+            machines += [other for other in others if other is not destination.machine]
+        machines = machines[:MOST_TRIED]
+        if len(machines) > 1 and request.workflow_api is None and request.workflow is not None:
+            machines = [await _knowing(machines, request.workflow)]
+        for machine in machines:
+            ready = ReadyMachine(machine, may_wait=pool is not None and pool.id != AUTO)
+            try:
+                return ready, await prepare(request, ready, self._fetching, small=small)
+            except InvalidInputError:  # such as a model that only one of them has
+                if machine is machines[-1]:
+                    raise
+        raise AssertionError
+
     async def _check_free(self, prompt_id: str) -> None:
         if prompt_id in self._active or await self._repository.get(prompt_id):
             raise _taken(prompt_id)
@@ -256,6 +282,20 @@ class RunCreator:
         stored = await self._stored_version(request.workflow_id, number)
         graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
         return request.model_copy(update=graphs), stored["version"]
+
+
+async def _knowing(machines: list[Machine], workflow: dict[str, Any]) -> Machine:
+    """Return the first machine that has most of the node classes of a graph in UI format."""
+    classes = {node.get("type") for node in workflow_nodes(workflow)} - VIRTUAL
+    best, least = machines[0], len(classes) + 1
+    for machine in machines:
+        known = (await machine.definitions()).object_info
+        unknown = sum(name not in known for name in classes)
+        if unknown < least:
+            best, least = machine, unknown
+        if not unknown:
+            break
+    return best
 
 
 def _is_uuid(text: str) -> bool:

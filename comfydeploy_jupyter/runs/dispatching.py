@@ -14,18 +14,20 @@ from .new_run import Assigned, Placement
 from .waiting import now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry, Pool
     from ..store.runs import RunRecord
     from .active import ActiveRuns
+    from .live import NodeName
     from .log import RunEvent
     from .prompt import Prepared
     from .run import Run
 
 log = logging.getLogger(__name__)
 
+LOOK_EVERY = 0.5  # seconds between two looks for machines that do not answer
 PAUSE = 1.0  # seconds that a machine gets no run after one could not be sent to it
 
 
@@ -54,6 +56,8 @@ class Dispatching:
         self._members: set[str] = set()
         self._pools: set[str] = set()
         self._paused: set[str] = set()  # machines that get no runs for `PAUSE` seconds
+        self._answering: set[str] = set()  # machines that are connected and answer pings
+        self._looked_at = -math.inf
         self._failing: set[str] = set()  # machines that are reported as paused
         self._pool_of: dict[str, str] = {}  # the unfinished runs of pools
         self._open: Counter[str] = Counter()  # their number, by pool
@@ -96,6 +100,7 @@ class Dispatching:
             models=prepared.models,
             fingerprint=prepared.fingerprint,
             client=client,
+            needs=_needs(prepared.models, prepared.nodes),
             front=front,
         )
         self.decide()
@@ -109,6 +114,11 @@ class Dispatching:
                 self._dispatcher.ended(run_id)
         self._dispatcher.withdraw(run_id)  # it is not stored as waiting yet
         return Placement(pool.id, None, order)
+
+    def set_lacks(self, machine_id: str, names: Collection[str]) -> None:
+        """Set which node classes and model files a machine does not have."""
+        if machine_id in self._members:
+            self._dispatcher.set_lacks(machine_id, names, now())
 
     def is_excused(self, run: Run) -> bool:
         """Return whether a run whose execution failed is executed elsewhere: see `Dispatcher`."""
@@ -137,6 +147,7 @@ class Dispatching:
             order=run.order,
             client=client_of(record.client_id, record.metadata),
             avoid=avoid,
+            needs=_needs(run.models, run.nodes),
         )
         self.decide()
         self._machines.open_members(record.pool)
@@ -235,6 +246,11 @@ class Dispatching:
         This is also called when nothing has changed: a run may wait for a faster machine, which
         then takes longer than expected.
         """
+        if self._dispatcher.any_waits and now() - self._looked_at > LOOK_EVERY:
+            self._looked_at = now()
+            for machine in self._machines:
+                if machine.answers != (machine.id in self._answering):
+                    self.connected(machine)
         while self._dispatcher.any_waits:
             decision = self._dispatcher.decide(now())
             if decision is None:
@@ -247,7 +263,7 @@ class Dispatching:
     def connected(self, machine: Machine) -> None:
         """Record that a machine is connected or disconnected."""
         if machine.id in self._members and machine.id not in self._paused:
-            self._dispatcher.set_connected(machine.id, machine.connected)
+            self._set_connected(machine)
             self.decide()
 
     def pause(self, machine: Machine) -> None:
@@ -276,7 +292,7 @@ class Dispatching:
         for machine in self._machines:
             if machine.id not in self._members:
                 self._dispatcher.add_member(machine.id)
-                self._dispatcher.set_connected(machine.id, machine.connected)
+                self._set_connected(machine)
         self._members = present
         pools = (*self._machines.pools, self._machines.all_machines)
         for pool in pools:
@@ -312,6 +328,11 @@ class Dispatching:
 
     # -- implementation ------------------------------------------------------------------------
 
+    def _set_connected(self, machine: Machine) -> None:
+        """Give a machine runs while it answers: one that is silent may not execute them."""
+        (self._answering.add if machine.answers else self._answering.discard)(machine.id)
+        self._dispatcher.set_connected(machine.id, connected=machine.answers)
+
     def _report_pauses(self) -> None:
         """Log which machines are paused because they fail runs, and which work again."""
         paused = self._dispatcher.paused
@@ -341,6 +362,11 @@ class Dispatching:
 def client_of(client_id: str | None, labels: Mapping[str, str] | None) -> str:
     """Return the client of a run: its label ``client``, else the id that its request gives."""
     return (labels or {}).get("client") or client_id or ""
+
+
+def _needs(models: frozenset[str], nodes: Mapping[str, NodeName]) -> frozenset[str]:
+    """Return the node classes and model files of a graph."""
+    return models | {node.class_type for node in nodes.values() if node.class_type is not None}
 
 
 def _before(other: RunRecord, record: RunRecord) -> bool:

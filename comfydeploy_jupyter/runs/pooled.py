@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
+from ..graphs.validation import validate_prompt
+from ..net.responses import loads
 from .lifecycle import IN_DOUBT, Cause, State
+from .prepare import DEFINITIONS_MAX_AGE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..errors import ComfyUIUnavailableError
+    from ..graphs.node_rules import NodeRules
     from ..machines.machine import Machine
     from .finalize import Finalizer
     from .new_run import NewRun
@@ -93,6 +98,33 @@ class Pooled:
         else:
             await self.check_machine(run)
 
+    async def refused(self, run: Run, machine: Machine | None, prompt: bytes) -> bool:
+        """Put a run into the queue again that a machine refuses because it lacks a file or class.
+
+        Returns
+        -------
+        bool
+            False if no other machine of its pool has what is missing; then nothing was done.
+        """
+        pool = None if run.record.pool is None else self._machines.find_pool(run.record.pool)
+        members = [] if pool is None else self._machines.members(pool)
+        if machine is None or len(members) < 2 or not await self._lacks(machine, prompt):
+            return False
+        for other in members:
+            if other is not machine and other.answers and not await self._lacks(other, prompt):
+                await self.give_back(run, f"{machine.id} lacks a node class or a model of it")
+                return run.state is State.WAITING
+        return False
+
+    async def _lacks(self, machine: Machine, prompt: bytes) -> bool:
+        """Return whether a connected machine lacks node classes or models, and remember which."""
+        definitions = await machine.definitions(max_age=DEFINITIONS_MAX_AGE)
+        if definitions.source != "live":
+            return True
+        lacking = await asyncio.to_thread(_lacking, prompt, definitions.rules)
+        self._dispatching.set_lacks(machine.id, lacking)
+        return bool(lacking)
+
     async def check_machine(self, run: Run) -> None:
         """Put a run into the queue again whose ComfyUI ended while the run was being sent.
 
@@ -169,6 +201,13 @@ class Pooled:
         self._dispatching.wait(run, failed=failed)
         if stored:
             self._active.unload(run)
+
+
+def _lacking(prompt: bytes, rules: NodeRules) -> set[str]:
+    """Return the node classes and model files of a graph that a ComfyUI does not have."""
+    found = validate_prompt(loads(prompt), rules)
+    classes = {str(issue["class_type"]) for issue in found.missing_nodes}
+    return classes | {str(issue["name"]) for issue in found.missing_models}
 
 
 def may_be_repeated(run: Run) -> bool:

@@ -188,6 +188,9 @@ class Queueing:
             )
         except (PromptInvalidError, TooLargeError) as fault:
             await self._added(run, adding)
+            machine = self._machines.find(run.record.machine)
+            if await self._pooled.refused(run, machine, prepared.prompt):
+                return
             await self._finalizer.refuse(run, fault)
             raise
         except ComfyUIUnavailableError as fault:

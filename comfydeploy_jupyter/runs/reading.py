@@ -98,7 +98,8 @@ class RunReader:
     def reply(self, record: RunRecord, *, position: bool = True) -> dict[str, Any]:
         """Return the body of the reply to ``POST run`` for a run.
 
-        With ``position``, that of a queued run contains its place in the queue.
+        With ``position``, that of a queued run contains its place in the queue, and why it waits if
+        no machine of its pool gets runs now.
         """
         body = reply(record, self._shared.active.view_url)
         active = self._shared.active
@@ -107,6 +108,9 @@ class RunReader:
             body.update(run.live())
         if position and record.status == "queued" and record.prompt_id in active:
             body["queue_position"] = self._shared.dispatching.position(record)
+            if record.pool is not None and record.waits:
+                why = self._shared.machines.why_waiting(record.pool)
+                body["live_status"] = f"Waiting for a machine: {why}" if why else ""
         return body
 
     def queue_position(self, record: RunRecord) -> int | None:

@@ -611,3 +611,29 @@ def test_positions_are_the_order_in_which_runs_are_assigned(steps):
             if known[other][:2] == (client, pool) and order < known[other][2] and order > 0:
                 same = positions.get(one), positions.get(other)
                 assert None in same or same[0] < same[1], "a client's runs keep their order"
+
+
+def test_a_run_goes_to_the_member_that_has_what_it_needs(dispatcher):
+    dispatcher.set_lacks("a", ["rare"], 0.0)
+    for run in ("1", "2", "3"):
+        dispatcher.wait(run, "pool", needs=["rare"])
+    dispatcher.wait("4", "pool", needs=["usual"])
+    assert decided(dispatcher) == [("1", "b"), ("2", "b"), ("4", "a")]
+    assert decided(dispatcher, 59.0) == []
+    assert decided(dispatcher, 60.0) == [("3", "a")], "it may have it now"
+
+
+def test_a_run_does_not_wait_for_a_faster_member_that_lacks_what_it_needs(dispatcher):
+    execute(dispatcher, "x", "a", 1.0, structure="s")
+    execute(dispatcher, "y", "b", 8.0, structure="s")
+    dispatcher.set_lacks("a", ["rare"], 0.0)
+    dispatcher.hand_over("z", "a", structure="s", now=0.0)
+    dispatcher.wait("1", "pool", structure="s", needs=["rare"])
+    assert decided(dispatcher) == [("1", "b")]
+
+
+def test_a_run_that_no_member_can_execute_is_refused_by_one(dispatcher):
+    for member in "ab":
+        dispatcher.set_lacks(member, ["rare"], 0.0)
+    dispatcher.wait("1", "pool", needs=["rare"])
+    assert decided(dispatcher) == [("1", "a")]

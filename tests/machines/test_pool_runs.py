@@ -256,3 +256,76 @@ async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
         gained("run_duration_seconds_count", machine=machine, status="success") for machine in NAMES
     ]
     assert sum(by_machine) == len(records) + len(others)
+
+
+async def test_a_machine_that_answers_no_pings_gets_no_run(comfyuis, api, extension):
+    """It is still connected, and gets runs again when it answers."""
+    silent = comfyuis["one"]
+    silent.answers_pings = False
+    machine = extension.services.machines.get("one")
+    await machine.connection.reconnect()
+    await asyncio.sleep(0.5)
+    await until_async(lambda: machine.connected)
+    await asyncio.sleep(6.0)
+    assert (machine.connected, machine.answers) == (True, False)
+    for name in ("two", "three"):
+        comfyuis[name].released.set()
+    runs = await submit(api, 12)
+    for run in runs:
+        await api.until(run, "success")
+    assert "one" not in await machines_of(api, runs)
+    silent.answers_pings = True
+    await machine.connection.reconnect()
+    await until_async(lambda: machine.answers)
+    for comfyui in comfyuis.values():
+        comfyui.released.clear()
+    await submit(api, 3)
+    await until_async(lambda: sum(silent.load))
+
+
+async def test_a_run_says_why_it_waits_for_its_pool(api, extension):
+    """The machine of its pool cannot be reached."""
+    body = {"kind": "pool", "name": "single", "members": ["local"]}
+    assert (await api.post("machine/create", body))[0] == 200
+    (run,) = await submit(api, 1, "single")
+    reply = await until_async(
+        lambda: api.get("check-status", prompt_id=run),
+        lambda reply: "does not answer" in reply[1].get("live_status", ""),
+    )
+    assert reply[1]["live_status"].startswith(
+        "Waiting for a machine: machine 'local' is unreachable"
+    )
+
+
+@pytest.mark.parametrize("kind", ["api", "ui"])
+async def test_a_node_class_that_one_machine_has_leads_its_runs_there(comfyuis, api, kind):
+    """Other runs are executed by the other machines meanwhile."""
+    comfyuis["two"].classes.append("Rare")
+    rare = {"1": {**graph()["1"], "class_type": "Rare"}}
+    body: dict[str, Any] = {"workflow_api": rare, "machine": "all", "wait": False}
+    if kind == "ui":
+        node = {"id": 1, "type": "Rare", "mode": 0, "inputs": [], "outputs": []}
+        del body["workflow_api"]
+        body["workflow"] = {
+            "nodes": [{**node, "widgets_values": ["", "token"]}],
+            "links": [],
+            "version": 0.4,
+        }
+    runs = []
+    for _ in range(6):
+        code, reply = await api.post("run", body)
+        assert code == 200, reply
+        runs.append(reply["prompt_id"])
+    others = await submit(api, 2)
+    await until_async(lambda: [sum(comfyuis[name].load) for name in ("one", "three")] == [1, 1])
+    for comfyui in comfyuis.values():
+        comfyui.released.set()
+    for run in [*runs, *others]:
+        await api.until(run, "success")
+    assert await machines_of(api, runs) == ["two"] * 6
+
+
+async def test_a_run_that_all_machines_refuse_is_refused(comfyuis, api):
+    rare = {"1": {**graph()["1"], "class_type": "Rare"}}
+    code, reply = await api.post("run", {"workflow_api": rare, "machine": "all", "wait": False})
+    assert (code, reply["code"]) == (400, "prompt_invalid")

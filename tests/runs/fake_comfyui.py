@@ -21,6 +21,7 @@ from comfydeploy_jupyter.errors import (
     PromptInvalidError,
     StoreUnavailableError,
 )
+from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.store.runs import ACTIVE, FINAL, RunRecord
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ class FakeComfyUI:
         and not queued).
     refuses : bool
         Whether it rejects every HTTP request, while its WebSocket stays open.
+    silent : bool
+        Whether it does not answer pings.
     upload_faults, post_faults : list of Exception
         The errors of the next uploads, and of the next requests to queue a prompt.
     output : dict
@@ -164,6 +167,7 @@ class FakeComfyUI:
     def __init__(self, name: str = "local") -> None:
         self.answer = "taken"
         self.refuses = False
+        self.silent = False
         self.upload_faults: list[Exception] = []
         self.post_faults: list[Exception] = []
         self.output: dict[str, Any] = {"text": ["done"]}
@@ -370,6 +374,10 @@ class FakeMachine:
     def connected(self) -> bool:
         return self._comfyui.connected
 
+    @property
+    def answers(self) -> bool:
+        return self.connected and not self._comfyui.silent
+
     async def ready(self) -> FakeComfyUI:
         self.waits += 1
         await asyncio.sleep(LATENCY)
@@ -377,9 +385,10 @@ class FakeMachine:
             raise self._comfyui.unavailable("there is none")
         return self._comfyui
 
-    async def definitions(self) -> SimpleNamespace:
+    async def definitions(self, *, max_age: float | None = None) -> SimpleNamespace:
         self.definition_requests += 1
-        return SimpleNamespace(object_info={}, layouts=None, source="live")
+        rules = NodeRules({})
+        return SimpleNamespace(object_info={}, layouts=None, rules=rules, source="live")
 
     async def folders(self) -> Folders:
         return Folders(self.path)

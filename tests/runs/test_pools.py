@@ -653,3 +653,13 @@ def test_a_pool_takes_turns_between_clients(world: World, named: bool) -> None:
         execute(world, "second")
     assert {status for _, status in places(world, [*many[:4], *few])} == {"success"}
     assert places(world, many[12:]) == [("gpus", "queued")] * 4
+
+
+def test_a_machine_that_does_not_answer_pings_gets_no_run(world: World) -> None:
+    world.comfyui.silent = True
+    runs = submit(world, 4)
+    world.tick(2.0)
+    assert sorted(places(world, runs)) == [*[("gpus", "queued")] * 2, *[("second", "queued")] * 2]
+    world.comfyui.silent = False
+    world.tick(2.0)
+    assert sorted(places(world, runs)) == [*[("local", "queued")] * 2, *[("second", "queued")] * 2]
