@@ -195,7 +195,9 @@ class Dispatching:
             self._open[pool_id] -= 1
             self._machines.demand(pool_id, self._open[pool_id])
         machine = self._machines.find(run.record.machine)
-        if machine is not None and machine.connected and machine.connection is not None:
+        # After its success, ComfyUI first sends its new number of prompts, then the last event.
+        counted = run.released.is_set() or not (run.success_reported and run.events_complete)
+        if counted and machine is not None and machine.connected and machine.connection is not None:
             # ComfyUI may have sent this number before, when the run was one of its prompts.
             self._count_others(machine, machine.connection.queue_remaining)
         self.decide()

@@ -147,6 +147,8 @@ class FakeComfyUI:
         Whether it rejects every HTTP request, while its WebSocket stays open.
     silent : bool
         Whether it does not answer pings.
+    late : bool
+        Whether the events after the success of a prompt come a little later.
     upload_faults, post_faults : list of Exception
         The errors of the next uploads, and of the next requests to queue a prompt.
     output : dict
@@ -168,6 +170,7 @@ class FakeComfyUI:
         self.answer = "taken"
         self.refuses = False
         self.silent = False
+        self.late = False
         self.upload_faults: list[Exception] = []
         self.post_faults: list[Exception] = []
         self.output: dict[str, Any] = {"text": ["done"]}
@@ -291,9 +294,15 @@ class FakeComfyUI:
         if good and prompt_id in self.held and reacts:
             self.held_executed.append(prompt_id)
         self._send(end)
-        self._send("executing", node=None)
         self.running = None
+        if self.late:
+            asyncio.get_running_loop().call_later(LATENCY, self._release, prompt_id)
+        else:
+            self._release(prompt_id)
+
+    def _release(self, prompt_id: str) -> None:
         self._send_queue_status()
+        self._send("executing", node=None, prompt_id=prompt_id)
 
     def disconnect(self) -> None:
         if self.connected:

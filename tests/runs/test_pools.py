@@ -663,3 +663,22 @@ def test_a_machine_that_does_not_answer_pings_gets_no_run(world: World) -> None:
     world.comfyui.silent = False
     world.tick(2.0)
     assert sorted(places(world, runs)) == [*[("local", "queued")] * 2, *[("second", "queued")] * 2]
+
+
+def test_a_run_that_has_ended_is_not_taken_for_a_prompt_of_another_client(world: World) -> None:
+    """ComfyUI reports its success before its new number of prompts. The second one is slow."""
+    workflow = {"workflow_api": {"1": {"class_type": "Y", "inputs": {}}}}
+    for comfyui, seconds in zip(world.comfyuis, (1.0, 20.0), strict=True):
+        submit(world, 1, machine=comfyui.machine.id, **workflow)
+        world.call(comfyui.begin)
+        world.tick(seconds)
+        world.call(comfyui.finish, "execution_success")
+        world.tick(1.0)
+    world.comfyui.late = True
+    runs = submit(world, 6, **workflow)
+    for _ in range(8):
+        world.call(world.comfyui.begin)
+        world.tick(1.0)
+        world.call(world.comfyui.finish, "execution_success")
+        world.tick(0.1)
+    assert places(world, runs) == [("local", "success")] * 6
