@@ -269,19 +269,21 @@ class _Holder:
             closed.cancel()
 
     async def _is_idle(self, proxy: Child, client: ComfyUIClient) -> bool:
-        """Return whether ComfyUI has no prompt. If it has none, the proxy stays suspended.
+        """Return whether ComfyUI has no prompt, and got none. If so, the proxy stays suspended.
 
         While the proxy is suspended, no prompt arrives. So none is lost between this check and the
-        end of ComfyUI.
+        end of ComfyUI. A prompt that has arrived just before it may have ended already; its events
+        are held back with the proxy.
         """
-        pid = proxy.pid
+        pid, used_at = proxy.pid, self.used_at
         if pid is None:
             return True
         os.kill(pid, signal.SIGSTOP)
         idle = False
         try:
             await asyncio.sleep(SETTLE)
-            idle = await client.queue_remaining(within=5.0) == 0
+            remaining = await client.queue_remaining(within=5.0)
+            idle = remaining == 0 and self.used_at == used_at
         except ComfyUIUnavailableError:
             pass
         finally:

@@ -113,10 +113,12 @@ class DaskProvider:
     def describe(self) -> dict[str, Any]:
         """Return the scheduler, its state, and the leases."""
         manager = self._manager
+        leases = [] if manager is None else manager.states()
         if manager is None or not manager.connected:
             state = "unreachable"
-        elif manager.states():
-            state = "starting"
+        elif leases:
+            serves = any(lease["state"] == "serving" for lease in leases)
+            state = "ready" if serves else "starting"
         else:
             state = "stopped" if manager.failure is None else "failed"
         return {
@@ -124,7 +126,7 @@ class DaskProvider:
             "scheduler": None if self._target is None else self._target.address,
             "connected": manager is not None and manager.connected,
             "workers": [self._least, self._most],
-            "leases": [] if manager is None else manager.states(),
+            "leases": leases,
             "error": None if manager is None else manager.failure,
             "note": None if manager is None else manager.note,
         }

@@ -105,8 +105,9 @@ class Provider(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what ``GET machine`` shows of the provider, without secrets.
 
-        ``state`` in it is the state of a pool without members: ``starting``, ``stopped`` (nothing
-        is wanted), ``failed`` or ``unreachable``; ``error`` is a text for users, or None.
+        ``state`` in it is the state of a pool without members: ``ready`` (one is about to join),
+        ``starting``, ``stopped`` (nothing is wanted), ``failed`` or ``unreachable``; ``error`` is a
+        text for users, or None.
         """
 
     async def close(self, *, delete: bool, stays: bool = False) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -48,6 +49,7 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
     assert provider.describe()["leases"] == []
     provider.wanted(1)
     [member] = await pool.until(1, what=cluster.log)
+    assert provider.describe()["state"] == "ready"
     stats = await ask(member, "/system_stats")
     assert "--output-directory" in stats["system"]["argv"]
     provider.wanted(0)
@@ -76,6 +78,29 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
     [other] = await pool.until(1, what=cluster.log)
     assert other.id != member.id
     assert len(provider.describe()["leases"]) == 1
+
+
+async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    """ComfyUI executes a prompt while its lease checks whether it is idle; its events are held."""
+    cluster = start_cluster(1)
+    provider, pool = await provide(cluster, idle_timeout=3.0)
+    provider.wanted(1)
+    [member] = await pool.until(1, what=cluster.log)
+    argv = (await ask(member, "/system_stats"))["system"]["argv"]
+    direct = replace(member, url=f"http://127.0.0.1:{argv[argv.index('--port') + 1]}", tls=None)
+    provider.wanted(0)
+    started = processes_of(cluster.workers[0])
+    proxy = next(p for p in started if any("tls_proxy" in word for word in p.cmdline()[1:3]))
+    await until_async(lambda: proxy.status() == psutil.STATUS_STOPPED)
+    os.kill(cluster.workers[0].pid, signal.SIGSTOP)  # it goes on when the prompt has ended
+    reply = await ask(direct, "/prompt", sleeping(0.0))
+    await until_async(lambda: ask(direct, f"/history/{reply['prompt_id']}"))
+    os.kill(cluster.workers[0].pid, signal.SIGCONT)
+    await until_async(lambda: proxy.status() != psutil.STATUS_STOPPED, timeout=5)
+    assert (await ask(member, f"/history/{reply['prompt_id']}")) != {}
+    await pool.until(0)
 
 
 async def test_the_least_number_of_leases_does_not_end_while_jupyter_is_connected(
