@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 import uuid
 from dataclasses import dataclass, field, replace
@@ -473,7 +474,7 @@ def _why_unreachable(error: BaseException) -> str:
         )
     texts: list[str] = []
     while error is not None:
-        text = str(error) or type(error).__name__
+        text = re.sub(r"in <[^>]*>: ", "", str(error)) or type(error).__name__  # a connector
         if not any(text in earlier for earlier in texts):
             texts.append(text)
         if error.__cause__ is None:

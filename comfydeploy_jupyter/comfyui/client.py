@@ -13,6 +13,7 @@ import aiohttp
 
 from .. import worker
 from ..errors import InvalidRequestError, NotFoundError
+from ..net.responses import text_of
 from ..net.tasks import wait_for
 from ..unparsed import LARGE
 from .parsing import (
@@ -408,7 +409,7 @@ class ComfyUIClient(Transport):
                 "it does not send more of the response of GET /view", hangs=True
             ) from None
         except aiohttp.ClientError as error:
-            raise self.unavailable(str(error) or type(error).__name__) from error
+            raise self.unavailable(text_of(error)) from error
 
     async def size(self, query: Mapping[str, str]) -> int:
         """Return the size of an output or input file in bytes.

@@ -13,7 +13,7 @@ import aiohttp
 
 from ..errors import ComfyUIUnavailableError
 from ..net.backoff import Backoff
-from ..net.responses import LARGE
+from ..net.responses import LARGE, text_of
 from ..net.tasks import BackgroundTasks, report, wait_until_set
 from ..secrets import clean_url
 from .events import MAX_EVENT, Event, OversizedEvent, Preview, decode_binary, decode_text
@@ -172,7 +172,7 @@ class Connection:
                 advised = error.details.get("foreign") or error.details.get("field")
                 self.hint = error.extra.get("hint") if advised else None
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-                self.failure = str(error) or type(error).__name__
+                self.failure = text_of(error)
                 self.hangs = isinstance(error, asyncio.TimeoutError)
             except Exception as error:
                 self.failure, self.hangs = f"{type(error).__name__}: {error}", False

@@ -160,7 +160,7 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             )
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            raise self.unavailable(str(error) or type(error).__name__) from error
+            raise self.unavailable(responses.text_of(error)) from error
 
     async def pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Yield the body of a response as it arrives.
@@ -194,7 +194,7 @@ class Transport:
                 URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
             )
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            raise self.unavailable(str(error) or type(error).__name__) from error
+            raise self.unavailable(responses.text_of(error)) from error
 
     def unavailable(
         self,
@@ -360,12 +360,12 @@ class Transport:
             raise self.unavailable(f"no answer within {patience:g} s", **details) from None
         except aiohttp.ClientSSLError as error:
             raise self.unavailable(
-                str(error), hint=UNTRUSTED, sent=False, field="comfyui_ca"
+                responses.text_of(error), hint=UNTRUSTED, sent=False, field="comfyui_ca"
             ) from error
         except aiohttp.ClientConnectorError as error:
-            raise self.unavailable(str(error), sent=False) from error
+            raise self.unavailable(responses.text_of(error), sent=False) from error
         except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
+            reason = responses.text_of(error)
             raise self.unavailable(reason, **_sent_detail(after)) from error
         if response.status in passes:
             refused = await refusal(response, text)

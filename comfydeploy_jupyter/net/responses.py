@@ -150,10 +150,15 @@ async def parse(text: bytes | str) -> Any:
     return loads(text)
 
 
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, else its class; without aiohttp's ``ssl:default``."""
+    return re.sub(r" ssl:(<[^>]*>|\S+)(?= \[)", "", str(error)) or type(error).__name__
+
+
 def reason_of(error: BaseException) -> str:
     """Return the reason why a request failed, without address and headers, which may be secret."""
     if isinstance(error, _WITHOUT_SECRETS) and str(error):
-        return str(error)
+        return text_of(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     status = f" ({error.status})" if isinstance(error, aiohttp.ClientResponseError) else ""

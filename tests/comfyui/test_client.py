@@ -81,3 +81,11 @@ async def test_definitions_are_used_on_a_full_disk(client, tmp_path, caplog):
     definitions.attach()
     await definitions.get(client, None)
     assert (await Definitions(cache).offline()).source == "cached"
+
+
+async def test_a_refused_connection_is_told_without_words_about_tls():
+    client = ComfyUIClient("http://127.0.0.1:9")
+    with pytest.raises(ComfyUIUnavailableError) as caught:
+        await client.queue_remaining()
+    await client.close()
+    assert "Cannot connect to host 127.0.0.1:9 [" in str(caught.value)
