@@ -127,6 +127,13 @@ def test_runs_and_their_pictures_outlive_members(
     copies = [*(tmp_path / "jupyter" / "comfydeploy" / "outputs").rglob("*.png")]
     assert len(copies) == (0 if shared else 1)
 
+    # equal runs have the same output, which is copied for each of them
+    picture_of_first = view(jupyter, record)
+    for equal in [run(jupyter, "first") for _ in range(5)]:
+        again = jupyter.until(equal, "success", "failed", timeout=60)
+        assert (again["status"], again["outputs"]) == ("success", record["outputs"]), again
+        assert view(jupyter, again) == picture_of_first
+
     # the worker dies: the executing run fails, the waiting one moves on
     executing = run(jupyter, "executing", 300)
     jupyter.until(executing, "running", timeout=100)
