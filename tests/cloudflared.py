@@ -35,7 +35,7 @@ class FakeCloudflared:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "cloudflared"
-        self.path.write_text(f'#!/bin/sh\nexec {sys.executable} {folder}/stand-in.py "$@"\n')
+        self.path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/stand-in.py" "$@"\n')
         self.path.chmod(0o755)
         (folder / "stand-in.py").symlink_to(PROGRAM)
         self.behave()

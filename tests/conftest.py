@@ -67,8 +67,10 @@ def pytest_configure() -> None:
     """Restore signals that the parent of the tests ignores, as a shell does in the background.
 
     Child processes inherit ignored signals, but not handled ones. After this, the programs that
-    tests start can be interrupted, as if they had been started from a terminal.
+    tests start can be interrupted, as if they had been started from a terminal. They also inherit
+    the usual permissions of new files.
     """
+    os.umask(0o022)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

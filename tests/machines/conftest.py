@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ def nvidia_smi(tmp_path, monkeypatch):
     def install(gpus) -> None:
         program = tmp_path / "bin" / "nvidia-smi"
         program.parent.mkdir(exist_ok=True)
-        source = (Path(__file__).parent / "nvidia_smi.py").read_text()
-        program.write_text(f"#!{sys.executable}\n{source}")
+        script = shlex.join([sys.executable, str(Path(__file__).with_name("nvidia_smi.py"))])
+        program.write_text(f'#!/bin/sh\nexec {script} "$0" "$@"\n')
         program.chmod(0o755)
         program.with_suffix(".json").write_text(json.dumps(gpus))
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")

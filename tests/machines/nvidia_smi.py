@@ -1,5 +1,7 @@
 """A replacement for NVIDIA's ``nvidia-smi``: prints the GPUs of a JSON file in its format.
 
+Its first argument is the path of the program that it replaces; the file is beside that.
+
 ``nvidia-smi -L`` and ``nvidia-smi --query-gpu=<fields> --format=csv[,noheader][,nounits]`` behave
 like those of driver 550; values that a GPU does not have are ``[N/A]``.
 """
@@ -21,7 +23,7 @@ UNITS = {
 
 def main(arguments: list[str]) -> int:
     found: list[dict[str, Any]] | None = json.loads(
-        Path(sys.argv[0]).with_suffix(".json").read_text()
+        Path(sys.argv[1]).with_suffix(".json").read_text()
     )
     if found is None:
         print(
@@ -50,4 +52,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[2:]))
