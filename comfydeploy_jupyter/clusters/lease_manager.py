@@ -100,7 +100,6 @@ class _Lease:
     submitted_at: float
     grant: Grant | None = None
     ended_grants: set[str] = field(default_factory=set)  # ids
-    last_event_at: float = 0.0  # the scheduler's time of the last event
     cancelled: bool = False
 
 
@@ -282,15 +281,17 @@ class LeaseManager:
     # --- events
 
     def _handle_event(self, event: tuple[float, Any], *, report: bool = True) -> None:
-        """Handle an event of a lease; the same event may arrive twice."""
+        """Handle an event of a lease; the same event may arrive twice.
+
+        Its time is not used: the scheduler's clock may be set back.
+        """
         message = event[1]
         if not isinstance(message, dict):
             return
         lease = self._leases.get(str(message.get("lease")))
         grant_id = str(message.get("grant"))
-        if lease is None or grant_id in lease.ended_grants or event[0] <= lease.last_event_at:
+        if lease is None or grant_id in lease.ended_grants:
             return
-        lease.last_event_at = event[0]
         state = message.get("state")
         if state == "ended":
             reason = f"Its lease has ended: {message.get('reason')}"
