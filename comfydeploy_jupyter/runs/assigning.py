@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..net.responses import loads, reason_of
 from ..net.tasks import wait_until_set
-from .lifecycle import Cause
+from .lifecycle import Cause, State
 from .pool_inputs import InputChangedError, inputs_with
 from .saving import SAVE_AGAIN
 
@@ -147,9 +147,16 @@ class Assigning:
             "events_complete": machine.connected,
         }
         detail = f"to {machine.id}"
-        await self._saver.now(run.record_after(Cause.ASSIGNED, detail, **facts))
-        if not run.transition(Cause.ASSIGNED, detail, **facts):
-            return  # it was cancelled in the meantime
+        stored = False
+        while not stored:
+            if run.state is not State.WAITING:
+                return  # it was cancelled in the meantime
+            if run.record.cancelling:  # it ends now, unless that cannot be stored
+                await asyncio.sleep(SAVE_AGAIN.first)
+                self._pooled.wait_again(run)
+                return
+            stored = await self._saver.ahead(run, Cause.ASSIGNED, detail, **facts)
+        run.transition(Cause.ASSIGNED, detail, **facts)
         self._active.moved(run)
         self._earlier_times.load_for(run)
         await self._queueing.post(run, client, prompt, workflow)

@@ -10,7 +10,7 @@ from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError, ConflictError
 from ..machines.registry import AUTO
 from ..net.tasks import wait_for
-from .lifecycle import Cause, State
+from .lifecycle import IN_DOUBT, Cause, State
 from .outputs import unknown_run
 from .waiting import done_by, outcome, result_of
 
@@ -146,13 +146,15 @@ class Canceller:
             return was
 
     async def _cancel_at(self, client: ComfyUIClient, run: Run) -> str:
-        if run.state is State.UNANSWERED:
+        if run.state in IN_DOUBT:
             return "queued"  # ComfyUI may still accept it; then it is found and cancelled
-        executing = run.record.status == "running"
+        executing, moves = run.record.status == "running", run.moves
         await client.cancel(run.comfyui_id)
         if executing or any(await client.find([run.comfyui_id])):
             return "running"
         entry = await client.history(run.comfyui_id)
+        if run.moves != moves:
+            return await self._cancel_now(run)  # it was sent again in the meantime
         if entry is not None:
             await self._finalizer.settle(run, entry)
         else:

@@ -170,7 +170,8 @@ class MachineEvents:
             refused = refused + 1 if await machine.has_ended() else 0
             if refused == REFUSALS:
                 advice = await machine.look_for_memory_verdict()
-                self._end_runs(machine, REFUSES, advice, blames=True)
+                if machine.reachable_client() is None:  # it has not come back meanwhile
+                    self._end_runs(machine, REFUSES, advice, blames=True)
                 return
 
     def _end_runs(

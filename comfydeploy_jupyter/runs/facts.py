@@ -77,6 +77,7 @@ class Facts:
         self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
         self.models: frozenset[str] = frozenset()  # the model files that its graph names
         self.fingerprint = b""  # the hashes of its nodes
+        self.moves = 0  # how often it was sent or taken back: what was seen before is outdated then
         self.order: int | None = None  # its place in the queue of its pool
         self.graph: tuple[bytes, bytes | None] | None = None  # as stored, if it was just read
         self.answered = asyncio.Event()

@@ -151,8 +151,7 @@ class Finalizer:
         record = run.outcome or run.record
 
         async def queued() -> None:
-            stored = run.record_after(Cause.UPLOADS_QUEUED)
-            await self._saver.try_now(stored, "uploads its outputs")
+            await self._saver.try_ahead(run, Cause.UPLOADS_QUEUED)
             run.transition(Cause.UPLOADS_QUEUED)
 
         try:

@@ -346,6 +346,7 @@ class Lifecycle(Facts):
 
     def _enter(self) -> None:
         """Set the events that belong to the present state; a new request clears them."""
+        self.moves += self.state in (State.POSTED, State.REQUEUING, State.WAITING)
         if self.state in (State.POSTED, State.REQUEUING):
             self.answered.clear()
             self.released.clear()

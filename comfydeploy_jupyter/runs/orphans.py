@@ -92,6 +92,8 @@ class Orphans:
         elif pool is None and (machine is None or record.waits):
             reason = f"There is no machine {record.machine!r} any more"
             self._background.start(self._finalizer.fail(run, reason), run)
+        elif run.state is State.WAITING and record.cancelling:
+            self._background.start(self._finalizer.withdraw(run), run)
         elif run.state is State.WAITING:
             self._dispatching.wait(run)
             self._active.unload(run)

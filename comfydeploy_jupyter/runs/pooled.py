@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComfyDeployError
 from ..graphs.validation import validate_prompt
 from ..net.responses import loads
-from .lifecycle import IN_DOUBT, Cause, State
+from .lifecycle import IN_DOUBT, POSTING, Cause, State
 from .prepare import DEFINITIONS_MAX_AGE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from ..errors import ComfyUIUnavailableError
     from ..graphs.node_rules import NodeRules
@@ -64,13 +64,16 @@ class Pooled:
             If it cannot be stored; then there is no run.
         """
         run, _, prepared, key = new
-        stored = run.record_after(Cause.NO_ROOM)
+        before, stored = run.record, run.record_after(Cause.NO_ROOM)
         try:
             await self._repository.add(stored, prepared.prompt, prepared.workflow, key=key)
         except BaseException:
             self._finalizer.drop(run, Cause.NOT_STORED, "The run could not be stored")
             raise
         await begin_delivery()
+        latest = run.record is before
+        while not latest:  # its cancellation was requested, and stored after this state
+            latest = await self._saver.try_ahead(run, Cause.NO_ROOM)
         if run.transition(Cause.NO_ROOM, saved=True):
             self._dispatching.wait(run)
             self._active.unload(run)
@@ -128,20 +131,28 @@ class Pooled:
     async def check_machine(self, run: Run) -> None:
         """Put a run into the queue again whose ComfyUI ended while the run was being sent.
 
-        Its machine may have been removed before it was known as the machine of the run.
+        Its machine may have been removed before it was known as the machine of the run. If it has
+        started again, it may have received the run then: its queue is requested soon.
         """
         reason = run.comfyui_exit
-        if reason is None and self._machines.find(run.record.machine) is None:
+        machine = self._machines.find(run.record.machine)
+        if machine is not None and machine.connected:
+            return
+        if reason is None and machine is None:
             reason = f"There is no machine {run.record.machine!r} any more"
         waits = run.state in (State.UNANSWERED, State.QUEUED)
         if reason is not None and (waits or may_be_repeated(run)):
             await self.give_back(run, reason)
 
-    async def give_back(self, run: Run, reason: str, *, failed: bool = False) -> None:
+    def give_back(
+        self, run: Run, reason: str, *, failed: bool = False
+    ) -> Coroutine[Any, Any, None]:
         """Put a run into the queue again that its machine does not have.
 
         If its machine may still receive the request to queue it, which is on its way, the prompt
         gets another id, and the old one is deleted there when it arrives.
+
+        Nothing is done if the run moves, starts or ends before the coroutine has stored it.
 
         Parameters
         ----------
@@ -152,41 +163,55 @@ class Pooled:
         failed : bool
             Whether its execution has failed on a machine that is paused: it is executed elsewhere.
         """
-        attempts = run.record.attempts + run.was_next
+        return self._give_back(run, reason, run.moves, run.state, failed=failed)
+
+    async def _give_back(
+        self, run: Run, reason: str, moves: int, state: State, *, failed: bool
+    ) -> None:
+        if (run.moves, run.state) != (moves, state):
+            return
         reason_to_fail = why_not_again(run)
         if reason_to_fail is not None:
             await self._finalizer.fail(run, reason_to_fail)
-            return
-        if run.record.cancelling:
-            await self._finalizer.withdraw(run)
             return
         pool = run.record.pool
         if pool is None or self._machines.find_pool(pool) is None:
             await self._finalizer.fail(run, f"{reason}, and there is no pool {pool!r} any more")
             return
         cause = Cause.RETURNED
-        facts: dict[str, Any] = {"machine": pool, "attempts": attempts}
+        facts: dict[str, Any] = {
+            "machine": pool,
+            "attempts": run.record.attempts + (run.was_next and state not in POSTING),
+        }
         if failed:
             cause = Cause.MOVED
-        elif run.state is State.RUNNING:
+        elif state is State.RUNNING:
             cause, facts["retry"] = Cause.RETRIED, run.record.retry - 1
-        elif run.state in IN_DOUBT:
+        elif state in IN_DOUBT:
             facts["comfyui_id"] = str(uuid.uuid4())
         before, prompt = run.record.machine, run.comfyui_id
-        stored = True
-        try:
-            await self._saver.now(run.record_after(cause, reason, **facts))
-        except ComfyDeployError as fault:
-            # After a restart, the run is not found on that machine, and waits again then.
-            stored = False
-            log.warning(
-                "Run %s waits again, which cannot be stored: %s",
-                run.prompt_id,
-                fault.message,
-                extra=run.record.log_fields,
-            )
-        if run.record.machine != before or not run.transition(cause, reason, **facts):
-            return  # another task has done the same, or it has started or ended in the meantime
+        stored = latest = False
+        while not latest:
+            if run.record.cancelling:
+                await self._finalizer.withdraw(run)
+                return
+            try:
+                latest = stored = await self._saver.ahead(run, cause, reason, **facts)
+            except ComfyDeployError as fault:
+                # After a restart, the run is not found on that machine, and waits again then.
+                latest = True
+                log.warning(
+                    "Run %s waits again, which cannot be stored: %s",
+                    run.prompt_id,
+                    fault.message,
+                    extra=run.record.log_fields,
+                )
+            if (run.moves, run.state) != (moves, state):
+                return  # another task has done the same, or it has started or ended
+        if run.record.cancelling:
+            await self._finalizer.withdraw(run)
+            return
+        run.transition(cause, reason, **facts)
         run.restart()
         if "comfyui_id" in facts:
             self._active.give_up(before, prompt)
@@ -219,9 +244,10 @@ def may_be_repeated(run: Run) -> bool:
 def why_not_again(run: Run) -> str | None:
     """Return why a run that ComfyUI has lost fails; None if it may be queued again.
 
-    It fails if it was the next one each time that ComfyUI exited, `MAX_ATTEMPTS` times.
+    It fails if it was the next one each time that ComfyUI exited, `MAX_ATTEMPTS` times. A run that
+    ComfyUI has not received was not.
     """
-    if not run.was_next or run.record.attempts < MAX_ATTEMPTS:
+    if not run.was_next or run.state in POSTING or run.record.attempts < MAX_ATTEMPTS:
         return None
     ended = run.comfyui_exit or "ComfyUI ended"
     return f"{ended}, {run.record.attempts} times when the run was about to begin"

@@ -125,6 +125,7 @@ class Queueing:
         ComfyUIUnavailableError
             If that is not possible now, or ComfyUI does not answer whether it accepts the run.
         """
+        moves = run.moves
         stored = await self.stored_graph(run)
         if stored is None:
             return
@@ -137,9 +138,16 @@ class Queueing:
         given_up = run.comfyui_id if run.state is State.UNANSWERED else None
         if given_up is not None:
             facts["comfyui_id"] = str(uuid.uuid4())
-        await self._saver.now(run.record_after(Cause.QUEUED_ANEW, **facts))
-        if not run.transition(Cause.QUEUED_ANEW, **facts):
-            return  # it has started or ended in the meantime
+        latest = False
+        while not latest or run.record.cancelling:
+            if run.moves != moves or run.record_after(Cause.QUEUED_ANEW, **facts) is run.record:
+                return  # it has started or ended in the meantime
+            if run.record.cancelling:
+                await self._finalizer.withdraw(run)
+                return
+            latest = await self._saver.ahead(run, Cause.QUEUED_ANEW, "", **facts)
+        if run.moves != moves or not run.transition(Cause.QUEUED_ANEW, **facts):
+            return
         if given_up is not None:
             self._active.give_up(run.record.machine, given_up)
             self._active.moved(run)
@@ -269,13 +277,11 @@ class Queueing:
         number = answer.get("number")
         facts: dict[str, Any] = {"number": number, "node_errors": answer["node_errors"]}
         detail = f"as number {number}" if number is not None else ""
-        stored = None
         # If both processes exit now, the run is queued again. The state that an event causes now
         # may be stored after this one, without the acceptance.
-        while keep and stored is not run.record and not run.ending:
-            stored = run.record
-            accepted = run.record_after(Cause.ACCEPTED, detail, **facts)
-            await self._saver.try_now(accepted, "is queued")
+        latest = False
+        while keep and not latest and not run.ending:
+            latest = await self._saver.try_ahead(run, Cause.ACCEPTED, detail, **facts)
         if run.transition(Cause.ACCEPTED, detail, saved=keep, **facts):
             log.info(
                 "Run %s is queued on machine %s as number %s",

@@ -90,7 +90,8 @@ class Recovery:
     async def conclude(self, run: Run, machine: Machine) -> None:
         """Find out how a run ended that has succeeded, or that ComfyUI has stopped executing."""
         await run.answered.wait()  # ComfyUI's answer is part of the record
-        if run.ending:
+        moves = run.moves
+        if run.ending or run.record.machine != machine.id:
             return  # an earlier event has shown it
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
@@ -108,7 +109,7 @@ class Recovery:
                 extra=run.record.log_fields,
             )
             return
-        if entry is not None:
+        if entry is not None and run.moves == moves:
             await self._settle(run, entry)
 
     def check_queue(self, machine: Machine, event: Event) -> None:
@@ -169,12 +170,14 @@ class Recovery:
             self._to_reconcile.discard(machine.id)
             self._reconciled_at[machine.id] = now()
             runs = [run for run in self._active.of(machine) if not (run.ending or run.posting)]
+            moves = [run.moves for run in runs]
             client = machine.reachable_client()
             if not runs or client is None:
                 return False
             try:
                 finding = client.find([run.comfyui_id for run in runs])
                 running, pending = await self.unresponsive.track(machine, finding)
+                runs = [run for run, known in zip(runs, moves, strict=True) if run.moves == known]
                 return await self._compare(runs, running, pending, client)
             except ComfyUIUnavailableError as fault:
                 log.warning(
@@ -226,7 +229,7 @@ class Recovery:
         steps: list[Step] = [
             *((run, partial(client.cancel, run.comfyui_id)) for run in [*withdrawn, *unwanted]),
             *(
-                (run, partial(self._resolve, run, client, deadline))
+                (run, partial(self._resolve, run, run.moves, client, deadline))
                 for run in [*withdrawn, *missing]
             ),
         ]
@@ -251,8 +254,8 @@ class Recovery:
                     break
         return news
 
-    async def _resolve(self, run: Run, client: ComfyUIClient, deadline: float) -> bool:
-        """Find out what happened to a run that is not in ComfyUI's queue.
+    async def _resolve(self, run: Run, moves: int, client: ComfyUIClient, deadline: float) -> bool:
+        """Find out what happened to a run that is not in ComfyUI's queue, unless it has moved.
 
         If its events may still report it, wait for them until ``deadline`` (`now`).
 
@@ -266,7 +269,7 @@ class Recovery:
             if run.events_complete and not run.ending:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await wait_for(run.ended.wait(), deadline - now())
-            if run.ending:
+            if run.ending or run.moves != moves:
                 return False
             await self._settle(run, entry)
             return True
@@ -275,7 +278,7 @@ class Recovery:
         in_doubt = run.state in IN_DOUBT or run.record.cancelling
         if in_doubt and any(await client.find([run.comfyui_id])):
             return False
-        if run.ending or run.posting:
+        if run.ending or run.moves != moves:
             return False
         await self._resolve_missing(run, client)
         return True

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ComfyDeployError
 from ..net.backoff import Backoff
@@ -28,6 +28,9 @@ class Savable(Recorded, Protocol):
     @property
     def ending(self) -> bool:
         """Whether the outcome is known: then only the record of the end is stored."""
+
+    def record_after(self, cause: Any, detail: str = "", **facts: Any) -> RunRecord:
+        """Return the record as it will be after a transition."""
 
 
 class StateSaver:
@@ -61,12 +64,39 @@ class StateSaver:
         """Store the state of a run at once if it is due: a client is about to receive it.
 
         The state remains due while the end of the run is being stored, because that may fail.
+
+        Raises
+        ------
+        StoreUnavailableError, NoSpaceError
+            If the store cannot be written to.
         """
-        run = self._unsaved.pop(prompt_id, None)
-        if run is not None:
-            await self._repository.save(run.record)
-        elif prompt_id in self._saving:
-            await asyncio.wait({self._saving[prompt_id]})
+        while prompt_id in self._unsaved or prompt_id in self._saving:
+            if prompt_id in self._unsaved:
+                self._save(prompt_id)
+            saving = self._saving[prompt_id]
+            await asyncio.wait({saving})
+            self._forget(prompt_id, saving)
+            saving.result()
+
+    async def ahead(self, run: Savable, cause: Any, detail: str, **facts: Any) -> bool:
+        """Store a run as it will be after a transition, which the caller makes afterwards.
+
+        Returns
+        -------
+        bool
+            False if the run was changed in the meantime: then an older state may be stored.
+
+        Raises
+        ------
+        StoreUnavailableError, NoSpaceError
+            If the store cannot be written to.
+        """
+        before, prompt_id = run.record, run.record.prompt_id
+        await self._repository.save(run.record_after(cause, detail, **facts))
+        if run.record is not before or prompt_id in self._saving:
+            return False
+        self._unsaved.pop(prompt_id, None)
+        return True
 
     async def now(self, record: RunRecord) -> None:
         """Store a record.
@@ -78,27 +108,19 @@ class StateSaver:
         """
         await self._repository.save(record)
 
-    async def try_now(self, record: RunRecord, what: str) -> None:
-        """Store a record instead of its due state; if that fails, log the error and continue.
-
-        Parameters
-        ----------
-        record : RunRecord
-            The record.
-        what : str
-            The state of the run for the log message: ``"is queued"``.
-        """
-        self._unsaved.pop(record.prompt_id, None)
+    async def try_ahead(self, run: Savable, cause: Any, detail: str = "", **facts: Any) -> bool:
+        """Store a run as `ahead` does; if the store cannot be written to, log that."""
         try:
-            await self._repository.save(record)
+            return await self.ahead(run, cause, detail, **facts)
         except ComfyDeployError as fault:
             log.warning(
                 "The state of run %s (%s) cannot be stored: %s",
-                record.prompt_id,
-                what,
+                run.record.prompt_id,
+                cause.value,
                 fault.message,
-                extra=record.log_fields,
+                extra=run.record.log_fields,
             )
+            return True
 
     async def end(self, record: RunRecord) -> bool:
         """Store the end of a run; return False if the store fails and it is stored later."""
@@ -133,10 +155,13 @@ class StateSaver:
         self._timer = None
         for prompt_id, run in list(self._unsaved.items()):
             if not run.ending:
-                del self._unsaved[prompt_id]
-                task = self._background.start(self._repository.save(run.record), run)
-                self._saving[prompt_id] = task
-                task.add_done_callback(partial(self._forget, prompt_id))
+                self._save(prompt_id)
+
+    def _save(self, prompt_id: str) -> None:
+        run = self._unsaved.pop(prompt_id)
+        task = self._background.start(self._repository.save(run.record), run)
+        self._saving[prompt_id] = task
+        task.add_done_callback(partial(self._forget, prompt_id))
 
     def _forget(self, prompt_id: str, task: asyncio.Task[None]) -> None:
         if self._saving.get(prompt_id) is task:

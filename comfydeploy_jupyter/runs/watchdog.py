@@ -82,14 +82,15 @@ class Watchdog:
         if not runs and not others:
             return
         self._watched.add(machine.id)
+        seen = [(run, run.moves) for run in runs]
         try:
             if machine.connected:
                 try:
                     await self._check(machine, runs)
                 finally:
-                    await self._give_up_unanswered(machine, runs)
+                    await self._give_up_unanswered(machine, seen)
             else:
-                await self._give_up_disconnected(machine, runs)
+                await self._give_up_disconnected(machine, seen)
         except ComfyDeployError as fault:
             log.debug(
                 "Machine %r cannot be checked: %s", machine.id, fault, extra={"machine": machine.id}
@@ -97,29 +98,30 @@ class Watchdog:
         finally:
             self._watched.discard(machine.id)
 
-    async def _give_up_disconnected(self, machine: Machine, runs: list[Run]) -> None:
+    async def _give_up_disconnected(self, machine: Machine, seen: list[tuple[Run, int]]) -> None:
         """End runs whose ComfyUI has been disconnected for too long, or has exited."""
         machine.open()
-        away = now() - machine.disconnected_at
-        pressing = [run for run in runs if _is_urgent(run)]
+        since = machine.disconnected_at
+        away = now() - since
         ended = away > ENDED_AFTER and await machine.has_ended()
         verdict = await machine.look_for_memory_verdict()
-        if machine.connected:
+        if machine.connected or machine.disconnected_at != since:
             return
-        for run in runs:
-            if run.posting:
+        for run, moves in seen:
+            if run.posting or run.moves != moves:
                 continue
-            if run in pressing and ended:
+            urgent = _is_urgent(run)
+            if urgent and ended:
                 reason = "ComfyUI has ended: it refuses connections"
                 await self._finalizer.fail(run, reason, advice=verdict)
             elif run.record.pool is not None and ended:
                 await self._pooled.give_back(run, "ComfyUI has ended: it refuses connections")
-            elif away > self._limit(run in pressing, hangs=machine.hangs):
+            elif away > self._limit(urgent, hangs=machine.hangs):
                 reason = f"ComfyUI has been unreachable for {away:.0f} s"
                 advice = HANGS if machine.hangs else verdict
                 await self._finalizer.fail(run, reason, advice=advice)
 
-    async def _give_up_unanswered(self, machine: Machine, runs: list[Run]) -> None:
+    async def _give_up_unanswered(self, machine: Machine, seen: list[tuple[Run, int]]) -> None:
         """End runs whose ComfyUI has an open WebSocket, but has not answered for too long.
 
         Events count as answers, except for a run that ComfyUI is not known to have received.
@@ -127,8 +129,8 @@ class Watchdog:
         unresponsive, connection = self._recovery.unresponsive.of(machine), machine.connection
         if unresponsive is None or connection is None:
             return
-        for run in runs:
-            if run.posting:
+        for run, moves in seen:
+            if run.posting or run.moves != moves:
                 continue
             since = unresponsive.since
             if run.state is not State.UNANSWERED:

@@ -27,8 +27,11 @@ from comfydeploy_jupyter.store.runs import ACTIVE, FINAL, RunRecord
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from pathlib import Path
+    from random import Random
 
 LATE = {"late": 3.0, "held": 60.0}  # simulated seconds until a prompt is queued
+TICK = 1e-6  # seconds; the clock cannot tell shorter times apart
+FACTORS = (0.0, 0.5, 1, 1, 1, 2, 5, 25)  # of the usual duration of a request or write
 LATENCY = 0.02  # simulated seconds of each request and each write
 REACTS_WITHIN = 1.0  # simulated seconds
 END_LATENCY = 0.3  # the same for the end of a run, so that many events can happen meanwhile
@@ -70,15 +73,31 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return found
 
 
-class FakeStore:
-    """Replaces `RunRepository`; all writes fail while ``failing`` is set."""
+class Pauses:
+    """The simulated duration of requests and writes: always the same, or random from a seed."""
 
     def __init__(self) -> None:
+        self.random: Random | None = None
+
+    def of(self, usual: float) -> float:
+        return usual if self.random is None else usual * self.random.choice(FACTORS)
+
+
+class FakeStore:
+    """Replaces `RunRepository`; all writes fail while ``failing`` is set.
+
+    The writes of a run are done in order. Some time passes before and after each of them, in which
+    a server can be killed.
+    """
+
+    def __init__(self, pauses: Pauses) -> None:
         self.rows: dict[str, RunRecord] = {}
         self.prompts: dict[str, bytes] = {}
         self.failing = False
         self.refused: set[str] = set()  # runs with a state that could not be stored
         self.runs: dict[str, str] = {}  # the run of each id in ComfyUI
+        self._pauses = pauses
+        self._written_at: dict[str, float] = {}  # when the last write of each run is done
 
     def add(
         self, record: RunRecord, prompt: bytes, workflow: bytes | None, *, key: str | None = None
@@ -86,22 +105,22 @@ class FakeStore:
         return asyncio.ensure_future(self._add(copy.deepcopy(record), prompt))
 
     async def _add(self, record: RunRecord, prompt: bytes) -> None:
-        await asyncio.sleep(LATENCY)
-        self._check(record.prompt_id)
+        await self._write(record.prompt_id, LATENCY)
         if record.prompt_id in self.rows:
             raise ConflictError("it exists already")
         self.rows[record.prompt_id] = record
         self.prompts[record.prompt_id] = prompt
         self.runs[record.comfyui_id] = record.prompt_id
+        await self._answer()
 
     async def save(self, record: RunRecord) -> None:
         kept = copy.deepcopy(record)
-        await asyncio.sleep(END_LATENCY if record.status in FINAL else LATENCY)
-        self._check(record.prompt_id)
+        await self._write(record.prompt_id, END_LATENCY if record.status in FINAL else LATENCY)
         known = self.rows.get(record.prompt_id)
         if known is not None and known.status not in FINAL:
             self.rows[record.prompt_id] = kept
             self.runs[record.comfyui_id] = record.prompt_id
+        await self._answer()
 
     async def discard(self, prompt_id: str) -> None:
         await asyncio.sleep(0)
@@ -127,6 +146,17 @@ class FakeStore:
         await asyncio.sleep(0)
         return []
 
+    async def _write(self, prompt_id: str, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        begins = max(now, self._written_at.get(prompt_id, 0.0) + TICK)
+        self._written_at[prompt_id] = ends = begins + self._pauses.of(seconds)
+        await asyncio.sleep(ends - now)
+        self._check(prompt_id)
+
+    async def _answer(self) -> None:
+        if self._pauses.random is not None:
+            await asyncio.sleep(self._pauses.of(LATENCY))
+
     def _check(self, prompt_id: str) -> None:
         if self.failing:
             self.refused.add(prompt_id)
@@ -143,8 +173,14 @@ class FakeComfyUI:
         comes after the events), ``lost`` (queued without a reply), ``late`` (no reply, queued
         seconds later), ``held`` (the same, a minute later, as by a proxy), ``ignored`` (no reply
         and not queued).
-    refuses : bool
-        Whether it rejects every HTTP request, while its WebSocket stays open.
+    refuses, hangs : bool
+        Whether it rejects every HTTP request, or answers none, while its WebSocket stays open.
+    begun : bool
+        Whether the prompt that is ``running`` has begun. ComfyUI ignores an interruption before.
+    troubled_at : float or None
+        When it became unreachable in any way; None: it can be reached.
+    posted : callable
+        Called with the id of each prompt that is sent.
     silent : bool
         Whether it does not answer pings.
     late : bool
@@ -166,9 +202,12 @@ class FakeComfyUI:
     timeout = 30.0
     url = "fake"
 
-    def __init__(self, name: str = "local") -> None:
+    def __init__(self, name: str = "local", pauses: Pauses | None = None) -> None:
         self.answer = "taken"
-        self.refuses = False
+        self.refuses = self.hangs = self.begun = False
+        self.troubled_at: float | None = None
+        self.pauses = pauses or Pauses()
+        self.posted: Callable[[str], None] = str
         self.silent = False
         self.late = False
         self.upload_faults: list[Exception] = []
@@ -195,6 +234,7 @@ class FakeComfyUI:
     async def post_prompt(
         self, prompt: bytes, *, prompt_id: str, after: Awaitable[None] | None = None, **_: object
     ) -> dict[str, Any]:
+        self.posted(prompt_id)
         await self._reach(sent=False)
         if self.post_faults:
             raise self.post_faults.pop()
@@ -213,7 +253,7 @@ class FakeComfyUI:
             loop = asyncio.get_running_loop()
             take = loop.call_later(LATE[answer], self._take_late, prompt_id, life, answer)
             self.timers.append(take)
-        await asyncio.sleep(LATENCY if answer == "taken" else self.patience)
+        await asyncio.sleep(self.pauses.of(LATENCY) if answer == "taken" else self.patience)
         if answer not in ("taken", "slow") or life != self.starts or self.refuses:
             raise self.unavailable("no answer", hangs=True)
         return {"prompt_id": prompt_id, "number": self.number, "node_errors": {}}
@@ -235,7 +275,7 @@ class FakeComfyUI:
 
     async def interrupt(self, prompt_id: str) -> None:
         await self._reach()
-        if self.running == prompt_id:
+        if self.running == prompt_id and self.begun:
             self.finish("execution_interrupted")
 
     async def upload(self, _: object, name: str, *, subfolder: str) -> tuple[str, str]:
@@ -252,9 +292,22 @@ class FakeComfyUI:
         return ComfyUIUnavailableError(reason, details=details)
 
     async def _reach(self, **details: Any) -> None:
-        await asyncio.sleep(LATENCY)
+        await asyncio.sleep(self.pauses.of(LATENCY))
         if not self.alive or self.refuses:
             raise self.unavailable("connection refused", **details)
+        if self.hangs:
+            await asyncio.sleep(self.patience)
+            raise self.unavailable("no answer", hangs=True, **details)
+
+    @property
+    def prompts(self) -> list[str]:
+        """All its prompts."""
+        return [*([] if self.running is None else [self.running]), *self.pending]
+
+    @property
+    def waiting(self) -> list[str]:
+        """The prompts that it would begin next; none while one executes."""
+        return [] if self.begun else self.prompts
 
     # -- its actions -------------------------------------------------------------------------
 
@@ -263,10 +316,16 @@ class FakeComfyUI:
         self.pending.append(prompt_id)
         self._send_queue_status()
 
+    def pick(self) -> None:
+        """Take the next prompt from the queue; its execution has not begun yet."""
+        if self.alive and self.running is None and self.pending:
+            self.running, self.begun = self.pending.pop(0), False
+
     def begin(self) -> None:
         """Start the execution of the next prompt."""
-        if self.alive and self.running is None and self.pending:
-            self.running = self.pending.pop(0)
+        self.pick()
+        if self.running is not None and not self.begun:
+            self.begun = True
             self.begun_at = asyncio.get_running_loop().time()
             self.executions[self.running] += 1
             self._send("execution_start")
@@ -277,7 +336,7 @@ class FakeComfyUI:
 
     def finish(self, end: str) -> None:
         """End the execution: ``execution_success``, ``_error`` or ``_interrupted``."""
-        if self.running is None:
+        if self.running is None or not self.begun:
             return
         prompt_id, good = self.running, end == "execution_success"
         if good:
@@ -290,11 +349,11 @@ class FakeComfyUI:
             },
         }
         well_for = asyncio.get_running_loop().time() - max(self.begun_at, self.well_since)
-        reacts = self.connected and not self.refuses and well_for > REACTS_WITHIN
+        reacts = self.connected and not (self.refuses or self.hangs) and well_for > REACTS_WITHIN
         if good and prompt_id in self.held and reacts:
             self.held_executed.append(prompt_id)
         self._send(end)
-        self.running = None
+        self.running, self.begun = None, False
         if self.late:
             asyncio.get_running_loop().call_later(LATENCY, self._release, prompt_id)
         else:
@@ -325,6 +384,7 @@ class FakeComfyUI:
             self.alive = False
             self.starts += 1
             self.pending, self.running, self.history_of = [], None, {}
+            self.begun = False
             self.disconnect()
             self.listener.machine_ended(self.machine, "ComfyUI was killed")
 
@@ -365,7 +425,7 @@ class FakeComfyUI:
 class FakeMachine:
     """The methods of `Machine` that runs use."""
 
-    is_dead = hangs = False
+    is_dead = False
     memory_verdict = known_definitions = process = None
     path: Path | None = None
 
@@ -375,6 +435,7 @@ class FakeMachine:
         self.waits = 0  # the number of waits for it
         self.definition_requests = 0
         self.disconnected_at = 0.0
+        self.verdict_takes = 0.0  # seconds until it is known whether its ComfyUI has ended
         self.connection = SimpleNamespace(
             last_heard=0.0, queue_remaining=None, may_miss_events=False, reconnect=self._reconnect
         )
@@ -386,6 +447,10 @@ class FakeMachine:
     @property
     def answers(self) -> bool:
         return self.connected and not self._comfyui.silent
+
+    @property
+    def hangs(self) -> bool:
+        return self._comfyui.hangs
 
     async def ready(self) -> FakeComfyUI:
         self.waits += 1
@@ -409,7 +474,9 @@ class FakeMachine:
         """Do nothing: `FakeComfyUI.connect` connects."""
 
     async def has_ended(self) -> bool:
-        return not self._comfyui.alive
+        ended = not self._comfyui.alive
+        await asyncio.sleep(self.verdict_takes)
+        return ended
 
     async def look_for_memory_verdict(self) -> None:
         return None

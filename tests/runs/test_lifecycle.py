@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 from cProfile import Profile
+from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,14 +41,23 @@ def no_hidden_errors() -> None:
 
 
 ANSWERS = ("taken", "taken", "slow", "lost", "late", "held", "ignored", "refused")
+BEFORE_A_START = [
+    ("ComfyUI dies", 0.0),
+    ("ComfyUI dies", 0.3),
+    ("connection breaks", 0.3),
+    ("connection is back", 0.05),
+    ("Jupyter is killed", 0.1),
+    ("nothing", 0.05),
+]
 
 
 class Life(RuleBasedStateMachine):
     """Random changes of a `World` in random order."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(seed=st.none() | st.integers(0, 2**32))
+    def begin(self, seed: int | None) -> None:
         self.world = World()
+        self.world.pauses.random = None if seed is None else Random(seed)
 
     @rule(
         well=st.sampled_from([True, True, False]),
@@ -89,9 +100,11 @@ class Life(RuleBasedStateMachine):
         pause=st.sampled_from([0.0, 0.01, 0.01, 0.03]),
         afterwards=st.sampled_from(["nothing", "nothing", *HAPPENINGS, *SUDDEN * 3]),
         second=st.booleans(),
+        before=st.sampled_from([None, None, *BEFORE_A_START]),
     )
     def comfyui_works(
         self,
+        before: tuple[str, float] | None,
         connected: bool,
         meanwhile: str,
         end: str | None,
@@ -103,6 +116,10 @@ class Life(RuleBasedStateMachine):
         comfyui = self.world.comfyuis[second]
         if not connected:
             self.world.call(comfyui.disconnect)
+        if before is not None:
+            self.world.call(comfyui.pick)
+            self.world.happens(before[0], comfyui)
+            self.world.tick(before[1])
         self.world.call(comfyui.begin)
         self.world.happens(meanwhile, comfyui)
         if end is not None:
@@ -118,6 +135,112 @@ class Life(RuleBasedStateMachine):
         runs = [name for name in self.world.waiting if name.startswith("run-")]
         self.world.cancel(data.draw(st.sampled_from(runs)))
         self.world.tick(pause)
+
+    @rule(
+        what=st.sampled_from(["pick", "begin", "die", "disconnect", "clear", "execution_success"]),
+        after=st.sampled_from([0.005, 0.01, 0.03, 0.05, 0.07, 0.1, 0.3, 2.02]),
+        second=st.booleans(),
+    )
+    def comfyui_will(self, what: str, after: float, second: bool) -> None:
+        """Let a ComfyUI do something later, while this server waits for something."""
+        comfyui = self.world.comfyuis[second]
+        whole = what.startswith("execution_")
+        deed = partial(comfyui.finish, what) if whole else getattr(comfyui, what)
+        comfyui.timers.append(self.world.loop.call_later(after, deed))
+
+    @rule(count=st.integers(3, 6), answer=st.sampled_from(["taken", "taken", "late", "slow"]))
+    def many(self, count: int, answer: str) -> None:
+        """Submit more runs to a pool than its machines take at the same time."""
+        for comfyui in self.world.comfyuis:
+            comfyui.answer = answer
+        for _ in range(count):
+            self.world.submit(wait=False, machine="gpus", retry=0)
+        self.world.tick(0.03)
+
+    @rule(second=st.booleans(), away=st.booleans(), after=st.sampled_from([0.01, 0.03, 0.05]))
+    def cancel_at_the_start(self, second: bool, away: bool, after: float) -> None:
+        """Cancel a run that ComfyUI takes from its queue now, or when it is connected again."""
+        world, comfyui = self.world, self.world.comfyuis[second]
+        world.end_faults()
+        run = world.submit(wait=False, machine=comfyui.machine.id)
+        world.tick(1.0)
+        while comfyui.prompts[1:]:
+            world.call(comfyui.begin)
+            world.call(comfyui.finish, "execution_success")
+        if away:
+            world.call(comfyui.disconnect)
+        else:
+            world.call(comfyui.pick)
+        world.cancel(run)
+        world.tick(after)
+        world.call(comfyui.connect)
+        comfyui.timers.append(world.loop.call_later(0.03, comfyui.pick))
+        world.tick(0.3)
+        world.check()
+        world.call(comfyui.begin)
+
+    @rule(
+        answer=st.sampled_from(["late", "late", "slow", "lost"]),
+        second=st.booleans(),
+        pause=st.sampled_from([0.06, 0.1, 0.3]),
+    )
+    def killed_while_sending(self, answer: str, second: bool, pause: float) -> None:
+        """Kill the server while it sends a run to a machine that has room again."""
+        self.world.end_faults()
+        self.many(6, "taken")
+        self.world.tick(0.5)
+        for comfyui in self.world.comfyuis:
+            comfyui.answer = answer
+        comfyui = self.world.comfyuis[second]
+        self.world.call(comfyui.begin)
+        self.world.call(comfyui.finish, "execution_success")
+        self.world.tick(pause)
+        self.world.kill()
+        self.world.end_faults()
+        self.world.tick(5.0)
+
+    @rule(times=st.integers(1, 3), machine=st.sampled_from([None, "gpus", "gpus"]))
+    def exits_at_the_start(self, times: int, machine: str | None) -> None:
+        """Let a ComfyUI exit each time that a run is about to begin."""
+        self.world.end_faults()
+        self.world.submit(wait=False, machine=machine)
+        self.world.tick(0.2)
+        for _ in range(times):
+            comfyui = max(self.world.comfyuis, key=lambda comfyui: len(comfyui.waiting))
+            self.world.happens("ComfyUI dies", comfyui)
+            self.world.tick(1.0)
+            self.world.happens("ComfyUI is started", comfyui)
+            self.world.tick(1.0)
+
+    @rule(second=st.booleans(), away=st.booleans(), begun=st.booleans())
+    def hangs_for_long(self, second: bool, away: bool, begun: bool) -> None:
+        """Let a ComfyUI answer nothing for longer than a lost one may take."""
+        comfyui = self.world.comfyuis[second]
+        self.world.end_faults()
+        self.world.submit(wait=False, machine=comfyui.machine.id)
+        self.world.tick(0.5)
+        if begun:
+            self.world.call(comfyui.begin)
+        self.world.happens("ComfyUI hangs", comfyui)
+        if away:
+            self.world.happens("connection breaks", comfyui)
+        self.world.tick(LOST_AFTER + 10.0)
+
+    @rule(second=st.booleans(), verdict=st.sampled_from([0.5, 1.5]), pause=st.sampled_from([0, 1]))
+    def dies_while_sending(self, second: bool, verdict: float, pause: float) -> None:
+        """Let a ComfyUI exit while runs are sent to it, and be examined for a while."""
+        self.world.end_faults()
+        self.world.tick(pause)
+        comfyui = self.world.comfyuis[second]
+        comfyui.answer, comfyui.patience, comfyui.machine.verdict_takes = "lost", 3.0, verdict
+        for _ in range(2):
+            self.world.submit(wait=False, machine="gpus")
+        self.world.tick(0.1)
+        self.world.happens("ComfyUI dies", comfyui)
+        self.world.tick(3.2)
+        self.world.check()
+        self.world.tick(2.0)
+        comfyui.patience, comfyui.machine.verdict_takes = 1.0, 0.0
 
     @rule(what=st.sampled_from(HAPPENINGS), second=st.booleans())
     def event_occurs(self, what: str, second: bool) -> None:
@@ -148,7 +271,7 @@ TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionW
 )
 FUZZ = int(os.environ.get("FUZZ_EXAMPLES", "0")) // 20
 Life.TestCase.settings = settings(
-    max_examples=FUZZ or int(os.environ.get("LIFECYCLE_EXAMPLES", "200")),
+    max_examples=FUZZ or int(os.environ.get("LIFECYCLE_EXAMPLES", "60")),
     derandomize=not FUZZ,  # `make fuzz` draws other orders each time
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow],
@@ -287,6 +410,7 @@ def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
         ("accepted by ComfyUI", "queued", "as number 1"),
         ("execution started", "running", None),
         ("recovered after a restart", "running", None),
+        ("connected again", "running", None),
         ("connection lost", "running", None),
         ("connected again", "running", None),
         ("found in the history", "success", None),

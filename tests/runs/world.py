@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,12 @@ from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, Cause, State
 from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
+from comfydeploy_jupyter.runs.pooled import MAX_ATTEMPTS
 from comfydeploy_jupyter.runs.service import RunService
 from comfydeploy_jupyter.schemas import RunRequest
 from comfydeploy_jupyter.store.runs import FINAL, RunRecord
 
-from .fake_comfyui import FakeComfyUI, FakeDeletions, FakeDelivery, FakeStore, VirtualLoop
+from .fake_comfyui import FakeComfyUI, FakeDeletions, FakeDelivery, FakeStore, Pauses, VirtualLoop
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.runs.log import RunEvent
@@ -42,6 +43,8 @@ HAPPENINGS = (
     "ComfyUI is started",
     "HTTP is refused",
     "HTTP is answered",
+    "ComfyUI hangs",
+    "ComfyUI hangs no more",
     "others clear the queue",
     "an event is too large",
     "Jupyter is killed",
@@ -83,9 +86,10 @@ class World:
     def __init__(self, kept: Path = Path("/nonexistent")) -> None:
         self.kept = kept
         self.loop = VirtualLoop()
-        self.store = FakeStore()
-        self.comfyui = FakeComfyUI()
-        self.second = FakeComfyUI("second")
+        self.pauses = Pauses()
+        self.store = FakeStore(self.pauses)
+        self.comfyui = FakeComfyUI(pauses=self.pauses)
+        self.second = FakeComfyUI("second", self.pauses)
         self.comfyuis = (self.comfyui, self.second)
         self.executed: dict[str, int] = {}  # executions of runs that are stored as executing
         self.delivery = FakeDelivery()
@@ -96,6 +100,9 @@ class World:
         self.errors: dict[str, ComfyDeployError] = {}  # the results in replies to requests
         self.waiting: dict[str, asyncio.Task[None]] = {}
         self.retried: set[str] = set()  # runs that may be executed again
+        self.blamed: Counter[str] = Counter()  # exits that this server has seen before a start
+        for comfyui in self.comfyuis:
+            comfyui.posted = self.posted
         self.serve()
 
     def serve(self) -> None:
@@ -137,10 +144,28 @@ class World:
         self.ids[prompt_id] = event.id
         if event.event == "status":
             self.ends[prompt_id] += 1
+            self.check_end(run.record)
             stored = self.store.rows.get(prompt_id)
             is_stored = stored is not None and stored.status == run.record.status
             if not is_stored and prompt_id not in self.store.refused:
                 self.faults.append(f"{prompt_id}: its end is sent and not stored")
+
+    def check_end(self, record: RunRecord) -> None:
+        """Compare the reason why a run has failed with what has happened."""
+        prompt_id, error = record.prompt_id, record.error or {}
+        for comfyui in self.comfyuis:
+            since = self.loop.time() - (comfyui.troubled_at or 0.0)
+            executes = record.comfyui_id in comfyui.prompts and comfyui.hangs
+            if executes and error.get("type") == "ComfyUIEnded" and since < GONE_AFTER:
+                self.faults.append(f"{prompt_id}: it is given up although ComfyUI only hangs")
+
+    def posted(self, comfyui_id: str) -> None:
+        """Fail if a prompt is sent that was cancelled, or that has made ComfyUI exit too often."""
+        for row in self.store.rows.values():
+            if row.comfyui_id == comfyui_id and row.cancelling:
+                self.faults.append(f"{row.prompt_id}: it is sent although it was cancelled")
+        if self.blamed[comfyui_id] >= MAX_ATTEMPTS:
+            self.faults.append(f"{comfyui_id}: it makes ComfyUI exit again and again")
 
     def do(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
@@ -196,21 +221,40 @@ class World:
         self.store.failing = False
         for comfyui in self.comfyuis:
             comfyui.held.clear()  # the next server does not know of them
+        self.blamed.clear()
+        connected = [comfyui for comfyui in self.comfyuis if comfyui.connected]
+        for comfyui in connected:
+            comfyui.connected = False
+            comfyui.machine.disconnected_at = self.loop.time()
         self.serve()
+        for comfyui in connected:
+            self.call(comfyui.connect)
 
     def happens(self, what: str, comfyui: FakeComfyUI | None = None) -> None:
         comfyui = comfyui or self.comfyui
+        self._happens(what, comfyui)
+        for each in self.comfyuis:
+            well = each.alive and each.connected and not each.refuses and not each.hangs
+            each.troubled_at = None if well else (each.troubled_at or self.loop.time())
+
+    def _happens(self, what: str, comfyui: FakeComfyUI) -> None:
         if what == "connection breaks":
             self.call(comfyui.disconnect)
         elif what == "connection is back":
             self.call(comfyui.connect)
         elif what == "ComfyUI dies":
+            run = self.next_run(comfyui)
             self.call(comfyui.die)
+            if run is not None:
+                self.blamed[run.comfyui_id] += 1
         elif what == "ComfyUI is started":
             comfyui.start()
             self.call(comfyui.connect)
         elif what in ("HTTP is refused", "HTTP is answered"):
             comfyui.refuses = what == "HTTP is refused"
+            comfyui.well_since = self.loop.time()
+        elif what in ("ComfyUI hangs", "ComfyUI hangs no more"):
+            comfyui.hangs = what == "ComfyUI hangs"
             comfyui.well_since = self.loop.time()
         elif what == "others clear the queue":
             self.call(comfyui.clear)
@@ -220,6 +264,15 @@ class World:
             self.kill()
         elif what in ("the store fails", "the store is well"):
             self.store.failing = what == "the store fails"
+
+    def next_run(self, comfyui: FakeComfyUI) -> Run | None:
+        """Return the only queued run of a ComfyUI, if it is about to begin."""
+        waiting = comfyui.waiting if comfyui.alive and comfyui.connected else []
+        runs = [run for run in map(self.service.find, self.waiting) if run is not None]
+        there = [run for run in runs if run.record.machine == comfyui.machine.id]
+        queued = [run for run in there if run.record.status in ("queued", "running")]
+        alone = [run.comfyui_id for run in queued] == waiting and len(waiting) == 1
+        return queued[0] if alone and queued[0].state is State.QUEUED else None
 
     def remove(self, comfyui: FakeComfyUI) -> None:
         """Remove a machine whose end its provider has reported; it sends nothing more."""
@@ -244,6 +297,9 @@ class World:
                 continue
             if prompt_id in self.store.refused:
                 continue  # its messages may be lost with the server
+            stored = self.store.rows.get(prompt_id, RunRecord("", "", "", ""))
+            is_stored = RANK[stored.status] >= RANK[record.status]
+            assert is_stored, f"{prompt_id}: it is read as {record.status} before that is stored"
             before = self.sent.get(prompt_id, "not-started")
             if any(entry[1] == Cause.MOVED.value for entry in record.story):
                 self.retried.add(prompt_id)
@@ -272,23 +328,32 @@ class World:
             count = sum(comfyui.executions[row.comfyui_id] for comfyui in self.comfyuis)
             known = self.executed.get(prompt_id, count)
             if prompt_id not in self.retried:
-                assert count == known, f"{prompt_id}: it is executed again"
+                assert count <= known, f"{prompt_id}: it is executed again"
             if row.status in ("running", "uploading", "success"):
-                self.executed[prompt_id] = count
-            having = [c for c in self.comfyuis if row.comfyui_id in (c.running, *c.pending)]
-            assert len(having) <= 1, f"{prompt_id}: two ComfyUIs have it"
+                self.executed[prompt_id] = max(count, 1)
+            over = row.status == "cancelled" and row.story[-1][1] == Cause.WITHDRAWN.value
+            never = (row.error or {}).get("type") == "NotQueued"
+            prompts = [prompt for comfyui in self.comfyuis for prompt in comfyui.prompts]
+            having = [prompt for prompt in prompts if prompt == row.comfyui_id]
+            held = any(row.comfyui_id in comfyui.held for comfyui in self.comfyuis)
+            assert not having or held or not (over or never), (
+                f"{prompt_id}: ComfyUI has it after its end"
+            )
+            assert len(having) <= 1, f"{prompt_id}: ComfyUI has it twice"
 
     def end_faults(self) -> None:
         """End all simulated errors."""
         self.store.failing = False
         for comfyui in self.comfyuis:
-            comfyui.answer, comfyui.refuses = "taken", False
+            comfyui.answer, comfyui.refuses, comfyui.hangs = "taken", False, False
             comfyui.well_since = self.loop.time()
             comfyui.start()
             self.call(comfyui.connect)
+            comfyui.troubled_at = None
 
     def finish(self) -> None:
         """End all simulated errors, and let both ComfyUIs execute all their prompts."""
+        self.tick(3.0)  # what ComfyUI will do happens before
         self.end_faults()
         for _ in range(3 + 3 * len(self.waiting)):
             for comfyui in self.comfyuis:
@@ -297,6 +362,8 @@ class World:
             for comfyui in self.comfyuis:
                 self.call(comfyui.finish, "execution_success")
             self.tick(15.0)
+            if not (self.service.at_work or any(comfyui.prompts for comfyui in self.comfyuis)):
+                break
 
     def close(self) -> None:
         self.do(self.service.close())
