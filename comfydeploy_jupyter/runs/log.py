@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..comfyui.events import Preview
 
 MAX_BYTES = 8 * 1024 * 1024  # size of the encoded events in a log
+MAX_PASSING = MAX_BYTES // 16  # size of `PASSING` events that are kept in any case
 LARGE = 64 * 1024  # bytes of an event that is encoded in a thread, and of a batch for a reader
 SHORT = 256  # assumed bytes of an event with a few short values
 MAX_PREVIEWS = 4  # previews are large and soon outdated
@@ -104,6 +105,7 @@ class EventLog:
         self._events: deque[RunEvent] = deque()
         self._next_id = first_id
         self._bytes = 0
+        self._passing_bytes = 0
         self._previews = 0
         self._wakes = 0
         self._waiting: set[asyncio.Future[None]] = set()
@@ -126,7 +128,9 @@ class EventLog:
             self._previews += 1
             if self._previews > MAX_PREVIEWS:
                 self._drop(next(e for e in self._events if e.preview is not None))
-        if self._bytes > MAX_BYTES:
+        if event in PASSING:
+            self._passing_bytes += entry.size
+        if self._bytes > MAX_BYTES and self._passing_bytes > MAX_PASSING:
             self._shrink()
         self._wake()
         return entry
@@ -243,6 +247,7 @@ class EventLog:
         stale = {e.id for e in passing[: (len(passing) + 1) // 2]}
         self._events = deque(e for e in self._events if e.id not in stale)
         self._bytes = sum(e.size for e in self._events)
+        self._passing_bytes = sum(e.size for e in self._events if e.event in PASSING)
 
 
 def in_batches(events: list[RunEvent]) -> Iterator[list[RunEvent]]:

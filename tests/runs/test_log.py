@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from cProfile import Profile
 
 from comfydeploy_jupyter.comfyui.events import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
@@ -173,3 +174,18 @@ def test_message_has_the_form_of_the_contract():
     assert data["event"] == "preview"
     assert data["data"]["mime"] == "image/png"
     assert data["data"]["image"] == "eHh4eHh4eHh4eA=="
+
+
+def test_progress_costs_the_same_beside_many_other_events() -> None:
+    """Once the other events alone are too large, the log is not copied for each of progress."""
+    log = EventLog()
+    text = "x" * (module.MAX_BYTES // 100)
+    for number in range(120):
+        log.append("executed", {"number": number, "text": text})
+    with Profile() as profile:
+        for number in range(3000):
+            log.append("progress", {"value": number}, size=module.SHORT)
+    shrunk = [e.callcount for e in profile.getstats() if "_shrink" in str(e.code)]
+    assert sum(shrunk) < 10
+    kept = [event.data["value"] for event in log.after(0) if event.event == "progress"]
+    assert kept[-100:] == [*range(2900, 3000)]
