@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .database import Repository, readable
+from .run_filter import DETAILS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -187,7 +188,8 @@ def _apply(
         [(c.prompt_id, c.number) for c in gone],
     )
     connection.executemany(
-        "UPDATE runs SET record = json_set(record, '$.webhook_status', ?) WHERE prompt_id = ?",
+        "UPDATE runs SET record = json_set(record, '$.webhook_status', ?)"
+        " WHERE prompt_id = ? AND json_valid(record)",
         [(outcome, prompt_id) for prompt_id, outcome in settled.items() if outcome is not None],
     )
     connection.executemany(
@@ -197,7 +199,7 @@ def _apply(
 
 def _webhook_status(connection: sqlite3.Connection, prompt_id: str) -> str | None:
     found = connection.execute(
-        "SELECT json_extract(record, '$.webhook_status') FROM runs WHERE prompt_id = ?",
+        f"SELECT json_extract({DETAILS}, '$.webhook_status') FROM runs WHERE prompt_id = ?",  # noqa: S608 - a constant
         (prompt_id,),
     ).fetchone()
     return None if found is None else found[0]

@@ -15,6 +15,7 @@ import pytest
 
 from comfydeploy_jupyter.store.callbacks import CallbackTarget
 from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.transfers import callbacks
 from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG, MOST_REFUSALS
 from tests.comfyui_server import REPOSITORY
@@ -295,6 +296,28 @@ async def test_a_finished_target_is_deleted_with_its_token(harness, bare_service
         lambda connection: connection.execute("SELECT count(*) FROM callbacks").fetchone()[0]
     )
     assert rows == 0
+
+
+async def test_a_run_whose_record_is_damaged_keeps_no_other_message_in_the_store(
+    harness, bare_service
+):
+    record = RunRecord("run-1", "success", "local", "s")
+    await RunRepository(harness.database).add(record, b"{}", None)
+    await harness.database.write(
+        lambda connection: connection.execute("UPDATE runs SET record = '{'").rowcount
+    )
+    callbacks = harness.transfers.callbacks
+    for prompt_id, webhook in ("run-1", {"view_url": "", "intermediate": False}), ("run-2", None):
+        made = CallbackTarget(
+            prompt_id, "", status_endpoint=f"{bare_service.url}/status", webhook=webhook
+        )
+        await callbacks.add(made)
+        send(harness, made, 1)
+        callbacks.finish(made)
+    await harness.until(lambda: not callbacks.targets())
+    await harness.reopen()
+    assert harness.transfers.callbacks.targets() == []
+    assert await harness.transfers.callbacks.webhook_status("run-1") is None
 
 
 @pytest.mark.parametrize("reopened", [False, True])
