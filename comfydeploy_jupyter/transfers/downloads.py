@@ -60,6 +60,7 @@ class PartFile:
         try:
             while not self._open():
                 os.close(self._file)
+                self._file = -1
         except BaseException:
             self.close()
             raise

@@ -219,6 +219,36 @@ async def test_a_kill_while_a_file_is_published_does_not_empty_it(
     assert names(harness) == [NAME]
 
 
+DISK_IS_FULL = """
+import errno, os, sys
+from pathlib import Path
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.transfers.downloads import PartFile
+
+target = Path(sys.argv[1]) / "models" / "checkpoints" / "m.safetensors"
+target.write_bytes(b"content")
+part = target.with_name("m.safetensors.part")
+os.link(target, part)
+
+def check(event, arguments):
+    if event == "open" and arguments[0] == part.name and not part.exists():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+folders = Folders(Path(sys.argv[1]))
+before = len(os.listdir("/dev/fd"))
+sys.addaudithook(check)
+try:
+    PartFile(folders, target)
+except OSError as error:
+    print(error.errno == errno.ENOSPC, len(os.listdir("/dev/fd")) - before, target.read_bytes())
+"""
+
+
+def test_a_full_disk_after_a_kill_while_a_file_was_published(tmp_path):
+    (tmp_path / "models" / "checkpoints").mkdir(parents=True)
+    assert python(DISK_IS_FULL, tmp_path).stdout == "True 0 b'content'\n"
+
+
 WITHOUT_HARD_LINKS = """
 import errno, os, sys
 from pathlib import Path
