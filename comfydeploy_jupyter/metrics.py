@@ -99,8 +99,17 @@ _BACKGROUND_FAILURES = Counter(
 )
 
 
+_machines: set[str] = set()  # those that have series
+
+
+def _label(machine: str) -> str:
+    """Return the label of a machine; one for all that do not exist any more."""
+    return machine if machine in _machines else "removed"
+
+
 def add_machine(machine: str) -> None:
     """Create the series of a machine at zero: a series that starts at 1 has no rate."""
+    _machines.add(machine)
     for status in ENDS:
         _RUNS.labels(machine, status)
         _DURATION.labels(machine, status)
@@ -110,6 +119,7 @@ def add_machine(machine: str) -> None:
 
 def remove_machine(machine: str) -> None:
     """Remove the series of a machine that does not exist any more."""
+    _machines.discard(machine)
     with suppress(KeyError):  # another server in this process may have removed them
         for status in ENDS:
             _RUNS.remove(machine, status)
@@ -129,23 +139,23 @@ def remove_pool(pool: str) -> None:
 
 def run_began(machine: str, pool: str | None, waited: float) -> None:
     """Count the start of a run, which has waited for so many seconds."""
-    _WAIT.labels(machine).observe(waited)
+    _WAIT.labels(_label(machine)).observe(waited)
     if pool is not None:
         _POOL_WAIT.labels(pool).observe(waited)
 
 
 def run_ended(machine: str, pool: str | None, status: str, seconds: float | None) -> None:
     """Count the end of a run and, if it was executed, the duration of its execution."""
-    _RUNS.labels(machine, status).inc()
+    _RUNS.labels(_label(machine), status).inc()
     if seconds is not None:
-        _DURATION.labels(machine, status).observe(seconds)
+        _DURATION.labels(_label(machine), status).observe(seconds)
         if pool is not None:
             _POOL_DURATION.labels(pool, status).observe(seconds)
 
 
 def comfyui_lost(machine: str) -> None:
     """Count a lost connection to ComfyUI."""
-    _DISCONNECTS.labels(machine).inc()
+    _DISCONNECTS.labels(_label(machine)).inc()
 
 
 def background_failed() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .loads import AssignedRun, MemberLoad
 
-KEPT_STRUCTURES = 4096  # workflows whose durations are kept
+KEPT_STRUCTURES = 4096  # workflows, and sets of models, whose durations are kept
 RECENT = 0.3  # weight of the last run in the expected duration of the next one
 
 
@@ -25,7 +25,7 @@ class ExpectedDurations:
     def __init__(self) -> None:
         self._seconds: OrderedDict[str, dict[str, float]] = OrderedDict()
         self._plain: dict[str, float] = {}  # seconds on a member of speed 1, by structure
-        self._loading: dict[frozenset[str], float] = {}
+        self._loading: OrderedDict[frozenset[str], float] = OrderedDict()
         self._compared: set[str] = set()  # the members that have executed the same workflows
         self._mean: float | None = None
 
@@ -65,6 +65,9 @@ class ExpectedDurations:
         if run.cold and run.models and member.id in known:
             extra = max(seconds - known[member.id], 0.0)
             self._loading[run.models] = _mixed(self._loading.get(run.models), extra, RECENT)
+            self._loading.move_to_end(run.models)
+            if len(self._loading) > KEPT_STRUCTURES:
+                self._loading.popitem(last=False)
             return
         known[member.id] = _mixed(known.get(member.id), seconds, RECENT)
         plain = self._plain.get(structure)

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
@@ -76,7 +76,7 @@ class MachineService:
         self._data_dir = data_dir
         self._session_id = session_id
         self._listener = listener
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._adding = asyncio.Lock()
 
     async def open(self) -> None:
@@ -311,7 +311,7 @@ class MachineService:
             If no ComfyUI answers with the new settings; then the old ones were restored.
         """
         machine_id = self._registry.resolve(request.machine_id or LOCAL, field="machine_id")
-        async with self._locks[machine_id]:
+        async with self._locks.setdefault(machine_id, asyncio.Lock()):
             self._check_own(machine_id)
             machine = self._registry.get(machine_id)
             record = self._records[machine_id]
@@ -360,7 +360,7 @@ class MachineService:
         machine_id = self._registry.resolve(machine_id, field="machine_id")
         if machine_id == LOCAL:
             raise ConflictError("machine_id: the machine 'local' cannot be deleted")
-        async with self._locks[machine_id]:
+        async with self._locks.setdefault(machine_id, asyncio.Lock()):
             self._check_own(machine_id)
             self._check_idle(machine_id, "be deleted")
             machine = self._registry.find(machine_id)

@@ -216,7 +216,10 @@ class ActiveRuns:
     def _take_off(self, run: Run) -> None:
         machine_id, comfyui_id = self._place_of.pop(run.prompt_id, (None, None))
         if machine_id is not None and comfyui_id is not None:
-            self._by_machine[machine_id].pop(run.prompt_id, None)
+            there = self._by_machine[machine_id]
+            there.pop(run.prompt_id, None)
+            if not there:
+                del self._by_machine[machine_id]
             self._by_comfyui_id.pop(comfyui_id, None)
 
     def _pass_on(self, run: Run, event: RunEvent) -> None:

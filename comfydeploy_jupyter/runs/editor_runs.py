@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from .. import worker
 from ..errors import ComfyDeployError
@@ -53,7 +54,8 @@ class EditorRuns:
         self._shared = shared
         self._repository = repository
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._others: set[str] = set()  # machines whose queue has had prompts of others
+        # the machines whose queue has had prompts of others
+        self._others: WeakSet[Machine] = WeakSet()
         self._seen: dict[str, None] = {}
         self._looking = asyncio.Lock()
 
@@ -70,8 +72,8 @@ class EditorRuns:
     def queue_changed(self, machine: Machine) -> None:
         """Search soon if the queue has, or has had, more prompts than this server has sent."""
         if self._shared.dispatching.others(machine.id):
-            self._others.add(machine.id)
-        self._look_after(machine, SOON if machine.id in self._others else LATER)
+            self._others.add(machine)
+        self._look_after(machine, SOON if machine in self._others else LATER)
 
     def _look_after(self, machine: Machine, pause: float) -> None:
         """Search after a pause, unless an earlier search is scheduled."""
@@ -106,7 +108,7 @@ class EditorRuns:
             log.info("The runs of ComfyUI's editor on %s are not read now: %s", machine.id, error)
             return
         if not self._shared.dispatching.others(machine.id):
-            self._others.discard(machine.id)
+            self._others.discard(machine)
         self._seen.update(dict.fromkeys(ids))
         for _ in range(len(self._seen) - MOST_SEEN):
             del self._seen[next(iter(self._seen))]

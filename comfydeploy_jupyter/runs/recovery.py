@@ -8,6 +8,7 @@ import logging
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
@@ -76,16 +77,16 @@ class Recovery:
         self._finalizer = finalizer
         self._background = shared.background
         self._dispatching = shared.dispatching
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakKeyDictionary[Machine, asyncio.Lock] = WeakKeyDictionary()
         self._to_reconcile: set[str] = set()
-        self._reconciled_at: dict[str, float] = {}
+        self._reconciled_at: WeakKeyDictionary[Machine, float] = WeakKeyDictionary()
         self._recounting: set[str] = set()
         self._withdrawing: dict[str, bool] = {}  # by machine: whether to do so once more
         self.unresponsive = UnresponsiveMachines()
 
     def reconciled_at(self, machine: Machine) -> float:
         """Return the monotonic time of the last `reconcile`, 0 before the first."""
-        return self._reconciled_at.get(machine.id, 0.0)
+        return self._reconciled_at.get(machine, 0.0)
 
     async def conclude(self, run: Run, machine: Machine) -> None:
         """Find out how a run ended that has succeeded, or that ComfyUI has stopped executing."""
@@ -165,10 +166,10 @@ class Recovery:
         if machine.id in self._to_reconcile:
             return False  # the call that waits will check all runs
         self._to_reconcile.add(machine.id)
-        lock = self._locks.setdefault(machine.id, asyncio.Lock())
+        lock = self._locks.setdefault(machine, asyncio.Lock())
         async with lock:
             self._to_reconcile.discard(machine.id)
-            self._reconciled_at[machine.id] = now()
+            self._reconciled_at[machine] = now()
             runs = [run for run in self._active.of(machine) if not (run.ending or run.posting)]
             moves = [run.moves for run in runs]
             client = machine.reachable_client()

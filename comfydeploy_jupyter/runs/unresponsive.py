@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from ..errors import ComfyUIUnavailableError
 from .waiting import now
@@ -34,11 +35,11 @@ class UnresponsiveMachines:
     """The machines whose ComfyUI has not answered the last request."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Unresponsive] = {}
+        self._states: WeakKeyDictionary[Machine, Unresponsive] = WeakKeyDictionary()
 
     def of(self, machine: Machine) -> Unresponsive | None:
         """Return the state of the machine's ComfyUI if it does not answer, else None."""
-        return self._by_id.get(machine.id)
+        return self._states.get(machine)
 
     async def track(self, machine: Machine, request: Awaitable[T]) -> T:
         """Await a request to the machine's ComfyUI, and record whether it was answered."""
@@ -46,8 +47,8 @@ class UnresponsiveMachines:
             answer = await request
         except ComfyUIUnavailableError as fault:
             hangs = bool(fault.details.get("hangs"))
-            since = self._by_id.get(machine.id, Unresponsive(now(), hangs)).since
-            self._by_id[machine.id] = Unresponsive(since, hangs)
+            since = self._states.get(machine, Unresponsive(now(), hangs)).since
+            self._states[machine] = Unresponsive(since, hangs)
             raise
-        self._by_id.pop(machine.id, None)
+        self._states.pop(machine, None)
         return answer

@@ -184,6 +184,23 @@ def our_families():
     return found
 
 
+def test_a_machine_that_was_removed_gets_no_series_again():
+    """Each lease of a pool is a machine, and what it executed may end after it."""
+    metrics.add_machine("lease-1")
+    metrics.remove_machine("lease-1")
+    metrics.run_began("lease-1", None, 0.1)
+    metrics.run_ended("lease-1", None, "failed", 0.1)
+    metrics.comfyui_lost("lease-1")
+    labels = {
+        sample.labels.get("machine")
+        for family in REGISTRY.collect()
+        if family.name.startswith("comfydeploy")
+        for sample in family.samples
+    }
+    assert "lease-1" not in labels
+    assert "removed" in labels
+
+
 @pytest.mark.parametrize("family", our_families(), ids=lambda family: family.name)
 def test_metric_names_are_valid_and_documented(family):
     """Names follow Prometheus' rules, and each metric is in the table of the documents."""
