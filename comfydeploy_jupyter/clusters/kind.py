@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import socket
 import uuid
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .._version import __version__
 from ..errors import InvalidRequestError
 from ..machines.checks import split_arguments
+from ..net.tasks import end
 from .configured import ConfiguredClusters
 from .lease import LeaseRequest
 from .lease_manager import CONNECT_WITHIN, SchedulerError, close_client, reach
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 10_000
 DEFAULT_WORKERS = (0, 1)
+SOON = 1.0  # seconds that most schedulers need at most to answer
 NEEDED = "comfydeploy-jupyter[dask]"
 OF_MACHINES = (
     *("comfyui_url", "comfyui_headers", "comfyui_client_cert", "comfyui_client_key", "comfyui_ca"),
@@ -180,6 +184,9 @@ class DaskKind:
 def _try(target: Target) -> None:
     """Connect to a scheduler, on a new event loop.
 
+    distributed tries an address that refuses connections until its time is over. So where it is not
+    connected soon, the port is tried; only a scheduler that is slow gets the rest of the time.
+
     Raises
     ------
     SchedulerError
@@ -188,10 +195,28 @@ def _try(target: Target) -> None:
 
     async def connect() -> None:
         client = target.connect(CONNECT_WITHIN)
-        await reach(client)
+        connecting = asyncio.ensure_future(reach(client))
+        try:
+            await asyncio.wait([connecting], timeout=SOON)
+            if not connecting.done():
+                await asyncio.to_thread(_knock, target.address)
+            await connecting
+        finally:
+            await end([connecting])
         await close_client(client)
 
     asyncio.run(connect())
+
+
+def _knock(address: str) -> None:
+    """Raise a `SchedulerError` if nothing listens at an address, or there is no such host."""
+    parts = urlsplit(address)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), SOON).close()
+    except TimeoutError:
+        pass  # it may be slow
+    except (OSError, UnicodeError) as error:
+        raise SchedulerError(getattr(error, "strerror", None) or str(error)) from None
 
 
 def _workers(given: Sequence[int] | None) -> tuple[int, int]:

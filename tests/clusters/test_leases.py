@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,12 @@ import aiohttp
 import psutil
 import pytest
 
+from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
+from comfydeploy_jupyter.errors import InvalidRequestError
 from tests.clusters.conftest import RecordedMembers, ask, sleeping
+from tests.comfyui_server import free_port
 from tests.processes import alive
+from tests.relay import Relay
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
@@ -394,3 +399,34 @@ async def test_jupyters_loop_is_not_blocked(
     await provider.close(delete=True)
     await until_async(lambda: "dask-hpc" not in [thread.name for thread in threading.enumerate()])
     assert asyncio.get_running_loop().is_running()
+
+
+async def test_an_address_that_refuses_connections_is_told_soon() -> None:
+    kind = DaskKind(ClusterSettings(allow_plain_tcp=True))
+    pool = {"comfyui_path": "/opt/ComfyUI"}
+    for address, why in (
+        (f"tcp://127.0.0.1:{free_port()}", "Connection refused"),
+        ("tcp://no-such-host.invalid:8786", "not known|Temporary failure|No address"),
+    ):
+        begun = time.monotonic()
+        with pytest.raises(InvalidRequestError, match=f"scheduler: .* cannot be used: .*({why})"):
+            await kind.check({**pool, "scheduler": address}, {})
+        assert time.monotonic() - begun < 5.0
+
+
+async def test_a_slow_scheduler_is_not_taken_for_none(
+    start_cluster: Callable[..., DaskCluster],
+) -> None:
+    cluster = start_cluster()
+    relay = Relay(cluster.port)
+    relay.delay = 0.6
+    await relay.listen()
+    pool = {"comfyui_path": "/opt/ComfyUI", "security": cluster.security}
+    scheduler = f"tls://127.0.0.1:{relay.port}"
+    begun = time.monotonic()
+    try:
+        checked = await DaskKind(ClusterSettings()).check({**pool, "scheduler": scheduler}, {})
+    finally:
+        await relay.close()
+    assert checked["scheduler"] == scheduler
+    assert time.monotonic() - begun > 1.5
