@@ -237,7 +237,12 @@ class _Holder:
         connection.start()
         try:
             scheme = "http" if certificates is None else "https"
-            self._send_event("serving", url=f"{scheme}://{address}", folder=str(self.folder))
+            self._send_event(
+                "serving",
+                url=f"{scheme}://{address}",
+                folder=str(self.folder),
+                no_gpu_reason=process.no_gpu_reason,
+            )
             self.used_at = time.monotonic()
             return await self._watch(process, proxy, client, connection)
         finally:

@@ -83,6 +83,8 @@ class Grant:
         Address of the TLS proxy, when it serves.
     folder : str
         Folder with the files of its ComfyUI, when it serves.
+    note : str or None
+        That its ComfyUI runs on the CPU, if the pool has no ``--cpu``.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Grant:
     state: str
     url: str = ""
     folder: str = ""
+    note: str | None = None
 
 
 @dataclass
@@ -172,6 +175,7 @@ class LeaseManager:
                 "state": lease.grant.state if lease.grant else "waiting",
                 "worker": lease.grant.worker if lease.grant else None,
                 "member": lease.grant.id if lease.grant else None,
+                "note": lease.grant.note if lease.grant else None,
             }
             for lease in list(self._leases.values())
         ]
@@ -305,11 +309,13 @@ class LeaseManager:
                 )
             grant = Grant(grant_id, lease.id, str(message.get("at")), "starting")
         if state == "serving" and grant.state != "serving":
+            why = message.get("no_gpu_reason")
             grant = replace(
                 grant,
                 state="serving",
                 url=str(message.get("url")),
                 folder=str(message.get("folder")),
+                note=f"its ComfyUI runs on the CPU: {why}" if why else None,
             )
             if report:
                 self._failures = 0

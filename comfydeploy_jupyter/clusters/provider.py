@@ -177,6 +177,8 @@ class DaskProvider:
     async def _join(self, grant: Grant) -> None:
         assert self._members is not None
         log.info("Pool %r: ComfyUI %s answers on %s", self._pool_id, grant.id, grant.worker)
+        if grant.note and grant.id not in self._member_ids:
+            log.warning("Pool %r: worker %s: %s", self._pool_id, grant.worker, grant.note)
         self._member_ids.add(grant.id)
         await self._members.joined(self._member(grant))
 

@@ -69,6 +69,8 @@ class ComfyUIProcess:
         Probable cause and advice if a lack of memory may have ended it the last time, else None.
     end_reason : str or None
         Why it ended the last time; the beginning of a sentence.
+    no_gpu_reason : str or None
+        Why it was started with ``--cpu`` although `launch_args` do not have it, else None.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ComfyUIProcess:
         self.restarts = 0
         self.memory_verdict: str | None = None
         self.end_reason: str | None = None
+        self.no_gpu_reason: str | None = None
         self._replaced_for: str | None = None
         self._oom_kills = 0
         self._python = Path(python) if python else None
@@ -319,10 +322,14 @@ class ComfyUIProcess:
             arguments += ["--port", str(self._port)]
         if option_value(given, "--preview-method") is None:
             arguments += ["--preview-method", "auto"]
+        self.no_gpu_reason = None
         if option_value(given, "--cpu") is None and option_value(given, "--directml") is None:
-            torch = discovery.torch_build(python)
-            if not discovery.has_gpu(env) or (torch is not None and not torch.accelerated):
-                arguments.append("--cpu")
+            if not discovery.has_gpu(env):
+                self.no_gpu_reason = "no GPU is visible there"
+            elif (torch := discovery.torch_build(python)) is not None and not torch.accelerated:
+                self.no_gpu_reason = f"torch {torch.version} of {python} is built without GPUs"
+        if self.no_gpu_reason is not None:
+            arguments.append("--cpu")
         return [*arguments, *given]
 
     def _choose_port(self, host: str, given: str | None) -> int:

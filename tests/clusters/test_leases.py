@@ -55,6 +55,7 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
     provider.wanted(1)
     [member] = await pool.until(1, what=cluster.log)
     assert provider.describe()["state"] == "ready"
+    assert provider.describe()["leases"][0]["note"] is None  # --cpu was wanted
     stats = await ask(member, "/system_stats")
     assert "--output-directory" in stats["system"]["argv"]
     provider.wanted(0)
@@ -83,6 +84,26 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
     [other] = await pool.until(1, what=cluster.log)
     assert other.id != member.id
     assert len(provider.describe()["leases"]) == 1
+
+
+async def test_a_worker_without_a_gpu_is_told_once(
+    start_cluster: Callable[..., DaskCluster],
+    provide: Provide,
+    lease_settings: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = start_cluster()
+    cluster.add_worker(env={"CUDA_VISIBLE_DEVICES": ""})
+    arguments = [argument for argument in lease_settings["launch_args"] if argument != "--cpu"]
+    provider, pool = await provide(cluster, launch_args=arguments)
+    provider.wanted(1)
+    [member] = await pool.until(1, what=cluster.log)
+    assert "--cpu" in (await ask(member, "/system_stats"))["system"]["argv"]
+    note = "its ComfyUI runs on the CPU: no GPU is visible there"
+    assert [lease["note"] for lease in provider.describe()["leases"]] == [note]
+    assert [record for record in caplog.messages if note in record] == [
+        f"Pool 'hpc': worker {provider.describe()['leases'][0]['worker']}: {note}"
+    ]
 
 
 async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(
