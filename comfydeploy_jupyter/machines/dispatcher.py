@@ -251,11 +251,14 @@ class Dispatcher:
             del self._waiting[run_id]
         return runs
 
-    def set_connected(self, member_id: str, connected: bool) -> None:
-        """Set whether a machine can be reached; if not, no runs are assigned to it."""
+    def set_connected(self, member_id: str, connected: bool, *, silent: bool = False) -> None:
+        """Set whether a machine can be reached; if not, no runs are assigned to it.
+
+        What is known of it is forgotten then, unless it is only ``silent``, and not another one.
+        """
         member = self._members[member_id]
         member.connected = connected
-        if not connected:
+        if not connected and not silent:
             if member.pause is not None:
                 member.pause.until = -math.inf  # another ComfyUI may be a working one
             member.models = member.lacks = frozenset()

@@ -333,7 +333,9 @@ class Dispatching:
     def _set_connected(self, machine: Machine) -> None:
         """Give a machine runs while it answers: one that is silent may not execute them."""
         (self._answering.add if machine.answers else self._answering.discard)(machine.id)
-        self._dispatcher.set_connected(machine.id, connected=machine.answers)
+        self._dispatcher.set_connected(
+            machine.id, connected=machine.answers, silent=machine.connected
+        )
 
     def _report_pauses(self) -> None:
         """Log which machines are paused because they fail runs, and which work again."""

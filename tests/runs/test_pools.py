@@ -665,6 +665,19 @@ def test_a_machine_that_does_not_answer_pings_gets_no_run(world: World) -> None:
     assert sorted(places(world, runs)) == [*[("local", "queued")] * 2, *[("second", "queued")] * 2]
 
 
+def test_a_machine_that_is_silent_for_a_moment_keeps_its_models(world: World) -> None:
+    """One that loads a model may answer no pings meanwhile."""
+    loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}}
+    submit(world, 1, machine="local", workflow_api={"1": loader})
+    world.comfyui.silent = True
+    submit(world, 2)
+    world.tick(2.0)
+    world.comfyui.silent = False
+    world.tick(2.0)
+    activity = world.service._shared.machines.activity("local")
+    assert activity["models"] == ["a.safetensors"]
+
+
 def test_a_run_that_has_ended_is_not_taken_for_a_prompt_of_another_client(world: World) -> None:
     """ComfyUI reports its success before its new number of prompts. The second one is slow."""
     workflow = {"workflow_api": {"1": {"class_type": "Y", "inputs": {}}}}
