@@ -286,8 +286,8 @@ class Recovery:
 
     async def _settle(self, run: Run, entry: dict[str, Any]) -> None:
         """End a run with the outcome in ComfyUI's history, or let it be executed elsewhere."""
-        fails_there = run.state is State.RUNNING and not run.record.cancelling
-        if fails_there and has_failed(entry) and self._dispatching.is_excused(run):
+        may_move = run.state is State.RUNNING and not (run.record.cancelling or run.error_told)
+        if may_move and has_failed(entry) and self._dispatching.is_excused(run):
             await self._pooled.give_back(run, "Its execution failed", failed=True)
         else:
             await self._finalizer.settle(run, entry)

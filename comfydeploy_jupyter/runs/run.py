@@ -65,6 +65,7 @@ class Run(Lifecycle):
             record, nodes, dict.fromkeys(nodes, 0) if steps is None else steps
         )
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self.error_told = False  # whether followers know that its execution has failed
         self._started: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -91,6 +92,8 @@ class Run(Lifecycle):
             self.outputs_size += event.size
         elif event.type == "execution_success":
             self.transition(Cause.EXECUTION_SUCCEEDED)
+        elif event.type == "execution_error":
+            self.error_told = True
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes whose outputs are cached.
             live.finish(str(node))
@@ -127,7 +130,7 @@ class Run(Lifecycle):
 
     def restart(self) -> None:
         """Reset the progress after an attempt during which ComfyUI exited."""
-        self._started = None
+        self._started, self.error_told = None, False
         self.live_status.restart()
 
     def live(self) -> dict[str, Any]:

@@ -665,6 +665,28 @@ def test_a_machine_that_does_not_answer_pings_gets_no_run(world: World) -> None:
     assert sorted(places(world, runs)) == [*[("local", "queued")] * 2, *[("second", "queued")] * 2]
 
 
+def test_a_run_whose_error_was_told_is_not_executed_elsewhere(world: World) -> None:
+    """Its machine is paused for the failure of the run before it, which is noticed later."""
+    compare(world)
+    told = []
+    world.call(lambda: world.service.follow(lambda run, event: told.append((run, event.event))))
+    runs = submit(world, 8)
+
+    def fail() -> None:
+        world.comfyui.begin()
+        world.comfyui.finish("execution_error")
+
+    world.call(fail)
+    world.tick(0.5)
+    world.call(lambda: (fail(), fail()))
+    for _ in range(8):
+        world.tick(0.5)
+        execute(world, "second")
+    failed = {run.prompt_id for run, event in told if event == "execution_error"}
+    assert len(failed) == 3
+    assert failed == {run for run in runs if record(world, run).status == "failed"}
+
+
 def test_a_machine_that_is_silent_for_a_moment_keeps_its_models(world: World) -> None:
     """One that loads a model may answer no pings meanwhile."""
     loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}}
