@@ -328,7 +328,8 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
         _, run = await api.post("run", {"workflow_api": chain(), "machine": "auto"})
         assert (run["status"], run["machine"]) == ("success", "second")
     both = await asyncio.gather(*(api.post("run", {**sleep, "machine": "auto"}) for _ in range(3)))
-    assert sorted(run["machine"] for _, run in both) == ["local", "second", "second"]
+    # No run waits on a machine that may be a slow one.
+    assert sorted(run["machine"] for _, run in both) == ["auto", "auto", "second"]
     code, reply = await api.post("interrupt", {"machine": "local"})
     assert (code, reply["prompt_id"]) == (200, here["prompt_id"])
     for _, run in both:
@@ -395,7 +396,7 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
         lambda answer: not answer[1]["connected"],
     )
     _, run = await api.post("run", {"workflow_api": chain(), "machine": "auto", "wait": False})
-    assert run["machine"] == "local"
+    assert run["machine"] == "auto", "it waits until the other machine has executed its run"
     await api.post("interrupt", {"prompt_id": run["prompt_id"]})
     _, other = await api.get("check-status", prompt_id=elsewhere["prompt_id"])
     assert other["status"] == "running"

@@ -145,11 +145,18 @@ async def test_runs_of_a_pool_go_on_at_the_next_member(api, start_comfyui):
         lambda found: found[0] == 200,
         timeout=60,
     )
+
+    def sleep(seconds):
+        return {"workflow_api": chain(("TestSleep", {"seconds": seconds})), "machine": "pair"}
+
+    # A run waits behind another one only on a machine whose speed is known.
+    first = await asyncio.gather(*(api.post("run", sleep(0.5)) for _ in range(2)))
+    assert {body["machine"] for _, body in first} == {"local", "second"}
     stuck = await queue(api, ("TestStuck", {}))
     await api.until(stuck, "running", timeout=60)
     runs = []
     for _ in range(4):
-        request = {"workflow_api": chain(("TestSleep", {"seconds": 1.0})), "machine": "pair"}
+        request = sleep(1.0)
         _, body = await api.post("run", {**request, "wait": False})
         runs.append(body["prompt_id"])
     behind = [(await api.get("check-status", prompt_id=run))[1]["machine"] for run in runs]
