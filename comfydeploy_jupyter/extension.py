@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import logging
 import os
 import shlex
 from datetime import datetime, timezone
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -443,7 +441,6 @@ class ComfyDeploy(ExtensionApp):
                 services = await asyncio.to_thread(self._build)
                 await services.open()
                 self._services = services
-                exempt_from_collection()
                 self._unwatch = metrics.watch(self._readings)
                 self.tasks.keep(self._look_for_work, "Looking for runs that have not ended")
 
@@ -632,13 +629,3 @@ def _from_text(trait: TraitType[Any, Any], text: str) -> Any:
     if isinstance(trait, Bool):
         return is_true(text)
     return trait.from_string(text)
-
-
-@cache
-def exempt_from_collection() -> None:
-    """Exempt the objects that exist now from garbage collection, once for each process.
-
-    A Jupyter server consists of about 300,000 objects. During many runs Python's collector visits
-    all of them every few seconds, and for that time, a tenth of a second or more, no code runs.
-    """
-    gc.freeze()

@@ -78,6 +78,11 @@ def test_the_oldest_version_is_named_in_one_place():
     assert named == {"graphs/versions.py"}
 
 
+def test_the_garbage_collector_of_the_users_server_is_not_changed():
+    named = {path.name for path in PACKAGE.rglob("*.py") if "import gc" in path.read_text()}
+    assert named == {"worker.py"}
+
+
 def test_the_modules_of_runs_have_no_import_cycle():
     """No module imports itself through other modules, also not for type annotations."""
     imports = {}
