@@ -17,10 +17,10 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
-from ..net.responses import loads, reason_of
+from ..net.responses import reason_of
 from ..net.tasks import wait_until_set
 from .lifecycle import Cause, State
-from .pool_inputs import InputChangedError, inputs_with
+from .pool_inputs import InputChangedError
 from .saving import SAVE_AGAIN
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class Assigning:
             hashes = {name: run.record.file_hashes.get(name, "") for name in run.record.files}
             return await self._inputs.send(hashes, prompt, machine, client)
         except InputChangedError as fault:
-            where = inputs_with(loads(prompt), fault.details["file"])
-            await self._finalizer.fail(run, f"{where}: {fault.message}", kind="InputChanged")
+            await self._finalizer.fail(run, fault.message, kind="InputChanged")
             return None
         except OF_FILES as fault:
             reason = fault.message if isinstance(fault, ComfyDeployError) else reason_of(fault)

@@ -108,7 +108,7 @@ class PoolInputs:
         target = await machine.folders()
         renamed: dict[str, str] = {}
         for name, digest in hashes.items():
-            source = await self._source(name, digest)
+            source = await self._source(name, digest, prompt)
             if await asyncio.to_thread(_same_input, source, target):
                 continue
             path = _path(source, name)
@@ -116,13 +116,13 @@ class PoolInputs:
                 mode = stat.S_IMODE((await asyncio.to_thread(path.stat)).st_mode) & PLAIN_MODE
                 placed = await place(file, path.name, target, client, mode=mode)
             if f"{digest[:16]}" not in placed:
-                raise InputChangedError(name)
+                raise await _changed(name, prompt)
             renamed[name] = placed
         if not renamed:
             return prompt
         return await worker.compute(_renamed, prompt, renamed, large=len(prompt) > LARGE)
 
-    async def _source(self, name: str, digest: str) -> Folders:
+    async def _source(self, name: str, digest: str, prompt: bytes) -> Folders:
         """Return the folders on this computer that have an input file with a hash."""
         places = [await self.folders()]
         for machine in self._machines:
@@ -136,7 +136,7 @@ class PoolInputs:
             if not digest or await asyncio.to_thread(self._digest, folders, name) == digest:
                 return folders
         if having:
-            raise InputChangedError(name)
+            raise await _changed(name, prompt)
         raise NotFoundError(f"The input file {name!r} of the run is not there any more")
 
     def _digest(self, folders: Folders, name: str) -> str:
@@ -164,16 +164,20 @@ class PoolInputs:
 class InputChangedError(ConflictError):
     """An input file of a run has another content than when the run was queued."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"The input file {name!r} was changed while the run waited for a machine, so it was not"
-            " executed. Start it again to use the new file",
-            details={"file": name},
-        )
+
+async def _changed(name: str, prompt: bytes) -> InputChangedError:
+    """Return the error for an input file, with the inputs of the graph that name it."""
+    where = await worker.compute(_inputs_with, prompt, name, large=len(prompt) > LARGE)
+    return InputChangedError(
+        f"{where}: The input file {name!r} was changed while the run waited for a machine, so it"
+        " was not executed. Start it again to use the new file",
+        details={"file": name},
+    )
 
 
-def inputs_with(graph: Mapping[str, Any], value: str) -> str:
+def _inputs_with(prompt: bytes, value: str) -> str:
     """Return the names of the inputs of a graph with a value, such as ``1.image``."""
+    graph: dict[str, Any] = loads(prompt)
     found = [
         f"{node_id}.{key}"
         for node_id, node in graph.items()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NotFoundError
 from comfydeploy_jupyter.graphs.loaders import file_names_in
 from comfydeploy_jupyter.machines.registry import MachineRegistry
+from comfydeploy_jupyter.net.responses import loads
 from comfydeploy_jupyter.runs.pool_inputs import InputChangedError, PoolInputs
 
 if TYPE_CHECKING:
@@ -109,9 +112,32 @@ async def test_a_file_that_was_changed_is_not_sent(inputs, local, tmp_path, far)
     photo.write_bytes(b"other")
     remote = Remote()
     target = machine("far", None) if far else local
-    with pytest.raises(InputChangedError, match=r"photo\.png"):
+    with pytest.raises(InputChangedError, match=r"^1\.image: The input file 'photo\.png'"):
         await inputs.send(names, json.dumps(GRAPH).encode(), target, remote)
     assert remote.files == {}
+
+
+async def test_the_loop_runs_while_the_inputs_with_a_changed_file_are_found(
+    inputs, local, tmp_path
+):
+    photo = tmp_path / "local" / "input" / "photo.png"
+    photo.write_bytes(b"first")
+    names = await inputs.named(["photo.png"], local)
+    photo.write_bytes(b"other")
+    further = {str(node): GRAPH["2"] for node in range(3, 100_000)}
+    prompt = json.dumps({**GRAPH, **further}).encode()
+    began = time.perf_counter()
+    loads(prompt)
+    blocks_for = time.perf_counter() - began
+    sending = asyncio.create_task(inputs.send(names, prompt, local, Remote()))
+    longest = 0.0
+    while not sending.done():
+        began = time.perf_counter()
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.perf_counter() - began)
+    with pytest.raises(InputChangedError, match=r"^1\.image: "):
+        sending.result()
+    assert longest < blocks_for / 2
 
 
 async def test_the_file_of_another_machine_with_the_same_name_is_not_sent(tmp_path, local):
