@@ -6,10 +6,11 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from ..graphs.formats import Graph, class_of, inputs_of, is_link, title_of
+from .graph import NodeName, node_names
 from .terminal import columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAX_VALUE = 40
 """Longest value of an input that is shown in full, characters."""
@@ -42,31 +43,48 @@ def run_order(graph: Graph) -> list[str]:
 
 
 def graph_rows(graph: Graph) -> list[tuple[str, str, str, str]]:
-    """Return id, class, title and inputs of each node, in the order in which they run."""
+    """Return title, class, id and inputs of each node, in the order in which they run."""
+    names = node_names(graph)
     return [
         (
-            node_id,
+            title_of(graph[node_id]) or class_of(graph[node_id]),
             class_of(graph[node_id]),
-            title if (title := title_of(graph[node_id])) != class_of(graph[node_id]) else "",
-            inputs_text(inputs_of(graph[node_id])),
+            node_id,
+            inputs_text(inputs_of(graph[node_id]), names),
         )
         for node_id in run_order(graph)
     ]
 
 
-def inputs_text(inputs: dict[str, Any]) -> str:
-    """Return the inputs of a node on one line: values first, then links as ``model ← 4.0``.
+def inputs_text(inputs: dict[str, Any], names: Mapping[str, NodeName]) -> str:
+    """Return the inputs of a node on one line: values first, then links as ``model ← Loader.0``.
 
     A number that is a colour by the name of its input is shown as the form shows it, too:
     ``color=255 (#0000ff)``.
+
+    Parameters
+    ----------
+    inputs : dict
+        The inputs.
+    names : mapping of str to NodeName
+        The nodes that links may lead to.
     """
     values = [
         f"{name}={shown(value)}{_colour(name, value)}"
         for name, value in inputs.items()
         if not is_link(value)
     ]
-    links = [f"{name} ← {value[0]}.{value[1]}" for name, value in inputs.items() if is_link(value)]
+    links = [
+        f"{name} ← {_origin(value[0], names)}.{value[1]}"
+        for name, value in inputs.items()
+        if is_link(value)
+    ]
     return ", ".join([*values, *links])
+
+
+def _origin(node_id: str, names: Mapping[str, NodeName]) -> str:
+    known = names.get(node_id)
+    return known.short if known is not None and known.unique else node_id
 
 
 def _colour(name: str, value: object) -> str:

@@ -118,7 +118,8 @@ class Node:
         return list(inputs_of(self._node))
 
     def __repr__(self) -> str:
-        return printable(f"Node {self._name}: {inputs_text(inputs_of(self._node))}")
+        inputs = inputs_text(inputs_of(self._node), self._workflow.source.names)
+        return printable(f"Node {self._name}: {inputs}")
 
     def _unknown(self, name: object, known: Iterable[str]) -> UnknownNameError:
         return unknown_name(name, known, f"input of node {self._name}")

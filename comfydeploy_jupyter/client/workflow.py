@@ -339,7 +339,7 @@ class Workflow:
         return f"{self._headline()}\n{table}"
 
     def _repr_html_(self) -> str:
-        table = html_table(("id", "class", "title", "inputs"), graph_rows(self._graph))
+        table = html_table(("node", "class", "id", "inputs"), graph_rows(self._graph))
         return f"<div><b>{html.escape(self._headline())}</b>{table}</div>"
 
     def _headline(self) -> str:

@@ -34,12 +34,12 @@ def nodes_table(graph: dict[str, Any], found: Validation | None = None) -> str:
     """
     rows = []
     findings_of = {} if found is None else found.by_node
-    for node_id, kind, title, inputs in sorted(
-        graph_rows(graph), key=lambda entry: entry[0] not in findings_of
+    for title, kind, node_id, inputs in sorted(
+        graph_rows(graph), key=lambda entry: entry[2] not in findings_of
     ):
         problems = findings_of.get(node_id, [])
-        name = f"<b>{html.escape(title or kind)}</b>"
-        faint = f"{kind}, id {node_id}" if title else f"id {node_id}"
+        name = f"<b>{html.escape(title)}</b>"
+        faint = f"id {node_id}" if title == kind else f"{kind}, id {node_id}"
         items = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
         findings = f'<ul class="comfydeploy-findings">{items}</ul>' if items else ""
         rows.append(

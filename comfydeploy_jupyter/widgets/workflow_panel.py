@@ -574,7 +574,7 @@ class WorkflowPanel(Panel):
                 for one in self._list.workflows
             ]
         else:
-            heads = ("id", "class", "title", "inputs")
+            heads = ("node", "class", "id", "inputs")
             rows = graph_rows(self._workflow.to_api())
         if not rows:
             advice = "No workflow is open. Without widgets: connect().workflows.list()"

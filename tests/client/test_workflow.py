@@ -150,9 +150,9 @@ def test_inputs_of_nodes_are_attributes_and_items(workflow: Workflow) -> None:
     assert type(graph["3"]["inputs"]["seed"]) is int
     assert {"steps", "seed", "class_type"} <= set(dir(node))
     assert "Paint <b>" in repr(node)
-    assert "model ← 4.0" in repr(node)
+    assert "model ← CheckpointLoaderSimple.0" in repr(node)
     colours = {"color": 0x2B3A8F, "bg_color": 255, "colour": -1, "colors": 7, "color_": True}
-    assert inputs_text(colours) == (
+    assert inputs_text(colours, {}) == (
         "color=2833039 (#2b3a8f), bg_color=255 (#0000ff), colour=-1, colors=7, color_=True"
     )
 
@@ -356,13 +356,16 @@ def test_notebooks_scripts_and_graphs_are_written(workflow: Workflow, tmp_path: 
 
 def test_the_graph_reads_well(workflow: Workflow) -> None:
     workflow.title = "Cats & <dogs>"
+    loader = "CheckpointLoaderSimple"
+    sampler = f"seed=1, steps=20, model ← {loader}.0, positive ← 6.0"
+    save = "filename_prefix='x', images ← Paint <b>.0"
     assert repr(workflow).splitlines() == [
         "Workflow 'Cats & <dogs>': 5 nodes",
-        "  4  CheckpointLoaderSimple             ckpt_name='a.safetensors'",
-        "  6  CLIPTextEncode                     text='a\\ncat', clip ← 4.1",
-        "  3  KSampler                Paint <b>  seed=1, steps=20, model ← 4.0, positive ← 6.0",
-        "  7  CLIPTextEncode                     text='dog', clip ← 4.1",
-        "  9  SaveImage                          filename_prefix='x', images ← 3.0",
+        f"  {loader}  {loader}  4  ckpt_name='a.safetensors'",
+        f"  CLIPTextEncode          CLIPTextEncode          6  text='a\\ncat', clip ← {loader}.1",
+        f"  Paint <b>               KSampler                3  {sampler}",
+        f"  CLIPTextEncode          CLIPTextEncode          7  text='dog', clip ← {loader}.1",
+        f"  SaveImage               SaveImage               9  {save}",
     ]
     page = workflow._repr_html_()
     assert "Paint &lt;b&gt;" in page

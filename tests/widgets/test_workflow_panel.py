@@ -335,7 +335,7 @@ def test_an_unreachable_server_is_reported() -> None:
 def test_its_plain_form_is_the_graph(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
     panel = opened(panel_of(workflow_id=kept))
     until(lambda: "version 2" in panel._record.plain_text)
-    assert "EmptyImage    <b>Sky</b>  width=128" in panel._record.plain_text
+    assert "<b>Sky</b>    EmptyImage    1   width=128" in panel._record.plain_text
     assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._record._html
 
 
