@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from .formats import (
     detect_format,
     inputs_of,
     is_link,
+    node_label,
     objects,
     subgraphs_of,
     title_of,
@@ -92,7 +94,7 @@ class GraphDiff:
     __repr__ = __str__
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Node:
     """The parts of a node of either format that are compared."""
 
@@ -103,14 +105,13 @@ class _Node:
     place: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     links: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    unique: bool = False
 
     @property
     def name(self) -> str:
         own_id = self.id.rpartition(":")[2] if self.place else self.id
-        kind = self.class_type or "node"
-        if self.title and self.title != self.class_type:
-            return f'"{self.title}" ({kind}, id {own_id}){self.place}'
-        return f"{kind} (id {own_id}){self.place}"
+        label = node_label(own_id, self.class_type, self.title, unique=self.unique)
+        return f"{label}{self.place}"
 
 
 def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
@@ -139,6 +140,12 @@ def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
         raise InvalidRequestError.of_field("new", "is in another format than the old graph")
     read = _api_nodes if kind is GraphFormat.API else _ui_nodes
     before, after = read(old), read(new)
+    alike: dict[tuple[str, str], set[str]] = defaultdict(set)
+    nodes = [*before.values(), *after.values()]
+    for node in nodes:
+        alike[node.place, node.title or node.class_type].add(node.id)
+    for node in nodes:
+        node.unique = len(alike[node.place, node.title or node.class_type]) == 1
     changes = [
         Change("removed", key, f"removed {node.name}")
         for key, node in before.items()

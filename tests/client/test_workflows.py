@@ -73,9 +73,9 @@ def test_diff(comfy):
     comfy.workflows.save(ui(2), workflow_id=workflow.id, workflow_api=api(2))
     comfy.workflows.save(ui(3), workflow_id=workflow.id)
     comfy.workflows.save(api(4), workflow_id=workflow.id)
-    assert repr(comfy.workflows.diff(workflow.id, 1, 2)) == "MySampler (id 3): steps 1 → 2"
-    assert str(comfy.workflows.diff(workflow.id, 2, 3)) == "MySampler (id 3): value 1 2 → 3"
-    assert str(comfy.workflows.diff(workflow.id, 1)) == "MySampler (id 3): steps 1 → 4"
+    assert repr(comfy.workflows.diff(workflow.id, 1, 2)) == "MySampler: steps 1 → 2"
+    assert str(comfy.workflows.diff(workflow.id, 2, 3)) == "MySampler: value 1 2 → 3"
+    assert str(comfy.workflows.diff(workflow.id, 1)) == "MySampler: steps 1 → 4"
     assert not comfy.workflows.diff(workflow.id, 2, 2)
     with pytest.raises(InvalidRequestError, match="versions 3 and 4"):
         comfy.workflows.diff(workflow.id, 3, 4)
@@ -86,7 +86,7 @@ def test_changes_that_only_the_ui_format_has_are_reported_too(comfy):
     muted = ui(1)
     muted["nodes"][0]["mode"] = 2
     comfy.workflows.save(muted, workflow_id=workflow.id, workflow_api=api(1))
-    assert str(comfy.workflows.diff(workflow.id, 1)) == "MySampler (id 3) is now muted"
+    assert str(comfy.workflows.diff(workflow.id, 1)) == "MySampler is now muted"
 
 
 def test_a_file_gives_its_name(comfy, tmp_path):

@@ -80,11 +80,11 @@ def lora(graph: dict[str, Any]) -> None:
     ("edit", "lines"),
     [
         (lambda g: None, []),
-        (add_sleep, ["added Nap (id 7)"]),
-        (lambda g: g.pop("6"), ["removed CLIPTextEncode (id 6)"]),
+        (add_sleep, ["added Nap"]),
+        (lambda g: g.pop("6"), ["removed CLIPTextEncode"]),
         (
             lambda g: g["3"]["inputs"].update(steps=30),
-            ['"Sampler" (KSampler, id 3): steps 20 → 30'],
+            ['"Sampler" (KSampler): steps 20 → 30'],
         ),
         (
             lambda g: g["3"]["inputs"].update(cfg=8),
@@ -92,69 +92,59 @@ def lora(graph: dict[str, Any]) -> None:
         ),
         (
             lambda g: g["3"]["inputs"].update(seed=True),
-            ['"Sampler" (KSampler, id 3): seed 1 → true'],
+            ['"Sampler" (KSampler): seed 1 → true'],
         ),
         (
             lambda g: g["3"]["inputs"].pop("cfg"),
-            ['"Sampler" (KSampler, id 3): cfg 8.0 → not set'],
+            ['"Sampler" (KSampler): cfg 8.0 → not set'],
         ),
         (
             lambda g: g["3"]["inputs"].update(denoise=None),
-            ['"Sampler" (KSampler, id 3): denoise not set → null'],
+            ['"Sampler" (KSampler): denoise not set → null'],
         ),
         (
             lora,
             [
-                'added "Hair" (LoraLoader, id 10)',
+                'added "Hair" (LoraLoader)',
                 (
-                    '"Sampler" (KSampler, id 3): model now comes from "Hair" (LoraLoader, id 10),'
-                    " output 0, was CheckpointLoaderSimple (id 4), output 0"
+                    '"Sampler" (KSampler): model now comes from "Hair" (LoraLoader),'
+                    " output 0, was CheckpointLoaderSimple, output 0"
                 ),
             ],
         ),
         (
             lambda g: g["3"]["inputs"].update(seed=["6", 1]),
-            [
-                (
-                    '"Sampler" (KSampler, id 3): seed now comes from CLIPTextEncode (id 6), output'
-                    " 1, was 1"
-                )
-            ],
+            [('"Sampler" (KSampler): seed now comes from CLIPTextEncode, output 1, was 1')],
         ),
         (
             lambda g: g["3"]["inputs"].update(positive="x"),
             [
                 (
-                    '"Sampler" (KSampler, id 3): positive no longer comes from CLIPTextEncode (id'
-                    ' 6), output 0, but is "x"'
+                    '"Sampler" (KSampler): positive no longer comes from CLIPTextEncode,'
+                    ' output 0, but is "x"'
                 )
             ],
         ),
         (
             lambda g: g["3"]["inputs"].pop("positive"),
-            [
-                (
-                    '"Sampler" (KSampler, id 3): positive no longer comes from CLIPTextEncode (id'
-                    " 6), output 0"
-                )
-            ],
+            [('"Sampler" (KSampler): positive no longer comes from CLIPTextEncode, output 0')],
         ),
         (
             lambda g: g["3"]["inputs"].update(model=["99", 2]),
             [
                 (
-                    '"Sampler" (KSampler, id 3): model now comes from node 99, output 2,'
-                    " was CheckpointLoaderSimple (id 4), output 0"
+                    '"Sampler" (KSampler): model now comes from node 99, output 2,'
+                    " was CheckpointLoaderSimple, output 0"
                 )
             ],
         ),
         (
             lambda g: g["3"].update(class_type="KSamplerAdvanced"),
-            ['"Sampler" (KSampler, id 3) became "Sampler" (KSamplerAdvanced, id 3)'],
+            ['"Sampler" (KSampler) became "Sampler" (KSamplerAdvanced)'],
         ),
         (
             lambda g: g["3"]["_meta"].update(title="Final"),
-            ["\"Sampler\" (KSampler, id 3) is now called 'Final'"],
+            ["\"Sampler\" (KSampler) is now called 'Final'"],
         ),
     ],
 )
@@ -176,36 +166,31 @@ def inner(graph: dict[str, Any], node_id: int) -> dict[str, Any]:
         (
             lambda g: node(g, 3).update(widgets_values=[1, "fixed", 30]),
             [
-                'KSampler (id 3): seed control "randomize" → "fixed"',
-                "KSampler (id 3): steps 20 → 30",
+                'KSampler: seed control "randomize" → "fixed"',
+                "KSampler: steps 20 → 30",
             ],
         ),
         (
             lambda g: node(g, 4).update(widgets_values=["b"]),
-            ['"Base" (Loader, id 4): value 1 "a" → "b"'],
+            ['"Base" (Loader): value 1 "a" → "b"'],
         ),
-        (lambda g: node(g, 3).update(mode=2), ["KSampler (id 3) is now muted"]),
-        (lambda g: node(g, 3).update(mode=4), ["KSampler (id 3) is now bypassed"]),
+        (lambda g: node(g, 3).update(mode=2), ["KSampler is now muted"]),
+        (lambda g: node(g, 3).update(mode=4), ["KSampler is now bypassed"]),
         (
             lambda g: g.update(links=[]),
-            ['KSampler (id 3): model no longer comes from "Base" (Loader, id 4), output 0'],
+            ['KSampler: model no longer comes from "Base" (Loader), output 0'],
         ),
         (
             lambda g: g["nodes"].pop(2),
-            ["removed Upscale (id 9)"],
+            ["removed Upscale"],
         ),
         (
             lambda g: inner(g, 2).update(widgets_values={"radius": 3}),
-            ['Blur (id 2) in subgraph "Upscale": radius 1 → 3'],
+            ['Blur in subgraph "Upscale": radius 1 → 3'],
         ),
         (
             lambda g: inner(g, 1)["inputs"][0].update(link=None),
-            [
-                (
-                    'Scale (id 1) in subgraph "Upscale": image no longer comes from input 0 of the'
-                    " subgraph"
-                )
-            ],
+            [('Scale in subgraph "Upscale": image no longer comes from input 0 of the subgraph')],
         ),
     ],
 )
@@ -213,10 +198,23 @@ def test_ui_graphs(edit, lines):
     assert [str(change) for change in diff_graphs(UI, edited(UI, edit))] == lines
 
 
+def test_nodes_that_are_named_alike_in_either_graph_have_their_ids():
+    twin = edited(API, lambda g: g.update({"7": {**g["3"], "inputs": {"steps": 5}}}))
+    assert str(diff_graphs(API, twin)) == 'added "Sampler" (KSampler, id 7)'
+    moved = edited(twin, lambda g: g.pop("3"))
+    assert str(diff_graphs(API, moved)).splitlines() == [
+        'removed "Sampler" (KSampler, id 3)',
+        'added "Sampler" (KSampler, id 7)',
+    ]
+    more = edited(UI, lambda g: g["nodes"].append({"id": 2, "type": "Blur"}))
+    changed = edited(more, lambda g: inner(g, 2).update(widgets_values={"radius": 3}))
+    assert str(diff_graphs(more, changed)) == 'Blur in subgraph "Upscale": radius 1 → 3'
+
+
 def test_an_input_without_a_name_is_identified_by_its_index():
     bare = edited(UI, lambda g: node(g, 3)["inputs"][0].update(name=""))
     (change,) = diff_graphs(bare, edited(bare, lambda g: g.update(links=[])))
-    assert change.text.startswith("KSampler (id 3): input 0 no longer comes from")
+    assert change.text.startswith("KSampler: input 0 no longer comes from")
 
 
 def test_a_changed_layout_is_no_difference():
