@@ -21,6 +21,7 @@ from pydantic import Field
 
 from .client import connect
 from .errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
+from .graphs.inputs import InputNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ SIDE = 512  # pixels, the longest side of a picture
 Inputs = Annotated[
     dict[str, Any] | None,
     Field(
-        description='New values by the keys that comfyui_describe_workflow returns, {"6.text": …}'
+        description='New values by the keys that comfyui_describe_workflow returns: {"Sky.seed": 1}'
     ),
 ]
 Machine = Annotated[
@@ -96,9 +97,10 @@ async def comfyui_describe_workflow(workflow_id: str, version: int | None = None
     def ask(comfy: Comfy) -> dict[str, Any]:
         kept = comfy.workflows.get(workflow_id)
         inputs = kept.schema(version or "latest")["inputs"]
+        names = InputNames(kept.version(version or "latest").load().to_api())
         required = frozenset(inputs["required"])
         described = [
-            _input_properties(key, wanted, required=key in required)
+            _input_properties(names.spoken(key), wanted, required=key in required)
             for key, wanted in inputs["properties"].items()
         ]
         return {"name": kept.name, "inputs": described}

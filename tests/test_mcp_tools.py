@@ -118,15 +118,15 @@ async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
         ]
         assert listed == {"workflow_id": kept, "name": "Red canvas", "latest_version": 1}
         described = await use(client, "comfyui_describe_workflow", workflow_id=kept)
-        width = next(row for row in described["inputs"] if row["key"] == "1.width")
+        width = next(row for row in described["inputs"] if row["key"] == "Canvas.width")
         assert (width["value"], width["kind"], width["min"]) == (800, "int", 1)
 
         wrong = await use(
-            client, "comfyui_validate_workflow", workflow_id=kept, inputs={"1.width": -5}
+            client, "comfyui_validate_workflow", workflow_id=kept, inputs={"Canvas.width": -5}
         )
         assert wrong["valid"] is False
         assert "width" in str(wrong["problems"])
-        inputs = {"1.width": 900}
+        inputs = {"Canvas.width": 900}
         checked = await use(client, "comfyui_validate_workflow", workflow_id=kept, inputs=inputs)
         assert checked == {"valid": True, "problems": []}
 
