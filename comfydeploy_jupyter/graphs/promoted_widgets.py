@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .type_mismatches import VALUES_BY_NAME, misfits
+from .type_mismatches import misfits
 from .ui_graph import FROM_OUTSIDE, PRIMITIVE, Graph, Node, Slot, Workflow
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
                 break
     unresolved = _unresolved(host)
     proxied = "proxyWidgets" in host.properties
-    for number, value in _stored(host, flow).items():
+    for number, value in _stored(host).items():
         if value is not None or not proxied:
             host.promoted[number] = _loaded(host.promoted_from[number], value)
     _apply_proxies(host, inner, sources, flow)
@@ -45,7 +45,7 @@ def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
         host.promoted[number] = unresolved.get(host.inputs[number].name, host.promoted[number])
 
 
-def _stored(host: Node, flow: Workflow) -> dict[int, Any]:
+def _stored(host: Node) -> dict[int, Any]:
     """Return the saved values of the promoted widgets, by input number.
 
     They are saved by position. If these do not fit, because an inner class has other widgets now,
@@ -65,7 +65,7 @@ def _stored(host: Node, flow: Workflow) -> dict[int, Any]:
     ]
     if not named or wrong[1] >= wrong[0]:
         return stored
-    flow.warnings.append(f"node {host.id} ({host.title}): {VALUES_BY_NAME}")
+    host.by_name = True
     return named
 
 

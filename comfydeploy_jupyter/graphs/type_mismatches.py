@@ -8,15 +8,17 @@ another version, all following values are in wrong inputs: a sampler named 5, a 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .definitions import MISSING, NodeDefinitions, Widget
-from .formats import class_of, inputs_of, is_link, title_of
+from .formats import class_of, inputs_of, is_link, node_label, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 VALUES_BY_NAME = (
     "its saved values do not fit its inputs by position, so they are taken by name; the workflow "
@@ -49,8 +51,8 @@ class TypeMismatch:
 
     Attributes
     ----------
-    node, title : str
-        The id and the title of the node.
+    node, label : str
+        The id of the node, and its name in messages.
     input : str
         The name of the input.
     value : object
@@ -60,7 +62,7 @@ class TypeMismatch:
     """
 
     node: str
-    title: str
+    label: str
     input: str
     value: Any
     expected: str
@@ -69,8 +71,8 @@ class TypeMismatch:
         shown = json.dumps(self.value, ensure_ascii=False, default=str)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
         return (
-            f"node {self.node} ({self.title}): the value of its input {self.input} must be "
-            f"{self.expected}, but is {shown}; the workflow may be for another version of this node"
+            f"node {self.label}: the value of its input {self.input} must be {self.expected}, but "
+            f"is {shown}; the workflow may be for another version of this node"
         )
 
 
@@ -97,6 +99,8 @@ def type_mismatches(
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
     )
     found: list[TypeMismatch] = []
+    nodes = [node for node in graph.values() if isinstance(node, Mapping)]
+    alike = Counter(title_of(node) or class_of(node) for node in nodes)
     for key, node in graph.items():
         node_class = known.get(class_of(node)) if isinstance(node, Mapping) else None
         if node_class is None:
@@ -104,18 +108,20 @@ def type_mismatches(
         inputs = inputs_of(node)
         named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
         widgets = [widget for widget, _ in node_class.lay_out(named)]
-        found.extend(type_mismatches_of(key, title_of(node) or node_class.title, widgets, inputs))
+        kind, title = class_of(node), title_of(node)
+        label = partial(node_label, key, kind, title, unique=alike[title or kind] == 1)
+        found.extend(type_mismatches_of(key, label, widgets, inputs))
     return found
 
 
 def type_mismatches_of(
-    key: str, title: str, widgets: Iterable[Widget], inputs: Mapping[str, Any]
+    key: str, label: Callable[[], str], widgets: Iterable[Widget], inputs: Mapping[str, Any]
 ) -> Iterator[TypeMismatch]:
     """Yield the mismatches of one node with these widgets."""
     for widget in widgets:
         value = inputs.get(widget.name, MISSING)
         if not _can_be(widget, value):
-            yield TypeMismatch(key, title, widget.name, unwrapped(value), _EXPECTED[widget.type])
+            yield TypeMismatch(key, label(), widget.name, unwrapped(value), _EXPECTED[widget.type])
 
 
 def misfits(laid: Iterable[tuple[Widget, Any]]) -> int:

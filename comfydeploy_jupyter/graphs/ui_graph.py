@@ -76,6 +76,8 @@ class Node:
         has the inner widgets that are promoted.
     overrides : dict of (str, str) to object
         For a subgraph node: values of inner widgets, by inner node id and input name.
+    by_name : bool
+        Whether its values are those that are saved by name, as those by position do not fit.
     targets : dict of str to str, or None
         The names of its inputs by the names of widgets that mean them; None until it is needed.
     """
@@ -96,6 +98,7 @@ class Node:
     promoted: dict[int, Any] = field(default_factory=dict)
     promoted_from: dict[int, Widget] = field(default_factory=dict)
     overrides: dict[tuple[str, str], Any] = field(default_factory=dict)
+    by_name: bool = False
     targets: dict[str, str] | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
 
@@ -115,6 +118,11 @@ class Node:
     def silent(self) -> bool:
         """Whether it is muted or bypassed."""
         return self.mode in (MUTED, BYPASSED)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is part of the prompt."""
+        return not (self.virtual or self.silent)
 
 
 @dataclass

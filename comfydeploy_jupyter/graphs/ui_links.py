@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from .definitions import MISSING
-from .formats import BYPASSED, MUTED
+from .formats import BYPASSED, MUTED, node_label
 from .ui_graph import FROM_OUTSIDE, Graph, Link, Node, Slot, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .expansion import Expansion
 
@@ -37,6 +38,8 @@ PlacedNode = tuple[Instance, Node]
 def expand(flow: Workflow, root: Instance, expansion: Expansion) -> Iterator[PlacedNode]:
     """Yield all nodes with the use of their graph, except those in silent subgraph nodes.
 
+    A subgraph node comes before its inner nodes.
+
     A subgraph node is silent if it is muted or bypassed. If it is itself inside a subgraph, the
     editor queues its inner nodes all the same, without links from outside (1.49.6, 1.58.1).
     """
@@ -48,15 +51,31 @@ def expand(flow: Workflow, root: Instance, expansion: Expansion) -> Iterator[Pla
             pending.pop()
             continue
         expansion.add_nodes(1)
-        if node.subgraph is None:
-            yield instance, node
-        elif instance.host is not None or not node.silent:
+        yield instance, node
+        if node.subgraph is not None and (instance.host is not None or not node.silent):
             child = Instance(
                 flow.subgraphs[node.subgraph], f"{instance.prefix}{node.id}:", instance, node
             )
             expansion.add_size(len(child.prefix))
             instance.children[node.id] = child
             pending.append((child, iter(child.graph.nodes.values())))
+
+
+class Labels:
+    """The names of nodes in messages: `node_label`.
+
+    The id is left out if no other node has the title. Nodes that run and all others are compared
+    separately, so that a node has the same name as in the prompt.
+    """
+
+    def __init__(self, nodes: Iterable[PlacedNode]) -> None:
+        self._alike = Counter((node.title or node.type, node.runs) for _, node in nodes)
+
+    def of(self, instance: Instance, node: Node) -> str:
+        """Return the name of a node."""
+        kind = node.type if node.subgraph is None else "subgraph"
+        unique = self._alike[node.title or node.type, node.runs] == 1
+        return node_label(instance.execution_id(node), kind, node.title, unique=unique)
 
 
 @dataclass(frozen=True)
@@ -73,8 +92,9 @@ _Output = tuple[Instance, Node, int, str]
 class Links:
     """Finds for each input the output that it is linked to, or a promoted value."""
 
-    def __init__(self, warnings: list[str]) -> None:
+    def __init__(self, warnings: list[str], labels: Labels) -> None:
         self._warnings = warnings
+        self._labels = labels
         self._known: dict[_Output, _Found] = {}
 
     def find(self, instance: Instance, node: Node, number: int) -> _Found:
@@ -88,10 +108,11 @@ class Links:
             elif output in self._known:
                 step = self._known[output]
             elif output in seen:
-                stuck = output[1]
-                raise InvalidRequestError.of_field(
-                    f"node {output[0].execution_id(stuck)}",
-                    f"({stuck.title}) is part of a cycle of reroutes or bypassed nodes",
+                place, stuck = output[:2]
+                problem = "is part of a cycle of reroutes or bypassed nodes"
+                raise InvalidRequestError(
+                    f"node {self._labels.of(place, stuck)} {problem}",
+                    details={"field": f"node {place.execution_id(stuck)}", "problem": problem},
                 )
             else:
                 seen[output] = None
@@ -161,9 +182,8 @@ class Links:
 
     def _warn_of(self, instance: Instance, node: Node, slot: Slot) -> None:
         self._warnings.append(
-            f"node {instance.execution_id(node)} ({node.title}): its input {slot.name} is linked"
-            " to "
-            "something that does not exist; the link is omitted"
+            f"node {self._labels.of(instance, node)}: its input {slot.name} is linked to something"
+            " that does not exist; the link is omitted"
         )
 
 

@@ -13,7 +13,7 @@ from ..errors import InvalidRequestError
 from . import group_nodes, javascript, queued_values
 from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget
 from .formats import objects
-from .type_mismatches import VALUES_BY_NAME, misfits
+from .type_mismatches import misfits
 from .ui_graph import PRIMITIVE, VIRTUAL, Graph, Link, LinkKey, Node, Port, Slot, Workflow
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ class _Reader:
         if kind in self._raw:
             self._read_instance(node, inputs)
         elif kind not in VIRTUAL and (known := self._definitions.get(kind)) is not None:
-            if _read_known(node, known, inputs, outputs):
-                self._warnings.append(f"node {node.id} ({node.title}): {VALUES_BY_NAME}")
+            _read_known(node, known, inputs, outputs)
         else:
             self._read_other(node, inputs, outputs)
         for number, slot in enumerate(node.inputs):
@@ -196,17 +195,14 @@ class _Numbers:
         return str(self._last)
 
 
-def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[Any]) -> bool:
-    """Add the widgets, inputs and outputs of its class to a node, and its saved links.
-
-    Returns whether its values are those that are saved by name, since those by position do not fit.
-    """
+def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[Any]) -> None:
+    """Add the widgets, inputs and outputs of its class to a node, and its saved links."""
     node.known = known
     node.title = node.title or known.title
     laid = known.lay_out(node.named if node.stored is None else node.stored)
     by_name = known.lay_out(node.named) if node.named and misfits(laid) else laid
-    is_by_name = misfits(by_name) < misfits(laid)
-    laid = by_name if is_by_name else laid
+    node.by_name = misfits(by_name) < misfits(laid)
+    laid = by_name if node.by_name else laid
     for widget, value in laid:
         node.widgets.append(widget)
         node.values.setdefault(widget.name, _widget_value(node, widget, value))
@@ -229,7 +225,6 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
             node.inputs.append(slot)
     types = [_type(raw.get("type")) for raw in objects(outputs)]
     node.outputs = [*known.outputs, *types[len(known.outputs) :]]
-    return is_by_name
 
 
 def _widget_value(node: Node, widget: Widget, value: Any) -> Any:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import javascript, queued_values
@@ -25,13 +26,13 @@ from .definitions import MISSING, NodeDefinitions, Widget
 from .expansion import Expansion
 from .name_patterns import FILE_SAVERS, NamePatterns
 from .promoted_widgets import promote_widgets, value_of, widget_of
-from .type_mismatches import type_mismatches_of
+from .type_mismatches import VALUES_BY_NAME, type_mismatches_of
 from .ui_graph import PRIMITIVE, Graph, Node, Workflow
-from .ui_links import Instance, Links, PlacedNode, PromotedValue, expand
+from .ui_links import Instance, Labels, Links, PlacedNode, PromotedValue, expand
 from .ui_reader import read_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
 _REPLACES = "Run widget replace on values"
@@ -121,12 +122,16 @@ class _Warnings(list[str]):
 def _apply_primitives(flow: Workflow, names: NamePatterns) -> None:
     """Set the widgets that primitive nodes are connected to."""
     for graph in flow.graphs():
+        place = Instance(graph)
+        label = partial(Labels((place, node) for node in graph.nodes.values()).of, place)
         for node in graph.nodes.values():
             if node.type == PRIMITIVE and node.subgraph is None:
-                _apply_primitive(node, graph, flow, names)
+                _apply_primitive(node, graph, flow, names, label)
 
 
-def _apply_primitive(node: Node, graph: Graph, flow: Workflow, names: NamePatterns) -> None:
+def _apply_primitive(
+    node: Node, graph: Graph, flow: Workflow, names: NamePatterns, label: Callable[[Node], str]
+) -> None:
     targets = graph.fed_by(node.id, 0)
     widgets = [widget_of(target, slot) for target, slot in targets]
     value = node.values.pop("value", MISSING)
@@ -144,8 +149,8 @@ def _apply_primitive(node: Node, graph: Graph, flow: Workflow, names: NamePatter
             target.values[widget.name] = javascript.text(taken) if widget.multiline else taken
         elif widget is not None:
             flow.warnings.append(
-                f"{graph.name}: the primitive node {node.id} does not set the value in the "
-                f"subgraph node {target.id} ({slot.name}); that value is not changed"
+                f"{graph.name}: node {label(node)} does not set the input {slot.name} of node "
+                f"{label(target)}; that value is not changed"
             )
 
 
@@ -183,16 +188,18 @@ def _emit(
     rng: random.Random,
     expansion: Expansion,
 ) -> dict[str, dict[str, Any]]:
-    links = Links(warnings)
+    labels = Labels(nodes)
+    links = Links(warnings, labels)
     graph: dict[str, dict[str, Any]] = {}
     for instance, node in nodes:
-        if node.virtual or node.silent:
+        label = partial(labels.of, instance, node)
+        if node.by_name and not node.silent:
+            warnings.append(f"node {label()}: {VALUES_BY_NAME}")
+        if not node.runs:
             continue
         key = instance.execution_id(node)
         if node.known is None:
-            warnings.append(
-                f"node {key} ({node.type}): this ComfyUI has no such node class; it is kept"
-            )
+            warnings.append(f"node {label()}: this ComfyUI has no such node class; it is kept")
         inputs = _widget_inputs(node, names, rng)
         overridden = instance.host is not None and bool(instance.host.overrides)
         for number, slot in enumerate(node.inputs):
@@ -206,7 +213,7 @@ def _emit(
         if node.type == CUSTOM_COMBO and node.known is not None:
             inputs["index"] = _chosen_option(node, inputs.get("choice"))
         if node.known is not None:
-            type_mismatches = type_mismatches_of(key, node.title, node.widgets, inputs)
+            type_mismatches = type_mismatches_of(key, label, node.widgets, inputs)
             warnings.extend(str(mismatch) for mismatch in type_mismatches)
         written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
         expansion.add_written(key, written)

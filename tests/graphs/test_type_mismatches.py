@@ -119,30 +119,33 @@ def test_values_at_a_wrong_position_give_warnings() -> None:
     assert converted.graph["3"]["inputs"]["sampler"] == 7.5
     assert [warning.split(";")[0] for warning in converted.warnings] == [
         (
-            "node 3 (The Sampler): "
+            'node "The Sampler" (Sampler): '
             "the value of its input sampler must be one of its options, but is 7.5"
         ),
         (
-            "node 3 (The Sampler): "
+            'node "The Sampler" (Sampler): '
             'the value of its input size must be one of its options, but is "euler"'
         ),
-        "node 3 (The Sampler): the value of its input text must be text, but is 512",
-        'node 3 (The Sampler): the value of its input tiled must be true or false, but is "text"',
+        'node "The Sampler" (Sampler): the value of its input text must be text, but is 512',
         (
-            "node 3 (The Sampler): "
+            'node "The Sampler" (Sampler): '
+            'the value of its input tiled must be true or false, but is "text"'
+        ),
+        (
+            'node "The Sampler" (Sampler): '
             "the value of its input model must be one of its options, but is false"
         ),
         (
-            "node 3 (The Sampler): "
+            'node "The Sampler" (Sampler): '
             'the value of its input mode must be one of its options, but is ["a"]'
         ),
     ]
 
 
 def test_a_long_value_is_shortened() -> None:
-    message = str(TypeMismatch("1", "T", "steps", "x" * 10_000, "an integer"))
+    message = str(TypeMismatch("1", '"T" (Sampler)', "steps", "x" * 10_000, "an integer"))
     assert len(message) < 200
-    assert "1 (T)" in message
+    assert message.startswith('node "T" (Sampler): ')
     assert "steps" in message
 
 
@@ -165,8 +168,11 @@ def test_a_promoted_value_is_checked_at_the_inner_input() -> None:
     flow = {"nodes": [host], "definitions": {"subgraphs": [inner]}}
     (warning,) = (text for text in ui_to_api(flow, DEFINITIONS).warnings if "steps" in text)
     assert warning.startswith(
-        "node 9:5 (The Sampler): the value of its input steps must be an integer"
+        'node "The Sampler" (Sampler): the value of its input steps must be an integer'
     )
+    flow["nodes"].append({**host, "id": 10, "widgets_values": [1]})
+    (warning,) = (text for text in ui_to_api(flow, DEFINITIONS).warnings if "steps" in text)
+    assert warning.startswith('node "The Sampler" (Sampler, id 9:5): ')
 
 
 @pytest.mark.parametrize("node", [[None, False], 11473, None, "x", {"class_type": ["Sampler"]}])

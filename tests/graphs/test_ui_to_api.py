@@ -303,11 +303,11 @@ def test_takes_plain_object_info(definitions: NodeDefinitions) -> None:
 
 def test_warns_of_nodes_that_comfyui_would_refuse(definitions: NodeDefinitions) -> None:
     assert ui_to_api(ROWS["kinds_ok"]["ui"], definitions).warnings == []
-    assert "node 2 (Nope)" in ui_to_api(ROWS["unknown"]["ui"], definitions).warnings[0]
+    assert 'node "My unknown" (Nope): ' in ui_to_api(ROWS["unknown"]["ui"], definitions).warnings[0]
     warnings = ui_to_api(ROWS["link_to_missing"]["ui"], definitions).warnings
-    assert any("node 2 (PSampler)" in warning and "steps" in warning for warning in warnings)
+    assert any("node PSampler: " in warning and "steps" in warning for warning in warnings)
     warnings = ui_to_api(ROWS["primitive_to_host"]["ui"], definitions).warnings
-    assert any("primitive node 2" in warning and "steps" in warning for warning in warnings)
+    assert 'node PrimitiveNode does not set the input steps of node "S" (subgraph)' in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,9 @@ def test_refuses_cycles_as_the_editor_does(
     saved["links"][0][1] = 3
     with pytest.raises(InvalidRequestError, match="cycle") as caught:
         ui_to_api(saved, definitions)
-    assert caught.value.details["field"] in {"node 1", "node 2", "node 3"}
+    node_id = caught.value.details["field"].removeprefix("node ")
+    assert node_id in {"1", "2", "3"}
+    assert str(caught.value).startswith(f"node {kind} (id {node_id}) is part of a cycle")
 
 
 def test_a_cycle_of_executed_nodes_is_converted_and_left_to_comfyui(
@@ -602,7 +604,12 @@ def test_values_that_do_not_fit_by_position_are_taken_by_name(
     wanted = {key: NAMED[key] for key in ("seed", "steps", "cfg", "sampler_name", "denoise")}
     assert converted.graph["1"]["inputs"] == wanted
     (warning,) = converted.warnings
+    assert warning.startswith("node PSampler: ")
     assert "taken by name" in warning
+    again = workflow([saved["nodes"][0], node(2, "PSampler"), node(3, "PSampler", title="Last")])
+    assert ui_to_api(again, definitions).warnings[0].startswith("node PSampler (id 1): ")
+    again["nodes"][1]["mode"] = 2
+    assert ui_to_api(again, definitions).warnings[0].startswith("node PSampler: ")
     moved = {**NAMED, "denoise": "ddim", "sampler_name": "extra"}  # they do not help
     saved["nodes"][0]["widgets_values_named"] = moved
     assert ui_to_api(saved, definitions).graph["1"]["inputs"]["sampler_name"] == "extra"
