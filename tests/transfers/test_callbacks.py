@@ -228,7 +228,8 @@ async def test_messages_to_a_dead_endpoint_are_limited(harness, bare_service, mo
     await harness.until(lambda: delivered(bare_service, "alive") == [0, 1, 2, 3, 4])
     assert sent.waiting <= 30 + 40
     assert "127.0.0.1:9 does not accept messages" in caplog.text
-    left = "SELECT prompt_id, body FROM callbacks ORDER BY number"
+    # The last message to the other server may be stored until its answer is read.
+    left = "SELECT prompt_id, body FROM callbacks WHERE prompt_id != 'alive' ORDER BY number"
     await harness.close()
     store = Database(harness.database.path)
     await store.open()
