@@ -109,6 +109,10 @@ class JupyterProcess(ServerProcess):
         command = [sys.executable, *self._program, f"--config={path}"]
         self._spawn(command, self._answers, self.kill, cwd=self.root, env=self.env)
 
+    def move(self) -> None:
+        """Let the next start use another port."""
+        self._port = 0
+
     def kill(self) -> None:
         """Kill it and its kernels (``kill -9``), which is like a crash."""
         if self._process is not None:

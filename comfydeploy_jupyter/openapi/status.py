@@ -73,6 +73,10 @@ class StoreStatus(ReplyModel):
     """The file of the store; ``warnings`` are messages for the user."""
 
     path: str = Field(examples=["/home/ada/comfydeploy.db"])
+    id: str = Field(
+        description="Identifies its content, also after a restart or in another place.",
+        examples=["7a1c0e5d9b"],
+    )
     journal: Literal["wal", "delete", "truncate", "persist", "memory", "off"]
     warnings: list[str]
 

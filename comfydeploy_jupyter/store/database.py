@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import math
 import sqlite3
@@ -65,11 +66,14 @@ class Database:
     ----------
     journal : str
         SQLite's journal mode: ``wal`` or ``delete``.
+    id : str
+        Identifies the content, wherever the file lies; a new file gets a new one.
     """
 
     def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
         self.path = path
         self.journal = WAL
+        self.id = ""
         self._patience = patience
         self._file = DataFile(path)
         self._network: str | None = None
@@ -158,7 +162,7 @@ class Database:
             pass
 
     async def status(self) -> dict[str, Any]:
-        """Return ``path``, ``journal`` and ``warnings`` for users of the store."""
+        """Return ``path``, ``id``, ``journal`` and ``warnings`` for users of the store."""
         return await asyncio.to_thread(self._status)
 
     # -- methods that run in threads ---------------------------------------------------------
@@ -182,7 +186,12 @@ class Database:
                 f"The file system of {self.path.parent} has no locks: only one Jupyter server may"
                 " use the store. data_dir can name another folder."
             )
-        return {"path": str(self.path), "journal": self.journal, "warnings": warnings}
+        return {
+            "path": str(self.path),
+            "id": self.id,
+            "journal": self.journal,
+            "warnings": warnings,
+        }
 
     def _prepare(self) -> None:
         with self._explained():
@@ -221,6 +230,8 @@ class Database:
         self.journal = self._choose_journal(connection)
         _set_safety(connection, self.journal)
         migrate(connection)
+        (secret,) = connection.execute("SELECT value FROM job_secret").fetchone()
+        self.id = hashlib.sha256(b"id of the store" + secret).hexdigest()[:32]
 
     def _let_shrink(self, connection: sqlite3.Connection) -> None:
         """Prepare a new file for `shrink`, or one of an earlier version, which is copied once.

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InvalidRequestError
+from ...errors import ComfyDeployError, ConflictError, InvalidRequestError
 from ..writing import write_text
 from .plan import digest
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 FORMAT = "comfydeploy-sweep"
 VERSION = 1
+SERVER = ("url", "store", "id")
+"""What identifies the server that has the runs: its address, and the file and id of its store."""
+
 FOLDER = Path("sweeps")
 """The folder where sweeps are saved by default, relative to the working directory."""
 
@@ -51,6 +54,7 @@ class SweepFile:
 
     def __init__(self, plan: Plan, jobs: Mapping[str, Job], path: Path | None) -> None:
         self.path = path
+        self._server: dict[str, str] | None = None  # the one that has the runs
         self._plan = plan
         self._jobs = jobs
         self._others: dict[str, Any] = {}
@@ -71,11 +75,23 @@ class SweepFile:
         ------
         InvalidRequestError
             It is not the file of a sweep.
+        ConflictError
+            Its runs are on another server.
         """
         if self.path is None or not self.path.exists():
             return
+        content = read(self.path)
+        server = content.get("server")  # older files have none
+        if isinstance(server, dict) and all(isinstance(server.get(name), str) for name in SERVER):
+            self._server = {name: server[name] for name in SERVER}
+            try:
+                self.check_server()
+            except ConflictError:
+                raise
+            except ComfyDeployError:
+                pass  # without an answer, what the file has can be seen
         try:
-            for key, saved in read(self.path)["runs"].items():
+            for key, saved in content["runs"].items():
                 job = self._jobs.get(key)
                 if job is None:
                     self._others[key] = saved
@@ -83,6 +99,32 @@ class SweepFile:
                     job.restore(saved, fresh=fresh)
         except (KeyError, TypeError, AttributeError) as error:
             raise not_a_sweep(self.path) from error
+
+    def check_server(self) -> None:
+        """Compare the server that has the runs with the present one; without one, it is this one.
+
+        Raises
+        ------
+        ConflictError
+            The runs are on another server.
+        ServerUnreachableError
+            The present one does not answer.
+        """
+        server = self._plan.server
+        store = server.get("check-status", timeout=10).get("store", {})
+        if "id" not in store:  # an older version
+            return
+        present = {"url": server.url, "store": store["path"], "id": store["id"]}
+        known = self._server
+        if known is not None and known["id"] != present["id"]:
+            runs = "this sweep" if self.path is None else str(self.path)
+            raise ConflictError(
+                f"the runs of {runs} are on the Jupyter server {known['url']!r}, whose data are in"
+                f" {known['store']!r}; {server.url!r} is another one, or its data were replaced."
+                " Connect to that server to continue, or run the points here with save= another"
+                " file"
+            )
+        self._server = present
 
     def save(self, path: str | Path | None = None) -> Path | None:
         """Write the file; a crash leaves the old content.
@@ -107,6 +149,7 @@ class SweepFile:
             content = {
                 "format": FORMAT,
                 "version": VERSION,
+                "server": self._server,
                 **self._plan.to_json(),
                 "runs": {**self._others, **runs},
             }

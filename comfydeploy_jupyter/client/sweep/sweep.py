@@ -69,6 +69,8 @@ class Sweep(PointSequence):
         A name is no input of the workflow, or fits inputs of several nodes; nothing is queued.
     InvalidRequestError
         The path to save it is that of another file.
+    ConflictError
+        The runs in that file are on another server.
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class Sweep(PointSequence):
             There is no such file.
         InvalidRequestError
             It is not the file of a sweep.
+        ConflictError
+            Its runs are on another server.
         """
         content = file.read(path)
         try:
@@ -226,10 +230,13 @@ class Sweep(PointSequence):
         Raises
         ------
         ConflictError
-            It is running.
+            It is running, or its runs are on another server.
+        ServerUnreachableError
+            The server does not answer.
         """
         display = self.comfy._display_for(progress)
         with self._runner.starting(retry_failed=retry_failed):
+            self._file.check_server()
             self.save()
             self._runner.progress = SweepProgress(self, blocking=wait)
             view: AbstractContextManager[object] = nullcontext()

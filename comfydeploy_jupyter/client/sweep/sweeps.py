@@ -119,6 +119,8 @@ class Sweeps:
             queued.
         InvalidRequestError
             Something else is wrong with the arguments; nothing has been queued.
+        ConflictError
+            The runs in the file are on another server; nothing has been queued.
         ComfyUIUnavailableError, ServerUnreachableError
             ComfyUI or the server does not answer; ``comfy.sweep.last.resume()`` continues.
         KeyboardInterrupt
@@ -164,6 +166,8 @@ class Sweeps:
             There is no such file.
         InvalidRequestError
             It is not the file of a sweep.
+        ConflictError
+            Its runs are on another server.
         """
         self.last = Sweep.load(self._comfy, Path(path).expanduser())
         return self.last
