@@ -76,7 +76,11 @@ class JupyterLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on, with escapes for control characters in the names and texts in it."""
         shown = copy.copy(record)
-        shown.msg, shown.args = printable(record.getMessage()), None
+        try:
+            shown.msg, shown.args = printable(record.getMessage()), None
+        except Exception:  # of an argument's own code: never in the code that logs
+            self.handleError(record)
+            return
         self._log.handle(shown)
 
 

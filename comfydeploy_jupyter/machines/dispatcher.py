@@ -470,7 +470,7 @@ class Dispatcher:
         if run is None:
             return
         run.member.handed.pop(run_id, None)
-        run.member.last_end = now
+        run.member.last_end = run.member.last_end if now is None else now
         if seconds is not None:
             self.times.add(run, seconds)
             self._succeeded(run)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from .. import worker
 from ..errors import ComfyDeployError
 from ..graphs.validation import validate_prompt
 from ..net.responses import loads
+from ..net.tasks import report
+from ..unparsed import LARGE
 from .lifecycle import IN_DOUBT, POSTING, Cause, State
 from .prepare import DEFINITIONS_MAX_AGE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from ..comfyui.definitions import DefinitionSet
     from ..errors import ComfyUIUnavailableError
-    from ..graphs.node_rules import NodeRules
     from ..machines.machine import Machine
     from .finalize import Finalizer
     from .new_run import NewRun
@@ -107,24 +109,32 @@ class Pooled:
         Returns
         -------
         bool
-            False if no other machine of its pool has what is missing; then nothing was done.
+            False if no other machine of its pool is known to have what is missing; then nothing was
+            done.
         """
         pool = None if run.record.pool is None else self._machines.find_pool(run.record.pool)
         members = [] if pool is None else self._machines.members(pool)
-        if machine is None or len(members) < 2 or not await self._lacks(machine, prompt):
+        try:
+            if machine is None or len(members) < 2 or not await self._lacks(machine, prompt):
+                return False
+            for other in members:
+                if other is not machine and other.answers and not await self._lacks(other, prompt):
+                    break
+            else:
+                return False
+        except Exception as error:  # the run must end as refused
+            report(log, "Run %s", run.prompt_id, error=error, extra=run.record.log_fields)
             return False
-        for other in members:
-            if other is not machine and other.answers and not await self._lacks(other, prompt):
-                await self.give_back(run, f"{machine.id} lacks a node class or a model of it")
-                return run.state is State.WAITING
-        return False
+        await self.give_back(run, f"{machine.id} lacks a node class or a model of it")
+        return run.state is State.WAITING
 
     async def _lacks(self, machine: Machine, prompt: bytes) -> bool:
         """Return whether a connected machine lacks node classes or models, and remember which."""
         definitions = await machine.definitions(max_age=DEFINITIONS_MAX_AGE)
         if definitions.source != "live":
             return True
-        lacking = await asyncio.to_thread(_lacking, prompt, definitions.rules)
+        large = len(prompt) > LARGE
+        lacking = await worker.compute(_lacking, prompt, definitions, large=large)
         self._dispatching.set_lacks(machine.id, lacking)
         return bool(lacking)
 
@@ -228,9 +238,9 @@ class Pooled:
             self._active.unload(run)
 
 
-def _lacking(prompt: bytes, rules: NodeRules) -> set[str]:
+def _lacking(prompt: bytes, definitions: DefinitionSet) -> set[str]:
     """Return the node classes and model files of a graph that a ComfyUI does not have."""
-    found = validate_prompt(loads(prompt), rules)
+    found = validate_prompt(loads(prompt), definitions.rules)
     classes = {str(issue["class_type"]) for issue in found.missing_nodes}
     return classes | {str(issue["name"]) for issue in found.missing_models}
 
