@@ -22,8 +22,8 @@ def logged(caplog):
 
     async def read(prompt_id, text):
         while True:
-            # pytest sees a record at our logger, and again where it is handed to Jupyter's
-            records = {id(record): record for record in caplog.records}.values()
+            # pytest sees a record at our logger, and a copy of it at Jupyter's
+            records = {(r.created, r.getMessage()): r for r in caplog.records}.values()
             ours = [r for r in records if r.name.startswith("comfydeploy_jupyter")]
             about = [
                 r
