@@ -115,6 +115,7 @@ class Definitions:
         self._offline: DefinitionSet | None = None
         self._error: ComfyUIUnavailableError | None = None
         self._failed_at = 0.0
+        self._connections = 0  # an answer to a request before the last one may be outdated
         self._lock = asyncio.Lock()
 
     @property
@@ -124,6 +125,7 @@ class Definitions:
 
     def attach(self) -> None:
         """Handle a new connection to ComfyUI: its definitions may differ from the known ones."""
+        self._connections += 1
         self._live = self._error = None
 
     async def get(
@@ -168,12 +170,13 @@ class Definitions:
             return self._offline
 
     async def _ask(self, client: ComfyUIClient, version: str | None) -> tuple[bytes, DefinitionSet]:
-        asked_at = time.monotonic()
+        asked_at, connections = time.monotonic(), self._connections
         try:
             text, object_info = await client.object_info()
             replacements = await client.node_replacements()
         except ComfyUIUnavailableError as error:
-            self._error, self._failed_at = error, time.monotonic()
+            if self._connections == connections:
+                self._error, self._failed_at = error, time.monotonic()
             raise
         live = self._live
         about = json.dumps({"comfyui_version": version, "node_replacements": replacements})
@@ -183,8 +186,9 @@ class Definitions:
         else:
             packed = await asyncio.to_thread(self._keep, text, about)
             definitions = DefinitionSet(object_info, "live", version, replacements, packed=packed)
-        self._live = _Live(client, definitions, digest, asked_at)
-        self._offline = self._error = None
+        self._offline = None
+        if self._connections == connections:
+            self._live, self._error = _Live(client, definitions, digest, asked_at), None
         return text, definitions
 
     def _keep(self, text: bytes, about: str) -> bytes:

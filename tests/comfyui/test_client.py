@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
-from comfydeploy_jupyter.comfyui.definitions import Definitions
+from comfydeploy_jupyter.comfyui.definitions import Definitions, DefinitionSet
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.full_disk import files_limited_to
 from tests.jupyter_app import chain
@@ -81,6 +81,21 @@ async def test_definitions_are_used_on_a_full_disk(client, tmp_path, caplog):
     definitions.attach()
     await definitions.get(client, None)
     assert (await Definitions(cache).offline()).source == "cached"
+
+
+async def test_what_was_asked_before_a_new_connection_is_asked_again(client, tmp_path):
+    definitions = Definitions(tmp_path / "definitions.json.gz")
+    former = ComfyUIClient("http://127.0.0.1:9")
+    for asked, outcome in ((former, ComfyUIUnavailableError), (client, DefinitionSet)):
+        asking = asyncio.ensure_future(definitions.get(asked, None))
+        await asyncio.sleep(0)
+        definitions.attach()
+        (found,) = await asyncio.gather(asking, return_exceptions=True)
+        assert isinstance(found, outcome)
+        assert definitions.known is None
+        assert await definitions.get(client, None) is not found
+        definitions.attach()
+    await former.close()
 
 
 async def test_a_refused_connection_is_told_without_words_about_tls():
