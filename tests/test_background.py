@@ -124,18 +124,20 @@ class TestOfRuns:
             await until_async(lambda: failures() > before)
         await until_async(lambda: api.get("runs"), lambda answer: len(answer[1]) == 1)
 
-    async def test_servers_that_have_ended_are_found_later(self, api, extension, monkeypatch):
+    async def test_servers_that_have_ended_are_found_later(
+        self, api, extension, without_runs, monkeypatch
+    ):
         monkeypatch.setattr(services, "RECOVER_EVERY", 0.05)
         await extension.stop_extension()
         await api.get("runs")
         sessions = extension.services.settings.data_dir / "sessions"
-        other = await asyncio.to_thread(Session, sessions)
+        first, second = [await asyncio.to_thread(Session, sessions) for _ in range(2)]
         before = failures()
-        (sessions / "folder.lock").mkdir()
-        await until_async(lambda: failures() > before)
-        (sessions / "folder.lock").rmdir()
-        other.close()
-        name = next(path for path in sessions.glob("*.lock") if path.stem == other.id)
+        async with without_runs():
+            first.close()
+            await until_async(lambda: failures() > before)
+        second.close()
+        name = next(path for path in sessions.glob("*.lock") if path.stem == second.id)
         await until_async(lambda: taken(name))
 
 

@@ -49,7 +49,7 @@ class Session:
     def claim(self) -> frozenset[str]:
         """Lock the ids of servers that have exited since the last call, and return these ids."""
         new = [p for p in self._folder.glob("*.lock") if p.stem not in self.claimed]
-        found = frozenset(path.stem for path in new if self._lock(path))
+        found = frozenset(path.stem for path in new if path.is_file() and self._lock(path))
         self.claimed |= found
         return found
 

@@ -126,6 +126,14 @@ def test_a_running_server_claims_the_sessions_of_ended_servers(tmp_path):
     third.close()
 
 
+def test_other_entries_of_the_folder_of_sessions_are_not_sessions(tmp_path):
+    (tmp_path / "x.lock").mkdir()
+    (tmp_path / "y.lock").symlink_to("nowhere")
+    session = Session(tmp_path)
+    assert session.claimed == {session.id}
+    session.close()
+
+
 def test_the_next_server_claims_the_session_of_a_killed_one(tmp_path):
     code = (
         "import os, sys\nfrom pathlib import Path\n"
