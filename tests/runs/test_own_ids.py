@@ -66,6 +66,19 @@ async def test_a_uuid_is_kept(api, chain, newer):
     assert newer.prompts[-1]["prompt_id"] == prompt_id
 
 
+async def test_the_uuid_of_a_deleted_run_is_not_used_again_in_comfyui(api, chain, newer):
+    """Its entry in ComfyUI's history would be taken for that of the new run."""
+    prompt_id = str(uuid.uuid4())
+    for _ in range(2):
+        code, reply = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
+        assert (code, reply["prompt_id"], reply["status"]) == (200, prompt_id, "success")
+        code, _ = await api.post("runs/delete", {"prompt_ids": [prompt_id]})
+        assert code == 200
+    first, second = (body["prompt_id"] for body in newer.prompts[-2:])
+    assert (first, second == str(uuid.UUID(second))) == (prompt_id, True)
+    assert second != prompt_id
+
+
 async def test_own_id_is_cancelled_queued_and_running(api, chain, newer):
     first = {"workflow_api": slow(chain), "prompt_id": "first", "wait": False}
     second = {"workflow_api": slow(chain), "prompt_id": "second", "wait": False}
