@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    ComfyUIUnavailableError,
-    ConflictError,
-    InvalidInputError,
-    InvalidRequestError,
-    RunTimeoutError,
-)
+from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunTimeoutError
 from ..graphs.model_files import workflow_nodes
 from ..graphs.ui_graph import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
@@ -187,7 +180,6 @@ class RunCreator:
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         keys = own_keys or await self._account.keys()
         prompt_id = request.prompt_id or str(uuid.uuid4())
-        comfyui_id = await self._comfyui_id(request, prompt_id, destination)
         files: dict[str, str] = {}
         if pool is not None:
             files = await self._inputs.named(prepared.file_names, machine)
@@ -211,7 +203,7 @@ class RunCreator:
             )
         record = RunRecord(
             prompt_id=prompt_id,
-            comfyui_id=comfyui_id,
+            comfyui_id=self._comfyui_id(prompt_id, placement.machine_id),
             machine=placement.machine_id,
             pool=None if pool is None else pool.id,
             retry=_retry(request, pool),
@@ -278,22 +270,13 @@ class RunCreator:
         if prompt_id in self._active or await self._repository.get(prompt_id):
             raise _taken(prompt_id)
 
-    async def _comfyui_id(
-        self, request: RunRequest, prompt_id: str, destination: Destination
-    ) -> str:
+    def _comfyui_id(self, prompt_id: str, machine_id: str) -> str:
         """Return the id for ComfyUI, which must not be that of an earlier run, now deleted.
 
         A run that has the id of an entry in ComfyUI's history would be told its outcome.
         """
-        if request.prompt_id is None:
-            return prompt_id
-        machine, pool = destination
-        client = machine.reachable_client() if pool is None and _is_uuid(prompt_id) else None
-        if client is not None and prompt_id not in self._active.given_up(machine.id):
-            with suppress(ComfyUIUnavailableError):
-                if await client.history(prompt_id) is None:
-                    return prompt_id
-        return str(uuid.uuid4())
+        used = self._active.was_deleted(prompt_id) or prompt_id in self._active.given_up(machine_id)
+        return prompt_id if _is_uuid(prompt_id) and not used else str(uuid.uuid4())
 
     async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
         """Return the request with the graph of the stored version it names, and that number."""
