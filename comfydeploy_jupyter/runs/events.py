@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..comfyui.events import OversizedEvent, Preview
-from .lifecycle import Cause, State
+from .lifecycle import IN_DOUBT, Cause, State
 from .pooled import may_be_repeated
 from .run import is_release
 
@@ -136,7 +136,8 @@ class MachineEvents:
         if not self._closed:
             self._announcer.machine(machine, up=False)
         self._dispatching.connected(machine)
-        if machine.process is None and not self._closed:
+        closed = self._closed or machine.connection is None  # this server has closed it
+        if machine.process is None and not closed:
             self._background.start(self._look_whether_ended(machine))
         runs = self._active.of(machine)
         self._complete(runs)
@@ -206,7 +207,11 @@ class MachineEvents:
 
 def _next_of(runs: list[Run]) -> Run | None:
     """Return the run that ComfyUI may have been about to start when it was lost, or None."""
-    queued = [run for run in runs if run.record.status == "queued"]
+    queued = [
+        run
+        for run in runs
+        if run.record.status == "queued" and (run.missed_at is None or run.state not in IN_DOUBT)
+    ]
     if not queued or any(run.record.status == "running" for run in runs):
         return None
     return min(queued, key=lambda run: (run.record.number is None, run.record.number))

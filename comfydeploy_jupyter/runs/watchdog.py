@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.client import ASK_WITHIN
 from ..comfyui.out_of_memory import HANGS
 from ..errors import ComfyDeployError
+from .events import REFUSES
 from .lifecycle import IN_DOUBT, State
 from .recovery import IN_FLIGHT
 from .waiting import now
@@ -88,7 +89,7 @@ class Watchdog:
                 try:
                     await self._check(machine, runs)
                 finally:
-                    await self._give_up_unanswered(machine, seen)
+                    self._give_up_unanswered(machine, seen)
             else:
                 await self._give_up_disconnected(machine, seen)
         except ComfyDeployError as fault:
@@ -112,16 +113,18 @@ class Watchdog:
                 continue
             urgent = _is_urgent(run)
             if urgent and ended:
-                reason = "ComfyUI has ended: it refuses connections"
-                await self._finalizer.fail(run, reason, advice=verdict)
+                ending = self._finalizer.fail(run, REFUSES, advice=verdict)
             elif run.record.pool is not None and ended:
-                await self._pooled.give_back(run, "ComfyUI has ended: it refuses connections")
+                ending = self._pooled.give_back(run, REFUSES)
             elif away > self._limit(urgent, hangs=machine.hangs):
                 reason = f"ComfyUI has been unreachable for {away:.0f} s"
                 advice = HANGS if machine.hangs else verdict
-                await self._finalizer.fail(run, reason, advice=advice)
+                ending = self._finalizer.fail(run, reason, advice=advice)
+            else:
+                continue
+            self._background.start(ending, run)
 
-    async def _give_up_unanswered(self, machine: Machine, seen: list[tuple[Run, int]]) -> None:
+    def _give_up_unanswered(self, machine: Machine, seen: list[tuple[Run, int]]) -> None:
         """End runs whose ComfyUI has an open WebSocket, but has not answered for too long.
 
         Events count as answers, except for a run that ComfyUI is not known to have received.
@@ -139,7 +142,7 @@ class Watchdog:
             if away > self._limit(_is_urgent(run), hangs=unresponsive.hangs):
                 reason = f"ComfyUI has not answered for {away:.0f} s"
                 advice = HANGS if unresponsive.hangs else None
-                await self._finalizer.fail(run, reason, advice=advice)
+                self._background.start(self._finalizer.fail(run, reason, advice=advice), run)
 
     def _limit(self, urgent: bool, *, hangs: bool) -> float:
         return self._lost_after if urgent and not hangs else self._gone_after

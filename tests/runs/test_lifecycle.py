@@ -481,6 +481,49 @@ def test_runs_of_a_comfyui_that_never_replies_fail(world: World) -> None:
     assert all(task.done() for task in world.waiting.values())
 
 
+@pytest.mark.parametrize("connected", [False, True])
+def test_runs_are_given_up_while_the_end_of_another_one_is_being_stored(
+    world: World, connected: bool
+) -> None:
+    queue_in_order(world, 2)
+    first, second = map(world.service.find, world.waiting)
+    assert first is not None
+    assert second is not None
+    world.comfyui.refuses = True
+    if not connected:
+        world.call(world.comfyui.disconnect)
+    while not first.ending:
+        world.tick(0.1)
+    world.tick(0.05)
+    assert second.ending
+
+
+def test_a_run_is_not_blamed_for_an_exit_that_jupyter_requested(world: World) -> None:
+    """This server closes the connection first, and then waits for the end of the process."""
+    prompt_id = world.submit(wait=False, machine="gpus")
+    world.tick(0.5)
+    world.comfyui.machine.connection = None
+    world.call(world.comfyui.disconnect)
+    world.comfyui.alive = False
+    world.tick(1.0)
+    assert world.do(world.service.record(prompt_id)).attempts == 1
+
+
+def test_a_run_is_not_blamed_for_the_exit_of_a_comfyui_that_did_not_have_it(world: World) -> None:
+    comfyui = world.comfyui
+    prompt_id = world.submit(wait=False)
+    world.tick(0.5)
+    for answer in ("ignored", "taken"):
+        world.call(comfyui.die)
+        comfyui.answer = answer
+        comfyui.start()
+        world.call(comfyui.connect)
+        world.tick(5.0)
+    world.tick(20.0)
+    record = world.do(world.service.record(prompt_id))
+    assert (record.status, record.attempts, record.error) == ("queued", 2, None)
+
+
 def test_a_comfyui_that_sends_events_but_no_replies_counts_as_alive(world: World) -> None:
     prompt_id = world.submit()
     world.tick(0.5)
