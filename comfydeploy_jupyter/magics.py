@@ -227,10 +227,12 @@ def completions(code: str, names: dict[str, Any]) -> tuple[str, list[str]]:
     magic = re.match(r"\s*%comfy\s+", line)
     if magic is not None:
         return _in_magic(line[magic.end() :], names)
-    attribute = re.search(r"""([^\W\d]\w*\[(?:\d+|"[^"\n]*"|'[^'\n]*')\])\.(\w*)\Z""", code)
+    # from the end, so that each character is read once
+    backwards = r"""(\w*)\.(\](?:\d+|"[^"\n]*"|'[^'\n]*')\[\w*[^\W\d])"""
+    attribute = re.match(backwards, code[::-1])
     if attribute is not None:
-        thing = _value(attribute[1], names)
-        return attribute[2], _beginning(attribute[2], dir(thing) if isinstance(thing, Node) else [])
+        name, thing = attribute[1][::-1], _value(attribute[2][::-1], names)
+        return name, _beginning(name, dir(thing) if isinstance(thing, Node) else [])
     open_ = opened(code)
     if open_.string < 0 or not open_.brackets:
         return "", []

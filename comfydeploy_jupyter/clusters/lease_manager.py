@@ -481,7 +481,7 @@ def _why_unreachable(error: BaseException) -> str:
         )
     texts: list[str] = []
     while error is not None:
-        text = re.sub(r"in <[^>]*>: ", "", str(error)) or type(error).__name__  # a connector
+        text = re.sub(r"in <[^<>]*>: ", "", str(error)) or type(error).__name__  # a connector
         if not any(text in earlier for earlier in texts):
             texts.append(text)
         if error.__cause__ is None:

@@ -524,7 +524,7 @@ def test_a_workflow_of_the_users_computer_and_one_that_fails(
             expect(panel.get_by_role("alert")).to_contain_text("is not JSON")
     press(panel, "Run")
     alert = panel.get_by_role("alert")
-    expect(alert).to_contain_text("node TestFail (id 1) failed: ValueError: <b>no</b>")
+    expect(alert).to_contain_text("node TestFail failed: ValueError: <b>no</b>")
     expect(alert).to_be_visible()
     opened.shoot("panel-failed")
 
