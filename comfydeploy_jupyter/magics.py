@@ -260,7 +260,10 @@ def _in_string(code: str, brackets: list[int], names: dict[str, Any]) -> Iterabl
         return InputNames(thing.source.graph or {}).all()
     if not isinstance(thing, Comfy) or method not in TAKES_INPUTS:
         return []
-    before = re.sub(r"[,\s]*(inputs\s*=\s*)?\Z", "", code[begin + 1 : place])
+    before = code[begin + 1 : place].rstrip()
+    if before.endswith("="):
+        before = before[:-1].rstrip().removesuffix("inputs")
+    before = before.rstrip(", \t\n")
     call = ast.parse(f"f({before})", mode="eval").body
     assert isinstance(call, ast.Call)
     given: dict[str | None, ast.expr] = {each.arg: each.value for each in call.keywords}
