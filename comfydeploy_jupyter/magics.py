@@ -349,8 +349,9 @@ def _in_quotes(text: str, quote: str) -> str:
 
 def _expression(code: str) -> str:
     """Return the names with dots, or the node of a workflow, at the end of a piece of code."""
-    found = re.search(r"""[^\W\d]\w*(\.\w+|\[(\d+|"[^"\n]*"|'[^'\n]*')\])*\s*\Z""", code)
-    return "" if found is None else found[0].strip()
+    backwards = r"""\s*((?:\w+\.|\](?:\d+|"[^"\n]*"|'[^'\n]*')\[)*\w*[^\W\d])"""
+    found = re.match(backwards, code[::-1])
+    return "" if found is None else found[1][::-1]
 
 
 def _value(expression: str, names: dict[str, Any]) -> Any:
