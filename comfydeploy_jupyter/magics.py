@@ -306,9 +306,9 @@ def _names_in_file(path: Path, _changed: int, _size: int, comfy: Comfy | None) -
 
 def _in_magic(line: str, names: dict[str, Any]) -> tuple[str, list[str]]:
     """Return what `completions` does, for what follows ``%comfy``."""
-    word, begin = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"'])*\s+"""), 0
-    while (found := word.match(line, begin)) is not None:
-        begin = found.end()
+    begin = 0
+    while found := re.match(r"""(?:"[^"]*"|'[^']*'|[^\s"'])*\s+""", line[begin:]):
+        begin += found.end()
     words, fragment = shlex.split(line[:begin]), line[begin:]
     quote = fragment[:1] if fragment[:1] in ("'", '"') else ""
     typed = fragment.removeprefix(quote)
