@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-MOST_DELETED = 10_000  # ids of deleted runs that are remembered
 GIVEN_UP_FOR = 86400.0  # seconds after which a machine that did not return is forgotten
 
 
@@ -59,7 +58,6 @@ class ActiveRuns:
         self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
         self._place_of: dict[str, tuple[str, str]] = {}  # machine and id there, by the run's id
         self._given_up: dict[str, dict[str, float]] = {}
-        self._deleted: dict[str, None] = {}  # the last ids, oldest first
         self._followers: set[Callable[[Run, RunEvent], None]] = set()
 
     def __iter__(self) -> Iterator[Run]:
@@ -151,16 +149,6 @@ class ActiveRuns:
         }
         kept.setdefault(machine_id, {})[comfyui_id] = now()
         self._given_up = kept
-
-    def note_deleted(self, prompt_id: str) -> None:
-        """Remember the id of a run that was deleted: ComfyUI's history may still have it."""
-        self._deleted[prompt_id] = None
-        if len(self._deleted) > MOST_DELETED:
-            del self._deleted[next(iter(self._deleted))]
-
-    def was_deleted(self, prompt_id: str) -> bool:
-        """Return whether this server has deleted a run with this id."""
-        return prompt_id in self._deleted
 
     def given_up(self, machine_id: str) -> dict[str, float]:
         """Return the prompts that a machine must not execute, and since when (`now`)."""

@@ -166,8 +166,11 @@ class RunCreator:
         self, request: RunRequest, destination: Destination, *, small: bool, key: str | None
     ) -> NewRun:
         """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
+        known_to_comfyui = False
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
+            # ComfyUI's history may have the deleted run, and would tell its outcome.
+            known_to_comfyui = await self._repository.was_deleted(request.prompt_id)
         version = None
         if request.workflow_id is not None:
             request, version = await self._from_store(request)
@@ -201,9 +204,11 @@ class RunCreator:
                 client=client_of(request.client_id, request.metadata),
                 front=bool(request.front),
             )
+        given_up = self._active.given_up(placement.machine_id)
+        new_id = known_to_comfyui or not _is_uuid(prompt_id) or prompt_id in given_up
         record = RunRecord(
             prompt_id=prompt_id,
-            comfyui_id=self._comfyui_id(prompt_id, placement.machine_id),
+            comfyui_id=str(uuid.uuid4()) if new_id else prompt_id,
             machine=placement.machine_id,
             pool=None if pool is None else pool.id,
             retry=_retry(request, pool),
@@ -269,14 +274,6 @@ class RunCreator:
     async def _check_free(self, prompt_id: str) -> None:
         if prompt_id in self._active or await self._repository.get(prompt_id):
             raise _taken(prompt_id)
-
-    def _comfyui_id(self, prompt_id: str, machine_id: str) -> str:
-        """Return the id for ComfyUI, which must not be that of an earlier run, now deleted.
-
-        A run that has the id of an entry in ComfyUI's history would be told its outcome.
-        """
-        used = self._active.was_deleted(prompt_id) or prompt_id in self._active.given_up(machine_id)
-        return prompt_id if _is_uuid(prompt_id) and not used else str(uuid.uuid4())
 
     async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
         """Return the request with the graph of the stored version it names, and that number."""

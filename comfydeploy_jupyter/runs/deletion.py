@@ -194,7 +194,6 @@ class Deleter:
                 if run.id in deleted:
                     report.runs += 1
                     self._shared.ended.remove(run.prompt_id)
-                    self._shared.active.note_deleted(run.prompt_id)
                 else:
                     report.keep(run, "it was pinned or deleted in the meantime")
             outcome = await asyncio.to_thread(_delete_files, list(to_delete))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .run_filter import RunFilter
 
 PORTION = 200  # runs that are read at a time
+IDS_KEPT = 10_000  # of deleted runs
 _ANNOTATION = re.compile(r" ?\[(?:output|input|temp)\]$")
 
 
@@ -324,8 +325,14 @@ def _delete(
         ).fetchone()
         if row is not None:
             connection.execute("DELETE FROM runs WHERE id = ?", (run.id,))
+            connection.execute(
+                "INSERT OR REPLACE INTO deleted_ids (prompt_id) VALUES (?)", (run.prompt_id,)
+            )
             deleted.add(run.id)
             hashes.update(row)
+    connection.execute(
+        "DELETE FROM deleted_ids WHERE id <= (SELECT max(id) FROM deleted_ids) - ?", (IDS_KEPT,)
+    )
     discard_graphs(connection, hashes)
     uses = _new_uses(connection, names, seen) if files else []
     used = {use.name for use in uses}

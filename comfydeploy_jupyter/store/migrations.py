@@ -340,6 +340,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     # Null for hashes older than this column.
     ("ctimes", ("ALTER TABLE hashes ADD COLUMN ctime_ns INTEGER",)),
+    # The last ids of deleted runs, which ComfyUI's history may still have.
+    ("deleted_ids", ("CREATE TABLE deleted_ids (id INTEGER PRIMARY KEY, prompt_id TEXT UNIQUE)",)),
 )
 
 

@@ -281,6 +281,10 @@ class RunRepository(Repository):
         """Return a run, or None."""
         return await self._database.read(_get, prompt_id)
 
+    async def was_deleted(self, prompt_id: str) -> bool:
+        """Return whether a run with this id was deleted, by this server or an earlier one."""
+        return await self._database.read(_was_deleted, prompt_id)
+
     async def get_with_graph(
         self, prompt_id: str
     ) -> tuple[RunRecord | None, tuple[bytes, bytes | None] | None]:
@@ -430,6 +434,11 @@ def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:
     connection.execute("DELETE FROM job_keys WHERE prompt_id = ?", (prompt_id,))
     connection.execute("DELETE FROM runs WHERE prompt_id = ?", (prompt_id,))
     discard_graphs(connection, hashes or ())
+
+
+def _was_deleted(connection: sqlite3.Connection, prompt_id: str) -> bool:
+    found = connection.execute("SELECT 1 FROM deleted_ids WHERE prompt_id = ?", (prompt_id,))
+    return found.fetchone() is not None
 
 
 def _get(connection: sqlite3.Connection, prompt_id: str) -> RunRecord | None:

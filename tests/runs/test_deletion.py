@@ -18,6 +18,7 @@ from comfydeploy_jupyter.runs.background import Background
 from comfydeploy_jupyter.runs.deletion import Deleter
 from comfydeploy_jupyter.runs.limits import KeepRuns
 from comfydeploy_jupyter.runs.retention import EndedRuns
+from comfydeploy_jupyter.store import deletions
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.deletions import DeletionRepository
 from comfydeploy_jupyter.store.run_filter import RunFilter
@@ -105,6 +106,19 @@ ALL = RunFilter(statuses=["success"])
 
 class Killed(BaseException):
     """The server ends here."""
+
+
+async def test_the_next_server_knows_the_last_ids_of_deleted_runs(world, monkeypatch):
+    """ComfyUI's history may have their prompts."""
+    monkeypatch.setattr(deletions, "IDS_KEPT", 2)
+    for n in range(4):
+        await world.add(f"run-{n}")
+        await world.server().delete(ALL, files=False)
+    after = Database(world.database.path)
+    await after.open()
+    known = [await RunRepository(after).was_deleted(f"run-{n}") for n in range(5)]
+    await after.close()
+    assert known == [False, False, True, True, False]
 
 
 @pytest.mark.parametrize("step", range(7))
