@@ -11,7 +11,7 @@ import socket
 import statistics
 from typing import TYPE_CHECKING
 
-from comfydeploy_jupyter.net.sockets import as_end, by_table, owners_of
+from comfydeploy_jupyter.util.sockets import as_end, by_table, owners_of
 
 from .common import Figure, in_turns, report, run, seconds
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from comfydeploy_jupyter.comfyui.definitions import BUNDLE, DefinitionSet
 from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.graphs.validation import validate_prompt
-from comfydeploy_jupyter.net import responses
+from comfydeploy_jupyter.util import responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.workflows import Content, WorkflowStore
+from comfydeploy_jupyter.workflows.records import Content, WorkflowStore
 
 if TYPE_CHECKING:
     import sqlite3

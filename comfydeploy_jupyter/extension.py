@@ -30,10 +30,10 @@ from traitlets import (
 from ._version import __version__
 from .errors import ComfyDeployError, InvalidRequestError, printable
 from .handlers import ROUTES
-from .lazy import lazy_module, load_all
-from .net.fetch_policy import FetchPolicy, is_true
-from .net.tasks import BackgroundTasks
-from .posix import require_posix
+from .util.fetch_policy import FetchPolicy, is_true
+from .util.lazy import lazy_module, load_all
+from .util.posix import require_posix
+from .util.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -501,12 +501,12 @@ class ComfyDeploy(ExtensionApp):
         from .clusters.kind import ClusterSettings
         from .comfyui.credentials import Credentials, check_headers, split_address
         from .machines.settings import MachineSettings
-        from .net.peers import by_number
         from .runs.limits import KeepRuns
         from .services import Services
         from .settings import Settings
         from .transfers.sites import ModelSites
         from .tunnel.tunnels import TunnelSettings
+        from .util.peers import by_number
 
         assert self.serverapp is not None
         address, authorization = split_address(self.comfyui_url)

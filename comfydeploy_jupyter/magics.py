@@ -29,7 +29,7 @@ from .client.result_text import NAMED_FILES
 from .client.workflow import Workflow
 from .errors import ComfyDeployError
 from .graphs.inputs import InputNames
-from .timestamps import parse_timestamp
+from .util.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

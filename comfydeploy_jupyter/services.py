@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from . import worker
 from .cloud.access import CloudAccess
 from .cloud.client import CloudClient
 from .cloud.comfy_account import ComfyAccount
@@ -21,9 +20,16 @@ from .cloud.site import Site
 from .clusters.kind import DaskKind
 from .comfy_api.service import ComfyAPI
 from .errors import ComfyDeployError
+from .files.hash_records import HashRepository
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
-from .files.listing import DirectoryCache, LocalAndReported, LocalModels, ModelListing, RemoteModels
+from .files.listing import (
+    DirectoryCache,
+    LocalAndReported,
+    LocalModels,
+    ModelListing,
+    RemoteModels,
+)
 from .files.model_files import ModelFiles
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
@@ -33,36 +39,36 @@ from .machines.pools import Pools
 from .machines.records import MachineRecords
 from .machines.registry import AUTO, MachineRegistry
 from .machines.service import MachineService
+from .machines.stored import MachineRepository
 from .machines.tunnel_origin import find_origin
 from .metrics import Reading
-from .net.tasks import BackgroundTasks, close_each
+from .runs.deletion_records import DeletionRepository
 from .runs.delivery import Delivery
+from .runs.editor_prompts import EditorPrompts
 from .runs.pool_inputs import PoolInputs
+from .runs.records import ACTIVE, RunRepository
 from .runs.service import RunService
 from .snapshots.model_files import ModelFacts
 from .snapshots.service import Snapshots
-from .store.callbacks import CallbackRepository
 from .store.database import Database
-from .store.deletions import DeletionRepository
-from .store.edited_files import EditedFiles
-from .store.editor_prompts import EditorPrompts
-from .store.hashes import HashRepository
-from .store.machines import MachineRepository
-from .store.presets import PresetStore
-from .store.runs import ACTIVE, RunRepository
 from .store.session import Session
-from .store.transfers import OPEN, TransferRepository
-from .store.workflow_edits import WorkflowEdits
-from .store.workflows import WorkflowStore
+from .transfers.callback_records import CallbackRepository
+from .transfers.records import OPEN, TransferRepository
 from .transfers.service import Transfers
 from .tunnel.tunnel import Origin, TunnelOptions
 from .tunnel.tunnels import Tunnels
-from .unparsed import is_large
+from .util import worker
+from .util.tasks import BackgroundTasks, close_each
+from .util.unparsed import is_large
 from .workflows.cloud import CloudWorkflows
 from .workflows.convert import to_api
 from .workflows.deployments import Deployments
+from .workflows.edited_files import EditedFiles
 from .workflows.editing import Editing
+from .workflows.edits import WorkflowEdits
 from .workflows.local import LocalWorkflows
+from .workflows.presets import PresetStore
+from .workflows.records import WorkflowStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

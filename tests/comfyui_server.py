@@ -23,7 +23,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.discovery import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
-from comfydeploy_jupyter.reaper import reaped_command
+from comfydeploy_jupyter.util.reaper import reaped_command
 
 from .processes import start_failure
 from .waiting import until

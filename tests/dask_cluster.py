@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.reaper import reaped_command
+from comfydeploy_jupyter.util.reaper import reaped_command
 
 from .comfyui_server import REPOSITORY, ComfyUIServer, free_port
 from .processes import ServerProcess, alive

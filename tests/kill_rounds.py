@@ -27,8 +27,8 @@ import requests
 from PIL import Image
 
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from comfydeploy_jupyter.runs.records import FINAL
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
-from comfydeploy_jupyter.store.runs import FINAL
 from tests.comfyui_server import TEST_NODES, ComfyUIServer, comfyui_tree
 from tests.jupyter_process import REPOSITORY
 from tests.restartable_jupyter import RestartableJupyter

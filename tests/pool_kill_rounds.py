@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import requests
 
-from comfydeploy_jupyter.store.runs import FINAL
+from comfydeploy_jupyter.runs.records import FINAL
 from tests.comfyui_server import ComfyUIServer, comfyui_tree
 from tests.dask_cluster import DaskCluster
 from tests.kill_rounds import BrokenInvariantError

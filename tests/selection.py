@@ -70,7 +70,7 @@ ALLOWED_SKIPS = {
         "needs a ComfyUI of 0.33 or later"
     ),
     "tests/machines/test_hardware.py::test_nvml_is_preferred_to_nvidia_smi": "needs a C compiler",
-    "tests/net/test_sockets.py::test_a_socket_that_is_bound_to_a_network_device": (
+    "tests/util/test_sockets.py::test_a_socket_that_is_bound_to_a_network_device": (
         "Linux before 5.7 allows it only to root"
     ),
     "tests/runs/test_clock.py": "needs libfaketime: on Debian, `make test` asks for it",

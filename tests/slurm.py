@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.reaper import reaped_command
+from comfydeploy_jupyter.util.reaper import reaped_command
 
 from .comfyui_server import free_port
 from .waiting import until

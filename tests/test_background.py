@@ -14,13 +14,13 @@ from prometheus_client import REGISTRY
 from comfydeploy_jupyter import services
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.comfyui.connection import Connection
-from comfydeploy_jupyter.net.backoff import Backoff
 from comfydeploy_jupyter.runs import deletion, service
 from comfydeploy_jupyter.store.call_threads import CallThreads, Outcome
-from comfydeploy_jupyter.store.callbacks import CallbackTarget
 from comfydeploy_jupyter.store.data_file import DataFile
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
+from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
+from comfydeploy_jupyter.util.backoff import Backoff
 from tests.comfyui_server import free_port
 from tests.full_disk import files_limited_to
 from tests.instant_comfyui import InstantComfyUI

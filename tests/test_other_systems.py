@@ -16,7 +16,7 @@ import requests
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import UnsupportedPlatformError
-from comfydeploy_jupyter.reaper import reaped_command
+from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.comfyui_server import ComfyUIServer, free_port
 from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
 from tests.waiting import until
@@ -71,7 +71,7 @@ print(*map(failure, attempts))
 """
 RECOGNITION = """
 import os, subprocess, sys
-from comfydeploy_jupyter.child import _started_at
+from comfydeploy_jupyter.util.child import _started_at
 from comfydeploy_jupyter.client.discovery import _ancestors
 child = subprocess.Popen(["sleep", "100"])
 first, again = _started_at(child.pid), _started_at(child.pid)

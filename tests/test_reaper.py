@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.child import Child
-from comfydeploy_jupyter.reaper import reaped_command
+from comfydeploy_jupyter.util.child import Child
+from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ time.sleep(1000)
 """
 OWNER = """
 import subprocess, sys, time
-from comfydeploy_jupyter.reaper import reaped_command
+from comfydeploy_jupyter.util.reaper import reaped_command
 command = reaped_command([sys.executable, "-c", sys.argv[1], sys.argv[2]], log=sys.argv[3],
                           grace=0.2)
 reaper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

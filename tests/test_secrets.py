@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from comfydeploy_jupyter.secrets import (
+from comfydeploy_jupyter.util.secrets import (
     clean_arguments,
     clean_url,
     holds_secret,

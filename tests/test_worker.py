@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter import errors, worker
+from comfydeploy_jupyter import errors
 from comfydeploy_jupyter.errors import ComfyDeployError, InvalidJSONError, NotFoundError
-from comfydeploy_jupyter.net.bodies import parse_answer, read
-from comfydeploy_jupyter.net.json_stream import dumps, encoded
-from comfydeploy_jupyter.unparsed import LARGE, Unparsed, is_large
+from comfydeploy_jupyter.util import worker
+from comfydeploy_jupyter.util.bodies import parse_answer, read
+from comfydeploy_jupyter.util.json_stream import dumps, encoded
+from comfydeploy_jupyter.util.unparsed import LARGE, Unparsed, is_large
 
 
 def describe(value: Any, pid: int) -> tuple[str, bool]:

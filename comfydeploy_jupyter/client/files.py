@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidRequestError, printable
-from ..media_types import media_type
+from ..util.media_types import media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

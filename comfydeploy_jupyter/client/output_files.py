@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, printable
 from ..graphs.node_outputs import is_model
-from ..media_types import is_hdr, is_picture, media_type
+from ..util.media_types import is_hdr, is_picture, media_type
 from .graph_text import counted
 from .server import READ_TIMEOUT, Server
 from .writing import rename_or_number, unfinished

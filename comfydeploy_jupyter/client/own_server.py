@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ComfyDeployError, ServerUnreachableError
-from ..posix import require_posix
-from ..reaper import reaped_command
+from ..util.posix import require_posix
+from ..util.reaper import reaped_command
 from .server import Server
 
 START_TIMEOUT = 90.0

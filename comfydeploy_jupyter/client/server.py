@@ -29,8 +29,8 @@ from ..errors import (
     ServerUnreachableError,
     UnauthorizedError,
 )
-from ..net.peers import Peers
-from ..net.sockets import as_end
+from ..util.peers import Peers
+from ..util.sockets import as_end
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping

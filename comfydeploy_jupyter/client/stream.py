@@ -21,7 +21,7 @@ from ..errors import (
     RunTimeoutError,
     ServerUnreachableError,
 )
-from ..net.backoff import Backoff
+from ..util.backoff import Backoff
 from .events import FINAL, Event
 from .server import Server, check_timeout, loads, send, unreachable
 from .sse import Message, SSEParser

@@ -11,12 +11,12 @@ import aiohttp
 from yarl import URL
 
 from ..errors import CloudError, InvalidRequestError
-from ..net import bodies, responses
-from ..net.backoff import Backoff, retry_after
-from ..net.json_stream import dumps
-from ..net.sessions import new_session
 from ..schemas.base import is_key
-from ..secrets import clean_url
+from ..util import bodies, responses
+from ..util.backoff import Backoff, retry_after
+from ..util.json_stream import dumps
+from ..util.secrets import clean_url
+from ..util.sessions import new_session
 
 if TYPE_CHECKING:
     from .access import CloudAccess

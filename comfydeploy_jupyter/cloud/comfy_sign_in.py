@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 
 from ..errors import CloudError
-from ..net import responses
-from ..net.fetch_policy import ALLOWED
-from ..net.sessions import new_session
 from ..schemas.base import is_key
+from ..util import responses
+from ..util.fetch_policy import ALLOWED
+from ..util.sessions import new_session
 
 if TYPE_CHECKING:
-    from ..net.fetch_policy import FetchPolicy
+    from ..util.fetch_policy import FetchPolicy
 
 IDENTITY = "identitytoolkit.googleapis.com"
 TOKENS = "securetoken.googleapis.com"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
-from ..timestamps import timestamp_of
+from ..util.timestamps import timestamp_of
 
 _DATE = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"

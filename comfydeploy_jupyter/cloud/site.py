@@ -11,10 +11,10 @@ import aiohttp
 from yarl import URL
 
 from ..errors import CloudError, InvalidRequestError
-from ..net import proxy_headers
-from ..net.sessions import new_session
-from ..net.tasks import wait_for
-from ..secrets import clean_url
+from ..util import proxy_headers
+from ..util.secrets import clean_url
+from ..util.sessions import new_session
+from ..util.tasks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

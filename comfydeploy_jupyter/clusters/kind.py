@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from .._version import __version__
 from ..errors import InvalidRequestError
 from ..machines.checks import split_arguments
-from ..net.tasks import end
+from ..util.tasks import end
 from .configured import ConfiguredClusters
 from .lease import LeaseRequest
 from .lease_manager import CONNECT_WITHIN, SchedulerError, close_client, reach

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..child import Child, child_environment
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.connection import Connection
 from ..comfyui.discovery import find_python, is_comfyui_tree, launch_options
 from ..comfyui.events import Event
 from ..comfyui.process import ComfyUIProcess
 from ..errors import ComfyUIUnavailableError
+from ..util.child import Child, child_environment
 from .tls import Certificates
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._version import __version__
-from ..net.backoff import Backoff
-from ..net.tasks import wait_for, wait_until_set
+from ..util.backoff import Backoff
+from ..util.tasks import wait_for, wait_until_set
 from .lease import LeaseEndedError, LeaseRefusedError, hold
 from .renewal import Renewal
 from .versions import differences

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ComfyUIUnavailableError
 from ..machines.providers import Member
-from ..net.tasks import BackgroundTasks, end, report
+from ..util.tasks import BackgroundTasks, end, report
 from .lease_manager import CONNECT_WITHIN, LeaseManager, SchedulerError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..net.tasks import end, wait_for
+from ..util.tasks import end, wait_for
 from .lease import renew
 
 if TYPE_CHECKING:

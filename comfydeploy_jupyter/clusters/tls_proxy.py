@@ -21,7 +21,7 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 from ..errors import ComfyUIUnavailableError
-from ..net.peers import Peers
+from ..util.peers import Peers
 from .tls import read_certificates
 
 if TYPE_CHECKING:

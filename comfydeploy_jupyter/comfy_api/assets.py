@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, NotFoundError
 from ..files.asset_form import split_path
 from ..files.copying import copy_into
-from ..media_types import media_type
-from ..net.tasks import open_in_thread
-from ..store.assets import Asset
 from ..store.database import storable
-from ..timestamps import utc_now
+from ..util.media_types import media_type
+from ..util.tasks import open_in_thread
+from ..util.timestamps import utc_now
+from .asset_records import Asset
 from .errors import APIError
 from .job import NEVER
 from .outputs import BINARY, content_url, hash_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
-    from ..store.assets import AssetRepository
+    from .asset_records import AssetRepository
 
 HASHED_AT_ONCE = 64 * 1024 * 1024  # bytes of a file whose hash is computed before a reply
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ..runs.log import RunEvent
+    from ..runs.records import RunRecord
     from ..runs.run import Run
     from ..runs.service import RunService
-    from ..store.runs import RunRecord
     from .outputs import Outputs
 
 KEPT_FRAMES = 256  # encoded messages of a run that are kept for its other readers

@@ -7,15 +7,15 @@ from urllib.parse import quote
 
 from ..graphs.issues import complaints
 from ..runs.lifecycle import Cause
-from ..store.jobs import StatusGroup
-from ..store.runs import ACTIVE
-from ..timestamps import parse_timestamp
+from ..runs.records import ACTIVE
+from ..util.timestamps import parse_timestamp
+from .job_records import StatusGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..runs.records import RunRecord
     from ..runs.run import Run
-    from ..store.runs import RunRecord
 
 NEVER = "9999-12-31T23:59:59Z"
 """The end of something that does not expire; clients need a time."""

@@ -7,11 +7,11 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import worker
 from ..errors import ComfyDeployError, ConflictError, NotFoundError
+from ..runs.records import IDEMPOTENCY_KEY
 from ..schemas import RunRequest, parse
-from ..store.runs import IDEMPOTENCY_KEY
-from ..unparsed import Unparsed
+from ..util import worker
+from ..util.unparsed import Unparsed
 from .cursor import cursor_after, position_of
 from .errors import APIError, api_error, unknown_machine
 from .job import STATUSES, is_refused, item_of, job_of
@@ -20,11 +20,11 @@ from .references import asset_ids, may_have_references, with_names, with_names_a
 
 if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
+    from ..runs.records import RunRecord, RunRepository
     from ..runs.service import RunService
     from ..schemas import JobRequest, JobsQuery
-    from ..store.jobs import JobRepository
-    from ..store.runs import RunRecord, RunRepository
     from .assets import Assets
+    from .job_records import JobRepository
     from .outputs import Outputs
 
 LONGEST_KEY = 255

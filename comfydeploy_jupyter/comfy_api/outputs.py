@@ -14,11 +14,11 @@ from urllib.parse import quote
 from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..graphs.node_outputs import files_of, texts_of
-from ..media_types import media_type, suffix_of
-from ..net.tasks import wait_for
-from ..store.assets import Asset
 from ..store.database import storable
-from ..timestamps import utc_now
+from ..util.media_types import media_type, suffix_of
+from ..util.tasks import wait_for
+from ..util.timestamps import utc_now
+from .asset_records import Asset
 from .job import NEVER
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ..graphs.node_outputs import NodeFile
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
-    from ..store.assets import AssetRepository
-    from ..store.runs import RunRecord
+    from ..runs.records import RunRecord
+    from .asset_records import AssetRepository
 
 KEPT_RUNS = 200  # runs whose assets are kept in memory
 BINARY = "application/octet-stream"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..graphs.formats import GraphFormat, detect_format
-from ..net.json_stream import dumps
+from ..util.json_stream import dumps
 from .errors import APIError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..unparsed import Unparsed
+    from ..util.unparsed import Unparsed
 
 ASSET = "core/ASSET"
 

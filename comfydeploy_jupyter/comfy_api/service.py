@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..store.assets import AssetRepository
-from ..store.jobs import JobRepository
+from .asset_records import AssetRepository
 from .assets import Assets
 from .events import JobEvents
+from .job_records import JobRepository
 from .jobs import Jobs
 from .outputs import Outputs
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ..files.hashing import Hasher
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
+    from ..runs.records import RunRepository
     from ..runs.service import RunService
     from ..store.database import Database
-    from ..store.runs import RunRepository
 
 
 class ComfyAPI(NamedTuple):

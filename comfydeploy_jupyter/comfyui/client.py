@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import aiohttp
 
-from .. import worker
 from ..errors import InvalidRequestError, NotFoundError
-from ..net.responses import text_of
-from ..net.tasks import wait_for
-from ..unparsed import LARGE
+from ..util import worker
+from ..util.responses import text_of
+from ..util.tasks import wait_for
+from ..util.unparsed import LARGE
 from .parsing import (
     by_number,
     last_status,

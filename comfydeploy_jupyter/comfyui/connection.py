@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ..errors import ComfyUIUnavailableError
-from ..net.backoff import Backoff
-from ..net.responses import LARGE, text_of
-from ..net.tasks import BackgroundTasks, report, wait_until_set
-from ..secrets import clean_url
+from ..util.backoff import Backoff
+from ..util.responses import LARGE, text_of
+from ..util.secrets import clean_url
+from ..util.tasks import BackgroundTasks, report, wait_until_set
 from .events import MAX_EVENT, Event, OversizedEvent, Preview, decode_binary, decode_text
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..errors import InvalidRequestError
-from ..net.certificates import client_context
-from ..net.proxy_headers import HOP_BY_HOP
+from ..util.certificates import client_context
+from ..util.proxy_headers import HOP_BY_HOP
 from .transport import PLAIN, Access
 
 if TYPE_CHECKING:

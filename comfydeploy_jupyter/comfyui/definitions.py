@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.node_rules import NodeRules
-from ..net import responses
+from ..util import responses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

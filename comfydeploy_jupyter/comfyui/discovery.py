@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 
-from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
-from ..net.peers import Peers
-from ..net.responses import read
-from ..net.sessions import CheckedConnector, new_session
+from ..util.child import plain_environment
+from ..util.peers import Peers
+from ..util.responses import read
+from ..util.sessions import CheckedConnector, new_session
 from .ownership import objection_to_python, objection_to_tree
 from .transport import PLAIN, Access
 

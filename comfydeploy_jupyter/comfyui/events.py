@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..net import responses
-from ..secrets import hide
+from ..util import responses
+from ..util.secrets import hide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

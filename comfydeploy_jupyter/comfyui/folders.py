@@ -16,12 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from ..errors import (
-    ConflictError,
-    ForbiddenPathError,
-    InvalidRequestError,
-    NotFoundError,
-)
+from ..errors import ConflictError, ForbiddenPathError, InvalidRequestError, NotFoundError
 from .model_folders import (
     LEGACY_NAMES,
     UNREGISTERED_EXTENSIONS,

@@ -30,11 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..child import child_environment
 from ..errors import OfflineError, UnsupportedPlatformError
 from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
-from ..net.fetch_policy import FetchPolicy
-from ..posix import lock_file, require_posix
+from ..util.child import child_environment
+from ..util.fetch_policy import FetchPolicy
+from ..util.posix import lock_file, require_posix
 from .discovery import (
     INSTALL_PATH,
     USUAL_PLACES,

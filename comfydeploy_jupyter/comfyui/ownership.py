@@ -10,7 +10,7 @@ import re
 import stat
 from pathlib import Path
 
-from ..posix import user_name
+from ..util.posix import user_name
 
 MOST_LINKS = 40  # links that are followed in one path, as on Linux
 # Folders of a ComfyUI with data only. Files in other folders may be executed: ComfyUI-Manager runs

@@ -6,10 +6,9 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from .. import worker
 from ..errors import ComfyUIUnavailableError, PromptInvalidError
-from ..net import responses
-from ..unparsed import LARGE
+from ..util import responses, worker
+from ..util.unparsed import LARGE
 
 if TYPE_CHECKING:
     import aiohttp

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
-from ..net.backoff import Backoff
-from ..net.peers import Peers
-from ..net.tasks import BackgroundTasks, end, report, wait_until_set
+from ..util.backoff import Backoff
+from ..util.child import Child, child_environment
+from ..util.peers import Peers
+from ..util.tasks import BackgroundTasks, end, report, wait_until_set
 from . import discovery, run_main
 from .out_of_memory import count_oom_kills, why_killed
 

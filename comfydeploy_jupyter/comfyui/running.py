@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from yarl import URL
 
-from ..net.peers import is_trusted, processes_of
-from ..net.sockets import listeners
-from ..net.tasks import wait_for
+from ..util.peers import is_trusted, processes_of
+from ..util.sockets import listeners
+from ..util.tasks import wait_for
 from .discovery import is_comfyui_tree
 
 if TYPE_CHECKING:

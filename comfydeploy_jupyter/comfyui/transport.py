@@ -11,10 +11,10 @@ import aiohttp
 from yarl import URL
 
 from ..errors import ComfyUIUnavailableError, NotFoundError, TooLargeError
-from ..net import responses
-from ..net.peers import Peers
-from ..net.sessions import CheckedConnector, new_session, without_redirects
-from ..secrets import clean_url
+from ..util import responses
+from ..util.peers import Peers
+from ..util.secrets import clean_url
+from ..util.sessions import CheckedConnector, new_session, without_redirects
 from .parsing import not_comfyui, parse_object, refusal
 
 if TYPE_CHECKING:

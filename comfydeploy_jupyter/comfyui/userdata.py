@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..errors import NotFoundError
-from ..timestamps import timestamp_of
+from ..util.timestamps import timestamp_of
 from .transport import FailedJobError, NoRouteError
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from ..errors import ConflictError, NoSpaceError, StoreUnavailableError
-from ..net.tasks import BackgroundTasks, end
-from ..store.hashes import FileKey, Hashes
+from ..util.tasks import BackgroundTasks, end
+from .hash_records import FileKey, Hashes
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Sequence
 
     from ..comfyui.folders import Folders
-    from ..store.hashes import HashRepository
+    from .hash_records import HashRepository
     from .uploads import StoredFile
 
 log = logging.getLogger(__name__)

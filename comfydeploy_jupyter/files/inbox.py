@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..comfyui.folders import Folders
-from ..net.tasks import open_in_thread
+from ..util.tasks import open_in_thread
 from .forms import UploadForm
 
 if TYPE_CHECKING:

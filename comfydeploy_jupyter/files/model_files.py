@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..comfyui.model_folders import BESIDE_MODELS
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError
-from ..store.model_uses import ModelName, ModelUses
-from ..store.runs import FINAL
+from ..runs.records import FINAL
 from ..transfers import models
+from .model_uses import ModelName, ModelUses
 from .names import safe_filename
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..store.database import Database
-    from ..store.model_uses import RunUse, TransferUse, WorkflowUse
     from ..transfers.models import ExistingModel
     from .hashing import Hasher
     from .listing import DirectoryCache
+    from .model_uses import RunUse, TransferUse, WorkflowUse
 
 MOST_RUNS = 20  # runs that a reply names
 

@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 from ..errors import InvalidRequestError
-from ..media_types import media_type
+from ..util.media_types import media_type
 
 MAX_BOUNDARY = 70  # characters, RFC 2046
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ComfyDeployError, ConflictError
-from ..posix import lock_file, rename_without_replacing
+from ..util.posix import lock_file, rename_without_replacing
 
 if TYPE_CHECKING:
     from pathlib import Path

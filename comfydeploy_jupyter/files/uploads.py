@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ..net.tasks import close_each
+from ..util.tasks import close_each
 from .forms import StoredFile, UploadForm
 from .staging import remove_orphans
 

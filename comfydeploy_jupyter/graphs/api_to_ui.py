@@ -16,15 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
-from .definitions import (
-    CONTROL,
-    MISSING,
-    VIEWPORT,
-    NodeClass,
-    NodeDefinitions,
-    Socket,
-    Widget,
-)
+from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket, Widget
 from .formats import title_of
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100

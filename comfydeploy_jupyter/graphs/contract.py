@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..errors import InvalidInputError
 from .external import EXTERNAL_PREFIX, KINDS
 from .form import workflow_form
-from .form_fields import (
-    MEDIA_KINDS,
-    FormField,
-    display_name,
-    external_fields,
-    field_of,
-)
+from .form_fields import MEDIA_KINDS, FormField, display_name, external_fields, field_of
 from .formats import class_of, inputs_of, is_link, title_of
 from .inputs import InputNames
 from .issues import not_offered, value_text

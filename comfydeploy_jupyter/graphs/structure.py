@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from ..net.json_stream import dumps, sorted_keys
+from ..util.json_stream import dumps, sorted_keys
 from .formats import class_of, inputs_of, is_link
 
 if TYPE_CHECKING:

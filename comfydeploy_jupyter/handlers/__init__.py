@@ -13,11 +13,7 @@ from .cloud import (
 from .comfy_api import ROUTES as COMFY_API
 from .comfyui_page import PAGE, PageHandler
 from .comfyui_socket import PageSocket
-from .deployments import (
-    DeploymentCancelHandler,
-    DeploymentQueueHandler,
-    DeploymentRunHandler,
-)
+from .deployments import DeploymentCancelHandler, DeploymentQueueHandler, DeploymentRunHandler
 from .files import (
     FileHashHandler,
     FilenameListHandler,

@@ -13,7 +13,7 @@ from tornado import web
 from tornado.websocket import WebSocketHandler
 
 from ..errors import InvalidRequestError, UnauthorizedError
-from ..secrets import MASK, is_secret_value
+from ..util.secrets import MASK, is_secret_value
 
 if TYPE_CHECKING:
     from ..extension import ComfyDeploy

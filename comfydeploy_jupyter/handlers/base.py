@@ -25,8 +25,8 @@ from ..errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from ..lazy import lazy_module
-from ..net import json_stream
+from ..util import json_stream
+from ..util.lazy import lazy_module
 from .auth import FOREIGN_PAGE, AuthHandler
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from .. import schemas as schemas
     from ..cloud.client import CloudAccount
-    from ..net import bodies as bodies
     from ..services import Services
+    from ..util import bodies as bodies
 else:
-    schemas, bodies = lazy_module("schemas"), lazy_module("net.bodies")
+    schemas, bodies = lazy_module("schemas"), lazy_module("util.bodies")
 
 LARGE = 64 * 1024  # bytes of JSON above which it is encoded in a thread
 PIECE = 1024 * 1024  # bytes of a large reply that are written at once

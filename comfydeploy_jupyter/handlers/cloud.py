@@ -10,7 +10,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from ..errors import CloudError, ComfyDeployError, MethodNotAllowedError
-from ..secrets import clean_url
+from ..util.secrets import clean_url
 from .base import ANY_SIZE, Handler, passed_header, schemas
 from .streamed import BodyPipe, Streamed
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import NotFoundError
-from ..lazy import lazy_module
+from ..util.lazy import lazy_module
 from .base import COMMENT, KEEP_AWAKE, Handler, NotFound, schemas
 from .files import UploadFileHandler
 from .runs import LOOK_EVERY, SMALL
@@ -17,12 +17,12 @@ from .view import ViewHandler
 
 if TYPE_CHECKING:
     from ..comfy_api import assets, errors, events, jobs
+    from ..comfy_api.asset_records import Asset
     from ..comfy_api.service import ComfyAPI
     from ..errors import ComfyDeployError
     from ..files import asset_form
     from ..files.inbox import Inbox
     from ..files.uploads import Upload
-    from ..store.assets import Asset
 else:
     assets, errors = lazy_module("comfy_api.assets"), lazy_module("comfy_api.errors")
     events, jobs = lazy_module("comfy_api.events"), lazy_module("comfy_api.jobs")

@@ -30,13 +30,8 @@ from tornado.httputil import url_concat
 from tornado.iostream import StreamClosedError
 from yarl import URL
 
-from ..errors import (
-    ComfyDeployError,
-    ComfyUIUnavailableError,
-    NotFoundError,
-    UnauthorizedError,
-)
-from ..net import proxy_headers
+from ..errors import ComfyDeployError, ComfyUIUnavailableError, NotFoundError, UnauthorizedError
+from ..util import proxy_headers
 from .base import ANY_SIZE, Base, passed_header
 from .comfyui_files import USER_FILES, file_headers
 from .streamed import BodyPipe, Streamed

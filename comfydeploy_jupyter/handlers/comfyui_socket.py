@@ -10,7 +10,7 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
 from ..errors import ComfyUIUnavailableError
-from ..net.tasks import wait_for
+from ..util.tasks import wait_for
 from .comfyui_page import PageBase
 from .sockets import SocketHandler
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    ConflictError,
-    InvalidJSONError,
-    InvalidRequestError,
-    PromptInvalidError,
-)
+from ..errors import ConflictError, InvalidJSONError, InvalidRequestError, PromptInvalidError
 from ..runs.deployment_form import as_json, service_run
-from ..unparsed import Unparsed
+from ..util.unparsed import Unparsed
 from .base import Handler, schemas
 from .comfy_api import MACHINE
 from .runs import SMALL
 
 if TYPE_CHECKING:
     from ..errors import ComfyDeployError
-    from ..store.runs import RunRecord
+    from ..runs.records import RunRecord
 
 UNPROCESSABLE = 422
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from tornado import web
 
 from ..errors import InvalidRequestError, MethodNotAllowedError
-from ..lazy import lazy_module
+from ..util.lazy import lazy_module
 from .base import ANY_SIZE, Handler, bodies, schemas
 from .streamed import Streamed
 

@@ -11,17 +11,17 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
 from ..machines.registry import AUTO
-from ..net.tasks import wait_for
+from ..runs.filters import RunFilter
 from ..runs.log import RunEvent, in_batches
-from ..store.run_filter import RunFilter
-from ..timestamps import timestamp_of
-from ..unparsed import Unparsed
+from ..util.tasks import wait_for
+from ..util.timestamps import timestamp_of
+from ..util.unparsed import Unparsed
 from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
 
 if TYPE_CHECKING:
+    from ..runs.records import RunRecord
     from ..runs.run import Run
-    from ..store.runs import RunRecord
 
 SMALL = 4 * 1024  # bytes of a body; one up to this is prepared on the event loop, in about 0.2 ms
 BEGIN_AFTER = 5.0  # seconds after which a stream begins although its run is not queued yet

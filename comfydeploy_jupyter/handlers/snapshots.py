@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError
-from ..net.tasks import wait_for
 from ..runs.log import RunEvent
+from ..util.tasks import wait_for
 from .base import COMMENT, KEEP_AWAKE, Handler, schemas
 
 if TYPE_CHECKING:

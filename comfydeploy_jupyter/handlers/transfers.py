@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CloudError, InvalidRequestError
-from ..lazy import lazy_module
+from ..util.lazy import lazy_module
 from .base import Handler, schemas
 from .cloud import VolumeBase
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..machines.machine import Machine
-    from ..store.transfers import TransferRecord
     from ..transfers import models, queue
+    from ..transfers.records import TransferRecord
 else:
     models, queue = lazy_module("transfers.models"), lazy_module("transfers.queue")
 

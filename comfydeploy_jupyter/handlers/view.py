@@ -13,7 +13,7 @@ from urllib.parse import quote
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from ..media_types import media_type
+from ..util.media_types import media_type
 from .base import Handler, passed_header, schemas
 from .conditions import OUTSIDE, asked_range, is_unchanged, outside, range_fits
 

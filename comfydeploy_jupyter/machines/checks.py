@@ -23,14 +23,14 @@ from ..comfyui.folders import Folders
 from ..comfyui.process import option_value, port_number
 from ..comfyui.transport import PLAIN, Access
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..secrets import unmasked_arguments
+from ..util.secrets import unmasked_arguments
 from .hardware import gpus_of_driver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..net.peers import Peers
     from ..schemas import MachineConfig
+    from ..util.peers import Peers
 
 _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)

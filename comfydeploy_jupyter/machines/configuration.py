@@ -12,8 +12,8 @@ from yarl import URL
 from ..comfyui.credentials import NONE, split_address
 from ..comfyui.discovery import launch_options
 from ..errors import ConflictError, InvalidRequestError
-from ..net.peers import Peers
-from ..secrets import MASK
+from ..util.peers import Peers
+from ..util.secrets import MASK
 from . import checks
 from .credentials import CREDENTIAL_FIELDS, checked_credentials, credentials_of
 from .registry import LOCAL
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..schemas import MachineConfig, MachineCreate
-    from ..store.machines import MachineRecord
     from .machine import Machine
     from .registry import MachineRegistry
     from .settings import MachineSettings
+    from .stored import MachineRecord
 
 # Settings in `machine/update` that determine how a ComfyUI is found and started.
 _SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comfyui.credentials import NONE, Credentials, check_headers, split_address
 from ..errors import InvalidRequestError
-from ..secrets import MASK
+from ..util.secrets import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

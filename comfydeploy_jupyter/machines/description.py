@@ -13,8 +13,8 @@ from .._version import __version__
 from ..comfyui.client import ASK_WITHIN
 from ..comfyui.running import pid_at
 from ..errors import ComfyUIUnavailableError
-from ..net.tasks import wait_for
-from ..secrets import masked_arguments
+from ..util.secrets import masked_arguments
+from ..util.tasks import wait_for
 from . import hardware
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ..child import plain_environment
-from ..timestamps import timestamp_of
+from ..util.child import plain_environment
+from ..util.timestamps import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ComfyUIUnavailableError
 from ..graphs.node_outputs import files_of
-from ..net.tasks import open_in_thread
+from ..util.tasks import open_in_thread
 from .registry import POOL
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ..comfyui.folders import Folders
 from ..comfyui.model_folders import is_folder_name
 from ..comfyui.running import running_at
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..net.tasks import close_each, wait_for
+from ..util.tasks import close_each, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,8 +19,8 @@ from ..errors import (
     NotFoundError,
 )
 from ..graphs.versions import outside_tested_range
-from ..net.tasks import open_in_thread
-from ..secrets import clean_url
+from ..util.secrets import clean_url
+from ..util.tasks import open_in_thread
 from .hardware import of_comfyui
 from .link import folders_of
 from .supervisor import Supervisor

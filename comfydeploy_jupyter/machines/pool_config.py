@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..schemas import MachineConfig
-    from ..store.machines import MachineRecord
     from .providers import ProviderKind
     from .registry import MachineRegistry
+    from .stored import MachineRecord
 
 CLUSTER = ("cluster", "scheduler")
 # A ComfyUI keeps these settings until it ends.

@@ -17,11 +17,11 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from ..net.tasks import BackgroundTasks, close_each
-from ..store.machines import MachineRecord
+from ..util.tasks import BackgroundTasks, close_each
 from .checks import check_without_cluster
 from .pool_config import for_provider, is_on_same_cluster, members_end, pool_of, provider_config
 from .registry import AUTO, POOL
+from .stored import MachineRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

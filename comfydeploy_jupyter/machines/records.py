@@ -7,13 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
-from ..store.machines import MachineRecord, name_taken
 from .registry import AUTO, LOCAL
+from .stored import MachineRecord, name_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..store.machines import MachineRepository
+    from .stored import MachineRepository
 
 
 class MachineRecords:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from ..net.tasks import close_each
+from ..util.tasks import close_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..store.machines import MachineRecord
     from .machine import Machine
+    from .stored import MachineRecord
 
 LOCAL = "local"
 AUTO = "auto"

@@ -12,15 +12,15 @@ from weakref import WeakValueDictionary
 
 from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
-from ..net.tasks import wait_for
-from ..secrets import MASK, clean_url, masked_arguments, masked_environment
-from ..store.machines import MachineRecord
+from ..util.secrets import MASK, clean_url, masked_arguments, masked_environment
+from ..util.tasks import wait_for
 from . import hardware
 from .checks import check_without_cluster
 from .configuration import Configuration
 from .description import hardware_and_software, kind
 from .machine import Machine
 from .registry import LOCAL, POOL
+from .stored import MachineRecord
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from ..comfyui.out_of_memory import count_oom_kills
 from ..comfyui.process import ComfyUIProcess
 from ..comfyui.running import running_at
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..net.peers import Peers
-from ..net.tasks import BackgroundTasks
-from ..secrets import clean_url
+from ..util.peers import Peers
+from ..util.secrets import clean_url
+from ..util.tasks import BackgroundTasks
 from .activity import Activity
 from .link import Link
 

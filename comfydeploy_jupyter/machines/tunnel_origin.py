@@ -9,9 +9,9 @@ from yarl import URL
 
 from ..comfyui.credentials import NONE
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..net.peers import ANYONE
 from ..tunnel.gate_settings import Upstream
 from ..tunnel.tunnel import Origin, TunnelOptions
+from ..util.peers import ANYONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
-from ..net.responses import reason_of
-from ..net.tasks import wait_until_set
+from ..util.responses import reason_of
+from ..util.tasks import wait_until_set
 from .lifecycle import Cause, State
 from .pool_inputs import InputChangedError
 from .saving import SAVE_AGAIN

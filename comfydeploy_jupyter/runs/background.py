@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..net.tasks import AGAIN, BackgroundTasks
+from ..util.tasks import AGAIN, BackgroundTasks
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
-    from ..net.backoff import Backoff
-    from ..store.runs import RunRecord
+    from ..util.backoff import Backoff
+    from .records import RunRecord
 
 T = TypeVar("T")
 

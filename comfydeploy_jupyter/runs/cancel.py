@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError, ConflictError
 from ..machines.registry import AUTO
-from ..net.tasks import wait_for
+from ..util.tasks import wait_for
 from .lifecycle import IN_DOUBT, Cause, State
 from .outputs import unknown_run
 from .waiting import done_by, outcome, result_of
@@ -17,9 +17,9 @@ from .waiting import done_by, outcome, result_of
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
-    from ..store.runs import RunRecord
     from .creation import RunCreator
     from .finalize import Finalizer
+    from .records import RunRecord
     from .run import Run
     from .shared import Shared
 

@@ -10,14 +10,14 @@ from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunT
 from ..graphs.model_files import workflow_nodes
 from ..graphs.ui_graph import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
-from ..net.tasks import end
-from ..store.runs import RunRecord
-from ..timestamps import utc_now
+from ..util.tasks import end
+from ..util.timestamps import utc_now
 from .dispatching import client_of
 from .lifecycle import Cause
 from .new_run import Destination, NewRun, PendingCreation, Placement
 from .prepare import prepare, steps_of
 from .ready import ReadyMachine
+from .records import RunRecord
 from .run import Run
 from .waiting import done_by
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ..cloud.comfy_account import ComfyAccount
     from ..machines.machine import Machine
     from ..machines.registry import Pool
-    from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
+    from ..util.fetch_policy import FetchPolicy
     from .finalize import Finalizer
     from .pool_inputs import PoolInputs
     from .prompt import Prepared

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..comfyui.deleting import locate, state_of
 from ..errors import ComfyDeployError, ForbiddenPathError
-from ..store.deletions import FileToDelete, Names, OutputName, StoredRun
+from .deletion_records import FileToDelete, Names, OutputName, StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..comfyui.deleting import Directories
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
-    from ..store.deletions import Use
+    from .deletion_records import Use
 
 MOST_NAMED = 1000  # runs and files that a report names
 NO_FOLDER = "the folders of its ComfyUI are not known here: files there cannot be deleted"

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from ..comfyui.deleting import delete_file, size_of
 from ..errors import ComfyDeployError, NotFoundError
 from ..graphs.node_outputs import files_of
-from ..net.backoff import Backoff
-from ..store.deletions import FileToDelete, StoredRun, Use
-from ..store.run_filter import RunFilter
-from ..store.runs import FINAL
+from ..util.backoff import Backoff
 from .deleted_files import Deleted, DeletedFiles, OutputFolders
+from .deletion_records import FileToDelete, StoredRun, Use
+from .filters import RunFilter
 from .limits import beyond
+from .records import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from ..store.deletions import DeletionRepository
+    from .deletion_records import DeletionRepository
     from .limits import KeepRuns
     from .shared import Shared
 

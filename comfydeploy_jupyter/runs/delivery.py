@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
-from ..store.callbacks import CallbackTarget
 from ..store.database import storable
+from ..transfers.callback_records import CallbackTarget
 from ..transfers.uploads import content_type
 from .live import name_in
 from .log import PASSING
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
-    from ..store.runs import RunRecord, RunRepository
-    from ..store.transfers import TransferRecord
+    from ..transfers.records import TransferRecord
     from ..transfers.service import Transfers
     from .live import NodeName
     from .log import RunEvent
+    from .records import RunRecord, RunRepository
     from .run import Run
 
 log = logging.getLogger(__name__)

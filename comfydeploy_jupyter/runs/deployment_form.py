@@ -9,16 +9,16 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from ..net import json_stream
-from ..timestamps import parse_timestamp
+from ..util import json_stream
+from ..util.timestamps import parse_timestamp
 from .live import name_in
 from .outputs import with_urls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..store.runs import RunRecord
     from .live import NodeName
+    from .records import RunRecord
     from .run import Run
 
 _NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry, Pool
-    from ..store.runs import RunRecord
     from .active import ActiveRuns
     from .live import NodeName
     from .log import RunEvent
     from .prompt import Prepared
+    from .records import RunRecord
     from .run import Run
 
 log = logging.getLogger(__name__)

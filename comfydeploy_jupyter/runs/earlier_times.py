@@ -10,8 +10,8 @@ from ..errors import ComfyDeployError
 from .progress import NodeWork
 
 if TYPE_CHECKING:
-    from ..store.runs import RunRecord, RunRepository
     from .background import Background
+    from .records import RunRecord, RunRepository
     from .run import Run
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from ..comfyui.client import OWN_PROMPT
 from ..graphs.formats import inputs_of, is_link
 from ..graphs.seeds import SeedMode, apply_seeds
 from ..graphs.structure import structure_of
-from ..net import responses
-from ..net.json_stream import dumps
+from ..util import responses
+from ..util.json_stream import dumps
 
 MOST_INPUTS = 2000  # values of a graph that its run has as inputs
 LONGEST_INPUT = 10_000  # characters of such a value

@@ -12,19 +12,19 @@ import logging
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from .. import worker
 from ..errors import ComfyDeployError
-from ..net.responses import LARGE
-from ..store.runs import RunRecord
-from ..timestamps import timestamp_of, utc_now
+from ..util import worker
+from ..util.responses import LARGE
+from ..util.timestamps import timestamp_of, utc_now
 from .editor_history import read_prompts
 from .outputs import read_history
+from .records import RunRecord
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
-    from ..store.editor_prompts import EditorPrompts
     from .editor_history import EditorPrompt
+    from .editor_prompts import EditorPrompts
     from .shared import Shared
 
 log = logging.getLogger(__name__)

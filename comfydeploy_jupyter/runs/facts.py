@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..comfyui.events import Preview
-    from ..store.runs import RunRecord
     from .log import RunEvent
+    from .records import RunRecord
 
 UPLOADING: dict[str, Any] = {
     "live_status": "Uploading outputs",

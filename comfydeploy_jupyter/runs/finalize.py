@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from ..errors import ComfyDeployError, PromptInvalidError
 from ..graphs.issues import refusal
-from ..net.json_stream import rough_size
-from ..net.tasks import wait_for
-from ..secrets import hide
+from ..util.json_stream import rough_size
+from ..util.secrets import hide
+from ..util.tasks import wait_for
 from .lifecycle import IN_DOUBT, Cause
 from .outputs import read_history, reply
 from .story import not_before
 
 if TYPE_CHECKING:
-    from ..store.runs import RunRecord
     from .delivery import Delivery
+    from .records import RunRecord
     from .run import Run
     from .shared import Shared
 

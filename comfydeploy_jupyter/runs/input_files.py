@@ -19,11 +19,11 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
-from ..net.fetch_policy import ALLOWED, FetchPolicy
-from ..net.responses import reason_of
-from ..net.sessions import new_session
-from ..net.tasks import open_in_thread
-from ..secrets import clean_url
+from ..util.fetch_policy import ALLOWED, FetchPolicy
+from ..util.responses import reason_of
+from ..util.secrets import clean_url
+from ..util.sessions import new_session
+from ..util.tasks import open_in_thread
 from .archives import extract, open_archive, pictures
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ..secrets import hide
+from ..util.secrets import hide
 from .facts import Facts, Sends
 from .story import add_entry, not_before
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..store.runs import RunRecord
+    from .records import RunRecord
     from .saving import StateSaver
 
 

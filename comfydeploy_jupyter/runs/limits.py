@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from ..comfyui.deleting import size_of, state_of
 from ..errors import ForbiddenPathError
-from ..timestamps import timestamp_of
+from ..util.timestamps import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..store.deletions import StoredRun
     from .deleted_files import OutputFolders, Place
+    from .deletion_records import StoredRun
 
 DAY = 24 * 3600.0  # seconds
 

@@ -12,8 +12,8 @@ from .progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..store.runs import RunRecord
     from .progress import NodeWork
+    from .records import RunRecord
 
 LIVE_STEP = 0.01  # smallest change of the overall progress that is worth an event
 DRIFT = 0.2, 2.0  # relative and absolute (s) error of the reported time left that is tolerated

@@ -13,9 +13,9 @@ from .waiting import outcome, result_of
 if TYPE_CHECKING:
     from ..errors import ComfyDeployError
     from ..machines.registry import MachineRegistry
-    from ..store.runs import RunRecord, RunRepository
     from .active import ActiveRuns
     from .background import Background
+    from .records import RunRecord, RunRepository
     from .saving import StateSaver
 
 RESERVED = 1_000  # ids of events that streams of an unloaded run may have used

@@ -8,8 +8,8 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..net.json_stream import dumps, rough_size
-from ..net.tasks import wait_for
+from ..util.json_stream import dumps, rough_size
+from ..util.tasks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

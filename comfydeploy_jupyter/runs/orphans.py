@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ..cloud.comfy_account import ComfyAccount
-    from ..store.runs import RunRecord
     from .finalize import Finalizer
     from .pooled import Pooled
+    from .records import RunRecord
     from .shared import Shared
 
 log = logging.getLogger(__name__)

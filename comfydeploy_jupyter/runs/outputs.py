@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from ..comfyui.out_of_memory import is_out_of_memory, with_advice
 from ..errors import NotFoundError
-from ..store.runs import RunRecord
-from ..timestamps import timestamp_of
+from ..util.timestamps import timestamp_of
+from .records import RunRecord
 
 TOO_LARGE = (
     "ComfyUI's outputs are too large to be stored: the files are in ComfyUI's output folder, and"

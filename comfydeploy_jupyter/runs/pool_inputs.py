@@ -8,13 +8,13 @@ import stat
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from .. import worker
 from ..comfyui.folders import Folders
 from ..errors import ComfyDeployError, ConflictError, NotFoundError
-from ..net.json_stream import dumps
-from ..net.responses import loads
-from ..net.tasks import open_in_thread
-from ..unparsed import LARGE
+from ..util import worker
+from ..util.json_stream import dumps
+from ..util.responses import loads
+from ..util.tasks import open_in_thread
+from ..util.unparsed import LARGE
 from .input_files import PLAIN_MODE, digest_of, place
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from .. import worker
 from ..errors import ComfyDeployError
 from ..graphs.validation import validate_prompt
-from ..net.responses import loads
-from ..net.tasks import report
-from ..unparsed import LARGE
+from ..util import worker
+from ..util.responses import loads
+from ..util.tasks import report
+from ..util.unparsed import LARGE
 from .lifecycle import IN_DOUBT, POSTING, Cause, State
 from .prepare import DEFINITIONS_MAX_AGE
 

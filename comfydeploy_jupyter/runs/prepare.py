@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import worker
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -21,8 +20,8 @@ from ..graphs.inline_external import inline_external, place_files
 from ..graphs.model_files import models_in
 from ..graphs.versions import has_partial_execution
 from ..graphs.workload import Workload, workload
-from ..net import responses
-from ..unparsed import LARGE, is_large
+from ..util import responses, worker
+from ..util.unparsed import LARGE, is_large
 from .input_files import fetch_input_files
 from .prompt import Prepared, compose, encode, node_names
 
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
     from ..comfyui.definitions import DefinitionSet
     from ..graphs.inline_external import FileNeed
     from ..machines.machine import Machine
-    from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
+    from ..util.fetch_policy import FetchPolicy
     from .live import NodeName
     from .ready import ReadyMachine
 

@@ -22,7 +22,7 @@ from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.workload import Workload, workload
-from ..net.json_stream import dumps
+from ..util.json_stream import dumps
 from .live import NodeName
 
 if TYPE_CHECKING:

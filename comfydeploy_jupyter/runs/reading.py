@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..store.run_filter import ALL
+from .filters import ALL
 from .outputs import reply, unknown_run
 from .prepare import read_stored
 from .story import describe
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..store.run_filter import RunFilter
-    from ..store.runs import RunRecord
+    from .filters import RunFilter
     from .live import NodeName
     from .log import RunEvent
+    from .records import RunRecord
     from .run import Run
     from .shared import Shared
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..errors import ComfyUIUnavailableError
-from ..net.tasks import wait_for
+from ..util.tasks import wait_for
 from .lifecycle import IN_DOUBT, Cause, State
 from .outputs import has_failed
 from .pooled import may_be_repeated, why_not_again

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
-from ..timestamps import parse_timestamp
+from ..util.timestamps import parse_timestamp
 from .facts import UPLOADING
 from .lifecycle import Cause, Lifecycle, State
 from .live import LiveStatus, NodeName
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..comfyui.events import Event, Preview
-    from ..store.runs import RunRecord
+    from .records import RunRecord
     from .saving import StateSaver
 
 logger = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ComfyDeployError
-from ..net.backoff import Backoff
+from ..util.backoff import Backoff
 from .background import Recorded
 
 if TYPE_CHECKING:
-    from ..store.runs import RunRecord, RunRepository
     from .background import Background
+    from .records import RunRecord, RunRepository
 
 log = logging.getLogger(__name__)
 

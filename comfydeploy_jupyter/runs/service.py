@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyUIUnavailableError, RunTimeoutError
-from ..net.fetch_policy import ALLOWED, FetchPolicy
-from ..net.tasks import close_each
+from ..util.fetch_policy import ALLOWED, FetchPolicy
+from ..util.tasks import close_each
 from .active import ActiveRuns
 from .announcing import Announcer
 from .assigning import Assigning
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from ..machines.machine import MachineListener
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
-    from ..store.deletions import DeletionRepository
-    from ..store.editor_prompts import EditorPrompts
-    from ..store.runs import RunRepository
     from ..store.session import Session
     from .announcing import Emit
+    from .deletion_records import DeletionRepository
     from .delivery import Delivery
+    from .editor_prompts import EditorPrompts
     from .limits import KeepRuns
     from .pool_inputs import PoolInputs
+    from .records import RunRepository
     from .run import Run
 
 

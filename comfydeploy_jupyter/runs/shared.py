@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
-    from ..store.runs import RunRepository
     from ..store.session import Session
     from .active import ActiveRuns
     from .background import Background
     from .dispatching import Dispatching
     from .earlier_times import EarlierTimes
     from .loading import Loader
+    from .records import RunRepository
     from .retention import EndedRuns
     from .saving import StateSaver
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError
-from ..net.tasks import wait_for
+from ..util.tasks import wait_for
 from .lifecycle import EXECUTING, Cause, State
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..schemas.deployments import DeploymentRun
-from ..store.callbacks import CallbackTarget
+from ..transfers.callback_records import CallbackTarget
 from .deployment_form import as_json, service_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..schemas import RunRequest
-    from ..store.runs import RunRecord
     from .live import NodeName
     from .log import RunEvent
+    from .records import RunRecord
     from .run import Run
 
 

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from ..errors import InvalidRequestError
-from ..unparsed import Unparsed
+from ..util.unparsed import Unparsed
 from .examples import GRAPH, RUN_ID, UI_GRAPH, WORKFLOW_ID
 
 if TYPE_CHECKING:

@@ -7,15 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import InvalidRequestError
-from .base import (
-    SHA256_PATTERN,
-    CloudBody,
-    Endpoint,
-    Identifier,
-    Keyed,
-    MachineField,
-    Model,
-)
+from .base import SHA256_PATTERN, CloudBody, Endpoint, Identifier, Keyed, MachineField, Model
 from .examples import RUN_ID, TRANSFER_ID
 
 __all__ = [

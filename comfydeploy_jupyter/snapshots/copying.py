@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FULL
-from ..secrets import holds_secret, is_secret_file
+from ..util.secrets import holds_secret, is_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

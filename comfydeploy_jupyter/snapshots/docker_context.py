@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FULL, ConflictError, NoSpaceError
-from ..posix import lock_file
+from ..util.posix import lock_file
 from .copying import Copier
 from .manager_format import to_manager
 from .packages import LOCAL

@@ -8,10 +8,10 @@ import shutil
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..child import child_environment
 from ..errors import DockerFailedError, DockerUnavailableError
-from ..net.tasks import wait_for
-from ..reaper import reaped_command
+from ..util.child import child_environment
+from ..util.reaper import reaped_command
+from ..util.tasks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..comfyui.discovery import installed_version
-from ..secrets import clean_arguments
-from ..timestamps import utc_now
+from ..util.secrets import clean_arguments
+from ..util.timestamps import utc_now
 from .custom_nodes import read_custom_nodes
 from .packages import read_packages
 from .repositories import read_checkout

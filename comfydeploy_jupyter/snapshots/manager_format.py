@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..secrets import clean_url
+from ..util.secrets import clean_url
 from .packages import PYTORCH_INDEX
 from .snapshot import ComfyUI, CustomNode, Package, Python, Snapshot, is_address, is_name
 

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import worker
 from ..errors import ConflictError, ForbiddenPathError, NotFoundError
 from ..files.listing import LocalModels
 from ..graphs.model_files import model_links
-from ..secrets import clean_url
-from ..unparsed import is_large
+from ..util import worker
+from ..util.secrets import clean_url
+from ..util.unparsed import is_large
 from .snapshot import ModelFile
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..files.hashing import Hasher
-    from ..store.transfers import TransferRepository
+    from ..transfers.records import TransferRepository
     from ..workflows.local import LocalWorkflows
 
 _WORKFLOWS = 200  # the newest workflows, which are searched for links to models

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
-from ..secrets import clean_url
+from ..util.child import plain_environment
+from ..util.secrets import clean_url
 from .repositories import read_checkout
 from .snapshot import Package, Python
 

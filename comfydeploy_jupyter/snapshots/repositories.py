@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..child import plain_environment
 from ..comfyui.discovery import git_commit, read_text
-from ..secrets import clean_url
+from ..util.child import plain_environment
+from ..util.secrets import clean_url
 from .snapshot import is_address
 
 _TIMEOUT = 20.0  # seconds for git to compare a work tree

@@ -14,8 +14,13 @@ from ..cloud.client import unreadable
 from ..comfyui.discovery import find_python
 from ..comfyui.folders import Folders
 from ..comfyui.running import Running, describe, running_at
-from ..errors import ComfyDeployError, ComfyUIUnavailableError, ConflictError, InvalidRequestError
-from ..net.tasks import BackgroundTasks
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidRequestError,
+)
+from ..util.tasks import BackgroundTasks
 from .custom_nodes import read_custom_nodes
 from .docker_context import write_context
 from .docker_engine import build, find_engine, image_name

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from ..posix import lock_file
+from ..util.posix import lock_file
 from .migrations import unknown_steps
 from .sqlite_errors import is_damage
 

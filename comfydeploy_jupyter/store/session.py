@@ -12,7 +12,7 @@ import os
 import uuid
 from typing import TYPE_CHECKING
 
-from ..posix import lock_file
+from ..util.posix import lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
-from ..net.tasks import BackgroundTasks, close_each, end, report, wait_for
-from ..store.callbacks import Callback, CallbackTarget
+from ..util.tasks import BackgroundTasks, close_each, end, report, wait_for
+from .callback_records import Callback, CallbackTarget
 from .http import TransferError, request
 from .queue import BACKOFF
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from ..net.backoff import Backoff
-    from ..store.callbacks import CallbackRepository
     from ..store.session import Session
+    from ..util.backoff import Backoff
+    from .callback_records import CallbackRepository
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FULL
-from ..posix import lock_file, rename_without_replacing
+from ..util.posix import lock_file, rename_without_replacing
 from .http import TransferError, request
 from .sources import CHUNK, open_path
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..machines.registry import MachineRegistry
-    from ..net.fetch_policy import FetchPolicy
+    from ..util.fetch_policy import FetchPolicy
     from .queue import Transfer
     from .sites import ModelSites
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
-from ..net import sessions
-from ..net.backoff import retry_after
-from ..net.responses import parse, read_whole, reason_of
 from ..schemas.base import is_key
+from ..util import sessions
+from ..util.backoff import retry_after
+from ..util.responses import parse, read_whole, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

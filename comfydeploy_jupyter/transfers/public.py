@@ -13,7 +13,7 @@ import psutil
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from ..net.sessions import KEEP_ALIVE
+from ..util.sessions import KEEP_ALIVE
 from .http import TransferError
 
 if TYPE_CHECKING:

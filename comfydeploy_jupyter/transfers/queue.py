@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import metrics
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
-from ..net.backoff import Backoff
-from ..net.tasks import BackgroundTasks, end, wait_for
-from ..store.transfers import TransferRecord
-from ..timestamps import utc_now
+from ..util.backoff import Backoff
+from ..util.tasks import BackgroundTasks, end, wait_for
+from ..util.timestamps import utc_now
 from .http import TransferError
+from .records import TransferRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from ..store.session import Session
-    from ..store.transfers import TransferRepository
+    from .records import TransferRepository
 
 log = logging.getLogger(__name__)
 

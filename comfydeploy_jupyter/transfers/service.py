@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 
 from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundError
-from ..net.fetch_policy import ALLOWED, FetchPolicy
-from ..net.tasks import close_each
-from ..secrets import clean_url
+from ..util.fetch_policy import ALLOWED, FetchPolicy
+from ..util.secrets import clean_url
+from ..util.tasks import close_each
 from .callbacks import ANSWER_WITHIN, Callbacks
 from .downloads import Copy, Download, declared_digest, declared_size
 from .http import TransferError, new_session, request
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..machines.registry import MachineRegistry
-    from ..net.backoff import Backoff
-    from ..store.callbacks import CallbackRepository, CallbackTarget
     from ..store.session import Session
-    from ..store.transfers import TransferRecord, TransferRepository
+    from ..util.backoff import Backoff
+    from .callback_records import CallbackRepository, CallbackTarget
+    from .records import TransferRecord, TransferRepository
 
 
 ASK_WITHIN = 15.0  # seconds that a site has to describe the file of a link

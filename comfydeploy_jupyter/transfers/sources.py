@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
-from ..net.tasks import open_in_thread
+from ..util.tasks import open_in_thread
 from .http import TransferError
 
 if TYPE_CHECKING:

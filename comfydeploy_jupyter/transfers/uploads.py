@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from ..media_types import media_type
-from ..net.responses import read_whole
-from ..net.tasks import end
+from ..util.media_types import media_type
+from ..util.responses import read_whole
+from ..util.tasks import end
 from .http import LARGEST_JSON, TransferError, get_json, request
 from .sources import CHUNK, FileSource, open_output, open_path
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from ..net.fetch_policy import ALLOWED, FetchPolicy
-from ..net.sessions import new_session
-from ..net.tasks import wait_for
+from ..util.fetch_policy import ALLOWED, FetchPolicy
+from ..util.sessions import new_session
+from ..util.tasks import wait_for
 from .failures import failure
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
-from ..net.peers import Peers
-from ..net.sessions import CheckedConnector, new_session
+from ..util.child import Child, child_environment
+from ..util.peers import Peers
+from ..util.sessions import CheckedConnector, new_session
 from .failures import failure, why_it_ended, why_it_waits
 from .gate import PARAMETER
 

@@ -33,9 +33,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import ComfyUIUnavailableError
-from ..net.peers import Peers
-from ..net.proxy_headers import end_to_end
-from ..net.sessions import CheckedConnector, new_session, without_redirects
+from ..util.peers import Peers
+from ..util.proxy_headers import end_to_end
+from ..util.sessions import CheckedConnector, new_session, without_redirects
 from .gate_connections import Connection, Server
 from .gate_settings import GateSettings, Upstream
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from ..child import Child, child_environment
 from ..errors import InvalidRequestError, TunnelFailedError
-from ..net.backoff import Backoff
-from ..net.sessions import new_session
-from ..net.tasks import BackgroundTasks, close_each
+from ..util.backoff import Backoff
+from ..util.child import Child, child_environment
+from ..util.sessions import new_session
+from ..util.tasks import BackgroundTasks, close_each
 from .failures import failure
 from .gate_settings import GateSettings, Upstream
 

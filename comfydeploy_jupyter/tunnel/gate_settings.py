@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..net.certificates import client_context
+from ..util.certificates import client_context
 
 if TYPE_CHECKING:
     import ssl

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
-from ..net.backoff import Backoff
-from ..net.tasks import BackgroundTasks, close_each, report, wait_until_set
-from ..timestamps import utc_now
+from ..util.backoff import Backoff
+from ..util.tasks import BackgroundTasks, close_each, report, wait_until_set
+from ..util.timestamps import utc_now
 from .cloudflared import leads_to
 from .failures import failure
 from .gate import PARAMETER

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..net.fetch_policy import ALLOWED, FetchPolicy
-from ..net.tasks import close_each
+from ..util.fetch_policy import ALLOWED, FetchPolicy
+from ..util.tasks import close_each
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared
 from .gate_process import GateProcess

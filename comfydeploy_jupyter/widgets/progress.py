@@ -11,7 +11,7 @@ from ..client.graph_text import counted
 from ..display import activity
 from ..display.page_view import View
 from ..errors import ComfyDeployError
-from ..timestamps import parse_timestamp
+from ..util.timestamps import parse_timestamp
 from ..view_scripts import script
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from ..timestamps import parse_timestamp
+from ..util.timestamps import parse_timestamp
 from .download_button import DownloadButton
 from .parts import button, note, row
 from .workflow_html import diff_list, nodes_table, verdict

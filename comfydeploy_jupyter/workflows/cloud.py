@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from .. import worker
 from ..cloud.client import unreadable
 from ..cloud.dates import iso_utc
 from ..errors import CloudError, InvalidRequestError, NotFoundError
-from ..net.json_stream import dumps
-from ..net.responses import loads
-from ..store.workflows import Content
-from ..unparsed import Unparsed, is_large
+from ..util import worker
+from ..util.json_stream import dumps
+from ..util.responses import loads
+from ..util.unparsed import Unparsed, is_large
 from .draft import completed
+from .records import Content
 
 if TYPE_CHECKING:
     from ..cloud.client import CloudAccount

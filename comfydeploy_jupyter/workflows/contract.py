@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import worker
 from ..errors import InvalidRequestError
 from ..graphs.contract import contract_of
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.ui_to_api import ui_to_api
-from ..net.bodies import packed
-from ..unparsed import is_large
+from ..util import worker
+from ..util.bodies import packed
+from ..util.unparsed import is_large
 
 if TYPE_CHECKING:
     from ..comfyui.definitions import DefinitionSet

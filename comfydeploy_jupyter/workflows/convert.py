@@ -7,7 +7,6 @@ import tempfile
 from random import Random
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from .. import worker
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -22,8 +21,9 @@ from ..graphs.image_metadata import embedded_workflow
 from ..graphs.notebook import notebook
 from ..graphs.python_script import python_script
 from ..graphs.ui_to_api import ui_to_api
-from ..net.bodies import packed
-from ..unparsed import LARGE, is_large
+from ..util import worker
+from ..util.bodies import packed
+from ..util.unparsed import LARGE, is_large
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import NotFoundError
-from ..store.workflows import version_id
+from .records import version_id
 
 if TYPE_CHECKING:
-    from ..store.workflows import WorkflowStore
+    from .records import WorkflowStore
 
 
 class Deployments:

@@ -6,18 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from .. import worker
 from ..errors import InvalidRequestError
-from ..graphs.formats import (
-    GraphFormat,
-    check_api_graph,
-    decoder,
-    detect_format,
-)
+from ..graphs.formats import GraphFormat, check_api_graph, decoder, detect_format
 from ..graphs.integrity import check_integrity
-from ..net import responses
-from ..net.bodies import packed
-from ..unparsed import LARGE, is_large
+from ..util import responses, worker
+from ..util.bodies import packed
+from ..util.unparsed import LARGE, is_large
 
 Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
 """Converts a graph in UI format to API format; returns None if that is not possible now."""

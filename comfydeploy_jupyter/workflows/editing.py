@@ -14,23 +14,23 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .. import worker
 from ..comfyui import userdata
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 from ..graphs.api_to_ui import api_to_ui
-from ..net.bodies import packed
-from ..net.json_stream import dumps
-from ..net.tasks import BackgroundTasks
-from ..store.edited_files import EditedFile
-from ..unparsed import Unparsed, is_large
+from ..util import worker
+from ..util.bodies import packed
+from ..util.json_stream import dumps
+from ..util.tasks import BackgroundTasks
+from ..util.unparsed import Unparsed, is_large
 from .draft import Draft, read_graphs
+from .edited_files import EditedFile
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
-    from ..store.edited_files import EditedFiles
+    from .edited_files import EditedFiles
     from .local import LocalWorkflows
 
 log = logging.getLogger(__name__)

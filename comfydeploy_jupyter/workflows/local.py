@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import worker
-from ..net.responses import parse
-from ..store.workflows import Content
-from ..unparsed import LARGE, Unparsed, is_large
+from ..util import worker
+from ..util.responses import parse
+from ..util.unparsed import LARGE, Unparsed, is_large
 from .draft import completed
+from .records import Content
 
 if TYPE_CHECKING:
-    from ..store.workflows import Saved, VersionRecord, WorkflowRecord, WorkflowStore
     from .draft import Convert, Draft
+    from .records import Saved, VersionRecord, WorkflowRecord, WorkflowStore
 
 
 class LocalWorkflows:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..graphs.model_files import ListedModel
     from ..machines.machine import Machine
-    from ..store.transfers import TransferRecord
+    from ..transfers.records import TransferRecord
     from ..transfers.service import Transfers
     from ..transfers.sites import RemoteFile
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import worker
 from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
@@ -13,8 +12,9 @@ from ..graphs.type_mismatches import type_mismatches
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import validate_prompt
 from ..graphs.versions import version_parts
-from ..net.bodies import packed
-from ..unparsed import is_large
+from ..util import worker
+from ..util.bodies import packed
+from ..util.unparsed import is_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from comfydeploy_jupyter.store.runs import FINAL
+from comfydeploy_jupyter.runs.records import FINAL
 from tests.clusters.test_pools import picture
 from tests.restartable_jupyter import RestartableJupyter
 from tests.waiting import until

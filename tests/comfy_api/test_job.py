@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comfydeploy_jupyter.comfy_api.job import job_of
-from comfydeploy_jupyter.store.runs import RunRecord
+from comfydeploy_jupyter.runs.records import RunRecord
 
 
 def test_a_job_is_complete_when_its_status_says_so():

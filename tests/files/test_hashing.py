@@ -16,9 +16,9 @@ from blake3 import blake3
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ConflictError, ForbiddenPathError, NotFoundError
+from comfydeploy_jupyter.files.hash_records import FileKey, Hashes, HashRepository
 from comfydeploy_jupyter.files.hashing import BLOCK, Hasher, HashingProgress
 from comfydeploy_jupyter.store.database import READERS, Database
-from comfydeploy_jupyter.store.hashes import FileKey, Hashes, HashRepository
 from tests.full_disk import silent_disk
 
 if TYPE_CHECKING:

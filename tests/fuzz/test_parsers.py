@@ -31,10 +31,10 @@ from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.graphs.type_mismatches import type_mismatches
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
-from comfydeploy_jupyter.net import responses
 from comfydeploy_jupyter.runs import archives
 from comfydeploy_jupyter.snapshots.manager_format import from_manager, is_manager_snapshot
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
+from comfydeploy_jupyter.util import responses
 from tests.fuzz.damage import ODD, files_like, fuzz, json_like, within_time
 
 GOLDEN = Path(__file__).parents[1] / "golden"

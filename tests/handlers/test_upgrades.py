@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from comfydeploy_jupyter.store.callbacks import CallbackRepository
-from comfydeploy_jupyter.store.edited_files import EditedFile, EditedFiles
-from comfydeploy_jupyter.store.hashes import FileKey, Hashes, HashRepository
+from comfydeploy_jupyter.files.hash_records import FileKey, Hashes, HashRepository
+from comfydeploy_jupyter.runs.records import RunRepository
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
-from comfydeploy_jupyter.store.runs import RunRepository
-from comfydeploy_jupyter.store.transfers import TransferRepository
+from comfydeploy_jupyter.transfers.callback_records import CallbackRepository
+from comfydeploy_jupyter.transfers.records import TransferRepository
+from comfydeploy_jupyter.workflows.edited_files import EditedFile, EditedFiles
 
 STEPS = sorted(
     (Path(__file__).parents[1] / "store" / "old_schemas").glob("*.sql"),

@@ -13,7 +13,7 @@ from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.machines.settings import MachineSettings
-from comfydeploy_jupyter.net.tasks import end
+from comfydeploy_jupyter.util.tasks import end
 from tests.comfyui_server import free_port
 from tests.full_disk import files_limited_to
 from tests.instant_comfyui import InstantComfyUI

@@ -22,7 +22,7 @@ from comfydeploy_jupyter.errors import (
     StoreUnavailableError,
 )
 from comfydeploy_jupyter.graphs.node_rules import NodeRules
-from comfydeploy_jupyter.store.runs import ACTIVE, FINAL, RunRecord
+from comfydeploy_jupyter.runs.records import ACTIVE, FINAL, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection

@@ -14,15 +14,15 @@ from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs import deletion
+from comfydeploy_jupyter.runs import deletion_records as deletions
 from comfydeploy_jupyter.runs.background import Background
 from comfydeploy_jupyter.runs.deletion import Deleter
+from comfydeploy_jupyter.runs.deletion_records import DeletionRepository
+from comfydeploy_jupyter.runs.filters import RunFilter
 from comfydeploy_jupyter.runs.limits import KeepRuns
+from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from comfydeploy_jupyter.runs.retention import EndedRuns
-from comfydeploy_jupyter.store import deletions
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.deletions import DeletionRepository
-from comfydeploy_jupyter.store.run_filter import RunFilter
-from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 
 if TYPE_CHECKING:
     from pathlib import Path

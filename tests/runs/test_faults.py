@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
+from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from tests.faulty_comfyui import FaultyComfyUI
 from tests.waiting import until_async
 

@@ -11,8 +11,8 @@ from comfydeploy_jupyter.comfyui.events import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
 from comfydeploy_jupyter.runs.lifecycle import Cause
 from comfydeploy_jupyter.runs.log import EventLog
+from comfydeploy_jupyter.runs.records import RunRecord
 from comfydeploy_jupyter.runs.run import Run
-from comfydeploy_jupyter.store.runs import RunRecord
 
 IMAGE = Preview("image/png", b"x" * 10, b"frame", node="1", prompt_id="p")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from comfydeploy_jupyter.runs.log import RunEvent
-    from comfydeploy_jupyter.store.runs import RunRecord
+    from comfydeploy_jupyter.runs.records import RunRecord
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from comfydeploy_jupyter.runs.recovery import LOST
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.store.session import Session
 from tests.jupyter_app import chain
 from tests.waiting import until

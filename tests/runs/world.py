@@ -18,9 +18,9 @@ from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, Cause, State
 from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
 from comfydeploy_jupyter.runs.pooled import MAX_ATTEMPTS
+from comfydeploy_jupyter.runs.records import FINAL, RunRecord
 from comfydeploy_jupyter.runs.service import RunService
 from comfydeploy_jupyter.schemas import RunRequest
-from comfydeploy_jupyter.store.runs import FINAL, RunRecord
 
 from .fake_comfyui import FakeComfyUI, FakeDeletions, FakeDelivery, FakeStore, Pauses, VirtualLoop
 

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from comfydeploy_jupyter.media_types import media_type
 from comfydeploy_jupyter.openapi.document import OPERATIONS
+from comfydeploy_jupyter.util.media_types import media_type
 
 from .conftest import EVIL, routes
 

@@ -18,9 +18,9 @@ from yarl import URL
 
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from comfydeploy_jupyter.net import proxy_headers
-from comfydeploy_jupyter.net.responses import read_whole, reason_of
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
+from comfydeploy_jupyter.util import proxy_headers
+from comfydeploy_jupyter.util.responses import read_whole, reason_of
 from tests.waiting import until_async
 
 if TYPE_CHECKING:

@@ -30,10 +30,10 @@ from comfydeploy_jupyter.errors import (
 )
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
-from comfydeploy_jupyter.net.peers import Peers
 from comfydeploy_jupyter.tunnel.binary import Binary
 from comfydeploy_jupyter.tunnel.cloudflared import Cloudflared
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
+from comfydeploy_jupyter.util.peers import Peers
 from tests.comfyui.test_discovery import make_tree
 from tests.comfyui.test_process import FAKE_COMFYUI, process_of
 from tests.comfyui_server import free_port

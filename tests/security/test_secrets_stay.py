@@ -16,17 +16,21 @@ from urllib.parse import quote, urlencode
 import pytest
 import requests
 
-from comfydeploy_jupyter.child import child_environment, plain_environment
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.comfyui.credentials import split_address
 from comfydeploy_jupyter.comfyui.discovery import has_gpu, torch_build
 from comfydeploy_jupyter.comfyui.install import _ask
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.hardware import gpus_of_driver
-from comfydeploy_jupyter.secrets import is_secret_value, masked_arguments, unmasked_arguments
 from comfydeploy_jupyter.snapshots.docker_engine import find_engine
 from comfydeploy_jupyter.snapshots.packages import read_packages
 from comfydeploy_jupyter.snapshots.repositories import read_checkout
+from comfydeploy_jupyter.util.child import child_environment, plain_environment
+from comfydeploy_jupyter.util.secrets import (
+    is_secret_value,
+    masked_arguments,
+    unmasked_arguments,
+)
 from tests.jupyter_app import chain
 from tests.waiting import until
 

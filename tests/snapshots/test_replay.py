@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.reaper import reaped_command
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
+from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.comfyui_server import comfyui_version, free_port
 from tests.snapshots.conftest import PACK_URL, git
 from tests.snapshots.dockerfile import Replay

@@ -13,9 +13,9 @@ import time
 import pytest
 
 from comfydeploy_jupyter.errors import NotFoundError
+from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
-from comfydeploy_jupyter.store.workflows import Content, WorkflowStore
+from comfydeploy_jupyter.workflows.records import Content, WorkflowStore
 
 
 def graph(text: str = "a") -> dict:
@@ -184,7 +184,7 @@ def test_a_kill_leaves_only_complete_versions(tmp_path):
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from comfydeploy_jupyter.store.database import Database\n"
-        "from comfydeploy_jupyter.store.workflows import Content, WorkflowStore\n"
+        "from comfydeploy_jupyter.workflows.records import Content, WorkflowStore\n"
         "async def main():\n"
         "    db = Database(Path(sys.argv[1])); await db.open(); store = WorkflowStore(db)\n"
         "    graph = lambda n: Content({'nodes': [n, 'x' * 100_000], 'links': []}, None)\n"

@@ -9,12 +9,12 @@ import pytest
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.registry import MachineRegistry
 from comfydeploy_jupyter.machines.settings import MachineSettings
-from comfydeploy_jupyter.net.backoff import Backoff
-from comfydeploy_jupyter.store.callbacks import CallbackRepository
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
-from comfydeploy_jupyter.store.transfers import TransferRepository
+from comfydeploy_jupyter.transfers.callback_records import CallbackRepository
+from comfydeploy_jupyter.transfers.records import TransferRepository
 from comfydeploy_jupyter.transfers.service import Transfers
+from comfydeploy_jupyter.util.backoff import Backoff
 from tests.waiting import until_async
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import time
 
 import pytest
 
-from comfydeploy_jupyter.store.callbacks import CallbackTarget
+from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.transfers import callbacks
+from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
 from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG, MOST_REFUSALS
 from tests.comfyui_server import REPOSITORY
 
@@ -389,7 +389,7 @@ async def test_another_server_does_not_send_messages_of_a_running_one(
 CRASH = """
 import asyncio, os, sys
 from pathlib import Path
-from comfydeploy_jupyter.store.callbacks import CallbackTarget
+from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
 from tests.transfers.conftest import Harness
 
 async def main():

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.net.fetch_policy import FetchPolicy
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
 from comfydeploy_jupyter.transfers.public import PublicConnector, objection
 from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
+from comfydeploy_jupyter.util.fetch_policy import FetchPolicy
 
 if TYPE_CHECKING:
     import aiohttp

@@ -18,15 +18,15 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.net.backoff import Backoff
-from comfydeploy_jupyter.store.transfers import TransferRepository
 from comfydeploy_jupyter.transfers.queue import TransferQueue
+from comfydeploy_jupyter.transfers.records import TransferRepository
 from comfydeploy_jupyter.transfers.uploads import content_type
+from comfydeploy_jupyter.util.backoff import Backoff
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.store.database import Database
-    from comfydeploy_jupyter.store.transfers import TransferRecord
     from comfydeploy_jupyter.transfers.queue import Transfer
+    from comfydeploy_jupyter.transfers.records import TransferRecord
 
 MIB = 1024 * 1024
 SECRET = "cd-secret-key"

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.errors import OfflineError, TunnelFailedError
-from comfydeploy_jupyter.net.fetch_policy import FetchPolicy
 from comfydeploy_jupyter.tunnel.binary import Binary, _Asset, _Part, asset_name
+from comfydeploy_jupyter.util.fetch_policy import FetchPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

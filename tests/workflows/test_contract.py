@@ -13,10 +13,10 @@ from comfydeploy_jupyter.cloud.access import CloudAccess
 from comfydeploy_jupyter.cloud.client import CloudClient
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.workflows import WorkflowStore
 from comfydeploy_jupyter.workflows.cloud import CloudWorkflows
 from comfydeploy_jupyter.workflows.draft import Draft
 from comfydeploy_jupyter.workflows.local import LocalWorkflows
+from comfydeploy_jupyter.workflows.records import WorkflowStore
 from tests.fake_comfydeploy import KEY
 
 if TYPE_CHECKING:

@@ -1,1 +1,0 @@
-"""Functions for all code that uses the network: sessions, headers, bodies, backoff, tasks."""

@@ -1,0 +1,1 @@
+"""What all packages share: processes, threads, the network, secrets, times."""
