@@ -16,11 +16,6 @@ def split_path(file_path: str) -> tuple[str, str, str]:
 
     A bare name, or one after ``input/``, is an input; after ``models/<folder>/`` or ``<folder>/``
     it is a model.
-
-    Raises
-    ------
-    InvalidRequestError, ForbiddenPathError
-        If it is not the path of a file.
     """
     *folders, name = file_path.replace("\\", "/").split("/")
     if folders and folders[0] == "models":

@@ -21,17 +21,6 @@ def copy_into(folders: Folders, source: io.FileIO, kind: str, subfolder: str, na
     """Copy an open file into one of ComfyUI's folders; return the name of the copy.
 
     No process sees an incomplete copy, and no file is overwritten.
-
-    Parameters
-    ----------
-    folders : Folders
-        The folders.
-    source : io.FileIO
-        The file, at its start; it is closed.
-    kind, subfolder : str
-        The folder, as in `Folders.directory`, and the subfolder in it.
-    name : str
-        The name that the copy gets, with a number if another file has it.
     """
     with source:
         directory = folders.resolve(

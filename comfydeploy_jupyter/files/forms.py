@@ -49,27 +49,7 @@ _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file that was uploaded.
-
-    Attributes
-    ----------
-    name : str
-        The final name, which may differ from the requested one.
-    subfolder : str
-        Its folder below the folder of `type`, with ``/``; empty if directly in it.
-    type : str
-        ``input``, ``output``, ``temp`` or ``models/<folder>``.
-    path : Path
-        Path of the file.
-    size : int
-        Size in bytes.
-    content_type : str
-        MIME type in the request, else guessed from the name.
-    sha256, blake3 : str
-        Hexadecimal hashes.
-    reused : bool
-        Whether a file of this name had the same content already, so that nothing was written.
-    """
+    """A file that was uploaded."""
 
     name: str
     subfolder: str
@@ -97,15 +77,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Destination:
-    """The target directory of the files of a form.
-
-    Attributes
-    ----------
-    kind, subfolder : str
-        As in `StoredFile`.
-    top, directory : Path
-        The directory of the kind, and the subfolder's directory in it; without links.
-    """
+    """The target directory of the files of a form."""
 
     kind: str
     subfolder: str
@@ -117,35 +89,6 @@ class UploadForm:
     """The fields and files of one multipart body, while they are written to the disk.
 
     Call all methods in threads, by one thread at a time.
-
-    Parameters
-    ----------
-    folders : Folders
-        The folders that files may be stored in.
-    content_type : str
-        The request's Content-Type, which contains the boundary.
-    content_length : int or None
-        Size of the body in bytes, to refuse it at once if the disk has too little space.
-    machine : collection of str
-        The ids and names of the machine of these folders. The folders are chosen before the body
-        arrives, so a form that names another machine is refused.
-    hashers : ThreadPoolExecutor
-        Threads that hash the written bytes at the same time.
-    flushers : ThreadPoolExecutor or None
-        Threads that flush the written bytes to the disk at the same time: the upload ends when all
-        files and their names are stored permanently. None: nothing is flushed.
-
-    Attributes
-    ----------
-    fields : tuple of str
-        The names of its fields beside ``file``; each may be given once.
-    most_files : int or None
-        The number of files that the body may have.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the body is not ``multipart/form-data``.
     """
 
     fields: tuple[str, ...] = ("type", "subfolder", "overwrite", "machine")

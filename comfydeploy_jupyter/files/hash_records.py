@@ -17,22 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileKey:
-    """Identifies one state of a file.
-
-    Attributes
-    ----------
-    path : str
-        Absolute path without links.
-    size : int
-        Size in bytes.
-    mtime_ns : int
-        Modification time, nanoseconds since 1970.
-    inode : int
-        Inode number in the file system.
-    ctime_ns : int or None
-        Time of the last change of the file or of its entry, nanoseconds since 1970; no program can
-        set it. None if the key was stored before there was a column for it.
-    """
+    """Identifies one state of a file."""
 
     path: str
     size: int
@@ -54,15 +39,7 @@ class FileKey:
 
 
 class Hashes(NamedTuple):
-    """The hashes of a file's content, hexadecimal.
-
-    Attributes
-    ----------
-    sha256 : str
-        SHA-256.
-    blake3 : str or None
-        BLAKE3; None for hashes that were stored before there was a column for it.
-    """
+    """The hashes of a file's content, hexadecimal."""
 
     sha256: str
     blake3: str | None

@@ -42,21 +42,7 @@ class HashingStoppedError(Exception):
 
 @dataclass(frozen=True)
 class FileHash:
-    """The hash of a file.
-
-    Attributes
-    ----------
-    path : Path
-        Absolute path without links.
-    sha256 : str
-        Hexadecimal hash.
-    blake3 : str or None
-        Hexadecimal hash; None only if a cached one is not known and was not requested.
-    size : int
-        Size in bytes.
-    cached : bool
-        Whether the hash was cached.
-    """
+    """The hash of a file."""
 
     path: Path
     sha256: str
@@ -67,15 +53,7 @@ class FileHash:
 
 @dataclass
 class HashingProgress:
-    """The progress of hashing one file.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    size, done : int
-        Size in bytes, and number of bytes read.
-    """
+    """The progress of hashing one file."""
 
     path: Path
     size: int
@@ -83,13 +61,7 @@ class HashingProgress:
 
 
 class Hasher:
-    """Hashes files, `AT_ONCE` at the same time.
-
-    Parameters
-    ----------
-    repository : HashRepository
-        Cache of hashes by path, size, times of changes and inode.
-    """
+    """Hashes files, `AT_ONCE` at the same time."""
 
     def __init__(self, repository: HashRepository) -> None:
         self._repository = repository
@@ -117,28 +89,6 @@ class Hasher:
 
         Concurrent calls for the same file wait for a single computation. A cancelled caller does
         not stop it: the hash is cached for the next call.
-
-        Parameters
-        ----------
-        folders : Folders
-            Opens the file.
-        name : str or Path
-            The name as the user wrote it, or a path that `Folders.resolve` returned.
-        field : str
-            Name of the request's field, for error messages.
-        with_blake3 : bool
-            Whether BLAKE3 is needed, too; whenever a file is read, both hashes are computed.
-
-        Raises
-        ------
-        InvalidRequestError
-            As in `Folders.resolve`.
-        NotFoundError
-            If the file does not exist, or is deleted in the meantime.
-        ConflictError
-            If it changes while it is read, in all attempts.
-        ForbiddenPathError
-            If it may not be read.
         """
         path, key = await asyncio.to_thread(_find, folders, name, field)
         known = await self._repository.get(key)
@@ -152,18 +102,7 @@ class Hasher:
         return await asyncio.shield(job)
 
     async def known(self, paths: Sequence[str]) -> dict[str, str]:
-        """Return the cached hashes of files, without computing any hash.
-
-        Parameters
-        ----------
-        paths : sequence of str
-            Absolute paths; links are allowed.
-
-        Returns
-        -------
-        dict
-            Hexadecimal SHA-256 by path.
-        """
+        """Return the cached hashes of files, without computing any hash."""
         keys = await asyncio.to_thread(_keys_of, paths)
         hashes = await self._repository.get_all(list(keys.values()))
         return {path: hashes[key].sha256 for path, key in keys.items() if key in hashes}

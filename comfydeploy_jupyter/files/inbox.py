@@ -33,15 +33,7 @@ def clean_outbox(outbox: Path) -> None:
 
 
 class Inbox:
-    """Stores one upload in the folders of a ComfyUI on this machine.
-
-    Parameters
-    ----------
-    uploads : Uploads
-        Receives the body.
-    folders : Folders
-        The target folders.
-    """
+    """Stores one upload in the folders of a ComfyUI on this machine."""
 
     def __init__(self, uploads: Uploads, folders: Folders) -> None:
         self._uploads = uploads
@@ -74,15 +66,6 @@ class RemoteInbox(Inbox):
     a body of unknown length, and an incomplete body must not reach ComfyUI. So the complete file is
     first received into a local folder, and then streamed from there; the memory use does not depend
     on its size.
-
-    Parameters
-    ----------
-    uploads : Uploads
-        Receives the body.
-    outbox : pathlib.Path
-        Folder for the files until they are forwarded.
-    client : ComfyUIClient
-        The remote ComfyUI.
     """
 
     def __init__(self, uploads: Uploads, outbox: Path, client: ComfyUIClient) -> None:
@@ -92,13 +75,7 @@ class RemoteInbox(Inbox):
         self._placing = asyncio.Lock()
 
     async def place(self, upload: Upload) -> list[StoredFile]:
-        """Send the files of a complete body to ComfyUI.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not accept them.
-        """
+        """Send the files of a complete body to ComfyUI."""
         async with self._placing:
             try:
                 files = await super().place(upload)

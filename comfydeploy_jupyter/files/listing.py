@@ -33,33 +33,10 @@ MOST_DIRECTORIES = 100_000  # limit under one root, in case of links that multip
 
 
 class ModelListing(Protocol):
-    """Lists the models of one ComfyUI.
-
-    Raises
-    ------
-    NotFoundError
-        Each method, if the folder does not exist.
-    ComfyUIUnavailableError
-        Each method that requests ComfyUI's API, if ComfyUI does not answer.
-    """
+    """Lists the models of one ComfyUI."""
 
     async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
-        """Return the models with their properties.
-
-        Parameters
-        ----------
-        folder : str, optional
-            Only models of this folder; former names such as ``unet`` are accepted.
-        search : str
-            Only models with all of these words in ``folder/name``; case is ignored.
-
-        Returns
-        -------
-        list of dict
-            ``name``, ``folder``, ``path``, ``size`` (bytes), ``modified`` (seconds since 1970),
-            in ComfyUI's order of folders, then by name. Size and time are None if ComfyUI's API
-            does not return them. The dicts are cached for later calls: do not change them.
-        """
+        """Return the models with their properties."""
 
     async def folders(self) -> dict[str, list[list[str]]]:
         """Return ``{folder: [directories, extensions, names]}`` of all registered folders."""
@@ -95,12 +72,6 @@ class DirectoryCache:
         """Yield each directory under a root, the root first, with its files.
 
         Links to directories are followed, except back into a directory that contains them.
-
-        Yields
-        ------
-        tuple
-            The path relative to the root, empty or with ``/`` at its end; then the name and the
-            lower-case extension of each file.
         """
         waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
         for _ in range(MOST_DIRECTORIES):
@@ -156,15 +127,7 @@ def _is_text(name: str) -> bool:
 
 
 class LocalModels:
-    """The models in the folders of a ComfyUI on this machine.
-
-    Parameters
-    ----------
-    folders : Folders
-        The folders of that ComfyUI.
-    cache : DirectoryCache, optional
-        The cache; it can be shared with other listings.
-    """
+    """The models in the folders of a ComfyUI on this machine."""
 
     def __init__(self, folders: Folders, cache: DirectoryCache | None = None) -> None:
         self._folders = folders
@@ -266,13 +229,6 @@ class JSONSource(Protocol):
 class RemoteModels:
     """The models of a remote ComfyUI, from its API.
 
-    Parameters
-    ----------
-    client : JSONSource
-        The client of that ComfyUI.
-
-    Notes
-    -----
     In ComfyUI, ``/models`` and ``/models/<folder>`` return the names of all folders;
     ``/experiment/models`` also returns directories, sizes and times, but not for configs, custom
     nodes and files with unusual extensions.
@@ -355,15 +311,6 @@ class LocalAndReported:
 
     Custom nodes may register folders anywhere. The names in these folders are requested from
     ComfyUI's API; they are listed, but their files are never opened.
-
-    Parameters
-    ----------
-    local : LocalModels
-        The folders on this machine.
-    remote : RemoteModels
-        ComfyUI's API.
-    reported : sequence of str
-        The folders whose names are requested from the API.
     """
 
     def __init__(self, local: LocalModels, remote: RemoteModels, reported: Sequence[str]) -> None:

@@ -32,24 +32,7 @@ MOST_RUNS = 20  # runs that a reply names
 
 
 class Uses(NamedTuple):
-    """What uses a model, on all machines whose model folders contain it.
-
-    Attributes
-    ----------
-    model : ExistingModel
-        The model.
-    workflows : list of WorkflowUse
-        The stored workflows that name it.
-    runs : list of RunUse
-        The runs that name it, newest first; those that have not ended are first.
-    transfers : list of TransferUse
-        The transfers of its file that have not ended.
-    queued : bool or None
-        Whether a prompt in the queue of a machine's ComfyUI names it; it may be one of another
-        client. None if no known queue has one, and `silent` is not empty.
-    silent : list of str
-        The ids of the machines whose ComfyUI runs, but does not answer.
-    """
+    """What uses a model, on all machines whose model folders contain it."""
 
     model: ExistingModel
     workflows: list[WorkflowUse]
@@ -85,19 +68,7 @@ class Uses(NamedTuple):
 
 
 class ModelFiles:
-    """Deletes and moves models.
-
-    Parameters
-    ----------
-    database : Database
-        The store of workflows, runs and transfers.
-    machines : MachineRegistry
-        The machines, which may share folders, and whose pools have runs that wait.
-    hasher : Hasher
-        Caches the hashes of models.
-    directories : DirectoryCache
-        Reads directories of models.
-    """
+    """Deletes and moves models."""
 
     def __init__(
         self,
@@ -112,22 +83,7 @@ class ModelFiles:
         self._directories = directories
 
     async def uses(self, machine: Machine, folder: str, filename: str) -> Uses:
-        """Return what uses a model.
-
-        Parameters
-        ----------
-        machine : Machine
-            The machine that has it; its folders must be on this computer.
-        folder : str
-            The models folder, such as ``checkpoints``, or a subfolder.
-        filename : str
-            The file, with the subfolders of its name.
-
-        Raises
-        ------
-        InvalidRequestError, NotFoundError, ForbiddenPathError
-            As in `transfers.models.find`.
-        """
+        """Return what uses a model."""
         folders = await machine.folders()
         model = await asyncio.to_thread(models.find, folders, folder, filename)
         return await self._find_uses(machine, folders, model)
@@ -135,23 +91,7 @@ class ModelFiles:
     async def delete(
         self, machine: Machine, folder: str, filename: str, *, in_use: bool
     ) -> ExistingModel:
-        """Delete a model.
-
-        Parameters
-        ----------
-        machine, folder, filename
-            The model, as in `uses`.
-        in_use : bool
-            Whether it is deleted although a run or a transfer uses it.
-
-        Raises
-        ------
-        InvalidRequestError, NotFoundError, ForbiddenPathError
-            If it does not exist, or may not be deleted.
-        ConflictError
-            If a run or a transfer uses it now, or a ComfyUI does not return its queue, unless
-            `in_use` is set; ``details`` has the uses.
-        """
+        """Delete a model."""
         folders = await machine.folders()
         model = await asyncio.to_thread(models.find, folders, folder, filename)
         if not in_use:
@@ -172,19 +112,6 @@ class ModelFiles:
         """Move a model to another models folder, or give it another name; return its new path.
 
         Its hashes stay known. On another disk it is copied, which takes as long as that takes.
-
-        Parameters
-        ----------
-        machine, folder, filename, in_use
-            As in `delete`.
-        to_folder, to_filename : str or None
-            The new folder and name; None for the present one.
-
-        Raises
-        ------
-        InvalidRequestError, NotFoundError, ForbiddenPathError, ConflictError
-            As in `delete`. Also for the new path: if another file is there, or ComfyUI would not
-            list the file there.
         """
         folders = await machine.folders()
         model = await asyncio.to_thread(models.find, folders, folder, filename)
@@ -270,20 +197,6 @@ def _names(
     """Return the models folders that contain a file, and its names there. This function blocks.
 
     Links to the file with its own name, and links to directories, lead to further names.
-
-    Parameters
-    ----------
-    known : sequence of Folders or None
-        The folders of each machine.
-    path : pathlib.Path
-        The file, as in `ExistingModel`.
-    directories : DirectoryCache
-        Reads the directories.
-
-    Returns
-    -------
-    list of set
-        For each machine, pairs of folder and name; empty if it does not have the file.
     """
 
     @functools.cache  # machines that share a directory read it once

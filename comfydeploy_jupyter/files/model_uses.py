@@ -19,15 +19,7 @@ RECENT = 1000  # runs that have ended in which a model is searched
 
 
 class WorkflowUse(NamedTuple):
-    """A stored workflow that names a model.
-
-    Attributes
-    ----------
-    workflow_id, name : str
-        The workflow.
-    versions : list of int
-        Its versions that name the model, oldest first.
-    """
+    """A stored workflow that names a model."""
 
     workflow_id: str
     name: str
@@ -35,13 +27,7 @@ class WorkflowUse(NamedTuple):
 
 
 class RunUse(NamedTuple):
-    """A run that names a model.
-
-    Attributes
-    ----------
-    prompt_id, machine, status, created_at : str
-        As in `RunRecord`.
-    """
+    """A run that names a model."""
 
     prompt_id: str
     machine: str
@@ -50,13 +36,7 @@ class RunUse(NamedTuple):
 
 
 class TransferUse(NamedTuple):
-    """A transfer of a model that has not ended.
-
-    Attributes
-    ----------
-    id, direction, state : str
-        As in `TransferRecord`.
-    """
+    """A transfer of a model that has not ended."""
 
     id: str
     direction: str
@@ -64,16 +44,7 @@ class TransferUse(NamedTuple):
 
 
 class ModelName:
-    """A model as graphs name it.
-
-    Parameters
-    ----------
-    names : collection of (str, str)
-        Models folders, and the names of the model there in the lists of ComfyUI's loaders, with
-        ``/`` between subfolders: one file may be in several folders, or have several names through
-        links. All end in the same file name. Prompts name the models in ``embeddings`` as
-        ``embedding:<name>``.
-    """
+    """A model as graphs name it."""
 
     def __init__(self, names: Collection[tuple[str, str]]) -> None:
         self._names = frozenset(name for _, name in names)
@@ -113,13 +84,6 @@ class ModelUses(Repository):
         """Return the runs of some machines that name a model, newest first.
 
         All runs that have not ended are searched, and the `RECENT` newest of the others.
-
-        Parameters
-        ----------
-        model : ModelName
-            The model.
-        machines : collection of str
-            The machines, and their pools, which a run that waits has in place of a machine.
         """
         found: list[RunUse] = []
         for condition, most in (("NOT IN", None), ("IN", RECENT)):

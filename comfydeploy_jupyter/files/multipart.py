@@ -15,13 +15,7 @@ _PARAMETER = re.compile(r';\s*([^\s=;]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return the boundary in the Content-Type of a form.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is none, or it is not one of ``multipart/form-data``.
-    """
+    """Return the boundary in the Content-Type of a form."""
     boundary = parameters_of(content_type).get("boundary", "")
     if not content_type.lower().startswith("multipart/form-data") or not boundary:
         raise InvalidRequestError.of_field("body", "must be multipart/form-data with a boundary")

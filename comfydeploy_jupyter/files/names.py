@@ -20,18 +20,6 @@ def safe_filename(name: str, *, field: str = "file") -> str:
     Folders before the name are removed (``../x`` and ``C:\x`` become ``x``), as are dots and spaces
     at both ends. Names that Windows reserves get the prefix ``_``, and a name that is too long for
     a file system is shortened before its extension. Letters of all scripts are kept.
-
-    Parameters
-    ----------
-    name : str
-        The name in the upload.
-    field : str
-        Name of the request's field, for error messages.
-
-    Raises
-    ------
-    InvalidRequestError
-        If no character remains, or the name contains control characters.
     """
     if _CONTROL.search(name):
         raise InvalidRequestError.of_field(field, "its name contains control characters")
@@ -52,22 +40,7 @@ def numbered(name: str, number: int) -> str:
 
 
 def safe_subfolder(subfolder: str, *, field: str = "subfolder") -> str:
-    r"""Return a relative folder with ``/`` as separator, empty for no folder.
-
-    Parameters
-    ----------
-    subfolder : str
-        The folder as the user wrote it; ``\`` is a separator, too; ``.`` and ``a/..`` are removed.
-    field : str
-        Name of the request's field, for error messages.
-
-    Raises
-    ------
-    ForbiddenPathError
-        If it leads upwards or is absolute.
-    InvalidRequestError
-        If it contains control characters, or a component that begins with a dot.
-    """
+    r"""Return a relative folder with ``/`` as separator, empty for no folder."""
     if _CONTROL.search(subfolder):
         raise InvalidRequestError.of_field(field, "must not contain control characters")
     path = posixpath.normpath(subfolder.strip().replace("\\", "/"))

@@ -26,15 +26,7 @@ STAGING_PREFIX = ".comfydeploy-upload-"
 
 
 class Staging:
-    """A locked directory that holds the files of one upload until they are published.
-
-    Parameters
-    ----------
-    folders : Folders
-        Opens the parent directory.
-    parent : Path
-        The parent directory; created if missing.
-    """
+    """A locked directory that holds the files of one upload until they are published."""
 
     def __init__(self, folders: Folders, parent: Path) -> None:
         self._parent = folders.open_directory(parent, create=True)
@@ -69,31 +61,7 @@ class Staging:
         return os.open(name, flags, dir_fd=self._descriptor)
 
     def publish(self, file: str, name: str, target: int, *, overwrite: bool) -> bool:
-        """Rename one of the files to its final name.
-
-        Parameters
-        ----------
-        file : str
-            The name of the file in this directory.
-        name : str
-            The final name.
-        target : int
-            Descriptor of the target directory.
-        overwrite : bool
-            Whether an existing file of that name is replaced.
-
-        Returns
-        -------
-        bool
-            False if the name is in use; then nothing was done.
-
-        Raises
-        ------
-        ConflictError
-            If a folder has the name of the file to overwrite.
-        OSError
-            ``EXDEV`` if the target is on another file system; others from the system calls.
-        """
+        """Rename one of the files to its final name."""
         try:
             if overwrite:
                 os.replace(file, name, src_dir_fd=self._descriptor, dst_dir_fd=target)

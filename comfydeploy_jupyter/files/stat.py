@@ -13,30 +13,7 @@ if TYPE_CHECKING:
 
 
 def fs_stat(folders: Folders, path: str | None = None) -> dict[str, Any]:
-    """Return information about a path and its file system. Reads the disk: call it in a thread.
-
-    Parameters
-    ----------
-    folders : Folders
-        Resolves the path, and checks that it may be read.
-    path : str, optional
-        The path as the user wrote it. None: the folder of the models or, if that does not exist,
-        the nearest existing folder above it; without a local ComfyUI, Jupyter's root directory.
-
-    Returns
-    -------
-    dict
-        ``path`` (absolute, without links), ``type`` (``file`` or ``directory``), ``size`` (bytes),
-        ``modified`` (seconds since 1970), and ``filesystem`` with ``total``, ``used`` and ``free``
-        bytes; ``free`` is the space that this user can still fill.
-
-    Raises
-    ------
-    NotFoundError
-        If the path does not exist, or no path is given and no folder is known.
-    InvalidRequestError, ForbiddenPathError
-        As in `Folders.resolve`.
-    """
+    """Return information about a path and its file system. Reads the disk: call it in a thread."""
     found = _default(folders) if path is None else folders.resolve(path, kind="any", field="path")
     try:
         status, system = found.stat(), os.statvfs(found)

@@ -36,27 +36,7 @@ class Thumbnails:
 
 
 def thumbnail(source: BinaryIO, side: int) -> bytes:
-    """Return a small copy of a picture. Call it in a thread: it decodes the whole picture.
-
-    Parameters
-    ----------
-    source : binary file
-        A file in one of `FORMATS`; of an animation, the first picture is used. EXR only if the
-        package OpenEXR is installed.
-    side : int
-        Length of the longest side of the copy, pixels; a smaller picture keeps its size.
-
-    Returns
-    -------
-    bytes
-        A WebP file, rotated according to the EXIF data.
-
-    Raises
-    ------
-    InvalidRequestError
-        If it is not a picture, is in EXR and the package is missing, or is so large (twice
-        Pillow's ``MAX_IMAGE_PIXELS``: 179 million pixels) that it may be an attack on the memory.
-    """
+    """Return a small copy of a picture. Call it in a thread: it decodes the whole picture."""
     # Slow to import, and rarely needed by a server.
     from PIL import Image
 

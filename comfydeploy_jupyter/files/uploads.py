@@ -25,13 +25,7 @@ BATCH = 4 * 1024 * 1024  # bytes that are collected before a thread writes them
 
 
 class Uploads:
-    """Receives uploads.
-
-    Parameters
-    ----------
-    fsync : bool
-        Whether to wait until each file and its name are stored permanently on the disk.
-    """
+    """Receives uploads."""
 
     def __init__(self, *, fsync: bool = False) -> None:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="comfydeploy-upload")
@@ -54,26 +48,7 @@ class Uploads:
         machine: Collection[str | None] = (),
         form: type[UploadForm] = UploadForm,
     ) -> Upload:
-        """Begin to receive one request body.
-
-        Parameters
-        ----------
-        folders : Folders
-            The folders that files may be stored in.
-        content_type : str
-            The request's Content-Type, which contains the boundary.
-        content_length : int, optional
-            Size of the body in bytes, to refuse it at once if the disk has too little space.
-        machine : collection of str
-            The ids and names of the machine of these folders, which the form may contain as well.
-        form : type
-            The kind of form.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the body is not ``multipart/form-data``.
-        """
+        """Begin to receive one request body."""
         received = form(
             folders,
             content_type,
@@ -123,39 +98,14 @@ class Upload:
         return self._form.field(name)
 
     async def write(self, chunk: bytes) -> None:
-        """Accept the next bytes of the body; return when the buffer has space for more.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the body is malformed, or one of its fields or names is invalid.
-        ForbiddenPathError
-            If files may not be stored at the place that the fields name.
-        TooLargeError
-            If the disk is full.
-        """
+        """Accept the next bytes of the body; return when the buffer has space for more."""
         self._batch.append(chunk)
         self._batched += len(chunk)
         if self._batched >= BATCH:
             await self._flush()
 
     async def finish(self) -> list[StoredFile]:
-        """Rename the files to their final names, once the complete body is written.
-
-        Returns
-        -------
-        list of StoredFile
-            The files in the order of the body; at least one.
-
-        Raises
-        ------
-        InvalidRequestError
-            As in `write`; also if the body ended early, or contains no file.
-        ForbiddenPathError, TooLargeError
-            As in `write`.
-        ConflictError
-            If a folder has the name of a file to overwrite.
-        """
+        """Rename the files to their final names, once the complete body is written."""
         await self._flush()
         await self._settle()
         try:

@@ -24,15 +24,7 @@ _NOT_CODE = frozenset({"__pycache__", "venv", "node_modules", ".DS_Store"})
 
 @dataclass
 class Copier:
-    """Copies folders, up to a total size and number of files.
-
-    Attributes
-    ----------
-    bytes_left, files_left : int
-        The remaining limits: bytes and number of files.
-    warnings : list of str
-        The files that were not copied, and the reasons.
-    """
+    """Copies folders, up to a total size and number of files."""
 
     bytes_left: int = 500 * MIB
     files_left: int = 50_000

@@ -25,17 +25,7 @@ _PROJECT = re.compile(
 
 @dataclass
 class NodeReport:
-    """The packs that were found.
-
-    Attributes
-    ----------
-    nodes : list of CustomNode
-        By name: the folder or file of each pack.
-    sources : dict
-        Folder or file of each pack, by name.
-    warnings : list of str
-        The packs or files that were left out, and the reasons.
-    """
+    """The packs that were found."""
 
     nodes: list[CustomNode] = field(default_factory=list)
     sources: dict[str, Path] = field(default_factory=dict)

@@ -47,17 +47,7 @@ _PLACES = frozenset(
 
 @dataclass(frozen=True)
 class Written:
-    """A build context on disk.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        Folder of the build context.
-    dockerfile : str
-        Text of its Dockerfile.
-    warnings : list of str
-        The parts that are not in it, and the reasons.
-    """
+    """A build context on disk."""
 
     path: Path
     dockerfile: str
@@ -68,24 +58,6 @@ def write_context(folder: Path, name: str, environment: Environment, *, models: 
     """Write a build context, which replaces an earlier one of the same name.
 
     It is written to a temporary folder and renamed, so a name always refers to a complete context.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of all build contexts.
-    name : str
-        Name of this build context.
-    environment : Environment
-        The environment to write.
-    models : bool
-        Whether the image contains the models whose source is known.
-
-    Raises
-    ------
-    ConflictError
-        If another request is writing a build context of the same name.
-    NoSpaceError
-        If the disk is full; an earlier build context of the same name is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, name):

@@ -38,13 +38,7 @@ def image_name(name: str) -> str:
 
 
 async def find_engine() -> str:
-    """Return the path of an engine's program that can build images.
-
-    Raises
-    ------
-    DockerUnavailableError
-        If there is none; the message contains what is missing.
-    """
+    """Return the path of an engine's program that can build images."""
     reason = "neither docker nor podman is installed"
     for program, probe in PROGRAMS.items():
         path = await asyncio.to_thread(shutil.which, program)
@@ -95,28 +89,7 @@ async def build(
     report: Callable[[str], None],
     tokens: Mapping[str, str],
 ) -> None:
-    """Build an image; if the task is cancelled, the build is stopped.
-
-    Parameters
-    ----------
-    program : str
-        The program, as `find_engine` returned it.
-    context : pathlib.Path
-        The build context.
-    image : str
-        Name of the image.
-    log : pathlib.Path
-        File for the engine's output.
-    report : callable
-        Called with each line of the output.
-    tokens : mapping
-        Build secrets by their ids; they do not become part of the image.
-
-    Raises
-    ------
-    DockerFailedError
-        If the build fails; the last lines of the log are ``details["log"]``.
-    """
+    """Build an image; if the task is cancelled, the build is stopped."""
     await asyncio.to_thread(_prepare, log)
     env = {**child_environment(secrets=False, keep=_OF_DOCKER), "BUILDKIT_PROGRESS": "plain"}
     arguments = []

@@ -15,12 +15,6 @@ def docker_command_steps(snapshot: Snapshot) -> tuple[dict[str, Any], list[str]]
     They are the same steps that the service makes from a snapshot: a ``custom-node`` for each
     repository, a ``custom-node-manager`` for each pack of the registry. The service derives the
     packages from these; the commit of ComfyUI is the machine's ``comfyui_version``.
-
-    Returns
-    -------
-    steps : dict
-        ``{"steps": [{"id", "type", "data"}, …]}``.
-    warnings : list of str
     """
     steps, warnings = [], []
     for node in snapshot.custom_nodes:

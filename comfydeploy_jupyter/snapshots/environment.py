@@ -24,19 +24,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 @dataclass
 class Environment:
-    """A snapshot, and the sources of its parts that are only on this machine.
-
-    Attributes
-    ----------
-    snapshot : Snapshot
-        The snapshot.
-    node_sources : dict
-        By name: the folder or file of custom nodes.
-    package_sources : dict
-        By requirement line: the folder or file of Python packages.
-    warnings : list of str
-        The parts that were left out, and the reasons.
-    """
+    """A snapshot, and the sources of its parts that are only on this machine."""
 
     snapshot: Snapshot
     node_sources: dict[str, Path] = field(default_factory=dict)
@@ -52,26 +40,7 @@ def read_environment(
     node_folders: Sequence[Path],
     models: Sequence[ModelFile],
 ) -> Environment:
-    """Read the environment of a ComfyUI.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Folder of ComfyUI.
-    python : pathlib.Path
-        Interpreter of ComfyUI.
-    launch_args : sequence of str
-        Arguments that its ``main.py`` is started with.
-    node_folders : sequence of pathlib.Path
-        Folders of its custom nodes.
-    models : sequence of ModelFile
-        Models of ComfyUI.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If the interpreter cannot be run.
-    """
+    """Read the environment of a ComfyUI."""
     packages = read_packages(python)
     nodes = read_custom_nodes(node_folders)
     comfyui, warnings = _read_comfyui(path, launch_args)

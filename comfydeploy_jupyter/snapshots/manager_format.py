@@ -55,18 +55,7 @@ def _pip(package: Package) -> tuple[str, str]:
 
 
 def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
-    """Convert a snapshot of ComfyUI-Manager; return it with warnings about lost information.
-
-    Parameters
-    ----------
-    given : dict
-        The snapshot; in the YAML form, ``custom_nodes`` contains all of it.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the snapshot is invalid; the error names the field.
-    """
+    """Convert a snapshot of ComfyUI-Manager; return it with warnings about lost information."""
     inner = given.get("custom_nodes")
     content = inner if isinstance(inner, dict) else given
     warnings: list[str] = []

@@ -30,17 +30,7 @@ _GIB = 1024**3
 
 
 class ModelFacts:
-    """Looks up hashes and sources of model files.
-
-    Parameters
-    ----------
-    hasher : Hasher
-        Has cached hashes, and computes others.
-    transfers : TransferRepository
-        The records of past downloads, with their addresses.
-    workflows : LocalWorkflows
-        The workflows, which contain links to models.
-    """
+    """Looks up hashes and sources of model files."""
 
     def __init__(
         self, hasher: Hasher, transfers: TransferRepository, workflows: LocalWorkflows
@@ -52,17 +42,7 @@ class ModelFacts:
     async def read(
         self, folders: Folders, *, hash_all: bool, report: Callable[[str], None]
     ) -> tuple[list[ModelFile], list[str]]:
-        """Return the models of a ComfyUI, and warnings about missing sources or hashes.
-
-        Parameters
-        ----------
-        folders : Folders
-            The folders of that ComfyUI.
-        hash_all : bool
-            Whether unknown hashes are computed, which reads the files completely.
-        report : callable
-            Called with a line for each file that is hashed.
-        """
+        """Return the models of a ComfyUI, and warnings about missing sources or hashes."""
         entries = await LocalModels(folders).models()
         hashes = await self._hasher.known([entry["path"] for entry in entries])
         missing = [entry for entry in entries if entry["path"] not in hashes]

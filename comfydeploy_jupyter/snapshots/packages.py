@@ -28,19 +28,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 @dataclass
 class PackageReport:
-    """Version and packages of an interpreter.
-
-    Attributes
-    ----------
-    python : Python
-        Version and packages, for the snapshot.
-    sources : dict
-        By requirement line: the folder or file of a package that is only on this machine.
-    warnings : list of str
-        The packages that were left out, and the reasons.
-    gone : list of str
-        Packages that were installed from files that do not exist any more.
-    """
+    """Version and packages of an interpreter."""
 
     python: Python
     sources: dict[str, Path] = field(default_factory=dict)
@@ -49,13 +37,7 @@ class PackageReport:
 
 
 def read_packages(python: Path) -> PackageReport:
-    """Run an interpreter that lists its packages.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If the interpreter cannot be run.
-    """
+    """Run an interpreter that lists its packages."""
     facts = _ask(python)
     report = PackageReport(Python(version=facts["version"], platform=facts["platform"]))
     indexes: set[str] = set()

@@ -29,17 +29,7 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder that was checked out by git.
-
-    Attributes
-    ----------
-    repository : str or None
-        The public address without credentials; None if the repository is only on this machine.
-    commit : str or None
-        The commit that is checked out.
-    modified : bool
-        Whether tracked files were changed, as far as this can be determined safely.
-    """
+    """A folder that was checked out by git."""
 
     repository: str | None
     commit: str | None

@@ -62,19 +62,7 @@ LARGEST_YAML = 256 * 1024  # characters; to read so many takes a second
 
 
 class Snapshots:
-    """Reads environments and converts them to build contexts, images and steps.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder for the build contexts; the subfolder ``logs`` is for the logs of builds.
-    machines : MachineRegistry
-        The machines whose environments are read.
-    models : ModelFacts
-        Provides hashes and sources of model files.
-    tokens : mapping
-        Tokens for the download of models while an image is built, by the ids of the build secrets.
-    """
+    """Reads environments and converts them to build contexts, images and steps."""
 
     def __init__(
         self,
@@ -106,32 +94,7 @@ class Snapshots:
     async def to_docker(
         self, request: SnapshotRequest, report: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Write the build context of an environment, and build its image if requested.
-
-        Parameters
-        ----------
-        request : SnapshotRequest
-            The request.
-        report : callable
-            Called with lines that describe the progress.
-
-        Returns
-        -------
-        dict
-            ``path`` and ``dockerfile`` (its text) of the context, ``docker_command_steps``,
-            ``snapshot``, ``warnings``; ``image`` and ``log`` of a build.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the snapshot is invalid, or the ComfyUI is not on this machine.
-        ComfyUIUnavailableError
-            If there is no ComfyUI to read.
-        DockerUnavailableError
-            If an image is requested and there is no engine; the reply contains the build context.
-        DockerFailedError
-            If the image cannot be built.
-        """
+        """Write the build context of an environment, and build its image if requested."""
         environment = await self._environment(request, report)
         name = request.name or datetime.now().strftime("comfyui-%Y%m%d-%H%M%S")
         if name in self._busy:
@@ -154,15 +117,7 @@ class Snapshots:
     async def to_cloud(
         self, request: SnapshotRequest, account: CloudAccount, report: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Convert an environment to steps with ComfyDeploy's service, without writing files.
-
-        Raises
-        ------
-        InvalidRequestError, ComfyUIUnavailableError
-            As in `to_docker`.
-        CloudError
-            If the service refuses, or its reply is not a list of steps.
-        """
+        """Convert an environment to steps with ComfyDeploy's service, without writing files."""
         environment = await self._environment(request, report)
         converted = to_manager(environment.snapshot)
         body = {

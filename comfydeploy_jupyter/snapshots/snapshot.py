@@ -63,19 +63,7 @@ Index = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._/-]+$")]
 
 
 class ComfyUI(Model):
-    """The version of ComfyUI, and how it is started.
-
-    Attributes
-    ----------
-    version, commit : str or None
-        Version and commit, as far as they are known; if both are, the commit is used.
-    repository : str
-        Address of the git repository.
-    modified : bool
-        Whether files of the checkout were changed; the changes are not part of the snapshot.
-    launch_args : list of str
-        Arguments of its ``main.py``, without secrets.
-    """
+    """The version of ComfyUI, and how it is started."""
 
     version: Token | None = None
     commit: Commit | None = None
@@ -85,15 +73,7 @@ class ComfyUI(Model):
 
 
 class Package(Model):
-    """A Python package.
-
-    Attributes
-    ----------
-    name, version : str
-        Name and version; the version of a package from an address may be unknown.
-    requirement : str
-        The requirement line for pip that installs exactly this package.
-    """
+    """A Python package."""
 
     name: Token
     version: str | None = None
@@ -101,19 +81,7 @@ class Package(Model):
 
 
 class Python(Model):
-    """The interpreter and its packages.
-
-    Attributes
-    ----------
-    version : str or None
-        Version, such as ``3.11.7``.
-    platform : str or None
-        Platform, such as ``linux-x86_64``.
-    indexes : list of str
-        Indexes with packages that pip's default index lacks, such as torch for a certain CUDA.
-    packages : list of Package
-        The packages, sorted by name.
-    """
+    """The interpreter and its packages."""
 
     version: Annotated[str, Field(pattern=r"^3\.\d+(\.\d+\S*)?$")] | None = None
     platform: str | None = None
@@ -122,23 +90,7 @@ class Python(Model):
 
 
 class CustomNode(Model):
-    """A pack of custom nodes.
-
-    Attributes
-    ----------
-    name : str
-        Name of its folder or file in ``custom_nodes``.
-    kind : {"git", "registry", "files"}
-        Its source: a git repository, the Comfy registry, or only its files.
-    repository, commit : str or None
-        Address and commit, for the kind ``git``.
-    id, version : str or None
-        Id and version in the registry, for the kind ``registry``.
-    disabled : bool
-        Whether the pack is disabled in ComfyUI; then it is listed, but not installed.
-    modified : bool
-        Whether files of the checkout were changed; the changes are not part of the snapshot.
-    """
+    """A pack of custom nodes."""
 
     name: Name
     kind: Literal["git", "registry", "files"]
@@ -151,19 +103,7 @@ class CustomNode(Model):
 
 
 class ModelFile(Model):
-    """A model file.
-
-    Attributes
-    ----------
-    name, folder : str
-        Name and folder in ComfyUI, e.g. ``a.safetensors`` in ``checkpoints``.
-    size : int or None
-        Size in bytes.
-    sha256 : str or None
-        Hexadecimal hash, if it has been computed.
-    source : str or None
-        Address for downloads, if known.
-    """
+    """A model file."""
 
     name: Annotated[str, Field(max_length=4096), AfterValidator(_checked_path)]
     folder: Name
@@ -173,17 +113,7 @@ class ModelFile(Model):
 
 
 class Snapshot(Model):
-    """An environment.
-
-    Attributes
-    ----------
-    created_at : str or None
-        Time in ISO 8601, UTC.
-    comfyui : ComfyUI
-    python : Python
-    custom_nodes : list of CustomNode
-    models : list of ModelFile
-    """
+    """An environment."""
 
     created_at: str | None = None
     comfyui: ComfyUI = Field(default_factory=ComfyUI)
@@ -193,13 +123,7 @@ class Snapshot(Model):
 
 
 def parse(given: dict[str, Any]) -> Snapshot:
-    """Validate a snapshot in this package's own format, and return it.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the snapshot is invalid; the error names the first invalid field.
-    """
+    """Validate a snapshot in this package's own format, and return it."""
     try:
         snapshot = Snapshot.model_validate(given)
     except ValidationError as error:

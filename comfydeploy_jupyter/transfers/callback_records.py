@@ -19,28 +19,6 @@ class CallbackTarget:
     """The endpoints to which the states and outputs of one run are sent, and their tokens.
 
     They are from the request of the run, and are never part of a reply.
-
-    Attributes
-    ----------
-    prompt_id : str
-        Id of the run.
-    session : str
-        Session id of the server that follows the run.
-    status_endpoint, file_upload_endpoint : str or None
-        The endpoint for states, and the endpoint that returns addresses for outputs.
-    token : str or None
-        The key in the request.
-    gpu_event_id : str or None
-        An id that is sent with each status.
-    reported_status : str or None
-        The last status that was reported, or is waiting to be delivered.
-    reported_outputs : list of str
-        The nodes whose outputs were reported.
-    reported_error : bool
-        Whether the run's error was reported.
-    webhook : dict or None
-        If the endpoint is a webhook of ComfyDeploy's SDKs: ``view_url``, the absolute address of
-        the ``view`` route, and ``intermediate``, whether it receives more than the end.
     """
 
     prompt_id: str
@@ -57,25 +35,7 @@ class CallbackTarget:
 
 @dataclass(eq=False)
 class Callback:
-    """One message to a status endpoint.
-
-    Attributes
-    ----------
-    prompt_id : str
-        Id of the run that the message is about.
-    number : int
-        Position among the messages of the run.
-    body : bytes
-        The message as JSON.
-    passing : bool
-        Whether a later message replaces it.
-    created_at : float
-        Time of creation, seconds since the epoch.
-    delivered : bool
-        Whether it was delivered to the endpoint, or dropped.
-    age : float
-        Seconds between its creation and its arrival at this server.
-    """
+    """One message to a status endpoint."""
 
     prompt_id: str
     number: int
@@ -117,18 +77,7 @@ class CallbackRepository(Repository):
         gone: Sequence[Callback] = (),
         settled: Mapping[str, str | None] | None = None,
     ) -> None:
-        """Write many changes in one transaction.
-
-        Parameters
-        ----------
-        targets : iterable of CallbackTarget
-            The changed targets.
-        new, gone : sequence of Callback
-            Messages to store, and messages to delete.
-        settled : mapping, optional
-            By the prompt ids of targets that get no more messages, and are deleted: what came of
-            the webhook, which becomes part of the run's record, or None.
-        """
+        """Write many changes in one transaction."""
         rows = [_row(target) for target in targets]
         await self._database.write(_apply, rows, new, gone, settled or {})
 

@@ -113,21 +113,6 @@ class Callbacks:
 
     `send` only adds a message in memory, so that no run has to wait. One task for each run delivers
     its messages in order; another task writes undelivered messages to the store in batches.
-
-    Parameters
-    ----------
-    repository : CallbackRepository
-        The store.
-    session : Session
-        The identity of this server, and of exited servers, whose messages it recovers.
-    http : aiohttp.ClientSession
-        The HTTP session.
-    key_for : callable
-        Returns the configured key if an address may receive it.
-    backoff : Backoff
-        The pauses between attempts, whose number is not limited.
-    answer_within : float
-        Seconds that an endpoint has to answer one message.
     """
 
     def __init__(
@@ -237,17 +222,7 @@ class Callbacks:
         return any(time.time() - message.created_at < BACK_SOON for message in first)
 
     def send(self, target: CallbackTarget, body: bytes, *, passing: bool = False) -> None:
-        """Send a message after all earlier ones of the run.
-
-        Parameters
-        ----------
-        target : CallbackTarget
-            The target of the run; its state is stored together with the message.
-        body : bytes
-            The message as JSON.
-        passing : bool
-            Whether a later message replaces it; such messages are dropped first if too many wait.
-        """
+        """Send a message after all earlier ones of the run."""
         queue = self._queues.get(target.prompt_id)
         if queue is None or not target.status_endpoint:
             return

@@ -31,22 +31,7 @@ PART = ".part"  # suffix of an incomplete file; ComfyUI does not list files with
 
 
 class PartFile:
-    """A file next to its target that is renamed once it is complete. Its methods block.
-
-    Parameters
-    ----------
-    folders : Folders
-        Opens the directory that contains it.
-    target : pathlib.Path
-        The final path; absolute, without links.
-
-    Raises
-    ------
-    ForbiddenPathError, NotFoundError, ConflictError
-        If the directory cannot be opened or created.
-    TransferError
-        If another process is writing to the file, or its file system has no locks.
-    """
+    """A file next to its target that is renamed once it is complete. Its methods block."""
 
     def __init__(self, folders: Folders, target: Path) -> None:
         self.name = target.name
@@ -101,13 +86,7 @@ class PartFile:
         return None
 
     def existing_digest(self, moved: Callable[[], None]) -> str:
-        """Return the SHA-256 of the existing target; ``moved`` is called at intervals.
-
-        Raises
-        ------
-        TransferError
-            If it was changed while it was read.
-        """
+        """Return the SHA-256 of the existing target; ``moved`` is called at intervals."""
         before = self.existing()
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self.name, flags, dir_fd=self._directory)
@@ -140,13 +119,7 @@ class PartFile:
             self._digest, self.size = hashlib.sha256(), 0
 
     def write(self, chunk: bytes) -> None:
-        """Append bytes.
-
-        Raises
-        ------
-        TransferError
-            If the disk is full.
-        """
+        """Append bytes."""
         view = memoryview(chunk)
         with self._lock:
             try:
@@ -257,21 +230,7 @@ class _IncomingJob:
 
 
 class Download(_IncomingJob):
-    """Downloads a file by HTTP.
-
-    Parameters
-    ----------
-    http : aiohttp.ClientSession
-        The HTTP session.
-    public : aiohttp.ClientSession
-        HTTP session for public addresses only, for transfers with ``facts["untrusted"]``.
-    machines : MachineRegistry
-        The machines that have the folders.
-    sites : ModelSites
-        The sites with their tokens.
-    fetching : FetchPolicy
-        Whether downloads are allowed.
-    """
+    """Downloads a file by HTTP."""
 
     def __init__(
         self,
@@ -434,15 +393,7 @@ def taken(name: str) -> TransferError:
 
 
 def declared_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
-    """Return the size of the complete file if the response contains it.
-
-    Parameters
-    ----------
-    response : aiohttp.ClientResponse
-        The response.
-    begun : int
-        Number of bytes before the requested range.
-    """
+    """Return the size of the complete file if the response contains it."""
     found = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if response.status == 206 and found:
         return int(found.group(1))

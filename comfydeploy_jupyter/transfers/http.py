@@ -25,17 +25,7 @@ PASSING_STATUSES = frozenset({408, 425, 429})  # refusals that may be temporary
 
 
 class TransferError(Exception):
-    """A step of a transfer failed.
-
-    Parameters
-    ----------
-    message : str
-        The reason in one sentence, without secret addresses.
-    again : bool
-        Whether another attempt may succeed.
-    after : float, optional
-        Seconds to wait before the next attempt, as the server demands.
-    """
+    """A step of a transfer failed."""
 
     def __init__(self, message: str, *, again: bool, after: float | None = None) -> None:
         super().__init__(message)
@@ -49,11 +39,6 @@ def new_session(connector: aiohttp.BaseConnector | None = None) -> aiohttp.Clien
 
     There is no time limit for a whole request, which may transfer gigabytes: callers check that
     bytes arrive. Addresses are not normalised, since some are signed.
-
-    Parameters
-    ----------
-    connector : aiohttp.BaseConnector, optional
-        The connector for the connections.
     """
     return sessions.new_session(connector, requote_redirect_url=False, auto_decompress=False)
 
@@ -71,30 +56,7 @@ async def request(
     passes: tuple[int, ...] = (),
     **kwargs: Any,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Send a request and yield a response that is not an error.
-
-    Parameters
-    ----------
-    session : aiohttp.ClientSession
-        See `new_session`.
-    method, url : str
-        As in HTTP; the address is sent unchanged.
-    what : str
-        The name of the server in messages, e.g. ``the upload endpoint``.
-    token : str, optional
-        Sent as bearer token, to this host only.
-    headers : dict, optional
-        Further headers of the request.
-    redirects : bool
-        Whether redirects are followed; the token is not sent to another host.
-    passes : tuple of int
-        Error statuses whose responses are yielded, too.
-
-    Raises
-    ------
-    TransferError
-        If there is no such response, or the connection breaks while the caller reads it.
-    """
+    """Send a request and yield a response that is not an error."""
     address = _address(url, what)
     sent = {"Accept-Encoding": "identity", **(headers or {})}
     if token:
@@ -116,13 +78,7 @@ async def request(
 
 
 async def get_json(response: aiohttp.ClientResponse, what: str) -> dict[str, Any]:
-    """Return the JSON object in a response.
-
-    Raises
-    ------
-    TransferError
-        If it contains none; a proxy's error page may be temporary.
-    """
+    """Return the JSON object in a response."""
     try:
         answer = await parse(await read_whole(response, LARGEST_JSON))
     except ValueError:

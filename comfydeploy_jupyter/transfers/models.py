@@ -19,17 +19,7 @@ _CHUNK = 1024 * 1024
 
 
 class ExistingModel(NamedTuple):
-    """A model in one of ComfyUI's folders.
-
-    Attributes
-    ----------
-    folder, name : str
-        The models folder, and the name that ComfyUI's loaders use for the file.
-    root : Path
-        The directory of the folder that the file is in; a folder may have several.
-    path : Path
-        The file, or the link to it. Its directory is without links.
-    """
+    """A model in one of ComfyUI's folders."""
 
     folder: str
     name: str
@@ -46,28 +36,7 @@ def place(
     folder_field: str = "folder",
     beside: ExistingModel | None = None,
 ) -> Path:
-    """Return the path of a model, which need not exist.
-
-    Parameters
-    ----------
-    folders : Folders
-        ComfyUI's folders.
-    folder : str
-        ``checkpoints``, ``models/checkpoints``, or one of its subfolders.
-    filename : str
-        The file name, with subfolders if any.
-    field, folder_field : str
-        Names of the request's fields, for error messages.
-    beside : ExistingModel, optional
-        A model; in its folder, the path is below the directory that this model is in.
-
-    Raises
-    ------
-    InvalidRequestError, NotFoundError
-        If there is no such folder, or the name is invalid.
-    ForbiddenPathError
-        If the path is outside of the folder.
-    """
+    """Return the path of a model, which need not exist."""
     first, rest = _split(folder)
     root = _root(folders, folder, folder_field)
     if beside is not None and folders.model_folder(first).name == beside.folder:
@@ -84,22 +53,7 @@ def place(
 
 
 def find(folders: Folders, folder: str, filename: str) -> ExistingModel:
-    """Return an existing model, as ComfyUI finds it: in the first directory that has the name.
-
-    Parameters
-    ----------
-    folders : Folders
-        ComfyUI's folders.
-    folder, filename : str
-        As in `place`.
-
-    Raises
-    ------
-    InvalidRequestError, NotFoundError
-        If there is no such folder or file, or the name is that of a folder or of a link to one.
-    ForbiddenPathError
-        If the file is outside of the folder.
-    """
+    """Return an existing model, as ComfyUI finds it: in the first directory that has the name."""
     first, rest = _split(folder)
     _root(folders, folder)  # refuses what is no folder of models
     name = (f"{rest}/{filename}" if rest else filename).strip("/")
@@ -133,13 +87,7 @@ def find(folders: Folders, folder: str, filename: str) -> ExistingModel:
 
 
 def volume_path(folder: str, filename: str) -> str:
-    """Return the path of a file in a ComfyDeploy volume, e.g. ``checkpoints/a.safetensors``.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the path is invalid or outside of the folder.
-    """
+    """Return the path of a file in a ComfyDeploy volume, e.g. ``checkpoints/a.safetensors``."""
     for field, text in (("folder", folder), ("filename", filename)):
         names = text.strip("/").split("/")
         if not all(name.strip(". ") for name in names) or not text.isprintable() or "\\" in text:
@@ -148,13 +96,7 @@ def volume_path(folder: str, filename: str) -> str:
 
 
 def delete_model(folders: Folders, path: Path) -> None:
-    """Delete a model.
-
-    Raises
-    ------
-    NotFoundError, ForbiddenPathError
-        If it does not exist, or may not be deleted.
-    """
+    """Delete a model."""
     directory = _open_existing(folders, path)
     try:
         os.unlink(path.name, dir_fd=directory)
@@ -172,16 +114,6 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     A process that is killed leaves the model at its old path, or complete at both. The size and the
     times of the file stay; a link is replaced by one to the same file. A file that has replaced the
     model meanwhile, e.g. while it was copied to another disk, is kept.
-
-    Raises
-    ------
-    NotFoundError
-        If it does not exist.
-    ConflictError
-        If the new path is in use or being written to, the disk is full, or the model was written to
-        or replaced meanwhile.
-    ForbiddenPathError
-        If it may not be moved.
     """
     here = _open_existing(folders, path)
     try:

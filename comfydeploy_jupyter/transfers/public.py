@@ -35,18 +35,6 @@ def objection(url: str, allowed: Iterable[str] = ()) -> str | None:
     """Return the reason why a link from a file is refused, without any DNS request.
 
     Names are looked up, and redirects checked, when the connection is made: see `PublicConnector`.
-
-    Parameters
-    ----------
-    url : str
-        The link.
-    allowed : iterable of str
-        Addresses of sites that need not be public; see `PublicConnector`.
-
-    Returns
-    -------
-    str or None
-        A sentence; None if the link is accepted.
     """
     try:
         parts = urlsplit(url)
@@ -67,11 +55,6 @@ class PublicConnector(aiohttp.TCPConnector):
     Each connection is checked by its IP address, after the name was resolved. So a name that
     resolves to a private address, at the first or at a later request, is refused, and so is a
     redirect to a private address.
-
-    Parameters
-    ----------
-    allowed : iterable of str
-        URLs whose host and port need not be public, such as a mirror in the same network.
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
@@ -81,13 +64,7 @@ class PublicConnector(aiohttp.TCPConnector):
         )
 
     async def connect(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Connection:
-        """Return a connection for a request.
-
-        Raises
-        ------
-        TransferError
-            If its address is not public.
-        """
+        """Return a connection for a request."""
         host, port = req.url.host or "", req.url.port or 0
         if (host, port) not in self._allowed:
             # aiohttp does not use the resolver for numeric addresses.

@@ -32,15 +32,7 @@ STALL = 120.0  # seconds without a byte or a response after which an attempt is 
 
 
 class Transfer:
-    """A transfer that has not ended.
-
-    Parameters
-    ----------
-    record : TransferRecord
-        The record of the transfer, which this object changes.
-    repository : TransferRepository
-        The store of the records.
-    """
+    """A transfer that has not ended."""
 
     def __init__(self, record: TransferRecord, repository: TransferRepository) -> None:
         self.record = record
@@ -78,13 +70,7 @@ class Job(Protocol):
     """Runs the transfers of one kind."""
 
     async def run(self, transfer: Transfer) -> None:
-        """Do the remaining work.
-
-        Raises
-        ------
-        TransferError, ComfyDeployError, OSError
-            If it fails; the transfer may be tried again.
-        """
+        """Do the remaining work."""
 
     async def clean_up(self, transfer: Transfer) -> None:
         """Remove the data of a transfer that will not be continued."""
@@ -95,22 +81,6 @@ class TransferQueue:
 
     Each transfer is stored before it starts, and its end is stored before it is reported: after a
     crash, the next server continues the transfers that have not ended.
-
-    Parameters
-    ----------
-    repository : TransferRepository
-        The records of transfers.
-    session : Session
-        The identity of this server, and of exited servers, whose transfers it recovers.
-    jobs : mapping of str to Job
-        The jobs by kind of transfer.
-    max_concurrent : int
-        Number of concurrent transfers in each direction: the download of a large model must not
-        delay the outputs of runs.
-    backoff : Backoff
-        The pauses between attempts.
-    stall : float
-        Seconds without progress after which an attempt is aborted.
     """
 
     def __init__(
@@ -164,27 +134,13 @@ class TransferQueue:
     async def add(
         self, records: Sequence[TransferRecord], *, begin: asyncio.Event | None = None
     ) -> None:
-        """Store new transfers in one transaction, and start them.
-
-        Parameters
-        ----------
-        records : sequence of TransferRecord
-            The new transfers; they can be cancelled as soon as this method has returned.
-        begin : asyncio.Event, optional
-            The transfers wait until it is set; by default they start at once.
-        """
+        """Store new transfers in one transaction, and start them."""
         await self._repository.add(records)
         for record in records:
             self._start(record, begin)
 
     async def add_again(self, record: TransferRecord) -> bool:
-        """Queue a failed transfer again.
-
-        Returns
-        -------
-        bool
-            False if it has not failed, or another server has queued it again before.
-        """
+        """Queue a failed transfer again."""
         record.session = self._session.id
         record.state, record.attempts = "queued", 0
         record.error = record.finished_at = None
@@ -229,13 +185,7 @@ class TransferQueue:
         transfer_id: str | None = None,
         direction: str | None = None,
     ) -> int:
-        """Cancel open transfers: of a run, a single one, of a direction, or all.
-
-        Returns
-        -------
-        int
-            Number of these transfers, which have all stopped.
-        """
+        """Cancel open transfers: of a run, a single one, of a direction, or all."""
         chosen = [
             transfer
             for transfer in self._open.values()
@@ -266,13 +216,7 @@ class TransferQueue:
         return Counter((record.direction, record.state) for record in records)
 
     async def status(self, prompt_id: str | None = None) -> dict[str, Any]:
-        """Return the body of ``upload-queue-status``.
-
-        Parameters
-        ----------
-        prompt_id : str, optional
-            The run; by default all open transfers and those that ended last.
-        """
+        """Return the body of ``upload-queue-status``."""
         ended = await self._repository.count_ended(prompt_id)
         if prompt_id is not None:
             shown = await self.of_run(prompt_id)

@@ -22,42 +22,7 @@ KEPT_PRIVATE = 3  # days
 
 @dataclass
 class TransferRecord:
-    """The record of one transfer.
-
-    Attributes
-    ----------
-    id : str
-        Id of the transfer in the queue.
-    direction : str
-        ``up`` or ``down``.
-    kind : str
-        The kind of its job: ``output``, ``presigned``, ``volume``, ``download``, ``copy``.
-    session : str
-        Session id of the server that runs the transfer.
-    filename : str
-        File name to show to users.
-    path : str or None
-        The local file, absolute; None for outputs, whose machine provides the path.
-    prompt_id, node_id : str or None
-        The ids of the run and of the node that made the output.
-    size : int or None
-        Size in bytes, if known.
-    sent : int
-        Bytes that were transferred.
-    state : str
-        One of ``queued``, ``active``, ``retrying``, ``done``, ``failed``, ``cancelled``.
-    attempts : int
-        Number of attempts.
-    error : str or None
-        The reason why the last attempt failed, in one sentence.
-    created_at, finished_at : str or None
-        Times in ISO 8601, UTC.
-    facts : dict
-        Data that its job needs for the next attempt, such as the confirmed parts.
-    private : dict
-        Addresses and tokens; never part of a reply, and deleted when the transfer succeeds or is
-        cancelled. A failed transfer keeps them for another attempt for `KEPT_PRIVATE` days.
-    """
+    """The record of one transfer."""
 
     id: str
     direction: str

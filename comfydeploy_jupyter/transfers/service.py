@@ -36,33 +36,7 @@ ASK_WITHIN = 15.0  # seconds that a site has to describe the file of a link
 
 
 class Transfers:
-    """Uploads, downloads and callbacks of one server.
-
-    Parameters
-    ----------
-    transfers : TransferRepository
-        The records of transfers.
-    callbacks : CallbackRepository
-        The undelivered messages.
-    session : Session
-        The identity of this server.
-    machines : MachineRegistry
-        The machines that have the files.
-    key_for : callable
-        Returns the configured ComfyDeploy key if an address may receive it, else None.
-    sites : ModelSites
-        The sites that models come from.
-    fetching : FetchPolicy
-        Whether models may be downloaded.
-    max_concurrent : int
-        Number of concurrent transfers in each direction.
-    backoff : Backoff
-        The pauses between attempts.
-    stall : float
-        Seconds without progress after which an attempt is aborted.
-    answer_within : float
-        Seconds that a status endpoint has to answer one message.
-    """
+    """Uploads, downloads and callbacks of one server."""
 
     def __init__(
         self,
@@ -131,27 +105,7 @@ class Transfers:
         token: str | None,
         begin: asyncio.Event | None = None,
     ) -> list[TransferRecord]:
-        """Queue the outputs of a run for upload, unless that was done before a restart.
-
-        Parameters
-        ----------
-        prompt_id, machine : str
-            The id of the run, and of the machine that has its files.
-        items : sequence of (node id, place, item)
-            The place is the kind and the index of the item in the node's output; the item has
-            ``filename``, ``subfolder``, ``type`` and ``content_type``.
-        endpoint : str
-            The run's ``file_upload_endpoint``.
-        token : str or None
-            The key in the run's request.
-        begin : asyncio.Event, optional
-            New uploads wait until it is set; by default they start at once.
-
-        Returns
-        -------
-        list of TransferRecord
-            All uploads of the run.
-        """
+        """Queue the outputs of a run for upload, unless that was done before a restart."""
         known = await self.queue.of_run(prompt_id)
         if known:
             return known
@@ -178,26 +132,7 @@ class Transfers:
     async def upload_presigned(
         self, path: str, url: str, token: str | None, machine: str | None = None
     ) -> TransferRecord:
-        """Upload a local file to ``url``, and wait until the upload is complete.
-
-        Parameters
-        ----------
-        path : str
-            The path as the user wrote it.
-        url : str
-            The endpoint that returns a presigned address; must be allowed to receive the key.
-        token : str or None
-            The key in the request.
-        machine : str, optional
-            The machine in whose folders the file is.
-
-        Raises
-        ------
-        NotFoundError, ForbiddenPathError, InvalidRequestError
-            If the file cannot be read.
-        CloudError
-            If the file could not be uploaded.
-        """
+        """Upload a local file to ``url``, and wait until the upload is complete."""
         found = await self._resolve(path, "file_path", machine)
         record = self.queue.new(
             "up",
@@ -217,31 +152,7 @@ class Transfers:
     async def upload_part(
         self, path: str, url: str, start: int, end: int, machine: str | None = None
     ) -> str:
-        """Upload bytes of a local file to a presigned address.
-
-        Parameters
-        ----------
-        path : str
-            The path as the user wrote it.
-        url : str
-            The presigned address.
-        start, end : int
-            The range of bytes; ``end`` is excluded.
-        machine : str, optional
-            The machine in whose folders the file is.
-
-        Returns
-        -------
-        str
-            The part's ``ETag``, without quotes.
-
-        Raises
-        ------
-        NotFoundError, ForbiddenPathError, InvalidRequestError
-            If the file, or this range of it, cannot be read.
-        CloudError
-            If the storage refuses them.
-        """
+        """Upload bytes of a local file to a presigned address."""
         found = await self._resolve(path, "filePath", machine)
         async with open_path(self._machines.get(machine), str(found), found.name) as source:
             if end > source.size:
@@ -257,26 +168,7 @@ class Transfers:
     async def upload_to_volume(
         self, path: str, target: str, *, api: str, token: str | None, machine: str | None = None
     ) -> TransferRecord:
-        """Queue the upload of a local file to a ComfyDeploy volume.
-
-        Parameters
-        ----------
-        path : str
-            The path as the user wrote it.
-        target : str
-            The path in the volume, e.g. ``checkpoints/a.safetensors``.
-        api : str
-            Address of the service's API; must be allowed to receive the key.
-        token : str or None
-            The key in the request.
-        machine : str, optional
-            The machine in whose folders the file is.
-
-        Raises
-        ------
-        NotFoundError, ForbiddenPathError, InvalidRequestError
-            If the file cannot be read.
-        """
+        """Queue the upload of a local file to a ComfyDeploy volume."""
         found = await self._resolve(path, "path", machine)
         record = self.queue.new(
             "up",
@@ -299,27 +191,6 @@ class Transfers:
         """Queue failed transfers again: one, the uploads of a run, or all uploads.
 
         The status of a run that has ended because of a failed upload is not changed.
-
-        Parameters
-        ----------
-        transfer_id : str, optional
-            The id of an upload or a download.
-        prompt_id : str, optional
-            The id of the run.
-        token : str or None
-            A key that replaces the old one, for example if that was refused.
-
-        Returns
-        -------
-        list of TransferRecord
-            The transfers that were queued again.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no transfer with that id.
-        ConflictError
-            If it has not failed, or failed too long ago, so that its addresses are deleted.
         """
         if transfer_id is None:
             failed = await self.queue.failed("up", prompt_id)
@@ -357,26 +228,7 @@ class Transfers:
     # -- downloads ---------------------------------------------------------------------------
 
     async def find(self, source: str, url: str, filename: str | None) -> RemoteFile:
-        """Return the file that a request for a model names.
-
-        Parameters
-        ----------
-        source : str
-            ``link``, ``huggingface`` or ``civitai``.
-        url : str
-            Address of the file.
-        filename : str or None
-            The file name in the request.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the address does not belong to a file of that source.
-        CloudError
-            If Civitai does not return the file.
-        OfflineError
-            If downloads are disabled.
-        """
+        """Return the file that a request for a model names."""
         self._fetching.require("The model")
         if source == "huggingface":
             return self._sites.huggingface(url, filename)
@@ -399,29 +251,7 @@ class Transfers:
         *,
         untrusted: bool = False,
     ) -> TransferRecord:
-        """Queue a download, or return the one that already downloads the same file.
-
-        Parameters
-        ----------
-        file : RemoteFile
-            The file.
-        target : pathlib.Path
-            The final path, within the folders and without links.
-        sha256 : str or None
-            The expected hash of the content, hexadecimal.
-        machine : str, optional
-            The machine that the folders belong to.
-        untrusted : bool
-            Whether the address is from an unknown author, as in a workflow file: then it must be
-            public, and so must the targets of its redirects. The sites may have any address.
-
-        Raises
-        ------
-        ConflictError
-            If another file is being downloaded to that path.
-        OfflineError
-            If downloads are disabled.
-        """
+        """Queue a download, or return the one that already downloads the same file."""
         self._fetching.require(target.name)
         expected = sha256 or file.sha256
         async with self._bringing:
@@ -435,44 +265,17 @@ class Transfers:
         return self._sites.addresses
 
     def require_fetching(self) -> None:
-        """Raise unless downloads of models are enabled.
-
-        Raises
-        ------
-        OfflineError
-            If they are disabled.
-        """
+        """Raise unless downloads of models are enabled."""
         self._fetching.require("The model")
 
     async def linked(self, url: str) -> RemoteFile:
-        """Return the file for a link in a workflow file.
-
-        Raises
-        ------
-        InvalidRequestError, CloudError
-            If it is a page of a model at Civitai that does not list a file.
-        OfflineError
-            If that page would have to be requested, but downloads are disabled.
-        """
+        """Return the file for a link in a workflow file."""
         if self._sites.is_page(url):
             return await self.find("civitai", url, None)
         return RemoteFile(self._sites.at_mirror(url), "")
 
     async def ask(self, url: str) -> RemoteFile:
-        """Request information about a link from a workflow file, without downloading the file.
-
-        Returns
-        -------
-        RemoteFile
-            The file, with ``size`` and ``sha256`` if the site sends them.
-
-        Raises
-        ------
-        TransferError
-            If it does not lead to a file, or leads to an address that is not public.
-        OfflineError
-            If downloads are disabled.
-        """
+        """Request information about a link from a workflow file, without downloading the file."""
         self._fetching.require("The size of the model")
         what = self._sites.name(url)
         async with request(

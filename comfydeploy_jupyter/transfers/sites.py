@@ -20,19 +20,7 @@ CIVITAI = "https://civitai.com"
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that a site offers.
-
-    Attributes
-    ----------
-    url : str
-        Address of the file.
-    filename : str
-        Name of the file on the site; empty if unknown.
-    sha256 : str or None
-        Hash of the content, if the site sends it.
-    size : int or None
-        Size in bytes, if it was requested and the site sends it.
-    """
+    """A file that a site offers."""
 
     url: str
     filename: str
@@ -42,15 +30,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class ModelSites:
-    """The sites Hugging Face and Civitai, or mirrors of them.
-
-    Attributes
-    ----------
-    huggingface_url, civitai_url : str
-        Addresses of the sites, without a slash at the end.
-    huggingface_token, civitai_token : str or None
-        Tokens, each of which is sent to its site only.
-    """
+    """The sites Hugging Face and Civitai, or mirrors of them."""
 
     huggingface_url: str = HUGGINGFACE
     civitai_url: str = CIVITAI
@@ -101,21 +81,7 @@ class ModelSites:
         return at_civitai and urlsplit(url).path.startswith("/models/")
 
     def huggingface(self, url: str, file: str | None) -> RemoteFile:
-        """Return the file for an address at Hugging Face, or for a repository and a file name.
-
-        Parameters
-        ----------
-        url : str
-            ``https://huggingface.co/<repo>/resolve/<revision>/<file>``, the same with ``blob`` as
-            in the site's pages, or ``<owner>/<repo>``.
-        file : str or None
-            The file name, if ``url`` is a repository.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the address has none of these forms.
-        """
+        """Return the file for an address at Hugging Face, or for a repository and a file name."""
         path = url
         for base in (HUGGINGFACE, self.huggingface_url):
             if _below(url, base):
@@ -137,23 +103,7 @@ class ModelSites:
         )
 
     async def civitai(self, http: aiohttp.ClientSession, url: str) -> RemoteFile:
-        """Request the file for an address at Civitai from its API.
-
-        Parameters
-        ----------
-        http : aiohttp.ClientSession
-            The HTTP session.
-        url : str
-            The page of a model, with ``modelVersionId`` for a particular version, or a download
-            address.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the address does not contain a model.
-        TransferError
-            If Civitai's response contains no such file.
-        """
+        """Request the file for an address at Civitai from its API."""
         asked = urlsplit(url)
         version = next(iter(parse_qs(asked.query).get("modelVersionId", ())), None)
         download = re.search(r"/api/download/models/(\d+)", asked.path)

@@ -22,15 +22,7 @@ CHUNK = 512 * 1024  # bytes of one read
 
 
 class Source(Protocol):
-    """A file to upload.
-
-    Attributes
-    ----------
-    size : int
-        Size in bytes.
-    error : TransferError or None
-        The reason why the last read ended early; HTTP clients hide it.
-    """
+    """A file to upload."""
 
     size: int
     error: TransferError | None
@@ -40,15 +32,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A local file.
-
-    Parameters
-    ----------
-    file : io.FileIO
-        The open file.
-    name : str
-        The name for messages.
-    """
+    """A local file."""
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         self._descriptor = file.fileno()
@@ -99,15 +83,7 @@ class FileSource:
 
 
 class ViewSource:
-    """A file of a remote ComfyUI; it can be read only once, from start to end.
-
-    Parameters
-    ----------
-    response : aiohttp.ClientResponse
-        ComfyUI's response to ``GET /view``.
-    name : str
-        The name for messages.
-    """
+    """A file of a remote ComfyUI; it can be read only once, from start to end."""
 
     def __init__(self, response: aiohttp.ClientResponse, name: str) -> None:
         if response.content_length is None:
@@ -132,13 +108,7 @@ class ViewSource:
 
 @asynccontextmanager
 async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[FileSource]:
-    """Open a file from a request, whose path was checked then, and is checked again.
-
-    Raises
-    ------
-    NotFoundError, ForbiddenPathError
-        If it does not exist any more, or is outside of the folders now.
-    """
+    """Open a file from a request, whose path was checked then, and is checked again."""
     folders = await machine.folders()
     file = await open_in_thread(folders.open_for_read, path)
     async with _closing(file, name) as source:
@@ -147,20 +117,7 @@ async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[Fil
 
 @asynccontextmanager
 async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[Source]:
-    """Open a file that ComfyUI made, from the disk or, if it is not here, from ComfyUI.
-
-    Parameters
-    ----------
-    machine : Machine
-        The machine that has the file.
-    item : dict
-        ``filename``, ``subfolder``, ``type``.
-
-    Raises
-    ------
-    NotFoundError, ForbiddenPathError, ComfyUIUnavailableError
-        If the file cannot be read.
-    """
+    """Open a file that ComfyUI made, from the disk or, if it is not here, from ComfyUI."""
     name, subfolder, kind = item["filename"], item["subfolder"], item["type"]
     if machine.settings.comfyui_url and not machine.connected:
         # Only this ComfyUI has its outputs; in other folders, another file may have the name.

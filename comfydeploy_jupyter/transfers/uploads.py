@@ -38,15 +38,7 @@ TYPES = {
 
 
 def content_type(filename: str, declared: object = None) -> str:
-    """Return the MIME type of a file.
-
-    Parameters
-    ----------
-    filename : str
-        Name of the file; a known suffix determines the type.
-    declared : object
-        The type according to the node that made the file; used if it is a MIME type.
-    """
+    """Return the MIME type of a file."""
     suffix = PurePath(filename).suffix.lower()
     known = TYPES.get(suffix) or media_type(filename)
     if known is None and isinstance(declared, str) and re.fullmatch(r"[\w.+-]+/[\w.+-]+", declared):
@@ -64,33 +56,7 @@ async def put(
     headers: dict[str, str] | None = None,
     advance: Callable[[int], None],
 ) -> str:
-    """Upload a file, or a part of it, to a presigned address: streamed, with its length.
-
-    Parameters
-    ----------
-    http : aiohttp.ClientSession
-        The HTTP session.
-    url : str
-        The presigned address; it contains its own credentials, so no token is sent.
-    source : Source
-        The open file.
-    start, end : int
-        The range of bytes; default: all.
-    headers : dict, optional
-        ``Content-Type`` and other signed headers.
-    advance : callable
-        Called with the size of each chunk that was sent.
-
-    Returns
-    -------
-    str
-        The ``ETag`` of the stored file, without quotes; empty if the response has none.
-
-    Raises
-    ------
-    TransferError
-        Unless the response confirms that all bytes were stored.
-    """
+    """Upload a file, or a part of it, to a presigned address: streamed, with its length."""
     stop = source.size if end is None else end
     body: Any = source.chunks(start, stop, advance)
     if stop - start <= CHUNK:
@@ -113,13 +79,7 @@ async def put(
 async def presign(
     http: aiohttp.ClientSession, endpoint: str, query: dict[str, str], token: str | None
 ) -> dict[str, Any]:
-    """Request the address for an upload from an endpoint.
-
-    Returns
-    -------
-    dict
-        The endpoint's response, which contains ``url`` (or ``upload_url``).
-    """
+    """Request the address for an upload from an endpoint."""
     what = "The upload endpoint"
     url = str(URL(endpoint).update_query(query))
     async with request(http, "GET", url, what=what, token=token) as response:
@@ -165,17 +125,7 @@ class _PresignedJob(_Job):
 
 
 class OutputUpload(_PresignedJob):
-    """Uploads an output of a run to the address from the run's ``file_upload_endpoint``.
-
-    Parameters
-    ----------
-    http : aiohttp.ClientSession
-        The HTTP session.
-    machines : MachineRegistry
-        The machines that have the outputs.
-    key_for : callable
-        Returns the configured key if an address may receive it.
-    """
+    """Uploads an output of a run to the address from the run's ``file_upload_endpoint``."""
 
     async def run(self, transfer: Transfer) -> None:
         """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
@@ -208,15 +158,6 @@ class VolumeUpload(_Job):
     """Uploads a local file to a ComfyDeploy volume; a large one in several concurrent parts.
 
     The confirmed parts are stored, so that none of them is uploaded twice.
-
-    Parameters
-    ----------
-    http : aiohttp.ClientSession
-        The HTTP session.
-    machines : MachineRegistry
-        The machines that have the files.
-    key_for : callable
-        Returns the configured key if an address may receive it.
     """
 
     async def run(self, transfer: Transfer) -> None:

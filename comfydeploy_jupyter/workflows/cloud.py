@@ -29,13 +29,6 @@ class CloudWorkflows:
     Further fields of the service's replies (``pinned``, ``user_name``, …) are passed on. Its lists
     do not contain the number of versions: ``latest_version`` and ``versions`` are None there. It
     cannot rename a workflow: the ``name`` of a draft is used for a new workflow only.
-
-    Parameters
-    ----------
-    account : CloudAccount
-        The service with the user's API key.
-    convert : callable, optional
-        Converts a graph in UI format to API format, if the draft has no graph in API format.
     """
 
     def __init__(self, account: CloudAccount, convert: Convert | None = None) -> None:
@@ -43,15 +36,7 @@ class CloudWorkflows:
         self._convert = convert
 
     async def save(self, draft: Draft) -> dict[str, Any]:
-        """Create a workflow, or add a version to the one whose id is in the draft.
-
-        Raises
-        ------
-        InvalidRequestError
-            If a graph that the service needs is missing.
-        CloudError
-            If the service refuses or fails; 404 if the workflow does not exist.
-        """
+        """Create a workflow, or add a version to the one whose id is in the draft."""
         draft = await completed(draft, self._convert)
         if draft.workflow_id is None:
             return await self._create(draft)
@@ -71,40 +56,20 @@ class CloudWorkflows:
         }
 
     async def add_version(self, draft: Draft) -> dict[str, Any]:
-        """Add a version to the workflow whose id is in the draft, even if its content is the same.
-
-        Raises
-        ------
-        InvalidRequestError
-            If a graph that the service needs is missing.
-        CloudError
-            If the service refuses or fails; 404 if the workflow does not exist.
-        """
+        """Add a version to the workflow whose id is in the draft, even if its content is equal."""
         return {**await self._add(await completed(draft, self._convert)), "created": True}
 
     async def workflows(
         self, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return workflows in the order of the service; the service searches in their names.
-
-        Raises
-        ------
-        CloudError
-            If the service refuses or fails.
-        """
+        """Return workflows in the order of the service; the service searches in their names."""
         rows = await self._account.get(
             "workflows", search=search or None, limit=limit, offset=offset
         )
         return [_workflow(row) for row in _rows(rows, "workflows")]
 
     async def workflow(self, workflow_id: str) -> dict[str, Any]:
-        """Return a workflow with the graphs of its latest version.
-
-        Raises
-        ------
-        CloudError
-            If the service refuses or fails; 404 if the workflow does not exist.
-        """
+        """Return a workflow with the graphs of its latest version."""
         row = await self._account.get("workflow", workflow_id, limit=1)
         if not isinstance(row, dict):
             raise unreadable("workflow")
@@ -121,28 +86,14 @@ class CloudWorkflows:
     async def versions(
         self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return versions without their graphs, newest first.
-
-        Raises
-        ------
-        CloudError
-            If the service refuses or fails; 404 if the workflow does not exist.
-        """
+        """Return versions without their graphs, newest first."""
         rows = await self._account.get(
             "workflow", workflow_id, "versions", search=search or None, limit=limit, offset=offset
         )
         return [_version(row) for row in _rows(rows, "versions")]
 
     async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
-        """Return one version with its graphs, by default the latest.
-
-        Raises
-        ------
-        NotFoundError
-            If the workflow has no such version.
-        CloudError
-            If the service refuses or fails; 404 if the workflow does not exist.
-        """
+        """Return one version with its graphs, by default the latest."""
         if number is None:
             versions: list[dict[str, Any]] = (await self.workflow(workflow_id))["versions"]
         else:

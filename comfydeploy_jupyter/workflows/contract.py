@@ -20,26 +20,7 @@ if TYPE_CHECKING:
 async def read_contract(
     machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the contract of a workflow.
-
-    Parameters
-    ----------
-    machine : Machine
-        The machine whose node definitions are used: live ones, else the last known ones.
-    workflow_api, workflow : dict or None
-        The workflow in API format, in UI format, or in both: the second one has the choices of its
-        author.
-
-    Returns
-    -------
-    dict
-        ``inputs``, ``outputs``, ``warnings``, ``definitions``.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no graph, or a value is not a graph.
-    """
+    """Return the contract of a workflow."""
     if workflow_api is None and workflow is None:
         raise InvalidRequestError.of_field(
             "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"

@@ -42,25 +42,7 @@ SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
 
 
 async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
-    """Convert a workflow.
-
-    Parameters
-    ----------
-    request : ConvertRequest
-        The graph, and the target format; by default the other one of the two graph formats.
-    machine : Machine
-        The machine whose node definitions are used, unless the request contains definitions.
-
-    Returns
-    -------
-    dict
-        ``from``, ``to``, the result in a field named like its format, and ``warnings``.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no graph or more than one, or a field does not contain a graph.
-    """
+    """Convert a workflow."""
     field, graph = _source(request)
     definitions = None if request.object_info is not None else await machine.definitions()
     return await worker.compute(
@@ -78,11 +60,6 @@ def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
     """Convert a workflow that is saved without its graph in API format, if possible.
 
     The result is always the same for the same workflow: else saving it again would be a change.
-
-    Returns
-    -------
-    dict, Unparsed or None
-        The graph in API format; None if the class of a node is unknown.
     """
     try:
         converted = ui_to_api(workflow, definitions.layouts, rng=Random(0))
@@ -105,36 +82,12 @@ def _packed_file(content: bytes) -> dict[str, Any]:
 
 
 def read_file(content: bytes) -> dict[str, Any]:
-    """Return the graphs in an image, video, audio or JSON file, as fields of a request.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the file contains none.
-    """
+    """Return the graphs in an image, video, audio or JSON file, as fields of a request."""
     return _fields(embedded_workflow(content))
 
 
 async def read_stored(request: FileRequest, machine: Machine) -> dict[str, Any]:
-    """Return the graphs in a file whose name is in the request; see `read_file`.
-
-    Parameters
-    ----------
-    request : FileRequest
-        ``filename``, ``subfolder`` and ``type`` as in the outputs of a run; without the others,
-        ``filename`` may also be any path relative to ComfyUI or to Jupyter's root directory.
-    machine : Machine
-        The machine that has the file.
-
-    Raises
-    ------
-    NotFoundError, ForbiddenPathError
-        If there is no such file, or it is outside of the folders.
-    InvalidRequestError
-        If the file contains no workflow.
-    ComfyUIUnavailableError
-        If only ComfyUI's API can provide the file, and does not answer.
-    """
+    """Return the graphs in a file whose name is in the request; see `read_file`."""
     assert request.filename is not None
     parts = (request.type or "output", request.subfolder, request.filename)
     names = ["/".join(filter(None, parts))]

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
 
 
 class Deployments:
-    """Finds the workflow and version for the id of a deployment.
-
-    Parameters
-    ----------
-    store : WorkflowStore
-        The tables of workflows and versions.
-    """
+    """Finds the workflow and version for the id of a deployment."""
 
     def __init__(self, store: WorkflowStore) -> None:
         self._store = store
@@ -29,18 +23,7 @@ class Deployments:
         return version_id(workflow_id, number)
 
     async def resolve(self, deployment_id: str) -> tuple[str, int | None]:
-        """Return the workflow that a deployment runs, and the number of its version.
-
-        Parameters
-        ----------
-        deployment_id : str
-            The id of a workflow, whose newest version is meant (None), or the id of a version.
-
-        Raises
-        ------
-        NotFoundError
-            If it is neither.
-        """
+        """Return the workflow that a deployment runs, and the number of its version."""
         found = await self._store.find_version(deployment_id)
         if found is None:
             raise NotFoundError(

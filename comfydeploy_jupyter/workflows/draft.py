@@ -19,23 +19,7 @@ Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None
 
 @dataclass(frozen=True)
 class Draft:
-    """A workflow to be saved.
-
-    Attributes
-    ----------
-    workflow, workflow_api : dict or None
-        The graph in UI format and in API format; at least one of them is given.
-    name : str or None
-        The name; required for a new workflow.
-    workflow_id : str or None
-        The id of the workflow that gets a new version.
-    comment : str
-        The comment of the version.
-    machine_id : str or None
-        The id of the machine that the workflow is made for.
-    force : bool
-        Whether to create a version even if its content equals the latest one.
-    """
+    """A workflow to be saved."""
 
     workflow: dict[str, Any] | None
     workflow_api: dict[str, Any] | None
@@ -62,20 +46,7 @@ def _packed_graphs_of(*given: Any) -> tuple[Any, Any]:
 def graphs_of(
     workflow: Any, workflow_json: Any, workflow_api: Any
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the graphs of a request in UI and in API format.
-
-    Parameters
-    ----------
-    workflow, workflow_json, workflow_api : dict, str or None
-        The fields of the request, as JSON or as text with JSON. The first two have the same
-        meaning; a graph in API format in one of them is accepted.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no graph, a value that is not a graph, or a graph with a duplicate id or a link
-        to a missing node.
-    """
+    """Return the graphs of a request in UI and in API format."""
     graphs = {
         field: _parsed(value, field)
         for field, value in (("workflow", workflow), ("workflow_json", workflow_json))

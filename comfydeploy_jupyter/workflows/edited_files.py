@@ -12,18 +12,7 @@ if TYPE_CHECKING:
 
 
 class EditedFile(NamedTuple):
-    """A file in the editor's folder that belongs to a stored workflow.
-
-    Attributes
-    ----------
-    path : str
-        Its path in the editor's folder.
-    workflow_id : str
-        The workflow.
-    written : str
-        Hexadecimal SHA-256 of the content that is known: written by this server, or kept already;
-        several, with spaces between them, if it is not known which of them the file has.
-    """
+    """A file in the editor's folder that belongs to a stored workflow."""
 
     path: str
     workflow_id: str
@@ -34,13 +23,7 @@ class EditedFiles(Repository):
     """Reads and writes the table; each write is one transaction."""
 
     async def keep(self, file: EditedFile) -> None:
-        """Store a file, in place of an earlier one of the workflow or of the path.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
+        """Store a file, in place of an earlier one of the workflow or of the path."""
         await self._database.write(_keep, file)
 
     async def update(self, workflow_id: str, written: str) -> None:

@@ -42,17 +42,7 @@ _UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%#]+')
 
 
 class Editing:
-    """Puts stored workflows into the editor's folder, and stores changes that are saved there.
-
-    Parameters
-    ----------
-    files : EditedFiles
-        The files in the editor's folder that belong to stored workflows.
-    workflows : LocalWorkflows
-        The stored workflows.
-    machines : MachineRegistry
-        Has the default machine, in whose page workflows are edited.
-    """
+    """Puts stored workflows into the editor's folder, and stores changes that are saved there."""
 
     def __init__(
         self, files: EditedFiles, workflows: LocalWorkflows, machines: MachineRegistry
@@ -68,28 +58,7 @@ class Editing:
         await self._tasks.close()
 
     async def begin(self, workflow_id: str) -> str:
-        """Put the newest version of a workflow into the editor's folder.
-
-        Parameters
-        ----------
-        workflow_id : str
-            The workflow. If it is in the folder already, changes that were saved there become a
-            version first.
-
-        Returns
-        -------
-        str
-            The path of the file in the editor's folder.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        ComfyUIUnavailableError
-            If ComfyUI does not answer.
-        InvalidRequestError
-            If the file in the folder is not a workflow any more.
-        """
+        """Put the newest version of a workflow into the editor's folder."""
         machine = self._machines.get()
         client = await machine.ready()
         async with self._lock:
@@ -112,15 +81,7 @@ class Editing:
         return known.path
 
     def note(self, client: ComfyUIClient, method: str, address: str) -> None:
-        """Handle a request that the editor has sent successfully; do not wait for it.
-
-        Parameters
-        ----------
-        client : ComfyUIClient
-            The ComfyUI that got the request.
-        method, address : str
-            The method, and the path in its encoded form. Only files of workflows are of interest.
-        """
+        """Handle a request that the editor has sent successfully; do not wait for it."""
         found = _ADDRESS.fullmatch(address)
         if found is None or method not in {"POST", "DELETE"}:
             return

@@ -25,44 +25,18 @@ class WorkflowEdits(Repository):
     async def change(
         self, workflow_id: str, name: str | None = None, tags: Sequence[str] | None = None
     ) -> WorkflowRecord:
-        """Rename a workflow, or replace its tags; return it.
-
-        Parameters
-        ----------
-        workflow_id : str
-            The workflow.
-        name : str, optional
-            Its new name.
-        tags : sequence of str, optional
-            All its tags from now on; of those that differ only in case, the first one is kept.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
+        """Rename a workflow, or replace its tags; return it."""
         return await self._database.write(_change, workflow_id, name, tags)
 
     async def delete(self, workflow_id: str) -> WorkflowRecord:
         """Delete a workflow, with its versions and presets; return it.
 
         It can be restored for `RESTORABLE_DAYS`. Those that were deleted before that are removed.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
         """
         return await self._database.write(_delete, workflow_id)
 
     async def restore(self, workflow_id: str) -> WorkflowRecord:
-        """Restore a workflow that was deleted; return it.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such deleted workflow.
-        """
+        """Restore a workflow that was deleted; return it."""
         return await self._database.write(_restore, workflow_id)
 
 

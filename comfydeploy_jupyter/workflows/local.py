@@ -16,30 +16,14 @@ if TYPE_CHECKING:
 
 
 class LocalWorkflows:
-    """A `WorkflowRepository` that uses the store.
-
-    Parameters
-    ----------
-    store : WorkflowStore
-        The tables of workflows and versions.
-    convert : callable, optional
-        Converts a graph in UI format to API format, if the draft has no graph in API format.
-    """
+    """A `WorkflowRepository` that uses the store."""
 
     def __init__(self, store: WorkflowStore, convert: Convert | None = None) -> None:
         self._store = store
         self._convert = convert
 
     async def save(self, draft: Draft) -> dict[str, Any]:
-        """Create a workflow, or update the one whose id is in the draft.
-
-        Raises
-        ------
-        NotFoundError
-            If the workflow whose id is in the draft does not exist.
-        InvalidRequestError
-            If the graph cannot be stored.
-        """
+        """Create a workflow, or update the one whose id is in the draft."""
         saved = await self._keep(draft)
         return {
             **shown_workflow(saved.workflow),
@@ -49,15 +33,7 @@ class LocalWorkflows:
         }
 
     async def add_version(self, draft: Draft) -> dict[str, Any]:
-        """Add a version to the workflow whose id is in the draft, unless the content is the same.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        InvalidRequestError
-            If the graph cannot be stored.
-        """
+        """Add a version to the workflow whose id is in the draft, unless the content is equal."""
         saved = await self._keep(draft)
         return {**await _with_graphs(saved.version), "created": saved.created}
 
@@ -69,13 +45,7 @@ class LocalWorkflows:
         return [shown_workflow(record) for record in found]
 
     async def workflow(self, workflow_id: str) -> dict[str, Any]:
-        """Return a workflow with the graphs of its latest version.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
+        """Return a workflow with the graphs of its latest version."""
         record, latest = await self._store.version(workflow_id)
         version = await _with_graphs(latest)
         shown = {key: version[key] for key in ("version", "comment", "workflow", "workflow_api")}
@@ -84,24 +54,12 @@ class LocalWorkflows:
     async def versions(
         self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return versions without their graphs, newest first.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
+        """Return versions without their graphs, newest first."""
         found = await self._store.versions(workflow_id, search=search, limit=limit, offset=offset)
         return [_version(record) for record in found]
 
     async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
-        """Return one version with its graphs, by default the latest.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow or version.
-        """
+        """Return one version with its graphs, by default the latest."""
         _, record = await self._store.version(workflow_id, number)
         return await _with_graphs(record)
 

@@ -46,29 +46,7 @@ _HASH_TYPES = frozenset({"", "sha256", "sha-256"})
 
 @dataclass
 class ModelFile:
-    """A model file that a workflow names.
-
-    Attributes
-    ----------
-    name : str
-        The name as in a loader: including subfolders of `folder`, if any.
-    folder : str or None
-        The folder under ``models``.
-    url, sha256 : str or None
-        The address of the file, and the hash of its content.
-    state : str
-        ``present``: it exists. ``missing``: it can be downloaded. ``fetching``: its download is not
-        complete. ``no_link``: no address is known. ``unused``: the workflow lists it, but uses
-        another one. ``refused``: it cannot or must not be downloaded.
-    problem : str or None
-        The reason why it is refused, or another problem.
-    size : int or None
-        Size in bytes, if it was requested.
-    nodes : list of dict
-        The places that name it in the workflow: ``node_id`` and ``input``, as far as known.
-    transfer : TransferRecord or None
-        Its download.
-    """
+    """A model file that a workflow names."""
 
     name: str
     folder: str | None
@@ -108,17 +86,7 @@ class ModelFile:
 
 @dataclass
 class Plan:
-    """The model files of a workflow.
-
-    Attributes
-    ----------
-    models : list of ModelFile
-        All models that the workflow names, in its order.
-    missing_nodes : list of dict
-        The node classes that ComfyUI lacks, as in the result of the validation.
-    warnings : list of str
-        Further warnings for the user.
-    """
+    """The model files of a workflow."""
 
     models: list[ModelFile]
     missing_nodes: list[dict[str, Any]]
@@ -141,17 +109,6 @@ async def plan(
     """Find out which model files a workflow needs, and which of them can be downloaded.
 
     Nothing is downloaded, and requests are sent to ComfyUI only.
-
-    Parameters
-    ----------
-    machine : Machine
-        The machine that the workflow will run on.
-    transfers : Transfers
-        Has the sites that models come from.
-    present : mapping
-        The names of the existing files, by folder.
-    workflow_api, workflow : dict or None
-        The workflow in one of the formats, or in both.
     """
     validation = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
     folders = await machine.folders()
@@ -199,15 +156,7 @@ async def ask_sizes(found: Plan, transfers: Transfers) -> None:
 
 
 async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
-    """Queue the downloads of missing models, except those that are queued already.
-
-    Raises
-    ------
-    OfflineError
-        If downloads are disabled.
-    NotFoundError
-        If the folders of ComfyUI are not known on this machine.
-    """
+    """Queue the downloads of missing models, except those that are queued already."""
     if not found.wanted:
         return
     transfers.require_fetching()
@@ -232,13 +181,7 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
 
 
 def only(found: Plan, names: Iterable[str]) -> None:
-    """Reduce a plan to the models with these names, including listed models that are not used.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the workflow names no model of that name.
-    """
+    """Reduce a plan to the models with these names, including listed models that are not used."""
     chosen = set(names)
     known = {model.name for model in found.models}
     for name in chosen - known:

@@ -25,21 +25,7 @@ LARGEST = 1 << 20
 
 @dataclass(frozen=True)
 class Preset:
-    """One preset.
-
-    Attributes
-    ----------
-    name : str
-        Its name; no other preset of the workflow has the same one, ignoring case.
-    inputs : dict
-        The values by the keys that ``inputs`` of a run may have.
-    locked : list of str
-        The keys of the seeds that are not drawn anew for each run.
-    revision : str
-        Changes with the content: equal presets have equal revisions.
-    updated_at : str
-        When it was last changed: ISO 8601, UTC.
-    """
+    """One preset."""
 
     name: str
     inputs: dict[str, Any]
@@ -52,13 +38,7 @@ class PresetStore(Repository):
     """Reads and writes presets; each write is one transaction."""
 
     async def presets(self, workflow_id: str) -> list[Preset]:
-        """Return the presets of a workflow by name.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
+        """Return the presets of a workflow by name."""
         return await self._database.read(_presets, workflow_id)
 
     async def save(
@@ -69,47 +49,14 @@ class PresetStore(Repository):
         locked: list[str],
         revision: str | None = None,
     ) -> Preset:
-        """Store a preset, in place of the one with this name.
-
-        Parameters
-        ----------
-        workflow_id : str
-            The workflow.
-        name : str
-            The name of the preset.
-        inputs : dict
-            The values.
-        locked : list of str
-            The keys of the seeds that are kept.
-        revision : str, optional
-            The revision that the caller has seen, or ``""`` if it has seen no preset of this name.
-            Without it, any stored preset is replaced.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        ConflictError
-            If the preset has another revision, or does not exist any more; its details have the
-            stored ``preset``, or None.
-        InvalidRequestError
-            If the values are too large, or there are too many presets.
-        """
+        """Store a preset, in place of the one with this name."""
         content = json.dumps({"inputs": inputs, "locked": locked}, sort_keys=True)
         if len(content) > LARGEST:
             raise InvalidRequestError.of_field("inputs", f"are larger than {LARGEST >> 20} MiB")
         return await self._database.write(_save, workflow_id, name, content, revision)
 
     async def delete(self, workflow_id: str, name: str, revision: str | None = None) -> Preset:
-        """Delete a preset, and return it.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow or preset.
-        ConflictError
-            If ``revision`` is given and the preset has another one.
-        """
+        """Delete a preset, and return it."""
         return await self._database.write(_delete, workflow_id, name, revision)
 
 

@@ -22,23 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkflowRecord:
-    """One workflow.
-
-    Attributes
-    ----------
-    workflow_id : str
-        Id of the workflow.
-    name : str
-        Name of the workflow; need not be unique.
-    machine_id : str or None
-        Id of the machine that the workflow is made for.
-    latest_version : int
-        Number of its latest version, and also the number of its versions.
-    created_at, updated_at : str
-        Times in ISO 8601, UTC.
-    tags : list of str
-        The tags that users gave it.
-    """
+    """One workflow."""
 
     workflow_id: str
     name: str
@@ -51,21 +35,7 @@ class WorkflowRecord:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """One version of a workflow.
-
-    Attributes
-    ----------
-    workflow_id : str
-        Id of the workflow.
-    version : int
-        Number of the version: from 1, without gaps.
-    comment : str
-        The author's comment on the version.
-    created_at : str
-        Time in ISO 8601, UTC.
-    workflow, workflow_api : bytes or None
-        The graph in UI and in API format, as JSON; None also if graphs were not requested.
-    """
+    """One version of a workflow."""
 
     workflow_id: str
     version: int
@@ -86,17 +56,7 @@ def version_id(workflow_id: str, number: int) -> str:
 
 
 class Saved(NamedTuple):
-    """The result of saving a workflow.
-
-    Attributes
-    ----------
-    workflow : WorkflowRecord
-        The workflow after saving.
-    version : VersionRecord
-        The version with the saved content, including its graphs.
-    created : bool
-        Whether the version is new.
-    """
+    """The result of saving a workflow."""
 
     workflow: WorkflowRecord
     version: VersionRecord
@@ -107,25 +67,6 @@ class Content:
     """The graphs of a version, ready to be stored.
 
     The constructor encodes megabytes: call it in a thread.
-
-    Parameters
-    ----------
-    workflow : dict or None
-        The graph in UI format.
-    workflow_api : dict or None
-        The graph in API format.
-
-    Raises
-    ------
-    InvalidRequestError
-        If a graph is nested too deeply to be written as JSON.
-
-    Attributes
-    ----------
-    workflow, workflow_api : bytes or None
-        The graphs as JSON.
-    workflow_content, api_content : bytes or None
-        SHA-256 of each graph with sorted keys, so that equal graphs have equal hashes.
     """
 
     def __init__(
@@ -163,27 +104,7 @@ class WorkflowStore(Repository):
         machine_id: str | None = None,
         force: bool = False,
     ) -> Saved:
-        """Store the changes of a workflow.
-
-        Parameters
-        ----------
-        workflow_id : str
-            The workflow.
-        content : Content
-            The graphs; they become a new version if they differ from the latest one. A missing
-            graph in API format does not count as a difference.
-        comment : str
-            The comment on the new version.
-        name, machine_id : str, optional
-            New values for the workflow.
-        force : bool
-            Whether to create a new version even with unchanged content.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
+        """Store the changes of a workflow."""
         return await self._database.write(
             _update, workflow_id, content, comment, name, machine_id, force
         )
@@ -191,56 +112,19 @@ class WorkflowStore(Repository):
     async def newest(
         self, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[WorkflowRecord]:
-        """Return workflows, the last changed one first.
-
-        Parameters
-        ----------
-        search : str
-            Only workflows whose name, one of whose tags, or the comment of one of whose versions
-            contains this text; case is ignored.
-        limit, offset : int
-            How many workflows, and how many to skip.
-        """
+        """Return workflows, the last changed one first."""
         return await self._database.read(_newest, search, limit, offset)
 
     async def versions(
         self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[VersionRecord]:
-        """Return versions without their graphs, newest first.
-
-        Parameters
-        ----------
-        workflow_id : str
-            The workflow.
-        search : str
-            Only versions whose comment contains this text; case is ignored.
-        limit, offset : int
-            How many versions, and how many to skip.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
+        """Return versions without their graphs, newest first."""
         return await self._database.read(_versions, workflow_id, search, limit, offset)
 
     async def version(
         self, workflow_id: str, number: int | None = None
     ) -> tuple[WorkflowRecord, VersionRecord]:
-        """Return a workflow with one of its versions, including graphs.
-
-        Parameters
-        ----------
-        workflow_id : str
-            The workflow.
-        number : int, optional
-            Number of the version; by default the latest.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow or version.
-        """
+        """Return a workflow with one of its versions, including graphs."""
         return await self._database.read(_workflow_and_version, workflow_id, number)
 
     async def find_version(self, some_id: str) -> tuple[str, int | None] | None:
@@ -458,13 +342,7 @@ def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> V
 
 
 def workflow_row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Row:
-    """Return the row of a workflow that is not deleted.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none.
-    """
+    """Return the row of a workflow that is not deleted."""
     row: sqlite3.Row | None = connection.execute(
         "SELECT * FROM workflows WHERE workflow_id = ? AND deleted_at IS NULL", (workflow_id,)
     ).fetchone()

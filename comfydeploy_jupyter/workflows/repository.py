@@ -18,23 +18,10 @@ class WorkflowRepository(Protocol):
     """
 
     async def save(self, draft: Draft) -> dict[str, Any]:
-        """Create a workflow, or update the one whose id is in the draft.
-
-        Returns
-        -------
-        dict
-            The workflow with ``version``, the number of the version with the draft's content;
-            ``created``: whether the workflow is new; ``new_version``: whether the version is.
-        """
+        """Create a workflow, or update the one whose id is in the draft."""
 
     async def add_version(self, draft: Draft) -> dict[str, Any]:
-        """Add a version to the workflow whose id is in the draft.
-
-        Returns
-        -------
-        dict
-            The version with its graphs; ``created``: whether it is new.
-        """
+        """Add a version to the workflow whose id is in the draft."""
 
     async def workflows(
         self, *, search: str = "", limit: int = 100, offset: int = 0

@@ -29,22 +29,7 @@ MODELS_MAX_AGE = 3.0  # seconds; short, so that a model file that was just added
 async def validate_workflow(
     machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the result that ``POST /prompt`` of a machine's ComfyUI would have for a graph.
-
-    Parameters
-    ----------
-    machine : Machine
-        The machine. Its live node definitions are used, else the last known ones.
-    workflow_api, workflow : dict or None
-        The graph in API format or, if that is None, in UI format. If both are given, the second
-        one only provides the packs of nodes and the addresses of models.
-
-    Returns
-    -------
-    dict
-        ``valid``, ``error``, ``node_errors``, ``further_errors``, ``outputs``,
-        ``missing_nodes``, ``missing_models``, ``warnings``, ``definitions``.
-    """
+    """Return the result that ``POST /prompt`` of a machine's ComfyUI would have for a graph."""
     definitions = await machine.definitions(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
     large = is_large(workflow_api, workflow)
