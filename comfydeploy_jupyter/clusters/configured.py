@@ -18,17 +18,7 @@ FIELD = "cluster"
 
 
 class ConfiguredClusters:
-    """The setting ``clusters``: the names of clusters with their addresses.
-
-    Parameters
-    ----------
-    clusters : mapping of str to object
-        A value is the address of a scheduler; a dict with ``scheduler`` and, for TLS,
-        ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``; a Dask cluster object; or a
-        callable without arguments that returns one; it is called when the cluster is first needed.
-    allow_plain_tcp : bool
-        Whether ``tcp`` addresses are allowed.
-    """
+    """The setting ``clusters``: the names of clusters with their addresses."""
 
     def __init__(self, clusters: Mapping[str, Any], *, allow_plain_tcp: bool) -> None:
         self._clusters = dict(clusters)
@@ -37,13 +27,7 @@ class ConfiguredClusters:
         self._lock = threading.Lock()
 
     def check_name(self, name: str) -> None:
-        """Raise an error if there is no such cluster.
-
-        Raises
-        ------
-        NotFoundError
-            If there is none; ``details["known"]`` has the names.
-        """
+        """Raise an error if there is no such cluster."""
         if name not in self._clusters:
             known = sorted(self._clusters)
             raise NotFoundError(
@@ -53,17 +37,7 @@ class ConfiguredClusters:
             )
 
     def target(self, name: str) -> Target:
-        """Return the target of a cluster. This may start the cluster, so call it in a thread.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such cluster.
-        InvalidRequestError
-            If its setting is wrong.
-        ComfyUIUnavailableError
-            If the callable that creates it fails.
-        """
+        """Return the target of a cluster. This may start the cluster, so call it in a thread."""
         self.check_name(name)
         given = self._clusters[name]
         if isinstance(given, str):

@@ -40,34 +40,16 @@ OF_LEASES = ("--listen", "--port", "--tls-keyfile", "--tls-certfile")  # each le
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """The configuration of clusters.
-
-    Attributes
-    ----------
-    clusters : mapping of str to object
-        The clusters that requests may name; see `ConfiguredClusters`.
-    idle_timeout : float
-        Seconds without a prompt after which a ComfyUI on a worker ends.
-    allow_plain_tcp : bool
-        Whether schedulers, and ComfyUIs on their workers, may be reached without TLS.
-    start_timeout : float
-        Seconds within which a ComfyUI on a worker must answer.
-    """
+    """The configuration of clusters."""
 
     clusters: Mapping[str, Any] = field(default_factory=dict)
-    idle_timeout: float = 600.0
+    idle_timeout: float = 600.0  # seconds without a prompt after which a ComfyUI on a worker ends
     allow_plain_tcp: bool = False
-    start_timeout: float = 300.0
+    start_timeout: float = 300.0  # seconds within which a ComfyUI on a worker must answer
 
 
 class DaskKind:
-    """Validates the settings of pools on Dask clusters, and creates their providers.
-
-    Parameters
-    ----------
-    settings : ClusterSettings
-        The configuration.
-    """
+    """Validates the settings of pools on Dask clusters, and creates their providers."""
 
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
@@ -79,13 +61,6 @@ class DaskKind:
         """Validate the settings that a pool would have, and return them for the store.
 
         A scheduler is connected to if its address or its certificates are not those in ``known``.
-
-        Raises
-        ------
-        InvalidRequestError
-            If a field is invalid; the error names it.
-        NotFoundError
-            If there is no such cluster in the configuration.
         """
         if importlib.util.find_spec("distributed") is None:
             raise InvalidRequestError.of_field(
@@ -186,11 +161,6 @@ def _try(target: Target) -> None:
 
     distributed tries an address that refuses connections until its time is over. So where it is not
     connected soon, the port is tried; only a scheduler that is slow gets the rest of the time.
-
-    Raises
-    ------
-    SchedulerError
-        If it cannot be reached.
     """
 
     async def connect() -> None:

@@ -62,42 +62,18 @@ class LeaseRefusedError(Exception):
 
 @dataclass(frozen=True)
 class LeaseRequest:
-    """The data that a worker needs for a lease. It is sent as a dict of plain values.
-
-    Attributes
-    ----------
-    lease : str
-        The id of the lease.
-    version : str
-        The version of this package that has sent the request.
-    topic : str
-        The topic of its events at the scheduler.
-    comfyui_path : str
-        The folder of ComfyUI on the worker's node.
-    comfyui_python : str
-        The interpreter that runs it; empty: the one that is found in that folder.
-    launch_args : sequence of str
-        Further arguments for its ``main.py``.
-    start_timeout : float
-        Seconds within which it must answer.
-    idle_timeout : float
-        Seconds without a prompt and without a call of `renew` after which the lease ends.
-    shared_dir : str
-        A folder that the workers and the Jupyter server share; empty: none.
-    allow_plain_tcp : bool
-        Whether the proxy may listen without TLS.
-    """
+    """The data that a worker needs for a lease. It is sent as a dict of plain values."""
 
     lease: str
     version: str
-    topic: str
-    comfyui_path: str
-    comfyui_python: str = ""
+    topic: str  # the topic of its events at the scheduler
+    comfyui_path: str  # the folder of ComfyUI on the worker's node
+    comfyui_python: str = ""  # empty: the one that is found in that folder
     launch_args: Sequence[str] = ()
-    start_timeout: float = 300.0
-    idle_timeout: float = 600.0
-    shared_dir: str = ""
-    allow_plain_tcp: bool = False
+    start_timeout: float = 300.0  # seconds within which it must answer
+    idle_timeout: float = 600.0  # seconds without a prompt or a call of `renew`
+    shared_dir: str = ""  # A folder that the workers and the Jupyter server share; empty: none
+    allow_plain_tcp: bool = False  # whether the proxy may listen without TLS
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as a dict of plain values."""
@@ -105,20 +81,7 @@ class LeaseRequest:
 
 
 def hold(request: dict[str, Any]) -> None:
-    """Hold a lease on the worker that calls this.
-
-    Parameters
-    ----------
-    request : dict
-        The fields of a `LeaseRequest`.
-
-    Raises
-    ------
-    LeaseEndedError
-        Always, after ComfyUI was started.
-    LeaseRefusedError
-        If ComfyUI could not be started.
-    """
+    """Hold a lease on the worker that calls this; always ends with an exception."""
     from distributed import get_worker
 
     worker = get_worker()

@@ -67,33 +67,15 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Grant:
-    """A lease on a particular worker.
-
-    Attributes
-    ----------
-    id : str
-        The id of the grant; it differs for each worker.
-    lease : str
-        The id of the lease.
-    worker : str
-        The address of the worker at the scheduler.
-    state : str
-        ``starting`` or ``serving``.
-    url : str
-        Address of the TLS proxy, when it serves.
-    folder : str
-        Folder with the files of its ComfyUI, when it serves.
-    note : str or None
-        That its ComfyUI runs on the CPU, if the pool has no ``--cpu``.
-    """
+    """A lease on a particular worker."""
 
     id: str
     lease: str
-    worker: str
-    state: str
-    url: str = ""
-    folder: str = ""
-    note: str | None = None
+    worker: str  # the address of the worker at the scheduler
+    state: str  # `starting` or `serving`
+    url: str = ""  # address of the TLS proxy, when it serves
+    folder: str = ""  # folder with the files of its ComfyUI, when it serves
+    note: str | None = None  # that its ComfyUI runs on the CPU, if the pool has no `--cpu`
 
 
 @dataclass
@@ -107,31 +89,7 @@ class _Lease:
 
 
 class LeaseManager:
-    """Manages the leases of one pool: as many as its runs need, within the limits of the pool.
-
-    Parameters
-    ----------
-    token : str
-        Identifies the pool at the scheduler, also after a restart of Jupyter.
-    connect : callable
-        Returns a new client that is not connected yet.
-    request : LeaseRequest
-        The request for each lease; its id and topic are replaced.
-    least, most : int
-        The least number of leases, also without any run, and the greatest one. The least number is
-        kept, even if these are idle.
-    listener : Listener
-        Receives the changes of grants.
-
-    Attributes
-    ----------
-    failure : str or None
-        Why the scheduler cannot be reached, or why the last lease failed.
-    connected : bool
-        Whether the scheduler is connected.
-    note : str or None
-        Differences between the versions of Jupyter's packages and those of scheduler and workers.
-    """
+    """Manages the leases of one pool: as many as its runs need, within the limits of the pool."""
 
     def __init__(
         self,
@@ -139,12 +97,12 @@ class LeaseManager:
         connect: Callable[[], Any],
         request: LeaseRequest,
         *,
-        least: int,
+        least: int,  # also without runs, and if they are idle
         most: int,
         listener: Listener,
     ) -> None:
-        self.failure: str | None = None
-        self.note: str | None = None
+        self.failure: str | None = None  # of the scheduler, or of the last lease
+        self.note: str | None = None  # versions of packages that differ
         self.connected = False
         self._prefix = f"comfydeploy-{token}-"
         self._connect = connect
@@ -181,13 +139,7 @@ class LeaseManager:
         ]
 
     async def open(self) -> None:
-        """Connect to the scheduler, and find the leases of an earlier server.
-
-        Raises
-        ------
-        SchedulerError
-            If the scheduler cannot be reached.
-        """
+        """Connect to the scheduler, and find the leases of an earlier server."""
         client = self._connect()
         try:
             await reach(client)
@@ -445,13 +397,7 @@ def _key(lease: str) -> str:
 
 
 async def reach(client: Any) -> None:
-    """Connect a client to its scheduler.
-
-    Raises
-    ------
-    SchedulerError
-        If the scheduler cannot be reached, or another program is at its address.
-    """
+    """Connect a client to its scheduler."""
     connected = False
     try:
         await wait_for(_connected(client), CONNECT_WITHIN + 5.0)

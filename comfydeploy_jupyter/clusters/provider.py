@@ -33,26 +33,13 @@ class DaskProvider:
     """Provides the ComfyUIs of leases as the members of a pool.
 
     The client of the scheduler runs in a separate thread with a separate event loop.
-
-    Parameters
-    ----------
-    pool_id : str
-        The pool.
-    token : str
-        Identifies the pool at the scheduler.
-    target : callable
-        Returns the scheduler. It is called in a thread, because it may create a cluster.
-    request : LeaseRequest
-        The request for each lease.
-    least, most : int
-        The least number of leases, also without any run, and the greatest one.
     """
 
     def __init__(
         self,
         pool_id: str,
         token: str,
-        target: Callable[[], Target],
+        target: Callable[[], Target],  # called in a thread: it may create a cluster
         request: LeaseRequest,
         *,
         least: int,
@@ -77,13 +64,7 @@ class DaskProvider:
     # --- the protocol `Provider`
 
     async def start(self, members: Members) -> None:
-        """Connect to the scheduler, and find the leases of an earlier server.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If the scheduler cannot be reached, or does not exist.
-        """
+        """Connect to the scheduler, and find the leases of an earlier server."""
         self._members = members
         self._loop = asyncio.get_running_loop()
         self._target = target = await asyncio.to_thread(self._find_target)

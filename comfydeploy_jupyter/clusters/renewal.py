@@ -24,15 +24,7 @@ SEND_WITHIN = 10.0  # seconds; a worker that has just ended delays the reply
 
 
 class Renewal:
-    """Renews the leases that a pool keeps.
-
-    Parameters
-    ----------
-    count : int
-        How many leases the pool keeps.
-    idle_timeout : float
-        Seconds without a prompt and without a renewal after which a lease ends.
-    """
+    """Renews the leases that a pool keeps."""
 
     def __init__(self, count: int, idle_timeout: float) -> None:
         self._count = count
@@ -42,15 +34,7 @@ class Renewal:
         self._sending: asyncio.Task[None] | None = None
 
     def update(self, client: Any, serving: Iterable[Grant]) -> None:
-        """Renew as many leases as the pool keeps, if it is time to: if possible, those of before.
-
-        Parameters
-        ----------
-        client : distributed.Client
-            The client of the scheduler.
-        serving : iterable of Grant
-            The grants whose ComfyUI answers.
-        """
+        """Renew as many leases as the pool keeps, if it is time to: first those of before."""
         if self._sending is not None and not self._sending.done():
             return
         before = self._kept

@@ -23,21 +23,11 @@ FILES = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 
 @dataclass(frozen=True)
 class Target:
-    """A Dask scheduler, and the certificates for it.
+    """A Dask scheduler, and the certificates for it."""
 
-    Attributes
-    ----------
-    address : str
-        For example ``tls://10.0.0.1:8786``.
-    certificates : Certificates or None
-        The certificates of a client; None for ``tcp``.
-    cluster : object or None
-        The Dask cluster object that starts workers, if it is in this process.
-    """
-
-    address: str
-    certificates: Certificates | None = None
-    cluster: Any = None
+    address: str  # for example `tls://10.0.0.1:8786`
+    certificates: Certificates | None = None  # the certificates of a client; None for `tcp`
+    cluster: Any = None  # the Dask cluster object that starts workers, if it is in this process
 
     def connect(self, timeout: float) -> Any:
         """Return a `distributed.Client` for the current event loop; the caller must await it."""
@@ -95,13 +85,7 @@ def _client_class() -> Any:
 
 
 def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:
-    """Return the validated address of a scheduler.
-
-    Raises
-    ------
-    InvalidRequestError
-        If it is malformed, or is a ``tcp`` address and these are not allowed.
-    """
+    """Return the validated address of a scheduler."""
     if len(address) > LONGEST or not _ADDRESS.fullmatch(address) or not _port(address):
         raise InvalidRequestError.of_field(
             field,
@@ -119,20 +103,7 @@ def check_address(address: str, *, allow_plain_tcp: bool, field: str = "schedule
 
 
 def certificates_of(given: Mapping[str, str], *, field: str) -> Certificates | None:
-    """Return the certificates in a request or a setting; None if there are none.
-
-    Parameters
-    ----------
-    given : mapping
-        ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``, as PEM texts or names of files.
-    field : str
-        The name of the field in errors.
-
-    Raises
-    ------
-    InvalidRequestError
-        If they are incomplete or invalid, or cannot be read.
-    """
+    """Return the certificates in a request or a setting; None if there are none."""
     values = {name: given[name] for name in FILES if given.get(name)}
     if not values:
         return None
@@ -147,13 +118,7 @@ def certificates_of(given: Mapping[str, str], *, field: str) -> Certificates | N
 
 
 def of_cluster(cluster: Any, *, field: str) -> Target:
-    """Return the target of a Dask cluster object: its address and its security.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the object is not a cluster, or its certificates cannot be read.
-    """
+    """Return the target of a Dask cluster object: its address and its security."""
     address = getattr(cluster, "scheduler_address", None)
     if not isinstance(address, str) or not address:
         raise InvalidRequestError.of_field(

@@ -13,38 +13,15 @@ from ..dask_clusters import pem
 
 @dataclass(frozen=True)
 class Certificates:
-    """The certificates with which the processes of a cluster authenticate each other.
+    """The certificates with which the processes of a cluster authenticate each other."""
 
-    Attributes
-    ----------
-    ca : str
-        The certificate of the authority that signed all others, as PEM text.
-    cert : str
-        The certificate of this process, as PEM text; it may contain the key.
-    key : str
-        The private key, as PEM text; empty if it is in `cert`.
-    """
-
-    ca: str
-    cert: str
+    ca: str  # the certificate of the authority that signed all others, as PEM text
+    cert: str  # the certificate of this process, as PEM text; it may contain the key
     key: str = field(default="", repr=False)
 
     @classmethod
     def of_security(cls, security: Any, role: str) -> Certificates | None:
-        """Return the certificates in a ``distributed.Security``; None if it has none.
-
-        Parameters
-        ----------
-        security : distributed.Security or None
-            Its fields are PEM texts or the names of files.
-        role : str
-            ``client`` or ``worker``.
-
-        Raises
-        ------
-        ValueError
-            If a file cannot be read.
-        """
+        """Return the certificates in a ``distributed.Security``; None if it has none."""
         if security is None:
             return None
         config = security.get_tls_config_for_role(role)

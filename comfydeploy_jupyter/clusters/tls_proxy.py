@@ -95,19 +95,7 @@ class _Client(_Side):
 async def serve(
     listener: socket.socket, port: int, context: ssl.SSLContext | None, stop: asyncio.Event
 ) -> None:
-    """Forward connections until ``stop`` is set.
-
-    Parameters
-    ----------
-    listener : socket.socket
-        The listening socket.
-    port : int
-        ComfyUI's port on the loopback interface.
-    context : ssl.SSLContext or None
-        The TLS context of the listening socket; None: no TLS.
-    stop : asyncio.Event
-        Ends this function when it is set.
-    """
+    """Forward connections until ``stop`` is set."""
     server = await asyncio.get_running_loop().create_server(
         lambda: _Client(port),
         sock=listener,

@@ -9,13 +9,7 @@ NAMED = 3  # processes in the text
 
 
 async def differences(client: Any) -> str | None:
-    """Return the versions that differ as a text; None if all are the same.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        A connected asynchronous client.
-    """
+    """Return the versions that differ as a text; None if all are the same."""
     found = await client.get_versions(check=False)
     own = _versions(found["client"])
     others = {"the scheduler": found["scheduler"]}

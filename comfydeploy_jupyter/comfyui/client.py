@@ -66,13 +66,7 @@ class ComfyUIClient(Transport):
         return stats
 
     async def queue_remaining(self, *, within: float | None = None) -> int:
-        """Return the number of waiting and executing prompts, from a small response.
-
-        Parameters
-        ----------
-        within : float, optional
-            Seconds that ComfyUI has to answer, if less than the usual timeout.
-        """
+        """Return the number of waiting and executing prompts, from a small response."""
         answer = await parse_object(await self.request("GET", "/prompt", within=within))
         try:
             return int(answer["exec_info"]["queue_remaining"])
@@ -99,11 +93,6 @@ class ComfyUIClient(Transport):
 
         If ComfyUI has the jobs API (``GET /api/jobs/{id}``), each prompt is requested from it. The
         whole queue, which contains the graphs of all prompts, is only read if it has not.
-
-        Parameters
-        ----------
-        prompt_ids : collection of str
-            The ids of the prompts in ComfyUI.
         """
         places: dict[str, str | None] = {}
         ids = list(prompt_ids)
@@ -132,16 +121,9 @@ class ComfyUIClient(Transport):
         return status if isinstance(status, str) else None
 
     async def _job(self, method: str, prompt_id: str, action: str = "") -> dict[str, Any]:
-        """Send a request to a route of the jobs API.
+        """Send a request to a route of the jobs API; NotFoundError: it does not have the prompt.
 
-        Raises
-        ------
-        NotFoundError
-            If it does not have the prompt.
-        NoRouteError
-            If there is no such route: the response is not one of the jobs API.
-        FailedJobError
-            If it fails for this prompt, as ComfyUI 0.33.0 does for outputs of unexpected form.
+        FailedJobError: it fails for this one, as 0.33.0 does for outputs of unexpected form.
         """
         route = f"{method} {action}"
         if route in self._lacks:
@@ -165,13 +147,9 @@ class ComfyUIClient(Transport):
         raise NoRouteError
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
-        """Return ComfyUI's history of a prompt that has ended, or None.
+        """Return ``status`` and ``outputs`` of a prompt that has ended, or None.
 
-        Returns
-        -------
-        dict or None
-            ``outputs`` and ``status``, with validated types. Without ``outputs`` if the response
-            is too large to be read.
+        Without ``outputs`` if the response is too large to be read.
         """
         path = f"/history/{quote(prompt_id, safe='')}"
         text, whole = await self.ask("GET", path, limit=MAX_HISTORY, to_the_end=True)
@@ -188,18 +166,7 @@ class ComfyUIClient(Transport):
         return {"outputs": {}, **found}
 
     async def recent_history(self, most: int) -> bytes | None:
-        """Return ComfyUI's history of the last prompts that have ended, as JSON, oldest first.
-
-        Parameters
-        ----------
-        most : int
-            The number of prompts.
-
-        Returns
-        -------
-        bytes or None
-            None if the response is too large to be read.
-        """
+        """Return the history of the last prompts as JSON, oldest first; None: it is too large."""
         path = f"/history?max_items={most}"
         text, whole = await self.ask("GET", path, limit=MAX_HISTORY)
         return text if whole else None
@@ -235,42 +202,11 @@ class ComfyUIClient(Transport):
         extra: Mapping[str, str] | None = None,
         after: asyncio.Future[None] | None = None,
     ) -> dict[str, Any]:
-        """Queue a prompt.
+        """Queue a graph; the last byte, without which it cannot be parsed, waits for ``after``.
 
-        Parameters
-        ----------
-        prompt : bytes
-            The graph in API format, as JSON.
-        prompt_id : str
-            The id of the new prompt.
-        client_id : str
-            The WebSocket session that receives its events.
-        workflow : bytes, optional
-            The graph in UI format, as JSON; ComfyUI writes it into the output images.
-        front : bool
-            Whether it is put at the head of the queue.
-        outputs : sequence of str, optional
-            Ids of the output nodes to execute; by default all of them.
-        extra : mapping of str to str, optional
-            Further fields of ``extra_data``: ``preview_method``, keys of a Comfy account.
-        after : asyncio.Future, optional
-            Must be done before ComfyUI can queue the prompt. The request is sent in the meantime
-            except for its last byte, without which it cannot be parsed.
-
-        Returns
-        -------
-        dict
-            ``prompt_id``, ``number``, ``node_errors``.
-
-        Raises
-        ------
-        PromptInvalidError
-            If ComfyUI refuses the graph.
-        TooLargeError
-            If it does not accept a body of this size.
-        ComfyUIUnavailableError
-            If ComfyUI does not answer, or does not queue the prompt with this id, or ``after``
-            fails; ``details["sent"]`` is false if it cannot have received the prompt.
+        ``workflow`` is the UI graph that ComfyUI writes into images; ``outputs`` are the output
+        nodes to execute, by default all. ``details["sent"]`` of an error is false if ComfyUI
+        cannot have received the prompt.
         """
         fields: dict[str, Any] = {"prompt_id": prompt_id, "client_id": client_id}
         if front:
@@ -310,15 +246,7 @@ class ComfyUIClient(Transport):
         await self.request("POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode())
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
-        """Request that ComfyUI frees memory as soon as it executes no prompt.
-
-        Parameters
-        ----------
-        unload_models : bool
-            Whether models are removed from the memory of the GPU and of the machine.
-        free_memory : bool
-            Whether cached outputs of nodes are removed, too.
-        """
+        """Request that ComfyUI frees memory as soon as it executes no prompt."""
         body = {"unload_models": unload_models, "free_memory": free_memory}
         await self.request("POST", "/free", body=json.dumps(body).encode())
 
@@ -331,24 +259,10 @@ class ComfyUIClient(Transport):
         kind: str = "input",
         overwrite: bool = False,
     ) -> tuple[str, str]:
-        """Upload a file into one of ComfyUI's folders, streamed from the disk.
+        """Upload a file from the disk; return its name and subfolder there. The file is closed.
 
-        Parameters
-        ----------
-        file : binary file
-            The open file, at its start; it is closed after it was sent.
-        filename, subfolder : str
-            The name of the target file, and its subfolder.
-        kind : str
-            ``input``, ``output`` or ``temp``.
-        overwrite : bool
-            Whether a file of that name is replaced. If not, a file with the same content is reused;
-            if the content differs, the new file gets another name (ComfyUI, ``server.py``).
-
-        Returns
-        -------
-        tuple of str
-            The name and the subfolder of the stored file.
+        Without ``overwrite``, a file with the same content is reused; if the content differs, the
+        new file gets another name (ComfyUI, ``server.py``).
         """
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=5, sock_read=STORING * self.timeout
@@ -374,15 +288,7 @@ class ComfyUIClient(Transport):
     async def view(
         self, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Request an output or input file; the caller streams the response.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the name is not valid Unicode.
-        ComfyUIUnavailableError
-            If ComfyUI does not answer, or the connection breaks during the response.
-        """
+        """Request an output or input file; the caller streams the response."""
         try:
             "".join(query.values()).encode()
         except UnicodeEncodeError:  # aiohttp would request another name, without these characters
@@ -412,13 +318,7 @@ class ComfyUIClient(Transport):
             raise self.unavailable(text_of(error)) from error
 
     async def size(self, query: Mapping[str, str]) -> int:
-        """Return the size of an output or input file in bytes.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not answer, or has no such file.
-        """
+        """Return the size of an output or input file in bytes."""
         async with self.view(query, {"Range": "bytes=0-0"}) as answer:
             whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
             if answer.status in (206, 416) and whole.isdecimal():
@@ -428,22 +328,7 @@ class ComfyUIClient(Transport):
             raise self.unavailable(f"it answered {answer.status} to the request for a file's size")
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
-        """Write an output or input file of ComfyUI into an open file.
-
-        Parameters
-        ----------
-        query : mapping
-            ``filename``, ``subfolder`` and ``type``.
-        file : binary file
-            The target; it is written to in threads.
-
-        Raises
-        ------
-        NotFoundError
-            If ComfyUI has no such file.
-        ComfyUIUnavailableError
-            If it does not answer.
-        """
+        """Write one of ComfyUI's files into an open file; NotFoundError: there is none."""
         async with self.view(query, {}) as answer:
             if answer.status in (400, 403, 404):
                 raise NotFoundError(

@@ -47,23 +47,12 @@ class Connection:
     events. Therefore a new socket is opened only after ComfyUI has answered an HTTP request: by
     then it has usually handled the end of the earlier socket. `may_miss_events` shows when to call
     `reconnect`.
-
-    Parameters
-    ----------
-    client : ComfyUIClient
-        The client of that ComfyUI.
-    client_id : str
-        The session id; unchanged when reconnecting, so that events of executing prompts arrive.
-    on_event : callable
-        Called on the event loop with each `Event`, `Preview` or `OversizedEvent`, as it arrives.
-    on_connect, on_disconnect : callable
-        Called when the connection is opened and when it is lost.
     """
 
     def __init__(
         self,
         client: ComfyUIClient,
-        client_id: str,
+        client_id: str,  # unchanged when it reconnects, so that events of executing prompts arrive
         *,
         on_event: Callable[[Event | Preview | OversizedEvent], None],
         on_connect: Callable[[], None],

@@ -26,24 +26,14 @@ _OURS = HOP_BY_HOP | {
 
 @dataclass(frozen=True)
 class Credentials:
-    """The headers for each request to a ComfyUI, and the certificates for its connections.
-
-    Attributes
-    ----------
-    headers : mapping of str to str
-        Headers of each request.
-    authorization : str
-        The value of ``Authorization`` for the user and password in the address, or ``""``.
-    client_cert, client_key, ca : str
-        PEM files: the certificate and the key of this client, and the authorities that are trusted
-        instead of those of the system. The key may be in the file of the certificate.
-    """
+    """The headers for each request to a ComfyUI, and the certificates for its connections."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    authorization: str = field(default="", repr=False)
+    authorization: str = field(default="", repr=False)  # for the user and password in the address
+    # PEM files; the key may be in the file of the certificate
     client_cert: str = ""
     client_key: str = ""
-    ca: str = ""
+    ca: str = ""  # the authorities that are trusted instead of those of the system
 
     @property
     def all_headers(self) -> dict[str, str]:
@@ -52,13 +42,7 @@ class Credentials:
         return {**self.headers, **password}
 
     def read(self) -> Access:
-        """Read the certificates, and return the `Access` for connections. Call it in a thread.
-
-        Raises
-        ------
-        InvalidRequestError
-            If a file cannot be read or is not a certificate, or certificate and key do not match.
-        """
+        """Read the certificates, and return the `Access` for connections. Call it in a thread."""
         headers = self.all_headers
         context = client_context(
             client_cert=self.client_cert, client_key=self.client_key, ca=self.ca
@@ -72,12 +56,7 @@ NONE = Credentials()
 def split_address(url: str) -> tuple[str, str]:
     """Return an address without user and password, and the ``Authorization`` for these.
 
-    The second item is ``""`` if the address has none.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the address is malformed; the message does not contain it.
+    The second item is ``""`` if the address has none. Errors do not contain the address.
     """
     try:
         parts = urlsplit(url)
@@ -98,13 +77,7 @@ def split_address(url: str) -> tuple[str, str]:
 
 
 def check_headers(given: Mapping[str, str]) -> dict[str, str]:
-    """Return headers that may be sent with each request.
-
-    Raises
-    ------
-    InvalidRequestError
-        If a name or value is invalid, or a header is only for one message; the error has no values.
-    """
+    """Return headers that may be sent with each request; an error has no values."""
     for name, value in given.items():
         if not _NAME.fullmatch(name):
             raise InvalidRequestError.of_field(

@@ -29,36 +29,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ASK_AGAIN = 5.0  # seconds until the next request to a ComfyUI that did not return them
+# requested now; from the last time that ComfyUI answered; the core nodes of the ComfyUI version
+# for which this package was made
 Source = Literal["live", "cached", "bundled"]
 BUNDLE = "core_nodes.json.gz"  # made by scripts/bundle_definitions.py
 
 
 class DefinitionSet:
-    """The node definitions of one ComfyUI, in the forms that code on graphs needs.
-
-    Parameters
-    ----------
-    object_info : dict
-        The response to ``GET /object_info``.
-    source : str
-        ``live``: requested now; ``cached``: from the last time that ComfyUI answered;
-        ``bundled``: the core nodes of the ComfyUI version for which this package was made.
-    comfyui_version : str or None
-        The version of the ComfyUI that returned them.
-    replacements : dict or None
-        The response to ``GET /node_replacements``; None: the bundled ones.
-    packed : bytes, optional
-        All of this in the file format of `Definitions`, for worker processes.
-    """
+    """The node definitions of one ComfyUI, in the forms that code on graphs needs."""
 
     def __init__(
         self,
         object_info: dict[str, Any],
         source: Source,
         comfyui_version: str | None,
-        replacements: dict[str, Any] | None = None,
+        replacements: dict[str, Any] | None = None,  # None: the bundled ones
         *,
-        packed: bytes | None = None,
+        packed: bytes | None = None,  # all of this as a file of `Definitions`, for workers
     ) -> None:
         self._packed = packed
         self.object_info = object_info
@@ -102,11 +89,6 @@ class Definitions:
     They are requested again after each connection: a restarted ComfyUI may have other nodes.
     The lists of model files in them change while ComfyUI runs: code that needs current lists passes
     a ``max_age``.
-
-    Parameters
-    ----------
-    cache : pathlib.Path
-        File that stores them for the time when ComfyUI is not running.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -131,22 +113,7 @@ class Definitions:
     async def get(
         self, client: ComfyUIClient, version: str | None, *, max_age: float | None = None
     ) -> DefinitionSet:
-        """Return the definitions of a ComfyUI that answers.
-
-        Parameters
-        ----------
-        client : ComfyUIClient
-            The ComfyUI.
-        version : str or None
-            Its version.
-        max_age : float, optional
-            Seconds after which they are requested again.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If it does not answer.
-        """
+        """Return the definitions of a ComfyUI that answers, at most ``max_age`` seconds old."""
         async with self._lock:
             live = self._live
             if live is not None and live.client is client:
@@ -221,15 +188,7 @@ def _bundle() -> bytes:
 
 @lru_cache(maxsize=1)
 def core_classes() -> tuple[str, Mapping[str, str]]:
-    """Return the node classes that are part of ComfyUI, according to the bundled definitions.
-
-    Returns
-    -------
-    version : str
-        The version of that ComfyUI.
-    modules : mapping
-        The Python module of each class.
-    """
+    """Return the version of the bundled definitions, and the Python module of each class."""
     kept = responses.loads(gzip.decompress(_bundle()))
     modules = {name: entry["python_module"] for name, entry in kept["object_info"].items()}
     return kept["comfyui_version"], modules

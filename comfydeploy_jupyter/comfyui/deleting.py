@@ -25,20 +25,7 @@ class Directories(Protocol):
 
 
 def locate(folders: Directories, kind: str, subfolder: str, filename: str) -> tuple[bytes, bytes]:
-    """Return the root folder of an output file and its path in that folder, without links.
-
-    Parameters
-    ----------
-    folders : Directories
-        The folders of the ComfyUI.
-    kind, subfolder, filename : str
-        The file, as a node has listed it.
-
-    Raises
-    ------
-    ForbiddenPathError
-        If it is not within ComfyUI's output or temp folder.
-    """
+    """Return the root folder of an output file and its path in that folder, without links."""
     if kind not in DELETABLE:
         raise ForbiddenPathError("only files in ComfyUI's output and temp folders are deleted")
     root = os.path.realpath(folders.directory(kind))
@@ -54,13 +41,7 @@ def locate(folders: Directories, kind: str, subfolder: str, filename: str) -> tu
 
 
 def state_of(root: bytes, path: bytes) -> str | None:
-    """Return a text that identifies a file until it is changed or replaced; None if it is missing.
-
-    Raises
-    ------
-    ForbiddenPathError
-        If it is not a regular file, or a folder of its path is a link.
-    """
+    """Return a text that identifies a file until it is changed; None if it is missing."""
     try:
         with _parent(root, path) as parent:
             return _state(os.stat(_name(path), dir_fd=parent, follow_symlinks=False))
@@ -76,13 +57,7 @@ def size_of(state: str) -> int:
 
 
 def delete_file(root: bytes, path: bytes, state: str) -> bool:
-    """Delete a file if it is still in this state; return whether it was.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be deleted.
-    """
+    """Delete a file if it is still in this state; return whether it was (OSError: it cannot be)."""
     try:
         with _parent(root, path) as parent:
             name = _name(path)

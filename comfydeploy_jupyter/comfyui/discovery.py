@@ -68,29 +68,13 @@ USUAL_PLACES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Found:
-    """A ComfyUI that :func:`discover` found.
+    """A ComfyUI that :func:`discover` found."""
 
-    Attributes
-    ----------
-    kind : {"url", "path"}
-        ``url``: it is running, or configured to run elsewhere, and this server never starts it.
-        ``path``: it is on this machine, and this server starts it.
-    url : str or None
-        Its address without a trailing slash, for the kind ``url``.
-    path : pathlib.Path or None
-        Its folder, if known.
-    python : pathlib.Path or None
-        The interpreter to start it with, if one was found.
-    passed_over : str or None
-        The reason why a program at ComfyUI's default port, or a ComfyUI in one of the usual
-        folders, is not used.
-    """
-
-    kind: Literal["url", "path"]
-    url: str | None = None
+    kind: Literal["url", "path"]  # `url`: this server never starts it; `path`: this server does
+    url: str | None = None  # its address without a trailing slash, for the kind `url`
     path: Path | None = None
-    python: Path | None = None
-    passed_over: str | None = None
+    python: Path | None = None  # the interpreter to start it with, if one was found
+    passed_over: str | None = None  # why one in a usual place is not used
 
 
 async def discover(
@@ -99,7 +83,7 @@ async def discover(
     comfyui_path: str = "",
     comfyui_python: str = "",
     places: Sequence[str] = USUAL_PLACES,
-    port: int | None = USUAL_PORT,
+    port: int | None = USUAL_PORT,  # None: only the configuration is used
     peers: Peers | None = None,
 ) -> Found:
     """Return the ComfyUI to use.
@@ -107,23 +91,6 @@ async def discover(
     Tried in this order: the configured address; a ComfyUI that answers at ``port`` of this machine;
     the configured folder; the first of ``places`` with a ComfyUI. No request is sent to a
     configured address, so a ComfyUI that starts later is used as well.
-
-    Parameters
-    ----------
-    comfyui_url, comfyui_path, comfyui_python : str
-        The configuration; empty if unset. With ``comfyui_url``, the path is only used to find the
-        folders.
-    places : sequence of str
-        Folders to search; ``~`` is allowed.
-    port : int or None
-        The port at which ComfyUI usually answers; None: only the configuration is used.
-    peers : Peers, optional
-        The users whose ComfyUI may answer at the port; default: this user and root.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If there is none, or the configured folder has none; ``hint`` contains a command to run.
     """
     path = _configured(comfyui_path)
     python = _configured(comfyui_python)
@@ -184,11 +151,6 @@ async def what_answers(
 
     The JSON of ``GET /system_stats`` must have ``devices``, and a ``system`` with ComfyUI's
     version or, as in older versions, ``argv`` (ComfyUI, server.py). Redirects are not followed.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If there is no answer within ``timeout`` seconds, or `peers` does not allow the process.
     """
     try:
         async with (
@@ -260,13 +222,6 @@ def find_python(path: Path, *, by_chance: bool = False) -> Path | None:
     It is in a virtual environment in the folder (``venv``, ``.venv``) or next to it, else it is the
     running interpreter if that has torch, else None. An interpreter that users other than this one
     and root can change is accepted only if the user has configured the folder.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder.
-    by_chance : bool
-        Whether the folder was found by a search, and not configured.
     """
     python = next((each for each, why in _pythons(path, by_chance) if why is None), None)
     if python is None and importlib.util.find_spec("torch"):
@@ -355,11 +310,6 @@ def has_gpu(env: Mapping[str, str] | None = None) -> bool:
 
     Accepted are device files of NVIDIA, AMD and WSL, an ``nvidia-smi`` that lists a GPU, and
     Apple's chips. GPUs that ``CUDA_VISIBLE_DEVICES`` hides are ignored.
-
-    Parameters
-    ----------
-    env : mapping, optional
-        The environment variables for ComfyUI; default: those of this process.
     """
     env = os.environ if env is None else env
     if sys.platform == "darwin":
@@ -389,21 +339,11 @@ def has_gpu(env: Mapping[str, str] | None = None) -> bool:
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """The torch of an interpreter, read from its files.
+    """The torch of an interpreter, read from its files."""
 
-    Attributes
-    ----------
-    version : str
-        Version, for example ``2.9.1+cu128``.
-    accelerated : bool
-        Whether it is built for a GPU (CUDA, ROCm, XPU, Apple).
-    site : pathlib.Path
-        The folder that contains it, a ``site-packages``.
-    """
-
-    version: str
-    accelerated: bool
-    site: Path
+    version: str  # version, for example `2.9.1+cu128`
+    accelerated: bool  # whether it is built for a GPU (CUDA, ROCm, XPU, Apple)
+    site: Path  # the folder that contains it, a `site-packages`
 
 
 def torch_build(python: Path | str) -> TorchBuild | None:

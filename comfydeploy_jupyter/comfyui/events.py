@@ -29,21 +29,11 @@ _IMAGE_TYPES = {1: "image/jpeg", 2: "image/png", 3: "image/webp"}
 
 @dataclass(frozen=True)
 class Event:
-    """A text frame.
+    """A text frame."""
 
-    Attributes
-    ----------
-    type : str
-        ``status``, ``execution_start``, ``executing``, ``progress``, ``executed``, …
-    data : dict
-        The data in ComfyUI's format.
-    size : int
-        Length of the frame in characters.
-    """
-
-    type: str
-    data: dict[str, Any] = field(default_factory=dict)
-    size: int = field(default=0, compare=False)
+    type: str  # `status`, `execution_start`, `executing`, `progress`, `executed`, …
+    data: dict[str, Any] = field(default_factory=dict)  # the data in ComfyUI's format
+    size: int = field(default=0, compare=False)  # length of the frame in characters
 
     @property
     def prompt_id(self) -> str | None:
@@ -80,38 +70,19 @@ class Event:
 
 @dataclass(frozen=True)
 class OversizedEvent:
-    """A text frame that is too large to be parsed; mostly an event of the executing run.
+    """A text frame that is too large to be parsed; mostly an event of the executing run."""
 
-    Attributes
-    ----------
-    size : int
-        Length in characters.
-    """
-
-    size: int
+    size: int  # length in characters
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A preview image.
+    """A preview image."""
 
-    Attributes
-    ----------
-    mime : str
-        MIME type, such as ``image/jpeg``.
-    image : bytes
-        The encoded image.
-    frame : bytes
-        The whole frame as ComfyUI sent it.
-    node : str or None
-        The node of the preview; None in the old format of the frame.
-    prompt_id : str or None
-        The id of the prompt; None in the old format of the frame.
-    """
-
-    mime: str
+    mime: str  # MIME type, such as `image/jpeg`
     image: bytes
-    frame: bytes
+    frame: bytes  # the whole frame as ComfyUI sent it
+    # both None in the old format of the frame
     node: str | None = None
     prompt_id: str | None = None
 

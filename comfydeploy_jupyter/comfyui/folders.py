@@ -46,46 +46,15 @@ class Folders:
     """The folders of one local ComfyUI, and the check that paths are within them.
 
     The launch arguments and ``extra_model_paths.yaml`` are read once, as ComfyUI reads them at its
-    start: create a new object when ComfyUI was restarted or its arguments have changed.
-
-    Parameters
-    ----------
-    comfyui_path : str or Path, optional
-        The folder with ComfyUI's ``main.py``. None: no local ComfyUI is known, so only Jupyter's
-        root directory and the extra roots may be accessed.
-    argv : sequence of str
-        ComfyUI's launch arguments; of a running one its ``system_stats.system.argv``. Arguments
-        that do not concern folders are ignored.
-    cwd : str or Path, optional
-        The directory for relative paths in `argv`; default: `comfyui_path`.
-    jupyter_root : str or Path, optional
-        Jupyter's root directory.
-    extra_roots : sequence of str or Path
-        Further directories that may be accessed, such as a shared model cache.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the launch arguments are malformed.
-
-    Attributes
-    ----------
-    reported : tuple of str
-        Names of model folders in the replies of the running ComfyUI, which custom nodes may have
-        registered; can be set. A new name refers to the directory of that name under ``models/``:
-        no reply of a ComfyUI can make another directory accessible.
-
-    Notes
-    -----
-    Source of the rules: ComfyUI folder_paths.py, main.py and utils/extra_config.py.
+    start (folder_paths.py, main.py, utils/extra_config.py): create a new object for another start.
     """
 
     def __init__(
         self,
-        comfyui_path: str | Path | None,
+        comfyui_path: str | Path | None,  # None: only Jupyter's root and the extra roots
         *,
         argv: Sequence[str] = (),
-        cwd: str | Path | None = None,
+        cwd: str | Path | None = None,  # of relative paths in `argv`
         jupyter_root: str | Path | None = None,
         extra_roots: Sequence[str | Path] = (),
     ) -> None:
@@ -94,6 +63,9 @@ class Folders:
         self.comfyui_path: Path | None = None
         self.base: Path | None = None
         self.models_directory: Path | None = None
+        # Names of model folders in replies of the running ComfyUI, which custom nodes may have
+        # registered. A new name means the folder of that name under ``models/``: no reply of a
+        # ComfyUI can make another folder accessible.
         self.reported: tuple[str, ...] = ()
         self._types: dict[str, Path] = {}
         self._registered: dict[str, ModelFolder] = {}
@@ -151,13 +123,7 @@ class Folders:
         return name in self.reported and name not in self._registered
 
     def model_folder(self, name: str) -> ModelFolder:
-        """Return one model folder; former names such as ``unet`` are accepted.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such folder; ``details["folders"]`` lists the existing ones.
-        """
+        """Return one model folder; former names such as ``unet`` are accepted."""
         folders = self.model_folders()
         folder = folders.get(LEGACY_NAMES.get(name, name))
         if folder is None:
@@ -167,20 +133,7 @@ class Folders:
         return folder
 
     def directory(self, kind: str) -> Path:
-        """Return the directory for the ``type`` of an upload; it need not exist yet.
-
-        Parameters
-        ----------
-        kind : str
-            ``input``, ``output``, ``temp``, or ``models/<folder>``.
-
-        Raises
-        ------
-        InvalidRequestError
-            If `kind` is none of these.
-        NotFoundError
-            If no local ComfyUI is known.
-        """
+        """Return the directory for the ``type`` of an upload; it need not exist yet."""
         if self.base is None:
             raise NotFoundError(
                 "The folders of ComfyUI are not known; set `comfyui_path` to its directory."
@@ -228,32 +181,6 @@ class Folders:
         of the disk. Names are not decoded or expanded: ``%2e`` and ``~`` are ordinary characters.
         If no file has a backslash in its name, a backslash is a separator, as in workflows made on
         Windows.
-
-        Parameters
-        ----------
-        name : str
-            The path as the user wrote it.
-        must_exist : bool
-            Whether the path must exist.
-        kind : {"file", "directory", "any"}
-            The allowed kind of file.
-        field : str
-            Name of the request's field, for error messages.
-
-        Returns
-        -------
-        Path
-            Absolute path without links.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the name is empty, too long, contains NUL or is not valid Unicode; or if it is a
-            directory instead of a file or the other way round.
-        ForbiddenPathError
-            If the path is outside of the roots, may not be read, or is a device, pipe or socket.
-        NotFoundError
-            If the path does not exist, or its links form a loop.
         """
         _check_name(name, field)
         spellings = [name, name.replace("\\", "/")] if "\\" in name else [name]
@@ -274,14 +201,6 @@ class Folders:
 
         Each component from the root on is opened without following links, so a path that was
         replaced by a link after the check is not followed. Pipes and devices do not block.
-
-        Raises
-        ------
-        ForbiddenPathError
-            If the path is outside of the roots, contains a link, cannot be read, or is no regular
-            file.
-        NotFoundError
-            If it does not exist any more.
         """
         path = Path(os.path.normpath(path))
         with _as_user_errors(path):
@@ -300,27 +219,7 @@ class Folders:
                 raise
 
     def open_directory(self, path: str | Path, *, create: bool = False) -> int:
-        """Open a directory within the roots, for the functions of `os` that take a ``dir_fd``.
-
-        Parameters
-        ----------
-        path : str or Path
-            Absolute path without links, as `resolve` returns it.
-        create : bool
-            Whether missing directories are created.
-
-        Returns
-        -------
-        int
-            A file descriptor; the caller closes it.
-
-        Raises
-        ------
-        ForbiddenPathError, NotFoundError
-            As in `open_for_read`.
-        ConflictError
-            If a component of the path is a file.
-        """
+        """Open a directory within the roots, for a ``dir_fd``; the caller closes it."""
         with _as_user_errors(path):
             return self._open_parent(Path(os.path.normpath(path)) / "_", create=create)
 

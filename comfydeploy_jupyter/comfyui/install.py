@@ -62,40 +62,18 @@ class InstallError(Exception):
 
 @dataclass
 class Options:
-    """The options of the command line.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        The target folder of ComfyUI.
-    version : str or None
-        A tag, branch or commit; None: the existing version, else the newest release.
-    source : {"auto", "git", "index"}
-        ``auto`` uses the index if git cannot reach the source; ``index`` has `INDEX_VERSION`.
-    python : str
-        The interpreter from which the environment is made, and whose torch is reused.
-    torch_args : list of str
-        Further arguments for pip when it installs torch, such as ``--index-url``.
-    force : bool
-        Whether to build again if a ComfyUI exists; the old one is renamed.
-    """
+    """The options of the command line."""
 
     path: Path
     version: str | None = None
     source: Literal["auto", "git", "index"] = "auto"
     python: str = sys.executable
     torch_args: list[str] = field(default_factory=list)
-    force: bool = False
+    force: bool = False  # whether to build again if a ComfyUI exists; the old one is renamed
 
 
 def install(options: Options) -> None:
-    """Install ComfyUI unless it is installed already; print each step.
-
-    Raises
-    ------
-    InstallError
-        If it fails; then ``options.path`` is as it was before.
-    """
+    """Install ComfyUI unless it is installed already; print each step."""
     target = options.path.expanduser().absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     if _is_there(target, options):
@@ -462,18 +440,7 @@ _GIT = (
 
 
 def _find_with_git(version: str | None) -> tuple[str | None, str]:
-    """Return the version that git can fetch, by default the newest release.
-
-    Returns
-    -------
-    tuple of (str or None, str)
-        The version, or None and the reason why git cannot reach it.
-
-    Raises
-    ------
-    InstallError
-        If there is no such version.
-    """
+    """Return the version that git can fetch, by default the newest release."""
     if shutil.which("git") is None:
         return None, "git is not installed"
     is_commit = version is not None and re.fullmatch(r"[0-9a-f]{40}", version) is not None

@@ -83,21 +83,11 @@ _STOCK_PATH = re.compile(r'os\.path\.join\((models_dir|base_path), "([\w-]+)"\)'
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """One model folder of ComfyUI, such as ``checkpoints``.
-
-    Attributes
-    ----------
-    name : str
-        Its registered name.
-    paths : tuple of Path
-        Its directories, absolute; new models are stored in the first one.
-    extensions : frozenset of str
-        Lower-case extensions of its files, with the dot; empty: all files.
-    """
+    """One model folder of ComfyUI, such as ``checkpoints``."""
 
     name: str
-    paths: tuple[Path, ...]
-    extensions: frozenset[str]
+    paths: tuple[Path, ...]  # its directories, absolute; new models are stored in the first one
+    extensions: frozenset[str]  # lower-case extensions of its files, with the dot; empty: all files
 
 
 def reported_folder(name: str, base: Path, models: Path) -> ModelFolder:
@@ -118,15 +108,7 @@ def registered_extensions(name: str) -> frozenset[str]:
 
 
 class Registry:
-    """ComfyUI's table of model folders while it is being built.
-
-    Parameters
-    ----------
-    home : pathlib.Path
-        The folder with ComfyUI's source.
-    base, models : pathlib.Path
-        Its base directory and its models directory.
-    """
+    """ComfyUI's table of model folders while it is being built."""
 
     def __init__(self, home: Path, base: Path, models: Path) -> None:
         self._paths: dict[str, list[str]] = {}
@@ -201,11 +183,6 @@ def _read(path: Path) -> bytes:
     """Return the content of a regular file.
 
     The file is opened without blocking: to open a pipe could block until another process writes.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read, is not a regular file, or is longer than `_LONGEST`.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - of a descriptor
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -27,15 +27,7 @@ _SIGNS = re.compile(
 
 
 def is_out_of_memory(kind: str, message: str) -> bool:
-    """Return whether the error of a node means that memory ran out.
-
-    Parameters
-    ----------
-    kind : str
-        The type of the exception.
-    message : str
-        The message of the exception.
-    """
+    """Return whether the error of a node means that memory ran out."""
     return any(_SIGNS.search(text[:10_000]) for text in (kind, message))
 
 
@@ -45,15 +37,7 @@ def with_advice(message: str) -> str:
 
 
 def why_killed(exit_code: int | None, oom_kills: int) -> str | None:
-    """Return why a lack of memory may have ended a ComfyUI, with advice; None for other causes.
-
-    Parameters
-    ----------
-    exit_code : int or None
-        Exit code of ComfyUI; 128 + n if signal n ended it.
-    oom_kills : int
-        Number of processes that the kernel has killed for lack of memory in the meantime.
-    """
+    """Return why a lack of memory may have ended a ComfyUI, with advice; None for other causes."""
     if oom_kills > 0:
         return f"the system ended it because memory ran out. {ADVICE}"
     if exit_code == KILLED:
@@ -66,11 +50,6 @@ def count_oom_kills(root: Path = Path("/")) -> int:
     """Return how many processes of this control group the kernel has killed for lack of memory.
 
     Call it in a thread. If the kernel does not provide the number, it is 0.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        The root of the file system.
     """
     cgroups = root / "sys/fs/cgroup"
     groups = [""]

@@ -26,11 +26,6 @@ def objection(path: Path) -> str | None:
     It, and each folder and link of its path, must belong to this user or to root. Nobody else may
     be able to write to it or to a folder of its path, except that these folders may be sticky, as
     ``/tmp`` is: others can create files there, but not replace what belongs to this user or root.
-
-    Raises
-    ------
-    OSError
-        If the path cannot be read.
     """
     here = Path("/")
     waiting = list(reversed(Path(os.path.abspath(path)).parts[1:]))  # noqa: PTH100 - links stay
@@ -53,13 +48,7 @@ def objection(path: Path) -> str | None:
 
 
 def objection_to_tree(tree: Path) -> str | None:
-    """Return the `objection` to a ComfyUI's folder, program or custom nodes.
-
-    Raises
-    ------
-    OSError
-        If the path cannot be read.
-    """
+    """Return the `objection` to a ComfyUI's folder, program or custom nodes."""
     found = objection(tree)
     packs = tree / "custom_nodes"
     for folder in (tree, packs):
@@ -71,13 +60,7 @@ def objection_to_tree(tree: Path) -> str | None:
 
 
 def objection_to_python(python: Path) -> str | None:
-    """Return the `objection` to an interpreter or its environment.
-
-    Raises
-    ------
-    OSError
-        If the path cannot be read.
-    """
+    """Return the `objection` to an interpreter or its environment."""
     environment, real = python.parent.parent, Path(os.path.realpath(python))
     parts = [
         # each folder in which Python looks for files that may be missing now

@@ -59,11 +59,6 @@ async def parse_without_graph(text: bytes) -> Any:
     """Parse a job or a history without the graph of its prompt.
 
     A large text is parsed in a worker process, so that the graph is never in this one.
-
-    Raises
-    ------
-    ValueError
-        If it is not JSON.
     """
     if len(text) > LARGE:
         return await worker.call(_without_graph, text)
@@ -99,20 +94,7 @@ def last_status(text: bytes) -> dict[str, Any]:
 
 
 async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str, Any]:
-    """Parse a response that must be a JSON object.
-
-    Parameters
-    ----------
-    text : bytes
-        The body.
-    without_graph : bool
-        Whether to remove the graph of a prompt; see `parse_without_graph`.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If it is not a JSON object.
-    """
+    """Parse a response that must be a JSON object."""
     try:
         found = await (parse_without_graph if without_graph else responses.parse)(text)
     except ValueError:

@@ -36,41 +36,9 @@ class ComfyUIProcess:
     reset after 60 s of operation. Only a ComfyUI that has never answered since :meth:`start` is not
     restarted: its state is ``failed``, and another call of :meth:`start` tries again.
 
-    Parameters
-    ----------
-    path : path
-        The folder with ComfyUI's ``main.py``.
-    python : path, optional
-        The interpreter; default: the result of :func:`~.discovery.find_python`.
-    launch_args : sequence of str
-        Arguments for ``main.py``. They override the defaults ``--listen 127.0.0.1``, ``--port``,
-        ``--preview-method auto``, and ``--cpu`` if there is no GPU.
-    port : int, optional
-        Its port; by default a free one, which is reused by restarts as long as it is free.
-    log_path : path
-        File for its output; a JSON file of the same name next to it records the running process.
-    env : mapping, optional
-        Environment variables in addition to those of this process. Credentials of Jupyter and
-        ComfyDeploy are removed, unless they are listed here.
-    grace : float
-        Seconds between SIGTERM and SIGKILL.
-    start_timeout : float
-        Seconds within which it must answer.
-    trusted_users : iterable of str
-        ``*``: any process that answers at its port is accepted.
-
-    Attributes
-    ----------
-    restarts : int
-        Number of restarts after it exited by itself.
-    peers : Peers
-        Accepts answers at its address from the process itself only.
-    memory_verdict : str or None
-        Probable cause and advice if a lack of memory may have ended it the last time, else None.
-    end_reason : str or None
-        Why it ended the last time; the beginning of a sentence.
-    no_gpu_reason : str or None
-        Why it was started with ``--cpu`` although `launch_args` do not have it, else None.
+    ``launch_args`` override ``--listen 127.0.0.1``, ``--port``, ``--preview-method auto``, and
+    ``--cpu`` if there is no GPU. A restart uses the same port as long as it is free. A JSON file
+    beside the log records the process. Credentials of Jupyter are not in its environment.
     """
 
     def __init__(
@@ -82,16 +50,16 @@ class ComfyUIProcess:
         launch_args: Sequence[str] = (),
         port: int | None = None,
         env: Mapping[str, str] | None = None,
-        grace: float = 5.0,
+        grace: float = 5.0,  # seconds between SIGTERM and SIGKILL
         start_timeout: float = 300.0,
         trusted_users: Iterable[str] = (),
     ) -> None:
         self.path = Path(path)
         self.log_path = Path(log_path)
-        self.restarts = 0
-        self.memory_verdict: str | None = None
-        self.end_reason: str | None = None
-        self.no_gpu_reason: str | None = None
+        self.restarts = 0  # after it exited by itself
+        self.memory_verdict: str | None = None  # if a lack of memory may have ended it, and advice
+        self.end_reason: str | None = None  # the beginning of a sentence
+        self.no_gpu_reason: str | None = None  # why it got ``--cpu``, which was not asked for
         self._replaced_for: str | None = None
         self._oom_kills = 0
         self._python = Path(python) if python else None
@@ -141,12 +109,6 @@ class ComfyUIProcess:
 
         A pause before a restart ends at once. There is only one start at a time, also if several
         callers wait or a waiting caller is cancelled.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If it exited, did not answer in time, cannot be started, or was stopped in the meantime;
-            its last lines of output are ``details["log"]``, and there is a ``hint``.
         """
         async with self._lock:
             if self._attempt is None or self._supervisor is None or self._supervisor.done():
@@ -166,13 +128,7 @@ class ComfyUIProcess:
         await asyncio.shield(self._stopping)
 
     async def replace(self, reason: str) -> None:
-        """End ComfyUI as if it had exited by itself, so that it is started again.
-
-        Parameters
-        ----------
-        reason : str
-            Becomes `end_reason`.
-        """
+        """End ComfyUI as if it had exited by itself, so that it is started again."""
         self._replaced_for = reason
         await self._child.end()
 

@@ -29,26 +29,12 @@ CONNECT_WITHIN = 1.0  # seconds that this machine has to accept or refuse a conn
 
 @dataclass(frozen=True)
 class Running:
-    """A ComfyUI process.
-
-    Attributes
-    ----------
-    pid : int
-        Its process id.
-    python : pathlib.Path or None
-        The interpreter in its command line.
-    path : pathlib.Path or None
-        The folder of its ``main.py``.
-    arguments : tuple of str or None
-        The arguments after ``main.py`` in its command line; None without a ``main.py``.
-    folder : pathlib.Path or None
-        Its working directory.
-    """
+    """A ComfyUI process."""
 
     pid: int
-    python: Path | None
-    path: Path | None
-    arguments: tuple[str, ...] | None = None
+    python: Path | None  # the interpreter in its command line
+    path: Path | None  # the folder of its `main.py`
+    arguments: tuple[str, ...] | None = None  # after `main.py`; None without a `main.py`
     folder: Path | None = None
 
 

@@ -35,15 +35,7 @@ UNKNOWN_JOB = b"Job not found"  # the text of ComfyUI 0.33
 
 @dataclass(frozen=True)
 class Access:
-    """What each connection to a ComfyUI needs besides its address.
-
-    Attributes
-    ----------
-    tls : ssl.SSLContext or None
-        The certificates of connections with TLS; by default those that the system trusts.
-    headers : mapping of str to str
-        Headers that are sent with each request.
-    """
+    """What each connection to a ComfyUI needs besides its address."""
 
     tls: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -61,19 +53,7 @@ class FailedJobError(NoRouteError):
 
 
 class Transport:
-    """Sends requests to one ComfyUI.
-
-    Parameters
-    ----------
-    url : str
-        Base URL, e.g. ``http://127.0.0.1:8188``.
-    timeout : float
-        Seconds that ComfyUI has to answer one request.
-    peers : Peers, optional
-        The users whose process may answer there, if the URL is on this machine.
-    access : Access, optional
-        The certificates and headers that each connection needs.
-    """
+    """Sends requests to one ComfyUI."""
 
     def __init__(
         self,
@@ -132,22 +112,7 @@ class Transport:
         headers: Mapping[str, str],
         body: AsyncIterator[bytes] | None,
     ) -> aiohttp.ClientResponse:
-        """Send a request unchanged; return the response before its body is read.
-
-        Parameters
-        ----------
-        method, target : str
-            The method, and the path with query in their encoded form.
-        headers : dict
-            All headers except ``Host``.
-        body : async iterator of bytes, optional
-            The body; chunks are sent as they are yielded.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not answer.
-        """
+        """Send a request unchanged; return the response before its body is read."""
         try:
             return await self.session.request(
                 method,
@@ -163,13 +128,7 @@ class Transport:
             raise self.unavailable(responses.text_of(error)) from error
 
     async def pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield the body of a response as it arrives.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If the connection breaks.
-        """
+        """Yield the body of a response as it arrives."""
         try:
             async for piece in answer.content.iter_any():
                 yield piece
@@ -177,18 +136,7 @@ class Transport:
             raise self.unavailable(f"the connection was lost ({error})") from error
 
     async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
-        """Open a WebSocket on behalf of another client.
-
-        Parameters
-        ----------
-        target : str
-            Path with query in their encoded form.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not answer.
-        """
+        """Open a WebSocket on behalf of another client."""
         try:
             return await self.sockets.ws_connect(
                 URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
@@ -214,22 +162,7 @@ class Transport:
         )
 
     async def get_list(self, path: str, kind: type[T], **options: Any) -> list[T]:
-        """Return the JSON array in ComfyUI's reply to a GET request.
-
-        Parameters
-        ----------
-        path : str
-            The route.
-        kind : type
-            The type of the items.
-        **options
-            Those of `ask`.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If it does not answer, or the reply is something else.
-        """
+        """Return the JSON array in ComfyUI's reply to a GET request."""
         text = await self.request("GET", path, **options)
         try:
             found = await responses.parse(text)
@@ -251,13 +184,7 @@ class Transport:
         limit: int = MAX_ANSWER,
         **options: Any,
     ) -> bytes:
-        """Return the body of a response of at most ``limit`` bytes; ``options`` are those of `ask`.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If the body is larger, or as in `ask`.
-        """
+        """Return the body of a response of at most ``limit`` bytes; see `ask`."""
         text, whole = await self.ask(method, path, limit=limit, **options)
         if not whole:
             raise self.too_large(f"{method} {path}", limit)
@@ -272,60 +199,20 @@ class Transport:
         method: str,
         path: str,
         *,
-        limit: int,
+        limit: int,  # bytes of the body that are read
         body: bytes | list[bytes] | aiohttp.FormData | None = None,
-        after: asyncio.Future[None] | None = None,
-        passes: tuple[int, ...] = (),
+        after: asyncio.Future[None] | None = None,  # before it, the last byte of a list is not sent
+        passes: tuple[int, ...] = (),  # statuses whose body may say why ComfyUI refuses a graph
         timeout: aiohttp.ClientTimeout | None = None,
-        within: float | None = None,
-        to_the_end: bool = False,
+        within: float | None = None,  # seconds for the whole request, if less than usual
+        to_the_end: bool = False,  # whether the last bytes of a body that is too large are returned
         compressed: bool = False,
-        may_lack: bool = False,
+        may_lack: bool = False,  # whether this ComfyUI may be too old for the route
     ) -> tuple[bytes, bool]:
-        """Send a request and read its response, which must have a status below 300.
+        """Return the body of a response with a status below 300, and whether it is complete.
 
-        Parameters
-        ----------
-        method, path : str
-            As in HTTP.
-        limit : int
-            Maximum number of bytes of the body that are read.
-        body : bytes, list of bytes or aiohttp.FormData, optional
-            The body; bytes are sent as JSON.
-        after : asyncio.Future, optional
-            The last byte of a list is sent only after this future is done.
-        passes : tuple of int
-            Statuses whose body may contain the reason why ComfyUI refuses a graph.
-        timeout : aiohttp.ClientTimeout, optional
-            Limits that replace the usual ones.
-        within : float, optional
-            Seconds for the whole request, if less than the usual timeout.
-        to_the_end : bool
-            Whether the last bytes of a body that is too large are read and returned.
-        compressed : bool
-            Whether ComfyUI may compress the body.
-        may_lack : bool
-            Whether this ComfyUI may be too old for the route.
-
-        Returns
-        -------
-        tuple of bytes and bool
-            The body, and whether it is complete, as `responses.read` returns them.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not answer, or answers with another status.
-        PromptInvalidError
-            If ComfyUI refuses a graph.
-        TooLargeError
-            If ComfyUI does not accept a body of this size.
-        NoRouteError
-            With ``may_lack``: if there is no such route.
-        FailedJobError
-            With ``may_lack``: if the jobs API fails for this prompt.
-        NotFoundError
-            With ``may_lack``: if the jobs API does not have the prompt.
+        With ``may_lack``, NoRouteError, FailedJobError and NotFoundError are the answers of the
+        jobs API; ``details["sent"]`` of other errors is false if ComfyUI cannot have the request.
         """
         headers = {} if compressed else {"Accept-Encoding": "identity"}
         data: Any = body

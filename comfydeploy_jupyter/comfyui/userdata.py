@@ -23,18 +23,7 @@ LARGEST = 64 * 1024**2
 
 
 async def list_files(client: ComfyUIClient) -> list[dict[str, Any]]:
-    """Return the workflow files; the last changed one is first.
-
-    Returns
-    -------
-    list of dict
-        ``path`` below the folder, with ``/``; ``size`` in bytes; ``updated_at`` in ISO 8601, UTC.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If ComfyUI does not answer, or it serves several users and requires their names.
-    """
+    """Return the workflow files; the last changed one is first."""
     try:
         found = await client.get_list(
             f"/userdata?dir={FOLDER}&recurse=true&full_info=true", dict, may_lack=True
@@ -48,22 +37,7 @@ async def list_files(client: ComfyUIClient) -> list[dict[str, Any]]:
 
 
 async def read_file(client: ComfyUIClient, path: str) -> bytes:
-    """Return the content of a workflow file.
-
-    Parameters
-    ----------
-    client : ComfyUIClient
-        The client of the ComfyUI.
-    path : str
-        The path below the folder.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    ComfyUIUnavailableError
-        If ComfyUI does not answer, or the file is larger than `LARGEST`.
-    """
+    """Return the content of a workflow file."""
     try:
         return await client.request("GET", _address(path), limit=LARGEST, may_lack=True)
     except (NoRouteError, FailedJobError):
@@ -74,22 +48,7 @@ async def read_file(client: ComfyUIClient, path: str) -> bytes:
 
 
 async def write_file(client: ComfyUIClient, path: str, content: bytes) -> None:
-    """Write a workflow file, in place of one with the same path.
-
-    Parameters
-    ----------
-    client : ComfyUIClient
-        The client of the ComfyUI.
-    path : str
-        The path below the folder.
-    content : bytes
-        The workflow as JSON.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If ComfyUI does not answer, or cannot write the file.
-    """
+    """Write a workflow file, in place of one with the same path."""
     await client.request("POST", f"{_address(path)}?overwrite=true", body=content)
 
 

@@ -18,15 +18,7 @@ IDLE_GPU = 5.0  # percent; a desktop environment uses less
 
 
 class Activity:
-    """The work of a process and of all processes that it has started.
-
-    Parameters
-    ----------
-    pid : int
-        The process id.
-    environment : mapping
-        Its environment variables; ``CUDA_VISIBLE_DEVICES`` says which GPUs it uses.
-    """
+    """The work of a process and of all processes that it has started."""
 
     def __init__(self, pid: int, environment: Mapping[str, str]) -> None:
         self._pid = pid

@@ -43,13 +43,7 @@ PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
 
 
 def check_without_cluster(request: MachineConfig, kind: str) -> None:
-    """Raise if a request for a machine of another kind has fields of a pool on a cluster.
-
-    Raises
-    ------
-    InvalidRequestError
-        If it has; the error names the first one.
-    """
+    """Raise if a request for a machine of another kind has fields of a pool on a cluster."""
     for name in OF_CLUSTERS:
         if getattr(request, name) is not None:
             raise InvalidRequestError.of_field(
@@ -58,13 +52,7 @@ def check_without_cluster(request: MachineConfig, kind: str) -> None:
 
 
 def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
-    """Return launch arguments as a tuple; a text is split like shell words, without expansions.
-
-    Raises
-    ------
-    InvalidRequestError
-        If they are not plain arguments, e.g. contain operators of a shell.
-    """
+    """Return launch arguments as a tuple; a text is split like shell words, without expansions."""
     try:
         arguments = shlex.split(given) if isinstance(given, str) else list(given)
     except ValueError as error:
@@ -89,13 +77,7 @@ def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def check_options(arguments: Sequence[str], place: str | Path) -> None:
-    """Raise if ComfyUI cannot parse its options; without a list of its options, do not raise.
-
-    Raises
-    ------
-    InvalidRequestError
-        If an option is unknown or lacks its value; the error names the first one.
-    """
+    """Raise if ComfyUI cannot parse its options; without a list of its options, do not raise."""
     port = option_value(arguments, "--port")
     if port is not None and port_number(port) is None:
         raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is not a port")
@@ -114,13 +96,7 @@ def check_options(arguments: Sequence[str], place: str | Path) -> None:
 
 
 def check_tree(given: str) -> Path:
-    """Return the folder of a ComfyUI.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no ComfyUI.
-    """
+    """Return the folder of a ComfyUI."""
     if "\0" in given:
         raise InvalidRequestError.of_field("comfyui_path", "contains a NUL")
     path = Path(given).expanduser()
@@ -135,26 +111,14 @@ def check_tree(given: str) -> Path:
 
 
 def check_python(given: str) -> None:
-    """Raise unless the interpreter exists.
-
-    Raises
-    ------
-    InvalidRequestError
-        If it does not exist.
-    """
+    """Raise unless the interpreter exists."""
     path = Path(given).expanduser() if "\0" not in given else Path()
     if not (path.is_file() and os.access(path, os.X_OK)):
         raise InvalidRequestError.of_field("comfyui_python", f"there is no program at {given!r}")
 
 
 def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str, str | None]:
-    """Return environment variables as text; None for those that are to be removed.
-
-    Raises
-    ------
-    InvalidRequestError
-        If a name or a value cannot be part of an environment.
-    """
+    """Return environment variables as text; None for those that are to be removed."""
     found: dict[str, str | None] = {}
     for name, value in given.items():
         if not _VARIABLE.fullmatch(name):
@@ -169,13 +133,7 @@ def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str
 
 
 def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Return launch arguments in which masked secrets are replaced by the stored ones.
-
-    Raises
-    ------
-    InvalidRequestError
-        If a masked secret is not stored.
-    """
+    """Return launch arguments in which masked secrets are replaced by the stored ones."""
     try:
         return tuple(unmasked_arguments(given, known))
     except KeyError as error:
@@ -187,13 +145,7 @@ def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_gpu(given: str | int) -> str:
-    """Return the selected GPUs as a value for ``CUDA_VISIBLE_DEVICES``; empty: all of them.
-
-    Raises
-    ------
-    InvalidRequestError
-        If the value is malformed, or contains a GPU that does not exist.
-    """
+    """Return the selected GPUs as a value for ``CUDA_VISIBLE_DEVICES``; empty: all of them."""
     text = str(given).replace(" ", "")
     if not text:
         return ""
@@ -213,14 +165,7 @@ def check_gpu(given: str | int) -> str:
 
 
 async def check_address(url: str, peers: Peers | None = None, access: Access = PLAIN) -> str:
-    """Return the validated address of a ComfyUI, which need not answer now.
-
-    Raises
-    ------
-    InvalidRequestError
-        If another program answers there, or a process that `peers` does not allow, or the URL is
-        malformed.
-    """
+    """Return the validated address of a ComfyUI, which need not answer now."""
     url = url.rstrip("/")
     if "?" in url or "#" in url:
         raise InvalidRequestError.of_field("comfyui_url", "must not contain ? or #")

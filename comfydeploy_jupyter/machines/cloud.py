@@ -34,50 +34,21 @@ _NOT_PASSED_ON = frozenset(
 
 
 class CloudMachines:
-    """The machines of one ComfyDeploy account.
-
-    Parameters
-    ----------
-    account : CloudAccount
-        The service with the user's API key.
-    """
+    """The machines of one ComfyDeploy account."""
 
     def __init__(self, account: CloudAccount) -> None:
         self._account = account
 
     async def get(self, machine_id: str) -> dict[str, Any]:
-        """Return a machine.
-
-        Raises
-        ------
-        CloudError
-            If the service refuses or fails; 404 if the machine does not exist.
-        """
+        """Return a machine."""
         return _to_reply(await self._account.get("machine", machine_id))
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Create a machine; its ``status`` is ``building`` until it is ``ready``.
-
-        Parameters
-        ----------
-        body : dict
-            The request; ``docker_steps`` is another name for ``docker_command_steps``.
-
-        Raises
-        ------
-        CloudError
-            If the service refuses or fails; 409 if the name is in use.
-        """
+        """Create a machine; its ``status`` is ``building`` until it is ``ready``."""
         return _to_reply(await self._account.post("machine", "serverless", body=_for_service(body)))
 
     async def update(self, machine_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Change the fields of a machine that are in `body`.
-
-        Raises
-        ------
-        CloudError
-            If the service refuses or fails; 404 if the machine does not exist.
-        """
+        """Change the fields of a machine that are in `body`."""
         return _to_reply(
             await self._account.patch("machine", "serverless", machine_id, body=_for_service(body))
         )

@@ -37,15 +37,7 @@ _OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "-
 
 
 class Configuration:
-    """Reads and checks the settings of machines.
-
-    Parameters
-    ----------
-    registry : MachineRegistry
-        The machines.
-    configured : MachineSettings
-        The configuration of the machine `local`.
-    """
+    """Reads and checks the settings of machines."""
 
     def __init__(self, registry: MachineRegistry, configured: MachineSettings) -> None:
         self._registry = registry
@@ -148,13 +140,7 @@ class Configuration:
                 )
 
     def copied(self, request: MachineCreate, given: dict[str, Any]) -> Machine | None:
-        """Copy missing settings from `local`; return the machine whose folder is shared.
-
-        Raises
-        ------
-        InvalidRequestError
-            If there is no ComfyUI whose settings could be copied.
-        """
+        """Copy missing settings from `local`; return the machine whose folder is shared."""
         local = self._registry.get(LOCAL)
         if "comfyui_path" not in given:
             if local.path is None:
@@ -174,19 +160,7 @@ class Configuration:
     async def own_folders(
         self, machine_id: str, shared: Machine, settings: MachineSettings, folder: Path
     ) -> list[str]:
-        """Return the arguments that separate the files of two ComfyUIs in the same folder.
-
-        Parameters
-        ----------
-        machine_id : str
-            The machine that gets the arguments.
-        shared : Machine
-            The machine with the same folder.
-        settings : MachineSettings
-            The settings of the first one.
-        folder : pathlib.Path
-            Its own folder.
-        """
+        """Return the arguments that separate the files of two ComfyUIs in the same folder."""
         outputs = (await shared.folders()).directory("output")
         known = await asyncio.to_thread(launch_options, Path(settings.comfyui_path))
         own = {

@@ -40,18 +40,6 @@ def checked_credentials(request: MachineConfig, known: Mapping[str, Any]) -> dic
     """Return the fields of the record for the credentials in a request. This reads certificates.
 
     A new address without credentials removes the stored ones, since these are for another server.
-
-    Parameters
-    ----------
-    request : MachineConfig
-        The request. `MASK` as the value of a header stands for the stored value.
-    known : mapping
-        The stored settings of the machine.
-
-    Raises
-    ------
-    InvalidRequestError
-        If a header or a file cannot be used.
     """
     given: dict[str, Any] = {}
     moved = False

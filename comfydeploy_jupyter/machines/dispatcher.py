@@ -34,13 +34,7 @@ EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
 class Decision(NamedTuple):
-    """A run, and the member that it is assigned to.
-
-    Attributes
-    ----------
-    run_id, member_id : str
-        Their ids.
-    """
+    """A run, and the member that it is assigned to."""
 
     run_id: str
     member_id: str
@@ -204,15 +198,7 @@ class Dispatcher:
     # -- members and pools -------------------------------------------------------------------
 
     def add_member(self, member_id: str, *, depth: int = DEPTH) -> None:
-        """Add a machine, which is not connected at first.
-
-        Parameters
-        ----------
-        member_id : str
-            Id of the machine.
-        depth : int
-            Number of prompts that it may have at the same time.
-        """
+        """Add a machine, which is not connected at first."""
         self._members.setdefault(member_id, MemberLoad(member_id, depth))
 
     def remove_member(self, member_id: str) -> list[str]:
@@ -326,43 +312,16 @@ class Dispatcher:
         run_id: str,
         pool_id: str,
         *,
-        structure: str | None = None,
+        structure: str | None = None,  # runs of one structure are expected to take equally long
         models: Collection[str] = (),
         fingerprint: bytes = b"",
         front: bool = False,
-        order: int | None = None,
-        client: str = "",
-        avoid: str | None = None,
-        needs: Collection[str] = (),
+        order: int | None = None,  # from an earlier call or `reserve`, if a member has lost it
+        client: str = "",  # a pool takes turns between clients
+        avoid: str | None = None,  # the member where it has failed
+        needs: Collection[str] = (),  # node classes and model files that its member must have
     ) -> int:
-        """Add a run to the queue.
-
-        Parameters
-        ----------
-        run_id, pool_id : str
-            The run, and the pool whose members it may be assigned to.
-        structure : str, optional
-            Identifies its workflow; runs of one workflow are expected to take equally long.
-        models : collection of str
-            The model files that it needs.
-        fingerprint : bytes
-            Its nodes, from `fingerprint_of`.
-        front : bool
-            Whether it is put before all waiting runs.
-        order : int, optional
-            Its order from an earlier call or from `reserve`, for a run that a member has lost.
-        client : str
-            Its client: a pool takes turns between clients.
-        avoid : str, optional
-            A member that it is not assigned to, because it has failed there.
-        needs : collection of str
-            Its node classes and model files, which its member must have.
-
-        Returns
-        -------
-        int
-            Its order: the runs of a pool are assigned in ascending order.
-        """
+        """Add a run to the queue; return its order: runs are assigned in ascending order."""
         order = self.reserve(front=front) if order is None else order
         # Equal values are shared by all waiting runs, of which there may be very many.
         structure = None if structure is None else intern(structure)
@@ -448,24 +407,12 @@ class Dispatcher:
     def ended(
         self,
         run_id: str,
-        seconds: float | None = None,
+        seconds: float | None = None,  # of its execution, if it succeeded
         *,
         failed: bool = False,
         now: float | None = None,
     ) -> None:
-        """Record that a run is not on its member any more.
-
-        Parameters
-        ----------
-        run_id : str
-            The run.
-        seconds : float, optional
-            Duration of its execution, if it succeeded.
-        failed : bool
-            Whether its execution failed.
-        now : float, optional
-            The present time, from which its member may execute the next run.
-        """
+        """Record that a run is not on its member any more."""
         run = self._handed.pop(run_id, None)
         if run is None:
             return
@@ -555,13 +502,7 @@ class Dispatcher:
     # -- decisions ---------------------------------------------------------------------------
 
     def decide(self, now: float) -> Decision | None:
-        """Remove the next run from the queue and assign it; return None if all have to wait.
-
-        Parameters
-        ----------
-        now : float
-            The present time.
-        """
+        """Remove the next run from the queue and assign it; return None if all have to wait."""
         for paused in self._paused.values():
             if paused.pause is not None and paused.pause.holds and now >= paused.pause.until:
                 paused.pause.holds = False

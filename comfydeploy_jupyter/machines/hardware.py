@@ -40,20 +40,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def hardware(folders: Iterable[Path], devices: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return the hardware of this machine, for ``GET machine``.
-
-    Parameters
-    ----------
-    folders : iterable of pathlib.Path
-        Folders whose disks are described; for a missing one, its nearest existing parent is used.
-    devices : iterable of mapping
-        ``devices`` of ComfyUI's ``system_stats``, for GPUs that no driver reports.
-
-    Returns
-    -------
-    dict
-        ``cpu``, ``memory``, ``gpus``, ``disks``.
-    """
+    """Return the hardware of this machine, for ``GET machine``."""
     return {"cpu": cpu(), "memory": memory(), "gpus": gpus(devices), "disks": disks(folders)}
 
 
@@ -86,13 +73,7 @@ def memory() -> dict[str, Any]:
 
 
 def memory_limit(cgroup: Path) -> tuple[int, int] | None:
-    """Return the memory limit and the used memory of a container in bytes; None if unlimited.
-
-    Parameters
-    ----------
-    cgroup : pathlib.Path
-        Mount point of the control groups, version 1 or 2.
-    """
+    """Return the memory limit and the used memory of a container in bytes; None if unlimited."""
     for limit, used, statistics, cache in (
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         (
@@ -142,15 +123,7 @@ def _cpu_name() -> str:
 
 
 def gpus(devices: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Return the GPUs: from NVML, else from ``nvidia-smi``, else from ComfyUI.
-
-    Returns
-    -------
-    list of dict
-        ``index``, ``uuid``, ``name``, ``memory`` (``total``, ``used``, ``free`` in bytes),
-        ``percent`` (load), ``temperature`` (°C), ``driver`` and ``source``; None for values that
-        the source does not provide.
-    """
+    """Return the GPUs: from NVML, else from ``nvidia-smi``, else from ComfyUI."""
     return gpus_of_driver() or [gpu for gpu in map(of_comfyui, devices) if gpu is not None]
 
 
@@ -283,14 +256,7 @@ def usage(total: Any, free: Any, name: str) -> dict[str, int | None]:
 
 
 def disks(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the file systems of some folders, each once.
-
-    Returns
-    -------
-    list of dict
-        ``path`` (the first of ``folders``), ``folders``, and ``total``, ``used``, ``free`` in
-        bytes; ``free`` is the space that this user can still fill.
-    """
+    """Return the file systems of some folders, each once."""
     found: dict[int, dict[str, Any]] = {}
     for folder in folders:
         there = next((path for path in (folder, *folder.parents) if path.exists()), None)

@@ -27,13 +27,7 @@ CHUNK = 1024 * 1024  # bytes
 
 
 class KeptFolders:
-    """The folders with the output files of one member, by their types.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Their parent.
-    """
+    """The folders with the output files of one member, by their types."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,24 +42,12 @@ class KeptOutputs:
 
     Each member has a separate folder, either in the folder that its pool shares with the nodes of
     the cluster, or in the data folder of this server.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder for copies.
-    registry : MachineRegistry
-        The machines and pools.
-
-    Attributes
-    ----------
-    incomplete : pathlib.Path
-        The folder for copies that are not complete, in which each has a folder of its own.
     """
 
     def __init__(self, folder: Path, registry: MachineRegistry) -> None:
         self._folder = folder
         self._registry = registry
-        self.incomplete = folder / ".incomplete"
+        self.incomplete = folder / ".incomplete"  # each copy has a folder of its own in it
 
     def keeps(self, machine_id: str) -> bool:
         """Return whether a machine is a member that a provider has started."""
@@ -78,21 +60,8 @@ class KeptOutputs:
     async def keep(self, machine_id: str, outputs: Mapping[str, Any]) -> None:
         """Copy the files in the outputs of a run, unless they are in a shared folder.
 
-        Files that the member does not have are left out.
-
-        Parameters
-        ----------
-        machine_id : str
-            The member.
-        outputs : mapping
-            The outputs of the run, by node.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If the member does not send them.
-        OSError
-            If a copy cannot be written.
+        Files that the member does not have are left out. ComfyUIUnavailableError: it does not send
+        them; OSError: a copy cannot be written.
         """
         found = (file for output in outputs.values() for file in files_of(output))
         for kind, subfolder, filename in {(f.type, f.subfolder, f.filename) for f in found}:

@@ -34,37 +34,15 @@ CATEGORIES_WITHIN = 2.0  # seconds that ComfyUI has to answer this request
 
 @dataclass
 class Link:
-    """One ComfyUI that a machine uses. If a machine finds another ComfyUI, it gets a new link.
-
-    Attributes
-    ----------
-    found : Found
-        How the ComfyUI was found.
-    settings : MachineSettings
-        The settings with which it was found or started.
-    client : ComfyUIClient
-        HTTP client of the ComfyUI.
-    connection : Connection
-        WebSocket to the ComfyUI.
-    process : ComfyUIProcess or None
-        Process of the ComfyUI, if this server starts it.
-    begun : bool
-        Whether connecting to the ComfyUI, or starting it, has begun.
-    system : dict
-        ``system`` of its ``/system_stats``, requested after each connection.
-    devices : list of dict
-        ``devices`` of the same response.
-    folders : Folders or None
-        Its folders, once they are known.
-    """
+    """One ComfyUI that a machine uses. If a machine finds another ComfyUI, it gets a new link."""
 
     found: Found
     settings: MachineSettings
     client: ComfyUIClient
     connection: Connection
     process: ComfyUIProcess | None = None
-    begun: bool = False
-    system: dict[str, Any] = field(default_factory=dict)
+    begun: bool = False  # whether connecting to the ComfyUI, or starting it, has begun
+    system: dict[str, Any] = field(default_factory=dict)  # of `/system_stats`, at each connection
     devices: list[dict[str, Any]] = field(default_factory=list)
     folders: Folders | None = None
     _process_folders: Folders | None = None
@@ -146,15 +124,6 @@ def folders_of(path: Path | None, link: Link | None, settings: MachineSettings) 
     are read from the command line of its process, if the process belongs to this user or root; else
     the configured arguments are used. Its HTTP responses are not used, since any process that
     answers there could name any folder.
-
-    Parameters
-    ----------
-    path : pathlib.Path or None
-        The folder with ComfyUI's program.
-    link : Link or None
-        The ComfyUI, if it was found.
-    settings : MachineSettings
-        The settings of the machine.
     """
     argv: Sequence[str] = settings.launch_args if link is None else link.settings.launch_args
     cwd = None

@@ -38,25 +38,13 @@ class AssignedRun:
 
 @dataclass(slots=True)
 class Pause:
-    """A time in which a member gets no run, because runs fail there.
-
-    Attributes
-    ----------
-    failures : int
-        Number of runs that have failed there one after the other.
-    seconds, until : float
-        Its duration, and when it ends: then the member gets one run.
-    proven : bool
-        Whether other members have succeeded with runs since the first of these failures.
-    holds : bool
-        Whether it has not ended.
-    """
+    """A time in which a member gets no run, because runs fail there."""
 
     failures: int
     seconds: float
-    until: float
-    proven: bool
-    holds: bool = True
+    until: float  # then the member gets one run
+    proven: bool  # whether other members have succeeded with runs since the first of these failures
+    holds: bool = True  # whether it has not ended
 
 
 @dataclass(slots=True, eq=False)

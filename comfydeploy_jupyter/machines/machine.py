@@ -66,23 +66,7 @@ class MachineListener(Protocol):
 
 
 class Machine:
-    """A ComfyUI and its properties.
-
-    Parameters
-    ----------
-    machine_id : str
-        Id of the machine in requests, e.g. ``local``.
-    name : str, optional
-        Name of the machine; default: its id.
-    settings : MachineSettings
-        Settings of its ComfyUI.
-    session_id : str
-        The ComfyUI client id of this server.
-    folder : pathlib.Path
-        Folder for its log and its node definitions.
-    listener : MachineListener
-        Receives the events of the machine.
-    """
+    """A ComfyUI and its properties."""
 
     def __init__(
         self,
@@ -324,16 +308,6 @@ class Machine:
         """Raise unless its ComfyUI is connected and answers, so that runs can be sent to it.
 
         Nothing is started or searched for.
-
-        Parameters
-        ----------
-        within : float
-            Seconds that ComfyUI has to answer.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If it is not connected or does not answer; with a ``hint`` if there is one.
         """
         client = self.reachable_client()
         if client is not None:
@@ -347,13 +321,7 @@ class Machine:
         )
 
     async def version(self) -> dict[str, Any]:
-        """Return ``version``, ``commit`` and whether they are of the running or installed ComfyUI.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If none is running and none is installed at a known path.
-        """
+        """Return ``version``, ``commit``, and ``source``: ``running`` or ``installed``."""
         commit = None
         installed = None
         if self.path is not None:
@@ -380,13 +348,7 @@ class Machine:
         return self._version()
 
     async def definitions(self, *, max_age: float | None = None) -> DefinitionSet:
-        """Return the node definitions of the running ComfyUI, else the last ones known.
-
-        Parameters
-        ----------
-        max_age : float, optional
-            Seconds after which they are requested again from a running ComfyUI.
-        """
+        """Return the node definitions of the running ComfyUI, else the last ones known."""
         client = self.answering_client()
         if client is not None:
             with contextlib.suppress(ComfyUIUnavailableError):
@@ -401,13 +363,7 @@ class Machine:
         return self._definitions.known
 
     async def object_info(self) -> bytes:
-        """Return the node definitions of the running ComfyUI as JSON text.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If no ComfyUI answers.
-        """
+        """Return the node definitions of the running ComfyUI as JSON text."""
         client = self.answering_client() or await self.ready()
         return await self._definitions.text(client, self._version())
 
@@ -437,15 +393,7 @@ class Machine:
     async def open_file(self, kind: str, subfolder: str, filename: str) -> io.FileIO | None:
         """Open a file of ComfyUI's ``output``, ``input`` or ``temp`` folder.
 
-        Returns
-        -------
-        io.FileIO or None
-            None if the folders are not known; then the file has to be requested from ComfyUI.
-
-        Raises
-        ------
-        NotFoundError, ForbiddenPathError, InvalidRequestError
-            If there is no such file, or it is not in one of these folders.
+        None: the folders are not known, so the file has to be requested from ComfyUI.
         """
         if self.path is None:
             return None

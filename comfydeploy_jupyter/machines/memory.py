@@ -22,29 +22,10 @@ STEADY = 1024 * 1024  # bytes by which the free memory may change once nothing m
 async def free_memory_of(
     machine: Machine, *, unload_models: bool = True, free_memory: bool = True
 ) -> dict[str, Any]:
-    """Free memory of the ComfyUI of a machine, and measure how much was freed.
+    """Free memory of a ComfyUI; return free bytes ``before`` and ``after``, and ``freed``.
 
-    Parameters
-    ----------
-    machine : Machine
-        The machine. A ComfyUI that is not running is not started: it holds no memory.
-    unload_models : bool
-        Whether models are removed from memory.
-    free_memory : bool
-        Whether cached outputs of nodes are removed, too.
-
-    Returns
-    -------
-    dict
-        ``gpu`` and ``ram``, each with ``before``, ``after`` and ``freed``: free bytes on all GPUs
-        and in the memory of ComfyUI's machine, from its ``system_stats``. Other programs change
-        these values, too; ``freed`` is never negative. ``pending`` is true if ComfyUI is executing
-        a prompt: it frees memory afterwards.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If ComfyUI does not answer.
+    They are of all GPUs and of the main memory, from ``system_stats``; other programs change them,
+    too. ``pending``: ComfyUI is executing a prompt, and frees memory afterwards.
     """
     client = await machine.ready()
     before = await _free_bytes(client)
@@ -66,13 +47,7 @@ async def free_memory_of(
 async def free_memory_of_all(
     machines: Sequence[Machine], *, unload_models: bool = True, free_memory: bool = True
 ) -> dict[str, Any]:
-    """Free memory of the ComfyUIs of some machines; return the sums of `free_memory_of`.
-
-    Raises
-    ------
-    ComfyUIUnavailableError
-        If none of them answers.
-    """
+    """Free memory of the ComfyUIs of some machines; return the sums of `free_memory_of`."""
     work = (
         free_memory_of(machine, unload_models=unload_models, free_memory=free_memory)
         for machine in machines

@@ -24,22 +24,7 @@ EARLIER = "earlier_shared_dirs"
 async def provider_config(
     kind: ProviderKind, request: MachineConfig, known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the settings of a pool with a provider after a request.
-
-    Parameters
-    ----------
-    kind : ProviderKind
-        The kind of the pool.
-    request : MachineConfig
-        The request.
-    known : mapping
-        The settings before; empty for a new pool.
-
-    Raises
-    ------
-    InvalidRequestError, NotFoundError
-        If a field is invalid.
-    """
+    """Return the settings of a pool with a provider after a request."""
     fields = request.model_dump(exclude_none=True, exclude={"token", "cd_token"})
     replaced = CLUSTER if any(name in fields for name in CLUSTER) else ()
     kept = {name: known[name] for name in known if name not in replaced}
@@ -64,13 +49,7 @@ def is_on_same_cluster(before: Mapping[str, Any], after: Mapping[str, Any]) -> b
 def members_end(
     registry: MachineRegistry, pool: Pool, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> bool:
-    """Return whether all members have to end, so that a change of the settings takes effect.
-
-    Raises
-    ------
-    ConflictError
-        If unfinished runs prevent that; it names the field.
-    """
+    """Return whether all members have to end, so that a change of the settings takes effect."""
     changed = [name for name in (*CLUSTER, *OF_MEMBERS) if before.get(name) != after.get(name)]
     if not changed:
         return False

@@ -40,23 +40,7 @@ MOST_NAMED = 3  # machines that a text names
 
 
 class Pools:
-    """Creates, changes, describes and deletes pools; starts and closes their providers.
-
-    Parameters
-    ----------
-    records : MachineRecords
-        The records of machines and pools.
-    registry : MachineRegistry
-        The machines and pools that runs can be sent to.
-    make : callable
-        Returns an unopened machine with an id, a name and settings.
-    listener : MachineListener
-        Is informed when a member has certainly ended.
-    defaults : MachineSettings
-        The settings of members besides their address.
-    kinds : mapping of str to ProviderKind
-        The kinds of pools with a provider.
-    """
+    """Creates, changes, describes and deletes pools; starts and closes their providers."""
 
     def __init__(
         self,
@@ -112,13 +96,7 @@ class Pools:
     # -- description -------------------------------------------------------------------------
 
     def find(self, machine_id: str | None) -> Pool | None:
-        """Return the pool with an id or a name, None if it is a machine.
-
-        Raises
-        ------
-        NotFoundError
-            If there is neither a pool nor a machine with it.
-        """
+        """Return the pool with an id or a name, None if it is a machine."""
         pool = self._registry.pool(machine_id, field="machine_id")
         return None if pool is None or pool.id == AUTO else pool
 
@@ -140,15 +118,7 @@ class Pools:
         }
 
     def summary(self, pool: Pool, *, members: bool) -> dict[str, Any]:
-        """Return a short description of a pool, without sending requests.
-
-        Parameters
-        ----------
-        pool : Pool
-            The pool.
-        members : bool
-            Whether it contains its members.
-        """
+        """Return a short description of a pool, without sending requests."""
         machines = self._registry.members(pool)
         failure = self._failures.get(pool.id)
         provider = self._providers.get(pool.id)
@@ -205,15 +175,7 @@ class Pools:
     # -- changes -----------------------------------------------------------------------------
 
     async def create(self, kind: str, request: MachineCreate) -> dict[str, Any]:
-        """Create a pool, and start its provider if it has one.
-
-        Raises
-        ------
-        InvalidRequestError, NotFoundError
-            If a field is invalid, or a member does not exist.
-        ConflictError
-            If the name is in use.
-        """
+        """Create a pool, and start its provider if it has one."""
         self._records.check_name(request.name)
         config = await self._config(kind, request, {})
         async with self._lock:
@@ -232,13 +194,6 @@ class Pools:
         """Change the name, the members or the provider of a pool.
 
         Runs that were assigned to a machine stay there when it is removed from the pool.
-
-        Raises
-        ------
-        InvalidRequestError, NotFoundError
-            If a field is invalid, or a member does not exist; then nothing was changed.
-        ConflictError
-            If the name is in use, or unfinished runs prevent the change; then, too.
         """
         attempted = None
         async with self._lock:
@@ -273,13 +228,7 @@ class Pools:
         return self.describe(self._present(pool.id))
 
     async def delete(self, pool: Pool) -> None:
-        """Delete a pool and end the machines of its provider.
-
-        Raises
-        ------
-        ConflictError
-            If runs of it are unfinished.
-        """
+        """Delete a pool and end the machines of its provider."""
         async with self._lock:
             if count := self._registry.pool_runs(pool.id):
                 raise ConflictError(

@@ -12,34 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Member:
-    """A ComfyUI that a provider has started.
+    """A ComfyUI that a provider has started."""
 
-    Attributes
-    ----------
-    id : str
-        Id of its machine. Another ComfyUI never gets the same id, but a member of which only the
-        address has changed keeps it.
-    url : str
-        Address of the ComfyUI.
-    name : str
-        Name of its machine; by default its id.
-    tls : ssl.SSLContext or None
-        The certificates for an ``https`` address; by default those that the system trusts.
-    headers : mapping of str to str
-        Headers that each request to it needs.
-    path : str
-        The folder of ComfyUI, if this server can read it; else empty.
-    launch_args : sequence of str
-        The arguments that determine ComfyUI's folders, if this server can read these.
-    """
-
-    id: str
+    id: str  # no other ComfyUI gets it; one of which only the address has changed keeps it
     url: str
-    name: str = ""
-    tls: ssl.SSLContext | None = None
+    name: str = ""  # default: its id
+    tls: ssl.SSLContext | None = None  # default: the certificates that the system trusts
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    path: str = ""
-    launch_args: tuple[str, ...] = ()
+    path: str = ""  # the folder of ComfyUI, if this server can read it
+    launch_args: tuple[str, ...] = ()  # that determine its folders
 
 
 class Members(Protocol):
@@ -50,13 +31,7 @@ class Members(Protocol):
     """
 
     async def joined(self, member: Member) -> None:
-        """Add a member, or change the address of one; runs are assigned to it once it answers.
-
-        Raises
-        ------
-        ConflictError
-            If a machine that is no member of this pool has its id.
-        """
+        """Add a member, or change the address of one; runs are assigned to it once it answers."""
 
     async def left(self, member_id: str, reason: str) -> None:
         """Remove a member whose ComfyUI has certainly ended, or whose queue is certainly lost.
@@ -64,13 +39,6 @@ class Members(Protocol):
         The run that it executed fails, or is executed again if its request allows that. All other
         runs that were assigned to it wait for another member. The member may be one that only an
         earlier server had.
-
-        Parameters
-        ----------
-        member_id : str
-            The member.
-        reason : str
-            What has happened; the beginning of a sentence.
         """
 
     async def found(self, member_ids: Collection[str]) -> None:
@@ -88,13 +56,7 @@ class Provider(Protocol):
     """
 
     async def start(self, members: Members) -> None:
-        """Begin to provide members; returns once it is known which ones exist.
-
-        Raises
-        ------
-        ComfyDeployError
-            If the cluster cannot be reached.
-        """
+        """Begin to provide members; returns once it is known which ones exist."""
 
     def wanted(self, runs: int) -> None:
         """Record how many runs of the pool are waiting or executing.
@@ -113,13 +75,8 @@ class Provider(Protocol):
     async def close(self, *, delete: bool, stays: bool = False) -> None:
         """Stop providing members; called also after `start` has failed or was cancelled.
 
-        Parameters
-        ----------
-        delete : bool
-            Whether its ComfyUIs must end. If not, Jupyter stops: a later server may find the
-            members again.
-        stays : bool
-            Whether the pool stays on its cluster with other settings, so that it keeps the workers.
+        ``delete``: its ComfyUIs must end; if not, Jupyter stops, and a later server may find them.
+        ``stays``: the pool stays on its cluster with other settings, and keeps the workers.
         """
 
 
@@ -129,20 +86,7 @@ class ProviderKind(Protocol):
     async def check(self, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
         """Validate the settings that a pool would have; return them.
 
-        The settings are stored as JSON.
-
-        Parameters
-        ----------
-        fields : mapping
-            The fields of ``machine/create``; for ``machine/update`` with the settings that do not
-            change.
-        known : mapping
-            The settings before; empty for a new pool. Those that do not change need not be tried.
-
-        Raises
-        ------
-        InvalidRequestError
-            If a field is invalid; the error names the field.
+        The settings are stored as JSON. Those that are as in ``known`` need not be tried.
         """
 
     def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:

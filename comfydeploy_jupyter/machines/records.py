@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 class MachineRecords:
-    """The records of machines and pools, in memory and in the store.
-
-    Parameters
-    ----------
-    repository : MachineRepository
-        The stored records.
-    """
+    """The records of machines and pools, in memory and in the store."""
 
     def __init__(self, repository: MachineRepository) -> None:
         self._repository = repository
@@ -46,13 +40,7 @@ class MachineRecords:
         return self._records.get(machine_id)
 
     async def keep(self, record: MachineRecord) -> MachineRecord:
-        """Store a new or changed record, and return it with its times.
-
-        Raises
-        ------
-        ConflictError
-            If its name is in use.
-        """
+        """Store a new or changed record, and return it with its times."""
         known = record.id in self._records
         stored = await (self._repository.save if known else self._repository.add)(record)
         self._records[record.id] = stored
@@ -64,22 +52,7 @@ class MachineRecords:
         self._records.pop(machine_id, None)
 
     def check_name(self, name: str, *, but: str | None = None) -> None:
-        """Raise unless a machine or pool can have this name.
-
-        Parameters
-        ----------
-        name : str
-            The name.
-        but : str, optional
-            Id of the machine that gets the name.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the name has another meaning.
-        ConflictError
-            If another machine has the name.
-        """
+        """Raise unless a machine or pool can have this name."""
         if name.casefold() == AUTO:
             raise InvalidRequestError.of_field("name", f"{AUTO!r} means the least busy machine")
         for record in self._records.values():

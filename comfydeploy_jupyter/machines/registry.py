@@ -23,69 +23,32 @@ POOL = "pool"  # the kind of pools whose machines users have named
 
 @dataclass(frozen=True)
 class Pool:
-    """Machines that share one queue of runs.
-
-    Attributes
-    ----------
-    id : str
-        Id of the pool in requests; ``auto`` for all machines of this server.
-    name : str
-        Name of the pool.
-    kind : str
-        ``pool`` for machines that exist, else the kind of its provider, such as ``dask``.
-    members : tuple of str
-        Ids of its machines.
-    retry : int
-        How often a run is executed again whose machine ended, unless its request says otherwise.
-    shared_dirs : tuple of str
-        Folders that its present and earlier machines share with this server.
-    """
+    """Machines that share one queue of runs."""
 
     id: str
     name: str
-    kind: str = POOL
+    kind: str = POOL  # else the kind of its provider, such as ``dask``
     members: tuple[str, ...] = ()
-    retry: int = 0
-    shared_dirs: tuple[str, ...] = ()
+    retry: int = 0  # how often a run is executed again whose machine ended
+    shared_dirs: tuple[str, ...] = ()  # that its machines share, or shared, with this server
 
 
 class MachineRegistry:
-    """All machines that runs can be sent to; ``local`` is the default one.
-
-    Attributes
-    ----------
-    open_runs : callable
-        Returns the number of this server's unfinished runs on a machine, by its id, with those that
-        are just being sent to it; set later.
-    pool_runs : callable
-        Returns the number of unfinished runs of a pool, by its id; set later.
-    activity : callable
-        Returns ``run``, ``queue`` and ``models`` of a machine, by its id; set later.
-    pause_of : callable
-        Returns why pools give a machine no runs although it is ready, by its id, or None; set
-        later.
-    why_waiting : callable
-        Returns why no machine of a pool gets runs now, by its id, or None; set later.
-    changed : callable
-        Called when machines or pools were added, changed or removed; set later.
-    demand : callable
-        Called with the id of a pool and the number of its unfinished runs; set later.
-    cloud : dict of str to MachineRecord
-        The serverless machines of ComfyDeploy, by id, whose ComfyUI cannot be reached directly.
-    """
+    """All machines that runs can be sent to; ``local`` is the default one."""
 
     def __init__(self) -> None:
         self._machines: dict[str, Machine] = {}
         self._pools: dict[str, Pool] = {}
         self._all: Pool | None = None  # the pool of all machines, once it was asked for
-        self.cloud: dict[str, MachineRecord] = {}
-        self.open_runs: Callable[[str], int] = lambda _: 0
-        self.pool_runs: Callable[[str], int] = lambda _: 0
-        self.activity: Callable[[str], dict[str, Any]] = lambda _: {}
-        self.pause_of: Callable[[str], str | None] = lambda _: None
-        self.why_waiting: Callable[[str], str | None] = lambda _: None
-        self.changed: Callable[[], None] = lambda: None
-        self.demand: Callable[[str, int], None] = lambda *_: None
+        self.cloud: dict[str, MachineRecord] = {}  # serverless ones of ComfyDeploy, by id
+        # Set later; they get an id.
+        self.open_runs: Callable[[str], int] = lambda _: 0  # on a machine, or being sent to it
+        self.pool_runs: Callable[[str], int] = lambda _: 0  # unfinished runs of a pool
+        self.activity: Callable[[str], dict[str, Any]] = lambda _: {}  # run, queue and models
+        self.pause_of: Callable[[str], str | None] = lambda _: None  # why pools give it no runs
+        self.why_waiting: Callable[[str], str | None] = lambda _: None  # why no machine does
+        self.changed: Callable[[], None] = lambda: None  # a machine or pool was added or removed
+        self.demand: Callable[[str, int], None] = lambda *_: None  # a pool's number of runs changed
 
     def add(self, machine: Machine) -> None:
         """Add a machine under its id."""
@@ -111,22 +74,7 @@ class MachineRegistry:
         self.changed()
 
     def get(self, machine_id: str | None = None) -> Machine:
-        """Return a machine.
-
-        Parameters
-        ----------
-        machine_id : str, optional
-            Id or name of the machine. For a pool or ``auto``: its member with the least work.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such machine.
-        InvalidRequestError
-            If it is a serverless machine of ComfyDeploy.
-        ComfyUIUnavailableError
-            If it is a pool without members.
-        """
+        """Return a machine by its id or name; of a pool the member with the least work."""
         found = self._machines.get(machine_id or LOCAL)
         if found is not None:
             return found
@@ -142,13 +90,7 @@ class MachineRegistry:
         return self._machines[known] if pool is None else self.least_busy(pool)
 
     def resolve(self, machine_id: str, *, field: str = "machine") -> str:
-        """Return the id of a machine or pool, given its id or its name.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such machine.
-        """
+        """Return the id of a machine or pool, given its id or its name."""
         if machine_id == AUTO:
             return self.least_busy(self.all_machines).id
         if any(machine_id in known for known in (self._machines, self._pools, self.cloud)):
@@ -182,13 +124,7 @@ class MachineRegistry:
         return tuple(self._pools.values())
 
     def pool(self, machine_id: str | None, *, field: str = "machine") -> Pool | None:
-        """Return the pool with an id or name, ``auto`` included; None if it is not a pool.
-
-        Raises
-        ------
-        NotFoundError
-            If there is neither a pool nor a machine with it.
-        """
+        """Return the pool with an id or name, ``auto`` included; None if it is not a pool."""
         if machine_id is None or machine_id in self._machines:
             return None
         if machine_id == AUTO:
@@ -203,11 +139,6 @@ class MachineRegistry:
         """Return the connected member of a pool with the least work.
 
         If none is connected, it is the default machine if that is a member, else the first member.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If the pool has no members.
         """
         members = self.members(pool)
         connected = [machine for machine in members if machine.connected]

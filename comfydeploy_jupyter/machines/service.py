@@ -37,25 +37,7 @@ KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this ser
 
 
 class MachineService:
-    """Registers, changes and describes machines.
-
-    Parameters
-    ----------
-    records : MachineRecords
-        The records of machines.
-    registry : MachineRegistry
-        The machine objects.
-    configured : MachineSettings
-        The configuration of the machine `local`. Changes by `update` override it.
-    autostart : bool
-        Whether `local` is found or started at once, as configured.
-    data_dir : pathlib.Path
-        Folder for logs; registered machines have separate folders below ``machines``.
-    session_id : str
-        The ComfyUI client id of this server.
-    listener : MachineListener
-        Receives the events of machines.
-    """
+    """Registers, changes and describes machines."""
 
     def __init__(
         self,
@@ -105,30 +87,11 @@ class MachineService:
     # -- description -------------------------------------------------------------------------
 
     async def describe(self, machine_id: str | None) -> dict[str, Any]:
-        """Return the description and the state of a machine, for ``GET machine``.
-
-        Parameters
-        ----------
-        machine_id : str or None
-            Id or name of the machine, or ``auto``; by default `local`.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such machine.
-        InvalidRequestError
-            If it is a machine of ComfyDeploy, which only the service can describe.
-        """
+        """Return the description and the state of a machine, for ``GET machine``."""
         return await self._describe(self._registry.get(machine_id))
 
     def is_in_cloud(self, machine_id: str | None) -> MachineRecord | None:
-        """Return the record of a registered machine of ComfyDeploy; None for any other.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such machine.
-        """
+        """Return the record of a registered machine of ComfyDeploy; None for any other."""
         found = self._registry.resolve(machine_id or LOCAL, field="machine_id")
         return self._registry.cloud.get(found)
 
@@ -207,15 +170,7 @@ class MachineService:
     # -- changes -----------------------------------------------------------------------------
 
     async def create(self, request: MachineCreate) -> dict[str, Any]:
-        """Register a ComfyUI at an address, or one that this server starts; it is opened at once.
-
-        Raises
-        ------
-        InvalidRequestError
-            If a field is invalid.
-        ConflictError
-            If the name is in use.
-        """
+        """Register a ComfyUI at an address, or one that this server starts, and open it."""
         self._records.check_name(request.name)
         kind = kind_of(request)
         check_without_cluster(request, kind)
@@ -256,13 +211,6 @@ class MachineService:
         """Create a managed machine for each GPU of this machine; return their ids.
 
         If one cannot be created, none is.
-
-        Raises
-        ------
-        InvalidRequestError
-            If this machine has no GPU that can be chosen, or a field is invalid.
-        ConflictError
-            If a name is in use.
         """
         if request.kind not in (None, "pool") or request.members is not None or request.gpu:
             raise InvalidRequestError.of_field(
@@ -292,24 +240,7 @@ class MachineService:
         self._registry.cloud[record.id] = await self._records.keep(record)
 
     async def update(self, request: MachineUpdate) -> dict[str, Any]:
-        """Change a machine that is not in the cloud.
-
-        Returns
-        -------
-        dict
-            ``machine`` and ``restart_required``.
-
-        Raises
-        ------
-        InvalidRequestError, NotFoundError
-            If a field is invalid; then nothing was changed.
-        ConflictError
-            If the name is in use, if a ComfyUI that this server did not start would be restarted,
-            if the machine belongs to the provider of a pool, or if runs have not ended on a machine
-            whose ComfyUI would be replaced.
-        ComfyUIUnavailableError
-            If no ComfyUI answers with the new settings; then the old ones were restored.
-        """
+        """Change a machine that is not in the cloud; after an error nothing is changed."""
         machine_id = self._registry.resolve(request.machine_id or LOCAL, field="machine_id")
         async with self._locks.setdefault(machine_id, asyncio.Lock()):
             self._check_own(machine_id)
@@ -349,13 +280,6 @@ class MachineService:
         """Delete a machine, and stop its ComfyUI if this server started it; return its id.
 
         A machine of ComfyDeploy is only removed from this server.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such machine.
-        ConflictError
-            If it is `local`, has unfinished runs, or belongs to the provider of a pool.
         """
         machine_id = self._registry.resolve(machine_id, field="machine_id")
         if machine_id == LOCAL:
@@ -432,13 +356,7 @@ class MachineService:
 
 
 def kind_of(request: MachineCreate) -> str:
-    """Return the kind of machine for a request, such as ``managed`` or ``pool``.
-
-    Raises
-    ------
-    InvalidRequestError
-        If no field determines the kind.
-    """
+    """Return the kind of machine for a request, such as ``managed`` or ``pool``."""
     if request.kind is not None:
         return request.kind
     if request.in_cloud:

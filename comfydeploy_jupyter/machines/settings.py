@@ -15,57 +15,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MachineSettings:
-    """Settings: where the ComfyUI of a machine is, and how it is started.
+    """Settings: where the ComfyUI of a machine is, and how it is started."""
 
-    Attributes
-    ----------
-    comfyui_url : str
-        Address of a ComfyUI that this server does not start; empty if none is configured.
-    comfyui_path : str
-        A ComfyUI folder; without a URL, ComfyUI is started from there.
-    comfyui_python : str
-        The interpreter that runs ComfyUI; if empty, it is searched for.
-    launch_args : tuple of str
-        Further arguments for its ``main.py``.
-    env : mapping
-        Environment variables for ComfyUI, in addition to those of this server.
-    gpu : str
-        The GPUs that are visible to it, e.g. ``"0"``, ``"0,1"`` or a UUID; empty: all.
-    by_chance : bool
-        Whether a ComfyUI at the default port or in a usual folder is used.
-    request_timeout : float
-        Seconds that ComfyUI has to answer one request.
-    start_timeout : float
-        Seconds within which a ComfyUI that this server starts must answer.
-    stuck_after : float
-        Seconds without any activity after which a ComfyUI with prompts is restarted; 0: never.
-    jupyter_root : pathlib.Path or None
-        Jupyter's root directory.
-    extra_roots : tuple of pathlib.Path
-        Further folders that may be read.
-    trusted_users : tuple of str
-        Users of this machine, in addition to this one and root, whose ComfyUI may be used.
-    credentials : Credentials
-        The credentials that the ComfyUI at ``comfyui_url`` asks for.
-    access : Access
-        The same for a member of a pool, whose provider makes certificates and headers.
-    """
-
-    comfyui_url: str = ""
-    comfyui_path: str = ""
-    comfyui_python: str = ""
+    comfyui_url: str = ""  # of a ComfyUI that this server does not start
+    comfyui_path: str = ""  # without a URL, ComfyUI is started from there
+    comfyui_python: str = ""  # if empty, it is searched for
     launch_args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    gpu: str = ""
-    by_chance: bool = True
-    request_timeout: float = 30.0
-    start_timeout: float = 300.0
-    stuck_after: float = 0.0
+    env: Mapping[str, str] = field(default_factory=dict)  # in addition to that of this server
+    gpu: str = ""  # the GPUs that it sees: "0", "0,1" or a UUID; empty: all
+    by_chance: bool = True  # whether a ComfyUI at the default port or in a usual folder is used
+    request_timeout: float = 30.0  # seconds that ComfyUI has to answer one request
+    start_timeout: float = 300.0  # seconds within which one that this server starts must answer
+    stuck_after: float = 0.0  # seconds without activity, with prompts, before a restart; 0: never
     jupyter_root: Path | None = None
-    extra_roots: tuple[Path, ...] = ()
-    trusted_users: tuple[str, ...] = ()
-    credentials: Credentials = NONE
-    access: Access = PLAIN
+    extra_roots: tuple[Path, ...] = ()  # further folders that may be read
+    trusted_users: tuple[str, ...] = ()  # beside this one and root, whose ComfyUI may be used
+    credentials: Credentials = NONE  # that the ComfyUI at `comfyui_url` asks for
+    access: Access = PLAIN  # the same for a member of a pool, from its provider
 
     @property
     def place(self) -> tuple[str, str]:

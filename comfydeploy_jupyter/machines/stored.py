@@ -14,28 +14,14 @@ from ..util.timestamps import utc_now
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """The record of one machine.
-
-    Attributes
-    ----------
-    id : str
-        Id of the machine in requests.
-    name : str
-        Name of the machine; unique, ignoring case.
-    kind : str
-        ``local``, ``managed``, ``comfyui`` or ``cloud``.
-    config : dict
-        The settings that were changed.
-    created_at, updated_at : str
-        Times in ISO 8601, UTC; set by the store.
-    """
+    """The record of one machine."""
 
     id: str
-    name: str
-    kind: str
-    config: dict[str, Any]
-    created_at: str = ""
-    updated_at: str = ""
+    name: str  # name of the machine; unique, ignoring case
+    kind: str  # `local`, `managed`, `comfyui` or `cloud`
+    config: dict[str, Any]  # the settings that were changed
+    created_at: str = ""  # times in ISO 8601, UTC; set by the store
+    updated_at: str = ""  # times in ISO 8601, UTC; set by the store
 
 
 class MachineRepository(Repository):
@@ -46,25 +32,11 @@ class MachineRepository(Repository):
         return await self._database.read(_all)
 
     async def add(self, record: MachineRecord) -> MachineRecord:
-        """Store a new machine.
-
-        Raises
-        ------
-        ConflictError
-            If its name or id is in use.
-        """
+        """Store a new machine."""
         return await self._database.write(_add, record)
 
     async def save(self, record: MachineRecord) -> MachineRecord:
-        """Write the name and the config of a machine.
-
-        Raises
-        ------
-        ConflictError
-            If its name is in use.
-        NotFoundError
-            If it was deleted; `local` cannot be deleted.
-        """
+        """Write the name and the config of a machine."""
         return await self._database.write(_save, record)
 
     async def delete(self, machine_id: str) -> None:

@@ -56,36 +56,7 @@ class SupervisorListener(Protocol):
 
 
 class Supervisor:
-    """Maintains the link to the ComfyUI of one machine.
-
-    Parameters
-    ----------
-    machine_id : str
-        Id of the machine, for the log.
-    settings : MachineSettings
-        Settings of the machine.
-    session_id : str
-        The ComfyUI client id of this server.
-    folder : pathlib.Path
-        Folder for the log of a ComfyUI that this server starts.
-    listener : SupervisorListener
-        Receives the events of ComfyUI.
-
-    Attributes
-    ----------
-    link : Link or None
-        The ComfyUI, once it was found.
-    failure : ComfyUIUnavailableError or None
-        The reason why the last attempt to reach ComfyUI failed.
-    last_url : str or None
-        Address of ComfyUI at the last connection.
-    was_here : bool
-        Whether its process was seen on this machine at the last connection.
-    oom_kills : int
-        Number of processes that the kernel had killed for lack of memory at the last connection.
-    disconnected_at : float
-        Monotonic time at which the connection was lost last.
-    """
+    """Maintains the link to the ComfyUI of one machine."""
 
     def __init__(
         self,
@@ -99,9 +70,10 @@ class Supervisor:
         self.settings = settings
         self.link: Link | None = None
         self.failure: ComfyUIUnavailableError | None = None
+        # at the last connection:
         self.last_url: str | None = None
-        self.was_here = False
-        self.oom_kills = 0
+        self.was_here = False  # its process was seen on this machine
+        self.oom_kills = 0  # of the kernel
         self.disconnected_at = time.monotonic()
         self.log_fields: dict[str, Any] = {"machine": machine_id}
         self._id = machine_id
@@ -174,26 +146,12 @@ class Supervisor:
     async def restart(self, settings: MachineSettings | None = None) -> None:
         """Stop ComfyUI and start it again, even while it is starting.
 
-        Parameters
-        ----------
-        settings : MachineSettings, optional
-            New settings. If no ComfyUI answers with them, the old ones are restored.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not answer; ``details["log"]`` contains its last lines of output.
+        If no ComfyUI answers with the new settings, the old ones are restored.
         """
         await asyncio.shield(self._start(self._restart(settings or self.settings)))
 
     async def ready(self) -> ComfyUIClient:
-        """Return the client of a ComfyUI that answers and whose events arrive.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If there is none; the error has a ``hint`` on what to do.
-        """
+        """Return the client of a ComfyUI that answers and whose events arrive."""
         link = self.link
         if link is not None and link.connection.connected:
             return link.client

@@ -27,26 +27,7 @@ async def find_origin(
     *,
     start: bool,
 ) -> Origin:
-    """Return the service that a tunnel exposes.
-
-    Parameters
-    ----------
-    options : TunnelOptions
-        The requested tunnel.
-    machines : MachineRegistry
-        The machines.
-    jupyter : callable or None
-        Returns the address of this Jupyter.
-    start : bool
-        Whether to wait for a ComfyUI, and to start it if it is one of this server.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no Jupyter to expose, or it has another port.
-    ComfyUIUnavailableError
-        If the ComfyUI is not available.
-    """
+    """Return the service that a tunnel exposes."""
     if options.target == "jupyter":
         if jupyter is None:
             raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
