@@ -27,26 +27,10 @@ Prompt = Mapping[str, Mapping[str, Any]]
 
 
 def api_to_ui(graph: Prompt, definitions: NodeDefinitions | Mapping[str, Any]) -> dict[str, Any]:
-    """Convert a workflow from the API format to the UI format.
+    """Convert a workflow from the API format to the UI format, version 0.4.
 
-    Parameters
-    ----------
-    graph : Mapping
-        A prompt: nodes by id, each with ``class_type`` and ``inputs``.
-    definitions : NodeDefinitions or Mapping
-        The node classes, or the JSON of ``object_info``. Nodes of unknown classes are kept with
-        their inputs by name, which `ui_to_api` reads.
-
-    Returns
-    -------
-    dict
-        A workflow of version 0.4. Each node is to the right of all nodes that it depends on; nodes
-        do not overlap. Seeds are ``fixed``, so that queueing the workflow repeats the run.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is not a prompt; the message names the place.
+    Nodes of unknown classes keep their inputs by name. Seeds are ``fixed``, so that queueing the
+    workflow repeats the run.
     """
     known = (
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)

@@ -39,56 +39,28 @@ _Ends: TypeAlias = dict[tuple[str, int], list[tuple[str, int]]]
 
 @dataclass(frozen=True)
 class ChosenInput:
-    """An input that the author of a workflow chose for its form.
+    """An input that the author of a workflow chose for its form."""
 
-    Attributes
-    ----------
-    targets : tuple of (node id, input name)
-        The inputs of the API graph that it sets, in the order in which the graph is followed.
-    title : str
-        The title of the node that shows it, or ``""``.
-    name : str
-        The name of the widget.
-    label : str
-        The label that the author gave it, or ``""``.
-    """
-
+    # the inputs of the API graph that it sets, in the order in which the graph is followed
     targets: tuple[Target, ...]
-    title: str
-    name: str
-    label: str
+    title: str  # the title of the node that shows it, or ``""``
+    name: str  # the name of the widget
+    label: str  # the label that the author gave it, or ``""``
 
 
 @dataclass(frozen=True)
 class AuthorForm:
-    """The inputs and outputs that the author of a workflow chose.
+    """The inputs and outputs that the author of a workflow chose."""
 
-    Attributes
-    ----------
-    inputs : list of ChosenInput
-        In the author's order.
-    outputs : list of str
-        Ids of the nodes whose outputs are shown, in the author's order; empty for all.
-    app : bool
-        Whether they come from App mode; else they are the promoted widgets.
-    warnings : list of str
-        A sentence for each entry of ``linearData`` that is invalid.
-    """
-
-    inputs: list[ChosenInput]
+    inputs: list[ChosenInput]  # in the author's order
+    # ids of the nodes whose outputs are shown, in the author's order; empty for all
     outputs: list[str]
-    app: bool
-    warnings: list[str]
+    app: bool  # whether they come from App mode; else they are the promoted widgets
+    warnings: list[str]  # A sentence for each entry of ``linearData`` that is invalid
 
 
 def author_form(ui: UIGraph) -> AuthorForm:
-    """Return the inputs and outputs that the author of a workflow chose for its form.
-
-    Parameters
-    ----------
-    ui : dict
-        The workflow in UI format. Invalid entries raise nothing; the warnings name them.
-    """
+    """Return the inputs and outputs that the author of a workflow chose for its form."""
     chooser = _Chooser(ui)
     extra = ui.get("extra")
     data = extra.get("linearData") if isinstance(extra, Mapping) else None

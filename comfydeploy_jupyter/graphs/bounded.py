@@ -17,18 +17,7 @@ class BrokenFileError(Exception):
 
 
 class BoundedReader:
-    """Reads parts of a seekable stream, within the limits.
-
-    Parameters
-    ----------
-    stream : binary file
-        A seekable stream. Its position does not matter and is changed.
-
-    Attributes
-    ----------
-    size : int
-        Length of the stream, bytes.
-    """
+    """Reads parts of a seekable stream, within the limits."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -42,13 +31,7 @@ class BoundedReader:
         return self._stream.read(min(size, 1 << 16))
 
     def take(self, offset: int, size: int) -> bytes:
-        """Return exactly ``size`` bytes of metadata.
-
-        Raises
-        ------
-        BrokenFileError
-            The file has fewer, or more metadata was read than `MAX_METADATA`.
-        """
+        """Return exactly ``size`` bytes of metadata."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise BrokenFileError("the file ends too early")
         self.spend(size)
@@ -56,13 +39,7 @@ class BoundedReader:
         return self._stream.read(size)
 
     def unpack(self, format: str, offset: int) -> tuple[Any, ...]:  # noqa: A002 - as struct has it
-        """Return the fields of the header of a part, as `struct.unpack` does; count the part.
-
-        Raises
-        ------
-        BrokenFileError
-            The file ends before the header does, or has more parts than `MAX_PARTS`.
-        """
+        """Return the fields of the header of a part, as `struct.unpack` does; count the part."""
         self._parts -= 1
         head = self.peek(offset, struct.calcsize(format))
         if self._parts < 0 or len(head) < struct.calcsize(format):
@@ -70,13 +47,7 @@ class BoundedReader:
         return struct.unpack(format, head)
 
     def spend(self, size: int) -> None:
-        """Count bytes of metadata that are going to be processed.
-
-        Raises
-        ------
-        BrokenFileError
-            All bytes that were counted are more than `MAX_METADATA`.
-        """
+        """Count bytes of metadata that are going to be processed."""
         self._budget -= size
         if self._budget < 0:
             raise BrokenFileError(f"more than {MAX_METADATA >> 20} MiB of metadata")

@@ -14,18 +14,6 @@ def check_consistency(graph: Graph, ui: dict[str, Any]) -> None:
     Each node of the graph must be in the UI format, with the same class and the same links. Nodes
     and links that only the editor can resolve are not checked: virtual nodes, reroutes, subgraphs
     and bypassed nodes.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-    ui : dict
-        The UI format.
-
-    Raises
-    ------
-    InvalidRequestError
-        They differ; the message names the node.
     """
     nodes = UINodes(ui)
     for node_id, node in graph.items():

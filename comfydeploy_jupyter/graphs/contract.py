@@ -55,21 +55,14 @@ _FILE = {
 
 
 class Contract(TypedDict):
-    """The contract of a workflow.
+    """The contract of a workflow."""
 
-    Attributes
-    ----------
-    inputs : dict
-        The JSON Schema of ``inputs`` of a run: names, types, ranges, choices, and as defaults the
-        values that the workflow has.
-    outputs : dict
-        The JSON Schema of ``outputs`` of its result: one property for each output node.
-    warnings : list of str
-        A sentence for each input that the author chose and the workflow does not have.
-    """
-
+    # the JSON Schema of ``inputs`` of a run: names, types, ranges, choices, and as defaults the
+    # values that the workflow has
     inputs: dict[str, Any]
+    # the JSON Schema of ``outputs`` of its result: one property for each output node
     outputs: dict[str, Any]
+    # A sentence for each input that the author chose and the workflow does not have
     warnings: list[str]
 
 
@@ -143,24 +136,8 @@ def check_inputs(
     The check is never stricter than ComfyUI: a text with a number counts as a number, ranges and
     choices of inputs that the code of a node class may check itself are left to ComfyUI, and so is
     a graph of which some outputs do not need the wrong values, because ComfyUI executes those. The
-    values of external-input nodes are checked here only.
-
-    Parameters
-    ----------
-    graph : Graph
-        The graph of the workflow, in API format.
-    applied : AppliedInputs
-        The graph with the values, and which of them are given.
-    definitions : dict or None
-        ComfyUI's ``object_info``.
-    rules : NodeRules, optional
-        The rules made of it, which know the classes that check inputs themselves.
-
-    Raises
-    ------
-    InvalidInputError
-        A value is of the wrong type, out of range, or not one of the choices. ``details`` has
-        ``field`` and ``invalid``, which maps each such key to a sentence.
+    values of external-input nodes are checked here only. ``details["invalid"]`` of the error maps
+    each such key to a sentence.
     """
     invalid: dict[str, str] = {}
     wrong: set[str] = set()

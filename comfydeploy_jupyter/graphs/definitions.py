@@ -77,70 +77,39 @@ _DEEPEST = 16
 
 @dataclass(frozen=True)
 class Widget:
-    """One widget of a node class.
+    """One widget of a node class."""
 
-    Attributes
-    ----------
-    name : str
-        Its name, which is also the name of its input.
-    type : str
-        ``INT``, ``FLOAT``, ``STRING``, ``BOOLEAN``, ``COMBO`` or another type of the definition.
-    owner : str
-        The declared input that it belongs to: `name`, or for an additional widget such as
-        ``control_after_generate`` the input that has it.
-    default : object
-        The value on a new node; `MISSING` if it has none, so that the prompt does not have it.
-    stored : bool
-        Whether ``widgets_values`` has its value.
-    emitted : bool
-        Whether it is part of the prompt.
-    multiline : bool
-        Whether it is a text area, whose values become text.
-    dynamic_prompts : bool
-        Whether ``{a|b}`` and comments in its text are replaced when it is queued.
-    choices : tuple
-        The entries of a combo.
-    options : Mapping
-        The options of the definition: ``min``, ``max``, ``step``, ``round`` and so on.
-    branches : Branches
-        For a dynamic combo: the widgets and inputs of its options.
-    stem : str
-        If another widget like this one follows as long as the last one is not empty: the part of
-        their names before the number.
-    """
-
-    name: str
+    name: str  # its name, which is also the name of its input
+    # ``INT``, ``FLOAT``, ``STRING``, ``BOOLEAN``, ``COMBO`` or another type of the definition
     type: str
+    # the declared input that it belongs to: `name`, or for an additional widget such as
+    # ``control_after_generate`` the input that has it
     owner: str
+    # the value on a new node; `MISSING` if it has none, so that the prompt does not have it
     default: Any = MISSING
-    stored: bool = True
-    emitted: bool = True
-    multiline: bool = False
+    stored: bool = True  # whether ``widgets_values`` has its value
+    emitted: bool = True  # whether it is part of the prompt
+    multiline: bool = False  # whether it is a text area, whose values become text
+    # whether ``{a|b}`` and comments in its text are replaced when it is queued
     dynamic_prompts: bool = False
-    choices: tuple[Any, ...] = ()
+    choices: tuple[Any, ...] = ()  # the entries of a combo
+    # the options of the definition: ``min``, ``max``, ``step``, ``round`` and so on
     options: Mapping[str, Any] = field(default_factory=dict)
+    # for a dynamic combo: the widgets and inputs of its options
     branches: Branches = field(default_factory=lambda: Branches("", ()))
+    # if another widget like this one follows as long as the last one is not empty: the part of
+    # their names before the number
     stem: str = ""
 
 
 @dataclass(frozen=True)
 class Socket:
-    """One input of a node class.
-
-    Attributes
-    ----------
-    name, type : str
-        Name and type of the input; for an autogrow group, the prefix of the names
-        (``"images."``).
-    has_widget : bool
-        Whether it has a widget.
-    grows : bool
-        Whether it is an autogrow group, to which the editor adds inputs when they are connected.
-    """
+    """One input of a node class."""
 
     name: str
     type: str
-    has_widget: bool = False
+    has_widget: bool = False  # whether it has a widget
+    # whether it is an autogrow group, to which the editor adds inputs when they are connected
     grows: bool = False
 
 
@@ -153,17 +122,7 @@ class Branch:
 
 
 class Branches:
-    """The widgets and inputs of the options of a dynamic combo, each read when it is first used.
-
-    Parameters
-    ----------
-    name : str
-        The name of the combo, which is the prefix of the names of its inputs.
-    options : Sequence
-        ``options`` of the definition: objects with ``key`` and ``inputs``.
-    depth : int
-        The number of dynamic combos that contain this one.
-    """
+    """The widgets and inputs of the options of a dynamic combo, each read when it is first used."""
 
     def __init__(self, name: str, options: Sequence[Any], depth: int = 0) -> None:
         self._name = name
@@ -203,49 +162,25 @@ class Branches:
 
 @dataclass(frozen=True)
 class NodeClass:
-    """A node class as the editor reads it from an entry of ``object_info``.
-
-    Attributes
-    ----------
-    name, title : str
-        The class, and the title of nodes that have no other title.
-    sockets : tuple of Socket
-        All inputs, in the editor's order: first those without a widget.
-    outputs : tuple of str
-        The types of the outputs.
-    widgets : tuple of Widget
-        In the order in which ``widgets_values`` stores them.
-    declared : tuple of str
-        The inputs in the order of the definition itself, which may not be the editor's.
-    legacy_slots : tuple of bool
-        The values that editors before 1.16 saved: a flag for each position, true for an input that
-        has no widget any more (``forceInput``). Empty if there is no such input.
-    output_node : bool
-        Whether the class is an output node.
-    """
+    """A node class as the editor reads it from an entry of ``object_info``."""
 
     name: str
     title: str
-    sockets: tuple[Socket, ...]
-    outputs: tuple[str, ...]
-    widgets: tuple[Widget, ...]
+    sockets: tuple[Socket, ...]  # all inputs, in the editor's order: first those without a widget
+    outputs: tuple[str, ...]  # the types of the outputs
+    widgets: tuple[Widget, ...]  # in the order in which ``widgets_values`` stores them
+    # the inputs in the order of the definition itself, which may not be the editor's
     declared: tuple[str, ...]
+    # the values that editors before 1.16 saved: a flag for each position, true for an input that
+    # has no widget any more (``forceInput``). Empty if there is no such input
     legacy_slots: tuple[bool, ...]
-    output_node: bool
+    output_node: bool  # whether the class is an output node
 
     def lay_out(self, stored: Any) -> list[tuple[Widget, Any]]:
-        """Return the widgets of a node and their values.
+        """Return the widgets of a node and their values; `MISSING` without a value and a default.
 
-        Parameters
-        ----------
-        stored : list, dict or None
-            ``widgets_values`` of a saved node. A list has values by position: missing ones are
-            defaults, further ones are ignored. A dict has values by name.
-
-        Returns
-        -------
-        list of (Widget, object)
-            In order; the value is `MISSING` if there is neither a value nor a default.
+        ``stored`` is ``widgets_values``: a list by position (further values are ignored), or a dict
+        by name.
         """
         named = stored if isinstance(stored, dict) else {}
         values = self._without_forced(stored) if isinstance(stored, list) else []

@@ -35,20 +35,7 @@ _DEEP = (
 
 
 def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
-    """Raise if a graph would end the thread of ComfyUI that executes prompts.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format; every node has its ``inputs``.
-    ui : dict or None
-        The workflow in UI format, which ComfyUI copies, too.
-
-    Raises
-    ------
-    InvalidRequestError
-        A limit is exceeded; the message names the field, and the node if it is one.
-    """
+    """Raise if a graph would end the thread of ComfyUI that executes prompts."""
     for node_id, fault in too_deep(graph):
         raise InvalidRequestError(
             f"workflow_api: node {node_id!r} {fault}",

@@ -32,27 +32,14 @@ MODES = {MUTED: "muted", BYPASSED: "bypassed"}  # all others count as active
 
 @dataclass(frozen=True)
 class Change:
-    """One difference.
+    """One difference."""
 
-    Attributes
-    ----------
-    kind : str
-        ``removed``, ``added``, ``replaced`` (another class), ``switched`` (muted, bypassed,
-        active), ``renamed``, ``rewired`` or ``changed`` (a value).
-    node_id : str
-        The node; ``"<subgraph id>:<node id>"`` inside the definition of a subgraph.
-    text : str
-        The difference in words.
-    input_name : str or None
-        The input that was rewired or changed.
-    old, new : object
-        The values of a change, or descriptions of the links of a rewired input.
-    """
-
+    # ``removed``, ``added``, ``replaced`` (another class), ``switched`` (muted, bypassed, active),
+    # ``renamed``, ``rewired`` or ``changed`` (a value)
     kind: str
-    node_id: str
-    text: str
-    input_name: str | None = None
+    node_id: str  # the node; ``"<subgraph id>:<node id>"`` inside the definition of a subgraph
+    text: str  # the difference in words
+    input_name: str | None = None  # the input that was rewired or changed
     old: Any = None
     new: Any = None
 
@@ -65,17 +52,10 @@ class GraphDiff:
     """All differences between two graphs: removed nodes, added nodes, then node by node.
 
     It is true if there are any; ``str()`` of it has a line for each.
-
-    Attributes
-    ----------
-    changes : tuple of Change
-        The differences that matter for a run, and those of titles.
-    layout : bool
-        Whether anything else differs, such as the positions of nodes.
     """
 
-    changes: tuple[Change, ...]
-    layout: bool = False
+    changes: tuple[Change, ...]  # the differences that matter for a run, and those of titles
+    layout: bool = False  # whether anything else differs, such as the positions of nodes
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -120,20 +100,6 @@ def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
     Nodes are matched by their ids, which ComfyUI's editor keeps. In API format, all
     inputs have names. In UI format, values have names only if the editor saved them with the inputs
     of the node; otherwise they are numbered.
-
-    Parameters
-    ----------
-    old, new : dict
-        Both in API format, or both in UI format, subgraphs included.
-
-    Returns
-    -------
-    GraphDiff
-
-    Raises
-    ------
-    InvalidRequestError
-        One of them is not a graph, or their formats differ.
     """
     kind = detect_format(old, field="old")
     if detect_format(new, field="new") is not kind:

@@ -11,33 +11,14 @@ if TYPE_CHECKING:
 
 
 class Example(NamedTuple):
-    """A workflow to begin with.
+    """A workflow to begin with."""
 
-    Attributes
-    ----------
-    title : str
-        Its name.
-    graph : Graph
-        The workflow in API format.
-    """
-
-    title: str
-    graph: Graph
+    title: str  # its name
+    graph: Graph  # the workflow in API format
 
 
 def examples(definitions: Definitions | None) -> list[Example]:
-    """Return example workflows whose node classes and models a ComfyUI has.
-
-    Parameters
-    ----------
-    definitions : dict or None
-        ComfyUI's ``object_info``.
-
-    Returns
-    -------
-    list of Example
-        One that needs no model comes first; then, if there is a checkpoint, text to image with it.
-    """
+    """Return example workflows whose node classes and models a ComfyUI has."""
     specs = declared_inputs(definitions, "CheckpointLoaderSimple")
     spec = specs.get("ckpt_name")
     checkpoints = [name for name in spec.choices or () if isinstance(name, str)] if spec else []

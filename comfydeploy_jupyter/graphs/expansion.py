@@ -31,37 +31,19 @@ class Expansion:
         self._size = 0
 
     def add_nodes(self, count: int) -> None:
-        """Count nodes.
-
-        Raises
-        ------
-        InvalidRequestError
-            All nodes that were counted are more than `MAX_NODES`.
-        """
+        """Count nodes."""
         self._nodes += count
         if self._nodes > MAX_NODES:
             raise _too_large(f"{MAX_NODES} nodes once its subgraphs")
 
     def add_size(self, size: int) -> None:
-        """Count characters.
-
-        Raises
-        ------
-        InvalidRequestError
-            All characters that were counted are more than `MAX_SIZE`.
-        """
+        """Count characters."""
         self._size += size
         if self._size > MAX_SIZE:
             raise _too_large(f"{MAX_SIZE >> 20} million characters once its subgraphs and patterns")
 
     def add_written(self, key: str, node: Mapping[str, Any]) -> None:
-        """Count one node of the prompt: its id, class, title and inputs.
-
-        Raises
-        ------
-        InvalidRequestError
-            As `add_size` does.
-        """
+        """Count one node of the prompt: its id, class, title and inputs."""
         size = _PER_NODE + len(key) + len(node["class_type"]) + len(node["_meta"]["title"])
         for name, value in node["inputs"].items():
             if isinstance(value, str):

@@ -85,55 +85,29 @@ Target: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True)
 class ExternalInput:
-    """One external-input node of a graph.
-
-    Attributes
-    ----------
-    node_id, input_id, class_type : str
-        The node, the name by which users set its value, and its class.
-    kind : str
-        text, combo, float, int, bool, seed, checkpoint, lora, face_model, image, image_alpha,
-        image_batch, video, video_path, audio, exr or file.
-    default : object
-        The value that is used if the user sets none, or None.
-    has_default : bool
-        Whether something is used if the user sets no value: a default, or a link to another node.
-    display_name, description : str
-        The texts of the workflow's author, or ``""``.
-    min, max : float, int or None
-        The range of sliders and seeds.
-    options : list or None
-        The choices of an enum.
-    """
+    """One external-input node of a graph."""
 
     node_id: str
     input_id: str
     class_type: str
+    # text, combo, float, int, bool, seed, checkpoint, lora, face_model, image, image_alpha,
+    # image_batch, video, video_path, audio, exr or file
     kind: str
-    default: Any = None
+    default: Any = None  # the value that is used if the user sets none, or None
+    # whether something is used if the user sets no value: a default, or a link to another node
     has_default: bool = False
     display_name: str = ""
     description: str = ""
     min: float | None = None
     max: float | None = None
-    options: list[Any] | None = None
+    options: list[Any] | None = None  # the choices of an enum
 
 
 def external_values(class_type: str, value: object) -> Iterator[tuple[str, object]]:
     """Yield the inputs of an external-input node that are set to the value of a user.
 
-    Parameters
-    ----------
-    class_type : str
-        An external class.
-    value : object
-        The value. A list, or one image alone, becomes the JSON text that an image batch reads.
-
-    Yields
-    ------
-    (str, object)
-        The name of an input and its value: ``input_id``, the input that the class reads and, for
-        the name of a file or model, the input in which the class looks for names.
+    A list, or one image alone, becomes the JSON text that an image batch reads. The name of a file
+    or model is also put into the input in which the class looks for names.
     """
     kind = KINDS.get(class_type)
     if kind == "image_batch":
@@ -162,18 +136,7 @@ def is_url(value: object) -> bool:
 
 
 def external_inputs(graph: Mapping[str, Mapping[str, Any]]) -> list[ExternalInput]:
-    """Return the external-input nodes of a graph, in its order.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-
-    Returns
-    -------
-    list of ExternalInput
-        Nodes of known external classes whose ``input_id`` is a string.
-    """
+    """Return the external-input nodes of a graph, in its order."""
     found = []
     for node_id, node in graph.items():
         kind, inputs = KINDS.get(class_of(node)), inputs_of(node)

@@ -26,16 +26,6 @@ def fingerprint_of(graph: Mapping[str, Mapping[str, Any]]) -> bytes:
     The hash of a node depends on its class, its inputs and the nodes before it. The `KEPT` smallest
     ones are returned, so that the samples of two prompts have as many hashes in common as the
     prompts have nodes in common, in proportion.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-
-    Returns
-    -------
-    bytes
-        For `nodes_in`.
     """
     found: dict[str, int] = {}
     sources: dict[str, list[str]] = {}  # a node in it without a hash is in a cycle

@@ -43,62 +43,31 @@ _FRESH = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
 
 @dataclass(frozen=True)
 class InputGroup:
-    """An autogrow group of one node: inputs that users can add to and remove.
+    """An autogrow group of one node: inputs that users can add to and remove."""
 
-    Attributes
-    ----------
-    key : str
-        ``"<node id>.<group>"``.
-    label : str
-        The label that is shown.
-    node_id : str
-        The node.
-    count : int
-        How many inputs of the group the graph has, including links.
-    following : str or None
-        The key of the input that can be added; None if the group is full.
-    last : str or None
-        The key of the input that can be removed; None if it is a link, or if the group has as few
-        inputs as the node class allows.
-    default : object
-        The value of a new input.
-    advanced : bool
-        Whether it is rarely changed.
-    title : str
-        The title of the node.
-    """
-
-    key: str
-    label: str
-    node_id: str
-    count: int
-    following: str | None
+    key: str  # ``"<node id>.<group>"``
+    label: str  # the label that is shown
+    node_id: str  # the node
+    count: int  # how many inputs of the group the graph has, including links
+    following: str | None  # the key of the input that can be added; None if the group is full
+    # the key of the input that can be removed; None if it is a link, or if the group has as few
+    # inputs as the node class allows
     last: str | None
-    default: Any
-    advanced: bool = False
-    title: str = ""
+    default: Any  # the value of a new input
+    advanced: bool = False  # whether it is rarely changed
+    title: str = ""  # the title of the node
 
 
 @dataclass(frozen=True)
 class WorkflowForm:
-    """The form of a workflow.
+    """The form of a workflow."""
 
-    Attributes
-    ----------
-    fields : list of FormField
-        The fields, as `input_form` returns them.
-    groups : list of InputGroup
-        The groups to which inputs can be added.
-    outputs : list of str
-        Ids of the nodes whose outputs the author chose to show; the id of a subgraph node means all
-        nodes in it. Empty: all outputs are shown.
-    warnings : list of str
-        A sentence for each input that the author chose and the workflow does not have.
-    """
-
-    fields: list[FormField]
-    groups: list[InputGroup]
+    fields: list[FormField]  # the fields, as `input_form` returns them
+    groups: list[InputGroup]  # the groups to which inputs can be added
+    # ids of the nodes whose outputs the author chose to show; the id of a subgraph node means all
+    # nodes in it. Empty: all outputs are shown
     outputs: list[str]
+    # A sentence for each input that the author chose and the workflow does not have
     warnings: list[str]
 
 
@@ -116,28 +85,12 @@ def input_form(
     Otherwise: external inputs and primitive nodes, since the author put them there to be changed;
     then prompts (positive, negative, other texts), media files, colours, sizes, sampling, choices,
     numbers, switches. Single-line texts, and inputs that the definitions call advanced or do not
-    know, come last and are ``advanced``.
+    know, come last and are ``advanced``. Without definitions, kinds are guessed from names and
+    values. The field of a value whose type cannot be that of its input is empty and required.
 
     Inputs that the workflow has to get from each run come before those that the author did not
     choose: the node class of a node that an output needs requires them, and the node does not have
     them.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-    definitions : dict, optional
-        ComfyUI's ``object_info``, which has types, ranges, choices and tooltips; without it, kinds
-        are guessed from names and values.
-    ui : dict, optional
-        The workflow in UI format, for the choices of its author and for titles that the graph does
-        not have.
-
-    Returns
-    -------
-    list of FormField
-        No field for inputs that are links. The field of a value whose type cannot be that of its
-        input is empty and required.
     """
     return workflow_form(graph, definitions, ui).fields
 

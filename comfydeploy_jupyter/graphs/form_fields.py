@@ -82,46 +82,14 @@ _PLAIN_TITLES = ("", "CLIP Text Encode (Prompt)")
 
 @dataclass(frozen=True)
 class FormField:
-    """One field of the form of a workflow.
+    """One field of the form of a workflow."""
 
-    Attributes
-    ----------
-    key : str
-        The key of ``inputs`` that sets it: an ``input_id`` or ``"<node id>.<input>"``.
-    label : str
-        The label that is shown: the one of the workflow's author, or the title of the node and the
-        name of the input.
-    kind : str
-        text, multiline, int, float, bool, combo, color (0xRRGGBB) or seed; or image, video or
-        audio: a file of ComfyUI's input folder.
-    node_id, input_name : str
-        The input in the graph.
-    value, default : object
-        The value in the workflow, or None; the default that the node class declares, or None.
-    min, max, step : float, int or None
-        The range that the node class declares.
-    options : list or None
-        The choices of a combo; the known files of an image, a video or a sound.
-    tooltip : str
-        The description of the input, or ``""``.
-    advanced : bool
-        Whether it is rarely changed.
-    chosen : bool
-        Whether the author of the workflow chose it for the form.
-    dynamic : bool
-        Whether it is a dynamic combo: the chosen option decides which other inputs there are.
-    twins : tuple of str
-        Keys that are set to the same value, too: a widget of a subgraph may set several inputs.
-    title : str
-        The title of the node that shows it, or ``""``.
-    slider : bool
-        Whether the node class asks for a slider.
-    required : bool
-        Whether the workflow has no value for it, so that each run has to give one.
-    """
-
-    key: str
+    key: str  # the key of ``inputs`` that sets it: an ``input_id`` or ``"<node id>.<input>"``
+    # the label that is shown: the one of the workflow's author, or the title of the node and the
+    # name of the input
     label: str
+    # text, multiline, int, float, bool, combo, color (0xRRGGBB) or seed; or image, video or audio:
+    # a file of ComfyUI's input folder
     kind: str
     node_id: str
     input_name: str
@@ -130,14 +98,18 @@ class FormField:
     min: float | None = None
     max: float | None = None
     step: float | None = None
+    # the choices of a combo; the known files of an image, a video or a sound
     options: list[Any] | None = None
-    tooltip: str = ""
-    advanced: bool = False
-    chosen: bool = False
+    tooltip: str = ""  # the description of the input, or ``""``
+    advanced: bool = False  # whether it is rarely changed
+    chosen: bool = False  # whether the author of the workflow chose it for the form
+    # whether it is a dynamic combo: the chosen option decides which other inputs there are
     dynamic: bool = False
+    # keys that are set to the same value, too: a widget of a subgraph may set several inputs
     twins: tuple[str, ...] = ()
-    title: str = ""
-    slider: bool = False
+    title: str = ""  # the title of the node that shows it, or ``""``
+    slider: bool = False  # whether the node class asks for a slider
+    # whether the workflow has no value for it, so that each run has to give one
     required: bool = False
 
     @property

@@ -58,59 +58,24 @@ _MAX_GROWN = 100
 
 
 class InputSpec(NamedTuple):
-    """The declaration of one input of a node class.
+    """The declaration of one input of a node class."""
 
-    Attributes
-    ----------
-    type : str
-        ``"INT"``, ``"STRING"``, ``"MODEL"``, …, or ``"COMBO"``.
-    options : dict
-        Its options: ``default``, ``min``, ``max``, ``step``, ``tooltip``, …
-    choices : list or None
-        The values of a combo.
-    """
-
-    type: str
-    options: dict[str, Any]
-    choices: list[Any] | None
+    type: str  # ``"INT"``, ``"STRING"``, ``"MODEL"``, …, or ``"COMBO"``
+    options: dict[str, Any]  # its options: ``default``, ``min``, ``max``, ``step``, ``tooltip``, …
+    choices: list[Any] | None  # the values of a combo
 
 
 @dataclass(frozen=True)
 class UIPlace:
-    """A node in a UI workflow and the graph that has it.
+    """A node in a UI workflow and the graph that has it."""
 
-    Attributes
-    ----------
-    node : dict
-        The node as the editor saved it.
-    scope : dict
-        The workflow or the subgraph definition that has it, with its ``links``.
-    """
-
-    node: Mapping[str, Any]
+    node: Mapping[str, Any]  # the node as the editor saved it
+    # the workflow or the subgraph definition that has it, with its ``links``
     scope: Mapping[str, Any]
 
 
 def detect_format(value: object, *, field: str = "workflow_api") -> GraphFormat:
-    """Return whether a JSON value is a workflow in API or in UI format.
-
-    Parameters
-    ----------
-    value : object
-        Parsed JSON.
-    field : str
-        The field of the request that has it, for the error.
-
-    Returns
-    -------
-    GraphFormat
-        ``UI`` for an object with a list of ``nodes``, ``API`` for an object of objects.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is neither.
-    """
+    """Return whether a JSON value is a workflow in API or in UI format."""
     if not isinstance(value, Mapping):
         raise InvalidRequestError.of_field(
             field, f"must be a workflow, a JSON object, not {_json_type(value)}"
@@ -134,23 +99,6 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
     ``inputs``) are not raised here, so that users get ComfyUI's messages. Errors to which ComfyUI
     replies 500 without a message are raised: nodes that are not objects, and a ``class_type`` that
     is a list or an object.
-
-    Parameters
-    ----------
-    value : object
-        Parsed JSON.
-    field : str
-        The field of the request that has it, for the error.
-
-    Returns
-    -------
-    Graph
-        The same nodes; their ids are strings.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is not a graph in API format.
     """
     if detect_format(value, field=field) is GraphFormat.UI:
         raise InvalidRequestError.of_field(
@@ -171,13 +119,7 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object whose keys are unique; for ``object_pairs_hook``.
-
-    Raises
-    ------
-    ValueError
-        It has a key twice.
-    """
+    """Return a JSON object whose keys are unique; for ``object_pairs_hook``."""
     found = dict(pairs)
     if len(found) < len(pairs):
         (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
@@ -191,13 +133,7 @@ def no_constant(name: str) -> Any:
 
 
 def finite(text: str) -> float:
-    """Return a finite number; for ``parse_float``. ``1e999`` would be infinite.
-
-    Raises
-    ------
-    ValueError
-        It is too large.
-    """
+    """Return a finite number; for ``parse_float``. ``1e999`` would be infinite."""
     number = float(text)
     if math.isinf(number):
         raise ValueError(f"the number {text[:20]} is too large")
@@ -206,13 +142,7 @@ def finite(text: str) -> float:
 
 @cache
 def decoder(*, unique: bool = False) -> json.JSONDecoder:
-    """Return the decoder for the JSON of requests, which accepts only standard JSON.
-
-    Parameters
-    ----------
-    unique : bool
-        Whether to raise for an object with a key twice; otherwise the last one is used.
-    """
+    """Return the decoder for the JSON of requests, which accepts only standard JSON."""
     return json.JSONDecoder(
         parse_constant=no_constant,
         parse_float=finite,
@@ -295,23 +225,11 @@ def declared_inputs(
     class_type: str,
     inputs: Mapping[str, Any] | None = None,
 ) -> dict[str, InputSpec]:
-    """Return the inputs that a node class declares, in the order of its widgets.
+    """Return the inputs that a node class declares, in the order of its widgets; no hidden ones.
 
-    Parameters
-    ----------
-    definitions : dict or None
-        ComfyUI's ``object_info``.
-    class_type : str
-        The class; an unknown class has no inputs.
-    inputs : Mapping, optional
-        The inputs of a node of this class. With them, the inputs of the chosen option of a dynamic
-        combo are included, as ``"<combo>.<name>"``, and all possible inputs of an autogrow group,
-        as ``"<group>.<name>"``. The choices of a Custom Combo are those on the node.
-
-    Returns
-    -------
-    dict of str to InputSpec
-        Required inputs first, then optional ones. Hidden inputs are not included.
+    With the inputs of a node, those of the chosen option of a dynamic combo are included
+    (``"<combo>.<name>"``) and all possible ones of an autogrow group (``"<group>.<name>"``). The
+    choices of a Custom Combo are those on the node.
     """
     definition = (definitions or {}).get(class_type)
     declared = definition.get("input") if isinstance(definition, Mapping) else None
@@ -376,13 +294,7 @@ def names_in_group(options: Mapping[str, Any]) -> list[str]:
 
 
 class UINodes:
-    """Finds the nodes and links of a UI workflow, also in its subgraphs.
-
-    Parameters
-    ----------
-    ui : dict
-        The workflow in UI format. It must not change while this object is used.
-    """
+    """Finds the nodes and links of a UI workflow, also in its subgraphs."""
 
     def __init__(self, ui: UIGraph) -> None:
         self._ui = ui
@@ -398,18 +310,10 @@ class UINodes:
         return self._nodes[id(scope)].get(node_id)
 
     def path(self, node_id: str) -> list[UIPlace]:
-        """Find a node of the API graph that was made from this workflow.
+        """Return the containers of a node of the API graph, and the node; empty if it is not there.
 
-        Parameters
-        ----------
-        node_id : str
-            An id of the API graph; ``"12:3"`` is node 3 inside the subgraph node 12.
-
-        Returns
-        -------
-        list of UIPlace
-            From the outermost container to the node; empty if it is not there. The nodes of an old
-            *group node* have no place of their own: their path ends at the group.
+        ``"12:3"`` is node 3 inside the subgraph node 12. The nodes of an old *group node* end at
+        the group.
         """
         scope: Mapping[str, Any] = self._ui
         path: list[UIPlace] = []

@@ -32,22 +32,7 @@ def expand(
 ) -> Mapping[str, Any]:
     """Return a saved graph in which all group nodes are replaced by their parts.
 
-    Parameters
-    ----------
-    graph : Mapping
-        The workflow, or a subgraph definition, as saved. It is not changed.
-    groups : Mapping
-        ``extra.groupNodes`` of the workflow.
-    definitions : NodeDefinitions
-        The node classes, for the inputs and widgets of the parts.
-    expansion : Expansion
-        Counts the parts and the links between them.
-
-    Returns
-    -------
-    Mapping
-        `graph` itself if it has no group nodes. Muted and bypassed group nodes are not replaced,
-        since their saved inputs and outputs suffice to skip them.
+    Muted and bypassed ones stay, since their saved inputs and outputs suffice to skip them.
     """
     nodes = graph.get("nodes")
     if not isinstance(nodes, list):

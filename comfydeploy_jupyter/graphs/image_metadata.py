@@ -31,43 +31,18 @@ _KINDS = "PNG, WebP, JPEG, SVG, MP4, MOV, WebM, MKV, FLAC, Ogg, Opus, MP3, GLB, 
 
 
 class EmbeddedWorkflow(TypedDict):
-    """The workflow in a file; at least one of both formats.
+    """The workflow in a file; at least one of both formats."""
 
-    Attributes
-    ----------
-    workflow : dict or None
-        The workflow in UI format, as the editor had it.
-    prompt : dict or None
-        The graph in API format, as ComfyUI ran it.
-    """
-
-    workflow: dict[str, Any] | None
-    prompt: Graph | None
+    workflow: dict[str, Any] | None  # the workflow in UI format, as the editor had it
+    prompt: Graph | None  # the graph in API format, as ComfyUI ran it
 
 
 def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> EmbeddedWorkflow:
     """Return the workflow that is in a file.
 
     If a file ends too early or is damaged after its metadata, the part that could be read is used.
-
-    Parameters
-    ----------
-    source : bytes or binary file
-        The content; a file must be seekable, its name is not used.
-    field : str
-        The field of the request that has it, for the error.
-
-    Returns
-    -------
-    EmbeddedWorkflow
-        ``NaN`` in it is None, since JSON has no such number. The field ``is_changed``, which
-        ComfyUI adds to the nodes of a graph that ran, is removed: if such a graph is queued again,
-        ComfyUI (execution.py) uses it and does not check whether an input file has changed.
-
-    Raises
-    ------
-    InvalidRequestError
-        It has no workflow; ``details["field"]`` is the field.
+    ``NaN`` becomes None. The field ``is_changed``, which ComfyUI adds to nodes that ran, is
+    removed: ComfyUI (execution.py) would use it and not check whether an input file has changed.
     """
     reader = BoundedReader(io.BytesIO(source) if isinstance(source, bytes) else source)
     head = reader.peek(0, 64)

@@ -44,24 +44,14 @@ _NEEDS_PACK = "needs the ComfyUI Deploy node pack, which this ComfyUI does not h
 
 @dataclass(frozen=True)
 class FileNeed:
-    """A file that must be in ComfyUI before `place_files` can replace a node by a loader.
+    """A file that must be in ComfyUI before `place_files` can replace a node by a loader."""
 
-    Attributes
-    ----------
-    node_id : str
-        The node that loads it.
-    input_id : str
-        The key of ``inputs`` that set it, or the node's ``input_id``; for error messages.
-    kind : str
-        image, image_alpha, image_batch, video, video_path, audio or file.
-    sources : tuple of str
-        URLs, ``data:`` URLs, paths or names in ``input/``; exactly one unless it is an image batch,
-        where a source may also be the URL of a ``.zip`` with images.
-    """
-
-    node_id: str
+    node_id: str  # the node that loads it
+    # the key of ``inputs`` that set it, or the node's ``input_id``; for error messages
     input_id: str
-    kind: str
+    kind: str  # image, image_alpha, image_batch, video, video_path, audio or file
+    # URLs, ``data:`` URLs, paths or names in ``input/``; exactly one unless it is an image batch,
+    # where a source may also be the URL of a ``.zip`` with images
     sources: tuple[str, ...]
 
 
@@ -86,29 +76,7 @@ def inline_external(
     the link to its ``default_value``, and the node is removed. Nodes that load a file stay in the
     graph until `place_files` replaces them, and are listed in ``files``. If such a node has no
     file, links to it are replaced by the link to its default. Nodes that no link leads to need no
-    value.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format, after ``apply_inputs``.
-    known_classes : collection of str
-        The node classes of the ComfyUI that will run it.
-    given : dict
-        ``AppliedInputs.given``: the inputs that users have set. An ``input_id`` among them is a
-        value, any other is a name.
-    rng : random.Random, optional
-        Draws the seeds that `seeds.apply_seeds` has not set.
-
-    Returns
-    -------
-    Inlined
-
-    Raises
-    ------
-    InvalidRequestError
-        A needed node has no value, its value has the wrong type, it names a model by URL, or it
-        does what stock nodes cannot (EXR, the frame options of External Video).
+    value. ``given`` is `AppliedInputs.given`: an ``input_id`` in it is a value, any other a name.
     """
     resolver = _Resolver(graph, known_classes, given, rng or random.Random())
     copy = copy_graph(graph)
@@ -327,7 +295,8 @@ def place_files(
     """Replace external-input nodes by ComfyUI's own loaders, once their files are there.
 
     A loader has the id of the node that it replaces, so links to it stay valid. Further nodes that
-    a loader needs get ids such as ``"12:1"``.
+    a loader needs get ids such as ``"12:1"``. ``placed`` has by node id the name of the file in
+    ``input/``, a list of names for an image batch, or the absolute path for paths.
 
     ============  ==============================================================================
     image         ``LoadImage``, RGB as the external node gives
@@ -338,25 +307,6 @@ def place_files(
     video_path    no node: the path replaces the links
     file          no node: the path replaces the links
     ============  ==============================================================================
-
-    Parameters
-    ----------
-    graph : Graph
-        ``Inlined.graph``.
-    placed : dict of str to str or list of str
-        Node id -> the name of the file in ``input/`` (``"sub/a.png"``, ``"a.png [temp]"``), a list
-        of names for an image batch, or the absolute path for ``video_path`` and ``file``.
-
-    Returns
-    -------
-    Graph
-        Runs on a stock ComfyUI.
-
-    Raises
-    ------
-    InvalidRequestError
-        A link leads to an output of External Video that ComfyUI's own nodes do not have (video
-        info, latent), or the batch is empty.
     """
     result = copy_graph(graph)
     for node_id, files in placed.items():

@@ -42,20 +42,11 @@ LONGEST_TITLE = 60  # characters of a title in the name of an input
 
 @dataclass(frozen=True)
 class AppliedInputs:
-    """A graph with the values of a user.
+    """A graph with the values of a user."""
 
-    Attributes
-    ----------
-    graph : Graph
-        The graph with the values.
-    given : dict of (node id, input name) to str
-        The inputs that were set, and the key of ``inputs`` that set each.
-    unknown : dict of str to list of str
-        The keys that match no input or several, each with the candidates.
-    """
-
-    graph: Graph
-    given: dict[Target, str]
+    graph: Graph  # the graph with the values
+    given: dict[Target, str]  # the inputs that were set, and the key of ``inputs`` that set each
+    # the keys that match no input or several, each with the candidates
     unknown: dict[str, list[str]]
 
 
@@ -74,32 +65,11 @@ def apply_inputs(
     value replaces a literal or a link. If two keys name the same field, the later one wins. A
     choice of a Custom Combo also sets its index.
 
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-    inputs : dict
-        The values by key. A list that is no link to a node of the graph is wrapped as
-        ``{"__value__": […]}``, so that ComfyUI takes it for a list; for an image batch it becomes
-        the JSON text that the node reads.
-    strict : bool
-        Whether to raise if keys match no input or several; otherwise these keys are ignored and
-        listed in ``unknown``.
-    definitions : dict, optional
-        ComfyUI's ``object_info``. With it, (2) and (3) may also set inputs that the node's class
-        declares and the graph leaves out. If another option of a dynamic combo is chosen, the
-        inputs of the old option are removed, and those of the new option are added with their
-        defaults. None as the value of an input in an autogrow group removes that input.
-
-    Returns
-    -------
-    AppliedInputs
-
-    Raises
-    ------
-    UnknownInputError
-        ``strict``, and a key matches nothing or several. ``details`` has ``field`` and ``unknown``,
-        which maps every such key to its candidates.
+    With ``definitions``, (2) and (3) may also set inputs that the node's class declares and the
+    graph leaves out. If another option of a dynamic combo is chosen, the inputs of the old option
+    are removed, and those of the new option are added with their defaults. None as the value of an
+    input in an autogrow group removes that input. Without ``strict``, keys that match no input or
+    several are ignored.
     """
     result = copy_graph(graph)
     names = InputNames(result, definitions)

@@ -11,20 +11,7 @@ from .ui_graph import FROM_OUTSIDE, TO_OUTSIDE
 
 
 def check_integrity(graph: Mapping[str, Any], *, field: str) -> None:
-    """Raise if two nodes have the same id, or if an input is linked to a node that does not exist.
-
-    Parameters
-    ----------
-    graph : mapping
-        In either format, as `detect_format` knows it.
-    field : str
-        The field of the request that has the graph, for the error.
-
-    Raises
-    ------
-    InvalidRequestError
-        The graph is invalid; the message names the node.
-    """
+    """Raise if two nodes have the same id, or an input is linked to a node that does not exist."""
     if isinstance(graph.get("nodes"), list):
         for level in (graph, *subgraphs_of(graph)):
             _check_level(level, field)

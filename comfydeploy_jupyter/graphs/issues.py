@@ -74,15 +74,7 @@ def type_mismatch(wanted: InputRule, received: Any, link: list[Any]) -> Issue:
 
 
 def sentence(error: Issue, class_type: str = "") -> str:
-    """Return one of ComfyUI's error objects as a sentence for people.
-
-    Parameters
-    ----------
-    error : dict
-        The error object; nothing in it is trusted.
-    class_type : str
-        The class of the node that has the error.
-    """
+    """Return one of ComfyUI's error objects as a sentence for people."""
     return printable(_sentence(error, class_type))
 
 
@@ -111,15 +103,7 @@ def _sentence(error: Issue, class_type: str) -> str:
 
 
 def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator[str]:
-    """Yield a sentence for each of the errors of nodes, with the name of the node.
-
-    Parameters
-    ----------
-    node_errors : object
-        By node id, ``{"class_type", "errors": [error object]}``; any other value has no errors.
-    name : callable
-        Returns the name of a node from its id and class.
-    """
+    """Yield a sentence for each of the errors of nodes, with the name of the node."""
     for node_id, fault in node_errors.items() if isinstance(node_errors, dict) else ():
         if not isinstance(fault, dict):
             continue
@@ -130,15 +114,7 @@ def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator
 
 
 def refusal(error: Issue, node_errors: object, name: Callable[[str, str], str]) -> str:
-    """Return why ComfyUI refuses a prompt, in one line for people.
-
-    Parameters
-    ----------
-    error : dict
-        Its error object about the whole prompt.
-    node_errors, name
-        As in `complaints`.
-    """
+    """Return why ComfyUI refuses a prompt, in one line for people."""
     found = list(dict.fromkeys(complaints(node_errors, name)))
     if not found:
         text = sentence(error)
@@ -152,19 +128,7 @@ def refusal(error: Issue, node_errors: object, name: Callable[[str, str], str]) 
 def not_offered(
     value: object, options: Sequence[object], class_type: str, name: str, *, more: int = 0
 ) -> str:
-    """Return the sentence about a value that is none of the options of a combo.
-
-    Parameters
-    ----------
-    value : object
-        The value.
-    options : sequence
-        The options; only some of them may be known.
-    class_type, name : str
-        The node class and the name of the input.
-    more : int
-        The number of options, if they are not known.
-    """
+    """Return the sentence about a value that is none of the options of a combo."""
     _, folder = model_folder(class_type, name, options)
     is_file = isinstance(value, str) and (folder or value.lower().endswith(SUFFIXES))
     if is_file or not (options or more):

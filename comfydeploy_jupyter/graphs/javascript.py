@@ -15,19 +15,7 @@ _CONTEXT = Context(prec=800, rounding=ROUND_HALF_UP)
 
 
 def number(value: float) -> float | int | None:
-    """Return a number as ``JSON.stringify`` writes it and Python reads it back.
-
-    Parameters
-    ----------
-    value : int or float
-        A number, not a boolean.
-
-    Returns
-    -------
-    int, float or None
-        An integer if JavaScript writes one, with the digits of the nearest double; None for
-        infinities and NaN, which JSON does not have.
-    """
+    """Return a number as ``JSON.stringify`` writes it and Python reads it back; None for NaN."""
     if isinstance(value, int):
         if -_SAFE <= value <= _SAFE:
             return value

@@ -33,19 +33,8 @@ def file_names_in(graph: Mapping[str, Any]) -> frozenset[str]:
 def load_files(applied: AppliedInputs, definitions: Definitions | None) -> AppliedInputs:
     """Put a loader node before each picture, video or sound input that was given a file's name.
 
-    Only a link can feed such an input. An empty name removes the input of a group that grows.
-
-    Parameters
-    ----------
-    applied : AppliedInputs
-        What `apply_inputs` returned; its graph is changed.
-    definitions : dict, optional
-        ComfyUI's ``object_info``; without it nothing is done.
-
-    Returns
-    -------
-    AppliedInputs
-        The loaders have the ids ``"<node id>.<input>"``.
+    Only a link can feed such an input. An empty name removes the input of a group that grows. The
+    graph of ``applied`` is changed; loaders have the ids ``"<node id>.<input>"``.
     """
     graph = applied.graph
     for node_id, name in applied.given:

@@ -54,18 +54,10 @@ _FOLDERS_OF_CLASS: Mapping[tuple[str, str], str] = {
 
 @dataclass(frozen=True)
 class ModelLink:
-    """The download link of a model file in a workflow.
+    """The download link of a model file in a workflow."""
 
-    Attributes
-    ----------
-    url : str
-        The download link.
-    folder : str or None
-        The folder for it under ``models``, such as ``"loras"``.
-    """
-
-    url: str
-    folder: str | None
+    url: str  # the download link
+    folder: str | None  # the folder for it under ``models``, such as ``"loras"``
 
 
 def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple[bool, str | None]:
@@ -73,18 +65,6 @@ def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple
 
     Source: the loaders of ComfyUI. A combo of another node offers model files if an option has the
     suffix of one; the folder is known only if the input has the name that ComfyUI's loaders use.
-
-    Parameters
-    ----------
-    class_type, name : str
-        The node class and the name of the input.
-    options : sequence
-        The options of the combo.
-
-    Returns
-    -------
-    is_model : bool
-    folder : str or None
     """
     folder = _FOLDERS_OF_CLASS.get((class_type, name)) or _FOLDERS.get(name)
     if folder is not None:
@@ -135,11 +115,6 @@ def model_links(workflow: object) -> dict[str, ModelLink]:
 
     Templates list them as ``{name, url, directory}`` in ``properties.models`` of the loader, older
     ones in ``models`` of the workflow itself.
-
-    Parameters
-    ----------
-    workflow : object
-        A workflow in the editor's format.
     """
     links: dict[str, ModelLink] = {}
     for entry in _model_entries(workflow):
@@ -153,11 +128,6 @@ def node_packs(workflow: object) -> dict[str, str]:
     """Return the node packs of node classes that are saved in a workflow.
 
     The editor saves the pack's registry id (``cnr_id``) or its GitHub repository (``aux_id``).
-
-    Parameters
-    ----------
-    workflow : object
-        A workflow in the editor's format.
     """
     return _first_by_class(workflow, lambda saved: saved.get("cnr_id") or saved.get("aux_id"))
 
@@ -167,13 +137,7 @@ CORE_PACK = "comfy-core"
 
 
 def core_versions(workflow: object) -> dict[str, str]:
-    """Return for ComfyUI's own node classes the version of ComfyUI with which they were saved.
-
-    Parameters
-    ----------
-    workflow : object
-        A workflow in the editor's format.
-    """
+    """Return for ComfyUI's own node classes the version of ComfyUI with which they were saved."""
     return _first_by_class(
         workflow, lambda saved: saved.get("ver") if saved.get("cnr_id") == CORE_PACK else None
     )
@@ -195,19 +159,9 @@ PICKLES = frozenset({".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model file in the list of a workflow; none of its fields has been checked.
+    """A model file in the list of a workflow; none of its fields has been checked."""
 
-    Attributes
-    ----------
-    name : str
-        The name of the file.
-    url, folder : str or None
-        The download link, and the folder under ``models``.
-    hash, hash_type : str or None
-        The hash that its content must have, and its algorithm.
-    """
-
-    name: str
+    name: str  # the name of the file
     url: str | None = None
     folder: str | None = None
     hash: str | None = None
@@ -219,11 +173,6 @@ def listed_models(workflow: object) -> list[ListedModel]:
 
     Templates list them in ``properties.models`` of the loader, those in subgraphs too; older ones
     in ``models`` of the workflow itself.
-
-    Parameters
-    ----------
-    workflow : object
-        A workflow in the editor's format.
     """
     found: dict[tuple[str, str | None], ListedModel] = {}
     for entry in _model_entries(workflow):
@@ -238,15 +187,7 @@ def listed_models(workflow: object) -> list[ListedModel]:
 
 
 def chosen_names(workflow: object, prompt: object = None) -> set[str]:
-    """Return the texts in the widgets of a workflow, among them the names of all files it uses.
-
-    Parameters
-    ----------
-    workflow : object
-        A workflow in the editor's format.
-    prompt : object
-        The workflow in API format, if it is known.
-    """
+    """Return the texts in the widgets of a workflow, among them the names of all files it uses."""
     found: set[str] = set()
     for node in workflow_nodes(workflow):
         values = node.get("widgets_values")

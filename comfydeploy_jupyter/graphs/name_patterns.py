@@ -44,17 +44,7 @@ _NODE_NAME = "Node name for S&R"
 
 
 class NamePatterns:
-    """Replaces patterns such as ``%KSampler.seed%`` and ``%date:yyyy-MM-dd%`` in texts.
-
-    Parameters
-    ----------
-    flow : Workflow
-        The workflow whose widgets the patterns name.
-    now : datetime or None
-        The time for dates; None: the local time.
-    expansion : Expansion
-        Counts the size of the texts.
-    """
+    """Replaces patterns such as ``%KSampler.seed%`` and ``%date:yyyy-MM-dd%`` in texts."""
 
     def __init__(self, flow: Workflow, now: datetime | None, expansion: Expansion) -> None:
         self._flow = flow

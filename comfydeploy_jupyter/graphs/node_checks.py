@@ -19,35 +19,21 @@ Exists = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class NodeCheck:
-    """The check of a node class.
+    """The check of a node class."""
 
-    Attributes
-    ----------
-    function : str
-        Qualified name of the function, as Python's exceptions have it.
-    arguments : tuple of str
-        The inputs that it takes. ComfyUI does not check bounds and options of these.
-    decide : callable
-        ``decide(values, exists)`` with the values of `arguments`; returns True, or the reason why
-        they are invalid, or raises what the node class raises. ``exists`` returns whether a file
-        with an annotated name exists.
-    takes_types : bool
-        Whether it takes the types of linked inputs, as ``values["input_types"]``. ComfyUI then
-        does not compare the types of the node's links.
-    takes_all : bool
-        Whether it takes all other inputs of the node, too.
-    optional : tuple of str
-        The `arguments` that may be missing.
-    lists_folder : bool
-        Whether the options of the input are files of the input folder, without subfolders.
-    """
-
-    function: str
+    function: str  # qualified name of the function, as Python's exceptions have it
+    # the inputs that it takes. ComfyUI does not check bounds and options of these
     arguments: tuple[str, ...]
+    # ``decide(values, exists)`` with the values of `arguments`; returns True, or the reason why
+    # they are invalid, or raises what the node class raises. ``exists`` returns whether a file with
+    # an annotated name exists
     decide: Callable[[Mapping[str, Any], Exists], bool | str]
+    # whether it takes the types of linked inputs, as ``values["input_types"]``. ComfyUI then does
+    # not compare the types of the node's links
     takes_types: bool = False
-    takes_all: bool = False
-    optional: tuple[str, ...] = ()
+    takes_all: bool = False  # whether it takes all other inputs of the node, too
+    optional: tuple[str, ...] = ()  # the `arguments` that may be missing
+    # whether the options of the input are files of the input folder, without subfolders
     lists_folder: bool = False
 
     def takes(self, name: str) -> bool:
@@ -55,22 +41,7 @@ class NodeCheck:
         return self.takes_all or name in self.arguments
 
     def run(self, values: Mapping[str, Any], exists: Exists) -> bool | str:
-        """Return the result of the check: True, or the reason why the inputs are invalid.
-
-        Parameters
-        ----------
-        values : mapping
-            The inputs of the node; links are None.
-        exists : callable
-            Returns whether a file with an annotated name exists.
-
-        Raises
-        ------
-        TypeError
-            An argument is missing; the text is Python's.
-        Exception
-            What the function of the node class raises.
-        """
+        """Return the result of the check: True, or the reason why the inputs are invalid."""
         absent = [
             f"'{name}'"
             for name in self.arguments
@@ -91,18 +62,6 @@ def split_annotated(name: str) -> tuple[str, str]:
     """Return folder and path of a file name such as ``"cat.png [output]"``.
 
     Source: ComfyUI's folder_paths.py, which removes the annotation and any one character before it.
-
-    Parameters
-    ----------
-    name : str
-        A file name, with or without ``[input]``, ``[output]`` or ``[temp]`` at its end.
-
-    Returns
-    -------
-    folder : str
-        ``"input"``, ``"output"`` or ``"temp"``.
-    path : str
-        The name without its annotation, relative to that folder.
     """
     for folder in ("output", "input", "temp"):
         if name.endswith(f"[{folder}]"):
@@ -114,13 +73,6 @@ def list_of_files(name: str, checks: str) -> tuple[str, str] | None:
     """Return the class and the input whose options have all files like this of the input folder.
 
     ComfyUI lists files by the kind of their extension, and only those without a subfolder.
-
-    Parameters
-    ----------
-    name : str
-        A file name without an annotation.
-    checks : str
-        `versions.Behaviour.own_checks`. Earlier versions list files of any kind for masks.
     """
     if name.endswith(".latent"):
         return "LoadLatent", "latent"

@@ -25,23 +25,13 @@ _IN_TEMP = re.compile(r"preview(3d_advanced|_splat|_pointcloud)_[0-9a-f]{32}\.\w
 
 
 class NodeFile(NamedTuple):
-    """One file in the output of a node.
+    """One file in the output of a node."""
 
-    Attributes
-    ----------
-    kind : str
-        The key under which the node lists it: ``images``, ``audio``, ``3d``, …
-    filename, subfolder, type : str
-        Its location in ComfyUI.
-    url : str
-        The address that the server has added, or ``""``.
-    """
-
-    kind: str
+    kind: str  # the key under which the node lists it: ``images``, ``audio``, ``3d``, …
     filename: str
     subfolder: str
     type: str
-    url: str = ""
+    url: str = ""  # the address that the server has added, or ``""``
 
 
 def files_of(output: object) -> Iterator[NodeFile]:

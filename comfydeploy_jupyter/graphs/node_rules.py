@@ -34,42 +34,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
 
 
 class InputRule:
-    """What ComfyUI checks of one declared input.
-
-    Parameters
-    ----------
-    name : str
-        The name of the input; for the child of a dynamic input, ``parent.child``.
-    definition : object
-        Its entry in ``object_info``: a list of type and options.
-    required : bool
-        Whether nodes must have it.
-    class_type : str
-        The node class that has it.
-    behaviour : Behaviour
-        How the version of ComfyUI validates.
-
-    Attributes
-    ----------
-    type : object
-        A type name, or the list of options.
-    extra : object
-        The options of the input, usually a dict.
-    config : list
-        Type and options, as errors have them.
-    sound : bool
-        False if the definition is so malformed that ComfyUI raises when it reads it.
-    choices : list or None
-        The options of a combo.
-    checked : bool
-        Whether ComfyUI refuses values that are not in `choices`.
-    several : bool
-        Whether a value may be a list of several choices.
-    is_model : bool
-        Whether the choices are model files.
-    folder : str or None
-        The folder of ``models`` that has them, if it is known.
-    """
+    """What ComfyUI checks of one declared input."""
 
     __slots__ = (
         "bounded",
@@ -271,30 +236,7 @@ def _declare(declared: dict[str, InputRule], rule: InputRule) -> None:
 
 
 class NodeRule:
-    """What ComfyUI checks of one node class.
-
-    Parameters
-    ----------
-    class_type : str
-        Name of the class.
-    info : mapping
-        Its entry in ``object_info``.
-    behaviour : Behaviour
-        How the version of ComfyUI validates.
-
-    Attributes
-    ----------
-    returns : tuple, list or str
-        Types of the outputs, in a sequence of the same type as in ComfyUI, which exceptions name.
-    own : NodeCheck or None
-        The check that the class itself has, if it is one of ComfyUI's own.
-    foreign : bool
-        Whether the class is from a node pack, which may have a check that is not known here.
-    schema3 : bool
-        Whether it uses the third schema (V3).
-    expands : bool
-        Whether its dynamic inputs are expanded.
-    """
+    """What ComfyUI checks of one node class."""
 
     __slots__ = (
         "_behaviour",
@@ -338,21 +280,10 @@ class NodeRule:
         return InputRule(name, definition, required, self.class_type, self._behaviour)
 
     def declared(self, inputs: Any, faults: list[str]) -> tuple[tuple[InputRule, ...], bool]:
-        """Return the inputs that the class has for a node.
+        """Return the inputs that the class has for a node, and whether dynamic ones are among them.
 
-        Parameters
-        ----------
-        inputs : mapping
-            The inputs of the node, on which dynamic inputs depend.
-        faults : list of str
-            A sentence is added for each dynamic input that cannot be read.
-
-        Returns
-        -------
-        rules : tuple of InputRule
-            The inputs, the required ones first.
-        dynamic : bool
-            Whether dynamic inputs are among them.
+        The required ones come first. A sentence is added to ``faults`` for each that cannot be
+        read.
         """
         if self._plain is not None:
             return self._plain, False
@@ -370,30 +301,7 @@ class NodeRule:
 
 
 class NodeRules:
-    """The rules of all node classes; each is made when it is first used.
-
-    Parameters
-    ----------
-    object_info : mapping
-        ComfyUI's reply to ``GET /object_info``: entries by class name.
-    version : str, optional
-        The version of that ComfyUI; by default it is guessed from the definitions.
-    replacements : mapping, optional
-        Its reply to ``GET /node_replacements``; by default that of 0.33.0.
-
-    Attributes
-    ----------
-    behaviour : Behaviour
-        How that version validates prompts.
-    replacements : mapping
-        Lists of replacements by old class.
-
-    Examples
-    --------
-    >>> rules = NodeRules({"Nothing": {"input": {}, "output": [], "output_node": True}})
-    >>> rules["Nothing"].is_output
-    True
-    """
+    """The rules of all node classes; each is made when it is first used."""
 
     def __init__(
         self,
@@ -410,13 +318,7 @@ class NodeRules:
             self.replacements = BUNDLED if replacements is None else replacements
 
     def get(self, class_type: Any) -> NodeRule | None:
-        """Return the rule of a class, or None if ComfyUI does not have it.
-
-        Raises
-        ------
-        TypeError
-            `class_type` is a list or a dict.
-        """
+        """Return the rule of a class, or None if ComfyUI does not have it."""
         rule = self._made.get(class_type)
         if rule is None:
             info = self._object_info.get(class_type)

@@ -60,29 +60,7 @@ class _Frame:
 
 
 class NodeValidator:
-    """Validates nodes of one prompt: each node once, after the nodes that it depends on.
-
-    Parameters
-    ----------
-    prompt : dict
-        The graph in API format.
-    nodes : dict
-        The rule of each node whose class is known, by node id.
-    files : callable, optional
-        As `validation.validate_prompt` takes it.
-    listed : callable
-        Returns whether a file is in the input folder, or None if that is not known.
-    behaviour : Behaviour
-        How the version of ComfyUI validates.
-
-    Attributes
-    ----------
-    errors : dict
-        The errors of each invalid node, by node id; empty if only nodes that it depends on have
-        errors.
-    warnings : dict
-        The warnings as keys, in their order.
-    """
+    """Validates nodes of one prompt: each node once, after the nodes that it depends on."""
 
     def __init__(
         self,
@@ -177,13 +155,7 @@ class NodeValidator:
         self.errors[failed.node_id] = [found]
 
     def _check(self, frame: _Frame) -> _Frame | None:
-        """Check the inputs of a node up to a link to a node that is not validated yet.
-
-        Returns
-        -------
-        _Frame or None
-            The node to validate before this one continues; None if this one is finished.
-        """
+        """Check the inputs of a node up to a link to a node that is not validated yet."""
         rule = frame.rule
         own = rule.own
         if frame.pending is None:

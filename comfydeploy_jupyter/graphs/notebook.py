@@ -22,28 +22,7 @@ def notebook(
     *,
     title: str = "",
 ) -> dict[str, Any]:
-    """Return a notebook that loads a workflow, sets its inputs, runs it and shows the result.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-    fields : sequence of FormField, optional
-        The inputs that may become variables, the most useful first; by default those that
-        `form.input_form` finds without definitions.
-    title : str
-        The title of the workflow.
-
-    Returns
-    -------
-    dict
-        JSON of nbformat 4.5. Texts of the workflow are quoted, so that they are never code.
-
-    Raises
-    ------
-    InvalidRequestError
-        The graph is nested too deeply for Python.
-    """
+    """Return a notebook that loads a workflow, sets its inputs, runs it and shows the result."""
     # Imported here, since the import takes much longer than making a notebook.
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook

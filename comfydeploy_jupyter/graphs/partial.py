@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
-    """Raise if a graph does not have some nodes.
-
-    Raises
-    ------
-    InvalidRequestError
-        A node is missing, which the message names; ``details`` has similar ids.
-    """
+    """Raise if a graph does not have some nodes."""
     for node_id in node_ids:
         if node_id not in graph:
             close = difflib.get_close_matches(node_id, graph, n=3, cutoff=0.5)
@@ -30,20 +24,7 @@ def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
 
 
 def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
-    """Return the part of a graph with some nodes and all nodes that they depend on.
-
-    Parameters
-    ----------
-    graph : dict
-        In API format; it is not changed.
-    node_ids : iterable of str
-        The ids of nodes of the graph.
-
-    Returns
-    -------
-    dict
-        The nodes in the order of `graph`. Links to nodes that the graph does not have are kept.
-    """
+    """Return the part of a graph with some nodes and all nodes that they depend on."""
     needed: set[str] = set()
     waiting = list(node_ids)
     while waiting:
@@ -57,30 +38,12 @@ def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
 
 
 def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
-    """Return the ids of some nodes, and of all nodes that depend on them.
-
-    Parameters
-    ----------
-    graph : dict
-        In API format.
-    node_ids : iterable of str
-        The ids of nodes.
-
-    Returns
-    -------
-    set of str
-    """
+    """Return the ids of some nodes, and of all nodes that depend on them."""
     return nodes_behind(node_ids, readers_of(graph))
 
 
 def readers_of(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the ids of the nodes that read an output of each node; nodes without any are missing.
-
-    Parameters
-    ----------
-    graph : Graph
-        In API format.
-    """
+    """Return the ids of the nodes that read an output of each node, if there are any."""
     readers: dict[str, list[str]] = {}
     for node_id, node in graph.items():
         for value in inputs_of(node).values():

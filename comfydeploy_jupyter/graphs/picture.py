@@ -32,20 +32,9 @@ NEVER, BYPASSED = 2, 4  # modes of nodes
 def picture_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data of a picture of a workflow. No workflow makes this function raise.
 
-    Parameters
-    ----------
-    workflow : mapping
-        In the editor's format or in API format.
-
-    Returns
-    -------
-    dict
-        ``graph``, and ``subgraphs`` by their ids. Each graph has ``name``; ``nodes`` with ``id``,
-        ``title``, ``kind``, ``box`` (left, top, width, height in pixels), ``ins`` and ``outs``
-        (names), ``color``, ``mode`` (``""``, ``"muted"`` or ``"bypassed"``) and ``subgraph`` (the
-        id of one, or ``""``); ``links`` as lists of origin, its slot, target, its slot and type;
-        ``groups`` with ``title``, ``box`` and ``color``; and ``left_out``, the number of nodes
-        that are too many.
+    ``graph``, and ``subgraphs`` by id: nodes (``box`` is left, top, width, height in pixels), links
+    (origin, its slot, target, its slot, type), groups, and ``left_out``, the number of nodes that
+    are too many.
     """
     if not isinstance(workflow.get("nodes"), list):
         return {"graph": _of_api(workflow), "subgraphs": {}}

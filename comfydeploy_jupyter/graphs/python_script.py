@@ -44,25 +44,13 @@ _TAKEN = frozenset(
 
 @dataclass(frozen=True)
 class ScriptParts:
-    """The pieces of a script or notebook that runs a workflow.
-
-    Attributes
-    ----------
-    title, about : str
-        The title and a description, one line of printable characters each.
-    variables : str
-        Code: an assignment with a comment for each input.
-    workflow : str
-        Code: ``workflow = comfy.load({…})``.
-    run : str
-        Code: ``result = comfy.run(workflow, inputs={…})``.
-    """
+    """The pieces of a script or notebook that runs a workflow."""
 
     title: str
     about: str
-    variables: str
-    workflow: str
-    run: str
+    variables: str  # code: an assignment with a comment for each input
+    workflow: str  # code: ``workflow = comfy.load({…})``
+    run: str  # code: ``result = comfy.run(workflow, inputs={…})``
 
 
 def python_script(
@@ -71,28 +59,7 @@ def python_script(
     *,
     title: str = "",
 ) -> str:
-    """Return a script that runs a workflow and saves its outputs.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-    fields : sequence of FormField, optional
-        The inputs, of which the first `MAX_VARIABLES` become variables; by default those that
-        `form.input_form` finds without definitions.
-    title : str
-        The title of the workflow.
-
-    Returns
-    -------
-    str
-        Python source. Texts of the workflow are quoted, so that they are never code.
-
-    Raises
-    ------
-    InvalidRequestError
-        The graph is nested too deeply for Python.
-    """
+    """Return a script that runs a workflow and saves its outputs."""
     parts = script_parts(graph, fields, title=title)
     variables = f"{parts.variables}\n\n" if parts.variables else ""
     return (
@@ -227,20 +194,7 @@ def _count(number: int, what: str) -> str:
 
 
 def literal(value: object, indent: int = 0) -> str:
-    """Return a JSON value as a Python literal; a long one has several lines.
-
-    Parameters
-    ----------
-    value : object
-        A dict, list, str, number, bool or None. Infinities and NaN become calls of ``float``.
-    indent : int
-        The indentation of the line that it is put into, columns.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is nested more deeply than Python's parser allows.
-    """
+    """Return a JSON value as a Python literal; a long one has several lines."""
     if not isinstance(value, (dict, list)):
         return _flat(value)
     holds_nodes = isinstance(value, dict) and any(isinstance(v, dict) and v for v in value.values())

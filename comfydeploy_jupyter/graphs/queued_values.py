@@ -61,13 +61,7 @@ def curve(value: Any) -> Any:
 
 
 def viewport(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of a 3D view without pictures, as the editor queues it.
-
-    Parameters
-    ----------
-    properties : Mapping
-        The properties of the node; ``Camera Config`` has the camera if it was moved.
-    """
+    """Return the state of a 3D view without pictures, as the editor queues it."""
     config = properties.get("Camera Config")
     camera = config.get("state") if isinstance(config, dict) else None
     return {
@@ -87,21 +81,9 @@ def wrapped(value: Any) -> Any:
 
 
 def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:
-    r"""Resolve a dynamic prompt.
+    r"""Resolve a dynamic prompt: ``{a|b}`` becomes one of its options, comments are stripped.
 
-    Parameters
-    ----------
-    text : str
-        Comments (``/* */`` and ``//``) are stripped, ``{a|b}`` becomes one of its options,
-        ``{a}`` becomes ``a``, and ``\{`` ``\}`` ``\|`` are not special.
-    rng : random.Random
-        Chooses among options.
-    depth : int
-        How deep in braces `text` was; from 64 on it stays as it is.
-
-    Returns
-    -------
-    str
+    ``\{``, ``\}`` and ``\|`` are not special.
     """
     if depth >= _DEEPEST or not ("{" in text or "/" in text or "\\" in text):
         return text
@@ -166,17 +148,7 @@ def _options(text: str, place: int) -> tuple[list[str], int]:
 
 
 def file_name(text: str, widget_text: Callable[[str, str], str | None], now: datetime) -> str:
-    """Return a file name with its patterns replaced.
-
-    Parameters
-    ----------
-    text : str
-        ``%node.widget%`` and ``%date:yyyy-MM-dd%`` are replaced; unknown patterns stay.
-    widget_text : callable
-        Returns the text of a widget by the names of node and widget, or None.
-    now : datetime
-        The time for dates.
-    """
+    """Return a file name with its patterns replaced."""
     if "%" not in text:
         return text
 
@@ -205,15 +177,8 @@ def _date(template: str, now: datetime) -> str:
 def snapped(kind: str, options: Mapping[str, Any], value: Any) -> Any:
     """Return a number as a widget rounds it when a primitive node sets it.
 
-    Parameters
-    ----------
-    kind : str
-        ``INT`` is rounded to steps from the minimum; ``FLOAT`` to the decimals of its step, and
-        limited to its range. Values of other types are returned unchanged.
-    options : Mapping
-        ``min``, ``max``, ``step`` and ``round`` of the definition.
-    value : object
-        Text is read as a number; other values become NaN, which is null in the prompt.
+    ``INT`` is rounded to steps from the minimum; ``FLOAT`` to the decimals of its step, and limited
+    to its range. Text that is no number becomes NaN, which is null in the prompt.
     """
     if kind not in ("INT", "FLOAT") or isinstance(value, (list, dict)):
         return value

@@ -54,17 +54,7 @@ BUNDLED: Mapping[str, Any] = {
 
 
 class ReplacementError(Exception):
-    """ComfyUI cannot replace a node and replies 500.
-
-    Attributes
-    ----------
-    node_id : str
-        The node.
-    old, new : str
-        Its class, and the class that replaces it.
-    cause : KeyError
-        The exception in ComfyUI: the node has no ``_meta`` or no input of this name.
-    """
+    """ComfyUI cannot replace a node and replies 500."""
 
     def __init__(self, node_id: str, old: str, new: str, cause: KeyError) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
@@ -81,15 +71,6 @@ def replacement_of(
 
     ComfyUI uses only the first of several, and only if it has the new class. The new class is not
     replaced again.
-
-    Parameters
-    ----------
-    class_type : str
-        The class.
-    replacements : mapping
-        Lists of replacements by old class.
-    is_known : callable
-        Returns whether ComfyUI has a class.
     """
     offered = replacements.get(class_type)
     first = offered[0] if isinstance(offered, list) and offered else None
@@ -100,22 +81,7 @@ def replacement_of(
 def replace_nodes(
     prompt: Mapping[str, Any], replacements: Mapping[str, Any], is_known: Callable[[Any], bool]
 ) -> dict[str, Any]:
-    """Return a prompt with its old nodes replaced, as ComfyUI does before the check.
-
-    Parameters
-    ----------
-    prompt : mapping
-        Nodes by their ids; it is not changed. Nodes without class or inputs stay as they are.
-    replacements : mapping
-        Lists of replacements by old class.
-    is_known : callable
-        Returns whether ComfyUI has a class.
-
-    Raises
-    ------
-    ReplacementError
-        A node has no ``_meta``, or not an input that the new node needs.
-    """
+    """Return a prompt with its old nodes replaced, as ComfyUI does before the check."""
     changed = dict(prompt)
     moved: dict[str, dict[Any, Any]] = {}  # the new slots of the outputs of replaced nodes
     for node_id, node in prompt.items():

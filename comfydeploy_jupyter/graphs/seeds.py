@@ -48,21 +48,12 @@ class SeedMode(str, Enum):
 
 @dataclass(frozen=True)
 class Seeds:
-    """A graph whose seeds have been chosen.
+    """A graph whose seeds have been chosen."""
 
-    Attributes
-    ----------
-    graph : Graph
-        The graph to run.
-    seeds : dict of str to int
-        All seeds of the graph, by ``"<node id>.<input>"``.
-    next_seeds : dict of str to int
-        Mode ``auto``: the seeds that the editor would show after this run, except those that it
-        would draw.
-    """
-
-    graph: Graph
-    seeds: dict[str, int]
+    graph: Graph  # the graph to run
+    seeds: dict[str, int]  # all seeds of the graph, by ``"<node id>.<input>"``
+    # mode ``auto``: the seeds that the editor would show after this run, except those that it would
+    # draw
     next_seeds: dict[str, int]
 
 
@@ -90,34 +81,12 @@ def apply_seeds(
     Seeds are the inputs ``seed`` and ``noise_seed`` that are no links, also those of an option of a
     dynamic combo (``"model.seed"``). With ``definitions``, integers with the editor's *control
     after generate*, such as the value of a ``PrimitiveInt``, are seeds, too; they change in mode
-    ``AUTO`` only. Links and inputs in ``given`` never change.
+    ``AUTO`` only. Links and inputs in ``given`` never change. ``SAVED`` keeps all; ``RANDOM`` draws
+    all, except with ``node_form`` those that are ``fixed`` in ``ui`` (as requests of the ComfyUI
+    Deploy node do); ``AUTO`` follows the control-after-generate of each seed in ``ui``.
 
     An External Seed node whose ``default_value`` is not within ``min_value`` … ``max_value`` draws
     a seed when it runs. It is drawn here instead, in every mode, so that ``seeds`` has it.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-    mode : SeedMode
-        ``SAVED`` keeps all; ``RANDOM`` draws all; ``AUTO`` follows the control-after-generate of
-        each seed in ``ui`` and keeps all without ``ui``.
-    given : collection of (node id, input name)
-        The inputs that the user has set.
-    ui : dict, optional
-        The same workflow in UI format.
-    node_form : bool
-        With ``RANDOM``: whether to keep the seeds that are ``fixed`` in ``ui``, as requests of the
-        ComfyUI Deploy node do.
-    rng : random.Random, optional
-        The source of new seeds.
-    definitions : dict, optional
-        ComfyUI's ``object_info``; new seeds stay within the declared ``min`` and ``max``.
-
-    Returns
-    -------
-    Seeds
-        New seeds lie in 0 … 2**53 - 1.
     """
     rng = rng or random.SystemRandom()
     result = copy_graph(graph)
@@ -203,20 +172,8 @@ def _values(node: Mapping[str, Any]) -> Iterable[object]:
 def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | None:
     """Return the seed of an External Seed node; draw one if its value is out of range.
 
-    Parameters
-    ----------
-    inputs : dict
-        The node's inputs: ``default_value``, ``min_value``, ``max_value``.
-    rng : random.Random
-        The source of a new seed.
-
-    Returns
-    -------
-    int or None
-        ``default_value`` if it is within the range, otherwise a number drawn from the range. The
-        range is limited to 1 … 999999999999999, and its ends are swapped if they are in the wrong
-        order (ComfyUI Deploy node 2.3.10 external_seed.py). None if an input is a link or is not a
-        number.
+    The range is limited to 1 … 999999999999999, and its ends are swapped if they are in the wrong
+    order (ComfyUI Deploy node 2.3.10 external_seed.py). None if an input is a link or no number.
     """
     limit = 999_999_999_999_999
     wanted = _as_int(inputs.get("default_value", -1))

@@ -13,18 +13,7 @@ if TYPE_CHECKING:
 
 
 def structure_of(graph: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a hash of the structure of a graph: its node ids, classes and links.
-
-    Parameters
-    ----------
-    graph : Graph
-        API format.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits, the same for graphs that differ only in values and titles.
-    """
+    """Return a hash of the structure of a graph: its node ids, classes and links."""
     nodes = [
         [
             node_id,

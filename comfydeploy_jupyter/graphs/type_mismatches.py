@@ -47,25 +47,13 @@ _FITTING = {
 
 @dataclass(frozen=True)
 class TypeMismatch:
-    """A value whose type cannot be that of its input.
-
-    Attributes
-    ----------
-    node, label : str
-        The id of the node, and its name in messages.
-    input : str
-        The name of the input.
-    value : object
-        Its value.
-    expected : str
-        A description of valid values, such as ``"an integer"``.
-    """
+    """A value whose type cannot be that of its input."""
 
     node: str
     label: str
-    input: str
-    value: Any
-    expected: str
+    input: str  # the name of the input
+    value: Any  # its value
+    expected: str  # A description of valid values, such as ``"an integer"``
 
     def __str__(self) -> str:
         shown = json.dumps(self.value, ensure_ascii=False, default=str)
@@ -81,19 +69,8 @@ def type_mismatches(
 ) -> list[TypeMismatch]:
     """Return the values of a graph whose type cannot be that of their input.
 
-    Parameters
-    ----------
-    graph : Mapping
-        API format; its nodes may be invalid.
-    definitions : NodeDefinitions or Mapping
-        The node classes, or the JSON of ``object_info``.
-
-    Returns
-    -------
-    list of TypeMismatch
-        In the order of the graph. The text of a number is valid for a number, as in ComfyUI. Any
-        text is valid for a combo, whose options may be files that are missing. Links, unknown
-        classes, unknown inputs and invalid nodes are ignored.
+    The text of a number is valid for a number, as in ComfyUI. Any text is valid for a combo, whose
+    options may be files that are missing. Invalid nodes are ignored.
     """
     known = (
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)

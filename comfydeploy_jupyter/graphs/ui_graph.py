@@ -47,58 +47,32 @@ class Link:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A node of a graph.
-
-    Attributes
-    ----------
-    id, type, title : str
-        As saved; without a saved title, that of the class.
-    mode : int
-        2: muted, 4: bypassed; with any other mode the node runs.
-    inputs : list of Slot
-        In the editor's order.
-    outputs : list of str
-        The types of the outputs.
-    properties : Mapping
-        As saved.
-    stored : object
-        ``widgets_values`` as saved.
-    named : Mapping
-        ``widgets_values_named`` as saved, which is used only without ``widgets_values``.
-    known : NodeClass or None
-        Its class, if the definitions have it.
-    subgraph : str or None
-        For a subgraph node: the id of the subgraph's definition.
-    widgets : list of Widget
-        Its widgets in order; `values` has their values by name.
-    promoted : dict of int to object
-        For a subgraph node: the values of its promoted widgets, by input number; `promoted_from`
-        has the inner widgets that are promoted.
-    overrides : dict of (str, str) to object
-        For a subgraph node: values of inner widgets, by inner node id and input name.
-    by_name : bool
-        Whether its values are those that are saved by name, as those by position do not fit.
-    targets : dict of str to str, or None
-        The names of its inputs by the names of widgets that mean them; None until it is needed.
-    """
+    """A node of a graph."""
 
     id: str
     type: str
     title: str
-    mode: int
-    inputs: list[Slot]
-    outputs: list[str]
-    properties: Mapping[str, Any]
-    stored: Any
+    mode: int  # 2: muted, 4: bypassed; with any other mode the node runs
+    inputs: list[Slot]  # in the editor's order
+    outputs: list[str]  # the types of the outputs
+    properties: Mapping[str, Any]  # as saved
+    stored: Any  # ``widgets_values`` as saved
+    # ``widgets_values_named`` as saved, which is used only without ``widgets_values``
     named: Mapping[str, Any] = field(default_factory=dict)
-    known: NodeClass | None = None
-    subgraph: str | None = None
+    known: NodeClass | None = None  # its class, if the definitions have it
+    subgraph: str | None = None  # for a subgraph node: the id of the subgraph's definition
+    # its widgets in order; `values` has their values by name
     widgets: list[Widget] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
+    # for a subgraph node: the values of its promoted widgets, by input number; `promoted_from` has
+    # the inner widgets that are promoted
     promoted: dict[int, Any] = field(default_factory=dict)
     promoted_from: dict[int, Widget] = field(default_factory=dict)
+    # for a subgraph node: values of inner widgets, by inner node id and input name
     overrides: dict[tuple[str, str], Any] = field(default_factory=dict)
+    # whether its values are those that are saved by name, as those by position do not fit
     by_name: bool = False
+    # the names of its inputs by the names of widgets that mean them; None until it is needed
     targets: dict[str, str] | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
 
@@ -127,23 +101,11 @@ class Node:
 
 @dataclass
 class Graph:
-    """The nodes and links of the workflow itself or of one subgraph definition.
+    """The nodes and links of the workflow itself or of one subgraph definition."""
 
-    Attributes
-    ----------
-    name : str
-        The name in messages.
-    nodes : dict of str to Node
-        By id.
-    links : dict of LinkKey to Link
-        By id.
-    inputs, outputs : list of Port
-        The ports of a subgraph definition; empty for the workflow itself.
-    """
-
-    name: str
-    nodes: dict[str, Node]
-    links: dict[LinkKey, Link]
+    name: str  # the name in messages
+    nodes: dict[str, Node]  # by id
+    links: dict[LinkKey, Link]  # by id
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
 
@@ -200,21 +162,12 @@ class Port:
 
 @dataclass
 class Workflow:
-    """A workflow that has been read.
+    """A workflow that has been read."""
 
-    Attributes
-    ----------
-    root : Graph
-        The workflow itself.
-    subgraphs : dict of str to Graph
-        The definitions that are used, by id, each before those that contain it.
-    warnings : list of str
-        A sentence for each error in the file that was corrected.
-    """
-
-    root: Graph
+    root: Graph  # the workflow itself
+    # the definitions that are used, by id, each before those that contain it
     subgraphs: dict[str, Graph]
-    warnings: list[str]
+    warnings: list[str]  # A sentence for each error in the file that was corrected
 
     def graphs(self) -> Iterator[Graph]:
         """Yield all graphs, each before those that contain it."""

@@ -23,26 +23,7 @@ if TYPE_CHECKING:
 
 
 def read_workflow(workflow: Any, definitions: NodeDefinitions, expansion: Expansion) -> Workflow:
-    """Read a workflow in the UI format.
-
-    Parameters
-    ----------
-    workflow : dict
-        The JSON that the editor saves. It is not changed.
-    definitions : NodeDefinitions
-        The node classes.
-    expansion : Expansion
-        Counts the nodes that replace group nodes.
-
-    Returns
-    -------
-    Workflow
-
-    Raises
-    ------
-    InvalidRequestError
-        It is not such a workflow, which the message explains; or a subgraph contains itself.
-    """
+    """Read a workflow in the UI format."""
     if not isinstance(workflow, dict):
         raise InvalidRequestError.of_field("workflow", "must be an object")
     if not isinstance(workflow.get("nodes"), list):

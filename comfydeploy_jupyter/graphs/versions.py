@@ -25,42 +25,30 @@ class Behaviour:
     """How a version of ComfyUI validates prompts.
 
     The defaults are those of 0.33.0; 0.3.75 differs in all of them.
-
-    Attributes
-    ----------
-    names_missing_classes : bool
-        The error for a node without a class, or of an unknown class, is ``missing_node_type`` with
-        its title. Otherwise it is ``invalid_prompt``.
-    replaces_nodes : bool
-        Old node classes are replaced before the validation, as in ``GET /node_replacements``.
-    reports_cycles : bool
-        Each node of a cycle has the error ``dependency_cycle``. Otherwise cycles are followed up to
-        Python's recursion limit.
-    expands_inputs : bool
-        Dynamic inputs of the V3 schema (autogrow, dynamic combo, dynamic slot) are replaced by the
-        inputs ``parent.child`` of the prompt. Otherwise they are validated as inputs of their type.
-    checks_v3_options : bool
-        Values of V3 combos (type ``COMBO``) must be among the options; in a list of several
-        choices, each of them. Otherwise only combos of the older kind are checked.
-    wide_types : bool
-        ``*`` is valid in a list of types, too; ``COMFY_MATCHTYPE_V3`` can be linked to all types,
-        and an output that is a list of options to a ``COMBO``.
-    quotes_values : bool
-        ``value_not_in_list`` has the ``repr()`` of the value. Otherwise the value in quotes.
-    keeps_files_inside : bool
-        A file outside of its folder is missing. Otherwise absolute paths and ``..`` are allowed.
-    own_checks : str
-        The key of `NODE_CHECKS` with the checks of node classes: ``"today"`` or ``"earlier"``.
     """
 
+    # the error for a node without a class, or of an unknown class, is ``missing_node_type`` with
+    # its title. Otherwise it is ``invalid_prompt``
     names_missing_classes: bool = True
+    # old node classes are replaced before the validation, as in ``GET /node_replacements``
     replaces_nodes: bool = True
+    # each node of a cycle has the error ``dependency_cycle``. Otherwise cycles are followed up to
+    # Python's recursion limit
     reports_cycles: bool = True
+    # dynamic inputs of the V3 schema (autogrow, dynamic combo, dynamic slot) are replaced by the
+    # inputs ``parent.child`` of the prompt. Otherwise they are validated as inputs of their type
     expands_inputs: bool = True
+    # values of V3 combos (type ``COMBO``) must be among the options; in a list of several choices,
+    # each of them. Otherwise only combos of the older kind are checked
     checks_v3_options: bool = True
+    # ``*`` is valid in a list of types, too; ``COMFY_MATCHTYPE_V3`` can be linked to all types, and
+    # an output that is a list of options to a ``COMBO``
     wide_types: bool = True
+    # ``value_not_in_list`` has the ``repr()`` of the value. Otherwise the value in quotes
     quotes_values: bool = True
+    # A file outside of its folder is missing. Otherwise absolute paths and ``..`` are allowed
     keeps_files_inside: bool = True
+    # the key of `NODE_CHECKS` with the checks of node classes: ``"today"`` or ``"earlier"``
     own_checks: str = "today"
 
 
@@ -79,15 +67,7 @@ EARLIER = Behaviour(
 
 
 def behaviour_of(version: str | None, object_info: Mapping[str, Any]) -> Behaviour:
-    """Return how a ComfyUI validates prompts.
-
-    Parameters
-    ----------
-    version : str or None
-        Its version, if it is known.
-    object_info : mapping
-        Its node definitions. If neither they nor the version decide, `TODAY` is returned.
-    """
+    """Return how a ComfyUI validates prompts."""
     parts = version_parts(version)
     if parts is not None and parts <= _EARLIER:
         return EARLIER
@@ -115,14 +95,7 @@ def version_parts(version: str | None) -> tuple[int, ...] | None:
 
 
 def outside_tested_range(version: str | None) -> str | None:
-    """Return a sentence that says that a version is not between those that the tests use.
-
-    Returns
-    -------
-    str or None
-        None for a version between the oldest and the newest that are tested, and for an unknown
-        version.
-    """
+    """Return a sentence that says that a version is not between those that the tests use."""
     parts = version_parts(version)
     oldest, newest = version_parts(OLDEST_TESTED), version_parts(NEWEST_TESTED)
     if parts is None or oldest is None or newest is None or oldest <= parts <= newest:

@@ -19,21 +19,12 @@ _MOST_STEPS = 1_000_000
 
 @dataclass(frozen=True)
 class Workload:
-    """The work in a graph.
+    """The work in a graph."""
 
-    Attributes
-    ----------
-    steps : dict of str to int
-        The probable number of steps of each node, by node id; 0 if it is not known.
-    sources : dict of str to list of str
-        The nodes that each node is linked to, by node id.
-    classes : dict of str to str
-        The class of each node, by node id.
-    """
-
+    # the probable number of steps of each node, by node id; 0 if it is not known
     steps: dict[str, int]
-    sources: dict[str, list[str]]
-    classes: dict[str, str]
+    sources: dict[str, list[str]]  # the nodes that each node is linked to, by node id
+    classes: dict[str, str]  # the class of each node, by node id
 
     def needed_steps(
         self, definitions: NodeDefinitions | None, targets: Collection[str] | None
@@ -57,15 +48,7 @@ class Workload:
     def needed(
         self, definitions: NodeDefinitions | None, targets: Collection[str] | None = None
     ) -> set[str]:
-        """Return the nodes that ComfyUI will execute: output nodes and what they depend on.
-
-        Parameters
-        ----------
-        definitions : NodeDefinitions or None
-            The node classes, which say which are output nodes; without them, all nodes are.
-        targets : collection of str, optional
-            The output nodes to execute; by default all.
-        """
+        """Return the nodes that ComfyUI will execute: output nodes and what they depend on."""
 
         def is_output(node_id: str) -> bool:
             known = None if definitions is None else definitions.get(self.classes[node_id])
