@@ -22,11 +22,9 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from .client.comfy import SHORT_ID, Comfy
 from .client.graph import Source
-from .client.graph_text import duration, html_table, text_table
-from .client.names import UnknownNameError
-from .client.node import Node
-from .client.result_text import NAMED_FILES
-from .client.workflow import Workflow
+from .client.results import NAMED_FILES
+from .client.text import duration, html_table, text_table
+from .client.workflow import Node, UnknownNameError, Workflow
 from .errors import ComfyDeployError
 from .graphs.inputs import InputNames
 from .util.timestamps import parse_timestamp

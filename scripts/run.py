@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from jupyter_core.paths import jupyter_runtime_dir
 
 import comfydeploy_jupyter
-from comfydeploy_jupyter.client.terminal import Terminal, cut, one_line
+from comfydeploy_jupyter.client.text import Terminal, cut, one_line
 from comfydeploy_jupyter.display import Live, activity, progress_display
 from comfydeploy_jupyter.errors import ComfyDeployError
 

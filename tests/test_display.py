@@ -10,7 +10,7 @@ import pytest
 from comfydeploy_jupyter.client import Event, Result, RunProgress
 from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.client.server import Server
-from comfydeploy_jupyter.client.terminal import Terminal
+from comfydeploy_jupyter.client.text import Terminal
 from comfydeploy_jupyter.display import (
     Live,
     ProgressWidgets,

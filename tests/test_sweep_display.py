@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.client.terminal import Terminal
+from comfydeploy_jupyter.client.text import Terminal
 from comfydeploy_jupyter.display import SweepLine
 from comfydeploy_jupyter.display.sheet_view import SheetView
 from tests.client.sweep.test_sheet import in_words

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
+from .account import AccountStatus, ComfyAccount
 from .comfy import Comfy
-from .comfy_account import AccountStatus, ComfyAccount
-from .deletion import Deletion
 from .discovery import connect
-from .editor_workflow import EditorWorkflow
-from .events import Event, RunProgress
-from .fetched_models import FetchedModels, WorkflowModel
 from .files import Model
 from .graph import NodeName
-from .inputs import Inputs
 from .machines import Machine, Machines
-from .models import Models, ModelUses
-from .names import UnknownNameError
-from .node import Node
-from .output_files import Images, OutputFile
-from .presets import Preset, Presets
-from .results import Result
-from .runs import Run, StoryEntry
+from .models import FetchedModels, Models, ModelUses, WorkflowModel
+from .results import Images, OutputFile, Result
+from .runs import Deletion, Run, Runs, StoryEntry
 from .snapshots import Snapshot
-from .stored_runs import Runs
-from .stream import EventStream
+from .stream import Event, EventStream, RunProgress
 from .sweep import Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
-from .validation import Validation
-from .workflow import Workflow
-from .workflows import StoredWorkflow, Workflows, WorkflowVersion
+from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
+from .workflows import EditorWorkflow, Preset, Presets, StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [
     "AccountStatus",

@@ -5,25 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, NotFoundError
-from .comfy_account import ComfyAccount
-from .events import RunProgress
-from .fetched_models import FetchedModels
+from .account import ComfyAccount, sign_in
 from .files import UploadedFile, upload
 from .graph import Source
-from .login import sign_in
 from .machines import Machines
-from .memory import FreedMemory
-from .models import Models
+from .models import FetchedModels, Models
 from .results import Result
-from .run_request import RunRequest
-from .runs import Run
+from .runs import Run, RunRequest, Runs
 from .server import READ_TIMEOUT, Server, check_timeout, without_none
 from .snapshots import Snapshot, given, take
-from .stored_runs import Runs
+from .stream import RunProgress
 from .sweep import Sweeps
 from .tunnel import Tunnel
 from .workflow import Workflow
@@ -34,6 +29,33 @@ if TYPE_CHECKING:
 
     from .stream import EventStream
     from .sweep import SweepProgress
+
+
+class FreedMemory(NamedTuple):
+    """How much memory a ComfyUI has freed.
+
+    Attributes
+    ----------
+    gpu, ram : int
+        Memory that was freed on its GPUs and on its machine, bytes.
+    pending : bool
+        Whether ComfyUI executes a run and frees memory after it.
+    """
+
+    gpu: int
+    ram: int
+    pending: bool
+
+    def __str__(self) -> str:
+        freed = f"{_with_unit(self.gpu)} of GPU memory, {_with_unit(self.ram)} of RAM freed"
+        return (
+            f"{freed}; ComfyUI frees more when the current run has ended" if self.pending else freed
+        )
+
+
+def _with_unit(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"
+
 
 SHORT_ID = 8  # characters of an id that are shown in a terminal
 RECENT = 100  # the latest runs, which can be found by such short ids

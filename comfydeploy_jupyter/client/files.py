@@ -1,11 +1,13 @@
-"""Uploads to ComfyUI's folders, and its models."""
+"""Uploads to ComfyUI's folders, and writing files on this machine."""
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import io
 import os
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -17,6 +19,70 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .server import Server
+
+
+@contextmanager
+def unfinished(folder: Path) -> Iterator[IO[bytes]]:
+    """Yield a new hidden file in a folder; it is removed at the end unless it was renamed.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder in which the finished file will be.
+    """
+    path = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        with path.open("xb") as file:
+            yield file
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write or replace a text file; a crash leaves the old content, or the new one complete."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write or replace a file; a crash leaves the old content, or the new one complete."""
+    target = Path(path).expanduser()
+    with unfinished(target.parent) as file:
+        file.write(content)
+        file.close()
+        Path(file.name).replace(target)
+
+
+def rename_or_number(file: Path, wanted: Path) -> Path:
+    """Rename a finished file to its name, or to a free one; never replace other content.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        The file. It is not moved if a file with its content exists already.
+    wanted : pathlib.Path
+        Its name, in the same folder; if ``a.png`` is taken, it becomes ``a (1).png``.
+
+    Returns
+    -------
+    pathlib.Path
+        The path of the content.
+    """
+    path, number = wanted, 0
+    while not _reserve(path):
+        if path.is_file() and filecmp.cmp(file, path, shallow=False):
+            return path
+        number += 1
+        path = wanted.with_name(f"{wanted.stem} ({number}){wanted.suffix}")
+    return file.replace(path)
+
+
+def _reserve(path: Path) -> bool:
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        return False
+    return True
+
 
 K = TypeVar("K")
 

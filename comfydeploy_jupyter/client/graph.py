@@ -10,12 +10,15 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidRequestError, brief
 from ..graphs.formats import class_of, node_label, shown_title, title_of
 from ..graphs.issues import complaints
 from ..graphs.seeds import SEED_NAMES
+
+if TYPE_CHECKING:
+    from .server import Server
 
 
 @dataclass(frozen=True)
@@ -222,3 +225,27 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
         key: NodeName(key, type_, title, unique=alike[title or type_] == 1)
         for key, type_, title in found
     }
+
+
+def in_api_format(server: Server, source: Source) -> tuple[Source, list[str]]:
+    """Return a workflow with its graph in API format, and why parts could not be converted.
+
+    Parameters
+    ----------
+    server : Server
+        The server that converts it.
+    source : Source
+        A workflow in the editor's format or in API format.
+    """
+    if not source.is_ui:
+        return source, []
+    reply = server.post("workflow/convert", {"workflow": source.graph, "to": "api"})
+    converted = Source(
+        reply["workflow_api"], ui=source.graph, given=source.given, files=source.files
+    )
+    return converted, conversion_problems(reply)
+
+
+def conversion_problems(reply: dict[str, Any]) -> list[str]:
+    """Return the warnings in a reply of the route ``workflow/convert``."""
+    return [str(problem) for problem in reply.get("warnings") or ()]

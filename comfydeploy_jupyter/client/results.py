@@ -1,28 +1,468 @@
-"""The result of a run."""
+"""The result of a run: its files, and how it is shown."""
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, overload
+from urllib.parse import urlsplit
 
-from ..errors import RunCancelledError, RunFailedError, printable
+from ..errors import (
+    ComfyDeployError,
+    InvalidRequestError,
+    RunCancelledError,
+    RunFailedError,
+    printable,
+)
 from ..graphs.issues import OF_PROMPTS
-from ..graphs.node_outputs import NodeFile, files_of, pairs_of, texts_of
+from ..graphs.node_outputs import NodeFile, files_of, is_model, pairs_of, texts_of
+from ..util.media_types import is_hdr, is_picture, media_type
+from .files import human_size, rename_or_number, unfinished
 from .graph import Source
-from .output_files import Images, OutputFile
-from .record import Reply
-from .result_html import result_html
-from .result_text import result_text, summary
-from .terminal import Terminal
+from .server import READ_TIMEOUT, Reply, Server
+from .text import Terminal, counted, duration, one_line
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from pathlib import Path
+    from contextlib import AbstractContextManager
+
+    import requests
+    from PIL.Image import Image
 
     from .graph import NodeName
-    from .server import Server
+
+
+WEB_IMAGES = frozenset(
+    {"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/svg+xml"}
+)
+"""The MIME types that browsers show in ``<img>``."""
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One file that a run made.
+
+    Attributes
+    ----------
+    node_id : str
+        The node that made it.
+    kind : str
+        The key of the node's output that lists it: ``images``, ``audio``, ``video``, …
+    filename, subfolder, type : str
+        Its location in ComfyUI; `type` is ``output``, ``temp`` or ``input``.
+    """
+
+    node_id: str
+    kind: str
+    filename: str
+    subfolder: str
+    type: str
+    _server: Server = field(repr=False, compare=False)
+    _address: str = field(repr=False, compare=False)
+    _cache: dict[str, bytes] = field(repr=False, compare=False, default_factory=dict)
+    _lock: threading.Lock = field(repr=False, compare=False, default_factory=threading.Lock)
+
+    @property
+    def mime(self) -> str:
+        """The MIME type, guessed from the name."""
+        return media_type(self.filename) or "application/octet-stream"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether Pillow can open it, judging by its name."""
+        return is_picture(self.filename)
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether it is a picture with high dynamic range (EXR, HDR), judging by its name."""
+        return is_hdr(self.filename)
+
+    @property
+    def medium(self) -> str:
+        """``image``, ``video``, ``audio``, ``3d`` or ``file``, judging by the name.
+
+        ``image`` is a picture that browsers can show or Pillow can open; EXR and HDR pictures are
+        ``file``.
+        """
+        if self.mime in WEB_IMAGES or self.is_image:
+            return "image"
+        if is_model(self.filename):
+            return "3d"
+        kind = self.mime.partition("/")[0]
+        return kind if kind in {"video", "audio"} else "file"
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes; this sends a request."""
+        if "content" in self._cache:
+            return len(self._cache["content"])
+        with self._request() as response:
+            return int(response.headers.get("Content-Length", -1))
+
+    @property
+    def url(self) -> str:
+        """Its address at the Jupyter server, without a token; opening it needs a sign-in."""
+        return self._address
+
+    @property
+    def query(self) -> str:
+        """The query of its address, as the route ``view`` takes it."""
+        return urlsplit(self._address).query
+
+    def thumbnail(self, side: int = 384) -> bytes:
+        """Return a small copy of a picture as WebP, made by the server.
+
+        Parameters
+        ----------
+        side : int
+            Its longest side, pixels, 16 to 1024.
+
+        Raises
+        ------
+        InvalidRequestError
+            The file is not a picture.
+        """
+        address = f"{self._address}&thumbnail={side}"
+        with self._server.request("GET", address, timeout=READ_TIMEOUT) as response:
+            return response.content
+
+    def read(self) -> bytes:
+        """Return its content, which is fetched once."""
+        with self._lock:
+            if "content" not in self._cache:
+                with self._request() as response:
+                    self._cache["content"] = response.content
+            return self._cache["content"]
+
+    def save(self, directory: str | os.PathLike[str] = ".") -> Path:
+        """Write it into a folder, which is created if it is missing.
+
+        Parameters
+        ----------
+        directory : path
+            The folder.
+
+        Returns
+        -------
+        Path
+            The path of the written file. A file of the same name with other content is not
+            replaced; then this one gets a free name, such as ``a (1).png``.
+        """
+        folder = Path(directory).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        name = PurePosixPath(self.filename.replace("\\", "/")).name
+        if name in {"", ".", ".."}:
+            raise ComfyDeployError(f"{self.filename!r} is not the name of a file")
+        with unfinished(folder) as file:
+            self._copy_to(file)
+            file.close()
+            return rename_or_number(Path(file.name), folder / name)
+
+    def _request(self) -> AbstractContextManager[requests.Response]:
+        return self._server.request("GET", self._address, timeout=READ_TIMEOUT)
+
+    def _copy_to(self, file: IO[bytes]) -> None:
+        if "content" in self._cache:
+            file.write(self._cache["content"])
+            return
+        with self._request() as response:
+            for chunk in response.iter_content(1 << 20):
+                file.write(chunk)
+
+
+class Images(Sequence["Image"]):
+    """The pictures of a result; each is fetched when it is first used.
+
+    Parameters
+    ----------
+    files : list of OutputFile
+        The files of the pictures.
+    """
+
+    def __init__(self, files: list[OutputFile]) -> None:
+        self._files = files
+        self._open: dict[int, Image] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        if position not in self._open:
+            import PIL.Image
+
+            image = PIL.Image.open(io.BytesIO(self._files[position].read()))
+            image.load()
+            self._open[position] = image
+        return self._open[position]
+
+    def __repr__(self) -> str:
+        names = ", ".join(file.filename for file in self._files)
+        return printable(f"<{counted(len(self), 'image')}: {names}>")
+
+
+INLINE_IMAGES = 24
+"""The most pictures that are embedded; `Result.images` has all."""
+
+INLINE_BYTES = 1_500_000
+"""The largest picture that is embedded as it is, bytes; a larger one is made smaller first."""
+
+INLINE_MEDIA_BYTES = 8_000_000
+"""The largest video or sound that is embedded, bytes; only the name of a larger one is shown."""
+
+FOLDED_LINES, FOLDED_CHARACTERS = 12, 1200
+"""The longest text that is shown in full; of a longer one the beginning is shown at first."""
+
+PREVIEW_SIDE = 1024
+"""Longest side of a picture that was made smaller, pixels."""
+
+
+def result_html(result: Result, *, files: bool) -> str:
+    """Return a result as HTML in which every text of the run is escaped.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    files : bool
+        Whether to embed its pictures, videos and sounds.
+    """
+    parts = [_headline(result)]
+    if result.status == "failed":
+        parts.append(_box(result.failure or "the run failed"))
+    if result.left_out:
+        parts.append(_box("\n".join(["Not executed by ComfyUI:", *result.left_out])))
+    if files:
+        parts.extend(_media(result))
+    parts.extend(_text(text) for text in result.texts)
+    parts.append(_timings(result))
+    return f'<div style="max-width:100%">{"".join(parts)}</div>'
+
+
+def _headline(result: Result) -> str:
+    colour = {
+        "success": "var(--jp-success-color1,#388e3c)",
+        "failed": "var(--jp-error-color1,#d32f2f)",
+        "cancelled": "var(--jp-warn-color1,#f57c00)",
+    }.get(result.status, "var(--jp-brand-color1,#1976d2)")
+    facts = [f'<b style="color:{colour}">{html.escape(result.status.capitalize())}</b>']
+    if result.execution_time is not None:
+        facts.append(f"{result.execution_time:.2f} s")
+    if result.cached_nodes:
+        facts.append(f"{counted(len(result.cached_nodes), 'node')} from the cache")
+    values = sorted({str(seed) for seed in result.seeds.values()})
+    if values:
+        facts.append(html.escape(f"seed {', '.join(values)}"))
+    return f'<div style="margin-bottom:4px">{" · ".join(facts)}</div>'
+
+
+def _media(result: Result) -> Iterator[str]:
+    shown: list[str] = []
+    pictures = 0
+    for file in result.files:
+        if file.medium == "image" or file.is_hdr:
+            pictures += 1
+            if pictures > INLINE_IMAGES:
+                continue
+        shown.append(_inline(file))
+    if shown:
+        yield (
+            '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">'
+            f"{''.join(shown)}</div>"
+        )
+    if pictures > INLINE_IMAGES:
+        yield f"<div>and {pictures - INLINE_IMAGES} more in <code>result.images</code></div>"
+
+
+def _timings(result: Result) -> str:
+    times = sorted(result.node_times.items(), key=lambda item: -float(item[1]))
+    if not times:
+        return ""
+    cell = 'style="text-align:left;padding:2px 12px 2px 0"'
+    number = 'style="text-align:right;padding:2px 0;font-variant-numeric:tabular-nums"'
+    rows = "".join(
+        f"<tr><td {cell}>{html.escape(name.short)}</td><td {cell}>{html.escape(name.type)}</td>"
+        f"<td {cell}>{html.escape(name.id)}</td><td {number}>{float(seconds):.3f}</td></tr>"
+        for name, seconds in ((result.node_name(key), value) for key, value in times)
+    )
+    head = (
+        f"<tr><th {cell}>node</th><th {cell}>class</th><th {cell}>id</th>"
+        f"<th {number}>seconds</th></tr>"
+    )
+    return (
+        '<details style="margin-top:8px"><summary style="cursor:pointer">Timings</summary>'
+        f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"
+    )
+
+
+def _inline(file: OutputFile) -> str:
+    name = html.escape(file.filename, quote=True)
+    try:
+        if file.medium == "image":
+            return _img(name, *inline_picture(file))
+        if file.is_hdr:
+            with suppress(InvalidRequestError):  # the server makes no copies of such pictures
+                return _img(name, "image/webp", file.thumbnail(PREVIEW_SIDE // 2))
+        size = file.size
+        if file.medium in {"video", "audio"} and 0 <= size <= INLINE_MEDIA_BYTES:
+            source = _data_url(file.mime, file.read())
+            return (
+                f'<{file.medium} controls title="{name}" src="{source}" '
+                f'style="max-width:min(100%,512px)"></{file.medium}>'
+            )
+    except Exception as error:  # what Pillow raises for a damaged file may be anything
+        return _box(f"{file.filename}: {error}")
+    facts = " · ".join([file.filename, *([human_size(size)] if size >= 0 else [])])
+    return (
+        '<div style="padding:6px 12px;overflow-wrap:anywhere;'
+        "border:1px solid var(--jp-border-color1,#bdbdbd);border-radius:2px"
+        f'"><code>{html.escape(facts)}</code></div>'
+    )
+
+
+def _img(name: str, mime: str, content: bytes) -> str:
+    return (
+        f'<img alt="{name}" title="{name}" src="{_data_url(mime, content)}" '
+        'style="max-width:min(100%,512px);height:auto;margin:0">'
+    )
+
+
+def _text(text: str) -> str:
+    """Return a text as HTML; only the beginning of a long one, and all of it after a click."""
+    style = (
+        "margin:8px 0 0;padding:8px 12px;max-height:240px;overflow:auto;white-space:pre-wrap;"
+        "border-left:3px solid var(--jp-border-color1,#bdbdbd)"
+    )
+    full = f'<pre style="{style}">{html.escape(text)}</pre>'
+    beginning = beginning_of(text)
+    if beginning == text:
+        return full
+    return (
+        '<details style="margin-top:8px"><summary style="cursor:pointer;white-space:pre-wrap">'
+        f"{html.escape(beginning)} … ({len(text)} characters)</summary>{full}</details>"
+    )
+
+
+def beginning_of(text: str) -> str:
+    """Return the beginning of a text that is too long to be shown in full, else all of it."""
+    lines = text.splitlines(keepends=True)
+    short = "".join(lines[:FOLDED_LINES])[:FOLDED_CHARACTERS]
+    return text if len(lines) <= FOLDED_LINES and len(text) <= FOLDED_CHARACTERS else short.rstrip()
+
+
+def inline_picture(file: OutputFile) -> tuple[str, bytes]:
+    """Return the MIME type and the content of a picture, small enough to embed in a notebook."""
+    content = file.read()
+    if not file.is_image and len(content) <= INLINE_BYTES:  # SVG
+        return file.mime, content
+    import PIL.Image
+
+    if file.mime in WEB_IMAGES and len(content) <= INLINE_BYTES:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            image.verify()
+        return file.mime, content
+    with PIL.Image.open(io.BytesIO(content)) as image:
+        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        smaller = io.BytesIO()
+        image.convert("RGBA" if "A" in image.getbands() else "RGB").save(
+            smaller, "WEBP", quality=90
+        )
+    return "image/webp", smaller.getvalue()
+
+
+def _data_url(mime: str, content: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def _box(message: str) -> str:
+    return (
+        '<div style="margin:4px 0;padding:6px 12px;white-space:pre-wrap;'
+        "border-left:3px solid var(--jp-error-color1,#d32f2f)"
+        f'">{html.escape(message)}</div>'
+    )
+
+
+NAMED_FILES = 3
+"""The most files that are named on one line; `Result.files` has all."""
+
+PICTURES = 4
+"""The most pictures that are drawn in a terminal."""
+
+
+def summary(result: Result) -> str:
+    """Return a result on one line, as its ``repr``."""
+    parts = [result.status]
+    if result.execution_time is not None:
+        parts.append(f"{result.execution_time:.2f} s")
+    parts.extend(file.filename for file in result.files[:NAMED_FILES])
+    if len(result.files) > NAMED_FILES:
+        parts.append(f"and {counted(len(result.files) - NAMED_FILES, 'file')} more")
+    if result.texts:
+        parts.append(counted(len(result.texts), "text"))
+    if result.status == "failed":
+        parts.append(result.failure)
+    return printable(f"<Result {result.prompt_id}: {', '.join(parts)}>")
+
+
+def result_text(result: Result, terminal: Terminal | None) -> Iterator[str]:
+    """Yield a result piece by piece: status, pictures and names of files, texts.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    terminal : Terminal or None
+        The terminal it is written to; None: plain text, for a pipe or a file.
+    """
+    facts = [result.status.capitalize()]
+    if result.execution_time is not None:
+        facts.append(duration(result.execution_time))
+    if result.status == "failed":
+        facts.append(result.failure)
+    yield _lines(" · ".join(facts), terminal)
+    shown = 0
+    for file in result.files:
+        picture = None
+        is_picture = file.is_image or file.is_hdr
+        if terminal is not None and is_picture and shown < PICTURES:
+            picture = _picture(file, terminal)
+        if picture is not None:
+            shown += 1
+            yield picture
+        name = one_line(file.filename)
+        yield f"{name if terminal is None else terminal.link(name, file.url)}\n"
+    for text in [*result.left_out, *result.texts]:
+        yield _lines(text, terminal)
+
+
+def _lines(text: str, terminal: Terminal | None) -> str:
+    """Return a text and a line feed, without characters that the terminal cannot show."""
+    text = printable(text)
+    return f"{text if terminal is None else terminal.writable(text)}\n"
+
+
+def _picture(file: OutputFile, terminal: Terminal) -> str | None:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(file.thumbnail(512))) as image:
+            return terminal.picture(image)
+    except (ComfyDeployError, OSError, ValueError):
+        return None  # the file is gone or is not a picture; its name is shown
 
 
 class Result(Reply):

@@ -1,19 +1,278 @@
-"""A run in the background."""
+"""Runs: the request that starts one, a handle on one, and the list of those that are stored."""
 
 from __future__ import annotations
 
+import difflib
 import html
+import uuid
+from datetime import date, datetime, time
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ConflictError, printable
-from .deletion import Deletion, delete_runs
-from .events import FINAL
+from ..errors import (
+    ConflictError,
+    InvalidInputError,
+    InvalidRequestError,
+    PromptInvalidError,
+    brief,
+    printable,
+)
+from ..graphs.issues import NOT_HERE
+from ..graphs.model_files import listed_models
+from ..graphs.structure import structure_of
+from .files import has_files, upload_all
 from .graph import Source
 from .results import Result
-from .stream import EventStream
+from .stream import FINAL, EventStream
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from .machines import Machines
     from .server import Server
+    from .workflow import Workflow
+
+
+# Fields of the route ``run``, described in docs/routes.md; ``labels`` is its ``metadata``.
+OPTIONS = frozenset(
+    {
+        "client_id",
+        "extra_data",
+        "file_upload_endpoint",
+        "front",
+        "gpu_event_id",
+        "labels",
+        "outputs",
+        "preview_method",
+        "prompt_id",
+        "seed_mode",
+        "status_endpoint",
+        "strict_inputs",
+        "version",
+        "workflow_id",
+    }
+)
+
+ARGUMENTS = frozenset(
+    {"api_key", "workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"}
+)
+
+
+def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
+    """Raise if there are no such options.
+
+    Parameters
+    ----------
+    options : dict
+        The options.
+    also : collection of str
+        Names of further arguments, which the message may suggest.
+
+    Raises
+    ------
+    TypeError
+        There is no such option; the message suggests a similar name.
+    """
+    known = OPTIONS | ARGUMENTS | set(also)
+    for name in options:
+        if name in OPTIONS:
+            continue
+        if name == "wait":
+            text = "there is no option 'wait': run() waits for the end, submit() does not"
+            raise brief(TypeError(text))
+        if name in ARGUMENTS:
+            hint = (
+                ", and of wait() of the object that submit() returns" if name == "timeout" else ""
+            )
+            raise brief(TypeError(f"{name} is an argument of run(){hint}"))
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
+        raise brief(TypeError(f"unknown option {name!r}; {hint}"))
+
+
+LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
+
+
+class RunRequest:
+    """A request that runs a workflow.
+
+    Parameters
+    ----------
+    server : Server
+        The server that runs it.
+    source : Source
+        The workflow.
+    options : dict
+        The options of `Comfy.run`.
+    **fields
+        Further fields of the body.
+
+    Attributes
+    ----------
+    prompt_id : str
+        The id that the run will have.
+
+    Raises
+    ------
+    TypeError
+        There is no such option.
+    InvalidRequestError
+        There is neither a workflow nor the option ``workflow_id``.
+    """
+
+    def __init__(
+        self, server: Server, source: Source, options: dict[str, Any], **fields: Any
+    ) -> None:
+        check_options(options)
+        if source.graph is None and not options.get("workflow_id"):
+            raise InvalidRequestError.of_field(
+                "workflow", "is missing; give a workflow, or workflow_id="
+            )
+        self._server = server
+        self.source = source
+        self._body: dict[str, Any] = {**source.body(), **fields, **options}
+        labels = self._body.pop("labels", None)
+        if labels:
+            self._body["metadata"] = labels
+        # The client chooses the id, so that it can find the run if the first reply gets lost.
+        self.prompt_id = str(self._body.setdefault("prompt_id", str(uuid.uuid4())))
+
+    def set_api_key(self, api_key: str) -> None:
+        """Add the key of a Comfy account, for partner nodes."""
+        extra = self._body.get("extra_data") or {}
+        self._body["extra_data"] = {**extra, "api_key_comfy_org": api_key}
+
+    def set_inputs(
+        self, inputs: dict[str, Any], seed: int | None, machine: str | None, machines: Machines
+    ) -> None:
+        """Add inputs and machine; files among the inputs are uploaded.
+
+        Parameters
+        ----------
+        inputs, seed, machine
+            As `Comfy.run` takes them.
+        machines : Machines
+            The machines of the server.
+
+        Raises
+        ------
+        InvalidRequestError
+            The seed is out of range, or the workflow has none.
+        """
+        _check_seed(seed)
+        seeds = {} if seed is None else self.source.seed_inputs(seed)
+        # In the mode "auto" the server draws new seeds as the editor's seed widgets say, except
+        # for those that it finds in `inputs`. So the values that the user has set are sent, too.
+        is_auto = self._body.get("seed_mode", "auto") == "auto"
+        values = {**(self.source.given if is_auto else {}), **self.source.files, **seeds, **inputs}
+        if machine == "auto" and any(map(has_files, values.values())):
+            machine = machines.get(machine).id  # files go to the machine that runs
+        values |= upload_all(self._server, values, machine=machine)
+        if values:
+            self._body["inputs"] = values
+        if machine is not None:
+            self._body["machine"] = machine
+
+    def start(self, timeout: float | None = None) -> EventStream:
+        """Send the request; return the events of the run.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Follow the run at most this long, s.
+
+        Raises
+        ------
+        PromptInvalidError
+            ComfyUI refuses the workflow; the message names the nodes.
+        """
+        try:
+            return EventStream(self._server, self.prompt_id, body=self._body, timeout=timeout)
+        except (PromptInvalidError, InvalidInputError) as error:
+            named = self.source.complaints(error.extra.get("node_errors"))
+            if named and named[0] not in error.message:
+                error.say("; ".join([error.message, *named]))
+            # `message` stays as it is: a panel shows it, and a button that downloads
+            if NOT_HERE in error.message:
+                error.args = (f"{error.message}; {self._how_to_fetch(error.message)}",)
+            raise
+
+    def _how_to_fetch(self, message: str) -> str:
+        linked = any(
+            model.url is not None and model.name in message
+            for model in listed_models(self.source.ui or self.source.graph)
+        )
+        call = "fetch_models(workflow)" if linked else "add_model(url, folder)"
+        return f"comfy.{call} downloads it"
+
+
+def _check_seed(seed: object) -> None:
+    if seed is None:
+        return
+    if (
+        isinstance(seed, bool)
+        or not isinstance(seed, Integral)
+        or not 0 <= int(seed) <= LARGEST_SEED
+    ):
+        raise InvalidRequestError.of_field(
+            "seed",
+            f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for random seeds omit it"
+            ' and give seed_mode="random"; for a node that accepts other seeds use inputs=',
+        )
+
+
+class Kept(NamedTuple):
+    """A run or a file that was not deleted.
+
+    Attributes
+    ----------
+    prompt_id : str
+        The run.
+    file : str or None
+        The name of its file; None if the run itself was kept.
+    reason : str
+        Why.
+    """
+
+    prompt_id: str
+    file: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.file or f'run {self.prompt_id}'}: {self.reason}")
+
+
+class Deletion(NamedTuple):
+    """The result of a deletion of runs: what was deleted, and what was kept.
+
+    Attributes
+    ----------
+    runs, files, bytes : int
+        How many runs and files were deleted, and the size of the files.
+    kept : list of Kept
+        The first 1,000 runs and files that were not deleted, and why.
+    kept_count : int
+        Number of all of them.
+    """
+
+    runs: int
+    files: int
+    bytes: int
+    kept: list[Kept]
+    kept_count: int
+
+    def __str__(self) -> str:
+        runs = f"{self.runs} run{'s' if self.runs != 1 else ''}"
+        files = f"{self.files} file{'s' if self.files != 1 else ''}"
+        text = f"{runs} and {files} deleted ({self.bytes / 1024**2:.1f} MiB)"
+        return f"{text}; {self.kept_count} kept" if self.kept_count else text
+
+
+def delete_runs(server: Server, fields: dict[str, Any]) -> Deletion:
+    """Send a request to delete runs, and return what was deleted."""
+    reply = server.post("runs/delete", fields)
+    kept = [Kept(**entry) for entry in reply["kept"]]
+    return Deletion(reply["runs"], reply["files"], reply["bytes"], kept, reply["kept_count"])
 
 
 class StoryEntry(NamedTuple):
@@ -242,3 +501,179 @@ class Run:
             return result._repr_html_()
         status = html.escape(str(self._record.get("status", "not-started")))
         return f"<div>Run <code>{html.escape(self.prompt_id)}</code>: <b>{status}</b></div>"
+
+
+class Runs:
+    """The runs that the server stores: ``comfy.runs(…)`` lists them, newest first.
+
+    Parameters
+    ----------
+    server : Server
+        The server.
+
+    Examples
+    --------
+    >>> comfy.runs(limit=5, status="failed")                                  # doctest: +SKIP
+    >>> comfy.runs.delete(status="failed", before="2026-01-31", files=True)   # doctest: +SKIP
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __repr__(self) -> str:
+        return "comfy.runs(limit=…), comfy.runs.delete(…), comfy.runs.pin(…)"
+
+    def __call__(
+        self,
+        limit: int | None = None,
+        offset: int | None = None,
+        status: str | None = None,
+        *,
+        of: Workflow | None = None,
+        labels: dict[str, str] | None = None,
+        machine: str | None = None,
+        workflow_id: str | None = None,
+        before: str | date | None = None,
+        after: str | date | None = None,
+        search: str | None = None,
+        pinned: bool | None = None,
+    ) -> list[Run]:
+        """Return handles of the runs, newest first.
+
+        Parameters
+        ----------
+        limit, offset : int, optional
+            How many to return, and how many to skip.
+        status : str, optional
+            Only those that are ``queued``, ``running``, ``uploading``, ``success``, ``failed`` or
+            ``cancelled``.
+        of : Workflow, optional
+            Only those of this workflow, with any values of its inputs.
+        labels : dict of str to str, optional
+            Only those with all of these labels.
+        machine, workflow_id : str, optional
+            Only those of this machine, and of this stored workflow.
+        before, after : str, date or datetime, optional
+            Only those that were created before this time, and at it or after it. A date begins at
+            midnight; without a time zone, a text is in UTC, and a `datetime` in local time.
+        search : str, optional
+            Only those with this text in their id, inputs, seeds, error, outputs or labels.
+        pinned : bool, optional
+            Only pinned runs, or only those that are not.
+        """
+        chosen: dict[str, Any] = {
+            f"metadata[{name}]": value for name, value in (labels or {}).items()
+        }
+        chosen.update(_chosen(of, machine, workflow_id, before, after, search))
+        records = self._server.get(
+            "runs",
+            limit=limit,
+            offset=offset,
+            status=status,
+            pinned=None if pinned is None else str(pinned).lower(),
+            **chosen,
+        )
+        source = None if of is None else of.source
+        return [Run(self._server, record, source) for record in records]
+
+    def pin(self, runs: Iterable[Run | str], pinned: bool = True) -> None:
+        """Pin runs, so that they are not deleted, or unpin them.
+
+        Parameters
+        ----------
+        runs : iterable of Run or str
+            The runs or their ids.
+        pinned : bool
+            Whether they are pinned.
+
+        Raises
+        ------
+        NotFoundError
+            One of them does not exist; then nothing is changed.
+        """
+        ids = _ids(runs)
+        if ids:
+            self._server.post("runs/update", {"prompt_ids": ids, "pinned": pinned})
+
+    def delete(
+        self,
+        runs: Iterable[Run | str] | None = None,
+        *,
+        files: bool = False,
+        status: str | None = None,
+        of: Workflow | None = None,
+        labels: dict[str, str] | None = None,
+        machine: str | None = None,
+        workflow_id: str | None = None,
+        before: str | date | None = None,
+        after: str | date | None = None,
+        search: str | None = None,
+    ) -> Deletion:
+        """Delete those runs that fulfil all conditions; at least one is needed.
+
+        Runs that have not ended and pinned runs are kept.
+
+        Parameters
+        ----------
+        runs : iterable of Run or str, optional
+            Only these runs; also their ids.
+        files : bool
+            Whether to delete their output files, too. Files that another run, a workflow or an
+            upload uses are kept, and so are files of a ComfyUI whose folders the server does not
+            know.
+        status : str, optional
+            Only those that ended with ``success``, ``failed`` or ``cancelled``.
+        of, labels, machine, workflow_id, before, after, search
+            As for `Runs` itself.
+
+        Returns
+        -------
+        Deletion
+            What was deleted, and what was kept and why.
+
+        Raises
+        ------
+        InvalidRequestError
+            There is no condition.
+        NotFoundError
+            None of ``runs`` exists.
+        """
+        fields = _chosen(of, machine, workflow_id, before, after, search)
+        if runs is not None:
+            fields["prompt_ids"] = _ids(runs)
+            if not fields["prompt_ids"]:
+                return Deletion(0, 0, 0, [], 0)
+        more = {"status": status, "metadata": labels, "files": files}
+        return delete_runs(self._server, {**fields, **more})
+
+
+def _ids(runs: Iterable[Run | str]) -> list[str]:
+    return [run if isinstance(run, str) else run.prompt_id for run in runs]
+
+
+def _chosen(
+    of: Workflow | None,
+    machine: str | None,
+    workflow_id: str | None,
+    before: str | date | None,
+    after: str | date | None,
+    search: str | None,
+) -> dict[str, Any]:
+    """Return the fields of a request that select runs."""
+    return {
+        "structure": None if of is None else structure_of(of.to_api()),
+        "machine": machine,
+        "workflow_id": workflow_id,
+        "before": _time(before),
+        "after": _time(after),
+        "search": search,
+    }
+
+
+def _time(moment: str | date | None) -> str | None:
+    """Return a time as ISO 8601; local time gets its time zone."""
+    if moment is None or isinstance(moment, str):
+        return moment
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time())
+    return moment.astimezone().isoformat()

@@ -8,11 +8,12 @@ import os
 import re
 import threading
 import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from numbers import Real
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit, urlunsplit
 
 import requests
@@ -33,7 +34,8 @@ from ..util.peers import Peers
 from ..util.sockets import as_end
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable
+
 
 PREFIX = "comfyui-deploy"
 HOW_TO_ENABLE = (
@@ -468,3 +470,49 @@ def _without_page(path: str) -> str:
             parts = parts[:index]
             break
     return "".join(f"/{part}" for part in parts if part) + "/"
+
+
+Home = TypeVar("Home")
+
+
+class Record(Generic[Home]):
+    """An object that the server stores, with the server's record of it.
+
+    Parameters
+    ----------
+    home : Machines or Workflows
+        The collection that it belongs to.
+    record : dict
+        The server's record of it.
+
+    Attributes
+    ----------
+    record : dict
+        The server's record of it.
+    """
+
+    def __init__(self, home: Home, record: dict[str, Any]) -> None:
+        self._home = home
+        self.record = record
+
+
+class Reply(Mapping[str, Any]):
+    """A reply of the server as a read-only mapping.
+
+    Parameters
+    ----------
+    reply : dict
+        The JSON of the reply.
+    """
+
+    def __init__(self, reply: dict[str, Any]) -> None:
+        self._reply = reply
+
+    def __getitem__(self, key: str) -> Any:
+        return self._reply[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reply)
+
+    def __len__(self) -> int:
+        return len(self._reply)

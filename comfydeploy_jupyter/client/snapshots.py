@@ -10,7 +10,7 @@ import requests
 
 from ..errors import ComfyDeployError, InvalidRequestError, printable
 from .server import loads, send, unreachable
-from .sse import SSEParser
+from .stream import SSEParser
 
 if TYPE_CHECKING:
     import os

@@ -3,35 +3,397 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import html
 import json
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError, printable
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+    brief,
+    printable,
+    traceback_lines,
+)
 from ..graphs.form import input_form
-from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, title_of
+from ..graphs.formats import (
+    check_api_graph,
+    class_of,
+    declared_inputs,
+    inputs_of,
+    is_link,
+    title_of,
+)
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
-from .conversion import conversion_problems, in_api_format
-from .files import is_file, upload_all
-from .graph import Source, file_title, node_names
-from .graph_text import counted, graph_rows, html_table, text_table
-from .inputs import Inputs
-from .names import UnknownNameError, unknown_name
-from .node import Node
-from .server import plain
-from .validation import Validation
-from .writing import write_text
+from ..graphs.issues import NOT_HERE, sentence
+from .files import is_file, upload_all, write_text
+from .graph import Source, conversion_problems, file_title, in_api_format, node_names
+from .server import Reply, plain
+from .text import counted, graph_rows, html_table, inputs_text, shown, text_table
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Sequence
 
     from ..graphs.form_fields import FormField
+    from .graph import NodeName
     from .server import Server
+
+
+MAX_CANDIDATES = 20
+"""The most names that an error lists if none is similar."""
+
+
+class UnknownNameError(KeyError):
+    """A workflow has no node or input of this name, or several; the message names candidates."""
+
+    def __str__(self) -> str:
+        return printable(str(self.args[0]))
+
+    def _render_traceback_(self) -> list[str]:
+        return traceback_lines(self)
+
+
+def unknown_name(
+    name: object, known: Iterable[str], what: str, *, close: Sequence[str] = ()
+) -> UnknownNameError:
+    """Return the error for a name that does not exist; it suggests similar names.
+
+    Parameters
+    ----------
+    name : object
+        The name.
+    known : iterable of str
+        The names that exist.
+    what : str
+        What they are names of, e.g. ``"node of this workflow"``.
+    close : sequence of str
+        Similar names, if they are known.
+    """
+    names = list(dict.fromkeys(known))
+    close = close or difflib.get_close_matches(str(name), names, n=5)
+    if close:
+        hint = f"did you mean {' or '.join(map(repr, close))}?"
+    else:
+        hint = (
+            f"there are {', '.join(map(repr, names[:MAX_CANDIDATES]))}" if names else "it has none"
+        )
+    return UnknownNameError(f"{name!r} is no {what}; {hint}")
+
+
+class Inputs(Mapping[str, Any]):
+    """The inputs of a workflow that a user may want to change: keys to values.
+
+    An input can be read and set by each name that `Workflow.set` takes, and by its label.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        The workflow.
+    named : callable
+        Returns the names by which its inputs can be set.
+    """
+
+    __slots__ = ("_named", "_workflow")
+
+    def __init__(self, workflow: Workflow, named: Callable[[], InputNames]) -> None:
+        self._workflow = workflow
+        self._named = named
+
+    def __getitem__(self, key: str) -> Any:
+        found = self._find(key)
+        if len(found) != 1:
+            names = self._names()
+            if found:
+                known = [names[field.key] for field in found]
+                raise UnknownNameError(f"{key!r} matches several inputs: {', '.join(known)}")
+            close = self._named().close_to(str(key))
+            raise unknown_name(key, names.values(), "input of this workflow", close=close)
+        (field,) = found
+        file = self._workflow.file(field.node_id, field.input_name)
+        return field.value if file is None else file
+
+    def __setitem__(self, key: str, value: object) -> None:
+        found = self._find(key)
+        keys = found[0].keys if len(found) == 1 else (key,)
+        self._workflow.set(dict.fromkeys(keys, value))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([field.key for field in self._workflow.form])
+
+    def __len__(self) -> int:
+        return len(self._workflow.form)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._names().values())
+
+    def _find(self, key: str) -> list[FormField]:
+        """Return the fields that a name fits."""
+        form = self._workflow.form
+        exact = [field for field in form if field.key == key]
+        if exact:
+            return exact
+        targets = {f"{node_id}.{name}" for node_id, name in self._named().find(key)}
+        named = [f for f in form if targets & {*f.keys, f"{f.node_id}.{f.input_name}"}]
+        return named or [field for field in form if field.label == key]
+
+    def _names(self) -> dict[str, str]:
+        """Return the name of each input for people, by its key."""
+        names = self._named()
+        return {
+            field.key: names.name(field.node_id, field.input_name)
+            if field.key == f"{field.node_id}.{field.input_name}"
+            else field.key
+            for field in self._workflow.form
+        }
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        names = self._names()
+        return [
+            (names[field.key], field.label, shown(field.value), _range_of(field))
+            for field in self._workflow.form
+        ]
+
+    def __repr__(self) -> str:
+        return text_table(self._rows()) or "no inputs"
+
+    def _repr_html_(self) -> str:
+        return html_table(("name", "input", "value", "range"), self._rows())
+
+
+def _range_of(field: FormField) -> str:
+    """Return the range or the first choices of an input, and whether a value has to be given."""
+    required = ["required"] if field.required else []
+    return "; ".join([*required, *filter(None, [_values_of(field)])])
+
+
+def _values_of(field: FormField) -> str:
+    if field.options:
+        more = " …" if len(field.options) > 4 else ""
+        return ", ".join(map(str, field.options[:4])) + more
+    if field.min is not None and field.max is not None:
+        return f"{field.min} to {field.max}"
+    return ""
+
+
+class Node:
+    """One node of a `Workflow`: its inputs are attributes and items, which can be set.
+
+    Items are always inputs. Attributes are inputs, except for the four below.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        The workflow.
+    name : NodeName
+        Its id, class and title.
+    node : dict
+        Its entry in the graph.
+
+    Attributes
+    ----------
+    id, class_type, title : str
+        Its id, class and title.
+    inputs : dict
+        A copy of all its inputs.
+    """
+
+    __slots__ = ("_name", "_node", "_workflow")
+
+    _name: NodeName
+    _node: dict[str, Any]
+    _workflow: Workflow
+
+    def __init__(self, workflow: Workflow, name: NodeName, node: dict[str, Any]) -> None:
+        for slot, value in (("_workflow", workflow), ("_name", name), ("_node", node)):
+            object.__setattr__(self, slot, value)
+
+    @property
+    def id(self) -> str:
+        """The node id."""
+        return self._name.id
+
+    @property
+    def class_type(self) -> str:
+        """The class."""
+        return self._name.type
+
+    @property
+    def title(self) -> str:
+        """The title, or ``""``."""
+        return self._name.title
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All inputs, a copy: values, and links as ``[node id, output slot]``."""
+        return {name: self[name] for name in inputs_of(self._node)}
+
+    def __getitem__(self, name: str) -> Any:
+        inputs = inputs_of(self._node)
+        if name not in inputs:
+            raise self._unknown(name, inputs)
+        file = self._workflow.file(self.id, name)
+        if file is not None:
+            return file
+        value = copy.deepcopy(inputs[name])
+        is_list = isinstance(value, dict) and value.keys() == {"__value__"}
+        return value["__value__"] if is_list else value
+
+    def __setitem__(self, name: str, value: object) -> None:
+        if name not in inputs_of(self._node):
+            declared = declared_inputs(self._workflow.definitions(), self.class_type)
+            if name not in declared:
+                raise self._unknown(name, [*inputs_of(self._node), *declared])
+        self._workflow.put(self.id, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # Python and IPython look for such names in every object
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except UnknownNameError as error:
+            raise brief(AttributeError(str(error))) from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(type(self), name):
+            text = f"{name} cannot be set; set an input of that name as node[{name!r}]"
+            raise brief(AttributeError(text))
+        try:
+            self[name] = value
+        except UnknownNameError as error:
+            raise brief(AttributeError(str(error))) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in inputs_of(self._node)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(inputs_of(self._node))
+
+    def __dir__(self) -> list[str]:
+        names = [name for name in inputs_of(self._node) if name.isidentifier()]
+        return ["class_type", "id", "inputs", "title", *names]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(inputs_of(self._node))
+
+    def __repr__(self) -> str:
+        inputs = inputs_text(inputs_of(self._node), self._workflow.source.names)
+        return printable(f"Node {self._name}: {inputs}")
+
+    def _unknown(self, name: object, known: Iterable[str]) -> UnknownNameError:
+        return unknown_name(name, known, f"input of node {self._name}")
+
+
+class Validation(Reply):
+    """The errors that ComfyUI finds in a workflow; also a mapping with the keys of the reply.
+
+    Parameters
+    ----------
+    reply : dict
+        The reply of the route ``workflow/validate``: ``valid``, ``error``, ``node_errors``,
+        ``further_errors``, ``outputs``, ``missing_nodes``, ``missing_models``, ``warnings`` and
+        ``definitions``.
+    source : Source
+        The workflow, for the names of nodes.
+
+    Attributes
+    ----------
+    valid : bool
+        Whether ComfyUI would run it, or at least a part of it.
+    problems : list of str
+        A sentence for each error, with the name of the node.
+    by_node : dict of str to list of str
+        The same by node id, without the names of the nodes.
+    general : list of str
+        What concerns no single node: warnings, and ComfyUI's error if it names no node.
+    """
+
+    def __init__(self, reply: dict[str, Any], source: Source) -> None:
+        super().__init__(reply)
+        self.valid = bool(reply.get("valid"))
+        self.by_node: dict[str, list[str]] = {}
+        self.general: list[str] = []
+        self.problems = source.complaints(reply.get("node_errors"))
+        error = reply.get("error")
+        if isinstance(error, dict) and not self.problems:
+            self.general.append(sentence(error))
+        further = reply.get("further_errors") or {}
+        for node_id, fault in {**(reply.get("node_errors") or {}), **further}.items():
+            self.by_node[str(node_id)] = [
+                sentence(item, str(fault.get("class_type") or ""))
+                for item in fault.get("errors") or ()
+            ]
+        missing = list(reply.get("missing_nodes") or ())
+        warned = [str(warning) for warning in reply.get("warnings") or ()]
+        self.problems += self.general
+        self.problems += source.complaints(further)
+        for entry in missing:
+            for node_id in entry.get("node_ids") or ():
+                self._add(node_id, _no_class(entry))
+            self.problems.append(_missing_class(entry, source))
+        for entry in reply.get("missing_models") or ():
+            self._add_model(entry, source)
+        self.problems = list(map(printable, self.problems + warned))
+        self.general = list(map(printable, self.general + warned))
+        self.by_node = {node: list(map(printable, said)) for node, said in self.by_node.items()}
+
+    @property
+    def doubt(self) -> str:
+        """Why the result may be wrong; empty if it comes from ComfyUI's present definitions."""
+        known = self._reply.get("definitions")
+        source = str(known.get("source")) if isinstance(known, dict) else "live"
+        return "" if source == "live" else f"by {source} node definitions: ComfyUI is down"
+
+    def _add(self, node_id: object, problem: str) -> None:
+        self.by_node.setdefault(str(node_id), []).append(problem)
+
+    def _add_model(self, entry: dict[str, Any], source: Source) -> None:
+        """Add a missing model, in place of the error about the value of the input."""
+        node_id, begin = str(entry.get("node_id")), f"{entry.get('name')} {NOT_HERE}"
+        where = f"node {source.name(node_id)}: "
+        known = self.by_node.get(node_id, [])
+        self.by_node[node_id] = [text for text in known if not text.startswith(begin)]
+        self.problems = [text for text in self.problems if not text.startswith(where + begin)]
+        folder = f" (models/{entry['folder']})" if entry.get("folder") else ""
+        url = f"; it is at {entry['url']}" if entry.get("url") else ""
+        self._add(node_id, f"{begin}{folder}{url}")
+        self.problems.append(f"{where}{begin}{folder}{url}")
+
+    def __repr__(self) -> str:
+        validity = "valid" if self.valid else "not valid"
+        doubt = f", {self.doubt}" if self.doubt else ""
+        return "\n- ".join([f"The workflow is {validity}{doubt}", *self.problems])
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
+
+
+def _no_class(entry: dict[str, Any]) -> str:
+    from_ = ""
+    if entry.get("needs"):
+        from_ = f"; it needs {entry['needs']}"
+    elif entry.get("pack"):
+        from_ = f"; it is in the node pack {entry['pack']}"
+    return f"ComfyUI has no node class {entry.get('class_type')}{from_}"
+
+
+def _missing_class(entry: dict[str, Any], source: Source) -> str:
+    words, semicolon, pack = _no_class(entry).partition(";")
+    names = [source.name(node_id) for node_id in entry.get("node_ids") or ()]
+    # A node whose class is its only name needs no further one.
+    nodes = [
+        f'"{name.short}"' if name.unique else f"id {name.id}"
+        for name in names
+        if not name.unique or name.short != name.type
+    ]
+    place = f" ({', '.join(nodes)})" if nodes else ""
+    return f"{words}{place}{semicolon}{pack}"
 
 
 class Workflow:

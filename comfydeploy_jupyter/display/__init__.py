@@ -6,7 +6,7 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from ..client.terminal import Terminal
+from ..client.text import Terminal
 from .activity import activity, sweep_activity, sweep_end, sweep_left
 from .live import INTERVAL, Followed, Live, View
 from .notebook import NotebookView, ProgressWidgets, close_tree, in_notebook

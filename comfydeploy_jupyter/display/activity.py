@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..client.graph_text import duration
+from ..client.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

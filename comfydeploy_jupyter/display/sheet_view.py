@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from ..client.sweep.thumbnails import key_of, picture_of, text_of
+from ..client.sweep.sheet import key_of, picture_of, text_of
 from ..view_scripts import script
 from .page_view import View
 

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ..client.graph_text import duration
+from ..client.text import duration
 from .activity import sweep_activity, sweep_end, sweep_left
 from .notebook import close_tree, in_notebook
 from .record import Record

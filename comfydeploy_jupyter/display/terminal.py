@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..client.graph_text import counted
-from ..client.result_text import NAMED_FILES
-from ..client.terminal import cut
+from ..client.results import NAMED_FILES
+from ..client.text import counted, cut
 from ..errors import printable
 from .activity import activity, sweep_activity, sweep_end, sweep_left
 
 if TYPE_CHECKING:
     from ..client import RunProgress, SweepProgress
-    from ..client.terminal import Terminal
+    from ..client.text import Terminal
 
 
 class Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..client.graph_text import counted
+from ..client.text import counted
 from ..graphs.form_fields import page_value
 from .form_values import is_within, plain_number
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from ..client.graph_text import counted
-from ..client.result_html import beginning_of
-from ..client.result_text import NAMED_FILES
+from ..client.results import NAMED_FILES, beginning_of
 from ..client.server import without_none
+from ..client.text import counted
 from ..display.page_view import View
 from ..errors import ComfyDeployError
 from ..view_scripts import script

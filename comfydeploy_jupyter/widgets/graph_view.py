@@ -12,8 +12,7 @@ from ..view_scripts import script
 
 if TYPE_CHECKING:
     from ..client import Result
-    from ..client.validation import Validation
-    from ..client.workflow import Workflow
+    from ..client.workflow import Validation, Workflow
 
 FAILED, RUNNING = "failed", "running"
 LONGEST = 500  # characters of the text about a node

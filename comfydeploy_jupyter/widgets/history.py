@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import traitlets as t
 
 from ..client import Result
-from ..client.events import FINAL
+from ..client.stream import FINAL
 from ..display.page_view import View
 from ..errors import ComfyDeployError, NotFoundError
 from ..view_scripts import script

@@ -6,8 +6,8 @@ import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ..client.events import FINAL
 from ..client.server import READ_TIMEOUT
+from ..client.stream import FINAL
 from ..errors import ComfyDeployError
 from ..graphs.diff import diff_graphs
 from ..graphs.form import workflow_form

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..client.files import human_size
-from ..client.graph_text import counted
+from ..client.text import counted
 from ..errors import ComfyDeployError, NotFoundError
 from .base import GAP, not_done
 from .parts import button, note, row

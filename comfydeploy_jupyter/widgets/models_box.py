@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import ipywidgets as w
 
 from ..client.files import human_size
-from ..client.graph_text import counted
+from ..client.text import counted
 from ..errors import ComfyDeployError
 from .base import GAP
 from .parts import button, row

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import StoredWorkflow
-    from ..client.presets import Preset, Presets
+    from ..client.workflows import Preset, Presets
     from .base import Panel
     from .form import Form
 

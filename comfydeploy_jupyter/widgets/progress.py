@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from ..client.graph_text import counted
+from ..client.text import counted
 from ..display import activity
 from ..display.page_view import View
 from ..errors import ComfyDeployError

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client import Result, Run, Workflow
-from ..client.conversion import in_api_format
 from ..client.files import has_files, upload_all
-from ..client.graph import Source
+from ..client.graph import Source, in_api_format
 from ..display.page_view import server_facts
 from ..errors import (
     ComfyDeployError,

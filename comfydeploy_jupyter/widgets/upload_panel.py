@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..client.files import UploadedFile, human_size
-from ..client.graph_text import html_table, text_table
 from ..client.server import READ_TIMEOUT
+from ..client.text import html_table, text_table
 from ..errors import ComfyDeployError
 from .add_model_tab import LABEL_WIDTH, USUAL_FOLDERS, AddModelTab
 from .base import Panel

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from ..client.graph_text import counted, graph_rows
+from ..client.text import counted, graph_rows
 
 if TYPE_CHECKING:
-    from ..client.validation import Validation
+    from ..client.workflow import Validation
     from ..graphs.diff import GraphDiff
 
 WORDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..client.editor_workflow import EditorWorkflow
+from ..client.workflows import EditorWorkflow
 from ..errors import ComfyDeployError
 from .workflow_files import title_of_file, workflow_files
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from ..client.conversion import in_api_format
-from ..client.editor_workflow import EditorWorkflow
-from ..client.graph import Source, file_title
-from ..client.graph_text import graph_rows, html_table, text_table
+from ..client.files import write_text
+from ..client.graph import Source, file_title, in_api_format
+from ..client.text import graph_rows, html_table, text_table
 from ..client.workflow import Workflow
-from ..client.workflows import graphs_of
-from ..client.writing import write_text
+from ..client.workflows import EditorWorkflow, graphs_of
 from ..errors import ConflictError, InvalidRequestError
 from ..view_scripts import STATIC
 from .base import Panel

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     import ipywidgets as w
 
-    from ..client.editor_workflow import EditorWorkflow
-    from ..client.workflows import StoredWorkflow, Workflows
+    from ..client.workflows import EditorWorkflow, StoredWorkflow, Workflows
     from .base import Panel
 
 SEARCH_INTERVAL = 0.3

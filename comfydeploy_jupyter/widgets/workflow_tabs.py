@@ -15,8 +15,7 @@ from .workflow_html import diff_list, nodes_table, verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..client.validation import Validation
-    from ..client.workflow import Workflow
+    from ..client.workflow import Validation, Workflow
     from ..client.workflows import StoredWorkflow, WorkflowVersion
     from ..graphs.diff import GraphDiff
     from .models_box import ModelsBox

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.client.login import SignInLink
+from comfydeploy_jupyter.client.account import SignInLink
 from comfydeploy_jupyter.errors import CloudError, InvalidRequestError, RunTimeoutError
 from tests.fake_comfydeploy import KEY, FakeComfyDeploy
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from comfydeploy_jupyter.client import Result
 from comfydeploy_jupyter.client.graph import Source
-from comfydeploy_jupyter.client.result_html import INLINE_BYTES, INLINE_IMAGES
-from comfydeploy_jupyter.client.result_text import result_text
+from comfydeploy_jupyter.client.results import INLINE_BYTES, INLINE_IMAGES, result_text
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import ComfyDeployError
 

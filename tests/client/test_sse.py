@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.client.sse import Message, SSEParser
+from comfydeploy_jupyter.client.stream import Message, SSEParser
 
 STREAM = (
     "\ufeff: a comment\n\n"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import PIL.Image
 import pytest
 
-from comfydeploy_jupyter.client.graph_text import duration, text_table
-from comfydeploy_jupyter.client.terminal import Terminal, columns_of, cut
+from comfydeploy_jupyter.client.text import Terminal, columns_of, cut, duration, text_table
 from tests.terminal import run_in_terminal
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.client import Comfy, UnknownNameError, Workflow
-from comfydeploy_jupyter.client.graph_text import inputs_text, run_order
 from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.client.text import inputs_text, run_order
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from tests.golden.record_media import MEDIA, WORKFLOW, prompt_of
 

@@ -11,7 +11,7 @@ import pytest
 from distributed import LocalCluster
 from distributed.security import Security
 
-from comfydeploy_jupyter.client.dask_cluster import fields_of
+from comfydeploy_jupyter.client.machines import fields_of
 from comfydeploy_jupyter.clusters.configured import ConfiguredClusters
 from comfydeploy_jupyter.clusters.target import Target
 from comfydeploy_jupyter.dask_clusters import adapt

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.client.sse import SSEParser
+from comfydeploy_jupyter.client.stream import SSEParser
 from comfydeploy_jupyter.cloud.dates import iso_utc
 from comfydeploy_jupyter.comfyui.events import decode_binary, decode_text
 from comfydeploy_jupyter.comfyui.folders import Folders

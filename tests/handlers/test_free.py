@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from comfydeploy_jupyter.client.memory import FreedMemory
+from comfydeploy_jupyter.client.comfy import FreedMemory
 
 MIB = 1024**2
 

@@ -8,19 +8,15 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.client.comfy_account import AccountStatus
-from comfydeploy_jupyter.client.deletion import Kept
+from comfydeploy_jupyter.client.account import AccountStatus, SignInLink
 from comfydeploy_jupyter.client.files import Model, _Form
 from comfydeploy_jupyter.client.graph import Source
-from comfydeploy_jupyter.client.login import SignInLink
 from comfydeploy_jupyter.client.machines import Machine, Machines
-from comfydeploy_jupyter.client.names import unknown_name
 from comfydeploy_jupyter.client.results import Result
-from comfydeploy_jupyter.client.runs import Run, StoryEntry
+from comfydeploy_jupyter.client.runs import Kept, Run, StoryEntry
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.client.tunnel import TunnelStatus
-from comfydeploy_jupyter.client.validation import Validation
-from comfydeploy_jupyter.client.workflow import Workflow
+from comfydeploy_jupyter.client.workflow import Validation, Workflow, unknown_name
 from comfydeploy_jupyter.display.record import Record
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.extension import JupyterLog

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from comfydeploy_jupyter.client import Deletion, Run
-from comfydeploy_jupyter.client.deletion import Kept
+from comfydeploy_jupyter.client.runs import Kept
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import NotFoundError, StoreUnavailableError
 from comfydeploy_jupyter.graphs.form import workflow_form

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from .points import Point
-from .progress import SweepProgress
-from .sweep import Sweep, current_cell
-from .sweeps import Sweeps
+from .runner import Point, SweepProgress
+from .sweep import Sweep, Sweeps, current_cell
 
 __all__ = ["Point", "Sweep", "SweepProgress", "Sweeps", "current_cell"]

@@ -1,25 +1,342 @@
-"""The plan of a sweep: a workflow, its points, and the values that are the same at all points."""
+"""What a sweep runs: its grid of points, and the order in which they share work."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ...errors import InvalidRequestError
 from ...graphs.inputs import apply_inputs
+from ...graphs.partial import nodes_behind, readers_of
 from ..graph import Source
 from ..workflow import Workflow
-from .grid import Grid
-from .order import run_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection
 
     from ...graphs.external import Target
     from ..server import Server
-    from .order import Order
+
+
+MAX_POINTS = 10_000
+"""The most points of a sweep; more are likely a mistake, such as a range without an end."""
+
+MAX_LABEL = 60
+"""Longest text of a value in a label, characters."""
+
+Points: TypeAlias = Mapping[Any, Iterable[Any]] | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a grid: inputs that change together, and their values.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The names of the inputs.
+    values : tuple of tuple
+        The values of these inputs at each position of the axis.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+
+    @property
+    def label(self) -> str:
+        """The names of the inputs, separated by commas."""
+        return ", ".join(self.names)
+
+    def labels(self) -> list[str]:
+        """Return a label for each position of the axis."""
+        return [", ".join(map(value_text, values)) for values in self.values]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points of a sweep, in the order in which they run.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        Empty where the points were given one by one.
+    points : tuple of dict
+        The values by input. Of a grid, the last axis changes fastest, as in nested loops.
+    """
+
+    axes: tuple[Axis, ...]
+    points: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, points: Points | object) -> Grid:
+        """Return the grid that the argument ``points`` of ``comfy.sweep`` describes.
+
+        Parameters
+        ----------
+        points : dict or list of dict
+            A dict of inputs to their values; every combination is a point. Inputs that change
+            together are one key, a tuple of names, and its values are tuples. Or a list of points,
+            each a dict.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is neither, is empty, or has more than `MAX_POINTS` points.
+        """
+        if isinstance(points, Mapping):
+            return cls.from_axes([_axis(key, values) for key, values in points.items()])
+        if isinstance(points, (str, bytes)) or not isinstance(points, Iterable):
+            raise InvalidRequestError.of_field(
+                "points", "must be a dict of inputs to their values, or a list of dicts"
+            )
+        listed = _limited(points, "points")
+        for number, point in enumerate(listed):
+            if not isinstance(point, Mapping):
+                raise InvalidRequestError.of_field(
+                    f"points[{number}]", f"must be a dict, not a {type(point).__name__}"
+                )
+        return cls((), tuple({str(key): value for key, value in p.items()} for p in listed))
+
+    @classmethod
+    def from_axes(cls, axes: Iterable[Axis]) -> Grid:
+        """Return the grid with every combination of the values on the axes."""
+        axes = tuple(axes)
+        names = [name for axis in axes for name in axis.names]
+        if not names:
+            raise InvalidRequestError.of_field("points", "are missing: no input has values")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidRequestError.of_field(f"points.{twice}", "is given twice")
+        if math.prod(len(axis.values) for axis in axes) > MAX_POINTS:
+            raise _too_many("points")
+        rows = itertools.product(*(axis.values for axis in axes))
+        points = (dict(zip(names, itertools.chain(*row), strict=True)) for row in rows)
+        return cls(axes, tuple(points))
+
+    def map(self, change: Callable[[Any], Any]) -> Grid:
+        """Return the grid with each value replaced by ``change(value)``."""
+        if self.axes:
+            return self.from_axes(
+                Axis(axis.names, tuple(tuple(map(change, row)) for row in axis.values))
+                for axis in self.axes
+            )
+        return Grid(
+            (), tuple({key: change(value) for key, value in p.items()} for p in self.points)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        if self.axes:
+            return {"axes": [{"names": axis.names, "values": axis.values} for axis in self.axes]}
+        return {"points": self.points}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Grid:
+        """Return the grid that `to_json` returned.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            `to_json` did not return this.
+        """
+        if "axes" in data:
+            return cls.from_axes(
+                Axis(tuple(axis["names"]), tuple(map(tuple, axis["values"])))
+                for axis in data["axes"]
+            )
+        return cls((), tuple(map(dict, data["points"])))
+
+
+def value_text(value: Any) -> str:
+    """Return a value as text on one line, shortened to `MAX_LABEL` characters."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
+
+
+def _axis(key: Any, values: Any) -> Axis:
+    if isinstance(key, str):
+        return Axis((key,), tuple((value,) for value in _values(key, values)))
+    if not isinstance(key, tuple) or not key or not all(isinstance(name, str) for name in key):
+        raise InvalidRequestError.of_field(
+            "points", f"{key!r} must be the name of an input, or a tuple of names"
+        )
+    rows = []
+    for row in _values(", ".join(key), values):
+        if isinstance(row, (str, bytes)) or not isinstance(row, Sequence) or len(row) != len(key):
+            raise InvalidRequestError.of_field(
+                f"points.{', '.join(key)}", f"each value must have {len(key)} parts, not {row!r}"
+            )
+        rows.append(tuple(row))
+    return Axis(key, tuple(rows))
+
+
+def _values(name: str, values: Any) -> list[Any]:
+    field = f"points.{name}"
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise InvalidRequestError.of_field(field, f"must be a list of values, not {values!r}")
+    return _limited(values, field)
+
+
+def _limited(values: Iterable[Any], field: str) -> list[Any]:
+    found = list(itertools.islice(values, MAX_POINTS + 1))
+    if not found:
+        raise InvalidRequestError.of_field(field, "is empty")
+    if len(found) > MAX_POINTS:
+        raise _too_many(field)
+    return found
+
+
+def _too_many(field: str) -> InvalidRequestError:
+    return InvalidRequestError.of_field(
+        field, f"more than the {MAX_POINTS} points that a sweep can have"
+    )
+
+
+T = TypeVar("T")
+
+
+class Order(NamedTuple):
+    """The order of the points of a sweep.
+
+    Attributes
+    ----------
+    indexes : list of int
+        The indexes of the points, in the order in which they run.
+    levels : list of int
+        For each of them, the first input that has another value than at the point before, among
+        all swept inputs in the order in which they change; 0 changes least often. Empty if the
+        points have no work in common.
+    """
+
+    indexes: list[int]
+    levels: list[int]
+
+
+def run_order(
+    points: Sequence[Mapping[str, T]],
+    graph: Mapping[str, Mapping[str, Any]],
+    targets: Mapping[str, Collection[str]],
+) -> Order:
+    """Return the order in which points share as much work as possible with the one before.
+
+    The input that most nodes depend on changes least often. Each time that it changes, the others
+    go back through their values from the last one to the first, so that these stay the same.
+
+    Parameters
+    ----------
+    points : sequence of dict
+        The value of each input that is swept, by its name.
+    graph : Graph
+        The workflow in API format.
+    targets : dict of str to collection of str
+        The nodes that each name sets an input of.
+
+    Returns
+    -------
+    Order
+        If nothing can be shared, the points are in order.
+    """
+    readers = readers_of(graph)
+    names = list(dict.fromkeys(chain.from_iterable(points)))
+    dependents = {name: frozenset(nodes_behind(targets.get(name, ()), readers)) for name in names}
+    if len(set(dependents.values())) < 2:
+        return Order(list(range(len(points))), [])
+    names.sort(key=lambda name: len(dependents[name]), reverse=True)
+    indexes = _back_and_forth(list(range(len(points))), points, names)
+    levels = [0]
+    for before, after in pairwise(points[index] for index in indexes):
+        changed = (before.get(name) != after.get(name) for name in names)
+        levels.append(next((level for level, has in enumerate(changed) if has), len(names)))
+    return Order(indexes, levels)
+
+
+class Branches(Generic[T]):
+    """Divides the points of a sweep among machines, so that each gets points with shared work.
+
+    Each machine has a branch: points that follow each other in the order of `run_order`. When it
+    has taken them all, it gets the last half of the longest other branch.
+
+    Parameters
+    ----------
+    items : sequence
+        One for each point, in the order of `Order.indexes`.
+    levels : sequence of int
+        As in `Order`. If it is empty, the points are not divided.
+    count : int
+        The number of machines.
+    """
+
+    def __init__(self, items: Sequence[T], levels: Sequence[int], count: int) -> None:
+        count = count if levels else 1
+        pairs = zip(levels or [0] * len(items), items, strict=True)
+        self._left: list[deque[tuple[int, T]]] = [
+            deque(pairs),
+            *(deque() for _ in range(count - 1)),
+        ]
+        self._taken = [0] * count  # how many points of each branch have not ended
+
+    def __len__(self) -> int:
+        return sum(map(len, self._left))
+
+    def take(self) -> tuple[int, T] | None:
+        """Return the next item of the branch with the fewest that have not ended; None at the end.
+
+        Returns
+        -------
+        tuple
+            The number of the branch, for `ended`, and the item.
+        """
+        branch = self._taken.index(min(self._taken))
+        if not self._left[branch]:
+            longest = max(self._left, key=len)
+            kept = _cut([level for level, _ in longest]) if longest else 0
+            self._left[branch] = deque(list(longest)[kept:])
+            for _ in self._left[branch]:
+                longest.pop()
+        if not self._left[branch]:
+            return None
+        self._taken[branch] += 1
+        return branch, self._left[branch].popleft()[1]
+
+    def ended(self, branch: int) -> None:
+        """Record that an item of a branch has ended."""
+        self._taken[branch] -= 1
+
+
+def _cut(levels: Sequence[int]) -> int:
+    """Return where to divide points: near the middle, where they have the least in common."""
+    middle = len(levels) // 2
+    near = range(middle - middle // 2, middle + middle // 2 + 1)
+    return min(near, key=lambda index: (levels[index], abs(index - middle)))
+
+
+def _back_and_forth(
+    indexes: list[int], points: Sequence[Mapping[str, T]], names: Sequence[str]
+) -> list[int]:
+    """Sort points by the values of their inputs, of which the last one changes most often."""
+    groups = [indexes]
+    for name in names:
+        split: list[list[int]] = []
+        for group in groups:
+            by_value: dict[str, list[int]] = {}
+            for index in group:
+                by_value.setdefault(repr(points[index].get(name)), []).append(index)
+            if split:  # begin with the value that the group before has ended with
+                last = repr(points[split[-1][0]].get(name))
+                if last in by_value:
+                    by_value = {last: by_value.pop(last), **by_value}
+            split += by_value.values()
+        groups = split
+    return list(chain.from_iterable(groups))
+
 
 AtOnce: TypeAlias = int | Literal["auto"]
 

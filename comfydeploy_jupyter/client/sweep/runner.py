@@ -1,34 +1,630 @@
-"""Runs the points of a sweep: queues them, follows them, cancels them."""
+"""The runs of a sweep: its points, its file, its progress, and the threads that run it."""
 
 from __future__ import annotations
 
+import json
+import re
 import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ...errors import (
     ComfyDeployError,
     ConflictError,
+    InvalidRequestError,
     NotFoundError,
     RunCancelledError,
     RunTimeoutError,
     ServerUnreachableError,
     UnauthorizedError,
+    printable,
 )
-from ..events import FINAL, RunProgress
+from ..files import write_text
 from ..results import Result
-from .order import Branches
-from .points import WAITING, Job
-from .progress import time_left
+from ..runs import Run
+from ..stream import FINAL, RunProgress
+from .plan import Branches, digest, value_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..comfy import Comfy
     from ..stream import EventStream
-    from .file import SweepFile
     from .plan import Plan
-    from .progress import SweepProgress
+    from .sweep import Sweep
+
+
+WAITING = "waiting"
+"""Status of a point that is not queued yet."""
+
+SAVED = ("values", "prompt_id", "status", "error", "record", "sent")
+"""The attributes of a `Job` that are saved in the file of the sweep."""
+
+
+@dataclass
+class Job:
+    """One run of a sweep; points with the same graph and values share it.
+
+    Attributes
+    ----------
+    plan : Plan
+        What the sweep runs.
+    values : dict
+        The values of the inputs that are swept.
+    prompt_id : str
+        The id that the run has, or will have.
+    status : str
+        ``waiting``, or the status of the run.
+    error : str
+        Why it failed; empty if it did not.
+    record : dict
+        The server's record of the run, once the run has ended.
+    sent : bool
+        Whether the server may know the run.
+    progress : RunProgress or None
+        The progress of the run while it is followed.
+    starred : bool
+        Whether the user has marked it as one of the best.
+    """
+
+    plan: Plan
+    values: dict[str, Any]
+    prompt_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    status: str = WAITING
+    error: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+    sent: bool = False
+    progress: RunProgress | None = None
+    starred: bool = False
+    _result: Result | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is saved of it."""
+        star = {"starred": True} if self.starred else {}
+        return {**{name: getattr(self, name) for name in SAVED}, **star}
+
+    def restore(self, saved: Mapping[str, Any], *, fresh: bool = False) -> None:
+        """Set the state that `to_json` returned; the values stay.
+
+        Parameters
+        ----------
+        saved : dict
+            What `to_json` returned.
+        fresh : bool
+            Whether to ignore the run; only the star is restored.
+
+        Raises
+        ------
+        KeyError, TypeError
+            `to_json` did not return this.
+        """
+        self.starred = saved.get("starred") is True
+        for name in SAVED:
+            if name != "values" and not fresh:
+                setattr(self, name, saved[name])
+
+    def reset(self) -> None:
+        """Remove the run, so that a new one is created; the star stays."""
+        self.prompt_id = str(uuid.uuid4())
+        self.status, self.error, self.record = WAITING, "", {}
+        self.sent, self.progress, self._result = False, None, None
+
+    @property
+    def run(self) -> Run:
+        """The handle on the run."""
+        return Run(self.plan.server, {"prompt_id": self.prompt_id, **self.record}, self.plan.source)
+
+    @property
+    def result(self) -> Result | None:
+        """The result of the run; None before it has ended, and if ComfyUI never ran it."""
+        if self.status not in FINAL or not self.record:
+            return None
+        if self._result is None:
+            self._result = Result(self.plan.server, self.record, self.plan.source)
+        return self._result
+
+
+class Point:
+    """One point of a sweep: its values and its run.
+
+    Attributes
+    ----------
+    index : int
+        Its position in the sweep, from 0.
+    values : dict
+        The values by input.
+    """
+
+    __slots__ = ("_job", "index", "values")
+
+    def __init__(self, index: int, values: dict[str, Any], job: Job) -> None:
+        self._job = job
+        self.index = index
+        self.values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def label(self) -> str:
+        """Its values on one line, e.g. ``"seed 3, cfg 7"``."""
+        return ", ".join(f"{name} {value_text(value)}" for name, value in self.values.items())
+
+    @property
+    def status(self) -> str:
+        """``waiting``, or the status of its run."""
+        return self._job.status
+
+    @property
+    def error(self) -> str:
+        """Why it failed; empty if it did not."""
+        return self._job.error
+
+    @property
+    def prompt_id(self) -> str:
+        """The id that its run has, or will have."""
+        return self._job.prompt_id
+
+    @property
+    def starred(self) -> bool:
+        """Whether it is marked as one of the best, see `Sweep.star`."""
+        return self._job.starred
+
+    @property
+    def progress(self) -> RunProgress | None:
+        """The progress of its run while that is followed; else None."""
+        return self._job.progress
+
+    @property
+    def run(self) -> Run:
+        """The handle on its run."""
+        return self._job.run
+
+    @property
+    def result(self) -> Result | None:
+        """The result of its run; None before that has ended."""
+        return self._job.result
+
+    def __repr__(self) -> str:
+        return printable(f"<Point {self.index}: {self.label}: {self.status}>")
+
+
+class PointSequence(Sequence[Point]):
+    """A sequence of points that can be searched.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        The points.
+    """
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self._points = points
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Point]: ...
+    def __getitem__(self, index: int | slice) -> Point | Sequence[Point]:
+        return self._points[index]
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many points have each status; ``total`` is the number of all points."""
+        counts = {"total": len(self)}
+        for point in self:
+            counts[point.status] = counts.get(point.status, 0) + 1
+        return counts
+
+    @property
+    def results(self) -> dict[Point, Result]:
+        """The results of the points whose runs have ended."""
+        found = ((point, point.result) for point in self)
+        return {point: result for point, result in found if result is not None}
+
+    @property
+    def starred(self) -> list[Point]:
+        """The points that are marked as the best, see `Sweep.star`."""
+        return [point for point in self if point.starred]
+
+    def chosen(self, *, starred: bool) -> Sequence[Point]:
+        """Return all points, or those that are marked as the best.
+
+        Raises
+        ------
+        InvalidRequestError
+            ``starred``, and no point is marked.
+        """
+        if starred and not self.starred:
+            raise InvalidRequestError.of_field("starred", "no point of the sweep has a star")
+        return self.starred if starred else self
+
+    def find(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> list[Point]:
+        """Return the points that have these values, e.g. ``sweep.find(cfg=7)``.
+
+        Raises
+        ------
+        InvalidRequestError
+            No point has a value of this name.
+        """
+        wanted = {**(values or {}), **named}
+        for name in wanted:
+            if not any(name in point.values for point in self):
+                known = ", ".join(dict.fromkeys(key for point in self for key in point.values))
+                raise InvalidRequestError.of_field(
+                    name, f"is not an input of the sweep; its inputs are {known}"
+                )
+        return [
+            point
+            for point in self
+            if all(name in point.values and point[name] == v for name, v in wanted.items())
+        ]
+
+    def point_of(self, wanted: Point | int) -> Point:
+        """Return the point that is meant by its position, or by a point with the same values.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such point.
+        """
+        if isinstance(wanted, Point):
+            if wanted.index < len(self) and self[wanted.index] is wanted:
+                return wanted
+            found = next((point for point in self if point.values == wanted.values), None)
+        else:
+            found = self[wanted] if -len(self) <= wanted < len(self) else None
+        if found is None:
+            name = wanted.label if isinstance(wanted, Point) else wanted
+            raise NotFoundError(
+                f"the sweep has no point {name}; it has the points 0 to {len(self) - 1}"
+            )
+        return found
+
+
+FORMAT = "comfydeploy-sweep"
+VERSION = 1
+SERVER = ("url", "store", "id")
+"""What identifies the server that has the runs: its address, and the file and id of its store."""
+
+FOLDER = Path("sweeps")
+"""The folder where sweeps are saved by default, relative to the working directory."""
+
+SAVE_INTERVAL = 1.0
+"""Shortest time between two savings, s; the ids of all runs are saved before the first starts."""
+
+SAVE_SHARE = 20
+"""The time between two savings is at least this many times the time that the last one took."""
+
+
+class SweepFile:
+    """Saves a sweep in a JSON file; safe to use from several threads.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the sweep runs.
+    jobs : dict
+        Its runs by the keys of their points.
+    path : Path, optional
+        The file; None: nothing is saved.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file.
+    """
+
+    def __init__(self, plan: Plan, jobs: Mapping[str, Job], path: Path | None) -> None:
+        self.path = path
+        self._server: dict[str, str] | None = None  # the one that has the runs
+        self._plan = plan
+        self._jobs = jobs
+        self._others: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._saved_at, self._saving_took = 0.0, 0.0
+
+    def restore(self, *, fresh: bool) -> None:
+        """Set the jobs to the state that the file has of them, if the file exists.
+
+        Runs in the file that belong to no point of this sweep stay in the file.
+
+        Parameters
+        ----------
+        fresh : bool
+            Whether to ignore the state of this sweep's runs, so that all run again; stars stay.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is not the file of a sweep.
+        ConflictError
+            Its runs are on another server.
+        """
+        if self.path is None or not self.path.exists():
+            return
+        content = read_file(self.path)
+        server = content.get("server")  # older files have none
+        if isinstance(server, dict) and all(isinstance(server.get(name), str) for name in SERVER):
+            self._server = {name: server[name] for name in SERVER}
+            try:
+                self.check_server()
+            except ConflictError:
+                raise
+            except ComfyDeployError:
+                pass  # without an answer, what the file has can be seen
+        try:
+            for key, saved in content["runs"].items():
+                job = self._jobs.get(key)
+                if job is None:
+                    self._others[key] = saved
+                else:
+                    job.restore(saved, fresh=fresh)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise not_a_sweep(self.path) from error
+
+    def check_server(self) -> None:
+        """Compare the server that has the runs with the present one; without one, it is this one.
+
+        Raises
+        ------
+        ConflictError
+            The runs are on another server.
+        ServerUnreachableError
+            The present one does not answer.
+        """
+        server = self._plan.server
+        store = server.get("check-status", timeout=10).get("store", {})
+        if "id" not in store:  # an older version
+            return
+        present = {"url": server.url, "store": store["path"], "id": store["id"]}
+        known = self._server
+        if known is not None and known["id"] != present["id"]:
+            runs = "this sweep" if self.path is None else str(self.path)
+            raise ConflictError(
+                f"the runs of {runs} are on the Jupyter server {known['url']!r}, whose data are in"
+                f" {known['store']!r}; {server.url!r} is another one, or its data were replaced."
+                " Connect to that server to continue, or run the points here with save= another"
+                " file"
+            )
+        self._server = present
+
+    def save(self, path: str | Path | None = None) -> Path | None:
+        """Write the file; a crash leaves the old content.
+
+        Parameters
+        ----------
+        path : path, optional
+            Another file, which replaces `path`.
+
+        Returns
+        -------
+        Path or None
+            The file; None if there is none.
+        """
+        with self._lock:
+            if path is not None:
+                self.path = Path(path).expanduser()
+            if self.path is None:
+                return None
+            started = time.monotonic()
+            runs = {key: job.to_json() for key, job in self._jobs.items()}
+            content = {
+                "format": FORMAT,
+                "version": VERSION,
+                "server": self._server,
+                **self._plan.to_json(),
+                "runs": {**self._others, **runs},
+            }
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.path, json.dumps(content, ensure_ascii=False) + "\n")
+            self._saved_at = time.monotonic()
+            self._saving_took = self._saved_at - started
+            return self.path
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last saving is long enough ago for another one."""
+        interval = max(SAVE_INTERVAL, SAVE_SHARE * self._saving_took)
+        return time.monotonic() - self._saved_at > interval
+
+
+def default_path(title: str, keys: Iterable[str]) -> Path:
+    """Return the path of a sweep's file, the same for the same workflow and points.
+
+    Parameters
+    ----------
+    title : str
+        The title of the workflow.
+    keys : iterable of str
+        The keys of the runs, each once.
+    """
+    name = re.sub(r"[^\w.-]+", "-", title).strip("-.")[:60] or "sweep"
+    return FOLDER / f"{name}-{digest(list(keys))[:8]}.json"
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return the content of a sweep's file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    InvalidRequestError
+        It is not the file of a sweep, or a newer version wrote it.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise not_a_sweep(path) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise not_a_sweep(path)
+    if content.get("version") != VERSION:
+        raise InvalidRequestError.of_field("path", f"{path} was saved by a newer version")
+    return content
+
+
+def not_a_sweep(path: Path) -> InvalidRequestError:
+    """Return the error for a file that holds something else."""
+    return InvalidRequestError.of_field("path", f"{path} is not the file of a sweep")
+
+
+SHORTEST = 0.001
+"""The shortest duration of a run that estimates assume, s."""
+
+
+class Changes:
+    """Calls functions after changes."""
+
+    def __init__(self) -> None:
+        self._watchers: list[Callable[[], object]] = []
+
+    def watch(self, changed: Callable[[], object]) -> None:
+        """Have a function called after each change."""
+        self._watchers.append(changed)
+
+    def leave(self, changed: Callable[[], object]) -> None:
+        """Do not call a function any more."""
+        self._watchers.remove(changed)
+
+    def notify(self) -> None:
+        """Call the functions."""
+        for changed in list(self._watchers):
+            changed()
+
+
+class SweepProgress:
+    """The progress of a sweep.
+
+    Attributes
+    ----------
+    sweep : Sweep
+        The sweep.
+    started : float
+        When it was started, s of `time.monotonic`.
+    ended : float or None
+        When it ended, s of `time.monotonic`; None while it runs.
+    blocking : bool
+        Whether the kernel waits for it; then the kernel cannot react to buttons.
+    """
+
+    def __init__(self, sweep: Sweep, *, blocking: bool = False) -> None:
+        self.sweep = sweep
+        self.blocking = blocking
+        self.started = time.monotonic()
+        self.ended: float | None = None
+        self._changes = 0
+
+    @property
+    def status(self) -> str:
+        """The status of the sweep."""
+        return self.sweep.status
+
+    @property
+    def version(self) -> int:
+        """A number that grows with each change."""
+        return self._changes + sum(p.version for p in self._running())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many points have each status; ``total`` is the number of all points."""
+        return self.sweep.counts
+
+    @property
+    def fraction(self) -> float:
+        """The part that is done, 0 to 1."""
+        ended = sum(point.status in FINAL for point in self.sweep)
+        running = sum(progress.fraction for progress in self._running())
+        return min(1.0, (ended + running) / len(self.sweep))
+
+    @property
+    def elapsed(self) -> float:
+        """Time since the start, or from the start to the end, s."""
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
+
+    @property
+    def time_left(self) -> float | None:
+        """How long it will probably take from now on, s; None if that is not known.
+
+        It is known once a point has ended.
+        """
+        return None if self.ended is not None else self.sweep._time_left()
+
+    @property
+    def summary(self) -> str:
+        """The counts as text, e.g. ``"5 of 16 points, 1 failed"``."""
+        counts = self.counts
+        words = [f"{counts.get('success', 0)} of {counts['total']} points"]
+        words += [f"{counts[name]} {name}" for name in ("failed", "cancelled") if name in counts]
+        return ", ".join(words)
+
+    @property
+    def current(self) -> tuple[Point, RunProgress | None] | None:
+        """The point that runs now, else one that is queued, with its progress; else None."""
+        found = None
+        for point in self.sweep:
+            if point.status == "running":
+                return point, point.progress
+            if point.status == "queued" and found is None:
+                found = point, point.progress
+        return found
+
+    def changed(self) -> None:
+        """Record that something has changed."""
+        self._changes += 1
+
+    def finish(self, status: str) -> None:
+        """Record the end; ``status`` is ignored, because the sweep has its own status."""
+        self.ended = time.monotonic()
+        self._changes += 1
+        self.sweep.changes.notify()
+
+    def _running(self) -> list[RunProgress]:
+        return [job.progress for job in self.sweep._active_jobs() if job.progress is not None]
+
+
+def time_left(jobs: Iterable[Job], machines: int) -> float | None:
+    """Return how long the jobs that have not ended will take, s.
+
+    It is estimated from the durations of those that have ended, on each machine by itself. A
+    machine that has not executed any is taken to be as fast as the others.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+        All jobs of the sweep.
+    machines : int
+        How many machines execute them.
+
+    Returns
+    -------
+    float or None
+        None if no job has ended with success.
+    """
+    durations: dict[object, list[float]] = defaultdict(list)
+    left, unfinished = 0.0, 0
+    for job in jobs:
+        if job.status not in FINAL:
+            unfinished += 1
+            left += 1 - (job.progress.fraction if job.progress is not None else 0)
+        seconds = job.record.get("execution_time")
+        if job.status == "success" and isinstance(seconds, (int, float)):
+            durations[job.record.get("machine")].append(seconds)
+    if not durations:
+        return None
+    speed = fmean(1 / max(SHORTEST, fmean(times)) for times in durations.values())
+    return left / min(machines, max(1, unfinished)) / speed
+
 
 P = ParamSpec("P")
 T = TypeVar("T")

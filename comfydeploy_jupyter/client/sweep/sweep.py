@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ...errors import RunTimeoutError, printable
-from ..server import check_timeout
-from ..writing import write_bytes, write_text
-from . import file, table
-from .contact_sheet import ContactSheet
-from .grid import Grid
-from .plan import Plan
-from .points import Job, Point, PointSequence
-from .progress import Changes, SweepProgress
-from .runner import Runner
-from .words import Words
+from ...errors import RunTimeoutError, brief, printable
+from ..files import has_files, is_file, write_bytes, write_text
+from ..runs import check_options
+from ..server import check_timeout, plain
+from ..workflow import Workflow
+from .plan import AtOnce, Grid, Plan, Points
+from .runner import (
+    Changes,
+    Job,
+    Point,
+    PointSequence,
+    Runner,
+    SweepFile,
+    SweepProgress,
+    default_path,
+    not_a_sweep,
+    read_file,
+)
+from .sheet import ContactSheet, Words, table_csv, table_html, table_rows, table_text
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from PIL.Image import Image
 
     from ..comfy import Comfy, Display
+
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -96,8 +106,8 @@ class Sweep(PointSequence):
         super().__init__(points)
         path = None
         if save is not False:
-            path = file.default_path(self.title, jobs) if save is True else Path(save).expanduser()
-        self._file = file.SweepFile(plan, jobs, path)
+            path = default_path(self.title, jobs) if save is True else Path(save).expanduser()
+        self._file = SweepFile(plan, jobs, path)
         self._file.restore(fresh=fresh)
         self._runner = Runner(comfy, plan, jobs, self._file, SweepProgress(self))
         self.contact_sheet = ContactSheet(points, plan.grid, self.words)
@@ -115,11 +125,11 @@ class Sweep(PointSequence):
         ConflictError
             Its runs are on another server.
         """
-        content = file.read(path)
+        content = read_file(path)
         try:
             return cls(comfy, Plan.from_json(comfy.server, content), save=path)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise file.not_a_sweep(path) from error
+            raise not_a_sweep(path) from error
 
     @property
     def title(self) -> str:
@@ -278,7 +288,7 @@ class Sweep(PointSequence):
         The columns after the values are ``status``, ``seconds``, ``images`` and ``texts`` (lists),
         ``error`` and ``prompt_id``. If an input has such a name, the column begins with ``_``.
         """
-        return table.rows(self)
+        return table_rows(self)
 
     def to_dataframe(self) -> Any:
         """Return the table as a `pandas.DataFrame`.
@@ -345,7 +355,7 @@ class Sweep(PointSequence):
         starred : bool
             As in `sheet`, which raises the same.
         """
-        text = table.as_csv(self.chosen(starred=starred), self.words)
+        text = table_csv(self.chosen(starred=starred), self.words)
         if path is not None:
             write_text(path, f"{BYTE_ORDER_MARK}{text}")
         return text
@@ -355,12 +365,12 @@ class Sweep(PointSequence):
         return (
             f'<div style="max-width:100%"><div style="margin-bottom:4px">'
             f"{html.escape(self._headline())}</div>{self.contact_sheet.to_html()}"
-            f"{table.as_html(self, self.words)}"
+            f"{table_html(self, self.words)}"
             "</div>"
         )
 
     def __repr__(self) -> str:
-        return f"{printable(self._headline())}\n{table.as_text(self)}"
+        return f"{printable(self._headline())}\n{table_text(self)}"
 
     def _repr_html_(self) -> str | None:
         if self.shown_in is not None and self.shown_in == current_cell():
@@ -407,3 +417,197 @@ def current_cell() -> object:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return None if shell is None else shell.execution_count
+
+
+NOT_FOR_SWEEPS = frozenset({"prompt_id", "version", "workflow_id", "gpu_event_id"})
+"""Options of a run that a sweep does not take, since they belong to a single run."""
+
+
+class Sweeps:
+    """Runs a workflow at every point of a grid: ``comfy.sweep(…)``.
+
+    Parameters
+    ----------
+    comfy : Comfy
+        The client.
+
+    Attributes
+    ----------
+    last : Sweep or None
+        The sweep that was made or loaded last.
+
+    Examples
+    --------
+    >>> sweep = comfy.sweep("portrait.json", {"seed": range(8), "cfg": [4, 7]})  # doctest: +SKIP
+    >>> sweep.to_dataframe()                                                  # doctest: +SKIP
+    """
+
+    def __init__(self, comfy: Comfy) -> None:
+        self._comfy = comfy
+        self.last: Sweep | None = None
+
+    def __repr__(self) -> str:
+        return "comfy.sweep(workflow, {input: values}), or comfy.sweep.load(path)"
+
+    def __call__(
+        self,
+        workflow: Workflow | dict[str, Any] | str | bytes | os.PathLike[str],
+        points: Points,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        seed: int | None = None,
+        machine: str | None = None,
+        at_once: AtOnce = "auto",
+        save: bool | str | os.PathLike[str] = True,
+        fresh: bool = False,
+        wait: bool = True,
+        progress: bool | Literal["auto"] | Display = "auto",
+        **options: Any,
+    ) -> Sweep:
+        """Run a workflow at every point of a grid; show the pictures as they arrive.
+
+        Points with the same graph and the same values that have ended according to the file of the
+        sweep are not run again.
+
+        Parameters
+        ----------
+        workflow : Workflow, dict, str, bytes or path
+            As `Comfy.load` takes it.
+        points : dict or list of dict
+            A dict of inputs, by the names that `Comfy.run` takes, to their values. Every
+            combination runs; the last input changes fastest. Inputs that change together are one
+            key: ``{("width", "height"): [(512, 768), (768, 512)]}``. Or a list of points, each a
+            dict. Values may be files and pictures. If no input is called ``seed``, or several are,
+            ``seed`` sets every seed of the workflow.
+        inputs : dict, optional
+            Inputs that are the same at all points.
+        seed : int, optional
+            As in `Comfy.run`, the same at all points.
+        machine : str, optional
+            The machine or pool that runs it, by its id or name. Each machine of a pool gets points
+            that share as much of their work as possible.
+        at_once : int or "auto"
+            How many points are queued at a time, 1 to 64. With few, other runs do not wait long,
+            and stopping is quick. By default, two for a machine, and four for each machine of a
+            pool.
+        save : bool or path
+            The JSON file where it is saved. True: in the folder ``sweeps``, under a name made of
+            the workflow's title and the points, so that the same call continues where the last one
+            ended. False: it is not saved.
+        fresh : bool
+            Whether to run also the points that have ended before.
+        wait : bool
+            Whether to wait for the end; then interrupting the kernel stops the sweep. False: it
+            runs in threads.
+        progress : bool, "auto" or callable
+            As in `Comfy.run`; a callable gets the `SweepProgress`.
+        **options
+            As `Comfy.run` takes them. ``seed_mode`` is ``"saved"`` by default, so that points
+            differ only in their values.
+
+        Returns
+        -------
+        Sweep
+            The points with their results; points may have failed.
+
+        Raises
+        ------
+        UnknownInputError
+            A name is no input of the workflow, or fits inputs of several nodes; nothing has been
+            queued.
+        InvalidRequestError
+            Something else is wrong with the arguments; nothing has been queued.
+        ConflictError
+            The runs in the file are on another server; nothing has been queued.
+        ComfyUIUnavailableError, ServerUnreachableError
+            ComfyUI or the server does not answer; ``comfy.sweep.last.resume()`` continues.
+        KeyboardInterrupt
+            The kernel was interrupted; ``comfy.sweep.last.resume()`` continues.
+        """
+        for name in options:
+            if name in NOT_FOR_SWEEPS:
+                text = f"a sweep has no option {name!r}: each point is a separate run"
+                raise brief(TypeError(text))
+        check_options(options, {"at_once", "fresh", "points", "save", "wait"})
+        loaded = Workflow(self._comfy.server, workflow)
+        seeds = {} if seed is None else loaded.source.seed_inputs(seed)
+        constant = {**loaded.source.files, **seeds, **(inputs or {})}
+        grid = Grid.of(points)
+        self._check_names(loaded, grid, constant, at_once)
+        values = [*constant.values(), *(value for p in grid.points for value in p.values())]
+        if machine == "auto" and any(map(has_files, values)):
+            machine = self._comfy.machines.get(machine).id  # files go to the machine that runs
+        uploads = _Uploads(self._comfy, machine)
+        plan = Plan(
+            self._comfy.server,
+            loaded,
+            grid.map(uploads.replace),
+            inputs={key: uploads.replace(value) for key, value in constant.items()},
+            machine=machine,
+            options=options,
+            at_once=at_once,
+        )
+        sweep = self.last = Sweep(self._comfy, plan, save=save, fresh=fresh)
+        return sweep.resume(wait=wait, progress=progress)
+
+    def load(self, path: str | os.PathLike[str]) -> Sweep:
+        """Return a sweep that was saved; ``resume()`` continues with it.
+
+        Parameters
+        ----------
+        path : path
+            Its file.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        InvalidRequestError
+            It is not the file of a sweep.
+        ConflictError
+            Its runs are on another server.
+        """
+        self.last = Sweep.load(self._comfy, Path(path).expanduser())
+        return self.last
+
+    def _check_names(
+        self, workflow: Workflow, grid: Grid, inputs: Mapping[str, Any], at_once: AtOnce
+    ) -> None:
+        """Raise if a name is no input of the workflow; done before any file is uploaded."""
+        placeholders = dict.fromkeys(inputs, "")
+        Plan(
+            self._comfy.server,
+            workflow,
+            grid.map(_placeholder),
+            inputs=placeholders,
+            at_once=at_once,
+        ).keys()
+
+
+def _placeholder(value: Any) -> Any:
+    return "file" if has_files(value) else plain(value)
+
+
+class _Uploads:
+    """Uploads the files and pictures among the values of a sweep, each once."""
+
+    def __init__(self, comfy: Comfy, machine: str | None) -> None:
+        self._comfy = comfy
+        self._machine = machine
+        self._names: dict[int, str] = {}
+        self._uploaded: list[Any] = []  # references, so that no other object gets the same id()
+
+    def replace(self, value: Any) -> Any:
+        """Return the value, with each file or picture in it replaced by its uploaded name."""
+        if not is_file(value):
+            return [self.replace(file) for file in value] if has_files(value) else plain(value)
+        if id(value) not in self._names:
+            name = None
+            if not isinstance(value, os.PathLike):
+                # Named by its content, so that the next call finds that the value is the same.
+                facts = f"{getattr(value, 'mode', '')}{getattr(value, 'size', '')}".encode()
+                name = f"upload-{hashlib.sha256(facts + value.tobytes()).hexdigest()[:16]}.png"
+            uploaded = self._comfy.upload(value, name=name, machine=self._machine)
+            self._names[id(value)] = str(uploaded)
+            self._uploaded.append(value)
+        return self._names[id(value)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfydeploy_jupyter.client.sweep.grid import MAX_POINTS, Grid, value_text
+from comfydeploy_jupyter.client.sweep.plan import MAX_POINTS, Grid, value_text
 from comfydeploy_jupyter.errors import InvalidRequestError
 
 

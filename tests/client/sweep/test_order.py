@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.client.sweep.order import Branches, Order, run_order
+from comfydeploy_jupyter.client.sweep.plan import Branches, Order, run_order
 from comfydeploy_jupyter.graphs.formats import inputs_of, is_link
 
 

@@ -13,13 +13,10 @@ import PIL.Image
 import PIL.ImageChops
 import pytest
 
-from comfydeploy_jupyter.client.events import RunProgress
-from comfydeploy_jupyter.client.sweep.contact_sheet import ContactSheet
-from comfydeploy_jupyter.client.sweep.grid import Grid
-from comfydeploy_jupyter.client.sweep.plan import Plan
-from comfydeploy_jupyter.client.sweep.points import Job, Point
-from comfydeploy_jupyter.client.sweep.progress import time_left
-from comfydeploy_jupyter.client.sweep.words import Words
+from comfydeploy_jupyter.client.stream import RunProgress
+from comfydeploy_jupyter.client.sweep.plan import Grid, Plan
+from comfydeploy_jupyter.client.sweep.runner import Job, Point, time_left
+from comfydeploy_jupyter.client.sweep.sheet import ContactSheet, Words
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from tests.client.sweep.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess
