@@ -28,7 +28,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 CONFIGURATION = DOCS / "configuration.md"
 # Its examples need GPUs and clusters; tests/clusters runs such calls.
-CLUSTERS = DOCS / "clusters.md"
+CLUSTERS = (DOCS / "pools.md", DOCS / "clusters.md")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 OURS = rf"{re.escape(release.project()['urls']['Repository'])}/(?:blob|raw)/main/"
@@ -46,7 +46,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def pages_with(language: str) -> list[Path]:
     return [
-        page for page in PAGES if page not in (CONFIGURATION, CLUSTERS) and blocks(page, language)
+        page for page in PAGES if page not in (CONFIGURATION, *CLUSTERS) and blocks(page, language)
     ]
 
 
@@ -56,9 +56,17 @@ def folder(tmp_path: Path) -> Path:
     return shutil.copytree(REPOSITORY / "notebooks", tmp_path / "work")
 
 
-@pytest.mark.parametrize("page", pages_with("python"), ids=relative_name)
-def test_python_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) -> None:
-    cells = [nbformat.v4.new_code_cell(code) for code in blocks(page, "python")]
+@pytest.mark.parametrize(
+    "pages",
+    [
+        *([page] for page in pages_with("python") if page.parent.name != "how-to"),
+        [page for page in pages_with("python") if page.parent.name == "how-to"],
+    ],
+    ids=lambda pages: relative_name(pages[0]),
+)
+def test_python_examples_run(pages: list[Path], folder: Path, jupyter: JupyterProcess) -> None:
+    codes = [code for page in pages for code in blocks(page, "python")]
+    cells = [nbformat.v4.new_code_cell(code) for code in codes]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(
         notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
