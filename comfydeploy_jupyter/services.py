@@ -42,10 +42,10 @@ from .machines.service import MachineService
 from .machines.stored import MachineRepository
 from .machines.tunnel_origin import find_origin
 from .metrics import Reading
-from .runs.deletion_records import DeletionRepository
+from .runs.deletion import DeletionRepository
 from .runs.delivery import Delivery
-from .runs.editor_prompts import EditorPrompts
-from .runs.pool_inputs import PoolInputs
+from .runs.editor import EditorPrompts
+from .runs.inputs import PoolInputs
 from .runs.records import ACTIVE, RunRepository
 from .runs.service import RunService
 from .snapshots.model_files import ModelFacts

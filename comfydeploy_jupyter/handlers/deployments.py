@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidJSONError, InvalidRequestError, PromptInvalidError
-from ..runs.deployment_form import as_json, service_run
+from ..runs.outputs import as_json, service_run
 from ..util.unparsed import Unparsed
 from .base import Handler, schemas
 from .comfy_api import MACHINE

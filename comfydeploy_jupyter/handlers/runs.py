@@ -11,8 +11,8 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
 from ..machines.registry import AUTO
-from ..runs.filters import RunFilter
 from ..runs.log import RunEvent, in_batches
+from ..runs.records import RunFilter
 from ..util.tasks import wait_for
 from ..util.timestamps import timestamp_of
 from ..util.unparsed import Unparsed

@@ -19,15 +19,15 @@ from ..errors import (
 )
 from ..util.responses import reason_of
 from ..util.tasks import wait_until_set
+from .inputs import InputChangedError
 from .lifecycle import Cause, State
-from .pool_inputs import InputChangedError
 from .saving import SAVE_AGAIN
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
     from .finalize import Finalizer
-    from .pool_inputs import PoolInputs
+    from .inputs import PoolInputs
     from .pooled import Pooled
     from .queueing import Queueing
     from .run import Run

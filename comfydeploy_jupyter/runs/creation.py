@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ..schemas import RunRequest
     from ..util.fetch_policy import FetchPolicy
     from .finalize import Finalizer
-    from .pool_inputs import PoolInputs
-    from .prompt import Prepared
+    from .inputs import PoolInputs
+    from .prepare import Prepared
     from .shared import Shared
 
 MOST_TRIED = 16  # members of a pool for which the preparation of a run is tried

@@ -1,29 +1,537 @@
-"""Deletes runs that have ended, and their output files."""
+"""Deletes runs that have ended, with those of their output files that nothing else uses.
+
+One transaction deletes the records of some runs, and stores which files must be deleted. Then the
+files are deleted, and then their records. So if a server is killed in between, either the run is
+complete, or the next start deletes its files.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from typing import TYPE_CHECKING
+import re
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..comfyui.deleting import delete_file, size_of
-from ..errors import ComfyDeployError, NotFoundError
+from ..comfyui.deleting import delete_file, locate, size_of, state_of
+from ..errors import ComfyDeployError, ForbiddenPathError, NotFoundError
 from ..graphs.node_outputs import files_of
+from ..store.database import DETAILS, Repository, reading, writing
+from ..store.graphs import discard_graphs, read_graph, texts_in
+from ..transfers.records import OPEN
 from ..util.backoff import Backoff
-from .deleted_files import Deleted, DeletedFiles, OutputFolders
-from .deletion_records import FileToDelete, StoredRun, Use
-from .filters import RunFilter
-from .limits import beyond
-from .records import FINAL
+from ..util.timestamps import timestamp_of
+from .records import FINAL, RunFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    import sqlite3
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from .deletion_records import DeletionRepository
-    from .limits import KeepRuns
+    from ..comfyui.deleting import Directories
+    from ..machines.kept_outputs import KeptOutputs
+    from ..machines.registry import MachineRegistry
     from .shared import Shared
 
 log = logging.getLogger(__name__)
+
+PORTION = 200  # runs that are read at a time
+IDS_KEPT = 10_000  # of deleted runs
+_ANNOTATION = re.compile(r" ?\[(?:output|input|temp)\]$")
+
+
+class OutputName(NamedTuple):
+    """The name of an output file, as ComfyUI lists it."""
+
+    type: str
+    subfolder: str
+    filename: str
+
+    def __str__(self) -> str:
+        return f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """The data of a run that a deletion needs."""
+
+    id: int  # its key in the table
+    prompt_id: str
+    machine: str
+    status: str
+    created_at: str
+    pinned: bool
+    from_editor: bool
+    outputs: tuple[OutputName, ...]
+
+
+class Use(NamedTuple):
+    """A use of a file: by a run that lists it, a graph that names it, or an upload."""
+
+    name: str  # the last part of the path of the file
+    by: str  # what uses it, for users
+    run: StoredRun | None = None  # the run that lists it, or whose graph names it
+    output: OutputName | None = None  # if a run lists it
+
+
+class Seen(NamedTuple):
+    """The state of the store that a search for uses has seen."""
+
+    run: int  # the last one
+    change: int  # the last one of a workflow
+    unfinished: tuple[int, ...]  # runs that had not ended
+
+
+class FileToDelete(NamedTuple):
+    """A file that is deleted after the last run that lists it."""
+
+    root: bytes  # the folder that must contain it
+    path: bytes  # in that folder
+    state: str  # identifies the file, unless it is changed or replaced
+
+
+class DeletionRepository(Repository):
+    """Deletes runs and the graphs that nothing else refers to."""
+
+    @reading
+    def select(
+        self, db: sqlite3.Connection, which: RunFilter, *, after: int = 0
+    ) -> list[StoredRun]:
+        """Return at most `PORTION` runs, oldest first, with larger keys than the given one."""
+        condition, values = which.where()
+        rows = db.execute(
+            f"SELECT {_COLUMNS} FROM runs WHERE id > ? AND {condition} ORDER BY id LIMIT ?",  # noqa: S608 - only marks are put in
+            (after, *values, PORTION),
+        )
+        return [_run(row) for row in rows]
+
+    @reading
+    def seen(self, db: sqlite3.Connection) -> Seen:
+        """Return the present state of the store."""
+        (run,) = db.execute("SELECT max(id) FROM runs").fetchone()
+        (change,) = db.execute("SELECT max(changed) FROM workflows").fetchone()
+        unfinished = db.execute(f"SELECT id FROM runs WHERE status NOT IN {FINAL}")  # noqa: S608 - constants
+        return Seen(run or 0, change or 0, tuple(row[0] for row in unfinished))
+
+    @reading
+    def uses(
+        self, db: sqlite3.Connection, names: Names, *, after: int = 0
+    ) -> tuple[int, list[Use]]:
+        """Return the last key (0 if none is left) and uses of files of the next `PORTION` runs."""
+        rows = db.execute(
+            f"SELECT {_COLUMNS} FROM runs WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - constants
+            (after, PORTION),
+        ).fetchall()
+        uses = [use for row in rows for use in _uses_of(db, names, row)]
+        return (rows[-1]["id"] if rows else 0), uses
+
+    @reading
+    def workflow_uses(self, db: sqlite3.Connection, names: Names) -> list[Use]:
+        """Return the uses of files in the versions of all workflows."""
+        return _workflow_uses(db, names, 0)
+
+    @writing
+    def delete(
+        self,
+        db: sqlite3.Connection,
+        runs: Sequence[StoredRun],
+        files: Mapping[FileToDelete, Collection[int]],
+        *,
+        session: str,
+        names: Names,
+        seen: Seen,
+    ) -> tuple[set[int], dict[FileToDelete, int], list[Use]]:
+        """Delete those runs that have ended and are not pinned, in one transaction.
+
+        ``files`` has for each file the runs without which nothing uses it. Returns the deleted
+        runs; the stored records of the files that the caller must delete now; and the uses of the
+        other files that are new since the search of ``seen``.
+        """
+        deleted = set()
+        hashes = set()
+        for run in runs:
+            row = db.execute(_HASHES_OF_DELETABLE, (run.id,)).fetchone()
+            if row is not None:
+                db.execute("DELETE FROM runs WHERE id = ?", (run.id,))
+                db.execute(
+                    "INSERT OR REPLACE INTO deleted_ids (prompt_id) VALUES (?)", (run.prompt_id,)
+                )
+                deleted.add(run.id)
+                hashes.update(row)
+        db.execute(
+            "DELETE FROM deleted_ids WHERE id <= (SELECT max(id) FROM deleted_ids) - ?", (IDS_KEPT,)
+        )
+        discard_graphs(db, hashes)
+        uses = _new_uses(db, names, seen) if files else []
+        used = {use.name for use in uses}
+        to_delete = {}
+        for file, users in files.items():
+            path = file.path.rpartition(b"/")[2].decode(errors="surrogateescape")
+            if deleted.issuperset(users) and path not in used:
+                cursor = db.execute(
+                    "INSERT INTO doomed_files (session, root, path, state) VALUES (?, ?, ?, ?)",
+                    (session, *file),
+                )
+                assert cursor.lastrowid is not None
+                to_delete[file] = cursor.lastrowid
+        return deleted, to_delete, uses
+
+    @reading
+    def files_to_delete(
+        self, db: sqlite3.Connection, sessions: Collection[str]
+    ) -> dict[int, FileToDelete]:
+        """Return the files that servers should have deleted, and had not before they ended."""
+        rows: list[Any] = db.execute(
+            "SELECT id, root, path, state FROM doomed_files"
+            " WHERE session IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(sessions)),),
+        ).fetchall()
+        return {row["id"]: FileToDelete(row["root"], row["path"], row["state"]) for row in rows}
+
+    @writing
+    def forget(self, db: sqlite3.Connection, keys: Collection[int]) -> None:
+        """Delete the records of files that have been deleted."""
+        db.executemany("DELETE FROM doomed_files WHERE id = ?", [(key,) for key in keys])
+
+    async def shrink(self) -> None:
+        """Return the space of deleted records to the file system."""
+        await self._database.shrink()
+
+
+class Names:
+    """Names of files that are searched in graphs."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        endings = {name.rpartition(".")[2] for name in self.names}
+        # JSON may have escapes for other characters.
+        self._endings = [e.encode() if e.isascii() and e.isalnum() else b"" for e in endings]
+        self._known: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def in_graph(self, connection: sqlite3.Connection, digest: str | None) -> frozenset[str]:
+        """Return the names that a stored graph contains; each graph is read once."""
+        if digest is None or not self.names:
+            return frozenset()
+        found = self._known.get(digest)
+        if found is None:
+            row = connection.execute("SELECT body FROM graphs WHERE hash = ?", (digest,)).fetchone()
+            body = read_graph(row["body"]) if row is not None else None
+            found = self._known[digest] = frozenset(self._in_json(body or b""))
+        return found
+
+    def _in_json(self, body: bytes) -> Iterator[str]:
+        """Yield the names that any text in JSON ends with, after a folder or alone."""
+        if b"\\u" not in body and not any(ending in body for ending in self._endings):
+            return
+        for text in texts_in(body):
+            name = _last_part(_ANNOTATION.sub("", text))
+            if name in self.names:
+                yield name
+
+
+def _run(row: sqlite3.Row) -> StoredRun:
+    outputs = json.loads(row["outputs"] or "{}")
+    nodes = outputs.values() if isinstance(outputs, dict) else ()
+    names = (OutputName(f.type, f.subfolder, f.filename) for node in nodes for f in files_of(node))
+    return StoredRun(
+        row["id"],
+        row["prompt_id"],
+        row["machine"],
+        row["status"],
+        row["created_at"],
+        bool(row["pinned"]),
+        bool(row["from_editor"]),
+        tuple(dict.fromkeys(names)),
+    )
+
+
+_HASHES_OF_DELETABLE = (
+    f"SELECT prompt_hash, workflow_hash FROM runs WHERE id = ? AND status IN {FINAL} AND NOT pinned"  # noqa: S608 - constants
+)
+_COLUMNS = (
+    "id, prompt_id, machine, status, created_at, pinned, prompt_hash, workflow_hash,"
+    f" json_extract({DETAILS}, '$.outputs') AS outputs,"
+    f" json_extract({DETAILS}, '$.from_editor') AS from_editor"
+)
+
+
+def _uses_of(connection: sqlite3.Connection, names: Names, row: sqlite3.Row) -> Iterator[Use]:
+    run = _run(row)
+    for output in run.outputs:
+        if output.filename in names:
+            yield Use(output.filename, f"run {run.prompt_id}", run, output)
+    for digest in (row["prompt_hash"], row["workflow_hash"]):
+        for name in names.in_graph(connection, digest):
+            yield Use(name, f"the graph of run {run.prompt_id}", run)
+
+
+def _workflow_uses(connection: sqlite3.Connection, names: Names, after: int) -> list[Use]:
+    rows = connection.execute(
+        "SELECT name, workflow_hash, api_hash FROM workflow_versions"
+        " JOIN workflows ON workflows.id = workflow WHERE changed > ?",
+        (after,),
+    )
+    return [
+        Use(name, f"the workflow {row['name']!r}")
+        for row in rows
+        for digest in (row["workflow_hash"], row["api_hash"])
+        for name in names.in_graph(connection, digest)
+    ]
+
+
+def _new_uses(connection: sqlite3.Connection, names: Names, seen: Seen) -> list[Use]:
+    """Return the uses of files by records that were new or incomplete at the time of the search."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM runs WHERE id > ? OR id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constants
+        (seen.run, json.dumps(seen.unfinished)),
+    ).fetchall()
+    uses = [use for row in rows for use in _uses_of(connection, names, row)]
+    uploads = connection.execute(
+        f"SELECT path FROM transfers WHERE path IS NOT NULL AND state IN {OPEN}"  # noqa: S608 - constants
+    )
+    sent = (_last_part(row["path"]) for row in uploads)
+    return [
+        *uses,
+        *_workflow_uses(connection, names, seen.change),
+        *(Use(name, "an upload") for name in sent if name in names),
+    ]
+
+
+def _last_part(path: str) -> str:
+    """Return the name of a file without its folders, whose separator may be that of Windows."""
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+MAX_NAMED = 1000  # runs and files that a report names
+NO_FOLDER = "the folders of its ComfyUI are not known here: files there cannot be deleted"
+
+Place = tuple[bytes, bytes]  # the root folder of a file, and its path in there
+
+
+class Kept(NamedTuple):
+    """A run or a file that was not deleted."""
+
+    prompt_id: str
+    file: str | None  # its file; None if the run itself was kept
+    reason: str
+
+
+@dataclass
+class Deleted:
+    """What a deletion has deleted and kept."""
+
+    runs: int = 0
+    files: int = 0
+    bytes: int = 0
+    kept: list[Kept] = field(default_factory=list)  # the first `MAX_NAMED`
+    kept_count: int = 0
+
+    def keep(self, run: StoredRun | str, reason: str, file: OutputName | None = None) -> None:
+        """Record that a run, or one of its files, was not deleted."""
+        self.kept_count += 1
+        if len(self.kept) < MAX_NAMED:
+            prompt_id = run if isinstance(run, str) else run.prompt_id
+            self.kept.append(Kept(prompt_id, None if file is None else str(file), reason))
+
+    def reply(self) -> dict[str, Any]:
+        """Return the body of the reply to ``POST runs/delete``."""
+        return {
+            "success": True,
+            "runs": self.runs,
+            "files": self.files,
+            "bytes": self.bytes,
+            "kept": [kept._asdict() for kept in self.kept],
+            "kept_count": self.kept_count,
+        }
+
+
+class OutputFolders:
+    """Finds the output files of runs on the disk of this machine."""
+
+    def __init__(self, machines: MachineRegistry, kept_outputs: KeptOutputs) -> None:
+        self._machines = machines
+        self._kept_outputs = kept_outputs
+        self._known: dict[str, Directories | None] = {}
+
+    async def read(self, runs: Iterable[StoredRun]) -> None:
+        """Find the folders of the machines of these runs, before `locate`."""
+        for machine_id in {run.machine for run in runs} - self._known.keys():
+            machine = self._machines.find(machine_id)
+            folders = None
+            if machine is not None and machine.path is not None:
+                with suppress(ComfyDeployError):
+                    folders = await machine.folders()
+            known: Directories | None = folders if folders and folders.base else None
+            if known is None:
+                known = await asyncio.to_thread(self._kept_outputs.folders, machine_id)
+            self._known[machine_id] = known
+
+    def locate(self, run: StoredRun, output: OutputName) -> Place | None:
+        """Return the place of an output file; None if the folders are not known. Blocks.
+
+        ForbiddenPathError if it is not within ComfyUI's output or temp folder.
+        """
+        folders = self._known[run.machine]
+        return None if folders is None else locate(folders, *output)
+
+    def may_become_known(self, run: StoredRun) -> bool:
+        """Return whether the folders of a run's machine are not known, but may be known later."""
+        return self.is_unsure(run) and self._machines.find(run.machine) is not None
+
+    def is_unsure(self, run: StoredRun) -> bool:
+        """Return whether it is unknown if the files of a run are on this disk."""
+        machine = self._machines.find(run.machine)
+        return self._known[run.machine] is None and (machine is None or not machine.connected)
+
+
+class DeletedFiles:
+    """The output files of the runs that are deleted, with the uses of each file."""
+
+    def __init__(self, runs: Sequence[StoredRun], folders: OutputFolders, report: Deleted) -> None:
+        self.folders = folders
+        self._chosen = {run.id for run in runs}
+        self._report = report
+        self.listed: dict[Place, list[tuple[StoredRun, OutputName]]] = defaultdict(list)
+        self.users: dict[Place, set[int]] = defaultdict(set)
+        self.of: dict[int, set[Place]] = defaultdict(set)  # by run that uses them
+        self._by_name: dict[str, set[Place]] = defaultdict(set)
+        self._kept: set[Place] = set()
+        for run in runs:
+            for output in run.outputs:
+                try:
+                    place = folders.locate(run, output)
+                except ForbiddenPathError as error:
+                    report.keep(run, error.message, output)
+                    continue
+                if place is None:
+                    report.keep(run, NO_FOLDER, output)
+                else:
+                    self.listed[place].append((run, output))
+                    self._by_name[output.filename].add(place)
+        self.names = Names(self._by_name)
+
+    def add_uses(self, uses: Iterable[Use]) -> None:
+        """Record the uses of the files; keep files with other uses than the chosen runs."""
+        for use in uses:
+            places = self._by_name[use.name]
+            if use.run is not None and use.output is not None:
+                places = places & self._places_of(use.run, use.output)
+            for place in places:
+                if use.run is None or use.run.id not in self._chosen:
+                    self.keep(place, f"{use.by} uses it")
+                else:
+                    self.users[place].add(use.run.id)
+                    self.of[use.run.id].add(place)
+
+    def keep(self, place: Place, reason: str) -> None:
+        """Record why a file is kept; the first reason is reported."""
+        if place not in self._kept:
+            self._kept.add(place)
+            for run, output in self.listed[place]:
+                self._report.keep(run, reason, output)
+
+    def keep_named(self, uses: Iterable[Use]) -> None:
+        """Keep the files with the names of these uses."""
+        for use in uses:
+            for place in self._by_name[use.name]:
+                self.keep(place, f"{use.by} uses it")
+
+    def ready(self, runs: Sequence[StoredRun]) -> dict[FileToDelete, set[int]]:
+        """Return the files that only these runs still use, with their users. Blocks."""
+        ids = {run.id for run in runs}
+        found = {}
+        for place in set().union(*(self.of[run] for run in ids)) - self._kept:
+            if self.users[place] <= ids:
+                try:
+                    state = state_of(*place)
+                except ForbiddenPathError as error:
+                    self.keep(place, error.message)
+                else:
+                    if state is not None:
+                        found[FileToDelete(*place, state)] = self.users[place]
+        return found
+
+    def forget(self, runs: Collection[int]) -> None:
+        """Record that runs were deleted."""
+        for run in runs:
+            for place in self.of.pop(run, ()):
+                self.users[place].discard(run)
+
+    def _places_of(self, run: StoredRun, output: OutputName) -> set[Place]:
+        try:
+            place = self.folders.locate(run, output)
+        except ForbiddenPathError:
+            return set()
+        if place is not None:
+            return {place}
+        return self._by_name[output.filename] if self.folders.is_unsure(run) else set()
+
+
+DAY = 24 * 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class KeepRuns:
+    """How many runs are kept. Pinned runs, and runs that have not ended, do not count."""
+
+    days: float | None = None  # older runs are deleted
+    number: int | None = None  # of the newest runs
+    bytes: int | None = None  # of the output files of the newest runs
+    # Whether output files are deleted with their runs. Those of runs that ComfyUI's editor has
+    # queued stay and do not count, since another user may have queued them.
+    files: bool = True
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return (self.days, self.number, self.bytes) != (None, None, None)
+
+
+KEEP_ALL = KeepRuns()
+
+
+def beyond(keep: KeepRuns, runs: Sequence[StoredRun], folders: OutputFolders) -> list[StoredRun]:
+    """Return those of the runs, oldest first, that are beyond the limits. Blocks.
+
+    If files are deleted with their runs, runs of machines that are not available now are left out:
+    their files can be deleted when the machines are available again.
+    """
+    oldest = "" if keep.days is None else timestamp_of(time.time() - keep.days * DAY)
+    newest = len(runs) if keep.number is None else keep.number
+    found = []
+    total = 0
+    counted: set[Place] = set()
+    for rank, run in enumerate(reversed(runs)):
+        counts = keep.bytes is not None and not run.from_editor
+        size = _size(run, folders, counted) if counts else 0
+        total += size
+        too_large = keep.bytes is not None and size > 0 and total > keep.bytes
+        old = run.created_at < oldest or rank >= newest or too_large
+        if old and (run.from_editor or not (keep.files and folders.may_become_known(run))):
+            found.append(run)
+    return found[::-1]
+
+
+def _size(run: StoredRun, folders: OutputFolders, counted: set[Place]) -> int:
+    """Return the size of those files of a run that are not counted yet, bytes."""
+    size = 0
+    for output in run.outputs:
+        try:
+            place = folders.locate(run, output)
+            state = state_of(*place) if place is not None and place not in counted else None
+        except ForbiddenPathError:
+            continue
+        if place is not None and state is not None:
+            counted.add(place)
+            size += size_of(state)
+    return size
+
 
 FIRST_AFTER = 60.0  # seconds from the start until the limits are applied
 EVERY = 3600.0  # seconds between that and the next times
@@ -32,21 +540,7 @@ AT_A_TIME = 100  # runs that one transaction deletes
 
 
 class Deleter:
-    """Deletes runs with their files, and pins runs.
-
-    One transaction deletes the records of some runs, and stores which files must be deleted. Then
-    the files are deleted, and then their records. So if a server is killed in between, either the
-    run is complete, or the next start deletes its files.
-
-    Parameters
-    ----------
-    shared : Shared
-        The objects that all modules of runs use.
-    repository : DeletionRepository
-        Deletes records.
-    keep : KeepRuns
-        The limits beyond which old runs are deleted.
-    """
+    """Deletes runs with their files, applies the limits of `keep_runs`, and pins runs."""
 
     def __init__(self, shared: Shared, repository: DeletionRepository, keep: KeepRuns) -> None:
         self._shared = shared
@@ -62,13 +556,7 @@ class Deleter:
         return found
 
     async def pin(self, prompt_ids: Sequence[str], pinned: bool) -> None:
-        """Pin runs, or unpin them; a pinned run is not deleted.
-
-        Raises
-        ------
-        NotFoundError
-            If one of them does not exist; then nothing is changed.
-        """
+        """Pin or unpin runs; NotFoundError if one does not exist: then nothing is changed."""
         shared = self._shared
         await shared.repository.pin(prompt_ids, pinned)
         for prompt_id in prompt_ids:
@@ -78,13 +566,7 @@ class Deleter:
                     record.pinned = pinned
 
     async def delete(self, which: RunFilter, *, files: bool) -> Deleted:
-        """Delete runs that have ended and are not pinned; see `delete_runs`.
-
-        Raises
-        ------
-        NotFoundError
-            If ids are given, and there is no run with any of them.
-        """
+        """Delete runs; NotFoundError if ids are given, and there is no run with any of them."""
         report = Deleted()
         found = await self.select(which)
         unknown = set(which.prompt_ids or ()) - {run.prompt_id for run in found}
@@ -105,21 +587,10 @@ class Deleter:
         return report
 
     async def delete_runs(self, runs: Sequence[StoredRun], report: Deleted, *, files: bool) -> None:
-        """Delete runs.
+        """Delete runs that have ended and are not pinned; record what was deleted and kept.
 
-        Parameters
-        ----------
-        runs : sequence of StoredRun
-            The runs, which have ended and are not pinned.
-        report : Deleted
-            Gets what was deleted and kept.
-        files : bool
-            Whether their output files are deleted, too, unless something else uses them.
-
-        Raises
-        ------
-        StoreUnavailableError, NoSpaceError
-            If the store cannot be written now; ``details`` have what was deleted before.
+        With ``files``, also their output files that nothing else uses. If the store cannot be
+        written, the ``details`` of the error have what was deleted before.
         """
         async with self._one_at_a_time:
             try:

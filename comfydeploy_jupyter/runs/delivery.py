@@ -1,4 +1,7 @@
-"""Uploads the outputs of runs and reports their states to the endpoint that a request names."""
+"""Uploads the outputs of runs and reports their states to the endpoint that a request names.
+
+A webhook gets the messages of ComfyDeploy's SDKs, any other endpoint those of the ComfyUI node.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,17 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
+from ..schemas.deployments import DeploymentRun
 from ..store.database import storable
 from ..transfers.callback_records import CallbackTarget
 from ..transfers.uploads import content_type
 from .live import name_in
 from .log import PASSING
+from .outputs import as_json, service_state
 from .prepare import read_stored
-from .webhooks import end_message, state_message, webhook_target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
@@ -30,6 +34,49 @@ if TYPE_CHECKING:
     from .run import Run
 
 log = logging.getLogger(__name__)
+
+
+def webhook_target(request: RunRequest, prompt_id: str) -> CallbackTarget | None:
+    """Return the callback target of a request that names a webhook, else None."""
+    webhook = request.webhook if isinstance(request, DeploymentRun) else None
+    if webhook is None:
+        return None
+    facts = {"view_url": webhook.view_url, "intermediate": webhook.intermediate}
+    return CallbackTarget(prompt_id, session="", status_endpoint=webhook.url, webhook=facts)
+
+
+def state_message(target: CallbackTarget, run: Run, event: RunEvent) -> tuple[bytes, bool] | None:
+    """Return the message about an event before the end, and whether a later one replaces it.
+
+    None if the webhook gets no message about it. It gets one for each new state, and for progress.
+    """
+    status = run.record.status
+    if target.webhook is None or not target.webhook["intermediate"] or run.record.finished:
+        return None
+    passing = target.reported_status == status
+    if passing and event.event != "live_status":
+        return None
+    target.reported_status = status
+    return _message(target, run.record, run, run.nodes), passing
+
+
+def end_message(
+    target: CallbackTarget, record: RunRecord, nodes: Mapping[str, NodeName]
+) -> bytes | None:
+    """Return the message about the end of a run; None if it is sent already."""
+    if target.reported_status == record.status:
+        return None
+    target.reported_status = record.status
+    return _message(target, record, None, nodes)
+
+
+def _message(
+    target: CallbackTarget, record: RunRecord, run: Run | None, nodes: Mapping[str, NodeName]
+) -> bytes:
+    assert target.webhook is not None
+    state = service_state(record, run, target.webhook["view_url"], nodes)
+    return as_json({"run_id": target.prompt_id, **state})
+
 
 # Events of this package, which are sent to the endpoint in another form or not at all.
 _OURS = frozenset({"", "live_status", "output_ready", "preview", "result", "status"})
@@ -43,15 +90,6 @@ class Delivery:
 
     The messages are those of the ComfyUI node (2.3.10, ``custom_routes.py``): statuses, live
     statuses, ComfyUI's own events, and the output of each node, once its files are uploaded.
-
-    Parameters
-    ----------
-    transfers : Transfers
-        Sends files and messages.
-    machines : MachineRegistry
-        The machines that have the outputs.
-    repository : RunRepository
-        The records of runs.
     """
 
     def __init__(
@@ -152,22 +190,7 @@ class Delivery:
     async def upload(
         self, run: Run, record: RunRecord, queued: Callable[[], Awaitable[None]]
     ) -> dict[str, Any] | None:
-        """Upload all outputs of a run; report each node's output once its files are uploaded.
-
-        Parameters
-        ----------
-        run : Run
-            The run.
-        record : RunRecord
-            Its record with all outputs.
-        queued : callable
-            Awaited when all uploads can be cancelled, before the first of them starts.
-
-        Returns
-        -------
-        dict or None
-            The run's error, if a file could not be uploaded.
-        """
+        """Upload all outputs of a run; report each node's output once its files are uploaded."""
         target = self._callbacks.target(run.prompt_id)
         if target is None or target.file_upload_endpoint is None:
             return None

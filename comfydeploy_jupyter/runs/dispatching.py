@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .active import ActiveRuns
     from .live import NodeName
     from .log import RunEvent
-    from .prompt import Prepared
+    from .prepare import Prepared
     from .records import RunRecord
     from .run import Run
 

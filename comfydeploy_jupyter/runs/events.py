@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from .announcing import Announcer
     from .cancel import Canceller
-    from .editor_runs import EditorRuns
+    from .editor import EditorRuns
     from .finalize import Finalizer
     from .pooled import Pooled
     from .recovery import Recovery

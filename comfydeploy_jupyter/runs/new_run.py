@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
     from ..machines.registry import Pool
-    from .prompt import Prepared
+    from .prepare import Prepared
     from .run import Run
 
 

@@ -1,38 +1,55 @@
-"""The outputs and the end of a run in its reply."""
+"""Runs in the forms that clients read, and the end of a run in ComfyUI's history.
+
+The forms are that of this package and that of the ComfyDeploy service, as its SDKs read it: in the
+published package comfydeploy 0.7.0 (``WorkflowRunModel``).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..comfyui.out_of_memory import is_out_of_memory, with_advice
 from ..errors import NotFoundError
-from ..util.timestamps import timestamp_of
+from ..util import json_stream
+from ..util.timestamps import parse_timestamp, timestamp_of
+from .live import name_in
 from .records import RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .live import NodeName
+    from .run import Run
 
 TOO_LARGE = (
     "ComfyUI's outputs are too large to be stored: the files are in ComfyUI's output folder, and"
     " texts are missing"
 )
-LONGEST_TRACEBACK = 20_000
-"""How many characters of a traceback are kept."""
-
+MAX_TRACEBACK = 20_000  # characters of a traceback that are kept
+_NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")
+_encoder = json.JSONEncoder(ensure_ascii=False)
+# Fields of the service for which this package has no values.
+_ABSENT = (
+    "workflow_api",
+    "machine_version",
+    "machine_type",
+    "gpu",
+    "gpu_event_id",
+    "modal_function_call_id",
+    "user_id",
+    "org_id",
+    "webhook",
+    "cold_start_duration",
+    "cold_start_duration_total",
+)
 _LAST_STAMP = 1e13  # milliseconds since the epoch; later times are treated as invalid
 
 
 def with_urls(output: dict[str, Any], view_url: str, machine: str) -> dict[str, Any]:
-    """Return one node's output with a ``url`` added to each file in it.
-
-    Parameters
-    ----------
-    output : dict
-        Lists of items by kind, e.g. ``{"images": [{"filename", "subfolder", "type"}]}``, in the
-        format of ComfyUI. Items that are not files are not changed.
-    view_url : str
-        Address of this package's ``view`` route.
-    machine : str
-        Id of the machine that has the files.
-    """
+    """Return one node's output with a ``url`` added to each file in it."""
     return {
         kind: [_linked(item, view_url, machine) for item in items]
         if isinstance(items, list)
@@ -100,16 +117,7 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
 
 
 def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
-    """Fill in the end of a record from ComfyUI's history.
-
-    Parameters
-    ----------
-    record : RunRecord
-        The record; its status, error, outputs, cached nodes and missing times are set.
-    entry : dict
-        ``outputs`` and ``status`` in the format of ComfyUI's ``GET /history/{prompt_id}``. If
-        ``outputs`` is missing, the record keeps the outputs from events and gets a note of it.
-    """
+    """Fill in the end of a record from ComfyUI's history."""
     status = entry.get("status") or {}
     messages: dict[str, dict[str, Any]] = {}
     entries = status.get("messages")
@@ -163,7 +171,7 @@ def node_error(data: dict[str, Any]) -> dict[str, Any]:
     lines = data.get("traceback")
     if isinstance(lines, list) and lines:
         text = "".join(line if isinstance(line, str) else "" for line in lines)
-        error["traceback"] = text[-LONGEST_TRACEBACK:]
+        error["traceback"] = text[-MAX_TRACEBACK:]
     return error
 
 
@@ -188,3 +196,108 @@ def unknown_run(prompt_id: str, where: str = "") -> NotFoundError:
         f"prompt_id: there is no run {prompt_id!r}{where}",
         details={"field": "prompt_id", "prompt_id": prompt_id},
     )
+
+
+def as_json(body: dict[str, Any]) -> bytes:
+    """Return a body as JSON for the SDK, in valid Unicode.
+
+    The SDK refuses a body with an unpaired surrogate, such as half of an emoji: a question mark
+    replaces each of them. Call this in a thread if the body is large.
+    """
+    return json_stream.dumps(body, encoder=_encoder).encode(errors="replace")
+
+
+def service_run(
+    record: RunRecord,
+    run: Run | None,
+    view_url: str,
+    *,
+    nodes: Mapping[str, NodeName],
+    version_id: str | None,
+    webhook_status: str | None,
+) -> dict[str, Any]:
+    """Return a run in the form of the service."""
+    duration = None
+    if record.finished_at is not None:
+        begun, ended = map(parse_timestamp, (record.created_at, record.finished_at))
+        duration = max((ended - begun).total_seconds(), 0.0)
+    return {
+        **dict.fromkeys(_ABSENT),
+        "id": record.prompt_id,
+        "workflow_id": record.workflow_id or "",
+        "workflow_version_id": version_id,
+        "webhook_status": webhook_status,
+        "workflow_inputs": record.inputs,
+        "machine_id": record.machine,
+        "origin": "api",
+        "created_at": record.created_at,
+        "updated_at": record.finished_at or record.started_at or record.created_at,
+        "queued_at": record.created_at,
+        "started_at": record.started_at,
+        "ended_at": record.finished_at,
+        "number": int(record.number or 0),
+        "duration": duration,
+        "run_duration": record.execution_time,
+        "is_realtime": False,
+        **service_state(record, run, view_url, nodes),
+    }
+
+
+def service_state(
+    record: RunRecord, run: Run | None, view_url: str, nodes: Mapping[str, NodeName]
+) -> dict[str, Any]:
+    """Return ``status``, ``live_status``, ``progress`` and ``outputs`` of a run."""
+    live_status, progress = None, 1.0 if record.finished else 0.0
+    if run is not None and record.status in ("running", "uploading"):
+        live = run.live()
+        live_status, progress = live.get("live_status"), float(live.get("progress") or 0.0)
+    return {
+        "status": record.status,
+        "live_status": live_status,
+        "progress": progress,
+        "outputs": [
+            _output(record, name_in(nodes, node), node, with_urls(output, view_url, record.machine))
+            for node, output in record.outputs.items()
+        ],
+    }
+
+
+def _output(
+    record: RunRecord, name: NodeName | None, node: str, output: dict[str, Any]
+) -> dict[str, Any]:
+    moment = record.finished_at or record.started_at or record.created_at
+    place = f"{record.prompt_id}/{node}".encode(errors="backslashreplace").decode()
+    return {
+        "id": str(uuid.uuid5(_NAMESPACE, place)),
+        "run_id": record.prompt_id,
+        "data": {kind: _values(items) for kind, items in output.items()},
+        "node_meta": {"node_id": node, "node_class": None if name is None else name.class_type},
+        "node_id": node,
+        "type": None,
+        "created_at": moment,
+        "updated_at": moment,
+    }
+
+
+def _values(items: Any) -> list[Any]:
+    """Return the values of an output: files, texts and booleans; others as text, null not at all.
+
+    The SDK refuses a whole run with any other value in it.
+    """
+    values = items if isinstance(items, list) else [items]
+    return [_value(value) for value in values if value is not None]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, dict) and "url" in value and isinstance(value.get("filename"), str):
+        file = {
+            "url": value["url"],
+            "type": str(value.get("type") or "output"),
+            "filename": value["filename"],
+        }
+        if isinstance(value.get("subfolder"), str):
+            file["subfolder"] = value["subfolder"]
+        return file
+    return json.dumps(value, ensure_ascii=False)

@@ -1,48 +1,274 @@
-"""Turn the body of a run into the prompt for ComfyUI."""
+"""Turns the body of a request into the prompt for ComfyUI, and reads stored prompts again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
     InvalidInputError,
+    InvalidRequestError,
     UnknownInputError,
 )
+from ..graphs.consistency import check_consistency
+from ..graphs.contract import check_inputs
+from ..graphs.depth import check_depth
+from ..graphs.external import EXTERNAL_PREFIX
 from ..graphs.fingerprint import fingerprint_of
+from ..graphs.formats import (
+    Graph,
+    check_api_graph,
+    detect_format,
+    same_graph,
+    title_of,
+)
+from ..graphs.formats import (
+    GraphFormat as Format,
+)
 from ..graphs.inline_external import inline_external, place_files
+from ..graphs.inputs import AppliedInputs, apply_inputs
+from ..graphs.loaders import file_names_in, load_files
 from ..graphs.model_files import models_in
+from ..graphs.partial import check_nodes, only_what_is_needed
+from ..graphs.replacements import BUNDLED as REPLACED
+from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
+from ..graphs.structure import structure_of
+from ..graphs.ui_to_api import ui_to_api
 from ..graphs.versions import has_partial_execution
 from ..graphs.workload import Workload, workload
 from ..util import responses, worker
+from ..util.json_stream import dumps
 from ..util.unparsed import LARGE, is_large
-from .input_files import fetch_input_files
-from .prompt import Prepared, compose, encode, node_names
+from .inputs import fetch_input_files
+from .lifecycle import Cause, State
+from .live import NodeName
+from .run import Run
+from .waiting import outcome, result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from ..comfyui.definitions import DefinitionSet
+    from ..graphs.definitions import NodeDefinitions
+    from ..graphs.formats import Definitions
     from ..graphs.inline_external import FileNeed
     from ..machines.machine import Machine
+    from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
     from ..util.fetch_policy import FetchPolicy
-    from .live import NodeName
+    from .active import ActiveRuns
+    from .background import Background
     from .ready import ReadyMachine
+    from .records import RunRecord, RunRepository
+    from .saving import StateSaver
 
 log = logging.getLogger(__name__)
 
 SMALL = 4 * 1024  # bytes of a graph; one up to this is processed on the event loop
 MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
-
-
 DEFINITIONS_MAX_AGE = 3.0  # seconds; older choices do not refuse a value
+RESERVED = 1_000  # ids of events that streams of an unloaded run may have used
+MAX_INPUT_LENGTH = 20_000  # characters of an input that is stored; longer ones are file contents
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to be queued."""
+
+    prompt: bytes  # the graph in API format, as JSON
+    workflow: bytes | None  # the graph in UI format, as JSON
+    nodes: dict[str, NodeName]
+    workload: Workload
+    seeds: dict[str, int]
+    next_seeds: dict[str, int]  # that ComfyUI's editor would show next
+    warnings: list[str]  # what was lost in the conversion from UI format
+    structure: str  # `structure_of` the given graph
+    # The inputs that the request gives by name, without those as long as files
+    inputs: dict[str, Any]
+    # The output nodes that ComfyUI is asked to execute; None means all in the graph
+    targets: list[str] | None = None
+    models: frozenset[str] = frozenset()  # the model files that the prompt names
+    fingerprint: bytes = b""
+    files: tuple[str, ...] = ()  # put into the input folder of the machine for this run
+    file_names: frozenset[str] = frozenset()  # texts in the prompt that may name input files
+
+
+class Chosen(NamedTuple):
+    """A graph with its inputs set; its seeds and external-input nodes are not processed yet."""
+
+    applied: AppliedInputs
+    ui: dict[str, Any] | None
+    mode: SeedMode
+    node_form: bool
+    warnings: list[str]
+    structure: str
+    inputs: dict[str, Any]
+    targets: list[str] | None
+
+    @property
+    def draws_seeds(self) -> bool:
+        """Whether new seeds will be drawn, which have to be in the range of their nodes."""
+        applied = self.applied
+        return needs_definitions(applied.graph, self.mode, given=applied.given, ui=self.ui)
+
+    @property
+    def has_external(self) -> bool:
+        """Whether the graph has external-input nodes."""
+        nodes = self.applied.graph.values()
+        return any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in nodes)
+
+    def settle_seeds(self, definitions: Definitions | None = None) -> Seeds:
+        """Return the graph with its final seeds."""
+        return apply_seeds(
+            self.applied.graph,
+            self.mode,
+            given=self.applied.given,
+            ui=self.ui,
+            node_form=self.node_form,
+            definitions=definitions,
+        )
+
+
+def compose(
+    request: RunRequest,
+    layouts: NodeDefinitions | None,
+    known: DefinitionSet | None,
+    *,
+    cut: bool,
+) -> Prepared | Chosen:
+    """Do all steps that do not need ComfyUI in one call, since each thread call costs time.
+
+    With ``known``, the definitions of the running ComfyUI, given values are checked as well.
+    """
+    definitions = None if known is None else known.object_info
+    graph, ui, warnings = _choose(request, layouts)
+    graph = _with_inputs(graph)
+    targets = request.outputs
+    if targets is not None:
+        check_nodes(graph, targets, field="outputs")
+    strict = request.strict_inputs
+    if strict is None:
+        strict = not request.node_form
+    inputs = request.inputs or {}
+    applied = apply_inputs(graph, inputs, strict=strict, definitions=definitions)
+    if known is not None and strict:
+        check_inputs(graph, applied, definitions, known.rules)
+    applied = load_files(applied, definitions)
+    check_depth(applied.graph, ui)
+    if targets is not None and cut:
+        applied = replace(applied, graph=only_what_is_needed(applied.graph, targets))
+        targets = None
+    chosen = Chosen(
+        applied,
+        ui,
+        SeedMode(request.seed_mode or ("random" if request.node_form else "auto")),
+        request.node_form and request.seed_mode is None,
+        warnings,
+        structure_of(graph),
+        _remembered(request.inputs or {}),
+        targets,
+    )
+    if chosen.draws_seeds or chosen.has_external:
+        return chosen
+    return encode(chosen, chosen.settle_seeds())
+
+
+def _choose(
+    request: RunRequest, layouts: NodeDefinitions | None
+) -> tuple[Graph, dict[str, Any] | None, list[str]]:
+    """Return the graph to run, the same graph in UI format if given, and warnings."""
+    graph: Graph | None = None
+    for field in ("workflow_api", "workflow_api_raw"):
+        value = getattr(request, field)
+        if value is None:
+            continue
+        found = check_api_graph(value, field=field)
+        if graph is not None and not same_graph(graph, found):
+            raise InvalidRequestError.of_field(field, "differs from workflow_api")
+        graph = graph or found
+    ui = request.workflow
+    if ui is not None and detect_format(ui, field="workflow") is Format.API:
+        raise InvalidRequestError.of_field("workflow", "is in API format; send it as workflow_api")
+    if graph is None and ui is not None and layouts is not None:
+        converted = ui_to_api(ui, layouts)
+        if not converted.graph:
+            raise InvalidRequestError.of_field("workflow", "has no node that can run")
+        return converted.graph, ui, converted.warnings
+    if graph is None:
+        raise InvalidRequestError.of_field(
+            "workflow_api", "no graph: one of workflow_api, workflow, workflow_id is needed"
+        )
+    if ui is not None and not request.node_form:
+        check_consistency(graph, ui)
+    return graph, ui, []
+
+
+def _with_inputs(graph: Graph) -> Graph:
+    """Add an ``inputs`` object to each node without one.
+
+    ComfyUI accepts a prompt in which a node that no output needs has none. Its worker thread then
+    ends with an exception, and executes nothing until ComfyUI is restarted.
+    """
+    for node_id, node in graph.items():
+        if not isinstance(node.get("inputs", {}), dict):
+            raise InvalidRequestError(
+                f"workflow_api: the inputs of node {node_id!r} must be a JSON object",
+                details={"field": "workflow_api", "node_id": node_id},
+            )
+    return {node_id: {"inputs": {}, **_title(node), **node} for node_id, node in graph.items()}
+
+
+def _title(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``_meta`` for a node whose class newer versions of ComfyUI replace.
+
+    Without it ComfyUI 0.33 answers with status 500; ComfyUI's editor always sends one.
+    """
+    replaced = node.get("class_type") in REPLACED
+    return {"_meta": {"title": node["class_type"]}} if replaced else {}
+
+
+def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
+    """Return the names of the nodes of a graph in API format."""
+    names = {}
+    for node_id, node in graph.items():
+        class_type = node.get("class_type") if isinstance(node, dict) else None
+        known = class_type if isinstance(class_type, str) else None
+        names[node_id] = NodeName(title_of(node) or known or f"node {node_id}", known)
+    return names
+
+
+def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs without those that are as long as files."""
+    return {
+        key: value
+        for key, value in inputs.items()
+        if not isinstance(value, (str, list, dict)) or len(dumps(value)) <= MAX_INPUT_LENGTH
+    }
+
+
+def encode(chosen: Chosen, seeds: Seeds) -> Prepared:
+    """Return the prompt of a graph with its final seeds."""
+    return Prepared(
+        prompt=dumps(seeds.graph).encode(),
+        workflow=None if chosen.ui is None else dumps(chosen.ui).encode(),
+        nodes=node_names(seeds.graph),
+        workload=workload(seeds.graph),
+        seeds=seeds.seeds,
+        next_seeds=seeds.next_seeds,
+        warnings=chosen.warnings,
+        structure=chosen.structure,
+        inputs=chosen.inputs,
+        targets=chosen.targets,
+        models=models_in(seeds.graph),
+        fingerprint=fingerprint_of(seeds.graph),
+        file_names=file_names_in(seeds.graph),
+    )
 
 
 async def prepare(
@@ -50,28 +276,8 @@ async def prepare(
 ) -> Prepared:
     """Turn a request into the prompt for a machine.
 
-    Parameters
-    ----------
-    request : RunRequest
-        The request.
-    ready : ReadyMachine
-        The machine. Its node definitions are read if the request has inputs, if the graph has
-        external-input nodes or is in UI format only, and if new seeds may be drawn.
-    fetching : FetchPolicy
-        Whether input files may be downloaded.
-    small : bool
-        Whether the request is so small that a thread would cost more than the work itself.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no graph, or several that differ.
-    UnknownInputError
-        If an input matches nothing in the graph.
-    InvalidInputError
-        If the value of an input breaks the contract of the workflow.
-    OfflineError
-        If an input file would have to be fetched, but fetching is disabled.
+    Waits for the machine only if its node definitions are needed: for inputs, external-input
+    nodes, a graph in UI format only, and new seeds.
     """
     try:
         return await _prepare(request, ready, fetching, small=small)
@@ -222,17 +428,7 @@ class StoredGraph(NamedTuple):
 async def read_stored(
     prompt: bytes | None, definitions: DefinitionSet | None, targets: Collection[str] | None
 ) -> StoredGraph:
-    """Return what is known about a stored graph.
-
-    Parameters
-    ----------
-    prompt : bytes or None
-        The graph, as JSON.
-    definitions : DefinitionSet or None
-        If given, the result has only those nodes of a large graph that ComfyUI executes.
-    targets : collection of str or None
-        The output nodes that ComfyUI is asked to execute; None means all.
-    """
+    """Return what is known about a graph as JSON; of a large one, what ``definitions`` execute."""
     size = 0 if prompt is None else len(prompt)
     try:
         if size <= SMALL:  # a thread would cost more than the work itself
@@ -261,3 +457,70 @@ async def steps_of(
     known = None if machine is None else machine.known_definitions
     count = partial(work.needed_steps, None if known is None else known.layouts, targets)
     return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()
+
+
+class Loader:
+    """Creates the runs of recovered records, and loads unloaded runs (see `ActiveRuns`)."""
+
+    def __init__(
+        self,
+        repository: RunRepository,
+        machines: MachineRegistry,
+        active: ActiveRuns,
+        saver: StateSaver,
+        background: Background,
+    ) -> None:
+        self._repository = repository
+        self._machines = machines
+        self._active = active
+        self._saver = saver
+        self._background = background
+        self._loading: dict[str, asyncio.Task[Run | ComfyDeployError | None]] = {}
+
+    async def load(self, prompt_id: str) -> Run | None:
+        """Return an unfinished run; if it is unloaded and not in use, read it from the store.
+
+        It stays in memory for as long as the caller uses it.
+        """
+        run = self._active.get(prompt_id)
+        while run is None and prompt_id in self._active:
+            task = self._loading.get(prompt_id)
+            if task is None:
+                task = self._background.start(outcome(self._load(prompt_id)))
+                self._loading[prompt_id] = task
+                task.add_done_callback(lambda _: self._loading.pop(prompt_id, None))
+            await asyncio.wait({task})
+            run = result_of(task)
+        return run
+
+    async def make(
+        self, record: RunRecord, stored: tuple[bytes, bytes | None] | None, state: State
+    ) -> Run:
+        """Return the run of a record, which is not among the active ones yet."""
+        prompt = stored[0] if stored is not None else None
+        machine = self._machines.find(record.machine)
+        definitions = None if machine is None else machine.known_definitions
+        graph = await read_stored(prompt, definitions, record.targets)
+        steps = await steps_of(graph.workload, machine, record.targets)
+        run = Run(
+            record,
+            graph.names,
+            steps=steps,
+            state=state,
+            saver=self._saver,
+            events_complete=False,
+        )
+        run.models, run.fingerprint = graph.models, graph.fingerprint
+        return run
+
+    async def _load(self, prompt_id: str) -> Run | None:
+        record, stored = await self._repository.get_with_graph(prompt_id)
+        run = None if record is None else await self.make(record, stored, State.WAITING)
+        unloaded = self._active.unloaded(prompt_id)
+        if run is None or unloaded is None:
+            return None
+        run.order, run.graph = unloaded.order, stored
+        run.transition(Cause.LOADED)
+        run.log.reserve(RESERVED)
+        self._active.use(run)
+        return run

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .filters import ALL
 from .outputs import reply, unknown_run
 from .prepare import read_stored
+from .records import ALL
 from .story import describe
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping, Sequence
 
-    from .filters import RunFilter
     from .live import NodeName
     from .log import RunEvent
-    from .records import RunRecord
+    from .records import RunFilter, RunRecord
     from .run import Run
     from .shared import Shared
 

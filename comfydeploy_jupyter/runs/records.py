@@ -1,4 +1,4 @@
-"""The record of every run."""
+"""The record of every run, and which records a request selects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, NotFoundError
-from ..store.database import DETAILS, Repository
+from ..store.database import DETAILS, Repository, reading, writing
 from ..store.graphs import discard_graphs, keep_graph, read_graph
 from ..util.timestamps import utc_now
-from .filters import ALL, RunFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ..store.database import Database
 
@@ -32,89 +31,85 @@ UNREADABLE = {
     "node_id": None,
     "node_type": None,
 }
+StoredGraphs = tuple[bytes, "bytes | None"]  # in API and in UI format, as JSON
+
 KEPT_FOR = "7 days"  # an idempotency key after the deletion of its run
+
+_LABEL = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
+_SEARCHED = (
+    f"prompt_id || json_extract({DETAILS}, '$.inputs', '$.seeds', '$.error', '$.outputs')"
+    " || coalesce(metadata, '')"
+)
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """The selected runs, which fulfil every condition that is given; by default all."""
+
+    prompt_ids: Sequence[str] | None = None
+    statuses: Sequence[str] = ()  # one of these, if there are any
+    machine: str | None = None  # a machine or a pool
+    structure: str | None = None  # a workflow, with any input values
+    workflow_id: str | None = None
+    before: str | None = None
+    after: str | None = None  # runs that were created at this time are included
+    metadata: Mapping[str, str] | None = None  # all of these labels
+    pinned: bool | None = None
+    # a text in the id, inputs, seeds, error, outputs or labels, in any case of ASCII letters
+    search: str | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return the condition in SQL, and the values of its marks."""
+        found: list[str] = []
+        values: list[Any] = []
+
+        def require(condition: str, *marks: object) -> None:
+            found.append(condition)
+            values.extend(marks)
+
+        if self.prompt_ids is not None:
+            require("prompt_id IN (SELECT value FROM json_each(?))", json.dumps([*self.prompt_ids]))
+        if self.statuses:
+            require(f"status IN ({', '.join('?' * len(self.statuses))})", *self.statuses)
+        if self.machine is not None:
+            require("(machine = ? OR pool = ?)", self.machine, self.machine)
+        if self.structure is not None:
+            require("structure = ?", self.structure)
+        if self.workflow_id is not None:
+            require(f"json_extract({DETAILS}, '$.workflow_id') = ?", self.workflow_id)
+        if self.before is not None:
+            require("created_at < ?", self.before)
+        if self.after is not None:
+            require("created_at >= ?", self.after)
+        if self.metadata:
+            require("metadata IS NOT NULL")  # the condition of the index
+            for label in self.metadata.items():
+                require(_LABEL, *label)
+        if self.pinned is not None:
+            require("pinned = ?", self.pinned)
+        if self.search:
+            # The record is JSON in ASCII, so the text is written in the same way.
+            require(f"instr(lower({_SEARCHED}), ?)", json.dumps(self.search)[1:-1].lower())
+        return " AND ".join(found) or "TRUE", values
+
+
+ALL = RunFilter()
 
 
 @dataclass
 class RunRecord:
-    """The stored data of one run.
-
-    Attributes
-    ----------
-    prompt_id : str
-        Id of the run, which may be any text.
-    machine : str
-        Id of the machine that the run was sent to.
-    session : str
-        The ComfyUI client id with which it was queued; ComfyUI sends its events there.
-    client_id : str or None
-        The client of this package's WebSocket that started the run.
-    status : str
-        One of ``not-started``, ``queued``, ``running``, ``uploading``, ``success``, ``failed``,
-        ``cancelled``.
-    number : float or None
-        Number in ComfyUI's queue; runs with smaller numbers are executed first.
-    created_at, started_at, finished_at : str or None
-        Times in ISO 8601, UTC.
-    execution_time : float or None
-        Seconds from the start to the end of the execution.
-    attempts : int
-        Number of times that ComfyUI may have started it; above 1 if ComfyUI exited at its start.
-    cancelling : bool
-        Whether its cancellation was requested, but may not have been processed by ComfyUI.
-    workflow_id, version : str and int, or None
-        The stored workflow and the number of its version that was run.
-    warnings : list of str
-        What was lost when its graph was converted.
-    structure : str or None
-        Identifies the workflow independently of its values; None for runs older than this column.
-    inputs : dict
-        The inputs that the request gave by name.
-    node_steps : dict
-        By node, for nodes with steps: the first number of steps, the number of phases, and the
-        number of steps expected from the graph.
-    first_id : int
-        Id of the first event that its present server emits.
-    targets : list of str or None
-        The output nodes that ComfyUI is asked to execute; None means all in its graph.
-    preview_method : str or None
-        The method for ComfyUI's previews, if the request contains one.
-    own_keys : bool
-        Whether the request contained keys of a Comfy account, which are not stored.
-    comfyui_id : str
-        Id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
-        field, the id of the run.
-    metadata : dict of str to str
-        Its labels, which never change.
-    story : list of list of str
-        The events of its life: each with time, cause, new state and, if known, details.
-    pool : str or None
-        Id of the pool that the run was sent to, ``auto`` included; None for a named machine. While
-        the run waits for a member with room, ``machine`` is this id too.
-    retry : int
-        Number of times that it may be executed again because the machine that executed it ended.
-    pinned : bool
-        Whether the run may not be deleted. `RunRepository.save` does not store it.
-    files : list of str
-        The input files on this computer that are sent to the machine that gets the run.
-    file_hashes : dict of str to str
-        The SHA-256 of each of these files when the run was queued; "" if it is not known.
-    from_editor : bool
-        Whether ComfyUI's editor has queued it, at ComfyUI itself; then it was stored at its end.
-    node_count : int
-        Number of nodes that ComfyUI executes, or has in its cache; 0 if it is not known.
-    """
+    """The stored data of one run."""
 
     prompt_id: str
     machine: str
-    session: str
-    created_at: str
-    client_id: str | None = None
-    status: str = "not-started"
-    number: float | None = None
+    session: str  # the ComfyUI client id with which it was queued; ComfyUI sends its events there
+    created_at: str  # this and the other times: ISO 8601, UTC
+    client_id: str | None = None  # the client of this package's WebSocket that started it
+    status: str = "not-started"  # one of `ACTIVE` or `FINAL`
+    number: float | None = None  # in ComfyUI's queue; smaller numbers are executed first
     started_at: str | None = None
     finished_at: str | None = None
-    execution_time: float | None = None
+    execution_time: float | None = None  # seconds
     outputs: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     node_errors: dict[str, Any] = field(default_factory=dict)
@@ -123,27 +118,40 @@ class RunRecord:
     cached_nodes: list[str] = field(default_factory=list)
     node_times: dict[str, float] = field(default_factory=dict)
     front: bool = False
+    # Number of times that ComfyUI may have started it; above 1 if ComfyUI exited at its start
     attempts: int = 0
+    # Whether its cancellation was requested, but may not have been processed by ComfyUI
     cancelling: bool = False
     workflow_id: str | None = None
     version: int | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what its conversion has lost
+    # Identifies the workflow independently of its values; None for runs older than this column
     structure: str | None = None
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)  # the inputs that the request gave by name
+    # by node: the first number of steps, the number of phases, the steps expected from the graph
     node_steps: dict[str, list[int]] = field(default_factory=dict)
-    first_id: int = 1
+    first_id: int = 1  # of the first event that its present server emits
+    # The output nodes that ComfyUI is asked to execute; None means all in its graph
     targets: list[str] | None = None
     preview_method: str | None = None
-    own_keys: bool = False
+    own_keys: bool = False  # its request contained keys of a Comfy account, which are not stored
+    # Id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
+    # field, the id of the run
     comfyui_id: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
-    story: list[list[str]] = field(default_factory=list)
+    story: list[list[str]] = field(default_factory=list)  # time, cause, new state, details
+    # Id of the pool that the run was sent to, ``auto`` included; None for a named machine.
+    # While the run waits for a member with room, ``machine`` is this id too
     pool: str | None = None
-    retry: int = 0
-    pinned: bool = False
+    retry: int = 0  # times that it may be executed again because its machine ended
+    pinned: bool = False  # it may not be deleted; `RunRepository.save` does not store this
+    # the input files on this computer that are sent to the machine that gets the run
     files: list[str] = field(default_factory=list)
+    # The SHA-256 of each of these files when the run was queued; "" if it is not known
     file_hashes: dict[str, str] = field(default_factory=dict)
+    # Whether ComfyUI's editor has queued it, at ComfyUI itself; then it was stored at its end
     from_editor: bool = False
+    # Number of nodes that ComfyUI executes, or has in its cache; 0 if it is not known
     node_count: int = 0
 
     def __post_init__(self) -> None:
@@ -185,36 +193,9 @@ _COLUMNS = (
     "structure",
     "pool",
 )
-_DETAILS = (
-    "outputs",
-    "error",
-    "node_errors",
-    "seeds",
-    "next_seeds",
-    "cached_nodes",
-    "node_times",
-    "front",
-    "attempts",
-    "cancelling",
-    "workflow_id",
-    "version",
-    "warnings",
-    "inputs",
-    "node_steps",
-    "first_id",
-    "targets",
-    "preview_method",
-    "own_keys",
-    "comfyui_id",
-    "retry",
-    "files",
-    "file_hashes",
-    "from_editor",
-    "node_count",
-)
-
-
 _DEFAULTS = vars(RunRecord("", "", "", ""))
+# All other fields are JSON in one column, but for those that `save` leaves as they are.
+_DETAILS = [n for n in _DEFAULTS if n not in {*_COLUMNS, "metadata", "story", "pinned"}]
 
 _SAVE = (
     f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'record', 'story'))}"  # noqa: S608 - our own names
@@ -236,22 +217,7 @@ class RunRepository(Repository):
     ) -> asyncio.Future[None]:
         """Store a new run with its graph; return a future that is done when they are stored.
 
-        Parameters
-        ----------
-        record : RunRecord
-            The new run.
-        prompt : bytes
-            The graph in API format, as JSON.
-        workflow : bytes or None
-            The graph in UI format, as JSON.
-        key : str, optional
-            The idempotency key of its request, which no other run may have. A key can be used again
-            `KEPT_FOR` after its run was deleted.
-
-        Raises
-        ------
-        ConflictError
-            If the prompt id or the key is in use; ``details["field"]`` names it.
+        ConflictError if the id or the idempotency key is in use; its ``details["field"]`` names it.
         """
         return self._database.begin_write(add_run, record, prompt, workflow, key)
 
@@ -273,73 +239,105 @@ class RunRepository(Repository):
             saving = self._saving
         await asyncio.shield(saving)
 
-    async def discard(self, prompt_id: str) -> None:
+    @writing
+    def discard(self, db: sqlite3.Connection, prompt_id: str) -> None:
         """Delete a run that ComfyUI has never received; its idempotency key can be used again."""
-        await self._database.write(_discard, prompt_id)
+        hashes = db.execute(
+            "SELECT prompt_hash, workflow_hash FROM runs WHERE prompt_id = ?", (prompt_id,)
+        ).fetchone()
+        db.execute("DELETE FROM job_keys WHERE prompt_id = ?", (prompt_id,))
+        db.execute("DELETE FROM runs WHERE prompt_id = ?", (prompt_id,))
+        discard_graphs(db, hashes or ())
 
-    async def get(self, prompt_id: str) -> RunRecord | None:
+    @reading
+    def get(self, db: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
         """Return a run, or None."""
-        return await self._database.read(_get, prompt_id)
+        return _get(db, prompt_id)
 
-    async def was_deleted(self, prompt_id: str) -> bool:
+    @reading
+    def was_deleted(self, db: sqlite3.Connection, prompt_id: str) -> bool:
         """Return whether a run with this id was deleted, by this server or an earlier one."""
-        return await self._database.read(_was_deleted, prompt_id)
+        found = db.execute("SELECT 1 FROM deleted_ids WHERE prompt_id = ?", (prompt_id,))
+        return found.fetchone() is not None
 
-    async def get_with_graph(
-        self, prompt_id: str
-    ) -> tuple[RunRecord | None, tuple[bytes, bytes | None] | None]:
+    @reading
+    def get_with_graph(
+        self, db: sqlite3.Connection, prompt_id: str
+    ) -> tuple[RunRecord | None, StoredGraphs | None]:
         """Return the results of `get` and `prompt`."""
-        return await self._database.read(lambda db: (_get(db, prompt_id), _prompt(db, prompt_id)))
+        return _get(db, prompt_id), _prompt(db, prompt_id)
 
-    async def prompt(self, prompt_id: str) -> tuple[bytes, bytes | None] | None:
+    @reading
+    def prompt(self, db: sqlite3.Connection, prompt_id: str) -> StoredGraphs | None:
         """Return the JSON of a run's graph in API format and, if known, in UI format."""
-        return await self._database.read(_prompt, prompt_id)
+        return _prompt(db, prompt_id)
 
-    async def newest(
-        self, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
+    @reading
+    def newest(
+        self, db: sqlite3.Connection, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
     ) -> list[RunRecord]:
         """Return runs, newest first."""
-        return await self._database.read(_list, limit, offset, which)
+        condition, values = which.where()
+        rows = db.execute(
+            f"SELECT * FROM runs WHERE {condition} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
+            (*values, limit, offset),
+        )
+        return [record_of(row) for row in rows]
 
-    async def pin(self, prompt_ids: Sequence[str], pinned: bool) -> None:
-        """Pin runs, or unpin them; a pinned run may not be deleted.
+    @writing
+    def pin(self, db: sqlite3.Connection, prompt_ids: Sequence[str], pinned: bool) -> None:
+        """Pin or unpin runs; NotFoundError if one does not exist: then nothing is changed."""
+        ids = json.dumps(list(prompt_ids))
+        unknown = db.execute(
+            "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT prompt_id FROM runs)", (ids,)
+        ).fetchall()
+        if unknown:
+            names = [row[0] for row in unknown]
+            raise NotFoundError(
+                f"prompt_ids: there is no run {names[0]!r}",
+                details={"field": "prompt_ids", "prompt_ids": names},
+            )
+        db.execute(
+            "UPDATE runs SET pinned = ? WHERE prompt_id IN (SELECT value FROM json_each(?))",
+            (pinned, ids),
+        )
 
-        Raises
-        ------
-        NotFoundError
-            If one of them does not exist; then nothing is changed.
-        """
-        await self._database.write(_pin, prompt_ids, pinned)
-
-    async def node_times(
-        self, structure: str, machine: str, limit: int
+    @reading
+    def node_times(
+        self, db: sqlite3.Connection, structure: str, machine: str, limit: int
     ) -> list[tuple[dict[str, float], dict[str, list[int]]]]:
-        """Return the work of nodes in successful runs of a workflow, the newest first.
+        """Return ``node_times`` and ``node_steps`` of successful runs, newest first."""
+        rows = db.execute(
+            f"SELECT json_extract({DETAILS}, '$.node_times') AS times,"  # noqa: S608 - constants
+            f" json_extract({DETAILS}, '$.node_steps') AS steps FROM runs"
+            " WHERE structure = ? AND machine = ? AND status = 'success' ORDER BY id DESC LIMIT ?",
+            (structure, machine, limit),
+        )
+        return [
+            (json.loads(row["times"] or "{}"), json.loads(row["steps"] or "{}")) for row in rows
+        ]
 
-        Parameters
-        ----------
-        structure, machine : str
-            The workflow and the machine.
-        limit : int
-            Maximum number of runs.
-
-        Returns
-        -------
-        list of tuple
-            ``node_times`` and ``node_steps`` of each run.
-        """
-        return await self._database.read(_node_times, structure, machine, limit)
-
-    async def has_client(self, client_id: str) -> bool:
+    @reading
+    def has_client(self, db: sqlite3.Connection, client_id: str) -> bool:
         """Return whether a client of this package's WebSocket has ever started a run."""
-        return await self._database.read(_has_client, client_id)
+        found = db.execute("SELECT 1 FROM runs WHERE client_id = ? LIMIT 1", (client_id,))
+        return found.fetchone() is not None
+
+    @reading
+    def _active(self, db: sqlite3.Connection, sessions: Collection[str]) -> list[RunRecord]:
+        rows = db.execute(
+            f"SELECT * FROM runs WHERE status IN {ACTIVE}"  # noqa: S608 - constants
+            " AND session IN (SELECT value FROM json_each(?)) ORDER BY id",
+            (json.dumps(list(sessions)),),
+        )
+        return [record_of(row) for row in rows]
 
     async def active(self, sessions: Collection[str]) -> list[RunRecord]:
         """Return the runs of some servers that have not ended, oldest first.
 
         Those whose records cannot be read are stored as failed: no server can follow them.
         """
-        found = await self._database.read(_active, sessions)
+        found = await self._active(sessions)
         for record in [record for record in found if record.error == UNREADABLE]:
             found.remove(record)
             await self.save(record.changed(status="failed", finished_at=utc_now()))
@@ -427,26 +425,12 @@ def _add_key(connection: sqlite3.Connection, key: str, prompt_id: str) -> None:
         ) from None
 
 
-def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:
-    hashes = connection.execute(
-        "SELECT prompt_hash, workflow_hash FROM runs WHERE prompt_id = ?", (prompt_id,)
-    ).fetchone()
-    connection.execute("DELETE FROM job_keys WHERE prompt_id = ?", (prompt_id,))
-    connection.execute("DELETE FROM runs WHERE prompt_id = ?", (prompt_id,))
-    discard_graphs(connection, hashes or ())
-
-
-def _was_deleted(connection: sqlite3.Connection, prompt_id: str) -> bool:
-    found = connection.execute("SELECT 1 FROM deleted_ids WHERE prompt_id = ?", (prompt_id,))
-    return found.fetchone() is not None
-
-
 def _get(connection: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
     row = connection.execute("SELECT * FROM runs WHERE prompt_id = ?", (prompt_id,)).fetchone()
     return None if row is None else record_of(row)
 
 
-def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, bytes | None] | None:
+def _prompt(connection: sqlite3.Connection, prompt_id: str) -> StoredGraphs | None:
     row = connection.execute(
         "SELECT p.body AS prompt, w.body AS workflow FROM runs"
         " JOIN graphs p ON p.hash = prompt_hash LEFT JOIN graphs w ON w.hash = workflow_hash"
@@ -455,57 +439,3 @@ def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, byte
     ).fetchone()
     prompt = read_graph(row["prompt"]) if row is not None else None
     return None if prompt is None else (prompt, read_graph(row["workflow"]))
-
-
-def _list(
-    connection: sqlite3.Connection, limit: int, offset: int, which: RunFilter
-) -> list[RunRecord]:
-    condition, values = which.where()
-    rows = connection.execute(
-        f"SELECT * FROM runs WHERE {condition} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
-        (*values, limit, offset),
-    )
-    return [record_of(row) for row in rows]
-
-
-def _active(connection: sqlite3.Connection, sessions: Collection[str]) -> list[RunRecord]:
-    rows = connection.execute(
-        f"SELECT * FROM runs WHERE status IN {ACTIVE}"  # noqa: S608 - constants
-        " AND session IN (SELECT value FROM json_each(?)) ORDER BY id",
-        (json.dumps(list(sessions)),),
-    )
-    return [record_of(row) for row in rows]
-
-
-def _pin(connection: sqlite3.Connection, prompt_ids: Sequence[str], pinned: bool) -> None:
-    ids = json.dumps(list(prompt_ids))
-    unknown = connection.execute(
-        "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT prompt_id FROM runs)", (ids,)
-    ).fetchall()
-    if unknown:
-        names = [row[0] for row in unknown]
-        raise NotFoundError(
-            f"prompt_ids: there is no run {names[0]!r}",
-            details={"field": "prompt_ids", "prompt_ids": names},
-        )
-    connection.execute(
-        "UPDATE runs SET pinned = ? WHERE prompt_id IN (SELECT value FROM json_each(?))",
-        (pinned, ids),
-    )
-
-
-def _node_times(
-    connection: sqlite3.Connection, structure: str, machine: str, limit: int
-) -> list[tuple[dict[str, float], dict[str, list[int]]]]:
-    rows = connection.execute(
-        f"SELECT json_extract({DETAILS}, '$.node_times') AS times,"  # noqa: S608 - constants
-        f" json_extract({DETAILS}, '$.node_steps') AS steps FROM runs"
-        " WHERE structure = ? AND machine = ? AND status = 'success' ORDER BY id DESC LIMIT ?",
-        (structure, machine, limit),
-    )
-    return [(json.loads(row["times"] or "{}"), json.loads(row["steps"] or "{}")) for row in rows]
-
-
-def _has_client(connection: sqlite3.Connection, client_id: str) -> bool:
-    found = connection.execute("SELECT 1 FROM runs WHERE client_id = ? LIMIT 1", (client_id,))
-    return found.fetchone() is not None

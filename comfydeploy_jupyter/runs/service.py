@@ -14,16 +14,15 @@ from .assigning import Assigning
 from .background import Background
 from .cancel import Canceller
 from .creation import CREATE_WITHIN, RunCreator
-from .deletion import LIMITS_AGAIN, Deleter
+from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .dispatching import Dispatching
-from .earlier_times import EarlierTimes
-from .editor_runs import EditorRuns
+from .editor import EditorRuns
+from .estimates import EarlierTimes
 from .events import MachineEvents
 from .finalize import Finalizer
-from .limits import KEEP_ALL
-from .loading import Loader
 from .orphans import Orphans
 from .pooled import Pooled
+from .prepare import Loader
 from .queueing import Queueing
 from .reading import RunReader
 from .recovery import Recovery
@@ -42,11 +41,10 @@ if TYPE_CHECKING:
     from ..schemas import RunRequest
     from ..store.session import Session
     from .announcing import Emit
-    from .deletion_records import DeletionRepository
+    from .deletion import DeletionRepository, KeepRuns
     from .delivery import Delivery
-    from .editor_prompts import EditorPrompts
-    from .limits import KeepRuns
-    from .pool_inputs import PoolInputs
+    from .editor import EditorPrompts
+    from .inputs import PoolInputs
     from .records import RunRepository
     from .run import Run
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .active import ActiveRuns
     from .background import Background
     from .dispatching import Dispatching
-    from .earlier_times import EarlierTimes
-    from .loading import Loader
+    from .estimates import EarlierTimes
+    from .prepare import Loader
     from .records import RunRepository
     from .retention import EndedRuns
     from .saving import StateSaver

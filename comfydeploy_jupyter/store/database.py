@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import math
@@ -18,13 +19,14 @@ from .migrations import migrate
 from .sqlite_errors import explain, is_damage, is_locked, newer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R", bound="Repository")
 
 BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
 LEAST_WAIT = 0.1  # seconds to wait for a lock at least, however long a write was queued
@@ -357,16 +359,34 @@ class Database:
 
 
 class Repository:
-    """Reads and writes the records of some tables.
-
-    Parameters
-    ----------
-    database : Database
-        The opened database.
-    """
+    """Reads and writes the records of some tables, with methods of `reading` and `writing`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+
+def reading(
+    work: Callable[Concatenate[R, sqlite3.Connection, P], T],
+) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
+    """Make a method of a repository that gets a connection one that is awaited without it."""
+
+    @functools.wraps(work)
+    async def read(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._database.read(lambda db: work(self, db, *args, **kwargs))
+
+    return read
+
+
+def writing(
+    work: Callable[Concatenate[R, sqlite3.Connection, P], T],
+) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
+    """Make a method like `reading`, as one transaction; see `Database.write`."""
+
+    @functools.wraps(work)
+    async def write(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._database.write(lambda db: work(self, db, *args, **kwargs))
+
+    return write
 
 
 def storable(text: str) -> str:

@@ -31,7 +31,7 @@ from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.graphs.type_mismatches import type_mismatches
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
-from comfydeploy_jupyter.runs import archives
+from comfydeploy_jupyter.runs import inputs
 from comfydeploy_jupyter.snapshots.manager_format import from_manager, is_manager_snapshot
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
 from comfydeploy_jupyter.util import responses
@@ -195,12 +195,12 @@ def test_archives_of_pictures(data: bytes) -> None:
     with within_time(), refused, io.BytesIO(data) as file:
         if not zipfile.is_zipfile(file):
             return
-        with archives.open_archive(file, "images") as archive:
+        with inputs.open_archive(file, "images") as archive:
             found: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # it has no other name
-            assert found[5] <= archives.MAX_DIRECTORY
-            for item in archives.pictures(archive, "images"):
+            assert found[5] <= inputs.MAX_DIRECTORY
+            for item in inputs.pictures(archive, "images"):
                 with io.BytesIO() as picture:
-                    archives.extract(archive, item, picture, "images")
+                    inputs.extract(archive, item, picture, "images")
                     assert picture.tell() <= item.file_size
 
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from comfydeploy_jupyter.graphs.structure import structure_of
-from comfydeploy_jupyter.runs.editor_runs import SOON
+from comfydeploy_jupyter.runs.editor import SOON
 from tests.waiting import until_async
 
 

@@ -14,13 +14,9 @@ from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs import deletion
-from comfydeploy_jupyter.runs import deletion_records as deletions
 from comfydeploy_jupyter.runs.background import Background
-from comfydeploy_jupyter.runs.deletion import Deleter
-from comfydeploy_jupyter.runs.deletion_records import DeletionRepository
-from comfydeploy_jupyter.runs.filters import RunFilter
-from comfydeploy_jupyter.runs.limits import KeepRuns
-from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
+from comfydeploy_jupyter.runs.deletion import Deleter, DeletionRepository, KeepRuns
+from comfydeploy_jupyter.runs.records import RunFilter, RunRecord, RunRepository
 from comfydeploy_jupyter.runs.retention import EndedRuns
 from comfydeploy_jupyter.store.database import Database
 
@@ -110,7 +106,7 @@ class Killed(BaseException):
 
 async def test_the_next_server_knows_the_last_ids_of_deleted_runs(world, monkeypatch):
     """ComfyUI's history may have their prompts."""
-    monkeypatch.setattr(deletions, "IDS_KEPT", 2)
+    monkeypatch.setattr(deletion, "IDS_KEPT", 2)
     for n in range(4):
         await world.add(f"run-{n}")
         await world.server().delete(ALL, files=False)

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from comfydeploy_jupyter.comfyui.client import OWN_PROMPT
-from comfydeploy_jupyter.runs.editor_history import read_prompts
-from comfydeploy_jupyter.runs.editor_runs import EditorRuns
+from comfydeploy_jupyter.runs.editor import EditorRuns, read_prompts
 
 GRAPH = {
     "3": {"class_type": "KSampler", "inputs": {"seed": 7, "steps": 2, "model": ["1", 0]}},

@@ -11,7 +11,7 @@ import pytest
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.graphs.inline_external import FileNeed
-from comfydeploy_jupyter.runs import input_files
+from comfydeploy_jupyter.runs import inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def place(home: Path) -> Callable[[str], Any]:
         folders = Folders(home / "ComfyUI", jupyter_root=home / "notebooks")
         client: Any = None  # the folders are on this machine
         need = FileNeed("1", "file", "image", (source,))
-        return str((await input_files.fetch_input_files([need], client, folders))["1"])
+        return str((await inputs.fetch_input_files([need], client, folders))["1"])
 
     return place
 

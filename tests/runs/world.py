@@ -15,8 +15,8 @@ from comfydeploy_jupyter.comfyui.events import OversizedEvent
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
+from comfydeploy_jupyter.runs.inputs import PoolInputs
 from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, Cause, State
-from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
 from comfydeploy_jupyter.runs.pooled import MAX_ATTEMPTS
 from comfydeploy_jupyter.runs.records import FINAL, RunRecord
 from comfydeploy_jupyter.runs.service import RunService

@@ -18,7 +18,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.files.thumbnails import thumbnail
 from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
 from comfydeploy_jupyter.graphs.inline_external import FileNeed
-from comfydeploy_jupyter.runs import archives, input_files
+from comfydeploy_jupyter.runs import inputs
 from comfydeploy_jupyter.snapshots.service import LARGEST_YAML
 
 from .conftest import routes
@@ -214,7 +214,7 @@ class TestArchives:
             client: Any = None  # for a ComfyUI whose folders are not on this machine
             url = f"{bare_service.url}/files/all.zip?Signature=s3cret"
             need = FileNeed("1", "batch", "image_batch", (url,))
-            return list((await input_files.fetch_input_files([need], client, folders))["1"])
+            return list((await inputs.fetch_input_files([need], client, folders))["1"])
 
         return fetch_archive
 
@@ -231,7 +231,7 @@ class TestArchives:
         [
             claims(archive(**{"a.png": bytes(1 << 20), "b.png": b"x"}), size=0xFFFFFFFE),
             claims(archive(**{"a.png": b"x"}), directory=1 << 30),
-            archive(**{f"{n}.png": b"" for n in range(archives.MAX_IMAGES + 1)}),
+            archive(**{f"{n}.png": b"" for n in range(inputs.MAX_IMAGES + 1)}),
             zip64(archive(**{"a.png": b"x"})),
             hidden(archive(**{"a.png": b"x"})),
         ],

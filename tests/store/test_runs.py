@@ -12,8 +12,7 @@ from dataclasses import replace
 import pytest
 
 from comfydeploy_jupyter.errors import ConflictError, StoreUnavailableError
-from comfydeploy_jupyter.runs.filters import RunFilter
-from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
+from comfydeploy_jupyter.runs.records import RunFilter, RunRecord, RunRepository
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 

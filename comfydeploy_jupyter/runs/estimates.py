@@ -21,15 +21,7 @@ KEPT_WORKFLOWS = 16  # workflows whose last runs are kept in memory
 
 
 class EarlierTimes:
-    """Reads the execution times of nodes in earlier runs; caches those of the last workflows.
-
-    Parameters
-    ----------
-    repository : RunRepository
-        The records of runs.
-    background : Background
-        Runs the reading as a background task.
-    """
+    """Reads the execution times of nodes in earlier runs; caches those of the last workflows."""
 
     def __init__(self, repository: RunRepository, background: Background) -> None:
         self._repository = repository

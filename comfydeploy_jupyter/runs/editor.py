@@ -1,4 +1,4 @@
-"""Stores the runs that ComfyUI's editor has queued at ComfyUI itself.
+"""Stores the prompts that ComfyUI's editor has queued as runs, each once.
 
 ComfyUI sends the events of a prompt only to the client that queued it, but the length of its queue
 to all. So its history is requested soon after the queue has had prompts of others, and from time to
@@ -8,46 +8,160 @@ time while it changes, as two changes may arrive at once.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
+from ..comfyui.client import OWN_PROMPT
 from ..errors import ComfyDeployError
-from ..util import worker
+from ..graphs.formats import inputs_of, is_link
+from ..graphs.seeds import SeedMode, apply_seeds
+from ..graphs.structure import structure_of
+from ..store.database import Repository, reading, writing
+from ..util import responses, worker
+from ..util.json_stream import dumps
 from ..util.responses import LARGE
 from ..util.timestamps import timestamp_of, utc_now
-from .editor_history import read_prompts
 from .outputs import read_history
-from .records import RunRecord
+from .records import RunRecord, add_run
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection
+
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
-    from .editor_history import EditorPrompt
-    from .editor_prompts import EditorPrompts
     from .shared import Shared
 
 log = logging.getLogger(__name__)
 
+KEPT = 20_000  # ids of prompts; ComfyUI's history has at most 10,000
 SOON = 1.0  # seconds after a change of a queue with prompts of others
 LATER = 30.0  # seconds after any other change
-MORE = 8  # times as many prompts are requested next, until one was found before
-MOST = 4096  # prompts that are requested at once
+GROWTH = 8  # times as many prompts are requested next, until one was found before
+MAX_PROMPTS = 4096  # that are requested at once
 # Bytes that the next response will probably have at most: ComfyUI answers nobody else and reads no
 # message while it encodes its history, a second for some 50 MB.
-MOST_BYTES = 4 * 1024**2
-MOST_SEEN = 20_000  # ids that are kept in memory
+MAX_BYTES = 4 * 1024**2
+MAX_SEEN = 20_000  # ids that are kept in memory
+MAX_INPUTS = 2000  # values of a graph that its run has as inputs
+MAX_INPUT_LENGTH = 10_000  # characters of such a value
+
+
+class EditorPrompts(Repository):
+    """Reads and writes the prompts of ComfyUI's editor."""
+
+    @reading
+    def known(
+        self, db: sqlite3.Connection, prompt_ids: Collection[str]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Return which prompts were stored as a run of the editor, and which are runs now.
+
+        A run that was stored may have been deleted.
+        """
+        return _known(db, "editor_prompts", prompt_ids), _known(db, "runs", prompt_ids)
+
+    @writing
+    def add(
+        self, db: sqlite3.Connection, record: RunRecord, prompt: bytes, workflow: bytes | None
+    ) -> bool:
+        """Store a prompt as a run that has ended; return False if it is known already."""
+        if any(_known(db, table, [record.prompt_id]) for table in ("editor_prompts", "runs")):
+            return False
+        cursor = db.execute(
+            "INSERT INTO editor_prompts (prompt_id) VALUES (?)", (record.prompt_id,)
+        )
+        db.execute(
+            "DELETE FROM editor_prompts WHERE position <= ?", ((cursor.lastrowid or 0) - KEPT,)
+        )
+        add_run(db, record, prompt, workflow)
+        return True
+
+
+def _known(db: sqlite3.Connection, table: str, prompt_ids: Collection[str]) -> frozenset[str]:
+    rows = db.execute(
+        f"SELECT prompt_id FROM {table} WHERE prompt_id IN (SELECT value FROM json_each(?))",  # noqa: S608 - constants
+        (json.dumps(list(prompt_ids)),),
+    )
+    return frozenset(row[0] for row in rows)
+
+
+class EditorPrompt(NamedTuple):
+    """A prompt that ComfyUI's editor has queued, and that has ended."""
+
+    prompt_id: str
+    number: float | None
+    client_id: str
+    # When it was queued, s since 1970; ComfyUI before 0.3.76 does not report it
+    queued_at: float | None
+    prompt: bytes
+    workflow: bytes
+    structure: str
+    inputs: dict[str, Any]  # the values in the graph, by ``"<node id>.<input>"``
+    seeds: dict[str, int]
+    outcome: dict[str, Any]  # ``outputs`` and ``status`` of the history
+
+
+def read_prompts(text: bytes, known: frozenset[str]) -> tuple[list[str], list[EditorPrompt]]:
+    """Return the ids of the prompts in a part of a history, and those of the editor among them.
+
+    Only the editor adds the workflow in UI format to a prompt; so does this package, which marks
+    its prompts. What is not as expected is left out; ValueError if the text is not JSON.
+    """
+    found: Any = responses.loads(text)
+    entries = found if isinstance(found, dict) else {}
+    prompts = (
+        _read(prompt_id, entry) for prompt_id, entry in entries.items() if prompt_id not in known
+    )
+    return list(entries), [prompt for prompt in prompts if prompt is not None]
+
+
+def _read(prompt_id: str, entry: Any) -> EditorPrompt | None:
+    prompt = entry.get("prompt") if isinstance(entry, dict) else None
+    if not isinstance(prompt, list) or len(prompt) < 4:
+        return None
+    number, _, graph, extra = prompt[:4]
+    if not isinstance(graph, dict) or not isinstance(extra, dict) or OWN_PROMPT in extra:
+        return None
+    if not all(isinstance(node, dict) for node in graph.values()):
+        return None
+    embedded = extra.get("extra_pnginfo")
+    workflow = embedded.get("workflow") if isinstance(embedded, dict) else None
+    if not isinstance(workflow, dict) or not isinstance(entry.get("status"), dict):
+        return None
+    queued = extra.get("create_time")
+    is_number = isinstance(number, (int, float)) and abs(number) < 2**53
+    return EditorPrompt(
+        prompt_id,
+        number if is_number else None,
+        str(extra.get("client_id") or ""),
+        queued / 1000 if isinstance(queued, (int, float)) and 0 < queued < 1e13 else None,
+        dumps(graph).encode(),
+        dumps(workflow).encode(),
+        structure_of(graph),
+        _values_of(graph),
+        apply_seeds(graph, SeedMode.SAVED).seeds,
+        {"outputs": entry.get("outputs"), "status": entry["status"]},
+    )
+
+
+def _values_of(graph: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the values in a graph that are no links, without those that are as long as files."""
+    values = {
+        f"{node_id}.{name}": value
+        for node_id, node in graph.items()
+        for name, value in inputs_of(node).items()
+        if not is_link(value)
+        and (not isinstance(value, (str, list, dict)) or len(dumps(value)) <= MAX_INPUT_LENGTH)
+    }
+    return values if len(values) <= MAX_INPUTS else {}
 
 
 class EditorRuns:
     """Finds the prompts of ComfyUI's editor, and stores each as a run that has ended.
 
-    Parameters
-    ----------
-    shared : Shared
-        The objects that all modules of runs use.
-    repository : EditorPrompts or None
-        Stores the prompts; None if they are not stored.
+    Without a repository, none is stored.
     """
 
     def __init__(self, shared: Shared, repository: EditorPrompts | None) -> None:
@@ -110,7 +224,7 @@ class EditorRuns:
         if not self._shared.dispatching.others(machine.id):
             self._others.discard(machine)
         self._seen.update(dict.fromkeys(ids))
-        for _ in range(len(self._seen) - MOST_SEEN):
+        for _ in range(len(self._seen) - MAX_SEEN):
             del self._seen[next(iter(self._seen))]
 
     async def _find(
@@ -125,7 +239,7 @@ class EditorRuns:
         prompts: list[EditorPrompt] = []
         known = frozenset(self._seen)
         most, last = 1, 0
-        while last < most <= MOST:
+        while last < most <= MAX_PROMPTS:
             text = await client.recent_history(most)
             if text is None:
                 break
@@ -134,7 +248,7 @@ class EditorRuns:
             prompts = [p for p in found if p.prompt_id not in stored | runs]
             if len(ids) < most or not {*known, *stored}.isdisjoint(ids):
                 break
-            last, most = most, min(most * MORE, MOST_BYTES * most // len(text))
+            last, most = most, min(most * GROWTH, MAX_BYTES * most // len(text))
         return ids, prompts
 
     async def _store(
