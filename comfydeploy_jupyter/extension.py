@@ -501,7 +501,7 @@ class ComfyDeploy(ExtensionApp):
         from .clusters.kind import ClusterSettings
         from .comfyui.credentials import Credentials, check_headers, split_address
         from .machines.settings import MachineSettings
-        from .runs.limits import KeepRuns
+        from .runs.deletion import KeepRuns
         from .services import Services
         from .settings import Settings
         from .transfers.sites import ModelSites

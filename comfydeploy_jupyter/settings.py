@@ -9,7 +9,7 @@ from .cloud.client import DEFAULT_URL
 from .cloud.site import DEFAULT_SITE
 from .clusters.kind import ClusterSettings
 from .machines.settings import MachineSettings
-from .runs.limits import KEEP_ALL, KeepRuns
+from .runs.deletion import KEEP_ALL, KeepRuns
 from .transfers.sites import ModelSites
 from .tunnel.tunnels import TunnelSettings
 from .util.fetch_policy import FetchPolicy

@@ -11,20 +11,7 @@ from ..schemas.base import is_key
 
 
 class CloudAccess:
-    """The allow list and the keys for the ComfyDeploy service.
-
-    Parameters
-    ----------
-    allowed_api_urls : tuple of str
-        Addresses that may receive a key; longer paths below them are allowed, too.
-    api_key : str or None
-        The key in the configuration.
-
-    Attributes
-    ----------
-    signed_in_key : str or None
-        The key from a sign-in; it has priority over the configured one.
-    """
+    """The allow list and the keys for the ComfyDeploy service."""
 
     def __init__(self, allowed_api_urls: tuple[str, ...], api_key: str | None) -> None:
         self._allowed = tuple(URL(url) for url in allowed_api_urls)
@@ -32,13 +19,7 @@ class CloudAccess:
         self.signed_in_key: str | None = None
 
     def check_url(self, url: str, *, field: str) -> str:
-        """Return ``url``, normalised, if it may receive a key.
-
-        Raises
-        ------
-        ForbiddenAPIURLError
-            If its scheme, host, port or path is not below an allowed address.
-        """
+        """Return ``url``, normalised, if it may receive a key."""
         try:
             asked = URL(url)
         except ValueError:
@@ -51,13 +32,7 @@ class CloudAccess:
         )
 
     def key(self, given: str | None) -> str:
-        """Return the key to use: the one in the request, else from the sign-in, else configured.
-
-        Raises
-        ------
-        NoAPIKeyError
-            If there is none, or it is malformed.
-        """
+        """Return the key to use: the one in the request, else from the sign-in, else configured."""
         key = (given or self.signed_in_key or self._api_key or "").strip()
         if not key:
             raise NoAPIKeyError(

@@ -28,19 +28,7 @@ MAX_SENTENCE = 500  # characters of the service's message that are passed on
 
 
 class CloudClient:
-    """The connection pool for the service, and the validation of its responses.
-
-    Parameters
-    ----------
-    base_url : str
-        Address of the API, including ``/api``.
-    access : CloudAccess
-        Has the addresses that may receive a key, and the keys.
-    timeout : float
-        Seconds for one call, including its repetitions.
-    pause : float
-        Longest pause before the first repetition, in seconds; it doubles with each repetition.
-    """
+    """The connection pool for the service, and the validation of its responses."""
 
     def __init__(
         self,
@@ -66,39 +54,11 @@ class CloudClient:
             self._session = None
 
     def account(self, given_key: str | None = None, *, api_url: str | None = None) -> CloudAccount:
-        """Return the service with one key; no request is sent.
-
-        Parameters
-        ----------
-        given_key : str, optional
-            The key in a request.
-        api_url : str, optional
-            The ``api_url`` in a request. As in the ComfyUI node, the API is below its ``/api``.
-
-        Raises
-        ------
-        ForbiddenAPIURLError
-            If the address is not on the allow list.
-        NoAPIKeyError
-            If there is no key.
-        """
+        """Return the service with one key; no request is sent."""
         return CloudAccount(self, self._api(api_url), self.access.key(given_key))
 
     async def sign_in(self, request_id: str, api_url: str | None = None) -> dict[str, str]:
-        """Request the key of a user who is signing in; this needs no key.
-
-        Returns
-        -------
-        dict
-            ``api_key`` and ``name``.
-
-        Raises
-        ------
-        ForbiddenAPIURLError
-            If the address is not on the allow list.
-        CloudError
-            With status 404 until the user has approved the sign-in, 410 afterwards.
-        """
+        """Request the key of a user who is signing in; this needs no key."""
         url = self._api(api_url) / "platform" / "comfyui" / "auth-response"
         answer = await self.call("GET", url, key=None, params={"request_id": request_id})
         if not isinstance(answer, dict) or not is_key(answer.get("api_key")):
@@ -115,31 +75,7 @@ class CloudClient:
     async def native_run(
         self, endpoint: str, body: dict[str, Any], given_key: str | None
     ) -> dict[str, Any]:
-        """Request the body of a native run from the service.
-
-        Parameters
-        ----------
-        endpoint : str
-            ``native_run_api_endpoint`` of the request.
-        body : dict
-            The request's body, without its credentials.
-        given_key : str or None
-            The key in the request.
-
-        Returns
-        -------
-        dict
-            The body of the run; ``workflow_api_json`` in it is a ``workflow_api``.
-
-        Raises
-        ------
-        ForbiddenAPIURLError
-            If the endpoint is not on the allow list.
-        NoAPIKeyError
-            If there is no key.
-        CloudError
-            If the service does not answer with a JSON object.
-        """
+        """Request the body of a native run from the service."""
         url = URL(self.access.check_url(endpoint, field="native_run_api_endpoint"))
         answer = await self.call("POST", url, key=self.access.key(given_key), body=body)
         if not isinstance(answer, dict):
@@ -162,26 +98,6 @@ class CloudClient:
 
         The request is repeated after status 429, since the service has not processed it, and after
         a failure to connect; an idempotent one also after a 5xx and after a broken connection.
-
-        Parameters
-        ----------
-        method : str
-            HTTP method.
-        url : yarl.URL
-            The validated address.
-        key : str or None
-            The API key; None for the few routes that need none.
-        params : dict, optional
-            The parameters of the query.
-        body : dict, optional
-            The object that is sent as JSON.
-        idempotent : bool, optional
-            Whether a repetition has no further effect; by default true for all methods but POST.
-
-        Raises
-        ------
-        CloudError
-            With the status of the service's 4xx; else 502.
         """
         repeatable = method != "POST" if idempotent is None else idempotent
         data = None if body is None else await asyncio.to_thread(_encode, body)
@@ -248,15 +164,6 @@ class CloudAccount:
     """The service with one key.
 
     Made by `CloudClient.account`.
-
-    Parameters
-    ----------
-    client : CloudClient
-        Sends the requests.
-    url : yarl.URL
-        The validated address of the API.
-    key : str
-        The API key.
     """
 
     def __init__(self, client: CloudClient, url: URL, key: str) -> None:
@@ -268,46 +175,19 @@ class CloudAccount:
         return f"<CloudAccount at {self.url}>"
 
     async def get(self, *path: str | int, **params: str | int | None) -> Any:
-        """Return the response to a GET; parameters that are None are omitted.
-
-        Raises
-        ------
-        CloudError
-            With the status of the service's 4xx; else 502.
-        """
+        """Return the response to a GET; parameters that are None are omitted."""
         query = {name: str(value) for name, value in params.items() if value is not None}
         return await self._client.call("GET", self._address(path), key=self._key, params=query)
 
     async def post(self, *path: str | int, body: dict[str, Any], idempotent: bool = False) -> Any:
-        """Return the response to a POST.
-
-        Parameters
-        ----------
-        *path : str or int
-            The components of the route below the API.
-        body : dict
-            The object that is sent as JSON.
-        idempotent : bool
-            Whether the request may be repeated after its response was lost.
-
-        Raises
-        ------
-        CloudError
-            With the status of the service's 4xx; else 502.
-        """
+        """Return the response to a POST."""
         address = self._address(path)
         return await self._client.call(
             "POST", address, key=self._key, body=body, idempotent=idempotent
         )
 
     async def patch(self, *path: str | int, body: dict[str, Any]) -> Any:
-        """Return the response to a PATCH.
-
-        Raises
-        ------
-        CloudError
-            With the status of the service's 4xx; else 502.
-        """
+        """Return the response to a PATCH."""
         return await self._client.call("PATCH", self._address(path), key=self._key, body=body)
 
     def _address(self, path: tuple[str | int, ...]) -> URL:

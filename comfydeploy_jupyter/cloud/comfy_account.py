@@ -22,26 +22,7 @@ ASK_AGAIN_AFTER = 60.0  # seconds without another attempt after a token could no
 
 
 class ComfyAccount:
-    """The keys of runs that have none: those of a sign-in, a stored key, or a configured one.
-
-    Parameters
-    ----------
-    credentials : Credentials
-        The file for a key that the user enters.
-    sign_ins : Credentials
-        The file for the refresh token of a sign-in.
-    service : ComfySignIn
-        Requests tokens.
-    configured : str or None
-        The key in the configuration.
-
-    Attributes
-    ----------
-    email : str or None
-        The email of the user who is signed in.
-    problem : str or None
-        Why there is no valid token although the user is signed in.
-    """
+    """The keys of runs that have none: those of a sign-in, a stored key, or a configured one."""
 
     def __init__(
         self,
@@ -108,15 +89,7 @@ class ComfyAccount:
         return self.known_keys()
 
     async def sign_in(self, email: str, password: str) -> None:
-        """Sign in, and store the refresh token; the password is not stored.
-
-        Raises
-        ------
-        CloudError
-            If email or password are wrong, or a service does not answer.
-        OfflineError
-            If the setting ``offline`` forbids it.
-        """
+        """Sign in, and store the refresh token; the password is not stored."""
         tokens = await self._service.sign_in(email, password)
         async with self._lock:
             await asyncio.to_thread(self._sign_ins.keep, Account(tokens.refresh_token, email))

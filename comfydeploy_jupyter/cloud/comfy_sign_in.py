@@ -51,21 +51,9 @@ FINAL = frozenset({"USER_DISABLED", "TOKEN_EXPIRED", "USER_NOT_FOUND", "INVALID_
 
 
 class Tokens(NamedTuple):
-    """The tokens of a sign-in; the repr does not contain them.
+    """The tokens of a sign-in; the repr does not contain them."""
 
-    Attributes
-    ----------
-    email : str
-        The email of the account; empty after a refresh.
-    id_token : str
-        The token for ComfyUI's partner nodes.
-    refresh_token : str
-        The token with which the next id token is requested.
-    lifetime : float
-        Seconds for which the id token is valid.
-    """
-
-    email: str
+    email: str  # the email of the account; empty after a refresh
     id_token: str
     refresh_token: str
     lifetime: float
@@ -75,18 +63,7 @@ class Tokens(NamedTuple):
 
 
 class ComfySignIn:
-    """Requests the tokens of a Comfy account.
-
-    Parameters
-    ----------
-    proxy : str
-        Address below which the three hosts are reached, each by its name as the first part of the
-        path; empty: the hosts themselves.
-    fetching : FetchPolicy
-        Whether requests are allowed.
-    timeout : float
-        Seconds for one request.
-    """
+    """Requests the tokens of a Comfy account."""
 
     def __init__(
         self, proxy: str = "", *, fetching: FetchPolicy = ALLOWED, timeout: float = 10.0
@@ -103,15 +80,7 @@ class ComfySignIn:
             self._session = None
 
     async def sign_in(self, email: str, password: str) -> Tokens:
-        """Sign in, and open the account at Comfy.
-
-        Raises
-        ------
-        CloudError
-            If email or password are wrong, or a service does not answer.
-        OfflineError
-            If the setting ``offline`` forbids it.
-        """
+        """Sign in, and open the account at Comfy."""
         body = {"email": email, "password": password, "returnSecureToken": True}
         path = f"v1/accounts:signInWithPassword?key={PROJECT_KEY}"
         answer = await self._post(IDENTITY, path, json=body)
@@ -124,16 +93,7 @@ class ComfySignIn:
         return tokens
 
     async def refresh(self, refresh_token: str) -> Tokens:
-        """Request the next id token.
-
-        Raises
-        ------
-        CloudError
-            If the sign-in is over (``details["reason"]`` is in `FINAL`), or a service does not
-            answer.
-        OfflineError
-            If the setting ``offline`` forbids it.
-        """
+        """Request the next id token."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         answer = await self._post(TOKENS, f"v1/token?key={PROJECT_KEY}", data=form)
         return _tokens(answer, "id_token", "refresh_token", "expires_in", "")

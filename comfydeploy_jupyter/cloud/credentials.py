@@ -15,18 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Account(NamedTuple):
-    """A key and its owner; the repr does not contain the key.
-
-    Attributes
-    ----------
-    api_key : str
-        The API key, or the refresh token of a sign-in.
-    name : str
-        The owner's name in the service; may be empty.
-    """
+    """A key and its owner; the repr does not contain the key."""
 
     api_key: str
-    name: str
+    name: str  # the owner's name in the service; may be empty
 
     def __repr__(self) -> str:
         return f"Account(name={self.name!r})"
@@ -36,11 +28,6 @@ class Credentials:
     """A JSON file that only its owner can read (mode 0600).
 
     All methods access the disk: call them in a thread.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The path of the file; its folder exists.
     """
 
     def __init__(self, path: Path) -> None:

@@ -15,19 +15,7 @@ _DATE = re.compile(
 
 
 def iso_utc(value: object) -> str | None:
-    """Return a date of the service as ISO 8601 in UTC, with milliseconds.
-
-    Parameters
-    ----------
-    value : object
-        Such as ``2026-03-01T10:00:00.123Z``, ``2026-03-01 10:00:00.123456``, ``…+00:00`` or
-        ``…+00Z``; a date without an offset is in UTC.
-
-    Returns
-    -------
-    str or None
-        For example ``2026-03-01T10:00:00.123Z``; None for an invalid date.
-    """
+    """Return a date of the service as ISO 8601 in UTC, with milliseconds."""
     found = _DATE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         return None

@@ -27,15 +27,7 @@ _QUERY_SAFE = f"{_PATH_SAFE}?"
 
 
 class Site:
-    """Forwards requests to the web site and streams its responses back.
-
-    Parameters
-    ----------
-    url : str
-        Address of the site; requests to other addresses are not possible.
-    answer_within : float
-        Seconds that the site has to begin a response after the complete request.
-    """
+    """Forwards requests to the web site and streams its responses back."""
 
     def __init__(self, url: str = DEFAULT_SITE, *, answer_within: float = 30.0) -> None:
         self.url = url.rstrip("/")
@@ -52,22 +44,7 @@ class Site:
             self._session = None
 
     def address(self, tail: str, query: str = "") -> URL:
-        """Return the address of a page of the site.
-
-        Parameters
-        ----------
-        tail : str
-            Path of the page below the site, percent-encoded as in the request.
-        query : str
-            The query, encoded in the same way. Jupyter's ``token`` and ``_xsrf`` are removed.
-
-        Raises
-        ------
-        InvalidRequestError
-            If a server or a browser could read the path as one outside of the site.
-        CloudError
-            If the configured address of the site is invalid.
-        """
+        """Return the address of a page of the site."""
         _check_tail(tail)
         base = str(self._base().with_query(None).with_fragment(None)).rstrip("/")
         kept = proxy_headers.without_credentials(query)
@@ -85,26 +62,7 @@ class Site:
         key: str | None = None,
         body: AsyncIterator[bytes] | None = None,
     ) -> aiohttp.ClientResponse:
-        """Send a request; return the response before its body is read. The caller closes it.
-
-        Parameters
-        ----------
-        method : str
-            HTTP method.
-        address : yarl.URL
-            An address that `address` returned.
-        headers : Mapping
-            The headers of the request; only those for the site are sent.
-        key : str, optional
-            The key that is sent as bearer token.
-        body : AsyncIterator of bytes, optional
-            The chunks of the body; the next one is read when there is space for it.
-
-        Raises
-        ------
-        CloudError
-            If the site cannot be reached or does not begin a response in time.
-        """
+        """Send a request; return the response before its body is read. The caller closes it."""
         sent = proxy_headers.request_headers(headers)
         sent.setdefault("Accept-Encoding", "identity")
         if body is None:
@@ -141,13 +99,7 @@ class Site:
             asking.cancel()
 
     async def pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield the body of a response as it arrives.
-
-        Raises
-        ------
-        CloudError
-            If the connection breaks.
-        """
+        """Yield the body of a response as it arrives."""
         try:
             async for piece in response.content.iter_any():
                 yield piece
@@ -161,21 +113,7 @@ class Site:
         return proxy_headers.response_headers(response.headers)
 
     def location(self, response: aiohttp.ClientResponse, here: str) -> str | None:
-        """Return the target of a redirect, as an address below this package's route.
-
-        Parameters
-        ----------
-        response : aiohttp.ClientResponse
-            The response.
-        here : str
-            The path of the route that forwards the site, without a slash at its end.
-
-        Returns
-        -------
-        str or None
-            A path below ``here`` for a page of the site, else the full address. None without a
-            redirect, or if it does not lead to a web page.
-        """
+        """Return the target of a redirect, as an address below this package's route."""
         found = response.headers.get("Location")
         if found is None:
             return None

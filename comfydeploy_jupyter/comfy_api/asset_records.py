@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING
 
-from ..store.database import Repository
+from ..store.database import Repository, reading, writing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -14,46 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asset:
-    """The record of an asset.
-
-    Attributes
-    ----------
-    id : str
-        A UUID.
-    created_at : str
-        Time, ISO 8601 in UTC.
-    machine : str
-        Id of the machine that has the file.
-    kind, subfolder, filename : str
-        The file: its folder (``input``, ``output``, ``temp`` or ``models/<folder>``), its
-        subfolder, and its name.
-    size : int
-        Size in bytes.
-    content_type : str
-        Media type.
-    blake3 : str or None
-        Hexadecimal hash, if known.
-    file_path : str or None
-        The name that the client gave the file.
-    prompt_id, node_id : str or None
-        The run and the node that have made it; None for uploads.
-    text : str or None
-        The content of a text output, which has no file.
-    owned : bool
-        Whether the file belongs to the assets that have it: it is deleted with the last of them.
-    """
+    """The record of an asset."""
 
     id: str
-    created_at: str
+    created_at: str  # time, ISO 8601 in UTC
     machine: str
+    # The file: its folder (``input``, ``output``, ``temp`` or ``models/<folder>``), its
+    # subfolder, and its name
     kind: str
     subfolder: str
     filename: str
-    size: int
+    size: int  # size in bytes
     content_type: str
     blake3: str | None = None
     file_path: str | None = None
-    prompt_id: str | None = None
+    prompt_id: str | None = None  # the run and the node that have made it; None for uploads
     node_id: str | None = None
     text: str | None = None
     owned: bool = False
@@ -67,48 +42,59 @@ _PLACE = "machine = ? AND kind = ? AND subfolder = ? AND filename = ?"
 class AssetRepository(Repository):
     """Reads and writes the records of assets."""
 
-    async def add(self, assets: Collection[Asset]) -> None:
+    @writing
+    def add(self, db: sqlite3.Connection, assets: Collection[Asset]) -> None:
         """Store new assets; of one that is stored already, only a size that was not known."""
-        await self._database.write(_add, assets)
+        marks = ", ".join("?" * len(_NAMES))
+        db.executemany(
+            f"INSERT INTO assets ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 - our own names
+            " ON CONFLICT (id) DO UPDATE SET size = excluded.size WHERE assets.size = 0",
+            [astuple(asset) for asset in assets],
+        )
 
-    async def get(self, asset_id: str) -> Asset | None:
+    @reading
+    def get(self, db: sqlite3.Connection, asset_id: str) -> Asset | None:
         """Return an asset, or None if there is none or it was deleted."""
-        return await self._database.read(_get, asset_id)
+        row = db.execute(
+            "SELECT * FROM assets WHERE id = ? AND NOT deleted", (asset_id,)
+        ).fetchone()
+        return None if row is None else _asset(row)
 
     async def of_runs(self, prompt_ids: Collection[str]) -> list[Asset]:
         """Return the outputs of runs that are stored as assets, also if they were deleted."""
         return await self._database.read(_of_runs, tuple(prompt_ids))
 
-    async def of_blake3(self, blake3: str) -> list[Asset]:
+    @reading
+    def of_blake3(self, db: sqlite3.Connection, blake3: str) -> list[Asset]:
         """Return the assets with this content, newest first."""
-        return await self._database.read(_of_blake3, blake3)
+        rows = db.execute(
+            "SELECT * FROM assets WHERE blake3 = ? AND NOT deleted ORDER BY position DESC",
+            (blake3,),
+        )
+        return [_asset(row) for row in rows]
 
-    async def delete(self, asset: Asset) -> bool:
+    @writing
+    def delete(self, db: sqlite3.Connection, asset: Asset) -> bool:
         """Delete an asset; return whether its file is to be deleted, too.
 
         The record of an output stays, marked as deleted, as its run still lists it.
         """
-        return await self._database.write(_delete, asset)
+        if asset.prompt_id is not None:
+            db.execute("UPDATE assets SET deleted = 1 WHERE id = ?", (asset.id,))
+        else:
+            db.execute("DELETE FROM assets WHERE id = ?", (asset.id,))
+        if asset.text is not None or not asset.owned:
+            return False
+        place = (asset.machine, asset.kind, asset.subfolder, asset.filename)
+        others = db.execute(
+            f"UPDATE assets SET owned = 1 WHERE {_PLACE} AND NOT deleted",  # noqa: S608 - our own
+            place,
+        )
+        return others.rowcount == 0
 
 
 def _asset(row: sqlite3.Row) -> Asset:
     return Asset(**{**{name: row[name] for name in _NAMES}, "owned": bool(row["owned"])})
-
-
-def _add(connection: sqlite3.Connection, assets: Collection[Asset]) -> None:
-    marks = ", ".join("?" * len(_NAMES))
-    connection.executemany(
-        f"INSERT INTO assets ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 - our own names
-        " ON CONFLICT (id) DO UPDATE SET size = excluded.size WHERE assets.size = 0",
-        [astuple(asset) for asset in assets],
-    )
-
-
-def _get(connection: sqlite3.Connection, asset_id: str) -> Asset | None:
-    row = connection.execute(
-        "SELECT * FROM assets WHERE id = ? AND NOT deleted", (asset_id,)
-    ).fetchone()
-    return None if row is None else _asset(row)
 
 
 def _of_runs(connection: sqlite3.Connection, prompt_ids: tuple[str, ...]) -> list[Asset]:
@@ -118,25 +104,3 @@ def _of_runs(connection: sqlite3.Connection, prompt_ids: tuple[str, ...]) -> lis
         prompt_ids,
     )
     return [_asset(row) for row in rows]
-
-
-def _of_blake3(connection: sqlite3.Connection, blake3: str) -> list[Asset]:
-    rows = connection.execute(
-        "SELECT * FROM assets WHERE blake3 = ? AND NOT deleted ORDER BY position DESC", (blake3,)
-    )
-    return [_asset(row) for row in rows]
-
-
-def _delete(connection: sqlite3.Connection, asset: Asset) -> bool:
-    if asset.prompt_id is not None:
-        connection.execute("UPDATE assets SET deleted = 1 WHERE id = ?", (asset.id,))
-    else:
-        connection.execute("DELETE FROM assets WHERE id = ?", (asset.id,))
-    if asset.text is not None or not asset.owned:
-        return False
-    place = (asset.machine, asset.kind, asset.subfolder, asset.filename)
-    others = connection.execute(
-        f"UPDATE assets SET owned = 1 WHERE {_PLACE} AND NOT deleted",  # noqa: S608 - our own
-        place,
-    )
-    return others.rowcount == 0

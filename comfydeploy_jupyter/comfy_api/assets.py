@@ -38,19 +38,7 @@ HASHED_AT_ONCE = 64 * 1024 * 1024  # bytes of a file whose hash is computed befo
 
 
 class Assets:
-    """Finds, adds and deletes assets.
-
-    Parameters
-    ----------
-    repository : AssetRepository
-        Their records.
-    machines : MachineRegistry
-        The machines that have their files.
-    hasher : Hasher
-        The hashes of files on this machine.
-    kept_outputs : KeptOutputs
-        The outputs of members of pools that a provider has started, and that may have ended.
-    """
+    """Finds, adds and deletes assets."""
 
     def __init__(
         self,
@@ -67,22 +55,7 @@ class Assets:
     async def add(
         self, file: StoredFile, machine: Machine, *, file_path: str, content_type: str
     ) -> tuple[Asset, bool]:
-        """Make an asset of a file that was uploaded.
-
-        Parameters
-        ----------
-        file : StoredFile
-            The file.
-        machine : Machine
-            The machine that has it.
-        file_path, content_type : str
-            As the client gave them; may be empty.
-
-        Returns
-        -------
-        tuple of Asset and bool
-            The asset, and whether its content is new.
-        """
+        """Make an asset of a file that was uploaded."""
         known = await self._repository.of_blake3(file.blake3)
         same = [asset for asset in known if _place(asset) == _place_of(file, machine)]
         asset = Asset(
@@ -102,20 +75,7 @@ class Assets:
         return asset, not (file.reused or known)
 
     async def from_hash(self, blake3: str, file_path: str | None) -> Asset:
-        """Make an asset of a file that the server has.
-
-        Parameters
-        ----------
-        blake3 : str
-            The hash of its content, hexadecimal.
-        file_path : str or None
-            The place that the file is to have; by default its present one.
-
-        Raises
-        ------
-        APIError
-            If there is no file with this content.
-        """
+        """Make an asset of a file that the server has."""
         found = await self.find(blake3)
         if found is None:
             raise APIError("blob_not_found", f"There is no file with the hash blake3:{blake3}")
@@ -151,13 +111,7 @@ class Assets:
         return None
 
     async def get(self, asset_id: str) -> Asset:
-        """Return an asset; its hash is computed if the file is small.
-
-        Raises
-        ------
-        APIError
-            If there is none.
-        """
+        """Return an asset; its hash is computed if the file is small."""
         asset = await self._get(asset_id)
         if asset.blake3 is None and asset.text is None and asset.size <= HASHED_AT_ONCE:
             with suppress(ComfyDeployError):
@@ -169,11 +123,6 @@ class Assets:
 
         A file that existed before the upload is kept, as are files that have changed since then,
         and files on other machines, because ComfyUI has no route that deletes files.
-
-        Raises
-        ------
-        APIError
-            If there is none.
         """
         asset = await self._get(asset_id)
         unchanged = asset.blake3 is None or await self._is_unchanged(asset)
@@ -185,13 +134,7 @@ class Assets:
                 await asyncio.to_thread(_remove, folders, asset)
 
     async def open(self, asset: Asset) -> io.FileIO | None:
-        """Open the file of an asset; None if it is on another machine.
-
-        Raises
-        ------
-        APIError
-            If the file does not exist any more.
-        """
+        """Open the file of an asset; None if it is on another machine."""
         if self._kept_outputs.may_have(asset.machine):
             kept = await self._kept_outputs.open(
                 asset.machine, asset.kind, asset.subfolder, asset.filename
@@ -210,13 +153,6 @@ class Assets:
         """Return the value for a reference to an asset: the name of its file, or its text.
 
         A file of another machine is copied to the machine that runs the workflow.
-
-        Raises
-        ------
-        APIError
-            If the asset or its file does not exist.
-        ComfyUIUnavailableError
-            If the file has to be copied, and a ComfyUI does not answer.
         """
         try:
             asset = await self._get(asset_id)

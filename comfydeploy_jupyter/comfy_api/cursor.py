@@ -22,13 +22,7 @@ def cursor_after(position: int, filters: str, secret: bytes) -> str:
 
 
 def position_of(cursor: str, filters: str, secret: bytes) -> int:
-    """Return the position in the store at which a page begins.
-
-    Raises
-    ------
-    APIError
-        If this server has not made the cursor, or has made it for other filters.
-    """
+    """Return the position in the store at which a page begins."""
     try:
         signed = base64.b64decode(cursor, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

@@ -63,17 +63,7 @@ _OUTSIDE = 416
 
 
 class APIError(ComfyDeployError):
-    """An error in the form of the Comfy API: an object ``error`` with code, message and details.
-
-    Parameters
-    ----------
-    name : str
-        Its code, one of `CODES`.
-    message : str
-        One sentence.
-    details : dict, optional
-        JSON-serialisable facts.
-    """
+    """An error in the form of the Comfy API: an object ``error`` with code, message and details."""
 
     def __init__(self, name: str, message: str, *, details: dict[str, Any] | None = None) -> None:
         super().__init__(message, details=details)

@@ -26,30 +26,14 @@ PROGRESS = frozenset({"progress", "live_status", "executing", "execution_cached"
 
 
 class Frame(NamedTuple):
-    """An encoded message.
+    """An encoded message."""
 
-    Attributes
-    ----------
-    output : str or None
-        The id of the output that it announces; no reader gets one twice.
-    text : bytes
-        The message.
-    """
-
-    output: str | None
+    output: str | None  # the id of the output that it announces; no reader gets one twice
     text: bytes
 
 
 class JobEvents:
-    """Makes the messages of jobs from the events of their runs, once for all readers.
-
-    Parameters
-    ----------
-    runs : RunService
-        The runs.
-    outputs : Outputs
-        Their outputs as assets.
-    """
+    """Makes the messages of jobs from the events of their runs, once for all readers."""
 
     def __init__(self, runs: RunService, outputs: Outputs) -> None:
         self._runs = runs
@@ -64,16 +48,6 @@ class JobEvents:
         """Yield messages of a run until its end: its present state first, its final status last.
 
         With each one, yield whether it is the last.
-
-        Parameters
-        ----------
-        run : Run
-            The run.
-        assets_url : str
-            The address of all assets.
-        pause : float
-            Seconds without an event after which a message is yielded: the status of a run that
-            waits, with its place in the queue; an empty message otherwise.
         """
         last = run.log.last_id
         sent: set[str] = set()

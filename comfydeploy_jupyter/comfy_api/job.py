@@ -45,15 +45,7 @@ def status_of(record: RunRecord) -> str:
 
 
 def progress_of(record: RunRecord, run: Run | None) -> dict[str, Any] | None:
-    """Return the whole progress of a run; None before it is executed, and if it is not known.
-
-    Parameters
-    ----------
-    record : RunRecord
-        The record of the run.
-    run : Run or None
-        The run, if its events are in memory.
-    """
+    """Return the whole progress of a run; None before it is executed, and if it is not known."""
     if record.status == "success":
         count = record.node_count or len({*record.cached_nodes, *record.node_times})
         if run is not None:
@@ -114,21 +106,7 @@ def job_of(
     outputs: list[dict[str, Any]],
     jobs_url: str,
 ) -> dict[str, Any]:
-    """Return a run as a job.
-
-    Parameters
-    ----------
-    record : RunRecord
-        The record of the run.
-    run : Run or None
-        The run, if its events are in memory.
-    queue_position : int or None
-        Its place among the waiting runs, from 1.
-    outputs : list of dict
-        Its outputs.
-    jobs_url : str
-        The address of all jobs.
-    """
+    """Return a run as a job."""
     url = f"{jobs_url}/{quote(record.prompt_id, safe='')}"
     completed_at = record.finished_at if record.finished else None
     return {

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..runs.filters import RunFilter
-from ..runs.records import record_of
-from ..store.database import DETAILS, Repository
+from ..runs.records import RunFilter, record_of
+from ..store.database import DETAILS, Repository, reading, writing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,17 +15,10 @@ if TYPE_CHECKING:
 
 
 class StatusGroup(NamedTuple):
-    """Some statuses of runs.
-
-    Attributes
-    ----------
-    statuses : tuple of str
-        The statuses.
-    cancelling : bool or None
-        Only runs whose cancellation was, or was not, requested; None: both.
-    """
+    """Some statuses of runs."""
 
     statuses: tuple[str, ...]
+    # Only runs whose cancellation was, or was not, requested; None: both
     cancelling: bool | None = None
 
     @property
@@ -40,15 +32,7 @@ class StatusGroup(NamedTuple):
 
 
 class KeyOwner(NamedTuple):
-    """The run that was started with an idempotency key.
-
-    Attributes
-    ----------
-    prompt_id : str
-        Its id.
-    deleted : bool
-        Whether it was deleted.
-    """
+    """The run that was started with an idempotency key."""
 
     prompt_id: str
     deleted: bool
@@ -65,33 +49,31 @@ class JobRepository(Repository):
         groups: Collection[StatusGroup] = (),
         metadata: Mapping[str, str] | None = None,
     ) -> list[tuple[int, RunRecord]]:
-        """Return a page of the runs, newest first, each with its position in the store.
-
-        Parameters
-        ----------
-        limit : int
-            The largest number of runs.
-        before : int, optional
-            Only runs that are older than the one at this position.
-        groups : collection of StatusGroup
-            Only runs of one of these groups; empty: all.
-        metadata : mapping of str to str, optional
-            Only runs with all of these labels.
-        """
+        """Return a page of the runs, newest first, each with its position in the store."""
         which = RunFilter(metadata=metadata)
         return await self._database.read(_page, limit, before, tuple(groups), which)
 
-    async def owner(self, key: str) -> KeyOwner | None:
+    @reading
+    def owner(self, db: sqlite3.Connection, key: str) -> KeyOwner | None:
         """Return the run that has an idempotency key, or None."""
-        return await self._database.read(_owner, key)
+        row = db.execute(
+            "SELECT prompt_id, deleted_at FROM job_keys WHERE key = ?", (key,)
+        ).fetchone()
+        return None if row is None else KeyOwner(row["prompt_id"], row["deleted_at"] is not None)
 
-    async def free(self, prompt_id: str) -> None:
+    @writing
+    def free(self, db: sqlite3.Connection, prompt_id: str) -> None:
         """Delete the idempotency key of a run, if it has one."""
-        await self._database.write(_free, prompt_id)
+        db.execute("DELETE FROM job_keys WHERE prompt_id = ?", (prompt_id,))
 
-    async def secret(self) -> bytes:
+    @reading
+    def secret(
+        self,
+        db: sqlite3.Connection,
+    ) -> bytes:
         """Return the secret that signs the cursors of this store."""
-        return await self._database.read(_secret)
+        row = db.execute("SELECT value FROM job_secret").fetchone()
+        return bytes(row[0])
 
 
 def _page(
@@ -114,19 +96,3 @@ def _page(
         (*values, limit),
     )
     return [(row["id"], record_of(row)) for row in rows]
-
-
-def _owner(connection: sqlite3.Connection, key: str) -> KeyOwner | None:
-    row = connection.execute(
-        "SELECT prompt_id, deleted_at FROM job_keys WHERE key = ?", (key,)
-    ).fetchone()
-    return None if row is None else KeyOwner(row["prompt_id"], row["deleted_at"] is not None)
-
-
-def _free(connection: sqlite3.Connection, prompt_id: str) -> None:
-    connection.execute("DELETE FROM job_keys WHERE prompt_id = ?", (prompt_id,))
-
-
-def _secret(connection: sqlite3.Connection) -> bytes:
-    row = connection.execute("SELECT value FROM job_secret").fetchone()
-    return bytes(row[0])

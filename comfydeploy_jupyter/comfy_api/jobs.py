@@ -39,23 +39,7 @@ class Addresses(NamedTuple):
 
 
 class Jobs:
-    """Creates, lists, shows and cancels jobs.
-
-    Parameters
-    ----------
-    runs : RunService
-        The runs.
-    records : RunRepository
-        Their records.
-    repository : JobRepository
-        The idempotency keys.
-    machines : MachineRegistry
-        The machines.
-    outputs : Outputs
-        The outputs of runs as assets.
-    assets : Assets
-        The assets that workflows refer to.
-    """
+    """Creates, lists, shows and cancels jobs."""
 
     def __init__(
         self,
@@ -82,27 +66,7 @@ class Jobs:
         small: bool,
         addresses: Addresses,
     ) -> dict[str, Any]:
-        """Create a job.
-
-        Parameters
-        ----------
-        request : JobRequest
-            The request.
-        key : str or None
-            Its idempotency key, which starts one job.
-        machine : str or None
-            The machine that the request names beside its body.
-        small : bool
-            Whether the workflow can be prepared on the event loop.
-        addresses : Addresses
-            For the addresses in the job.
-
-        Raises
-        ------
-        APIError
-            If the request is wrong, ComfyUI refuses the workflow or does not answer, or the key
-            belongs to another job.
-        """
+        """Create a job."""
         if machine is None and request.metadata is not None:
             machine = request.metadata.get("machine")
         if key is None:
@@ -114,13 +78,7 @@ class Jobs:
         return await self._job(record, addresses)
 
     async def list(self, query: JobsQuery, addresses: Addresses) -> dict[str, Any]:
-        """Return a page of the jobs, newest first.
-
-        Raises
-        ------
-        APIError
-            If the cursor is not one of this list.
-        """
+        """Return a page of the jobs, newest first."""
         names = list(STATUSES if query.status is None else dict.fromkeys(query.status.split(",")))
         groups = [group for group in map(STATUSES.__getitem__, names) if group is not None]
         if not groups:
@@ -144,36 +102,18 @@ class Jobs:
         return {**page, "truncated": len(found) > len(shown)}
 
     async def get(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
-        """Return a job.
-
-        Raises
-        ------
-        APIError
-            If there is none.
-        """
+        """Return a job."""
         return await self._job(await self.record(job_id), addresses)
 
     async def record(self, job_id: str) -> RunRecord:
-        """Return the record of a job's run.
-
-        Raises
-        ------
-        APIError
-            If there is none.
-        """
+        """Return the record of a job's run."""
         try:
             return await self._runs.record(job_id)
         except NotFoundError:
             raise APIError("not_found", f"There is no job {job_id!r}") from None
 
     async def workflow(self, job_id: str) -> dict[str, Any]:
-        """Return the workflow of a job; of a stored workflow, also in the editor's format.
-
-        Raises
-        ------
-        APIError
-            If there is no such job.
-        """
+        """Return the workflow of a job; of a stored workflow, also in the editor's format."""
         record = await self.record(job_id)
         graphs = await self._records.prompt(job_id)
         if graphs is None:
@@ -184,13 +124,7 @@ class Jobs:
         return {"workflow": Unparsed(prompt), "format": "api"}
 
     async def cancel(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
-        """Cancel a job, and return it; one that has ended is not changed.
-
-        Raises
-        ------
-        APIError
-            If there is none.
-        """
+        """Cancel a job, and return it; one that has ended is not changed."""
         await self.record(job_id)
         with suppress(ConflictError):  # it has ended
             await self._runs.interrupt(job_id, None)
@@ -225,13 +159,7 @@ class Jobs:
                 raise
 
     async def _free_if_refused(self, key: str) -> None:
-        """Free the key of a run that ComfyUI has refused just before the server ended.
-
-        Raises
-        ------
-        APIError
-            If its run was not refused.
-        """
+        """Free the key of a run that ComfyUI has refused just before the server ended."""
         owner = await self._repository.owner(key)
         if owner is None:
             return  # it was free again in the meantime

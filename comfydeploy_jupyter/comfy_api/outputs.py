@@ -50,15 +50,6 @@ class Outputs:
 
     The id of an output depends only on its run, its node and its file or text. So each output has
     the same id for every client, and after every restart.
-
-    Parameters
-    ----------
-    repository : AssetRepository
-        The records of assets.
-    machines : MachineRegistry
-        The machines that have the files.
-    kept_outputs : KeptOutputs
-        The outputs of members of pools that a provider has started, and that may have ended.
     """
 
     def __init__(
@@ -70,15 +61,7 @@ class Outputs:
         self._known: OrderedDict[str, dict[str, Asset]] = OrderedDict()
 
     async def of(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
-        """Return the assets of a run's outputs, in the order of its outputs.
-
-        Parameters
-        ----------
-        record : RunRecord
-            The run.
-        outputs : dict, optional
-            Only these outputs, by node; by default those in the record.
-        """
+        """Return the assets of a run's outputs, in the order of its outputs."""
         items = list(_items(record, record.outputs if outputs is None else outputs))
         if not items:
             return []

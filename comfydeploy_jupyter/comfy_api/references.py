@@ -20,13 +20,7 @@ ASSET = "core/ASSET"
 
 
 def asset_ids(workflow: dict[str, Any]) -> list[str]:
-    """Return the ids of the assets that a workflow refers to, each once.
-
-    Raises
-    ------
-    APIError
-        If the workflow is in the editor's format, or a reference has no id.
-    """
+    """Return the ids of the assets that a workflow refers to, each once."""
     if detect_format(workflow, field="workflow") is GraphFormat.UI:
         raise APIError(
             "workflow_format_ui",
@@ -43,15 +37,7 @@ def asset_ids(workflow: dict[str, Any]) -> list[str]:
 
 
 def with_names(workflow: Any, names: Mapping[str, str]) -> Any:
-    """Return the workflow with the name of the file in place of each reference.
-
-    Parameters
-    ----------
-    workflow : dict
-        The workflow, or a part of it.
-    names : mapping of str to str
-        The name for each id in `asset_ids`.
-    """
+    """Return the workflow with the name of the file in place of each reference."""
     if isinstance(workflow, list):
         return [with_names(item, names) for item in workflow]
     if not isinstance(workflow, dict):

@@ -21,17 +21,7 @@ if TYPE_CHECKING:
 
 
 class ComfyAPI(NamedTuple):
-    """The parts of the Comfy API.
-
-    Attributes
-    ----------
-    jobs : Jobs
-        The runs as jobs.
-    events : JobEvents
-        Their events.
-    assets : Assets
-        The files.
-    """
+    """The parts of the Comfy API."""
 
     jobs: Jobs
     events: JobEvents
