@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from comfydeploy_jupyter import services
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
-from comfydeploy_jupyter.comfyui.connection import Connection
+from comfydeploy_jupyter.comfyui.socket import Connection
 from comfydeploy_jupyter.runs import deletion, service
 from comfydeploy_jupyter.store.call_threads import CallThreads, Outcome
 from comfydeploy_jupyter.store.data_file import DataFile

@@ -27,10 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..comfyui.client import ComfyUIClient
-from ..comfyui.connection import Connection
-from ..comfyui.discovery import find_python, is_comfyui_tree, launch_options
-from ..comfyui.events import Event
+from ..comfyui.find import find_python, is_comfyui_tree, launch_options
 from ..comfyui.process import ComfyUIProcess
+from ..comfyui.socket import Connection, Event
 from ..errors import ComfyUIUnavailableError
 from ..util.child import Child, child_environment
 from .tls import Certificates
@@ -38,7 +37,7 @@ from .tls import Certificates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..comfyui.events import OversizedEvent, Preview
+    from ..comfyui.socket import OversizedEvent, Preview
 
 log = logging.getLogger(__name__)
 

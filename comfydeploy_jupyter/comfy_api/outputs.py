@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from ..comfyui.client import ASK_WITHIN
+from ..comfyui.client import REPLY_TIMEOUT
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..graphs.node_outputs import files_of, texts_of
 from ..store.database import storable
@@ -131,7 +131,7 @@ class Outputs:
             size = await machine.file_size(*place)
             if size is None and (client := machine.reachable_client()) is not None:
                 query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
-                size = await wait_for(client.size(query), ASK_WITHIN)
+                size = await wait_for(client.size(query), REPLY_TIMEOUT)
         except (ComfyUIUnavailableError, asyncio.TimeoutError):
             return None
         except ComfyDeployError:

@@ -1,55 +1,382 @@
-"""The HTTP routes of ComfyUI."""
+"""The HTTP routes of ComfyUI, and how to reach it."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
-import functools
 import json
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import quote
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import aiohttp
+from yarl import URL
 
-from ..errors import InvalidRequestError, NotFoundError
-from ..util import worker
-from ..util.responses import text_of
-from ..util.tasks import wait_for
-from ..util.unparsed import LARGE
-from .parsing import (
-    by_number,
-    last_status,
-    not_comfyui,
-    parse_object,
-    parse_without_graph,
-    queue_heads,
+from ..errors import (
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+    PromptInvalidError,
+    TooLargeError,
 )
-from .transport import MAX_ANSWER, FailedJobError, NoRouteError, Transport
+from ..util import responses, worker
+from ..util.certificates import client_context
+from ..util.peers import Peers
+from ..util.proxy_headers import HOP_BY_HOP
+from ..util.responses import text_of
+from ..util.secrets import clean_url
+from ..util.sessions import CheckedConnector, new_session, without_redirects
+from ..util.tasks import wait_for
+from ..util.timestamps import timestamp_of
+from ..util.unparsed import LARGE
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
+T = TypeVar("T")
 
-ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer before a caller continues without it
+HOLD_TIMEOUT = 10.0  # seconds that ``after`` of a request may take, a write to the store
+POST_CHUNK = 256 * 1024  # bytes of one chunk of a prompt
+MAX_RESPONSE = 64 * 1024**2  # bytes; the definitions of thousands of nodes take about 20 MB
+UNTRUSTED = (
+    "The certificate of the server at comfyui_url is not trusted: set comfyui_ca to the PEM file"
+    " of the authority that has signed it."
+)
+UNKNOWN_JOB = b"Job not found"  # the text of ComfyUI 0.33
+REPLY_TIMEOUT = 5.0  # seconds that ComfyUI has to answer before a caller continues without it
 CHUNK = 512 * 1024  # bytes of one write to a file
-BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next chunk of a file
-STORING = 4  # factor of the usual timeout for ComfyUI to store an uploaded file
+CHUNK_TIMEOUT = 60.0  # seconds that ComfyUI has for the next chunk of a file
+STORE_FACTOR = 4  # factor of the usual timeout for ComfyUI to store an uploaded file
 MAX_QUEUE = 256 * 1024**2  # bytes; the queue contains the graphs of all its prompts
 OWN_PROMPT = "comfydeploy_jupyter"  # the key in extra_data of all prompts of this package
 MAX_HISTORY = 16 * 1024**2  # bytes; a history contains the graph and the texts of one prompt
 JOBS_AT_ONCE = 8  # concurrent requests about prompts
+WORKFLOWS = "workflows"  # the folder of ComfyUI's editor, within that of its user
+MAX_WORKFLOWS = 1000  # files that are listed
+MAX_WORKFLOW = 64 * 1024**2  # bytes of such a file that is read
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
+# Headers that belong to one message or connection; ComfyUI compares Origin with Host.
+_OURS = HOP_BY_HOP | {
+    *("content-length", "content-type", "content-encoding", "expect", "host", "origin")
+}
 
 
-class ComfyUIClient(Transport):
-    """Client of one ComfyUI, for the routes of its ``server.py`` that this package uses.
+@dataclass(frozen=True)
+class Access:
+    """What each connection to a ComfyUI needs besides its address."""
 
-    The parameters are those of `Transport`.
+    tls: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+PLAIN = Access()
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The headers for each request to a ComfyUI, and the certificates for its connections."""
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authorization: str = field(default="", repr=False)  # for the user and password in the address
+    # PEM files; the key may be in the file of the certificate
+    client_cert: str = ""
+    client_key: str = ""
+    ca: str = ""  # the authorities that are trusted instead of those of the system
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """The headers of each request, with the one for user and password."""
+        password = {"Authorization": self.authorization} if self.authorization else {}
+        return {**self.headers, **password}
+
+    def read(self) -> Access:
+        """Read the certificates, and return the `Access` for connections. Call it in a thread."""
+        headers = self.all_headers
+        context = client_context(
+            client_cert=self.client_cert, client_key=self.client_key, ca=self.ca
+        )
+        return Access(context, headers) if context or headers else PLAIN
+
+
+NONE = Credentials()
+
+
+def split_address(url: str) -> tuple[str, str]:
+    """Return an address without user and password, and the ``Authorization`` for these.
+
+    The second item is ``""`` if the address has none. Errors do not contain the address.
     """
+    try:
+        parts = urlsplit(url)
+        userinfo, at, host = parts.netloc.rpartition("@")
+    except ValueError:
+        raise InvalidRequestError.of_field("comfyui_url", "is not an address") from None
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise InvalidRequestError.of_field(
+            "comfyui_url", "has an @ after its host; write / ? # in a password as %2F %3F %23"
+        )
+    if not at:
+        return url, ""
+    user, _, password = userinfo.partition(":")
+    pair = f"{unquote(user)}:{unquote(password)}".encode()
+    return urlunsplit(
+        (parts.scheme, host, parts.path, parts.query, parts.fragment)
+    ), f"Basic {base64.b64encode(pair).decode()}"
 
-    @functools.cached_property
-    def _lacks(self) -> set[str]:
-        """Return the routes that this ComfyUI does not have; `forget_features` empties the set."""
-        return set()
+
+def check_headers(given: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that may be sent with each request; an error has no values."""
+    for name, value in given.items():
+        if not _NAME.fullmatch(name):
+            raise InvalidRequestError.of_field(
+                "comfyui_headers", f"{name[:80]!r} is not the name of a header"
+            )
+        if name.lower() in _OURS:
+            raise InvalidRequestError.of_field(
+                "comfyui_headers", f"{name} belongs to each request and cannot be set"
+            )
+        if not _VALUE.fullmatch(value):
+            raise InvalidRequestError.of_field(
+                "comfyui_headers", f"the value of {name} is not one line of Latin-1 text"
+            )
+    return dict(given)
+
+
+class NoRouteError(Exception):
+    """The ComfyUI is too old to have a route."""
+
+
+class FailedJobError(NoRouteError):
+    """The jobs API fails for one prompt; older routes can be used instead."""
+
+
+class ComfyUIClient:
+    """Client of one ComfyUI, for the routes of its ``server.py`` that this package uses."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        peers: Peers | None = None,
+        access: Access = PLAIN,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self._peers = peers or Peers()
+        self._access = access
+        self._opened: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
+        self._closed = False
+        self._lacks: set[str] = set()  # routes that this ComfyUI does not have
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The connection pool for requests."""
+        return self._sessions()[0]
+
+    @property
+    def sockets(self) -> aiohttp.ClientSession:
+        """The connection pool for WebSockets, which refuses redirects."""
+        return self._sessions()[1]
+
+    async def close(self) -> None:
+        """Close all connections permanently."""
+        self._closed = True
+        sessions, self._opened = self._opened or (), None
+        for session in reversed(sessions):
+            await session.close()
+
+    def _sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+        if self._closed:
+            raise self.unavailable(
+                "its machine was changed or restarted during the request", sent=False
+            )
+        if self._opened is None:
+            connector = CheckedConnector(self._peers, self._access.tls)
+            make = partial(
+                new_session,
+                connector,
+                connect=None,
+                total=self.timeout,
+                headers=dict(self._access.headers),
+            )
+            guard = without_redirects()
+            self._opened = make(), make(connector_owner=False, trace_configs=[guard])
+        return self._opened
+
+    async def forward(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes] | None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request unchanged; return the response before its body is read."""
+        try:
+            return await self.session.request(
+                method,
+                URL(self.url + target, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                auto_decompress=False,
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            )
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            raise self.unavailable(text_of(error)) from error
+
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the body of a response as it arrives."""
+        try:
+            async for chunk in response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise self.unavailable(f"the connection was lost ({error})") from error
+
+    async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
+        """Open a WebSocket on behalf of another client."""
+        try:
+            return await self.sockets.ws_connect(
+                URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
+            )
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            raise self.unavailable(text_of(error)) from error
+
+    def unavailable(
+        self,
+        reason: str,
+        *,
+        hint: str | None = None,
+        fault: str = "does not answer",
+        **details: Any,
+    ) -> ComfyUIUnavailableError:
+        """Return the error for a ComfyUI that does not reply, or has another fault."""
+        url = clean_url(self.url)
+        start = f"Start ComfyUI so that it listens at {url}, or set comfyui_url."
+        return ComfyUIUnavailableError(
+            f"ComfyUI at {url} {fault}: {reason}",
+            details={"url": url, "reason": reason, **details},
+            extra={"hint": hint or start},
+        )
+
+    async def get_list(self, path: str, kind: type[T], **options: Any) -> list[T]:
+        """Return the JSON array in ComfyUI's reply to a GET request."""
+        text = await self.request("GET", path, **options)
+        try:
+            found = await responses.parse(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
+            raise not_comfyui(path)
+        return found
+
+    async def get_object(self, path: str) -> dict[str, Any]:
+        """Return the JSON object in ComfyUI's reply to a GET request."""
+        return await parse_object(await self.request("GET", path))
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        limit: int = MAX_RESPONSE,
+        **options: Any,
+    ) -> bytes:
+        """Return the body of a response of at most ``limit`` bytes; see `_request`."""
+        text, whole = await self._request(method, path, limit=limit, **options)
+        if not whole:
+            raise self.too_large(f"{method} {path}", limit)
+        return text
+
+    def too_large(self, what: str, limit: int) -> ComfyUIUnavailableError:
+        """Return the error for a response of more than ``limit`` bytes."""
+        return self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        limit: int,  # bytes of the body that are read
+        body: bytes | list[bytes] | aiohttp.FormData | None = None,
+        after: asyncio.Future[None] | None = None,  # before it, the last byte of a list is not sent
+        passes: tuple[int, ...] = (),  # statuses whose body may say why ComfyUI refuses a graph
+        timeout: aiohttp.ClientTimeout | None = None,
+        within: float | None = None,  # seconds for the whole request, if less than usual
+        to_the_end: bool = False,  # whether the last bytes of a body that is too large are returned
+        compressed: bool = False,
+        may_lack: bool = False,  # whether this ComfyUI may be too old for the route
+    ) -> tuple[bytes, bool]:
+        """Return the body of a response with a status below 300, and whether it is complete.
+
+        With ``may_lack``, NoRouteError, FailedJobError and NotFoundError are the answers of the
+        jobs API; ``details["sent"]`` of other errors is false if ComfyUI cannot have the request.
+        """
+        headers = {} if compressed else {"Accept-Encoding": "identity"}
+        data: Any = body
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+        elif isinstance(body, list):
+            size = sum(map(len, body))
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(size)
+            data = _held_back(body if size > POST_CHUNK else [b"".join(body)], after)
+        patience = min(self.timeout, within or self.timeout)
+        if timeout is None:
+            connecting = min(patience, 5.0)
+            timeout = aiohttp.ClientTimeout(total=patience, sock_connect=connecting)
+            if after is not None:  # ComfyUI's time starts after the complete request
+                timeout = aiohttp.ClientTimeout(
+                    total=patience + HOLD_TIMEOUT, sock_connect=connecting, sock_read=patience
+                )
+        try:
+            async with self.session.request(
+                method,
+                f"{self.url}{path}",
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                auto_decompress=compressed,
+            ) as response:
+                text, whole = await responses.read(response, limit, to_the_end=to_the_end)
+        except asyncio.TimeoutError:
+            details = _sent_detail(after) or {"hangs": True}
+            raise self.unavailable(f"no answer within {patience:g} s", **details) from None
+        except aiohttp.ClientSSLError as error:
+            raise self.unavailable(
+                text_of(error), hint=UNTRUSTED, sent=False, field="comfyui_ca"
+            ) from error
+        except aiohttp.ClientConnectorError as error:
+            raise self.unavailable(text_of(error), sent=False) from error
+        except (aiohttp.ClientError, OSError) as error:
+            reason = text_of(error)
+            raise self.unavailable(reason, **_sent_detail(after)) from error
+        if response.status in passes:
+            refused = await refusal(response, text)
+            if refused is not None:
+                raise refused
+        if may_lack and response.status in (404, 405):
+            if UNKNOWN_JOB not in text:  # a proxy's own 404 must not end runs
+                raise NoRouteError
+            raise NotFoundError(f"{path} is unknown to ComfyUI at {clean_url(self.url)}")
+        if may_lack and response.status == 500:
+            raise FailedJobError
+        if response.status == 413:
+            raise TooLargeError(
+                f"ComfyUI at {clean_url(self.url)} does not accept a body of this size"
+            )
+        if response.status >= 300:
+            raise self.unavailable(f"it answered {response.status} to {method} {path}")
+        return text, whole
+
+    # -- routes ------------------------------------------------------------------------------
 
     def forget_features(self) -> None:
         """Delete the list of missing routes: a restarted ComfyUI may be a newer version."""
@@ -67,9 +394,9 @@ class ComfyUIClient(Transport):
 
     async def queue_remaining(self, *, within: float | None = None) -> int:
         """Return the number of waiting and executing prompts, from a small response."""
-        answer = await parse_object(await self.request("GET", "/prompt", within=within))
+        reply = await parse_object(await self.request("GET", "/prompt", within=within))
         try:
-            return int(answer["exec_info"]["queue_remaining"])
+            return int(reply["exec_info"]["queue_remaining"])
         except (LookupError, TypeError, ValueError, OverflowError):
             raise not_comfyui("/prompt") from None
 
@@ -77,9 +404,9 @@ class ComfyUIClient(Transport):
         """Return the ids of the executing and of the waiting prompts, the next one first."""
         text = await self.queue_text()
         try:
-            answer = await worker.compute(queue_heads, text, large=len(text) > LARGE)
-            running = [str(item[1]) for item in answer["queue_running"]]
-            pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=by_number)]
+            reply = await worker.compute(queue_heads, text, large=len(text) > LARGE)
+            running = [str(item[1]) for item in reply["queue_running"]]
+            pending = [str(item[1]) for item in sorted(reply["queue_pending"], key=by_number)]
         except (LookupError, TypeError, ValueError):
             raise not_comfyui("/queue") from None
         return running, pending
@@ -130,13 +457,13 @@ class ComfyUIClient(Transport):
             raise NoRouteError
         path = f"/api/jobs/{quote(prompt_id, safe='')}{action}"
         try:
-            text, whole = await self.ask(
+            text, whole = await self._request(
                 method, path, limit=MAX_HISTORY, to_the_end=True, may_lack=True
             )
             if not whole:  # only a job that has ended has outputs
                 return {"id": prompt_id, "status": "completed"}
-            answer = await parse_without_graph(text)
-            found = answer if isinstance(answer, dict) else {}
+            reply = await parse_without_graph(text)
+            found = reply if isinstance(reply, dict) else {}
             if found.get("id") == prompt_id or isinstance(found.get("cancelled"), bool):
                 return found
         except FailedJobError:
@@ -152,11 +479,11 @@ class ComfyUIClient(Transport):
         Without ``outputs`` if the response is too large to be read.
         """
         path = f"/history/{quote(prompt_id, safe='')}"
-        text, whole = await self.ask("GET", path, limit=MAX_HISTORY, to_the_end=True)
+        text, whole = await self._request("GET", path, limit=MAX_HISTORY, to_the_end=True)
         if not whole:
             return {"status": last_status(text)}
-        answer = await parse_object(text, without_graph=True)
-        found = answer.get(prompt_id)
+        reply = await parse_object(text, without_graph=True)
+        found = reply.get(prompt_id)
         if found is None:
             return None
         if not isinstance(found, dict) or not isinstance(found.get("status") or {}, dict):
@@ -168,14 +495,16 @@ class ComfyUIClient(Transport):
     async def recent_history(self, most: int) -> bytes | None:
         """Return the history of the last prompts as JSON, oldest first; None: it is too large."""
         path = f"/history?max_items={most}"
-        text, whole = await self.ask("GET", path, limit=MAX_HISTORY)
+        text, whole = await self._request("GET", path, limit=MAX_HISTORY)
         return text if whole else None
 
     async def object_info(self) -> tuple[bytes, dict[str, Any]]:
         """Return the definitions of all nodes: ComfyUI's JSON text, and the parsed object."""
-        text, whole = await self.ask("GET", "/object_info", limit=MAX_ANSWER, compressed=True)
+        text, whole = await self._request(
+            "GET", "/object_info", limit=MAX_RESPONSE, compressed=True
+        )
         if not whole:
-            raise self.too_large("GET /object_info", MAX_ANSWER)
+            raise self.too_large("GET /object_info", MAX_RESPONSE)
         found = await parse_object(text)
         if not all(isinstance(node, dict) and "input" in node for node in found.values()):
             raise not_comfyui("/object_info")
@@ -223,11 +552,11 @@ class ComfyUIClient(Transport):
         rest = json.dumps(fields).encode()[1:]
         body = [b'{"prompt": ', prompt, b', "extra_data": ', *with_extra, b", " + rest]
         text = await self.request("POST", "/prompt", body=body, after=after, passes=(400, 500))
-        answer = await parse_object(text)
-        number, node_errors = answer.get("number"), answer.get("node_errors")
-        if answer.get("prompt_id") != prompt_id or not isinstance(number, (int, float, type(None))):
+        reply = await parse_object(text)
+        number, node_errors = reply.get("number"), reply.get("node_errors")
+        if reply.get("prompt_id") != prompt_id or not isinstance(number, (int, float, type(None))):
             raise not_comfyui("/prompt")
-        return {**answer, "node_errors": node_errors if isinstance(node_errors, dict) else {}}
+        return {**reply, "node_errors": node_errors if isinstance(node_errors, dict) else {}}
 
     async def cancel(self, prompt_id: str) -> None:
         """Remove a prompt from the queue, or interrupt it if it is executing.
@@ -265,7 +594,7 @@ class ComfyUIClient(Transport):
         new file gets another name (ComfyUI, ``server.py``).
         """
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=5, sock_read=STORING * self.timeout
+            total=None, sock_connect=5, sock_read=STORE_FACTOR * self.timeout
         )
         try:
             form = aiohttp.FormData(quote_fields=False)  # ComfyUI does not unquote names
@@ -274,12 +603,12 @@ class ComfyUIClient(Transport):
                 form.add_field(name, value)
             if overwrite:
                 form.add_field("overwrite", "true")
-            answer = await parse_object(
+            reply = await parse_object(
                 await self.request("POST", "/upload/image", body=form, timeout=timeout)
             )
         finally:
             await asyncio.to_thread(file.close)
-        stored = answer.get("name"), answer.get("subfolder") or ""
+        stored = reply.get("name"), reply.get("subfolder") or ""
         if not isinstance(stored[0], str) or not isinstance(stored[1], str):
             raise not_comfyui("/upload/image")
         return stored[0], stored[1]
@@ -293,8 +622,8 @@ class ComfyUIClient(Transport):
             "".join(query.values()).encode()
         except UnicodeEncodeError:  # aiohttp would request another name, without these characters
             raise InvalidRequestError.of_field("filename", "is not valid Unicode text") from None
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=BETWEEN_PIECES)
-        asking = self.session.get(
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=CHUNK_TIMEOUT)
+        requesting = self.session.get(
             f"{self.url}/view",
             params=dict(query),
             headers={"Accept-Encoding": "identity", **headers},
@@ -303,13 +632,13 @@ class ComfyUIClient(Transport):
             auto_decompress=False,  # older aiohttp decompresses without a limit
         )
         try:
-            async with await wait_for(asking, self.timeout) as answer:
-                if answer.headers.get("Content-Encoding", "identity") != "identity":
+            async with await wait_for(requesting, self.timeout) as response:
+                if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise self.unavailable(
                         "it compresses the response of GET /view, although the request does not"
                         " allow that"
                     )
-                yield answer
+                yield response
         except asyncio.TimeoutError:
             raise self.unavailable(
                 "it does not send more of the response of GET /view", hangs=True
@@ -319,23 +648,195 @@ class ComfyUIClient(Transport):
 
     async def size(self, query: Mapping[str, str]) -> int:
         """Return the size of an output or input file in bytes."""
-        async with self.view(query, {"Range": "bytes=0-0"}) as answer:
-            whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            if answer.status in (206, 416) and whole.isdecimal():
+        async with self.view(query, {"Range": "bytes=0-0"}) as response:
+            whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if response.status in (206, 416) and whole.isdecimal():
                 return int(whole)
-            if answer.status == 200 and answer.content_length is not None:
-                return answer.content_length
-            raise self.unavailable(f"it answered {answer.status} to the request for a file's size")
+            if response.status == 200 and response.content_length is not None:
+                return response.content_length
+            what = "the request for a file's size"
+            raise self.unavailable(f"it answered {response.status} to {what}")
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
         """Write one of ComfyUI's files into an open file; NotFoundError: there is none."""
-        async with self.view(query, {}) as answer:
-            if answer.status in (400, 403, 404):
+        async with self.view(query, {}) as response:
+            if response.status in (400, 403, 404):
                 raise NotFoundError(
                     f"filename: ComfyUI has no {query['type']} file {query['filename']!r}",
                     details={"field": "filename"},
                 )
-            if answer.status != 200:
-                raise self.unavailable(f"it answered {answer.status} to GET /view")
-            async for chunk in answer.content.iter_chunked(CHUNK):
+            if response.status != 200:
+                raise self.unavailable(f"it answered {response.status} to GET /view")
+            async for chunk in response.content.iter_chunked(CHUNK):
                 await asyncio.to_thread(file.write, chunk)
+
+    # -- workflows of its editor, in ``user/…/workflows`` ---------------------------------------
+
+    async def list_workflows(self) -> list[dict[str, Any]]:
+        """Return the workflow files; the last changed one is first."""
+        try:
+            found = await self.get_list(
+                f"/userdata?dir={WORKFLOWS}&recurse=true&full_info=true", dict, may_lack=True
+            )
+        except NoRouteError:  # there is no such folder before the first workflow is saved
+            return []
+        except FailedJobError:
+            raise self.unavailable("it cannot list the workflows of its editor") from None
+        files = [file for file in map(_workflow_file, found) if file is not None]
+        return sorted(files, key=lambda file: str(file["updated_at"]), reverse=True)[:MAX_WORKFLOWS]
+
+    async def read_workflow(self, path: str) -> bytes:
+        """Return the content of a workflow file."""
+        try:
+            return await self.request(
+                "GET", _workflow_path(path), limit=MAX_WORKFLOW, may_lack=True
+            )
+        except (NoRouteError, FailedJobError):
+            raise NotFoundError(
+                f"file: ComfyUI's editor has no workflow {path!r}",
+                details={"field": "file", "file": path},
+            ) from None
+
+    async def write_workflow(self, path: str, content: bytes) -> None:
+        """Write a workflow file, in place of one with the same path."""
+        await self.request("POST", f"{_workflow_path(path)}?overwrite=true", body=content)
+
+
+def _sent_detail(after: asyncio.Future[None] | None) -> dict[str, Any]:
+    """Return ``{"sent": False}`` if ComfyUI cannot have received the complete request."""
+    if after is None or (after.done() and not after.cancelled() and after.exception() is None):
+        return {}
+    return {"sent": False}
+
+
+async def _held_back(
+    body: list[bytes], until: asyncio.Future[None] | None
+) -> AsyncIterator[memoryview]:
+    """Yield a body in small chunks; the last byte only when ``until`` is done."""
+    for part in [*body[:-1], body[-1][:-1]]:
+        whole = memoryview(part)
+        for start in range(0, len(whole), POST_CHUNK):
+            yield whole[start : start + POST_CHUNK]
+    if until is not None:
+        await asyncio.shield(until)
+    yield memoryview(body[-1][-1:])
+
+
+def _workflow_path(path: str) -> str:
+    return f"/userdata/{quote(f'{WORKFLOWS}/{path}', safe='')}"
+
+
+def _workflow_file(found: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the entry of a file in the list; None if it is not a workflow."""
+    path, size, modified = found.get("path"), found.get("size"), found.get("modified")
+    if not isinstance(path, str) or not path.lower().endswith(".json") or path.startswith("."):
+        return None
+    if not isinstance(size, int) or not isinstance(modified, (int, float)):
+        return None
+    # ComfyUI gives the time in s; newer versions in ms.
+    seconds = modified / 1000 if modified > 10**11 else modified
+    try:
+        return {"path": path, "size": size, "updated_at": timestamp_of(seconds)}
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvalidError | None:
+    """Return the error for a graph that ComfyUI refuses; None for any other response."""
+    if response.status == 500 and response.content_type == "text/plain":
+        # ComfyUI's response if its validation raises an exception for a malformed graph.
+        sentence = "ComfyUI could not read the graph (it answered 500)"
+        error: Any = {"type": "prompt_unreadable", "message": sentence, "details": ""}
+        return PromptInvalidError(sentence, details=error, extra={"node_errors": {}})
+    try:
+        reply = await responses.parse(text)
+    except ValueError:
+        return None
+    if response.status == 500 or not isinstance(reply, dict) or "error" not in reply:
+        return None
+    error = reply["error"]
+    if not isinstance(error, dict):
+        error = {"type": "prompt_invalid", "message": str(error), "details": ""}
+    message = str(error.get("message") or "ComfyUI refused the graph")
+    if error.get("details"):
+        message = f"{message}: {error['details']}"
+    node_errors = reply.get("node_errors")
+    if not isinstance(node_errors, dict) or not all(
+        isinstance(found, dict) for found in node_errors.values()
+    ):
+        node_errors = {}
+    return PromptInvalidError(message, details=error, extra={"node_errors": node_errors})
+
+
+def by_number(item: list[Any]) -> tuple[Any, Any]:
+    """Return the sort key that ComfyUI uses for the items of its queue."""
+    return item[0], str(item[1])
+
+
+def queue_heads(text: bytes) -> dict[str, Any]:
+    """Parse a queue; of each item, only the number and the id of the prompt are kept.
+
+    The graph of each prompt is dropped as soon as it is parsed.
+    """
+    found: dict[str, Any] = responses.loads(text, 2, leaf=lambda item: item[:2])
+    return found
+
+
+async def parse_without_graph(text: bytes) -> Any:
+    """Parse a job or a history without the graph of its prompt.
+
+    A large text is parsed in a worker process, so that the graph is never in this one.
+    """
+    if len(text) > LARGE:
+        return await worker.call(_without_graph, text)
+    return await responses.parse(text)
+
+
+def _without_graph(text: bytes) -> Any:
+    """Return a job or a history without the graph of its prompt."""
+    found = responses.loads(text)
+    if isinstance(found, dict):
+        for entry in (found, *found.values()):
+            if isinstance(entry, dict):
+                entry.pop("prompt", None)
+                entry.pop("workflow", None)
+    return found
+
+
+def last_status(text: bytes) -> dict[str, Any]:
+    """Return the status at the end of a history that is too large to be read.
+
+    In it, ComfyUI writes ``outputs`` before ``status``. Texts cannot contain these keys with their
+    quotation marks, since these would be escaped by a backslash.
+    """
+    found: Any = None
+    begin = text.rfind(b'"status": {"status_str": ')
+    if begin >= 0:
+        with contextlib.suppress(ValueError):
+            tail = text[begin + len(b'"status": ') :].decode(errors="replace")
+            found, _ = json.JSONDecoder().raw_decode(tail)
+    if not isinstance(found, dict):
+        raise not_comfyui("/history")
+    return found
+
+
+async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str, Any]:
+    """Parse a response that must be a JSON object."""
+    try:
+        found = await (parse_without_graph if without_graph else responses.parse)(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ComfyUIUnavailableError(
+            "ComfyUI's response is not the expected JSON object",
+            extra={"hint": "Check that this is the address of ComfyUI."},
+        )
+    return found
+
+
+def not_comfyui(path: str) -> ComfyUIUnavailableError:
+    """Return the error for a response that is not one of ComfyUI."""
+    return ComfyUIUnavailableError(
+        f"The response to {path} is not from ComfyUI, or from a version that is not supported",
+        extra={"hint": "Check that this is the address of ComfyUI."},
+    )

@@ -35,7 +35,7 @@ from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
 from ..util.child import child_environment
 from ..util.fetch_policy import FetchPolicy
 from ..util.posix import lock_file, require_posix
-from .discovery import (
+from .find import (
     INSTALL_PATH,
     USUAL_PLACES,
     has_gpu,

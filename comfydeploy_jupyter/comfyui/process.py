@@ -1,9 +1,11 @@
-"""A ComfyUI process that this server starts, supervises and stops."""
+"""A ComfyUI process that this server starts, supervises and stops; what a lack of memory means."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import re
 import socket
 import time
 from pathlib import Path
@@ -14,14 +16,81 @@ from ..util.backoff import Backoff
 from ..util.child import Child, child_environment
 from ..util.peers import Peers
 from ..util.tasks import BackgroundTasks, end, report, wait_until_set
-from . import discovery, run_main
-from .out_of_memory import count_oom_kills, why_killed
+from . import run_main
+from .find import (
+    INSTALL_COMMAND,
+    answers,
+    find_python,
+    has_gpu,
+    is_comfyui_tree,
+    refused_pythons,
+    torch_build,
+)
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-logger = logging.getLogger("comfydeploy_jupyter")
+KILLED = 137  # exit code of a process that was killed by SIGKILL
+
+ADVICE = (
+    "Make the picture or the batch smaller, start ComfyUI with --lowvram (launch_args), or free its"
+    " memory before the run: comfy.free()"
+)
+
+HANGS = (  # probable cause and advice for a ComfyUI that does not respond
+    f"it may be running but not answer, for example because memory ran out. In that case: {ADVICE}"
+)
+# Messages of PyTorch for CUDA, HIP, MPS and the CPU, of Python, and of ComfyUI.
+_SIGNS = re.compile(
+    r"out of memory|outofmemory|memoryerror|would exceed allowed memory|can't allocate memory"
+    r"|cannot allocate memory|not enough memory|failed to allocate|cuda_error_out_of_memory",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(kind: str, message: str) -> bool:
+    """Return whether the error of a node means that memory ran out."""
+    return any(_SIGNS.search(text[:10_000]) for text in (kind, message))
+
+
+def with_advice(message: str) -> str:
+    """Return the message for a node that ran out of memory, with advice."""
+    return f"{message}\n\nComfyUI ran out of memory. {ADVICE}."
+
+
+def why_killed(exit_code: int | None, oom_kills: int) -> str | None:
+    """Return why a lack of memory may have ended a ComfyUI, with advice; None for other causes."""
+    if oom_kills > 0:
+        return f"the system ended it because memory ran out. {ADVICE}"
+    if exit_code == KILLED:
+        guess = "it was killed, perhaps by the system because memory ran out"
+        return f"{guess}. In that case: {ADVICE}"
+    return None
+
+
+def count_oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes of this control group the kernel has killed for lack of memory.
+
+    Call it in a thread. If the kernel does not provide the number, it is 0.
+    """
+    cgroups = root / "sys/fs/cgroup"
+    groups = [""]
+    with contextlib.suppress(OSError):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        parts = [line.split(":", 2) for line in lines]
+        groups += [part[2] for part in parts if len(part) == 3 and part[1] in ("", "memory")]
+    found = 0
+    for group in groups:
+        for place, name in (("", "memory.events"), ("memory", "memory.oom_control")):
+            with contextlib.suppress(OSError):
+                text = (cgroups / place / group.lstrip("/") / name).read_text()
+                count = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+                found = max(found, int(count[1]) if count else 0)
+    return found
+
+
+log = logging.getLogger("comfydeploy_jupyter")
 
 State = Literal["stopped", "starting", "running", "backoff", "failed"]
 
@@ -73,7 +142,7 @@ class ComfyUIProcess:
         self._callbacks: list[Callable[[State], object]] = []
         self._url: str | None = None
         self._port: int | None = None
-        self._tasks = BackgroundTasks(logger)
+        self._tasks = BackgroundTasks(log)
         self._lock = asyncio.Lock()
         self._retry_now = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -169,7 +238,7 @@ class ComfyUIProcess:
             self._retry_now.clear()
             failures += 1
             pause = BACKOFF.pause(failures)
-            logger.warning("%s It is started again in %.1f s.", error.message, pause)
+            log.warning("%s It is started again in %.1f s.", error.message, pause)
             self._set_state("backoff")
             await wait_until_set(self._retry_now, pause)
             self.restarts += 1
@@ -213,7 +282,7 @@ class ComfyUIProcess:
             return error
         except Exception as error:
             if not isinstance(error, OSError):
-                report(logger, "ComfyUI cannot be started", error=error)
+                report(log, "ComfyUI cannot be started", error=error)
             await self._child.end()
             return self._unavailable(f"ComfyUI cannot be started: {error}")
 
@@ -222,7 +291,7 @@ class ComfyUIProcess:
         deadline = time.monotonic() + self._start_timeout
         try:
             while not ended.done() and time.monotonic() < deadline:
-                if await discovery.answers(url, peers=self.peers):
+                if await answers(url, peers=self.peers):
                     return None
                 await asyncio.wait([ended], timeout=0.05)
         finally:
@@ -253,11 +322,11 @@ class ComfyUIProcess:
 
     def _prepare(self) -> tuple[list[str], str, dict[str, str]]:
         """Return command line, address and environment; stop a killed server's process."""
-        if not discovery.is_comfyui_tree(self.path):
+        if not is_comfyui_tree(self.path):
             raise self._unavailable(f"There is no ComfyUI in {self.path}")
-        python = self._python or discovery.find_python(self.path, by_chance=True)
+        python = self._python or find_python(self.path, by_chance=True)
         if python is None:
-            refused = discovery.refused_pythons(self.path)
+            refused = refused_pythons(self.path)
             why = f"No Python with torch was found for the ComfyUI in {self.path}"
             raise self._unavailable(" ".join([f"{why}.", *refused]).rstrip("."))
         self._child.end_leftover()  # before a port is chosen
@@ -280,9 +349,9 @@ class ComfyUIProcess:
             arguments += ["--preview-method", "auto"]
         self.no_gpu_reason = None
         if option_value(given, "--cpu") is None and option_value(given, "--directml") is None:
-            if not discovery.has_gpu(env):
+            if not has_gpu(env):
                 self.no_gpu_reason = "no GPU is visible there"
-            elif (torch := discovery.torch_build(python)) is not None and not torch.accelerated:
+            elif (torch := torch_build(python)) is not None and not torch.accelerated:
                 self.no_gpu_reason = f"torch {torch.version} of {python} is built without GPUs"
         if self.no_gpu_reason is not None:
             arguments.append("--cpu")
@@ -307,7 +376,7 @@ class ComfyUIProcess:
             details["log"] = log
         hint = (
             f"Its output is in {self.log_path}. Check comfyui_path, comfyui_python and "
-            f"launch_args, or install a ComfyUI: {discovery.INSTALL_COMMAND}"
+            f"launch_args, or install a ComfyUI: {INSTALL_COMMAND}"
         )
         return ComfyUIUnavailableError(f"{why}.", details=details, extra={"hint": hint})
 
@@ -316,7 +385,7 @@ def _notify(callback: Callable[[State], object], state: State) -> None:
     try:
         callback(state)
     except Exception:
-        logger.exception("A callback failed for ComfyUI's new state %s", state)
+        log.exception("A callback failed for ComfyUI's new state %s", state)
 
 
 def port_number(given: str | int) -> int | None:

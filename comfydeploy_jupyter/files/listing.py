@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
-from ..comfyui.model_folders import LEGACY_NAMES, NOT_MODELS, ModelFolder, registered_extensions
+from ..comfyui.folders import LEGACY_NAMES, NOT_MODELS, ModelFolder, registered_extensions
 from ..errors import ComfyUIUnavailableError, NotFoundError
 from .staging import STAGING_PREFIX
 

@@ -8,7 +8,7 @@ import os
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..comfyui.model_folders import BESIDE_MODELS
+from ..comfyui.folders import BESIDE_MODELS
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError
 from ..runs.records import FINAL
 from ..transfers import models

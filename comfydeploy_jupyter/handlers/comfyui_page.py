@@ -300,7 +300,7 @@ class PageHandler(Streamed, PageBase):
         if is_page:
             await self._return_page(client, answer)
         elif self.request.method != "HEAD" and answer.status not in {204, 304}:
-            pieces = client.pieces(answer)
+            pieces = client.chunks(answer)
             if at_root is not None:
                 self.clear_header("Content-Length")
                 self.clear_header("Accept-Ranges")
@@ -340,7 +340,7 @@ class PageHandler(Streamed, PageBase):
             self.clear_header(name)
         self.set_header("Cache-Control", "private, no-cache")  # it contains the XSRF token
         page = bytearray()
-        async for chunk in client.pieces(answer):
+        async for chunk in client.chunks(answer):
             page += chunk
             if len(page) > LARGEST_PAGE:
                 raise client.unavailable("its page is too large")

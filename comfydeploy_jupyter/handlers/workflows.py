@@ -13,12 +13,10 @@ from .base import Handler, schemas
 from .comfyui_page import OPENED, PAGE
 
 if TYPE_CHECKING:
-    from ..comfyui import userdata
     from ..workflows import draft, local
     from ..workflows.repository import WorkflowRepository
 else:
     draft, local = lazy_module("workflows.draft"), lazy_module("workflows.local")
-    userdata = lazy_module("comfyui.userdata")
 
 
 class WorkflowBase(Handler):
@@ -164,7 +162,7 @@ class EditorWorkflowsHandler(Handler):
         """Answer with an array, the one changed last first."""
         query = self.query(schemas.MachineQuery)
         client = await self.services.machines.get(query.machine).ready()
-        self.reply(await userdata.list_files(client))
+        self.reply(await client.list_workflows())
 
 
 class EditorWorkflowHandler(Handler):
@@ -174,7 +172,7 @@ class EditorWorkflowHandler(Handler):
         """Answer with a graph, in the format that the file has."""
         query = self.query(schemas.EditorWorkflowQuery)
         client = await self.services.machines.get(query.machine).ready()
-        text = await userdata.read_file(client, query.file)
+        text = await client.read_workflow(query.file)
         workflow, workflow_api = await draft.read_graphs(
             text.decode("utf-8", "replace"), None, None
         )

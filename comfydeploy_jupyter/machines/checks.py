@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..comfyui.discovery import (
+from ..comfyui.client import PLAIN, Access
+from ..comfyui.find import (
     INSTALL_COMMAND,
     has_gpu,
     is_comfyui_tree,
@@ -21,7 +22,6 @@ from ..comfyui.discovery import (
 )
 from ..comfyui.folders import Folders
 from ..comfyui.process import option_value, port_number
-from ..comfyui.transport import PLAIN, Access
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..util.secrets import unmasked_arguments
 from .hardware import gpus_of_driver

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from ..comfyui.credentials import NONE, split_address
-from ..comfyui.discovery import launch_options
+from ..comfyui.client import NONE, split_address
+from ..comfyui.find import launch_options
 from ..errors import ConflictError, InvalidRequestError
 from ..util.peers import Peers
 from ..util.secrets import MASK

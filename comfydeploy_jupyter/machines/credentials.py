@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.credentials import NONE, Credentials, check_headers, split_address
+from ..comfyui.client import NONE, Credentials, check_headers, split_address
 from ..errors import InvalidRequestError
 from ..util.secrets import MASK
 

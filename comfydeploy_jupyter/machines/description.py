@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .._version import __version__
-from ..comfyui.client import ASK_WITHIN
-from ..comfyui.running import pid_at
+from ..comfyui.client import REPLY_TIMEOUT
+from ..comfyui.find import pid_at
 from ..errors import ComfyUIUnavailableError
 from ..util.secrets import masked_arguments
 from ..util.tasks import wait_for
@@ -46,7 +46,7 @@ async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> 
     known: dict[str, Any] = {"version": None, "commit": None, "source": None}
     if machine.connected or machine.path is not None:  # else this would find or start it
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
-            known = await wait_for(machine.version(), ASK_WITHIN)
+            known = await wait_for(machine.version(), REPLY_TIMEOUT)
     pid = status.get("pid")
     facts = {}
     if here and machine.url is not None and pid is None and machine.connected:
@@ -83,7 +83,7 @@ async def _ask(machine: Machine) -> dict[str, Any]:
     if client is None:
         return {}
     try:
-        return await wait_for(client.system_stats(), ASK_WITHIN)
+        return await wait_for(client.system_stats(), REPLY_TIMEOUT)
     except (ComfyUIUnavailableError, asyncio.TimeoutError):
         return {}
 

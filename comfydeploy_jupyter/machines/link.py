@@ -9,9 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.folders import Folders
-from ..comfyui.model_folders import is_folder_name
-from ..comfyui.running import running_at
+from ..comfyui.find import running_at
+from ..comfyui.folders import Folders, is_folder_name
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..util.tasks import close_each, wait_for
 
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..comfyui.client import ComfyUIClient
-    from ..comfyui.connection import Connection
-    from ..comfyui.discovery import Found
+    from ..comfyui.find import Found
     from ..comfyui.process import ComfyUIProcess
+    from ..comfyui.socket import Connection
     from .settings import MachineSettings
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comfyui.definitions import Definitions, DefinitionSet
-from ..comfyui.discovery import installed_version
-from ..comfyui.out_of_memory import count_oom_kills, why_killed
-from ..comfyui.running import nothing_listens_at
+from ..comfyui.find import installed_version, nothing_listens_at
+from ..comfyui.process import count_oom_kills, why_killed
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
     import io
 
     from ..comfyui.client import ComfyUIClient
-    from ..comfyui.connection import Connection
-    from ..comfyui.events import Event, OversizedEvent, Preview
     from ..comfyui.folders import Folders
     from ..comfyui.process import ComfyUIProcess
+    from ..comfyui.socket import Connection, Event, OversizedEvent, Preview
     from .link import Link
     from .settings import MachineSettings
 

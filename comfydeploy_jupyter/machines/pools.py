@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.credentials import NONE
-from ..comfyui.transport import Access
+from ..comfyui.client import NONE, Access
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,

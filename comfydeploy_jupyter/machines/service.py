@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ..comfyui.client import ASK_WITHIN
+from ..comfyui.client import REPLY_TIMEOUT
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..util.secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..util.tasks import wait_for
@@ -382,4 +382,4 @@ async def _wait_connected(machine: Machine) -> None:
     """Wait a limited time for a ComfyUI to connect that is not started by this server."""
     if not machine.managed:
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
-            await wait_for(machine.ready(), ASK_WITHIN)
+            await wait_for(machine.ready(), REPLY_TIMEOUT)

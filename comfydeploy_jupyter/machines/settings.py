@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.credentials import NONE, Credentials
-from ..comfyui.transport import PLAIN, Access
+from ..comfyui.client import NONE, PLAIN, Access, Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,13 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .. import metrics
-from ..comfyui.client import ComfyUIClient
-from ..comfyui.connection import Connection
-from ..comfyui.credentials import NONE
-from ..comfyui.discovery import USUAL_PLACES, USUAL_PORT, answers, discover
-from ..comfyui.out_of_memory import count_oom_kills
-from ..comfyui.process import ComfyUIProcess
-from ..comfyui.running import running_at
+from ..comfyui.client import NONE, ComfyUIClient
+from ..comfyui.find import USUAL_PLACES, USUAL_PORT, answers, discover, running_at
+from ..comfyui.process import ComfyUIProcess, count_oom_kills
+from ..comfyui.socket import Connection
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..util.peers import Peers
 from ..util.secrets import clean_url
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-    from ..comfyui.events import Event, OversizedEvent, Preview
+    from ..comfyui.socket import Event, OversizedEvent, Preview
     from .settings import MachineSettings
 
 T = TypeVar("T")

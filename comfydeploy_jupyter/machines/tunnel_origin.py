@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from ..comfyui.credentials import NONE
+from ..comfyui.client import NONE
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..tunnel.gate_settings import Upstream
 from ..tunnel.tunnel import Origin, TunnelOptions

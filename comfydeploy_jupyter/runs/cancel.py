@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from ..comfyui.client import ASK_WITHIN
+from ..comfyui.client import REPLY_TIMEOUT
 from ..errors import ComfyUIUnavailableError, ConflictError
 from ..machines.registry import AUTO
 from ..util.tasks import wait_for
@@ -113,7 +113,7 @@ class Canceller:
                 run.transition(Cause.CANCEL_NOT_STORED)
                 raise
         task = self._background.start(outcome(self._cancel_now(run)), run)
-        if not await done_by(asyncio.get_running_loop().time() + ASK_WITHIN, task):
+        if not await done_by(asyncio.get_running_loop().time() + REPLY_TIMEOUT, task):
             return "running" if run.record.status == "running" else "queued"
         return result_of(task)
 
@@ -177,9 +177,9 @@ class Canceller:
             return "running" if running else "queued"
 
         try:
-            return await wait_for(ask(), ASK_WITHIN)
+            return await wait_for(ask(), REPLY_TIMEOUT)
         except asyncio.TimeoutError:
-            raise client.unavailable(f"no answer within {ASK_WITHIN:g} s") from None
+            raise client.unavailable(f"no answer within {REPLY_TIMEOUT:g} s") from None
 
 
 def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..comfyui.deleting import delete_file, locate, size_of, state_of
+from ..comfyui.folders import delete_file, locate, size_of, state_of
 from ..errors import ComfyDeployError, ForbiddenPathError, NotFoundError
 from ..graphs.node_outputs import files_of
 from ..store.database import DETAILS, Repository, reading, writing
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from ..comfyui.deleting import Directories
+    from ..comfyui.folders import Directories
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from .shared import Shared

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ..comfyui.events import OversizedEvent, Preview
+from ..comfyui.socket import OversizedEvent, Preview
 from .lifecycle import IN_DOUBT, Cause, State
 from .pooled import may_be_repeated
 from .run import is_release
 
 if TYPE_CHECKING:
-    from ..comfyui.events import Event
+    from ..comfyui.socket import Event
     from ..machines.machine import Machine
     from .announcing import Announcer
     from .cancel import Canceller

@@ -11,7 +11,7 @@ from .log import SHORT, EventLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..comfyui.events import Preview
+    from ..comfyui.socket import Preview
     from .log import RunEvent
     from .records import RunRecord
 

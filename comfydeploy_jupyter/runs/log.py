@@ -14,7 +14,7 @@ from ..util.tasks import wait_for
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from ..comfyui.events import Preview
+    from ..comfyui.socket import Preview
 
 MAX_BYTES = 8 * 1024 * 1024  # size of the encoded events in a log
 MAX_PASSING = MAX_BYTES // 16  # size of `PASSING` events that are kept in any case

@@ -21,16 +21,8 @@ from ..graphs.contract import check_inputs
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX
 from ..graphs.fingerprint import fingerprint_of
-from ..graphs.formats import (
-    Graph,
-    check_api_graph,
-    detect_format,
-    same_graph,
-    title_of,
-)
-from ..graphs.formats import (
-    GraphFormat as Format,
-)
+from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
+from ..graphs.formats import GraphFormat as Format
 from ..graphs.inline_external import inline_external, place_files
 from ..graphs.inputs import AppliedInputs, apply_inputs
 from ..graphs.loaders import file_names_in, load_files

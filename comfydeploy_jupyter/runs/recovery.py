@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..comfyui.client import ComfyUIClient
-    from ..comfyui.events import Event
+    from ..comfyui.socket import Event
     from ..machines.machine import Machine
     from .finalize import Finalizer
     from .pooled import Pooled

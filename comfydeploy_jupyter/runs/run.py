@@ -19,7 +19,7 @@ from .waiting import now
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..comfyui.events import Event, Preview
+    from ..comfyui.socket import Event, Preview
     from .records import RunRecord
     from .saving import StateSaver
 

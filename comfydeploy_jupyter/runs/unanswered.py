@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from ..comfyui.client import ASK_WITHIN
+from ..comfyui.client import REPLY_TIMEOUT
 from ..errors import ComfyUIUnavailableError
 from ..util.tasks import wait_for
 from .lifecycle import EXECUTING, Cause, State
@@ -62,7 +62,7 @@ class Unanswered:
             await self._not_sent(run, fault)
             raise fault
         try:
-            known = await wait_for(self._found(client, run), ASK_WITHIN)
+            known = await wait_for(self._found(client, run), REPLY_TIMEOUT)
         except (ComfyUIUnavailableError, asyncio.TimeoutError):
             log.warning(
                 "It is not known yet whether ComfyUI has run %s",

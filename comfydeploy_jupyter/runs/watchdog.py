@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from ..comfyui.client import ASK_WITHIN
-from ..comfyui.out_of_memory import HANGS
+from ..comfyui.client import REPLY_TIMEOUT
+from ..comfyui.process import HANGS
 from ..errors import ComfyDeployError
 from .events import REFUSES
 from .lifecycle import IN_DOUBT, State
@@ -158,7 +158,7 @@ class Watchdog:
         due = now() - self._recovery.reconciled_at(machine) > RECHECK
         remaining = len(runs)
         if silent:
-            asking = client.queue_remaining(within=ASK_WITHIN)
+            asking = client.queue_remaining(within=REPLY_TIMEOUT)
             remaining = await self._recovery.unresponsive.track(machine, asking)
         unheard = False
         if (

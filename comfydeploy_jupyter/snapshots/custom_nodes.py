@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..comfyui.discovery import read_text
+from ..comfyui.find import read_text
 from .repositories import read_checkout
 from .snapshot import CustomNode
 

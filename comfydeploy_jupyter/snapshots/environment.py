@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..comfyui.discovery import installed_version
+from ..comfyui.find import installed_version
 from ..util.secrets import clean_arguments
 from ..util.timestamps import utc_now
 from .custom_nodes import read_custom_nodes

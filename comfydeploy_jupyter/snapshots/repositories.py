@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..comfyui.discovery import git_commit, read_text
+from ..comfyui.find import git_commit, read_text
 from ..util.child import plain_environment
 from ..util.secrets import clean_url
 from .snapshot import is_address

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..cloud.client import unreadable
-from ..comfyui.discovery import find_python
+from ..comfyui.find import Running, describe, find_python, running_at
 from ..comfyui.folders import Folders
-from ..comfyui.running import Running, describe, running_at
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,

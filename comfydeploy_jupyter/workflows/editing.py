@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ..comfyui import userdata
+from ..comfyui.client import WORKFLOWS
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 from ..graphs.api_to_ui import api_to_ui
 from ..util import worker
@@ -70,13 +70,13 @@ class Editing:
             text = await _in_editors_format(workflow, machine)
             if known is None:
                 path = await self._free_path(client, workflow["name"])
-                await userdata.write_file(client, path, text)
+                await client.write_workflow(path, text)
                 await self._files.keep(EditedFile(path, workflow_id, _hash(text)))
                 return path
             # Until ComfyUI has answered, the file may have its earlier content or this one.
             either = " ".join(dict.fromkeys((*known.written.split(), _hash(text))))
             await self._files.update(workflow_id, either)
-            await userdata.write_file(client, known.path, text)
+            await client.write_workflow(known.path, text)
             await self._files.update(workflow_id, _hash(text))
         return known.path
 
@@ -86,9 +86,9 @@ class Editing:
         if found is None or method not in {"POST", "DELETE"}:
             return
         paths = [
-            unquote(part).removeprefix(f"{userdata.FOLDER}/")
+            unquote(part).removeprefix(f"{WORKFLOWS}/")
             for part in found.groups()
-            if part is not None and unquote(part).startswith(f"{userdata.FOLDER}/")
+            if part is not None and unquote(part).startswith(f"{WORKFLOWS}/")
         ]
         if not paths:
             return
@@ -113,7 +113,7 @@ class Editing:
         if known is None:
             return
         try:
-            text = await userdata.read_file(client, path)
+            text = await client.read_workflow(path)
         except NotFoundError:
             return  # it was deleted while the proxy did not see it
         if _hash(text) in known.written.split():
@@ -131,7 +131,7 @@ class Editing:
 
     async def _free_path(self, client: ComfyUIClient, name: str) -> str:
         """Return a path for a workflow that no file of the editor has."""
-        found = {file["path"] for file in await userdata.list_files(client)}
+        found = {file["path"] for file in await client.list_workflows()}
         taken = {path.casefold() for path in found | await self._files.paths()}
         stem = _UNFIT.sub("-", name)[:LONGEST_NAME].strip(" .-") or "workflow"
         path, number = f"{stem}.json", 2

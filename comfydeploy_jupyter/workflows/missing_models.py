@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.model_folders import LEGACY_NAMES
+from ..comfyui.folders import LEGACY_NAMES
 from ..errors import (
     ComfyDeployError,
     ConflictError,

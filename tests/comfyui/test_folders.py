@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.comfyui.folders import Folders
-from comfydeploy_jupyter.comfyui.model_folders import is_folder_name
+from comfydeploy_jupyter.comfyui.folders import Folders, is_folder_name
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ConflictError,

@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.running import (
-    Running,
-    nothing_listens_at,
-    running_at,
-)
+from comfydeploy_jupyter.comfyui.find import Running, nothing_listens_at, running_at
 from tests.comfyui_server import free_port
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from comfydeploy_jupyter.client.stream import SSEParser
 from comfydeploy_jupyter.cloud.dates import iso_utc
-from comfydeploy_jupyter.comfyui.events import decode_binary, decode_text
 from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.comfyui.socket import decode_binary, decode_text
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 from comfydeploy_jupyter.files.uploads import Uploads

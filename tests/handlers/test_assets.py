@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.discovery import installed_version
+from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
 from comfydeploy_jupyter.runs.outputs import with_urls
 

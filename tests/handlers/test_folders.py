@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.discovery import installed_version
+from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
 from tests.waiting import until_async
 

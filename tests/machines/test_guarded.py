@@ -16,7 +16,7 @@ import websocket
 from aiohttp import web
 from yarl import URL
 
-from comfydeploy_jupyter.comfyui.credentials import Credentials, check_headers, split_address
+from comfydeploy_jupyter.comfyui.client import Credentials, check_headers, split_address
 from comfydeploy_jupyter.errors import InvalidRequestError
 from tests.faulty_comfyui import FaultyComfyUI
 from tests.guarded_comfyui import Certificates, GuardedComfyUI, basic

@@ -11,7 +11,7 @@ import sys
 import psutil
 import pytest
 
-from comfydeploy_jupyter.comfyui.discovery import has_gpu
+from comfydeploy_jupyter.comfyui.find import has_gpu
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.machines import checks, hardware
 from tests.machines.conftest import GPUS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.comfyui.credentials import NONE
+from comfydeploy_jupyter.comfyui.client import NONE
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.providers import Member
 from comfydeploy_jupyter.schemas import MachineCreate

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.transport import Access
+from comfydeploy_jupyter.comfyui.client import Access
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.machines.tunnel_origin import find_origin
 from comfydeploy_jupyter.tunnel.tunnel import TunnelOptions

@@ -13,8 +13,8 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.comfyui.events import Event
 from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.comfyui.socket import Event
 from comfydeploy_jupyter.errors import (
     ComfyUIUnavailableError,
     ConflictError,

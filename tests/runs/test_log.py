@@ -7,7 +7,7 @@ import json
 import threading
 from cProfile import Profile
 
-from comfydeploy_jupyter.comfyui.events import Preview, decode_text
+from comfydeploy_jupyter.comfyui.socket import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
 from comfydeploy_jupyter.runs.lifecycle import Cause
 from comfydeploy_jupyter.runs.log import EventLog

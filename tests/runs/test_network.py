@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from comfydeploy_jupyter.comfyui.discovery import USUAL_PLACES, is_comfyui_tree
+from comfydeploy_jupyter.comfyui.find import USUAL_PLACES, is_comfyui_tree
 from tests.comfyui_server import is_today
 from tests.relay import Relay
 

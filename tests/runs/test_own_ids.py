@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import requests
 
-from comfydeploy_jupyter.comfyui.events import Event, decode_binary
+from comfydeploy_jupyter.comfyui.socket import Event, decode_binary
 from tests.comfyui_server import is_today
 
 from .conftest import until_connected

@@ -9,7 +9,7 @@ _WIRE, _ACCESS = "tunnel/test_gate_wire.py", "tunnel/test_access.py"
 _HUB = "browser/test_hub_pages.py"
 _PAGE, _PANEL = "handlers/test_comfyui_page.py", "widgets/test_tunnel_panel.py"
 
-_OTHERS, _DISCOVERY = "security/test_other_users.py", "comfyui/test_discovery.py"
+_OTHERS, _DISCOVERY = "security/test_other_users.py", "comfyui/test_find.py"
 _REPOSITORIES = "snapshots/test_repositories.py"
 _LEASES, _CONFIGURED = "clusters/test_leases.py", "clusters/test_configured.py"
 

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from comfydeploy_jupyter.client import connect
 from comfydeploy_jupyter.clusters import tls_proxy
-from comfydeploy_jupyter.comfyui import discovery
+from comfydeploy_jupyter.comfyui import find
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import (
     ComfyUIUnavailableError,
@@ -34,7 +34,7 @@ from comfydeploy_jupyter.tunnel.binary import Binary
 from comfydeploy_jupyter.tunnel.cloudflared import Cloudflared
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from comfydeploy_jupyter.util.peers import Peers
-from tests.comfyui.test_discovery import make_tree
+from tests.comfyui.test_find import make_tree
 from tests.comfyui.test_process import FAKE_COMFYUI, process_of
 from tests.comfyui_server import free_port
 from tests.transfers.conftest import IgnoringListener
@@ -122,7 +122,7 @@ async def test_another_users_server_is_refused_and_receives_nothing(listen, host
         await system_stats(others_server.url)
     assert "comfyui_trusted_users" in raised.value.extra["hint"]
     assert raised.value.details["sent"] is False
-    assert not await discovery.answers(others_server.url)
+    assert not await find.answers(others_server.url)
     assert others_server.end() == []
 
 
@@ -282,12 +282,12 @@ def test_a_user_who_does_not_exist_is_reported():
 async def test_another_users_server_at_the_usual_port_is_skipped(listen, tmp_path):
     others_server = listen()
     tree = make_tree(tmp_path / "ComfyUI")
-    found = await discovery.discover(comfyui_path=str(tree), port=others_server.port)
+    found = await find.discover(comfyui_path=str(tree), port=others_server.port)
     assert (found.kind, found.path) == ("path", tree)
     assert found.passed_over is not None
     assert "nobody" in found.passed_over
     with pytest.raises(ComfyUIUnavailableError, match=r"No ComfyUI was found\..*nobody"):
-        await discovery.discover(places=[], port=others_server.port)
+        await find.discover(places=[], port=others_server.port)
     assert others_server.end() == []
 
 

@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from comfydeploy_jupyter.client.server import Server
-from comfydeploy_jupyter.comfyui.credentials import split_address
-from comfydeploy_jupyter.comfyui.discovery import has_gpu, torch_build
+from comfydeploy_jupyter.comfyui.client import split_address
+from comfydeploy_jupyter.comfyui.find import has_gpu, torch_build
 from comfydeploy_jupyter.comfyui.install import _ask
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.hardware import gpus_of_driver

@@ -1,17 +1,20 @@
-"""Find a ComfyUI that answers or can be started, and the interpreter to start it with.
+"""Find a ComfyUI that answers or can be started, its process, and its interpreter.
 
-Nothing in this module imports torch or runs ComfyUI. Functions that are not coroutines read files
-or start short programs: call them in a thread.
+Functions that are not coroutines read files or start short programs: call them in a thread. Nothing
+here imports torch or runs ComfyUI.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
+import ipaddress
 import json
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -20,17 +23,164 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
+import psutil
+from yarl import URL
 
 from ..errors import ComfyUIUnavailableError
 from ..util.child import plain_environment
-from ..util.peers import Peers
+from ..util.peers import Peers, is_trusted, processes_of
+from ..util.posix import user_name
 from ..util.responses import read
 from ..util.sessions import CheckedConnector, new_session
-from .ownership import objection_to_python, objection_to_tree
-from .transport import PLAIN, Access
+from ..util.sockets import listeners
+from ..util.tasks import wait_for
+from .client import PLAIN, Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+MOST_LINKS = 40  # links that are followed in one path, as on Linux
+# Folders of a ComfyUI with data only. Files in other folders may be executed: ComfyUI-Manager runs
+# scripts in `user` when ComfyUI starts, and git runs the hooks of a repository.
+_DATA = frozenset({"models", "input", "output", "temp"})
+_ALL_USERS = ["0", "0", str(2**32 - 1)]  # the user ids of a system without user namespaces
+_NO_SHELLS = frozenset({"nologin", "false", "sync", "shutdown", "halt"})
+
+
+def objection(path: Path) -> str | None:
+    """Return who else could have created, or can change, what is at a path; None if nobody.
+
+    It, and each folder and link of its path, must belong to this user or to root. Nobody else may
+    be able to write to it or to a folder of its path, except that these folders may be sticky, as
+    ``/tmp`` is: others can create files there, but not replace what belongs to this user or root.
+    """
+    here = Path("/")
+    waiting = list(reversed(Path(os.path.abspath(path)).parts[1:]))  # noqa: PTH100 - links stay
+    links = 0
+    found = _objection(here, above=True)
+    while waiting and found is None:
+        name = waiting.pop()
+        here = here.parent if name == ".." else here / name
+        if here.is_symlink():
+            links += 1
+            if links > MOST_LINKS:
+                return f"{path} contains too many links"
+            target = here.readlink()
+            found = _foreign_owner(here, here.lstat().st_uid)
+            here = Path("/") if target.is_absolute() else here.parent
+            waiting += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        else:
+            found = _objection(here, above=True)
+    return found or _objection(here)
+
+
+def objection_to_tree(tree: Path) -> str | None:
+    """Return the `objection` to a ComfyUI's folder, program or custom nodes."""
+    found = objection(tree)
+    packs = tree / "custom_nodes"
+    for folder in (tree, packs):
+        entries = sorted(folder.iterdir()) if found is None and folder.is_dir() else []
+        for entry in entries:
+            if found is None and not (folder == tree and entry.name in _DATA):
+                found = objection(entry)
+    return found
+
+
+def objection_to_python(python: Path) -> str | None:
+    """Return the `objection` to an interpreter or its environment."""
+    environment, real = python.parent.parent, Path(os.path.realpath(python))
+    parts = [
+        # each folder in which Python looks for files that may be missing now
+        environment,
+        python.parent,
+        real.parent.parent,
+        real.parent,
+        python,
+        *environment.glob("pyvenv.cfg"),
+        *environment.glob("lib"),
+        *environment.glob("lib/python*"),
+        *environment.glob("lib/python*/site-packages"),
+    ]
+    return next(filter(None, map(objection, parts)), None)
+
+
+def _objection(path: Path, *, above: bool = False) -> str | None:
+    facts = path.lstat()
+    found = _foreign_owner(path, facts.st_uid)
+    if found is not None or (above and facts.st_mode & stat.S_ISVTX):
+        return found
+    if facts.st_mode & stat.S_IWOTH:
+        who = "all users"
+    elif facts.st_mode & stat.S_IWGRP and _has_others(path, facts.st_gid):
+        who = "other users"
+    else:
+        return None
+    return None if _is_alone() else f"{who} of this machine may write to {path}"
+
+
+def _is_alone() -> bool:
+    """Return whether no other user can act here, as in most containers with a GPU; False in doubt.
+
+    No other user has a process or can log in. Only root is sure of that: the containers of an
+    ordinary user, and those with user ids of their own, share folders with users outside of them.
+    """
+    import pwd
+
+    proc = Path("/proc")
+    try:
+        if os.getuid() != 0 or (proc / "self/uid_map").read_text().split() != _ALL_USERS:
+            return False
+        mounts = (proc / "self/mounts").read_text().splitlines()
+        if any(line.split()[1] == "/proc" and "hidepid=" in line for line in mounts):
+            return False
+        sources = re.findall(r"(?m)^passwd:(.*)", Path("/etc/nsswitch.conf").read_text())
+        if len(sources) != 1 or not set(sources[0].split()) <= {"files", "systemd"}:
+            return False  # such as LDAP, whose users cannot be listed
+        if any(
+            account.pw_uid != 0 and Path(account.pw_shell or "sh").name not in _NO_SHELLS
+            for account in pwd.getpwall()
+        ):
+            return False
+        processes = [entry for entry in proc.iterdir() if entry.name.isdigit()]
+        return bool(processes) and all(map(_is_of_root, processes))
+    except OSError:
+        return False
+
+
+def _is_of_root(process: Path) -> bool:
+    try:
+        status = (process / "status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it has ended
+    return re.findall(r"(?m)^Uid:\s+(.*)", status) == ["0\t0\t0\t0"]
+
+
+def _foreign_owner(path: Path, uid: int) -> str | None:
+    if uid in (os.getuid(), 0):
+        return None
+    return f"{path} belongs to the user {user_name(uid) or uid}"
+
+
+def _has_others(path: Path, gid: int) -> bool:
+    """Return whether other users than this one and root are in a group, or an ACL names users."""
+    if hasattr(os, "listxattr") and "system.posix_acl_access" in os.listxattr(path):
+        return True  # the group bits also limit the users in an ACL
+    if gid == 0:
+        return False
+    import grp
+    import pwd
+
+    own = {os.getuid(), 0}
+    try:
+        members = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        members = []
+    accounts = pwd.getpwall()
+    return any(
+        account.pw_uid not in own and (account.pw_gid == gid or account.pw_name in members)
+        for account in accounts
+    )
+
 
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
@@ -372,3 +522,156 @@ def torch_build(python: Path | str) -> TorchBuild | None:
         return None
     accelerator = _search(package / "version.py", r"^(?:cuda|hip|xpu)[^=]*=\s*['\"]([^'\"]+)")
     return TorchBuild(version, sys.platform == "darwin" or bool(accelerator), package.parent)
+
+
+CONNECT_WITHIN = 1.0  # seconds that this machine has to accept or refuse a connection to itself
+
+
+@dataclass(frozen=True)
+class Running:
+    """A ComfyUI process."""
+
+    pid: int
+    python: Path | None  # the interpreter in its command line
+    path: Path | None  # the folder of its `main.py`
+    arguments: tuple[str, ...] | None = None  # after `main.py`; None without a `main.py`
+    folder: Path | None = None
+
+
+def running_at(url: str) -> Running | None:
+    """Return the process that listens at an address of this machine; None if unknown.
+
+    It is unknown if the address is on another machine, or the process belongs to other users than
+    this one and root.
+    """
+    pid = pid_at(url)
+    return describe(pid) if pid is not None else None
+
+
+def pid_at(url: str) -> int | None:
+    """Return the id of the process that `running_at` describes.
+
+    If several processes share the socket, it is one with ``main.py`` in its command line.
+    """
+    try:
+        host, port = _host_and_port(url)
+    except ValueError:
+        return None
+    address = _address_here(host)
+    if address is None:
+        return None
+    try:
+        owners = [each for each in listeners((address, port)) if each.uid in (os.getuid(), 0)]
+        pids = list(processes_of(owners)) if owners else []
+    except OSError:  # no /proc, as on macOS
+        pids = [pid for pid in _listening(port) if is_trusted(pid)]
+    scripts = (pid for pid in pids if describe(pid).arguments is not None)
+    return next(scripts, pids[0] if pids else None)
+
+
+async def nothing_listens_at(url: str) -> bool:
+    """Return whether this machine refuses connections to one of its addresses.
+
+    If it does, the process that listened there has exited. False for an address of another machine,
+    and if a connection is neither accepted nor refused.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        host, port = _host_and_port(url)
+        if _address_here(host) is None:
+            return False
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (ValueError, OSError):
+        return False
+    refused = False
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as sock:
+                sock.setblocking(False)
+                await wait_for(loop.sock_connect(sock, address), CONNECT_WITHIN)
+        except ConnectionRefusedError:
+            refused = True
+        except asyncio.TimeoutError:
+            return False
+        except OSError:  # this machine has no such address, such as ::1 without IPv6
+            continue
+        else:
+            return False
+    return refused
+
+
+def _listening(port: int) -> Iterator[int]:
+    """Yield the processes that listen on a port of this machine, as far as they are visible."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for pid, connection in _connections():
+            here = connection.laddr and connection.laddr.port == port
+            if pid is not None and here and connection.status == psutil.CONN_LISTEN:
+                yield pid
+
+
+def _connections() -> Iterator[tuple[int | None, Any]]:
+    """Yield the TCP connections of this machine with their process, as far as they are visible."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            yield connection.pid, connection
+    except psutil.AccessDenied:  # on macOS only root can list all of them; users, their own
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                # Before psutil 6 the method had another name.
+                listed = getattr(process, "net_connections", None) or process.connections
+                for own in listed(kind="tcp"):
+                    yield process.pid, own
+
+
+def describe(pid: int) -> Running:
+    """Return the folder and arguments in the command line of a ComfyUI process."""
+    try:
+        process = psutil.Process(pid)
+        words = process.cmdline()
+        folder = Path(process.cwd())
+    except psutil.Error:
+        return Running(pid, None, None)
+    if not is_trusted(pid):
+        return Running(pid, None, None)  # its command line may name any program and folder
+    python = _program(process, words[0], folder) if words else None
+    scripts = (at for at, word in enumerate(words) if at and Path(word).name == "main.py")
+    at = next(scripts, None)
+    if at is None:
+        return Running(pid, python, None, None, folder)
+    home = (folder / words[at]).parent
+    tree = home if is_comfyui_tree(home) else None
+    return Running(pid, python, tree, tuple(words[at + 1 :]), folder)
+
+
+def _program(process: psutil.Process, name: str, folder: Path) -> Path | None:
+    if "/" in name:
+        found = folder / name
+    else:
+        try:
+            search = process.environ().get("PATH", "")
+        except psutil.Error:
+            return None
+        where = shutil.which(name, path=search)
+        if where is None:
+            return None
+        found = Path(where)
+    is_python = re.match(r"python|pypy", found.name) is not None
+    return found if is_python and os.access(found, os.X_OK) else None
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    """Return the host and the port of an address; ValueError if it lacks one of them."""
+    parts = URL(url)
+    if parts.host is None or parts.port is None:
+        raise ValueError("the address has no host, or an unknown scheme")
+    return parts.host, parts.port
+
+
+def _address_here(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        return None
+    if address.is_unspecified:
+        return ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return address if address.is_loopback else None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from comfydeploy_jupyter.comfyui import discovery, ownership
-from comfydeploy_jupyter.comfyui.discovery import Found, discover
+from comfydeploy_jupyter.comfyui import find
+from comfydeploy_jupyter.comfyui.find import Found, discover
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.comfyui_server import REPOSITORY, free_port
 
@@ -101,7 +101,7 @@ async def test_other_servers_on_the_port_are_not_comfyui(
 
 async def test_a_server_that_does_not_reply_in_time_is_skipped() -> None:
     async with answering(STATS, delay=5.0) as port:
-        assert not await discovery.answers(f"http://127.0.0.1:{port}", timeout=0.2)
+        assert not await find.answers(f"http://127.0.0.1:{port}", timeout=0.2)
 
 
 async def test_configured_folder_comes_before_the_usual_places(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_configured_folder_without_comfyui_is_an_error(
         await discover(
             comfyui_path=str(tmp_path / "nothing"), places=[str(usual)], port=free_port()
         )
-    assert discovery.INSTALL_COMMAND in raised.value.extra["hint"]
+    assert find.INSTALL_COMMAND in raised.value.extra["hint"]
 
 
 async def test_first_of_the_usual_places_with_a_comfyui(
@@ -150,10 +150,10 @@ async def test_the_configured_interpreter_has_priority(tmp_path: Path) -> None:
 
 def test_interpreter_of_a_folder(tmp_path: Path) -> None:
     both = make_tree(tmp_path / "a" / "both", venv=".venv")
-    assert discovery.find_python(both) == both / ".venv/bin/python"
+    assert find.find_python(both) == both / ".venv/bin/python"
     beside = make_tree(tmp_path / "b" / "ComfyUI", venv=None)
     make_tree(tmp_path / "b", venv="venv")
-    assert discovery.find_python(beside) == tmp_path / "b/venv/bin/python"
+    assert find.find_python(beside) == tmp_path / "b/venv/bin/python"
 
 
 NOBODY = 65534
@@ -313,13 +313,13 @@ async def test_an_interpreter_that_others_can_change_is_used_only_if_its_folder_
         python.symlink_to(base)
         (folder / "venv/lib/python3.12/site-packages").mkdir(parents=True)
     own, beside = tree / "venv/bin/python", tree.parent / "venv/bin/python"
-    assert discovery.find_python(tree, by_chance=True) == own
+    assert find.find_python(tree, by_chance=True) == own
     plant(tree / "venv")
-    assert discovery.find_python(tree) == own, "its folder was named"
-    assert discovery.find_python(tree, by_chance=True) == beside
+    assert find.find_python(tree) == own, "its folder was named"
+    assert find.find_python(tree, by_chance=True) == beside
     plant(tree.parent / "venv")
-    assert discovery.find_python(tree, by_chance=True) not in {own, beside}
-    sentences = discovery.refused_pythons(tree)
+    assert find.find_python(tree, by_chance=True) not in {own, beside}
+    sentences = find.refused_pythons(tree)
     assert [sentence.partition(" ")[0] for sentence in sentences] == [str(own), str(beside)]
     for sentence in sentences:
         assert "user nobody" in sentence or "may write to" in sentence
@@ -329,7 +329,7 @@ async def test_an_interpreter_that_others_can_change_is_used_only_if_its_folder_
 def test_an_environment_without_an_interpreter_is_told(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "ComfyUI", venv=None)
     (tree / ".venv").mkdir()
-    [sentence] = discovery.refused_pythons(tree)
+    [sentence] = find.refused_pythons(tree)
     assert sentence.startswith(f"{tree}/.venv/bin/python is not used: it is missing or cannot be")
 
 
@@ -348,7 +348,7 @@ cd "$REPOSITORY"
 exec $RUN "$PYTHON" -c '
 import sys
 from pathlib import Path
-from comfydeploy_jupyter.comfyui.ownership import objection_to_tree
+from comfydeploy_jupyter.comfyui.find import objection_to_tree
 print(objection_to_tree(Path(sys.argv[1])))
 ' "$FOLDER/open/ComfyUI"
 """
@@ -400,16 +400,16 @@ def test_folders_writable_by_the_users_own_group_are_accepted(tmp_path: Path) ->
     tree = make_tree(tmp_path / "ComfyUI")
     for folder in (tree, tree / "comfy"):
         folder.chmod(0o775)
-    assert ownership.objection_to_tree(tree) is None
+    assert find.objection_to_tree(tree) is None
     (tree / "circle").symlink_to("circle")
-    assert "too many links" in str(ownership.objection_to_tree(tree))
+    assert "too many links" in str(find.objection_to_tree(tree))
 
 
 def test_running_interpreter_counts_only_with_torch(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "ComfyUI", venv=None)
     script = (
         "import sys; from pathlib import Path\n"
-        "from comfydeploy_jupyter.comfyui.discovery import find_python\n"
+        "from comfydeploy_jupyter.comfyui.find import find_python\n"
         "print(find_python(Path(sys.argv[1]))); assert 'torch' not in sys.modules\n"
     )
     (tmp_path / "site" / "torch").mkdir(parents=True)
@@ -431,7 +431,7 @@ def test_running_interpreter_counts_only_with_torch(tmp_path: Path) -> None:
 
 def test_version_and_commit_of_a_git_checkout(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "ComfyUI", venv=None)
-    assert discovery.installed_version(tree) == (None, None)
+    assert find.installed_version(tree) == (None, None)
     (tree / "comfyui_version.py").write_text('# made by a tool\n__version__ = "0.3.75"\n')
 
     def git(*arguments: str) -> str:
@@ -445,17 +445,17 @@ def test_version_and_commit_of_a_git_checkout(tmp_path: Path) -> None:
     git("add", ".")
     git("commit", "-qm", "first")
     commit = git("rev-parse", "HEAD")
-    assert discovery.installed_version(tree) == ("0.3.75", commit)
+    assert find.installed_version(tree) == ("0.3.75", commit)
     git("pack-refs", "--all")
-    assert discovery.installed_version(tree) == ("0.3.75", commit)
+    assert find.installed_version(tree) == ("0.3.75", commit)
     git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
-    assert discovery.installed_version(tmp_path / "linked") == ("0.3.75", commit)
+    assert find.installed_version(tmp_path / "linked") == ("0.3.75", commit)
     git("checkout", "-q", "--detach")
-    assert discovery.installed_version(tree) == ("0.3.75", commit)
+    assert find.installed_version(tree) == ("0.3.75", commit)
 
 
 def test_version_of_the_real_comfyui(installed_comfyui: tuple[Path, Path]) -> None:
-    version, _ = discovery.installed_version(installed_comfyui[0])
+    version, _ = find.installed_version(installed_comfyui[0])
     assert version
     assert version[0].isdecimal()
 
@@ -465,11 +465,11 @@ def test_gpu_is_seen_through_nvidia_smi_and_hidden_by_the_environment(tmp_path: 
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: Some GPU (UUID: GPU-1)'\n")
     program.chmod(0o755)
-    assert discovery.has_gpu({"PATH": str(tmp_path)})
+    assert find.has_gpu({"PATH": str(tmp_path)})
     for hidden in ("", "-1"):
-        assert not discovery.has_gpu({"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": hidden})
+        assert not find.has_gpu({"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": hidden})
     program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
-    assert discovery.has_gpu({"PATH": str(tmp_path)}) == discovery.has_gpu({"PATH": ""})
+    assert find.has_gpu({"PATH": str(tmp_path)}) == find.has_gpu({"PATH": ""})
 
 
 @pytest.mark.parametrize(
@@ -484,13 +484,13 @@ def test_gpu_is_seen_through_nvidia_smi_and_hidden_by_the_environment(tmp_path: 
 def test_torch_of_an_interpreter_is_read_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version_file: str, accelerated: bool
 ) -> None:
-    assert discovery.torch_build("/no/such/python") is None
+    assert find.torch_build("/no/such/python") is None
     torch = tmp_path / "torch"
     torch.mkdir()
     (torch / "__init__.py").write_text("raise SystemExit('imported')")
     (torch / "version.py").write_text(version_file)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    build = discovery.torch_build(sys.executable)
+    build = find.torch_build(sys.executable)
     assert build is not None
     assert (build.accelerated, build.site) == (accelerated, tmp_path)
     assert build.version.startswith("2.9.1+")
