@@ -56,13 +56,7 @@ class ComfyMagics(Magics):
 
     @line_magic
     def comfy(self, line: str) -> Any:
-        """Run the command of a line; an error is shown as one line without a traceback.
-
-        Raises
-        ------
-        UsageError
-            For every error, since IPython shows it without a traceback.
-        """
+        """Run the command of a line; an error is shown as one line without a traceback."""
         try:
             return self._do(line)
         except ComfyDeployError as error:
@@ -139,21 +133,12 @@ class ComfyMagics(Magics):
 
 
 class Opened(NamedTuple):
-    """What is open at the end of a piece of code.
+    """What is open at the end of a piece of code."""
 
-    Attributes
-    ----------
-    brackets : list of int
-        The positions of the brackets that are open.
-    string : int
-        The position of the first character of the string that is open; -1 if none is.
-    quote : str
-        Its quotation marks.
-    """
-
-    brackets: list[int]
+    brackets: list[int]  # the positions of the brackets that are open
+    # the position of the first character of the string that is open; -1 if none is
     string: int = -1
-    quote: str = ""
+    quote: str = ""  # its quotation marks
 
 
 def opened(code: str) -> Opened:
@@ -178,13 +163,7 @@ def opened(code: str) -> Opened:
 
 
 def offer_completions(shell: Any) -> None:
-    """Have IPython complete names of nodes and inputs of workflows, and lines with ``%comfy``.
-
-    Parameters
-    ----------
-    shell : IPython.InteractiveShell or None
-        The shell; nothing happens without one, or with an IPython before 8.6.
-    """
+    """Have IPython complete names of nodes and inputs of workflows, and lines with ``%comfy``."""
     from IPython.core import completer
 
     matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
@@ -212,15 +191,7 @@ def offer_completions(shell: Any) -> None:
 
 
 def completions(code: str, names: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return the end of a piece of code, and the texts that may stand in its place.
-
-    Parameters
-    ----------
-    code : str
-        A cell up to the cursor.
-    names : dict
-        The variables of the user. No code of other packages is called.
-    """
+    """Return the end of a piece of code, and the texts that may stand in its place."""
     line = code.rpartition("\n")[2]
     magic = re.match(r"\s*%comfy\s+", line)
     if magic is not None:
@@ -274,13 +245,7 @@ def _in_string(code: str, brackets: list[int], names: dict[str, Any]) -> Iterabl
 
 
 def names_of_inputs(source: Any, comfy: Comfy | None) -> list[str]:
-    """Return the names of the inputs of a workflow, in any form that `Comfy.run` takes.
-
-    Raises
-    ------
-    ComfyDeployError, OSError, ValueError
-        It is none, or it is in the editor's format and cannot be converted at once.
-    """
+    """Return the names of the inputs of a workflow, in any form that `Comfy.run` takes."""
     if isinstance(source, Workflow):
         return InputNames(source.source.graph or {}).all()
     if isinstance(source, (str, Path)) and not str(source).lstrip().startswith("{"):
@@ -382,15 +347,7 @@ def _beginning(typed: str, known: Iterable[str]) -> list[str]:
 
 
 class Page:
-    """A text for terminals and its HTML for notebooks.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    page : str, optional
-        The HTML; by default the text in ``<pre>``.
-    """
+    """A text for terminals and its HTML for notebooks."""
 
     def __init__(self, text: str, page: str | None = None) -> None:
         self._text = text
@@ -434,13 +391,7 @@ def runs_page(records: list[dict[str, Any]]) -> Page:
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
-    """Return key and value of ``key=value``; a value that is not JSON is text.
-
-    Raises
-    ------
-    UsageError
-        There is no ``=``, or no key.
-    """
+    """Return key and value of ``key=value``; a value that is not JSON is text."""
     key, equals, text = pair.partition("=")
     if not equals or not key:
         raise UsageError(

@@ -25,7 +25,7 @@ def python_files(*folders: str) -> list[Path]:
 def test_each_package_has_its_import_rules():
     text = (REPOSITORY / "pyproject.toml").read_text()
     layers = text.split("[[tool.importlinter.contracts]]")[1]
-    kernel_side = {"client", "display", "view_scripts", "magics", "mcp_tools", "widgets"}
+    kernel_side = {"client", "display", "magics", "mcp_tools", "widgets"}
     entrances = {"__init__", "__main__", "_version", "launcher"}
     names = {path.stem for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     names |= {path.stem for path in PACKAGE.glob("*.py")} - entrances

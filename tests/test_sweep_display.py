@@ -11,7 +11,7 @@ import nbformat
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.client.text import Terminal
 from comfydeploy_jupyter.display import SweepLine
-from comfydeploy_jupyter.display.sheet_view import SheetView
+from comfydeploy_jupyter.display.sweeps import SheetView
 from tests.client.sweep.test_sheet import in_words
 from tests.client.sweep.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess

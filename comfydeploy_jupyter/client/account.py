@@ -120,15 +120,7 @@ EXPIRED = 410  # the HTTP status of the service for a sign-in that has expired
 
 
 class SignInLink:
-    """The link of one sign-in and its state; shown in the notebook, or printed.
-
-    Attributes
-    ----------
-    url : str
-        The address where the user approves.
-    state : str
-        The state that is shown beside the link.
-    """
+    """The link of one sign-in and its state; shown in the notebook, or printed."""
 
     def __init__(self, url: str) -> None:
         self.url = url

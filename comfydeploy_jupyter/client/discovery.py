@@ -45,15 +45,7 @@ LOG_LINES = 20
 
 
 class OwnServer:
-    """A Jupyter server on loopback with only this extension; it ends with this process.
-
-    Raises
-    ------
-    ServerUnreachableError
-        It does not start; ``details["log"]`` has its last lines.
-    UnsupportedPlatformError
-        This system is not Linux or macOS.
-    """
+    """A Jupyter server on loopback with only this extension; it ends with this process."""
 
     def __init__(self) -> None:
         require_posix("The Jupyter server that connect() starts where there is none")
@@ -171,13 +163,7 @@ _running: list[OwnServer] = []
 
 
 def own_server() -> Server:
-    """Return the server that this process has started, or start it.
-
-    Raises
-    ------
-    ServerUnreachableError
-        It does not start.
-    """
+    """Return the server that this process has started, or start it."""
     with _lock:
         if not (_running and _running[0].alive):
             _running[:] = [OwnServer()]
@@ -193,22 +179,12 @@ CHECK_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A Jupyter server that may have the routes.
+    """A Jupyter server that may have the routes."""
 
-    Attributes
-    ----------
-    url, token : str
-        Its address and its token.
-    mine : bool
-        Whether it started this process.
-    sock : str
-        The Unix socket on which it listens; empty if it listens on a port.
-    """
-
-    url: str
+    url: str  # its address and its token
     token: str
-    mine: bool
-    sock: str = ""
+    mine: bool  # whether it started this process
+    sock: str = ""  # the Unix socket on which it listens; empty if it listens on a port
 
 
 def connect(
@@ -266,19 +242,7 @@ def connect(
 
 
 def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
-    """Yield the Jupyter servers that may have the routes, the most likely first.
-
-    Parameters
-    ----------
-    environ : mapping, optional
-        The environment of this process.
-
-    Yields
-    ------
-    Candidate
-        First JupyterHub's, then the one that started this process, then others of this user,
-        the newest first.
-    """
+    """Yield the Jupyter servers that may have the routes, the most likely first."""
     environ = os.environ if environ is None else environ
     hub = _of_hub(environ)
     if hub is not None:

@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[IO[bytes]]:
-    """Yield a new hidden file in a folder; it is removed at the end unless it was renamed.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder in which the finished file will be.
-    """
+    """Yield a new hidden file in a folder; it is removed at the end unless it was renamed."""
     path = folder / f".{uuid.uuid4().hex}.part"
     try:
         with path.open("xb") as file:
@@ -53,20 +47,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def rename_or_number(file: Path, wanted: Path) -> Path:
-    """Rename a finished file to its name, or to a free one; never replace other content.
-
-    Parameters
-    ----------
-    file : pathlib.Path
-        The file. It is not moved if a file with its content exists already.
-    wanted : pathlib.Path
-        Its name, in the same folder; if ``a.png`` is taken, it becomes ``a (1).png``.
-
-    Returns
-    -------
-    pathlib.Path
-        The path of the content.
-    """
+    """Rename a finished file to its name, or to a free one; never replace other content."""
     path, number = wanted, 0
     while not _reserve(path):
         if path.is_file() and filecmp.cmp(file, path, shallow=False):
@@ -183,28 +164,7 @@ def send_chunks(
     *,
     machine: str | None = None,
 ) -> dict[str, Any]:
-    """Upload a file whose content is given in pieces; return the reply of the route.
-
-    Parameters
-    ----------
-    server : Server
-        The server.
-    chunks : iterable of bytes
-        The content. If iterating over it raises, the upload ends and nothing is stored.
-    size : int
-        The size of all chunks together, bytes.
-    name : str
-        The name that the file gets.
-    fields : dict
-        ``type``, ``subfolder`` and ``overwrite`` (``"true"`` or ``"false"``).
-    machine : str, optional
-        The machine whose ComfyUI gets it.
-
-    Raises
-    ------
-    InvalidRequestError
-        The chunks have another size than given, or the name has a line break.
-    """
+    """Upload a file in pieces; return the reply. If a piece raises, nothing is stored."""
     if {"\r", "\n"} & {*name}:
         raise InvalidRequestError.of_field("name", f"contains a line break: {name!r}")
     form = _Form(fields, name, size, chunks)
@@ -215,22 +175,7 @@ def send_chunks(
 def upload_all(
     server: Server, values: Mapping[K, Any], *, machine: str | None = None
 ) -> dict[K, Any]:
-    """Upload the files, pictures and arrays among inputs, each once.
-
-    Parameters
-    ----------
-    server : Server
-        The server.
-    values : dict
-        The values of inputs; a value may be a list of files.
-    machine : str, optional
-        The machine whose ComfyUI gets them.
-
-    Returns
-    -------
-    dict
-        For each input that is a file or a list of files: the name or names in ComfyUI.
-    """
+    """Upload the files, pictures and arrays among inputs, each once."""
     names: dict[int, str] = {}
 
     def name_of(file: Any) -> str:

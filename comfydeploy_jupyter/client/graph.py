@@ -42,33 +42,8 @@ class NodeName:
 class Source:
     """A workflow that the user gave, in the form in which it is sent.
 
-    Parameters
-    ----------
-    source : dict, str, bytes or path
-        A workflow in API format or in the format of ComfyUI's editor: as a dict, as JSON text, or
-        as the path or content of a JSON file or of a picture, video or sound that ComfyUI saved.
-        None for a workflow that the server stores, which ``workflow_id`` names.
-    ui : dict, optional
-        The same workflow in the editor's format, if ``source`` is in API format.
-    given : dict, optional
-        The inputs that the user has set in the graph, by the keys of ``inputs``. The server draws
-        no new values for seeds among them.
-    files : dict, optional
-        The inputs that are files, pictures or arrays, by the keys of ``inputs``.
-
-    Attributes
-    ----------
-    graph : dict or None
-        The workflow, in either format.
-    ui : dict or None
-        The workflow in the editor's format, if it is known and ``graph`` is in API format.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is none of these.
-    FileNotFoundError
-        There is no such file.
+    In API format or in the editor's: as a dict, as JSON text, or as the path or content of a JSON
+    file or of a picture, video or sound that ComfyUI saved. None for one that the server stores.
     """
 
     def __init__(
@@ -79,10 +54,10 @@ class Source:
         given: dict[str, Any] | None = None,
         files: dict[str, Any] | None = None,
     ) -> None:
-        self.graph: dict[str, Any] | None = None
-        self.ui = ui
-        self.given = given or {}
-        self.files = files or {}
+        self.graph: dict[str, Any] | None = None  # in either format
+        self.ui = ui  # in the editor's format, if that is known and `graph` is in API format
+        self.given = given or {}  # what the user has set in the graph, by the keys of `inputs`
+        self.files = files or {}  # those that are files, pictures or arrays
         if source is not None:
             self.graph, found = _load(source)
             self.ui = ui or found
@@ -103,22 +78,8 @@ class Source:
     def seed_inputs(self, seed: int) -> dict[str, int]:
         """Return the entries of ``inputs`` that set every seed of the workflow.
 
-        Parameters
-        ----------
-        seed : int
-            The seed.
-
-        Returns
-        -------
-        dict
-            ``"<node id>.<input>"`` for each ``seed`` and ``noise_seed`` of the graph that is a
-            number and not a link. For a graph that is not in API format, ``{"seed": seed}``: the
-            server sets it if only one node has a seed, and otherwise names the candidates.
-
-        Raises
-        ------
-        InvalidRequestError
-            The graph has no seed.
+        The graph's own seeds are known in API format only. In other cases the server sets the
+        input ``seed`` if only one node has it, and else names the candidates.
         """
         if self.graph is None or self.is_ui:
             return {"seed": seed}
@@ -228,15 +189,7 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
 
 
 def in_api_format(server: Server, source: Source) -> tuple[Source, list[str]]:
-    """Return a workflow with its graph in API format, and why parts could not be converted.
-
-    Parameters
-    ----------
-    server : Server
-        The server that converts it.
-    source : Source
-        A workflow in the editor's format or in API format.
-    """
+    """Return a workflow with its graph in API format, and why parts could not be converted."""
     if not source.is_ui:
         return source, []
     reply = server.post("workflow/convert", {"workflow": source.graph, "to": "api"})

@@ -22,20 +22,7 @@ CERTIFICATES = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 
 
 def fields_of(cluster: Any) -> dict[str, Any]:
-    """Return the fields of a request that name a Dask cluster.
-
-    Parameters
-    ----------
-    cluster : object or str
-        A Dask cluster object, the address of a scheduler, or a name that the server knows.
-
-    Raises
-    ------
-    InvalidRequestError
-        If it is an object without the address of a scheduler, or one that no other process can
-        reach, or that cannot start workers as they are needed, or if its certificates cannot be
-        read.
-    """
+    """Return the fields of a request that name a Dask cluster."""
     if isinstance(cluster, str):
         return {"scheduler" if "://" in cluster else "cluster": cluster}
     address = getattr(cluster, "scheduler_address", None)
@@ -61,13 +48,7 @@ def fields_of(cluster: Any) -> dict[str, Any]:
 
 
 def certificates_of(security: Any, *, field: str) -> dict[str, str]:
-    """Return the certificates of a ``distributed.Security`` for a request, as PEM texts.
-
-    Raises
-    ------
-    InvalidRequestError
-        If one of its files cannot be read.
-    """
+    """Return the certificates of a ``distributed.Security`` for a request, as PEM texts."""
     try:
         return {name: pem(getattr(security, name) or "", name) for name in CERTIFICATES}
     except ValueError as error:

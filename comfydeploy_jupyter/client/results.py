@@ -232,15 +232,7 @@ PREVIEW_SIDE = 1024
 
 
 def result_html(result: Result, *, files: bool) -> str:
-    """Return a result as HTML in which every text of the run is escaped.
-
-    Parameters
-    ----------
-    result : Result
-        The result.
-    files : bool
-        Whether to embed its pictures, videos and sounds.
-    """
+    """Return a result as HTML in which every text of the run is escaped."""
     parts = [_headline(result)]
     if result.status == "failed":
         parts.append(_box(result.failure or "the run failed"))
@@ -419,15 +411,7 @@ def summary(result: Result) -> str:
 
 
 def result_text(result: Result, terminal: Terminal | None) -> Iterator[str]:
-    """Yield a result piece by piece: status, pictures and names of files, texts.
-
-    Parameters
-    ----------
-    result : Result
-        The result.
-    terminal : Terminal or None
-        The terminal it is written to; None: plain text, for a pipe or a file.
-    """
+    """Yield a result piece by piece: status, pictures and names of files, texts."""
     facts = [result.status.capitalize()]
     if result.execution_time is not None:
         facts.append(duration(result.execution_time))

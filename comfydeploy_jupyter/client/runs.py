@@ -59,20 +59,7 @@ ARGUMENTS = frozenset(
 
 
 def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
-    """Raise if there are no such options.
-
-    Parameters
-    ----------
-    options : dict
-        The options.
-    also : collection of str
-        Names of further arguments, which the message may suggest.
-
-    Raises
-    ------
-    TypeError
-        There is no such option; the message suggests a similar name.
-    """
+    """Raise if there are no such options."""
     known = OPTIONS | ARGUMENTS | set(also)
     for name in options:
         if name in OPTIONS:
@@ -94,31 +81,7 @@ LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
 
 
 class RunRequest:
-    """A request that runs a workflow.
-
-    Parameters
-    ----------
-    server : Server
-        The server that runs it.
-    source : Source
-        The workflow.
-    options : dict
-        The options of `Comfy.run`.
-    **fields
-        Further fields of the body.
-
-    Attributes
-    ----------
-    prompt_id : str
-        The id that the run will have.
-
-    Raises
-    ------
-    TypeError
-        There is no such option.
-    InvalidRequestError
-        There is neither a workflow nor the option ``workflow_id``.
-    """
+    """A request that runs a workflow."""
 
     def __init__(
         self, server: Server, source: Source, options: dict[str, Any], **fields: Any
@@ -145,20 +108,7 @@ class RunRequest:
     def set_inputs(
         self, inputs: dict[str, Any], seed: int | None, machine: str | None, machines: Machines
     ) -> None:
-        """Add inputs and machine; files among the inputs are uploaded.
-
-        Parameters
-        ----------
-        inputs, seed, machine
-            As `Comfy.run` takes them.
-        machines : Machines
-            The machines of the server.
-
-        Raises
-        ------
-        InvalidRequestError
-            The seed is out of range, or the workflow has none.
-        """
+        """Add inputs and machine; files among the inputs are uploaded."""
         _check_seed(seed)
         seeds = {} if seed is None else self.source.seed_inputs(seed)
         # In the mode "auto" the server draws new seeds as the editor's seed widgets say, except
@@ -174,18 +124,7 @@ class RunRequest:
             self._body["machine"] = machine
 
     def start(self, timeout: float | None = None) -> EventStream:
-        """Send the request; return the events of the run.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Follow the run at most this long, s.
-
-        Raises
-        ------
-        PromptInvalidError
-            ComfyUI refuses the workflow; the message names the nodes.
-        """
+        """Send the request; return the events of the run."""
         try:
             return EventStream(self._server, self.prompt_id, body=self._body, timeout=timeout)
         except (PromptInvalidError, InvalidInputError) as error:

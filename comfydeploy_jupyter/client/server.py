@@ -47,25 +47,11 @@ READ_TIMEOUT = 120.0
 
 
 class Server:
-    """One Jupyter server that has the routes of this package.
+    """One Jupyter server that has the routes of this package; safe to use from several threads.
 
-    Safe to use from several threads.
-
-    Parameters
-    ----------
-    url : str
-        Address of the server with its base URL, e.g. ``http://127.0.0.1:8888/user/ada/``. An
-        address copied from the browser (``…/lab?token=…``) works, too.
-    token : str, optional
-        Token of the server or of JupyterHub; by default the one in the address, if any.
-    own : bool
-        Whether it must be a process of this user or of root, if it is on this machine. Otherwise
-        nothing is sent: any user can listen at the port of a server that has ended.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is not an HTTP address.
+    Its address may be one copied from the browser (``…/lab?token=…``). With `own`, nothing is sent
+    unless it is a process of this user or of root, or on another machine: any user can listen at
+    the port of a server that has ended.
     """
 
     def __init__(self, url: str, token: str | None = None, *, own: bool = False) -> None:
@@ -93,28 +79,14 @@ class Server:
         return session
 
     def address(self, path: str, params: dict[str, Any] | None = None) -> str:
-        """Return the full address of a route, e.g. of ``"run"``.
-
-        Parameters
-        ----------
-        path : str
-            The route below ``comfyui-deploy/``.
-        params : dict, optional
-            The query; parameters that are None are left out.
-        """
+        """Return the full address of a route, e.g. of ``"run"``."""
         query = without_none(params or {})
         return f"{self.url}{PREFIX}/{path}" + (
             f"?{urlencode(query, errors='replace')}" if query else ""
         )
 
     def owns(self, url: str) -> str | None:
-        """Return the full address if ``url`` is one of this server's routes, else None.
-
-        Parameters
-        ----------
-        url : str
-            Absolute, or relative to the host as in the replies of the routes.
-        """
+        """Return the full address if ``url`` is one of this server's routes, else None."""
         address = urljoin(self.url, url)
         return address if address.startswith(f"{self.url}{PREFIX}/") else None
 
@@ -143,27 +115,7 @@ class Server:
     def request(
         self, method: str, address: str, *, body: dict[str, Any] | None = None, timeout: float
     ) -> Generator[requests.Response]:
-        """Send a request and give its response, whose body is not read yet.
-
-        Parameters
-        ----------
-        method : str
-            ``GET`` or ``POST``.
-        address : str
-            Full address, as `address` makes it.
-        body : dict, optional
-            Sent as JSON; numpy scalars and paths in it become JSON values.
-        timeout : float
-            How long the server may send nothing, s.
-
-        Raises
-        ------
-        ComfyDeployError
-            The server replied with an error; it has the class that `comfydeploy_jupyter.errors` has
-            for it.
-        ServerUnreachableError
-            The server does not answer.
-        """
+        """Send a request and give its response; its body is read later. Errors: see `send`."""
         with self.session() as session:
             response = send(session, method, address, body=body, timeout=timeout)
             with response:
@@ -182,12 +134,9 @@ def send(
 ) -> requests.Response:
     """Send a request; return the response, whose body is not read yet.
 
-    Raises
-    ------
-    ComfyDeployError
-        The server replied with an error.
-    ServerUnreachableError
-        The server does not answer; ``extra["sent"]``: whether it may have got the request.
+    An error of the server is raised as its class in `errors`. A ServerUnreachableError tells in
+    ``extra["sent"]`` whether the server may have got the request. The timeout is the longest
+    silence, s.
     """
     headers = dict(headers or {})
     payload: bytes | Iterable[bytes] | None = data
@@ -213,13 +162,7 @@ def send(
 
 
 def check_timeout(timeout: object) -> None:
-    """Raise unless a timeout is None or a positive number of seconds.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is neither.
-    """
+    """Raise unless a timeout is None or a positive number of seconds."""
     if timeout is None:
         return
     if (
@@ -265,13 +208,7 @@ def _never_connected(error: Exception) -> bool:
 
 
 def encode(body: dict[str, Any]) -> bytes:
-    """Return an object as JSON; numpy scalars, arrays and paths in it become JSON values.
-
-    Raises
-    ------
-    InvalidRequestError
-        A value in it cannot be converted to JSON.
-    """
+    """Return an object as JSON; numpy scalars, arrays and paths in it become JSON values."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, PurePath):
@@ -367,13 +304,7 @@ class _Credentials(AuthBase):
 
 
 def _check_owner(connection: HTTPConnection) -> None:
-    """Raise unless a process of this user or of root is at the other end of a connection.
-
-    Raises
-    ------
-    ServerUnreachableError
-        If it belongs to another user, or this cannot be determined; nothing was sent.
-    """
+    """Raise unless a process of this user or of root is at the other end of a connection."""
     ends = (as_end(name()) for name in (connection.sock.getsockname, connection.sock.getpeername))
     reason = Peers().objection(*ends)
     if reason is not None:
@@ -476,20 +407,7 @@ Home = TypeVar("Home")
 
 
 class Record(Generic[Home]):
-    """An object that the server stores, with the server's record of it.
-
-    Parameters
-    ----------
-    home : Machines or Workflows
-        The collection that it belongs to.
-    record : dict
-        The server's record of it.
-
-    Attributes
-    ----------
-    record : dict
-        The server's record of it.
-    """
+    """An object that the server stores, with the server's record of it."""
 
     def __init__(self, home: Home, record: dict[str, Any]) -> None:
         self._home = home
@@ -497,13 +415,7 @@ class Record(Generic[Home]):
 
 
 class Reply(Mapping[str, Any]):
-    """A reply of the server as a read-only mapping.
-
-    Parameters
-    ----------
-    reply : dict
-        The JSON of the reply.
-    """
+    """A reply of the server as a read-only mapping."""
 
     def __init__(self, reply: dict[str, Any]) -> None:
         self._reply = reply

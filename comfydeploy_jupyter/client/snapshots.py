@@ -124,13 +124,7 @@ def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def given(snapshot: Snapshot | dict[str, Any] | str | os.PathLike[str]) -> dict[str, Any] | str:
-    """Return a snapshot in the form that the route takes: an object, or the text of a file.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no such file.
-    """
+    """Return a snapshot in the form that the route takes: an object, or the text of a file."""
     if isinstance(snapshot, Snapshot):
         return snapshot.data
     if isinstance(snapshot, dict):

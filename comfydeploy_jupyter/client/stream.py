@@ -41,17 +41,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class Message:
-    """One message of an event stream.
-
-    Parameters
-    ----------
-    data : str
-        The ``data`` lines, joined by newlines.
-    event : str
-        The event type; ``"message"`` if the stream has none.
-    id : str or None
-        The last id in the stream, which is sent as ``Last-Event-ID`` to reconnect.
-    """
+    """One message of an event stream."""
 
     data: str
     event: str = "message"
@@ -70,18 +60,7 @@ class SSEParser:
         self._id: str | None = None
 
     def feed(self, chunk: bytes) -> list[Message]:
-        """Return the messages that are complete with this chunk.
-
-        Parameters
-        ----------
-        chunk : bytes
-            The next bytes of the stream; may end anywhere, also inside a character.
-
-        Returns
-        -------
-        list of Message
-            The messages in their order; often empty.
-        """
+        """Return the messages that are complete with this chunk."""
         text = self._decoder.decode(chunk)
         if self._after_cr and text:
             text = text.removeprefix("\n")

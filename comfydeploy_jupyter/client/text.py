@@ -40,13 +40,6 @@ class Terminal:
     """A terminal and its abilities, as far as environment variables describe them.
 
     The terminal is not queried, since its replies would mix with what the user types.
-
-    Parameters
-    ----------
-    stream : text file
-        The stream that writes to it.
-    environ : mapping, optional
-        The environment; by default that of this process.
     """
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str] | None = None) -> None:
@@ -270,13 +263,6 @@ def inputs_text(inputs: dict[str, Any], names: Mapping[str, NodeName]) -> str:
 
     A number that is a colour by the name of its input is shown as the form shows it, too:
     ``color=255 (#0000ff)``.
-
-    Parameters
-    ----------
-    inputs : dict
-        The inputs.
-    names : mapping of str to NodeName
-        The nodes that links may lead to.
     """
     values = [
         f"{name}={shown(value)}{_colour(name, value)}"

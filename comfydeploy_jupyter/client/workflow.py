@@ -63,19 +63,7 @@ class UnknownNameError(KeyError):
 def unknown_name(
     name: object, known: Iterable[str], what: str, *, close: Sequence[str] = ()
 ) -> UnknownNameError:
-    """Return the error for a name that does not exist; it suggests similar names.
-
-    Parameters
-    ----------
-    name : object
-        The name.
-    known : iterable of str
-        The names that exist.
-    what : str
-        What they are names of, e.g. ``"node of this workflow"``.
-    close : sequence of str
-        Similar names, if they are known.
-    """
+    """Return the error for a name that does not exist; it suggests similar names."""
     names = list(dict.fromkeys(known))
     close = close or difflib.get_close_matches(str(name), names, n=5)
     if close:

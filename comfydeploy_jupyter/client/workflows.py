@@ -671,13 +671,7 @@ class Workflows:
 
 
 def graphs_of(version: WorkflowVersion) -> Source:
-    """Return the graphs of a version as a `Source`.
-
-    Raises
-    ------
-    InvalidRequestError
-        It has none.
-    """
+    """Return the graphs of a version as a `Source`."""
     graph = version.workflow_api or version.workflow
     if graph is None:
         raise InvalidRequestError.of_field("workflow", "this version has no graph")

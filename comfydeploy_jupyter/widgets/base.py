@@ -11,10 +11,8 @@ import ipywidgets as w
 import traitlets as t
 
 from ..display import close_tree, in_notebook
-from ..display.kernel_status import KernelStatus
-from ..display.record import Record
+from ..display.page import STATIC, KernelStatus, Record
 from ..errors import RunTimeoutError, brief
-from ..view_scripts import STATIC
 from .problem import Problem
 
 if TYPE_CHECKING:

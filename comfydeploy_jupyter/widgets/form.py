@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import traitlets as t
 
 from ..client.server import plain
-from ..display.page_view import View
+from ..display.page import View, script
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
 from ..graphs.form_fields import page_value
 from ..graphs.formats import inputs_of
 from ..graphs.issues import sentence
-from ..view_scripts import script
 from .form_rows import form_rows
 from .form_structure import FormStructure
 from .form_values import draw_seed, is_within, read_number, shorten

@@ -11,9 +11,8 @@ import traitlets as t
 from ..client.results import NAMED_FILES, beginning_of
 from ..client.server import without_none
 from ..client.text import counted
-from ..display.page_view import View
+from ..display.page import View, script
 from ..errors import ComfyDeployError
-from ..view_scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

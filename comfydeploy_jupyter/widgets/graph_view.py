@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
+from ..display.page import script
 from ..graphs.picture import picture_of
-from ..view_scripts import script
 
 if TYPE_CHECKING:
     from ..client import Result

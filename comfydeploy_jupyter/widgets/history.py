@@ -13,9 +13,8 @@ import traitlets as t
 
 from ..client import Result
 from ..client.stream import FINAL
-from ..display.page_view import View
+from ..display.page import View, script
 from ..errors import ComfyDeployError, NotFoundError
-from ..view_scripts import script
 from .history_facts import RunGraphs, entry_of, folder_of
 
 if TYPE_CHECKING:

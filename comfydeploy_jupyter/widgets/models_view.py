@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from ..view_scripts import STATIC, script
+from ..display.page import STATIC, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,9 +10,8 @@ import anywidget
 import ipywidgets as w
 import traitlets as t
 
-from ..display.page_view import View
+from ..display.page import View, script
 from ..errors import ComfyDeployError
-from ..view_scripts import script
 from .base import GAP
 
 if TYPE_CHECKING:

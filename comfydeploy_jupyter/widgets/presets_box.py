@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from ..display.page_view import View
+from ..display.page import View, script
 from ..errors import ComfyDeployError, ConflictError
-from ..view_scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

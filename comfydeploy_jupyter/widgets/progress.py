@@ -9,10 +9,9 @@ import traitlets as t
 
 from ..client.text import counted
 from ..display import activity
-from ..display.page_view import View
+from ..display.page import View, script
 from ..errors import ComfyDeployError
 from ..util.timestamps import parse_timestamp
-from ..view_scripts import script
 
 if TYPE_CHECKING:
     from ..client import Comfy, Event, Run, RunProgress

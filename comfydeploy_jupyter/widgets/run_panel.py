@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import Result, Run, Workflow
 from ..client.files import has_files, upload_all
 from ..client.graph import Source, in_api_format
-from ..display.page_view import server_facts
+from ..display.page import server_facts
 from ..errors import (
     ComfyDeployError,
     InvalidInputError,

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from ..display.page_view import View
-from ..view_scripts import script
+from ..display.page import View, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ import anywidget
 import ipywidgets as w
 import traitlets as t
 
-from ..view_scripts import STATIC, script
+from ..display.page import STATIC, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

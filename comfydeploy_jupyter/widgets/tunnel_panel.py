@@ -11,8 +11,8 @@ import ipywidgets as w
 import traitlets as t
 
 from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
+from ..display.page import script
 from ..errors import ComfyDeployError
-from ..view_scripts import script
 from .base import GAP, Panel, in_turn, not_done
 from .parts import button, note, row
 

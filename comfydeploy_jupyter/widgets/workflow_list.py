@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ipywidgets as w
 import traitlets as t
 
-from ..display.page_view import FETCHERS, View
+from ..display.page import FETCHERS, View, script
 from ..errors import ComfyDeployError
-from ..view_scripts import script
 from .parts import button, note, row
 from .workflow_library import LISTED
 

@@ -16,8 +16,8 @@ from ..client.graph import Source, file_title, in_api_format
 from ..client.text import graph_rows, html_table, text_table
 from ..client.workflow import Workflow
 from ..client.workflows import EditorWorkflow, graphs_of
+from ..display.page import STATIC
 from ..errors import ConflictError, InvalidRequestError
-from ..view_scripts import STATIC
 from .base import Panel
 from .graph_view import GraphView
 from .models_box import ModelsBox

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..display.page_view import server_facts
+from ..display.page import server_facts
 from ..errors import ComfyDeployError
 from .throttle import Throttle
 from .workflow_library import WorkflowLibrary

@@ -17,7 +17,7 @@ from comfydeploy_jupyter.client.runs import Kept, Run, StoryEntry
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.client.tunnel import TunnelStatus
 from comfydeploy_jupyter.client.workflow import Validation, Workflow, unknown_name
-from comfydeploy_jupyter.display.record import Record
+from comfydeploy_jupyter.display.page import Record
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.extension import JupyterLog
 from comfydeploy_jupyter.snapshots.snapshot import parse

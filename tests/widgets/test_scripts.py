@@ -7,9 +7,9 @@ import re
 import anywidget
 import pytest
 
-import comfydeploy_jupyter.display.sheet_view
+import comfydeploy_jupyter.display.sweeps
 import comfydeploy_jupyter.widgets  # noqa: F401 - its classes are looked at
-from comfydeploy_jupyter.view_scripts import STATIC
+from comfydeploy_jupyter.display.page import STATIC
 from tests.comfyui_server import REPOSITORY
 
 SOURCES = REPOSITORY / "js" / "src"

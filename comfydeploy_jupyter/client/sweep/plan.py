@@ -36,18 +36,10 @@ Points: TypeAlias = Mapping[Any, Iterable[Any]] | Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a grid: inputs that change together, and their values.
+    """One axis of a grid: inputs that change together, and their values."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        The names of the inputs.
-    values : tuple of tuple
-        The values of these inputs at each position of the axis.
-    """
-
-    names: tuple[str, ...]
-    values: tuple[tuple[Any, ...], ...]
+    names: tuple[str, ...]  # the names of the inputs
+    values: tuple[tuple[Any, ...], ...]  # the values of these inputs at each position of the axis
 
     @property
     def label(self) -> str:
@@ -61,35 +53,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The points of a sweep, in the order in which they run.
+    """The points of a sweep, in the order in which they run."""
 
-    Attributes
-    ----------
-    axes : tuple of Axis
-        Empty where the points were given one by one.
-    points : tuple of dict
-        The values by input. Of a grid, the last axis changes fastest, as in nested loops.
-    """
-
-    axes: tuple[Axis, ...]
+    axes: tuple[Axis, ...]  # empty where the points were given one by one
+    # the values by input. Of a grid, the last axis changes fastest, as in nested loops
     points: tuple[dict[str, Any], ...]
 
     @classmethod
     def of(cls, points: Points | object) -> Grid:
-        """Return the grid that the argument ``points`` of ``comfy.sweep`` describes.
-
-        Parameters
-        ----------
-        points : dict or list of dict
-            A dict of inputs to their values; every combination is a point. Inputs that change
-            together are one key, a tuple of names, and its values are tuples. Or a list of points,
-            each a dict.
-
-        Raises
-        ------
-        InvalidRequestError
-            It is neither, is empty, or has more than `MAX_POINTS` points.
-        """
+        """Return the grid that the argument ``points`` of ``comfy.sweep`` describes."""
         if isinstance(points, Mapping):
             return cls.from_axes([_axis(key, values) for key, values in points.items()])
         if isinstance(points, (str, bytes)) or not isinstance(points, Iterable):
@@ -139,13 +111,7 @@ class Grid:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Grid:
-        """Return the grid that `to_json` returned.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            `to_json` did not return this.
-        """
+        """Return the grid that `to_json` returned."""
         if "axes" in data:
             return cls.from_axes(
                 Axis(tuple(axis["names"]), tuple(map(tuple, axis["values"])))
@@ -204,19 +170,12 @@ T = TypeVar("T")
 
 
 class Order(NamedTuple):
-    """The order of the points of a sweep.
+    """The order of the points of a sweep."""
 
-    Attributes
-    ----------
-    indexes : list of int
-        The indexes of the points, in the order in which they run.
-    levels : list of int
-        For each of them, the first input that has another value than at the point before, among
-        all swept inputs in the order in which they change; 0 changes least often. Empty if the
-        points have no work in common.
-    """
-
-    indexes: list[int]
+    indexes: list[int]  # the indexes of the points, in the order in which they run
+    # for each of them, the first input that has another value than at the point before,
+    # among all swept inputs in the order in which they change; 0 changes least often. Empty
+    # if the points have no work in common
     levels: list[int]
 
 
@@ -229,20 +188,6 @@ def run_order(
 
     The input that most nodes depend on changes least often. Each time that it changes, the others
     go back through their values from the last one to the first, so that these stay the same.
-
-    Parameters
-    ----------
-    points : sequence of dict
-        The value of each input that is swept, by its name.
-    graph : Graph
-        The workflow in API format.
-    targets : dict of str to collection of str
-        The nodes that each name sets an input of.
-
-    Returns
-    -------
-    Order
-        If nothing can be shared, the points are in order.
     """
     readers = readers_of(graph)
     names = list(dict.fromkeys(chain.from_iterable(points)))
@@ -262,16 +207,8 @@ class Branches(Generic[T]):
     """Divides the points of a sweep among machines, so that each gets points with shared work.
 
     Each machine has a branch: points that follow each other in the order of `run_order`. When it
-    has taken them all, it gets the last half of the longest other branch.
-
-    Parameters
-    ----------
-    items : sequence
-        One for each point, in the order of `Order.indexes`.
-    levels : sequence of int
-        As in `Order`. If it is empty, the points are not divided.
-    count : int
-        The number of machines.
+    has taken them all, it gets the last half of the longest other branch. Without `levels`, the
+    points are not divided.
     """
 
     def __init__(self, items: Sequence[T], levels: Sequence[int], count: int) -> None:
@@ -287,13 +224,7 @@ class Branches(Generic[T]):
         return sum(map(len, self._left))
 
     def take(self) -> tuple[int, T] | None:
-        """Return the next item of the branch with the fewest that have not ended; None at the end.
-
-        Returns
-        -------
-        tuple
-            The number of the branch, for `ended`, and the item.
-        """
+        """Return the branch with the fewest open items, and its next item; None at the end."""
         branch = self._taken.index(min(self._taken))
         if not self._left[branch]:
             longest = max(self._left, key=len)
@@ -355,35 +286,7 @@ MOST_OF_AUTO = 256
 
 
 class Plan:
-    """What a sweep runs. It does not change while the sweep runs.
-
-    Parameters
-    ----------
-    server : Server
-        The Jupyter server.
-    workflow : Workflow
-        The workflow; it is copied.
-    grid : Grid
-        The points; files in their values have been uploaded and replaced by their names.
-    inputs : dict, optional
-        Further inputs, which have the same values at all points.
-    machine : str, optional
-        The machine that runs the points.
-    options : dict, optional
-        Options of each run, as `Comfy.run` takes them.
-    at_once : int or "auto"
-        How many points are queued at a time, 1 to `MAX_AT_ONCE`.
-
-    Attributes
-    ----------
-    source : Source
-        The workflow as it is sent.
-
-    Raises
-    ------
-    InvalidRequestError
-        ``at_once`` is out of range.
-    """
+    """What a sweep runs. It does not change while the sweep runs."""
 
     def __init__(
         self,
@@ -424,13 +327,6 @@ class Plan:
         """Return a key for each point; points that run the same graph have the same key.
 
         The key is a hash of the graph with the values of the point in it.
-
-        Raises
-        ------
-        UnknownInputError
-            A name is no input of the workflow, or fits inputs of several nodes.
-        InvalidRequestError
-            A seed is swept and the workflow has none.
         """
         # The graph is large and the values are few, so the graph is hashed once for all points
         # that set the same inputs.
@@ -447,13 +343,7 @@ class Plan:
         return keys
 
     def division(self, machines: int) -> tuple[int, int]:
-        """Return among how many machines points are divided, and how many are queued at a time.
-
-        Parameters
-        ----------
-        machines : int
-            The number of machines that execute the points.
-        """
+        """Return among how many machines points are divided, and how many are queued at a time."""
         if self.at_once != "auto":
             return min(machines, self.at_once), self.at_once
         machines = min(machines, MOST_OF_AUTO)
@@ -493,13 +383,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, server: Server, data: Mapping[str, Any]) -> Plan:
-        """Return the plan that `to_json` returned.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError, AttributeError
-            `to_json` did not return this.
-        """
+        """Return the plan that `to_json` returned."""
         source = Source(data["workflow_api"], ui=data["workflow"])
         return cls(
             server,
@@ -524,13 +408,7 @@ class Plan:
         return bool(apply_inputs(self.source.graph or {}, {"seed": 0}, strict=False).unknown)
 
     def _hash_without_values(self, point: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-        """Return the hash of the graph without the inputs that are set, and where those are.
-
-        Raises
-        ------
-        UnknownInputError
-            A name is no input of the workflow, or fits inputs of several nodes.
-        """
+        """Return the hash of the graph without the inputs that are set, and where those are."""
         applied = apply_inputs(self.source.graph or {}, self.inputs_at(point))
         for node_id, name in applied.given:
             applied.graph[node_id]["inputs"][name] = None

@@ -50,39 +50,19 @@ SAVED = ("values", "prompt_id", "status", "error", "record", "sent")
 
 @dataclass
 class Job:
-    """One run of a sweep; points with the same graph and values share it.
+    """One run of a sweep; points with the same graph and values share it."""
 
-    Attributes
-    ----------
-    plan : Plan
-        What the sweep runs.
-    values : dict
-        The values of the inputs that are swept.
-    prompt_id : str
-        The id that the run has, or will have.
-    status : str
-        ``waiting``, or the status of the run.
-    error : str
-        Why it failed; empty if it did not.
-    record : dict
-        The server's record of the run, once the run has ended.
-    sent : bool
-        Whether the server may know the run.
-    progress : RunProgress or None
-        The progress of the run while it is followed.
-    starred : bool
-        Whether the user has marked it as one of the best.
-    """
-
-    plan: Plan
-    values: dict[str, Any]
+    plan: Plan  # what the sweep runs
+    values: dict[str, Any]  # the values of the inputs that are swept
+    # the id that the run has, or will have
     prompt_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    status: str = WAITING
-    error: str = ""
+    status: str = WAITING  # ``waiting``, or the status of the run
+    error: str = ""  # why it failed; empty if it did not
+    # the server's record of the run, once the run has ended
     record: dict[str, Any] = field(default_factory=dict)
-    sent: bool = False
-    progress: RunProgress | None = None
-    starred: bool = False
+    sent: bool = False  # whether the server may know the run
+    progress: RunProgress | None = None  # the progress of the run while it is followed
+    starred: bool = False  # whether the user has marked it as one of the best
     _result: Result | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -91,20 +71,7 @@ class Job:
         return {**{name: getattr(self, name) for name in SAVED}, **star}
 
     def restore(self, saved: Mapping[str, Any], *, fresh: bool = False) -> None:
-        """Set the state that `to_json` returned; the values stay.
-
-        Parameters
-        ----------
-        saved : dict
-            What `to_json` returned.
-        fresh : bool
-            Whether to ignore the run; only the star is restored.
-
-        Raises
-        ------
-        KeyError, TypeError
-            `to_json` did not return this.
-        """
+        """Set the state that `to_json` returned; the values stay."""
         self.starred = saved.get("starred") is True
         for name in SAVED:
             if name != "values" and not fresh:
@@ -308,22 +275,7 @@ SAVE_SHARE = 20
 
 
 class SweepFile:
-    """Saves a sweep in a JSON file; safe to use from several threads.
-
-    Parameters
-    ----------
-    plan : Plan
-        What the sweep runs.
-    jobs : dict
-        Its runs by the keys of their points.
-    path : Path, optional
-        The file; None: nothing is saved.
-
-    Attributes
-    ----------
-    path : Path or None
-        The file.
-    """
+    """Saves a sweep in a JSON file; safe to use from several threads."""
 
     def __init__(self, plan: Plan, jobs: Mapping[str, Job], path: Path | None) -> None:
         self.path = path
@@ -338,18 +290,6 @@ class SweepFile:
         """Set the jobs to the state that the file has of them, if the file exists.
 
         Runs in the file that belong to no point of this sweep stay in the file.
-
-        Parameters
-        ----------
-        fresh : bool
-            Whether to ignore the state of this sweep's runs, so that all run again; stars stay.
-
-        Raises
-        ------
-        InvalidRequestError
-            It is not the file of a sweep.
-        ConflictError
-            Its runs are on another server.
         """
         if self.path is None or not self.path.exists():
             return
@@ -374,15 +314,7 @@ class SweepFile:
             raise not_a_sweep(self.path) from error
 
     def check_server(self) -> None:
-        """Compare the server that has the runs with the present one; without one, it is this one.
-
-        Raises
-        ------
-        ConflictError
-            The runs are on another server.
-        ServerUnreachableError
-            The present one does not answer.
-        """
+        """Raise a ConflictError if the runs are on another server than the present one."""
         server = self._plan.server
         store = server.get("check-status", timeout=10).get("store", {})
         if "id" not in store:  # an older version
@@ -400,18 +332,7 @@ class SweepFile:
         self._server = present
 
     def save(self, path: str | Path | None = None) -> Path | None:
-        """Write the file; a crash leaves the old content.
-
-        Parameters
-        ----------
-        path : path, optional
-            Another file, which replaces `path`.
-
-        Returns
-        -------
-        Path or None
-            The file; None if there is none.
-        """
+        """Write the file; a crash leaves the old content."""
         with self._lock:
             if path is not None:
                 self.path = Path(path).expanduser()
@@ -440,29 +361,13 @@ class SweepFile:
 
 
 def default_path(title: str, keys: Iterable[str]) -> Path:
-    """Return the path of a sweep's file, the same for the same workflow and points.
-
-    Parameters
-    ----------
-    title : str
-        The title of the workflow.
-    keys : iterable of str
-        The keys of the runs, each once.
-    """
+    """Return the path of a sweep's file, the same for the same workflow and points."""
     name = re.sub(r"[^\w.-]+", "-", title).strip("-.")[:60] or "sweep"
     return FOLDER / f"{name}-{digest(list(keys))[:8]}.json"
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Return the content of a sweep's file.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    InvalidRequestError
-        It is not the file of a sweep, or a newer version wrote it.
-    """
+    """Return the content of a sweep's file."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -598,18 +503,6 @@ def time_left(jobs: Iterable[Job], machines: int) -> float | None:
 
     It is estimated from the durations of those that have ended, on each machine by itself. A
     machine that has not executed any is taken to be as fast as the others.
-
-    Parameters
-    ----------
-    jobs : iterable of Job
-        All jobs of the sweep.
-    machines : int
-        How many machines execute them.
-
-    Returns
-    -------
-    float or None
-        None if no job has ended with success.
     """
     durations: dict[object, list[float]] = defaultdict(list)
     left, unfinished = 0.0, 0
@@ -637,28 +530,7 @@ KEEP_ALIVE_INTERVAL = 3.0
 
 
 class Runner:
-    """Runs the jobs of a sweep in threads, a few at a time.
-
-    Parameters
-    ----------
-    comfy : Comfy
-        The client.
-    plan : Plan
-        What is run.
-    jobs : dict
-        The runs by the keys of their points.
-    file : SweepFile
-        Where they are saved.
-    progress : SweepProgress
-        Notes each change.
-
-    Attributes
-    ----------
-    error : Exception or None
-        What ended the sweep early, such as a ComfyUI that does not answer.
-    progress : SweepProgress
-        Notes each change; `Sweep.resume` replaces it by a new one.
-    """
+    """Runs the jobs of a sweep in threads, a few at a time."""
 
     def __init__(
         self,
@@ -668,8 +540,8 @@ class Runner:
         file: SweepFile,
         progress: SweepProgress,
     ) -> None:
-        self.error: Exception | None = None
-        self.progress = progress
+        self.error: Exception | None = None  # what ended the sweep early
+        self.progress = progress  # a new one each time that the sweep is resumed
         self._comfy = comfy
         self._plan = plan
         self._jobs = jobs
@@ -711,18 +583,7 @@ class Runner:
 
     @contextmanager
     def starting(self, *, retry_failed: bool) -> Iterator[None]:
-        """Put the jobs that are left into the queue, to be run by `start` inside this context.
-
-        Parameters
-        ----------
-        retry_failed : bool
-            Whether jobs that failed are run again.
-
-        Raises
-        ------
-        ConflictError
-            The sweep is running.
-        """
+        """Put the jobs that are left into the queue, to be run by `start` inside this context."""
         with self._lock:
             if not self._over.is_set():
                 raise ConflictError("the sweep is running")
@@ -748,13 +609,7 @@ class Runner:
             raise
 
     def start(self, view: AbstractContextManager[object]) -> None:
-        """Run what is in the queue, in threads.
-
-        Parameters
-        ----------
-        view : context manager
-            Entered while the jobs run.
-        """
+        """Run what is in the queue, in threads."""
         threading.Thread(
             target=self._run, args=(view,), name="comfydeploy-sweep", daemon=True
         ).start()
@@ -837,13 +692,7 @@ class Runner:
     def _attempt(
         self, job: Job, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """Do one step of a job; an error fails the job, or ends the sweep if it concerns all jobs.
-
-        Returns
-        -------
-        object or None
-            What the step returned; None after an error.
-        """
+        """Do one step of a job; an error fails the job, or if it concerns all jobs, the sweep."""
         try:
             return step(*args, **kwargs)
         except RunCancelledError:

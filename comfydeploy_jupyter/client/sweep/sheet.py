@@ -46,11 +46,6 @@ class Words:
 
     The form is read when it is first needed, which requests the node definitions of ComfyUI.
     Without these, names and kinds are guessed from the graph.
-
-    Parameters
-    ----------
-    plan : Plan
-        What the sweep runs.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -268,13 +263,7 @@ FETCH_AT_ONCE = 4
 
 
 class Thumbnails:
-    """The small pictures of points; each is fetched once. Safe to use from several threads.
-
-    Parameters
-    ----------
-    side : int
-        Their longest side, pixels.
-    """
+    """The small pictures of points; each is fetched once. Safe to use from several threads."""
 
     def __init__(self, side: int) -> None:
         self._side = side
@@ -457,15 +446,6 @@ class ContactSheet:
     The values of the first of two axes are the rows, those of the second the columns. A single axis
     with few values is one row. In all other cases the pictures are in rows, each with its values.
     Points that are marked as the best have a star. Safe to use from several threads.
-
-    Parameters
-    ----------
-    points : list of Point
-        The points.
-    grid : Grid
-        Their grid; if it has no axes, each picture has its values below it.
-    words : Words
-        The headings.
     """
 
     def __init__(self, points: Sequence[Point], grid: Grid, words: Words) -> None:

@@ -1,4 +1,4 @@
-/** The points of a sweep, as `display/sheet_view.py` describes them. */
+/** The points of a sweep, as `display/sweeps.py` describes them. */
 
 import { h, icon, setText } from "../dom.ts";
 import { formatDuration } from "../format.ts";

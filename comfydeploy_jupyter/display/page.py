@@ -1,9 +1,11 @@
-"""Views: the parts of a panel, or of a sweep, that have their own script in the page."""
+"""What a page gets: scripts of views, the output of the saved notebook, the end of the kernel."""
 
 from __future__ import annotations
 
+import html
 import tempfile
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,14 +16,104 @@ import anywidget
 import traitlets as t
 
 from ..client.server import READ_TIMEOUT
-from ..errors import ComfyDeployError
-from ..view_scripts import STATIC
+from ..errors import ComfyDeployError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..client import Comfy
     from ..client.server import Server
+
+
+STATIC = Path(__file__).parent.parent / "widgets" / "static"
+"""The folder of the widgets' style sheets, and of their scripts, which `js/build.mjs` makes."""
+
+
+def script(name: str) -> str:
+    """Return the script of a view: a single module that imports no others."""
+    return (STATIC / f"{name}.js").read_text(encoding="utf-8")
+
+
+class KernelStatus(anywidget.AnyWidget):
+    """Shows that the kernel has ended, and then disables the controls around it."""
+
+    _esm = script("kernel_status")
+
+    around = t.Unicode().tag(sync=True)  # the CSS class of the widget that contains this one
+    text = t.Unicode().tag(sync=True)
+
+    def __init__(self, around: str, text: str) -> None:
+        super().__init__(around=around, text=text)
+
+
+class Record:
+    """The plain output of a panel's cell, which the panel's style hides while the panel works."""
+
+    def __init__(self, name: str, forgotten: Callable[[], object] | None = None) -> None:
+        self._id = f"comfydeploy-record-{uuid.uuid4().hex}"
+        self._shell: Any = None
+        self._forgotten = forgotten  # called when no cell shows it any more
+        self.was_shown = False
+        self.cells: set[str | None] = set()  # the ids of those that show it; None: one without id
+        self._hint = f"<i>{html.escape(name)}: run this cell to use it.</i>"
+        self._html = ""
+        self.plain_text = f"<{name}>"
+
+    @property
+    def hiding(self) -> str:
+        """The rule of the style sheet that hides it, and the empty line that is left of it."""
+        return (
+            f".{self._id}, .jp-OutputArea-child:has(.{self._id}), "
+            f".output_area:has(.{self._id}) {{ display: none }}"
+        )
+
+    def show(self) -> None:
+        """Display it in the cell that is executed now."""
+        from IPython import get_ipython
+        from IPython.display import display
+
+        if self._shell is None:
+            self._shell = get_ipython()
+            self._shell.events.register("pre_run_cell", self._run_again)
+        self.cells.add(_current_cell(self._shell))
+        # IPython has no types
+        display(self._bundle(), raw=True, display_id=self._id)
+        self.was_shown = True
+
+    def close(self) -> None:
+        """Stop observing which cells are run."""
+        if self._shell is not None:
+            self._shell.events.unregister("pre_run_cell", self._run_again)
+            self._shell = None
+
+    def _run_again(self, info: Any) -> None:
+        """Record that a cell is run: it does not show the panel any more."""
+        cell = getattr(info, "cell_id", None)  # IPython before 8.3 has none
+        if cell in self.cells and cell is not None:
+            self.cells.discard(cell)
+            if not self.cells and self._forgotten is not None:
+                self._forgotten()
+
+    def set(self, html_text: str, plain_text: str) -> None:
+        """Change the output in every cell that shows it."""
+        self._html, self.plain_text = html_text, printable(plain_text)
+        if self.was_shown:
+            from IPython.display import update_display
+
+            update_display(self._bundle(), raw=True, display_id=self._id)
+
+    def _bundle(self) -> dict[str, str]:
+        content = f'<div class="{self._id}">{self._html}<p>{self._hint}</p></div>'
+        return {"text/html": content, "text/plain": self.plain_text}
+
+
+def _current_cell(shell: Any) -> str | None:
+    """Return the id of the cell that is executed now, or None where the page sends none."""
+    get_parent = getattr(shell.kernel, "get_parent", None)  # not every kernel is ipykernel's
+    request = (get_parent("shell") if callable(get_parent) else None) or {}
+    found = (request.get("metadata") or {}).get("cellId")
+    return found if isinstance(found, str) else None
+
 
 FETCHERS = 3
 """How many files a view fetches for its page at the same time."""
@@ -68,13 +160,6 @@ class View(anywidget.AnyWidget):
     notebook nor the kernel grows with the files that are shown.
 
     A message of the page with ``kind`` ``"x"`` is handled by the method ``_on_x``.
-
-    Parameters
-    ----------
-    panel : Host
-        Runs its threads and shows its errors.
-    **traits
-        The initial state.
     """
 
     # as `server_facts` returns it; empty until the client is connected
@@ -99,15 +184,7 @@ class View(anywidget.AnyWidget):
         super().close()
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Handle a file that the browser sent; runs in a thread.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-            The file, under its own name; it is deleted afterwards.
-        message : dict
-            The last message of the script about it.
-        """
+        """Handle a file that the browser sent; runs in a thread."""
 
     def _receive(self, _: object, content: object, buffers: Sequence[memoryview]) -> None:
         if isinstance(content, dict):
