@@ -16,7 +16,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 NPM   := scripts/node.sh $(VENV) npm --prefix js
 JS_STAMP := js/node_modules/.package-lock.json
 
-# What make quick leaves out, by markers that tests/selection.py gives
+# What make quick leaves out, by markers that tests/helpers/selection.py gives
 QUICK := not comfyui and not browser and not cluster and not server and not slow
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 

@@ -24,10 +24,10 @@ import aiohttp
 
 from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
 from comfydeploy_jupyter.clusters.target import Target, certificates_of
-from tests.comfyui_server import ComfyUIServer, comfyui_tree
-from tests.dask_cluster import DaskCluster
-from tests.restartable_jupyter import RestartableJupyter
-from tests.waiting import until, until_async
+from tests.helpers.clusters import DaskCluster
+from tests.helpers.comfyui import ComfyUIServer, comfyui_tree
+from tests.helpers.jupyter import RestartableJupyter
+from tests.helpers.waiting import until, until_async
 
 from .common import Figure, node, report, run
 from .ticker import Ticker

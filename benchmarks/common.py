@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from tests.comfyui_server import REPOSITORY, ComfyUIServer, free_port
+from tests.helpers.comfyui import ComfyUIServer, free_port
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -21,10 +21,10 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
-from tests.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
-from tests.pool_kill_rounds import VICTIMS as POOL_VICTIMS
-from tests.transfer_service import running
+from tests.helpers.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
+from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
+from tests.helpers.pool_kill_rounds import VICTIMS as POOL_VICTIMS
+from tests.helpers.transfer_service import running
 
 WORLD = 15  # rounds with the same pair of servers
 KINDS = (*("jupyter",) * 5, *VICTIMS, "migration", "migration")

@@ -33,7 +33,7 @@ import psutil
 import requests
 from yarl import URL
 
-from tests.comfyui_server import is_today
+from tests.helpers.comfyui import is_today
 
 from .common import (
     Figure,

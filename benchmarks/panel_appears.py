@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import sync_playwright
 
 from tests.browser.test_form_limits import many, typed_in
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.helpers.jupyter import JupyterProcess
+from tests.helpers.processes import REPOSITORY
 
 from .common import Figure, in_turns, report, run, running_comfyui
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
 PAIRS = 10
 SETUP = "import comfydeploy_jupyter, ipywidgets as w\ncomfy = comfydeploy_jupyter.connect()"

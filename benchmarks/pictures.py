@@ -28,7 +28,7 @@ from .panel_appears import lab_in_browser
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 PICTURES, SIDE, RUNS = 200, 1024, 1000
 MEGABYTE = 1_000_000

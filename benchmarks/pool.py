@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter import connect
-from tests.comfyui_server import ComfyUIServer
+from tests.helpers.comfyui import ComfyUIServer
 
 from .common import Figure, Jupyter, OurClient, in_turns, node, report, run, seconds
 

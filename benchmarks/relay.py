@@ -14,7 +14,7 @@ import multiprocessing
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.comfyui_server import free_port
+from tests.helpers.comfyui import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from jupyter_server.extension.config import ExtensionConfigManager
 
-from tests.comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 from .common import Figure, Jupyter, in_turns, report, run, running_comfyui
 

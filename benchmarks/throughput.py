@@ -1,7 +1,7 @@
 """Measures how many trivial runs of a pool one Jupyter server processes in a second.
 
-The members are servers that answer like ComfyUI at once (``tests/instant_comfyui.py``), since real
-ones would need most of a small machine. Clients in processes of their own wait for the result of
+The members are servers that answer like ComfyUI at once (see `instant_comfyui`), since real ones
+would need most of a small machine. Clients in processes of their own wait for the result of
 each run. Other programs slow them all, so the bound is for the processor time that Jupyter takes
 for a run: with 1/300 s, one core processes 300 in a second.
 """
@@ -19,8 +19,9 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 from comfydeploy_jupyter import connect
-from tests.comfyui_server import REPOSITORY, free_port
-from tests.waiting import until
+from tests.helpers.comfyui import free_port
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 from .common import Figure, Jupyter, OurClient, report, run
 
@@ -81,7 +82,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3_000)
     options = parser.parse_args()
     ports = [free_port() for _ in range(MEMBERS)]
-    command = [sys.executable, "-m", "tests.instant_comfyui", *map(str, ports)]
+    command = [sys.executable, "-m", "tests.helpers.instant_comfyui", *map(str, ports)]
     members = subprocess.Popen(command, cwd=REPOSITORY)
     with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as temporary:
         addresses = [f"http://127.0.0.1:{port}" for port in ports]

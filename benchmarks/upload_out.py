@@ -21,8 +21,9 @@ import aiohttp
 
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.transfers.uploads import content_type
-from tests.comfyui_server import REPOSITORY, ComfyUIServer
-from tests.transfer_service import S3Server
+from tests.helpers.comfyui import ComfyUIServer
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.transfer_service import S3Server
 from tests.transfers.conftest import Harness
 
 MIB = 1024 * 1024
@@ -81,7 +82,7 @@ class ServiceProcess:
 
     CODE = """
 import sys, threading
-from tests.transfer_service import S3Server, Service
+from tests.helpers.transfer_service import S3Server, Service
 print(Service(S3Server(sys.argv[1])).url, flush=True)
 threading.Event().wait()
 """

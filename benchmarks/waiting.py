@@ -21,7 +21,7 @@ from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.schemas import MachineCreate, RunRequest
 from comfydeploy_jupyter.services import Services
 from comfydeploy_jupyter.settings import Settings
-from tests.comfyui_server import free_port
+from tests.helpers.comfyui import free_port
 
 from .common import Figure, percentile, report, run
 

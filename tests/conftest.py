@@ -12,23 +12,20 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+pytest.register_assert_rewrite("tests.helpers")
 pytest_plugins = [
     "pytest_jupyter.jupyter_server",
-    "tests.comfy_accounts",
-    "tests.comfyui_server",
-    "tests.cloudflared",
-    "tests.dask_cluster",
-    "tests.fake_comfydeploy",
-    "tests.faulty_comfyui",
-    "tests.jupyter_app",
-    "tests.jupyter_process",
-    "tests.jupyterhub_server",
-    "tests.restartable_jupyter",
-    "tests.newer_comfyui",
-    "tests.selection",
-    "tests.slurm",
-    "tests.time_limits",
-    "tests.transfer_service",
+    "tests.helpers.clusters",
+    "tests.helpers.cloudflared",
+    "tests.helpers.comfy_accounts",
+    "tests.helpers.comfyui",
+    "tests.helpers.comfyui_proxies",
+    "tests.helpers.disks",
+    "tests.helpers.fake_comfydeploy",
+    "tests.helpers.jupyter",
+    "tests.helpers.jupyterhub",
+    "tests.helpers.selection",
+    "tests.helpers.transfer_service",
 ]
 
 # jupyter-server-mcp takes seconds to import and a port that only one server can have: the servers

@@ -21,11 +21,11 @@ from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
 from comfydeploy_jupyter.util.backoff import Backoff
-from tests.comfyui_server import free_port
-from tests.full_disk import files_limited_to
-from tests.instant_comfyui import InstantComfyUI
-from tests.processes import alive
-from tests.waiting import until_async
+from tests.helpers.comfyui import free_port
+from tests.helpers.disks import files_limited_to
+from tests.helpers.instant_comfyui import InstantComfyUI
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -14,7 +14,7 @@ from comfydeploy_jupyter import __all__ as public
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.magics import completions, opened
 from tests.client.conftest import small_server
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.comfyui_server import ComfyUIServer
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.comfyui import ComfyUIServer
+    from tests.helpers.jupyter import JupyterProcess
 
 CULL_AFTER = 2  # s without activity of the kernel or the terminal
 WORK = 60.0  # s; the run is cancelled sooner

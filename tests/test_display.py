@@ -18,12 +18,12 @@ from comfydeploy_jupyter.display import (
     activity,
     progress_display,
 )
-from tests.terminal import run_in_terminal
+from tests.helpers.jupyter import run_in_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 GRAPH = {
     "3": {"class_type": "KSampler", "inputs": {}, "_meta": {"title": "Paint\x1b[31m <b>it</b>"}},

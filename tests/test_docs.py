@@ -19,10 +19,12 @@ from comfydeploy_jupyter import client
 from comfydeploy_jupyter.extension import ComfyDeploy
 from comfydeploy_jupyter.openapi.document import specification
 from scripts import docs_site, release
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.helpers.jupyter import JupyterProcess
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]

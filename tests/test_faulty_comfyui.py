@@ -19,17 +19,15 @@ import psutil
 import pytest
 import requests
 
-from tests.comfyui_server import is_today
-from tests.faulty_comfyui import FAULTS, FaultyComfyUI, answering, text_frame
-from tests.jupyter_app import chain, parse_stream
-from tests.jupyter_process import LAB
-from tests.specification import check_reply
-from tests.waiting import until
+from tests.helpers.comfyui import is_today
+from tests.helpers.comfyui_proxies import FAULTS, FaultyComfyUI, answering, text_frame
+from tests.helpers.jupyter import LAB, chain, check_reply, parse_stream
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 MEGABYTE = 1024 * 1024
 LONGEST_STALL = 0.5  # seconds that the loop may compute without a pause, whatever ComfyUI sends

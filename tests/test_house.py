@@ -8,8 +8,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from comfydeploy_jupyter.graphs.versions import OLDEST_TESTED
-
-from .comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,12 @@ import pytest
 import requests
 
 from comfydeploy_jupyter import connect
-
-from .waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .jupyterhub_server import JupyterHubProcess
+    from tests.helpers.jupyterhub import JupyterHubProcess
 
 CULL_AFTER = 12  # s without activity; more than the start of a server takes on a busy machine
 WORK = 24.0  # s that each work takes

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from .comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 HEAVY = {"pydantic", "aiohttp", "PIL", "ipywidgets", "IPython", "requests", "numpy", "yaml"}
 SERVER = {"tornado", "jupyter_server", "traitlets", "sqlite3"}

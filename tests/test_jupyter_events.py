@@ -17,12 +17,12 @@ from yarl import URL
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import RunFailedError
 from comfydeploy_jupyter.extension import EVENT_SCHEMAS, EVENTS
-from tests.faulty_comfyui import FaultyComfyUI
+from tests.helpers.comfyui_proxies import FaultyComfyUI
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 
 def graph(class_type: str, **inputs: Any) -> dict[str, Any]:

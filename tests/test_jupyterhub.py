@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from .fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 
 def test_a_signed_in_user_can_use_the_routes_of_his_own_server(jupyterhub):

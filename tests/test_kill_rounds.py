@@ -1,4 +1,4 @@
-"""A few rounds of `tests.kill_rounds`, with each kind of kill at least once."""
+"""A few rounds of `tests.helpers.kill_rounds`, with each kind of kill at least once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from tests.kill_rounds import BrokenInvariantError, World, interrupted_migration
-from tests.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
+from tests.helpers.kill_rounds import BrokenInvariantError, World, interrupted_migration
+from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
 
 ROUNDS = (*("jupyter",) * 2, "comfyui", "both")
 POOL_ROUNDS = ("first", "jupyter", "second", "first and jupyter", "both", "all")

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from benchmarks.load import Server, by_streams, settle
-from tests.jupyter_process import LAB
+from tests.helpers.jupyter import LAB
 
 
 @pytest.fixture

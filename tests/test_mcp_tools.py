@@ -15,14 +15,14 @@ from PIL import Image
 
 from comfydeploy_jupyter.client import connect
 from comfydeploy_jupyter.mcp_tools import MOST_ITEMS, MOST_TEXT, READING, WRITING
-from tests.jupyter_process import LAB
+from tests.helpers.jupyter import LAB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fastmcp import Client
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 PICTURE = {
     "1": {

@@ -16,12 +16,13 @@ import pytest
 from nbclient import NotebookClient
 
 from comfydeploy_jupyter.client import Comfy, Workflow
-from tests.cloudflared import FakeCloudflared
-from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
-from tests.stored_notebooks import VIEW, cleaned, digest
+from tests.helpers.cloudflared import FakeCloudflared
+from tests.helpers.jupyter import TOKEN, JupyterProcess
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.stored_notebooks import VIEW, cleaned, digest
 
 if TYPE_CHECKING:
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
 QUICKSTART = REPOSITORY / "notebooks" / "quickstart.ipynb"
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))

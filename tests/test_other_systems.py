@@ -17,9 +17,10 @@ import requests
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import UnsupportedPlatformError
 from comfydeploy_jupyter.util.reaper import reaped_command
-from tests.comfyui_server import ComfyUIServer, free_port
-from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
-from tests.waiting import until
+from tests.helpers.comfyui import ComfyUIServer, free_port
+from tests.helpers.jupyter import TOKEN, JupyterProcess
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +91,7 @@ SERVE = "from jupyter_server.serverapp import main; main()"
 
 
 def disguised(system: str, code: str) -> str:
-    return f"from tests.other_systems import as_{system}\nas_{system}()\n{code}"
+    return f"from tests.helpers.other_systems import as_{system}\nas_{system}()\n{code}"
 
 
 def run(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import comfydeploy_jupyter
-from tests.growth import grows_too_fast
+from tests.helpers.waiting import grows_too_fast
 
 if sys.version_info >= (3, 11):
     from re import _constants as sre

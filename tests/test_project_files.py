@@ -12,7 +12,7 @@ import yaml
 
 from comfydeploy_jupyter.store.migrations import MIGRATIONS
 from scripts import release
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 
 from comfydeploy_jupyter.util.child import Child
 from comfydeploy_jupyter.util.reaper import reaped_command
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from scripts import release
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
 pytestmark = pytest.mark.slow
 

@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.jupyter_process import REPOSITORY
-from tests.processes import PYTHONPATH, alive
-from tests.waiting import until
+from tests.helpers.processes import PYTHONPATH, REPOSITORY, alive
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
 # In ComfyUI's place: what matters is only that it runs.
 MAIN = """

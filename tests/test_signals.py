@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from .comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

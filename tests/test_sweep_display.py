@@ -14,10 +14,10 @@ from comfydeploy_jupyter.display import SweepLine
 from comfydeploy_jupyter.display.sweeps import SheetView
 from tests.client.sweep.test_sheet import in_words
 from tests.client.sweep.test_sweep import failing_if
-from tests.jupyter_process import REPOSITORY, JupyterProcess
-from tests.terminal import run_in_terminal
+from tests.helpers.jupyter import JupyterProcess, run_in_terminal
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 from tests.test_notebooks import execute, outputs
-from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

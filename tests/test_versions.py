@@ -9,7 +9,7 @@ from comfydeploy_jupyter.graphs.versions import (
     OLDEST_TESTED,
     outside_tested_range,
 )
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])

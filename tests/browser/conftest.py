@@ -19,14 +19,16 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser import axe, looks
-from tests.cloudflared import FakeCloudflared
-from tests.jupyter_process import REPOSITORY, JupyterProcess
-from tests.transfer_service import Service, running
+from tests.helpers.cloudflared import FakeCloudflared
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.transfer_service import Service, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import BrowserContext, FloatRect, Locator
+
+    from tests.helpers.jupyter import JupyterProcess
 
 expect.set_options(timeout=30_000)
 

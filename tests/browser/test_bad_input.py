@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator
 
-    from tests.comfyui_server import ComfyUIServer
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.comfyui import ComfyUIServer
+    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,12 +11,14 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Locator
+
+    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -19,8 +19,8 @@ from comfydeploy_jupyter.launcher import comfyui_tile
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
-    from tests.comfyui_server import ComfyUIServer
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.comfyui import ComfyUIServer
+    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
 

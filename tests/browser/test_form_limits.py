@@ -14,7 +14,7 @@ from tests.browser.test_run_panel import PANEL, assert_neat, press
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
 

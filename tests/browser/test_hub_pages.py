@@ -13,14 +13,14 @@ import requests
 from PIL import Image
 from playwright.sync_api import Error, expect
 
-from tests.jupyterhub_server import PASSWORD
+from tests.helpers.jupyterhub import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import BrowserContext, Page
 
-    from tests.jupyterhub_server import JupyterHubProcess
+    from tests.helpers.jupyterhub import JupyterHubProcess
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -17,9 +17,9 @@ from tests.browser.accessibility import assert_accessible
 from tests.browser.looks import Looks
 from tests.browser.test_sweep import RESTART
 from tests.browser.test_upload_panel import network_of
-from tests.faulty_comfyui import FaultyComfyUI, answering
-from tests.jupyter_process import REPOSITORY
-from tests.waiting import until
+from tests.helpers.comfyui_proxies import FaultyComfyUI, answering
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator, Page
 
-    from tests.cloudflared import FakeCloudflared
-    from tests.comfyui_server import ComfyUIServer
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.cloudflared import FakeCloudflared
+    from tests.helpers.comfyui import ComfyUIServer
+    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

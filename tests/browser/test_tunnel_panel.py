@@ -11,15 +11,15 @@ from playwright.sync_api import expect
 from comfydeploy_jupyter.client import Comfy
 from tests.browser import axe
 from tests.browser.accessibility import assert_accessible
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Locator
 
-    from tests.cloudflared import FakeCloudflared
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.cloudflared import FakeCloudflared
+    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
 

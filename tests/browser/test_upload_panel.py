@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator, Page
 
-    from tests.comfyui_server import ComfyUIServer
-    from tests.jupyter_process import JupyterProcess
-    from tests.transfer_service import Service
+    from tests.helpers.comfyui import ComfyUIServer
+    from tests.helpers.jupyter import JupyterProcess
+    from tests.helpers.transfer_service import Service
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,13 +11,15 @@ import requests
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
-from tests.jupyter_process import REPOSITORY, JupyterProcess
-from tests.waiting import until
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Locator, Page
+
+    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
 

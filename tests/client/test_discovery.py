@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comfydeploy_jupyter.client.discovery import candidates
-from tests.processes import PYTHONPATH
-from tests.waiting import until
+from tests.helpers.processes import PYTHONPATH
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 IMPORT = "from comfydeploy_jupyter import connect\n"
 

@@ -13,7 +13,7 @@ import pytest
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.client.account import SignInLink
 from comfydeploy_jupyter.errors import CloudError, InvalidRequestError, RunTimeoutError
-from tests.fake_comfydeploy import KEY, FakeComfyDeploy
+from tests.helpers.fake_comfydeploy import KEY, FakeComfyDeploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

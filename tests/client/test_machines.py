@@ -8,7 +8,7 @@ import pytest
 
 from comfydeploy_jupyter.client import Comfy, Machine
 from comfydeploy_jupyter.errors import ConflictError, InvalidRequestError, NotFoundError
-from tests.comfyui_server import free_port
+from tests.helpers.comfyui import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

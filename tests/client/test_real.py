@@ -27,12 +27,14 @@ from comfydeploy_jupyter.errors import (
     UnauthorizedError,
     UnknownInputError,
 )
-from tests.comfyui_server import comfyui_version
-from tests.jupyter_process import REPOSITORY, JupyterProcess
-from tests.waiting import until
+from tests.helpers.comfyui import comfyui_version
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.helpers.jupyter import JupyterProcess
 
 SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 

@@ -12,12 +12,12 @@ import PIL.Image
 import pytest
 
 from comfydeploy_jupyter.client.text import Terminal, columns_of, cut, duration, text_table
-from tests.terminal import run_in_terminal
+from tests.helpers.jupyter import run_in_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 ADDRESS = "http://h/comfyui-deploy/view?filename=a.png"
 SHOW = """

@@ -19,7 +19,7 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NoAPIKeyError,
 )
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 
 @pytest.fixture

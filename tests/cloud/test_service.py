@@ -9,7 +9,7 @@ from yarl import URL
 from comfydeploy_jupyter.cloud.access import CloudAccess
 from comfydeploy_jupyter.cloud.client import CloudClient
 from comfydeploy_jupyter.errors import CloudError
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 
 @pytest.fixture

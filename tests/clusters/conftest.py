@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from comfydeploy_jupyter.clusters.provider import DaskProvider
     from comfydeploy_jupyter.machines.providers import Member
-    from tests.dask_cluster import DaskCluster
+    from tests.helpers.clusters import DaskCluster
 
 
 @dataclass

@@ -21,7 +21,7 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from tests.dask_cluster import make_certificates
+from tests.helpers.clusters import make_certificates
 
 
 def configured(**clusters: Any) -> ConfiguredClusters:

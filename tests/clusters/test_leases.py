@@ -18,17 +18,17 @@ import pytest
 from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
 from comfydeploy_jupyter.errors import InvalidRequestError
 from tests.clusters.conftest import RecordedMembers, ask, sleeping
-from tests.comfyui_server import free_port
-from tests.processes import alive
-from tests.relay import Relay
-from tests.waiting import until_async
+from tests.helpers.comfyui import free_port
+from tests.helpers.processes import alive
+from tests.helpers.relay import Relay
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from comfydeploy_jupyter.clusters.provider import DaskProvider
-    from tests.dask_cluster import DaskCluster, DaskProcess
+    from tests.helpers.clusters import DaskCluster, DaskProcess
 
     Provide = Callable[..., Awaitable[tuple[DaskProvider, RecordedMembers]]]
 
@@ -153,7 +153,7 @@ async def test_the_proxy_admits_only_clients_of_the_cluster(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
     from comfydeploy_jupyter.clusters.target import certificates_of
-    from tests.dask_cluster import make_certificates
+    from tests.helpers.clusters import make_certificates
 
     cluster = start_cluster(1)
     provider, pool = await provide(cluster)
@@ -313,7 +313,7 @@ async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
     """They are compared, because a lease was refused."""
-    from tests.comfyui_server import REPOSITORY
+    from tests.helpers.processes import REPOSITORY
 
     requests = tmp_path / "requests"
     (tmp_path / "sitecustomize.py").write_text(SLOW_VERSIONS.format(requests=str(requests)))
@@ -377,7 +377,7 @@ async def test_the_interpreter_in_the_folder_of_a_lease_is_used_whoever_can_chan
 async def test_another_version_of_the_package_on_a_worker_is_reported(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
-    from tests.comfyui_server import REPOSITORY
+    from tests.helpers.processes import REPOSITORY
 
     package = tmp_path / "elsewhere" / "comfydeploy_jupyter"
     package.mkdir(parents=True)

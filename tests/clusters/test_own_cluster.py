@@ -12,8 +12,8 @@ import pytest
 
 from comfydeploy_jupyter.runs.records import FINAL
 from tests.clusters.test_pools import picture
-from tests.restartable_jupyter import RestartableJupyter
-from tests.waiting import until
+from tests.helpers.jupyter import RestartableJupyter
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

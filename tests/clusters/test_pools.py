@@ -12,15 +12,15 @@ import requests
 
 from comfydeploy_jupyter import ComfyDeployPanel, connect
 from comfydeploy_jupyter.errors import InvalidRequestError
-from tests.processes import alive
-from tests.restartable_jupyter import RestartableJupyter
-from tests.waiting import until
+from tests.helpers.jupyter import RestartableJupyter
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.dask_cluster import DaskCluster, DaskProcess
+    from tests.helpers.clusters import DaskCluster, DaskProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 

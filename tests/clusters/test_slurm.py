@@ -9,14 +9,14 @@ import pytest
 
 from comfydeploy_jupyter import connect
 from tests.clusters.test_pools import run, view
-from tests.dask_cluster import make_certificates
-from tests.restartable_jupyter import RestartableJupyter
-from tests.waiting import until
+from tests.helpers.clusters import make_certificates
+from tests.helpers.jupyter import RestartableJupyter
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.slurm import Slurm
+    from tests.helpers.clusters import Slurm
 
 _handler = signal.getsignal(signal.SIGINT)
 from dask_jobqueue import SLURMCluster  # noqa: E402 - it replaces the handler of SIGINT

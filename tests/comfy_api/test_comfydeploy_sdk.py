@@ -18,13 +18,13 @@ from comfydeploy.models.errors import HTTPValidationError, SDKError
 
 from comfydeploy_jupyter import connect
 from tests.client.test_real import slow, stepping
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 
 class Receiver:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.handlers.test_runs import IMAGE
-from tests.relay import Relay
+from tests.helpers.relay import Relay
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 UI = {"nodes": [], "links": [], "last_node_id": 0}

@@ -16,13 +16,13 @@ from comfy_sdk.exceptions import ComfyError, JobFailed, NotFound
 from PIL import Image
 
 from tests.client.test_real import slow, stepping
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 
 @pytest.fixture(autouse=True)

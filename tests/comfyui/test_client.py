@@ -11,8 +11,8 @@ import pytest
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.comfyui.definitions import Definitions, DefinitionSet
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.full_disk import files_limited_to
-from tests.jupyter_app import chain
+from tests.helpers.disks import files_limited_to
+from tests.helpers.jupyter import chain
 
 
 @pytest.fixture

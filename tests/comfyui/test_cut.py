@@ -20,7 +20,7 @@ from aiohttp import web
 
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 CUT = 1.5  # seconds
 AFTER = 5.0  # seconds after the cut; the kernel sends lost bytes 3.0 and 6.2 s after it began

@@ -16,12 +16,13 @@ from aiohttp import web
 from comfydeploy_jupyter.comfyui import find
 from comfydeploy_jupyter.comfyui.find import Found, discover
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.comfyui_server import REPOSITORY, free_port
+from tests.helpers.comfyui import free_port
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
 
 def make_tree(path: Path, *, venv: str | None = "venv") -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.comfyui.install import GIT_URL, INDEX_VERSION
-from tests.comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,9 +17,9 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.comfyui_server import REPOSITORY, free_port
-from tests.processes import alive
-from tests.waiting import until_async
+from tests.helpers.comfyui import free_port
+from tests.helpers.processes import REPOSITORY, alive
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.comfyui.find import Running, nothing_listens_at, running_at
-from tests.comfyui_server import free_port
+from tests.helpers.comfyui import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

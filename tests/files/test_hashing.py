@@ -19,7 +19,7 @@ from comfydeploy_jupyter.errors import ConflictError, ForbiddenPathError, NotFou
 from comfydeploy_jupyter.files.hash_records import FileKey, Hashes, HashRepository
 from comfydeploy_jupyter.files.hashing import BLOCK, Hasher, HashingProgress
 from comfydeploy_jupyter.store.database import READERS, Database
-from tests.full_disk import silent_disk
+from tests.helpers.disks import silent_disk
 
 if TYPE_CHECKING:
     import sqlite3

@@ -7,7 +7,7 @@ import threading
 import requests
 
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 MIB = 1024 * 1024
 

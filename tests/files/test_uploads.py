@@ -34,7 +34,7 @@ from comfydeploy_jupyter.errors import (
 from comfydeploy_jupyter.files.forms import FLUSH_EVERY, UploadForm
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 from comfydeploy_jupyter.files.uploads import BATCH, StoredFile, Uploads
-from tests.full_disk import new_disk, remount
+from tests.helpers.disks import new_disk, remount
 
 BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"

@@ -2,7 +2,7 @@
 
     python -m tests.golden.record_media
 
-This needs a ComfyUI (see ``tests/comfyui_server.py``). Its own nodes write the pictures and videos.
+This needs a ComfyUI (see ``tests/helpers/comfyui.py``). Its nodes write the pictures and videos.
 Its audio nodes need torchaudio, which not every installation has. Therefore PyAV writes the sounds
 in ComfyUI's interpreter, with the same calls as ComfyUI 0.3.75 (comfy_api/latest/_ui.py).
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import PIL.Image
 
-from tests.comfyui_server import ComfyUIServer
+from tests.helpers.comfyui import ComfyUIServer
 
 MEDIA = Path(__file__).parent / "media"
 

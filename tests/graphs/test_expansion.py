@@ -14,7 +14,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.expansion import MAX_SIZE
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
-from tests.growth import grows_too_fast
+from tests.helpers.waiting import grows_too_fast
 
 if TYPE_CHECKING:
     from collections.abc import Callable

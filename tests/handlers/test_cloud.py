@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from comfydeploy_jupyter.handlers.comfyui_page import AT_ROOT, in_folder
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -15,7 +15,7 @@ import requests
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 MIB = 1024 * 1024
 FORM = "multipart/form-data; boundary=x"

@@ -14,14 +14,14 @@ import pytest
 from aiohttp import web
 from jupyter_server.utils import url_path_join
 
-from tests.faulty_comfyui import aborted, hanging
 from tests.handlers.test_workflows import PICTURE
-from tests.waiting import until_async
+from tests.helpers.comfyui_proxies import aborted, hanging
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faulty_comfyui import FaultyComfyUI
+    from tests.helpers.comfyui_proxies import FaultyComfyUI
 
 API: dict[str, Any] = {
     "1": {

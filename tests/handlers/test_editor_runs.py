@@ -10,7 +10,7 @@ import requests
 
 from comfydeploy_jupyter.graphs.structure import structure_of
 from comfydeploy_jupyter.runs.editor import SOON
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from tests.transfer_service import running
-from tests.waiting import until_async
+from tests.helpers.transfer_service import running
+from tests.helpers.waiting import until_async
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9"

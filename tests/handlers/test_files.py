@@ -14,8 +14,8 @@ import pytest
 
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 from comfydeploy_jupyter.files.uploads import BATCH
-from tests.full_disk import files_limited_to
-from tests.waiting import until_async
+from tests.helpers.disks import files_limited_to
+from tests.helpers.waiting import until_async
 
 
 @pytest.fixture(params=["folders", "remote"])

@@ -10,7 +10,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 from .test_files import form
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 
 @pytest.fixture

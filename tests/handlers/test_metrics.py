@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from comfydeploy_jupyter import metrics
 from comfydeploy_jupyter.extension import ComfyDeploy
+from tests.helpers.waiting import until_async
 from tests.test_docs import DOCS, blocks
-from tests.waiting import until_async
 
 LOCAL = {"machine": "local"}
 PAGE = (DOCS / "monitoring.md").read_text()

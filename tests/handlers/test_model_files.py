@@ -8,9 +8,9 @@ import uuid
 import pytest
 import requests
 
-from tests.comfyui_server import free_port
-from tests.faulty_comfyui import aborted, hanging
-from tests.waiting import until_async
+from tests.helpers.comfyui import free_port
+from tests.helpers.comfyui_proxies import aborted, hanging
+from tests.helpers.waiting import until_async
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 GRAPH = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
 

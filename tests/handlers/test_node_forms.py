@@ -7,7 +7,7 @@ import uuid
 import pytest
 from jupyter_server.utils import url_path_join
 
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 
 @pytest.fixture

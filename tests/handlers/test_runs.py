@@ -13,7 +13,7 @@ from PIL import Image
 
 from comfydeploy_jupyter.graphs.depth import DEEPEST_VALUE, LONGEST_CHAIN
 from comfydeploy_jupyter.graphs.structure import structure_of
-from tests.comfyui_server import is_today
+from tests.helpers.comfyui import is_today
 
 IMAGE = {
     "1": {

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 HALF = "\ud83d"  # the first half of an emoji
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from comfydeploy_jupyter import __version__
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 
 async def test_service_is_ok(api, comfyui, chain):

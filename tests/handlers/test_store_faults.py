@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.jupyter_app import Api
+    from tests.helpers.jupyter import Api
 
 
 @pytest.fixture

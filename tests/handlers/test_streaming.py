@@ -18,8 +18,8 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
-from tests.comfyui_server import is_today
-from tests.jupyter_app import parse_stream
+from tests.helpers.comfyui import is_today
+from tests.helpers.jupyter import parse_stream
 
 
 def names(messages):

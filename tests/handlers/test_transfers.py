@@ -11,7 +11,7 @@ from base64 import b64encode
 
 import pytest
 
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 KEY = "cd-secret-of-this-request"
 OTHER = {"machine": "other"}

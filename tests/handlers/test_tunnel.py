@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from traitlets.config import Config
 
-from tests.authorizer import RecordingAuthorizer
-from tests.processes import alive
-from tests.waiting import until_async
+from tests.helpers.jupyterhub import RecordingAuthorizer
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until_async
 
 PORT = 65_000  # nothing listens there; the tunnel starts nevertheless
 NO_GATE = {"port": PORT, "protect": False}  # most of these tests are not about the gate

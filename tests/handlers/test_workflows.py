@@ -12,7 +12,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpclient import HTTPClientError
 
 from comfydeploy_jupyter.cloud.credentials import Account, Credentials
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 if TYPE_CHECKING:
     import sqlite3

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tornado.httpclient import HTTPClientError
 
-from tests.jupyter_app import documented_events
+from tests.helpers.jupyter import documented_events
 
 EVENTS = documented_events("The WebSocket") | documented_events("The events of a run")
 

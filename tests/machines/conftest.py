@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.comfyui_server import TEST_NODES
+from tests.helpers.comfyui import TEST_NODES
 from tests.runs.conftest import no_hidden_errors  # noqa: F401 - a fixture
 
 GPUS = [

@@ -12,7 +12,7 @@ from aiohttp import web
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.machines import checks
 from comfydeploy_jupyter.util.secrets import masked_environment
-from tests.comfyui_server import free_port
+from tests.helpers.comfyui import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

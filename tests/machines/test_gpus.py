@@ -10,8 +10,8 @@ import pytest
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import ConflictError, InvalidRequestError
-from tests.jupyter_app import chain
-from tests.waiting import until_async
+from tests.helpers.jupyter import chain
+from tests.helpers.waiting import until_async
 
 from .conftest import GPUS
 

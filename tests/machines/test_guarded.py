@@ -18,16 +18,15 @@ from yarl import URL
 
 from comfydeploy_jupyter.comfyui.client import Credentials, check_headers, split_address
 from comfydeploy_jupyter.errors import InvalidRequestError
-from tests.faulty_comfyui import FaultyComfyUI
-from tests.guarded_comfyui import Certificates, GuardedComfyUI, basic
-from tests.waiting import until
+from tests.helpers.comfyui_proxies import Certificates, FaultyComfyUI, GuardedComfyUI, basic
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.cloudflared import FakeCloudflared
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.cloudflared import FakeCloudflared
+    from tests.helpers.jupyter import JupyterProcess
 
 KEY = "key-of-the-door-2231"
 PASSWORD = "pass:word@of/the%door"

@@ -14,9 +14,9 @@ from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.util.tasks import end
-from tests.comfyui_server import free_port
-from tests.full_disk import files_limited_to
-from tests.instant_comfyui import InstantComfyUI
+from tests.helpers.comfyui import free_port
+from tests.helpers.disks import files_limited_to
+from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.transfers.conftest import IgnoringListener
 
 if TYPE_CHECKING:

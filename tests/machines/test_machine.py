@@ -13,10 +13,10 @@ import pytest
 
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
-from tests.jupyter_app import chain
-from tests.processes import alive
+from tests.helpers.jupyter import chain
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until, until_async
 from tests.transfers.conftest import IgnoringListener
-from tests.waiting import until, until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
-from tests.comfyui_server import free_port
-from tests.instant_comfyui import InstantComfyUI
-from tests.waiting import until_async
+from tests.helpers.comfyui import free_port
+from tests.helpers.instant_comfyui import InstantComfyUI
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,10 +18,10 @@ from comfydeploy_jupyter.comfyui.client import NONE
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.providers import Member
 from comfydeploy_jupyter.schemas import MachineCreate
-from tests.comfyui_server import free_port
-from tests.instant_comfyui import InstantComfyUI
-from tests.jupyter_app import chain
-from tests.waiting import until, until_async
+from tests.helpers.comfyui import free_port
+from tests.helpers.instant_comfyui import InstantComfyUI
+from tests.helpers.jupyter import chain
+from tests.helpers.waiting import until, until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

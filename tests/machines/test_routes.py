@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter import __version__
-from tests.comfyui_server import TEST_NODES, free_port
-from tests.jupyter_app import chain
+from tests.helpers.comfyui import TEST_NODES, free_port
+from tests.helpers.jupyter import chain
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until_async
 from tests.machines.conftest import GPUS
-from tests.processes import alive
 from tests.runs.conftest import until_connected
-from tests.waiting import until_async
 
 
 @pytest.fixture

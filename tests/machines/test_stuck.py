@@ -12,8 +12,8 @@ import requests
 from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
 from comfydeploy_jupyter.comfyui.run_main import PROMPT_WORKER_ENDED
 from comfydeploy_jupyter.machines.activity import Activity
-from tests.jupyter_app import chain
-from tests.waiting import until_async
+from tests.helpers.jupyter import chain
+from tests.helpers.waiting import until_async
 
 from .conftest import GPUS
 

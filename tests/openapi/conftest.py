@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tests.comfyui_server import free_port
-from tests.fake_comfydeploy import KEY
+from tests.helpers.comfyui import free_port
+from tests.helpers.fake_comfydeploy import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 # Addresses in the examples, and the test servers for them.
 ELSEWHERE = {

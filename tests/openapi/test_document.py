@@ -18,8 +18,8 @@ from comfydeploy_jupyter.errors import ComfyDeployError, MethodNotAllowedError
 from comfydeploy_jupyter.handlers import PREFIX, ROUTES
 from comfydeploy_jupyter.handlers.base import NotFound
 from comfydeploy_jupyter.openapi.document import OPERATIONS, document, specification
-from tests.jupyter_process import REPOSITORY
-from tests.specification import faults, operations, strict
+from tests.helpers.jupyter import faults, operations, strict
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.specification import check_reply
+from tests.helpers.jupyter import check_reply
 
 if TYPE_CHECKING:
     import requests

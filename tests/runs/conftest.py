@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tests.relay import Relay
-from tests.waiting import until_async
+from tests.helpers.relay import Relay
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from comfydeploy_jupyter.runs.story import not_before
-from tests.jupyter_app import chain
+from tests.helpers.jupyter import chain
 
 YEARS = ("2001-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.comfy_accounts import CONFIGURED, EMAIL, PASSWORD, error
+from tests.helpers.comfy_accounts import CONFIGURED, EMAIL, PASSWORD, error
 
 from .test_partner_keys import hashes, partner, run
 

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
-from tests.faulty_comfyui import FaultyComfyUI
-from tests.waiting import until_async
+from tests.helpers.comfyui_proxies import FaultyComfyUI
+from tests.helpers.waiting import until_async
 
 from .conftest import until_reconnected
 

@@ -26,7 +26,7 @@ from comfydeploy_jupyter.runs.lifecycle import (
     State,
 )
 from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 from .fake_comfyui import LATENCY
 from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World

@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from comfydeploy_jupyter.comfyui.find import USUAL_PLACES, is_comfyui_tree
-from tests.comfyui_server import is_today
-from tests.relay import Relay
+from tests.helpers.comfyui import is_today
+from tests.helpers.relay import Relay
 
 from .conftest import until_connected, until_reconnected
 

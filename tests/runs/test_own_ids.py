@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from comfydeploy_jupyter.comfyui.socket import Event, decode_binary
-from tests.comfyui_server import is_today
+from tests.helpers.comfyui import is_today
 
 from .conftest import until_connected
 

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from comfydeploy_jupyter.graphs.versions import has_partial_execution
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import uuid
 
 import pytest
 
-from tests.comfy_accounts import CONFIGURED
-from tests.waiting import until_async
+from tests.helpers.comfy_accounts import CONFIGURED
+from tests.helpers.waiting import until_async
 
 from .conftest import until_connected
 

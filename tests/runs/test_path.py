@@ -13,7 +13,7 @@ from comfydeploy_jupyter.handlers.runs import StreamHandler
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.runs.creation import RunCreator
 from comfydeploy_jupyter.runs.log import EventLog
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

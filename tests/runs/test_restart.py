@@ -17,8 +17,8 @@ from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from comfydeploy_jupyter.runs.recovery import LOST
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
-from tests.jupyter_app import chain
-from tests.waiting import until
+from tests.helpers.jupyter import chain
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.jupyter_app import chain
-from tests.kill_rounds import check_store
-from tests.waiting import until
+from tests.helpers.jupyter import chain
+from tests.helpers.kill_rounds import check_store
+from tests.helpers.waiting import until
 
 MIB = 1024 * 1024
 

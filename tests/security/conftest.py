@@ -15,8 +15,8 @@ from traitlets.config import Config
 
 from comfydeploy_jupyter.handlers import ROUTES
 from comfydeploy_jupyter.handlers.base import Base
-from tests.authorizer import RecordingAuthorizer
-from tests.processes import OF_TESTS
+from tests.helpers.jupyterhub import RecordingAuthorizer
+from tests.helpers.processes import OF_TESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import pytest
 
-from tests.jupyter_process import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 from .sentences import ADVICE, HELD
 

@@ -21,7 +21,7 @@ from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
 from comfydeploy_jupyter.util import proxy_headers
 from comfydeploy_jupyter.util.responses import read_whole, reason_of
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -36,9 +36,9 @@ from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from comfydeploy_jupyter.util.peers import Peers
 from tests.comfyui.test_find import make_tree
 from tests.comfyui.test_process import FAKE_COMFYUI, process_of
-from tests.comfyui_server import free_port
+from tests.helpers.comfyui import free_port
+from tests.helpers.waiting import until_async
 from tests.transfers.conftest import IgnoringListener
-from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

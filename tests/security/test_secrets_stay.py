@@ -31,13 +31,13 @@ from comfydeploy_jupyter.util.secrets import (
     masked_arguments,
     unmasked_arguments,
 )
-from tests.jupyter_app import chain
-from tests.waiting import until
+from tests.helpers.jupyter import chain
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 SECRETS = {
     name: f"s3cret-{name}-5f1c9a"

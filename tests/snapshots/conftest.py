@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.comfyui_server import TEST_NODES
+from tests.helpers.comfyui import TEST_NODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

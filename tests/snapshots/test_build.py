@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tornado.httpclient import HTTPClientError
 
-from tests.jupyter_app import parse_stream
+from tests.helpers.jupyter import parse_stream
+from tests.helpers.waiting import until_async
 from tests.snapshots.conftest import names_in, text_of
-from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import DockerFailedError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 
 @pytest.fixture

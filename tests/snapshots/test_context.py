@@ -16,7 +16,7 @@ from comfydeploy_jupyter.snapshots.copying import Copier
 from comfydeploy_jupyter.snapshots.docker_context import write_context
 from comfydeploy_jupyter.snapshots.environment import Environment
 from comfydeploy_jupyter.snapshots.snapshot import ComfyUI, Package, Python, Snapshot
-from tests.full_disk import files_limited_to
+from tests.helpers.disks import files_limited_to
 from tests.snapshots.conftest import git, names_in
 
 if TYPE_CHECKING:

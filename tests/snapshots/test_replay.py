@@ -19,10 +19,10 @@ import pytest
 
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
 from comfydeploy_jupyter.util.reaper import reaped_command
-from tests.comfyui_server import comfyui_version, free_port
+from tests.helpers.comfyui import comfyui_version, free_port
+from tests.helpers.waiting import until
 from tests.snapshots.conftest import PACK_URL, git
 from tests.snapshots.dockerfile import Replay
-from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

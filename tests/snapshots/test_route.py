@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfyui_server import comfyui_version
-from tests.fake_comfydeploy import KEY
+from tests.helpers.comfyui import comfyui_version
+from tests.helpers.fake_comfydeploy import KEY
+from tests.helpers.waiting import until_async
 from tests.snapshots.conftest import git, names_in, text_of
 from tests.snapshots.dockerfile import instructions
-from tests.waiting import until_async
 
 FIELDS = {"success", "path", "dockerfile", "docker_command_steps", "snapshot", "warnings"}
 

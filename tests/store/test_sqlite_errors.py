@@ -18,7 +18,7 @@ import pytest
 from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
 from comfydeploy_jupyter.store.data_file import file_system
 from comfydeploy_jupyter.store.database import Database, set_journal
-from tests.full_disk import files_limited_to, new_disk, remount
+from tests.helpers.disks import files_limited_to, new_disk, remount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -15,7 +15,7 @@ from comfydeploy_jupyter.transfers.callback_records import CallbackRepository
 from comfydeploy_jupyter.transfers.records import TransferRepository
 from comfydeploy_jupyter.transfers.service import Transfers
 from comfydeploy_jupyter.util.backoff import Backoff
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -18,7 +18,7 @@ from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.transfers import callbacks
 from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
 from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG, MOST_REFUSALS
-from tests.comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 
 async def target(harness, service, prompt_id="run-1", token="secret"):

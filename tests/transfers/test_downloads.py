@@ -19,8 +19,8 @@ from comfydeploy_jupyter.errors import (
 )
 from comfydeploy_jupyter.transfers.models import place
 from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
-from tests.full_disk import files_limited_to
-from tests.transfer_service import running
+from tests.helpers.disks import files_limited_to
+from tests.helpers.transfer_service import running
 
 MIB = 1024 * 1024
 NAME = "m.safetensors"

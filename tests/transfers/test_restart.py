@@ -7,7 +7,7 @@ import uuid
 
 import requests
 
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 KEY = "cd-secret-of-this-request"
 

@@ -17,12 +17,12 @@ import pytest
 import requests
 import websocket
 
-from tests.processes import alive
-from tests.waiting import until
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from tests.cloudflared import FakeCloudflared
-    from tests.restartable_jupyter import RestartableJupyter
+    from tests.helpers.cloudflared import FakeCloudflared
+    from tests.helpers.jupyter import RestartableJupyter
 
 
 @pytest.fixture

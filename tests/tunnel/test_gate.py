@@ -21,8 +21,8 @@ from comfydeploy_jupyter.errors import TunnelFailedError
 from comfydeploy_jupyter.tunnel.gate import ATTEMPTS, COOKIE
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from comfydeploy_jupyter.tunnel.gate_settings import GateSettings, Upstream
-from tests.guarded_comfyui import Certificates
-from tests.waiting import until_async
+from tests.helpers.comfyui_proxies import Certificates
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ from comfydeploy_jupyter.tunnel.failures import why_it_ended
 from comfydeploy_jupyter.tunnel.gate_settings import Upstream
 from comfydeploy_jupyter.tunnel.tunnel import Origin, TunnelOptions
 from comfydeploy_jupyter.tunnel.tunnels import Tunnels, TunnelSettings
-from tests.comfyui_server import free_port
-from tests.processes import alive
-from tests.waiting import until_async
+from tests.helpers.comfyui import free_port
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until_async
 
 
 async def test_a_check_of_a_stopped_comfyui_does_not_start_it(cloudflared, tmp_path):

@@ -21,7 +21,7 @@ from comfydeploy_jupyter.util.tasks import (
     wait_for,
     wait_until_set,
 )
-from tests.waiting import until_async
+from tests.helpers.waiting import until_async
 
 
 def failures() -> float:

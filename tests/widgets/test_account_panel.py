@@ -11,14 +11,14 @@ from ipywidgets.widgets.widget import _instances
 from comfydeploy_jupyter import ComfyDeployPanel
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import CloudError
-from tests.comfy_accounts import EMAIL, PASSWORD
+from tests.helpers.comfy_accounts import EMAIL, PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from comfydeploy_jupyter.widgets.account_panel import AccountPanel
-    from tests.comfy_accounts import ComfyAccounts
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.comfy_accounts import ComfyAccounts
+    from tests.helpers.jupyter import JupyterProcess
 
 
 @pytest.fixture(scope="module")

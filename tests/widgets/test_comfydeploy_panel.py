@@ -14,8 +14,8 @@ from comfydeploy_jupyter import ComfyDeployPanel
 from comfydeploy_jupyter.client import Comfy, Machine
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.machine_strip import MachineStrip, facts_html
-from tests.jupyter_process import REPOSITORY
-from tests.waiting import until
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

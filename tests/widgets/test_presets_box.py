@@ -10,7 +10,7 @@ import pytest
 from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.client import Workflow
 from comfydeploy_jupyter.client.graph import Source
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

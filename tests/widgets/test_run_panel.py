@@ -21,15 +21,15 @@ from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError, Unk
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.follower import KEPT_STREAMS, Follower
 from comfydeploy_jupyter.widgets.picker import Requests
-from tests.faulty_comfyui import FAULTS, FaultyComfyUI
-from tests.jupyter_process import REPOSITORY
-from tests.waiting import until
+from tests.helpers.comfyui_proxies import FAULTS, FaultyComfyUI
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
 SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 FAILING = {

@@ -10,7 +10,7 @@ import pytest
 import comfydeploy_jupyter.display.sweeps
 import comfydeploy_jupyter.widgets  # noqa: F401 - its classes are looked at
 from comfydeploy_jupyter.display.page import STATIC
-from tests.comfyui_server import REPOSITORY
+from tests.helpers.processes import REPOSITORY
 
 SOURCES = REPOSITORY / "js" / "src"
 FOLDERS = {

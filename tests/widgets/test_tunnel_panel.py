@@ -11,18 +11,18 @@ import pytest
 
 from comfydeploy_jupyter import TunnelPanel
 from comfydeploy_jupyter.client import Comfy
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.cloudflared import FakeCloudflared
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.cloudflared import FakeCloudflared
+    from tests.helpers.jupyter import JupyterProcess
 
 
 @pytest.fixture(scope="module")
 def cloudflared(tmp_path_factory: pytest.TempPathFactory) -> FakeCloudflared:
-    from tests.cloudflared import FakeCloudflared
+    from tests.helpers.cloudflared import FakeCloudflared
 
     return FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))
 

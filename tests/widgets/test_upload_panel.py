@@ -11,16 +11,16 @@ import pytest
 
 from comfydeploy_jupyter import UploadPanel
 from comfydeploy_jupyter.client import Comfy
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from comfydeploy_jupyter.client import Machine
-    from tests.comfyui_server import ComfyUIServer
-    from tests.jupyter_process import JupyterProcess
-    from tests.transfer_service import Service
+    from tests.helpers.comfyui import ComfyUIServer
+    from tests.helpers.jupyter import JupyterProcess
+    from tests.helpers.transfer_service import Service
 
 
 @pytest.fixture(scope="module")

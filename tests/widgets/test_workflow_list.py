@@ -12,7 +12,7 @@ import requests
 
 from comfydeploy_jupyter import RunPanel, WorkflowPanel
 from comfydeploy_jupyter.errors import NotFoundError
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from PIL import Image
 from comfydeploy_jupyter import WorkflowPanel
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import InvalidRequestError
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from comfydeploy_jupyter.cloud.client import CloudClient
 from comfydeploy_jupyter.errors import CloudError, InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.workflows.cloud import CloudWorkflows
 from comfydeploy_jupyter.workflows.draft import Draft
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 UI = {"nodes": [], "links": []}
 API = {"1": {"class_type": "TestText", "inputs": {}}}

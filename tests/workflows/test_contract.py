@@ -17,7 +17,7 @@ from comfydeploy_jupyter.workflows.cloud import CloudWorkflows
 from comfydeploy_jupyter.workflows.draft import Draft
 from comfydeploy_jupyter.workflows.local import LocalWorkflows
 from comfydeploy_jupyter.workflows.records import WorkflowStore
-from tests.fake_comfydeploy import KEY
+from tests.helpers.fake_comfydeploy import KEY
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.workflows.repository import WorkflowRepository

@@ -11,7 +11,7 @@ from comfydeploy_jupyter.client import Comfy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.jupyter_process import JupyterProcess
+    from tests.helpers.jupyter import JupyterProcess
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ from comfydeploy_jupyter.client.sweep.runner import Job, Point, time_left
 from comfydeploy_jupyter.client.sweep.sheet import ContactSheet, Words
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from tests.client.sweep.test_sweep import failing_if
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from comfydeploy_jupyter.client import Comfy
+    from tests.helpers.jupyter import JupyterProcess
 
 
 def test_the_best_are_marked_and_stay(comfy: Comfy) -> None:

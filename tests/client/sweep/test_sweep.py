@@ -23,15 +23,15 @@ from comfydeploy_jupyter.errors import (
     UnknownInputError,
 )
 from tests.client.test_real import SUNSET, until
-from tests.jupyter_app import chain
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.helpers.jupyter import JupyterProcess, chain
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.client.small_server import Reply, Request, SmallServer
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
 
 def failing_if() -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.waiting import until
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-TESTS = Path(__file__).resolve().parent
-PYTHONPATH = os.pathsep.join([str(TESTS.parent), str(TESTS / "hidden")])
+REPOSITORY = Path(__file__).resolve().parents[2]
+PYTHONPATH = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "hidden")])
 """For Jupyter servers: this package, and a module that makes their start faster."""
 OF_TESTS = {"editor_runs": False}
 """For Jupyter servers: settings of the extension, unless a test has others.

@@ -1,15 +1,21 @@
-"""A real ComfyUI behind a proxy that simulates errors: tests set one error for each route.
+"""A real ComfyUI behind proxies: with errors, with the behaviour of 0.33, or behind a password.
 
-The proxy has its own thread and event loop, so that it works while a test waits.
+Each proxy has its own thread and event loop, so that it works while a test waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import datetime as dt
 import gzip
+import ipaddress
 import json
+import ssl
 import threading
+import time
+import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +23,19 @@ import aiohttp
 import pytest
 import requests
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from tests.comfyui_server import ComfyUIServer
+    from tests.helpers.comfyui import ComfyUIServer
 
     Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 HOP_BY_HOP = ("connection", "content-length", "keep-alive", "transfer-encoding", "host")
 PIECE = 1024 * 1024  # bytes of one write
@@ -331,3 +343,256 @@ def faulty(comfyui: ComfyUIServer) -> Iterator[FaultyComfyUI]:
     proxy.start()
     yield proxy
     proxy.close()
+
+
+VERSION = "0.33.0"
+PROGRESS_EVERY = 0.1  # seconds
+REFUSED_ID = {
+    "error": {
+        "type": "invalid_prompt_id",
+        "message": "prompt_id must be a valid UUID",
+        "details": "prompt_id must be a UUID string in canonical lowercase hyphenated form; "
+        "omit it to let the server generate one",
+        "extra_info": {},
+    },
+    "node_errors": {},
+}
+
+
+class NewerComfyUI(FaultyComfyUI):
+    """The proxy.
+
+    Attributes
+    ----------
+    prompts : list of dict
+        The bodies of the prompts that were queued, oldest first.
+    version : str
+        The version that it reports.
+    lacks : set of str
+        Routes that it does not have: ``jobs`` or ``cancel`` (0.3.76 has only the first).
+    """
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self.prompts: list[dict[str, Any]] = []
+        self.lacks: set[str] = set()
+        self.version = VERSION
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST" and request.path == "/prompt":
+            body = await request.json()
+            if not _is_uuid(body.get("prompt_id")):
+                return web.json_response(REFUSED_ID, status=400)
+            self.prompts.append(body)
+        elif request.path.startswith("/api/jobs/"):
+            _, _, _, prompt_id, *action = request.path.split("/")
+            if "jobs" not in self.lacks and request.method == "GET" and not action:
+                self.requests[f"GET {request.path}"] += 1
+                return await self._job(prompt_id)
+            if "cancel" not in self.lacks and request.method == "POST" and action == ["cancel"]:
+                self.requests[f"POST {request.path}"] += 1
+                return await self._cancel(prompt_id)
+            raise web.HTTPNotFound
+        elif request.path == "/system_stats":
+            stats = await self._request("GET", "/system_stats")
+            stats["system"]["comfyui_version"] = self.version
+            return web.json_response(stats)
+        return await super()._pass_on(request)
+
+    async def _job(self, prompt_id: str) -> web.StreamResponse:
+        place, entry = await self._find(prompt_id)
+        if place is None:
+            return web.json_response({"error": "Job not found"}, status=404)
+        job = {"id": prompt_id, "status": place, "outputs_count": 0}
+        if entry is not None:
+            if _has_odd_names(entry["outputs"]):
+                raise web.HTTPInternalServerError  # like 0.33.0, which interprets each name as text
+            job["outputs"], job["execution_status"] = entry["outputs"], entry["status"]
+        return web.json_response(job)
+
+    async def _cancel(self, prompt_id: str) -> web.StreamResponse:
+        place, _ = await self._find(prompt_id)
+        if place == "pending":
+            await self._request("POST", "/queue", {"delete": [prompt_id]})
+        elif place == "in_progress":
+            await self._request("POST", "/interrupt", {"prompt_id": prompt_id})
+        return web.json_response({"cancelled": place in ("pending", "in_progress")})
+
+    async def _find(self, prompt_id: str) -> tuple[str | None, dict[str, Any] | None]:
+        entry = (await self._request("GET", f"/history/{prompt_id}")).get(prompt_id)
+        if entry is not None:
+            names = [name for name, _ in entry["status"]["messages"]]
+            done = "completed" if entry["status"]["status_str"] == "success" else "failed"
+            return ("cancelled" if "execution_interrupted" in names else done), entry
+        queue = await self._request("GET", "/queue")
+        for place, key in (("in_progress", "queue_running"), ("pending", "queue_pending")):
+            if any(item[1] == prompt_id for item in queue[key]):
+                return place, None
+        return None, None
+
+    async def _request(self, method: str, path: str, body: Any = None) -> Any:
+        async with self._session.request(method, self.target + path, json=body) as answer:
+            text = await answer.text()
+            return json.loads(text) if text else None
+
+    def _passer(self) -> Callable[[aiohttp.WSMessage], bool]:
+        forwarded_at = 0.0  # time at which progress was last forwarded
+
+        def passes(message: aiohttp.WSMessage) -> bool:
+            nonlocal forwarded_at
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                return True
+            event = json.loads(message.data)
+            data = event["data"]
+            if event["type"] != "progress" or data["value"] == data["max"]:
+                return True
+            if time.monotonic() - forwarded_at < PROGRESS_EVERY:
+                return False
+            forwarded_at = time.monotonic()
+            return True
+
+        return passes
+
+
+def _has_odd_names(outputs: dict[str, Any]) -> bool:
+    items = (i for node in outputs.values() for listed in node.values() for i in listed)
+    return any(isinstance(i, dict) and not isinstance(i.get("filename", ""), str) for i in items)
+
+
+def _is_uuid(value: Any) -> bool:
+    try:
+        return value is None or str(uuid.UUID(value)) == value
+    except (ValueError, AttributeError, TypeError):
+        return False
+
+
+@pytest.fixture
+def newer(comfyui: ComfyUIServer) -> Iterator[NewerComfyUI]:
+    """The shared ComfyUI with the behaviour of version 0.33."""
+    proxy = NewerComfyUI(comfyui.url)
+    proxy.start()
+    yield proxy
+    proxy.close()
+
+
+class GuardedComfyUI(FaultyComfyUI):
+    """The proxy: it answers 401 unless each request has the right headers.
+
+    Parameters
+    ----------
+    target : str
+        The address of the real ComfyUI.
+    wanted : mapping
+        The headers that each request must have.
+    certificates : Certificates, optional
+        Its certificate, and those that clients must have.
+
+    Attributes
+    ----------
+    seen : list of dict
+        The headers of all requests.
+    refused : list of str
+        The paths of the requests that were refused.
+    """
+
+    def __init__(
+        self, target: str, wanted: Mapping[str, str], certificates: Certificates | None = None
+    ) -> None:
+        super().__init__(target)
+        self.wanted = dict(wanted)
+        self.seen: list[dict[str, str]] = []
+        self.refused: list[str] = []
+        self.certificates = certificates
+
+    async def _start(self) -> None:
+        await super()._start()
+        if self.certificates is not None:
+            context = self.certificates.server_context()
+            site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
+            await site.start()
+            self.url = f"https://127.0.0.1:{self._runner.addresses[1][1]}"
+
+    async def _close(self) -> None:
+        await super()._close()
+        await asyncio.sleep(0.25)  # connections with TLS end later than the server
+
+    def _check(self, request: web.Request) -> None:
+        self.seen.append(dict(request.headers))
+        if any(request.headers.get(name) != value for name, value in self.wanted.items()):
+            self.refused.append(request.path)
+            raise web.HTTPUnauthorized(text="the door is closed")
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        return await super()._pass_on(request)
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        return await super()._socket(request)
+
+
+class Certificates:
+    """New certificates: an authority, a server at 127.0.0.1 and a client, in PEM files.
+
+    Attributes
+    ----------
+    ca, server, client, client_key : pathlib.Path
+        The files; the key of the server is in the file of its certificate.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ca_key = ec.generate_private_key(ec.SECP256R1())
+        self._ca = self._sign("the authority", self._ca_key, None)
+        self.ca = folder / "ca.pem"
+        self.ca.write_bytes(self._ca.public_bytes(serialization.Encoding.PEM))
+        self.server, self.client = folder / "server.pem", folder / "client.pem"
+        self.client_key = folder / "client.key"
+        for name, file, key_file in (
+            ("server", self.server, self.server),
+            ("client", self.client, self.client_key),
+        ):
+            key = ec.generate_private_key(ec.SECP256R1())
+            made = self._sign(name, key, self._ca).public_bytes(serialization.Encoding.PEM)
+            text = key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            file.write_bytes(made)
+            with key_file.open("ab") as target:
+                target.write(text)
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the context of a server that accepts only clients with a certificate."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.ca))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(self.server)
+        return context
+
+    def _sign(self, name: str, key: Any, issuer: x509.Certificate | None) -> x509.Certificate:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = dt.datetime.now(dt.timezone.utc)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if issuer is None else issuer.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
+            .add_extension(x509.SubjectAlternativeName([address]), False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._ca_key.public_key()),
+                False,
+            )
+        )
+        return builder.sign(self._ca_key, hashes.SHA256())
+
+
+def basic(user: str, password: str) -> str:
+    """Return the value of ``Authorization`` for a user."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"

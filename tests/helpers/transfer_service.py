@@ -21,9 +21,8 @@ import pytest
 from aiohttp import web
 from botocore.config import Config
 
-from tests.waiting import until
-
-from .comfyui_server import free_port
+from tests.helpers.comfyui import free_port
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

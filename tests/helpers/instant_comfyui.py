@@ -1,6 +1,6 @@
 """A server that answers like a ComfyUI whose nodes take no time, to measure everything around it.
 
-    python -m tests.instant_comfyui PORT…
+    python -m tests.helpers.instant_comfyui PORT…
 
 Each port is a separate ComfyUI. They have one node, ``TestText``, and send the events of ComfyUI
 0.3.75 for it. A real one takes some milliseconds of a core for each prompt.

@@ -29,16 +29,16 @@ from PIL import Image
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 from comfydeploy_jupyter.runs.records import FINAL
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
-from tests.comfyui_server import TEST_NODES, ComfyUIServer, comfyui_tree
-from tests.jupyter_process import REPOSITORY
-from tests.restartable_jupyter import RestartableJupyter
-from tests.waiting import until
+from tests.helpers.comfyui import TEST_NODES, ComfyUIServer, comfyui_tree
+from tests.helpers.jupyter import RestartableJupyter
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.transfer_service import Service
+    from tests.helpers.transfer_service import Service
 
 KIB = 1024
 SETTLED = 120.0  # time limit in seconds for the end of all started work

@@ -14,14 +14,15 @@ from urllib.parse import quote
 import psutil
 import pytest
 import requests
+from jupyter_server.auth.authorizer import Authorizer
 
-from .comfyui_server import REPOSITORY, free_port
-from .fake_comfydeploy import FakeComfyDeploy
-from .processes import PYTHONPATH, ServerProcess
-from .waiting import until
+from tests.helpers.comfyui import free_port
+from tests.helpers.fake_comfydeploy import FakeComfyDeploy
+from tests.helpers.processes import PYTHONPATH, REPOSITORY, ServerProcess
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 PASSWORD = "open sesame"
@@ -272,3 +273,26 @@ def jupyterhub(start_jupyterhub, comfyui, comfydeploy_of_hub) -> JupyterHubProce
     )
     hub.start_servers(*hub.users)
     return hub
+
+
+ACTIONS = frozenset({"read", "write", "execute"})
+
+
+class RecordingAuthorizer(Authorizer):
+    """Records user, action and resource of each call, and allows the actions that the test permits.
+
+    Jupyter creates the instance, so tests use the attributes of the class.
+    """
+
+    calls: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
+    allowed: Collection[str] = ACTIONS
+
+    @classmethod
+    def reset(cls) -> None:
+        """Clear the recorded calls, and allow everything."""
+        cls.calls.clear()
+        cls.allowed = ACTIONS
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        self.calls.append((user.username, action, resource))
+        return action in self.allowed

@@ -18,12 +18,12 @@ import psutil
 import requests
 
 from comfydeploy_jupyter.runs.records import FINAL
-from tests.comfyui_server import ComfyUIServer, comfyui_tree
-from tests.dask_cluster import DaskCluster
-from tests.kill_rounds import BrokenInvariantError
-from tests.processes import alive
-from tests.restartable_jupyter import RestartableJupyter
-from tests.waiting import until
+from tests.helpers.clusters import DaskCluster
+from tests.helpers.comfyui import ComfyUIServer, comfyui_tree
+from tests.helpers.jupyter import RestartableJupyter
+from tests.helpers.kill_rounds import BrokenInvariantError
+from tests.helpers.processes import alive
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

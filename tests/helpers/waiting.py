@@ -1,4 +1,4 @@
-"""Waits in tests for changes by other tasks, threads and processes."""
+"""Waits in tests for changes by other tasks, threads and processes; growth of durations."""
 
 from __future__ import annotations
 
@@ -83,3 +83,30 @@ def _failure(timeout: float, value: object, what: str | Callable[[], object]) ->
     description = what if isinstance(what, str) else what()
     suffix = f"; {description}" if description else ""
     return f"not within {timeout} s: the last value was {value!r}{suffix}"
+
+
+_NEGLIGIBLE = 0.002
+
+
+def seconds(task: Callable[[], object]) -> float:
+    """Return the duration of a task, the shortest of three."""
+    times = []
+    for _ in range(3):
+        begun = time.process_time()
+        task()
+        times.append(time.process_time() - begun)
+        if times[-1] < _NEGLIGIBLE:
+            break
+    return min(times)
+
+
+def grows_too_fast(task: Callable[[int], object], size: int) -> bool:
+    """Return whether a task takes more than twenty times as long for eight times the input.
+
+    A linear task takes eight times as long, a quadratic one sixty-four times. A task that takes
+    less than two milliseconds for the larger input is accepted.
+    """
+    larger = seconds(lambda: task(8 * size))
+    if larger < _NEGLIGIBLE:
+        return False
+    return larger > 20 * max(seconds(lambda: task(size)), _NEGLIGIBLE / 20)

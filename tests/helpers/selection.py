@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pytest_timeout import Settings
 
 MARKER_OF_FIXTURE = {
     "installed_comfyui": "comfyui",
@@ -87,7 +94,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--only-allowed-skips",
         action="store_true",
-        help="fail tests that are skipped, except those that tests/selection.py allows",
+        help="fail tests that are skipped, except those that tests/helpers/selection.py allows",
     )
 
 
@@ -154,4 +161,28 @@ def _fail_if_skipped(report: Any, node: pytest.Item | pytest.Collector) -> None:
     if report.skipped and node.config.getoption("only_allowed_skips"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"{reason}\nALLOWED_SKIPS in tests/selection.py does not have it."
+        report.longrepr = f"{reason}\nALLOWED_SKIPS in tests/helpers/selection.py does not have it."
+
+
+GRACE = 60.0
+"""Seconds for what a test does after its last timeout, such as ending processes."""
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_set_timer(
+    item: pytest.Item, settings: Settings
+) -> Generator[None, object, object]:
+    """Set the time after which the process prints where its threads are, and exits."""
+    seconds = settings.timeout
+    if not item.get_closest_marker("browser"):
+        seconds = 2 * seconds + GRACE
+    standard_error = item.config.stash[fault_handler_stderr_fd_key]
+    faulthandler.dump_traceback_later(seconds, file=standard_error, exit=True)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_cancel_timer() -> Generator[None, object, object]:
+    """Let the process live: the test has ended."""
+    faulthandler.cancel_dump_traceback_later()
+    return (yield)

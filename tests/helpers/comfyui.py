@@ -24,14 +24,12 @@ import pytest
 from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
 from comfydeploy_jupyter.util.reaper import reaped_command
-
-from .processes import start_failure
-from .waiting import until
+from tests.helpers.processes import REPOSITORY, start_failure
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 BEGUN_IN = Path.cwd()  # relative paths in the environment belong to it; a test may change it
 TEST_NODES = REPOSITORY / "tests" / "comfyui" / "custom_nodes"
 
