@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from comfydeploy_jupyter.comfyui.folders import Folders
-from comfydeploy_jupyter.files.listing import LocalModels
+from comfydeploy_jupyter.files.models import ModelListing
 
 FILES = 20_000
 
@@ -31,7 +31,7 @@ async def main(rounds: int = 15) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         texts = [str(path) for path in paths]
-        models = LocalModels(Folders(name))
+        models = ModelListing(Folders(name))
         await models.models()
         listings, stats = [], []
         for _ in range(rounds):

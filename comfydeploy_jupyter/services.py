@@ -23,14 +23,7 @@ from .errors import ComfyDeployError
 from .files.hash_records import HashRepository
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
-from .files.listing import (
-    DirectoryCache,
-    LocalAndReported,
-    LocalModels,
-    ModelListing,
-    RemoteModels,
-)
-from .files.model_files import ModelFiles
+from .files.models import DirectoryCache, ModelFiles, ModelListing
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
@@ -306,14 +299,8 @@ class Services:
         """Return the model files of a machine: from its folders if known, else from its API."""
         machine = self.machines.get(machine_id)
         folders = await self._folders(machine)
-        if folders is not None:
-            local = LocalModels(folders, self._directories)
-            reported = [name for name in folders.reported if folders.is_reported(name)]
-            client = machine.reachable_client()
-            if not reported or client is None:
-                return local
-            return LocalAndReported(local, RemoteModels(client), reported)
-        return RemoteModels(await machine.ready())
+        client = await machine.ready() if folders is None else machine.reachable_client()
+        return ModelListing(folders, client, self._directories)
 
     async def inbox_of_pools(self) -> Inbox:
         """Return the target of uploads to a pool: a folder of this server."""

@@ -15,12 +15,12 @@ from .streamed import Streamed
 
 if TYPE_CHECKING:
     from .. import metrics
-    from ..files import listing, stat
+    from ..files import models
     from ..files.inbox import Inbox
     from ..files.uploads import StoredFile, Upload
 else:
     metrics = lazy_module("metrics")
-    listing, stat = lazy_module("files.listing"), lazy_module("files.stat")
+    models = lazy_module("files.models")
 
 
 class ModelsHandler(Handler):
@@ -29,11 +29,11 @@ class ModelsHandler(Handler):
     async def get(self) -> None:
         """Reply with an array of models, or by folder in the form of the ComfyUI node."""
         query = self.query(schemas.ModelsQuery)
-        models = await self.services.models(query.machine)
+        listing = await self.services.models(query.machine)
         if query.format == "folders":
-            self.reply(await models.folders())
+            self.reply(await listing.folders())
             return
-        found = await models.models(folder=query.folder, search=query.search)
+        found = await listing.models(folder=query.folder, search=query.search)
         await self.reply_large(found)
 
 
@@ -55,7 +55,7 @@ class FilenameListHandler(Handler):
         """Reply with an array of names, or with names by folder in the form of the ComfyUI node."""
         query = self.query(schemas.ListQuery)
         names = await (await self.services.models(query.machine)).names()
-        body: Any = {"filename_list": names} if query.format == "folders" else listing.flat(names)
+        body: Any = {"filename_list": names} if query.format == "folders" else models.flat(names)
         await self.reply_large(body)
 
 
@@ -92,7 +92,7 @@ class StatHandler(Handler):
         """Reply for ``path``, by default for the folder of the models."""
         query = self.query(schemas.StatQuery)
         folders = await self.services.machines.get(query.machine).folders()
-        self.reply(await asyncio.to_thread(stat.fs_stat, folders, query.path))
+        self.reply(await asyncio.to_thread(models.fs_stat, folders, query.path))
 
 
 class UploadFileHandler(Streamed, Handler):

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..comfyui.folders import Folders
+    from ..files import models
     from ..machines.machine import Machine
-    from ..transfers import models, queue
+    from ..transfers import queue
     from ..transfers.records import TransferRecord
 else:
-    models, queue = lazy_module("transfers.models"), lazy_module("transfers.queue")
+    models, queue = lazy_module("files.models"), lazy_module("transfers.queue")
 
 
 class UploadQueueStatusHandler(Handler):

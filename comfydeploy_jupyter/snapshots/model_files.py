@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, ForbiddenPathError, NotFoundError
-from ..files.listing import LocalModels
+from ..files.models import ModelListing
 from ..graphs.model_files import model_links
 from ..util import worker
 from ..util.secrets import clean_url
@@ -43,7 +43,7 @@ class ModelFacts:
         self, folders: Folders, *, hash_all: bool, report: Callable[[str], None]
     ) -> tuple[list[ModelFile], list[str]]:
         """Return the models of a ComfyUI, and warnings about missing sources or hashes."""
-        entries = await LocalModels(folders).models()
+        entries = await ModelListing(folders).models()
         hashes = await self._hasher.known([entry["path"] for entry in entries])
         missing = [entry for entry in entries if entry["path"] not in hashes]
         warnings: list[str] = []

@@ -9,7 +9,7 @@ import sys
 from ..errors import UnsupportedPlatformError
 
 _NAMES = {"win32": "Windows", "emscripten": "a browser"}
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 def require_posix(what: str) -> None:
@@ -105,7 +105,7 @@ def rename_without_replacing(name: str, folder: int, new_name: str, new_folder: 
     try:
         os.link(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
     else:
         os.unlink(name, dir_fd=folder)

@@ -20,9 +20,9 @@ from ..errors import (
     NotFoundError,
     OfflineError,
 )
+from ..files.models import place
 from ..graphs.model_files import PICKLES, SUFFIXES, chosen_names, listed_models
 from ..transfers.http import TransferError
-from ..transfers.models import place
 from ..transfers.public import objection
 from .validate import validate_workflow
 

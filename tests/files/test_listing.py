@@ -15,7 +15,7 @@ from aiohttp import web
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NotFoundError
-from comfydeploy_jupyter.files.listing import LocalModels, RemoteModels, flat
+from comfydeploy_jupyter.files.models import ModelListing, flat
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def comfy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def local(comfy: Path) -> LocalModels:
-    return LocalModels(Folders(comfy))
+def local(comfy: Path) -> ModelListing:
+    return ModelListing(Folders(comfy))
 
 
 CHECKPOINTS = [".hidden/h.bin", "A.CKPT", "b.safetensors", "saved.safetensors", "xl/deep/c.sft"]
 
 
-def test_models(local: LocalModels, comfy: Path) -> None:
+def test_models(local: ModelListing, comfy: Path) -> None:
     found = asyncio.run(local.models())
     assert [(entry["folder"], entry["name"]) for entry in found] == [
         *(("checkpoints", name) for name in CHECKPOINTS),
@@ -76,7 +76,7 @@ def test_models(local: LocalModels, comfy: Path) -> None:
     assert all(Path(entry["path"]).is_file() for entry in found)
 
 
-def test_one_folder(local: LocalModels) -> None:
+def test_one_folder(local: ModelListing) -> None:
     found = asyncio.run(local.models(folder="clip"))
     assert [entry["name"] for entry in found] == ["t5.safetensors"]
     assert asyncio.run(local.models(folder="vae")) == []
@@ -96,12 +96,12 @@ def test_one_folder(local: LocalModels) -> None:
         (" ", None),
     ],
 )
-def test_search(local: LocalModels, search: str, names: list[str] | None) -> None:
+def test_search(local: ModelListing, search: str, names: list[str] | None) -> None:
     found = [entry["name"] for entry in asyncio.run(local.models(search=search))]
     assert found == names or (names is None and len(found) == 8)
 
 
-def test_by_folder(local: LocalModels, comfy: Path) -> None:
+def test_by_folder(local: ModelListing, comfy: Path) -> None:
     found = asyncio.run(local.folders())
     assert found["checkpoints"] == [
         [str(comfy / "models/checkpoints"), str(comfy / "output/checkpoints")],
@@ -113,7 +113,7 @@ def test_by_folder(local: LocalModels, comfy: Path) -> None:
     assert found["vae"][2] == []
 
 
-def test_names(local: LocalModels) -> None:
+def test_names(local: ModelListing) -> None:
     names = asyncio.run(local.names())
     assert names["checkpoints"] == CHECKPOINTS
     assert "custom_nodes" not in names
@@ -126,7 +126,7 @@ def test_names(local: LocalModels) -> None:
     ]
 
 
-def test_a_change_shows_at_once(local: LocalModels, comfy: Path) -> None:
+def test_a_change_shows_at_once(local: ModelListing, comfy: Path) -> None:
     folder = comfy / "models/loras/some/where"
     folder.mkdir(parents=True)
 
@@ -151,7 +151,7 @@ def test_a_change_shows_at_once(local: LocalModels, comfy: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_file_written_in_place_shows_its_new_size(local: LocalModels, comfy: Path) -> None:
+def test_a_file_written_in_place_shows_its_new_size(local: ModelListing, comfy: Path) -> None:
     """Its directory does not change by that."""
     path = comfy / "models/checkpoints/b.safetensors"
 
@@ -182,12 +182,12 @@ def test_links_are_followed_but_not_in_cycles(comfy: Path, tmp_path: Path) -> No
     (loras / "alias").symlink_to("sub")
     (loras / "broken.bin").symlink_to("nothing")
     (tmp_path / "disk/back").symlink_to(loras)
-    found = asyncio.run(LocalModels(Folders(comfy)).models(folder="loras"))
+    found = asyncio.run(ModelListing(Folders(comfy)).models(folder="loras"))
     names = [entry["name"] for entry in found]
     assert names == ["alias/l.bin", "disk/far.bin", "file.bin", "sub/l.bin"]
 
 
-def test_names_that_json_cannot_hold_are_left_out(local: LocalModels, comfy: Path) -> None:
+def test_names_that_json_cannot_hold_are_left_out(local: ModelListing, comfy: Path) -> None:
     write(comfy / "models/loras/good.bin")
     with open(os.fsencode(comfy / "models/loras/") + b"/\xff.bin", "wb"):  # noqa: PTH123 - bytes
         pass
@@ -196,7 +196,7 @@ def test_names_that_json_cannot_hold_are_left_out(local: LocalModels, comfy: Pat
 
 def test_a_folder_that_cannot_be_read_is_empty(comfy: Path) -> None:
     write(comfy / "models/vae")
-    assert asyncio.run(LocalModels(Folders(comfy)).names())["vae"] == []
+    assert asyncio.run(ModelListing(Folders(comfy)).names())["vae"] == []
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_many_models_are_listed_quickly(comfy: Path) -> None:
         (comfy / f"models/loras/{folder}").mkdir(parents=True)
         for number in range(200):
             (comfy / f"models/loras/{folder}/{number}.safetensors").touch()
-    local = LocalModels(Folders(comfy))
+    local = ModelListing(Folders(comfy))
 
     async def run() -> tuple[float, float]:
         await asyncio.sleep(0.05)
@@ -223,7 +223,7 @@ def test_many_models_are_listed_quickly(comfy: Path) -> None:
     assert names < models / 2
 
 
-def test_several_threads_at_once(local: LocalModels, comfy: Path) -> None:
+def test_several_threads_at_once(local: ModelListing, comfy: Path) -> None:
     async def run() -> None:
         expected = await local.models()
         for number in range(20):
@@ -272,7 +272,7 @@ DIRECTORIES = [
 
 
 @asynccontextmanager
-async def remote() -> AsyncIterator[RemoteModels]:
+async def remote() -> AsyncIterator[ModelListing]:
     async def names(request: web.Request) -> web.Response:
         return web.json_response(NAMES[request.match_info["folder"]])
 
@@ -296,7 +296,7 @@ async def remote() -> AsyncIterator[RemoteModels]:
     await site.start()
     port = runner.addresses[0][1]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-        yield RemoteModels(Client(session))
+        yield ModelListing(None, Client(session))
     await runner.cleanup()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ForbiddenPathError, InvalidRequestError, NotFoundError
-from comfydeploy_jupyter.files.stat import fs_stat
+from comfydeploy_jupyter.files.models import fs_stat
 
 if TYPE_CHECKING:
     from pathlib import Path

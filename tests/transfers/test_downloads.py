@@ -17,7 +17,7 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.transfers.models import place
+from comfydeploy_jupyter.files.models import place
 from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
 from tests.helpers.disks import files_limited_to
 from tests.helpers.transfer_service import running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -9,13 +10,24 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ConflictError, NotFoundError
-from comfydeploy_jupyter.transfers.models import delete_model, move_model, place
+from comfydeploy_jupyter.files.models import delete_model, move_model, place
 
 MIB = 1024**2
+
+
+@pytest.fixture
+def harness(tmp_path):
+    comfyui = tmp_path.resolve() / "comfyui"
+    for name in ("checkpoints", "loras"):
+        (comfyui / "models" / name).mkdir(parents=True)
+    checkpoints = comfyui / "models" / "checkpoints"
+    return SimpleNamespace(folders=Folders(comfyui), comfyui=comfyui, checkpoints=checkpoints)
 
 
 async def test_models_are_moved_and_deleted(harness):
@@ -116,3 +128,21 @@ async def test_a_model_that_is_written_to_while_it_is_copied_stays(harness, else
         writing.result()
     assert path.stat().st_size == size
     assert list(elsewhere.iterdir()) == []
+
+
+async def test_a_model_with_too_many_hard_links_is_copied(harness, monkeypatch):
+    path = harness.checkpoints / "a.ckpt"
+    path.write_bytes(b"abc")
+    target = place(harness.folders, "loras", "b.ckpt")
+    link = os.link
+
+    def too_many(source, *args, **kwargs) -> None:
+        if source == path.name:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        link(source, *args, **kwargs)
+
+    monkeypatch.setattr(os, "link", too_many)
+    move_model(harness.folders, path, target)
+    assert target.read_bytes() == b"abc"
+    assert [child.name for child in target.parent.iterdir()] == ["b.ckpt"]
+    assert not path.exists()
