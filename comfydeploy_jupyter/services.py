@@ -20,12 +20,10 @@ from .cloud.site import Site
 from .clusters.kind import DaskKind
 from .comfy_api.service import ComfyAPI
 from .errors import ComfyDeployError
-from .files.hash_records import HashRepository
-from .files.hashing import Hasher
-from .files.inbox import Inbox, RemoteInbox, clean_outbox
+from .files.hashes import Hasher
 from .files.models import DirectoryCache, ModelFiles, ModelListing
 from .files.thumbnails import Thumbnails
-from .files.uploads import Uploads
+from .files.uploads import Uploads, UploadTarget, clean_spool
 from .machines.cloud import CloudMachines
 from .machines.kept_outputs import KeptOutputs
 from .machines.pools import Pools
@@ -116,13 +114,12 @@ class Services:
         self.kept_outputs = KeptOutputs(settings.data_dir / "outputs", self.machines)
         self.pool_inputs = PoolInputs(self.machines, settings.data_dir / "pool_inputs")
         self.machine_records = MachineRecords(MachineRepository(self.database))
-        self._hashes = HashRepository(self.database)
-        self.hasher = Hasher(self._hashes)
+        self.hasher = Hasher(self.database)
         self._directories = DirectoryCache()
         self.model_files = ModelFiles(self.database, self.machines, self.hasher, self._directories)
         self.thumbnails = Thumbnails()
-        self._uploads = Uploads(fsync=settings.fsync_uploads)
-        self._outbox = settings.data_dir / "outbox"
+        self.uploads = Uploads(fsync=settings.fsync_uploads)
+        self._spool = settings.data_dir / "outbox"
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
         self.presets = PresetStore(self.database)
         self.deployments = Deployments(WorkflowStore(self.database))
@@ -210,7 +207,7 @@ class Services:
     async def _close(self) -> None:
         self._opened = False
         services = (
-            *(self._tasks, self.editing, self.tunnels, self._snapshots, self._uploads),
+            *(self._tasks, self.editing, self.tunnels, self._snapshots, self.uploads),
             *(self.hasher, self._runs, self._transfers, self._pools, self.machines),
             *(self.database, self._session, self.cloud, self.comfy_account, self.site),
         )
@@ -302,17 +299,17 @@ class Services:
         client = await machine.ready() if folders is None else machine.reachable_client()
         return ModelListing(folders, client, self._directories)
 
-    async def inbox_of_pools(self) -> Inbox:
+    async def upload_target_of_pools(self) -> UploadTarget:
         """Return the target of uploads to a pool: a folder of this server."""
-        return Inbox(self._uploads, await self.pool_inputs.folders())
+        return UploadTarget(await self.pool_inputs.folders())
 
-    async def inbox(self, machine: Machine) -> Inbox:
-        """Return the target of uploads to a machine: its folders if known, else its API."""
+    async def upload_target(self, machine: Machine) -> UploadTarget:
+        """Return the target of an upload to a machine: its folders if known, else its API."""
         folders = await self._folders(machine)
         if folders is not None:
             self._clean(folders)
-            return Inbox(self._uploads, folders)
-        return RemoteInbox(self._uploads, self._outbox, await machine.ready())
+            return UploadTarget(folders)
+        return UploadTarget.remote(self._spool, await machine.ready())
 
     async def _tunnel_origin(self, options: TunnelOptions, start: bool) -> Origin:
         return await find_origin(options, self.machines, self.settings.jupyter, start=start)
@@ -338,15 +335,15 @@ class Services:
 
     async def _remove_leftovers(self, machine: Machine) -> None:
         """Delete the hashes of missing files, and incomplete uploads of killed servers."""
-        for folder in (self._outbox, self.kept_outputs.incomplete):
+        for folder in (self._spool, self.kept_outputs.incomplete):
             with suppress(OSError):
-                await asyncio.to_thread(clean_outbox, folder)
+                await asyncio.to_thread(clean_spool, folder)
         with suppress(ComfyDeployError):
             folders = await self._folders(machine)
             if folders is not None:
                 self._clean(folders)
         with suppress(ComfyDeployError):  # last, since it waits for every disk
-            await self._hashes.prune()
+            await self.hasher.prune()
 
     def _clean(self, folders: Folders) -> None:
         assert folders.base is not None
@@ -357,7 +354,7 @@ class Services:
             )
 
     async def _remove_orphans(self, folders: Folders) -> None:
-        if count := await self._uploads.clean(folders):
+        if count := await self.uploads.clean(folders):
             log.info("Removed %d uploads that were never completed", count)
 
     async def _open(self) -> None:

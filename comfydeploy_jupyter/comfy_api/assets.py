@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, NotFoundError
-from ..files.asset_form import split_path
-from ..files.copying import copy_into
+from ..files.uploads import copy_into, split_path
 from ..store.database import storable
 from ..util.media_types import media_type
 from ..util.tasks import open_in_thread
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..comfyui.folders import Folders
-    from ..files.hashing import Hasher
+    from ..files.hashes import Hasher
     from ..files.uploads import StoredFile
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import Machine

@@ -12,7 +12,7 @@ from .jobs import Jobs
 from .outputs import Outputs
 
 if TYPE_CHECKING:
-    from ..files.hashing import Hasher
+    from ..files.hashes import Hasher
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..runs.records import RunRepository

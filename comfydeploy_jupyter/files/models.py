@@ -39,8 +39,7 @@ from ..transfers.downloads import PartFile
 from ..transfers.http import TransferError
 from ..transfers.records import OPEN
 from ..util.posix import NO_LINKS
-from .names import safe_filename
-from .staging import STAGING_PREFIX
+from .uploads import STAGING_PREFIX, safe_filename
 
 if TYPE_CHECKING:
     import sqlite3
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..store.database import Database
-    from .hashing import Hasher
+    from .hashes import Hasher
 
 log = logging.getLogger(__name__)
 

@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from ..comfy_api.asset_records import Asset
     from ..comfy_api.service import ComfyAPI
     from ..errors import ComfyDeployError
-    from ..files import asset_form
-    from ..files.inbox import Inbox
-    from ..files.uploads import Upload
+    from ..files import uploads
 else:
     assets, errors = lazy_module("comfy_api.assets"), lazy_module("comfy_api.errors")
     events, jobs = lazy_module("comfy_api.events"), lazy_module("comfy_api.jobs")
-    asset_form = lazy_module("files.asset_form")
+    uploads = lazy_module("files.uploads")
 
 API = "comfyui-deploy/api/v2"
 MACHINE = "X-ComfyDeploy-Machine"
@@ -160,22 +158,17 @@ class JobEventsHandler(ComfyAPIHandler):
 class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
     """``POST assets``: upload a file."""
 
-    async def destination(self, asked: str | None) -> tuple[Inbox, set[str]]:
+    async def destination(self, asked: str | None) -> tuple[uploads.UploadTarget, set[str]]:
         """Return the target of the file; for a pool: its member with the least work."""
         try:
             self._machine = machine = self.services.machines.get(asked)
         except NotFoundError as fault:
             raise errors.unknown_machine(fault) from None
-        return await self.services.inbox(machine), {machine.id, machine.name}
+        return await self.services.upload_target(machine), {machine.id, machine.name}
 
-    def receive(self, inbox: Inbox, size: int | None, machine: set[str | None]) -> Upload:
-        """Begin to receive the form."""
-        return inbox.receive(
-            self.request.headers["Content-Type"],
-            size,
-            machine=machine,
-            form=asset_form.AssetForm,
-        )
+    def form(self) -> type[uploads.UploadForm]:
+        """Return the kind of form."""
+        return uploads.AssetForm
 
     async def post(self) -> None:
         """Rename the file to its final name, and reply with its asset."""

@@ -15,12 +15,11 @@ from .streamed import Streamed
 
 if TYPE_CHECKING:
     from .. import metrics
-    from ..files import models
-    from ..files.inbox import Inbox
-    from ..files.uploads import StoredFile, Upload
+    from ..files import models, uploads
+    from ..files.uploads import StoredFile, Upload, UploadTarget
 else:
     metrics = lazy_module("metrics")
-    models = lazy_module("files.models")
+    models, uploads = lazy_module("files.models"), lazy_module("files.uploads")
 
 
 class ModelsHandler(Handler):
@@ -121,24 +120,30 @@ class UploadFileHandler(Streamed, Handler):
         connection: Any = self.request.connection
         connection.set_max_body_size(ANY_SIZE)
         asked = self.asked_machine()
-        self._inbox, names = await self.destination(asked)
-        self._upload = self.receive(self._inbox, size, {*names, asked})
+        target, names = await self.destination(asked)
+        self._upload = self.services.uploads.receive(
+            target,
+            self.request.headers["Content-Type"],
+            size,
+            machine={*names, asked},
+            form=self.form(),
+        )
 
     def asked_machine(self) -> str | None:
         """Return the machine that gets the files, by its id or name."""
         return self.query(schemas.MachineQuery).machine
 
-    async def destination(self, asked: str | None) -> tuple[Inbox, set[str]]:
+    async def destination(self, asked: str | None) -> tuple[UploadTarget, set[str]]:
         """Return the target of the files, and the id and the name of the machine or pool."""
         pool = self.services.machines.pool(asked)
         if pool is not None:
-            return await self.services.inbox_of_pools(), {pool.id, pool.name}
+            return await self.services.upload_target_of_pools(), {pool.id, pool.name}
         machine = self.services.machines.get(asked)
-        return await self.services.inbox(machine), {machine.id, machine.name}
+        return await self.services.upload_target(machine), {machine.id, machine.name}
 
-    def receive(self, inbox: Inbox, size: int | None, machine: set[str | None]) -> Upload:
-        """Begin to receive the form; see `Inbox.receive`."""
-        return inbox.receive(self.request.headers["Content-Type"], size, machine=machine)
+    def form(self) -> type[uploads.UploadForm]:
+        """Return the kind of form."""
+        return uploads.UploadForm
 
     async def take(self, chunk: bytes) -> None:
         """Write the next chunk; the body of ``OPTIONS`` is ignored."""
@@ -171,7 +176,7 @@ class UploadFileHandler(Streamed, Handler):
 
     async def placed(self, upload: Upload) -> list[StoredFile]:
         """Rename the files of a complete form to their final names."""
-        files = await self._inbox.place(upload)
+        files = await upload.finish()
         for file in files:
             metrics.file_received(file.size)
             self.services.hasher.remember_later(file)
@@ -208,8 +213,7 @@ class UploadFileHandler(Streamed, Handler):
 
     def _drop_upload(self) -> None:
         if self._upload is not None:
-            work = self._inbox.drop(self._upload)
-            self.extension.tasks.start(work, "Removing the files of an upload")
+            self.extension.tasks.start(self._upload.abort(), "Removing the files of an upload")
 
     def _file_reply(self, file: StoredFile) -> dict[str, Any]:
         query = {"filename": file.name, "subfolder": file.subfolder, "type": file.type}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..comfyui.folders import Folders
-    from ..files.hashing import Hasher
+    from ..files.hashes import Hasher
     from ..transfers.records import TransferRepository
     from ..workflows.local import LocalWorkflows
 

@@ -8,7 +8,7 @@ from comfydeploy_jupyter.comfy_api.cursor import cursor_after, position_of
 from comfydeploy_jupyter.comfy_api.errors import APIError
 from comfydeploy_jupyter.comfy_api.references import asset_ids, with_names
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.files.asset_form import split_path
+from comfydeploy_jupyter.files.uploads import split_path
 
 
 def reference(asset_id: object) -> dict[str, object]:

@@ -16,8 +16,15 @@ from blake3 import blake3
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ConflictError, ForbiddenPathError, NotFoundError
-from comfydeploy_jupyter.files.hash_records import FileKey, Hashes, HashRepository
-from comfydeploy_jupyter.files.hashing import BLOCK, Hasher, HashingProgress
+from comfydeploy_jupyter.files.hashes import (
+    BLOCK,
+    FileKey,
+    Hasher,
+    Hashes,
+    HashingProgress,
+    store_hashes,
+    stored_hashes,
+)
 from comfydeploy_jupyter.store.database import READERS, Database
 from tests.helpers.disks import silent_disk
 
@@ -50,20 +57,20 @@ def folders(root: Path) -> Folders:
 
 
 @asynccontextmanager
-async def opened(root: Path) -> AsyncIterator[HashRepository]:
+async def opened(root: Path) -> AsyncIterator[Database]:
     database = Database(root.parent / "store.sqlite")
     await database.open()
     await database.write(create)
     try:
-        yield HashRepository(database)
+        yield database
     finally:
         await database.close()
 
 
 @asynccontextmanager
 async def hashing(root: Path) -> AsyncIterator[Hasher]:
-    async with opened(root) as repository:
-        hasher = Hasher(repository)
+    async with opened(root) as database:
+        hasher = Hasher(database)
         try:
             yield hasher
         finally:
@@ -115,10 +122,10 @@ def test_a_cached_sha256_without_blake3_is_completed(root: Path, folders: Folder
     path.write_bytes(b"one")
 
     async def run() -> None:
-        async with opened(root) as repository:
-            hasher = Hasher(repository)
+        async with opened(root) as database:
+            hasher = Hasher(database)
             key = FileKey.of(path, path.stat())
-            await repository.put(key, Hashes(sha256(b"one"), None))
+            await database.write(store_hashes, key, Hashes(sha256(b"one"), None))
             assert (await hasher.hash(folders, path)).blake3 is None
             for cached in (False, True):
                 found = await hasher.hash(folders, path, with_blake3=True)
@@ -180,7 +187,7 @@ def test_a_full_database_does_not_prevent_hashing(root: Path, folders: Folders) 
     async def run() -> None:
         database = Database(root.parent / "store.sqlite")
         await database.open()
-        hasher = Hasher(HashRepository(database))
+        hasher = Hasher(database)
         await database.write(limit)
         for number in range(40):  # its last page holds some
             path = root / f"{number}{'x' * 200}"
@@ -375,11 +382,11 @@ def test_pruning_deletes_hashes_of_removed_but_not_of_unmounted_files(root: Path
     keys = [FileKey(str(name), 1, 2, 3) for name in names]
 
     async def run() -> None:
-        async with opened(root) as repository:
+        async with opened(root) as database:
             for key in keys:
-                await repository.put(key, KEPT)
-            assert await repository.prune() == 1
-            assert [await repository.get(key) for key in keys] == [KEPT, None, KEPT]
+                await database.write(store_hashes, key, KEPT)
+            assert await Hasher(database).prune() == 1
+            assert [await database.read(stored_hashes, key) for key in keys] == [KEPT, None, KEPT]
 
     asyncio.run(run())
 
@@ -388,13 +395,13 @@ def test_pruning_deletes_hashes_of_removed_but_not_of_unmounted_files(root: Path
 def test_pruning_waits_for_a_disk_in_no_thread_of_the_store(root: Path) -> None:
     async def run(disk: Path) -> None:
         keys = [FileKey(str(disk / f"{number}"), 1, 2, 3) for number in range(READERS)]
-        async with opened(root) as repository:
+        async with opened(root) as database:
             for key in keys:
-                await repository.put(key, KEPT)
-            pruning = [asyncio.create_task(repository.prune()) for _ in range(READERS)]
+                await database.write(store_hashes, key, KEPT)
+            pruning = [asyncio.create_task(Hasher(database).prune()) for _ in range(READERS)]
             await asyncio.sleep(0.2)
             try:
-                assert await asyncio.wait_for(repository.get(keys[0]), 10) == KEPT
+                assert await asyncio.wait_for(database.read(stored_hashes, keys[0]), 10) == KEPT
                 assert not any(task.done() for task in pruning)
             finally:
                 stack.close()
@@ -411,10 +418,10 @@ def test_a_hash_from_before_the_time_of_the_change_was_stored_stays_valid(
     path.write_bytes(b"one")
 
     async def run() -> None:
-        async with opened(root) as repository:
-            hasher = Hasher(repository)
+        async with opened(root) as database:
+            hasher = Hasher(database)
             key = replace(FileKey.of(path, path.stat()), ctime_ns=None)
-            await repository.put(key, KEPT)
+            await database.write(store_hashes, key, KEPT)
             found = await hasher.hash(folders, path)
             assert (found.sha256, found.cached) == (KEPT.sha256, True)
             assert await hasher.with_content(KEPT.blake3) == [path]
@@ -429,9 +436,12 @@ def test_unusual_keys_are_kept_too(root: Path) -> None:
     key = FileKey(os.fsdecode(b"/not-utf8-\xff"), 2**62, -5, 2**64 - 1)
 
     async def run() -> None:
-        async with opened(root) as repository:
-            await repository.put(key, KEPT)
-            assert await repository.get(key) == KEPT
-            assert await repository.get(FileKey(key.path, key.size, key.mtime_ns, 1)) is None
+        async with opened(root) as database:
+            await database.write(store_hashes, key, KEPT)
+            assert await database.read(stored_hashes, key) == KEPT
+            assert (
+                await database.read(stored_hashes, FileKey(key.path, key.size, key.mtime_ns, 1))
+                is None
+            )
 
     asyncio.run(run())

@@ -16,7 +16,7 @@ from aiohttp import web
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NotFoundError
 from comfydeploy_jupyter.files.models import ModelListing, flat
-from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from comfydeploy_jupyter.files.uploads import STAGING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import ForbiddenPathError, InvalidRequestError
-from comfydeploy_jupyter.files.names import numbered, safe_filename, safe_subfolder
+from comfydeploy_jupyter.files.uploads import numbered, safe_filename, safe_subfolder
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import threading
 
 import requests
 
-from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from comfydeploy_jupyter.files.uploads import STAGING_PREFIX
 from tests.helpers.waiting import until
 
 MIB = 1024 * 1024

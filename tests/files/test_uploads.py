@@ -31,9 +31,15 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
     TooLargeError,
 )
-from comfydeploy_jupyter.files.forms import FLUSH_EVERY, UploadForm
-from comfydeploy_jupyter.files.staging import STAGING_PREFIX
-from comfydeploy_jupyter.files.uploads import BATCH, StoredFile, Uploads
+from comfydeploy_jupyter.files.uploads import (
+    BATCH,
+    FLUSH_AFTER,
+    STAGING_PREFIX,
+    StoredFile,
+    UploadForm,
+    Uploads,
+    UploadTarget,
+)
 from tests.helpers.disks import new_disk, remount
 
 BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
@@ -79,7 +85,7 @@ async def send(
     content_type: str = CONTENT_TYPE,
     length: int | None = None,
 ) -> list[StoredFile]:
-    upload = uploads.receive(folders, content_type, length)
+    upload = uploads.receive(UploadTarget(folders), content_type, length)
     for start in range(0, len(data), chunk):
         await upload.write(data[start : start + chunk])
     return await upload.finish()
@@ -363,7 +369,7 @@ def test_a_quoted_boundary(receive: Receive) -> None:
 def test_a_wrong_field_is_reported_before_the_file_arrives(folders: Folders, comfy: Path) -> None:
     async def begin() -> int:
         uploads = Uploads()
-        upload = uploads.receive(folders, CONTENT_TYPE)
+        upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
         await upload.write(field("type", "nope") + file_part("a", b"")[:-2])
         sent = 0
         with suppress(InvalidRequestError):
@@ -408,7 +414,7 @@ def test_without_a_local_comfyui(tmp_path: Path) -> None:
 def test_an_aborted_upload_leaves_nothing(folders: Folders, comfy: Path) -> None:
     async def once() -> None:
         uploads = Uploads()
-        upload = uploads.receive(folders, CONTENT_TYPE)
+        upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
         await upload.write(file_part("a", bytes(5_000_000))[:-2])
         await upload.write(bytes(5_000_000))
         assert len(leftovers(comfy)) == 1
@@ -428,7 +434,7 @@ def test_closing_aborts_open_uploads(folders: Folders, comfy: Path) -> None:
     async def once() -> None:
         uploads = Uploads()
         for _ in range(5):
-            upload = uploads.receive(folders, CONTENT_TYPE)
+            upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
             await upload.write(file_part("a", bytes(9_000_000))[:-2])
         await uploads.close()
 
@@ -502,7 +508,7 @@ from tests.files.test_uploads import *
 
 async def main():
     uploads = Uploads()
-    upload = uploads.receive(Folders(sys.argv[1]), CONTENT_TYPE)
+    upload = uploads.receive(UploadTarget(Folders(sys.argv[1])), CONTENT_TYPE)
     await upload.write(field("type", "models/loras") + file_part("a", bytes(9_000_000))[:-2])
     await upload.write(bytes(9_000_000))
     print("ready", flush=True)
@@ -544,7 +550,7 @@ def test_only_files_left_by_killed_processes_are_removed(folders: Folders, comfy
 def test_memory_stays_small_whatever_the_size(folders: Folders) -> None:
     async def once() -> None:
         uploads = Uploads()
-        upload = uploads.receive(folders, CONTENT_TYPE)
+        upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
         await upload.write(file_part("a", b"")[:-2])
         chunk = bytes(65536)
         for _ in range(4000):
@@ -671,7 +677,7 @@ def form(folders: Folders, request: pytest.FixtureRequest) -> Iterator[tuple[Upl
 
 def feed_large(form: UploadForm) -> bytes:
     """Feed a file that is a little larger than three flushes, in large pieces; return it."""
-    content = random.Random(7).randbytes(FLUSH_EVERY // 8) * 25
+    content = random.Random(7).randbytes(FLUSH_AFTER // 8) * 25
     text = body(file_part("large.bin", content))
     for start in range(0, len(text), BATCH):
         form.feed([text[start : start + BATCH]])

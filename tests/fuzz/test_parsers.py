@@ -22,8 +22,7 @@ from comfydeploy_jupyter.cloud.dates import iso_utc
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.comfyui.socket import decode_binary, decode_text
 from comfydeploy_jupyter.errors import ComfyDeployError
-from comfydeploy_jupyter.files.staging import STAGING_PREFIX
-from comfydeploy_jupyter.files.uploads import Uploads
+from comfydeploy_jupyter.files.uploads import STAGING_PREFIX, Uploads, UploadTarget
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.formats import check_api_graph, detect_format
 from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
@@ -309,7 +308,7 @@ def test_multipart_forms(data: bytes, header: bytes, comfy: Path) -> None:
         uploads = Uploads()
         try:
             with refused:
-                upload = uploads.receive(Folders(comfy), content_type, len(data))
+                upload = uploads.receive(UploadTarget(Folders(comfy)), content_type, len(data))
                 for at in range(0, len(data), 50):
                     await upload.write(data[at : at + 50])
                 await upload.finish()

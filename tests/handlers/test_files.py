@@ -12,8 +12,7 @@ import uuid
 
 import pytest
 
-from comfydeploy_jupyter.files.staging import STAGING_PREFIX
-from comfydeploy_jupyter.files.uploads import BATCH
+from comfydeploy_jupyter.files.uploads import BATCH, STAGING_PREFIX
 from tests.helpers.disks import files_limited_to
 from tests.helpers.waiting import until_async
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from comfydeploy_jupyter.files.hash_records import FileKey, Hashes, HashRepository
+from comfydeploy_jupyter.files.hashes import FileKey, Hashes, keys_of_blake3, stored_hashes
 from comfydeploy_jupyter.runs.records import RunRepository
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.transfers.callback_records import CallbackRepository
@@ -131,14 +131,12 @@ async def runs(api, extension) -> None:
 
 
 async def hashes(extension) -> None:
-    known = HashRepository(extension.services.database)
+    known = extension.services.database
     small = FileKey("/models/checkpoints/small.safetensors", 4096, 1767322800000000001, 42)
     odd = FileKey("/models/loras/é.safetensors", 7, 1767322800000000002, (1 << 64) - 5)
-    assert await known.get_all([small, odd]) == {
-        small: Hashes("ab" * 32, None),
-        odd: Hashes("cd" * 32, None),
-    }
-    assert await known.get(replace(small, ctime_ns=1)) == Hashes("ab" * 32, None)
+    assert await known.read(stored_hashes, small) == Hashes("ab" * 32, None)
+    assert await known.read(stored_hashes, odd) == Hashes("cd" * 32, None)
+    assert await known.read(stored_hashes, replace(small, ctime_ns=1)) == Hashes("ab" * 32, None)
 
 
 async def workflows(api) -> None:
@@ -223,21 +221,21 @@ async def deleted_workflow(api) -> None:
 
 
 async def blake3(extension) -> None:
-    known = HashRepository(extension.services.database)
+    known = extension.services.database
     digest = "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
-    (key,) = await known.of_blake3(digest)
+    (key,) = await known.read(keys_of_blake3, digest)
     assert (key.path, key.size) == ("/models/checkpoints/both.safetensors", 5)
-    hashes = await known.get(key)
+    hashes = await known.read(stored_hashes, key)
     assert hashes is not None
     assert hashes.blake3 == digest
 
 
 async def ctimes(extension) -> None:
-    known = HashRepository(extension.services.database)
-    (key,) = await known.of_blake3("12" * 32)
+    known = extension.services.database
+    (key,) = await known.read(keys_of_blake3, "12" * 32)
     assert key.ctime_ns == 1767322800000000003
-    assert await known.get(key) == Hashes("ef" * 32, "12" * 32)
-    assert await known.get(replace(key, ctime_ns=1767322800000000004)) is None
+    assert await known.read(stored_hashes, key) == Hashes("ef" * 32, "12" * 32)
+    assert await known.read(stored_hashes, replace(key, ctime_ns=1767322800000000004)) is None
 
 
 async def comfy_api(api) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from PIL import Image
 
-from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from comfydeploy_jupyter.files.uploads import STAGING_PREFIX
 from comfydeploy_jupyter.runs.records import FINAL
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from tests.helpers.comfyui import TEST_NODES, ComfyUIServer, comfyui_tree

@@ -10,22 +10,22 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
 
 from ..errors import ConflictError, NoSpaceError, StoreUnavailableError
 from ..util.tasks import BackgroundTasks, end
-from .hash_records import FileKey, Hashes
 
 if TYPE_CHECKING:
     import io
+    import sqlite3
     from collections.abc import Callable, Sequence
 
     from ..comfyui.folders import Folders
-    from .hash_records import HashRepository
+    from ..store.database import Database
     from .uploads import StoredFile
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,44 @@ class HashingStoppedError(Exception):
 
 
 @dataclass(frozen=True)
+class FileKey:
+    """Identifies one state of a file."""
+
+    path: str  # absolute, without links
+    size: int
+    mtime_ns: int
+    inode: int
+    # No program can set the time of the last change of the file or of its entry. None if the key
+    # was stored before there was a column for it.
+    ctime_ns: int | None = None
+
+    @classmethod
+    def of(cls, path: str | Path, status: os.stat_result) -> FileKey:
+        """Return the key of a file for a result of `os.stat`."""
+        return cls(
+            *(str(path), status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        )
+
+    def fits(self, status: os.stat_result) -> bool:
+        """Return whether a file with this result of `os.stat` is in this state."""
+        now = FileKey.of(self.path, status)
+        return self in (now, replace(now, ctime_ns=None))
+
+
+class Hashes(NamedTuple):
+    """The hashes of a file's content, hexadecimal."""
+
+    sha256: str
+    blake3: str | None  # None for hashes that were stored before there was a column for it
+
+
+@dataclass(frozen=True)
 class FileHash:
     """The hash of a file."""
 
-    path: Path
+    path: Path  # absolute, without links
     sha256: str
-    blake3: str | None
+    blake3: str | None  # None only if a cached one is not known and was not requested
     size: int
     cached: bool
 
@@ -57,14 +89,17 @@ class HashingProgress:
 
     path: Path
     size: int
-    done: int = 0
+    done: int = 0  # bytes read
 
 
 class Hasher:
-    """Hashes files, `AT_ONCE` at the same time."""
+    """Hashes files, `AT_ONCE` at the same time.
 
-    def __init__(self, repository: HashRepository) -> None:
-        self._repository = repository
+    The cache has one row for each file, for its last known state: path, size, times, inode.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-hash")
         self._helpers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-blake3")
         self._tasks = BackgroundTasks(log)
@@ -87,11 +122,12 @@ class Hasher:
     ) -> FileHash:
         """Return the hash of a file, from the cache if it is there.
 
-        Concurrent calls for the same file wait for a single computation. A cancelled caller does
-        not stop it: the hash is cached for the next call.
+        The name is as the user wrote it, or a path that `Folders.resolve` returned. Concurrent
+        calls for the same file wait for a single computation. A cancelled caller does not stop it:
+        the hash is cached for the next call. `ConflictError` if the file changes in all attempts.
         """
         path, key = await asyncio.to_thread(_find, folders, name, field)
-        known = await self._repository.get(key)
+        known = await self._database.read(stored_hashes, key)
         if known is not None and (known.blake3 is not None or not with_blake3):
             return FileHash(path, *known, key.size, cached=True)
         job = self._jobs.get(key)
@@ -104,13 +140,13 @@ class Hasher:
     async def known(self, paths: Sequence[str]) -> dict[str, str]:
         """Return the cached hashes of files, without computing any hash."""
         keys = await asyncio.to_thread(_keys_of, paths)
-        hashes = await self._repository.get_all(list(keys.values()))
+        hashes = await self._database.read(_all_hashes, list(keys.values()))
         return {path: hashes[key].sha256 for path, key in keys.items() if key in hashes}
 
     async def cached(self, path: Path) -> Hashes | None:
         """Return the hashes of a file that are in the cache, or None."""
         key = (await asyncio.to_thread(_keys_of, [str(path)])).get(str(path))
-        return None if key is None else await self._repository.get(key)
+        return None if key is None else await self._database.read(stored_hashes, key)
 
     def remember_later(self, file: StoredFile) -> None:
         """Cache the hashes of a file that was uploaded, so that it need not be read again."""
@@ -125,10 +161,20 @@ class Hasher:
 
     async def with_content(self, blake3: str) -> list[Path]:
         """Return the files that have the content with this BLAKE3, as far as that is cached."""
-        keys = await self._repository.of_blake3(blake3)
+        keys = await self._database.read(keys_of_blake3, blake3)
         return await asyncio.to_thread(
             lambda: [Path(key.path) for key in keys if _is_still_there(key)]
         )
+
+    async def prune(self) -> int:
+        """Delete the rows of files that do not exist any more; return their number.
+
+        The row of a file in a missing folder is kept: its disk may be unmounted.
+        """
+        names = await self._database.read(_paths)
+        gone = await asyncio.to_thread(lambda: [name for name in names if _is_gone(name)])
+        await self._database.write(_forget, gone)
+        return len(gone)
 
     async def close(self) -> None:
         """Stop hashing and cancel the callers that are still waiting."""
@@ -171,7 +217,7 @@ class Hasher:
 
     async def _keep(self, key: FileKey, hashes: Hashes) -> None:
         try:
-            await self._repository.put(key, hashes)
+            await self._database.write(store_hashes, key, hashes)
         except (NoSpaceError, StoreUnavailableError) as error:
             log.warning("A hash could not be stored and will be computed again: %s", error.message)
 
@@ -240,3 +286,63 @@ def _is_still_there(key: FileKey) -> bool:
         return key.fits(os.stat(key.path))  # noqa: PTH116 - the key has text
     except OSError:
         return False
+
+
+def _row(key: FileKey) -> tuple[str, int, int, int, int | None]:
+    """Return the key as values for SQLite: Unicode text and signed 64-bit integers."""
+    path = os.fsencode(key.path).decode(errors="backslashreplace")
+    inode = key.inode if key.inode < 1 << 63 else key.inode - (1 << 64)
+    return path, key.size, key.mtime_ns, inode, key.ctime_ns
+
+
+def stored_hashes(connection: sqlite3.Connection, key: FileKey) -> Hashes | None:
+    """Return the hashes of a file in exactly this state, or None."""
+    row = connection.execute(
+        "SELECT sha256, blake3 FROM hashes"
+        " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?"
+        " AND (ctime_ns IS NULL OR ctime_ns = ?)",
+        _row(key),
+    ).fetchone()
+    return None if row is None else Hashes(*row)
+
+
+def _all_hashes(connection: sqlite3.Connection, keys: Sequence[FileKey]) -> dict[FileKey, Hashes]:
+    found = {key: stored_hashes(connection, key) for key in keys}
+    return {key: hashes for key, hashes in found.items() if hashes is not None}
+
+
+def keys_of_blake3(connection: sqlite3.Connection, blake3: str) -> list[FileKey]:
+    """Return the states of files that had the content with this BLAKE3."""
+    rows = connection.execute(
+        "SELECT path, size, mtime_ns, inode, ctime_ns FROM hashes WHERE blake3 = ?", (blake3,)
+    )
+    return [
+        FileKey(path, size, mtime_ns, inode if inode >= 0 else inode + (1 << 64), ctime_ns)
+        for path, size, mtime_ns, inode, ctime_ns in rows
+    ]
+
+
+def store_hashes(connection: sqlite3.Connection, key: FileKey, hashes: Hashes) -> None:
+    """Store the hashes of a file, replacing those of an earlier state."""
+    connection.execute(
+        "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, ctime_ns, sha256, blake3)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*_row(key), *hashes),
+    )
+
+
+def _paths(connection: sqlite3.Connection) -> list[str]:
+    return [path for (path,) in connection.execute("SELECT path FROM hashes")]
+
+
+def _is_gone(name: str) -> bool:
+    """Return whether a file is missing in an existing folder. A dead network drive blocks this."""
+    path = Path(name)
+    try:
+        return not path.exists() and path.parent.exists()
+    except OSError:
+        return False
+
+
+def _forget(connection: sqlite3.Connection, paths: list[str]) -> None:
+    connection.executemany("DELETE FROM hashes WHERE path = ?", [(path,) for path in paths])

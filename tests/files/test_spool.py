@@ -6,19 +6,19 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from comfydeploy_jupyter.files.inbox import ABANDONED, clean_outbox
+from comfydeploy_jupyter.files.uploads import ABANDONED, clean_spool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_only_abandoned_folders_are_removed(tmp_path: Path) -> None:
-    clean_outbox(tmp_path / "not-there")
+    clean_spool(tmp_path / "not-there")
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         (folder / "input").mkdir(parents=True)
         (folder / "input" / "a.png").write_bytes(b"1")
     long_ago = time.time() - ABANDONED - 1
     os.utime(old, (long_ago, long_ago))
-    clean_outbox(tmp_path)
+    clean_spool(tmp_path)
     assert list(tmp_path.iterdir()) == [new]
