@@ -32,21 +32,14 @@ _SOURCES = {
 
 
 class AccountStatus(NamedTuple):
-    """The Comfy account that runs use.
-
-    Attributes
-    ----------
-    source : str or None
-        ``signed-in``, ``kept`` (a stored key), ``configured``, or None without an account.
-    email : str or None
-        The email of the user who is signed in.
-    problem : str or None
-        Why runs get no token at present although a user is signed in.
-    """
+    """The Comfy account that runs use."""
 
     source: str | None
+    """``signed-in``, ``kept`` (a stored key), ``configured``, or None without an account."""
     email: str | None
+    """The email of the user who is signed in."""
     problem: str | None
+    """Why runs get no token at present although a user is signed in."""
 
     def __str__(self) -> str:
         if self.source != "signed-in":
@@ -59,11 +52,6 @@ class ComfyAccount:
     """The Comfy account whose keys the server sends with runs, for partner nodes.
 
     Made by `Comfy`, as ``comfy.comfy_account``.
-
-    Parameters
-    ----------
-    server : Server
-        The server.
     """
 
     def __init__(self, server: Server) -> None:

@@ -38,13 +38,12 @@ class FreedMemory(NamedTuple):
     ----------
     gpu, ram : int
         Memory that was freed on its GPUs and on its machine, bytes.
-    pending : bool
-        Whether ComfyUI executes a run and frees memory after it.
     """
 
     gpu: int
     ram: int
     pending: bool
+    """Whether ComfyUI executes a run and frees memory after it."""
 
     def __str__(self) -> str:
         freed = f"{_with_unit(self.gpu)} of GPU memory, {_with_unit(self.ram)} of RAM freed"
@@ -76,7 +75,8 @@ class Display(Protocol):
 class Comfy:
     """Runs ComfyUI workflows through the routes of a Jupyter server.
 
-    Made by `comfydeploy_jupyter.connect`.
+    Made by `comfydeploy_jupyter.connect`. Each method takes a machine by its id or name; by default
+    it is the default machine.
 
     Parameters
     ----------
@@ -88,25 +88,6 @@ class Comfy:
         Makes the live view of `run`; without one, `run` shows nothing.
     own : bool
         Whether the server must be a process of this user or of root, if it is on this machine.
-
-    Attributes
-    ----------
-    server : Server
-        HTTP with the Jupyter server.
-    workflows : Workflows
-        The workflows that the server stores.
-    machines : Machines
-        The machines that can run workflows.
-    comfy_account : ComfyAccount
-        The Comfy account that partner nodes use.
-    tunnel : Tunnel
-        Makes ComfyUI reachable from the internet.
-    runs : Runs
-        The runs that the server stores: ``comfy.runs(limit=5)``, ``comfy.runs.delete(…)``.
-    models : Models
-        The models of ComfyUI: ``comfy.models("loras")``, ``comfy.models.delete(…)``.
-    sweep : Sweeps
-        Runs a workflow at every point of a grid: ``comfy.sweep(workflow, {"seed": range(8)})``.
 
     Examples
     --------
@@ -124,13 +105,22 @@ class Comfy:
         own: bool = False,
     ) -> None:
         self.server = Server(url, token, own=own)
+        """HTTP with the Jupyter server."""
         self.workflows = Workflows(self.server)
+        """The workflows that the server stores."""
         self.machines = Machines(self.server)
+        """The machines that can run workflows."""
         self.tunnel = Tunnel(self.server)
+        """Makes ComfyUI reachable from the internet."""
         self.runs = Runs(self.server)
+        """The runs that the server stores: ``comfy.runs(limit=5)``, ``comfy.runs.delete(…)``."""
         self.models = Models(self.server)
+        """The models of ComfyUI: ``comfy.models("loras")``, ``comfy.models.delete(…)``."""
         self.comfy_account = ComfyAccount(self.server)
+        """The Comfy account that partner nodes use."""
         self.sweep = Sweeps(self)
+        """Runs a workflow at every point of a grid: ``comfy.sweep(workflow, {"seed":
+        range(8)})``."""
         self._display = display
 
     @property
@@ -146,16 +136,13 @@ class Comfy:
     ) -> Workflow:
         """Return a workflow that can be displayed, changed, validated, saved and run.
 
+        It is a copy: changing it changes nothing else.
+
         Parameters
         ----------
         workflow : dict, str, bytes, path or Workflow
             In API format or in the format of ComfyUI's editor: as a dict, as JSON text, or as the
             path or content of a JSON file or of a picture, video or sound that ComfyUI saved.
-
-        Returns
-        -------
-        Workflow
-            A copy; changing it changes nothing else.
 
         Raises
         ------
@@ -181,6 +168,8 @@ class Comfy:
         **options: Any,
     ) -> Result:
         """Run a workflow, show its progress and return its result.
+
+        The result shows its pictures, texts and timings when it is displayed.
 
         Parameters
         ----------
@@ -220,11 +209,6 @@ class Comfy:
             ``seed_mode`` (``"saved"``, ``"auto"``, ``"random"``), ``strict_inputs``,
             ``status_endpoint``, ``file_upload_endpoint``, ``gpu_event_id``: as the route ``run``
             takes them.
-
-        Returns
-        -------
-        Result
-            Shows its pictures, texts and timings when it is displayed.
 
         Warns
         -----
@@ -290,12 +274,8 @@ class Comfy:
     ) -> EventStream:
         """Start a workflow and return its events as they arrive.
 
-        Parameters are those of `run`. The run continues when the loop is left; `interrupt` ends it.
-
-        Returns
-        -------
-        EventStream
-            Iterates over `Event`; the last one is the final ``status``.
+        Parameters are those of `run`. The run continues when the loop is left; `interrupt`
+        ends it. The stream iterates over `Event`; the last one is the final ``status``.
         """
         check_timeout(timeout)
         request = self._request(
@@ -315,12 +295,8 @@ class Comfy:
     ) -> Run:
         """Start a workflow in the background; return as soon as ComfyUI has accepted it.
 
-        Parameters are those of `run`.
-
-        Returns
-        -------
-        Run
-            The handle: ``wait()``, ``cancel()``, ``status``, ``result``, ``events()``.
+        Parameters are those of `run`. The handle has ``wait()``, ``cancel()``,
+        ``status``, ``result``, ``events()``.
         """
         request = self._request(workflow, inputs, seed, machine, options, api_key=api_key)
         with request.start() as events:
@@ -332,6 +308,8 @@ class Comfy:
     ) -> FreedMemory:
         """Make ComfyUI unload its models and free memory, e.g. for a model in the notebook.
 
+        Returns how much was freed. If ComfyUI executes a run, it frees memory after that run.
+
         Parameters
         ----------
         machine : str, optional
@@ -340,11 +318,6 @@ class Comfy:
             Whether models are removed from the memory of GPU and machine.
         free_memory : bool
             Whether ComfyUI's cache of node outputs is removed, too.
-
-        Returns
-        -------
-        FreedMemory
-            How much memory was freed. If ComfyUI executes a run, it frees memory after that run.
 
         Raises
         ------
@@ -374,10 +347,7 @@ class Comfy:
     def interrupt(self, prompt_id: str | None = None, *, machine: str | None = None) -> str:
         """Cancel a run; without an id, the run that ComfyUI executes now.
 
-        Returns
-        -------
-        str
-            The id of the cancelled run.
+        Returns the id of the cancelled run.
 
         Raises
         ------
@@ -393,15 +363,12 @@ class Comfy:
     def get(self, prompt_id: str) -> Run:
         """Return the handle of an existing run, by its id.
 
+        Raises NotFoundError if there is no such run.
+
         Parameters
         ----------
         prompt_id : str
             The id; for the latest runs, its first eight characters are enough.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such run.
         """
         if not prompt_id:
             raise NotFoundError("prompt_id: must not be empty")
@@ -419,18 +386,13 @@ class Comfy:
     def login(self, *, timeout: float | None = 300.0) -> str:
         """Sign in to ComfyDeploy: show a link, and wait until you have approved there.
 
-        The Jupyter server stores the key; the kernel never gets it. Interrupting the kernel (the
-        stop button, Ctrl-C) ends the wait.
+        The Jupyter server stores the key; the kernel never gets it. Interrupting the kernel
+        (the stop button, Ctrl-C) ends the wait. Returns your name in ComfyDeploy.
 
         Parameters
         ----------
         timeout : float, optional
             Wait at most this long, s; None: until the link expires.
-
-        Returns
-        -------
-        str
-            Your name in ComfyDeploy.
 
         Raises
         ------
@@ -477,8 +439,6 @@ class Comfy:
         ----------
         filename, subfolder, type : str
             As in the outputs of a run; `type` is ``output``, ``input`` or ``temp``.
-        machine : str, optional
-            The machine that has it.
         """
         fields = {"filename": filename, "subfolder": subfolder, "type": type, "machine": machine}
         address = self.server.address("view", fields)
@@ -497,6 +457,8 @@ class Comfy:
     ) -> UploadedFile:
         """Upload a file into one of ComfyUI's folders.
 
+        ``str()`` of the result is the value for a loader node.
+
         Parameters
         ----------
         source : path, bytes, open file, PIL image or array
@@ -511,13 +473,6 @@ class Comfy:
         overwrite : bool
             Whether a file of the same name is replaced. Otherwise the same content is not stored
             twice, and other content gets a free name.
-        machine : str, optional
-            The machine that gets it.
-
-        Returns
-        -------
-        UploadedFile
-            ``str()`` of it is the value for a loader node.
         """
         return upload(
             self.server,
@@ -546,6 +501,9 @@ class Comfy:
     ) -> dict[str, Any]:
         """Start the download of a model into one of ComfyUI's folders.
 
+        Returns the transfer, as in `uploads`, which has its progress, and ``path``. Raises
+        InvalidRequestError if the address, the folder or the name is invalid.
+
         Parameters
         ----------
         url : str
@@ -561,16 +519,6 @@ class Comfy:
             The kind of the address; by default it depends on the host.
         machine : str, optional
             The machine that gets it; its folders must be on the server's machine.
-
-        Returns
-        -------
-        dict
-            The transfer, as in `uploads`, which has its progress, and ``path``.
-
-        Raises
-        ------
-        InvalidRequestError
-            The address, the folder or the name is invalid.
         """
         fields = {
             "url": url,
@@ -644,10 +592,7 @@ class Comfy:
     def cancel_uploads(self, prompt_id: str | None = None, *, id: str | None = None) -> int:  # noqa: A002 - the name in the route
         """Stop the uploads of a run, one transfer by its id, or all uploads.
 
-        Returns
-        -------
-        int
-            How many were stopped.
+        Returns how many were stopped.
         """
         body = without_none({"prompt_id": prompt_id, "id": id})
         return int(self.server.post("cancel-uploads", body)["cancelled"])
@@ -655,12 +600,7 @@ class Comfy:
     def retry_uploads(self, prompt_id: str | None = None, *, id: str | None = None) -> int:  # noqa: A002 - the name in the route
         """Retry the failed uploads of a run, one failed transfer, or all failed uploads.
 
-        A run that failed because of its uploads stays failed.
-
-        Returns
-        -------
-        int
-            How many were started again.
+        A run that failed because of its uploads stays failed. Returns how many were started again.
 
         Raises
         ------
@@ -711,10 +651,6 @@ class Comfy:
             The machine. Default: the local ComfyUI.
         progress : bool or callable
             Whether to print lines of progress, such as the build log; a callable gets them.
-
-        Returns
-        -------
-        Snapshot
 
         Raises
         ------

@@ -198,10 +198,10 @@ def connect(
 
     These are tried in this order: the arguments; the environment variables
     ``COMFYDEPLOY_JUPYTER_URL`` and ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of
-    JupyterHub; the server that started this kernel, or that runs in this process; all other servers
-    of this user. If none has the routes, a new server is started on loopback; it ends with
-    this process. Except for a given ``url``, a server on this machine gets the token only if it is
-    a process of this user or of root.
+    JupyterHub; the server that started this kernel, or that runs in this process; all other
+    servers of this user. If none has the routes, a new server is started on loopback; it ends
+    with this process. Except for a given ``url``, a server on this machine gets the token only
+    if it is a process of this user or of root. The server of the client has replied.
 
     Parameters
     ----------
@@ -213,11 +213,6 @@ def connect(
         Whether a server may be started.
     display : callable, optional
         Makes the live view of `Comfy.run`.
-
-    Returns
-    -------
-    Comfy
-        The client; its server has replied.
 
     Raises
     ------

@@ -80,17 +80,15 @@ class UploadedFile:
     ----------
     name, subfolder, type : str
         Its location in ComfyUI; the name may differ from the requested one.
-    size : int
-        Its size, bytes.
-    hash : str
-        SHA-256, hexadecimal.
     """
 
     name: str
     subfolder: str
     type: str
     size: int
+    """Its size, bytes."""
     hash: str
+    """SHA-256, hexadecimal."""
 
     def __str__(self) -> str:
         """Return the file as the value of a loader node."""
@@ -106,19 +104,16 @@ class Model:
     ----------
     name, folder : str
         The value of a loader node, and the models folder that the node uses.
-    path : str
-        The path of the file.
-    size : int or None
-        Its size, bytes; None if ComfyUI runs on another machine and does not report it.
-    modified : float or None
-        When it was changed, s since 1970.
     """
 
     name: str
     folder: str
     path: str | None = None
+    """The path of the file."""
     size: int | None = None
+    """Its size, bytes; None if ComfyUI runs on another machine and does not report it."""
     modified: float | None = None
+    """When it was changed, s since 1970."""
 
     def __repr__(self) -> str:
         size = "" if self.size is None else f", {human_size(self.size)}"

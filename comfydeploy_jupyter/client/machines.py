@@ -176,14 +176,6 @@ _CLUSTERS: WeakValueDictionary[str, Any] = WeakValueDictionary()
 class Machines:
     """The machines that a server knows: ``comfy.machines``.
 
-    Parameters
-    ----------
-    server : Server
-        The Jupyter server.
-    target : "local" or "cloud"
-        The server's own machines, or any serverless one of ComfyDeploy, by its id, with the API
-        key that the server has.
-
     Examples
     --------
     >>> comfy.machines.list()                                          # doctest: +SKIP
@@ -215,15 +207,12 @@ class Machines:
     def get(self, machine_id: str | None = None) -> Machine:
         """Return a machine with its hardware, software and settings.
 
+        Raises NotFoundError if there is no such machine.
+
         Parameters
         ----------
         machine_id : str, optional
             Its id or name, or ``"auto"``: the one with the least work. Default: the local one.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such machine.
         """
         record = self._server.get("machine", machine_id=machine_id, target=self._target)
         return Machine(self, record)
@@ -353,6 +342,9 @@ class Machines:
     ) -> Machine:
         """Change a machine; settings that are not given stay as they are.
 
+        ``restart_required`` of the result says whether changes take effect only after a
+        restart.
+
         Parameters
         ----------
         machine_id : str, optional
@@ -368,11 +360,6 @@ class Machines:
         **fields
             ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, ``reset``
             (undo all changes of the local machine), and fields of ComfyDeploy.
-
-        Returns
-        -------
-        Machine
-            Its ``restart_required`` says whether changes take effect only after a restart.
 
         Raises
         ------

@@ -22,40 +22,26 @@ MOVE_TIMEOUT = 3600.0  # s; a model is copied if it is moved to another disk
 
 
 class ModelUses(NamedTuple):
-    """What uses a model.
-
-    Attributes
-    ----------
-    in_use : bool
-        Whether a run that has not ended, a prompt in ComfyUI's queue or a transfer uses it now, as
-        far as is known: a ComfyUI that does not answer is left out.
-    workflows : list of str
-        The names of the stored workflows that name it.
-    runs : list of str
-        The ids of the runs that name it: those that have not ended, then the newest of the last
-        1,000 others; at most 20.
-    run_count : int
-        Number of all of these runs.
-    transfers : list of str
-        The ids of the transfers of its file that have not ended.
-    """
+    """What uses a model."""
 
     in_use: bool
+    """Whether a run that has not ended, a prompt in ComfyUI's queue or a transfer uses it now, as
+    far as is known: a ComfyUI that does not answer is left out."""
     workflows: list[str]
+    """The names of the stored workflows that name it."""
     runs: list[str]
+    """The ids of the runs that name it: those that have not ended, then the newest of the last
+    1,000 others; at most 20."""
     run_count: int
+    """Number of all of these runs."""
     transfers: list[str]
+    """The ids of the transfers of its file that have not ended."""
 
 
 class Models:
     """The models of ComfyUI: ``comfy.models(…)`` lists them.
 
     A model is given as ``"<folder>/<name>"`` or as a `Model` of the list.
-
-    Parameters
-    ----------
-    server : Server
-        The server.
 
     Examples
     --------
@@ -81,8 +67,6 @@ class Models:
             Only those of one folder, e.g. ``checkpoints``.
         search : str, optional
             Words that must be in the name.
-        machine : str, optional
-            The machine that has them.
         """
         found = self._server.get("models", folder=folder, search=search, machine=machine)
         names = Model.__dataclass_fields__
@@ -91,10 +75,7 @@ class Models:
     def uses(self, model: str | Model, *, machine: str | None = None) -> ModelUses:
         """Return what uses a model: stored workflows, runs and transfers.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such model in the folders of this machine.
+        Raises NotFoundError if there is no such model in the folders of this machine.
         """
         folder, name = _parts(model)
         found = self._server.get("models/uses", folder=folder, filename=name, machine=machine)
@@ -121,16 +102,12 @@ class Models:
 
         Parameters
         ----------
-        model : str or Model
-            The model.
         folder : str, optional
             The new models folder, e.g. ``checkpoints``; by default it stays.
         name : str, optional
             The new name, with its subfolder; by default it stays.
         in_use : bool
             Whether it is moved although a run or a transfer uses it now.
-        machine : str, optional
-            The machine that has it.
 
         Raises
         ------
@@ -151,12 +128,8 @@ class Models:
 
         Parameters
         ----------
-        model : str or Model
-            The model.
         in_use : bool
             Whether it is deleted although a run or a transfer uses it now.
-        machine : str, optional
-            The machine that has it.
 
         Raises
         ------
@@ -202,38 +175,30 @@ class WorkflowModel:
 
     Attributes
     ----------
-    name : str
-        The name, as loader nodes accept it.
-    folder : str or None
-        The folder under ``models``.
-    state : str
-        ``present``, ``missing`` (it can be downloaded), ``no_link`` (its address is not known),
-        ``unused`` (the workflow lists it, but uses another one), ``refused``; for a download:
-        ``fetching``, ``done``, ``failed`` or ``cancelled``.
     url, sha256 : str or None
         Its address, and the SHA-256 that its content must have.
-    size : int or None
-        Its size, bytes; None while it is not known.
-    received : int
-        How much has been downloaded, bytes.
-    pickle : bool
-        Whether such a file may run code when it is loaded, so that its author must be trusted.
-    problem : str or None
-        Why it is refused or its download has failed.
-    transfer : str or None
-        The id of its download, for ``comfy.cancel_uploads(id=…)``.
     """
 
     name: str
+    """The name, as loader nodes accept it."""
     folder: str | None
+    """The folder under ``models``."""
     state: str
+    """``present``, ``missing`` (it can be downloaded), ``no_link`` (its address is not known),
+    ``unused`` (the workflow lists it, but uses another one), ``refused``; for a download:
+    ``fetching``, ``done``, ``failed`` or ``cancelled``."""
     url: str | None = None
     sha256: str | None = None
     size: int | None = None
+    """Its size, bytes; None while it is not known."""
     received: int = 0
+    """How much has been downloaded, bytes."""
     pickle: bool = False
+    """Whether such a file may run code when it is loaded, so that its author must be trusted."""
     problem: str | None = None
+    """Why it is refused or its download has failed."""
     transfer: str | None = None
+    """The id of its download, for ``comfy.cancel_uploads(id=…)``."""
     nodes: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     def _update(self, transfer: dict[str, Any]) -> None:
@@ -269,24 +234,6 @@ class FetchedModels(Sequence[WorkflowModel]):
     """The models that a workflow names, with the progress of their downloads.
 
     Made by `Comfy.fetch_models`.
-
-    Parameters
-    ----------
-    reply : dict
-        The reply of the route.
-    server : Server
-        The server that downloads them.
-
-    Attributes
-    ----------
-    dry_run : bool
-        Whether no download was started.
-    offline : bool
-        Whether the setting ``offline`` forbids all downloads.
-    missing_nodes : list of dict
-        Node classes that ComfyUI does not have: ``class_type`` and, if it is known, ``pack``.
-    warnings : list of str
-        Further warnings, a sentence each.
     """
 
     def __init__(self, reply: dict[str, Any], server: Server) -> None:
@@ -297,9 +244,13 @@ class FetchedModels(Sequence[WorkflowModel]):
         ]
         self._server = server
         self.dry_run = bool(reply["dry_run"])
+        """Whether no download was started."""
         self.offline = bool(reply["offline"])
+        """Whether the setting ``offline`` forbids all downloads."""
         self.missing_nodes: list[dict[str, Any]] = list(reply["missing_nodes"])
+        """Node classes that ComfyUI does not have: ``class_type`` and, if it is known, ``pack``."""
         self.warnings = [str(warning) for warning in reply["warnings"]]
+        """Further warnings, a sentence each."""
 
     @property
     def total_size(self) -> int:
@@ -324,15 +275,12 @@ class FetchedModels(Sequence[WorkflowModel]):
     def wait(self, timeout: float | None = None) -> FetchedModels:
         """Wait until the downloads have ended; return this list.
 
+        Raises RunTimeoutError if they have not ended in time; the downloads continue.
+
         Parameters
         ----------
         timeout : float, optional
             Wait at most this long, s; by default there is no limit.
-
-        Raises
-        ------
-        RunTimeoutError
-            They have not ended in time; the downloads continue.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.refresh().done:

@@ -52,16 +52,14 @@ class OutputFile:
 
     Attributes
     ----------
-    node_id : str
-        The node that made it.
-    kind : str
-        The key of the node's output that lists it: ``images``, ``audio``, ``video``, …
     filename, subfolder, type : str
         Its location in ComfyUI; `type` is ``output``, ``temp`` or ``input``.
     """
 
     node_id: str
+    """The node that made it."""
     kind: str
+    """The key of the node's output that lists it: ``images``, ``audio``, ``video``, …"""
     filename: str
     subfolder: str
     type: str
@@ -120,15 +118,12 @@ class OutputFile:
     def thumbnail(self, side: int = 384) -> bytes:
         """Return a small copy of a picture as WebP, made by the server.
 
+        Raises InvalidRequestError if the file is not a picture.
+
         Parameters
         ----------
         side : int
             Its longest side, pixels, 16 to 1024.
-
-        Raises
-        ------
-        InvalidRequestError
-            The file is not a picture.
         """
         address = f"{self._address}&thumbnail={side}"
         with self._server.request("GET", address, timeout=READ_TIMEOUT) as response:
@@ -144,11 +139,6 @@ class OutputFile:
 
     def save(self, directory: str | os.PathLike[str] = ".") -> Path:
         """Write it into a folder, which is created if it is missing.
-
-        Parameters
-        ----------
-        directory : path
-            The folder.
 
         Returns
         -------
@@ -179,13 +169,7 @@ class OutputFile:
 
 
 class Images(Sequence["Image"]):
-    """The pictures of a result; each is fetched when it is first used.
-
-    Parameters
-    ----------
-    files : list of OutputFile
-        The files of the pictures.
-    """
+    """The pictures of a result; each is fetched when it is first used."""
 
     def __init__(self, files: list[OutputFile]) -> None:
         self._files = files
@@ -454,15 +438,6 @@ class Result(Reply):
 
     Displayed in a notebook it shows the pictures, texts and timings of the run. The pictures are
     embedded, so they stay in the saved notebook.
-
-    Parameters
-    ----------
-    server : Server
-        The server that has its files.
-    reply : dict
-        The reply of ``run``, or the record of a run.
-    workflow : Source, optional
-        The graph, for the titles of nodes.
     """
 
     def __init__(

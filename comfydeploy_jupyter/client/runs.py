@@ -161,21 +161,14 @@ def _check_seed(seed: object) -> None:
 
 
 class Kept(NamedTuple):
-    """A run or a file that was not deleted.
-
-    Attributes
-    ----------
-    prompt_id : str
-        The run.
-    file : str or None
-        The name of its file; None if the run itself was kept.
-    reason : str
-        Why.
-    """
+    """A run or a file that was not deleted."""
 
     prompt_id: str
+    """The run."""
     file: str | None
+    """The name of its file; None if the run itself was kept."""
     reason: str
+    """Why."""
 
     def __str__(self) -> str:
         return printable(f"{self.file or f'run {self.prompt_id}'}: {self.reason}")
@@ -188,17 +181,15 @@ class Deletion(NamedTuple):
     ----------
     runs, files, bytes : int
         How many runs and files were deleted, and the size of the files.
-    kept : list of Kept
-        The first 1,000 runs and files that were not deleted, and why.
-    kept_count : int
-        Number of all of them.
     """
 
     runs: int
     files: int
     bytes: int
     kept: list[Kept]
+    """The first 1,000 runs and files that were not deleted, and why."""
     kept_count: int
+    """Number of all of them."""
 
     def __str__(self) -> str:
         runs = f"{self.runs} run{'s' if self.runs != 1 else ''}"
@@ -215,25 +206,17 @@ def delete_runs(server: Server, fields: dict[str, Any]) -> Deletion:
 
 
 class StoryEntry(NamedTuple):
-    """An event in the life of a run.
-
-    Attributes
-    ----------
-    at : str
-        When, ISO 8601 in UTC.
-    cause : str
-        What: ``accepted by ComfyUI``, ``connection lost``, … (``docs/routes.md``, the story of a
-        run).
-    state : str
-        The state of the run since then.
-    detail : str or None
-        More about the cause.
-    """
+    """An event in the life of a run."""
 
     at: str
+    """When, ISO 8601 in UTC."""
     cause: str
+    """What: ``accepted by ComfyUI``, ``connection lost``, … (``docs/routes.md``, the story of a
+    run)."""
     state: str
+    """The state of the run since then."""
     detail: str | None
+    """More about the cause."""
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
@@ -245,15 +228,6 @@ class Run:
 
     Made by `Comfy.submit`, `Comfy.get` and `Comfy.runs`. It keeps no connection open. After the
     kernel was restarted, `Comfy.get` returns it by its id.
-
-    Parameters
-    ----------
-    server : Server
-        The server that has the run.
-    record : dict
-        The record of the run; has at least its ``prompt_id``.
-    workflow : Source, optional
-        The graph, for the titles of nodes.
     """
 
     def __init__(
@@ -318,17 +292,13 @@ class Run:
     def wait(self, timeout: float | None = None) -> Result:
         """Wait until the run has ended.
 
-        Interrupting the kernel ends the waiting, not the run.
+        Interrupting the kernel ends the waiting, not the run. Returns the result of a run that
+        succeeded.
 
         Parameters
         ----------
         timeout : float, optional
             Wait at most this long, s.
-
-        Returns
-        -------
-        Result
-            The result of a run that succeeded.
 
         Raises
         ------
@@ -349,15 +319,8 @@ class Run:
     def story(self) -> list[StoryEntry]:
         """Return the events in the life of the run so far, in order, for debugging.
 
-        Returns
-        -------
-        list of StoryEntry
-            At most 100: of a longer story, entries after the first ones are left out.
-
-        Raises
-        ------
-        NotFoundError
-            If the server does not know the run.
+        At most 100: of a longer story, entries after the first ones are left out.
+        Raises NotFoundError if the server does not know the run.
         """
         entries = self._server.get("runs", story=self.prompt_id)
         return [StoryEntry(**entry) for entry in entries]
@@ -365,10 +328,7 @@ class Run:
     def cancel(self) -> bool:
         """Cancel the run: remove it from the queue, or interrupt it.
 
-        Returns
-        -------
-        bool
-            Whether it was cancelled; False if it had ended already.
+        Returns whether it was cancelled; False if it had ended already.
         """
         try:
             self._server.post("interrupt", {"prompt_id": self.prompt_id})
@@ -389,10 +349,7 @@ class Run:
     def pin(self, pinned: bool = True) -> None:
         """Pin the run, so that it is not deleted, or unpin it.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such run any more.
+        Raises NotFoundError if there is no such run any more.
         """
         self._server.post("runs/update", {"prompt_ids": [self.prompt_id], "pinned": pinned})
         self._record = {**self._record, "pinned": pinned}
@@ -400,15 +357,12 @@ class Run:
     def delete(self, *, files: bool = False) -> Deletion:
         """Delete the run, which must have ended.
 
+        Returns what was deleted, and which files were kept and why.
+
         Parameters
         ----------
         files : bool
             Whether to delete its output files, too, unless something else uses them.
-
-        Returns
-        -------
-        Deletion
-            What was deleted, and which files were kept and why.
 
         Raises
         ------
@@ -444,11 +398,6 @@ class Run:
 
 class Runs:
     """The runs that the server stores: ``comfy.runs(…)`` lists them, newest first.
-
-    Parameters
-    ----------
-    server : Server
-        The server.
 
     Examples
     --------
@@ -518,17 +467,14 @@ class Runs:
     def pin(self, runs: Iterable[Run | str], pinned: bool = True) -> None:
         """Pin runs, so that they are not deleted, or unpin them.
 
+        Raises NotFoundError if one of them does not exist; then nothing is changed.
+
         Parameters
         ----------
         runs : iterable of Run or str
             The runs or their ids.
         pinned : bool
             Whether they are pinned.
-
-        Raises
-        ------
-        NotFoundError
-            One of them does not exist; then nothing is changed.
         """
         ids = _ids(runs)
         if ids:
@@ -550,7 +496,8 @@ class Runs:
     ) -> Deletion:
         """Delete those runs that fulfil all conditions; at least one is needed.
 
-        Runs that have not ended and pinned runs are kept.
+        Runs that have not ended and pinned runs are kept. Returns what was deleted, and
+        what was kept and why.
 
         Parameters
         ----------
@@ -564,11 +511,6 @@ class Runs:
             Only those that ended with ``success``, ``failed`` or ``cancelled``.
         of, labels, machine, workflow_id, before, after, search
             As for `Runs` itself.
-
-        Returns
-        -------
-        Deletion
-            What was deleted, and what was kept and why.
 
         Raises
         ------

@@ -24,31 +24,21 @@ SHOWN = 8  # warnings and packs that are listed
 
 @dataclass(frozen=True, repr=False)
 class Snapshot:
-    """An environment: ComfyUI, its Python packages, its custom nodes and its models.
-
-    Attributes
-    ----------
-    data : dict
-        ``comfyui``, ``python``, ``custom_nodes`` and ``models``. It can be given to
-        `Comfy.snapshot`, on this server or on another one.
-    docker_command_steps : dict
-        The steps that make the same environment on a ComfyDeploy machine.
-    path : str or None
-        The Docker build context, a folder of the server; None if ComfyDeploy made the steps.
-    dockerfile : str or None
-        The text of its Dockerfile.
-    image : str or None
-        The image that was built.
-    warnings : list of str
-        A sentence for each thing that the snapshot does not have, with the reason.
-    """
+    """An environment: ComfyUI, its Python packages, its custom nodes and its models."""
 
     data: dict[str, Any]
+    """``comfyui``, ``python``, ``custom_nodes`` and ``models``. It can be given to
+    `Comfy.snapshot`, on this server or on another one."""
     docker_command_steps: dict[str, Any]
+    """The steps that make the same environment on a ComfyDeploy machine."""
     path: str | None
+    """The Docker build context, a folder of the server; None if ComfyDeploy made the steps."""
     dockerfile: str | None
+    """The text of its Dockerfile."""
     image: str | None
+    """The image that was built."""
     warnings: list[str]
+    """A sentence for each thing that the snapshot does not have, with the reason."""
 
     def __repr__(self) -> str:
         comfyui, python = self.data["comfyui"], self.data["python"]

@@ -100,23 +100,16 @@ FINAL = frozenset({"success", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a run.
-
-    Attributes
-    ----------
-    event : str
-        ``queued`` (the first: ``prompt_id``, ``number``, ``node_errors``), an event of ComfyUI
-        (``executing``, ``progress``, ``executed``, …), ``live_status``, ``output_ready``,
-        ``preview``, ``result`` (the reply of the run) or ``status`` (the last).
-    data : dict
-        The content of the event.
-    id : str or None
-        Its id in the stream.
-    """
+    """One event of a run."""
 
     event: str
+    """``queued`` (the first: ``prompt_id``, ``number``, ``node_errors``), an event of ComfyUI
+    (``executing``, ``progress``, ``executed``, …), ``live_status``, ``output_ready``, ``preview``,
+    ``result`` (the reply of the run) or ``status`` (the last)."""
     data: dict[str, Any]
+    """The content of the event."""
     id: str | None = None
+    """Its id in the stream."""
 
     def __repr__(self) -> str:
         shown = {k: f"<{len(v)} characters>" if _long(v) else v for k, v in self.data.items()}
@@ -161,38 +154,31 @@ class RunProgress:
 
     Attributes
     ----------
-    status : str
-        ``queued``, ``running``, ``uploading``, ``success``, ``failed`` or ``cancelled``.
-    fraction : float
-        The part of the run that is done, 0 to 1.
-    node : NodeName or None
-        The node that runs now.
     step, steps : int
         The step of this node and the number of its steps; both 0 if the node reports none.
     preview, preview_format : bytes, str
         The last picture of a sampler, as an encoded file, and its format (``jpeg``, ``png``).
-    started : float
-        When this client began to follow it, s of `time.monotonic`.
-    ended : float or None
-        When it ended, s of `time.monotonic`.
-    version : int
-        A number that grows with each change.
-    result : Result or None
-        The result, once the run has ended.
     """
 
     workflow: Source
     status: str = "queued"
+    """``queued``, ``running``, ``uploading``, ``success``, ``failed`` or ``cancelled``."""
     fraction: float = 0.0
+    """The part of the run that is done, 0 to 1."""
     node: NodeName | None = None
+    """The node that runs now."""
     step: int = 0
     steps: int = 0
     preview: bytes = b""
     preview_format: str = "jpeg"
     started: float = field(default_factory=time.monotonic)
+    """When this client began to follow it, s of `time.monotonic`."""
     ended: float | None = None
+    """When it ended, s of `time.monotonic`."""
     version: int = 0
+    """A number that grows with each change."""
     result: Result | None = None
+    """The result, once the run has ended."""
     _left: tuple[float, float] | None = None  # the time left, and when that was reported
 
     @property
@@ -284,32 +270,6 @@ class EventStream(Iterator[Event]):
     With a ``body``, ComfyUI has accepted the run when the constructor returns. If the connection
     breaks, the stream reconnects and continues after the last event. To stop before the end, leave
     the loop and call `close`; the run continues.
-
-    Parameters
-    ----------
-    server : Server
-        The server that has the run.
-    prompt_id : str
-        The id of the run.
-    body : dict, optional
-        The request that starts the run. Without it, an existing run is followed from its start.
-    previews : bool
-        Whether to get the previews of an existing run; ``body`` has its own field for that.
-    timeout : float, optional
-        Follow at most this long, s.
-    patience : float
-        How long the server may not answer, s.
-
-    Raises
-    ------
-    ComfyDeployError
-        The server refuses the run; the class of the error says why.
-    RunCancelledError
-        It was cancelled before it was queued.
-    RunTimeoutError
-        ``timeout`` is over; the run continues.
-    ServerUnreachableError
-        The server does not answer any more; the run may continue.
     """
 
     def __init__(

@@ -28,20 +28,11 @@ class TunnelStatus:
     """The state of a tunnel at the time of the request.
 
     Made by `Tunnel`.
-
-    Parameters
-    ----------
-    record : dict
-        The record of the server.
-
-    Attributes
-    ----------
-    record : dict
-        The record of the server, with ``restarts``, ``started_at`` and more.
     """
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.record = record
+        """The record of the server, with ``restarts``, ``started_at`` and more."""
 
     @property
     def running(self) -> bool:
@@ -133,11 +124,6 @@ class Tunnel:
 
     Made by `Comfy.tunnel`.
 
-    Parameters
-    ----------
-    server : Server
-        The Jupyter server that runs it.
-
     Examples
     --------
     >>> comfy.tunnel.start()                                             # doctest: +SKIP
@@ -166,6 +152,8 @@ class Tunnel:
     ) -> TunnelStatus:
         """Start a tunnel, unless it is running already, and wait until it works.
 
+        ``access_url`` of the result is the link to open.
+
         Parameters
         ----------
         target : str
@@ -185,11 +173,6 @@ class Tunnel:
             its SHA-256 is checked. By default the setting ``cloudflared_download`` decides.
         wait : bool
             Whether to wait until it works; if not, `status` has its state.
-
-        Returns
-        -------
-        TunnelStatus
-            Its ``access_url`` is the link to open.
 
         Raises
         ------

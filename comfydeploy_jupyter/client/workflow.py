@@ -79,13 +79,6 @@ class Inputs(Mapping[str, Any]):
     """The inputs of a workflow that a user may want to change: keys to values.
 
     An input can be read and set by each name that `Workflow.set` takes, and by its label.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        The workflow.
-    named : callable
-        Returns the names by which its inputs can be set.
     """
 
     __slots__ = ("_named", "_workflow")
@@ -174,22 +167,6 @@ class Node:
     """One node of a `Workflow`: its inputs are attributes and items, which can be set.
 
     Items are always inputs. Attributes are inputs, except for the four below.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        The workflow.
-    name : NodeName
-        Its id, class and title.
-    node : dict
-        Its entry in the graph.
-
-    Attributes
-    ----------
-    id, class_type, title : str
-        Its id, class and title.
-    inputs : dict
-        A copy of all its inputs.
     """
 
     __slots__ = ("_name", "_node", "_workflow")
@@ -279,35 +256,18 @@ class Node:
 
 
 class Validation(Reply):
-    """The errors that ComfyUI finds in a workflow; also a mapping with the keys of the reply.
-
-    Parameters
-    ----------
-    reply : dict
-        The reply of the route ``workflow/validate``: ``valid``, ``error``, ``node_errors``,
-        ``further_errors``, ``outputs``, ``missing_nodes``, ``missing_models``, ``warnings`` and
-        ``definitions``.
-    source : Source
-        The workflow, for the names of nodes.
-
-    Attributes
-    ----------
-    valid : bool
-        Whether ComfyUI would run it, or at least a part of it.
-    problems : list of str
-        A sentence for each error, with the name of the node.
-    by_node : dict of str to list of str
-        The same by node id, without the names of the nodes.
-    general : list of str
-        What concerns no single node: warnings, and ComfyUI's error if it names no node.
-    """
+    """The errors that ComfyUI finds in a workflow; also a mapping with the keys of the reply."""
 
     def __init__(self, reply: dict[str, Any], source: Source) -> None:
         super().__init__(reply)
         self.valid = bool(reply.get("valid"))
+        """Whether ComfyUI would run it, or at least a part of it."""
         self.by_node: dict[str, list[str]] = {}
+        """The same by node id, without the names of the nodes."""
         self.general: list[str] = []
+        """What concerns no single node: warnings, and ComfyUI's error if it names no node."""
         self.problems = source.complaints(reply.get("node_errors"))
+        """A sentence for each error, with the name of the node."""
         error = reply.get("error")
         if isinstance(error, dict) and not self.problems:
             self.general.append(sentence(error))
@@ -393,22 +353,6 @@ class Workflow:
     An input may be set to a file: a `pathlib.Path` of this machine, a PIL image or an array. Each
     run uploads it to the machine that runs it; `to_api` and `validate` upload it, too.
 
-    Parameters
-    ----------
-    server : Server
-        The server that converts and validates it.
-    source : dict, str, bytes, path, Source or Workflow
-        As `Source` takes it. A dict or workflow is copied.
-    ui : dict, optional
-        The same workflow in the editor's format, beside a source in API format.
-    title : str
-        Its title; by default the name of the file.
-
-    Attributes
-    ----------
-    title : str
-        Its title, which notebooks and scripts that are made of it have as well.
-
     Warns
     -----
     UserWarning
@@ -444,6 +388,7 @@ class Workflow:
             self._files.update(source._files)
         known = source.title if isinstance(source, Workflow) else file_title(source)
         self.title: str = title or known
+        """Its title, which notebooks and scripts that are made of it have as well."""
         converted, problems = in_api_format(server, loaded)
         _warn(problems)
         self._ui = plain(loaded.graph) if loaded.is_ui else loaded.ui
@@ -510,6 +455,9 @@ class Workflow:
     def set(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> Workflow:
         """Set inputs by name.
 
+        Returns this one. Raises UnknownInputError if a name is no input of the workflow,
+        or fits inputs of several nodes; nothing is set.
+
         Parameters
         ----------
         inputs : dict, optional
@@ -518,16 +466,6 @@ class Workflow:
             of a node that has one value.
         **named
             The same, for names that are identifiers.
-
-        Returns
-        -------
-        Workflow
-            This one.
-
-        Raises
-        ------
-        UnknownInputError
-            A name is no input of the workflow, or fits inputs of several nodes; nothing is set.
         """
         given = {**(inputs or {}), **named}
         files = {key: value for key, value in given.items() if is_file(value)}
@@ -574,10 +512,7 @@ class Workflow:
     def validate(self) -> Validation:
         """Return the errors that ComfyUI would find in the workflow, without queueing it.
 
-        Returns
-        -------
-        Validation
-            If ComfyUI does not answer, the definitions that it gave last are used.
+        If ComfyUI does not answer, the definitions that it gave last are used.
         """
         with suppress(ComfyUIUnavailableError):
             self._upload_files()
@@ -645,20 +580,13 @@ class Workflow:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the workflow into a file, which is replaced if it exists.
 
+        Returns its path. Raises InvalidRequestError if the name has another
+        ending.
+
         Parameters
         ----------
         path : path
             ``.json`` for the API format, ``.ipynb`` for a notebook, ``.py`` for a script.
-
-        Returns
-        -------
-        Path
-            The path of the file.
-
-        Raises
-        ------
-        InvalidRequestError
-            The name has another ending.
         """
         file = Path(path).expanduser()
         suffix = file.suffix.lower()

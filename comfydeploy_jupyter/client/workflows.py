@@ -19,24 +19,17 @@ if TYPE_CHECKING:
 
 
 class EditorWorkflow:
-    """A workflow file of ComfyUI's editor; made by `Workflows.in_editor`.
-
-    Attributes
-    ----------
-    path : str
-        Its path in the editor's folder, such as ``people/portrait.json``.
-    size : int
-        Its size, bytes.
-    updated_at : str
-        When it was last changed: ISO 8601, UTC.
-    """
+    """A workflow file of ComfyUI's editor; made by `Workflows.in_editor`."""
 
     def __init__(self, server: Server, record: dict[str, Any], machine: str | None = None) -> None:
         self._server = server
         self._machine = machine
         self.path = str(record["path"])
+        """Its path in the editor's folder, such as ``people/portrait.json``."""
         self.size = int(record["size"])
+        """Its size, bytes."""
         self.updated_at = str(record["updated_at"])
+        """When it was last changed: ISO 8601, UTC."""
 
     @property
     def name(self) -> str:
@@ -62,20 +55,11 @@ class Preset:
     """Named values for the inputs of a stored workflow.
 
     Made by `Presets`.
-
-    Parameters
-    ----------
-    record : dict
-        The server's record of it.
-
-    Attributes
-    ----------
-    record : dict
-        The server's record of it.
     """
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.record = record
+        """The server's record of it."""
 
     @property
     def name(self) -> str:
@@ -104,18 +88,6 @@ class Preset:
 class Presets:
     """The presets of one stored workflow: ``comfy.workflows.get(id).presets``.
 
-    Parameters
-    ----------
-    server : Server
-        The Jupyter server.
-    workflow_id : str
-        The workflow, which is stored on this server.
-
-    Attributes
-    ----------
-    workflow_id : str
-        The workflow.
-
     Examples
     --------
     >>> stored.presets.save("Softer light", {"3.steps": 30})        # doctest: +SKIP
@@ -125,14 +97,12 @@ class Presets:
     def __init__(self, server: Server, workflow_id: str) -> None:
         self._server = server
         self.workflow_id = workflow_id
+        """The workflow."""
 
     def list(self) -> list[Preset]:
         """Return the presets by name.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such workflow.
+        Raises NotFoundError if there is no such workflow.
         """
         rows = self._server.get("workflow/presets", workflow_id=self.workflow_id)
         return [Preset(row) for row in rows]
@@ -140,10 +110,7 @@ class Presets:
     def __getitem__(self, name: str) -> Preset:
         """Return the preset of a name; case does not matter.
 
-        Raises
-        ------
-        KeyError
-            There is no such preset.
+        Raises KeyError if there is no such preset.
         """
         for preset in self.list():
             if preset.name.casefold() == name.casefold():
@@ -362,18 +329,6 @@ EditorWorkflowList: TypeAlias = list[EditorWorkflow]
 class Workflows:
     """The workflows that a server stores: ``comfy.workflows``.
 
-    Parameters
-    ----------
-    server : Server
-        The Jupyter server.
-    target : "local" or "cloud"
-        The server's own store, or ComfyDeploy with the API key that the server has.
-
-    Attributes
-    ----------
-    server : Server
-        The Jupyter server.
-
     Examples
     --------
     >>> saved = comfy.workflows.save("portrait.json", comment="softer light")  # doctest: +SKIP
@@ -383,6 +338,7 @@ class Workflows:
 
     def __init__(self, server: Server, target: Literal["local", "cloud"] = "local") -> None:
         self.server = server
+        """The Jupyter server."""
         self._target = target
 
     @property
@@ -406,10 +362,7 @@ class Workflows:
     def get(self, workflow_id: str) -> StoredWorkflow:
         """Return a workflow by its id.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such workflow.
+        Raises NotFoundError if there is no such workflow.
         """
         return StoredWorkflow(self, self._get("workflow", workflow_id=workflow_id))
 
@@ -425,6 +378,8 @@ class Workflows:
         force: bool = False,
     ) -> StoredWorkflow:
         """Store a workflow, or a new version of one.
+
+        ``record["new_version"]`` of the result says whether a new version was stored.
 
         Parameters
         ----------
@@ -444,11 +399,6 @@ class Workflows:
             The machine that it is for.
         force : bool
             Store a new version even if the graph has not changed.
-
-        Returns
-        -------
-        StoredWorkflow
-            Its ``record["new_version"]`` says whether a new version was stored.
 
         Raises
         ------
@@ -483,19 +433,14 @@ class Workflows:
     ) -> StoredWorkflow:
         """Rename a workflow in the local store, or give it other tags.
 
+        Raises NotFoundError if there is no such workflow.
+
         Parameters
         ----------
-        workflow_id : str
-            The workflow.
         name : str, optional
             Its new name.
         tags : sequence of str, optional
             All its tags from now on.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such workflow.
         """
         fields = {
             "workflow_id": workflow_id,
@@ -507,12 +452,8 @@ class Workflows:
     def delete(self, workflow_id: str) -> StoredWorkflow:
         """Delete a workflow in the local store, with its versions and presets; return it.
 
-        It can be restored for 30 days. Its runs stay.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such workflow.
+        It can be restored for 30 days. Its runs stay. Raises NotFoundError if there is no
+        such workflow.
         """
         reply = self.server.post("workflow/delete", {"workflow_id": workflow_id})
         return StoredWorkflow(self, reply)
@@ -520,10 +461,7 @@ class Workflows:
     def restore(self, workflow_id: str) -> StoredWorkflow:
         """Restore a workflow that was deleted, and return it.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such deleted workflow.
+        Raises NotFoundError if there is no such deleted workflow.
         """
         reply = self.server.post("workflow/restore", {"workflow_id": workflow_id})
         return StoredWorkflow(self, reply)
@@ -532,16 +470,8 @@ class Workflows:
         """Put the newest version of a workflow into the folder of ComfyUI's editor.
 
         What is saved on ComfyUI's page below Jupyter's address becomes a new version.
+        Returns the address of the page that opens it.
 
-        Parameters
-        ----------
-        workflow_id : str
-            The workflow.
-
-        Returns
-        -------
-        str
-            The address of the page that opens it.
 
         Raises
         ------
@@ -556,15 +486,7 @@ class Workflows:
     def in_editor(self, machine: str | None = None) -> EditorWorkflowList:
         """Return the workflows that ComfyUI's editor keeps in its own folder, newest first.
 
-        Parameters
-        ----------
-        machine : str, optional
-            The machine of that ComfyUI.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            ComfyUI does not answer, or cannot list them.
+        Raises ComfyUIUnavailableError if ComfyUI does not answer, or cannot list them.
         """
         rows = self.server.get("editor/workflows", machine=machine)
         return [EditorWorkflow(self.server, row, machine) for row in rows]
@@ -574,19 +496,14 @@ class Workflows:
     ) -> VersionList:
         """Return the versions of a workflow, newest first.
 
+        Raises NotFoundError if there is no such workflow.
+
         Parameters
         ----------
-        workflow_id : str
-            The workflow.
         search : str
             Only those whose comment contains this text; case does not matter.
         limit, offset : int
             How many to return, and how many to skip.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such workflow.
         """
         rows = self._get(
             "workflow/versions",
@@ -602,10 +519,7 @@ class Workflows:
     ) -> WorkflowVersion:
         """Return one version with its graphs.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such workflow or version.
+        Raises NotFoundError if there is no such workflow or version.
         """
         record = self._get("workflow/version", workflow_id=workflow_id, version=number)
         return WorkflowVersion(self, record)
@@ -615,10 +529,7 @@ class Workflows:
     ) -> dict[str, Any]:
         """Return the inputs and outputs of a version as JSON Schema; see `Workflow.schema`.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such workflow or version.
+        Raises NotFoundError if there is no such workflow or version.
         """
         return dict(self._get("workflow/schema", workflow_id=workflow_id, version=number))
 
@@ -632,8 +543,6 @@ class Workflows:
 
         Parameters
         ----------
-        workflow_id : str
-            The workflow.
         old, new : int or "latest"
             The versions.
 

@@ -99,22 +99,16 @@ class Job:
 
 
 class Point:
-    """One point of a sweep: its values and its run.
-
-    Attributes
-    ----------
-    index : int
-        Its position in the sweep, from 0.
-    values : dict
-        The values by input.
-    """
+    """One point of a sweep: its values and its run."""
 
     __slots__ = ("_job", "index", "values")
 
     def __init__(self, index: int, values: dict[str, Any], job: Job) -> None:
         self._job = job
         self.index = index
+        """Its position in the sweep, from 0."""
         self.values = values
+        """The values by input."""
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -164,13 +158,7 @@ class Point:
 
 
 class PointSequence(Sequence[Point]):
-    """A sequence of points that can be searched.
-
-    Parameters
-    ----------
-    points : sequence of Point
-        The points.
-    """
+    """A sequence of points that can be searched."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         self._points = points
@@ -207,10 +195,7 @@ class PointSequence(Sequence[Point]):
     def chosen(self, *, starred: bool) -> Sequence[Point]:
         """Return all points, or those that are marked as the best.
 
-        Raises
-        ------
-        InvalidRequestError
-            ``starred``, and no point is marked.
+        Raises InvalidRequestError if ``starred``, and no point is marked.
         """
         if starred and not self.starred:
             raise InvalidRequestError.of_field("starred", "no point of the sweep has a star")
@@ -219,10 +204,7 @@ class PointSequence(Sequence[Point]):
     def find(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> list[Point]:
         """Return the points that have these values, e.g. ``sweep.find(cfg=7)``.
 
-        Raises
-        ------
-        InvalidRequestError
-            No point has a value of this name.
+        Raises InvalidRequestError if no point has a value of this name.
         """
         wanted = {**(values or {}), **named}
         for name in wanted:
@@ -240,10 +222,7 @@ class PointSequence(Sequence[Point]):
     def point_of(self, wanted: Point | int) -> Point:
         """Return the point that is meant by its position, or by a point with the same values.
 
-        Raises
-        ------
-        NotFoundError
-            There is no such point.
+        Raises NotFoundError if there is no such point.
         """
         if isinstance(wanted, Point):
             if wanted.index < len(self) and self[wanted.index] is wanted:
@@ -409,25 +388,17 @@ class Changes:
 
 
 class SweepProgress:
-    """The progress of a sweep.
-
-    Attributes
-    ----------
-    sweep : Sweep
-        The sweep.
-    started : float
-        When it was started, s of `time.monotonic`.
-    ended : float or None
-        When it ended, s of `time.monotonic`; None while it runs.
-    blocking : bool
-        Whether the kernel waits for it; then the kernel cannot react to buttons.
-    """
+    """The progress of a sweep."""
 
     def __init__(self, sweep: Sweep, *, blocking: bool = False) -> None:
         self.sweep = sweep
+        """The sweep."""
         self.blocking = blocking
+        """Whether the kernel waits for it; then the kernel cannot react to buttons."""
         self.started = time.monotonic()
+        """When it was started, s of `time.monotonic`."""
         self.ended: float | None = None
+        """When it ended, s of `time.monotonic`; None while it runs."""
         self._changes = 0
 
     @property

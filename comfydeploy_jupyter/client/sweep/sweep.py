@@ -46,41 +46,6 @@ class Sweep(PointSequence):
 
     A sequence of its points. Its file always contains the finished runs: after a restart of the
     kernel, ``comfy.sweep.load(path).resume()`` continues it, with the runs that ended meanwhile.
-
-    Parameters
-    ----------
-    comfy : Comfy
-        The client.
-    plan : Plan
-        What is run.
-    save : bool or path
-        The file where it is saved. True: in the folder ``sweeps``, under a name made of the
-        workflow's title and the points. Runs in the file with the same graph and the same values
-        are not run again.
-    fresh : bool
-        Whether they are run again all the same.
-
-    Attributes
-    ----------
-    shown_in : object
-        The cell whose output already shows the sweep, as `current_cell` returns it.
-    words : Words
-        The names and values of its inputs as the form of the workflow shows them.
-    comfy : Comfy
-        The client.
-    changes : Changes
-        Reports each change of a star, and each end of the sweep.
-    contact_sheet : ContactSheet
-        Draws the contact sheet of all points.
-
-    Raises
-    ------
-    UnknownInputError
-        A name is no input of the workflow, or fits inputs of several nodes; nothing is queued.
-    InvalidRequestError
-        The path to save it is that of another file.
-    ConflictError
-        The runs in that file are on another server.
     """
 
     def __init__(
@@ -92,10 +57,14 @@ class Sweep(PointSequence):
         fresh: bool = False,
     ) -> None:
         self.shown_in: object = None
+        """The cell whose output already shows the sweep, as `current_cell` returns it."""
         self.comfy = comfy
+        """The client."""
         self._plan = plan
         self.words = Words(plan)
+        """The names and values of its inputs as the form of the workflow shows them."""
         self.changes = Changes()
+        """Reports each change of a star, and each end of the sweep."""
         jobs: dict[str, Job] = {}
         points = []
         self._jobs: list[Job] = []
@@ -111,6 +80,7 @@ class Sweep(PointSequence):
         self._file.restore(fresh=fresh)
         self._runner = Runner(comfy, plan, jobs, self._file, SweepProgress(self))
         self.contact_sheet = ContactSheet(points, plan.grid, self.words)
+        """Draws the contact sheet of all points."""
 
     @classmethod
     def load(cls, comfy: Comfy, path: Path) -> Sweep:
@@ -180,15 +150,12 @@ class Sweep(PointSequence):
     def wait(self, timeout: float | None = None) -> Sweep:
         """Wait until no point is left; interrupting the kernel ends the waiting only.
 
+        Returns this sweep; points may have failed.
+
         Parameters
         ----------
         timeout : float, optional
             Wait at most this long, s.
-
-        Returns
-        -------
-        Sweep
-            This one; points may have failed.
 
         Raises
         ------
@@ -220,8 +187,8 @@ class Sweep(PointSequence):
     ) -> Sweep:
         """Continue with the points that are left.
 
-        The run of a point that was queued when the sweep ended is found by its id, even if it has
-        ended meanwhile.
+        The run of a point that was queued when the sweep ended is found by its id, even if
+        it has ended meanwhile. Returns this one.
 
         Parameters
         ----------
@@ -231,11 +198,6 @@ class Sweep(PointSequence):
             As `Comfy.run` takes it.
         retry_failed : bool
             Whether points that failed are run again.
-
-        Returns
-        -------
-        Sweep
-            This one.
 
         Raises
         ------
@@ -270,15 +232,12 @@ class Sweep(PointSequence):
     def save(self, path: str | Path | None = None) -> Path | None:
         """Write the file of the sweep; a crash leaves the old content.
 
+        Returns the file; None if it has none.
+
         Parameters
         ----------
         path : path, optional
             Another file, which the sweep uses from now on.
-
-        Returns
-        -------
-        Path or None
-            The file; None if it has none.
         """
         return self._file.save(path)
 
@@ -293,10 +252,7 @@ class Sweep(PointSequence):
     def to_dataframe(self) -> Any:
         """Return the table as a `pandas.DataFrame`.
 
-        Raises
-        ------
-        ImportError
-            pandas is not installed.
+        Raises ImportError if pandas is not installed.
         """
         try:
             import pandas as pd
@@ -310,15 +266,12 @@ class Sweep(PointSequence):
     def sheet(self, *, starred: bool = False) -> Image:
         """Return the contact sheet: a picture for each point, labelled.
 
+        Raises InvalidRequestError if ``starred``, and no point is marked.
+
         Parameters
         ----------
         starred : bool
             Whether only the points that are marked as the best are on it.
-
-        Raises
-        ------
-        InvalidRequestError
-            ``starred``, and no point is marked.
         """
         return self._sheet_of(starred=starred).image()
 
@@ -426,16 +379,6 @@ NOT_FOR_SWEEPS = frozenset({"prompt_id", "version", "workflow_id", "gpu_event_id
 class Sweeps:
     """Runs a workflow at every point of a grid: ``comfy.sweep(…)``.
 
-    Parameters
-    ----------
-    comfy : Comfy
-        The client.
-
-    Attributes
-    ----------
-    last : Sweep or None
-        The sweep that was made or loaded last.
-
     Examples
     --------
     >>> sweep = comfy.sweep("portrait.json", {"seed": range(8), "cfg": [4, 7]})  # doctest: +SKIP
@@ -445,6 +388,7 @@ class Sweeps:
     def __init__(self, comfy: Comfy) -> None:
         self._comfy = comfy
         self.last: Sweep | None = None
+        """The sweep that was made or loaded last."""
 
     def __repr__(self) -> str:
         return "comfy.sweep(workflow, {input: values}), or comfy.sweep.load(path)"
@@ -466,8 +410,9 @@ class Sweeps:
     ) -> Sweep:
         """Run a workflow at every point of a grid; show the pictures as they arrive.
 
-        Points with the same graph and the same values that have ended according to the file of the
-        sweep are not run again.
+        Points with the same graph and the same values that have ended according to the file
+        of the sweep are not run again. Returns the points with their results; points may have
+        failed.
 
         Parameters
         ----------
@@ -504,11 +449,6 @@ class Sweeps:
         **options
             As `Comfy.run` takes them. ``seed_mode`` is ``"saved"`` by default, so that points
             differ only in their values.
-
-        Returns
-        -------
-        Sweep
-            The points with their results; points may have failed.
 
         Raises
         ------
@@ -552,11 +492,6 @@ class Sweeps:
 
     def load(self, path: str | os.PathLike[str]) -> Sweep:
         """Return a sweep that was saved; ``resume()`` continues with it.
-
-        Parameters
-        ----------
-        path : path
-            Its file.
 
         Raises
         ------
