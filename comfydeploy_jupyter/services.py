@@ -11,14 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from .cloud.access import CloudAccess
-from .cloud.client import CloudClient
-from .cloud.comfy_account import ComfyAccount
-from .cloud.comfy_sign_in import ComfySignIn
-from .cloud.credentials import Account, Credentials
-from .cloud.site import Site
 from .clusters.kind import DaskKind
-from .comfy_api.service import ComfyAPI
+from .compat.comfy_account import ComfyAccount, ComfySignIn
+from .compat.comfy_jobs import ComfyAPI
+from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials
 from .errors import ComfyDeployError
 from .files.hashes import Hasher
 from .files.models import DirectoryCache, ModelFiles, ModelListing
@@ -49,6 +45,7 @@ from .transfers.service import Transfers
 from .tunnel.tunnel import Origin, TunnelOptions
 from .tunnel.tunnels import Tunnels
 from .util import worker
+from .util.proxy import Site
 from .util.tasks import BackgroundTasks, close_each
 from .util.unparsed import is_large
 from .workflows.cloud import CloudWorkflows
@@ -65,8 +62,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
+    from .compat.comfydeploy import CloudAccount
     from .machines.machine import Machine
     from .machines.providers import ProviderKind
     from .schemas import TunnelStartRequest

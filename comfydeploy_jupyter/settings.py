@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .cloud.client import DEFAULT_URL
-from .cloud.site import DEFAULT_SITE
 from .clusters.kind import ClusterSettings
+from .compat.comfydeploy import DEFAULT_URL
 from .machines.settings import MachineSettings
 from .runs.deletion import KEEP_ALL, KeepRuns
 from .transfers.sites import ModelSites
 from .tunnel.tunnels import TunnelSettings
 from .util.fetch_policy import FetchPolicy
+from .util.proxy import DEFAULT_SITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

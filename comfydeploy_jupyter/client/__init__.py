@@ -16,7 +16,14 @@ from .stream import Event, EventStream, RunProgress
 from .sweep import Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
 from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
-from .workflows import EditorWorkflow, Preset, Presets, StoredWorkflow, Workflows, WorkflowVersion
+from .workflows import (
+    EditorWorkflow,
+    Preset,
+    Presets,
+    StoredWorkflow,
+    Workflows,
+    WorkflowVersion,
+)
 
 __all__ = [
     "AccountStatus",

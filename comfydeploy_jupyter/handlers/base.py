@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from .. import schemas as schemas
-    from ..cloud.client import CloudAccount
+    from ..compat.comfydeploy import CloudAccount
     from ..services import Services
     from ..util import bodies as bodies
 else:

@@ -16,14 +16,16 @@ from .runs import LOOK_EVERY, SMALL
 from .view import ViewHandler
 
 if TYPE_CHECKING:
-    from ..comfy_api import assets, errors, events, jobs
-    from ..comfy_api.asset_records import Asset
-    from ..comfy_api.service import ComfyAPI
+    from ..compat import comfy_api as errors
+    from ..compat import comfy_assets as assets
+    from ..compat import comfy_jobs as jobs
+    from ..compat.comfy_assets import Asset
+    from ..compat.comfy_jobs import ComfyAPI
     from ..errors import ComfyDeployError
     from ..files import uploads
 else:
-    assets, errors = lazy_module("comfy_api.assets"), lazy_module("comfy_api.errors")
-    events, jobs = lazy_module("comfy_api.events"), lazy_module("comfy_api.jobs")
+    assets, errors = lazy_module("compat.comfy_assets"), lazy_module("compat.comfy_api")
+    jobs = lazy_module("compat.comfy_jobs")
     uploads = lazy_module("files.uploads")
 
 API = "comfyui-deploy/api/v2"
@@ -143,7 +145,7 @@ class JobEventsHandler(ComfyAPIHandler):
                     await self.send_events(text or COMMENT, at_end=at_end)
             else:
                 self.write(self.comfy_api.events.state(record))
-                while not events.is_final(record):
+                while not jobs.is_final(record):
                     self.write(COMMENT)
                     await self.flush()
                     await asyncio.sleep(LOOK_EVERY)
@@ -163,7 +165,7 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
         try:
             self._machine = machine = self.services.machines.get(asked)
         except NotFoundError as fault:
-            raise errors.unknown_machine(fault) from None
+            raise errors.APIError("invalid_request", fault.message, details=fault.details) from None
         return await self.services.upload_target(machine), {machine.id, machine.name}
 
     def form(self) -> type[uploads.UploadForm]:

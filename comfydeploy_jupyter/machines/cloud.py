@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..cloud.client import unreadable
-from ..cloud.dates import iso_utc
+from ..compat.comfydeploy import iso_utc, unreadable
 
 if TYPE_CHECKING:
-    from ..cloud.client import CloudAccount
+    from ..compat.comfydeploy import CloudAccount
 
 _DATES = ("created_at", "updated_at")
 # Fields of this package only: the service has other names for them, or does not have them.

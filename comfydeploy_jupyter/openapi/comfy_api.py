@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .. import schemas
-from ..comfy_api.errors import CODES, APIError
+from ..compat.comfy_api import CODES, APIError
 from ..schemas.comfy_api import HASH
 from ..schemas.examples import GRAPH, RUN_ID
 from .operation import (

@@ -24,7 +24,7 @@ from .waiting import done_by
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..cloud.comfy_account import ComfyAccount
+    from ..compat.comfy_account import ComfyAccount
     from ..machines.machine import Machine
     from ..machines.registry import Pool
     from ..schemas import RunRequest

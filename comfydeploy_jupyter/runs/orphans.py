@@ -11,7 +11,7 @@ from .lifecycle import RECOVERED, Cause, State
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..cloud.comfy_account import ComfyAccount
+    from ..compat.comfy_account import ComfyAccount
     from .finalize import Finalizer
     from .pooled import Pooled
     from .records import RunRecord

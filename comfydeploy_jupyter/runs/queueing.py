@@ -21,8 +21,8 @@ from .unanswered import Unanswered
 from .waiting import done_by, outcome, result_of
 
 if TYPE_CHECKING:
-    from ..cloud.comfy_account import ComfyAccount
     from ..comfyui.client import ComfyUIClient
+    from ..compat.comfy_account import ComfyAccount
     from ..schemas import RunRequest
     from .delivery import Delivery
     from .finalize import Finalizer

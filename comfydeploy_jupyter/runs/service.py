@@ -34,7 +34,7 @@ from .watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-    from ..cloud.comfy_account import ComfyAccount
+    from ..compat.comfy_account import ComfyAccount
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import MachineListener
     from ..machines.registry import MachineRegistry

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..cloud.client import unreadable
 from ..comfyui.find import Running, describe, find_python, running_at
 from ..comfyui.folders import Folders
+from ..compat.comfydeploy import unreadable
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeVar
 
-    from ..cloud.client import CloudAccount
+    from ..compat.comfydeploy import CloudAccount
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..schemas import SnapshotRequest

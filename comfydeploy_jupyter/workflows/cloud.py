@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from ..cloud.client import unreadable
-from ..cloud.dates import iso_utc
+from ..compat.comfydeploy import iso_utc, unreadable
 from ..errors import CloudError, InvalidRequestError, NotFoundError
 from ..util import worker
 from ..util.json_stream import dumps
@@ -17,7 +16,7 @@ from .draft import completed
 from .records import Content
 
 if TYPE_CHECKING:
-    from ..cloud.client import CloudAccount
+    from ..compat.comfydeploy import CloudAccount
     from .draft import Convert, Draft
 
 GRAPHS = ("workflow", "workflow_api")

@@ -18,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.client.stream import SSEParser
-from comfydeploy_jupyter.cloud.dates import iso_utc
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.comfyui.socket import decode_binary, decode_text
+from comfydeploy_jupyter.compat.comfydeploy import iso_utc
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.files.uploads import STAGING_PREFIX, Uploads, UploadTarget
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions

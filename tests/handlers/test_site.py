@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from comfydeploy_jupyter.cloud.site import Site
 from comfydeploy_jupyter.errors import CloudError
+from comfydeploy_jupyter.util.proxy import Site
 
 MIB = 1024 * 1024
 MUCH = 256 * MIB  # more than the kernel's buffers hold, by far

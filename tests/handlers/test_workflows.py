@@ -11,7 +11,7 @@ import pytest
 from jupyter_server.utils import url_path_join
 from tornado.httpclient import HTTPClientError
 
-from comfydeploy_jupyter.cloud.credentials import Account, Credentials
+from comfydeploy_jupyter.compat.comfydeploy import Account, Credentials
 from tests.helpers.fake_comfydeploy import KEY
 
 if TYPE_CHECKING:

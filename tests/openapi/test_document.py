@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from tornado.web import RequestHandler
 
 from comfydeploy_jupyter import schemas
-from comfydeploy_jupyter.comfy_api.errors import CODES
+from comfydeploy_jupyter.compat.comfy_api import CODES
 from comfydeploy_jupyter.errors import ComfyDeployError, MethodNotAllowedError
 from comfydeploy_jupyter.handlers import PREFIX, ROUTES
 from comfydeploy_jupyter.handlers.base import NotFound

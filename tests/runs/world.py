@@ -8,10 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.cloud.comfy_account import ComfyAccount
-from comfydeploy_jupyter.cloud.comfy_sign_in import ComfySignIn
-from comfydeploy_jupyter.cloud.credentials import Credentials
 from comfydeploy_jupyter.comfyui.socket import OversizedEvent
+from comfydeploy_jupyter.compat.comfy_account import ComfyAccount, ComfySignIn
+from comfydeploy_jupyter.compat.comfydeploy import Credentials
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool

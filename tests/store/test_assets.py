@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comfydeploy_jupyter.comfy_api.asset_records import Asset, AssetRepository
+from comfydeploy_jupyter.compat.comfy_assets import Asset, AssetRepository
 from comfydeploy_jupyter.store.database import Database
 
 ASSET = Asset(

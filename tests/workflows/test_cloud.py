@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from comfydeploy_jupyter.cloud.access import CloudAccess
-from comfydeploy_jupyter.cloud.client import CloudClient
+from comfydeploy_jupyter.compat.comfydeploy import CloudAccess, CloudClient
 from comfydeploy_jupyter.errors import CloudError, InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.workflows.cloud import CloudWorkflows
 from comfydeploy_jupyter.workflows.draft import Draft

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.cloud.access import CloudAccess
-from comfydeploy_jupyter.cloud.client import CloudClient
+from comfydeploy_jupyter.compat.comfydeploy import CloudAccess, CloudClient
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.workflows.cloud import CloudWorkflows

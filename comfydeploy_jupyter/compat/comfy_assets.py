@@ -1,39 +1,319 @@
-"""Assets: the files of ComfyUI's folders by id and by hash."""
+"""Assets: the files of ComfyUI's folders, and the outputs of runs, by id and by hash."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import uuid
+from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import astuple, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
+from ..comfyui.client import REPLY_TIMEOUT
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, NotFoundError
 from ..files.uploads import copy_into, split_path
-from ..store.database import storable
-from ..util.media_types import media_type
-from ..util.tasks import open_in_thread
+from ..graphs.node_outputs import files_of, texts_of
+from ..store.database import Repository, reading, storable, writing
+from ..util.media_types import media_type, suffix_of
+from ..util.tasks import open_in_thread, wait_for
 from ..util.timestamps import utc_now
-from .asset_records import Asset
-from .errors import APIError
-from .job import NEVER
-from .outputs import BINARY, content_url, hash_of
+from .comfy_api import NEVER, APIError
 
 if TYPE_CHECKING:
     import io
+    import sqlite3
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from ..comfyui.folders import Folders
     from ..files.hashes import Hasher
     from ..files.uploads import StoredFile
+    from ..graphs.node_outputs import NodeFile
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
-    from .asset_records import AssetRepository
+    from ..runs.records import RunRecord
 
+
+KEPT_RUNS = 200  # runs whose assets are kept in memory
 HASHED_AT_ONCE = 64 * 1024 * 1024  # bytes of a file whose hash is computed before a reply
+BINARY = "application/octet-stream"
+_NAMESPACE = uuid.UUID("5b0b1f3c-6c1e-5d0e-9a53-0f4c8a1d7e42")
+
+
+@dataclass(frozen=True)
+class Asset:
+    """The record of an asset."""
+
+    id: str
+    created_at: str  # ISO 8601, UTC
+    machine: str
+    kind: str  # its folder: ``input``, ``output``, ``temp`` or ``models/<folder>``
+    subfolder: str
+    filename: str
+    size: int  # bytes
+    content_type: str
+    blake3: str | None = None  # hexadecimal, if known
+    file_path: str | None = None  # the name that the client gave the file
+    prompt_id: str | None = None  # the run and the node that have made it; None for uploads
+    node_id: str | None = None
+    text: str | None = None  # the content of a text output, which has no file
+    owned: bool = False  # the file is deleted with the last of its assets
+
+
+_NAMES = tuple(field.name for field in fields(Asset))
+_COLUMNS = ", ".join(_NAMES)
+_PLACE = "machine = ? AND kind = ? AND subfolder = ? AND filename = ?"
+
+
+class AssetRepository(Repository):
+    """Reads and writes the records of assets."""
+
+    @writing
+    def add(self, db: sqlite3.Connection, assets: Collection[Asset]) -> None:
+        """Store new assets; of one that is stored already, only a size that was not known."""
+        marks = ", ".join("?" * len(_NAMES))
+        db.executemany(
+            f"INSERT INTO assets ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 - our own names
+            " ON CONFLICT (id) DO UPDATE SET size = excluded.size WHERE assets.size = 0",
+            [astuple(asset) for asset in assets],
+        )
+
+    @reading
+    def get(self, db: sqlite3.Connection, asset_id: str) -> Asset | None:
+        """Return an asset, or None if there is none or it was deleted."""
+        row = db.execute(
+            "SELECT * FROM assets WHERE id = ? AND NOT deleted", (asset_id,)
+        ).fetchone()
+        return None if row is None else _asset(row)
+
+    @reading
+    def of_run(self, db: sqlite3.Connection, prompt_id: str) -> list[Asset]:
+        """Return the outputs of a run that are stored as assets, also if they were deleted."""
+        rows = db.execute("SELECT * FROM assets WHERE prompt_id = ?", (prompt_id,))
+        return [_asset(row) for row in rows]
+
+    @reading
+    def of_blake3(self, db: sqlite3.Connection, blake3: str) -> list[Asset]:
+        """Return the assets with this content, newest first."""
+        rows = db.execute(
+            "SELECT * FROM assets WHERE blake3 = ? AND NOT deleted ORDER BY position DESC",
+            (blake3,),
+        )
+        return [_asset(row) for row in rows]
+
+    @writing
+    def delete(self, db: sqlite3.Connection, asset: Asset) -> bool:
+        """Delete an asset; return whether its file is to be deleted, too.
+
+        The record of an output stays, marked as deleted, as its run still lists it.
+        """
+        if asset.prompt_id is not None:
+            db.execute("UPDATE assets SET deleted = 1 WHERE id = ?", (asset.id,))
+        else:
+            db.execute("DELETE FROM assets WHERE id = ?", (asset.id,))
+        if asset.text is not None or not asset.owned:
+            return False
+        place = (asset.machine, asset.kind, asset.subfolder, asset.filename)
+        others = db.execute(
+            f"UPDATE assets SET owned = 1 WHERE {_PLACE} AND NOT deleted",  # noqa: S608 - our own
+            place,
+        )
+        return others.rowcount == 0
+
+
+def _asset(row: sqlite3.Row) -> Asset:
+    return Asset(**{**{name: row[name] for name in _NAMES}, "owned": bool(row["owned"])})
+
+
+class _Item(NamedTuple):
+    """An output of a node: a file or a text, with the id that its asset has."""
+
+    id: str
+    node_id: str
+    file: NodeFile | None
+    text: str
+
+
+class Outputs:
+    """Makes assets of the outputs of runs, before any client gets their ids.
+
+    The id of an output depends only on its run, its node and its file or text. So each output has
+    the same id for every client, and after every restart.
+    """
+
+    def __init__(
+        self, repository: AssetRepository, machines: MachineRegistry, kept_outputs: KeptOutputs
+    ) -> None:
+        self._repository = repository
+        self._machines = machines
+        self._kept_outputs = kept_outputs
+        self._known: OrderedDict[str, dict[str, Asset]] = OrderedDict()
+
+    async def of(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
+        """Return the assets of these outputs of a run, by node, by default all; in their order."""
+        items = list(_items(record, record.outputs if outputs is None else outputs))
+        if not items:
+            return []
+        known = self._known.get(record.prompt_id, {})
+        assets = dict(known)
+        if record.prompt_id not in self._known:
+            stored = await self._repository.of_run(record.prompt_id)
+            assets |= {asset.id: asset for asset in stored}
+        missing = [item for item in items if item.id not in assets]
+        unsized = {
+            item.id: item.file
+            for item in items
+            if item.file is not None
+            and item.id not in known
+            and (item.id not in assets or not assets[item.id].size)
+        }
+        sizes = await self._sizes(record.machine, list(unsized.values()))
+        size_of = dict(zip(unsized, sizes, strict=True))
+        new = [_make(record, item, size_of.get(item.id)) for item in missing]
+        new += [
+            replace(assets[name], size=size)
+            for name, size in size_of.items()
+            if name in assets and size
+        ]
+        if new:
+            await self._repository.add(new)
+            assets |= {asset.id: asset for asset in new}
+        known = self._known.setdefault(record.prompt_id, {})  # others may have added assets
+        known |= {
+            asset_id: asset
+            for asset_id, asset in assets.items()
+            if size_of.get(asset_id, asset.size) is not None
+        }
+        self._limit(record.prompt_id)
+        return [assets[item.id] for item in items]
+
+    def begin(self, record: RunRecord) -> None:
+        """Note that a run is new: the store has no asset of it, so it is not asked for any."""
+        self._known.setdefault(record.prompt_id, {})
+        self._limit(record.prompt_id)
+
+    def _limit(self, newest: str) -> None:
+        """Forget the assets of the runs that were used least recently, if there are too many."""
+        self._known.move_to_end(newest)
+        while len(self._known) > KEPT_RUNS:
+            self._known.popitem(last=False)
+
+    async def _sizes(self, machine_id: str, files: list[NodeFile]) -> list[int | None]:
+        if len(files) == 1:  # without a task, which would begin later
+            return [await self._size(machine_id, files[0])]
+        return await asyncio.gather(*(self._size(machine_id, file) for file in files))
+
+    async def _size(self, machine_id: str, file: NodeFile) -> int | None:
+        """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.
+
+        It is not known while ComfyUI, which has the file, is not connected or does not answer.
+        """
+        place = file.type, file.subfolder, file.filename
+        machine = self._machines.find(machine_id)
+        try:
+            if self._kept_outputs.may_have(machine_id):
+                opened = await self._kept_outputs.open(machine_id, *place)
+                if opened is not None:
+                    return await asyncio.to_thread(_size_of, opened)
+            if machine is None:
+                return 0
+            size = await machine.file_size(*place)
+            if size is None and (client := machine.reachable_client()) is not None:
+                query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
+                size = await wait_for(client.size(query), REPLY_TIMEOUT)
+        except (ComfyUIUnavailableError, asyncio.TimeoutError):
+            return None
+        except ComfyDeployError:
+            return 0
+        return size
+
+
+def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:
+    file = item.file
+    text = None
+    if file is None:
+        kind, subfolder, filename = "temp", "", f"{item.id}.txt"
+        text = storable(item.text)
+        size, content_type = len(text.encode()), "text/plain"
+    else:
+        kind, subfolder, filename = map(storable, (file.type, file.subfolder, file.filename))
+        content_type = media_type(filename) or BINARY
+    return Asset(
+        id=item.id,
+        created_at=record.finished_at or utc_now(),
+        machine=record.machine,
+        kind=kind,
+        subfolder=subfolder,
+        filename=filename,
+        size=size or 0,
+        content_type=content_type,
+        file_path=None if file is None else "/".join(filter(None, (kind, subfolder, filename))),
+        prompt_id=record.prompt_id,
+        node_id=storable(item.node_id),
+        text=text,
+        owned=file is not None and kind in ("output", "temp"),
+    )
+
+
+def output_of(asset: Asset, assets_url: str) -> dict[str, Any]:
+    """Return the asset of an output as an output of a job."""
+    return {
+        "node_id": asset.node_id,
+        "name": asset.filename if asset.text is None else f"{asset.node_id}.txt",
+        "type": _type_of(asset),
+        "content_type": asset.content_type,
+        "size_bytes": asset.size,
+        "id": asset.id,
+        "hash": hash_of(asset),
+        "url": content_url(asset, assets_url),
+        "url_expires_at": NEVER,
+        "job_id": asset.prompt_id,
+    }
+
+
+def content_url(asset: Asset, assets_url: str) -> str:
+    """Return the address of the content of an asset."""
+    return f"{assets_url}/{quote(asset.id, safe='')}/content"
+
+
+def hash_of(asset: Asset) -> str | None:
+    """Return the hash of an asset as the Comfy API writes it."""
+    return None if asset.blake3 is None else f"blake3:{asset.blake3}"
+
+
+def _size_of(opened: io.FileIO) -> int:
+    with opened:
+        return os.fstat(opened.fileno()).st_size
+
+
+def _type_of(asset: Asset) -> str:
+    if asset.text is not None:
+        return "text"
+    if suffix_of(asset.filename) == ".latent":
+        return "latent"
+    family = asset.content_type.partition("/")[0]
+    return family if family in ("image", "video", "audio", "text") else "file"
+
+
+def _items(record: RunRecord, outputs: dict[str, Any]) -> Iterator[_Item]:
+    seen = set()
+    for node_id, output in outputs.items():
+        for file in files_of(output):
+            key = (node_id, file.type, file.subfolder, file.filename)
+            if key not in seen:
+                seen.add(key)
+                yield _Item(_id(record, *key), node_id, file, "")
+        for number, text in enumerate(texts_of(output)):
+            yield _Item(_id(record, node_id, str(number), text), node_id, None, text)
+
+
+def _id(record: RunRecord, *parts: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([record.prompt_id, *parts])))
 
 
 class Assets:
@@ -54,7 +334,7 @@ class Assets:
     async def add(
         self, file: StoredFile, machine: Machine, *, file_path: str, content_type: str
     ) -> tuple[Asset, bool]:
-        """Make an asset of a file that was uploaded."""
+        """Make an asset of a file that was uploaded; return whether its content is new, too."""
         known = await self._repository.of_blake3(file.blake3)
         same = [asset for asset in known if _place(asset) == _place_of(file, machine)]
         asset = Asset(
@@ -74,7 +354,10 @@ class Assets:
         return asset, not (file.reused or known)
 
     async def from_hash(self, blake3: str, file_path: str | None) -> Asset:
-        """Make an asset of a file that the server has."""
+        """Make an asset of a file that the server has; APIError if it has no such file.
+
+        ``file_path`` is the place that it is to have, by default its present one.
+        """
         found = await self.find(blake3)
         if found is None:
             raise APIError("blob_not_found", f"There is no file with the hash blake3:{blake3}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from comfydeploy_jupyter.cloud.dates import iso_utc
+from comfydeploy_jupyter.compat.comfydeploy import iso_utc
 
 
 @pytest.mark.parametrize(

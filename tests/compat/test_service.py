@@ -6,8 +6,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from comfydeploy_jupyter.cloud.access import CloudAccess
-from comfydeploy_jupyter.cloud.client import CloudClient
+from comfydeploy_jupyter.compat.comfydeploy import CloudAccess, CloudClient
 from comfydeploy_jupyter.errors import CloudError
 from tests.helpers.fake_comfydeploy import KEY
 

@@ -11,10 +11,10 @@ import aiohttp
 from yarl import URL
 
 from ..errors import CloudError, InvalidRequestError
-from ..util import proxy_headers
-from ..util.secrets import clean_url
-from ..util.sessions import new_session
-from ..util.tasks import wait_for
+from . import proxy_headers
+from .secrets import clean_url
+from .sessions import new_session
+from .tasks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

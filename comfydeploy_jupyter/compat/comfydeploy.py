@@ -1,25 +1,174 @@
-"""HTTP to the ComfyDeploy service."""
+"""The ComfyDeploy service: which addresses may receive a key, the keys, and its API."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import os
+import re
+import tempfile
 import time
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import aiohttp
 from yarl import URL
 
-from ..errors import CloudError, InvalidRequestError
+from ..errors import CloudError, ForbiddenAPIURLError, InvalidRequestError, NoAPIKeyError
 from ..schemas.base import is_key
 from ..util import bodies, responses
 from ..util.backoff import Backoff, retry_after
 from ..util.json_stream import dumps
 from ..util.secrets import clean_url
 from ..util.sessions import new_session
+from ..util.timestamps import timestamp_of
 
-if TYPE_CHECKING:
-    from .access import CloudAccess
+log = logging.getLogger(__name__)
+
+_DATE = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)"
+    r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d+))?)?"
+    r"\s{0,9}(?:(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)?\s{0,9}[Zz]?"
+)
+
+
+def iso_utc(value: object) -> str | None:
+    """Return a date of the service as ISO 8601 in UTC, with milliseconds."""
+    found = _DATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        return None
+    time = found["time"] or "00:00"
+    try:
+        date = datetime.fromisoformat(f"{found['day']}T{time}")
+        milliseconds = int(((found["fraction"] or "") + "000")[:3])
+        offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
+        date += timedelta(milliseconds=milliseconds)
+        date += offset if found["sign"] == "-" else -offset
+    except (ValueError, OverflowError):
+        return None
+    return timestamp_of(date.replace(tzinfo=timezone.utc))
+
+
+class Account(NamedTuple):
+    """A key and its owner; the repr does not contain the key."""
+
+    api_key: str
+    name: str  # the owner's name in the service; may be empty
+
+    def __repr__(self) -> str:
+        return f"Account(name={self.name!r})"
+
+
+class Credentials:
+    """A JSON file that only its owner can read (mode 0600).
+
+    All methods access the disk: call them in a thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Account | None:
+        """Return the account that signed in; None if there is none or the file cannot be read."""
+        try:
+            found = json.loads(self._path.read_bytes())
+            key, name = str(found["api_key"]).strip(), str(found["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not is_key(key):
+            log.warning("%s has no valid key: it contains characters that no key has", self._path)
+            return None
+        return Account(key, name)
+
+    def forget(self) -> None:
+        """Delete the stored credentials."""
+        self._path.unlink(missing_ok=True)
+
+    def keep(self, account: Account) -> None:
+        """Store the account that signed in, atomically replacing the file."""
+        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".credentials-")
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path
+                json.dump(account._asdict(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self._path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+class CloudAccess:
+    """The allow list and the keys for the ComfyDeploy service.
+
+    Paths below an allowed address are allowed, too. The key of a sign-in comes before the
+    configured one.
+    """
+
+    def __init__(self, allowed_api_urls: tuple[str, ...], api_key: str | None) -> None:
+        self._allowed = tuple(URL(url) for url in allowed_api_urls)
+        self._api_key = api_key
+        self.signed_in_key: str | None = None
+
+    def check_url(self, url: str, *, field: str) -> str:
+        """Return ``url``, normalised; ForbiddenAPIURLError if it may not receive a key."""
+        try:
+            asked = URL(url)
+        except ValueError:
+            asked = URL()
+        if any(_is_below(asked, allowed) for allowed in self._allowed):
+            return str(asked)
+        raise ForbiddenAPIURLError(
+            f"{field}: {_shown(asked)!r} is not on the list allowed_api_urls",
+            details={"field": field, "allowed_api_urls": [*map(_shown, self._allowed)]},
+        )
+
+    def key(self, given: str | None) -> str:
+        """Return the key to use: the one in the request, else from the sign-in, else configured."""
+        key = (given or self.signed_in_key or self._api_key or "").strip()
+        if not key:
+            raise NoAPIKeyError(
+                "No ComfyDeploy API key: send it as X-ComfyDeploy-Token, sign in, or configure"
+                " api_key"
+            )
+        if not is_key(key):
+            raise NoAPIKeyError(
+                "The ComfyDeploy API key contains characters that are not allowed in keys"
+            )
+        return key
+
+    def key_for(self, url: str) -> str | None:
+        """Return the key of the sign-in, else the configured one, if an address may receive it."""
+        try:
+            self.check_url(url, field="url")
+        except ForbiddenAPIURLError:
+            return None
+        return self.signed_in_key or self._api_key
+
+
+def _is_below(asked: URL, allowed: URL) -> bool:
+    prefix = allowed.path.rstrip("/")
+    return (
+        (asked.scheme, asked.host, asked.port) == (allowed.scheme, allowed.host, allowed.port)
+        and asked.user is None
+        and asked.password is None
+        and (asked.path == prefix or asked.path.startswith(f"{prefix}/"))
+        # Decoded twice, since a proxy may decode %252e%252e.
+        and ".." not in unquote(asked.path).split("/")
+    )
+
+
+def _shown(url: URL) -> str:
+    """Return an address without the parts that may be secret; it may be malformed."""
+    shown = url.with_query(None).with_fragment(None)
+    try:
+        return str(shown.with_user(None))
+    except ValueError:
+        return str(shown).rpartition("@")[2]
+
 
 DEFAULT_URL = "https://api.comfydeploy.com/api"
 ATTEMPTS = 4
@@ -35,8 +184,8 @@ class CloudClient:
         base_url: str = DEFAULT_URL,
         *,
         access: CloudAccess,
-        timeout: float = 30.0,
-        pause: float = 0.25,
+        timeout: float = 30.0,  # seconds for one call, including its repetitions
+        pause: float = 0.25,  # seconds, at most, before the first repetition
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.access = access
@@ -54,11 +203,17 @@ class CloudClient:
             self._session = None
 
     def account(self, given_key: str | None = None, *, api_url: str | None = None) -> CloudAccount:
-        """Return the service with one key; no request is sent."""
+        """Return the service with one key; no request is sent. NoAPIKeyError if there is none.
+
+        As in the ComfyUI node, the API is below ``/api`` of the ``api_url`` in a request.
+        """
         return CloudAccount(self, self._api(api_url), self.access.key(given_key))
 
     async def sign_in(self, request_id: str, api_url: str | None = None) -> dict[str, str]:
-        """Request the key of a user who is signing in; this needs no key."""
+        """Request ``api_key`` and ``name`` of a user who is signing in; this needs no key.
+
+        CloudError with status 404 until the user has approved the sign-in, 410 afterwards.
+        """
         url = self._api(api_url) / "platform" / "comfyui" / "auth-response"
         answer = await self.call("GET", url, key=None, params={"request_id": request_id})
         if not isinstance(answer, dict) or not is_key(answer.get("api_key")):
@@ -75,7 +230,7 @@ class CloudClient:
     async def native_run(
         self, endpoint: str, body: dict[str, Any], given_key: str | None
     ) -> dict[str, Any]:
-        """Request the body of a native run from the service."""
+        """Request the body of a native run from the service; ``workflow_api`` is its graph."""
         url = URL(self.access.check_url(endpoint, field="native_run_api_endpoint"))
         answer = await self.call("POST", url, key=self.access.key(given_key), body=body)
         if not isinstance(answer, dict):
@@ -97,7 +252,8 @@ class CloudClient:
         """Send one request and return the JSON of its response.
 
         The request is repeated after status 429, since the service has not processed it, and after
-        a failure to connect; an idempotent one also after a 5xx and after a broken connection.
+        a failure to connect; an idempotent one also after a 5xx and after a broken connection. By
+        default all but POST are idempotent. CloudError has the status of a 4xx, else 502.
         """
         repeatable = method != "POST" if idempotent is None else idempotent
         data = None if body is None else await asyncio.to_thread(_encode, body)
@@ -161,10 +317,7 @@ class CloudClient:
 
 
 class CloudAccount:
-    """The service with one key.
-
-    Made by `CloudClient.account`.
-    """
+    """The service with one key; made by `CloudClient.account`."""
 
     def __init__(self, client: CloudClient, url: URL, key: str) -> None:
         self.url = url

@@ -10,9 +10,7 @@ import traceback
 
 import pytest
 
-from comfydeploy_jupyter.cloud.access import CloudAccess
-from comfydeploy_jupyter.cloud.client import CloudClient
-from comfydeploy_jupyter.cloud.credentials import Account, Credentials
+from comfydeploy_jupyter.compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials
 from comfydeploy_jupyter.errors import (
     CloudError,
     ForbiddenAPIURLError,

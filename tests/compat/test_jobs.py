@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.comfy_api.jobs import Addresses, Jobs
-from comfydeploy_jupyter.comfy_api.outputs import Outputs
+from comfydeploy_jupyter.compat.comfy_assets import Outputs
+from comfydeploy_jupyter.compat.comfy_jobs import Addresses, Jobs
 from comfydeploy_jupyter.schemas import JobRequest
 from tests.runs.world import GRAPH, World
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfydeploy_jupyter.comfy_api.job import job_of
+from comfydeploy_jupyter.compat.comfy_api import job_of
 from comfydeploy_jupyter.runs.records import RunRecord
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from comfydeploy_jupyter.comfy_api.cursor import cursor_after, position_of
-from comfydeploy_jupyter.comfy_api.errors import APIError
-from comfydeploy_jupyter.comfy_api.references import asset_ids, with_names
+from comfydeploy_jupyter.compat.comfy_api import (
+    APIError,
+    asset_ids,
+    cursor_after,
+    position_of,
+    with_names,
+)
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.files.uploads import split_path
 

@@ -1,1 +1,0 @@
-"""The ComfyDeploy service: addresses, credentials, requests."""

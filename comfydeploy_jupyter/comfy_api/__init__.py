@@ -1,1 +1,0 @@
-"""The Comfy API v2: runs as jobs, and ComfyUI's files as assets."""
