@@ -504,7 +504,7 @@ class ComfyDeploy(ExtensionApp):
         from .runs.deletion import KeepRuns
         from .services import Services
         from .settings import Settings
-        from .transfers.sites import ModelSites
+        from .transfers.downloads import ModelSites
         from .tunnel.tunnels import TunnelSettings
         from .util.peers import by_number
 

@@ -39,9 +39,7 @@ from .snapshots.model_files import ModelFacts
 from .snapshots.service import Snapshots
 from .store.database import Database
 from .store.session import Session
-from .transfers.callback_records import CallbackRepository
-from .transfers.records import OPEN, TransferRepository
-from .transfers.service import Transfers
+from .transfers.queue import OPEN, Transfers
 from .tunnel.tunnel import Origin, TunnelOptions
 from .tunnel.tunnels import Tunnels
 from .util import worker
@@ -363,7 +361,15 @@ class Services:
         account = await asyncio.to_thread(self.credentials.load)
         self.cloud.access.signed_in_key = account.api_key if account is not None else None
         repository = RunRepository(self.database)
-        transfers = TransferRepository(self.database)
+        self._transfers = Transfers(
+            self.database,
+            self._session,
+            self.machines,
+            self.cloud.access.key_for,
+            sites=settings.sites,
+            fetching=settings.fetching,
+            max_concurrent=settings.max_concurrent_uploads,
+        )
         tokens = {
             "hf_token": settings.sites.huggingface_token,
             "civitai_token": settings.sites.civitai_token,
@@ -371,18 +377,8 @@ class Services:
         self._snapshots = Snapshots(
             settings.data_dir / "snapshots",
             self.machines,
-            ModelFacts(self.hasher, transfers, self._local_workflows),
+            ModelFacts(self.hasher, self._transfers, self._local_workflows),
             {name: token for name, token in tokens.items() if token},
-        )
-        self._transfers = Transfers(
-            transfers,
-            CallbackRepository(self.database),
-            self._session,
-            self.machines,
-            self.cloud.access.key_for,
-            sites=settings.sites,
-            fetching=settings.fetching,
-            max_concurrent=settings.max_concurrent_uploads,
         )
         delivery = Delivery(self._transfers, self.machines, repository)
         self._runs = RunService(

@@ -9,7 +9,7 @@ from .clusters.kind import ClusterSettings
 from .compat.comfydeploy import DEFAULT_URL
 from .machines.settings import MachineSettings
 from .runs.deletion import KEEP_ALL, KeepRuns
-from .transfers.sites import ModelSites
+from .transfers.downloads import ModelSites
 from .tunnel.tunnels import TunnelSettings
 from .util.fetch_policy import FetchPolicy
 from .util.proxy import DEFAULT_SITE

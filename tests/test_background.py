@@ -19,7 +19,7 @@ from comfydeploy_jupyter.store.call_threads import CallThreads, Outcome
 from comfydeploy_jupyter.store.data_file import DataFile
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
-from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
+from comfydeploy_jupyter.transfers.callbacks import CallbackTarget
 from comfydeploy_jupyter.util.backoff import Backoff
 from tests.helpers.comfyui import free_port
 from tests.helpers.disks import files_limited_to

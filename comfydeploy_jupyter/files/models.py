@@ -37,7 +37,7 @@ from ..runs.records import FINAL
 from ..store.graphs import read_graph, texts_in
 from ..transfers.downloads import PartFile
 from ..transfers.http import TransferError
-from ..transfers.records import OPEN
+from ..transfers.queue import OPEN
 from ..util.posix import NO_LINKS
 from .uploads import STAGING_PREFIX, safe_filename
 

@@ -11,12 +11,11 @@ from .workflows import WorkflowBase
 
 if TYPE_CHECKING:
     from ..schemas.workflows import FileRequest
-    from ..transfers import queue
     from ..workflows import contract, convert, missing_models, validate
 else:
     contract = lazy_module("workflows.contract")
     convert, validate = lazy_module("workflows.convert"), lazy_module("workflows.validate")
-    missing_models, queue = lazy_module("workflows.missing_models"), lazy_module("transfers.queue")
+    missing_models = lazy_module("workflows.missing_models")
 
 
 Request = TypeVar("Request", bound="FileRequest")
@@ -155,7 +154,7 @@ class FetchModelsHandler(GraphHandler):
                 "dry_run": request.dry_run,
                 "offline": self.services.settings.fetching.offline,
                 "models": [model.describe() for model in plan.models],
-                "transfers": [queue.describe(record) for record in moving],
+                "transfers": [record.describe() for record in moving],
                 "missing_nodes": plan.missing_nodes,
                 "warnings": plan.warnings,
             }

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..files import models
     from ..machines.machine import Machine
-    from ..transfers import queue
-    from ..transfers.records import TransferRecord
+    from ..transfers.queue import TransferRecord
 else:
-    models, queue = lazy_module("files.models"), lazy_module("transfers.queue")
+    models = lazy_module("files.models")
 
 
 class UploadQueueStatusHandler(Handler):
@@ -58,7 +57,7 @@ class RetryUploadsHandler(Handler):
             prompt_id=request.prompt_id,
             token=self.given_key(request.given_key),
         )
-        uploads = [queue.describe(record) for record in again]
+        uploads = [record.describe() for record in again]
         self.reply({"success": True, "retried": len(uploads), "uploads": uploads})
 
 
@@ -166,7 +165,7 @@ class VolumeModelHandler(VolumeBase):
 
 def _transfer_reply(record: TransferRecord) -> dict[str, Any]:
     message = f"{record.filename} is being downloaded; upload-queue-status shows its progress"
-    return {"message": message, **queue.describe(record)}
+    return {"message": message, **record.describe()}
 
 
 def _local_file(request: schemas.VolumeModelRequest) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from ..errors import ComfyDeployError, ForbiddenPathError, NotFoundError
 from ..graphs.node_outputs import files_of
 from ..store.database import DETAILS, Repository, reading, writing
 from ..store.graphs import discard_graphs, read_graph, texts_in
-from ..transfers.records import OPEN
+from ..transfers.queue import OPEN
 from ..util.backoff import Backoff
 from ..util.timestamps import timestamp_of
 from .records import FINAL, RunFilter

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComfyDeployError
 from ..schemas.deployments import DeploymentRun
 from ..store.database import storable
-from ..transfers.callback_records import CallbackTarget
+from ..transfers.callbacks import CallbackTarget
 from ..transfers.uploads import content_type
 from .live import name_in
 from .log import PASSING
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
-    from ..transfers.records import TransferRecord
-    from ..transfers.service import Transfers
+    from ..transfers.queue import TransferRecord, Transfers
     from .live import NodeName
     from .log import RunEvent
     from .records import RunRecord, RunRepository

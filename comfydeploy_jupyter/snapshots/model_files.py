@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..files.hashes import Hasher
-    from ..transfers.records import TransferRepository
+    from ..transfers.queue import Transfers
     from ..workflows.local import LocalWorkflows
 
 _WORKFLOWS = 200  # the newest workflows, which are searched for links to models
@@ -32,9 +32,7 @@ _GIB = 1024**3
 class ModelFacts:
     """Looks up hashes and sources of model files."""
 
-    def __init__(
-        self, hasher: Hasher, transfers: TransferRepository, workflows: LocalWorkflows
-    ) -> None:
+    def __init__(self, hasher: Hasher, transfers: Transfers, workflows: LocalWorkflows) -> None:
         self._hasher = hasher
         self._transfers = transfers
         self._workflows = workflows

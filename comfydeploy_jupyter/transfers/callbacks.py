@@ -3,41 +3,77 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
+from ..store.database import DETAILS, readable
 from ..util.tasks import BackgroundTasks, close_each, end, report, wait_for
-from .callback_records import Callback, CallbackTarget
-from .http import TransferError, request
-from .queue import BACKOFF
+from .http import BACKOFF, TransferError, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    import sqlite3
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import aiohttp
 
+    from ..store.database import Database
     from ..store.session import Session
     from ..util.backoff import Backoff
-    from .callback_records import CallbackRepository
 
 log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 64  # number of undelivered messages of a run above which outdated ones are dropped
 MAX_BACKLOG_BYTES = 256 * 1024
-ANSWER_WITHIN = 30.0  # seconds that an endpoint has to answer one message
+ANSWER_TIMEOUT = 30.0  # seconds that an endpoint has to answer one message
 GATHER = 0.02  # seconds in which changes are collected for one write to the store
 BACK_SOON = 600.0  # age in seconds above which a message does not keep the server running
-MOST_REFUSALS = 4  # answers such as 400, after which a message is skipped that is not the end
+MAX_REFUSALS = 4  # answers such as 400, after which a message is skipped that is not the end
 # The undelivered messages for one server above which the oldest are dropped, the end of no run.
-MOST_WAITING = 10_000
-MOST_WAITING_BYTES = 16 * 1024**2
+MAX_WAITING = 10_000
+MAX_WAITING_BYTES = 16 * 1024**2
 GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is discarded
+
+
+@dataclass
+class CallbackTarget:
+    """The endpoints to which the states and outputs of one run are sent, and their tokens.
+
+    They are from the request of the run, and are never part of a reply.
+    """
+
+    prompt_id: str
+    session: str  # of the server that follows the run
+    status_endpoint: str | None = None
+    file_upload_endpoint: str | None = None  # returns addresses for outputs
+    token: str | None = field(default=None, repr=False)
+    gpu_event_id: str | None = None  # is sent with each status
+    reported_status: str | None = None  # the last one that was reported, or waits for delivery
+    reported_outputs: list[str] = field(default_factory=list)  # nodes
+    reported_error: bool = False
+    # If the endpoint is a webhook of ComfyDeploy's SDKs: ``view_url``, the absolute address of the
+    # ``view`` route, and ``intermediate``, whether it receives more than the end.
+    webhook: dict[str, Any] | None = None
+
+
+@dataclass(eq=False)
+class Callback:
+    """One message to a status endpoint."""
+
+    prompt_id: str
+    number: int  # position among the messages of the run
+    body: bytes
+    passing: bool  # a later message replaces it
+    created_at: float  # seconds since the epoch
+    delivered: bool = False  # or dropped
+    age: float = 0.0  # seconds between its creation and its arrival at this server
 
 
 class _Server:
@@ -54,11 +90,11 @@ class _Server:
     def excess(self) -> list[tuple[Callback, _Queue]]:
         """Return the messages to drop if too many wait; those that a later one replaces first."""
         count, size = len(self.waiting), self.bytes
-        if count <= MOST_WAITING and size <= MOST_WAITING_BYTES:
+        if count <= MAX_WAITING and size <= MAX_WAITING_BYTES:
             return []
         found = []
         for message in sorted(self.waiting, key=lambda message: not message.passing):
-            if count <= MOST_WAITING * 3 / 4 and size <= MOST_WAITING_BYTES * 3 / 4:
+            if count <= MAX_WAITING * 3 / 4 and size <= MAX_WAITING_BYTES * 3 / 4:
                 break
             found.append((message, self.waiting[message]))
             count, size = count - 1, size - len(message.body)
@@ -117,20 +153,20 @@ class Callbacks:
 
     def __init__(
         self,
-        repository: CallbackRepository,
+        database: Database,
         session: Session,
         http: aiohttp.ClientSession,
         key_for: Callable[[str], str | None],
         *,
         backoff: Backoff = BACKOFF,
-        answer_within: float = ANSWER_WITHIN,
+        answer_timeout: float = ANSWER_TIMEOUT,
     ) -> None:
-        self._repository = repository
+        self._database = database
         self._session = session
         self._http = http
         self._key_for = key_for
         self._backoff = backoff
-        self._answer_within = answer_within
+        self._answer_timeout = answer_timeout
         self._queues: dict[str, _Queue] = {}
         self._servers: WeakValueDictionary[str, _Server] = WeakValueDictionary()
         self._next_number = 1  # never one that an earlier run with the same id has used
@@ -150,7 +186,9 @@ class Callbacks:
 
     async def recover(self, sessions: Collection[str]) -> list[CallbackTarget]:
         """Continue to deliver the messages of exited servers; return the targets of their runs."""
-        targets, messages = await self._repository.recover(sessions, self._session.id)
+        targets, messages = await self._database.write(
+            recover_messages, tuple(sessions), self._session.id
+        )
         for target in targets:
             self._queues[target.prompt_id] = _Queue(target, self._server(target))
         for message in messages:
@@ -175,7 +213,7 @@ class Callbacks:
         queue = self._queues.setdefault(target.prompt_id, _Queue(target, self._server(target)))
         earlier, queue.target, queue.last = queue.target, target, False
         try:
-            await self._repository.add_target(target)
+            await self._database.write(_add_target, _row(target))
         except BaseException:
             queue.target, queue.last = earlier, True
             self._settle(queue)
@@ -204,7 +242,7 @@ class Callbacks:
         for outcomes in (self._settled, self._writing):
             if prompt_id in outcomes:
                 return outcomes[prompt_id]
-        return await self._repository.webhook_status(prompt_id)
+        return await self._database.read(_webhook_status, prompt_id)
 
     def targets(self) -> list[CallbackTarget]:
         """Return all targets with undelivered messages."""
@@ -222,7 +260,10 @@ class Callbacks:
         return any(time.time() - message.created_at < BACK_SOON for message in first)
 
     def send(self, target: CallbackTarget, body: bytes, *, passing: bool = False) -> None:
-        """Send a message after all earlier ones of the run."""
+        """Send a message after all earlier ones of the run; with it, the target is stored.
+
+        A later message replaces a ``passing`` one, which is dropped first if too many wait.
+        """
         queue = self._queues.get(target.prompt_id)
         if queue is None or not target.status_endpoint:
             return
@@ -274,9 +315,9 @@ class Callbacks:
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1
             try:
-                await wait_for(self._post(endpoint, target, message), self._answer_within)
+                await wait_for(self._post(endpoint, target, message), self._answer_timeout)
             except asyncio.TimeoutError:
-                why = f"The status endpoint did not answer within {self._answer_within:g} s"
+                why = f"The status endpoint did not answer within {self._answer_timeout:g} s"
                 pause = self._backoff.pause(attempt)
             except TransferError as error:
                 why = error.message
@@ -294,7 +335,7 @@ class Callbacks:
             if attempt == 1:
                 text = "Run %s: %s; the next attempt follows"
                 log.warning(text, target.prompt_id, why, extra=fields)
-            if refusals >= MOST_REFUSALS and message is not queue.end:
+            if refusals >= MAX_REFUSALS and message is not queue.end:
                 log.error("Run %s: %s; the message is skipped", target.prompt_id, why, extra=fields)
                 return False
             await asyncio.sleep(pause)
@@ -360,7 +401,8 @@ class Callbacks:
         self._writing = settled
         try:
             if new or gone or targets or settled:
-                await self._repository.apply(targets=targets, new=new, gone=gone, settled=settled)
+                rows = [_row(target) for target in targets]
+                await self._database.write(_apply, rows, new, gone, settled)
         except BaseException:
             self._new, self._gone = new + self._new, gone + self._gone
             self._changed = {target.prompt_id: target for target in targets} | self._changed
@@ -369,3 +411,116 @@ class Callbacks:
             raise
         finally:
             self._writing = {}
+
+
+# -- in the store ----------------------------------------------------------------------------
+
+_PLAIN = (
+    "prompt_id",
+    "session",
+    "status_endpoint",
+    "file_upload_endpoint",
+    "token",
+    "gpu_event_id",
+)
+_STATE = {  # the keys in the column ``told``, and the attributes
+    "told_status": "reported_status",
+    "told_outputs": "reported_outputs",
+    "told_error": "reported_error",
+    "webhook": "webhook",
+}
+
+
+def _row(target: CallbackTarget) -> dict[str, Any]:
+    row = {name: getattr(target, name) for name in _PLAIN}
+    state = {key: getattr(target, name) for key, name in _STATE.items()}
+    return {**row, "told": json.dumps(state)}
+
+
+def _target(row: sqlite3.Row) -> CallbackTarget:
+    told = json.loads(row["told"])  # a later version may have further keys
+    state = {name: told[key] for key, name in _STATE.items() if key in told}
+    return CallbackTarget(**{name: row[name] for name in _PLAIN}, **state)
+
+
+def _add_target(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+    names = ", ".join(row)
+    marks = ", ".join(f":{name}" for name in row)
+    changes = ", ".join(f"{name} = :{name}" for name in row)
+    connection.execute(
+        f"INSERT INTO orders ({names}) VALUES ({marks})"  # noqa: S608 - our own column names
+        f" ON CONFLICT (prompt_id) DO UPDATE SET {changes}",
+        row,
+    )
+
+
+def _apply(
+    connection: sqlite3.Connection,
+    targets: list[dict[str, Any]],
+    new: Sequence[Callback],
+    gone: Sequence[Callback],
+    settled: Mapping[str, str | None],
+) -> None:
+    connection.executemany(
+        "UPDATE orders SET told = ? WHERE prompt_id = ?",
+        [(row["told"], row["prompt_id"]) for row in targets],
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO callbacks (prompt_id, number, passing, created_at, body)"
+        " SELECT prompt_id, ?, ?, ?, ? FROM orders WHERE prompt_id = ?",
+        [(c.number, c.passing, c.created_at, c.body, c.prompt_id) for c in new],
+    )
+    connection.executemany(
+        "DELETE FROM callbacks WHERE prompt_id = ? AND number = ?",
+        [(c.prompt_id, c.number) for c in gone],
+    )
+    connection.executemany(
+        "UPDATE runs SET record = json_set(record, '$.webhook_status', ?)"
+        " WHERE prompt_id = ? AND json_valid(record)",
+        [(outcome, prompt_id) for prompt_id, outcome in settled.items() if outcome is not None],
+    )
+    connection.executemany(
+        "DELETE FROM orders WHERE prompt_id = ?", [(prompt_id,) for prompt_id in settled]
+    )
+
+
+def _webhook_status(connection: sqlite3.Connection, prompt_id: str) -> str | None:
+    found = connection.execute(
+        f"SELECT json_extract({DETAILS}, '$.webhook_status') FROM runs WHERE prompt_id = ?",  # noqa: S608 - a constant
+        (prompt_id,),
+    ).fetchone()
+    return None if found is None else found[0]
+
+
+def recover_messages(
+    connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
+) -> tuple[list[CallbackTarget], list[Callback]]:
+    """Assign the targets and messages of other sessions to a session, and return them."""
+    whose = f"WHERE session IN ({', '.join('?' * len(sessions))})"
+    orders = connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
+    targets = readable(orders, _target, "The status endpoint of run", "prompt_id")
+    known = {target.prompt_id for target in targets}
+    joined = f"callbacks JOIN orders USING (prompt_id) {whose}"
+    rows = connection.execute(
+        f"SELECT callbacks.* FROM {joined} ORDER BY prompt_id, number",  # noqa: S608 - likewise
+        sessions,
+    )
+    callbacks = [
+        Callback(
+            row["prompt_id"],
+            row["number"],
+            row["body"],
+            bool(row["passing"]),
+            row["created_at"],
+            age=max(time.time() - row["created_at"], 0.0),
+        )
+        for row in rows
+        if row["prompt_id"] in known
+    ]
+    connection.execute(
+        f"UPDATE orders SET session = ? {whose}",  # noqa: S608 - likewise
+        (session, *sessions),
+    )
+    for target in targets:
+        target.session = session
+    return targets, callbacks

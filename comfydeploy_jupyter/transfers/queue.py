@@ -1,47 +1,129 @@
-"""The queue of all transfers."""
+"""The queue of all transfers, and the service around it that runs and handlers use.
+
+A transfer is stored before it starts, and its end before it is reported, so that a new process can
+continue the transfers that have not ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 import uuid
 from collections import Counter
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
 
 from .. import metrics
-from ..errors import ComfyDeployError, ComfyUIUnavailableError
-from ..util.backoff import Backoff
-from ..util.tasks import BackgroundTasks, end, wait_for
-from ..util.timestamps import utc_now
-from .http import TransferError
-from .records import TransferRecord
+from ..errors import (
+    CloudError,
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from ..store.database import readable, storable
+from ..util.fetch_policy import ALLOWED, FetchPolicy
+from ..util.secrets import clean_url
+from ..util.tasks import BackgroundTasks, close_each, end, wait_for
+from ..util.timestamps import days_ago, utc_now
+from .callbacks import ANSWER_TIMEOUT, Callbacks
+from .downloads import Copy, Download, ModelSites, RemoteFile, declared_digest, declared_size
+from .http import BACKOFF, PublicConnector, TransferError, new_session, request
+from .uploads import OutputUpload, PresignedUpload, VolumeUpload, content_type, open_path, put
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    import sqlite3
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from ..machines.registry import MachineRegistry
+    from ..store.database import Database
     from ..store.session import Session
-    from .records import TransferRepository
+    from ..util.backoff import Backoff
+    from .callbacks import CallbackTarget
 
 log = logging.getLogger(__name__)
 
-SHOWN = 200  # ended transfers of all runs together that `status` returns
-CLEAN_UP_WITHIN = 10.0  # seconds for the cleanup after a transfer
-BACKOFF = Backoff(attempts=8)  # pauses between the attempts of one transfer
+OPEN = ("queued", "active", "retrying")
+ENDED = ("done", "failed", "cancelled")
+MAX_KEPT = 1000  # ended transfers that are kept
+MAX_SHOWN = 200  # ended transfers of all runs together that `status` returns
+KEPT_PRIVATE = 3  # days
+CLEAN_UP_TIMEOUT = 10.0  # seconds for the cleanup after a transfer
+SITE_TIMEOUT = 15.0  # seconds that a site has to describe the file of a link
 STALL = 120.0  # seconds without a byte or a response after which an attempt is aborted
 
 
-class Transfer:
-    """A transfer that has not ended."""
+# -- records ---------------------------------------------------------------------------------
 
-    def __init__(self, record: TransferRecord, repository: TransferRepository) -> None:
+
+@dataclass
+class TransferRecord:
+    """The record of one transfer."""
+
+    id: str
+    direction: str  # up or down
+    kind: str  # of its job: output, presigned, volume, download, copy
+    session: str  # of the server that runs it
+    filename: str  # to show to users
+    created_at: str
+    path: str | None = None  # the local file; None for outputs: their machine provides the path
+    prompt_id: str | None = None  # the run and the node that made the output
+    node_id: str | None = None
+    size: int | None = None  # bytes, if known
+    sent: int = 0  # bytes
+    state: str = "queued"  # one of OPEN or ENDED
+    attempts: int = 0
+    error: str | None = None  # why the last attempt failed, in one sentence
+    finished_at: str | None = None
+    # What its job needs for the next attempt, such as the confirmed parts.
+    facts: dict[str, Any] = field(default_factory=dict)
+    # Addresses and tokens; never part of a reply, and deleted when the transfer succeeds or is
+    # cancelled. A failed one keeps them for another attempt for KEPT_PRIVATE days.
+    private: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the transfer has ended."""
+        return self.state in ENDED
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """The ``extra`` of log lines about the transfer."""
+        whose = {"prompt_id": self.prompt_id, "machine": self.facts.get("machine")}
+        return {
+            "transfer_id": self.id,
+            "direction": self.direction,
+            "kind": self.kind,
+            **{name: value for name, value in whose.items() if value is not None},
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return the transfer as in the reply of ``upload-queue-status``."""
+        shown = ("id", "direction", "prompt_id", "node_id", "filename", "size", "sent", "state")
+        return {name: getattr(self, name) for name in (*shown, "attempts", "error")}
+
+
+# -- the queue -------------------------------------------------------------------------------
+
+
+class Transfer:
+    """A transfer that has not ended; it changes its record."""
+
+    def __init__(self, record: TransferRecord, database: Database) -> None:
         self.record = record
         self.ended = asyncio.Event()
         self.gained = False  # this attempt made progress that the next one can use
         self.moved_at = 0.0  # monotonic time
         self.work: asyncio.Future[str] | None = None  # its result is the final state
         self.cancelled = False
-        self._repository = repository
+        self._database = database
 
     def advance(self, count: int) -> None:
         """Count bytes that were transferred."""
@@ -62,7 +144,7 @@ class Transfer:
 
     async def save(self) -> None:
         """Store the record of the transfer."""
-        await self._repository.save(self.record)
+        await self._database.write(_save, _row(self.record))
         self.touch()
 
 
@@ -70,7 +152,10 @@ class Job(Protocol):
     """Runs the transfers of one kind."""
 
     async def run(self, transfer: Transfer) -> None:
-        """Do the remaining work."""
+        """Do the remaining work.
+
+        After a `TransferError`, `ComfyDeployError` or `OSError` it may be tried again.
+        """
 
     async def clean_up(self, transfer: Transfer) -> None:
         """Remove the data of a transfer that will not be continued."""
@@ -79,13 +164,13 @@ class Job(Protocol):
 class TransferQueue:
     """Runs transfers, a few at the same time, each until it succeeds or finally fails.
 
-    Each transfer is stored before it starts, and its end is stored before it is reported: after a
-    crash, the next server continues the transfers that have not ended.
+    The limit is for each direction: the download of a large model must not delay the outputs of
+    runs. An attempt without progress for ``stall`` seconds is aborted.
     """
 
     def __init__(
         self,
-        repository: TransferRepository,
+        database: Database,
         session: Session,
         jobs: Mapping[str, Job],
         *,
@@ -93,7 +178,7 @@ class TransferQueue:
         backoff: Backoff = BACKOFF,
         stall: float = STALL,
     ) -> None:
-        self._repository = repository
+        self._database = database
         self._session = session
         self._jobs = jobs
         self._max_concurrent = max_concurrent
@@ -109,7 +194,8 @@ class TransferQueue:
 
     async def recover(self, sessions: Collection[str]) -> None:
         """Continue the transfers of servers that have exited."""
-        for record in await self._repository.recover(sessions, self._session.id):
+        found = await self._database.write(_recover, tuple(sessions), self._session.id)
+        for record in found:
             record.state = "queued"
             self._start(record)
 
@@ -119,7 +205,7 @@ class TransferQueue:
         await self._tasks.close()
         await end(works)
 
-    def new(self, direction: str, kind: str, filename: str, **fields: Any) -> TransferRecord:
+    def new(self, direction: str, kind: str, filename: str, **values: Any) -> TransferRecord:
         """Return a new record for `add`."""
         return TransferRecord(
             id=uuid.uuid4().hex,
@@ -128,47 +214,55 @@ class TransferQueue:
             session=self._session.id,
             filename=filename,
             created_at=utc_now(),
-            **fields,
+            **values,
         )
 
     async def add(
         self, records: Sequence[TransferRecord], *, begin: asyncio.Event | None = None
     ) -> None:
-        """Store new transfers in one transaction, and start them."""
-        await self._repository.add(records)
+        """Store new transfers in one transaction, and start them, or let them wait for ``begin``.
+
+        They can be cancelled as soon as this method has returned.
+        """
+        await self._database.write(_add, [_row(record) for record in records])
         for record in records:
             self._start(record, begin)
 
     async def add_again(self, record: TransferRecord) -> bool:
-        """Queue a failed transfer again."""
+        """Queue a failed transfer again; return False if another caller has done that before."""
         record.session = self._session.id
         record.state, record.attempts = "queued", 0
         record.error = record.finished_at = None
-        if not await self._repository.reopen(record):
+        if not await self._database.write(_reopen, _row(record)):
             return False
         self._start(record)
         return True
 
     async def get(self, transfer_id: str) -> TransferRecord | None:
-        """Return one transfer, or None."""
-        live = self._live()
-        found = await self._repository.get(transfer_id)
-        return None if found is None else self._newest(found, live)
+        return await self._last("id = ?", transfer_id)
 
-    async def failed(self, direction: str, prompt_id: str | None = None) -> list[TransferRecord]:
-        """Return the failed transfers in one direction, of one run or of all."""
-        return await self._repository.failed(direction, prompt_id)
+    async def of_path(self, path: str) -> TransferRecord | None:
+        """Return the newest transfer to or from a local path, or None."""
+        return await self._last("path = ?", path)
+
+    async def _last(self, condition: str, value: str) -> TransferRecord | None:
+        live = self._live()
+        found = await self._database.read(_find, condition, (value,), 1)
+        return self._newest(found[0], live) if found else None
 
     async def of_run(self, prompt_id: str) -> list[TransferRecord]:
         """Return all transfers of a run, in the order they were added."""
         live = self._live()
-        return [self._newest(r, live) for r in await self._repository.of_run(prompt_id)]
+        found = await self._database.read(_find, "prompt_id = ?", (prompt_id,), -1)
+        return [self._newest(record, live) for record in found]
 
-    async def of_path(self, path: str) -> TransferRecord | None:
-        """Return the newest transfer to or from a local path, or None."""
-        live = self._live()
-        found = await self._repository.of_path(path)
-        return None if found is None else self._newest(found, live)
+    async def failed(self, direction: str, prompt_id: str | None = None) -> list[TransferRecord]:
+        """Return the failed transfers in one direction, of one run or of all, oldest first."""
+        condition, values = "state = 'failed' AND direction = ?", [direction]
+        if prompt_id is not None:
+            condition += " AND prompt_id = ?"
+            values.append(prompt_id)
+        return await self._database.read(_find, condition, tuple(values), -1)
 
     async def wait(self, record: TransferRecord) -> TransferRecord:
         """Wait for the end of a transfer and return its final record."""
@@ -185,7 +279,10 @@ class TransferQueue:
         transfer_id: str | None = None,
         direction: str | None = None,
     ) -> int:
-        """Cancel open transfers: of a run, a single one, of a direction, or all."""
+        """Cancel open transfers: of a run, a single one, of a direction, or all.
+
+        Return their number when they have all stopped.
+        """
         chosen = [
             transfer
             for transfer in self._open.values()
@@ -216,13 +313,18 @@ class TransferQueue:
         return Counter((record.direction, record.state) for record in records)
 
     async def status(self, prompt_id: str | None = None) -> dict[str, Any]:
-        """Return the body of ``upload-queue-status``."""
-        ended = await self._repository.count_ended(prompt_id)
+        """Return the body of ``upload-queue-status``, for a run or for all transfers.
+
+        For all, those that are open and those that ended last are listed.
+        """
+        ended = await self._database.read(_count_ended, prompt_id)
         if prompt_id is not None:
             shown = await self.of_run(prompt_id)
         else:
             live = self._live()
-            shown = await self._repository.newest_ended(SHOWN)
+            shown = await self._database.read(
+                _find, f"state IN ({_marks(ENDED)})", ENDED, MAX_SHOWN
+            )
             known = {record.id for record in shown}
             live |= self._live()
             shown += [record for record in live.values() if record.id not in known]
@@ -232,7 +334,7 @@ class TransferQueue:
             "failed": ended.get("failed", 0),
             "cancelled": ended.get("cancelled", 0),
             "max_concurrent": self._max_concurrent,
-            "uploads": [describe(record) for record in shown],
+            "uploads": [record.describe() for record in shown],
         }
 
     def _live(self) -> dict[str, TransferRecord]:
@@ -245,7 +347,7 @@ class TransferQueue:
         return live.get(record.id, record) if transfer is None else transfer.record
 
     def _start(self, record: TransferRecord, begin: asyncio.Event | None = None) -> None:
-        transfer = Transfer(record, self._repository)
+        transfer = Transfer(record, self._database)
         self._open[record.id] = transfer
         transfer.work = asyncio.ensure_future(self._try(transfer, begin))
         self._tasks.start(
@@ -302,7 +404,7 @@ class TransferQueue:
                 record.filename,
                 extra=record.log_fields,
             )
-            await self._repository.save(record)
+            await transfer.save()
             await asyncio.sleep(self._backoff.pause(failures, error.after))
 
     async def _attempt(self, transfer: Transfer) -> TransferError | None:
@@ -343,7 +445,7 @@ class TransferQueue:
         record = transfer.record
         if state != "done":
             try:
-                await wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_WITHIN)
+                await wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_TIMEOUT)
             except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as error:
                 log.warning(
                     "The temporary files of %r could not be removed: %s",
@@ -366,7 +468,7 @@ class TransferQueue:
         metrics.transfer_ended(record.direction, record.kind, state)
         _log_end(record)
         try:
-            await self._repository.save(record)
+            await transfer.save()
         finally:  # waiting callers must be woken; the next server retries the transfer
             del self._open[record.id]
             transfer.ended.set()
@@ -385,17 +487,427 @@ def _log_end(record: TransferRecord) -> None:
     log.log(level, "%s of %s%s: %s", way, record.filename, whose, outcome, extra=fields)
 
 
-def describe(record: TransferRecord) -> dict[str, Any]:
-    """Return the description of a transfer in ``upload-queue-status``."""
-    return {
-        "id": record.id,
-        "direction": record.direction,
-        "prompt_id": record.prompt_id,
-        "node_id": record.node_id,
-        "filename": record.filename,
-        "size": record.size,
-        "sent": record.sent,
-        "state": record.state,
-        "attempts": record.attempts,
-        "error": record.error,
-    }
+# -- the service -----------------------------------------------------------------------------
+
+
+class Transfers:
+    """Uploads, downloads and callbacks of one server.
+
+    ``key_for`` returns the configured ComfyDeploy key if an address may receive it, else None.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        session: Session,
+        machines: MachineRegistry,
+        key_for: Callable[[str], str | None],
+        *,
+        sites: ModelSites | None = None,
+        fetching: FetchPolicy = ALLOWED,
+        max_concurrent: int = 3,
+        backoff: Backoff = BACKOFF,
+        stall: float = STALL,
+        answer_timeout: float = ANSWER_TIMEOUT,
+    ) -> None:
+        self.sites = sites or ModelSites()
+        self._database = database
+        self._machines = machines
+        self._bringing = asyncio.Lock()
+        self._fetching = fetching
+        self.http: aiohttp.ClientSession = new_session()
+        self._public = new_session(PublicConnector(self.sites.addresses))
+        self.queue = TransferQueue(
+            database,
+            session,
+            {
+                "output": OutputUpload(self.http, machines, key_for),
+                "presigned": PresignedUpload(self.http, machines, key_for),
+                "volume": VolumeUpload(self.http, machines, key_for),
+                "download": Download(self.http, self._public, machines, self.sites, fetching),
+                "copy": Copy(machines),
+            },
+            max_concurrent=max_concurrent,
+            backoff=backoff,
+            stall=stall,
+        )
+        self.callbacks = Callbacks(
+            database, session, self.http, key_for, backoff=backoff, answer_timeout=answer_timeout
+        )
+
+    async def open(self) -> None:
+        """Continue all transfers and messages that are not finished."""
+        await self.queue.open()
+        await self.callbacks.open()
+
+    async def recover(self, sessions: Collection[str]) -> list[CallbackTarget]:
+        """Continue transfers and messages of exited servers; return their targets."""
+        await self.queue.recover(sessions)
+        return await self.callbacks.recover(sessions)
+
+    async def close(self) -> None:
+        """Stop all transfers. The next server continues them."""
+        await close_each(
+            self.queue.close, self.callbacks.close, self.http.close, self._public.close
+        )
+
+    async def upload_outputs(
+        self,
+        prompt_id: str,
+        machine: str,
+        items: Sequence[tuple[str, list[str | int], dict[str, str]]],
+        *,
+        endpoint: str,
+        token: str | None,
+        begin: asyncio.Event | None = None,
+    ) -> list[TransferRecord]:
+        """Queue the outputs of a run for upload, unless that was done before a restart.
+
+        Each item has the node, the kind and the index of the item in the node's output, and
+        ``filename``, ``subfolder``, ``type``, ``content_type``. New uploads wait for ``begin``.
+        All uploads of the run are returned.
+        """
+        known = await self.queue.of_run(prompt_id)
+        if known:
+            return known
+        records = [
+            self.queue.new(
+                "up",
+                "output",
+                item["filename"],
+                prompt_id=prompt_id,
+                node_id=node_id,
+                facts={
+                    "machine": machine,
+                    "place": place,
+                    "item": item,
+                    "content_type": item["content_type"],
+                },
+                private={"endpoint": endpoint, "token": token},
+            )
+            for node_id, place, item in items
+        ]
+        await self.queue.add(records, begin=begin)
+        return records
+
+    async def upload_presigned(
+        self, path: str, url: str, token: str | None, machine: str | None = None
+    ) -> TransferRecord:
+        """Upload a local file, and wait until the upload is complete.
+
+        The endpoint ``url`` returns a presigned address; it must be allowed to receive the key.
+        """
+        found = await self._resolve(path, "file_path", machine)
+        record = self.queue.new(
+            "up",
+            "presigned",
+            found.name,
+            path=str(found),
+            facts={"content_type": content_type(found.name), "machine": machine},
+            private={"endpoint": url, "token": token},
+        )
+        await self.queue.add([record])
+        record = await self.queue.wait(record)
+        if record.state != "done":
+            reason = record.error if record.state == "failed" else "the upload was cancelled"
+            raise CloudError(f"{record.filename} was not uploaded: {reason}")
+        return record
+
+    async def upload_part(
+        self, path: str, url: str, start: int, end: int, machine: str | None = None
+    ) -> str:
+        """Upload bytes of a local file to a presigned address; return the ``ETag``.
+
+        ``end`` is excluded.
+        """
+        found = await self._resolve(path, "filePath", machine)
+        async with open_path(self._machines.get(machine), str(found), found.name) as source:
+            if end > source.size:
+                raise InvalidRequestError.of_field("end", f"the file has {source.size} bytes")
+            try:
+                etag = await put(
+                    self.http, url, source, start=start, end=end, advance=lambda _: None
+                )
+            except TransferError as error:
+                raise CloudError(f"The part was not uploaded: {error.message}") from error
+        return etag
+
+    async def upload_to_volume(
+        self, path: str, target: str, *, api: str, token: str | None, machine: str | None = None
+    ) -> TransferRecord:
+        """Queue the upload of a local file to a path in a ComfyDeploy volume.
+
+        The service ``api`` must be allowed to receive the key.
+        """
+        found = await self._resolve(path, "path", machine)
+        record = self.queue.new(
+            "up",
+            "volume",
+            found.name,
+            path=str(found),
+            facts={
+                "target": target,
+                "content_type": content_type(found.name),
+                "machine": machine,
+            },
+            private={"api": api, "token": token},
+        )
+        await self.queue.add([record])
+        return record
+
+    async def retry(
+        self, *, transfer_id: str | None = None, prompt_id: str | None = None, token: str | None
+    ) -> list[TransferRecord]:
+        """Queue failed transfers again: one, the uploads of a run, or all uploads.
+
+        The status of a run that has ended because of a failed upload is not changed. ``token``
+        replaces the old key, for example if that was refused.
+        """
+        if transfer_id is None:
+            failed = await self.queue.failed("up", prompt_id)
+            return [r for r in failed if r.private and await self._again(r, token)]
+        record = await self.queue.get(transfer_id)
+        if record is None:
+            raise NotFoundError(f"There is no transfer {transfer_id}", details={"field": "id"})
+        if record.state == "failed" and not record.private:
+            raise ConflictError(
+                f"{record.filename} failed too long ago to be started again; request it again",
+                details={"field": "id"},
+            )
+        if not await self._again(record, token):
+            raise ConflictError(
+                f"{record.filename} is {record.state}; only failed transfers can be started again",
+                details={"field": "id"},
+            )
+        return [record]
+
+    async def _again(self, record: TransferRecord, token: str | None) -> bool:
+        if record.state != "failed":
+            return False
+        if token is not None and record.direction == "up":
+            record.private["token"] = token
+        if record.kind == "download":
+            self._fetching.require(record.filename)
+        if record.direction == "up" or record.path is None:
+            return await self.queue.add_again(record)
+        async with self._bringing:
+            newest = await self.queue.of_path(record.path)
+            if newest is not None and newest.id != record.id and not newest.ended:
+                raise _on_its_way(newest)
+            return await self.queue.add_again(record)
+
+    async def find(self, source: str, url: str, filename: str | None) -> RemoteFile:
+        """Return the file that a request for a model names."""
+        self._fetching.require("The model")
+        if source == "huggingface":
+            return self.sites.huggingface(url, filename)
+        if source == "civitai":
+            try:
+                return await self.sites.civitai(self.http, url)
+            except TransferError as error:
+                raise CloudError(f"The model cannot be found: {error.message}") from error
+        split = urlsplit(url)
+        if split.scheme not in ("http", "https") or not split.hostname:
+            raise InvalidRequestError.of_field("url", "must be an http:// or https:// address")
+        return RemoteFile(url, PurePosixPath(unquote(split.path)).name)
+
+    async def download(
+        self,
+        file: RemoteFile,
+        target: Path,
+        sha256: str | None,
+        machine: str | None = None,
+        *,
+        untrusted: bool = False,
+    ) -> TransferRecord:
+        """Queue a download, or return the one that already downloads the same file.
+
+        The target is within the folders and without links. An ``untrusted`` address, as in a
+        workflow file, must be public, and so must the targets of its redirects; the sites may have
+        any address.
+        """
+        self._fetching.require(target.name)
+        expected = sha256 or file.sha256
+        async with self._bringing:
+            return await self._bring(
+                "download", target, expected, {"url": file.url}, machine, untrusted=untrusted
+            )
+
+    def require_fetching(self, what: str = "The model") -> None:
+        """Raise `OfflineError` unless downloads of models are enabled."""
+        self._fetching.require(what)
+
+    async def linked(self, url: str) -> RemoteFile:
+        """Return the file for a link in a workflow file."""
+        if self.sites.is_page(url):
+            return await self.find("civitai", url, None)
+        return RemoteFile(self.sites.at_mirror(url), "")
+
+    async def ask(self, url: str) -> RemoteFile:
+        """Return size and SHA-256 of the file of a link, if its site sends them.
+
+        The link is from a workflow file, so it must lead to a public address.
+        """
+        self._fetching.require("The size of the model")
+        what = self.sites.name(url)
+        async with request(
+            self._public,
+            "HEAD",
+            url,
+            what=what,
+            token=self.sites.token(url),
+            redirects=True,
+            passes=(401, 403),
+            timeout=aiohttp.ClientTimeout(total=SITE_TIMEOUT),
+        ) as response:
+            if response.status in (401, 403):
+                raise TransferError(
+                    f"{what} answered {response.status}: {self.sites.hint(url)}", again=False
+                )
+            return RemoteFile(url, "", declared_digest(response), declared_size(response))
+
+    async def copy(
+        self, path: str, target: Path, sha256: str | None, machine: str | None = None
+    ) -> TransferRecord:
+        """Queue a copy of a local file; the rest is as in `download`."""
+        found = await self._resolve(path, "path", machine)
+        async with self._bringing:
+            return await self._bring("copy", target, sha256, {"from": str(found)}, machine)
+
+    async def _bring(
+        self,
+        kind: str,
+        target: Path,
+        expected: str | None,
+        private: dict[str, Any],
+        machine: str | None,
+        *,
+        untrusted: bool = False,
+    ) -> TransferRecord:
+        known = await self.queue.of_path(str(target))
+        if known is not None and known.direction == "down" and not known.ended:
+            if known.kind == kind and known.private == private:
+                return known
+            raise _on_its_way(known)
+        origin = clean_url(private.get("url") or private["from"])  # it is stored
+        if known is not None and known.state == "failed" and known.facts.get("origin") == origin:
+            known.private = private
+            known.facts.update(expected=expected, untrusted=untrusted)
+            if await self.queue.add_again(known):
+                return known
+        record = self.queue.new(
+            "down",
+            kind,
+            target.name,
+            path=str(target),
+            facts={
+                "expected": expected,
+                "origin": origin,
+                "machine": machine,
+                "untrusted": untrusted,
+            },
+            private=private,
+        )
+        await self.queue.add([record])
+        return record
+
+    async def origins(self) -> dict[str, str]:
+        """Return the sources of downloaded files, by their path."""
+        values = ("download", "done")
+        found = await self._database.read(_find, "kind = ? AND state = ?", values, -1)
+        origins = {record.path: record.facts.get("origin") for record in found}
+        return {path: origin for path, origin in origins.items() if path and origin}
+
+    async def _resolve(self, path: str, field: str, machine: str | None = None) -> Path:
+        folders = await self._machines.get(machine).folders()
+        return await asyncio.to_thread(folders.resolve, path, field=field)
+
+
+def _on_its_way(record: TransferRecord) -> ConflictError:
+    return ConflictError(
+        f"filename: another file is being downloaded to {record.filename}",
+        details={"field": "filename", "id": record.id},
+    )
+
+
+# -- in the store ----------------------------------------------------------------------------
+
+_JSON = ("facts", "private")
+_COLUMNS = tuple(one.name for one in fields(TransferRecord) if one.name not in _JSON)
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _row(record: TransferRecord) -> dict[str, Any]:
+    """Copy a record to a row before the writer runs, since the record may change until then."""
+    values = ((name, getattr(record, name)) for name in _COLUMNS)
+    row = {name: storable(value) if isinstance(value, str) else value for name, value in values}
+    return {**row, **{name: json.dumps(getattr(record, name)) for name in _JSON}}
+
+
+def _record(row: sqlite3.Row) -> TransferRecord:
+    return TransferRecord(
+        **{name: row[name] for name in _COLUMNS},
+        **{name: json.loads(row[name]) for name in _JSON},
+    )
+
+
+def _add(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        marks = ", ".join(f":{name}" for name in row)
+        connection.execute(f"INSERT INTO transfers ({', '.join(row)}) VALUES ({marks})", row)  # noqa: S608 - our own column names
+
+
+def _save(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+    changes = ", ".join(f"{name} = :{name}" for name in row)
+    connection.execute(f"UPDATE transfers SET {changes} WHERE id = :id", row)  # noqa: S608 - our own column names
+
+
+def _reopen(connection: sqlite3.Connection, row: dict[str, Any]) -> bool:
+    found = connection.execute("SELECT state FROM transfers WHERE id = ?", (row["id"],)).fetchone()
+    if found is None or found["state"] != "failed":
+        return False
+    _save(connection, row)
+    return True
+
+
+def _recover(
+    connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
+) -> list[TransferRecord]:
+    connection.execute(
+        f"DELETE FROM transfers WHERE state IN ({_marks(ENDED)}) AND position NOT IN"  # noqa: S608 - only marks are put in
+        f" (SELECT position FROM transfers WHERE state IN ({_marks(ENDED)})"
+        "  ORDER BY position DESC LIMIT ?)",
+        (*ENDED, *ENDED, MAX_KEPT),
+    )
+    connection.execute(
+        "UPDATE transfers SET private = '{}' WHERE state = 'failed' AND finished_at < ?",
+        (days_ago(KEPT_PRIVATE),),
+    )
+    condition = f"session IN ({_marks(sessions)}) AND state IN ({_marks(OPEN)})"
+    found = _find(connection, condition, (*sessions, *OPEN), -1)
+    for record in found:
+        record.session = session
+        connection.execute("UPDATE transfers SET session = ? WHERE id = ?", (session, record.id))
+    return found
+
+
+def _find(
+    connection: sqlite3.Connection, condition: str, values: tuple[str, ...], limit: int
+) -> list[TransferRecord]:
+    rows = connection.execute(
+        f"SELECT * FROM transfers WHERE {condition} ORDER BY position DESC LIMIT ?",  # noqa: S608 - conditions are ours
+        (*values, limit),
+    )
+    return readable(rows, _record, "Transfer", "id")[::-1]
+
+
+def _count_ended(connection: sqlite3.Connection, prompt_id: str | None) -> dict[str, int]:
+    rows = connection.execute(
+        f"SELECT state, count(*) FROM transfers WHERE state IN ({_marks(ENDED)})"  # noqa: S608 - only marks are put in
+        " AND (? IS NULL OR prompt_id = ?) GROUP BY state",
+        (*ENDED, prompt_id, prompt_id),
+    )
+    return {row[0]: row[1] for row in rows}

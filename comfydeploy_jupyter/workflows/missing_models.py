@@ -22,8 +22,7 @@ from ..errors import (
 )
 from ..files.models import place
 from ..graphs.model_files import PICKLES, SUFFIXES, chosen_names, listed_models
-from ..transfers.http import TransferError
-from ..transfers.public import objection
+from ..transfers.http import TransferError, objection
 from .validate import validate_workflow
 
 if TYPE_CHECKING:
@@ -33,9 +32,8 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..graphs.model_files import ListedModel
     from ..machines.machine import Machine
-    from ..transfers.records import TransferRecord
-    from ..transfers.service import Transfers
-    from ..transfers.sites import RemoteFile
+    from ..transfers.downloads import RemoteFile
+    from ..transfers.queue import TransferRecord, Transfers
 
 MOST = 1000  # models of one workflow
 LONGEST_NAME = 255  # bytes; the limit of common file systems
@@ -119,7 +117,7 @@ async def plan(
         validation["missing_models"],
         present,
         folders if folders.base is not None else None,
-        transfers.site_addresses,
+        transfers.sites.addresses,
     )
     warnings = []
     if len(models) > MOST:

@@ -18,8 +18,7 @@ import pytest
 from comfydeploy_jupyter.files.hashes import FileKey, Hashes, keys_of_blake3, stored_hashes
 from comfydeploy_jupyter.runs.records import RunRepository
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
-from comfydeploy_jupyter.transfers.callback_records import CallbackRepository
-from comfydeploy_jupyter.transfers.records import TransferRepository
+from comfydeploy_jupyter.transfers.callbacks import recover_messages
 from comfydeploy_jupyter.workflows.edited_files import EditedFile, EditedFiles
 
 STEPS = sorted(
@@ -162,15 +161,16 @@ async def transfers(api, extension) -> None:
     assert [(t["id"], t["state"], t["error"]) for t in reply["uploads"]] == [
         ("era-4-failed", "failed", "it answered 503")
     ]
-    origins = await TransferRepository(extension.services.database).origins()
+    origins = await extension.services.transfers.origins()
     assert (
         origins["/models/checkpoints/small.safetensors"] == "https://example.org/small.safetensors"
     )
 
 
 async def callback_targets(extension) -> None:
-    repository = CallbackRepository(extension.services.database)
-    (target,), (message,) = await repository.recover([SESSION], "another")
+    (target,), (message,) = await extension.services.database.write(
+        recover_messages, (SESSION,), "another"
+    )
     assert (target.status_endpoint, target.token) == ("https://example.org/status", "era-token")
     assert (message.number, message.body) == (1, b'{"status":"queued"}')
 

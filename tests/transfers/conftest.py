@@ -11,9 +11,7 @@ from comfydeploy_jupyter.machines.registry import MachineRegistry
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
-from comfydeploy_jupyter.transfers.callback_records import CallbackRepository
-from comfydeploy_jupyter.transfers.records import TransferRepository
-from comfydeploy_jupyter.transfers.service import Transfers
+from comfydeploy_jupyter.transfers.queue import Transfers
 from comfydeploy_jupyter.util.backoff import Backoff
 from tests.helpers.waiting import until_async
 
@@ -61,8 +59,7 @@ class Harness:
         )
         machines.add(self.machine)
         self.transfers = Transfers(
-            TransferRepository(self.database),
-            CallbackRepository(self.database),
+            self.database,
             self.session,
             machines,
             lambda _: self.key,

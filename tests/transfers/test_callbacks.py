@@ -16,8 +16,7 @@ import pytest
 from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.transfers import callbacks
-from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
-from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG, MOST_REFUSALS
+from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG, MAX_REFUSALS, CallbackTarget
 from tests.helpers.processes import REPOSITORY
 
 
@@ -77,7 +76,7 @@ async def test_one_unreachable_endpoint_does_not_delay_another_run(harness, bare
 
 async def test_an_endpoint_that_never_answers_is_tried_again(make_harness, bare_service, caplog):
     bare_service.replacements["status"].extend(["never"] * 3)
-    harness = await make_harness(answer_within=0.2)
+    harness = await make_harness(answer_timeout=0.2)
     made = await target(harness, bare_service)
     send(harness, made, 1)
     send(harness, made, 2)
@@ -163,7 +162,7 @@ async def test_too_old_messages_are_tried_once(harness, bare_service, caplog):
 @pytest.mark.parametrize("answer", [400, 413, (302, {})])
 async def test_a_message_that_is_refused_does_not_hide_the_end(harness, bare_service, answer):
     made = await target(harness, bare_service)
-    bare_service.replacements["status"].extend([answer] * MOST_REFUSALS)
+    bare_service.replacements["status"].extend([answer] * MAX_REFUSALS)
     for number in range(3):
         send(harness, made, number)
     harness.transfers.callbacks.finish(made)
@@ -173,7 +172,7 @@ async def test_a_message_that_is_refused_does_not_hide_the_end(harness, bare_ser
 
 async def test_the_end_of_a_run_is_never_skipped(harness, bare_service):
     made = await target(harness, bare_service)
-    bare_service.replacements["status"].extend([400] * 3 * MOST_REFUSALS)
+    bare_service.replacements["status"].extend([400] * 3 * MAX_REFUSALS)
     send(harness, made, 0)
     send(harness, made, 1)
     harness.transfers.callbacks.finish(made)
@@ -211,7 +210,7 @@ async def test_any_error_of_a_delivery_is_a_failed_attempt(harness, bare_service
 
 async def test_messages_to_a_dead_endpoint_are_limited(harness, bare_service, monkeypatch, caplog):
     """In the store, too; the end of no run is dropped, and another server gets all messages."""
-    monkeypatch.setattr(callbacks, "MOST_WAITING", 40)
+    monkeypatch.setattr(callbacks, "MAX_WAITING", 40)
     dead = [
         CallbackTarget(f"run-{number}", session="", status_endpoint=f"http://127.0.0.1:9/{number}")
         for number in range(30)
@@ -242,7 +241,7 @@ async def test_messages_to_a_dead_endpoint_are_limited(harness, bare_service, mo
 
 
 async def test_one_message_to_a_dead_endpoint_may_have_any_size(harness, monkeypatch):
-    monkeypatch.setattr(callbacks, "MOST_WAITING_BYTES", 1000)
+    monkeypatch.setattr(callbacks, "MAX_WAITING_BYTES", 1000)
     made = CallbackTarget("run-1", session="", status_endpoint="http://127.0.0.1:9/")
     await harness.transfers.callbacks.add(made)
     for size in (2000, 600, 600, 2000):
@@ -327,7 +326,7 @@ async def test_a_run_with_the_id_of_a_deleted_one_keeps_its_messages(
     make_harness, bare_service, known, reopened
 ):
     """Whether or not the messages and the target of the deleted run are gone by then."""
-    harness = await make_harness(answer_within=0.5)
+    harness = await make_harness(answer_timeout=0.5)
     callbacks = harness.transfers.callbacks
     bare_service.replacements["status"].extend(["never"] * (known != "settled"))
     old = await target(harness, bare_service)
@@ -389,7 +388,7 @@ async def test_another_server_does_not_send_messages_of_a_running_one(
 CRASH = """
 import asyncio, os, sys
 from pathlib import Path
-from comfydeploy_jupyter.transfers.callback_records import CallbackTarget
+from comfydeploy_jupyter.transfers.callbacks import CallbackTarget
 from tests.transfers.conftest import Harness
 
 async def main():

@@ -18,7 +18,7 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
 )
 from comfydeploy_jupyter.files.models import place
-from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
+from comfydeploy_jupyter.transfers.downloads import ModelSites, RemoteFile
 from tests.helpers.disks import files_limited_to
 from tests.helpers.transfer_service import running
 
@@ -165,7 +165,7 @@ KILLED_WHILE_IT_PUBLISHES = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from tests.transfers.conftest import Harness
-from comfydeploy_jupyter.transfers.sites import RemoteFile
+from comfydeploy_jupyter.transfers.downloads import RemoteFile
 
 def check(event, arguments):
     if event == "os.remove" and str(arguments[0]).endswith(".part"):

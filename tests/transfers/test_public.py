@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
-from comfydeploy_jupyter.transfers.public import PublicConnector, objection
-from comfydeploy_jupyter.transfers.sites import ModelSites, RemoteFile
+from comfydeploy_jupyter.transfers.downloads import ModelSites, RemoteFile
+from comfydeploy_jupyter.transfers.http import (
+    PublicConnector,
+    TransferError,
+    new_session,
+    objection,
+    request,
+)
 from comfydeploy_jupyter.util.fetch_policy import FetchPolicy
 
 if TYPE_CHECKING:

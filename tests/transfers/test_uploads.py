@@ -18,15 +18,12 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.transfers.queue import TransferQueue
-from comfydeploy_jupyter.transfers.records import TransferRepository
+from comfydeploy_jupyter.transfers.queue import Transfer, TransferQueue
 from comfydeploy_jupyter.transfers.uploads import content_type
 from comfydeploy_jupyter.util.backoff import Backoff
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.store.database import Database
-    from comfydeploy_jupyter.transfers.queue import Transfer
-    from comfydeploy_jupyter.transfers.records import TransferRecord
 
 MIB = 1024 * 1024
 SECRET = "cd-secret-key"
@@ -229,26 +226,20 @@ class Gated:
     async def clean_up(self, transfer: Transfer) -> None: ...
 
 
-class SlowReads(TransferRepository):
-    """Returns the read data when ``go`` is set."""
+class SlowReads:
+    """A database that returns transfers when ``go`` is set."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self.read, self.go = asyncio.Event(), asyncio.Event()
+        self._database = database
+        self.reading, self.go = asyncio.Event(), asyncio.Event()
+        self.write = database.write
 
-    async def get(self, transfer_id: str) -> TransferRecord | None:
-        found = await super().get(transfer_id)
-        await self._hold()
+    async def read(self, work, *arguments):
+        found = await self._database.read(work, *arguments)
+        if isinstance(found, list):
+            self.reading.set()
+            await self.go.wait()
         return found
-
-    async def newest_ended(self, limit: int) -> list[TransferRecord]:
-        found = await super().newest_ended(limit)
-        await self._hold()
-        return found
-
-    async def _hold(self) -> None:
-        self.read.set()
-        await self.go.wait()
 
 
 @pytest.mark.parametrize("what", ["get", "status"])
@@ -258,7 +249,7 @@ async def test_a_transfer_that_ends_while_it_is_read_is_returned_as_ended(harnes
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     requested = asyncio.ensure_future(queue.get(record.id) if what == "get" else queue.status())
-    await slow.read.wait()
+    await slow.reading.wait()
     job.go.set()
     assert (await queue.wait(record)).state == "done"
     slow.go.set()
@@ -330,7 +321,7 @@ async def test_cancelling_stops_waiting_and_active_uploads(make_harness, service
 
 async def test_cancelled_before_the_first_step(harness):
     job = Gated()
-    queue = TransferQueue(TransferRepository(harness.database), harness.session, {"gated": job})
+    queue = TransferQueue(harness.database, harness.session, {"gated": job})
     records = [queue.new("up", "gated", name) for name in ("a", "b")]
 
     async def add_and_cancel() -> int:
@@ -347,13 +338,12 @@ async def test_cancelled_before_the_first_step(harness):
 
 async def test_a_transfer_stopped_before_its_first_step_continues_later(harness):
     job = Gated()
-    repository = TransferRepository(harness.database)
-    queue = TransferQueue(repository, harness.session, {"gated": job})
+    queue = TransferQueue(harness.database, harness.session, {"gated": job})
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     await queue.close()
-    assert (await repository.get(record.id)).state == "queued"
-    queue = TransferQueue(repository, harness.session, {"gated": job})
+    queue = TransferQueue(harness.database, harness.session, {"gated": job})
+    assert (await queue.get(record.id)).state == "queued"
     await queue.recover([harness.session.id])
     job.go.set()
     assert (await queue.wait(record)).state == "done"
@@ -365,9 +355,7 @@ async def test_waiting_ends_if_the_cleanup_fails(harness, caplog):
         async def clean_up(self, transfer: Transfer) -> None:
             raise RuntimeError("unexpected error")
 
-    queue = TransferQueue(
-        TransferRepository(harness.database), harness.session, {"gated": FailingCleanup()}
-    )
+    queue = TransferQueue(harness.database, harness.session, {"gated": FailingCleanup()})
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     await asyncio.sleep(0)
@@ -428,7 +416,7 @@ async def test_tokens_of_failed_uploads_are_deleted_after_three_days(harness, se
         harness, service, [output(harness, "a.png", b"1"), output(harness, "b.png", b"1")]
     )
     old.finished_at = "2024-01-01T00:00:00.000Z"
-    await TransferRepository(harness.database).save(old)
+    await Transfer(old, harness.database).save()
     transfers = await harness.reopen()
     assert (await transfers.queue.get(old.id)).private == {}
     with pytest.raises(ConflictError, match="too long ago"):
