@@ -23,6 +23,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from .client.comfy import SHORT_ID, Comfy
 from .client.graph import Source
 from .client.results import NAMED_FILES
+from .client.runs import status_text
 from .client.text import duration, html_table, text_table
 from .client.workflow import Node, UnknownNameError, Workflow
 from .errors import ComfyDeployError
@@ -433,7 +434,7 @@ def _run_row(record: dict[str, Any]) -> tuple[str, ...]:
     more = [f"and {len(files) - NAMED_FILES} more"] if len(files) > NAMED_FILES else []
     return (
         str(record.get("prompt_id", "")),
-        str(record.get("status", "")),
+        status_text(record),
         _local_time(record.get("created_at")),
         duration(took) if isinstance(took, (int, float)) else "",
         ", ".join([*files[:NAMED_FILES], *more]),

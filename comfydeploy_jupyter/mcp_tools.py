@@ -195,6 +195,8 @@ async def comfyui_list_runs(
         rows = []
         for run in comfy.runs(limit, status=status):
             known = {name: run.known.get(name) for name in names}
+            if run.known.get("live_status"):
+                known["live_status"] = run.known["live_status"]
             error = (run.known.get("error") or {}).get("message")
             rows.append({"run_id": run.prompt_id, **known, **_why(error or "")})
         return rows
@@ -349,8 +351,8 @@ def _run_properties(run: Run) -> dict[str, Any]:
     """Return the properties of a run that an agent needs."""
     record = run.record
     summary: dict[str, Any] = {"run_id": run.prompt_id, "status": record["status"]}
-    for name in ("progress", "time_left", "execution_time", "seeds"):
-        if record.get(name) is not None:
+    for name in ("live_status", "progress", "time_left", "execution_time", "seeds"):
+        if record.get(name) not in (None, ""):
             summary[name] = record[name]
     if record.get("warnings"):
         summary |= _first("warnings", [_short(text) for text in record["warnings"]])

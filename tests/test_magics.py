@@ -91,13 +91,19 @@ def test_names_in_a_table_of_runs_are_escaped() -> None:
         [
             {"prompt_id": "a" * 36, "outputs": {"1": {"images": [{"filename": evil}] * 4}}},
             {"prompt_id": "b", "status": "queued", "created_at": "soon", "outputs": {"1": None}},
+            {
+                "prompt_id": "c",
+                "status": "queued",
+                "live_status": "Waiting for a machine: it fails",
+            },
         ]
     )
-    head, first, second = repr(page).splitlines()
+    head, first, second, third = repr(page).splitlines()
     assert head.index("files") == first.index("<b>")
     assert "\x1b" not in first
     assert "and 1 more" in first
     assert second.split() == ["b", "queued"]
+    assert third.split(maxsplit=1) == ["c", "queued, waiting for a machine: it"]
     assert "&lt;b&gt;" in page._repr_html_()
     assert "<b>" not in page._repr_html_()
 

@@ -311,8 +311,9 @@ class Run:
         """
         if not self.done:
             with self.events(timeout=timeout) as events:
-                for _ in events:
-                    pass
+                for event in events:
+                    if event.event == "result":
+                        self._record = event.data
             self._refresh()
         return self._result().raise_for_status()
 
@@ -386,14 +387,20 @@ class Run:
         return Result(self._server, self._record, self._workflow)
 
     def __repr__(self) -> str:
-        return printable(f"<Run {self.prompt_id}: {self.status}>")
+        return printable(f"<Run {self.prompt_id}: {status_text(self.record)}>")
 
     def _repr_html_(self) -> str:
         result = self.result
         if result is not None:
             return result._repr_html_()
-        status = html.escape(str(self._record.get("status", "not-started")))
+        status = html.escape(status_text(self._record))
         return f"<div>Run <code>{html.escape(self.prompt_id)}</code>: <b>{status}</b></div>"
+
+
+def status_text(record: dict[str, Any]) -> str:
+    """Return the status of a run, and why it waits if no machine can execute it now."""
+    status, why = str(record.get("status", "not-started")), record.get("live_status")
+    return f"{status}, {why[0].lower()}{why[1:]}" if status == "queued" and why else status
 
 
 class Runs:

@@ -137,21 +137,26 @@ class Pools:
             found["members"] = [self.member(machine) for machine in machines]
         return found
 
-    def _why_waiting(self, pool_id: str) -> str | None:
-        """Return why no machine of a pool gets runs now; None if one does."""
-        pool = self._registry.find_pool(pool_id)
-        machines = [] if pool is None else self._registry.members(pool)
-        if pool is None or any(machine.answers for machine in machines):
+    def _why_waiting(self, machine_id: str) -> str | None:
+        """Return why a machine, or each of a pool, gets no runs now; None if one does."""
+        registry, pool = self._registry, self._registry.find_pool(machine_id)
+        one = registry.find(machine_id)
+        machines = registry.members(pool) if pool else [one] if one else []
+        answering = [machine for machine in machines if machine.answers]
+        # A pause concerns only the runs of pools.
+        if any(pool is None or registry.pause_of(machine.id) is None for machine in answering):
             return None
-        found = self.summary(pool, members=False)
-        if found["error"]:
-            return f"pool {pool.name!r}: {found['error']}"
-        if not machines:
-            return f"the pool {pool.name!r} has no machines now"
+        if pool is not None:
+            found = self.summary(pool, members=False)
+            if found["error"]:
+                return f"pool {pool.name!r}: {found['error']}"
+            if not machines:
+                return f"the pool {pool.name!r} has no machines now"
         states = []
         for machine in machines[:MOST_NAMED]:
             known = self._registry.state(machine)
-            state = "does not answer" if machine.connected else f"is {known['status']}"
+            silent = machine.connected and not machine.answers
+            state = "does not answer" if silent else f"is {known['status']}"
             error = f" ({known['error']})" if known["error"] else ""
             states.append(f"machine {machine.name!r} {state}{error}")
         more = len(machines) - len(states)

@@ -71,7 +71,8 @@ class RunReader:
     ) -> list[dict[str, Any]]:
         """Return the replies of runs, newest first, after skipping ``offset`` of them."""
         records = await self._shared.repository.newest(limit=limit, offset=offset, which=which)
-        return [self.reply(record, position=False) for record in records]
+        whys: dict[str, str] = {}
+        return [self.reply(record, position=False, whys=whys) for record in records]
 
     async def graph(self, prompt_id: str) -> tuple[bytes, bytes | None]:
         """Return the JSON of the graph of a run in API format and, if known, in UI format.
@@ -94,23 +95,30 @@ class RunReader:
         prompt, _ = await self._shared.repository.prompt(prompt_id) or (None, None)
         return (await read_stored(prompt, None, None)).names
 
-    def reply(self, record: RunRecord, *, position: bool = True) -> dict[str, Any]:
+    def reply(
+        self, record: RunRecord, *, position: bool = True, whys: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """Return the body of the reply to ``POST run`` for a run.
 
-        With ``position``, that of a queued run contains its place in the queue, and why it waits if
-        no machine of its pool gets runs now.
+        That of a queued run contains why it waits if its machine, or each of its pool, gets no runs
+        now (`whys` keeps the reasons by machine), and with ``position`` its place in the queue.
         """
         body = reply(record, self._shared.active.view_url)
         active = self._shared.active
         run = active.get(record.prompt_id)
         if run is not None and record.status in ("running", "uploading"):
             body.update(run.live())
-        if position and record.status == "queued" and record.prompt_id in active:
-            body["queue_position"] = self._shared.dispatching.position(record)
-            if record.pool is not None and record.waits:
-                why = self._shared.machines.why_waiting(record.pool)
-                body["live_status"] = f"Waiting for a machine: {why}" if why else ""
+        if record.status == "queued" and record.prompt_id in active:
+            if position:
+                body["queue_position"] = self._shared.dispatching.position(record)
+            body["live_status"] = self._why_waiting(record.machine, {} if whys is None else whys)
         return body
+
+    def _why_waiting(self, machine_id: str, known: dict[str, str]) -> str:
+        if machine_id not in known:
+            why = self._shared.machines.why_waiting(machine_id)
+            known[machine_id] = f"Waiting for a machine: {why}" if why else ""
+        return known[machine_id]
 
     def queue_position(self, record: RunRecord) -> int | None:
         """Return the place of a run among the prompts that have not started, from 1, or None."""

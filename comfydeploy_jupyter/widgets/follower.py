@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..client import Result, RunProgress
 from ..display import Live
-from .progress import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,14 +123,15 @@ class Follower:
                 self._current = _Followed(run, stream)  # for `stop`
             if self._panel.closing:
                 return
-            clock = Clock(run)
             progress = RunProgress(run.workflow)
-            self._view.begin(clock)
+            result = None
+            self._view.begin(run)
             with Live(progress, self._view, on_error=self._panel.show_error):
                 for event in stream:
-                    clock.feed(event)
                     progress.feed(event)
+                    if event.event == "result":
+                        result = Result(self._panel.comfy.server, event.data, run.workflow)
         if not self._panel.closing:
-            result = run.result
+            result = result or run.result
             if result is not None:
                 self._on_end(result)

@@ -15,7 +15,7 @@ from ..client import Result
 from ..client.stream import FINAL
 from ..display.page import View, script
 from ..errors import ComfyDeployError, NotFoundError
-from .history_facts import RunGraphs, entry_of, folder_of
+from .history_facts import RunGraphs, entry_of, folder_of, is_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -53,7 +53,7 @@ class History(View):
     Attributes
     ----------
     runs : list of dict
-        The runs that have ended, newest first, as `entry_of` returns them.
+        The runs that `is_shown` chooses, newest first, as `entry_of` returns them.
     more : bool
         Whether there are older ones.
     filter : dict
@@ -137,7 +137,9 @@ class History(View):
             # A server that does not respond is the subject of other parts of the panel.
             with contextlib.suppress(ComfyDeployError):
                 runs = panel.comfy.runs(WATCHED, 0, of=workflow, **self._conditions())
-                newest = [(run.prompt_id, run.known["status"], run.pinned) for run in runs]
+                newest = [
+                    (run.prompt_id, run.known["status"], run.pinned, is_shown(run)) for run in runs
+                ]
                 if (workflow, newest) != before:
                     self.refresh()
                     before = workflow, newest
@@ -172,7 +174,8 @@ class History(View):
                 return []
             page = found[:PAGE]
             self._known.update({run.prompt_id: run for run in page})
-            ended = [entry_of(run) for run in page if run.known["status"] in FINAL]
+            server = self._panel.comfy.server
+            ended = [entry_of(run, server) for run in page if is_shown(run)]
             last = page[-1].known["created_at"] if page else ""
             here = {run.prompt_id for run in page}
             # Runs that are newer than this page, or older, stay; those between were deleted.

@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from ..client import Result
 from ..client.server import READ_TIMEOUT
 from ..client.stream import FINAL
 from ..errors import ComfyDeployError
@@ -28,21 +29,28 @@ LONGEST = 20_000  # characters of a text
 KEPT_GRAPHS = 8
 
 
-def entry_of(run: Run) -> dict[str, Any]:
-    """Return a run that has ended as the script in the page takes it."""
-    result = run.result
-    assert result is not None
-    assert run.known["status"] in FINAL
+def is_shown(run: Run) -> bool:
+    """Return whether the history shows a run: it has ended, or no machine can execute it now."""
+    status = run.known["status"]
+    return status in FINAL or (status == "queued" and bool(run.known.get("live_status")))
+
+
+def entry_of(run: Run, server: Server) -> dict[str, Any]:
+    """Return a run that `is_shown` as the script in the page takes it."""
+    result = Result(server, run.known, run.workflow)
+    waits = result.status == "queued"
     # An EXR file has a small copy only where the server can make one.
     files = [file for file in result.files if file.is_image]
     files.extend(file for file in result.files if file.is_hdr)
     kinds = {file.medium for file in result.files}
     kind = next((word for word in ("video", "audio", "3d") if word in kinds), "")
+    title = "Waiting" if waits else result.status.capitalize()
+    problem = str(run.known["live_status"]) if waits else result.failure
     changed = [f"{key}: {value}" for key, value in (run.known.get("inputs") or {}).items()]
     return {
         "prompt_id": run.prompt_id,
         "status": result.status,
-        "title": "" if result.status == "success" else result.status.capitalize(),
+        "title": "" if result.status == "success" else title,
         "created_at": run.known["created_at"],
         "seconds": result.execution_time,
         "pictures": [
@@ -55,7 +63,7 @@ def entry_of(run: Run) -> dict[str, Any]:
         "from_editor": run.from_editor,
         "labels": run.labels,
         "seeds": sorted({str(seed) for seed in result.seeds.values()}),
-        "problem": result.failure[:LONGEST] if result.failure else "",
+        "problem": problem[:LONGEST],
     }
 
 

@@ -295,6 +295,29 @@ async def test_a_run_says_why_it_waits_for_its_pool(api, extension):
     assert reply[1]["live_status"].startswith(
         "Waiting for a machine: machine 'local' is unreachable"
     )
+    (listed,) = (await api.get("runs"))[1]
+    assert listed["live_status"] == reply[1]["live_status"]
+
+
+async def test_runs_say_that_the_machines_they_wait_for_fail(comfyuis, api, extension):
+    """Those of a pool say that all its machines are paused; those of a machine, that it is lost."""
+    registry = extension.services.machines
+    pooled = await submit(api, 12)
+    (alone,) = await submit(api, 1, "two")
+    (waiting, *_) = [
+        r for r in pooled if (await api.get("check-status", prompt_id=r))[1]["machine"] == "all"
+    ]
+    assert (await api.get("check-status", prompt_id=waiting))[1]["live_status"] == ""
+    registry.pause_of = lambda machine_id: f"runs fail on {machine_id}"
+    listed = {run["prompt_id"]: run.get("live_status") for run in (await api.get("runs"))[1]}
+    assert listed[waiting].startswith(
+        "Waiting for a machine: machine 'one' is paused (runs fail on one), machine 'two' is"
+    )
+    assert listed[alone] == "", "only pools do without it"
+    await registry.find("two").connection.close()
+    await until_async(lambda: not registry.find("two").answers)
+    reply = await api.get("check-status", prompt_id=alone)
+    assert reply[1]["live_status"].startswith("Waiting for a machine: machine 'two' is ")
 
 
 @pytest.mark.parametrize("kind", ["api", "ui"])

@@ -10,7 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from comfydeploy_jupyter.client import Deletion, Run
+from comfydeploy_jupyter.client import Deletion, Run, RunProgress
+from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.client.runs import Kept
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import NotFoundError, StoreUnavailableError
@@ -18,6 +19,7 @@ from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.widgets import history
 from comfydeploy_jupyter.widgets.history import History
 from comfydeploy_jupyter.widgets.history_facts import RunGraphs
+from comfydeploy_jupyter.widgets.progress import ProgressView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +112,40 @@ def test_new_runs_do_not_remove_those_that_were_loaded() -> None:
     assert [run.prompt_id for run in view.refresh()] == ["p8"]
     assert ids(view) == ["p7", "p6", "p5", "p4", "p3", "p2", "p1"]
     assert view.more
+
+
+WHY = "Waiting for a machine: machine 'gpu' is paused (runs fail there)"
+
+
+def test_a_run_that_no_machine_can_execute_says_why() -> None:
+    runs = Runs(2)
+    runs.records += [record(2, "queued", live_status=WHY), record(3, "queued", live_status="")]
+    view, _ = made(runs)
+    assert ids(view) == ["p2", "p1"]
+    shown = view.runs[0]
+    assert (shown["status"], shown["title"], shown["problem"]) == ("queued", "Waiting", WHY)
+    runs.records[2]["live_status"] = ""
+    assert [run.prompt_id for run in view.refresh()] == ["p2", "p3"]
+    assert ids(view) == ["p1"]
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ({"live_status": WHY, "queue_position": 1}, WHY),
+        ({"live_status": "", "queue_position": 1}, "Next in the queue"),
+        ({"queue_position": 3}, "Waiting: 2 runs before this one"),
+        ({"queue_position": None}, "Waiting in the queue"),
+    ],
+)
+def test_progress_of_a_waiting_run(known: dict[str, Any], text: str) -> None:
+    panel: Any = Panel(Runs(0))
+    view = ProgressView(panel, Mock())
+    waiting = record(0, "queued", **known)
+    run: Any = SimpleNamespace(record=waiting, known=waiting)
+    view.begin(run)
+    view.show(RunProgress(Source(None)))
+    assert view.state["text"] == text
 
 
 def test_a_run_deleted_by_another_client_disappears() -> None:

@@ -106,9 +106,10 @@ function render({ model, el }: Context<Traits>) {
     act();
   };
 
-  /** What a card shows if there is no picture: why the run ended early, or the kind of its outputs. */
+  /** What a card shows if there is no picture: why the run failed or waits, or the kind of its outputs. */
   const instead = ({ status, problem, kind }: EarlierRun): HTMLElement => {
-    if (status === "failed" && problem) return h("span", { className: "cd-why" }, problem);
+    if ((status === "failed" || status === "queued") && problem)
+      return h("span", { className: "cd-why" }, problem);
     if (status === "success") return h("span", {}, kind);
     return icon(status === "cancelled" ? "ban" : "exclamation-triangle");
   };
