@@ -127,6 +127,10 @@ class FakeStore:
         self._check(prompt_id)
         self.rows.pop(prompt_id, None)
 
+    async def was_deleted(self, _: str) -> bool:
+        await asyncio.sleep(0)
+        return False
+
     async def get(self, prompt_id: str) -> RunRecord | None:
         await asyncio.sleep(0)
         return copy.deepcopy(self.rows.get(prompt_id))
