@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The last line of `make test` is the summary of the tests.
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup run test prepared quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test test-all prepared quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,6 +46,9 @@ run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, lea
 test: packages prepared ## set up what the tests need and run every check and test
 	$(MAKE) unit STRICT=1
 
+test-all: ## the same with all cases: kills, matrices of versions and states, many random orders, all pictures
+	$(MAKE) test THOROUGH=1
+
 # What the tests need is installed, and the site of documents built, while the code is checked,
 # since each uses one processor. Of ComfyUI's requirements, only what it imports is compiled.
 prepared: $(STAMP)-docs
@@ -53,7 +56,7 @@ prepared: $(STAMP)-docs
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
 quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser
-	COMFYUI_TEST_PATH=/nowhere LIFECYCLE_EXAMPLES=40 $(PYTEST) -m "$(QUICK)" $(ARGS)
+	COMFYUI_TEST_PATH=/nowhere $(PYTEST) -m "$(QUICK)" $(ARGS)
 
 check: style js forge ## run linters, types, import rules, and look for known vulnerabilities in dependencies
 	$(BIN)/python scripts/audit.py
@@ -72,9 +75,10 @@ forge: $(STAMP)-test
 
 # The tests wait for hundreds of processes: if STRICT, one that fails is tried again, and listed as such.
 unit: $(STAMP)-test comfyui packages hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
-	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(if $(STRICT),--only-allowed-skips --reruns 1 -raR) $(if $(COVERAGE),$(COV)) $(ARGS)
+	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(if $(STRICT),--reruns 1 -raR) $(if $(COVERAGE),$(COV)) $(ARGS)
 
 coverage: COVERAGE = 1
+coverage: export THOROUGH = 1
 coverage: unit ## run all tests, show which lines and branches they run, and fail if these are too few
 
 js: $(JS_STAMP) ## check and test the JavaScript

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.helpers")
@@ -31,10 +30,6 @@ pytest_plugins = [
 # jupyter-server-mcp takes seconds to import and a port that only one server can have: the servers
 # of tests do without it, unless a test enables it.
 os.environ["JUPYTER_CONFIG_PATH"] = str(Path(__file__).with_name("jupyter_config"))
-
-# On a busy machine, any example may take longer than the limit that Hypothesis has by default.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 BROWSER = "tests/browser/"
 

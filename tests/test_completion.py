@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.client.small_server import Reply, Request, SmallServer
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["small_server"]
 
 SETUP = """\

@@ -30,6 +30,8 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(comfydeploy_jupyter.__file__).parent
 USES = {"search", "match", "fullmatch", "sub", "split", "findall", "finditer"}
 MAY_HAVE_USES = re.compile(rf"\bre\.|\.({'|'.join(USES)})\(")

@@ -17,6 +17,8 @@ from tests.helpers.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 # A child with a grandchild and a grandchild that left its session; none heeds SIGTERM.
 STUBBORN_FAMILY = """
 import os, signal, subprocess, sys, time

@@ -17,6 +17,8 @@ from comfydeploy_jupyter.util.bodies import parse_answer, read
 from comfydeploy_jupyter.util.json_stream import dumps, encoded
 from comfydeploy_jupyter.util.unparsed import LARGE, Unparsed, is_large
 
+pytestmark = pytest.mark.slow
+
 
 def describe(value: Any, pid: int) -> tuple[str, bool]:
     return repr(value), os.getpid() == pid

@@ -20,6 +20,7 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from tests.helpers.selection import examples
 
 Forbidden, Invalid, Missing = ForbiddenPathError, InvalidRequestError, NotFoundError
 
@@ -290,7 +291,7 @@ def test_the_corpus_is_large() -> None:
     assert len(OK) + len(REFUSED) >= 120
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(400))
 @given(
     parts=st.lists(
         st.sampled_from(

@@ -24,6 +24,8 @@ from tests.helpers.waiting import until_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.slow
+
 # A program that starts at once and responds like ComfyUI. A file "orders" in its folder makes it
 # end, respond slowly, or start a child process.
 FAKE_COMFYUI = """

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncIterator, Callable
 
+pytestmark = pytest.mark.slow
+
 KEPT = Hashes("sha256", "blake3")
 TABLE = """
     CREATE TABLE IF NOT EXISTS hashes (

@@ -41,6 +41,9 @@ from comfydeploy_jupyter.files.uploads import (
     UploadTarget,
 )
 from tests.helpers.disks import new_disk, remount
+from tests.helpers.selection import examples
+
+pytestmark = pytest.mark.slow
 
 BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -250,7 +253,7 @@ def test_every_chunk_size(receive: Receive, chunk: int) -> None:
     assert stored.path.read_bytes() == content
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     pieces=st.lists(
         st.sampled_from([b"\r", b"\n", b"-", b"--", BOUNDARY.encode(), BOUNDARY.encode()[:5]])

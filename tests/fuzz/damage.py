@@ -1,6 +1,6 @@
 """Damaged bytes and JSON for the fuzz tests, and their number.
 
-`make test` runs the same few hundred inputs each time. ``FUZZ_EXAMPLES=100000 make fuzz`` creates
+`make test` runs the same inputs each time. ``FUZZ_EXAMPLES=100000 make fuzz`` creates
 that many new ones for each test.
 """
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from tests.helpers.selection import examples
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
@@ -24,7 +26,7 @@ LONGEST = 2.0
 """Time limit for one small input in seconds; it takes milliseconds, but the machine may be busy."""
 
 fuzz = settings(
-    max_examples=EXAMPLES or 150,
+    max_examples=EXAMPLES or examples(160),
     derandomize=not EXAMPLES,
     database=None,
     suppress_health_check=list(HealthCheck),

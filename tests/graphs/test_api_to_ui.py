@@ -16,6 +16,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.api_to_ui import api_to_ui
 from comfydeploy_jupyter.graphs.definitions import MISSING, NodeClass, NodeDefinitions, Widget
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+from tests.helpers.selection import examples
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ui_to_api.object_info.json.gz"
 DEFINITIONS = NodeDefinitions(json.loads(gzip.decompress(GOLDEN.read_bytes())))
@@ -123,7 +124,7 @@ def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
     ]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(prompts())
 def test_converts_back_to_the_same_prompt(graph: Graph) -> None:
     before = copy.deepcopy(graph)
@@ -133,7 +134,7 @@ def test_converts_back_to_the_same_prompt(graph: Graph) -> None:
     assert not overlapping(saved["nodes"])
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(prompts())
 def test_a_node_is_placed_right_of_the_nodes_that_it_depends_on(graph: Graph) -> None:
     saved = api_to_ui(graph, DEFINITIONS)

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+from tests.helpers.selection import examples
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -659,7 +660,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @settings(
-    max_examples=300,
+    max_examples=examples(300),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data(), name=st.sampled_from(sorted(ROWS)))

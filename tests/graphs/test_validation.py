@@ -31,6 +31,7 @@ from tests.graphs.validation_prompts import (
     without_input,
 )
 from tests.graphs.validation_prompts import TODAY as TODAY_GRAPHS
+from tests.helpers.selection import examples
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -261,7 +262,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(prompt=json_values, workflow=json_values)
 def test_hostile_prompts_get_an_answer(rules: NodeRules, prompt: Any, workflow: Any) -> None:
     result = validate_prompt(prompt, rules, workflow=workflow)
@@ -269,7 +270,7 @@ def test_hostile_prompts_get_an_answer(rules: NodeRules, prompt: Any, workflow: 
     json.dumps(vars(result))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(definition=json_values, inputs=json_values)
 def test_hostile_definitions_get_an_answer(definition: Any, inputs: Any) -> None:
     for info in (
@@ -711,7 +712,9 @@ def test_same_as_a_running_comfyui(comfyui: Any) -> None:
         if not validate_prompt(graph, rules).missing_nodes
     ]
 
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(prompt=damaged_prompts(graphs))
     def compare(prompt: Any) -> None:
         result = validate_prompt(prompt, rules, files=exists)

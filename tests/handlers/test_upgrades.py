@@ -21,6 +21,8 @@ from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.transfers.callbacks import recover_messages
 from comfydeploy_jupyter.workflows.edited_files import EditedFile, EditedFiles
 
+pytestmark = pytest.mark.slow
+
 STEPS = sorted(
     (Path(__file__).parents[1] / "store" / "old_schemas").glob("*.sql"),
     key=lambda path: int(path.stem.partition("_")[0]),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from benchmarks.dispatch import OVERHEAD, simulate, sweep
 from comfydeploy_jupyter.graphs.fingerprint import fingerprint_of
 from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
+from tests.helpers.selection import examples
 
 
 @pytest.fixture
@@ -334,7 +335,7 @@ def test_unequal_members_are_all_used_well(count, limit):
     deaths=st.integers(0, 6),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_every_run_is_executed_once_even_if_members_end(speeds, runs, deaths, seed):
     works, structures = [run[0] for run in runs], [run[1] for run in runs]
     outcome = simulate(speeds, works, structures, deaths=deaths, seed=seed)
@@ -351,7 +352,7 @@ def test_every_run_is_executed_once_even_if_members_end(speeds, runs, deaths, se
     latency=st.sampled_from([0.0, 0.02, 0.05]),
     between=st.sampled_from([0.0, 0.002, 0.05]),
 )
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_a_slow_member_makes_no_pool_slower(
     known, fast, times_slower, place, runs, work, latency, between
 ):
@@ -579,7 +580,7 @@ def test_a_run_that_returns_gets_the_turn_of_its_client_back():
         max_size=60,
     )
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_positions_are_the_order_in_which_runs_are_assigned(steps):
     dispatcher = of("a", depth=1)
     dispatcher.set_pool("auto", ["a"])

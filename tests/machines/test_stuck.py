@@ -17,6 +17,8 @@ from tests.helpers.waiting import until_async
 
 from .conftest import GPUS
 
+pytestmark = pytest.mark.slow
+
 STUCK_AFTER = 4.0
 DEEP = 700  # nodes in a row, more than ComfyUI 0.3.75 can execute
 

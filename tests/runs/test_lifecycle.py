@@ -27,6 +27,7 @@ from comfydeploy_jupyter.runs.lifecycle import (
 )
 from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import examples
 
 from .fake_comfyui import LATENCY
 from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World
@@ -271,7 +272,7 @@ TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionW
 )
 FUZZ = int(os.environ.get("FUZZ_EXAMPLES", "0")) // 20
 Life.TestCase.settings = settings(
-    max_examples=FUZZ or int(os.environ.get("LIFECYCLE_EXAMPLES", "60")),
+    max_examples=FUZZ or examples(80),
     derandomize=not FUZZ,  # `make fuzz` draws other orders each time
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow],

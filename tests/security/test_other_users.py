@@ -43,7 +43,7 @@ from tests.transfers.conftest import IgnoringListener
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 NOBODY = 65534
 SCRIPT = Path(__file__).with_name("others_server.py")

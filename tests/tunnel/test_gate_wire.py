@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from comfydeploy_jupyter.tunnel.gate import COOKIE
 from comfydeploy_jupyter.tunnel.gate_connections import HALF_HEADS, HEAD_WITHIN
+from tests.helpers.selection import examples
 
 from . import test_gate
 
@@ -289,7 +290,7 @@ def test_random_requests_do_not_end_the_gate(gate, behind, jp_asyncio_loop, know
         writer.close()
         return answer
 
-    @settings(max_examples=150, derandomize=True, database=None)
+    @settings(max_examples=examples(150), derandomize=True, database=None)
     @given(st.lists(PARTS, max_size=12))
     def fuzz(pieces: list[bytes]) -> None:
         start = b"GET / HTTP/1.1\r\n" + f"{key(gate)}\r\n".encode() if known else b""
