@@ -95,7 +95,7 @@ notebooks: $(STAMP)-test comfyui ## run the notebooks and store them with their 
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_errors_or_warnings
 
 screenshots: $(STAMP)-test comfyui packages ## make the pictures of the documents
-	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
+	THOROUGH=1 STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
 		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top or from_the_form"
 
 docs: $(STAMP)-docs $(JS_STAMP) ## build the site of documents into site/; a broken link is an error

@@ -66,6 +66,7 @@ def serve() -> Iterator[Callable[..., str]]:
         service.server_close()
 
 
+@pytest.mark.thorough
 def test_without_an_audit_service_the_audit_is_reported_as_skipped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -75,6 +76,7 @@ def test_without_an_audit_service_the_audit_is_reported_as_skipped(
     assert audit.main([*nowhere, "--required"]) == 1
 
 
+@pytest.mark.thorough
 def test_a_service_without_advisories_is_not_used(
     serve: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +84,7 @@ def test_a_service_without_advisories_is_not_used(
     assert "SKIPPED" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("vulnerable", "status"), [("requests", 1), ("no-such-package", 0)])
 def test_findings_fail(serve: Callable[..., str], vulnerable: str, status: int) -> None:
     assert audit.main(["--url", serve("jinja2 2.4.1", vulnerable)]) == status

@@ -15,6 +15,7 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.magics import completions, opened
 from tests.client.conftest import small_server
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ other = {"x": {}}
 SKY = ["batch_size", "class_type", "color", "height", "id", "inputs", "title", "width"]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["jedi", "no_jedi"])
+@pytest.fixture(scope="module", params=few([True, False]))
 def kernel(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BlockingKernelClient]:

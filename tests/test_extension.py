@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from traitlets import TraitError
 
 from comfydeploy_jupyter.extension import ComfyDeploy, _key_of, package_log
-from comfydeploy_jupyter.handlers import ROUTES
-from scripts import docs_site
-
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 @pytest.mark.parametrize(
@@ -65,18 +59,3 @@ def test_configuration_wins_over_the_environment(monkeypatch):
     app = ComfyDeploy()
     app.update_config(Config({"ComfyDeploy": {"comfyui_url": "http://configured"}}))
     assert app.comfyui_url == "http://configured"
-
-
-@pytest.mark.parametrize("name", sorted(ComfyDeploy.class_own_traits(config=True)))
-def test_every_setting_is_explained(name):
-    trait = ComfyDeploy.class_own_traits()[name]
-    assert trait.help
-    assert f"## `{name}`\n\n{trait.help}" in docs_site.settings()
-
-
-@pytest.mark.parametrize("path", [pattern for pattern, _ in ROUTES if "(" not in pattern])
-def test_every_route_is_in_the_docs(path):
-    assert (
-        f"`{path}" in (DOCS / "routes.md").read_text()
-        or f" {path}`" in (DOCS / "routes.md").read_text()
-    )

@@ -9,8 +9,9 @@ import pytest
 
 from tests.helpers.kill_rounds import BrokenInvariantError, World, interrupted_migration
 from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
+from tests.helpers.selection import few
 
-ROUNDS = (*("jupyter",) * 2, "comfyui", "both")
+ROUNDS = few(("both", *("jupyter",) * 2, "comfyui"))
 POOL_ROUNDS = ("first", "jupyter", "second", "first and jupyter", "both", "all")
 
 
@@ -39,12 +40,14 @@ def test_kills_at_random_times_leave_a_consistent_state(tmp_path, bare_service, 
     run_rounds(World(tmp_path, bare_service), ROUNDS, seed)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(800)
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
     run_rounds(PoolWorld(tmp_path), POOL_ROUNDS, seed)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_cluster_lose_no_run(tmp_path, seed):
@@ -62,7 +65,7 @@ def test_kills_in_a_cluster_lose_no_run(tmp_path, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", few(range(4)))
 def test_kills_during_an_upgrade_leave_a_consistent_database(tmp_path, seed, number):
     try:
         interrupted_migration(tmp_path, Random(seed + number))

@@ -27,6 +27,7 @@ def server(start_jupyter, comfyui, tmp_path):
     jupyter.stop()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("jobs", [False, True], ids=["runs", "half of them as jobs"])
 def test_no_event_is_lost_and_no_process_or_file_is_left(server, comfyui, jobs):
     asyncio.run(by_streams(server, streams=5, runs=5, duration=0.0, jobs=jobs))

@@ -20,6 +20,7 @@ from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.helpers.comfyui import ComfyUIServer, free_port
 from tests.helpers.jupyter import TOKEN, JupyterProcess
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -112,20 +113,13 @@ def run(
     )
 
 
-def test_the_simulated_windows_lacks_what_windows_lacks(tmp_path: Path) -> None:
-    done = run("windows", TRY, folder=tmp_path)
-    assert done.stdout == (
-        "ModuleNotFoundError AttributeError AttributeError FileNotFoundError FileNotFoundError\n"
-    )
-
-
 @pytest.mark.parametrize("system", ["windows", "macos"])
 def test_every_module_can_be_imported(system: str, tmp_path: Path) -> None:
     done = run(system, IMPORT_ALL, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("system", ["windows", "macos"])
+@pytest.mark.parametrize("system", few(["windows", "macos"]))
 def test_client_and_panels_work_with_a_server_elsewhere(
     system: str, jupyter: JupyterProcess, tmp_path: Path
 ) -> None:
@@ -206,6 +200,7 @@ def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(
     until(lambda: not psutil.pid_exists(pid))
 
 
+@pytest.mark.thorough
 def test_on_macos_a_comfyui_left_by_a_killed_server_is_recognised(tmp_path: Path) -> None:
     """A process is identified by its start time, also without ``/proc``."""
     done = run("macos", RECOGNITION, folder=tmp_path)

@@ -9,12 +9,6 @@ from comfydeploy_jupyter.graphs.versions import (
     OLDEST_TESTED,
     outside_tested_range,
 )
-from tests.helpers.processes import REPOSITORY
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
-def test_the_documents_name_the_tested_range(page):
-    assert f"ComfyUI {OLDEST_TESTED} to {NEWEST_TESTED}" in (REPOSITORY / page).read_text()
 
 
 @pytest.mark.parametrize("version", [OLDEST_TESTED, NEWEST_TESTED, "v0.4.0", None, "", "unknown"])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageChops, ImageFilter
 
 from tests.browser.accessibility import DIM
+from tests.helpers.selection import THOROUGH
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -33,7 +34,7 @@ WORD_TOLERANCE = 0.4  # of the compared pixels in an area of that size may diffe
 SIZES = 24  # pixels by which width and height may differ
 
 THEMES = ("Light", "Dark")
-HEIGHTS = {480: 1700, 900: 1300, 1440: 1000, 2560: 1300}
+HEIGHTS = {480: 1700, 1440: 1000, 900: 1300, 2560: 1300}
 """The height of the window for each width at which panels are compared."""
 
 STEADY = r"""() => {
@@ -202,9 +203,14 @@ class Looks:
         opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
 
     def take(
-        self, state: str, part: Locator | None = None, *, focused: Locator | None = None
+        self,
+        state: str,
+        part: Locator | None = None,
+        *,
+        focused: Locator | None = None,
+        everywhere: bool = THOROUGH,
     ) -> None:
-        """Compare a state at each width in both themes, and the contrast of its texts.
+        """Compare a state, and check the contrast of its texts.
 
         Parameters
         ----------
@@ -214,12 +220,14 @@ class Looks:
             The part of the panel that is scrolled into sight; by default its top.
         focused : Locator, optional
             The control that has the focus, which a change of the theme may take from it.
+        everywhere : bool
+            Whether to do so at each width in both themes, or at two widths in one.
         """
         page = self.opened.page
         page.mouse.move(0, 0)  # so that it is over no control at any width
-        for theme in THEMES:
+        for theme in THEMES if everywhere else THEMES[:1]:
             self.opened.set_theme(theme)
-            for width, height in HEIGHTS.items():
+            for width, height in [*HEIGHTS.items()][: None if everywhere else 2]:
                 page.set_viewport_size({"width": width, "height": height})
                 page.wait_for_timeout(250)
                 notebook = page.locator(".jp-WindowedPanel-outer").first

@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.test_form_limits import EVIL, RIGHT_TO_LEFT, WIDE
 from tests.browser.test_run_panel import PANEL, assert_neat, press
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,7 @@ def huge(comfyui: ComfyUIServer) -> Iterator[str]:
         path.unlink()
 
 
+@pytest.mark.thorough
 def test_a_picture_of_a_hundred_megapixels(
     open_notebook: Any, lab: JupyterProcess, huge: str
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_picture_of_a_hundred_megapixels(
     opened.page.keyboard.press("Escape")
 
 
+@pytest.mark.thorough
 def test_the_picture_of_three_thousand_nodes(open_notebook: Any, lab: JupyterProcess) -> None:
     graph: dict[str, Any] = {
         "0": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1}}
@@ -207,7 +210,7 @@ def test_a_lost_server_is_reported_and_no_value_is_lost(
     expect(panel.locator(".comfydeploy-error")).to_have_count(0)
 
 
-@pytest.mark.parametrize("text", [EVIL, RIGHT_TO_LEFT, WIDE], ids=["HTML", "rtl", "wide"])
+@pytest.mark.parametrize("text", few([EVIL, RIGHT_TO_LEFT, WIDE]))
 def test_names_of_workflows_labels_errors_and_files(
     open_notebook: Any, lab: JupyterProcess, text: str
 ) -> None:

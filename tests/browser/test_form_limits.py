@@ -51,6 +51,7 @@ def typed_in(field: Locator, text: str) -> float:
     return statistics.median([*times, *[0.0] * (len(text) - len(times))])
 
 
+@pytest.mark.thorough
 def test_typing_takes_as_long_with_many_inputs_as_with_one(
     open_notebook: Any, lab: JupyterProcess
 ) -> None:
@@ -64,6 +65,7 @@ def test_typing_takes_as_long_with_many_inputs_as_with_one(
     assert took[200] <= max(50, 3 * took[1]), took
 
 
+@pytest.mark.thorough
 def test_three_thousand_inputs(open_notebook: Any, lab: JupyterProcess) -> None:
     shown = {"class_type": "TestText", "inputs": {"text": "", "anything": ["0", 0]}}
     (lab.root / "crowd.json").write_text(json.dumps({**many(3000), "shown": shown}))

@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 
 from tests.browser.accessibility import assert_accessible
 from tests.browser.test_run_panel import PANEL, assert_neat, press
+from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def sent(panel: Locator) -> dict[str, Any]:
     return dict(json.loads(text or ""))
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_options_change_the_form_and_groups_grow(
     open_notebook: Any, lab: JupyterProcess, theme: str
 ) -> None:
@@ -181,7 +182,7 @@ def forgotten(comfyui: ComfyUIServer) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("forgotten")
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_outputs_of_all_kinds_are_shown(
     open_notebook: Any, lab: JupyterProcess, theme: str
 ) -> None:

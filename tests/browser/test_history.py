@@ -16,6 +16,7 @@ from comfydeploy_jupyter.errors import ComfyDeployError
 from tests.browser.accessibility import assert_accessible
 from tests.browser.axe import violations
 from tests.browser.test_run_panel import PANEL, assert_neat
+from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def cards(history: Locator) -> Locator:
     return history.locator("li .cd-run")
 
 
-@pytest.mark.parametrize("panel", ["Light", "Dark"], indirect=True)
+@pytest.mark.parametrize("panel", few(["Light", "Dark"]), indirect=True)
 def test_runs_are_found_compared_pinned_used_again_and_deleted(panel: Any) -> None:
     opened, comfy = panel
     page, panel = opened.page, opened.panel

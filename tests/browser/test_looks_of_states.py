@@ -210,7 +210,7 @@ def test_a_run_panel_in_each_state(
     expect(panel.locator("b", has_text="Success")).to_be_visible()
     expect(panel.get_by_text("the last run is done")).to_be_visible()
     expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_have_count(4)
-    looks.take("run-results")
+    looks.take("run-results", everywhere=True)
     assert_all_in_sight(opened.page, panel)
 
     path = lab.root / "look-history.json"
@@ -390,7 +390,7 @@ def test_a_workflow_panel(looks: Looks, empty_server: JupyterProcess, comfy: Com
     opened.run(f"{connected(empty_server)}{code}")
     expect(panel.get_by_text("version 2 of 2")).to_be_visible()
     expect(panel.locator(".comfydeploy-workflow-list img").first).to_be_visible()
-    looks.take("workflows")
+    looks.take("workflows", everywhere=True)
     shown = {
         "Compare": panel.locator(".comfydeploy-changes li"),
         "Save": panel.get_by_label("Comment"),

@@ -74,6 +74,7 @@ class Film:
         return film.getvalue()
 
 
+@pytest.mark.thorough
 def test_a_run_from_the_form_to_the_result(open_notebook: Any) -> None:
     opened = open_notebook("A sunset", CODE, width=1180)
     page, panel = opened.page, opened.panel

@@ -13,6 +13,7 @@ from tests.browser.accessibility import assert_accessible
 from tests.browser.axe import violations
 from tests.browser.looks import HEIGHTS, THEMES
 from tests.browser.test_run_panel import PANEL, assert_neat, press
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -122,7 +123,7 @@ def tall(token: str) -> dict[str, Any]:
     return {**diffusion(token), **{f"t{n}": node for n, node in texts.items()}}
 
 
-@pytest.mark.parametrize("where", ["notebook", "scrolled output", "view of its own"])
+@pytest.mark.parametrize("where", few(["notebook", "scrolled output", "view of its own"]))
 def test_the_bar_and_the_result_stay_visible(
     open_notebook: Any, lab: JupyterProcess, where: str
 ) -> None:
@@ -237,7 +238,7 @@ def test_everything_works_without_a_mouse(open_notebook: Any, lab: JupyterProces
     expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
 
 
-@pytest.mark.parametrize("kind", ["WorkflowPanel", "UploadPanel", "TunnelPanel"])
+@pytest.mark.parametrize("kind", few(["WorkflowPanel", "UploadPanel", "TunnelPanel"]))
 def test_keys_in_a_panel_are_no_shortcuts_of_the_notebook(open_notebook: Any, kind: str) -> None:
     code = f"from comfydeploy_jupyter import {kind}\n{kind}()"
     opened = open_notebook(f"keys-{kind}", code)
@@ -262,7 +263,7 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_axe_finds_no_violations(open_notebook: Any, lab: JupyterProcess, theme: str) -> None:
     name = f"axe-{theme}"
     (lab.root / f"{name}.json").write_text(json.dumps(diffusion(name, 200)))

@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,10 @@ def assert_neat(panel: Locator) -> None:
 
 @pytest.mark.parametrize(
     ("app", "theme", "width", "pixels"),
-    [("lab", "Light", 1280, 320), ("lab", "Dark", 700, 336), ("notebook", "Light", 1000, 352)],
+    few(
+        [("lab", "Light", 1280, 320), ("notebook", "Light", 1000, 352), ("lab", "Dark", 700, 336)],
+        2,
+    ),
 )
 def test_change_run_and_see(
     open_notebook: Any, app: str, theme: str, width: int, pixels: int
@@ -352,6 +356,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.thorough
 def test_two_hundred_pictures_a_video_a_sound_and_a_file(open_notebook: Any, write: Any) -> None:
     opened = open_notebook("gallery", PANEL.format(write("everything.json", EVERYTHING)))
     page, panel = opened.page, opened.panel
@@ -454,6 +459,7 @@ def test_content_of_the_saved_notebook(open_notebook: Any, lab: JupyterProcess) 
     assert "RunPanel: sunset.json" in output
 
 
+@pytest.mark.thorough
 def test_a_thousand_previews_leave_no_objects_in_memory(open_notebook: Any, write: Any) -> None:
     graph = slow(1000, 0.005, "Thousand")
     graph["Thousand"]["inputs"]["size"] = 512

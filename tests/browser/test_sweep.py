@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 
 from tests.browser.accessibility import assert_accessible
 from tests.browser.axe import violations
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +90,7 @@ def test_pictures_are_enlarged_in_the_users_order(open_notebook: Any) -> None:
     expect(panel.get_by_role("button", name="Starred only (1)")).to_be_visible()
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_the_best_are_chosen_by_keys_and_by_code(
     open_notebook: Any, lab: JupyterProcess, theme: str
 ) -> None:
@@ -186,7 +187,7 @@ def test_it_says_that_its_kernel_has_ended(open_notebook: Any, lab: JupyterProce
     lab_page.shoot("sweep-gone")
 
 
-@pytest.mark.parametrize("wait", [True, False], ids=["busy", "free"])
+@pytest.mark.parametrize("wait", few([True, False]))
 def test_it_can_be_stopped(open_notebook: Any, lab: JupyterProcess, wait: bool) -> None:
     name = f"slow-{wait}.json"
     (lab.root / name).write_text(json.dumps(slow_graph()))

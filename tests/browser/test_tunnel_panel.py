@@ -12,6 +12,7 @@ from comfydeploy_jupyter.client import Comfy
 from tests.browser import axe
 from tests.browser.accessibility import assert_accessible
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ def comfy(lab: JupyterProcess, cloudflared: FakeCloudflared) -> Iterator[Comfy]:
     found.tunnel.stop()
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_start_copy_stop(
     open_notebook: Any, comfy: Comfy, cloudflared: FakeCloudflared, theme: str
 ) -> None:
@@ -96,7 +97,7 @@ def test_start_copy_stop(
     assert not comfy.tunnel.status()
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_cloudflared_is_downloaded(
     open_notebook: Any, without_cloudflared: JupyterProcess, theme: str
 ) -> None:

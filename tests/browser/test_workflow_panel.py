@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def tab(page: Page, name: str) -> Locator:
     return panel_in(page).get_by_role("tab", name=name, exact=True)
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_find_open_compare_and_validate(open_notebook: Any, kept: str, theme: str) -> None:
     lab_page = open_notebook(f"workflows-{theme}", PANEL.format(""), theme=f"JupyterLab {theme}")
     page = lab_page.page
@@ -126,7 +127,7 @@ def test_change_run_save_and_export(
     lab_page.shoot("workflows-narrow")
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_workflows_are_renamed_tagged_deleted_and_restored(
     open_notebook: Any, lab: JupyterProcess, theme: str
 ) -> None:
@@ -240,7 +241,7 @@ PICTURED = {
 }
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_the_picture_of_a_workflow(open_notebook: Any, lab: JupyterProcess, theme: str) -> None:
     workflow = json.loads(json.dumps(PICTURED))
     (lab.root / "pictured.json").write_text(json.dumps(workflow))

@@ -86,6 +86,7 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
     assert len(provider.describe()["leases"]) == 1
 
 
+@pytest.mark.thorough
 async def test_a_worker_without_a_gpu_is_told_once(
     start_cluster: Callable[..., DaskCluster],
     provide: Provide,
@@ -106,6 +107,7 @@ async def test_a_worker_without_a_gpu_is_told_once(
     ]
 
 
+@pytest.mark.thorough
 async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
@@ -129,6 +131,7 @@ async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(
     await pool.until(0)
 
 
+@pytest.mark.thorough
 async def test_the_least_number_of_leases_does_not_end_while_jupyter_is_connected(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
@@ -176,6 +179,7 @@ async def test_the_proxy_admits_only_clients_of_the_cluster(
     assert (await ask(member, "/prompt"))["exec_info"]["queue_remaining"] == 0
 
 
+@pytest.mark.thorough
 async def test_each_ended_process_ends_the_member_and_a_new_one_follows(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
@@ -241,6 +245,7 @@ async def test_a_server_finds_the_leases_of_an_earlier_one(
     await until_async(lambda: not any(alive(p.pid) for p in started), timeout=30)
 
 
+@pytest.mark.thorough
 async def test_a_lease_that_killed_three_workers_is_replaced(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
@@ -270,6 +275,7 @@ async def test_a_lease_that_killed_three_workers_is_replaced(
     assert len(leases) == 2
 
 
+@pytest.mark.thorough
 async def test_new_leases_are_requested_after_a_restart_of_the_cluster(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
@@ -309,6 +315,7 @@ if "distributed.cli.dask_worker" in sys.orig_argv[:3]:  # not the process that e
 """
 
 
+@pytest.mark.thorough
 async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
@@ -374,6 +381,7 @@ async def test_the_interpreter_in_the_folder_of_a_lease_is_used_whoever_can_chan
     assert "it was started" in error
 
 
+@pytest.mark.thorough
 async def test_another_version_of_the_package_on_a_worker_is_reported(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
@@ -435,6 +443,7 @@ async def test_an_address_that_refuses_connections_is_told_soon() -> None:
         assert time.monotonic() - begun < 5.0
 
 
+@pytest.mark.thorough
 async def test_a_slow_scheduler_is_not_taken_for_none(
     start_cluster: Callable[..., DaskCluster],
 ) -> None:

@@ -74,6 +74,7 @@ def started_by(jupyter: RestartableJupyter) -> list[psutil.Process]:
     return server.children(recursive=True)
 
 
+@pytest.mark.thorough
 def test_a_killed_jupyter_loses_no_run_of_its_own_cluster(
     jupyter: RestartableJupyter, lease_settings: dict[str, Any], tmp_path: Path
 ) -> None:

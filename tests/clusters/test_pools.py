@@ -14,6 +14,7 @@ from comfydeploy_jupyter import ComfyDeployPanel, connect
 from comfydeploy_jupyter.errors import InvalidRequestError
 from tests.helpers.jupyter import RestartableJupyter
 from tests.helpers.processes import alive
+from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def view(jupyter: RestartableJupyter, record: dict[str, Any]) -> bytes:
     return reply.content
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", few([False, True]))
 def test_runs_and_their_pictures_outlive_members(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
@@ -156,6 +157,7 @@ def test_runs_and_their_pictures_outlive_members(
     assert view(jupyter, again).startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_outputs_of_jobs_outlive_members(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
@@ -182,6 +184,7 @@ def test_outputs_of_jobs_outlive_members(
         jupyter.start()
 
 
+@pytest.mark.thorough
 def test_a_run_is_executed_again_if_that_is_wanted(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
@@ -195,6 +198,7 @@ def test_a_run_is_executed_again_if_that_is_wanted(
     assert jupyter.until(prompt_id, "success", "failed", timeout=200)["status"] == "success"
 
 
+@pytest.mark.thorough
 def test_changes_of_a_pool_are_in_effect_at_once(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
@@ -227,6 +231,7 @@ def test_changes_of_a_pool_are_in_effect_at_once(
         assert view(jupyter, record).startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_runs_wait_for_a_scheduler_that_has_ended(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
@@ -264,6 +269,7 @@ if "distributed.cli.dask_worker" in sys.orig_argv[:3]:  # not the process that e
 """
 
 
+@pytest.mark.thorough
 def test_runs_wait_while_workers_have_other_versions(
     start_cluster: Callable[..., DaskCluster],
     jupyter: RestartableJupyter,
@@ -339,6 +345,7 @@ def test_python_makes_a_pool_of_a_cluster_object(
         until(lambda: not cluster.workers, timeout=60)
 
 
+@pytest.mark.thorough
 def test_python_changes_the_limits_of_a_cluster_object(
     jupyter: RestartableJupyter, start_cluster: Callable[..., DaskCluster]
 ) -> None:

@@ -53,6 +53,7 @@ def make_cluster(folder: Path) -> SLURMCluster:
     )
 
 
+@pytest.mark.thorough
 def test_slurm_jobs_start_with_runs_and_end_after_them(
     slurm: Slurm, lease_settings: dict[str, Any], tmp_path: Path
 ) -> None:

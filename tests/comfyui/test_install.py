@@ -172,6 +172,7 @@ def test_from_the_package_index_without_git_and_again_fast(run: Callable, tmp_pa
     assert runs(target)
 
 
+@pytest.mark.thorough
 def test_from_git_at_a_tag_over_another_version(run: Callable, tmp_path: Path, index: Path) -> None:
     commit = make_repository(tmp_path)
     target = tmp_path / "ComfyUI"
@@ -234,6 +235,7 @@ def test_a_repository_without_a_release_is_reported(run: Callable, tmp_path: Pat
     assert "has no release" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(
     run: Callable, tmp_path: Path, index: Path
 ) -> None:
@@ -265,6 +267,7 @@ def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(
     assert again.stdout == f"ComfyUI v0.34.0 is already in {target}.\n"
 
 
+@pytest.mark.thorough
 def test_an_interrupted_installation_is_restarted_or_resumed(
     tmp_path: Path, index: Path, run: Callable
 ) -> None:
@@ -292,6 +295,7 @@ def test_an_interrupted_installation_is_restarted_or_resumed(
     assert "ComfyUI.partial" not in names(tmp_path)
 
 
+@pytest.mark.thorough
 def test_torch_for_a_gpu_is_reused(tmp_path: Path, index: Path, run: Callable) -> None:
     base = tmp_path / "base"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", base], check=True)

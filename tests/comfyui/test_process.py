@@ -378,6 +378,7 @@ async def test_a_broken_record_of_the_process_is_ignored(tree: Path, content: st
         assert process.state == "running"
 
 
+@pytest.mark.thorough
 async def test_real_comfyui(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> None:
     path, python = installed_comfyui
     (tmp_path / "base" / "custom_nodes").mkdir(parents=True)

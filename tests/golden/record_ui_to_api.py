@@ -1,12 +1,14 @@
-"""Record the prompts that ComfyUI's editor queues for the workflows in `ui_cases`.
+"""Record the prompts that ComfyUI's editor queues for the workflows in ``ui_to_api.jsonl.gz``.
 
-Run by hand, with two ComfyUI servers whose editors have the versions in the order given::
+Run by hand, with two ComfyUI servers whose editors have the versions in the order given, and the
+files of workflows to add or replace::
 
-    python -m tests.golden.record_ui_to_api http://127.0.0.1:8301 http://127.0.0.1:8302
+    python -m tests.golden.record_ui_to_api http://127.0.0.1:8301 http://127.0.0.1:8302 new.json
 
 The first is frontend 1.32.9, the second 1.58.1 (``--front-end-root``). The script replaces the node
-definitions of the editor, so the servers need no test nodes. Each line of ``ui_to_api.jsonl.gz``
-has ``name``, ``ui``, ``api`` (or ``error``) of the first and, where it differs, ``api_new``.
+definitions of the editor by those in ``ui_to_api.object_info.json.gz``, so the servers need no test
+nodes. Each line has ``name``, ``ui``, ``api`` (or ``error``) of the first and, where it differs,
+``api_new``.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from typing import Any
 
 from playwright.sync_api import Route, sync_playwright
 
-from tests.golden.ui_cases import CASES, DEFINITIONS
-
 HERE = Path(__file__).parent
+ROWS = HERE / "ui_to_api.jsonl.gz"
+DEFINITIONS = gzip.decompress((HERE / "ui_to_api.object_info.json.gz").read_bytes())
 QUEUE = """async (ui) => {
     try {
         await app.loadGraphData(ui, true, false)
@@ -37,10 +39,8 @@ READY = "window.app?.graph && Object.keys(LiteGraph.registered_node_types).lengt
 
 
 def record(address: str, workflows: dict[str, Any]) -> dict[str, Any]:
-    body = json.dumps(DEFINITIONS)
-
     def answer(route: Route) -> None:
-        route.fulfill(status=200, body=body, content_type="application/json")
+        route.fulfill(status=200, body=DEFINITIONS, content_type="application/json")
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -63,12 +63,10 @@ def without_titles(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def write(path: Path, text: str) -> None:
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
-
-
 def main() -> None:
-    workflows = {name: compose() for name, compose in CASES.items()}
+    rows = map(json.loads, gzip.decompress(ROWS.read_bytes()).splitlines())
+    workflows = {row["name"]: row["ui"] for row in rows}
+    workflows |= {Path(path).stem: json.loads(Path(path).read_text()) for path in sys.argv[3:]}
     old, new = (record(address, workflows) for address in sys.argv[1:3])
     lines = []
     for name, ui in workflows.items():
@@ -77,8 +75,7 @@ def main() -> None:
         if second != first:
             row |= {f"{key}_new": value for key, value in second.items()}
         lines.append(json.dumps(row))
-    write(HERE / "ui_to_api.jsonl.gz", "\n".join(lines))
-    write(HERE / "ui_to_api.object_info.json.gz", json.dumps(DEFINITIONS))
+    ROWS.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
 
 
 if __name__ == "__main__":

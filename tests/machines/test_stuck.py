@@ -13,6 +13,7 @@ from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
 from comfydeploy_jupyter.comfyui.run_main import PROMPT_WORKER_ENDED
 from comfydeploy_jupyter.machines.activity import Activity
 from tests.helpers.jupyter import chain
+from tests.helpers.selection import few
 from tests.helpers.waiting import until_async
 
 from .conftest import GPUS
@@ -65,7 +66,7 @@ async def queue(api, *nodes: tuple[str, dict[str, Any]]) -> str:
     return str(body["prompt_id"])
 
 
-@pytest.mark.parametrize("end", ["return", "raise ValueError('a fault')", "sys.exit(3)"])
+@pytest.mark.parametrize("end", few(["return", "raise ValueError('a fault')", "sys.exit(3)"]))
 async def test_comfyui_is_ended_when_its_prompt_worker_ends(tmp_path, end):
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
@@ -136,6 +137,7 @@ async def test_comfyui_that_does_nothing(api):
     assert "did nothing" in last["end_reason"]
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 async def test_runs_of_a_pool_go_on_at_the_next_member(api, start_comfyui):
     await until_up(api)
