@@ -19,7 +19,7 @@ from itertools import count, product
 from typing import Any
 
 from comfydeploy_jupyter.client.sweep.plan import Branches, run_order
-from comfydeploy_jupyter.graphs.fingerprint import KEPT, fingerprint_of, nodes_in
+from comfydeploy_jupyter.graphs.dependencies import KEPT, fingerprint_of, nodes_in
 from comfydeploy_jupyter.machines.dispatcher import DEPTH, Dispatcher
 from comfydeploy_jupyter.runs.assigning import DECIDE_EVERY
 

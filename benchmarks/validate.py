@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from comfydeploy_jupyter.comfyui.definitions import BUNDLE, DefinitionSet
-from comfydeploy_jupyter.graphs.node_rules import NodeRules
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from comfydeploy_jupyter.util import responses
 
@@ -70,7 +70,7 @@ def chain(length: int) -> dict[str, Any]:
     return prompt
 
 
-def judging(prompt: Any, definitions: dict[str, Any] | NodeRules) -> float:
+def judging(prompt: Any, definitions: dict[str, Any] | NodeDefinitions) -> float:
     """Return the time of a prompt's validation in seconds."""
     return seconds(lambda: validate_prompt(prompt, definitions))
 
@@ -89,7 +89,7 @@ def main() -> None:
         )
         lines = gzip.decompress((GOLDEN / f"{name}.jsonl.gz").read_bytes()).splitlines()
         prompts = [json.loads(line)["prompt"] for line in lines]
-        rules = NodeRules(object_info)
+        rules = NodeDefinitions(object_info)
         parse = median(parsing(prompt) for prompt in prompts)
         for title, definitions in (("prepared", rules), ("bare object_info", object_info)):
             time = median(judging(prompt, definitions) for prompt in prompts)
@@ -117,7 +117,7 @@ def learn(text: bytes) -> DefinitionSet:
     found = responses.loads(text, 3)
     definitions = DefinitionSet(found["object_info"], "live", found["comfyui_version"])
     for class_type in found["object_info"]:
-        definitions.rules.get(class_type)
+        definitions.nodes.get(class_type)
     return definitions
 
 

@@ -5,7 +5,7 @@
 The bundle contains the data with which graphs are read: names, types, defaults, ranges, choices. It
 does not contain texts for people (descriptions, tooltips, prices) or custom nodes. Use a ComfyUI
 whose base directory is empty, so that no files of that machine are among the choices. The node
-replacements of this version are compared with those in ``graphs/replacements.py``.
+replacements of this version are compared with those in ``graphs/versions.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from comfydeploy_jupyter.graphs.replacements import BUNDLED
+from comfydeploy_jupyter.graphs.versions import BUNDLED
 
 TARGET = Path(__file__).resolve().parent.parent / "comfydeploy_jupyter/comfyui/core_nodes.json.gz"
 TEXTS = {
@@ -70,7 +70,7 @@ def main(url: str) -> None:
             for row in rows
         ]
     if replacements != BUNDLED:
-        sys.exit(f"graphs/replacements.py differs from what this ComfyUI replaces: {replacements}")
+        sys.exit(f"graphs/versions.py differs from what this ComfyUI replaces: {replacements}")
     kept = {"comfyui_version": version, "object_info": object_info}
     TARGET.write_bytes(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 9, mtime=0))
     print(f"{len(object_info)} nodes of ComfyUI {version}: {TARGET.stat().st_size} bytes")

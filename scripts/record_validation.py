@@ -24,7 +24,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from comfydeploy_jupyter.graphs.replacements import BUNDLED
+from comfydeploy_jupyter.graphs.versions import BUNDLED
 from tests.graphs.answers import comparable, post_prompt
 from tests.graphs.validation_prompts import CHEAP, OTHERS, TODAY, WHOLE, all_prompts, make_files
 

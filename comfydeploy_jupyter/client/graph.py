@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidRequestError, brief
 from ..graphs.formats import class_of, node_label, shown_title, title_of
-from ..graphs.issues import complaints
 from ..graphs.seeds import SEED_NAMES
+from ..graphs.validation import complaints
 
 if TYPE_CHECKING:
     from .server import Server
@@ -146,7 +146,7 @@ def _load_stream(stream: BinaryIO, what: str) -> tuple[dict[str, Any], dict[str,
     head = stream.read(64)
     stream.seek(0)
     if not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
-        from ..graphs.image_metadata import embedded_workflow
+        from ..graphs.metadata import embedded_workflow
 
         try:
             found = embedded_workflow(stream)

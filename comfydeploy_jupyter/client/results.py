@@ -21,8 +21,8 @@ from ..errors import (
     RunFailedError,
     printable,
 )
-from ..graphs.issues import OF_PROMPTS
-from ..graphs.node_outputs import NodeFile, files_of, is_model, pairs_of, texts_of
+from ..graphs.outputs import NodeFile, files_of, is_model, pairs_of, texts_of
+from ..graphs.validation import OF_PROMPTS
 from ..util.media_types import is_hdr, is_picture, media_type
 from .files import human_size, rename_or_number, unfinished
 from .graph import Source

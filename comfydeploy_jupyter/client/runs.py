@@ -17,9 +17,9 @@ from ..errors import (
     brief,
     printable,
 )
-from ..graphs.issues import NOT_HERE
-from ..graphs.model_files import listed_models
-from ..graphs.structure import structure_of
+from ..graphs.dependencies import structure_of
+from ..graphs.models import listed_models
+from ..graphs.validation import NOT_HERE
 from .files import has_files, upload_all
 from .graph import Source
 from .results import Result

@@ -21,17 +21,11 @@ from ..errors import (
     printable,
     traceback_lines,
 )
+from ..graphs.definitions import NodeDefinitions
 from ..graphs.form import input_form
-from ..graphs.formats import (
-    check_api_graph,
-    class_of,
-    declared_inputs,
-    inputs_of,
-    is_link,
-    title_of,
-)
+from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, title_of
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
-from ..graphs.issues import NOT_HERE, sentence
+from ..graphs.validation import NOT_HERE, sentence
 from .files import is_file, upload_all, write_text
 from .graph import Source, conversion_problems, file_title, in_api_format, node_names
 from .server import Reply, plain
@@ -41,7 +35,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
-    from ..graphs.form_fields import FormField
+    from ..graphs.form import FormField
     from .graph import NodeName
     from .server import Server
 
@@ -212,7 +206,8 @@ class Node:
 
     def __setitem__(self, name: str, value: object) -> None:
         if name not in inputs_of(self._node):
-            declared = declared_inputs(self._workflow.definitions(), self.class_type)
+            known = NodeDefinitions.of(self._workflow.definitions())
+            declared = known.declared(self.class_type)
             if name not in declared:
                 raise self._unknown(name, [*inputs_of(self._node), *declared])
         self._workflow.put(self.id, name, value)
@@ -555,7 +550,7 @@ class Workflow:
         path : path, optional
             Also write it into this file, which is replaced if it exists.
         """
-        from ..graphs.notebook import notebook
+        from ..graphs.export import notebook
 
         made = notebook(self.to_api(), self.form, title=self.title)
         if path is not None:
@@ -570,7 +565,7 @@ class Workflow:
         path : path, optional
             Also write it into this file, which is replaced if it exists.
         """
-        from ..graphs.python_script import python_script
+        from ..graphs.export import python_script
 
         made = python_script(self.to_api(), self.form, title=self.title)
         if path is not None:

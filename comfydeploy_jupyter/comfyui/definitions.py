@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions
-from ..graphs.node_rules import NodeRules
 from ..util import responses
 
 if TYPE_CHECKING:
@@ -51,8 +50,9 @@ class DefinitionSet:
         self.object_info = object_info
         self.source = source
         self.comfyui_version = comfyui_version
-        self.layouts = NodeDefinitions(object_info)
-        self.rules = NodeRules(object_info, version=comfyui_version, replacements=replacements)
+        self.nodes = NodeDefinitions(
+            object_info, version=comfyui_version, replacements=replacements
+        )
 
     @classmethod
     def unpacked(cls, packed: bytes, source: Source) -> DefinitionSet:

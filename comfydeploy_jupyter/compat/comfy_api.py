@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.formats import GraphFormat, detect_format
-from ..graphs.issues import complaints
+from ..graphs.validation import complaints
 from ..runs.lifecycle import Cause
 from ..runs.records import ACTIVE, RunFilter, record_of
 from ..store.database import DETAILS, Repository, reading, writing

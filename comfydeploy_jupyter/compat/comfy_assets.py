@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ..comfyui.client import REPLY_TIMEOUT
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, NotFoundError
 from ..files.uploads import copy_into, split_path
-from ..graphs.node_outputs import files_of, texts_of
+from ..graphs.outputs import files_of, texts_of
 from ..store.database import Repository, reading, storable, writing
 from ..util.media_types import media_type, suffix_of
 from ..util.tasks import open_in_thread, wait_for
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..files.hashes import Hasher
     from ..files.uploads import StoredFile
-    from ..graphs.node_outputs import NodeFile
+    from ..graphs.outputs import NodeFile
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry

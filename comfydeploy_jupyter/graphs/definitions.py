@@ -1,18 +1,25 @@
-"""Node classes as the editor reads them from ComfyUI's ``object_info``: inputs and widgets.
+"""The node classes of a ComfyUI, read from its ``object_info``: the one place that reads it.
 
-``object_info`` says which inputs are sockets, which have a widget, in which order the values of
-widgets are saved, and which of them are part of a prompt. `NodeDefinitions` reads each class once,
-when it is first used, since the JSON may have many megabytes.
+Each declared input is read once, as an `Input`; what it is for (ComfyUI's check of a prompt, the
+widgets of the editor, a form) is asked of the `NodeClass` that has it. `NodeDefinitions` reads each
+class when it is first used, since the JSON may have many megabytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import copy
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from functools import cached_property, partial
+from typing import Any, Final, TypeAlias
 
 from ..errors import InvalidRequestError
-from .custom_combo import CHOICE, CUSTOM_COMBO, INDEX
+from .formats import class_of, inputs_of, is_link, node_label, title_of
+from .versions import BUNDLED, Behaviour, behaviour_of
 
 
 class _Missing:
@@ -24,6 +31,340 @@ class _Missing:
 
 MISSING: Final = _Missing()
 """No value; JSON's null is a value."""
+
+DYNAMIC_COMBO: Final = "COMFY_DYNAMICCOMBO_V3"
+"""The type of a combo whose options have additional inputs, ``"<combo>.<name>"``."""
+
+AUTOGROW: Final = "COMFY_AUTOGROW_V3"
+"""The type of a group to which inputs can be added, ``"<group>.<name>"``."""
+
+_DYNAMIC_SLOT = "COMFY_DYNAMICSLOT_V3"
+_DYNAMIC = frozenset({AUTOGROW, DYNAMIC_COMBO, _DYNAMIC_SLOT})
+_MATCH = "COMFY_MATCHTYPE_V3"
+
+MAX_GROWN = 100
+"""The most inputs of an autogrow group, as in ComfyUI."""
+
+MAX_NESTED = 100
+"""The most levels of nested dynamic inputs that are checked."""
+
+_DEEPEST = 16  # levels of nested dynamic inputs in editors and forms
+_MOST_WIDGETS = 10_000
+_MAX_LISTED = 50  # options; if there are more, they are looked up in a set
+_MAX_SEARCHED = 10_000  # options that are searched for the names of model files
+_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+    "INT": int,
+    "FLOAT": float,
+    "STRING": str,
+    "BOOLEAN": bool,
+}
+
+# -- files of models ---------------------------------------------------------------------------
+
+SUFFIXES = (
+    ".safetensors",
+    ".sft",
+    ".ckpt",
+    ".pt",
+    ".pt2",
+    ".pth",
+    ".bin",
+    ".pkl",
+    ".gguf",
+    ".onnx",
+)
+_FOLDERS: Mapping[str, str] = {
+    "ckpt_name": "checkpoints",
+    "lora_name": "loras",
+    "existing_lora": "loras",
+    "vae_name": "vae",
+    "unet_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "clip_name1": "text_encoders",
+    "clip_name2": "text_encoders",
+    "clip_name3": "text_encoders",
+    "clip_name4": "text_encoders",
+    "control_net_name": "controlnet",
+    "style_model_name": "style_models",
+    "gligen_name": "gligen",
+    "hypernetwork_name": "hypernetworks",
+    "photomaker_model_name": "photomaker",
+    "audio_encoder_name": "audio_encoders",
+    "config_name": "configs",
+}
+_FOLDERS_OF_CLASS: Mapping[tuple[str, str], str] = {
+    ("CLIPVisionLoader", "clip_name"): "clip_vision",
+    ("UpscaleModelLoader", "model_name"): "upscale_models",
+    ("LatentUpscaleModelLoader", "model_name"): "latent_upscale_models",
+    ("ModelPatchLoader", "name"): "model_patches",
+    ("DiffusersLoader", "model_path"): "diffusers",
+}
+
+
+def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple[bool, str | None]:
+    """Return whether a combo offers model files, and in which folder of ``models`` they are.
+
+    Source: the loaders of ComfyUI. A combo of another node offers model files if an option has the
+    suffix of one; the folder is known only if the input has the name that ComfyUI's loaders use.
+    """
+    folder = _FOLDERS_OF_CLASS.get((class_type, name)) or _FOLDERS.get(name)
+    if folder is not None:
+        return True, folder
+    return any(isinstance(o, str) and o.lower().endswith(SUFFIXES) for o in options), None
+
+
+# -- declared inputs ---------------------------------------------------------------------------
+
+
+class Input:
+    """One declared input of a node class, of an option of a dynamic combo, or of a group.
+
+    The only place that reads the declaration ``[type or list of options, {option: value}]``.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_folder",
+        "_offered",
+        "_replaced",
+        "_slots",
+        "bounded",
+        "checked",
+        "config",
+        "convert",
+        "definition",
+        "dynamic",
+        "extra",
+        "high",
+        "low",
+        "name",
+        "number",
+        "options",
+        "owner",
+        "raw_type",
+        "refused_unless",
+        "required",
+        "several",
+        "sound",
+        "type",
+    )
+
+    def __init__(self, name: str, definition: Any, required: bool, owner: NodeClass) -> None:
+        self.name = name  # with the names of the combos or the group that it belongs to
+        self.definition = definition
+        self.required = required
+        self.owner = owner
+        listed = isinstance(definition, (list, tuple))
+        head = definition[0] if listed and definition else definition
+        tail = definition[1] if listed and len(definition) > 1 else None
+        self.type = head if isinstance(head, str) else "COMBO"
+        self.options: Mapping[str, Any] = tail if isinstance(tail, Mapping) else {}
+        self.dynamic = self.type in _DYNAMIC and listed
+        # for ComfyUI's check: type and options as it reads them, which errors show
+        self.raw_type: Any = None
+        self.extra: Any = {}
+        try:
+            self.raw_type, self.extra = self.read()
+            self.sound = True
+        except Exception:  # raised again when a prompt uses the input
+            self.sound = False
+        self.config = [self.raw_type, self.extra]
+        self._read_check(owner.behaviour)
+        self._choices: list[Any] | None = None
+        if self.type == "COMBO":
+            choices = head if isinstance(head, list) else self.options.get("options")
+            self._choices = choices if isinstance(choices, list) else None
+        self._folder: tuple[bool, str | None] | None = None
+        self._replaced: _Replaced | None = None
+        self._slots: list[Input] | None = None
+
+    def _read_check(self, behaviour: Behaviour) -> None:
+        plain = isinstance(self.extra, dict)
+        self.convert = _CONVERSIONS.get(self.raw_type) if isinstance(self.raw_type, str) else None
+        self.bounded = not plain or "min" in self.extra or "max" in self.extra
+        # the list of values of which a combo must be one; None: any
+        self.refused_unless: list[Any] | None = None
+        self.checked = True  # whether ComfyUI refuses other values
+        if isinstance(self.raw_type, list):
+            self.refused_unless = self.raw_type
+        elif self.raw_type == "COMBO" and plain:
+            self.checked = behaviour.checks_v3_options
+            options = self.extra.get("options", [] if self.checked else None)
+            self.refused_unless = options if isinstance(options, list) else None
+        # whether a value may be a list of several choices
+        self.several = self.checked and plain and bool(self.extra.get("multiselect", False))
+        self._offered: list[Any] | frozenset[Any] | None = self.refused_unless
+        self.low: Any = self.extra.get("min", -math.inf) if plain else None
+        self.high: Any = self.extra.get("max", math.inf) if plain else None
+        numeric = isinstance(self.low, (int, float)) and isinstance(self.high, (int, float))
+        self.number = self.convert if numeric and self.convert in (int, float) else None
+
+    def read(self) -> tuple[Any, Any]:
+        """Return type and options of the definition; raise what ComfyUI raises."""
+        extra = self.definition[1] if len(self.definition) > 1 else {}
+        if extra is None:
+            raise AssertionError
+        return self.definition[0], extra
+
+    def is_certainly_valid(self, value: Any) -> bool:
+        """Return whether a value is certainly valid; a quick check for common values."""
+        if type(value) is self.number:
+            return bool(self.low <= value <= self.high)
+        if type(value) is not str or self.bounded:
+            return False
+        return self.convert is str if self._offered is None else self.offers(value)
+
+    def offers(self, text: str) -> bool:
+        """Return whether a text is one of the options; a long list becomes a set of its texts."""
+        offered = self._offered or ()
+        if type(offered) is list and len(offered) > _MAX_LISTED:
+            offered = self._offered = frozenset(each for each in offered if isinstance(each, str))
+        return text in offered
+
+    @property
+    def choices(self) -> list[Any] | None:
+        """The choices for people: None if there are none, or if they are not known."""
+        if self._choices is None and self.type == DYNAMIC_COMBO:
+            self._choices = [key for key in self.replaced.branches if isinstance(key, str)]
+        return self._choices
+
+    def with_choices(self, choices: list[Any]) -> Input:
+        """Return a copy that has other choices for people."""
+        found = copy.copy(self)
+        found._choices = choices
+        return found
+
+    @property
+    def model_folder(self) -> tuple[bool, str | None]:
+        """Whether it names model files, and their folder under ``models`` if that is known."""
+        if self._folder is None:
+            listed = self.refused_unless
+            own_name = self.name.rpartition(".")[2]
+            self._folder = (
+                (False, None)
+                if listed is None
+                else model_folder(self.owner.name, own_name, listed[:_MAX_SEARCHED])
+            )
+        return self._folder
+
+    # -- what replaces a dynamic input ---------------------------------------------------------
+
+    @property
+    def replaced(self) -> _Replaced:
+        """What replaces a dynamic input in a prompt."""
+        if self._replaced is None:
+            self._replaced = _Replaced(self)
+        return self._replaced
+
+    def branch(self, value: Any) -> _Section | None:
+        """Return the inputs that a value of a dynamic combo brings; None if it is no option."""
+        branches = self.replaced.branches
+        try:
+            found = branches[value]
+        except (KeyError, TypeError):  # it is not an option, or it is a link
+            return None
+        if not isinstance(found, _Section):
+            found = branches[value] = _Section(found, self.owner, f"{self.name}.")
+        return found
+
+    @property
+    def slots(self) -> list[Input]:
+        """The inputs in the template of an autogrow group; forms add to it if there is one."""
+        if self._slots is None:
+            template = _mapping(self.options.get("template"))
+            self._slots = _Section(template.get("input"), self.owner).inputs
+        return self._slots
+
+    @property
+    def slot_names(self) -> list[str]:
+        """The possible names of the inputs of a group, in order, without the group's name."""
+        template = _mapping(self.options.get("template"))
+        names = template.get("names")
+        if isinstance(names, list) and names:
+            return [name for name in names[:MAX_GROWN] if isinstance(name, str)]
+        most, prefix = template.get("max", MAX_GROWN), template.get("prefix")
+        if not isinstance(most, int) or not isinstance(prefix, str):
+            return []
+        return [f"{prefix}{number}" for number in range(min(most, MAX_GROWN))]
+
+
+class _Replaced:
+    """What replaces a dynamic input: as ComfyUI reads it, and what can be read of a wrong one."""
+
+    __slots__ = ("branches", "fault", "grown")
+
+    def __init__(self, declared: Input) -> None:
+        self.branches: dict[Any, Any] = {}  # by option, declared inputs or a `_Section`
+        self.grown: tuple[Input, ...] = ()  # the inputs of an autogrow group
+        self.fault: str | None = None  # why ComfyUI cannot read it
+        definition = declared.definition
+        try:
+            extra = definition[1] if len(definition) > 1 else None
+            if not isinstance(extra, Mapping):
+                raise TypeError("it has no options")
+            if declared.type == AUTOGROW:
+                self.grown = tuple(_grown(declared, extra["template"]))
+            elif declared.type == _DYNAMIC_SLOT:
+                self.branches[None] = extra["inputs"]
+            else:
+                for option in extra["options"]:
+                    self.branches.setdefault(option["key"], option["inputs"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            own = f"{declared.name!r} ({declared.type})"
+            self.fault = f"the definition of its input {own} is malformed: {what}"
+            for option in _sequence(declared.options.get("options")):
+                if isinstance(option, Mapping) and isinstance(option.get("key"), str):
+                    self.branches.setdefault(option["key"], option.get("inputs"))
+
+
+def _grown(group: Input, template: Any) -> Iterator[Input]:
+    """Yield the inputs of an autogrow group that ComfyUI checks."""
+    least = template["min"]
+    if "names" in template:
+        names = [str(child) for child in template["names"][:MAX_GROWN]]
+    else:
+        count = min(template["max"], MAX_GROWN)
+        names = [f"{template['prefix']}{n}" for n in range(count)]
+    sections = [(name, section) for name, section in template["input"].items() if section]
+    if not sections:
+        raise ValueError("its template has no input")
+    section, inputs = sections[0]
+    definition = next(iter(inputs.values()))
+    for n, child in enumerate(names):
+        required = n < least and section == "required"
+        yield Input(f"{group.name}.{child}", definition, required, group.owner)
+
+
+class _Section:
+    """The inputs that a node class or an option of a dynamic combo declares."""
+
+    __slots__ = ("inputs", "made")
+
+    def __init__(self, declared: Any, owner: NodeClass, prefix: str = "") -> None:
+        self.inputs = [
+            Input(f"{prefix}{name}", definition, section == "required", owner)
+            for section in ("required", "optional")
+            for name, definition in _mapping(_mapping(declared).get(section)).items()
+        ]
+        self.made: Branch | None = None  # what the editor makes of them
+
+    def branch(self) -> Branch:
+        """Return the widgets and inputs that the editor makes for an option."""
+        if self.made is None:
+            self.made = _made_of(self.inputs)
+        return self.made
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+# -- widgets and sockets of the editor ---------------------------------------------------------
 
 CONTROL: Final = "control_after_generate"
 _SEEDS = frozenset({"seed", "noise_seed"})
@@ -65,14 +406,8 @@ _LOAD_3D_BUTTONS = (
     ("upload extra resources", "uploadExtraResources"),
     ("clear", "clear"),
 )
-_DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
-_AUTOGROW = "COMFY_AUTOGROW_V3"
-_MATCH = "COMFY_MATCHTYPE_V3"
 VIEWPORT: Final = "viewport_state"
 """The widget of nodes that show a 3D model, which has the camera."""
-_MAX_GROWN = 100
-_MOST_WIDGETS = 10_000
-_DEEPEST = 16
 
 
 @dataclass(frozen=True)
@@ -96,7 +431,7 @@ class Widget:
     # the options of the definition: ``min``, ``max``, ``step``, ``round`` and so on
     options: Mapping[str, Any] = field(default_factory=dict)
     # for a dynamic combo: the widgets and inputs of its options
-    branches: Branches = field(default_factory=lambda: Branches("", ()))
+    branches: Input | None = None
     # if another widget like this one follows as long as the last one is not empty: the part of
     # their names before the number
     stem: str = ""
@@ -121,271 +456,42 @@ class Branch:
     sockets: tuple[Socket, ...] = ()
 
 
-class Branches:
-    """The widgets and inputs of the options of a dynamic combo, each read when it is first used."""
-
-    def __init__(self, name: str, options: Sequence[Any], depth: int = 0) -> None:
-        self._name = name
-        self._depth = depth
-        self._inputs = {
-            option["key"]: option.get("inputs")
-            for option in options
-            if isinstance(option, Mapping) and isinstance(option.get("key"), str)
-        }
-        self._known: dict[str, Branch] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._inputs)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._inputs)
-
-    def get(self, value: Any) -> Branch:
-        """Return the widgets and inputs of an option; none for a value that is not an option."""
-        if not isinstance(value, str) or value not in self._inputs or self._depth >= _DEEPEST:
-            return Branch()
-        if value not in self._known:
-            self._known[value] = self._read(_mapping(self._inputs[value]))
-        return self._known[value]
-
-    def _read(self, inputs: Mapping[str, Any]) -> Branch:
-        widgets: list[Widget] = []
-        sockets: list[Socket] = []
-        for section in ("required", "optional"):
-            for key, spec in _mapping(inputs.get(section)).items():
-                name = f"{self._name}.{key}"
-                made = _made_of(name, spec, widgets, self._depth + 1)
-                widgets.extend(made.widgets)
-                sockets.extend(made.sockets)
-        return Branch(tuple(widgets), tuple(sockets))
-
-
-@dataclass(frozen=True)
-class NodeClass:
-    """A node class as the editor reads it from an entry of ``object_info``."""
-
-    name: str
-    title: str
-    sockets: tuple[Socket, ...]  # all inputs, in the editor's order: first those without a widget
-    outputs: tuple[str, ...]  # the types of the outputs
-    widgets: tuple[Widget, ...]  # in the order in which ``widgets_values`` stores them
-    # the inputs in the order of the definition itself, which may not be the editor's
-    declared: tuple[str, ...]
-    # the values that editors before 1.16 saved: a flag for each position, true for an input that
-    # has no widget any more (``forceInput``). Empty if there is no such input
-    legacy_slots: tuple[bool, ...]
-    output_node: bool  # whether the class is an output node
-
-    def lay_out(self, stored: Any) -> list[tuple[Widget, Any]]:
-        """Return the widgets of a node and their values; `MISSING` without a value and a default.
-
-        ``stored`` is ``widgets_values``: a list by position (further values are ignored), or a dict
-        by name.
-        """
-        named = stored if isinstance(stored, dict) else {}
-        values = self._without_forced(stored) if isinstance(stored, list) else []
-        laid: list[tuple[Widget, Any]] = []
-        pending = list(reversed(self.widgets))
-        place = 0
-        while pending:
-            widget = pending.pop()
-            value = named.get(widget.name, widget.default) if named else widget.default
-            if widget.stored:
-                if place < len(values):
-                    value = values[place]
-                place += 1
-            laid.append((widget, value))
-            if len(laid) >= _MOST_WIDGETS:
-                break
-            if widget.stem and value and value is not MISSING:
-                pending.append(_next_of(widget))
-            if widget.branches:
-                pending.extend(reversed(widget.branches.get(value).widgets))
-        return laid
-
-    def inputs_of(self, laid: Iterable[tuple[Widget, Any]]) -> Iterator[Socket]:
-        """Yield the inputs of a node that has these widgets, in order."""
-        values = {widget.name: (widget, value) for widget, value in laid if widget.branches}
-        pending = list(reversed(self.sockets))
-        while pending:
-            socket = pending.pop()
-            yield socket
-            if socket.has_widget and socket.name in values:
-                widget, value = values.pop(socket.name)
-                pending.extend(reversed(widget.branches.get(value).sockets))
-
-    def _without_forced(self, values: list[Any]) -> list[Any]:
-        slots = self.legacy_slots
-        if not slots:
-            return values
-        if any(slots) or len(values) != sum(widget.stored for widget in self.widgets):
-            kept = [
-                value
-                for place, value in enumerate(values)
-                if place >= len(self.widgets) or self.widgets[place].stored
-            ]
-            aligned = kept if len(kept) == len(slots) else values
-            if len(aligned) == len(slots):
-                return [value for value, skip in zip(aligned, slots, strict=True) if not skip]
-        return values
-
-
-class NodeDefinitions:
-    """The node classes of a ComfyUI.
-
-    Parameters
-    ----------
-    object_info : Mapping
-        The JSON of ``GET /object_info``. It is not copied and must not change.
-
-    Raises
-    ------
-    InvalidRequestError
-        `object_info` is not an object.
-    """
-
-    def __init__(self, object_info: Mapping[str, Any]) -> None:
-        if not isinstance(object_info, Mapping):
-            raise InvalidRequestError.of_field("object_info", "must be an object")
-        self._object_info = object_info
-        self._classes: dict[str, NodeClass | None] = {}
-
-    def get(self, class_type: str) -> NodeClass | None:
-        """Return a class by its name, or None if this ComfyUI does not have it."""
-        try:
-            return self._classes[class_type]
-        except KeyError:
-            entry = self._object_info.get(class_type)
-            found = _read_class(class_type, entry) if isinstance(entry, Mapping) else None
-            self._classes[class_type] = found
-            return found
-
-    def __contains__(self, class_type: object) -> bool:
-        return class_type in self._object_info
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._object_info)
-
-    def __len__(self) -> int:
-        return len(self._object_info)
-
-
-def _read_class(name: str, entry: Mapping[str, Any]) -> NodeClass:
-    declared = _declared_inputs(name, entry)
-    inputs = _ordered_inputs(declared, entry.get("input_order"))
+def _made_of(inputs: Iterable[Input]) -> Branch:
+    """Return the widgets and inputs that the editor makes for declared inputs."""
     widgets: list[Widget] = []
     sockets: list[Socket] = []
-    for key, spec in inputs:
-        made = _made_of(key, spec, widgets, 0)
-        widgets.extend(made.widgets)
-        sockets.extend(made.sockets)
-    if name == "WebcamCapture":
-        widgets.append(_button("waiting for camera...", "capture", emitted=False))
-    if name == CUSTOM_COMBO:
-        widgets.append(Widget(INDEX, "INT", CHOICE, default=-1))
-        widgets.append(Widget("option1", "STRING", CHOICE, default="", stem="option"))
-    return NodeClass(
-        name=name,
-        title=str(entry.get("display_name") or name),
-        sockets=tuple(sorted(sockets, key=lambda socket: socket.has_widget)),
-        outputs=tuple(_output_types(entry.get("output"))),
-        widgets=tuple(widgets),
-        declared=tuple({**declared["required"], **declared["optional"]}),
-        legacy_slots=_legacy_slots(inputs, widgets),
-        output_node=bool(entry.get("output_node")),
-    )
+    for declared in inputs:
+        if len(widgets) + len(sockets) > _MOST_WIDGETS:
+            break
+        if declared.type == AUTOGROW:
+            made = _group(declared)
+            widgets.extend(made.widgets)
+            sockets.extend(made.sockets)
+            continue
+        own = _widgets_of(declared, widgets)
+        widgets.extend(own)
+        kind = declared.type if own else _socket_type(declared)
+        sockets.append(Socket(declared.name, kind, has_widget=bool(own)))
+    return Branch(tuple(widgets), tuple(sockets))
 
 
-def _declared_inputs(name: str, entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the declared inputs by section, with those that the editor adds itself."""
-    declared = _mapping(entry.get("input"))
-    required = dict(_mapping(declared.get("required")))
-    if name in _AUDIO_PLAYERS:
-        required["audioUI"] = ["AUDIO_UI", {}]
-    if name in _MODEL_VIEWERS:
-        required["image"] = ["PREVIEW_3D", {}]
-    if _options_of(required.get("audio")).get("audio_upload") is True:
-        required["upload"] = ["AUDIOUPLOAD", {}]
-    if any(_is_media_upload(spec) for spec in required.values()):
-        required["upload"] = ["IMAGEUPLOAD", {}]
-    return {"required": required, "optional": dict(_mapping(declared.get("optional")))}
-
-
-def _ordered_inputs(declared: Mapping[str, dict[str, Any]], order: Any) -> list[tuple[str, Any]]:
-    """Return the inputs in the editor's order: those in ``input_order`` first."""
-    named: list[str] = []
-    if isinstance(order, Mapping):
-        for section, inputs in declared.items():
-            ordered = _sequence(order.get(section))
-            named.extend(key for key in ordered if isinstance(key, str) and key in inputs)
-    every = {**declared["required"], **declared["optional"]}
-    return [(key, every[key]) for key in dict.fromkeys([*named, *every])]
-
-
-def _is_media_upload(spec: Any) -> bool:
-    options = _options_of(spec)
-    return _type_of(spec) == "COMBO" and any(options.get(key) for key in _UPLOADS)
-
-
-def _type_of(spec: Any) -> str:
-    kind = spec[0] if isinstance(spec, (list, tuple)) and spec else spec
-    return kind if isinstance(kind, str) else "COMBO"
-
-
-def _options_of(spec: Any) -> Mapping[str, Any]:
-    return _mapping(spec[1]) if isinstance(spec, (list, tuple)) and len(spec) > 1 else {}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _socket_type(kind: str, options: Mapping[str, Any]) -> str:
-    if kind != _MATCH:
-        return kind
-    allowed = _mapping(options.get("template")).get("allowed_types")
+def _socket_type(declared: Input) -> str:
+    if declared.type != _MATCH:
+        return declared.type
+    allowed = _mapping(declared.options.get("template")).get("allowed_types")
     return allowed if isinstance(allowed, str) else "*"
 
 
-def _output_types(outputs: Any) -> Iterable[str]:
-    for kind in _sequence(outputs):
-        if not isinstance(kind, str):
-            yield "COMBO"
-        else:
-            yield "*" if kind == _MATCH else kind
-
-
-def _made_of(name: str, spec: Any, before: list[Widget], depth: int) -> Branch:
-    """Return the widgets and inputs that the editor makes for one declared input."""
-    kind, options = _type_of(spec), _options_of(spec)
-    if kind == _AUTOGROW:
-        return _group(name, options.get("template"), depth)
-    widgets = _widgets_of(name, kind, spec, options, before, depth)
-    if widgets:
-        return Branch(tuple(widgets), (Socket(name, kind, has_widget=True),))
-    return Branch((), (Socket(name, _socket_type(kind, options)),))
-
-
-def _widgets_of(
-    name: str,
-    kind: str,
-    spec: Any,
-    options: Mapping[str, Any],
-    before: list[Widget],
-    depth: int,
-) -> list[Widget]:
+def _widgets_of(declared: Input, before: Sequence[Widget]) -> list[Widget]:
     """Return the widgets that the editor makes for an input; none for a socket."""
+    name, options = declared.name, declared.options
     if options.get("forceInput"):
         return []
-    kind = options["widgetType"] if isinstance(options.get("widgetType"), str) else kind
+    kind = options["widgetType"] if isinstance(options.get("widgetType"), str) else declared.type
     if kind == "COMBO":
-        return _combo(name, spec, options)
-    if kind == _DYNAMIC_COMBO:
-        return [_dynamic_combo(name, options, depth)]
+        return _combo(declared)
+    if kind == DYNAMIC_COMBO:
+        return [_dynamic_combo(declared)]
     if kind in ("IMAGEUPLOAD", "AUDIOUPLOAD"):
         return [Widget(name, kind, name, default="image", emitted=False)]
     if kind in ("AUDIO_UI", "RESOLUTION_PREVIEW"):
@@ -425,9 +531,9 @@ def _plain(name: str, kind: str, options: Mapping[str, Any]) -> list[Widget]:
     return [widget, _control(name)] if kind in ("INT", "FLOAT") and control else [widget]
 
 
-def _combo(name: str, spec: Any, options: Mapping[str, Any]) -> list[Widget]:
-    listed = spec[0] if isinstance(spec, (list, tuple)) and spec else None
-    choices = tuple(_sequence(listed) or _sequence(options.get("options")))
+def _combo(declared: Input) -> list[Widget]:
+    name, options = declared.name, declared.options
+    choices = tuple(declared.choices or _sequence(options.get("options")))
     if options.get("multi_select"):
         widgets = [Widget(name, "COMBO", name, default=[], choices=choices, options=options)]
         return [*widgets, *_combo_control(name, options)]
@@ -460,41 +566,37 @@ def _button(name: str, value: Any, *, emitted: bool = True) -> Widget:
     return Widget(name, "BUTTON", name, default=value, emitted=emitted)
 
 
-def _dynamic_combo(name: str, options: Mapping[str, Any], depth: int) -> Widget:
-    branches = Branches(name, _sequence(options.get("options")), depth)
-    keys = tuple(branches)
+def _dynamic_combo(declared: Input) -> Widget:
+    keys = tuple(declared.choices or ())
     return Widget(
-        name,
+        declared.name,
         "COMBO",
-        name,
+        declared.name,
         default=keys[0] if keys else MISSING,
         choices=keys,
-        options=options,
-        branches=branches,
+        options=declared.options,
+        branches=declared if keys else None,
     )
 
 
-def _group(name: str, template: Any, depth: int) -> Branch:
+def _group(group: Input) -> Branch:
     """Return the widgets and inputs that a new node has for an autogrow group."""
-    template = _mapping(template)
-    declared = _mapping(template.get("input"))
-    inputs = {**_mapping(declared.get("required")), **_mapping(declared.get("optional"))}
-    names = template.get("names")
-    names = names if isinstance(names, list) and names else None
-    prefix = template.get("prefix") or ""
-    least, most = template.get("min", 1), len(names) if names else template.get("max", 100)
-    widgets: list[Widget] = []
-    sockets: list[Socket] = []
-    if isinstance(least, int) and isinstance(most, int) and depth < _DEEPEST:
-        for number in range(min(max(least, 0) + 1, most, _MAX_GROWN)):
-            for key, spec in inputs.items():
-                own = names[number] if names else f"{prefix if len(inputs) == 1 else key}{number}"
-                made = _made_of(f"{name}.{own}", spec, [], depth + 1)
-                widgets.extend(made.widgets)
-                sockets.extend(made.sockets)
-            if len(widgets) + len(sockets) > _MOST_WIDGETS:
-                break
-    return Branch(tuple(widgets), (*sockets, Socket(f"{name}.", "*", grows=True)))
+    template = _mapping(group.options.get("template"))
+    slots, names, least = group.slots, group.slot_names, template.get("min", 1)
+    made = Branch()
+    if isinstance(least, int) and group.name.count(".") < _DEEPEST:
+        numbered = not isinstance(template.get("names"), list) and len(slots) > 1
+        made = _made_of(
+            Input(
+                f"{group.name}.{f'{slot.name}{number}' if numbered else own}",
+                slot.definition,
+                slot.required,
+                group.owner,
+            )
+            for number, own in enumerate(names[: max(least, 0) + 1])
+            for slot in slots
+        )
+    return Branch(made.widgets, (*made.sockets, Socket(f"{group.name}.", "*", grows=True)))
 
 
 def _next_of(widget: Widget) -> Widget:
@@ -502,16 +604,516 @@ def _next_of(widget: Widget) -> Widget:
     return replace(widget, name=f"{widget.stem}{number}")
 
 
-def _legacy_slots(inputs: list[tuple[str, Any]], widgets: list[Widget]) -> tuple[bool, ...]:
+def _legacy_slots(inputs: Iterable[Input], widgets: Sequence[Widget]) -> tuple[bool, ...]:
     names = {widget.name: widget.stored for widget in widgets}
     slots: list[bool] = []
-    for key, spec in inputs:
-        options = _options_of(spec)
-        forced = bool(options.get("forceInput"))
-        if not (forced or key in names) or not names.get(key, True):
+    for declared in inputs:
+        forced = bool(declared.options.get("forceInput"))
+        if not (forced or declared.name in names) or not names.get(declared.name, True):
             continue
         slots.append(forced)
-        if options.get(CONTROL):
+        if declared.options.get(CONTROL):
             slots.append(False)
     stored = sum(widget.stored for widget in widgets)
     return tuple(slots) if any(slots) or stored != len(widgets) else ()
+
+
+# -- node classes ------------------------------------------------------------------------------
+
+
+class NodeClass:
+    """A node class, read from an entry of ``object_info``."""
+
+    def __init__(self, name: str, entry: Mapping[str, Any], behaviour: Behaviour) -> None:
+        self.name = name
+        self.behaviour = behaviour
+        self.title = str(entry.get("display_name") or name)  # of nodes that have no other title
+        self.output_node = bool(entry.get("output_node"))
+        # whether it is from a node pack, which may have a check that is not known here
+        self.foreign = str(entry.get("python_module", "")).startswith("custom_nodes")
+        # the third schema (V3): only its classes have all three
+        self.schema3 = entry.keys() >= {"api_node", "deprecated", "experimental"}
+        returns = entry.get("output", [])
+        # types of the outputs, in a sequence of the same type as in ComfyUI, which exceptions name
+        self.returns: Any = (
+            tuple(returns) if isinstance(returns, list) and not self.schema3 else returns
+        )
+        self._order = _mapping(entry.get("input_order"))
+        self._section = _Section(entry.get("input"), self)
+        # what is checked of a node, if it does not depend on the node's inputs
+        self._checked: tuple[Input, ...] | None = None
+        if not self._expands or not any(each.dynamic for each in self._section.inputs):
+            self._checked = self._expanded({}, [])[0]
+
+    @property
+    def _expands(self) -> bool:
+        return self.schema3 and self.behaviour.expands_inputs
+
+    # -- for ComfyUI's check -------------------------------------------------------------------
+
+    def checked_inputs(self, inputs: Any, faults: list[str]) -> tuple[tuple[Input, ...], bool]:
+        """Return what ComfyUI checks of a node, and whether dynamic inputs are among it.
+
+        The required inputs come first. A sentence is added to ``faults`` for each dynamic input
+        that cannot be read.
+        """
+        if self._checked is not None:
+            return self._checked, False
+        found, dynamic = self._expanded(inputs, faults)
+        required = [each for each in found if each.required]
+        return (*required, *(each for each in found if not each.required)), dynamic
+
+    def _expanded(self, inputs: Any, faults: list[str]) -> tuple[tuple[Input, ...], bool]:
+        found: dict[str, Input] = {}
+        dynamic = self._expand(self._section, inputs, found, faults)
+        return tuple(found.values()), dynamic
+
+    def _expand(
+        self, section: _Section, inputs: Any, found: dict[str, Input], faults: list[str]
+    ) -> bool:
+        """Add the inputs of a section; return whether there are dynamic ones."""
+        dynamic = False
+        for each in section.inputs:
+            if not each.dynamic or not self._expands:
+                _add(found, each)
+                continue
+            if (fault := each.replaced.fault) or each.name.count(".") > MAX_NESTED:
+                faults.append(fault or f"more than {MAX_NESTED} of its inputs are nested")
+            elif each.type == AUTOGROW:
+                dynamic = True
+                for child in each.replaced.grown:
+                    _add(found, child)
+            elif each.name in inputs:
+                chosen = inputs[each.name] if each.type == DYNAMIC_COMBO else None
+                branch = each.branch(chosen)
+                if branch is not None:
+                    dynamic = True
+                    self._expand(branch, inputs, found, faults)
+                    _add(found, each)
+        return dynamic
+
+    @cached_property
+    def _models(self) -> tuple[Input, ...]:
+        return tuple(each for each in self._checked or () if each.model_folder[0])
+
+    def models(self, inputs: Any) -> tuple[Input, ...]:
+        """Return the inputs that name model files."""
+        if self._checked is not None:
+            return self._models
+        found = self.checked_inputs(inputs, [])[0]
+        return tuple(each for each in found if each.model_folder[0])
+
+    # -- for forms -----------------------------------------------------------------------------
+
+    def declared(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Input]:
+        """Return the inputs that it declares, in the order of its widgets; no hidden ones.
+
+        With the inputs of a node, those of the chosen option of a dynamic combo are included
+        (``"<combo>.<name>"``) and all possible ones of an autogrow group (``"<group>.<name>"``).
+        The choices of a Custom Combo are those on the node.
+        """
+        found: dict[str, Input] = {}
+        pending = list(reversed(self._section.inputs))
+        while pending:
+            each = pending.pop()
+            if not isinstance(each.definition, (list, tuple)) or not each.definition:
+                continue
+            found[each.name] = each
+            if not inputs or not each.dynamic or each.name.count(".") >= _DEEPEST:
+                continue
+            if each.type == AUTOGROW and len(each.slots) == 1:
+                found.update((f"{each.name}.{own}", each.slots[0]) for own in each.slot_names)
+            elif each.type == DYNAMIC_COMBO and each.name in inputs:
+                branch = each.branch(inputs[each.name])
+                pending.extend(reversed(branch.inputs if branch is not None else []))
+        if self.name == CUSTOM_COMBO and CHOICE in found and inputs:
+            options = [each for each in custom_options(inputs) if isinstance(each, str) and each]
+            found[CHOICE] = found[CHOICE].with_choices(options)
+        return found
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """The names of the inputs that each node must have."""
+        return tuple(each.name for each in self._section.inputs if each.required)
+
+    # -- for the editor ------------------------------------------------------------------------
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The types of the outputs."""
+        kinds = (kind if isinstance(kind, str) else "COMBO" for kind in _sequence(self.returns))
+        return tuple("*" if kind == _MATCH else kind for kind in kinds)
+
+    @cached_property
+    def _shown(self) -> dict[str, dict[str, Input]]:
+        """The inputs by section, with those that the editor adds itself."""
+        required = {each.name: each for each in self._section.inputs if each.required}
+        optional = {each.name: each for each in self._section.inputs if not each.required}
+        added: dict[str, str] = {}
+        if self.name in _AUDIO_PLAYERS:
+            added["audioUI"] = "AUDIO_UI"
+        if self.name in _MODEL_VIEWERS:
+            added["image"] = "PREVIEW_3D"
+        audio = required.get("audio")
+        if audio is not None and audio.options.get("audio_upload") is True:
+            added["upload"] = "AUDIOUPLOAD"
+        if any(
+            each.type == "COMBO" and any(each.options.get(key) for key in _UPLOADS)
+            for each in required.values()
+        ):
+            added["upload"] = "IMAGEUPLOAD"
+        required.update((name, Input(name, [kind, {}], True, self)) for name, kind in added.items())
+        return {"required": required, "optional": optional}
+
+    @cached_property
+    def _ordered(self) -> list[Input]:
+        """The inputs in the editor's order: those in ``input_order`` first."""
+        named: list[str] = []
+        for section, inputs in self._shown.items():
+            ordered = _sequence(self._order.get(section))
+            named.extend(key for key in ordered if isinstance(key, str) and key in inputs)
+        every = {**self._shown["required"], **self._shown["optional"]}
+        return [every[key] for key in dict.fromkeys([*named, *every])]
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs in the order of the definition itself, which may not be the editor's."""
+        return tuple({**self._shown["required"], **self._shown["optional"]})
+
+    @cached_property
+    def _made(self) -> Branch:
+        return _made_of(self._ordered)
+
+    @cached_property
+    def sockets(self) -> tuple[Socket, ...]:
+        """All inputs, in the editor's order: first those without a widget."""
+        return tuple(sorted(self._made.sockets, key=lambda socket: socket.has_widget))
+
+    @cached_property
+    def widgets(self) -> tuple[Widget, ...]:
+        """The widgets, in the order in which ``widgets_values`` stores them."""
+        widgets = list(self._made.widgets)
+        if self.name == "WebcamCapture":
+            widgets.append(_button("waiting for camera...", "capture", emitted=False))
+        if self.name == CUSTOM_COMBO:
+            widgets.append(Widget(INDEX, "INT", CHOICE, default=-1))
+            widgets.append(Widget("option1", "STRING", CHOICE, default="", stem="option"))
+        return tuple(widgets)
+
+    @cached_property
+    def _legacy(self) -> tuple[bool, ...]:
+        """The values that editors before 1.16 saved: true for an input without a widget today.
+
+        Empty if there is no such input (``forceInput``).
+        """
+        return _legacy_slots(self._ordered, self.widgets)
+
+    def lay_out(self, stored: Any) -> list[tuple[Widget, Any]]:
+        """Return the widgets of a node and their values; `MISSING` without a value and a default.
+
+        ``stored`` is ``widgets_values``: a list by position (further values are ignored), or a dict
+        by name.
+        """
+        named = stored if isinstance(stored, dict) else {}
+        values = self._without_forced(stored) if isinstance(stored, list) else []
+        laid: list[tuple[Widget, Any]] = []
+        pending = list(reversed(self.widgets))
+        place = 0
+        while pending:
+            widget = pending.pop()
+            value = named.get(widget.name, widget.default) if named else widget.default
+            if widget.stored:
+                if place < len(values):
+                    value = values[place]
+                place += 1
+            laid.append((widget, value))
+            if len(laid) >= _MOST_WIDGETS:
+                break
+            if widget.stem and value and value is not MISSING:
+                pending.append(_next_of(widget))
+            if widget.branches is not None:
+                pending.extend(reversed(_branch(widget.branches, value).widgets))
+        return laid
+
+    def inputs_of(self, laid: Iterable[tuple[Widget, Any]]) -> Iterator[Socket]:
+        """Yield the inputs of a node that has these widgets, in order."""
+        values = {
+            widget.name: (widget, value) for widget, value in laid if widget.branches is not None
+        }
+        pending = list(reversed(self.sockets))
+        while pending:
+            socket = pending.pop()
+            yield socket
+            if socket.has_widget and socket.name in values:
+                widget, value = values.pop(socket.name)
+                pending.extend(reversed(_branch(widget.branches, value).sockets))
+
+    def _without_forced(self, values: list[Any]) -> list[Any]:
+        slots = self._legacy
+        if not slots:
+            return values
+        if any(slots) or len(values) != sum(widget.stored for widget in self.widgets):
+            kept = [
+                value
+                for place, value in enumerate(values)
+                if place >= len(self.widgets) or self.widgets[place].stored
+            ]
+            aligned = kept if len(kept) == len(slots) else values
+            if len(aligned) == len(slots):
+                return [value for value, skip in zip(aligned, slots, strict=True) if not skip]
+        return values
+
+
+def _add(found: dict[str, Input], each: Input) -> None:
+    known = found.get(each.name)
+    if known is None or each.required or not known.required:
+        found[each.name] = each
+
+
+def _branch(combo: Input | None, value: Any) -> Branch:
+    """Return what the editor makes for the chosen option of a dynamic combo."""
+    if combo is None or not isinstance(value, str) or combo.name.count(".") >= _DEEPEST:
+        return Branch()
+    section = combo.branch(value)
+    return Branch() if section is None else section.branch()
+
+
+class NodeDefinitions:
+    """The node classes of a ComfyUI.
+
+    Parameters
+    ----------
+    object_info : Mapping
+        The JSON of ``GET /object_info``. It is not copied and must not change.
+    version : str, optional
+        The version of that ComfyUI; by default it is guessed from the definitions.
+    replacements : Mapping, optional
+        Its reply to ``GET /node_replacements``; by default that of 0.33.0.
+
+    Attributes
+    ----------
+    behaviour : Behaviour
+        How that version validates prompts.
+    replacements : Mapping
+        Lists of replacements by old class.
+
+    Raises
+    ------
+    InvalidRequestError
+        `object_info` is not an object.
+    """
+
+    def __init__(
+        self,
+        object_info: Mapping[str, Any],
+        *,
+        version: str | None = None,
+        replacements: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(object_info, Mapping):
+            raise InvalidRequestError.of_field("object_info", "must be an object")
+        self._object_info = object_info
+        self._classes: dict[Any, NodeClass] = {}
+        self.behaviour = behaviour_of(version, object_info)
+        self.replacements: Mapping[str, Any] = {}
+        if self.behaviour.replaces_nodes:
+            self.replacements = BUNDLED if replacements is None else replacements
+
+    @classmethod
+    def of(cls, definitions: AnyDefinitions) -> NodeDefinitions:
+        """Return definitions that may be the JSON of ``object_info``, or None for none."""
+        if isinstance(definitions, NodeDefinitions):
+            return definitions
+        return cls({} if definitions is None else definitions)
+
+    def get(self, class_type: Any) -> NodeClass | None:
+        """Return a class by its name, or None if this ComfyUI does not have it.
+
+        `TypeError` is raised for a list or a dict, as in ComfyUI.
+        """
+        found = self._classes.get(class_type)
+        if found is None:
+            entry = self._object_info.get(class_type)
+            if isinstance(entry, Mapping):
+                found = self._classes[class_type] = NodeClass(class_type, entry, self.behaviour)
+        return found
+
+    def declared(
+        self, class_type: str, inputs: Mapping[str, Any] | None = None
+    ) -> dict[str, Input]:
+        """Return `NodeClass.declared` of a class; nothing for an unknown one."""
+        found = self.get(class_type)
+        return {} if found is None else found.declared(inputs)
+
+    def title(self, class_type: str) -> str:
+        """Return the name that ComfyUI's editor shows for a class."""
+        found = self.get(class_type)
+        return class_type if found is None else found.title
+
+    def is_output(self, class_type: str) -> bool:
+        """Return whether nodes of a class are output nodes; if it is unknown, by its name."""
+        found = self.get(class_type)
+        return class_type.startswith(("Save", "Preview")) if found is None else found.output_node
+
+    def __contains__(self, class_type: object) -> bool:
+        return class_type in self._object_info
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._object_info)
+
+    def __len__(self) -> int:
+        return len(self._object_info)
+
+
+AnyDefinitions: TypeAlias = NodeDefinitions | Mapping[str, Any] | None
+
+
+# -- Custom Combo, whose choices are texts on the node itself ----------------------------------
+
+CUSTOM_COMBO: Final = "CustomCombo"
+CHOICE: Final = "choice"
+INDEX: Final = "index"
+_OPTION = re.compile(r"option([1-9][0-9]{0,3})", re.ASCII)
+
+
+def custom_options(inputs: Mapping[str, Any]) -> list[Any]:
+    """Return the values of the inputs ``option1``, ``option2``, …, in the order of their numbers.
+
+    The editor keeps an empty one at the end.
+    """
+    numbers = {int(found[1]): name for name in inputs if (found := _OPTION.fullmatch(name))}
+    return [inputs[numbers[number]] for number in sorted(numbers)]
+
+
+def index_of_choice(inputs: Mapping[str, Any]) -> int:
+    """Return the place of the choice among the options, -1 for none, as the editor queues it."""
+    options, choice = custom_options(inputs), inputs.get(CHOICE)
+    return options.index(choice) if choice in options else -1
+
+
+# -- values that cannot be those of their inputs ------------------------------------------------
+#
+# A saved workflow has the values of a node by position. If the node has more or fewer inputs in
+# another version, all following values are in wrong inputs: a sampler named 5, a checkpoint named
+# 4096. ComfyUI may even run that, so there are warnings.
+
+VALUES_BY_NAME = (
+    "its saved values do not fit its inputs by position, so they are taken by name; the workflow "
+    "may be for another version of this node"
+)
+"""A warning about the values of a node, after its name."""
+
+_SHOWN = 60
+_EXPECTED = {
+    "INT": "an integer",
+    "FLOAT": "a number",
+    "BOOLEAN": "true or false",
+    "STRING": "text",
+    "COLOR": "text",
+    "COMBO": "one of its options",
+}
+_FITTING = {
+    ("INT", int),
+    ("FLOAT", int),
+    ("FLOAT", float),
+    ("BOOLEAN", bool),
+    ("STRING", str),
+    ("COLOR", str),
+}
+
+
+@dataclass(frozen=True)
+class TypeMismatch:
+    """A value whose type cannot be that of its input."""
+
+    node: str
+    label: str
+    input: str  # the name of the input
+    value: Any  # its value
+    expected: str  # A description of valid values, such as ``"an integer"``
+
+    def __str__(self) -> str:
+        shown = json.dumps(self.value, ensure_ascii=False, default=str)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        return (
+            f"node {self.label}: the value of its input {self.input} must be {self.expected}, but "
+            f"is {shown}; the workflow may be for another version of this node"
+        )
+
+
+def type_mismatches(graph: Mapping[str, Any], definitions: AnyDefinitions) -> list[TypeMismatch]:
+    """Return the values of a graph whose type cannot be that of their input.
+
+    The text of a number is valid for a number, as in ComfyUI. Any text is valid for a combo, whose
+    options may be files that are missing. Invalid nodes are ignored.
+    """
+    known = NodeDefinitions.of(definitions)
+    found: list[TypeMismatch] = []
+    nodes = [node for node in graph.values() if isinstance(node, Mapping)]
+    alike = Counter(title_of(node) or class_of(node) for node in nodes)
+    for key, node in graph.items():
+        node_class = known.get(class_of(node)) if isinstance(node, Mapping) else None
+        if node_class is None:
+            continue
+        inputs = inputs_of(node)
+        named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
+        widgets = [widget for widget, _ in node_class.lay_out(named)]
+        kind, title = class_of(node), title_of(node)
+        label = partial(node_label, key, kind, title, unique=alike[title or kind] == 1)
+        found.extend(type_mismatches_of(key, label, widgets, inputs))
+    return found
+
+
+def type_mismatches_of(
+    key: str, label: Callable[[], str], widgets: Iterable[Widget], inputs: Mapping[str, Any]
+) -> Iterator[TypeMismatch]:
+    """Yield the mismatches of one node with these widgets."""
+    for widget in widgets:
+        value = inputs.get(widget.name, MISSING)
+        if not _can_be(widget, value):
+            yield TypeMismatch(key, label(), widget.name, unwrapped(value), _EXPECTED[widget.type])
+
+
+def misfits(laid: Iterable[tuple[Widget, Any]]) -> int:
+    """Return how many saved values cannot be those of their widgets; null says nothing."""
+    return sum(value is not None and not _can_be(widget, value) for widget, value in laid)
+
+
+def _can_be(widget: Widget, value: Any) -> bool:
+    if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:
+        return True
+    return widget.type not in _EXPECTED or is_link(value) or _fits(widget, unwrapped(value))
+
+
+def unwrapped(value: Any) -> Any:
+    """Return a value without the object in which the editor wraps lists."""
+    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
+
+
+def _fits(widget: Widget, value: Any) -> bool:
+    if widget.type == "COMBO":
+        return _fits_combo(widget, value)
+    if widget.type == "BOOLEAN":
+        return isinstance(value, (bool, int)) and value in (0, 1)
+    if widget.type not in ("INT", "FLOAT"):
+        return isinstance(value, str)
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return False
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return widget.type == "FLOAT" or isinstance(value, int) or value.is_integer()
+
+
+def _fits_combo(widget: Widget, value: Any) -> bool:
+    if widget.branches is not None:
+        return value in widget.choices
+    if isinstance(value, list):
+        multiple = widget.options.get("multiselect") or widget.options.get("multi_select")
+        return bool(multiple) or isinstance(widget.default, list)
+    first = widget.choices[0] if widget.choices else ""
+    return isinstance(value, (str, type(first))) and (
+        isinstance(first, str) or value in widget.choices
+    )

@@ -14,16 +14,15 @@ from .formats import (
     CONTROLS,
     MUTED,
     GraphFormat,
-    UINodes,
     class_of,
     detect_format,
     inputs_of,
     is_link,
     node_label,
     objects,
-    subgraphs_of,
     title_of,
 )
+from .ui import UINodes, subgraphs_of
 
 SHOWN = 60  # the most characters of a value that are shown
 LEAD = 20  # how many of these are before the first difference

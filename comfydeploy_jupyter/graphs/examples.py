@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .formats import declared_inputs
+from .definitions import AnyDefinitions, NodeDefinitions
 
 if TYPE_CHECKING:
-    from .formats import Definitions, Graph
+    from .formats import Graph
 
 
 class Example(NamedTuple):
@@ -17,9 +17,10 @@ class Example(NamedTuple):
     graph: Graph  # the workflow in API format
 
 
-def examples(definitions: Definitions | None) -> list[Example]:
+def examples(definitions: AnyDefinitions) -> list[Example]:
     """Return example workflows whose node classes and models a ComfyUI has."""
-    specs = declared_inputs(definitions, "CheckpointLoaderSimple")
+    definitions = NodeDefinitions.of(definitions)
+    specs = definitions.declared("CheckpointLoaderSimple")
     spec = specs.get("ckpt_name")
     checkpoints = [name for name in spec.choices or () if isinstance(name, str)] if spec else []
     found = [Example("Coloured clouds", _clouds())]
@@ -28,7 +29,7 @@ def examples(definitions: Definitions | None) -> list[Example]:
     return [
         each
         for each in found
-        if all(node["class_type"] in (definitions or {}) for node in each.graph.values())
+        if all(node["class_type"] in definitions for node in each.graph.values())
     ]
 
 

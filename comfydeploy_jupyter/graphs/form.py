@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import re
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
+from urllib.parse import unquote
 
-from .author_form import AuthorForm, ChosenInput, author_form
-from .form_fields import (
-    MEDIA_KINDS,
-    FormField,
-    display_name,
-    is_loadable,
-    missing_fields,
-    ranked_fields,
-    words,
-)
-from .formats import (
+from .definitions import (
     AUTOGROW,
-    Definitions,
-    UIGraph,
-    class_of,
-    declared_inputs,
-    inputs_of,
-    is_link,
-    names_in_group,
-    slot_of_group,
-    title_of,
+    DYNAMIC_COMBO,
+    AnyDefinitions,
+    Input,
+    NodeDefinitions,
+    type_mismatches,
 )
-from .partial import is_output, only_what_is_needed
-from .type_mismatches import type_mismatches
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from .external import Target
+from .dependencies import only_what_is_needed
+from .external import ExternalInput, Target, external_inputs, value_field
+from .formats import UIGraph, class_of, inputs_of, is_link, objects, shown_title, title_of
+from .seeds import SEED_NAMES
+from .ui import UINodes, subgraphs_of
 
 # Types of autogrow inputs into which users can type, and the values of new inputs.
 _LITERAL = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "*"})
@@ -73,7 +60,7 @@ class WorkflowForm:
 
 def input_form(
     graph: Mapping[str, Mapping[str, Any]],
-    definitions: Definitions | None = None,
+    definitions: AnyDefinitions = None,
     ui: UIGraph | None = None,
 ) -> list[FormField]:
     """Return the fields for the inputs that a user may want to change, the most useful first.
@@ -97,10 +84,11 @@ def input_form(
 
 def workflow_form(
     graph: Mapping[str, Mapping[str, Any]],
-    definitions: Definitions | None = None,
+    definitions: AnyDefinitions = None,
     ui: UIGraph | None = None,
 ) -> WorkflowForm:
     """Return the form of a workflow; parameters are those of `input_form`."""
+    definitions = NodeDefinitions.of(definitions)
     missing = _missing(graph, definitions)
     fields = [*missing, *ranked_fields(graph, definitions, ui)]
     authored = AuthorForm([], [], False, []) if ui is None else author_form(ui)
@@ -108,7 +96,7 @@ def workflow_form(
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
         fields.sort(key=lambda field: not (field.chosen or field.required))
-    wrong = {(each.node, each.input) for each in type_mismatches(graph, definitions or {})}
+    wrong = {(each.node, each.input) for each in type_mismatches(graph, definitions)}
     fields = [
         replace(field, value=None, default=None, required=True)
         if (field.node_id, field.input_name) in wrong and not field.dynamic
@@ -119,13 +107,13 @@ def workflow_form(
 
 
 def _missing(
-    graph: Mapping[str, Mapping[str, Any]], definitions: Definitions | None
+    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions
 ) -> list[FormField]:
     """Return the fields of the inputs that the nodes of some output require and do not have."""
     missing = missing_fields(graph, definitions)
     if not missing:
         return []
-    ends = [node_id for node_id, node in graph.items() if is_output(node, definitions)]
+    ends = [node_id for node_id, node in graph.items() if definitions.is_output(class_of(node))]
     needed = only_what_is_needed({node_id: dict(node) for node_id, node in graph.items()}, ends)
     return [field for field in missing if field.node_id in needed]
 
@@ -221,7 +209,7 @@ def _why_missing(wanted: ChosenInput, graph: Mapping[str, Mapping[str, Any]]) ->
 
 def _groups(
     graph: Mapping[str, Mapping[str, Any]],
-    definitions: Definitions | None,
+    definitions: NodeDefinitions,
     fields: Sequence[FormField],
 ) -> list[InputGroup]:
     """Return the autogrow groups to which values, or files that a loader reads, can be added."""
@@ -229,13 +217,13 @@ def _groups(
     shown = {field.node_id for field in fields if not field.advanced}
     for node_id, node in graph.items() if definitions else ():
         inputs = inputs_of(node)
-        for name, spec in declared_inputs(definitions, class_of(node), inputs).items():
-            slot = slot_of_group(spec.options) if spec.type == AUTOGROW else None
+        for name, spec in definitions.declared(class_of(node), inputs).items():
+            slot = spec.slots[0] if spec.type == AUTOGROW and len(spec.slots) == 1 else None
             if slot is None or not (
                 _LITERAL.intersection(slot.type.split(",")) or is_loadable(definitions, slot)
             ):
                 continue
-            names = [f"{name}.{own}" for own in names_in_group(spec.options)]
+            names = [f"{name}.{own}" for own in spec.slot_names]
             present = [own for own in names if own in inputs]
             free = [own for own in names if own not in inputs]
             least = spec.options.get("template", {}).get("min")
@@ -246,7 +234,7 @@ def _groups(
             default = slot.options.get("default")
             # A group is shown beside what feeds it, too.
             beside = {inputs[own][0] for own in present if is_link(inputs[own])} | {node_id}
-            title = title_of(node) or display_name(definitions, node)
+            title = title_of(node) or definitions.title(class_of(node))
             found.append(
                 InputGroup(
                     f"{node_id}.{name}",
@@ -292,3 +280,711 @@ def _distinct(fields: Sequence[FormField]) -> list[FormField]:
             taken.add(label)
         made.append(replace(field, label=label))
     return made
+
+
+_KIND_OF_EXTERNAL = {
+    "text": "multiline",
+    "combo": "combo",
+    "float": "float",
+    "int": "int",
+    "bool": "bool",
+    "seed": "seed",
+    "checkpoint": "combo",
+    "lora": "combo",
+    "image": "image",
+    "image_alpha": "image",
+    "video": "video",
+    "video_path": "video",
+    "audio": "audio",
+}
+# Options of combos of files to which users can upload (ComfyUI comfy_api/latest/_io.py), and the
+# classes for which the Video Helper Suite's script has an upload button (its VHS.core.js, 2025).
+_UPLOADS = {
+    "image_upload": "image",
+    "animated_image_upload": "image",
+    "video_upload": "video",
+    "audio_upload": "audio",
+}
+_UPLOADS_OF_CLASS = {
+    ("VHS_LoadVideo", "video"): "video",
+    ("VHS_LoadVideoFFmpeg", "video"): "video",
+    ("VHS_LoadAudioUpload", "audio"): "audio",
+}
+MEDIA_KINDS = ("image", "video", "audio")
+"""The kinds of field that take a file of ComfyUI's input folder."""
+
+LOADERS = {
+    "IMAGE": ("LoadImage", "image", "image"),
+    "VIDEO": ("LoadVideo", "file", "video"),
+    "AUDIO": ("LoadAudio", "audio", "audio"),
+}
+"""By the type of an input that only a link can feed: the class that loads a file for it, the input
+of that class that names the file, and the kind of field."""
+
+EXACT_DIGITS = 15
+"""How many digits of a float are exact."""
+
+_FIRST_GROUPS, _CHOICES = 3, 6  # of `_rank`: prompts and media; choices
+_TYPED = (DYNAMIC_COMBO, "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO")
+_STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
+_SIZES = ("width", "height", "batch_size")
+_SAMPLING = ("steps", "cfg", *SEED_NAMES, "sampler_name", "scheduler", "denoise")
+_PROMPT_NAME = re.compile(
+    r"text|prompt|caption|t5xxl|^clip_[lgh]$|^(positive|negative)$", re.IGNORECASE
+)
+_FILE_NAME = re.compile(r"\S+\.\w{2,12}")
+_IMAGE_NAME = re.compile(r".+\.(png|jpe?g|webp|gif|bmp|tiff?)( \[\w+\])?", re.IGNORECASE)
+_PLAIN_TITLES = ("", "CLIP Text Encode (Prompt)")
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One field of the form of a workflow."""
+
+    key: str  # the key of ``inputs`` that sets it: an ``input_id`` or ``"<node id>.<input>"``
+    # the label that is shown: the one of the workflow's author, or the title of the node and the
+    # name of the input
+    label: str
+    # text, multiline, int, float, bool, combo, color (0xRRGGBB) or seed; or image, video or audio:
+    # a file of ComfyUI's input folder
+    kind: str
+    node_id: str
+    input_name: str
+    value: Any
+    default: Any = None
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+    # the choices of a combo; the known files of an image, a video or a sound
+    options: list[Any] | None = None
+    tooltip: str = ""  # the description of the input, or ``""``
+    advanced: bool = False  # whether it is rarely changed
+    chosen: bool = False  # whether the author of the workflow chose it for the form
+    # whether it is a dynamic combo: the chosen option decides which other inputs there are
+    dynamic: bool = False
+    # keys that are set to the same value, too: a widget of a subgraph may set several inputs
+    twins: tuple[str, ...] = ()
+    title: str = ""  # the title of the node that shows it, or ``""``
+    slider: bool = False  # whether the node class asks for a slider
+    # whether the workflow has no value for it, so that each run has to give one
+    required: bool = False
+
+    @property
+    def initial(self) -> Any:
+        """The value with which a form begins; None if the user has to give one.
+
+        This is the value of the workflow. A required input begins with the declared default, and a
+        switch without one is off.
+        """
+        if self.value is not None or not self.required:
+            return self.value
+        return False if self.default is None and self.kind == "bool" else self.default
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that are set to its value."""
+        return (self.key, *self.twins)
+
+
+def ranked_fields(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: NodeDefinitions,
+    ui: UIGraph | None,
+) -> list[FormField]:
+    """Return a field for each value that a user may change, the most useful first.
+
+    Parameters are those of `form.input_form`, which describes the order.
+    """
+    external_ids = {external.node_id for external in external_inputs(graph)}
+    roles = _prompt_roles(graph)
+    ui_nodes = UINodes(ui) if ui is not None else None
+    ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
+    for position, (node_id, node) in enumerate(graph.items()):
+        if node_id in external_ids:
+            continue
+        inputs = inputs_of(node)
+        specs = definitions.declared(class_of(node), inputs)
+        places = {name: place for place, name in enumerate(inputs)}
+        title = title_of(node) or _ui_title(ui_nodes, node_id)
+        primitive = class_of(node).startswith("Primitive")
+        shown = shown_title(title or definitions.title(class_of(node)))
+        for name, value in inputs.items():
+            kind = _kind_of(class_of(node), name, value, specs.get(name))
+            if kind is None:
+                continue
+            # Inputs of a dynamic combo or an autogrow group are placed beside it.
+            top = _top_of(name, specs)
+            role = roles.get(node_id) if kind == "multiline" else None
+            plain = title in (*_PLAIN_TITLES, definitions.title(class_of(node)))
+            label = shown if primitive and title else f"{shown}: {words(name)}"
+            single = kind == "text" and not primitive and top == name
+            field = FormField(
+                f"{node_id}.{name}",
+                f"{role} prompt".capitalize() if role and plain else label,
+                kind,
+                node_id,
+                name,
+                value,
+                **_declared(specs.get(name), definitions),
+                advanced=single or _is_advanced(specs, top),
+                dynamic=name in specs and specs[name].type == DYNAMIC_COMBO,
+                title=shown,
+            )
+            group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
+            if top != name and not field.advanced and group > _FIRST_GROUPS:
+                group = _CHOICES
+            anchor = places.get(top, places[name])
+            ranked.append(((group, position, rank, anchor, places[name]), field))
+    ranked.sort(key=lambda item: item[0])
+    return [*external_fields(graph, definitions), *(field for _, field in ranked)]
+
+
+def external_fields(
+    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions
+) -> list[FormField]:
+    """Return a field for each ``input_id`` of the external-input nodes, in their order."""
+    found: dict[str, FormField] = {}
+    for external in external_inputs(graph):
+        if external.input_id not in found:
+            found[external.input_id] = _external_field(external, definitions)
+    return list(found.values())
+
+
+def missing_fields(
+    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions
+) -> list[FormField]:
+    """Return a field for each input that a node class requires and its node does not have.
+
+    Only inputs whose values users can type or upload; others need a link.
+    """
+    fields = []
+    for node_id, node in graph.items():
+        known = definitions.get(class_of(node))
+        for name in () if known is None else known.required:
+            if name not in inputs_of(node):
+                field = field_of(node_id, node, name, definitions)
+                if field is not None:
+                    fields.append(replace(field, required=True))
+    return fields
+
+
+def field_of(
+    node_id: str, node: Mapping[str, Any], name: str, definitions: NodeDefinitions
+) -> FormField | None:
+    """Return the field of one declared input, for any value; None if it has no field."""
+    specs = definitions.declared(class_of(node), inputs_of(node))
+    if name not in specs:
+        return None
+    if specs[name].type not in _TYPED and not is_loadable(definitions, specs[name]):
+        return None
+    # The type of a value decides only if none is declared, so a text is used for all of them.
+    kind = _kind_of(class_of(node), name, "", specs[name])
+    if kind is None:
+        return None
+    title = title_of(node) or definitions.title(class_of(node))
+    return FormField(
+        f"{node_id}.{name}",
+        f"{title}: {words(name)}",
+        kind,
+        node_id,
+        name,
+        inputs_of(node).get(name),
+        **_declared(specs[name], definitions),
+        dynamic=specs[name].type == DYNAMIC_COMBO,
+        title=title,
+    )
+
+
+def _external_field(external: ExternalInput, definitions: NodeDefinitions) -> FormField:
+    kind = _KIND_OF_EXTERNAL.get(external.kind, "text")
+    name = value_field(external.class_type)
+    options = external.options
+    if external.kind in ("checkpoint", "lora"):
+        specs = definitions.declared(external.class_type)
+        options = next((spec.choices for spec in specs.values() if spec.choices), None)
+    return FormField(
+        external.input_id,
+        external.display_name or external.input_id,
+        "text" if kind == "combo" and not options else kind,
+        external.node_id,
+        name,
+        external.default,
+        min=external.min,
+        max=external.max,
+        step=_STEPS.get(kind),
+        options=options,
+        tooltip=external.description,
+        required=kind not in ("text", "multiline", "seed") and not external.has_default,
+    )
+
+
+def _kind_of(class_type: str, name: str, value: object, spec: Input | None) -> str | None:
+    """Return the kind of field for a value; None for values that a form cannot show."""
+    if not isinstance(value, (str, int, float)):
+        return None
+    if spec is not None and spec.type == DYNAMIC_COMBO:
+        return "combo"
+    if spec is not None and spec.type in _TYPED:
+        if spec.type == "INT" and spec.options.get("display") == "color":
+            return "color"
+        if spec.type == "INT":
+            return "seed" if name.endswith("seed") else "int"
+        if spec.type == "STRING":
+            return "multiline" if spec.options.get("multiline") else "text"
+        if spec.type == "COMBO":
+            return _media_kind(class_type, name, spec) or "combo"
+        return "float" if spec.type == "FLOAT" else "bool"
+    if spec is not None and spec.type in LOADERS and isinstance(value, str):
+        return LOADERS[spec.type][2]
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "seed" if name.endswith("seed") else "int"
+    if isinstance(value, float):
+        return "float"
+    if class_type.startswith("LoadImage") or _IMAGE_NAME.fullmatch(value):
+        return "image" if name == "image" else "text"
+    if name in ("sampler_name", "scheduler"):
+        return "combo"
+    prompt = _PROMPT_NAME.search(name) and not _FILE_NAME.fullmatch(value)
+    return "multiline" if prompt or "\n" in value or len(value) > 80 else "text"
+
+
+def _media_kind(class_type: str, name: str, spec: Input) -> str | None:
+    """Return which files a combo offers, if files can be uploaded to it; else None."""
+    flagged = (kind for flag, kind in _UPLOADS.items() if spec.options.get(flag))
+    return next(flagged, _UPLOADS_OF_CLASS.get((class_type, name)))
+
+
+def is_loadable(definitions: NodeDefinitions, spec: Input) -> bool:
+    """Return whether a file can be put into an input that only a link can feed."""
+    return spec.type in LOADERS and LOADERS[spec.type][0] in definitions
+
+
+def _declared(spec: Input | None, definitions: NodeDefinitions) -> dict[str, Any]:
+    if spec is None:
+        return {}
+    if is_loadable(definitions, spec):
+        class_type, file_input, _ = LOADERS[spec.type]
+        spec = definitions.declared(class_type).get(file_input, spec)
+    numbers = {name: spec.options.get(name) for name in ("min", "max", "step")}
+    return {
+        **{n: v if isinstance(v, (int, float)) else None for n, v in numbers.items()},
+        "default": spec.options.get("default"),
+        "options": spec.choices,
+        "tooltip": str(spec.options.get("tooltip") or ""),
+        "slider": spec.options.get("display") == "slider",
+    }
+
+
+def _top_of(name: str, specs: Mapping[str, Input]) -> str:
+    """Return the dynamic combo or autogrow group that an input belongs to, else the input."""
+    dot = name.find(".")
+    while dot >= 0:
+        spec = specs.get(name[:dot])
+        if spec is not None and spec.type in (DYNAMIC_COMBO, AUTOGROW):
+            return name[:dot]
+        dot = name.find(".", dot + 1)
+    return name
+
+
+def _is_advanced(specs: Mapping[str, Input], name: str) -> bool:
+    return bool(specs) and (name not in specs or bool(specs[name].options.get("advanced")))
+
+
+def _rank(field: FormField, role: str | None) -> tuple[int, int]:
+    """Return the group of a field in the order, and its position among those of its node."""
+    if field.advanced:
+        return 9, 0
+    if field.kind == "multiline":
+        return {"positive": 0, "negative": 1}.get(role or "", 2), 0
+    if field.kind in (*MEDIA_KINDS, "color"):
+        return 3, int(field.kind == "color")
+    if field.input_name in _SIZES:
+        return 4, _SIZES.index(field.input_name)
+    if field.input_name in _SAMPLING:
+        return 5, _SAMPLING.index(field.input_name)
+    return {"combo": _CHOICES, "bool": 8}.get(field.kind, 7), 0
+
+
+def _prompt_roles(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return for each node whether its output reaches an input ``positive`` or ``negative``.
+
+    A node that reaches both is ``positive``. The search follows all links upstream. In a node that
+    has inputs of these names itself, such as a ControlNet, it follows only the one of the same
+    name.
+    """
+    roles: dict[str, str] = {}
+    for role in ("negative", "positive"):
+        waiting = deque(
+            inputs[role][0]
+            for inputs in map(inputs_of, graph.values())
+            if is_link(inputs.get(role))
+        )
+        seen: set[str] = set()
+        while waiting:
+            node_id = waiting.popleft()
+            if node_id in seen or node_id not in graph:
+                continue
+            seen.add(node_id)
+            inputs = inputs_of(graph[node_id])
+            links = [inputs[role]] if is_link(inputs.get(role)) else inputs.values()
+            waiting.extend(link[0] for link in links if is_link(link))
+        roles.update(dict.fromkeys(seen, role))
+    return roles
+
+
+def _ui_title(nodes: UINodes | None, node_id: str) -> str:
+    path = nodes.path(node_id) if nodes else []
+    title = path[-1].node.get("title") if len(path) == node_id.count(":") + 1 else None
+    return title if isinstance(title, str) else ""
+
+
+def page_value(field: FormField, value: Any) -> Any:
+    """Return a value as the page takes it: choices and booleans unchanged, all else as text.
+
+    No value at all is an empty text.
+    """
+    if field.kind == "bool":
+        return bool(value)
+    if field.options:
+        return value
+    if value is None:
+        return ""
+    if field.kind in {"int", "seed", "color"} and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
+        return f"#{value:06x}"
+    if isinstance(value, float):
+        value = float(f"{value:.{EXACT_DIGITS}g}")  # without the error of binary fractions
+    return str(value)
+
+
+def words(name: str) -> str:
+    """Return the name of an input with spaces, for a label."""
+    return name.replace("_", " ").replace(".", ": ")
+
+
+MOST_INPUTS = 1000
+"""The most inputs of an app that are read."""
+
+MOST_WARNINGS = 20
+"""The most entries with errors that have a warning each."""
+
+_DEEPEST = 50
+_MOST_TARGETS = 1000
+_MOST_STEPS = 100_000
+_FROM_OUTSIDE = "-10"
+_PRIMITIVE = "PrimitiveNode"
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_WIDGET_ID = re.compile(rf"{_UUID}:([^:]+):([^:]+)")
+_LOCATOR = re.compile(rf"{_UUID}:([^:]+)")
+
+_Ends: TypeAlias = dict[tuple[str, int], list[tuple[str, int]]]
+
+
+@dataclass(frozen=True)
+class ChosenInput:
+    """An input that the author of a workflow chose for its form."""
+
+    # the inputs of the API graph that it sets, in the order in which the graph is followed
+    targets: tuple[Target, ...]
+    title: str  # the title of the node that shows it, or ``""``
+    name: str  # the name of the widget
+    label: str  # the label that the author gave it, or ``""``
+
+
+@dataclass(frozen=True)
+class AuthorForm:
+    """The inputs and outputs that the author of a workflow chose."""
+
+    inputs: list[ChosenInput]  # in the author's order
+    # ids of the nodes whose outputs are shown, in the author's order; empty for all
+    outputs: list[str]
+    app: bool  # whether they come from App mode; else they are the promoted widgets
+    warnings: list[str]  # A sentence for each entry of ``linearData`` that is invalid
+
+
+def author_form(ui: UIGraph) -> AuthorForm:
+    """Return the inputs and outputs that the author of a workflow chose for its form."""
+    chooser = _Chooser(ui)
+    extra = ui.get("extra")
+    data = extra.get("linearData") if isinstance(extra, Mapping) else None
+    if data is not None:
+        chooser.read_app(data)
+    app = bool(chooser.inputs)
+    if not app:
+        chooser.read_promoted()
+    warnings = chooser.warnings
+    if len(warnings) > MOST_WARNINGS:
+        more = len(warnings) - MOST_WARNINGS
+        warnings = [*warnings[:MOST_WARNINGS], f"extra.linearData: {more} more like these"]
+    return AuthorForm(chooser.inputs, chooser.outputs, app, warnings)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A node, its graph, and the prefix of its id in API format."""
+
+    node: Mapping[str, Any]
+    scope: Mapping[str, Any]
+    prefix: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.prefix}{self.node.get('id')}"
+
+
+class _Chooser:
+    def __init__(self, ui: UIGraph) -> None:
+        self._ui = ui
+        self._nodes = UINodes(ui)
+        self._subgraphs = {str(each.get("id")): each for each in subgraphs_of(ui)}
+        self._inner: dict[str, list[_Place]] | None = None
+        self._links: dict[int, _Ends] = {}
+        self._steps = 0
+        self.inputs: list[ChosenInput] = []
+        self.outputs: list[str] = []
+        self.warnings: list[str] = []
+
+    # -- App mode ------------------------------------------------------------------------------
+
+    def read_app(self, data: object) -> None:
+        """Read the inputs and outputs of ``linearData``."""
+        if not isinstance(data, Mapping):
+            self.warnings.append("extra.linearData is ignored: it is not an object")
+            return
+        for number, entry in enumerate(self._list(data, "inputs")):
+            found = self._app_input(entry)
+            if isinstance(found, str):
+                self.warnings.append(f"extra.linearData.inputs[{number}] is ignored: {found}")
+            elif found not in self.inputs:
+                self.inputs.append(found)
+        for number, entry in enumerate(self._list(data, "outputs")):
+            place = self._find(entry) if _is_id(entry) else None
+            if place is None:
+                what = (
+                    "the workflow has no such node"
+                    if _is_id(entry)
+                    else "it is not the id of a node"
+                )
+                self.warnings.append(f"extra.linearData.outputs[{number}] is ignored: {what}")
+            elif place.id not in self.outputs:
+                self.outputs.append(place.id)
+
+    def _list(self, data: Mapping[str, Any], key: str) -> list[Any]:
+        value = data.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.warnings.append(f"extra.linearData.{key} is ignored: it is not a list")
+            return []
+        if len(value) > MOST_INPUTS:
+            self.warnings.append(f"extra.linearData.{key}: only the first {MOST_INPUTS} are read")
+        return value[:MOST_INPUTS]
+
+    def _app_input(self, entry: object) -> ChosenInput | str:
+        """Return an input of ``linearData``, or the reason why it is invalid."""
+        if not isinstance(entry, list) or len(entry) < 2:
+            return "it is not a pair of a node's id and the name of a widget"
+        owner, name = entry[0], entry[1]
+        if not _is_id(owner) or not isinstance(name, str):
+            return "it is not a pair of a node's id and the name of a widget"
+        # Newer editors write "<graph>:<node>:<widget>", with the parts encoded.
+        full = _WIDGET_ID.fullmatch(owner) if isinstance(owner, str) else None
+        if full is not None:
+            owner, name = unquote(full[1]), unquote(full[2])
+        place = self._find(owner)
+        if place is not None:
+            chosen = self._shown_on(place, name)
+            return chosen or f"node {place.id} has no widget {_brief(name)}"
+        return self._legacy(str(owner), name)
+
+    def _find(self, owner: object) -> _Place | None:
+        """Find a node of the workflow by its id, or by a path such as ``"12:3"``."""
+        text = str(owner)
+        located = _LOCATOR.fullmatch(text)
+        text = unquote(located[1]) if located is not None else text
+        path = self._nodes.path(text)
+        if len(path) != text.count(":") + 1:
+            return None
+        return _Place(path[-1].node, path[-1].scope, text[: text.rfind(":") + 1])
+
+    def _legacy(self, owner: str, name: str) -> ChosenInput | str:
+        """Read an entry that names a node inside a subgraph by its id there.
+
+        Editors before 1.49 saved this for promoted widgets, which the subgraph's node shows.
+        """
+        places = self._inside().get(owner, [])
+        if not places:
+            return f"the workflow has no node {_brief(owner)}"
+        if len(places) > 1:
+            return f"there are several nodes {_brief(owner)}"
+        (inner,) = places
+        wanted = self._targets(inner, name, 0)
+        if not wanted:
+            return f"node {inner.id} has no widget {_brief(name)}"
+        outer = self._find(inner.prefix.rstrip(":"))
+        for promoted in self._promoted(outer) if outer is not None else ():
+            if set(wanted) <= set(promoted.targets):
+                return promoted
+        return self._shown_on(inner, name) or f"node {inner.id} has no widget {_brief(name)}"
+
+    def _inside(self) -> dict[str, list[_Place]]:
+        """Return the nodes inside the subgraph nodes of the workflow, by their ids there."""
+        if self._inner is None:
+            self._inner = {}
+            for outer in objects(self._ui.get("nodes")):
+                scope = self._subgraphs.get(str(outer.get("type")))
+                for node in objects(scope.get("nodes")) if scope is not None else ():
+                    place = _Place(node, scope or {}, f"{outer.get('id')}:")
+                    self._inner.setdefault(str(node.get("id")), []).append(place)
+        return self._inner
+
+    # -- promoted widgets ----------------------------------------------------------------------
+
+    def read_promoted(self) -> None:
+        """Read the promoted widgets of the workflow's subgraph nodes."""
+        for node in objects(self._ui.get("nodes")):
+            if str(node.get("type")) in self._subgraphs:
+                self.inputs.extend(self._promoted(_Place(node, self._ui)))
+
+    def _promoted(self, host: _Place) -> Iterator[ChosenInput]:
+        """Yield the widgets of a subgraph node, first those that the author put in order."""
+        scope = self._subgraphs.get(str(host.node.get("type")), {})
+        properties = host.node.get("properties")
+        proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+        ports = _names(scope.get("inputs"))
+        names: list[tuple[str | None, str]] = []
+        for entry in proxies if isinstance(proxies, list) else ():
+            if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[1], str):
+                inner_id = str(entry[0])
+                names.append((None if inner_id == "-1" else inner_id, entry[1]))
+        seen: set[Target] = set()
+        names.extend((None, port) for port in ports)
+        for owner, name in names[:MOST_INPUTS]:
+            if owner is None:
+                chosen = self._shown_on(host, name)
+            else:
+                inner = self._nodes.node(scope, owner)
+                place = None if inner is None else _Place(inner, scope, f"{host.id}:")
+                chosen = None if place is None else self._proxied(host, place, name)
+            if chosen is not None and not seen.issuperset(chosen.targets):
+                seen.update(chosen.targets)
+                yield chosen
+
+    def _proxied(self, host: _Place, inner: _Place, name: str) -> ChosenInput | None:
+        """Return a widget of an inner node that is shown on the node of its subgraph."""
+        targets = self._targets(inner, name, 0)
+        if not targets:
+            return None
+        own_title = _title(inner.node) if inner.node.get("type") == _PRIMITIVE else ""
+        label = _label(inner.node, name) or own_title
+        return ChosenInput(tuple(targets), _title(host.node), name, label)
+
+    def _shown_on(self, place: _Place, name: str) -> ChosenInput | None:
+        targets = self._targets(place, name, 0)
+        if not targets:
+            return None
+        label = _label(place.node, name)
+        scope = self._subgraphs.get(str(place.node.get("type")))
+        if scope is not None and not label:
+            label = _label(scope, name)
+        return ChosenInput(tuple(targets), _title(place.node), name, label)
+
+    def _targets(self, place: _Place, name: str, depth: int) -> list[Target]:
+        """Return the inputs of the API graph that a widget sets."""
+        self._steps += 1
+        if depth > _DEEPEST or self._steps > _MOST_STEPS:
+            return []
+        kind = str(place.node.get("type"))
+        scope = self._subgraphs.get(kind)
+        if scope is not None:
+            prefix = f"{place.id}:"
+            ports = _names(scope.get("inputs"))
+            if name in ports:
+                ends = self._ends(scope, _FROM_OUTSIDE, ports.index(name))
+                return self._behind(scope, prefix, ends, depth)
+            return self._proxy_targets(place, scope, name, depth)
+        if kind == _PRIMITIVE:
+            ends = self._ends(place.scope, str(place.node.get("id")), 0)
+            return self._behind(place.scope, place.prefix, ends, depth)
+        return [(place.id, name)]
+
+    def _proxy_targets(
+        self, host: _Place, scope: Mapping[str, Any], name: str, depth: int
+    ) -> list[Target]:
+        properties = host.node.get("properties")
+        proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+        for entry in proxies if isinstance(proxies, list) else ():
+            if not isinstance(entry, list) or len(entry) < 2:
+                continue
+            inner = self._nodes.node(scope, str(entry[0]))
+            if inner is not None and name in (entry[1], f"{entry[0]}: {entry[1]}"):
+                return self._targets(_Place(inner, scope, f"{host.id}:"), str(entry[1]), depth + 1)
+        return []
+
+    def _ends(self, scope: Mapping[str, Any], origin: str, slot: int) -> list[tuple[str, int]]:
+        """Return the targets of the links from an output: node ids and numbers of inputs."""
+        if id(scope) not in self._links:
+            self._links[id(scope)] = _links(scope)
+        return self._links[id(scope)].get((origin, slot), [])
+
+    def _behind(
+        self, scope: Mapping[str, Any], prefix: str, ends: list[tuple[str, int]], depth: int
+    ) -> list[Target]:
+        found: dict[Target, None] = {}
+        for node_id, number in ends[:_MOST_TARGETS]:
+            node = self._nodes.node(scope, node_id)
+            slots = objects(node.get("inputs")) if node is not None else []
+            if node is None or not 0 <= number < len(slots):
+                continue
+            place = _Place(node, scope, prefix)
+            targets = self._targets(place, str(slots[number].get("name")), depth + 1)
+            found.update(dict.fromkeys(targets))
+            if len(found) >= _MOST_TARGETS:
+                break
+        return list(found)
+
+
+def _links(scope: Mapping[str, Any]) -> _Ends:
+    """Return the targets of all links of a graph, by their origins."""
+    links = scope.get("links")
+    found: _Ends = {}
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, Mapping):
+            names = ("origin_id", "origin_slot", "target_id", "target_slot")
+            parts = [link.get(name) for name in names]
+        else:
+            parts = link[1:5] if isinstance(link, list) else []
+        if len(parts) == 4 and isinstance(parts[1], int) and isinstance(parts[3], int):
+            found.setdefault((str(parts[0]), parts[1]), []).append((str(parts[2]), parts[3]))
+    return found
+
+
+def _names(slots: object) -> list[str]:
+    return [str(slot.get("name")) for slot in objects(slots)]
+
+
+def _label(holder: Mapping[str, Any], name: str) -> str:
+    """Return the label that the author gave an input of a node or of a subgraph."""
+    for slot in objects(holder.get("inputs")):
+        widget = slot.get("widget")
+        own = widget.get("name") if isinstance(widget, Mapping) else None
+        if name in (slot.get("name"), own):
+            label = slot.get("label")
+            return label if isinstance(label, str) and label != name else ""
+    return ""
+
+
+def _title(node: Mapping[str, Any]) -> str:
+    title = node.get("title")
+    return title if isinstance(title, str) else ""
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
+
+
+def _brief(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}…")

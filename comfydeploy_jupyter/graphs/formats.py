@@ -18,20 +18,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 from ..errors import InvalidRequestError, printable
-from .custom_combo import CHOICE, CUSTOM_COMBO, custom_options
 
 Node: TypeAlias = dict[str, Any]
 Graph: TypeAlias = dict[str, Node]
 UIGraph: TypeAlias = Mapping[str, Any]
-Definitions: TypeAlias = Mapping[str, Any]
-"""ComfyUI's ``GET /object_info``: class name -> definition of the node."""
-
 
 MUTED, BYPASSED = 2, 4
 """The modes in which a node does not run; in all others it runs."""
@@ -45,33 +40,6 @@ class GraphFormat(str, Enum):
 
     API = "api"
     UI = "ui"
-
-
-DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
-"""The type of a combo whose options have additional inputs, ``"<combo>.<name>"``."""
-
-AUTOGROW = "COMFY_AUTOGROW_V3"
-"""The type of a group to which inputs can be added, ``"<group>.<name>"``."""
-
-_DEEPEST = 16
-_MAX_GROWN = 100
-
-
-class InputSpec(NamedTuple):
-    """The declaration of one input of a node class."""
-
-    type: str  # ``"INT"``, ``"STRING"``, ``"MODEL"``, …, or ``"COMBO"``
-    options: dict[str, Any]  # its options: ``default``, ``min``, ``max``, ``step``, ``tooltip``, …
-    choices: list[Any] | None  # the values of a combo
-
-
-@dataclass(frozen=True)
-class UIPlace:
-    """A node in a UI workflow and the graph that has it."""
-
-    node: Mapping[str, Any]  # the node as the editor saved it
-    # the workflow or the subgraph definition that has it, with its ``links``
-    scope: Mapping[str, Any]
 
 
 def detect_format(value: object, *, field: str = "workflow_api") -> GraphFormat:
@@ -218,145 +186,6 @@ def same_graph(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, 
         return {key: (node.get("class_type"), inputs_of(node)) for key, node in graph.items()}
 
     return content(a) == content(b)
-
-
-def declared_inputs(
-    definitions: Definitions | None,
-    class_type: str,
-    inputs: Mapping[str, Any] | None = None,
-) -> dict[str, InputSpec]:
-    """Return the inputs that a node class declares, in the order of its widgets; no hidden ones.
-
-    With the inputs of a node, those of the chosen option of a dynamic combo are included
-    (``"<combo>.<name>"``) and all possible ones of an autogrow group (``"<group>.<name>"``). The
-    choices of a Custom Combo are those on the node.
-    """
-    definition = (definitions or {}).get(class_type)
-    declared = definition.get("input") if isinstance(definition, Mapping) else None
-    found: dict[str, InputSpec] = {}
-    _declare(found, declared, "", inputs or {})
-    if class_type == CUSTOM_COMBO and CHOICE in found and inputs:
-        options = [each for each in custom_options(inputs) if isinstance(each, str) and each]
-        found[CHOICE] = InputSpec("COMBO", found[CHOICE].options, options)
-    return found
-
-
-def _declare(
-    found: dict[str, InputSpec], declared: Any, prefix: str, inputs: Mapping[str, Any]
-) -> None:
-    for section in ("required", "optional"):
-        entries = declared.get(section) if isinstance(declared, Mapping) else None
-        for key, entry in entries.items() if isinstance(entries, Mapping) else ():
-            if not isinstance(entry, (list, tuple)) or not entry:
-                continue
-            name = f"{prefix}{key}"
-            options = entry[1] if len(entry) > 1 and isinstance(entry[1], Mapping) else {}
-            choices = entry[0] if isinstance(entry[0], list) else options.get("options")
-            kind = "COMBO" if isinstance(entry[0], list) else str(entry[0])
-            brought = objects(choices) if kind == DYNAMIC_COMBO else []
-            combo = choices if kind == "COMBO" and isinstance(choices, list) else None
-            if kind == DYNAMIC_COMBO:
-                combo = [each["key"] for each in brought if isinstance(each.get("key"), str)]
-            found[name] = InputSpec(kind, dict(options), combo)
-            if name.count(".") >= _DEEPEST:
-                continue
-            if name in inputs:
-                for option in brought:
-                    if option.get("key") == inputs[name]:
-                        _declare(found, option.get("inputs"), f"{name}.", inputs)
-                        break
-            if kind == AUTOGROW and inputs:
-                slot = slot_of_group(options)
-                names = names_in_group(options) if slot is not None else []
-                found.update((f"{name}.{own}", slot) for own in names if slot is not None)
-
-
-def slot_of_group(options: Mapping[str, Any]) -> InputSpec | None:
-    """Return the declaration of the inputs of an autogrow group; None if there are several."""
-    template = options.get("template")
-    declared: dict[str, InputSpec] = {}
-    _declare(declared, template.get("input") if isinstance(template, Mapping) else None, "", {})
-    return next(iter(declared.values())) if len(declared) == 1 else None
-
-
-def names_in_group(options: Mapping[str, Any]) -> list[str]:
-    """Return the possible names of the inputs of a group, in order, without the group's name."""
-    template = options.get("template")
-    if not isinstance(template, Mapping):
-        return []
-    names = template.get("names")
-    if isinstance(names, list) and names:
-        return [name for name in names[:_MAX_GROWN] if isinstance(name, str)]
-    most, prefix = template.get("max", _MAX_GROWN), template.get("prefix")
-    if not isinstance(most, int) or not isinstance(prefix, str):
-        return []
-    return [f"{prefix}{number}" for number in range(min(most, _MAX_GROWN))]
-
-
-class UINodes:
-    """Finds the nodes and links of a UI workflow, also in its subgraphs."""
-
-    def __init__(self, ui: UIGraph) -> None:
-        self._ui = ui
-        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in subgraphs_of(ui)}
-        self._nodes: dict[int, dict[str, Mapping[str, Any]]] = {}
-        self._sources: dict[int, dict[Any, tuple[str, int]]] = {}
-
-    def node(self, scope: Mapping[str, Any], node_id: str) -> Mapping[str, Any] | None:
-        """Return one node of a graph or subgraph definition."""
-        if id(scope) not in self._nodes:
-            nodes = objects(scope.get("nodes"))
-            self._nodes[id(scope)] = {str(node.get("id")): node for node in nodes}
-        return self._nodes[id(scope)].get(node_id)
-
-    def path(self, node_id: str) -> list[UIPlace]:
-        """Return the containers of a node of the API graph, and the node; empty if it is not there.
-
-        ``"12:3"`` is node 3 inside the subgraph node 12. The nodes of an old *group node* end at
-        the group.
-        """
-        scope: Mapping[str, Any] = self._ui
-        path: list[UIPlace] = []
-        for part in node_id.split(":"):
-            node = self.node(scope, part)
-            if node is None:
-                return []
-            path.append(UIPlace(node, scope))
-            inner = self._subgraphs.get(str(node.get("type")))
-            if inner is None:
-                break
-            scope = inner
-        return path
-
-    def link_source(self, scope: Mapping[str, Any], link_id: object) -> tuple[str, int] | None:
-        """Return where a link starts: node id and output slot.
-
-        Links are arrays ``[id, from, slot, to, slot, type]`` in version 0.4 and objects in version
-        1 and in subgraphs. A link through the wall of a subgraph starts at node ``"-10"``.
-        """
-        if id(scope) not in self._sources:
-            links = scope.get("links")
-            self._sources[id(scope)] = dict(
-                source
-                for link in (links if isinstance(links, list) else ())
-                if (source := _source(link)) is not None
-            )
-        known = isinstance(link_id, (int, str))
-        return self._sources[id(scope)].get(link_id) if known else None
-
-
-def _source(link: object) -> tuple[Any, tuple[str, int]] | None:
-    if isinstance(link, Mapping):
-        link = [link.get("id"), link.get("origin_id"), link.get("origin_slot")]
-    if not isinstance(link, list) or len(link) < 3 or not isinstance(link[2], int):
-        return None
-    return (link[0], (str(link[1]), link[2])) if isinstance(link[0], (int, str)) else None
-
-
-def subgraphs_of(ui: UIGraph) -> list[Mapping[str, Any]]:
-    """Return the subgraph definitions of a UI workflow, as saved."""
-    definitions = ui.get("definitions")
-    return objects(definitions.get("subgraphs")) if isinstance(definitions, Mapping) else []
 
 
 def objects(value: object) -> list[Mapping[str, Any]]:

@@ -11,31 +11,40 @@ A run passes through the functions of this package in this order::
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from ..errors import UnknownInputError
-from .custom_combo import CHOICE, CUSTOM_COMBO, INDEX, index_of_choice
-from .definitions import MISSING, NodeDefinitions
-from .external import EXTERNAL_PREFIX, Target, external_values
-from .formats import (
+from ..errors import InvalidInputError, UnknownInputError
+from .definitions import (
     AUTOGROW,
+    CHOICE,
+    CUSTOM_COMBO,
     DYNAMIC_COMBO,
-    Definitions,
-    Graph,
-    class_of,
-    copy_graph,
-    declared_inputs,
-    inputs_of,
-    is_link,
-    title_of,
+    INDEX,
+    MISSING,
+    AnyDefinitions,
+    NodeDefinitions,
+    index_of_choice,
 )
+from .dependencies import nodes_that_need
+from .external import EXTERNAL_PREFIX, KINDS, Target, external_values
+from .form import (
+    LOADERS,
+    MEDIA_KINDS,
+    FormField,
+    external_fields,
+    field_of,
+    words,
+    workflow_form,
+)
+from .formats import Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
 from .queued_values import wrapped
+from .validation import not_offered, own_check, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
 
 LONGEST_TITLE = 60  # characters of a title in the name of an input
 
@@ -55,7 +64,7 @@ def apply_inputs(
     inputs: Mapping[str, Any],
     *,
     strict: bool = True,
-    definitions: Definitions | None = None,
+    definitions: AnyDefinitions = None,
 ) -> AppliedInputs:
     """Set inputs of a graph by name.
 
@@ -71,9 +80,9 @@ def apply_inputs(
     input in an autogrow group removes that input. Without ``strict``, keys that match no input or
     several are ignored.
     """
+    definitions = NodeDefinitions.of(definitions)
     result = copy_graph(graph)
     names = InputNames(result, definitions)
-    classes = NodeDefinitions(definitions) if definitions else None
     given: dict[Target, str] = {}
     unknown: dict[str, list[str]] = {}
     ambiguous: set[str] = set()
@@ -103,11 +112,11 @@ def apply_inputs(
             given[node_id, name] = key
             if value is None and may_be_absent(definitions, node, name):
                 del node["inputs"][name]
-            if classes is not None and before.get(name) != value:
-                own = declared_inputs(definitions, class_of(node), node["inputs"]).get(name)
+            if before.get(name) != value:
+                own = definitions.declared(class_of(node), node["inputs"]).get(name)
                 if own is not None and own.type == DYNAMIC_COMBO:
                     kept = {n for i, n in given if i == node_id}
-                    node["inputs"] = _with_branch(node, name, definitions, classes, kept)
+                    node["inputs"] = _with_branch(node, name, definitions, kept)
                     names.update(node_id, before, node["inputs"])
                     for gone in kept - node["inputs"].keys() - {name}:
                         lost = given.pop((node_id, gone))
@@ -128,18 +137,17 @@ def apply_inputs(
     return AppliedInputs(result, given, unknown)
 
 
-def may_be_absent(definitions: Definitions | None, node: Mapping[str, Any], name: str) -> bool:
+def may_be_absent(definitions: NodeDefinitions, node: Mapping[str, Any], name: str) -> bool:
     """Return whether an input belongs to an autogrow group."""
     group = name.rpartition(".")[0]
-    specs = declared_inputs(definitions, class_of(node), inputs_of(node)) if group else {}
+    specs = definitions.declared(class_of(node), inputs_of(node)) if group else {}
     return group in specs and specs[group].type == AUTOGROW
 
 
 def _with_branch(
     node: Mapping[str, Any],
     combo: str,
-    definitions: Definitions | None,
-    classes: NodeDefinitions,
+    definitions: NodeDefinitions,
     kept: Collection[str],
 ) -> dict[str, Any]:
     """Return the inputs of a node with those of the chosen option of a dynamic combo.
@@ -152,12 +160,12 @@ def _with_branch(
         for name, value in inputs_of(node).items()
         if not name.startswith(prefix) or name in kept
     }
-    known = classes.get(class_type)
+    known = definitions.get(class_type)
     for widget, value in known.lay_out(inputs) if known is not None else ():
         fresh = widget.name.startswith(prefix) and widget.name not in inputs
         if fresh and widget.emitted and value is not MISSING:
             inputs[widget.name] = wrapped(value)
-    specs = declared_inputs(definitions, class_type, inputs)
+    specs = definitions.declared(class_type, inputs)
     return {n: v for n, v in inputs.items() if not n.startswith(prefix) or n in specs}
 
 
@@ -165,10 +173,10 @@ class InputNames:
     """The names by which the inputs of one graph can be set."""
 
     def __init__(
-        self, graph: Mapping[str, Mapping[str, Any]], definitions: Definitions | None = None
+        self, graph: Mapping[str, Mapping[str, Any]], definitions: AnyDefinitions = None
     ) -> None:
         self._graph = graph
-        self._definitions = definitions
+        self._definitions = NodeDefinitions.of(definitions)
         self.external: dict[str, list[str]] = defaultdict(list)
         self._titles: dict[str, list[str]] = defaultdict(list)
         self._names: dict[str, list[str]] = defaultdict(list)
@@ -240,7 +248,7 @@ class InputNames:
             node = self._graph.get(node_id)
             if node is not None and (
                 name in inputs_of(node)
-                or name in declared_inputs(self._definitions, class_of(node), inputs_of(node))
+                or name in self._definitions.declared(class_of(node), inputs_of(node))
             ):
                 yield node_id, name
 
@@ -302,3 +310,292 @@ def stored_value(value: object, graph: Mapping[str, Any]) -> object:
     if isinstance(value, list) and not (is_link(value) and value[0] in graph):
         return {"__value__": value}
     return value
+
+
+_FILE_NAME = re.compile(r"[^\n\0]{1,250}\.\w{1,8}( \[input\])?")
+
+
+def file_names_in(graph: Mapping[str, Any]) -> frozenset[str]:
+    """Return the texts in the inputs of a graph that may name files in ComfyUI's input folder."""
+    return frozenset(
+        value
+        for node in graph.values()
+        for value in node.get("inputs", {}).values()
+        if isinstance(value, str) and len(value) < 260 and _FILE_NAME.fullmatch(value)
+    )
+
+
+def load_files(applied: AppliedInputs, definitions: AnyDefinitions) -> AppliedInputs:
+    """Put a loader node before each picture, video or sound input that was given a file's name.
+
+    Only a link can feed such an input. An empty name removes the input of a group that grows. The
+    graph of ``applied`` is changed; loaders have the ids ``"<node id>.<input>"``.
+    """
+    graph, definitions = applied.graph, NodeDefinitions.of(definitions)
+    for node_id, name in applied.given:
+        node = graph[node_id]
+        value = inputs_of(node).get(name)
+        if not isinstance(value, str):
+            continue
+        spec = definitions.declared(class_of(node), inputs_of(node)).get(name)
+        class_type, file_input, _ = LOADERS.get(spec.type if spec else "", ("", "", ""))
+        loader = f"{node_id}.{name}"
+        if class_type not in definitions:
+            continue
+        if class_of(graph.get(loader, {})) not in ("", class_type):
+            continue  # a node that happens to have this id
+        if not value and may_be_absent(definitions, node, name):
+            del node["inputs"][name]
+            continue
+        title = f"{title_of(node) or definitions.title(class_of(node))}: {words(name)}"
+        inputs = {file_input: value}
+        graph[loader] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
+        node["inputs"][name] = [loader, 0]
+    return applied
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+COLOR_MAX = 0xFFFFFF
+_TYPES = {
+    "int": "integer",
+    "seed": "integer",
+    "color": "integer",
+    "float": "number",
+    "bool": "boolean",
+}
+# Types of inputs of an output node, and what files it makes of them.
+_MEDIA = {
+    "IMAGE": "image",
+    "VIDEO": "video",
+    "AUDIO": "audio",
+    "LATENT": "latent",
+    "MESH": "3d",
+    "STRING": "text",
+    "*": "text",
+}
+_FILE = {
+    "type": "object",
+    "required": ["filename"],
+    "properties": {
+        "filename": {"type": "string"},
+        "subfolder": {"type": "string"},
+        "type": {"enum": ["output", "temp", "input"]},
+    },
+}
+
+
+class Contract(TypedDict):
+    """The contract of a workflow."""
+
+    # the JSON Schema of ``inputs`` of a run: names, types, ranges, choices, and as defaults the
+    # values that the workflow has
+    inputs: dict[str, Any]
+    # the JSON Schema of ``outputs`` of its result: one property for each output node
+    outputs: dict[str, Any]
+    # A sentence for each input that the author chose and the workflow does not have
+    warnings: list[str]
+
+
+def contract_of(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: AnyDefinitions = None,
+    ui: UIGraph | None = None,
+) -> Contract:
+    """Return the contract of a workflow; parameters are those of `form.input_form`."""
+    definitions = NodeDefinitions.of(definitions)
+    form = workflow_form(graph, definitions, ui)
+    ends = [node_id for node_id, node in graph.items() if definitions.is_output(class_of(node))]
+    inputs = {
+        "$schema": DIALECT,
+        "type": "object",
+        "properties": {field.key: property_of(field) for field in form.fields},
+        "required": [field.key for field in form.fields if field.required],
+        # Inputs can also be set by other names, such as "<node title>.<input>".
+        "additionalProperties": True,
+    }
+    shown = {node_id for node_id in ends if _is_shown(node_id, form.outputs)}
+    outputs = {
+        "$schema": DIALECT,
+        "type": "object",
+        "properties": {
+            node_id: _output_of(graph[node_id], definitions, shown=node_id in shown)
+            for node_id in ends
+        },
+        "additionalProperties": True,
+    }
+    return {"inputs": inputs, "outputs": outputs, "warnings": form.warnings}
+
+
+def property_of(field: FormField) -> dict[str, Any]:
+    """Return the JSON Schema of one input."""
+    found: dict[str, Any] = {"title": field.label}
+    if field.tooltip:
+        found["description"] = field.tooltip
+    kind = _TYPES.get(field.kind)
+    if field.kind == "combo":
+        # A node class may declare choices of any type, and no choice may be known at all.
+        if field.options is not None:
+            found["enum"] = list(field.options)
+        else:
+            found["type"] = "string"
+    else:
+        found["type"] = kind or "string"
+    if field.kind == "color":
+        found["minimum"], found["maximum"] = 0, COLOR_MAX
+    if kind in ("integer", "number"):
+        limits = (("minimum", field.min), ("maximum", field.max))
+        found.update({name: limit for name, limit in limits if limit is not None})
+        if field.step is not None:
+            found["x-step"] = field.step
+    if field.kind in MEDIA_KINDS and field.options is not None:
+        found["examples"] = list(field.options)  # further files can be uploaded
+    if field.value is not None and not field.required:
+        found["default"] = field.value
+    found["x-kind"] = field.kind
+    found["x-advanced"] = field.advanced
+    return found
+
+
+def check_inputs(
+    graph: Mapping[str, Mapping[str, Any]],
+    applied: AppliedInputs,
+    definitions: AnyDefinitions,
+) -> None:
+    """Raise if a value that a user has given breaks the contract of its input.
+
+    The check is never stricter than ComfyUI: a text with a number counts as a number, ranges and
+    choices of inputs that the code of a node class may check itself are left to ComfyUI, and so is
+    a graph of which some outputs do not need the wrong values, because ComfyUI executes those. The
+    values of external-input nodes are checked here only. ``details["invalid"]`` of the error maps
+    each such key to a sentence.
+    """
+    definitions = NodeDefinitions.of(definitions)
+    invalid: dict[str, str] = {}
+    wrong: set[str] = set()
+    for field, key in _given_fields(graph, applied, definitions):
+        if key in invalid:
+            continue
+        node = applied.graph[field.node_id]
+        value = inputs_of(node).get(field.input_name)
+        own = _checks_itself(definitions, node, field.input_name)
+        choices = None if own or field.kind != "combo" else field.options
+        if choices is None or value in choices:
+            problem = _problem_of(value, property_of(field), bounded=not own)
+        else:
+            problem = not_offered(value, choices, class_of(node), field.input_name)
+        if problem is not None:
+            invalid[key] = problem
+            wrong.add(field.node_id)
+    external = any(
+        class_of(applied.graph[node_id]).startswith(EXTERNAL_PREFIX) for node_id in wrong
+    )
+    if invalid and (external or not _has_output_without(wrong, applied.graph, definitions)):
+        names = InputNames(applied.graph, definitions)
+        raise InvalidInputError(
+            "; ".join(f"inputs.{names.spoken(key)}: {text}" for key, text in invalid.items()),
+            details={"field": f"inputs.{next(iter(invalid))}", "invalid": invalid},
+        )
+
+
+def _has_output_without(wrong: set[str], graph: Graph, definitions: NodeDefinitions) -> bool:
+    """Return whether an output node needs none of these nodes."""
+    affected = nodes_that_need(graph, wrong)
+    return any(
+        node_id not in affected and definitions.is_output(class_of(node))
+        for node_id, node in graph.items()
+    )
+
+
+def _given_fields(
+    graph: Mapping[str, Mapping[str, Any]], applied: AppliedInputs, definitions: NodeDefinitions
+) -> Iterator[tuple[FormField, str]]:
+    """Yield the field of each literal that a user has given, with the key that set it."""
+    external: dict[tuple[str, str], FormField] | None = None
+    for (node_id, name), key in applied.given.items():
+        node = applied.graph[node_id]
+        value = inputs_of(node).get(name)
+        if is_link(value) or isinstance(value, dict):
+            continue
+        if class_of(node).startswith(EXTERNAL_PREFIX):
+            if external is None:
+                fields = external_fields(graph, definitions)
+                external = {(field.node_id, field.input_name): field for field in fields}
+            field = external.get((node_id, name))
+        else:
+            field = field_of(node_id, node, name, definitions)
+        if field is not None and field.kind not in MEDIA_KINDS and name in inputs_of(node):
+            yield field, key
+
+
+def _problem_of(value: Any, wanted: dict[str, Any], *, bounded: bool) -> str | None:
+    """Return what is wrong with a value, or None."""
+    kind = wanted.get("type")
+    if kind in ("integer", "number"):
+        try:
+            value = int(value) if kind == "integer" else float(value)
+        except (TypeError, ValueError, OverflowError):
+            article = "an integer" if kind == "integer" else "a number"
+            return f"must be {article}, not {value_text(value)}"
+        if not bounded:
+            return None
+        low, high = wanted.get("minimum"), wanted.get("maximum")
+        if low is not None and value < low:
+            return f"must be at least {low}, not {value}"
+        if high is not None and value > high:
+            return f"must be at most {high}, not {value}"
+        return None
+    return None
+
+
+def _checks_itself(definitions: NodeDefinitions, node: Mapping[str, Any], name: str) -> bool:
+    """Return whether the code of a node class may accept what its declaration does not."""
+    if class_of(node) in KINDS:
+        return False
+    known = definitions.get(class_of(node))
+    if known is None or known.foreign:
+        return True
+    own = own_check(known)
+    if own is not None and own.takes(name):
+        return True
+    found = next(
+        (one for one in known.checked_inputs(inputs_of(node), [])[0] if one.name == name), None
+    )
+    return found is None or not found.checked or found.several
+
+
+def _is_shown(node_id: str, chosen: list[str]) -> bool:
+    """Return whether the author shows the outputs of a node, by its id or that of its subgraph."""
+    return not chosen or any(node_id == one or node_id.startswith(f"{one}:") for one in chosen)
+
+
+def _output_of(
+    node: Mapping[str, Any], definitions: NodeDefinitions, *, shown: bool
+) -> dict[str, Any]:
+    """Return the JSON Schema of the output of a node: lists of files, texts and values by name."""
+    found: dict[str, Any] = {
+        "title": title_of(node) or definitions.title(class_of(node)),
+        "type": "object",
+        "properties": {
+            name: {"type": "array", "items": _FILE} for name in ("images", "audio", "video", "3d")
+        },
+        "additionalProperties": {"type": "array"},
+        "x-class": class_of(node),
+        "x-shown": shown,
+    }
+    media = _media_of(node, definitions)
+    if media is not None:
+        found["x-media"] = media
+    return found
+
+
+def _media_of(node: Mapping[str, Any], definitions: NodeDefinitions) -> str | None:
+    """Return what an output node makes, by its class name, else by what it takes; or None."""
+    name = class_of(node).lower()
+    for word, media in (("video", "video"), ("webm", "video"), ("audio", "audio")):
+        if word in name:
+            return media
+    for key, declared in definitions.declared(class_of(node)).items():
+        kind = declared.type.split(",")[0]
+        if is_link(inputs_of(node).get(key)) and kind in _MEDIA:
+            return _MEDIA[kind]
+    return "image" if "image" in name else None

@@ -9,21 +9,9 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any
 
-from .formats import (
-    CONTROLS,
-    Definitions,
-    Graph,
-    InputSpec,
-    UIGraph,
-    UINodes,
-    UIPlace,
-    class_of,
-    copy_graph,
-    declared_inputs,
-    inputs_of,
-    objects,
-    subgraphs_of,
-)
+from .definitions import AnyDefinitions, Input, NodeDefinitions
+from .formats import CONTROLS, Graph, UIGraph, class_of, copy_graph, inputs_of, objects
+from .ui import UINodes, UIPlace, subgraphs_of
 
 MAX_SEED = 2**53 - 1
 """The largest seed that is drawn. JavaScript, which editors, browsers and widgets use, has exact
@@ -74,7 +62,7 @@ def apply_seeds(
     ui: UIGraph | None = None,
     node_form: bool = False,
     rng: random.Random | None = None,
-    definitions: Definitions | None = None,
+    definitions: AnyDefinitions = None,
 ) -> Seeds:
     """Choose the seeds of a graph: keep them, draw new ones, or do what the editor would do.
 
@@ -88,6 +76,7 @@ def apply_seeds(
     An External Seed node whose ``default_value`` is not within ``min_value`` … ``max_value`` draws
     a seed when it runs. It is drawn here instead, in every mode, so that ``seeds`` has it.
     """
+    definitions = NodeDefinitions.of(definitions)
     rng = rng or random.SystemRandom()
     result = copy_graph(graph)
     seeds: dict[str, int] = {}
@@ -102,7 +91,7 @@ def apply_seeds(
             if seed is not None:
                 inputs["default_value"] = seeds[f"{node_id}.default_value"] = seed
             continue
-        specs = declared_inputs(definitions, class_type, inputs)
+        specs = definitions.declared(class_type, inputs)
         controlled = _controlled(specs, inputs)
         for name in dict.fromkeys([*controlled, *SEED_NAMES, *filter(_is_seed, inputs)]):
             spec = specs.get(name)
@@ -185,7 +174,7 @@ def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | N
     return wanted if low <= wanted <= high else rng.randint(low, high)
 
 
-def _controlled(specs: Mapping[str, InputSpec], inputs: Mapping[str, Any]) -> list[str]:
+def _controlled(specs: Mapping[str, Input], inputs: Mapping[str, Any]) -> list[str]:
     """Return the inputs for which the editor has a control, in the order of the widgets.
 
     These are INTs with the flag, and those named seed or noise_seed without it (frontend 1.32.9).
@@ -296,7 +285,7 @@ def _widget(slot: Mapping[str, Any]) -> object:
     return widget.get("name") if isinstance(widget, Mapping) else None
 
 
-def _next_seed(value: int, word: str, spec: InputSpec | None) -> int:
+def _next_seed(value: int, word: str, spec: Input | None) -> int:
     """Return the seed that the editor shows next: one step further, within min, max and ±2**50.
 
     In frontend 1.32.9, ``increment-wrap`` has an effect on combos only.
@@ -314,7 +303,7 @@ def _next_seed(value: int, word: str, spec: InputSpec | None) -> int:
     return min(max(value, low), high)
 
 
-def _bounds(class_type: str, spec: InputSpec | None) -> tuple[int, int]:
+def _bounds(class_type: str, spec: Input | None) -> tuple[int, int]:
     options = spec.options if spec else {}
     least = _or(_as_int(options.get("min")), 0)
     most = _or(_as_int(options.get("max")), MAX_SEED)

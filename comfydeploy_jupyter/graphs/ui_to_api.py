@@ -16,24 +16,39 @@ No function recurses along the graph, so graphs may be of any depth.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import javascript, queued_values
-from .custom_combo import CUSTOM_COMBO
-from .definitions import MISSING, NodeDefinitions, Widget
-from .expansion import Expansion
-from .name_patterns import FILE_SAVERS, NamePatterns
-from .promoted_widgets import promote_widgets, value_of, widget_of
-from .type_mismatches import VALUES_BY_NAME, type_mismatches_of
-from .ui_graph import PRIMITIVE, Graph, Node, Workflow
-from .ui_links import Instance, Labels, Links, PlacedNode, PromotedValue, expand
-from .ui_reader import read_workflow
+from ..errors import InvalidRequestError
+from . import queued_values
+from .definitions import (
+    CUSTOM_COMBO,
+    MISSING,
+    VALUES_BY_NAME,
+    NodeDefinitions,
+    Widget,
+    misfits,
+    type_mismatches_of,
+)
+from .formats import BYPASSED, MUTED, node_label
+from .ui import (
+    FROM_OUTSIDE,
+    PRIMITIVE,
+    Expansion,
+    Graph,
+    Link,
+    Node,
+    Slot,
+    Workflow,
+    read_workflow,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _REPLACES = "Run widget replace on values"
 
@@ -89,9 +104,7 @@ def ui_to_api(
         form a circle through reroutes or bypassed nodes (the editor refuses these, too), or the
         expanded graph is larger than `expansion` allows.
     """
-    known = (
-        definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
-    )
+    known = NodeDefinitions.of(definitions)
     expansion = Expansion()
     flow = read_workflow(workflow, known, expansion)
     promote_widgets(flow)
@@ -146,7 +159,7 @@ def _apply_primitive(
     for (target, slot), widget in zip(targets, widgets, strict=True):
         if widget is not None and target.subgraph is None:
             taken = queued_values.snapped(widget.type, widget.options, value)
-            target.values[widget.name] = javascript.text(taken) if widget.multiline else taken
+            target.values[widget.name] = queued_values.text(taken) if widget.multiline else taken
         elif widget is not None:
             flow.warnings.append(
                 f"{graph.name}: node {label(node)} does not set the input {slot.name} of node "
@@ -252,3 +265,495 @@ def _chosen_option(node: Node, choice: Any) -> int:
 def _in_order(graph: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     numeric = sorted((key for key in graph if key.isdecimal()), key=int)
     return {key: graph[key] for key in [*numeric, *(key for key in graph if not key.isdecimal())]}
+
+
+_MAX_PREFIXES = 100
+_OUTER_PREFIX = re.compile(r"\s*(\d+)\s*:\s*(.+)", re.DOTALL)
+
+
+def promote_widgets(flow: Workflow) -> None:
+    """Set the values of the promoted widgets of all subgraph nodes, innermost graphs first."""
+    for graph in flow.graphs():
+        for node in graph.nodes.values():
+            if node.subgraph is not None:
+                _promote_inputs(node, flow.subgraphs[node.subgraph], flow)
+
+
+def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
+    sources: dict[tuple[str, str], int] = {}
+    for number, port in enumerate(inner.inputs):
+        for node, slot in inner.fed_by(FROM_OUTSIDE, number, port.links):
+            widget = widget_of(node, slot)
+            if widget is not None:
+                host.promoted_from[number] = widget
+                host.promoted[number] = value_of(node, slot, widget)
+                sources[node.id, slot.name] = number
+                break
+    unresolved = _unresolved(host)
+    proxied = "proxyWidgets" in host.properties
+    for number, value in _stored(host).items():
+        if value is not None or not proxied:
+            host.promoted[number] = _loaded(host.promoted_from[number], value)
+    _apply_proxies(host, inner, sources, flow)
+    for number in host.promoted:
+        host.promoted[number] = unresolved.get(host.inputs[number].name, host.promoted[number])
+
+
+def _stored(host: Node) -> dict[int, Any]:
+    """Return the saved values of the promoted widgets, by input number.
+
+    They are saved by position. If these do not fit, because an inner class has other widgets now,
+    those that are saved by name are taken.
+    """
+    names = {number: host.inputs[number].name for number in host.promoted}
+    if isinstance(host.stored, dict):
+        saved = host.stored
+        return {number: saved[name] for number, name in names.items() if name in saved}
+    if not isinstance(host.stored, list):
+        return {}
+    stored = dict(zip(host.promoted, host.stored, strict=False))
+    named = {number: host.named[name] for number, name in names.items() if name in host.named}
+    wrong = [
+        misfits((host.promoted_from[number], value) for number, value in values.items())
+        for values in (stored, named)
+    ]
+    if not named or wrong[1] >= wrong[0]:
+        return stored
+    host.by_name = True
+    return named
+
+
+def _loaded(widget: Widget | None, value: Any) -> Any:
+    """Return the value of a promoted widget for a stored one: null is the first choice of a combo.
+
+    So does frontend 1.58.1; 1.32.9 queues null, which ComfyUI refuses.
+    """
+    return widget.choices[0] if value is None and widget and widget.choices else value
+
+
+def _unresolved(host: Node) -> dict[str, Any]:
+    """Return the values that the editor keeps for promoted inputs, by name.
+
+    When the editor migrates ``proxyWidgets``, it saves entries that it could not resolve as
+    ``proxyWidgetErrorQuarantine``. Frontends 1.49.6 and 1.58.1 queue their values instead of those
+    in ``widgets_values``; of several entries with one name the first.
+    """
+    entries = host.properties.get("proxyWidgetErrorQuarantine")
+    found: dict[str, Any] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and "hostValue" in entry:
+            match entry.get("originalEntry"):
+                case ["-1", str(name), *_]:
+                    found.setdefault(name, entry["hostValue"])
+    return found
+
+
+def widget_of(node: Node, slot: Slot) -> Widget | None:
+    """Return the widget of an input; for a subgraph node, the inner widget that is promoted."""
+    if node.subgraph is not None:
+        return node.promoted_from.get(slot.number)
+    if node.known is None or slot.widget is None:
+        return None
+    return next((widget for widget in node.widgets if widget.name == slot.widget), None)
+
+
+def value_of(node: Node, slot: Slot, widget: Widget) -> Any:
+    """Return the value of the widget of an input."""
+    if node.subgraph is not None:
+        return node.promoted[slot.number]
+    return node.values[widget.name]
+
+
+def _apply_proxies(
+    host: Node, inner: Graph, sources: Mapping[tuple[str, str], int], flow: Workflow
+) -> None:
+    """Read ``properties.proxyWidgets``, which names an inner widget for each stored value.
+
+    Null is the first choice of a combo (frontend 1.58.1). For other widgets it keeps the inner
+    value, as in frontend 1.32.9; 1.58.1 queues null, which ComfyUI refuses.
+    """
+    entries = host.properties.get("proxyWidgets")
+    values = host.stored if isinstance(host.stored, list) else []
+    for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(entry, list) or len(entry) < 2:
+            continue
+        owner, name = str(entry[0]), str(entry[1])
+        node = inner.nodes.get(owner)
+        value = values[place] if place < len(values) else _behind_primitive(node, inner)
+        if value is None and place >= len(values):
+            continue
+        number = _promoted_input(host, owner, name, sources)
+        if number is not None:
+            loaded = _loaded(host.promoted_from[number], value)
+            host.promoted[number] = host.promoted[number] if loaded is None else loaded
+            continue
+        for target in _proxied(node, name, inner, flow) if node is not None else ():
+            number = sources.get(target)
+            loaded = _loaded(_widget_at(inner, *target), value)
+            if loaded is not None and number is not None:
+                host.promoted[number] = loaded
+            elif loaded is not None:
+                host.overrides[target] = loaded
+
+
+def _widget_at(inner: Graph, key: str, name: str) -> Widget | None:
+    node = inner.nodes[key]
+    number = node.number_of(name)
+    return None if number is None else widget_of(node, node.inputs[number])
+
+
+def _behind_primitive(node: Node | None, inner: Graph) -> Any:
+    """Return the value of a promoted primitive node that has no stored value.
+
+    It is the value of the widget of its first target (frontend 1.58.1); None without a widget.
+    """
+    if node is None or node.type != PRIMITIVE:
+        return None
+    for target, slot in inner.fed_by(node.id, 0)[:1]:
+        widget = widget_of(target, slot)
+        return None if widget is None else value_of(target, slot, widget)
+    return None
+
+
+def _promoted_input(
+    host: Node, owner: str, name: str, sources: Mapping[tuple[str, str], int]
+) -> int | None:
+    if owner != "-1":
+        return sources.get((owner, name))
+    number = host.number_of(name)
+    return number if number in host.promoted else None
+
+
+def _proxied(node: Node, name: str, inner: Graph, flow: Workflow) -> list[tuple[str, str]]:
+    """Return node id and name of the inner inputs for an entry of ``proxyWidgets``."""
+    if node.type == PRIMITIVE:
+        return [(target.id, slot.name) for target, slot in inner.fed_by(node.id, 0)]
+    targets = _targets_on(node, flow)
+    for _ in range(_MAX_PREFIXES):
+        prefixed = _OUTER_PREFIX.fullmatch(name)
+        if name in targets:
+            return [(node.id, targets[name])]
+        if prefixed is None:
+            break
+        name = prefixed[2]
+    return []
+
+
+def _targets_on(node: Node, flow: Workflow) -> Mapping[str, str]:
+    """Return the names of the inputs of a node, by the names of their widgets."""
+    if node.targets is None:
+        node.targets = {}
+        for slot in node.inputs:
+            if node.subgraph is None and slot.widget is not None:
+                node.targets.setdefault(slot.widget, slot.name)
+            elif slot.number in node.promoted and node.subgraph is not None:
+                behind = flow.subgraphs[node.subgraph].fed_by(FROM_OUTSIDE, slot.number)
+                for name in (slot.name, *(inner.name for _, inner in behind)):
+                    node.targets.setdefault(name, slot.name)
+    return node.targets
+
+
+@dataclass(eq=False)
+class Instance:
+    """One use of a graph: the workflow itself, or the inner graph of one subgraph node."""
+
+    graph: Graph
+    prefix: str = ""
+    parent: Instance | None = None
+    host: Node | None = None
+    children: dict[str, Instance] = field(default_factory=dict)
+
+    def execution_id(self, node: Node) -> str:
+        """Return the id of a node in the prompt, e.g. ``"12:3"``."""
+        return f"{self.prefix}{node.id}"
+
+
+PlacedNode = tuple[Instance, Node]
+
+
+def expand(flow: Workflow, root: Instance, expansion: Expansion) -> Iterator[PlacedNode]:
+    """Yield all nodes with the use of their graph, except those in silent subgraph nodes.
+
+    A subgraph node comes before its inner nodes.
+
+    A subgraph node is silent if it is muted or bypassed. If it is itself inside a subgraph, the
+    editor queues its inner nodes all the same, without links from outside (1.49.6, 1.58.1).
+    """
+    pending: list[tuple[Instance, Iterator[Node]]] = [(root, iter(root.graph.nodes.values()))]
+    while pending:
+        instance, nodes = pending[-1]
+        node = next(nodes, None)
+        if node is None:
+            pending.pop()
+            continue
+        expansion.add_nodes(1)
+        yield instance, node
+        if node.subgraph is not None and (instance.host is not None or not node.silent):
+            child = Instance(
+                flow.subgraphs[node.subgraph], f"{instance.prefix}{node.id}:", instance, node
+            )
+            expansion.add_size(len(child.prefix))
+            instance.children[node.id] = child
+            pending.append((child, iter(child.graph.nodes.values())))
+
+
+class Labels:
+    """The names of nodes in messages: `node_label`.
+
+    The id is left out if no other node has the title. Nodes that run and all others are compared
+    separately, so that a node has the same name as in the prompt.
+    """
+
+    def __init__(self, nodes: Iterable[PlacedNode]) -> None:
+        self._alike = Counter((node.title or node.type, node.runs) for _, node in nodes)
+
+    def of(self, instance: Instance, node: Node) -> str:
+        """Return the name of a node."""
+        kind = node.type if node.subgraph is None else "subgraph"
+        unique = self._alike[node.title or node.type, node.runs] == 1
+        return node_label(instance.execution_id(node), kind, node.title, unique=unique)
+
+
+@dataclass(frozen=True)
+class PromotedValue:
+    """The value of an input that a promoted widget of a subgraph node sets."""
+
+    value: Any
+
+
+_Found = list[Any] | PromotedValue | None
+_Output = tuple[Instance, Node, int, str]
+
+
+class Links:
+    """Finds for each input the output that it is linked to, or a promoted value."""
+
+    def __init__(self, warnings: list[str], labels: Labels) -> None:
+        self._warnings = warnings
+        self._labels = labels
+        self._known: dict[_Output, _Found] = {}
+
+    def find(self, instance: Instance, node: Node, number: int) -> _Found:
+        """Return the link or the promoted value of an input; None if it has neither."""
+        seen: dict[_Output, None] = {}
+        step: tuple[Instance, Node, int, str | None] | _Found = (instance, node, number, None)
+        while isinstance(step, tuple):
+            output = self._source(*step)
+            if not isinstance(output, tuple):
+                step = output
+            elif output in self._known:
+                step = self._known[output]
+            elif output in seen:
+                place, stuck = output[:2]
+                problem = "is part of a cycle of reroutes or bypassed nodes"
+                raise InvalidRequestError(
+                    f"node {self._labels.of(place, stuck)} {problem}",
+                    details={"field": f"node {place.execution_id(stuck)}", "problem": problem},
+                )
+            else:
+                seen[output] = None
+                step = self._through(*output)
+        for output in seen:
+            self._known[output] = step
+        return step
+
+    def _source(
+        self, instance: Instance, node: Node, number: int, wanted: str | None
+    ) -> _Output | _Found:
+        """Return the output that an input is linked to, which may be in an outer graph."""
+        while True:
+            slot = node.inputs[number]
+            host = instance.host
+            if host is not None and host.overrides:
+                value = host.overrides.get((node.id, slot.name), MISSING)
+                if value is not MISSING:
+                    return PromotedValue(value)
+            if slot.link is None:
+                value = node.promoted.get(number, MISSING)
+                return None if value is MISSING else PromotedValue(value)
+            link = instance.graph.links.get(slot.link)
+            if link is None:
+                self._warn_of(instance, node, slot)
+                return None
+            if link.origin != FROM_OUTSIDE or host is None or instance.parent is None:
+                origin = instance.graph.nodes.get(link.origin)
+                if origin is None:
+                    self._warn_of(instance, node, slot)
+                    return None
+                return instance, origin, link.origin_slot, wanted or slot.type
+            if not 0 <= link.origin_slot < len(host.inputs):
+                self._warn_of(instance, node, slot)
+                return None
+            instance, node, number, wanted = instance.parent, host, link.origin_slot, None
+
+    def _through(
+        self, instance: Instance, node: Node, number: int, wanted: str
+    ) -> tuple[Instance, Node, int, str | None] | _Found:
+        """Return the link to an output; or the input that replaces it if its node does not run."""
+        while True:
+            if node.mode == MUTED:
+                return None
+            if node.mode == BYPASSED:
+                passed = passed_on(node, number, wanted)
+                if passed is None or node.inputs[passed].link is None:
+                    return None
+                return instance, node, passed, None
+            if node.subgraph is None:
+                break
+            child = instance.children[node.id]
+            link = child.graph.sources.get(number)
+            if link is None:
+                return None
+            if link.origin == FROM_OUTSIDE:
+                return _input_of(instance, node, link, wanted)
+            inner = child.graph.nodes.get(link.origin)
+            if inner is None:
+                return None
+            instance, node, number = child, inner, link.origin_slot
+        if not node.virtual:
+            return [instance.execution_id(node), number]
+        if 0 <= number < len(node.inputs) and node.inputs[number].link is not None:
+            return instance, node, number, wanted
+        return None
+
+    def _warn_of(self, instance: Instance, node: Node, slot: Slot) -> None:
+        self._warnings.append(
+            f"node {self._labels.of(instance, node)}: its input {slot.name} is linked to something"
+            " that does not exist; the link is omitted"
+        )
+
+
+def _input_of(
+    instance: Instance, node: Node, link: Link, wanted: str
+) -> tuple[Instance, Node, int, str | None] | None:
+    """Return the input of a subgraph node that is linked to its output without a node between."""
+    if 0 <= link.origin_slot < len(node.inputs):
+        return instance, node, link.origin_slot, wanted
+    return None
+
+
+def passed_on(node: Node, number: int, wanted: str) -> int | None:
+    """Return the input of a bypassed node that replaces an output, for a link of a type."""
+    inputs = node.inputs
+    if wanted in ("*", ""):
+        return (number if number < len(inputs) else 0) if inputs else None
+    own = node.outputs[number] if 0 <= number < len(node.outputs) else "*"
+    if number < len(inputs) and _fits(inputs[number].type, own, wanted):
+        return number
+    for place, slot in enumerate(inputs):
+        if slot.type == wanted:
+            return place
+    for place, slot in enumerate(inputs):
+        if _fits(slot.type, own, wanted):
+            return place
+    return None
+
+
+def _fits(kind: str, own: str, wanted: str) -> bool:
+    return _compatible(kind, own) and _compatible(kind, wanted)
+
+
+def _compatible(one: str, other: str) -> bool:
+    """Return whether a link may connect two types: equal, any (``*``), or several (``"A,B"``)."""
+    if one == other or one in ("*", "") or other in ("*", ""):
+        return True
+    left, right = one.lower().split(","), other.lower().split(",")
+    both = {*left} & {*right}
+    return bool(both) or not {"*", ""}.isdisjoint((*left, *right))
+
+
+FILE_SAVERS = frozenset(
+    {
+        "CLIPSave",
+        "LoraSave",
+        "ModelSave",
+        "Save3DAdvanced",
+        "SaveAnimatedPNG",
+        "SaveAnimatedWEBP",
+        "SaveAudio",
+        "SaveAudioAdvanced",
+        "SaveAudioMP3",
+        "SaveAudioOpus",
+        "SaveGLB",
+        "SaveGaussianSplat",
+        "SaveImage",
+        "SaveImageAdvanced",
+        "SaveLatent",
+        "SavePointCloud",
+        "SaveSVGNode",
+        "SaveVideo",
+        "SaveWEBM",
+        "VAESave",
+    }
+)
+"""The classes whose ``filename_prefix`` has patterns."""
+
+_NODE_NAME = "Node name for S&R"
+
+
+class NamePatterns:
+    """Replaces patterns such as ``%KSampler.seed%`` and ``%date:yyyy-MM-dd%`` in texts."""
+
+    def __init__(self, flow: Workflow, now: datetime | None, expansion: Expansion) -> None:
+        self._flow = flow
+        self._now = now
+        self._expansion = expansion
+        self._nodes: dict[str, Node] | None = None
+
+    def fill(self, text: str) -> str:
+        """Return a text with its patterns replaced."""
+        if "%" not in text:
+            return text
+        return queued_values.file_name(text, self._text, self._now or datetime.now().astimezone())
+
+    def _text(self, name: str, widget: str) -> str | None:
+        found = self._find(name, widget)
+        self._expansion.add_size(len(found or ""))
+        return found
+
+    def _find(self, name: str, widget: str) -> str | None:
+        if self._nodes is None:
+            self._nodes = self._by_name()
+        node = self._nodes.get(name)
+        if node is None:
+            return None
+        if node.subgraph is not None:
+            number = node.number_of(widget)
+            if number is None or number not in node.promoted:
+                return None
+            value = node.promoted[number]
+            return "" if value is None else queued_values.text(value)
+        if widget not in node.values:
+            return None
+        value = node.values[widget]
+        return "" if value is None or value is MISSING else queued_values.text(value)
+
+    def _by_name(self) -> dict[str, Node]:
+        nodes = list(self._every_node())
+        names: dict[str, Node] = {}
+        for node in nodes:
+            default = node.type if node.known and node.type not in FILE_SAVERS else None
+            name = node.properties.get(_NODE_NAME, default)
+            if isinstance(name, str):
+                names.setdefault(name, node)
+        for node in nodes:
+            names.setdefault(node.title, node)
+        return names
+
+    def _every_node(self) -> Iterator[Node]:
+        """Yield all nodes in the editor's order: those inside a subgraph before its node."""
+        entered: set[str] = set()
+        pending: list[Iterator[Node]] = [iter(self._flow.root.nodes.values())]
+        hosts: list[Node] = []
+        while pending:
+            node = next(pending[-1], None)
+            if node is None:
+                pending.pop()
+                if hosts:
+                    yield hosts.pop()
+            elif node.subgraph is not None and node.subgraph not in entered:
+                entered.add(node.subgraph)
+                hosts.append(node)
+                pending.append(iter(self._flow.subgraphs[node.subgraph].nodes.values()))
+            else:
+                yield node

@@ -12,22 +12,31 @@ replies are empty here. Numbers that JSON does not have are text in ``received_v
 
 from __future__ import annotations
 
+import difflib
+import json
+import math
+import mimetypes
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
 
-from .depth import too_deep
-from .issues import Issue, issue
-from .model_files import model_links, node_packs
-from .node_rules import NodeRule, NodeRules
-from .node_validator import FileExists, NodeValidator
-from .replacements import ReplacementError, replace_nodes, replacement_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from .versions import Behaviour
-
-__all__ = ["NodeRules", "Validation", "validate_prompt"]
+from ..errors import printable
+from .definitions import (
+    SUFFIXES,
+    AnyDefinitions,
+    Input,
+    NodeClass,
+    NodeDefinitions,
+    model_folder,
+)
+from .dependencies import too_deep
+from .formats import is_link, shown_title, title_of
+from .models import model_links, node_packs
+from .versions import Behaviour, ReplacementError, replace_nodes, replacement_of
 
 
 @dataclass
@@ -74,7 +83,7 @@ class Validation:
 
 def validate_prompt(
     prompt: Any,
-    definitions: Mapping[str, Any] | NodeRules,
+    definitions: AnyDefinitions,
     *,
     files: FileExists | None = None,
     workflow: object = None,
@@ -88,8 +97,8 @@ def validate_prompt(
     ----------
     prompt : object
         The graph in API format: ``{node id: {"class_type": str, "inputs": dict}}``.
-    definitions : mapping or NodeRules
-        ``object_info``. Pass a `NodeRules` to validate many prompts by the same definitions.
+    definitions : mapping or NodeDefinitions
+        ``object_info``. Pass a `NodeDefinitions` to validate many prompts by the same definitions.
     files : callable, optional
         Returns whether a file exists in ComfyUI's folders. Without it, the file names among the
         options of the definitions are used, and a warning says where that may be wrong.
@@ -97,45 +106,43 @@ def validate_prompt(
         The graph in the editor's format. It has the packs of missing nodes and the links of
         missing models.
     """
-    rules = definitions if isinstance(definitions, NodeRules) else NodeRules(definitions)
-    nodes: dict[Any, NodeRule] = {}
+    known = NodeDefinitions.of(definitions)
+    nodes: dict[Any, NodeClass] = {}
     fault: Issue | None = None
     raises: str | None = None
     warnings: list[str] = []
     try:
-        prompt, nodes = _read(prompt, rules)
-        fault = _first_error(prompt, nodes, rules.behaviour)
+        prompt, nodes = _read(prompt, known)
+        fault = _first_error(prompt, nodes, known.behaviour)
     except ReplacementError as error:
         raises = str(error)
         warnings = [_not_replaced(error)]
     except Exception as error:  # ComfyUI does not catch exceptions here: it replies 500
         raises = f"{type(error).__name__}: {error}"
     if raises is None and fault is None:
-        result = _validate_outputs(
-            NodeValidator(prompt, nodes, files, rules.lists, rules.behaviour)
-        )
+        result = _validate_outputs(NodeValidator(prompt, nodes, files, known))
     else:
         result = Validation(False, fault, warnings=warnings, raises=raises)
         if nodes:
-            validator = NodeValidator(prompt, nodes, files, rules.lists, rules.behaviour)
+            validator = NodeValidator(prompt, nodes, files, known)
             result.further_errors = _further_errors(validator)
             result.warnings += validator.warnings
-    result.missing_nodes, result.missing_models = _missing(prompt, rules, workflow)
+    result.missing_nodes, result.missing_models = _missing(prompt, known, workflow)
     return result
 
 
-def _read(prompt: Any, rules: NodeRules) -> tuple[dict[Any, Any], dict[Any, NodeRule]]:
+def _read(prompt: Any, known: NodeDefinitions) -> tuple[dict[Any, Any], dict[Any, NodeClass]]:
     """Return the prompt with its old nodes replaced, and the rules of nodes of known classes."""
-    nodes: dict[Any, NodeRule] = {}
+    nodes: dict[Any, NodeClass] = {}
     replaced = False
     # a ComfyUI that replaces old nodes reads the inputs of all nodes first
-    reads_first = rules.behaviour.replaces_nodes
+    reads_first = known.behaviour.replaces_nodes
     for position, node_id in enumerate(prompt.keys() if reads_first else prompt):
         try:
             node = prompt[node_id]
             if "class_type" not in node:
                 continue
-            rule = rules.get(node["class_type"])
+            rule = known.get(node["class_type"])
             if reads_first and "inputs" in node and type(node["inputs"]) is not dict:
                 node["inputs"].items()  # raises what is raised in ComfyUI
         except Exception:
@@ -144,15 +151,15 @@ def _read(prompt: Any, rules: NodeRules) -> tuple[dict[Any, Any], dict[Any, Node
             continue  # ComfyUI ends at an earlier node, which has no class
         if rule is not None:
             nodes[node_id] = rule
-        elif replacement_of(node["class_type"], rules.replacements, rules.has) is not None:
+        elif replacement_of(node["class_type"], known.replacements, known.__contains__) is not None:
             replaced = True
     if not replaced:
         return prompt, nodes
-    prompt = replace_nodes(prompt, rules.replacements, rules.has)
+    prompt = replace_nodes(prompt, known.replacements, known.__contains__)
     return prompt, {
         node_id: rule
         for node_id, node in prompt.items()
-        if (rule := rules.get(node.get("class_type"))) is not None
+        if (rule := known.get(node.get("class_type"))) is not None
     }
 
 
@@ -167,7 +174,7 @@ def _not_replaced(error: ReplacementError) -> str:
 
 
 def _first_error(
-    prompt: dict[Any, Any], nodes: dict[Any, NodeRule], behaviour: Behaviour
+    prompt: dict[Any, Any], nodes: dict[Any, NodeClass], behaviour: Behaviour
 ) -> Issue | None:
     """Return the first error that concerns the prompt as a whole."""
     has_output = False
@@ -175,7 +182,7 @@ def _first_error(
         rule = nodes.get(node_id)
         if rule is None:
             return _classless(node_id, prompt[node_id], behaviour)
-        has_output = has_output or rule.is_output
+        has_output = has_output or rule.output_node
     if not has_output:
         return issue("prompt_no_outputs", "Prompt has no outputs", "")
     return None
@@ -211,7 +218,7 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
     lines: list[str] = []
     known: list[int] = []  # how many invalid nodes were known after each failed output
     for output, rule in validator.nodes.items():
-        if not rule.is_output:
+        if not rule.output_node:
             continue
         validator.validate(output)
         if output in validator.valid:
@@ -230,7 +237,7 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
                 "errors": errors,
                 # ComfyUI names all outputs that fail after this node, dependent or not
                 "dependent_outputs": failed[first:],
-                "class_type": validator.nodes[node_id].class_type,
+                "class_type": validator.nodes[node_id].name,
             }
     error = None
     if not valid:
@@ -263,13 +270,15 @@ def _further_errors(validator: NodeValidator) -> dict[Any, Issue]:
     found = {}
     for node_id, errors in validator.errors.items():
         if errors:
-            class_type = validator.nodes[node_id].class_type
+            class_type = validator.nodes[node_id].name
             found[node_id] = {"errors": errors, "class_type": class_type}
             validator.warn_of_own_check(node_id)
     return found
 
 
-def _missing(prompt: Any, rules: NodeRules, workflow: object) -> tuple[list[Issue], list[Issue]]:
+def _missing(
+    prompt: Any, known: NodeDefinitions, workflow: object
+) -> tuple[list[Issue], list[Issue]]:
     """Return the node classes and model files of a prompt that ComfyUI does not have."""
     classes: dict[str, Issue] = {}
     models: list[Issue] = []
@@ -277,7 +286,7 @@ def _missing(prompt: Any, rules: NodeRules, workflow: object) -> tuple[list[Issu
         class_type = node.get("class_type") if isinstance(node, dict) else None
         if not isinstance(class_type, str):
             continue
-        rule = rules.get(class_type)
+        rule = known.get(class_type)
         if rule is None:
             entry = classes.setdefault(class_type, {"class_type": class_type, "node_ids": []})
             entry["node_ids"].append(node_id)
@@ -299,10 +308,741 @@ def _missing(prompt: Any, rules: NodeRules, workflow: object) -> tuple[list[Issu
     return list(classes.values()), models
 
 
-def _missing_models(node_id: Any, inputs: Any, rule: NodeRule) -> Iterator[Issue]:
+def _missing_models(node_id: Any, inputs: Any, rule: NodeClass) -> Iterator[Issue]:
     for wanted in rule.models(inputs) if isinstance(inputs, dict) else ():
         name = inputs.get(wanted.name)
         if isinstance(name, dict):
             name = name.get("__value__")
-        if isinstance(name, str) and name and name not in (wanted.offered or ()):
-            yield {"name": name, "folder": wanted.folder, "node_id": node_id, "input": wanted.name}
+        if isinstance(name, str) and name and not wanted.offers(name):
+            yield {
+                "name": name,
+                "folder": wanted.model_folder[1],
+                "node_id": node_id,
+                "input": wanted.name,
+            }
+
+
+FileExists = Callable[[str, str], bool]
+"""``exists(folder, path)``: whether the file ``path`` exists, relative to the folder ``"input"``,
+``"output"`` or ``"temp"``. ComfyUI accepts absolute paths and ``..``."""
+
+MAX_CHAIN = 984
+"""The longest chain of nodes that is followed: ComfyUI follows links by recursion, which Python
+ends at about this depth. It is needed since the oldest versions follow cycles until then."""
+
+_RECURSION = "maximum recursion depth exceeded while calling a Python object"
+
+
+class _Frame:
+    """A node whose validation has started."""
+
+    __slots__ = (
+        "declared",
+        "dynamic",
+        "errors",
+        "inputs",
+        "link",
+        "node_id",
+        "own",
+        "pending",
+        "received",
+        "rule",
+        "sources_valid",
+        "values",
+    )
+
+    def __init__(self, node_id: Any, rule: NodeClass) -> None:
+        self.node_id = node_id
+        self.rule = rule
+        self.own = own_check(rule)
+        self.inputs: Any = None
+        self.declared: tuple[Input, ...] = ()
+        self.dynamic = False  # whether some of them are dynamic inputs
+        self.pending: Iterator[Input] | None = None
+        self.errors: list[Issue] = []
+        self.sources_valid = True  # whether the nodes that it depends on are valid
+        self.link: tuple[Input, list[Any]]  # the input and its link that are followed now
+        if self.own is not None:
+            self.values: dict[str, Any] = {}
+            self.received: dict[str, Any] = {}
+
+
+class NodeValidator:
+    """Validates nodes of one prompt: each node once, after the nodes that it depends on."""
+
+    def __init__(
+        self,
+        prompt: dict[Any, Any],
+        nodes: dict[Any, NodeClass],
+        files: FileExists | None,
+        known: NodeDefinitions,
+    ) -> None:
+        self.prompt = prompt
+        self.nodes = nodes
+        self.files = files
+        self.known = known
+        self.behaviour = known.behaviour
+        self.started: dict[Any, None] = {}  # ids of nodes whose validation has started, in order
+        self.valid: set[Any] = set()  # ids of nodes that are valid, with all they depend on
+        self.errors: dict[Any, list[Issue]] = {}
+        self.warnings: dict[str, None] = {}
+
+    def validate(self, node_id: Any) -> None:
+        """Validate a node and all nodes that it depends on, unless that was done before."""
+        if node_id in self.valid or node_id in self.errors:
+            return
+        stack = [_Frame(node_id, self.nodes[node_id])]
+        self.started = {node_id: None}
+        while stack:
+            frame = stack[-1]
+            try:
+                source = self._check(frame)
+            except Exception as error:  # becomes an error of the node, as in ComfyUI
+                stack.pop()
+                self.started.pop(frame.node_id, None)
+                self._fail(frame, stack, error)
+                continue
+            if source is None:
+                stack.pop()
+                self.started.pop(frame.node_id, None)
+                self._finish(frame)
+                if stack and frame.node_id in self.errors:
+                    stack[-1].sources_valid = False
+            elif len(stack) < MAX_CHAIN:
+                stack.append(source)
+                self.started[source.node_id] = None
+            else:
+                self.warn(
+                    source.node_id,
+                    "is in a cycle, or at the end of a chain of more than "
+                    f"{MAX_CHAIN} nodes: ComfyUI cannot follow it",
+                )
+                self._fail(source, stack, RecursionError(_RECURSION))
+
+    def _finish(self, frame: _Frame) -> None:
+        """Keep the result of a node whose inputs have all been checked."""
+        cycle = self.errors.get(frame.node_id)  # set while the inputs were followed
+        if cycle is not None and self.behaviour.reports_cycles:
+            self.errors[frame.node_id] = cycle + [e for e in frame.errors if e not in cycle]
+        elif frame.sources_valid and not frame.errors:
+            self.valid.add(frame.node_id)
+        else:
+            self.errors[frame.node_id] = frame.errors
+
+    def _report_cycle(self, node_id: Any) -> None:
+        """Set the error of each node of a cycle, which a link to a started node has closed."""
+        started = list(self.started)
+        cycle = started[started.index(node_id) :]
+        path = " -> ".join(f"{step} ({self.nodes[step].name})" for step in [*cycle, node_id])
+        for step in cycle:
+            extra = {"node_id": step, "cycle_nodes": cycle}
+            self.errors[step] = [
+                issue("dependency_cycle", "Dependency cycle detected", path, extra)
+            ]
+
+    def _fail(self, failed: _Frame, stack: list[_Frame], error: Exception) -> None:
+        """Turn an exception into an error of its node, with the input that leads to the node."""
+        text = str(error)
+        extra: Issue = {"exception_type": type(error).__name__, "traceback": []}
+        if not stack:
+            found = issue(
+                "exception_during_validation", "Exception when validating node", text, extra
+            )
+        else:
+            rule, link = stack[-1].link
+            stack[-1].sources_valid = False
+            extra.update(
+                input_name=rule.name,
+                input_config=rule.config,
+                exception_message=text,
+                linked_node=link,
+            )
+            message = "Exception when validating inner node"
+            found = issue("exception_during_inner_validation", message, text, extra)
+        self.errors[failed.node_id] = [found]
+
+    def _check(self, frame: _Frame) -> _Frame | None:
+        """Check the inputs of a node up to a link to a node that is not validated yet."""
+        rule = frame.rule
+        own = frame.own
+        if frame.pending is None:
+            frame.inputs = self.prompt[frame.node_id]["inputs"]
+            faults: list[str] = []
+            frame.declared, frame.dynamic = rule.checked_inputs(frame.inputs, faults)
+            frame.pending = iter(frame.declared)
+            for fault in faults:
+                self.warn(frame.node_id, f"could not be checked completely: {fault}")
+            if own is not None and isinstance(frame.inputs, dict):
+                frame.values.update(frame.inputs)
+        inputs = frame.inputs
+        for wanted in frame.pending:
+            if not wanted.sound:
+                wanted.read()
+            name = wanted.name
+            if name not in inputs:
+                if wanted.required:
+                    frame.errors.append(
+                        issue(
+                            "required_input_missing",
+                            "Required input is missing",
+                            name.rpartition(".")[2] if frame.dynamic else name,
+                            {"input_name": name},
+                        )
+                    )
+                continue
+            value = inputs[name]
+            if not isinstance(value, list):
+                if own is not None or not wanted.is_certainly_valid(value):
+                    self._check_literal(frame, wanted, value)
+                continue
+            if len(value) != 2:
+                message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
+                frame.errors.append(input_issue("bad_linked_input", message, name, wanted, value))
+                continue
+            source = value[0]
+            source_rule = self.nodes.get(source)
+            if source_rule is None:
+                if source in self.prompt:
+                    continue  # its class is unknown, so the link cannot be checked
+                raise KeyError(source)
+            received = source_rule.returns[value[1]]
+            if own is not None and own.takes_types:
+                frame.received[name] = received
+            elif received != wanted.raw_type and not self._fits(
+                received, wanted, source, frame.node_id
+            ):
+                frame.errors.append(type_mismatch(wanted, received, value))
+                continue
+            if source in self.valid:
+                continue
+            if source not in self.errors:
+                if source not in self.started or not self.behaviour.reports_cycles:
+                    frame.link = (wanted, value)
+                    return _Frame(source, source_rule)
+                self._report_cycle(source)
+            frame.sources_valid = False
+        if own is not None:
+            self._run_own_check(frame, own)
+        return None
+
+    def _check_literal(self, frame: _Frame, wanted: Input, value: Any) -> None:
+        if isinstance(value, dict) and "__value__" in value:
+            value = value["__value__"]
+        own = frame.own
+        if own is not None:
+            frame.values[wanted.name] = value
+        if wanted.convert is not None:
+            try:
+                value = wanted.convert(value)
+            except Exception as error:  # becomes an error of the node, as in ComfyUI
+                found = input_issue(
+                    "invalid_input_type",
+                    f"Failed to convert an input value to a {wanted.raw_type} value",
+                    f"{wanted.name}, {value}, {error}",
+                    wanted,
+                    value,
+                )
+                found["extra_info"]["exception_message"] = str(error)
+                frame.errors.append(found)
+                return
+        if own is not None:
+            frame.values[wanted.name] = value
+            if own.takes(wanted.name):
+                return
+        if wanted.bounded and not _within_bounds(frame, wanted, value):
+            return
+        choices = wanted.refused_unless
+        if choices is None:
+            return
+        values = value if wanted.several and isinstance(value, list) else [value]
+        foreign = [each for each in values if each not in choices]
+        if not foreign:
+            return
+        if not wanted.checked:
+            if isinstance(value, str):
+                self.warn(
+                    frame.node_id,
+                    f"has {value!r} for {wanted.name!r}, which is not one of its "
+                    "options; ComfyUI checks this only when it runs the node",
+                )
+            return
+        short = len(choices) <= 20
+        offered = str(choices) if short else f"(list of length {len(choices)})"
+        quote = repr if self.behaviour.quotes_values else "'{}'".format
+        shown = ", ".join(map(quote, foreign))
+        details = f"{wanted.name}: {shown} not in {offered}"
+        found = input_issue("value_not_in_list", "Value not in list", details, wanted, value)
+        if not short:
+            found["extra_info"]["input_config"] = None
+        frame.errors.append(found)
+
+    def _fits(self, received: Any, wanted: Input, source: Any, target: Any) -> bool:
+        """Return whether an output can be linked to an input of another type."""
+        if self.behaviour.wide_types:
+            return _types_meet(received, wanted.raw_type)
+        for type_, node_id in ((received, source), (wanted.raw_type, target)):
+            if type_ == "*":
+                rule = self.nodes[node_id]
+                if rule.foreign and not rule.schema3:
+                    self.warn(
+                        node_id,
+                        "has the type '*'; only its code decides which links it accepts",
+                    )
+                return True
+        if isinstance(received, str) and isinstance(wanted.raw_type, str):
+            return not _names(received).isdisjoint(_names(wanted.raw_type))
+        return False
+
+    def _run_own_check(self, frame: _Frame, own: NodeCheck) -> None:
+        """Run the check that the node class itself has (its ``VALIDATE_INPUTS``)."""
+        inputs = frame.inputs if isinstance(frame.inputs, dict) else _items(frame.inputs)
+        declared = {rule.name for rule in frame.declared}
+        values: dict[str, Any] = {
+            name: None if is_link(value) else value
+            for name, value in ((name, frame.values[name]) for name in inputs)
+            if own.takes(name) and (name in declared or is_link(value))
+        }
+        if own.takes_types:
+            values["input_types"] = frame.received
+        result = own.run(values, lambda name: self._exists(frame, name))
+        if result is not True:
+            for name in values:
+                frame.errors.append(
+                    issue(
+                        "custom_validation_failed",
+                        "Custom validation failed for node",
+                        f"{name} - {result}",
+                        {"input_name": name},
+                    )
+                )
+
+    def _exists(self, frame: _Frame, name: Any) -> bool:
+        folder, path = split_annotated(name)
+        if not path:
+            return True  # the folder itself
+        if self.files is not None:
+            return self.files(folder, path)
+        if self.behaviour.keeps_files_inside and (
+            path.startswith("/") or posixpath.normpath(path).split("/")[0] == ".."
+        ):
+            return False
+        offered = [
+            each.refused_unless for each in frame.declared if each.refused_unless is not None
+        ]
+        if any(name in choices for choices in offered):
+            return True
+        if folder == "input" and "/" not in path:
+            listed = _is_listed(path, self.known)
+            own = frame.own
+            if listed is not None or (offered and own is not None and own.lists_folder):
+                return bool(listed)
+        self.warn(frame.node_id, f"needs the file {name!r}, which could not be searched")
+        return True
+
+    def warn(self, node_id: Any, text: str) -> None:
+        """Add a warning about a node."""
+        kind = self.nodes[node_id].name
+        node = self.prompt[node_id]
+        title = title_of(node) if isinstance(node, dict) else ""
+        name = f'"{shown_title(title)}"' if self._titles[title] == 1 else node_id
+        self.warnings[f"Node {name} ({kind}) {text}."] = None
+
+    @cached_property
+    def _titles(self) -> Counter[str]:
+        """How many nodes have each title that is not their class."""
+        nodes = [node for node in self.prompt.values() if isinstance(node, dict)]
+        titles = ((title_of(node), node.get("class_type")) for node in nodes)
+        return Counter(title for title, kind in titles if title not in ("", kind))
+
+    def warn_of_own_check(self, node_id: Any) -> None:
+        """Warn if the errors of a custom node may not hold, since its code may check inputs."""
+        if self.nodes[node_id].foreign:
+            kinds = {error["type"] for error in self.errors[node_id]}
+            if not kinds.isdisjoint(_OVERRULED):
+                self.warn(
+                    node_id,
+                    "comes from a node pack; if its code checks these inputs itself, "
+                    "ComfyUI leaves the decision to it",
+                )
+
+
+_OVERRULED = {
+    "return_type_mismatch",
+    "value_bigger_than_max",
+    "value_not_in_list",
+    "value_smaller_than_min",
+}
+"""Errors that ComfyUI does not report for inputs that the node class checks itself."""
+
+
+def _within_bounds(frame: _Frame, wanted: Input, value: Any) -> bool:
+    extra = wanted.extra
+    if "min" in extra and value < extra["min"]:
+        kind, message = (
+            "value_smaller_than_min",
+            f"Value {value} smaller than min of {extra['min']}",
+        )
+    elif "max" in extra and value > extra["max"]:
+        kind, message = "value_bigger_than_max", f"Value {value} bigger than max of {extra['max']}"
+    else:
+        return True
+    frame.errors.append(input_issue(kind, message, wanted.name, wanted, value))
+    return False
+
+
+def _types_meet(received: Any, wanted: Any) -> bool:
+    """Return whether an output can be linked to an input, by the rules of ComfyUI 0.33."""
+    if not _ANY_TYPE.isdisjoint([t for t in (received, wanted) if isinstance(t, str)]):
+        return True
+    if isinstance(received, list) and wanted == "COMBO":
+        return True
+    if not isinstance(received, str) or not isinstance(wanted, str):
+        return False
+    outputs, inputs = _names(received), _names(wanted)
+    return "*" in outputs or "*" in inputs or not outputs.isdisjoint(inputs)
+
+
+_ANY_TYPE = frozenset({"*", "COMFY_MATCHTYPE_V3"})
+
+
+@lru_cache(maxsize=4096)
+def _names(types: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in types.split(","))
+
+
+def _items(inputs: Any) -> dict[Any, Any]:
+    """Return a copy of a mapping; raise what Python raises if it is none."""
+    return {name: inputs[name] for name in inputs}
+
+
+Exists = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class NodeCheck:
+    """The check of a node class."""
+
+    function: str  # qualified name of the function, as Python's exceptions have it
+    # the inputs that it takes. ComfyUI does not check bounds and options of these
+    arguments: tuple[str, ...]
+    # ``decide(values, exists)`` with the values of `arguments`; returns True, or the reason why
+    # they are invalid, or raises what the node class raises. ``exists`` returns whether a file with
+    # an annotated name exists
+    decide: Callable[[Mapping[str, Any], Exists], bool | str]
+    # whether it takes the types of linked inputs, as ``values["input_types"]``. ComfyUI then does
+    # not compare the types of the node's links
+    takes_types: bool = False
+    takes_all: bool = False  # whether it takes all other inputs of the node, too
+    optional: tuple[str, ...] = ()  # the `arguments` that may be missing
+    # whether the options of the input are files of the input folder, without subfolders
+    lists_folder: bool = False
+
+    def takes(self, name: str) -> bool:
+        """Return whether the function takes an input."""
+        return self.takes_all or name in self.arguments
+
+    def run(self, values: Mapping[str, Any], exists: Exists) -> bool | str:
+        """Return the result of the check: True, or the reason why the inputs are invalid."""
+        absent = [
+            f"'{name}'"
+            for name in self.arguments
+            if name not in values and name not in self.optional
+        ]
+        if absent:
+            plural = "s" if len(absent) > 1 else ""
+            *others, last = absent
+            names = f"{', '.join(others)}{',' * (len(others) > 1)} and {last}" if others else last
+            raise TypeError(
+                f"{self.function}() missing {len(absent)} required positional "
+                f"argument{plural}: {names}"
+            )
+        return self.decide(values, exists)
+
+
+def split_annotated(name: str) -> tuple[str, str]:
+    """Return folder and path of a file name such as ``"cat.png [output]"``.
+
+    Source: ComfyUI's folder_paths.py, which removes the annotation and any one character before it.
+    """
+    for folder in ("output", "input", "temp"):
+        if name.endswith(f"[{folder}]"):
+            return folder, name[: -len(folder) - 3]
+    return "input", name
+
+
+def _is_listed(name: str, known: NodeDefinitions) -> bool | None:
+    """Return whether a file is in the input folder by the options of the class that loads it.
+
+    ComfyUI lists files by the kind of their extension, and only those without a subfolder. None if
+    no class has such files among its options.
+    """
+    kind = (mimetypes.guess_type(name, strict=False)[0] or "").partition("/")[0]
+    earlier = known.behaviour.own_checks == "earlier"
+    loader = _LISTS.get(kind, ("LoadImageMask", "image") if earlier else ("", ""))
+    class_type, wanted = ("LoadLatent", "latent") if name.endswith(".latent") else loader
+    found = known.get(class_type)
+    declared = () if found is None else found.checked_inputs({}, [])[0]
+    choices = next((each.refused_unless for each in declared if each.name == wanted), None)
+    return None if choices is None else name in choices
+
+
+def own_check(known: NodeClass) -> NodeCheck | None:
+    """Return the check that a node class itself has, if it is one of ComfyUI's own."""
+    return None if known.foreign else NODE_CHECKS[known.behaviour.own_checks].get(known.name)
+
+
+def _file_check(owner: str, argument: str, kind: str, function: str) -> NodeCheck:
+    def decide(values: Mapping[str, Any], exists: Exists) -> bool | str:
+        name = values[argument]
+        return exists(name) or f"Invalid {kind} file: {name}"
+
+    return NodeCheck(f"{owner}.{function}", (argument,), decide, lists_folder=True)
+
+
+def _camera_moves(values: Mapping[str, Any], _exists: Exists) -> bool | str:
+    if any(not math.isclose(values[name], 0.0) for name in _CAMERA):
+        return True
+    return "Invalid camera control configs: at least one of the values must be non-zero"
+
+
+def _aspect_ratio(values: Mapping[str, Any], _exists: Exists) -> bool:
+    text = values["aspect_ratio"]
+    parts = text.split(":")
+    if len(parts) != 2:
+        raise ValueError(f"Aspect ratio must be 'X:Y' (e.g., 16:9), got '{text}'.")
+    try:
+        width, height = (int(part.strip()) for part in parts)
+    except ValueError:
+        raise ValueError(
+            f"Aspect ratio must contain integers separated by ':', got '{text}'."
+        ) from None
+    if width <= 0 or height <= 0:
+        raise ValueError(f"Aspect ratio parts must be positive integers, got {width}:{height}.")
+    ratio = width / height
+    # ComfyUI has the same sign for both bounds
+    for outside, bound in ((ratio < 1 / 4, "0.25"), (ratio > 4, "4")):
+        if outside:
+            raise ValueError(f"Aspect ratio `{ratio:.2g}` must be ≤ {bound}.")
+    return True
+
+
+def _task_type(values: Mapping[str, Any], _exists: Exists) -> bool | str:
+    types = ("MODEL_TASK_ID", "RIG_TASK_ID", "RETARGET_TASK_ID")
+    if values["input_types"]["original_model_task_id"] in types:
+        return True
+    return "original_model_task_id must be MODEL_TASK_ID, RIG_TASK_ID or RETARGET_TASK_ID type"
+
+
+def _model_file(values: Mapping[str, Any], exists: Exists) -> bool | str:
+    name = values["model_file"]
+    if not name or name == "none":
+        return True
+    return exists(name) or f"Invalid 3D model file: {name}"
+
+
+def _anything(_values: Mapping[str, Any], _exists: Exists) -> bool:
+    return True
+
+
+_LISTS = {
+    "image": ("LoadImage", "image"),
+    "video": ("LoadVideo", "file"),
+    "audio": ("LoadAudio", "audio"),
+}
+_CAMERA = ("horizontal_movement", "vertical_movement", "pan", "tilt", "roll", "zoom")
+_DEVICE = ("device",)
+_IMAGE = _file_check("LoadImage", "image", "image", "VALIDATE_INPUTS")
+
+_ALWAYS: Mapping[str, NodeCheck] = {
+    "LoadImage": _IMAGE,
+    "LoadImageOutput": _IMAGE,
+    "WebcamCapture": _IMAGE,
+    "LoadLatent": _file_check("LoadLatent", "latent", "latent", "VALIDATE_INPUTS"),
+    "LoadVideo": _file_check("LoadVideo", "file", "video", "validate_inputs"),
+    "FluxProUltraImageNode": NodeCheck(
+        "FluxProUltraImageNode.validate_inputs", ("aspect_ratio",), _aspect_ratio
+    ),
+    "TripoConversionNode": NodeCheck(
+        "TripoConversionNode.validate_inputs", (), _task_type, takes_types=True
+    ),
+}
+
+NODE_CHECKS: Mapping[str, Mapping[str, NodeCheck]] = {
+    "today": {
+        **_ALWAYS,
+        "LoadImageMask": _IMAGE,
+        "LoadAudio": _file_check("LoadAudio", "audio", "audio", "validate_inputs"),
+        "Load3D": NodeCheck("Load3D.validate_inputs", ("model_file",), _model_file, takes_all=True),
+        "Load3DAdvanced": NodeCheck(
+            "Load3DAdvanced.validate_inputs", ("model_file",), _model_file, takes_all=True
+        ),
+        "CustomCombo": NodeCheck(
+            "CustomComboNode.validate_inputs",
+            ("choice", "index"),
+            _anything,
+            takes_all=True,
+            optional=("index",),
+        ),
+        "ModelAttentionBackend": NodeCheck(
+            "ModelAttentionBackend.VALIDATE_INPUTS", ("attention",), _anything
+        ),
+        "SelectModelDevice": NodeCheck(
+            "SelectModelDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
+        ),
+        "SelectCLIPDevice": NodeCheck(
+            "SelectCLIPDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
+        ),
+        "SelectVAEDevice": NodeCheck(
+            "SelectVAEDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
+        ),
+    },
+    "earlier": {
+        **_ALWAYS,
+        "LoadImageMask": _file_check("LoadImageMask", "image", "image", "VALIDATE_INPUTS"),
+        "LoadAudio": _file_check("LoadAudio", "audio", "audio", "VALIDATE_INPUTS"),
+        "KlingCameraControls": NodeCheck(
+            "KlingCameraControls.validate_inputs", _CAMERA, _camera_moves
+        ),
+    },
+}
+"""The classes of ComfyUI that check their inputs themselves, by `versions.Behaviour.own_checks`."""
+
+
+Issue: TypeAlias = dict[str, Any]
+"""``{"type", "message", "details", "extra_info"}``."""
+
+NOT_HERE = "is not on this ComfyUI"
+OF_PROMPTS = frozenset(
+    {
+        "invalid_prompt",
+        "missing_node_type",
+        "prompt_invalid",
+        "prompt_no_outputs",
+        "prompt_outputs_failed_validation",
+        "prompt_unreadable",
+    }
+)
+"""The types of error objects about whole prompts, which were not executed."""
+
+MOST_NAMED = 8  # errors of one prompt that a message names
+
+_FILE_CHECK = re.compile(r"\w+ - Invalid [\w ]+ file: (.+)", re.DOTALL)  # of `node_checks`
+_NO_CLASS = re.compile(r"Cannot execute because node (.+) does not exist\.", re.DOTALL)
+_NODE_ID = re.compile(r"Node ID '#(.+)'", re.DOTALL)
+_LONG_LIST = re.compile(r"\(list of length (\d+)\)$")
+_NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+
+
+def issue(kind: str, message: str, details: str, extra: Issue | None = None) -> Issue:
+    """Return an error object."""
+    return {"type": kind, "message": message, "details": details, "extra_info": extra or {}}
+
+
+def input_issue(kind: str, message: str, details: str, wanted: Input, value: Any) -> Issue:
+    """Return an error object about the value of an input."""
+    if isinstance(value, float) and not math.isfinite(value):
+        value = _NOT_IN_JSON[str(value)]
+    extra = {"input_name": wanted.name, "input_config": wanted.config, "received_value": value}
+    return issue(kind, message, details, extra)
+
+
+def type_mismatch(wanted: Input, received: Any, link: list[Any]) -> Issue:
+    """Return the error object for a link between outputs and inputs of different types."""
+    return issue(
+        "return_type_mismatch",
+        "Return type mismatch between linked nodes",
+        f"{wanted.name}, received_type({received}) mismatch input_type({wanted.raw_type})",
+        {
+            "input_name": wanted.name,
+            "input_config": wanted.config,
+            "received_type": received,
+            "linked_node": link,
+        },
+    )
+
+
+def sentence(error: Issue, class_type: str = "") -> str:
+    """Return one of ComfyUI's error objects as a sentence for people."""
+    return printable(_sentence(error, class_type))
+
+
+def _sentence(error: Issue, class_type: str) -> str:
+    details, extra = str(error.get("details") or ""), error.get("extra_info")
+    facts = extra if isinstance(extra, dict) else {}
+    name, value = facts.get("input_name"), facts.get("received_value")
+    if error.get("type") == "value_not_in_list" and isinstance(name, str) and value is not None:
+        options = _options_of(facts.get("input_config"))
+        long = _LONG_LIST.search(details)
+        if not isinstance(value, (list, dict)) and (options is not None or long is not None):
+            number = int(long[1]) if options is None and long is not None else 0
+            return not_offered(value, options or (), class_type, name, more=number)
+    if error.get("type") == "custom_validation_failed":
+        file = _FILE_CHECK.fullmatch(details)
+        if file is not None:
+            folder, path = split_annotated(file[1])
+            return f"{_brief(path)} is not in the {folder} folder of this ComfyUI"
+    missing = facts.get("class_type")
+    if error.get("type") == "missing_node_type" and isinstance(missing, str):
+        return f"this ComfyUI has no node class {_brief(missing)}"
+    message = str(error.get("message") or "")
+    if error.get("type") == "invalid_prompt" and (unknown := _NO_CLASS.fullmatch(message)):
+        return f"this ComfyUI has no node class {_brief(unknown[1])}"
+    return ": ".join(filter(None, (message, details)))
+
+
+def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator[str]:
+    """Yield a sentence for each of the errors of nodes, with the name of the node."""
+    for node_id, fault in node_errors.items() if isinstance(node_errors, dict) else ():
+        if not isinstance(fault, dict):
+            continue
+        class_type = str(fault.get("class_type") or "")
+        for error in fault.get("errors") or ():
+            if isinstance(error, dict):
+                yield f"node {name(str(node_id), class_type)}: {sentence(error, class_type)}"
+
+
+def refusal(error: Issue, node_errors: object, name: Callable[[str, str], str]) -> str:
+    """Return why ComfyUI refuses a prompt, in one line for people."""
+    found = list(dict.fromkeys(complaints(node_errors, name)))
+    if not found:
+        text = sentence(error)
+        node = _NODE_ID.fullmatch(str(error.get("details") or ""))
+        known = node is not None and not text.endswith(node[0])
+        found = [f"node {name(node[1], '')}: {text}" if node is not None and known else text]
+    more = [f"and {len(found) - MOST_NAMED} more errors"] if len(found) > MOST_NAMED else []
+    return " ".join("; ".join([*found[:MOST_NAMED], *more]).split("\n"))
+
+
+def not_offered(
+    value: object, options: Sequence[object], class_type: str, name: str, *, more: int = 0
+) -> str:
+    """Return the sentence about a value that is none of the options of a combo."""
+    _, folder = model_folder(class_type, name, options)
+    is_file = isinstance(value, str) and (folder or value.lower().endswith(SUFFIXES))
+    if is_file or not (options or more):
+        known = [option for option in options if isinstance(option, str)]
+        known = known if len(known) <= 1000 else []  # a comparison takes time
+        close = difflib.get_close_matches(str(value), known, n=3, cutoff=0.9)
+        hint = f"; did you mean {' or '.join(map(_brief, close))}?" if close else ""
+        return f"{_brief(str(value))} {NOT_HERE}{hint}"
+    offered = ", ".join(map(value_text, options[:8])) + (", …" if len(options) > 8 else "")
+    return f"must be one of {offered or f'its {more} options'}, not {value_text(value)}"
+
+
+def value_text(value: object) -> str:
+    """Return a value as JSON, shortened."""
+    return _brief(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _options_of(config: object) -> list[object] | None:
+    """Return the options in the declaration of a combo, ``[options or "COMBO", {"options"}]``."""
+    if not isinstance(config, (list, tuple)) or not config:
+        return None
+    options = config[0]
+    if options == "COMBO" and len(config) > 1 and isinstance(config[1], dict):
+        options = config[1].get("options")
+    return list(options) if isinstance(options, (list, tuple)) else None
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"

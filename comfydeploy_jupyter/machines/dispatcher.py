@@ -13,7 +13,7 @@ from itertools import islice
 from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..graphs.fingerprint import nodes_in
+from ..graphs.dependencies import nodes_in
 from .durations import ExpectedDurations
 from .loads import AssignedRun, MemberLoad, Pause, WaitingRun
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..errors import ComfyUIUnavailableError
-from ..graphs.node_outputs import files_of
+from ..graphs.outputs import files_of
 from ..util.tasks import open_in_thread
 from .registry import POOL
 

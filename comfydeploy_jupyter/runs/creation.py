@@ -7,8 +7,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunTimeoutError
-from ..graphs.model_files import workflow_nodes
-from ..graphs.ui_graph import VIRTUAL
+from ..graphs.models import workflow_nodes
+from ..graphs.ui import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
 from ..util.tasks import end
 from ..util.timestamps import utc_now
@@ -294,7 +294,7 @@ async def _knowing(machines: list[Machine], workflow: dict[str, Any]) -> Machine
     classes = {node.get("type") for node in workflow_nodes(workflow)} - VIRTUAL
     best, least = machines[0], len(classes) + 1
     for machine in machines:
-        known = (await machine.definitions()).object_info
+        known = (await machine.definitions()).nodes
         unknown = sum(name not in known for name in classes)
         if unknown < least:
             best, least = machine, unknown

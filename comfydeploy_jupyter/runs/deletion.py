@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..comfyui.folders import delete_file, locate, size_of, state_of
 from ..errors import ComfyDeployError, ForbiddenPathError, NotFoundError
-from ..graphs.node_outputs import files_of
+from ..graphs.outputs import files_of
 from ..store.database import DETAILS, Repository, reading, writing
 from ..store.graphs import discard_graphs, read_graph, texts_in
 from ..transfers.queue import OPEN

@@ -15,9 +15,9 @@ from weakref import WeakSet
 
 from ..comfyui.client import OWN_PROMPT
 from ..errors import ComfyDeployError
+from ..graphs.dependencies import structure_of
 from ..graphs.formats import inputs_of, is_link
 from ..graphs.seeds import SeedMode, apply_seeds
-from ..graphs.structure import structure_of
 from ..store.database import Repository, reading, writing
 from ..util import responses, worker
 from ..util.json_stream import dumps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import ComfyDeployError, PromptInvalidError
-from ..graphs.issues import refusal
+from ..graphs.validation import refusal
 from ..util.json_stream import rough_size
 from ..util.secrets import hide
 from ..util.tasks import wait_for

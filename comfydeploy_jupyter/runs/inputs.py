@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ..comfyui.client import ComfyUIClient
-    from ..graphs.inline_external import FileNeed
+    from ..graphs.external import FileNeed
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
 

@@ -240,7 +240,7 @@ class Pooled:
 
 def _lacking(prompt: bytes, definitions: DefinitionSet) -> set[str]:
     """Return the node classes and model files of a graph that a ComfyUI does not have."""
-    found = validate_prompt(loads(prompt), definitions.rules)
+    found = validate_prompt(loads(prompt), definitions.nodes)
     classes = {str(issue["class_type"]) for issue in found.missing_nodes}
     return classes | {str(issue["name"]) for issue in found.missing_models}
 

@@ -16,24 +16,25 @@ from ..errors import (
     InvalidRequestError,
     UnknownInputError,
 )
-from ..graphs.consistency import check_consistency
-from ..graphs.contract import check_inputs
-from ..graphs.depth import check_depth
-from ..graphs.external import EXTERNAL_PREFIX
-from ..graphs.fingerprint import fingerprint_of
+from ..graphs.dependencies import (
+    Workload,
+    check_depth,
+    check_nodes,
+    fingerprint_of,
+    only_what_is_needed,
+    structure_of,
+    workload,
+)
+from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
-from ..graphs.inline_external import inline_external, place_files
-from ..graphs.inputs import AppliedInputs, apply_inputs
-from ..graphs.loaders import file_names_in, load_files
-from ..graphs.model_files import models_in
-from ..graphs.partial import check_nodes, only_what_is_needed
-from ..graphs.replacements import BUNDLED as REPLACED
+from ..graphs.inputs import AppliedInputs, apply_inputs, check_inputs, file_names_in, load_files
+from ..graphs.models import models_in
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
-from ..graphs.structure import structure_of
+from ..graphs.ui import check_consistency
 from ..graphs.ui_to_api import ui_to_api
+from ..graphs.versions import BUNDLED as REPLACED
 from ..graphs.versions import has_partial_execution
-from ..graphs.workload import Workload, workload
 from ..util import responses, worker
 from ..util.json_stream import dumps
 from ..util.unparsed import LARGE, is_large
@@ -47,9 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ..comfyui.definitions import DefinitionSet
-    from ..graphs.definitions import NodeDefinitions
-    from ..graphs.formats import Definitions
-    from ..graphs.inline_external import FileNeed
+    from ..graphs.definitions import AnyDefinitions, NodeDefinitions
+    from ..graphs.external import FileNeed
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
@@ -115,7 +115,7 @@ class Chosen(NamedTuple):
         nodes = self.applied.graph.values()
         return any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in nodes)
 
-    def settle_seeds(self, definitions: Definitions | None = None) -> Seeds:
+    def settle_seeds(self, definitions: AnyDefinitions = None) -> Seeds:
         """Return the graph with its final seeds."""
         return apply_seeds(
             self.applied.graph,
@@ -138,7 +138,7 @@ def compose(
 
     With ``known``, the definitions of the running ComfyUI, given values are checked as well.
     """
-    definitions = None if known is None else known.object_info
+    definitions = None if known is None else known.nodes
     graph, ui, warnings = _choose(request, layouts)
     graph = _with_inputs(graph)
     targets = request.outputs
@@ -150,7 +150,7 @@ def compose(
     inputs = request.inputs or {}
     applied = apply_inputs(graph, inputs, strict=strict, definitions=definitions)
     if known is not None and strict:
-        check_inputs(graph, applied, definitions, known.rules)
+        check_inputs(graph, applied, definitions)
     applied = load_files(applied, definitions)
     check_depth(applied.graph, ui)
     if targets is not None and cut:
@@ -289,7 +289,7 @@ async def _prepare(
     only_ui = _is_only_ui(request)
     if only_ui:
         await ready.wait()
-        layouts = (await machine.definitions()).layouts
+        layouts = (await machine.definitions()).nodes
         small = False
     cut = False
     if request.outputs is not None:
@@ -322,13 +322,13 @@ async def _prepare(
     if isinstance(begun, Prepared):
         return begun
     await ready.wait()
-    known = (await machine.definitions()).object_info
+    known = (await machine.definitions()).nodes
     if small and not begun.has_external:
         return encode(begun, begun.settle_seeds(known))
     seeds = await asyncio.to_thread(begun.settle_seeds, known)
     files: tuple[str, ...] = ()
     if begun.has_external:
-        inlined = inline_external(seeds.graph, known.keys(), given=begun.applied.given)
+        inlined = inline_external(seeds.graph, known, given=begun.applied.given)
         graph = inlined.graph
         if inlined.files:
             folders = await machine.folders()
@@ -381,14 +381,12 @@ def _prepare_in_worker(
     request: RunRequest, definitions: DefinitionSet, cut: bool
 ) -> Prepared | tuple[list[FileNeed], bytes]:
     """Return the prompt, or the files that it needs and the state for `_finish_in_worker`."""
-    layouts = definitions.layouts if _is_only_ui(request) else None
+    layouts = definitions.nodes if _is_only_ui(request) else None
     begun = compose(request, layouts, _declared_by(definitions), cut=cut)
     if isinstance(begun, Prepared):
         return _only_what_executes(begun, definitions)
-    seeds = begun.settle_seeds(definitions.object_info)
-    inlined = inline_external(
-        seeds.graph, definitions.object_info.keys(), given=begun.applied.given
-    )
+    seeds = begun.settle_seeds(definitions.nodes)
+    inlined = inline_external(seeds.graph, definitions.nodes, given=begun.applied.given)
     seeds = replace(seeds, graph=inlined.graph)
     if inlined.files:
         return inlined.files, pickle.dumps((begun, seeds))
@@ -403,7 +401,7 @@ def _finish_in_worker(state: bytes, placed: dict[str, str], definitions: Definit
 
 def _only_what_executes(prepared: Prepared, definitions: DefinitionSet) -> Prepared:
     """Remove the data of nodes that ComfyUI will not execute: no event will concern them."""
-    work = prepared.workload.only_needed(definitions.layouts, prepared.targets)
+    work = prepared.workload.only_needed(definitions.nodes, prepared.targets)
     names = {node_id: name for node_id, name in prepared.nodes.items() if node_id in work.steps}
     return replace(prepared, nodes=names, workload=work)
 
@@ -437,7 +435,7 @@ def _facts(
     graph = {} if prompt is None else responses.loads(prompt)
     names, work = node_names(graph), workload(graph)
     if prompt is not None and len(prompt) > LARGE and definitions is not None:
-        work = work.only_needed(definitions.layouts, targets)
+        work = work.only_needed(definitions.nodes, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
     return StoredGraph(names, work, models_in(graph), fingerprint_of(graph))
 
@@ -447,7 +445,7 @@ async def steps_of(
 ) -> dict[str, int]:
     """Return the nodes that ComfyUI will execute, with the expected number of steps of each."""
     known = None if machine is None else machine.known_definitions
-    count = partial(work.needed_steps, None if known is None else known.layouts, targets)
+    count = partial(work.needed_steps, None if known is None else known.nodes, targets)
     return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, ForbiddenPathError, NotFoundError
 from ..files.models import ModelListing
-from ..graphs.model_files import model_links
+from ..graphs.models import model_links
 from ..util import worker
 from ..util.secrets import clean_url
 from ..util.unparsed import is_large

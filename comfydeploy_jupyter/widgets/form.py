@@ -13,9 +13,9 @@ import traitlets as t
 from ..client.server import plain
 from ..display.page import View, script
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
-from ..graphs.form_fields import page_value
+from ..graphs.form import page_value
 from ..graphs.formats import inputs_of
-from ..graphs.issues import sentence
+from ..graphs.validation import sentence
 from .form_rows import form_rows
 from .form_structure import FormStructure
 from .form_values import draw_seed, is_within, read_number, shorten
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ..graphs.definitions import AnyDefinitions
     from ..graphs.external import Target
-    from ..graphs.form import InputGroup, WorkflowForm
-    from ..graphs.form_fields import FormField
-    from ..graphs.formats import Definitions, Graph
+    from ..graphs.form import FormField, InputGroup, WorkflowForm
+    from ..graphs.formats import Graph
     from .base import Panel
 
 P = ParamSpec("P")
@@ -99,7 +99,7 @@ class Form(View):
         unlocked: Sequence[str] = (),
         *,
         groups: Sequence[InputGroup] = (),
-        definitions: Definitions | None = None,
+        definitions: AnyDefinitions = None,
         make: Callable[[Graph], WorkflowForm] | None = None,
     ) -> None:
         """Show the inputs of another workflow.

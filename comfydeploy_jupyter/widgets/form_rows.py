@@ -6,14 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..client.text import counted
-from ..graphs.form_fields import page_value
+from ..graphs.form import page_value
 from .form_values import is_within, plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..graphs.form import InputGroup
-    from ..graphs.form_fields import FormField
+    from ..graphs.form import FormField, InputGroup
 
 SHOWN = 12
 """How many fields a form shows at first; the others are below "More inputs"."""

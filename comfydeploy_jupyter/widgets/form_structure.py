@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..graphs.definitions import unwrapped
 from ..graphs.formats import class_of, inputs_of, is_link
 from ..graphs.inputs import apply_inputs
-from ..graphs.type_mismatches import unwrapped
 from .form_values import is_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ..graphs.definitions import AnyDefinitions
     from ..graphs.external import Target
-    from ..graphs.form import InputGroup, WorkflowForm
-    from ..graphs.form_fields import FormField
-    from ..graphs.formats import Definitions, Graph
+    from ..graphs.form import FormField, InputGroup, WorkflowForm
+    from ..graphs.formats import Graph
     from ..graphs.inputs import AppliedInputs
 
 
@@ -56,7 +56,7 @@ class FormStructure:
         graph: Graph,
         *,
         groups: Sequence[InputGroup] = (),
-        definitions: Definitions | None = None,
+        definitions: AnyDefinitions = None,
         make: Callable[[Graph], WorkflowForm] | None = None,
     ) -> None:
         self._workflow = self.graph = graph

@@ -11,15 +11,16 @@ from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from ..graphs.form_fields import FormField
-    from ..graphs.formats import Definitions, Graph, UIGraph
+    from ..graphs.definitions import AnyDefinitions
+    from ..graphs.form import FormField
+    from ..graphs.formats import Graph, UIGraph
 
 MOST_SHOWN = 80
 """How many characters of a value without a field are shown at most."""
 
 
 def unlocked_seeds(
-    fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: Definitions | None
+    fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: AnyDefinitions
 ) -> list[str]:
     """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
     settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)

@@ -8,7 +8,7 @@ import anywidget
 import traitlets as t
 
 from ..display.page import script
-from ..graphs.picture import picture_of
+from ..graphs.layout import picture_of
 
 if TYPE_CHECKING:
     from ..client import Result

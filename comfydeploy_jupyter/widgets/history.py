@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..client import Deletion, Run, Workflow
-    from ..graphs.form_fields import FormField
+    from ..graphs.form import FormField
     from ..graphs.formats import Graph
     from .base import Panel
 

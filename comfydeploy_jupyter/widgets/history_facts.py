@@ -11,8 +11,7 @@ from ..client.server import READ_TIMEOUT
 from ..client.stream import FINAL
 from ..errors import ComfyDeployError
 from ..graphs.diff import diff_graphs
-from ..graphs.form import workflow_form
-from ..graphs.form_fields import page_value
+from ..graphs.form import page_value, workflow_form
 from ..graphs.formats import title_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..client import Run
     from ..client.server import Server
-    from ..graphs.form_fields import FormField
+    from ..graphs.form import FormField
     from ..graphs.formats import Graph
 
 PICTURES = 24  # pictures of a run that the page gets

@@ -17,10 +17,10 @@ from ..errors import (
     InvalidRequestError,
     PromptInvalidError,
 )
+from ..graphs.definitions import type_mismatches
 from ..graphs.examples import examples
 from ..graphs.form import workflow_form
-from ..graphs.issues import NOT_HERE
-from ..graphs.type_mismatches import type_mismatches
+from ..graphs.validation import NOT_HERE
 from .base import Panel
 from .follower import Follower
 from .form import Form

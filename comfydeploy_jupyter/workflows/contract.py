@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from ..graphs.contract import contract_of
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+from ..graphs.inputs import contract_of
 from ..graphs.ui_to_api import ui_to_api
 from ..util import worker
 from ..util.bodies import packed
@@ -39,9 +39,9 @@ def _read(
         api, ui = api or ui, None
     if api is None:
         assert ui is not None
-        converted = ui_to_api(ui, definitions.layouts)
+        converted = ui_to_api(ui, definitions.nodes)
         api, warnings = converted.graph, converted.warnings
-    contract = contract_of(check_api_graph(api), definitions.object_info, ui)
+    contract = contract_of(check_api_graph(api), definitions.nodes, ui)
     return {
         "inputs": packed(contract["inputs"]),
         "outputs": packed(contract["outputs"]),

@@ -13,13 +13,12 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from ..graphs.api_to_ui import api_to_ui
 from ..graphs.definitions import NodeDefinitions
+from ..graphs.export import notebook, python_script
 from ..graphs.form import input_form
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
-from ..graphs.image_metadata import embedded_workflow
-from ..graphs.notebook import notebook
-from ..graphs.python_script import python_script
+from ..graphs.layout import api_to_ui
+from ..graphs.metadata import embedded_workflow
 from ..graphs.ui_to_api import ui_to_api
 from ..util import worker
 from ..util.bodies import packed
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
     from ..comfyui.folders import Folders
-    from ..graphs.image_metadata import EmbeddedWorkflow
+    from ..graphs.metadata import EmbeddedWorkflow
     from ..machines.machine import Machine
     from ..schemas import ConvertRequest
     from ..schemas.workflows import FileRequest
@@ -62,10 +61,10 @@ def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
     The result is always the same for the same workflow: else saving it again would be a change.
     """
     try:
-        converted = ui_to_api(workflow, definitions.layouts, rng=Random(0))
+        converted = ui_to_api(workflow, definitions.nodes, rng=Random(0))
     except InvalidRequestError:
         return None
-    known = all(node["class_type"] in definitions.layouts for node in converted.graph.values())
+    known = all(node["class_type"] in definitions.nodes for node in converted.graph.values())
     return packed(converted.graph) if converted.graph and known else None
 
 
@@ -165,14 +164,14 @@ def _convert(
 ) -> dict[str, Any]:
     """Return the reply, made with the node definitions of the request or of a machine."""
     if definitions is not None:
-        object_info, layouts = definitions.object_info, definitions.layouts
+        nodes = definitions.nodes
     else:
         assert object_info is not None
-        layouts = NodeDefinitions(object_info)
+        nodes = NodeDefinitions(object_info)
     # The detected format overrides the name of the field.
     source = UI if detect_format(graph, field=field) is GraphFormat.UI else API
     target = target or (UI if source == API else API)
-    result, warnings = _converted(graph, source, target, layouts, object_info)
+    result, warnings = _converted(graph, source, target, nodes)
     return {
         "from": source,
         "to": target,
@@ -185,21 +184,20 @@ def _converted(
     graph: dict[str, Any],
     source: str,
     target: str,
-    layouts: NodeDefinitions,
-    object_info: dict[str, Any],
+    nodes: NodeDefinitions,
 ) -> tuple[dict[str, Any] | str, list[str]]:
     if source == target:
         return graph, []
     if target == UI:
-        return api_to_ui(check_api_graph(graph), layouts), []
+        return api_to_ui(check_api_graph(graph), nodes), []
     warnings: list[str] = []
     ui = None
     if source == UI:
-        converted = ui_to_api(graph, layouts)
+        converted = ui_to_api(graph, nodes)
         graph, warnings, ui = converted.graph, converted.warnings, graph
     if target == API:
         return graph, warnings
     graph = check_api_graph(graph)
-    fields = input_form(graph, object_info, ui)
+    fields = input_form(graph, nodes, ui)
     made = notebook(graph, fields) if target == NOTEBOOK else python_script(graph, fields)
     return made, warnings

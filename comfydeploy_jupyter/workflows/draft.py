@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..graphs.formats import GraphFormat, check_api_graph, decoder, detect_format
-from ..graphs.integrity import check_integrity
+from ..graphs.ui import check_integrity
 from ..util import responses, worker
 from ..util.bodies import packed
 from ..util.unparsed import LARGE, is_large

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from ..comfyui.client import WORKFLOWS
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
-from ..graphs.api_to_ui import api_to_ui
+from ..graphs.layout import api_to_ui
 from ..util import worker
 from ..util.bodies import packed
 from ..util.json_stream import dumps
@@ -153,7 +153,7 @@ async def _in_editors_format(workflow: dict[str, Any], machine: Machine) -> byte
 
 
 def _to_ui(graph: dict[str, Any], definitions: DefinitionSet) -> Any:
-    return packed(api_to_ui(graph, definitions.layouts))
+    return packed(api_to_ui(graph, definitions.nodes))
 
 
 def _hash(text: bytes) -> str:

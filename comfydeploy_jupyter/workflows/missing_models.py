@@ -21,7 +21,8 @@ from ..errors import (
     OfflineError,
 )
 from ..files.models import place
-from ..graphs.model_files import PICKLES, SUFFIXES, chosen_names, listed_models
+from ..graphs.definitions import SUFFIXES
+from ..graphs.models import PICKLES, chosen_names, listed_models
 from ..transfers.http import TransferError, objection
 from .validate import validate_workflow
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..comfyui.folders import Folders
-    from ..graphs.model_files import ListedModel
+    from ..graphs.models import ListedModel
     from ..machines.machine import Machine
     from ..transfers.downloads import RemoteFile
     from ..transfers.queue import TransferRecord, Transfers

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
+from ..graphs.definitions import type_mismatches
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
-from ..graphs.model_files import CORE_PACK, core_versions
-from ..graphs.type_mismatches import type_mismatches
+from ..graphs.models import CORE_PACK, core_versions
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import validate_prompt
 from ..graphs.versions import version_parts
@@ -50,12 +50,12 @@ def _validate(
         # The detected format overrides the name of the field, as in conversions.
         prompt, workflow = prompt or check_api_graph(workflow, field="workflow"), None
     if prompt is None and workflow is not None:
-        converted = ui_to_api(workflow, definitions.layouts)
+        converted = ui_to_api(workflow, definitions.nodes)
         prompt, warnings = converted.graph, converted.warnings  # also of wrong values
     elif prompt is not None:
-        warnings = [str(mismatch) for mismatch in type_mismatches(prompt, definitions.layouts)]
+        warnings = [str(mismatch) for mismatch in type_mismatches(prompt, definitions.nodes)]
     exists = None if folders is None else _lookup(folders)
-    result = validate_prompt(prompt, definitions.rules, files=exists, workflow=workflow)
+    result = validate_prompt(prompt, definitions.nodes, files=exists, workflow=workflow)
     if result.missing_nodes:
         warnings += core_node_warnings(result.missing_nodes, workflow, definitions.comfyui_version)
     error = result.error

@@ -23,11 +23,9 @@ from comfydeploy_jupyter.comfyui.socket import decode_binary, decode_text
 from comfydeploy_jupyter.compat.comfydeploy import iso_utc
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.files.uploads import STAGING_PREFIX, Uploads, UploadTarget
-from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions, type_mismatches
 from comfydeploy_jupyter.graphs.formats import check_api_graph, detect_format
-from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
-from comfydeploy_jupyter.graphs.node_rules import NodeRules
-from comfydeploy_jupyter.graphs.type_mismatches import type_mismatches
+from comfydeploy_jupyter.graphs.metadata import embedded_workflow
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from comfydeploy_jupyter.runs import inputs
@@ -156,7 +154,7 @@ def test_node_definitions_and_prompts(definitions: Any, prompt: Any) -> None:
     if not isinstance(definitions, dict):
         return
     with within_time():
-        result = validate_prompt(prompt, NodeRules(definitions), workflow=prompt)
+        result = validate_prompt(prompt, NodeDefinitions(definitions), workflow=prompt)
         json.dumps([result.valid, result.error, result.missing_nodes, result.warnings])
         with refused:
             graph = check_api_graph(prompt, field="workflow_api")
@@ -232,7 +230,7 @@ def test_node_replacements(replacements: Any) -> None:
     prompt = {**PROMPTS[0], "gone": old, "after": {**old, "inputs": {"a": ["gone", 0]}}}
     with within_time():
         known = replacements if isinstance(replacements, dict) else {}
-        validate_prompt(prompt, NodeRules(OBJECT_INFO, replacements=known))
+        validate_prompt(prompt, NodeDefinitions(OBJECT_INFO, replacements=known))
 
 
 @fuzz

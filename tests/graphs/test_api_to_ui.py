@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.api_to_ui import api_to_ui
 from comfydeploy_jupyter.graphs.definitions import MISSING, NodeClass, NodeDefinitions, Widget
+from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from tests.helpers.selection import examples
 
@@ -40,8 +40,10 @@ def every_widget(known: NodeClass) -> list[Widget]:
     while pending:
         widget = pending.pop()
         found.append(widget)
-        for option in widget.branches:
-            pending.extend(widget.branches.get(option).widgets)
+        for option in widget.choices if widget.branches is not None else ():
+            branch = widget.branches.branch(option)
+            assert branch is not None
+            pending.extend(branch.branch().widgets)
     return [widget for widget in found if widget.emitted]
 
 

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.author_form import MOST_INPUTS, MOST_WARNINGS, author_form
-from comfydeploy_jupyter.graphs.form import input_form, workflow_form
+from comfydeploy_jupyter.graphs.form import (
+    MOST_INPUTS,
+    MOST_WARNINGS,
+    author_form,
+    input_form,
+    workflow_form,
+)
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 

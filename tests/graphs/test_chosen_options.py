@@ -9,8 +9,7 @@ import pytest
 
 from comfydeploy_jupyter.errors import UnknownInputError
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
-from comfydeploy_jupyter.graphs.inputs import apply_inputs
-from comfydeploy_jupyter.graphs.loaders import load_files
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, load_files
 
 
 def combo(*options: tuple[str, dict[str, Any]]) -> list[Any]:

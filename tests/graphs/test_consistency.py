@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.consistency import check_consistency
+from comfydeploy_jupyter.graphs.ui import check_consistency
 
 ROOT = Path(__file__).parents[2]
 RECORDED = [

@@ -11,10 +11,9 @@ from jsonschema import Draft202012Validator
 
 from comfydeploy_jupyter.comfyui.definitions import Definitions
 from comfydeploy_jupyter.errors import InvalidInputError
-from comfydeploy_jupyter.graphs.contract import check_inputs, contract_of
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.form import input_form
-from comfydeploy_jupyter.graphs.inputs import apply_inputs
-from comfydeploy_jupyter.graphs.node_rules import NodeRules
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, contract_of
 
 SAMPLER = {
     "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
@@ -141,7 +140,7 @@ def test_values_that_break_the_contract(known: Any, inputs: dict[str, Any], mess
     graph = {**sampler, "6": SLIDER, "7": PHOTO, "8": STYLE}
     applied = apply_inputs(graph, inputs, definitions=known.object_info)
     with pytest.raises(InvalidInputError) as refused:
-        check_inputs(graph, applied, known.object_info, known.rules)
+        check_inputs(graph, applied, known.nodes)
     assert refused.value.message.startswith(message)
     assert refused.value.details["field"] == f"inputs.{next(iter(inputs))}"
 
@@ -159,7 +158,7 @@ def test_values_that_break_the_contract(known: Any, inputs: dict[str, Any], mess
 def test_values_that_comfyui_accepts(known: Any, inputs: dict[str, Any]) -> None:
     graph = {**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}
     applied = apply_inputs(graph, inputs, definitions=known.object_info)
-    check_inputs(graph, applied, known.object_info, known.rules)
+    check_inputs(graph, applied, known.nodes)
 
 
 def test_a_graph_of_which_a_part_can_be_executed_is_left_to_comfyui(known: Any) -> None:
@@ -171,7 +170,7 @@ def test_a_graph_of_which_a_part_can_be_executed_is_left_to_comfyui(known: Any) 
     for inputs in ({"2.steps": 0}, {"9.scale_by": 0}, {"2.steps": 0, "9.scale_by": 0}):
         applied = apply_inputs(graph, inputs, definitions=known.object_info)
         with pytest.raises(InvalidInputError) if len(inputs) == 2 else contextlib.nullcontext():
-            check_inputs(graph, applied, known.object_info, known.rules)
+            check_inputs(graph, applied, known.nodes)
 
 
 def test_values_of_custom_nodes_are_left_to_comfyui() -> None:
@@ -185,8 +184,8 @@ def test_values_of_custom_nodes_are_left_to_comfyui() -> None:
         }
     }
     graph = {"1": {"class_type": "Theirs", "inputs": {"n": 1}}}
-    rules = NodeRules(info)
-    check_inputs(graph, apply_inputs(graph, {"n": 9}, definitions=info), info, rules)
+    known = NodeDefinitions(info)
+    check_inputs(graph, apply_inputs(graph, {"n": 9}, definitions=info), known)
     with pytest.raises(InvalidInputError, match="must be an integer"):
-        check_inputs(graph, apply_inputs(graph, {"n": "x"}, definitions=info), info, rules)
+        check_inputs(graph, apply_inputs(graph, {"n": "x"}, definitions=info), known)
     assert contract_of(graph, info)["inputs"]["properties"]["1.n"]["maximum"] == 3

@@ -89,3 +89,27 @@ def test_malformed_definitions_cause_no_error(entry: dict[str, Any]) -> None:
     assert known is not None
     assert known.title == "Odd"
     known.lay_out([1, 2, 3])
+
+
+def test_declared_inputs_reads_both_formats_of_a_choice() -> None:
+    definitions: dict[str, Any] = {
+        "A": {
+            "input": {
+                "required": {
+                    "n": ["INT", {"min": 1}],
+                    "old": [["a", "b"]],
+                    "new": ["COMBO", {"options": ["c"], "tooltip": "t"}],
+                    "model": ["MODEL"],
+                },
+                "optional": {"more": ["STRING", {}]},
+                "hidden": {"prompt": "PROMPT"},
+            }
+        }
+    }
+    known = NodeDefinitions(definitions)
+    specs = known.declared("A")
+    assert list(specs) == ["n", "old", "new", "model", "more"]
+    read = [(spec.type, spec.options, spec.choices) for spec in specs.values()]
+    assert read[:2] == [("INT", {"min": 1}, None), ("COMBO", {}, ["a", "b"])]
+    assert specs["new"].choices == ["c"]
+    assert known.declared("B") == {} == NodeDefinitions.of(None).declared("A")

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.graphs.depth import LONGEST_CHAIN, end_of_long_chain, is_deeper_than
+from comfydeploy_jupyter.graphs.dependencies import (
+    LONGEST_CHAIN,
+    end_of_long_chain,
+    is_deeper_than,
+)
 
 
 def linked(**sources: list[str]) -> dict[str, dict[str, Any]]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.graphs.api_to_ui import api_to_ui
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 
 PICTURES = {"input": {"required": {"image": ["IMAGE", {}]}}, "prefix": "image", "min": 2}

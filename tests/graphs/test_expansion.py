@@ -12,7 +12,7 @@ import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.graphs.expansion import MAX_SIZE
+from comfydeploy_jupyter.graphs.ui import MAX_SIZE
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from tests.helpers.waiting import grows_too_fast
 

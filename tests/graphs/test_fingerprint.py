@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.fingerprint import KEPT, fingerprint_of, nodes_in
+from comfydeploy_jupyter.graphs.dependencies import KEPT, fingerprint_of, nodes_in
 
 
 def row(*values: object, name: str = "") -> dict:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.graphs.contract import contract_of
 from comfydeploy_jupyter.graphs.examples import examples
+from comfydeploy_jupyter.graphs.export import python_script
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
-from comfydeploy_jupyter.graphs.inputs import apply_inputs
-from comfydeploy_jupyter.graphs.python_script import python_script
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, contract_of
 
 LYRICS: dict[str, Any] = {
     "TextEncode": {

@@ -7,14 +7,13 @@ import pytest
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.formats import (
     GraphFormat,
-    UINodes,
     check_api_graph,
     copy_graph,
-    declared_inputs,
     detect_format,
     is_link,
     same_graph,
 )
+from comfydeploy_jupyter.graphs.ui import UINodes
 
 API = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64}, "_meta": {"title": "Empty"}},
@@ -92,29 +91,6 @@ def test_a_copy_can_be_changed():
     changed["1"]["inputs"]["width"] = 1
     changed["2"]["class_type"] = "SaveImage"
     assert before == API
-
-
-def test_declared_inputs_reads_both_formats_of_a_choice():
-    definitions = {
-        "A": {
-            "input": {
-                "required": {
-                    "n": ["INT", {"min": 1}],
-                    "old": [["a", "b"]],
-                    "new": ["COMBO", {"options": ["c"], "tooltip": "t"}],
-                    "model": ["MODEL"],
-                },
-                "optional": {"more": ["STRING", {}]},
-                "hidden": {"prompt": "PROMPT"},
-            }
-        }
-    }
-    specs = declared_inputs(definitions, "A")
-    assert list(specs) == ["n", "old", "new", "model", "more"]
-    assert specs["n"] == ("INT", {"min": 1}, None)
-    assert specs["old"] == ("COMBO", {}, ["a", "b"])
-    assert specs["new"].choices == ["c"]
-    assert declared_inputs(definitions, "B") == {} == declared_inputs(None, "A")
 
 
 def test_ui_path_goes_into_subgraphs():

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.bounded import MAX_METADATA
-from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
+from comfydeploy_jupyter.graphs.metadata import MAX_METADATA, embedded_workflow
 from tests.golden.record_media import MEDIA, PROMPT, SAVERS, SOUNDS, TEXT, WORKFLOW, prompt_of
 
 FILES = sorted([*SAVERS, *SOUNDS])

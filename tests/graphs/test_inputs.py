@@ -13,9 +13,10 @@ from comfydeploy_jupyter.graphs.external import (
     EXTERNAL_PREFIX,
     EXTERNAL_VALUE_FIELD,
     external_inputs,
+    inline_external,
+    place_files,
 )
 from comfydeploy_jupyter.graphs.form import input_form
-from comfydeploy_jupyter.graphs.inline_external import inline_external, place_files
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
 
 GRAPH = {

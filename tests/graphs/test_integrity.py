@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.integrity import check_integrity
+from comfydeploy_jupyter.graphs.ui import check_integrity
 
 from .test_ui_to_api import SHARED
 

@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.form import input_form
-from comfydeploy_jupyter.graphs.form_fields import FormField
-from comfydeploy_jupyter.graphs.notebook import notebook
-from comfydeploy_jupyter.graphs.python_script import (
+from comfydeploy_jupyter.graphs.export import (
     MAX_VARIABLES,
     literal,
+    notebook,
     python_script,
     script_parts,
     variable_names,
 )
+from comfydeploy_jupyter.graphs.form import FormField, input_form
 
 GRAPH: dict[str, Any] = {
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},

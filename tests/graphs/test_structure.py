@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from comfydeploy_jupyter.graphs.structure import structure_of
+from comfydeploy_jupyter.graphs.dependencies import structure_of
 
 GRAPH = {
     "1": {"class_type": "A", "inputs": {"x": 1, "y": "a"}, "_meta": {"title": "One"}},

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.graphs.type_mismatches import TypeMismatch, type_mismatches
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions, TypeMismatch, type_mismatches
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 
 DEFINITIONS = NodeDefinitions(

@@ -12,7 +12,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.node_rules import MAX_GROWN, NodeRules
+from comfydeploy_jupyter.graphs.definitions import MAX_GROWN, NodeDefinitions
 from comfydeploy_jupyter.graphs.validation import Validation, validate_prompt
 from comfydeploy_jupyter.graphs.versions import EARLIER, TODAY, behaviour_of
 from tests.graphs.answers import comparable, comparable_result, post_prompt, wait_until_idle, words
@@ -47,13 +47,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def rules() -> NodeRules:
-    return NodeRules(read(GOLDEN / "validate.object_info.json.gz"))
+def rules() -> NodeDefinitions:
+    return NodeDefinitions(read(GOLDEN / "validate.object_info.json.gz"))
 
 
 @pytest.fixture(scope="module")
-def today() -> NodeRules:
-    return NodeRules(read(GOLDEN / "validate_today.object_info.json.gz"))
+def today() -> NodeDefinitions:
+    return NodeDefinitions(read(GOLDEN / "validate_today.object_info.json.gz"))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def exists_in(base: Path, folder: str, path: str, *, outside: bool) -> bool:
 
 @pytest.mark.parametrize("name", ["validate", "validate_today"])
 def test_results_equal_recorded_replies_of_comfyui(name: str, base: Path) -> None:
-    rules = NodeRules(read(GOLDEN / f"{name}.object_info.json.gz"))
+    rules = NodeDefinitions(read(GOLDEN / f"{name}.object_info.json.gz"))
     earlier = name == "validate"
     wrong = []
     lines = read_lines(GOLDEN / f"{name}.jsonl.gz")
@@ -121,7 +121,7 @@ def test_results_equal_recorded_replies_of_comfyui(name: str, base: Path) -> Non
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the shared samples are not here")
 def test_results_equal_shared_samples() -> None:
-    rules = NodeRules(read(SAMPLES / "validate.object_info.json.gz"))
+    rules = NodeDefinitions(read(SAMPLES / "validate.object_info.json.gz"))
     folders = {
         "input": {"b.png", "clip.mp4", "example.png", "tone.wav", "with space.png", "x.latent"}
         | {"sub/nested.png"},
@@ -151,7 +151,7 @@ def test_results_equal_shared_samples() -> None:
     assert wrong == []
 
 
-def test_validation_does_not_change_the_prompt(rules: NodeRules) -> None:
+def test_validation_does_not_change_the_prompt(rules: NodeDefinitions) -> None:
     prompt = copy.deepcopy(CHEAP["image"])
     prompt["1"]["inputs"]["width"] = {"__value__": "64"}
     before = copy.deepcopy(prompt)
@@ -159,7 +159,7 @@ def test_validation_does_not_change_the_prompt(rules: NodeRules) -> None:
     assert prompt == before
 
 
-def test_outputs_are_those_that_comfyui_would_execute(rules: NodeRules) -> None:
+def test_outputs_are_those_that_comfyui_would_execute(rules: NodeDefinitions) -> None:
     prompt = without_input(CHEAP["two_outputs"], "2", "image")
     result = validate_prompt(prompt, rules)
     assert (result.valid, result.error, result.outputs) == (True, None, ["good"])
@@ -172,7 +172,7 @@ def test_outputs_are_those_that_comfyui_would_execute(rules: NodeRules) -> None:
     ]
 
 
-def test_warnings_name_nodes_by_titles_that_only_one_has(rules: NodeRules) -> None:
+def test_warnings_name_nodes_by_titles_that_only_one_has(rules: NodeDefinitions) -> None:
     prompt = without_input(CHEAP["two_outputs"], "2", "image")
     for title, name in (("Last", '"Last"'), ("Twice", "other"), ("PreviewImage", "other")):
         prompt["other"]["_meta"] = {"title": title}
@@ -181,7 +181,7 @@ def test_warnings_name_nodes_by_titles_that_only_one_has(rules: NodeRules) -> No
         assert warning.startswith(f"Node {name} (PreviewImage) has errors")
 
 
-def test_inputs_that_would_end_comfyuis_worker_are_refused(rules: NodeRules) -> None:
+def test_inputs_that_would_end_comfyuis_worker_are_refused(rules: NodeDefinitions) -> None:
     for inputs in (None, [], "text", 0.5):
         prompt = {**CHEAP["shared_output"], "9": {"class_type": "ImageInvert", "inputs": inputs}}
         result = validate_prompt(prompt, rules)
@@ -190,14 +190,14 @@ def test_inputs_that_would_end_comfyuis_worker_are_refused(rules: NodeRules) -> 
 
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if name.endswith(("link", "of_two"))])
-def test_validation_of_a_cycle_ends(rules: NodeRules, name: str) -> None:
+def test_validation_of_a_cycle_ends(rules: NodeDefinitions, name: str) -> None:
     result = validate_prompt(WHOLE[name], rules)
     assert not result.valid
     assert result.node_errors == {}  # ComfyUI forgets the error on its way back
     assert "cycle" in result.warnings[0]
 
 
-def test_validation_of_many_cycles_ends(rules: NodeRules) -> None:
+def test_validation_of_many_cycles_ends(rules: NodeDefinitions) -> None:
     prompt = {
         str(i): node(
             "ImageBlend",
@@ -212,7 +212,7 @@ def test_validation_of_many_cycles_ends(rules: NodeRules) -> None:
     assert not validate_prompt(prompt, rules).valid
 
 
-def test_long_chains(rules: NodeRules) -> None:
+def test_long_chains(rules: NodeDefinitions) -> None:
     short = validate_prompt(chain(900), rules)
     assert list(short.node_errors) == ["0"]
     long = validate_prompt(chain(10_000), rules)
@@ -223,7 +223,7 @@ def test_long_chains(rules: NodeRules) -> None:
     assert "chain of more than" in long.warnings[0]
 
 
-def test_graphs_on_which_comfyui_would_fail_give_warnings(rules: NodeRules) -> None:
+def test_graphs_on_which_comfyui_would_fail_give_warnings(rules: NodeDefinitions) -> None:
     prompt = {**CHEAP["values"], "deep": node("EmptyImage", width=deep(1))}
     prompt |= {str(n): node("ImageInvert", image=[str(n - 1), 0]) for n in range(7001, 7700)}
     result = validate_prompt(prompt, rules)
@@ -241,7 +241,7 @@ def deep(value: Any) -> Any:
     return value
 
 
-def test_deeply_nested_values(rules: NodeRules) -> None:
+def test_deeply_nested_values(rules: NodeDefinitions) -> None:
     for node_id, name in places(CHEAP["values"]):
         prompt = with_input(CHEAP["values"], node_id, name, None)
         prompt[node_id]["inputs"][name] = deep(1)
@@ -264,7 +264,7 @@ json_values = st.recursive(
 
 @settings(max_examples=examples(300))
 @given(prompt=json_values, workflow=json_values)
-def test_hostile_prompts_get_an_answer(rules: NodeRules, prompt: Any, workflow: Any) -> None:
+def test_hostile_prompts_get_an_answer(rules: NodeDefinitions, prompt: Any, workflow: Any) -> None:
     result = validate_prompt(prompt, rules, workflow=workflow)
     assert not result.valid or result.outputs
     json.dumps(vars(result))
@@ -306,7 +306,7 @@ def test_missing_nodes_with_their_pack() -> None:
     assert "pack" not in validate_prompt(prompt, custom()).missing_nodes[0]
 
 
-def test_missing_models_with_folder_and_link(rules: NodeRules) -> None:
+def test_missing_models_with_folder_and_link(rules: NodeDefinitions) -> None:
     prompt = with_input(OTHERS["text_to_image"], "3", "lora_name", "sub/new.safetensors")
     prompt["1"]["inputs"]["ckpt_name"] = {"__value__": "other.ckpt"}
     models = [{"name": "new.safetensors", "url": "https://example.org/new", "directory": "loras"}]
@@ -343,10 +343,10 @@ def test_missing_models_of_other_nodes() -> None:
 def test_choices_in_the_newer_format() -> None:
     definitions = custom(input={"required": {"mode": ["COMBO", {"options": ["fast"]}]}})
     prompt = {"1": node("Custom", mode="slow"), "2": node("Show", source=["1", 0])}
-    result = validate_prompt(prompt, NodeRules(definitions, version="0.3.75"))
+    result = validate_prompt(prompt, NodeDefinitions(definitions, version="0.3.75"))
     assert result.valid
     assert "'slow' for 'mode'" in result.warnings[0]
-    result = validate_prompt(prompt, NodeRules(definitions, version="0.33.0"))
+    result = validate_prompt(prompt, NodeDefinitions(definitions, version="0.33.0"))
     [error] = result.node_errors["1"]["errors"]
     assert error["details"] == "mode: 'slow' not in ['fast']"
 
@@ -379,7 +379,7 @@ def test_any_type_of_custom_nodes_is_accepted_with_a_warning() -> None:
         "1": node("Custom", any=["0", 0]),
         "2": node("Show", source=["1", 0]),
     }
-    result = validate_prompt(prompt, NodeRules(definitions, version="0.3.75"))
+    result = validate_prompt(prompt, NodeDefinitions(definitions, version="0.3.75"))
     assert result.valid
     assert "the type '*'" in result.warnings[0]
     result = validate_prompt(prompt, definitions)
@@ -413,7 +413,7 @@ def schema3(**changes: Any) -> dict[str, Any]:
     return custom(**flags, **changes)
 
 
-def test_cycles_are_reported(today: NodeRules) -> None:
+def test_cycles_are_reported(today: NodeDefinitions) -> None:
     prompt = copy.deepcopy(WHOLE["cycle_beside_a_good_output"])
     prompt["1"]["inputs"]["image"] = ["5", 0]
     prompt["5"] = node("ImageInvert", image=["1", 0])
@@ -427,7 +427,7 @@ def test_cycles_are_reported(today: NodeRules) -> None:
         assert error["extra_info"] == {"node_id": node_id, "cycle_nodes": ["1", "5"]}
 
 
-def test_a_large_cycle_ends(today: NodeRules) -> None:
+def test_a_large_cycle_ends(today: NodeDefinitions) -> None:
     prompt = {str(i): node("ImageInvert", image=[str((i + 1) % 900), 0]) for i in range(900)} | {
         "out": node("PreviewImage", images=["0", 0])
     }
@@ -435,7 +435,7 @@ def test_a_large_cycle_ends(today: NodeRules) -> None:
     assert len(result.node_errors) == 900
 
 
-def test_autogrow_inputs_beyond_the_maximum_are_not_declared(today: NodeRules) -> None:
+def test_autogrow_inputs_beyond_the_maximum_are_not_declared(today: NodeDefinitions) -> None:
     for name, valid in (("image0", True), ("image49", True), ("image50", False)):
         prompt = {
             "1": EMPTY,
@@ -445,7 +445,9 @@ def test_autogrow_inputs_beyond_the_maximum_are_not_declared(today: NodeRules) -
         assert validate_prompt(prompt, today).valid is not valid
 
 
-def test_a_missing_autogrow_input_is_named_by_the_last_part_of_its_name(today: NodeRules) -> None:
+def test_a_missing_autogrow_input_is_named_by_the_last_part_of_its_name(
+    today: NodeDefinitions,
+) -> None:
     prompt = {"1": node("BatchImagesNode"), "2": node("PreviewImage", images=["1", 0])}
     [error] = validate_prompt(prompt, today).node_errors["1"]["errors"]
     assert (error["details"], error["extra_info"]) == ("image0", {"input_name": "images.image0"})
@@ -505,7 +507,7 @@ def test_an_autogrow_input_with_a_billion_names_is_limited() -> None:
 
 def test_an_option_list_of_a_million_is_looked_up_fast() -> None:
     options = [f"model-{n}.safetensors" for n in range(1_000_000)]
-    rules = NodeRules(custom(input={"required": {"name": [options]}}))
+    rules = NodeDefinitions(custom(input={"required": {"name": [options]}}))
     prompt = {str(n): node("Custom", name=options[-1 - n]) for n in range(2000)}
     prompt |= {f"o{n}": node("Show", source=[str(n), 0]) for n in range(2000)}
     assert validate_prompt(prompt, rules).valid  # makes the set
@@ -532,7 +534,7 @@ REPLACEMENTS: dict[str, Any] = {
 
 
 def test_old_nodes_are_replaced() -> None:
-    rules = NodeRules(custom(), replacements=REPLACEMENTS)
+    rules = NodeDefinitions(custom(), replacements=REPLACEMENTS)
     prompt = replaced()
     before = copy.deepcopy(prompt)
     result = validate_prompt(prompt, rules)
@@ -540,12 +542,12 @@ def test_old_nodes_are_replaced() -> None:
     assert prompt == before
     [error] = validate_prompt(replaced(inputs={"n": 9}), rules).node_errors["1"]["errors"]
     assert error["type"] == "value_bigger_than_max"
-    earlier = validate_prompt(prompt, NodeRules(custom(), version="0.3.75"))
+    earlier = validate_prompt(prompt, NodeDefinitions(custom(), version="0.3.75"))
     assert earlier.missing_nodes == [{"class_type": "Old", "node_ids": ["1"]}]
 
 
 def test_old_nodes_that_comfyui_fails_to_replace() -> None:
-    rules = NodeRules(custom(), replacements=REPLACEMENTS)
+    rules = NodeDefinitions(custom(), replacements=REPLACEMENTS)
     bare = replaced()
     del bare["1"]["_meta"]
     for prompt, raised, reported in (
@@ -570,14 +572,14 @@ def test_old_nodes_that_comfyui_fails_to_replace() -> None:
     ],
 )
 def test_replacements_by_unknown_nodes_are_ignored(replacements: Any) -> None:
-    result = validate_prompt(replaced(), NodeRules(custom(), replacements=replacements))
+    result = validate_prompt(replaced(), NodeDefinitions(custom(), replacements=replacements))
     assert result.missing_nodes == [{"class_type": "Old", "node_ids": ["1"]}]
 
 
 def test_malformed_replacements_cause_no_error() -> None:
     odd = [{"new_node_id": "Custom", "input_mapping": [5, {}, {"new_id": []}], "output_mapping": 3}]
     prompt = {**replaced(), "2": node("Show", source=["1", 0])}
-    result = validate_prompt(prompt, NodeRules(custom(), replacements={"Old": odd}))
+    result = validate_prompt(prompt, NodeDefinitions(custom(), replacements={"Old": odd}))
     assert types_of(result, "1") == ["required_input_missing"]
 
 
@@ -625,7 +627,7 @@ def test_the_version_follows_from_its_number_or_the_definitions() -> None:
 
 
 def test_without_access_to_the_folders_files_are_compared_with_the_definitions(
-    rules: NodeRules,
+    rules: NodeDefinitions,
 ) -> None:
     for name, valid, warned in (
         ("cat.png", True, False),
@@ -652,7 +654,7 @@ def test_files_of_any_kind_are_searched_in_the_options_of_all_loaders() -> None:
         "WebcamCapture": {"input": {"required": {"image": ["WEBCAM", {}]}}, "output": ["X"]},
         "End": {"input": {"required": {"x": ["X"]}}, "output": [], "output_node": True},
     }
-    rules = NodeRules(classes, version="0.33.0")
+    rules = NodeDefinitions(classes, version="0.33.0")
     for class_type, name, valid in (
         ("LoadImage", "clip.mp4", True),
         ("LoadImage", "other.mp4", False),
@@ -671,7 +673,7 @@ def test_files_of_any_kind_are_searched_in_the_options_of_all_loaders() -> None:
         assert validate_prompt(prompt, rules).valid is valid, (class_type, name)
 
 
-def test_numbers_that_json_cannot_hold_are_returned_as_text(rules: NodeRules) -> None:
+def test_numbers_that_json_cannot_hold_are_returned_as_text(rules: NodeDefinitions) -> None:
     prompt = with_input(CHEAP["image"], "3", "blend_factor", "-inf")
     result = validate_prompt(prompt, rules)
     [error] = result.node_errors["3"]["errors"]
@@ -700,7 +702,7 @@ def has_exception(answer: Any) -> bool:
 
 
 def test_same_as_a_running_comfyui(comfyui: Any) -> None:
-    rules = NodeRules(requests.get(f"{comfyui.url}/object_info", timeout=60).json())
+    rules = NodeDefinitions(requests.get(f"{comfyui.url}/object_info", timeout=60).json())
     earlier = rules.behaviour is EARLIER
 
     def exists(folder: str, path: str) -> bool:

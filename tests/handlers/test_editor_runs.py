@@ -8,7 +8,7 @@ import uuid
 import pytest
 import requests
 
-from comfydeploy_jupyter.graphs.structure import structure_of
+from comfydeploy_jupyter.graphs.dependencies import structure_of
 from comfydeploy_jupyter.runs.editor import SOON
 from tests.helpers.waiting import until_async
 

@@ -11,8 +11,7 @@ import pytest
 import requests
 from PIL import Image
 
-from comfydeploy_jupyter.graphs.depth import DEEPEST_VALUE, LONGEST_CHAIN
-from comfydeploy_jupyter.graphs.structure import structure_of
+from comfydeploy_jupyter.graphs.dependencies import DEEPEST_VALUE, LONGEST_CHAIN, structure_of
 from tests.helpers.comfyui import is_today
 
 IMAGE = {

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.dispatch import OVERHEAD, simulate, sweep
-from comfydeploy_jupyter.graphs.fingerprint import fingerprint_of
+from comfydeploy_jupyter.graphs.dependencies import fingerprint_of
 from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
 from tests.helpers.selection import examples
 

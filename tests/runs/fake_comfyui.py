@@ -21,7 +21,7 @@ from comfydeploy_jupyter.errors import (
     PromptInvalidError,
     StoreUnavailableError,
 )
-from comfydeploy_jupyter.graphs.node_rules import NodeRules
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.runs.records import ACTIVE, FINAL, RunRecord
 
 if TYPE_CHECKING:
@@ -465,8 +465,7 @@ class FakeMachine:
 
     async def definitions(self, *, max_age: float | None = None) -> SimpleNamespace:
         self.definition_requests += 1
-        rules = NodeRules({})
-        return SimpleNamespace(object_info={}, layouts=None, rules=rules, source="live")
+        return SimpleNamespace(nodes=NodeDefinitions({}), source="live")
 
     async def folders(self) -> Folders:
         return Folders(self.path)

@@ -10,7 +10,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
-from comfydeploy_jupyter.graphs.inline_external import FileNeed
+from comfydeploy_jupyter.graphs.external import FileNeed
 from comfydeploy_jupyter.runs import inputs
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NotFoundError
-from comfydeploy_jupyter.graphs.loaders import file_names_in
+from comfydeploy_jupyter.graphs.inputs import file_names_in
 from comfydeploy_jupyter.machines.registry import MachineRegistry
 from comfydeploy_jupyter.runs.inputs import InputChangedError, PoolInputs
 from comfydeploy_jupyter.util.responses import loads

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.graphs.workload import workload
+from comfydeploy_jupyter.graphs.dependencies import workload
 from comfydeploy_jupyter.runs.progress import NodeWork, Progress
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from PIL import Image
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.files.thumbnails import thumbnail
-from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
-from comfydeploy_jupyter.graphs.inline_external import FileNeed
+from comfydeploy_jupyter.graphs.external import FileNeed
+from comfydeploy_jupyter.graphs.metadata import embedded_workflow
 from comfydeploy_jupyter.runs import inputs
 from comfydeploy_jupyter.snapshots.service import LARGEST_YAML
 

@@ -14,8 +14,7 @@ import pytest
 import comfydeploy_jupyter
 from comfydeploy_jupyter.comfyui.definitions import BUNDLE
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
-from comfydeploy_jupyter.graphs.form import input_form, workflow_form
-from comfydeploy_jupyter.graphs.form_fields import FormField
+from comfydeploy_jupyter.graphs.form import FormField, input_form, workflow_form
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.form import Form
 from comfydeploy_jupyter.widgets.form_rows import SHOWN

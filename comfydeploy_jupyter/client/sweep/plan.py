@@ -13,8 +13,8 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ...errors import InvalidRequestError
+from ...graphs.dependencies import nodes_behind, readers_of
 from ...graphs.inputs import apply_inputs
-from ...graphs.partial import nodes_behind, readers_of
 from ..graph import Source
 from ..workflow import Workflow
 

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ComfyDeployError, InvalidRequestError
-from ...graphs.form_fields import MEDIA_KINDS, page_value, words
+from ...graphs.form import MEDIA_KINDS, page_value, words
 from ..stream import FINAL
 from ..text import html_table, text_table
 from .plan import value_text
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-    from ...graphs.form_fields import FormField
+    from ...graphs.form import FormField
     from ..results import OutputFile
     from .plan import Axis, Grid, Plan
     from .runner import Point

@@ -5,51 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .formats import objects, subgraphs_of
+from .definitions import SUFFIXES
+from .formats import objects
+from .ui import subgraphs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-SUFFIXES = (
-    ".safetensors",
-    ".sft",
-    ".ckpt",
-    ".pt",
-    ".pt2",
-    ".pth",
-    ".bin",
-    ".pkl",
-    ".gguf",
-    ".onnx",
-)
-
-_FOLDERS: Mapping[str, str] = {
-    "ckpt_name": "checkpoints",
-    "lora_name": "loras",
-    "existing_lora": "loras",
-    "vae_name": "vae",
-    "unet_name": "diffusion_models",
-    "clip_name": "text_encoders",
-    "clip_name1": "text_encoders",
-    "clip_name2": "text_encoders",
-    "clip_name3": "text_encoders",
-    "clip_name4": "text_encoders",
-    "control_net_name": "controlnet",
-    "style_model_name": "style_models",
-    "gligen_name": "gligen",
-    "hypernetwork_name": "hypernetworks",
-    "photomaker_model_name": "photomaker",
-    "audio_encoder_name": "audio_encoders",
-    "config_name": "configs",
-}
-
-_FOLDERS_OF_CLASS: Mapping[tuple[str, str], str] = {
-    ("CLIPVisionLoader", "clip_name"): "clip_vision",
-    ("UpscaleModelLoader", "model_name"): "upscale_models",
-    ("LatentUpscaleModelLoader", "model_name"): "latent_upscale_models",
-    ("ModelPatchLoader", "name"): "model_patches",
-    ("DiffusersLoader", "model_path"): "diffusers",
-}
 
 
 @dataclass(frozen=True)
@@ -58,18 +19,6 @@ class ModelLink:
 
     url: str  # the download link
     folder: str | None  # the folder for it under ``models``, such as ``"loras"``
-
-
-def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple[bool, str | None]:
-    """Return whether a combo offers model files, and in which folder of ``models`` they are.
-
-    Source: the loaders of ComfyUI. A combo of another node offers model files if an option has the
-    suffix of one; the folder is known only if the input has the name that ComfyUI's loaders use.
-    """
-    folder = _FOLDERS_OF_CLASS.get((class_type, name)) or _FOLDERS.get(name)
-    if folder is not None:
-        return True, folder
-    return any(isinstance(o, str) and o.lower().endswith(SUFFIXES) for o in options), None
 
 
 def models_in(graph: Mapping[str, Any]) -> frozenset[str]:

@@ -1,0 +1,318 @@
+"""Graphs of which only some outputs are executed."""
+
+from __future__ import annotations
+
+import difflib
+from array import array
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..errors import InvalidRequestError
+from ..util.json_stream import dumps, sorted_keys
+from .formats import Graph, class_of, inputs_of, is_link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from .definitions import NodeDefinitions
+
+
+def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
+    """Raise if a graph does not have some nodes."""
+    for node_id in node_ids:
+        if node_id not in graph:
+            close = difflib.get_close_matches(node_id, graph, n=3, cutoff=0.5)
+            raise InvalidRequestError(
+                f"{field}: there is no node {node_id!r} in the graph",
+                details={"field": field, "node_id": node_id, "candidates": close},
+            )
+
+
+def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
+    """Return the part of a graph with some nodes and all nodes that they depend on."""
+    needed: set[str] = set()
+    waiting = list(node_ids)
+    while waiting:
+        node_id = waiting.pop()
+        if node_id in needed or node_id not in graph:
+            continue
+        needed.add(node_id)
+        values = graph[node_id].get("inputs", {}).values()
+        waiting.extend(str(value[0]) for value in values if is_link(value))
+    return {node_id: node for node_id, node in graph.items() if node_id in needed}
+
+
+def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
+    """Return the ids of some nodes, and of all nodes that depend on them."""
+    return nodes_behind(node_ids, readers_of(graph))
+
+
+def readers_of(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the ids of the nodes that read an output of each node, if there are any."""
+    readers: dict[str, list[str]] = {}
+    for node_id, node in graph.items():
+        for value in inputs_of(node).values():
+            if is_link(value):
+                readers.setdefault(str(value[0]), []).append(node_id)
+    return readers
+
+
+def nodes_behind(node_ids: Iterable[str], readers: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the ids of some nodes, and of all nodes that depend on them, by `readers_of`."""
+    found: set[str] = set()
+    waiting = list(node_ids)
+    while waiting:
+        node_id = waiting.pop()
+        if node_id not in found:
+            found.add(node_id)
+            waiting.extend(readers.get(node_id, ()))
+    return found
+
+
+# Their `steps` are the steps of the sampler that is linked to their sigmas.
+_SCHEDULE_NAMES = ("Scheduler", "Sigmas")
+_MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The work in a graph."""
+
+    # the probable number of steps of each node, by node id; 0 if it is not known
+    steps: dict[str, int]
+    sources: dict[str, list[str]]  # the nodes that each node is linked to, by node id
+    classes: dict[str, str]  # the class of each node, by node id
+
+    def needed_steps(
+        self, definitions: NodeDefinitions | None, targets: Collection[str] | None
+    ) -> dict[str, int]:
+        """Return the `steps` of the nodes that `needed` returns."""
+        needed = self.needed(definitions, targets)
+        return {node_id: steps for node_id, steps in self.steps.items() if node_id in needed}
+
+    def only_needed(
+        self, definitions: NodeDefinitions | None, targets: Collection[str] | None
+    ) -> Workload:
+        """Return the work without the nodes that ComfyUI will not execute."""
+        needed = self.needed(definitions, targets)
+        kept = [node_id for node_id in self.steps if node_id in needed]
+        return Workload(
+            {node_id: self.steps[node_id] for node_id in kept},
+            {node_id: self.sources[node_id] for node_id in kept},
+            {node_id: self.classes[node_id] for node_id in kept},
+        )
+
+    def needed(
+        self, definitions: NodeDefinitions | None, targets: Collection[str] | None = None
+    ) -> set[str]:
+        """Return the nodes that ComfyUI will execute: output nodes and what they depend on."""
+
+        def is_output(node_id: str) -> bool:
+            known = None if definitions is None else definitions.get(self.classes[node_id])
+            return known is None or known.output_node
+
+        outputs = self.steps if targets is None else targets
+        waiting = [node_id for node_id in outputs if node_id in self.steps and is_output(node_id)]
+        found: set[str] = set()
+        while waiting:
+            node_id = waiting.pop()
+            if node_id not in found and node_id in self.steps:
+                found.add(node_id)
+                waiting += self.sources[node_id]
+        return found
+
+
+def workload(graph: Mapping[str, Mapping[str, Any]]) -> Workload:
+    """Return the work in a graph in API format."""
+    sources = {
+        node_id: [value[0] for value in inputs_of(node).values() if is_link(value)]
+        for node_id, node in graph.items()
+    }
+    classes = {node_id: class_of(node) for node_id, node in graph.items()}
+    steps = {node_id: _steps(graph, node_id) for node_id in graph}
+    return Workload(steps, sources, classes)
+
+
+def _steps(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> int:
+    """Return the number of steps of a node, from its own input or that of its scheduler."""
+    node = graph[node_id]
+    inputs = inputs_of(node)
+    if any(name in class_of(node) for name in _SCHEDULE_NAMES):
+        return 0
+    if "sigmas" in inputs:
+        return _number(_upstream(graph, inputs["sigmas"], lambda found: found.get("steps")), graph)
+    steps = _number(inputs.get("steps"), graph)
+    first, last = (_number(inputs.get(f"{end}_at_step"), graph) for end in ("start", "end"))
+    return max(min(last, steps) - first, 0) if last else steps
+
+
+def _upstream(
+    graph: Mapping[str, Mapping[str, Any]],
+    link: object,
+    look: Callable[[Mapping[str, Any]], object],
+) -> object:
+    """Return the number of steps of the nearest node upstream of a link that has one."""
+    waiting, seen = [link], set()
+    while waiting:
+        here = waiting.pop(0)
+        if not is_link(here) or here[0] in seen or here[0] not in graph:
+            continue
+        seen.add(here[0])
+        inputs = inputs_of(graph[here[0]])
+        found = look(inputs)
+        if found is not None:
+            return found
+        waiting += inputs.values()
+    return None
+
+
+def _number(value: object, graph: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return a number from an input, or from the linked node if that has only one; else 0."""
+    if is_link(value) and value[0] in graph:
+        numbers = [v for v in inputs_of(graph[value[0]]).values() if type(v) is int]
+        value = numbers[0] if len(numbers) == 1 else None
+    return value if type(value) is int and 0 < value <= _MOST_STEPS else 0
+
+
+Holder: TypeAlias = dict[str, Any] | list[Any]
+
+LONGEST_CHAIN = 500
+"""The longest chain of nodes that ComfyUI can run for certain."""
+
+DEEPEST_VALUE = 200
+"""The most levels of nested lists and objects that ComfyUI can copy for certain."""
+
+_LONG = (
+    f"is in a cycle, or at the end of more than {LONGEST_CHAIN} nodes in a row, and such a chain"
+    " makes ComfyUI fail"
+)
+_DEEP = (
+    f"has more than {DEEPEST_VALUE} nested lists or objects, and such a value makes ComfyUI fail"
+)
+
+
+def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
+    """Raise if a graph would end the thread of ComfyUI that executes prompts."""
+    for node_id, fault in too_deep(graph):
+        raise InvalidRequestError(
+            f"workflow_api: node {node_id!r} {fault}",
+            details={"field": "workflow_api", "node_id": node_id},
+        )
+    if ui is not None and is_deeper_than(ui, DEEPEST_VALUE):
+        raise InvalidRequestError.of_field("workflow", _DEEP)
+
+
+def too_deep(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield the nodes that exceed a limit, each with the sentence that says which."""
+    last = end_of_long_chain(graph)
+    if last is not None:
+        yield last, _LONG
+    if is_deeper_than(graph, DEEPEST_VALUE + 1):  # a quick check of all nodes at once
+        yield from (
+            (node_id, _DEEP)
+            for node_id, node in graph.items()
+            if is_deeper_than(node, DEEPEST_VALUE)
+        )
+
+
+def end_of_long_chain(graph: Graph) -> str | None:
+    """Return a node at the end of a chain of more than `LONGEST_CHAIN` nodes, or None.
+
+    The nodes of cycles and those that depend on them count as one chain, since ComfyUI follows a
+    cycle once.
+    """
+    if len(graph) <= LONGEST_CHAIN:
+        return None
+    waiting: dict[str, int] = {}  # the number of its links that have not been followed
+    users: dict[str, list[str]] = {}
+    for node_id, node in graph.items():
+        sources = [value[0] for value in inputs_of(node).values() if is_link(value)]
+        sources = [source for source in sources if source in graph]
+        waiting[node_id] = len(sources)
+        for source in sources:
+            users.setdefault(source, []).append(node_id)
+    row = [node_id for node_id, count in waiting.items() if not count]
+    length = 0
+    while row:  # all nodes whose longest chain has this length
+        length += 1
+        if length > LONGEST_CHAIN:
+            return row[0]
+        following = []
+        for node_id in row:
+            del waiting[node_id]
+            for user in users.get(node_id, ()):
+                waiting[user] -= 1
+                if not waiting[user]:
+                    following.append(user)
+        row = following
+    return next(iter(waiting)) if length + len(waiting) > LONGEST_CHAIN else None
+
+
+def is_deeper_than(value: Holder, limit: int) -> bool:
+    """Return whether a JSON value has more than ``limit`` levels of lists and objects."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            part
+            for holder in level
+            for part in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(part, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+KEPT = 24
+"""The most nodes that a fingerprint describes; of a larger graph, it describes a sample."""
+
+
+def fingerprint_of(graph: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Return the hashes of the nodes of a prompt, 4 bytes each.
+
+    The hash of a node depends on its class, its inputs and the nodes before it. The `KEPT` smallest
+    ones are returned, so that the samples of two prompts have as many hashes in common as the
+    prompts have nodes in common, in proportion.
+    """
+    found: dict[str, int] = {}
+    sources: dict[str, list[str]] = {}  # a node in it without a hash is in a cycle
+    waiting = list(graph)
+    while waiting:
+        node_id = waiting[-1]
+        inputs = inputs_of(graph[node_id])
+        if node_id not in sources:
+            links = [value[0] for value in inputs.values() if is_link(value)]
+            sources[node_id] = [source for source in links if source in graph]
+            waiting.extend(source for source in sources[node_id] if source not in sources)
+            continue
+        waiting.pop()
+        if node_id not in found:
+            before = [found.get(source) for source in sources[node_id]]
+            text = repr((class_of(graph[node_id]), inputs, before))
+            digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+            found[node_id] = int.from_bytes(digest, "little")
+    return array("I", nsmallest(KEPT, set(found.values()))).tobytes()
+
+
+def nodes_in(fingerprint: bytes) -> frozenset[int]:
+    """Return the hashes in a fingerprint."""
+    return frozenset(memoryview(fingerprint).cast("I"))
+
+
+def structure_of(graph: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a hash of the structure of a graph: its node ids, classes and links."""
+    nodes = [
+        [
+            node_id,
+            class_of(graph[node_id]),
+            sorted(
+                [name, *value]
+                for name, value in inputs_of(graph[node_id]).items()
+                if is_link(value)
+            ),
+        ]
+        for node_id in sorted_keys(list(graph))
+    ]
+    return sha256(dumps(nodes).encode()).hexdigest()[:32]

@@ -1,0 +1,1107 @@
+"""A workflow in the UI format, as the editor has it after it has loaded the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from ..errors import InvalidRequestError
+from . import queued_values
+from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget, misfits
+from .formats import BYPASSED, MUTED, UIGraph, inputs_of, is_link, objects
+from .formats import Graph as ApiGraph
+
+FROM_OUTSIDE: Final = "-10"
+"""The origin of links that come from the inputs of a subgraph."""
+TO_OUTSIDE: Final = "-20"
+"""The target of links that lead to the outputs of a subgraph."""
+REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
+VIRTUAL: Final = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote", "ComfyDeploy"})
+"""Node types that only the editor knows; ``ComfyDeploy`` is that of ComfyUI Deploy's plug-in."""
+
+LinkKey = int | str
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """An input of a node: its link, the name of its widget, if any, and its position."""
+
+    name: str
+    type: str
+    link: LinkKey | None = None
+    widget: str | None = None
+    number: int = 0
+
+
+@dataclass(slots=True)
+class Link:
+    """A link: ids and slot numbers of its origin and its target."""
+
+    origin: str
+    origin_slot: int
+    target: str
+    target_slot: int
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A node of a graph."""
+
+    id: str
+    type: str
+    title: str
+    mode: int  # 2: muted, 4: bypassed; with any other mode the node runs
+    inputs: list[Slot]  # in the editor's order
+    outputs: list[str]  # the types of the outputs
+    properties: Mapping[str, Any]  # as saved
+    stored: Any  # ``widgets_values`` as saved
+    # ``widgets_values_named`` as saved, which is used only without ``widgets_values``
+    named: Mapping[str, Any] = field(default_factory=dict)
+    known: NodeClass | None = None  # its class, if the definitions have it
+    subgraph: str | None = None  # for a subgraph node: the id of the subgraph's definition
+    # its widgets in order; `values` has their values by name
+    widgets: list[Widget] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    # for a subgraph node: the values of its promoted widgets, by input number; `promoted_from` has
+    # the inner widgets that are promoted
+    promoted: dict[int, Any] = field(default_factory=dict)
+    promoted_from: dict[int, Widget] = field(default_factory=dict)
+    # for a subgraph node: values of inner widgets, by inner node id and input name
+    overrides: dict[tuple[str, str], Any] = field(default_factory=dict)
+    # whether its values are those that are saved by name, as those by position do not fit
+    by_name: bool = False
+    # the names of its inputs by the names of widgets that mean them; None until it is needed
+    targets: dict[str, str] | None = None
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def number_of(self, name: str) -> int | None:
+        """Return the number of the first input with a name."""
+        if not self._numbers:
+            for slot in reversed(self.inputs):
+                self._numbers[slot.name] = slot.number
+        return self._numbers.get(name)
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it is never part of a prompt; links pass through it."""
+        return self.subgraph is not None or self.type in VIRTUAL
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is muted or bypassed."""
+        return self.mode in (MUTED, BYPASSED)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is part of the prompt."""
+        return not (self.virtual or self.silent)
+
+
+@dataclass
+class Graph:
+    """The nodes and links of the workflow itself or of one subgraph definition."""
+
+    name: str  # the name in messages
+    nodes: dict[str, Node]  # by id
+    links: dict[LinkKey, Link]  # by id
+    inputs: list[Port] = field(default_factory=list)
+    outputs: list[Port] = field(default_factory=list)
+
+    @cached_property
+    def consumers(self) -> dict[LinkKey, tuple[Node, Slot]]:
+        """The node and the input that each link leads to."""
+        return {
+            slot.link: (node, slot)
+            for node in self.nodes.values()
+            for slot in node.inputs
+            if slot.link is not None
+        }
+
+    @cached_property
+    def links_by_origin(self) -> dict[tuple[str, int], dict[LinkKey, None]]:
+        """The links of each output, in the order of the file."""
+        found: dict[tuple[str, int], dict[LinkKey, None]] = {}
+        for key, link in self.links.items():
+            found.setdefault((link.origin, link.origin_slot), {})[key] = None
+        return found
+
+    def fed_by(self, origin: str, slot: int, order: Iterable[LinkKey] = ()) -> list[FedSlot]:
+        """Return the inputs that are linked to an output, first those of the links in `order`."""
+        keys = self.links_by_origin.get((origin, slot), {})
+        first = [key for key in order if key in keys]
+        every = dict.fromkeys([*first, *keys])
+        return [self.consumers[key] for key in every if key in self.consumers]
+
+    @cached_property
+    def sources(self) -> dict[int, Link]:
+        """The link to each output of the subgraph."""
+        found: dict[int, Link] = {}
+        for number, port in enumerate(self.outputs):
+            for key in port.links:
+                if key in self.links:
+                    found.setdefault(number, self.links[key])
+        for link in self.links.values():
+            if link.target == TO_OUTSIDE:
+                found.setdefault(link.target_slot, link)
+        return found
+
+
+FedSlot = tuple[Node, Slot]
+
+
+@dataclass(slots=True)
+class Port:
+    """An input or output of a subgraph definition, and its links inside the subgraph."""
+
+    name: str
+    type: str
+    links: list[LinkKey]
+
+
+@dataclass
+class Workflow:
+    """A workflow that has been read."""
+
+    root: Graph  # the workflow itself
+    # the definitions that are used, by id, each before those that contain it
+    subgraphs: dict[str, Graph]
+    warnings: list[str]  # A sentence for each error in the file that was corrected
+
+    def graphs(self) -> Iterator[Graph]:
+        """Yield all graphs, each before those that contain it."""
+        yield from self.subgraphs.values()
+        yield self.root
+
+
+def read_workflow(workflow: Any, definitions: NodeDefinitions, expansion: Expansion) -> Workflow:
+    """Read a workflow in the UI format."""
+    if not isinstance(workflow, dict):
+        raise InvalidRequestError.of_field("workflow", "must be an object")
+    if not isinstance(workflow.get("nodes"), list):
+        raise InvalidRequestError.of_field(
+            "workflow.nodes", "must be a list: this is not a workflow in the editor's format"
+        )
+    return _Reader(workflow, definitions, expansion).read()
+
+
+class _Reader:
+    def __init__(
+        self, workflow: Mapping[str, Any], definitions: NodeDefinitions, expansion: Expansion
+    ) -> None:
+        self._expansion = expansion
+        extra = workflow.get("extra")
+        groups = extra.get("groupNodes") if isinstance(extra, dict) else None
+        self._groups = groups if isinstance(groups, dict) else {}
+        self._definitions = definitions
+        self._workflow = workflow
+        self._raw = _definitions_by_id(workflow)
+        self._inputs = {key: _ports(raw, "inputs") for key, raw in self._raw.items()}
+        self._outputs = {key: _ports(raw, "outputs") for key, raw in self._raw.items()}
+        self._warnings: list[str] = []
+        self._renamed = _renumbered(workflow, self._raw) if self._raw else {}
+
+    def read(self) -> Workflow:
+        root = self._graph(self._workflow, "workflow", {})
+        subgraphs: dict[str, Graph] = {}
+        pending = [root]
+        while pending:
+            for node in pending.pop().nodes.values():
+                if node.subgraph is not None and node.subgraph not in subgraphs:
+                    graph = self._definition(node.subgraph)
+                    subgraphs[node.subgraph] = graph
+                    pending.append(graph)
+        return Workflow(root, _innermost_first(subgraphs), self._warnings)
+
+    def _definition(self, key: str) -> Graph:
+        raw = self._raw[key]
+        name = f"subgraph {raw.get('name') or key}"
+        graph = self._graph(raw, name, self._renamed.get(key, {}))
+        graph.inputs, graph.outputs = self._inputs[key], self._outputs[key]
+        return graph
+
+    def _graph(self, raw: Mapping[str, Any], name: str, renamed: Mapping[str, str]) -> Graph:
+        if self._groups:
+            raw = expand_groups(raw, self._groups, self._definitions, self._expansion)
+        graph = Graph(name, {}, _links(raw.get("links"), renamed))
+        numbers = _Numbers(raw)
+        names: set[tuple[str, LinkKey | None]] = set()
+        for place, entry in enumerate(_list_of(raw, "nodes", name)):
+            node = self._node(entry, f"{name}.nodes[{place}]", renamed)
+            if node.id in graph.nodes:
+                fresh = numbers.next()
+                self._warnings.append(
+                    f"{name}: two nodes have the id {node.id}; the second is now {fresh}"
+                )
+                node.id = fresh
+            graph.nodes[node.id] = node
+            kept = {slot.name for slot in node.inputs}
+            for saved in map(_saved_slot, objects(entry.get("inputs"))):
+                if saved.link is not None and saved.name not in kept:
+                    names.add((node.id, saved.link))
+        _connect(graph, names)
+        return graph
+
+    def _node(self, raw: Any, place: str, renamed: Mapping[str, str]) -> Node:
+        if not isinstance(raw, dict):
+            raise InvalidRequestError.of_field(place, "must be an object")
+        kind = raw.get("type")
+        if not isinstance(kind, str):
+            raise InvalidRequestError.of_field(f"{place}.type", "must be text")
+        own = _identifier(raw.get("id"))
+        if own is None:
+            raise InvalidRequestError.of_field(f"{place}.id", "must be a number or text")
+        mode = raw.get("mode")
+        properties = raw.get("properties")
+        named = raw.get("widgets_values_named")
+        node = Node(
+            id=renamed.get(own, own),
+            type=kind,
+            title=str(raw.get("title") or ""),
+            mode=mode if isinstance(mode, int) else 0,
+            inputs=[],
+            outputs=[],
+            properties=properties if isinstance(properties, dict) else {},
+            stored=raw.get("widgets_values"),
+            named=named if isinstance(named, dict) else {},
+        )
+        inputs = _list_of(raw, "inputs", place)
+        outputs = _list_of(raw, "outputs", place)
+        if kind in self._raw:
+            self._read_instance(node, inputs)
+        elif kind not in VIRTUAL and (known := self._definitions.get(kind)) is not None:
+            _read_known(node, known, inputs, outputs)
+        else:
+            self._read_other(node, inputs, outputs)
+        for number, slot in enumerate(node.inputs):
+            slot.number = number
+        return node
+
+    def _read_instance(self, node: Node, inputs: list[Any]) -> None:
+        definition = self._raw[node.type]
+        node.subgraph = node.type
+        node.title = node.title or str(definition.get("name") or "")
+        links = {str(raw.get("name")): _key(raw.get("link")) for raw in objects(inputs)}
+        node.inputs = [
+            Slot(port.name, port.type, links.get(port.name)) for port in self._inputs[node.type]
+        ]
+        node.outputs = [port.type for port in self._outputs[node.type]]
+        renamed = self._renamed.get(node.type)
+        entries = node.properties.get("proxyWidgets")
+        if renamed and isinstance(entries, list):
+            moved = [
+                [renamed.get(str(entry[0]), entry[0]), *entry[1:]]
+                for entry in entries
+                if isinstance(entry, list) and entry
+            ]
+            node.properties = {**node.properties, "proxyWidgets": moved}
+
+    def _read_other(self, node: Node, inputs: list[Any], outputs: list[Any]) -> None:
+        node.title = node.title or node.type
+        node.inputs = [_saved_slot(raw) for raw in objects(inputs)]
+        node.outputs = [_type(raw.get("type")) for raw in objects(outputs)]
+        stored = node.stored if isinstance(node.stored, list) else []
+        if node.type in VIRTUAL:
+            names = {PRIMITIVE: "value"}
+            node.values = {names.get(node.type, "text"): value for value in stored[:1]}
+            return
+        for number, value in enumerate(stored):
+            name = f"UNKNOWN_{number}" if number else "UNKNOWN"
+            if value is None or isinstance(value, (list, dict)):
+                value = _json(value, f"node {node.id}")
+            node.widgets.append(Widget(name, "*", name))
+            node.values[name] = value
+        for name, value in node.named.items() if node.stored is None else ():
+            node.widgets.append(Widget(name, "*", name))
+            node.values[name] = value
+
+
+class _Numbers:
+    """Returns node ids that a graph does not have."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        ids = (raw_node.get("id") for raw_node in objects(raw.get("nodes")))
+        self._last = max((key for key in ids if type(key) is int), default=0)
+
+    def next(self) -> str:
+        self._last += 1
+        return str(self._last)
+
+
+def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[Any]) -> None:
+    """Add the widgets, inputs and outputs of its class to a node, and its saved links."""
+    node.known = known
+    node.title = node.title or known.title
+    laid = known.lay_out(node.named if node.stored is None else node.stored)
+    by_name = known.lay_out(node.named) if node.named and misfits(laid) else laid
+    node.by_name = misfits(by_name) < misfits(laid)
+    laid = by_name if node.by_name else laid
+    for widget, value in laid:
+        node.widgets.append(widget)
+        node.values.setdefault(widget.name, _widget_value(node, widget, value))
+    saved = {str(raw.get("name")): raw for raw in objects(inputs)}
+    for socket in known.inputs_of(laid):
+        if socket.grows:
+            grown = [name for name in saved if name.startswith(socket.name)]
+            node.inputs.extend(_saved_slot(saved.pop(name)) for name in grown)
+            continue
+        raw = saved.pop(socket.name, None)
+        link = None if raw is None else _key(raw.get("link"))
+        widget_name = socket.name if socket.has_widget else None
+        node.inputs.append(Slot(socket.name, socket.type, link, widget_name))
+    combos = tuple(f"{widget.name}." for widget in node.widgets if widget.branches)
+    for raw in saved.values():
+        slot = _saved_slot(raw)
+        if slot.name.startswith(combos):
+            continue
+        if slot.widget is None or slot.widget in node.values:
+            node.inputs.append(slot)
+    types = [_type(raw.get("type")) for raw in objects(outputs)]
+    node.outputs = [*known.outputs, *types[len(known.outputs) :]]
+
+
+def _widget_value(node: Node, widget: Widget, value: Any) -> Any:
+    """Return the value of a widget after the editor has loaded a saved value into it."""
+    if widget.type == "LOAD_3D" and widget.name == VIEWPORT:
+        return queued_values.viewport(node.properties)
+    if widget.type == "PREVIEW_3D":
+        return ""
+    if widget.name == "model_file" and node.type in ("Preview3D", "Preview3DAnimation"):
+        return node.properties.get("Last Time Model File") or value
+    if widget.multiline and value is not MISSING:
+        return "" if value is None else queued_values.text(value)
+    if value is None and widget.choices:
+        return widget.choices[0]
+    if (
+        widget.name == "sampler_name"
+        and node.type in ("KSampler", "KSamplerAdvanced")
+        and isinstance(value, str)
+    ):
+        return value.removeprefix("sample_")
+    return value
+
+
+def _json(value: Any, place: str) -> str:
+    try:
+        return json.dumps(queued_values.plain(value), ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise InvalidRequestError.of_field(place, "has values nested too deeply") from None
+
+
+def _saved_slot(raw: Mapping[str, Any]) -> Slot:
+    widget = raw.get("widget")
+    name = widget.get("name") if isinstance(widget, dict) else None
+    return Slot(
+        name=str(raw.get("name") or ""),
+        type=_type(raw.get("type")),
+        link=_key(raw.get("link")),
+        widget=name if isinstance(name, str) else None,
+    )
+
+
+def _links(rows: Any, renamed: Mapping[str, str]) -> dict[LinkKey, Link]:
+    links: dict[LinkKey, Link] = {}
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, list) and len(row) >= 5:
+            key, origin, origin_slot, target, target_slot = row[:5]
+        elif isinstance(row, dict):
+            key, origin, target = row.get("id"), row.get("origin_id"), row.get("target_id")
+            origin_slot, target_slot = row.get("origin_slot"), row.get("target_slot")
+        else:
+            continue
+        key, origin, target = _key(key), _identifier(origin), _identifier(target)
+        if key is None or origin is None or target is None or key in links:
+            continue
+        if renamed:
+            origin, target = renamed.get(origin, origin), renamed.get(target, target)
+        links[key] = Link(origin, _number(origin_slot), target, _number(target_slot))
+    return links
+
+
+def _connect(graph: Graph, names: set[tuple[str, LinkKey | None]]) -> None:
+    """Connect the inputs as frontend 1.58.1 does where they and the list of links disagree.
+
+    A link leads to the node that the list names, and there to the input that names the link, else
+    to the input whose number is in the list. Of several links to one input, the first that an input
+    names counts, else the first in the list.
+    """
+    named = [(node, slot) for node in graph.nodes.values() for slot in node.inputs]
+    names.update((node.id, slot.link) for node, slot in named)
+    unnamed = {
+        (link.target, link.target_slot): key
+        for key, link in reversed(graph.links.items())
+        if (link.target, key) not in names
+    }
+    taken: dict[tuple[str, int], LinkKey] = {}
+    connected: set[LinkKey] = set()
+    for node, slot in named:
+        link = None if slot.link is None else graph.links.get(slot.link)
+        if slot.link is None or link is None or slot.link in connected:
+            continue
+        number = link.target_slot
+        if link.target == node.id or link.target not in graph.nodes:
+            listed = node.inputs[number].link if 0 <= number < len(node.inputs) else ""
+            moved = listed is None and (node.id, slot.number) in unnamed
+            number = number if moved or listed == slot.link else slot.number
+        target = link.target if link.target in graph.nodes else node.id
+        connected.add(taken.setdefault((target, number), slot.link))
+    for place, key in unnamed.items():
+        taken.setdefault(place, key)
+    for node, slot in named:
+        lost = slot.link is not None and slot.link not in graph.links
+        slot.link = taken.get((node.id, slot.number), slot.link if lost else None)
+
+
+def _ports(raw: Mapping[str, Any], key: str) -> list[Port]:
+    ports = []
+    for entry in objects(_list_of(raw, key, f"subgraph {raw.get('name')}")):
+        ids = entry.get("linkIds")
+        keys = [_key(value) for value in ids] if isinstance(ids, list) else []
+        ports.append(
+            Port(
+                str(entry.get("name") or ""),
+                _type(entry.get("type")),
+                [value for value in keys if value is not None],
+            )
+        )
+    return ports
+
+
+def _definitions_by_id(workflow: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return all subgraph definitions, also those inside others; of equal ids the first."""
+    found: dict[str, Mapping[str, Any]] = {}
+    pending: list[Any] = [workflow]
+    while pending:
+        holder = pending.pop()
+        block = holder.get("definitions")
+        listed = block.get("subgraphs") if isinstance(block, dict) else None
+        for place, raw in enumerate(listed if isinstance(listed, list) else ()):
+            key = _identifier(raw.get("id")) if isinstance(raw, dict) else None
+            if key is None:
+                raise InvalidRequestError.of_field(
+                    f"definitions.subgraphs[{place}]", "must be an object with an id"
+                )
+            found.setdefault(key, raw)
+            pending.append(raw)
+    return found
+
+
+def _renumbered(
+    workflow: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
+    """Return new ids for inner nodes whose ids other graphs of the workflow have, too.
+
+    The editor (1.58.1) keeps all nodes of a workflow in one store. When it loads a file, it
+    replaces ids that several subgraph definitions have by the next free numbers.
+    """
+    taken = {_identifier(raw.get("id")) for raw in objects(workflow.get("nodes"))}
+    last = _number(workflow.get("last_node_id"))
+    renamed: dict[str, dict[str, str]] = {}
+    for key, raw in definitions.items():
+        own = dict.fromkeys(_identifier(node.get("id")) for node in objects(raw.get("nodes")))
+        for name in own:
+            if name is None:
+                continue
+            if name in taken:
+                last += 1
+                while str(last) in taken:
+                    last += 1
+                renamed.setdefault(key, {})[name] = str(last)
+                taken.add(str(last))
+            else:
+                taken.add(name)
+                last = max(last, int(name)) if name.isdecimal() else last
+    return renamed
+
+
+def _innermost_first(subgraphs: dict[str, Graph]) -> dict[str, Graph]:
+    """Order definitions so that each comes before those that contain it."""
+    inside = {
+        key: {node.subgraph for node in graph.nodes.values() if node.subgraph is not None}
+        for key, graph in subgraphs.items()
+    }
+    users: dict[str, list[str]] = {key: [] for key in subgraphs}
+    for key, used in inside.items():
+        for inner in used:
+            users[inner].append(key)
+    waiting = {key: len(used) for key, used in inside.items()}
+    ready = [key for key, count in waiting.items() if not count]
+    ordered: dict[str, Graph] = {}
+    while ready:
+        key = ready.pop()
+        ordered[key] = subgraphs[key]
+        for user in users[key]:
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.append(user)
+    if len(ordered) < len(subgraphs):
+        names = sorted(graph.name for key, graph in subgraphs.items() if key not in ordered)
+        raise InvalidRequestError.of_field("definitions.subgraphs", f"{names[0]} contains itself")
+    return ordered
+
+
+def _list_of(raw: Mapping[str, Any], key: str, place: str) -> list[Any]:
+    value = raw.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidRequestError.of_field(f"{place}.{key}", "must be a list")
+    return value
+
+
+def _identifier(value: Any) -> str | None:
+    """Return a node id as text, like execution ids; None for other values."""
+    kind = type(value)
+    if kind is int:
+        return str(value) if abs(value) < 2**53 else queued_values.text(value)
+    if kind is str:
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return queued_values.text(value)
+
+
+def _key(value: Any) -> LinkKey | None:
+    if value is None or isinstance(value, (int, str)):
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else 0
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return "*" if value in (None, 0) else str(value)
+
+
+_PREFIXES = ("workflow>", "workflow/")
+_LINK = 100  # characters that are counted for a link
+
+
+def expand_groups(
+    graph: Mapping[str, Any],
+    groups: Mapping[str, Any],
+    definitions: NodeDefinitions,
+    expansion: Expansion,
+) -> Mapping[str, Any]:
+    """Return a saved graph in which all group nodes are replaced by their parts.
+
+    Muted and bypassed ones stay, since their saved inputs and outputs suffice to skip them.
+    """
+    nodes = graph.get("nodes")
+    if not isinstance(nodes, list):
+        return graph
+    used = {
+        number: group for number, node in enumerate(nodes) if (group := _group_of(node, groups))
+    }
+    if not used:
+        return graph
+    for group in used.values():
+        expansion.add_nodes(_length(group.get("nodes")))
+        expansion.add_size(_LINK * _length(group.get("links")))
+    saved_links = graph.get("links")
+    links = list(saved_links) if isinstance(saved_links, list) else []
+    expanded: list[Any] = []
+    outputs: dict[tuple[str, int], tuple[str, int]] = {}
+    for number, node in enumerate(nodes):
+        if number not in used:
+            expanded.append(node)
+            continue
+        made = _GroupNode(used[number], definitions)
+        expanded.extend(made.parts(node, links))
+        own = _id_text(node.get("id"))
+        for slot, (part, inner) in enumerate(made.outputs):
+            outputs[own, slot] = (f"{own}:{part}", inner)
+    moved = [_from_part(row, outputs) for row in links]
+    return {**graph, "nodes": expanded, "links": moved}
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
+
+
+def _group_of(node: Any, groups: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if not isinstance(node, dict) or node.get("mode") in (MUTED, BYPASSED):
+        return None
+    kind = node.get("type")
+    for prefix in _PREFIXES:
+        if isinstance(kind, str) and kind.startswith(prefix):
+            group = groups.get(kind.removeprefix(prefix))
+            return group if isinstance(group, dict) else None
+    return None
+
+
+def _from_part(row: Any, outputs: Mapping[tuple[str, int], tuple[str, int]]) -> Any:
+    """Return a link from an output of a group node as a link from the output of its part."""
+    if isinstance(row, list) and len(row) >= 5 and isinstance(row[2], int):
+        part = outputs.get((_id_text(row[1]), row[2]))
+        return [row[0], *part, *row[3:]] if part else row
+    if isinstance(row, dict) and isinstance(row.get("origin_slot"), int):
+        part = outputs.get((_id_text(row.get("origin_id")), row["origin_slot"]))
+        return {**row, "origin_id": part[0], "origin_slot": part[1]} if part else row
+    return row
+
+
+@dataclass
+class _Part:
+    """A node inside the group: its entry in the definition, and its class."""
+
+    number: int
+    raw: Mapping[str, Any]
+    known: NodeClass | None
+    type: str
+    fed: dict[int, list[Any]] = field(default_factory=dict)
+    feeds: dict[int, list[list[Any]]] = field(default_factory=dict)
+    shown: set[int] = field(default_factory=set)
+
+    @property
+    def inputs(self) -> list[Mapping[str, Any]]:
+        return _objects(self.raw.get("inputs"))
+
+    @property
+    def title(self) -> str:
+        return str(self.raw.get("title") or self.type)
+
+    def place_of(self, name: str) -> int | None:
+        for place, slot in enumerate(self.inputs):
+            if slot.get("name") == name:
+                return place
+        return None
+
+    def is_fed(self, name: str) -> bool:
+        return self.place_of(name) in self.fed
+
+    def converted(self, name: str) -> bool:
+        """Return whether the widget of this name was converted to an input."""
+        place = self.place_of(name)
+        if place is None:
+            return False
+        widget = self.inputs[place].get("widget")
+        return isinstance(widget, dict) and widget.get("name") == name
+
+
+class _GroupNode:
+    """The inputs, outputs and widgets of a group node, which are those of its parts."""
+
+    def __init__(self, raw: Mapping[str, Any], definitions: NodeDefinitions) -> None:
+        self._config = raw.get("config") if isinstance(raw.get("config"), dict) else {}
+        self._parts = [
+            _Part(number, node, definitions.get(str(node.get("type"))), str(node.get("type")))
+            for number, node in enumerate(_objects(raw.get("nodes")))
+        ]
+        self._links = [row for row in _rows(raw.get("links")) if self._usable(row)]
+        for row in self._links:
+            self._parts[row[2]].fed[row[3]] = row
+            self._parts[row[0]].feeds.setdefault(row[1], []).append(row)
+        for row in _rows(raw.get("external")):
+            if len(row) > 2 and self._has(row[0]) and isinstance(row[1], int):
+                self._parts[row[0]].shown.add(row[1])
+        self._names: dict[str, int] = {}
+        self._widgets: list[tuple[_Part, Widget]] = []
+        self._inputs: dict[str, tuple[_Part, str]] = {}
+        self._collect()
+
+    @property
+    def outputs(self) -> list[tuple[int, int]]:
+        """For each output of the group node, the index of the part and of its output."""
+        found = []
+        for part in self._parts:
+            for slot in range(self._output_count(part)):
+                config = self._custom(part, "output", slot)
+                hidden = slot in part.feeds and slot not in part.shown
+                if config.get("visible", not hidden):
+                    found.append((part.number, slot))
+        return found
+
+    def parts(self, node: Mapping[str, Any], links: list[Any]) -> Iterator[dict[str, Any]]:
+        """Yield the parts as saved nodes; links between them are appended to `links`."""
+        own = _id_text(node.get("id"))
+        slots = self._slots_of(own, node, links)
+        values = self._values_of(node.get("widgets_values"))
+        for part in self._parts:
+            given = slots.get(part.number, {})
+            saved = [
+                {**slot, "link": given.pop(place, None)} for place, slot in enumerate(part.inputs)
+            ]
+            extra = [
+                {"name": name, "link": link, "type": "*"}
+                for name, link in given.items()
+                if isinstance(name, str)
+            ]
+            yield {
+                **part.raw,
+                "id": f"{own}:{part.number}",
+                "inputs": [*saved, *extra],
+                "widgets_values": values.get(part.number, part.raw.get("widgets_values")),
+            }
+
+    def _slots_of(
+        self, own: str, node: Mapping[str, Any], links: list[Any]
+    ) -> dict[int, dict[int | str, Any]]:
+        """Return the links of the parts' inputs, by position or, if that is not saved, by name."""
+        found: dict[int, dict[int | str, Any]] = {}
+        for number, row in enumerate(self._links):
+            key = f"{own}#{number}"
+            kind = row[5] if len(row) > 5 else "*"
+            links.append([key, f"{own}:{row[0]}", row[1], f"{own}:{row[2]}", row[3], kind])
+            found.setdefault(row[2], {})[row[3]] = key
+        for slot in _objects(node.get("inputs")):
+            if slot.get("link") is None:
+                continue
+            part, name = self._inputs.get(str(slot.get("name")), (None, ""))
+            if part is not None:
+                place = part.place_of(name)
+                where = name if place is None else place
+                found.setdefault(part.number, {})[where] = slot["link"]
+        return found
+
+    def _values_of(self, stored: Any) -> dict[int, Any]:
+        """Return the ``widgets_values`` of each part, by name (a primitive's as a list)."""
+        values = stored if isinstance(stored, list) else []
+        found: dict[int, Any] = {}
+        for part in self._parts:
+            if part.known is not None:
+                laid = part.known.lay_out(part.raw.get("widgets_values"))
+                found[part.number] = {widget.name: value for widget, value in laid}
+        for place, (part, widget) in enumerate(self._widgets):
+            value = values[place] if place < len(values) else widget.default
+            if part.known is not None:
+                found[part.number][widget.name] = value
+            elif widget.name == "value" and value is not MISSING:
+                found[part.number] = [value]
+        return found
+
+    def _collect(self) -> None:
+        later: list[tuple[_Part, str]] = []
+        for part in self._parts:
+            if part.type == "PrimitiveNode":
+                self._add_primitive(part)
+            elif part.type == "Reroute":
+                self._add_reroute(part)
+            elif part.known is not None:
+                later.extend(self._add_part(part, part.known))
+        for part, name in later:
+            if not part.is_fed(name):
+                self._add_widgets(part, name)
+                self._inputs[self._name(part, name)] = (part, name)
+
+    def _add_part(self, part: _Part, known: NodeClass) -> list[tuple[_Part, str]]:
+        owning = {widget.owner for widget in known.widgets}
+        owners = [name for name in known.input_names if name in owning]
+        converted = [name for name in owners if part.converted(name)]
+        for name in owners:
+            if name not in converted:
+                self._add_widgets(part, name)
+                self._name(part, name)
+        for socket in known.sockets:
+            if not socket.has_widget and not part.is_fed(socket.name):
+                key = self._name(part, socket.name)
+                if self._custom(part, "input", socket.name).get("visible") is not False:
+                    self._inputs[key] = (part, socket.name)
+        order = sorted(converted, key=lambda name: part.place_of(name) or 0)
+        return [(part, name) for name in order]
+
+    def _add_widgets(self, part: _Part, owner: str) -> None:
+        widgets = part.known.widgets if part.known is not None else ()
+        self._widgets.extend(
+            (part, widget) for widget in widgets if widget.owner == owner and widget.stored
+        )
+
+    def _add_primitive(self, part: _Part) -> None:
+        if not part.feeds:
+            return
+        row = next(iter(part.feeds.values()))[0]
+        kind = row[5] if len(row) > 5 else "*"
+        companions = {"INT": 1, "FLOAT": 1, "COMBO": 2}.get(str(kind), 0)
+        self._name(part, "value")
+        self._widgets.append((part, Widget("value", str(kind), "value")))
+        companion = Widget("control", "COMBO", "value", emitted=False)
+        self._widgets.extend([(part, companion)] * companions)
+
+    def _add_reroute(self, part: _Part) -> None:
+        if part.fed:
+            return
+        kind = "*"
+        for row in part.feeds.get(0, []):
+            slots = self._parts[row[2]].inputs
+            if row[3] < len(slots) and kind == "*":
+                kind = str(slots[row[3]].get("type") or "*")
+        self._inputs[self._name(part, kind)] = (part, "")
+
+    def _name(self, part: _Part, name: str) -> str:
+        """Return the name of an input of a part on the group node."""
+        place = part.place_of(name)
+        label = part.inputs[place].get("label") if place is not None else None
+        given = self._custom(part, "input", name).get("name")
+        key = shown = str(given or label or name)
+        titled = part.type == "PrimitiveNode" and part.raw.get("title")
+        if titled or shown in self._names:
+            key = shown = f"{part.title} {name}"
+            if shown in self._names:
+                shown = f"{part.title} {self._names[shown]} {name}"
+        self._names[key] = self._names.get(key, 1) + 1
+        return shown
+
+    def _custom(self, part: _Part, side: str, key: object) -> Mapping[str, Any]:
+        config = self._config.get(str(part.number)) if self._config else None
+        section = config.get(side) if isinstance(config, dict) else None
+        entry = section.get(str(key)) if isinstance(section, dict) else None
+        return entry if isinstance(entry, dict) else {}
+
+    def _output_count(self, part: _Part) -> int:
+        if part.known is not None:
+            return len(part.known.outputs)
+        if part.type == "Reroute":
+            inside = part.fed and part.feeds and 0 not in part.shown
+            return 0 if inside else 1
+        return 1 if part.type == "PrimitiveNode" and part.feeds else 0
+
+    def _usable(self, row: Any) -> bool:
+        if len(row) < 4:
+            return False
+        slots = isinstance(row[1], int) and isinstance(row[3], int)
+        return slots and self._has(row[0]) and self._has(row[2])
+
+    def _has(self, number: Any) -> bool:
+        return isinstance(number, int) and 0 <= number < len(self._parts)
+
+
+def _objects(values: Any) -> list[Mapping[str, Any]]:
+    """Return a list in which items that are not objects are empty ones, so indices stay valid."""
+    if not isinstance(values, list):
+        return []
+    return [value if isinstance(value, dict) else {} for value in values]
+
+
+def _rows(values: Any) -> list[list[Any]]:
+    return [row for row in values if isinstance(row, list)] if isinstance(values, list) else []
+
+
+def _id_text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+MAX_NODES = 200_000
+"""The most nodes that a workflow may have after its subgraphs and group nodes are expanded."""
+
+MAX_SIZE = 64 << 20
+"""The most characters that a workflow may have after it is expanded."""
+
+_PER_VALUE = 16
+_PER_NODE = 100
+
+
+class Expansion:
+    """Counts the nodes and characters of an expanded workflow; raises above the limits.
+
+    A small file may use a subgraph with a long text a thousand times. Nodes and texts are counted
+    before they are created, so that such a file cannot take unlimited time and memory.
+    """
+
+    def __init__(self) -> None:
+        self._nodes = 0
+        self._size = 0
+
+    def add_nodes(self, count: int) -> None:
+        """Count nodes."""
+        self._nodes += count
+        if self._nodes > MAX_NODES:
+            raise _too_large(f"{MAX_NODES} nodes once its subgraphs")
+
+    def add_size(self, size: int) -> None:
+        """Count characters."""
+        self._size += size
+        if self._size > MAX_SIZE:
+            raise _too_large(f"{MAX_SIZE >> 20} million characters once its subgraphs and patterns")
+
+    def add_written(self, key: str, node: Mapping[str, Any]) -> None:
+        """Count one node of the prompt: its id, class, title and inputs."""
+        size = _PER_NODE + len(key) + len(node["class_type"]) + len(node["_meta"]["title"])
+        for name, value in node["inputs"].items():
+            if isinstance(value, str):
+                size += len(name) + len(value)
+            elif isinstance(value, (list, dict)):
+                size += len(name) + _size_of(value)
+            else:
+                size += len(name) + _PER_VALUE
+        self.add_size(size)
+
+
+def _size_of(value: Any) -> int:
+    size = 0
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            size += len(item)
+        elif isinstance(item, dict):
+            pending.extend(item)
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        size += _PER_VALUE
+    return size
+
+
+def _too_large(what: str) -> InvalidRequestError:
+    return InvalidRequestError.of_field("workflow", f"has more than {what} are expanded")
+
+
+def check_integrity(graph: Mapping[str, Any], *, field: str) -> None:
+    """Raise if two nodes have the same id, or an input is linked to a node that does not exist."""
+    if isinstance(graph.get("nodes"), list):
+        for level in (graph, *subgraphs_of(graph)):
+            _check_level(level, field)
+        return
+    for node_id, node in graph.items():
+        for name, value in inputs_of(node).items():
+            if is_link(value) and value[0] not in graph:
+                raise _missing_origin(field, node_id, name, f"node {value[0]!r}")
+
+
+def _check_level(level: Mapping[str, Any], field: str) -> None:
+    nodes = objects(level.get("nodes"))
+    ids = {FROM_OUTSIDE, TO_OUTSIDE}
+    for node_id in (str(node["id"]) for node in nodes if "id" in node):
+        if node_id in ids:
+            raise InvalidRequestError.of_field(field, f"has two nodes with the id {node_id!r}")
+        ids.add(node_id)
+    rows = level.get("links")
+    if not isinstance(rows, list):
+        return  # the format does not require them
+    links = {str(found[0]): str(found[1]) for found in map(_origin, rows) if found is not None}
+    for node in nodes:
+        for slot in objects(node.get("inputs")):
+            link = slot.get("link")
+            if link is None or links.get(str(link)) in ids:
+                continue
+            origin = links.get(str(link))
+            where = f"link {link}" if origin is None else f"node {origin!r}"
+            raise _missing_origin(field, str(node.get("id")), str(slot.get("name")), where)
+
+
+def _origin(row: object) -> tuple[Any, Any] | None:
+    """Return the id of a link, which is an array or an object, and the id of its origin."""
+    if isinstance(row, list) and len(row) > 1:
+        return row[0], row[1]
+    if isinstance(row, Mapping):
+        return row.get("id"), row.get("origin_id")
+    return None
+
+
+def _missing_origin(field: str, node_id: str, name: str, where: str) -> InvalidRequestError:
+    return InvalidRequestError.of_field(
+        field, f"input {name!r} of node {node_id!r} is linked to {where}, which does not exist"
+    )
+
+
+def check_consistency(graph: ApiGraph, ui: dict[str, Any]) -> None:
+    """Raise if the UI format is that of another workflow, since ComfyUI saves it with the outputs.
+
+    Each node of the graph must be in the UI format, with the same class and the same links. Nodes
+    and links that only the editor can resolve are not checked: virtual nodes, reroutes, subgraphs
+    and bypassed nodes.
+    """
+    nodes = UINodes(ui)
+    for node_id, node in graph.items():
+        top, _, inner = node_id.partition(":")
+        drawn, kind = nodes.node(ui, top), node.get("class_type")
+        if drawn is None or (not inner and kind not in (None, drawn.get("type"))):
+            raise _another(node_id, f"node {node_id!r} ({kind}) is not in workflow")
+        for slot in () if inner else objects(drawn.get("inputs")):
+            name, source = slot.get("name"), nodes.link_source(ui, slot.get("link"))
+            value = inputs_of(node).get(name) if isinstance(name, str) else None
+            if source and source[0] in graph and is_link(value) and tuple(value) != source:
+                found = f"input {name!r} of node {node_id!r} comes from node {source[0]!r}"
+                raise _another(node_id, f"{found} in workflow")
+
+
+def _another(node_id: str, found: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"workflow: differs from workflow_api: {found}",
+        details={"field": "workflow", "node_id": node_id},
+    )
+
+
+@dataclass(frozen=True)
+class UIPlace:
+    """A node in a UI workflow and the graph that has it."""
+
+    node: Mapping[str, Any]  # the node as the editor saved it
+    # the workflow or the subgraph definition that has it, with its ``links``
+    scope: Mapping[str, Any]
+
+
+class UINodes:
+    """Finds the nodes and links of a UI workflow, also in its subgraphs."""
+
+    def __init__(self, ui: UIGraph) -> None:
+        self._ui = ui
+        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in subgraphs_of(ui)}
+        self._nodes: dict[int, dict[str, Mapping[str, Any]]] = {}
+        self._sources: dict[int, dict[Any, tuple[str, int]]] = {}
+
+    def node(self, scope: Mapping[str, Any], node_id: str) -> Mapping[str, Any] | None:
+        """Return one node of a graph or subgraph definition."""
+        if id(scope) not in self._nodes:
+            nodes = objects(scope.get("nodes"))
+            self._nodes[id(scope)] = {str(node.get("id")): node for node in nodes}
+        return self._nodes[id(scope)].get(node_id)
+
+    def path(self, node_id: str) -> list[UIPlace]:
+        """Return the containers of a node of the API graph, and the node; empty if it is not there.
+
+        ``"12:3"`` is node 3 inside the subgraph node 12. The nodes of an old *group node* end at
+        the group.
+        """
+        scope: Mapping[str, Any] = self._ui
+        path: list[UIPlace] = []
+        for part in node_id.split(":"):
+            node = self.node(scope, part)
+            if node is None:
+                return []
+            path.append(UIPlace(node, scope))
+            inner = self._subgraphs.get(str(node.get("type")))
+            if inner is None:
+                break
+            scope = inner
+        return path
+
+    def link_source(self, scope: Mapping[str, Any], link_id: object) -> tuple[str, int] | None:
+        """Return where a link starts: node id and output slot.
+
+        Links are arrays ``[id, from, slot, to, slot, type]`` in version 0.4 and objects in version
+        1 and in subgraphs. A link through the wall of a subgraph starts at node ``"-10"``.
+        """
+        if id(scope) not in self._sources:
+            links = scope.get("links")
+            self._sources[id(scope)] = dict(
+                source
+                for link in (links if isinstance(links, list) else ())
+                if (source := _source(link)) is not None
+            )
+        known = isinstance(link_id, (int, str))
+        return self._sources[id(scope)].get(link_id) if known else None
+
+
+def _source(link: object) -> tuple[Any, tuple[str, int]] | None:
+    if isinstance(link, Mapping):
+        link = [link.get("id"), link.get("origin_id"), link.get("origin_slot")]
+    if not isinstance(link, list) or len(link) < 3 or not isinstance(link[2], int):
+        return None
+    return (link[0], (str(link[1]), link[2])) if isinstance(link[0], (int, str)) else None
+
+
+def subgraphs_of(ui: UIGraph) -> list[Mapping[str, Any]]:
+    """Return the subgraph definitions of a UI workflow, as saved."""
+    definitions = ui.get("definitions")
+    return objects(definitions.get("subgraphs")) if isinstance(definitions, Mapping) else []
