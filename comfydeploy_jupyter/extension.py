@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .handlers.ws import EventSocket
     from .openapi.document import Document
     from .services import Services
-    from .tunnel.tunnel import Origin
+    from .tunnel.tunnels import Origin
 else:
     metrics = lazy_module("metrics")
 
@@ -578,7 +578,7 @@ class ComfyDeploy(ExtensionApp):
 
     def _jupyter_origin(self) -> Origin:
         """Return the address of this Jupyter for a tunnel, and whether Jupyter requires a token."""
-        from .tunnel.tunnel import Origin
+        from .tunnel.tunnels import Origin
 
         app = self.serverapp
         assert app is not None

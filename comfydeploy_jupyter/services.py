@@ -14,7 +14,7 @@ from yarl import URL
 from .clusters.kind import DaskKind
 from .compat.comfy_account import ComfyAccount, ComfySignIn
 from .compat.comfy_jobs import ComfyAPI
-from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials
+from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials, WebProxy
 from .errors import ComfyDeployError
 from .files.hashes import Hasher
 from .files.models import DirectoryCache, ModelFiles, ModelListing
@@ -40,10 +40,8 @@ from .snapshots.service import Snapshots
 from .store.database import Database
 from .store.session import Session
 from .transfers.queue import OPEN, Transfers
-from .tunnel.tunnel import Origin, TunnelOptions
-from .tunnel.tunnels import Tunnels
+from .tunnel.tunnels import Origin, TunnelOptions, Tunnels
 from .util import worker
-from .util.proxy import Site
 from .util.tasks import BackgroundTasks, close_each
 from .util.unparsed import is_large
 from .workflows.cloud import CloudWorkflows
@@ -66,7 +64,7 @@ if TYPE_CHECKING:
     from .machines.providers import ProviderKind
     from .schemas import TunnelStartRequest
     from .settings import Settings
-    from .tunnel.tunnel import Target
+    from .tunnel.tunnels import Target
     from .workflows.repository import WorkflowRepository
 
 log = logging.getLogger(__name__)
@@ -102,7 +100,7 @@ class Services:
             access=CloudAccess(settings.allowed_api_urls, settings.api_key),
             timeout=settings.cloud_timeout,
         )
-        self.site = Site(settings.site_url, answer_within=settings.cloud_timeout)
+        self.site = WebProxy(settings.site_url, reply_timeout=settings.cloud_timeout)
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.pool_kinds: dict[str, ProviderKind] = {"dask": DaskKind(settings.clusters)}

@@ -6,20 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .clusters.kind import ClusterSettings
-from .compat.comfydeploy import DEFAULT_URL
+from .compat.comfydeploy import DEFAULT_SITE, DEFAULT_URL
 from .machines.settings import MachineSettings
 from .runs.deletion import KEEP_ALL, KeepRuns
 from .transfers.downloads import ModelSites
 from .tunnel.tunnels import TunnelSettings
 from .util.fetch_policy import FetchPolicy
-from .util.proxy import DEFAULT_SITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from .runs.announcing import Emit
-    from .tunnel.tunnel import Origin
+    from .tunnel.tunnels import Origin
 
 
 @dataclass(frozen=True)

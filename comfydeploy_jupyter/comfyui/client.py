@@ -22,10 +22,9 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
-from ..util import responses, worker
+from ..util import proxy, responses, worker
 from ..util.certificates import client_context
 from ..util.peers import Peers
-from ..util.proxy_headers import HOP_BY_HOP
 from ..util.responses import text_of
 from ..util.secrets import clean_url
 from ..util.sessions import CheckedConnector, new_session, without_redirects
@@ -61,7 +60,7 @@ MAX_WORKFLOW = 64 * 1024**2  # bytes of such a file that is read
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
 # Headers that belong to one message or connection; ComfyUI compares Origin with Host.
-_OURS = HOP_BY_HOP | {
+_OURS = proxy.HOP_BY_HOP | {
     *("content-length", "content-type", "content-encoding", "expect", "host", "origin")
 }
 
@@ -218,16 +217,9 @@ class ComfyUIClient:
     ) -> aiohttp.ClientResponse:
         """Send a request unchanged; return the response before its body is read."""
         try:
-            return await self.session.request(
-                method,
-                URL(self.url + target, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                auto_decompress=False,
-                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            )
+            address = URL(self.url + target, encoded=True)
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+            return await proxy.send(self.session, method, address, headers, body, timeout=timeout)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             raise self.unavailable(text_of(error)) from error
 

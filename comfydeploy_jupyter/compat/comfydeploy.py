@@ -11,7 +11,7 @@ import tempfile
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import aiohttp
@@ -19,12 +19,15 @@ from yarl import URL
 
 from ..errors import CloudError, ForbiddenAPIURLError, InvalidRequestError, NoAPIKeyError
 from ..schemas.base import is_key
-from ..util import bodies, responses
+from ..util import bodies, proxy, responses
 from ..util.backoff import Backoff, retry_after
 from ..util.json_stream import dumps
 from ..util.secrets import clean_url
 from ..util.sessions import new_session
 from ..util.timestamps import timestamp_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +176,10 @@ def _shown(url: URL) -> str:
 DEFAULT_URL = "https://api.comfydeploy.com/api"
 ATTEMPTS = 4
 LARGEST = 256 * 1024 * 1024  # bytes of a response; each version of a large workflow has megabytes
+DEFAULT_SITE = "https://www.comfydeploy.com"
+SILENCE_TIMEOUT = 300.0  # seconds that a response of the site may pause after it has begun
+_PATH_SAFE = "/%:@!$&'()*+,;=-._~"
+_QUERY_SAFE = f"{_PATH_SAFE}?"
 MAX_SENTENCE = 500  # characters of the service's message that are passed on
 
 
@@ -437,3 +444,111 @@ def _encode(body: dict[str, Any]) -> bytes:
         return dumps(body).encode()
     except RecursionError:
         raise InvalidRequestError("The body is nested too deeply") from None
+
+
+class WebProxy:
+    """Forwards requests to ComfyDeploy's web site; other addresses are not possible."""
+
+    def __init__(self, url: str = DEFAULT_SITE, *, reply_timeout: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        self.reply_timeout = reply_timeout  # seconds that the site has after the complete request
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"<WebProxy of {clean_url(self.url)}>"
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def address(self, tail: str, query: str = "") -> URL:
+        """Return the address of a page, whose path and query are encoded as in the request.
+
+        InvalidRequestError if a server or a browser could read the path as one outside of the
+        site.
+        """
+        _check_tail(tail)
+        base = str(self._base().with_query(None).with_fragment(None)).rstrip("/")
+        kept = proxy.without_credentials(query)
+        address = f"{base}/{quote(tail, safe=_PATH_SAFE, encoding='latin-1')}"
+        if kept:
+            address += f"?{quote(kept, safe=_QUERY_SAFE, encoding='latin-1')}"
+        return URL(address, encoded=True)
+
+    async def send(
+        self,
+        method: str,
+        address: URL,
+        headers: Mapping[str, str],
+        *,
+        key: str | None = None,
+        body: AsyncIterator[bytes] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request; return the response before its body is read. The caller closes it."""
+        sent = proxy.request_headers(headers)
+        sent.setdefault("Accept-Encoding", "identity")
+        if body is None:
+            sent.pop("Content-Length", None)
+        if key is not None:
+            sent["Authorization"] = f"Bearer {key}"
+        if self._session is None:
+            self._session = new_session(silence=SILENCE_TIMEOUT)
+        try:
+            return await proxy.send(
+                self._session, method, address, sent, body, reply_timeout=self.reply_timeout
+            )
+        except asyncio.TimeoutError:
+            raise CloudError(f"{clean_url(self.url)} did not answer in time") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # Not chained: aiohttp's errors contain the request's headers, and so the key.
+            reason = getattr(getattr(error, "os_error", None), "strerror", None)
+            raise CloudError(
+                f"{clean_url(self.url)} cannot be reached: {reason or type(error).__name__}"
+            ) from None
+
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Yield the body of a response as it arrives."""
+        try:
+            async for chunk in response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise CloudError(
+                f"{clean_url(self.url)} ended its response too early: {type(error).__name__}"
+            ) from None
+
+    def location(self, response: aiohttp.ClientResponse, here: str) -> str | None:
+        """Return the target of a redirect, below ``here`` for a page of the site."""
+        return proxy.redirect_target(response, self._base(), here)
+
+    def _base(self) -> URL:
+        try:
+            base = URL(self.url)
+        except ValueError:
+            base = URL()
+        if base.scheme not in ("http", "https") or not base.host:
+            raise CloudError("comfydeploy_url is not an http:// or https:// address")
+        return base
+
+
+def _check_tail(tail: str) -> None:
+    """Raise if a program could read a path as an address on another host or outside of the site.
+
+    The path is checked unchanged, and after one, two and three rounds of decoding, since a server
+    or proxy may decode it more than once.
+    """
+    seen = tail
+    for _ in range(4):
+        if seen.startswith("/"):
+            problem = "must not begin with a slash"
+        elif "\\" in seen:
+            problem = "must not have a backslash"
+        elif any(part in (".", "..") for part in re.split(r"[/;?#]", seen)):
+            problem = "must not have a part that is . or .."
+        elif any(character < " " or character == "\x7f" for character in seen):
+            problem = "must not have control characters"
+        else:
+            seen = unquote(seen, encoding="latin-1")
+            continue
+        raise InvalidRequestError.of_field("tail", problem)

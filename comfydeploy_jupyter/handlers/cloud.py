@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tornado import web
-from tornado.iostream import StreamClosedError
 
 from ..errors import CloudError, ComfyDeployError, MethodNotAllowedError
+from ..util import proxy
 from ..util.secrets import clean_url
-from .base import ANY_SIZE, Handler, passed_header, schemas
-from .streamed import BodyPipe, Streamed
-
-if TYPE_CHECKING:
-    import aiohttp
+from .base import Handler, passed_header, schemas
+from .proxy import ProxyHandler
 
 PENDING = 404  # ComfyDeploy's status as long as a sign-in is not approved
 
@@ -96,15 +92,8 @@ class VolumeFileHandler(VolumeBase):
         self.reply(await account.post("volume", "file", step, body=passed_on))
 
 
-class SiteHandler(Streamed, Handler):
-    """``comfydeploy/…``: a proxy of ComfyDeploy's web site.
-
-    Bodies are streamed in both directions: a chunk is read from one side when the other side
-    accepts it.
-    """
-
-    _body: BodyPipe
-    _asking: asyncio.Future[aiohttp.ClientResponse] | None = None
+class SiteHandler(ProxyHandler, Handler):
+    """``comfydeploy/…``: a proxy of ComfyDeploy's web site."""
 
     async def begin(self) -> None:
         """Start the request to the site."""
@@ -113,6 +102,7 @@ class SiteHandler(Streamed, Handler):
         if self.request.method not in ("GET", "POST"):
             raise web.HTTPError(MethodNotAllowedError.status)
         site = self.services.site
+        self.take_timeout = site.reply_timeout
         here = f"{self.base_url}comfydeploy"
         tail = self.request.path[len(here) :].removeprefix("/")
         address = site.address(tail, self.request.query)
@@ -121,61 +111,28 @@ class SiteHandler(Streamed, Handler):
             access = self.services.cloud.access
             access.check_url(str(address), field="comfydeploy_url")
             key = access.key(key)
-        body = None
-        if self.request.method == "POST":
-            connection: Any = self.request.connection
-            connection.set_max_body_size(ANY_SIZE)
-            self._body = BodyPipe(1)
-            body = self._body.pieces()
-        self._asking = asyncio.ensure_future(
-            site.ask(self.request.method or "", address, self.request.headers, key=key, body=body)
+        method, headers = self.request.method, self.request.headers
+        self.forward(
+            lambda body: site.send(method, address, headers, key=key, body=body),
+            has_body=method == "POST",  # the body of a GET is ignored
         )
 
-    async def take(self, chunk: bytes) -> None:
-        """Forward the next chunk of a POST to the site; the body of a GET is ignored."""
-        if self.request.method == "POST":
-            await self._send_piece(chunk)
+    async def send_chunk(self, chunk: bytes | None) -> None:
+        """Forward a chunk of the body, or its end."""
+        try:
+            await super().send_chunk(chunk)
+        except asyncio.TimeoutError:
+            url = clean_url(self.services.site.url)
+            raise CloudError(f"{url} did not accept the request in time") from None
 
     async def get(self) -> None:
         """Forward the response of the site, as it arrives."""
         self.check_body()
-        assert self._asking is not None
-        response = await self._asking
-        async with response:
-            await self._pass_back(response)
-
-    async def post(self) -> None:
-        """Complete the request to the site, then reply as `get` does."""
-        self.check_body()
-        await self._send_piece(None)
-        await self.get()
-
-    def on_connection_close(self) -> None:
-        """Abort the request of a client that has disconnected."""
-        super().on_connection_close()
-        self._close_site()
-
-    def on_finish(self) -> None:
-        """Close the connection to the site in any case."""
-        super().on_finish()
-        self._close_site()
-
-    def _close_site(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-            self._asking.add_done_callback(_close)
-
-    async def _send_piece(self, piece: bytes | None) -> None:
-        assert self._asking is not None
+        await self.send_chunk(None)
+        assert self.response is not None
+        response = await self.response
         site = self.services.site
-        try:
-            await self._body.put(piece, self._asking, timeout=site.answer_within)
-        except asyncio.TimeoutError:
-            raise CloudError(f"{clean_url(site.url)} did not accept the request in time") from None
-
-    async def _pass_back(self, response: aiohttp.ClientResponse) -> None:
-        site = self.services.site
-        headers = site.returned_headers(response)
+        headers = proxy.response_headers(response.headers)
         kind = passed_header(headers.pop("Content-Type", "application/octet-stream"))
         self.set_status(response.status)
         if response.status in (204, 304):
@@ -190,24 +147,8 @@ class SiteHandler(Streamed, Handler):
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        try:
-            async for piece in site.pieces(response):
-                self.write(piece)
-                await self.flush()
-            await self.finish(set_content_type=kind)
-        except StreamClosedError:
-            self.log.debug(
-                "A client closed its connection before it had received all of %s", response.url.path
-            )
-        except CloudError as fault:
-            if not self.has_begun:
-                raise
-            # A broken connection shows the client that the response is not complete.
-            self.log.warning(fault.message)
-            connection: Any = self.request.connection
-            connection.close()
+        await self.stream(site.chunks(response), set_content_type=kind)
 
-
-def _close(asking: asyncio.Future[aiohttp.ClientResponse]) -> None:
-    if not asking.cancelled() and asking.exception() is None:
-        asking.result().close()
+    async def post(self) -> None:
+        """Complete the request to the site, then reply as `get` does."""
+        await self.get()

@@ -15,26 +15,24 @@ not act as pages of Jupyter, whose origin they have: see `comfyui_files`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import html
 import json
 import re
 from pathlib import Path
 from posixpath import normpath, splitext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httputil import url_concat
-from tornado.iostream import StreamClosedError
 from yarl import URL
 
-from ..errors import ComfyDeployError, ComfyUIUnavailableError, NotFoundError, UnauthorizedError
-from ..util import proxy_headers
-from .base import ANY_SIZE, Base, passed_header
+from ..errors import ComfyUIUnavailableError, NotFoundError, UnauthorizedError
+from ..util import proxy
+from .base import Base, passed_header
 from .comfyui_files import USER_FILES, file_headers
-from .streamed import BodyPipe, Streamed
+from .proxy import ProxyHandler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,8 +43,7 @@ if TYPE_CHECKING:
 
 PAGE = "comfyui"
 OPENED = "comfydeploy_workflow"  # the field of the page's query that names a file to open
-CHUNKS_AHEAD = 4  # chunks of a body that may wait for ComfyUI
-START_WITHIN = 1.5  # seconds to wait for ComfyUI; then a page shows that it is starting
+START_TIMEOUT = 1.5  # seconds to wait for ComfyUI; then a page shows that it is starting
 
 # ComfyUI's own headers, and the one that determines its response for an SVG.
 MORE_HEADERS = ("Comfy-User", "Comfy-Usage-Source", "Comfy-Env", "Last-Event-ID", "Sec-Fetch-Dest")
@@ -64,14 +61,14 @@ PARTS = frozenset(
 CONDITIONS = frozenset({"accept-encoding", "if-none-match", "if-modified-since", "range"})
 WHOLE = frozenset({"accept-encoding", "range"})
 OUTDATED = frozenset({"content-length", "etag", "last-modified", "accept-ranges"})
-LARGEST_PAGE = 8 << 20  # bytes
+MAX_PAGE = 8 << 20  # bytes
 # Addresses at the root of the host, such as those of the cursors of the editor's masks; in style
 # sheets, and in texts of scripts that are the value of a style.
 AT_ROOT = {
     ".css": re.compile(rb"""((?:url\(["']?|@import ["'])/)(?!/)""", re.IGNORECASE),
     ".js": re.compile(rb"""(["'`]url\(["']?/)(?!/)"""),
 }
-LONGEST_MATCH = 16  # bytes, including the one that must not follow
+MAX_MATCH = 16  # bytes, including the one that must not follow
 STATIC = Path(__file__).parent.parent / "static"
 SCRIPT = (STATIC / "comfyui_page.js").read_text(encoding="utf-8")
 XSRF_SCRIPT = (STATIC / "comfyui_xsrf.js").read_text(encoding="utf-8")
@@ -100,7 +97,7 @@ class PageBase(Base):
     @property
     def target(self) -> str:
         """Path and query for the request to ComfyUI, without Jupyter's credentials."""
-        query = proxy_headers.without_credentials(self.request.query)
+        query = proxy.without_credentials(self.request.query)
         return f"{self.path}?{query}" if query else self.path
 
     async def authorize(self) -> None:
@@ -110,11 +107,10 @@ class PageBase(Base):
         await super().authorize()
 
 
-class PageHandler(Streamed, PageBase):
+class PageHandler(ProxyHandler, PageBase):
     """Everything below ``comfyui/`` except the WebSocket, streamed in both directions."""
 
-    _answer: asyncio.Task[aiohttp.ClientResponse] | None = None
-    _body: BodyPipe | None = None
+    chunks_ahead = 4
     _client: ComfyUIClient | None = None
 
     def get_login_url(self) -> str:
@@ -153,58 +149,34 @@ class PageHandler(Streamed, PageBase):
         client = self._client = await self._find()
         if client is None:
             return
-        headers = proxy_headers.request_headers(self.request.headers, MORE_HEADERS)
+        headers = proxy.request_headers(self.request.headers, MORE_HEADERS)
         dropped = CONDITIONS if self._is_page else WHOLE if self._at_root else frozenset()
         headers = {k: v for k, v in headers.items() if k.lower() not in dropped}
-        connection: Any = self.request.connection
-        connection.set_max_body_size(ANY_SIZE)
         given = self.request.headers
-        if given.get("Transfer-Encoding") or given.get("Content-Length", "0") != "0":
-            self._body = BodyPipe(CHUNKS_AHEAD)
-        body = None if self._body is None else self._body.pieces()
-        self._answer = asyncio.ensure_future(
-            client.forward(str(self.request.method), self.target, headers, body)
+        method, target = str(self.request.method), self.target
+        self.forward(
+            lambda body: client.forward(method, target, headers, body),
+            has_body="Transfer-Encoding" in given or given.get("Content-Length", "0") != "0",
         )
-
-    async def take(self, chunk: bytes) -> None:
-        """Forward a chunk of the body, no faster than ComfyUI reads it."""
-        await self._put(chunk)
 
     async def get(self) -> None:
         """Forward ComfyUI's response."""
         self.check_body()
-        if self._answer is None or self._client is None:
+        client = self._client
+        if self.response is None or client is None:
             return
         self.note_activity()
-        await self._put(None)
+        await self.send_chunk(None)
         try:
-            answer = await self._answer
+            response = await self.response
         except asyncio.CancelledError:  # the browser has left
             return
-        try:
-            if answer.status < 300:
-                self.services.editing.note(self._client, str(self.request.method), self.path)
-            await self._return(self._client, answer)
-        except StreamClosedError:
-            self.log.debug(
-                "A browser closed its connection before it had received all of %s",
-                self.request.path,
-            )
-        except ComfyUIUnavailableError as fault:
-            self.log.warning("%s", fault.message)
-            self.detach().close()  # shows the browser that the response is not complete
-        finally:
-            answer.close()
+        if response.status < 300:
+            self.services.editing.note(client, str(self.request.method), self.path)
+        await self._return(client, response)
 
     head = post = put = patch = delete = get
     options = web.authenticated(get)
-
-    def on_connection_close(self) -> None:
-        """Abort the request to ComfyUI: the browser has disconnected."""
-        super().on_connection_close()
-        if self._answer is not None and not self._answer.cancel():
-            with contextlib.suppress(asyncio.CancelledError, ComfyDeployError):
-                self._answer.result().close()
 
     @property
     def _is_visit(self) -> bool:
@@ -250,7 +222,7 @@ class PageHandler(Streamed, PageBase):
         if not (self._is_visit and self.path == "/"):
             return await machine.ready()
         ready = asyncio.ensure_future(machine.ready())
-        await asyncio.wait({ready}, timeout=START_WITHIN)
+        await asyncio.wait({ready}, timeout=START_TIMEOUT)
         if not ready.done():
             ready.cancel()
             self._send_page(
@@ -272,15 +244,10 @@ class PageHandler(Streamed, PageBase):
             WAITING_PAGE.format(title=html.escape(title), text=html.escape(text), pause=pause)
         )
 
-    async def _put(self, chunk: bytes | None) -> None:
-        """Forward a chunk of the body to ComfyUI, if there is a body and a ComfyUI."""
-        if self._body is not None and self._answer is not None:
-            await self._body.put(chunk, self._answer)
-
     async def _return(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
         self.set_status(answer.status)
         self.clear_header("Content-Type")
-        headers = proxy_headers.response_headers(answer.headers)
+        headers = proxy.response_headers(answer.headers)
         is_html = answer.headers.get("Content-Type", "").startswith("text/html")
         is_page = self._is_page and is_html and answer.status == 200
         if is_page:
@@ -297,79 +264,63 @@ class PageHandler(Streamed, PageBase):
             self.set_header("Location", passed_header(location))
         is_whole = answer.status == 200 and "Content-Encoding" not in answer.headers
         at_root = self._at_root if is_whole else None
+        chunks: AsyncIterator[bytes] | None = client.chunks(answer)
         if is_page:
-            await self._return_page(client, answer)
-        elif self.request.method != "HEAD" and answer.status not in {204, 304}:
-            pieces = client.chunks(answer)
-            if at_root is not None:
-                self.clear_header("Content-Length")
-                self.clear_header("Accept-Ranges")
-                folder = url_path_join(self.base_url, PAGE).lstrip("/").encode() + b"/"
-                pieces = in_folder(pieces, at_root, folder)
-            async for chunk in pieces:
-                self.write(chunk)
-                await self.flush()
-        await self.finish()
+            chunks = self._with_scripts(client, client.chunks(answer))
+        elif self.request.method == "HEAD" or answer.status in {204, 304}:
+            chunks = None
+        elif at_root is not None:
+            self.clear_header("Content-Length")
+            self.clear_header("Accept-Ranges")
+            folder = url_path_join(self.base_url, PAGE).lstrip("/").encode() + b"/"
+            chunks = in_folder(client.chunks(answer), at_root, folder)
+        await self.stream(chunks)
 
     def _location(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> str | None:
         """Return the target of a redirect: below the page, or on another web site.
 
         Requests of scripts are not redirected to other sites, because they contain the XSRF token.
         """
-        found = answer.headers.get("Location")
-        if found is None:
-            return None
-        try:
-            target = answer.url.join(URL(found, encoded=True))
-        except ValueError:
-            return None
-        if target.scheme not in {"http", "https"} or not target.host:
-            return None
-        if target.origin() == answer.url.origin():
-            path = str(target.relative()).removeprefix(URL(client.url).raw_path.rstrip("/"))
-            if proxy_headers.leads_upwards(path):
-                return None
-            return url_path_join(self.base_url, PAGE) + path
-        host = target.host if target.is_default_port() else f"{target.host}:{target.port}"
+        target = proxy.redirect_target(answer, URL(client.url), url_path_join(self.base_url, PAGE))
+        if target is None or target.startswith("/"):
+            return target
+        other = URL(target, encoded=True)
+        host = other.host if other.is_default_port() else f"{other.host}:{other.port}"
         is_here = host == self.request.host.lower()
-        return None if is_here or "X-XSRFToken" in self.request.headers else str(target)
+        return None if is_here or "X-XSRFToken" in self.request.headers else target
 
-    async def _return_page(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
-        """Send the page with the scripts of this package as its first ones."""
+    async def _with_scripts(
+        self, client: ComfyUIClient, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """Yield the page with the scripts of this package as its first ones."""
         for name in OUTDATED:
             self.clear_header(name)
         self.set_header("Cache-Control", "private, no-cache")  # it contains the XSRF token
         page = bytearray()
-        async for chunk in client.chunks(answer):
+        async for chunk in chunks:
             page += chunk
-            if len(page) > LARGEST_PAGE:
+            if len(page) > MAX_PAGE:
                 raise client.unavailable("its page is too large")
         head, tag, rest = bytes(page).partition(b"<head>")
         cookie = self.get_cookie(self.settings.get("xsrf_cookie_name", "_xsrf"))
         tokens = json.dumps([self.xsrf_token.decode(), *([cookie] if cookie else [])])
         xsrf = XSRF_SCRIPT.replace("TOKENS", tokens.replace("<", "\\u003c"))
         scripts = f"<script>{SCRIPT}</script><script>{xsrf}</script>"
-        self.write(head + tag + scripts.encode() * bool(tag) + rest)
+        yield head + tag + scripts.encode() * bool(tag) + rest
 
 
 async def in_folder(
-    pieces: AsyncIterator[bytes], at_root: re.Pattern[bytes], folder: bytes
+    chunks: AsyncIterator[bytes], at_root: re.Pattern[bytes], folder: bytes
 ) -> AsyncIterator[bytes]:
     """Yield a file in which addresses at the root of the host are changed to ones below a path.
 
-    Parameters
-    ----------
-    pieces : async iterator of bytes
-        The file.
-    at_root : re.Pattern
-        Matches the start of such an address up to its first slash, which is group 1.
-    folder : bytes
-        The path, without its first slash.
+    Group 1 of ``at_root`` is the start of such an address up to its first slash; ``folder`` is the
+    path without it.
     """
     rest = b""
-    async for piece in pieces:
-        text = rest + piece
-        end = max(len(text) - LONGEST_MATCH, 0)  # a match that starts later may not be complete
+    async for chunk in chunks:
+        text = rest + chunk
+        end = max(len(text) - MAX_MATCH, 0)  # a match that starts later may not be complete
         done = 0
         for found in at_root.finditer(text):
             if found.start() >= end:

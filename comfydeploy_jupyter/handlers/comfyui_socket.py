@@ -10,14 +10,14 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
 from ..errors import ComfyUIUnavailableError
-from ..util.tasks import wait_for
+from ..util.proxy import pump
 from .comfyui_page import PageBase
 from .sockets import SocketHandler
 
 if TYPE_CHECKING:
     import aiohttp
 
-SLOW_READER = 60.0  # seconds that a browser has to receive a message; ComfyUI waits meanwhile
+READER_TIMEOUT = 60.0  # seconds that a browser has to receive a message; ComfyUI waits meanwhile
 TRY_AGAIN = 1013  # close code "try again later"
 
 
@@ -64,13 +64,18 @@ class PageSocket(SocketHandler, PageBase):
             # This also ends `_pass_on`. Cancelling it before its first step would close nothing.
             self.extension.tasks.start(self._remote.close(), "Closing the socket to ComfyUI")
 
+    async def send_str(self, text: str) -> None:
+        """Send a text to the browser."""
+        await self.write_message(text)
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a binary message to the browser."""
+        await self.write_message(data, binary=True)
+
     async def _pass_on(self, remote: aiohttp.ClientWebSocketResponse[bool]) -> None:
         """Forward ComfyUI's messages until one side closes."""
         try:
-            async for message in remote:
-                if isinstance(message.data, (str, bytes)):
-                    sent = self.write_message(message.data, isinstance(message.data, bytes))
-                    await wait_for(sent, SLOW_READER)
+            await pump(remote, self, timeout=READER_TIMEOUT)
         except (WebSocketClosedError, StreamClosedError, asyncio.TimeoutError):
             self.log.debug("A browser has closed ComfyUI's page, or reads too slowly")
         finally:

@@ -14,57 +14,11 @@ from .base import ANY_SIZE, Base
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import Awaitable
 
 SMALL_REST = 1024 * 1024  # bytes of a rejected body that are read to keep the connection
 LINGER = 64 * 1024 * 1024  # bytes of a larger one that are read after the reply
 LINGER_WITHIN = 20.0  # seconds after the reply for which they are read
-
-
-class BodyPipe:
-    """The body of a request that is forwarded to another server, a few chunks at a time.
-
-    Parameters
-    ----------
-    size : int
-        How many chunks may wait for the other server.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(size)
-
-    async def put(
-        self, piece: bytes | None, answer: Future[Any], *, timeout: float | None = None
-    ) -> None:
-        """Add a chunk when there is space for it; drop it once the other server has responded.
-
-        Parameters
-        ----------
-        piece : bytes or None
-            The next chunk; None ends the body.
-        answer : Future
-            The other server's response. Once it is done, chunks are dropped.
-        timeout : float, optional
-            Maximum number of seconds to wait.
-
-        Raises
-        ------
-        asyncio.TimeoutError
-            If the other server neither reads the chunk nor responds in time.
-        """
-        if answer.done():
-            return
-        putting = asyncio.ensure_future(self._waiting.put(piece))
-        await asyncio.wait({putting, answer}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not putting.done():
-            putting.cancel()
-            if not answer.done():
-                raise asyncio.TimeoutError
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the chunks until the end of the body."""
-        while (piece := await self._waiting.get()) is not None:
-            yield piece
 
 
 @web.stream_request_body

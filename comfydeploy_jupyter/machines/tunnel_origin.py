@@ -9,8 +9,8 @@ from yarl import URL
 
 from ..comfyui.client import NONE
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..tunnel.gate_settings import Upstream
-from ..tunnel.tunnel import Origin, TunnelOptions
+from ..tunnel.gate import Upstream
+from ..tunnel.tunnels import Origin, TunnelOptions
 from ..util.peers import ANYONE
 
 if TYPE_CHECKING:

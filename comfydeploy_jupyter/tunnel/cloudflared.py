@@ -1,33 +1,322 @@
-"""One cloudflared process: its command line, its address, its failures."""
+"""The cloudflared program, its process, and the reasons why a tunnel is not up."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import re
+import shutil
 import socket
+import sys
+import tarfile
+import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from ..errors import ComfyUIUnavailableError
+from ..errors import ComfyUIUnavailableError, TunnelFailedError
 from ..util.child import Child, child_environment
+from ..util.fetch_policy import ALLOWED, FetchPolicy
 from ..util.peers import Peers
 from ..util.sessions import CheckedConnector, new_session
-from .failures import failure, why_it_ended, why_it_waits
+from ..util.tasks import wait_for
 from .gate import PARAMETER
 
-if TYPE_CHECKING:
-    from pathlib import Path
+Reason = Literal[
+    "no_binary",
+    "gate_failed",
+    "bad_certificate",
+    "download_failed",
+    "rate_limited",
+    "port_blocked",
+    "service_unreachable",
+    "token_refused",
+    "not_protected",
+    "exited",
+    "timed_out",
+    "stopped",
+]
 
-    from ..errors import TunnelFailedError
-    from .binary import Binary
+LOG_LINES = 20
 
-POLL = 0.1  # s between two reads of the log and the metrics during the start
+# The log since the start is searched for these patterns in this order.
+_SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
+    (
+        "rate_limited",
+        re.compile(r"\b429\b|error code: 1015|Too Many Requests", re.IGNORECASE),
+        "Too many quick tunnels were requested; wait some minutes, or use a named tunnel",
+    ),
+    (
+        "token_refused",
+        re.compile(r"token is not valid|Unauthorized: |Invalid tunnel secret", re.IGNORECASE),
+        "Cloudflare does not accept the token of the tunnel",
+    ),
+    (
+        "port_blocked",
+        re.compile(
+            r"failed to dial|dial (?:a )?quic|no recent network activity|:7844\b"
+            r"|Unable to establish connection with Cloudflare edge",
+            re.IGNORECASE,
+        ),
+        "The network blocks connections to port 7844 of Cloudflare (UDP and TCP)",
+    ),
+    (
+        "service_unreachable",
+        re.compile(r"failed to (?:request|unmarshal|parse) quick Tunnel", re.IGNORECASE),
+        "Cloudflare's service for quick tunnels cannot be reached, or did not create one",
+    ),
+)
+
+
+def failure(
+    reason: Reason,
+    message: str,
+    log: list[str] | None = None,
+    *,
+    hint: str | None = None,
+    can_download: bool = False,
+    field: str | None = None,
+) -> TunnelFailedError:
+    """Return the error for a tunnel that is not up."""
+    details: dict[str, Any] = {"reason": reason, "log": (log or [])[-LOG_LINES:]}
+    if can_download:
+        details["can_download"] = True
+    if field is not None:
+        details["field"] = field
+    return TunnelFailedError(
+        message,
+        details=details,
+        extra={} if hint is None else {"hint": hint},
+    )
+
+
+def why_it_ended(log: list[str], exit_text: str) -> TunnelFailedError:
+    """Return why a cloudflared process exited by itself, according to its output."""
+    found = _sign(log)
+    if found is not None:
+        return failure(*found, log)
+    kept = [line.strip() for line in log if line.strip() and " INF " not in line]
+    last = kept[-1] if kept else ""
+    return failure(
+        "exited", f"cloudflared ended ({exit_text})" + (f": {last}" if last else ""), log
+    )
+
+
+def why_it_waits(log: list[str], seconds: float) -> TunnelFailedError:
+    """Return why a cloudflared process that is running has not brought up its tunnel in time."""
+    found = _sign(log)
+    if found is not None:
+        return failure(*found, log)
+    return failure("timed_out", f"The tunnel was not reachable within {seconds:g} s", log)
+
+
+def _sign(log: list[str]) -> tuple[Reason, str] | None:
+    text = "\n".join(log)
+    for reason, pattern, message in _SIGNS:
+        if pattern.search(text):
+            return reason, message
+    return None
+
+
+NAME = "cloudflared"
+LATEST_RELEASE = "https://api.github.com/repos/cloudflare/cloudflared/releases/latest"
+
+HINT = (
+    "Install cloudflared (https://developers.cloudflare.com/cloudflare-one/connections/"
+    "connect-networks/downloads/), set cloudflared_path to it, or allow its download: "
+    "c.ComfyDeploy.cloudflared_download = True"
+)
+MAX_BYTES = 256 * 1024 * 1024  # the file of a release has about 40 MB
+SILENCE_TIMEOUT = 30.0  # seconds
+DOWNLOAD_TIMEOUT = 300.0  # seconds
+CHUNK = 1024 * 1024
+
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "amd64": "amd64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "armv7l": "armhf",
+    "armv6l": "arm",
+    "i386": "386",
+    "i686": "386",
+}
+
+
+@dataclass(frozen=True)
+class _Asset:
+    name: str
+    url: str
+    sha256: str
+
+
+class Binary:
+    """The cloudflared program: configured, on PATH, in the cache, or downloaded.
+
+    If a path is configured, no other place is searched.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        *,
+        configured: str = "",
+        download: bool = False,
+        release_url: str = LATEST_RELEASE,
+        fetching: FetchPolicy = ALLOWED,
+    ) -> None:
+        self._cache = cache
+        self._configured = configured
+        self._download = download
+        self._release_url = release_url
+        self._fetching = fetching
+        self._lock = asyncio.Lock()
+
+    async def path(self, *, download: bool = False) -> Path:
+        """Return the path of the program; download it if necessary and allowed.
+
+        ``download`` is whether the user has agreed to it this time.
+        """
+        async with self._lock:
+            found = await asyncio.to_thread(self._find)
+            if found is not None:
+                return found
+            if self._configured:
+                raise failure(
+                    "no_binary",
+                    f"cloudflared_path: {self._configured!r} is not a program that can be run",
+                    hint=HINT,
+                )
+            if not (self._download or download):
+                raise failure(
+                    "no_binary",
+                    "There is no cloudflared on this machine",
+                    hint=HINT,
+                    can_download=not self._fetching.offline,
+                )
+            self._fetching.require("cloudflared")
+            try:
+                return await wait_for(self._fetch(), DOWNLOAD_TIMEOUT)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError, tarfile.TarError) as error:
+                why = str(error) or type(error).__name__
+                raise _not_fetched(f"cloudflared cannot be downloaded: {why}") from error
+
+    def _find(self) -> Path | None:
+        if self._configured:
+            found = shutil.which(os.path.expanduser(self._configured))  # noqa: PTH111 - may be a bare name
+        else:
+            found = shutil.which(NAME) or shutil.which(NAME, path=str(self._cache))
+        return Path(found).absolute() if found else None
+
+    async def _fetch(self) -> Path:
+        async with new_session(silence=SILENCE_TIMEOUT, trust_env=True) as session:
+            async with session.get(self._release_url, raise_for_status=True) as answer:
+                asset = _choose(await answer.json(content_type=None))
+            part = await asyncio.to_thread(_Part, self._cache)
+            try:
+                async with session.get(asset.url, raise_for_status=True) as answer:
+                    async for chunk in answer.content.iter_chunked(CHUNK):
+                        await asyncio.to_thread(part.write, chunk)
+                return await asyncio.to_thread(part.install, asset, self._cache / NAME)
+            finally:
+                await asyncio.to_thread(part.close)
+
+
+class _Part:
+    """A download that has not ended; call its methods in threads."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".cloudflared-")
+        self._path = Path(name)
+        self._file = os.fdopen(descriptor, "wb")
+        self._digest = hashlib.sha256()
+
+    def write(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        self._file.write(chunk)
+        if self._file.tell() > MAX_BYTES:
+            raise _not_fetched("The download is too large to be cloudflared")
+
+    def install(self, asset: _Asset, target: Path) -> Path:
+        """Verify the file, extract it, make it executable and rename it to its final name."""
+        digest = self._digest.hexdigest()
+        if digest != asset.sha256:
+            raise _not_fetched(
+                f"The download from {asset.url} is not the release: its SHA-256 is {digest}, not "
+                f"{asset.sha256}"
+            )
+        self._file.flush()
+        if asset.name.endswith(".tgz"):
+            self._unpack(asset.name)
+        os.fsync(self._file.fileno())
+        self._path.chmod(0o755)
+        self._file.close()  # a program that is open for writing cannot be executed
+        self._path.replace(target)
+        return target
+
+    def close(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _unpack(self, archive_name: str) -> None:
+        with tarfile.open(self._path, "r:gz") as archive, tempfile.TemporaryFile() as program:
+            members = [member for member in archive if member.isfile() and member.name == NAME]
+            found = archive.extractfile(members[0]) if members else None
+            if found is None:
+                raise tarfile.TarError(f"{archive_name} has no program {NAME}")
+            shutil.copyfileobj(found, program)
+            program.seek(0)
+            self._file.seek(0)
+            self._file.truncate()
+            shutil.copyfileobj(program, self._file)
+        self._file.flush()
+
+
+def asset_name(system: str = sys.platform, machine: str | None = None) -> str:
+    """Return the name of the file in the release for a platform, by default this one."""
+    machine = (machine or platform.machine()).lower()
+    architecture = _ARCHITECTURES.get(machine)
+    if architecture is not None and system == "linux":
+        return f"{NAME}-linux-{architecture}"
+    if architecture in {"amd64", "arm64"} and system == "darwin":
+        return f"{NAME}-darwin-{architecture}.tgz"
+    raise _not_fetched(f"There is no cloudflared to download for {system} on {machine}")
+
+
+def _choose(release: Any) -> _Asset:
+    """Return the file of a release for this platform, with its checksum."""
+    wanted = asset_name()
+    listed = release.get("assets") if isinstance(release, dict) else None
+    for asset in listed if isinstance(listed, list) else ():
+        if isinstance(asset, dict) and asset.get("name") == wanted:
+            url = str(asset.get("browser_download_url") or "")
+            digest = str(asset.get("digest") or "").lower().removeprefix("sha256:")
+            if not digest:  # older releases only have it in their notes
+                body = str(release.get("body"))
+                notes = re.findall(r"(?<![\w.-])([\w.-]+):\s*([0-9a-fA-F]{64})\b", body)
+                digest = dict(notes).get(wanted, "").lower()
+            if re.fullmatch(r"[0-9a-f]{64}", digest) and re.match(r"https?://", url):
+                return _Asset(wanted, url, digest)
+            raise _not_fetched(
+                f"The release contains no SHA-256 of {wanted}, so it is not downloaded"
+            )
+    raise _not_fetched(f"The release has no file {wanted}")
+
+
+def _not_fetched(message: str) -> TunnelFailedError:
+    return failure("download_failed", message, hint=HINT)
+
+
+POLL_INTERVAL = 0.1  # seconds between two reads of the log and the metrics during the start
 SILENT_METRICS = (
     3.0  # s with a known address after which missing metrics of cloudflared are ignored
 )
@@ -48,21 +337,7 @@ _CONFIGURED = re.compile(r'Updated to new configuration config="((?:\\.|[^"\\])*
 
 
 class Cloudflared:
-    """One cloudflared process that is killed if this server exits.
-
-    Parameters
-    ----------
-    binary : Binary
-        Path of the program.
-    folder : pathlib.Path
-        Folder for its log, its empty configuration and, during the start, its token.
-    name : str
-        Base name of its files.
-    timeout : float
-        Seconds that its tunnel has to come up.
-    protocol : str
-        ``auto``, ``quic`` or ``http2``.
-    """
+    """One cloudflared process that is killed if this server exits."""
 
     def __init__(
         self, binary: Binary, folder: Path, name: str, *, timeout: float, protocol: str = "auto"
@@ -88,29 +363,10 @@ class Cloudflared:
         hostname: str | None = None,
         download: bool = False,
     ) -> str | None:
-        """Start it and wait until its tunnel is up; after a failure the process is stopped.
+        """Start it, wait until its tunnel is up, and return the public address.
 
-        Parameters
-        ----------
-        service : str
-            The local address that it exposes.
-        token : str, optional
-            The token of a named tunnel; None for a quick tunnel.
-        hostname : str, optional
-            The public name of a named tunnel; by default the name in the configuration that
-            Cloudflare sends.
-        download : bool
-            Whether the program may be downloaded this time.
-
-        Returns
-        -------
-        str or None
-            The public address; None for a named tunnel whose name is unknown.
-
-        Raises
-        ------
-        TunnelFailedError
-            If the tunnel does not come up; the error contains the reason.
+        The address of a named tunnel may stay unknown (None). After a failure the process is
+        stopped, and TunnelFailedError has the reason.
         """
         program = await self._binary.path(download=download)
         self._token = token
@@ -167,11 +423,8 @@ class Cloudflared:
     async def services(self) -> dict[str, str] | None:
         """Return the target of each public name in the last configuration from Cloudflare.
 
-        Returns
-        -------
-        dict of str to str, or None
-            None if Cloudflare has sent none, so that the command line is used. The key of the rule
-            for all other names is the empty name.
+        "" is the rule for all other names. None if Cloudflare has sent none: then the command line
+        counts.
         """
         for line in reversed(await self.log()):
             found = _CONFIGURED.search(line)
@@ -233,7 +486,7 @@ class Cloudflared:
                         trusted = time.monotonic() - known_since >= SILENT_METRICS
                         if trusted and await _is_ready(session, metrics) is None:
                             return url
-                    await asyncio.wait([ended], timeout=POLL)
+                    await asyncio.wait([ended], timeout=POLL_INTERVAL)
         finally:
             ended.cancel()
         if ended.done():
@@ -251,7 +504,7 @@ class Cloudflared:
         deadline = time.monotonic() + SILENT_METRICS
         url = None
         while url is None and not ended.done() and time.monotonic() < deadline:
-            await asyncio.wait([ended], timeout=POLL)
+            await asyncio.wait([ended], timeout=POLL_INTERVAL)
             url = await self._named_url(hostname)
         return url
 

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import json
 import logging
 import signal
 import socket
@@ -23,8 +24,9 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
+from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import aiohttp
@@ -33,19 +35,162 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import ComfyUIUnavailableError
+from ..util import proxy
+from ..util.certificates import client_context
 from ..util.peers import Peers
-from ..util.proxy_headers import end_to_end
 from ..util.sessions import CheckedConnector, new_session, without_redirects
-from .gate_connections import Connection, Server
-from .gate_settings import GateSettings, Upstream
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What the service behind a gate asks for: the gate sends it, and visitors never see it."""
+
+    # Headers of each request; they replace those of visitors
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # PEM files; see `client_context`
+    client_cert: str = ""
+    client_key: str = ""
+    ca: str = ""
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the context of connections; None for the system's. This reads files."""
+        return client_context(client_cert=self.client_cert, client_key=self.client_key, ca=self.ca)
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """The settings of a gate."""
+
+    target: str  # address of the service behind the gate, e.g. ``http://127.0.0.1:8188``
+    secret: str = field(repr=False)
+    trusted_users: Sequence[str] = ()  # users whose process may be behind the gate; see `Peers`
+    upstream: Upstream = field(default_factory=Upstream)
+
+    @property
+    def host(self) -> str | None:
+        """The ``Host`` that the service gets; None if it gets the one of the visitor.
+
+        A reverse proxy chooses the service by this name, so a service on another machine, or one
+        that asks for credentials, gets its own.
+        """
+        parts = urlsplit(self.target)
+        if self.upstream == Upstream() and _is_local(parts.hostname or ""):
+            return None
+        return parts.netloc
+
+    def to_json(self) -> bytes:
+        """Return the settings as JSON for the pipe."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> GateSettings:
+        """Return the settings that `to_json` has written."""
+        found = json.loads(text)
+        return cls(**{**found, "upstream": Upstream(**found["upstream"])})
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+HEAD_TIMEOUT = 10.0  # seconds that a visitor has to send the head of a request
+HALF_HEADS = 64  # connections of one address with an incomplete head; further ones close the oldest
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class Connection(web.RequestHandler):
+    """A visitor's connection, which is closed if the head of a request takes too long.
+
+    At most `HALF_HEADS` connections of one address may have an incomplete head: if there are more,
+    the oldest is closed.
+    """
+
+    def __init__(
+        self, server: web.Server, half_heads: OrderedDict[Connection, str], **kwargs: Any
+    ) -> None:
+        super().__init__(server, **kwargs)
+        self._half_heads = half_heads
+        self._handling = False
+        self._last = b""
+        self._limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the head of the first request."""
+        super().connection_made(transport)
+        self._begin_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle received bytes; those after the end of a request begin the next one."""
+        self._last = data[-len(_END_OF_HEAD) :]
+        if not self._handling and self not in self._half_heads:
+            self._begin_head()
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop the timer."""
+        self.head_is_complete()
+        super().connection_lost(exc)
+
+    def head_is_complete(self) -> None:
+        """Stop the timer: the request is being handled, or the connection is closed."""
+        self._handling = True
+        self._half_heads.pop(self, None)
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    def request_is_over(self) -> None:
+        """Wait for the head of the next request, a part of which may have arrived already."""
+        self._handling = False
+        if self._last != _END_OF_HEAD and self.transport is not None:
+            self._begin_head()
+
+    def _begin_head(self) -> None:
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._half_heads[self] = address
+        self._limit = asyncio.get_running_loop().call_later(HEAD_TIMEOUT, self.abort)
+        of_address = [one for one, where in self._half_heads.items() if where == address]
+        if len(of_address) > HALF_HEADS:
+            of_address[0].abort()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.head_is_complete()
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Server(web.Server):
+    """Creates a `Connection` for each connection of a visitor."""
+
+    def __init__(
+        self, handler: Any, half_heads: OrderedDict[Connection, str], **kwargs: Any
+    ) -> None:
+        super().__init__(handler, **kwargs)
+        self._half_heads = half_heads
+        self._options = kwargs
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        options = {k: v for k, v in self._options.items() if k != "handler_cancellation"}
+        loop = asyncio.get_running_loop()
+        return Connection(self, self._half_heads, loop=loop, **options)
+
 
 PARAMETER = "access"
 COOKIE = "comfydeploy_access"
-COOKIE_AGE = 7 * 24 * 3600  # s; the secret changes with each start of the tunnel anyway
-CHUNK = 256 * 1024
-LONGEST_HEADER = 64 * 1024  # bytes
+COOKIE_AGE = 7 * 24 * 3600  # seconds; the secret changes with each start of the tunnel anyway
+MAX_HEADER = 64 * 1024  # bytes
 ATTEMPTS = 10  # wrong secrets that one address may send ...
-ATTEMPTS_WITHIN = 60.0  # ... within so many seconds
+ATTEMPTS_PERIOD = 60.0  # ... within so many seconds
 REMEMBERED = 10_000  # addresses
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -72,13 +217,7 @@ _PAGE = """<!doctype html>
 
 
 class Gate:
-    """The application that serves the listening socket.
-
-    Parameters
-    ----------
-    settings : GateSettings
-        The target and the secret.
-    """
+    """The application that serves the listening socket."""
 
     def __init__(self, settings: GateSettings) -> None:
         self._target = settings.target.rstrip("/")
@@ -100,17 +239,16 @@ class Gate:
             auto_decompress=False,
             handler_cancellation=True,
             keepalive_timeout=300.0,
-            max_line_size=LONGEST_HEADER,
-            max_field_size=LONGEST_HEADER,
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
         )
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
         tls = await asyncio.to_thread(self._upstream.tls)
         async with new_session(
             CheckedConnector(self._peers, tls),
             trace_configs=[without_redirects()],  # of WebSockets: they would get the headers, too
-            auto_decompress=False,
-            max_line_size=LONGEST_HEADER,
-            max_field_size=LONGEST_HEADER,
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         ) as self._session:
             await runner.setup()
@@ -179,12 +317,12 @@ class Gate:
             return None
         visitor = _address(request)
         now = time.monotonic()
-        tries = [t for t in self._wrong.get(visitor, []) if now - t < ATTEMPTS_WITHIN]
+        tries = [t for t in self._wrong.get(visitor, []) if now - t < ATTEMPTS_PERIOD]
         if len(tries) >= ATTEMPTS:
             answer = _refusal(
                 request, 429, "too_many_attempts", "Too many wrong secrets; try again later"
             )
-            answer.headers["Retry-After"] = str(int(ATTEMPTS_WITHIN))
+            answer.headers["Retry-After"] = str(int(ATTEMPTS_PERIOD))
             return answer
         self._wrong[visitor] = [*tries, now]
         self._wrong.move_to_end(visitor)
@@ -216,12 +354,9 @@ class Gate:
         try:
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 return await self._forward_socket(request, address, headers)
-            async with self._session.request(
-                request.method,
-                address,
-                headers=headers,
-                data=request.content if request.body_exists else None,
-                allow_redirects=False,
+            body = request.content.iter_any() if request.body_exists else None
+            async with await proxy.send(
+                self._session, request.method, address, headers, body
             ) as answer:
                 return await self._pass_back(request, answer, fresh=fresh)
         except aiohttp.ClientSSLError:
@@ -254,7 +389,7 @@ class Gate:
             # The gate has compared Origin with the visitor's host; ComfyUI would with another one.
             replaced |= {"host", "origin"}
         headers: CIMultiDict[str] = CIMultiDict()
-        for name, value in end_to_end(request.headers.items()):
+        for name, value in proxy.end_to_end(request.headers.items()):
             if name.lower().startswith(_IDENTITY) or name.lower() in replaced:
                 continue
             kept = _without_pass(value) if name.lower() == "cookie" else value
@@ -268,7 +403,7 @@ class Gate:
         self, request: web.BaseRequest, answer: aiohttp.ClientResponse, *, fresh: bool
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
-        for name, value in end_to_end(answer.headers.items()):
+        for name, value in proxy.end_to_end(answer.headers.items()):
             if name.lower() in _LOGIN_HEADERS and self._upstream != Upstream():
                 continue  # visitors do not log in at the service, and get no session there
             if name.lower() == "location" and value.startswith(f"{self._target}/"):
@@ -280,7 +415,7 @@ class Gate:
         await response.prepare(request)
         try:
             if request.method != "HEAD":
-                async for chunk in answer.content.iter_chunked(CHUNK):
+                async for chunk in answer.content.iter_any():
                     await response.write(chunk)
             await response.write_eof()
         except aiohttp.ClientError:
@@ -311,8 +446,8 @@ class Gate:
             )
             await visitor.prepare(request)
             pumps = [
-                asyncio.ensure_future(_pump(visitor, behind)),
-                asyncio.ensure_future(_pump(behind, visitor)),
+                asyncio.ensure_future(_relay(visitor, behind)),
+                asyncio.ensure_future(_relay(behind, visitor)),
             ]
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -350,19 +485,11 @@ class ErrorCounter(logging.Handler):
             print(f"{place} ({count})", file=sys.stderr, flush=True)
 
 
-async def _pump(
+async def _relay(
     source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse[Any],
     sink: web.WebSocketResponse | aiohttp.ClientWebSocketResponse[Any],
 ) -> None:
-    async for message in source:
-        if message.type is aiohttp.WSMsgType.TEXT:
-            await sink.send_str(message.data)
-        elif message.type is aiohttp.WSMsgType.BINARY:
-            await sink.send_bytes(message.data)
-        elif message.type is aiohttp.WSMsgType.PING:
-            await sink.ping(message.data)
-        elif message.type is aiohttp.WSMsgType.PONG:
-            await sink.pong(message.data)
+    await proxy.pump(source, sink)
     await sink.close(code=_sendable(source.close_code))
 
 

@@ -1,4 +1,4 @@
-"""Start and stop the process of `gate`, and open the socket that it serves."""
+"""The process of a gate, which keeps its address when the process is replaced."""
 
 from __future__ import annotations
 
@@ -18,47 +18,32 @@ from ..util.backoff import Backoff
 from ..util.child import Child, child_environment
 from ..util.sessions import new_session
 from ..util.tasks import BackgroundTasks, close_each
-from .failures import failure
-from .gate_settings import GateSettings, Upstream
+from .cloudflared import failure
+from .gate import GateSettings, Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-START_TIMEOUT = 30.0  # s that a gate has to answer
+START_TIMEOUT = 30.0  # seconds that a gate has to answer
 BACKOFF = Backoff(first=0.1, longest=30.0)  # pause before a gate is restarted
 
 
 class GateProcess:
-    """A gate that keeps its address until it is closed, even if its process exits.
-
-    Parameters
-    ----------
-    log_path : pathlib.Path
-        File for its output; also an attribute.
-    port : int
-        Its port on 127.0.0.1; 0 for a free one.
-
-    Attributes
-    ----------
-    secret : str
-        The secret that gives access; a new one for each gate.
-    error : TunnelFailedError or None
-        Why its process is not started any more.
-    """
+    """A gate that keeps its address until it is closed, even if its process exits."""
 
     def __init__(self, log_path: Path, *, port: int = 0) -> None:
         self.log_path = log_path
         self.secret = secrets.token_urlsafe(32)
-        self.error: TunnelFailedError | None = None
+        self.error: TunnelFailedError | None = None  # why its process is not started any more
         self._wanted_port = port
         self._child = Child("gate of the tunnel", log_path, grace=2.0)
         self._listener: socket.socket | None = None
         self._target = ""
         self._trusted: tuple[str, ...] = ()
         self._upstream = Upstream()
-        self._tasks = BackgroundTasks(logger)
+        self._tasks = BackgroundTasks(log)
 
     @property
     def port(self) -> int:
@@ -75,19 +60,8 @@ class GateProcess:
     ) -> None:
         """Open the gate in front of an address and wait until it answers.
 
-        Parameters
-        ----------
-        target : str
-            The address.
-        trusted_users : tuple of str
-            Users whose process may answer there; see `Peers`.
-        upstream : Upstream, optional
-            What the service there asks for.
-
-        Raises
-        ------
-        TunnelFailedError
-            If its port is in use, its process does not start, or a certificate is unusable.
+        TunnelFailedError if its port is in use, its process does not start, or a certificate cannot
+        be used. ``trusted_users`` is as in `Peers`.
         """
         await _check_certificates(target, upstream or Upstream())
         try:
@@ -108,13 +82,7 @@ class GateProcess:
             raise failure("gate_failed", "The gate of the tunnel does not start", log)
 
     async def set_target(self, target: str, upstream: Upstream | None = None) -> None:
-        """Change the address behind the gate, and what it asks for; visitors wait meanwhile.
-
-        Raises
-        ------
-        TunnelFailedError
-            If a certificate is unusable; then nothing is changed.
-        """
+        """Change the address behind the gate, and what it asks for; visitors wait meanwhile."""
         wanted = target, upstream or Upstream()
         if wanted != (self._target, self._upstream):
             await _check_certificates(*wanted)
@@ -147,10 +115,10 @@ class GateProcess:
                     self.error = error  # another attempt would fail as well
                     return
             except OSError as error:
-                logger.warning("The gate of the tunnel cannot be started: %s", error)
+                log.warning("The gate of the tunnel cannot be started: %s", error)
             if target == (self._target, self._upstream):
                 why = self._child.exit_text()
-                logger.warning("The gate of the tunnel ended (%s); it is started again", why)
+                log.warning("The gate of the tunnel ended (%s); it is started again", why)
                 failures += 1
                 await asyncio.sleep(BACKOFF.pause(failures))
 

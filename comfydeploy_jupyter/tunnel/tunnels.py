@@ -1,72 +1,342 @@
-"""All tunnels of a Jupyter server, at most one for each target."""
+"""All tunnels: start, monitor, restart and stop them."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import logging
+import time
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
+from ..util.backoff import Backoff
 from ..util.fetch_policy import ALLOWED, FetchPolicy
-from ..util.tasks import close_each
-from .binary import LATEST_RELEASE, Binary
-from .cloudflared import Cloudflared
+from ..util.tasks import BackgroundTasks, close_each, report, wait_until_set
+from ..util.timestamps import utc_now
+from .cloudflared import LATEST_RELEASE, Binary, Cloudflared, failure, leads_to
+from .gate import PARAMETER, Upstream
 from .gate_process import GateProcess
-from .tunnel import Origin, Target, Tunnel, TunnelOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+log = logging.getLogger(__name__)
+
+Target = Literal["comfyui", "jupyter"]
+Protection = Literal["gate", "jupyter", "none"]
+State = Literal["stopped", "starting", "running", "restarting"]
+
 TARGETS: tuple[Target, ...] = ("comfyui", "jupyter")
+BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # pause before a restart
+RATE_LIMITED_PAUSE = 300.0  # seconds; earlier requests only prolong the limit
+STABLE_AFTER = 60.0  # seconds after which earlier failures are ignored
+CHECK_INTERVAL = 5.0  # seconds between two checks of the target of a named tunnel
+
+
+@dataclass(frozen=True)
+class TunnelOptions:
+    """The requested properties of a tunnel; None: this package chooses the value."""
+
+    target: Target = "comfyui"  # ``comfyui`` or ``jupyter``
+    machine: str | None = None
+    port: int | None = None
+    token: str | None = field(default=None, repr=False)  # this and the hostname: a named tunnel
+    hostname: str | None = None
+    # Whether a secret is required for access; False exposes ComfyUI without protection
+    protect: bool | None = None
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The service that a tunnel exposes."""
+
+    url: str  # its local address, without a path
+    port: int
+    path: str = "/"  # that a user opens
+    own_protection: bool = False  # whether it requires credentials itself
+    machine: str | None = None
+    # Users, in addition to this one and root, whose process may answer there; see `Peers`
+    trusted_users: tuple[str, ...] = ()
+    upstream: Upstream = field(default_factory=Upstream)  # what it asks for; only the gate sends it
+
+
+class Tunnel:
+    """One tunnel. It starts when it is created, and is restarted when it fails.
+
+    ``find`` returns the service to expose; its argument is whether to wait for one that is not
+    available. ``on_url`` gets the old and the new public address.
+    """
+
+    def __init__(
+        self,
+        options: TunnelOptions,
+        cloudflared: Cloudflared,
+        gate: GateProcess,
+        find: Callable[[bool], Awaitable[Origin]],
+        on_url: Callable[[str | None, str | None], object],
+    ) -> None:
+        self.options = options
+        self.state: State = "starting"
+        self.url: str | None = None
+        self.origin: Origin | None = None
+        self.error: ComfyDeployError | None = None
+        self.started_at: str | None = None
+        self.restarts = 0
+        self._cloudflared = cloudflared
+        self._gate = gate
+        self._gated = False
+        self._find = find
+        self._on_url = on_url
+        self._retry_now = asyncio.Event()
+        self._attempt: asyncio.Future[ComfyDeployError | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._tasks = BackgroundTasks(log)
+        what = f"The supervision of the tunnel to {options.target}"
+        self._tasks.start(self._supervise(), what, log_fields=self._log_fields)
+
+    @property
+    def protection(self) -> Protection:
+        """The kind of protection against access."""
+        if self._gated:
+            return "gate"
+        return "jupyter" if self.origin is not None and self.origin.own_protection else "none"
+
+    @property
+    def access_url(self) -> str | None:
+        """The address to open in a browser; with a gate, it contains the secret."""
+        if self.url is None or self.origin is None:
+            return None
+        address = self.url + self.origin.path
+        return f"{address}?{PARAMETER}={self._gate.secret}" if self._gated else address
+
+    @property
+    def _log_fields(self) -> dict[str, Any]:
+        return {"target": self.options.target}
+
+    def refuse_other(self, options: TunnelOptions) -> None:
+        """Raise ConflictError if a tunnel is requested that differs from this one."""
+        mine = self.options
+        port = self.origin.port if self.origin is not None else mine.port
+        machine = self.origin.machine if self.origin is not None else mine.machine
+        differs = {
+            "machine": options.machine is not None
+            and (machine is not None or mine.port is not None)
+            and options.machine != machine,
+            "port": options.port is not None and port is not None and options.port != port,
+            "token": options.token is not None and options.token != mine.token,
+            "hostname": options.hostname is not None
+            and f"https://{options.hostname}" != (self.url or f"https://{mine.hostname}"),
+            # A user who requests protection must not get the unprotected tunnel without an error.
+            "protect": options.protect is True and mine.protect is False,
+        }
+        for name, other in differs.items():
+            if other:
+                how = "without protection" if name == "protect" else f"with another {name}"
+                raise ConflictError(
+                    f"{name}: there is a tunnel to {mine.target} {how}; stop it first",
+                    details={"field": name},
+                )
+
+    async def ready(self) -> None:
+        """Wait until the tunnel is up, or raise why not; a pause before a restart ends at once."""
+        self._retry_now.set()
+        error = await asyncio.shield(self._attempt)
+        if error is not None:
+            raise error
+
+    async def close(self) -> None:
+        """Stop the tunnel."""
+        await close_each(self._tasks.close, self._stop_processes)
+        self._resolve_waiters(failure("stopped", "The tunnel was stopped before it was ready"))
+
+    async def _supervise(self) -> None:
+        try:
+            await self._keep_running()
+        except Exception as error:
+            self.error = failure("exited", f"The tunnel failed: {type(error).__name__}: {error}")
+            self._resolve_waiters(self.error)
+            await self._stop_processes()
+            raise
+
+    async def _keep_running(self) -> None:
+        failures = 0
+        was_up = False
+        while True:
+            self.state = "starting" if not was_up else "restarting"
+            since = time.monotonic()
+            error = await self._start_processes()
+            if error is None:
+                was_up = True
+                self.state, self.error = "running", None
+                self.started_at = utc_now()
+                log.info("The tunnel to %s is ready", self.options.target, extra=self._log_fields)
+                self._resolve_waiters(None)
+                since = time.monotonic()
+                error = await self._watch()
+                self._set_url(None)
+            if not was_up or error.details.get("reason") == "bad_certificate":
+                await self._stop_processes()
+                self.error = error
+                log.warning("%s. The tunnel is not started again.", error.message)
+                self._resolve_waiters(error)
+                return
+            self.state, self.error = "restarting", error
+            self._resolve_waiters(error)
+            self._attempt = asyncio.get_running_loop().create_future()
+            self._retry_now.clear()
+            failures = 1 if time.monotonic() - since >= STABLE_AFTER else failures + 1
+            pause = _pause(failures, error)
+            log.warning(
+                "%s. The tunnel to %s is started again in %.1f s.",
+                error.message,
+                self.options.target,
+                pause,
+                extra=self._log_fields,
+            )
+            await wait_until_set(self._retry_now, pause)
+            self.restarts += 1
+
+    async def _start_processes(self) -> ComfyDeployError | None:
+        options = self.options
+        try:
+            self.origin = await self._find(True)
+            wanted = options.protect is not False and not self.origin.own_protection
+            if wanted and not self._gated:
+                await self._gate.open(
+                    self.origin.url, self.origin.trusted_users, self.origin.upstream
+                )
+                self._gated = True
+            elif wanted:
+                await self._gate.set_target(self.origin.url, self.origin.upstream)
+            url = await self._cloudflared.start(
+                self._service,
+                token=options.token,
+                hostname=options.hostname,
+                download=options.download,
+            )
+            await self._check_protection()
+        except Exception as error:
+            await self._cloudflared.end()
+            return self._explained(error)
+        self._set_url(url)
+        return None
+
+    @property
+    def _service(self) -> str:
+        """The local address that the tunnel forwards to."""
+        assert self.origin is not None
+        return self._gate.url if self._gated else self.origin.url
+
+    async def _watch(self) -> ComfyDeployError:
+        """Monitor a tunnel that is up; return the reason why it has ended."""
+        ended = asyncio.ensure_future(self._cloudflared.wait())
+        try:
+            while True:
+                await asyncio.wait([ended], timeout=CHECK_INTERVAL)
+                if ended.done():
+                    return await self._cloudflared.why_it_ended()
+                try:
+                    await self._check_protection()
+                    await self._follow_origin()
+                    if self._gate.error is not None:
+                        raise self._gate.error
+                except Exception as error:
+                    await self._cloudflared.end()
+                    return self._explained(error)
+        finally:
+            ended.cancel()
+
+    def _explained(self, error: Exception) -> ComfyDeployError:
+        """Return an exception as the reason why the tunnel does not work."""
+        if isinstance(error, ComfyDeployError):
+            return error
+        text = "The tunnel to %s failed"
+        report(log, text, self.options.target, error=error, extra=self._log_fields)
+        return failure("exited", f"The tunnel failed: {type(error).__name__}: {error}")
+
+    async def _check_protection(self) -> None:
+        """Check that a named tunnel forwards to the right address.
+
+        The configuration at Cloudflare may contain another address than the command line.
+        """
+        if self.options.token is None or self.protection == "none":
+            return
+        services = await self._cloudflared.services()
+        if services is None:
+            return
+        name = self.options.hostname or next((name for name in services if name), "")
+        leads = services.get(name, services.get("", "nowhere"))
+        if leads_to(leads, self._service):
+            return
+        where = "the gate" if self._gated else "Jupyter"
+        port = "" if not self._gated else f", and set tunnel_gate_port = {self._gate.port}"
+        raise failure(
+            "not_protected",
+            f"Cloudflare's configuration of this tunnel leads to {leads}, not to {where}",
+            await self._cloudflared.log(),
+            hint=f"At Cloudflare, set the service of {name or 'the tunnel'} to"
+            f" {self._service}{port}; "
+            "or start the tunnel with protect: false if everybody may use ComfyUI.",
+        )
+
+    async def _follow_origin(self) -> None:
+        """Expose ComfyUI at its present address."""
+        try:
+            origin = await self._find(False)
+        except ComfyDeployError:
+            return  # it may become available again at the same address
+        if origin == self.origin:
+            return
+        if self._gated:
+            self.origin = origin
+            await self._gate.set_target(origin.url, origin.upstream)
+        else:
+            raise failure("exited", f"{self.options.target} has moved to port {origin.port}")
+
+    async def _stop_processes(self) -> None:
+        self._set_url(None)
+        await close_each(self._cloudflared.end, self._gate.close)
+        self._gated = False
+        self.state = "stopped"  # from now on another tunnel may replace it
+        log.info("The tunnel to %s has ended", self.options.target, extra=self._log_fields)
+
+    def _set_url(self, url: str | None) -> None:
+        old, self.url = self.url, url
+        if old != url:
+            self._on_url(old, url)
+
+    def _resolve_waiters(self, outcome: ComfyDeployError | None) -> None:
+        if not self._attempt.done():
+            self._attempt.set_result(outcome)
+
+
+def _pause(failures: int, error: ComfyDeployError) -> float:
+    """Return the pause in seconds after a number of consecutive failures."""
+    rate_limited = (
+        isinstance(error, TunnelFailedError) and error.details.get("reason") == "rate_limited"
+    )
+    return BACKOFF.pause(failures, at_least=RATE_LIMITED_PAUSE if rate_limited else None)
 
 
 @dataclass(frozen=True)
 class TunnelSettings:
-    """The settings of all tunnels.
+    """The settings of all tunnels."""
 
-    Attributes
-    ----------
-    cloudflared_path : str
-        Path of the program; if empty, the program is searched for.
-    download : bool
-        Whether the user has agreed to the download.
-    release_url : str
-        Address of the description of the release to download.
-    timeout : float
-        Seconds that a tunnel has to come up.
-    protocol : str
-        Protocol between cloudflared and Cloudflare: ``auto``, ``quic`` or ``http2``.
-    gate_port : int
-        Port of ComfyUI's gate on 127.0.0.1; 0 for a free one.
-    """
-
-    cloudflared_path: str = ""
-    download: bool = False
+    cloudflared_path: str = ""  # path of the program; if empty, the program is searched for
+    download: bool = False  # whether the user has agreed to the download of cloudflared
     release_url: str = LATEST_RELEASE
-    timeout: float = 60.0
+    timeout: float = 60.0  # seconds that a tunnel has to come up
+    # Protocol between cloudflared and Cloudflare: ``auto``, ``quic`` or ``http2``
     protocol: str = "auto"
-    gate_port: int = 0
+    gate_port: int = 0  # port of ComfyUI's gate on 127.0.0.1; 0 for a free one
 
 
 class Tunnels:
-    """All tunnels of one Jupyter server, at most one for each target.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder for their logs, and for the downloaded program.
-    settings : TunnelSettings
-        The settings of all tunnels.
-    fetching : FetchPolicy
-        Whether any download is allowed.
-    find : callable
-        Coroutine function that returns the `Origin` for `TunnelOptions`; may raise
-        ComfyDeployError. Its second argument is whether to wait for an unavailable service, and to
-        start it if necessary.
-    on_url : callable
-        Called on the event loop with target, old and new public address after a change.
-    """
+    """All tunnels of one Jupyter server, at most one for each target."""
 
     def __init__(
         self,
@@ -102,23 +372,10 @@ class Tunnels:
         await close_each(*(partial(self.stop, target) for target in TARGETS))
 
     async def start(self, options: TunnelOptions, *, wait: bool = True) -> dict[str, Any]:
-        """Start a tunnel if it does not exist, and wait until it is up.
+        """Start a tunnel if it does not exist, and wait until it is up; return its status.
 
-        If the caller is cancelled, the start continues, and `status` returns its result.
-
-        Returns
-        -------
-        dict
-            The same as `status`, with a ``message``.
-
-        Raises
-        ------
-        ConflictError
-            If the target has a tunnel that differs from the requested one.
-        TunnelFailedError
-            If the tunnel does not come up; then its processes are stopped.
-        ComfyUIUnavailableError
-            If there is no ComfyUI to expose.
+        ConflictError if its target has a tunnel that differs from the requested one. If the caller
+        is cancelled, the start continues, and `status` returns its result.
         """
         target = options.target
         async with self._locks[target]:
@@ -154,12 +411,7 @@ class Tunnels:
     def status(self, target: Target | None = None, *, reveal: bool = True) -> dict[str, Any]:
         """Return the state of a tunnel; without a target, of the existing one and of all.
 
-        Parameters
-        ----------
-        target : str, optional
-            The target of the tunnel.
-        reveal : bool
-            Whether to include the link with the secret, and the log lines of a failure.
+        Only with ``reveal`` it has the link with the secret, and the log lines of a failure.
         """
         if target is not None:
             return self._describe(target, reveal)
@@ -221,7 +473,7 @@ class Tunnels:
             "named": tunnel.options.token is not None,
             "started_at": tunnel.started_at,
             "restarts": tunnel.restarts,
-            "log": str(self._cloudflared_log(target)),
+            "log": str(self._folder / f"{target}.log"),
         }
 
     def _cloudflared(self, target: Target) -> Cloudflared:
@@ -232,9 +484,6 @@ class Tunnels:
             timeout=self._settings.timeout,
             protocol=self._settings.protocol,
         )
-
-    def _cloudflared_log(self, target: Target) -> Path:
-        return self._folder / f"{target}.log"
 
     def _gate(self, target: Target) -> GateProcess:
         port = self._settings.gate_port if target == "comfyui" else 0

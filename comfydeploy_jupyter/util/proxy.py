@@ -1,170 +1,265 @@
-"""Forward ComfyDeploy's web site under Jupyter's own address."""
+"""Forwards requests to other servers: ComfyUI's page, ComfyDeploy's site, what is behind a gate.
+
+Bodies are streamed in both directions: a chunk is read from one side when the other accepts it.
+Only listed headers are forwarded (the gate forwards all but those of a connection). So unknown
+ones never are, among them those that identify a user to Jupyter or to a proxy in front of it, and
+those with which another server could act as Jupyter or control a proxy in front of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 import aiohttp
 from yarl import URL
 
-from ..errors import CloudError, InvalidRequestError
-from . import proxy_headers
-from .secrets import clean_url
-from .sessions import new_session
 from .tasks import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from asyncio import Future
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 
-DEFAULT_SITE = "https://www.comfydeploy.com"
-SILENCE = 300.0  # seconds that a response may pause after it has begun
+REQUEST = (
+    "Accept",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Cache-Control",
+    "Content-Encoding",
+    "Content-Language",
+    "Content-Length",
+    "Content-Type",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Range",
+    "User-Agent",
+)
+RESPONSE = (
+    "Accept-Ranges",
+    "Age",
+    "Cache-Control",
+    "Content-Disposition",
+    "Content-Encoding",
+    "Content-Language",
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    "ETag",
+    "Expires",
+    "Last-Modified",
+    "Retry-After",
+    "Vary",
+)
+# Headers of one connection, not of the message (RFC 9110, 7.6.1).
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+CREDENTIALS = frozenset({"token", "_xsrf"})  # query parameters that authenticate users of Jupyter
 
-_PATH_SAFE = "/%:@!$&'()*+,;=-._~"
-_QUERY_SAFE = f"{_PATH_SAFE}?"
+# Directives for caches that are kept in a response for one user.
+_CACHING = re.compile(
+    r"(no-store|no-cache|no-transform|must-revalidate|immutable"
+    r"|(max-age|stale-while-revalidate|stale-if-error)=\d+)"
+)
+# The parts of a path that browsers treat as ``..``; they also treat a backslash as a slash.
+_UPWARDS = re.compile(r"(?:\.|%2e){2}", re.IGNORECASE)
+_CONTROLS = re.compile(r"[\x00-\x20\x7f]")
 
 
-class Site:
-    """Forwards requests to the web site and streams its responses back."""
+def request_headers(given: Mapping[str, str], more: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the headers of a request that are forwarded."""
+    return {name: given[name] for name in (*REQUEST, *more) if name in given}
 
-    def __init__(self, url: str = DEFAULT_SITE, *, answer_within: float = 30.0) -> None:
-        self.url = url.rstrip("/")
-        self.answer_within = answer_within
-        self._session: aiohttp.ClientSession | None = None
 
-    def __repr__(self) -> str:
-        return f"<Site at {clean_url(self.url)}>"
+def response_headers(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a response that are forwarded.
 
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    ``Cache-Control`` always contains ``private``: a cache of several users must not send them the
+    data of this user.
+    """
+    found = {name: given[name] for name in RESPONSE if name in given}
+    found["Cache-Control"] = _private(found.get("Cache-Control", ""))
+    return found
 
-    def address(self, tail: str, query: str = "") -> URL:
-        """Return the address of a page of the site."""
-        _check_tail(tail)
-        base = str(self._base().with_query(None).with_fragment(None)).rstrip("/")
-        kept = proxy_headers.without_credentials(query)
-        address = f"{base}/{quote(tail, safe=_PATH_SAFE, encoding='latin-1')}"
-        if kept:
-            address += f"?{quote(kept, safe=_QUERY_SAFE, encoding='latin-1')}"
-        return URL(address, encoded=True)
 
-    async def ask(
-        self,
-        method: str,
-        address: URL,
-        headers: Mapping[str, str],
-        *,
-        key: str | None = None,
-        body: AsyncIterator[bytes] | None = None,
-    ) -> aiohttp.ClientResponse:
-        """Send a request; return the response before its body is read. The caller closes it."""
-        sent = proxy_headers.request_headers(headers)
-        sent.setdefault("Accept-Encoding", "identity")
-        if body is None:
-            sent.pop("Content-Length", None)
-        if key is not None:
-            sent["Authorization"] = f"Bearer {key}"
-        if self._session is None:
-            self._session = new_session(
-                silence=SILENCE,
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
-            )
-        complete = asyncio.Event()
-        data = None if body is None else _to_the_end(body, complete)
-        if body is None:
-            complete.set()
-        asking = asyncio.ensure_future(
-            self._session.request(method, address, headers=sent, data=data, allow_redirects=False)
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the headers of a message that are not only for one connection.
+
+    This is for a proxy that forwards all other headers.
+    """
+    given = list(headers)
+    named = {
+        name.strip().lower()
+        for header, value in given
+        if header.lower() == "connection"
+        for name in value.split(",")
+    }
+    for name, value in given:
+        if name.lower() not in HOP_BY_HOP and name.lower() not in named:
+            yield name, value
+
+
+def leads_upwards(address: str) -> bool:
+    """Return whether a browser treats a part of a path as ``..``; the query is ignored.
+
+    Control characters are ignored too, because they are removed before a header is sent.
+    """
+    path = re.split(r"[?#]", _CONTROLS.sub("", address), maxsplit=1)[0]
+    return any(_UPWARDS.fullmatch(part) for part in re.split(r"[/\\]", path))
+
+
+def without_credentials(query: str) -> str:
+    """Return a query without the parameters in `CREDENTIALS`, in any encoding of their names.
+
+    The other bytes are unchanged.
+    """
+    return "&".join(
+        part
+        for part in query.split("&")
+        if unquote_plus(part.partition("=")[0]).strip().lower() not in CREDENTIALS
+    )
+
+
+def _private(caching: str) -> str:
+    directives = (directive.strip().lower() for directive in caching.split(","))
+    return ", ".join(["private", *(one for one in directives if _CACHING.fullmatch(one))])
+
+
+async def send(
+    session: aiohttp.ClientSession,
+    method: str,
+    address: URL,
+    headers: Mapping[str, str],
+    body: AsyncIterable[bytes] | None,
+    *,
+    reply_timeout: float | None = None,
+    **options: Any,
+) -> aiohttp.ClientResponse:
+    """Send a request unchanged; return the response, unchanged too, before its body is read.
+
+    ``reply_timeout`` is in seconds after the complete request. Redirects are not followed. The
+    caller closes the response. ``options`` are those of `aiohttp.ClientSession.request`.
+    """
+    complete = asyncio.Event()
+    data = None if body is None else _to_the_end(body, complete)
+    if body is None:
+        complete.set()
+    sending = asyncio.ensure_future(complete.wait())
+    response = asyncio.ensure_future(
+        session.request(
+            method,
+            address,
+            headers=headers,
+            data=data,
+            allow_redirects=False,
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            **options,
         )
-        sending = asyncio.ensure_future(complete.wait())
-        try:
-            await asyncio.wait({asking, sending}, return_when=asyncio.FIRST_COMPLETED)
-            return await wait_for(asking, self.answer_within)
-        except asyncio.TimeoutError:
-            raise CloudError(f"{clean_url(self.url)} did not answer in time") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Not chained: aiohttp's errors contain the request's headers, and so the key.
-            reason = getattr(getattr(error, "os_error", None), "strerror", None)
-            raise CloudError(
-                f"{clean_url(self.url)} cannot be reached: {reason or type(error).__name__}"
-            ) from None
-        finally:
-            sending.cancel()
-            asking.cancel()
-
-    async def pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield the body of a response as it arrives."""
-        try:
-            async for piece in response.content.iter_any():
-                yield piece
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise CloudError(
-                f"{clean_url(self.url)} ended its response too early: {type(error).__name__}"
-            ) from None
-
-    def returned_headers(self, response: aiohttp.ClientResponse) -> dict[str, str]:
-        """Return the headers of a response that are forwarded, without ``Location``."""
-        return proxy_headers.response_headers(response.headers)
-
-    def location(self, response: aiohttp.ClientResponse, here: str) -> str | None:
-        """Return the target of a redirect, as an address below this package's route."""
-        found = response.headers.get("Location")
-        if found is None:
-            return None
-        try:
-            target = response.url.join(URL(found))
-        except ValueError:
-            return None
-        if target.scheme not in ("http", "https") or not target.host:
-            return None
-        base = self._base()
-        path = base.raw_path.rstrip("/")
-        if target.origin() != base.origin() or not f"{target.raw_path}/".startswith(f"{path}/"):
-            return str(target)
-        rest = target.raw_path.removeprefix(path).lstrip("/")
-        query = f"?{target.raw_query_string}" if target.raw_query_string else ""
-        fragment = f"#{target.raw_fragment}" if target.raw_fragment else ""
-        return f"{here}/{rest}{query}{fragment}"
-
-    def _base(self) -> URL:
-        try:
-            base = URL(self.url)
-        except ValueError:
-            base = URL()
-        if base.scheme not in ("http", "https") or not base.host:
-            raise CloudError("comfydeploy_url is not an http:// or https:// address")
-        return base
+    )
+    try:
+        await asyncio.wait({response, sending}, return_when=asyncio.FIRST_COMPLETED)
+        return await wait_for(response, reply_timeout)
+    except BaseException:
+        abort(response)
+        raise
+    finally:
+        sending.cancel()
 
 
-async def _to_the_end(body: AsyncIterator[bytes], complete: asyncio.Event) -> AsyncIterator[bytes]:
-    async for piece in body:
-        yield piece
+def abort(response: Future[aiohttp.ClientResponse]) -> None:
+    """Cancel a request, and close its response if there is one."""
+    response.cancel()
+    response.add_done_callback(_close)
+
+
+def _close(response: Future[aiohttp.ClientResponse]) -> None:
+    if not response.cancelled() and response.exception() is None:
+        response.result().close()
+
+
+async def _to_the_end(body: AsyncIterable[bytes], complete: asyncio.Event) -> AsyncIterator[bytes]:
+    async for chunk in body:
+        yield chunk
     complete.set()
 
 
-def _check_tail(tail: str) -> None:
-    """Raise if a program could read a path as an address on another host or outside of the site.
+class BodyPipe:
+    """The body of a request that is forwarded, of which at most ``size`` chunks wait."""
 
-    The path is checked unchanged, and after one, two and three rounds of decoding, since a server
-    or proxy may decode it more than once.
+    def __init__(self, size: int) -> None:
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(size)
+
+    async def put(
+        self, chunk: bytes | None, answer: Future[Any], *, timeout: float | None = None
+    ) -> None:
+        """Add a chunk, or None at the end, when there is space; drop it after the response.
+
+        asyncio.TimeoutError if the other server neither reads the chunk nor responds in time.
+        """
+        if answer.done():
+            return
+        putting = asyncio.ensure_future(self._waiting.put(chunk))
+        await asyncio.wait({putting, answer}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not putting.done():
+            putting.cancel()
+            if not answer.done():
+                raise asyncio.TimeoutError
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the chunks until the end of the body."""
+        while (chunk := await self._waiting.get()) is not None:
+            yield chunk
+
+
+def redirect_target(response: aiohttp.ClientResponse, base: URL, here: str) -> str | None:
+    """Return where a redirect of a server leads: for a page below ``base``, a path below ``here``.
+
+    Else the full address. None without a redirect, or if it leads to no web page.
     """
-    seen = tail
-    for _ in range(4):
-        if seen.startswith("/"):
-            problem = "must not begin with a slash"
-        elif "\\" in seen:
-            problem = "must not have a backslash"
-        elif any(part in (".", "..") for part in re.split(r"[/;?#]", seen)):
-            problem = "must not have a part that is . or .."
-        elif any(character < " " or character == "\x7f" for character in seen):
-            problem = "must not have control characters"
-        else:
-            seen = unquote(seen, encoding="latin-1")
-            continue
-        raise InvalidRequestError.of_field("tail", problem)
+    found = response.headers.get("Location")
+    if found is None:
+        return None
+    try:
+        target = response.url.join(URL(found, encoded=True))
+    except ValueError:
+        return None
+    if target.scheme not in {"http", "https"} or not target.host:
+        return None
+    path = base.raw_path.rstrip("/")
+    if target.origin() != base.origin() or not f"{target.raw_path}/".startswith(f"{path}/"):
+        return str(target)
+    below = "/" + str(target.relative()).removeprefix(path).lstrip("/")
+    return None if leads_upwards(below) else f"{here}{below}"
+
+
+async def pump(source: AsyncIterable[Any], sink: Any, *, timeout: float | None = None) -> None:
+    """Forward the messages of a WebSocket, and the pings that aiohttp leaves to us, until it ends.
+
+    Both are WebSockets with aiohttp's methods. asyncio.TimeoutError if it does not take a
+    message within so many seconds.
+    """
+    methods = {
+        aiohttp.WSMsgType.TEXT: "send_str",
+        aiohttp.WSMsgType.BINARY: "send_bytes",
+        aiohttp.WSMsgType.PING: "ping",
+        aiohttp.WSMsgType.PONG: "pong",
+    }
+    async for message in source:
+        if message.type in methods:
+            await wait_for(getattr(sink, methods[message.type])(message.data), timeout)

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
+from comfydeploy_jupyter.compat.comfydeploy import WebProxy
 from comfydeploy_jupyter.errors import CloudError
-from comfydeploy_jupyter.util.proxy import Site
 
 MIB = 1024 * 1024
 MUCH = 256 * MIB  # more than the kernel's buffers hold, by far
@@ -457,7 +457,7 @@ async def test_the_path_cannot_lead_to_another_host(wire, site, evil, method):
     "url", ["https://h", "https://h/", "https://h:8443/deep", "https://h/deep/"]
 )
 def test_every_address_is_below_the_site(url):
-    site = Site(url)
+    site = WebProxy(url)
     for tail, _ in KEPT:
         path, _, query = tail.format(evil="evil.example").partition("?")
         address = site.address(path, query)
@@ -469,7 +469,7 @@ def test_every_address_is_below_the_site(url):
 @pytest.mark.parametrize("url", ["", "nowhere", "ftp://h", "http://", "http://["])
 def test_a_site_without_an_address(url):
     with pytest.raises(CloudError, match="comfydeploy_url"):
-        Site(url).address("x")
+        WebProxy(url).address("x")
 
 
 async def test_a_large_answer_waits_for_the_client(wire, site):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.tunnel.binary import asset_name
+from comfydeploy_jupyter.tunnel.cloudflared import asset_name
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from comfydeploy_jupyter.comfyui.client import Access
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.machines.tunnel_origin import find_origin
-from comfydeploy_jupyter.tunnel.tunnel import TunnelOptions
+from comfydeploy_jupyter.tunnel.tunnels import TunnelOptions
 
 
 async def test_a_tunnel_to_a_worker_of_a_cluster_is_refused() -> None:

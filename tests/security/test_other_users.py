@@ -30,8 +30,7 @@ from comfydeploy_jupyter.errors import (
 )
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
-from comfydeploy_jupyter.tunnel.binary import Binary
-from comfydeploy_jupyter.tunnel.cloudflared import Cloudflared
+from comfydeploy_jupyter.tunnel.cloudflared import Binary, Cloudflared
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from comfydeploy_jupyter.util.peers import Peers
 from tests.comfyui.test_find import make_tree

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.errors import OfflineError, TunnelFailedError
-from comfydeploy_jupyter.tunnel.binary import Binary, _Asset, _Part, asset_name
+from comfydeploy_jupyter.tunnel.cloudflared import Binary, _Asset, _Part, asset_name
 from comfydeploy_jupyter.util.fetch_policy import FetchPolicy
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.tunnel.gate import COOKIE
-from comfydeploy_jupyter.tunnel.gate_connections import HALF_HEADS, HEAD_WITHIN
+from comfydeploy_jupyter.tunnel.gate import COOKIE, HALF_HEADS, HEAD_TIMEOUT
 from tests.helpers.selection import examples
 
 from . import test_gate
@@ -335,9 +334,9 @@ async def test_incomplete_request_heads_are_limited_in_number_and_time(gate):
     sending = asyncio.ensure_future(send_slowly())
     ends = await asyncio.gather(*(closed(reader) for reader, _ in slow))
     sending.cancel()
-    early = [end for end in ends if end < HEAD_WITHIN - 1]
+    early = [end for end in ends if end < HEAD_TIMEOUT - 1]
     assert len(early) >= len(slow) - HALF_HEADS, "the oldest connections are closed"
-    assert max(ends) < HEAD_WITHIN + 5
+    assert max(ends) < HEAD_TIMEOUT + 5
     answer = await send(gate, head("GET", "/x", key(gate), "Connection: close"))
     assert answer.split()[1] == b"207"
     for _, writer in slow:

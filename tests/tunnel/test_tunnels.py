@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from comfydeploy_jupyter.tunnel import tunnel
-from comfydeploy_jupyter.tunnel.failures import why_it_ended
-from comfydeploy_jupyter.tunnel.gate_settings import Upstream
-from comfydeploy_jupyter.tunnel.tunnel import Origin, TunnelOptions
-from comfydeploy_jupyter.tunnel.tunnels import Tunnels, TunnelSettings
+from comfydeploy_jupyter.tunnel import tunnels as module
+from comfydeploy_jupyter.tunnel.cloudflared import why_it_ended
+from comfydeploy_jupyter.tunnel.gate import Upstream
+from comfydeploy_jupyter.tunnel.tunnels import Origin, TunnelOptions, Tunnels, TunnelSettings
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until_async
@@ -76,7 +75,7 @@ async def test_a_tunnel_goes_on_after_an_unexpected_exception(cloudflared, tmp_p
             raise RuntimeError("broken")
         return origin
 
-    monkeypatch.setattr(tunnel, "CHECK_EVERY", 0.1)
+    monkeypatch.setattr(module, "CHECK_INTERVAL", 0.1)
     settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
     tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
     try:
