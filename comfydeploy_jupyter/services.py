@@ -35,7 +35,6 @@ from .runs.editor import EditorPrompts
 from .runs.inputs import PoolInputs
 from .runs.records import ACTIVE, RunRepository
 from .runs.service import RunService
-from .snapshots.model_files import ModelFacts
 from .snapshots.service import Snapshots
 from .store.database import Database
 from .store.session import Session
@@ -375,7 +374,9 @@ class Services:
         self._snapshots = Snapshots(
             settings.data_dir / "snapshots",
             self.machines,
-            ModelFacts(self.hasher, self._transfers, self._local_workflows),
+            self.hasher,
+            self._transfers,
+            self._local_workflows,
             {name: token for name, token in tokens.items() if token},
         )
         delivery = Delivery(self._transfers, self.machines, repository)

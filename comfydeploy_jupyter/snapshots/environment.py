@@ -1,24 +1,49 @@
-"""The environment of a local ComfyUI, read from its files. All functions block: use threads."""
+"""The environment of a local ComfyUI, read from its files. Most functions block: use threads."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import re
+import subprocess
+import tempfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-from ..comfyui.find import installed_version
-from ..util.secrets import clean_arguments
+from ..comfyui.find import git_commit, installed_version, read_text
+from ..errors import ComfyUIUnavailableError, ConflictError, ForbiddenPathError, NotFoundError
+from ..files.models import ModelListing
+from ..graphs.models import model_links
+from ..util import worker
+from ..util.child import plain_environment
+from ..util.secrets import clean_arguments, clean_url
 from ..util.timestamps import utc_now
-from .custom_nodes import read_custom_nodes
-from .packages import read_packages
-from .repositories import read_checkout
-from .snapshot import COMFYUI_REPOSITORY, ComfyUI, ModelFile, Snapshot
+from ..util.unparsed import is_large
+from .snapshot import (
+    COMFYUI_REPOSITORY,
+    PYTORCH_INDEX,
+    TOKEN,
+    ComfyUI,
+    CustomNode,
+    ModelFile,
+    Package,
+    Python,
+    Snapshot,
+    is_address,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}")
+    from ..comfyui.folders import Folders
+    from ..files.hashes import Hasher
+    from ..transfers.queue import Transfers
+    from ..workflows.local import LocalWorkflows
+
+LOCAL = "./packages"  # folder in a build context for packages that are available nowhere else
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -27,9 +52,9 @@ class Environment:
     """A snapshot, and the sources of its parts that are only on this machine."""
 
     snapshot: Snapshot
-    node_sources: dict[str, Path] = field(default_factory=dict)
-    package_sources: dict[str, Path] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    node_sources: dict[str, Path] = field(default_factory=dict)  # by name of the custom nodes
+    package_sources: dict[str, Path] = field(default_factory=dict)  # by requirement line
+    warnings: list[str] = field(default_factory=list)  # what was left out, and the reasons
 
 
 def read_environment(
@@ -68,10 +93,478 @@ def _read_comfyui(path: Path, launch_args: Sequence[str]) -> tuple[ComfyUI, list
     if commit is None and version is None:
         warnings.append("neither the version nor the commit of this ComfyUI is known")
     found = ComfyUI(
-        version=version if version and _VERSION.fullmatch(version) else None,
+        version=version if version and TOKEN.fullmatch(version) else None,
         commit=commit if commit and _COMMIT.fullmatch(commit) else None,
         repository=(checkout.repository if checkout else None) or COMFYUI_REPOSITORY,
         modified=checkout.modified if checkout else False,
         launch_args=clean_arguments(launch_args),
     )
     return found, warnings
+
+
+# -- custom nodes ----------------------------------------------------------------------------
+
+_SHIPPED = frozenset({"websocket_image_save.py"})  # part of ComfyUI
+_OFF = ".disabled"
+_PROJECT = re.compile(
+    r"^[^\S\n]*\[project\][^\S\n]*$(.*?)(?=^[^\S\n]*\[|\Z)", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass
+class NodeReport:
+    """The packs that were found."""
+
+    nodes: list[CustomNode] = field(default_factory=list)
+    sources: dict[str, Path] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_custom_nodes(folders: Iterable[Path]) -> NodeReport:
+    """Read all packs in the folders of custom nodes.
+
+    A pack disabled by ComfyUI-Manager is named ``<name>.disabled``, or is in ``.disabled``.
+    """
+    report = NodeReport()
+    for path, disabled in _packs(folders):
+        node = _describe(path, report, disabled=disabled)
+        if node.name in report.sources:
+            report.warnings.append(f"{node.name} exists twice; {path} is left out")
+            continue
+        report.nodes.append(node)
+        report.sources[node.name] = path
+    report.nodes.sort(key=lambda node: node.name.lower())
+    return report
+
+
+def _packs(folders: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield each pack and whether it is disabled; the enabled packs come first."""
+    off = []
+    for folder in folders:
+        for path in _entries(folder):
+            if path.name.endswith(_OFF):
+                off.append(path)
+            else:
+                yield path, False
+        off += _entries(folder / _OFF)
+    yield from ((path, True) for path in off)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - only the names are used, not paths
+    except OSError:
+        return []
+    paths = [folder / name for name in names if name.isprintable() and name not in _SHIPPED]
+    return [
+        path
+        for path in paths
+        if not path.name.startswith(".")
+        if (path.is_dir() and path.name != "__pycache__")
+        or (path.is_file() and path.name.removesuffix(_OFF).endswith(".py"))
+    ]
+
+
+def _describe(path: Path, report: NodeReport, *, disabled: bool) -> CustomNode:
+    name = path.name.removesuffix(_OFF)
+    name = name.partition("@")[0] or name if disabled else name
+    checkout = read_checkout(path)
+    if checkout is not None:
+        if checkout.repository and checkout.commit:
+            if checkout.modified:
+                report.warnings.append(
+                    f"{name} has changes that are not committed; only its commit is used"
+                )
+            return CustomNode(
+                name=name,
+                kind="git",
+                repository=checkout.repository,
+                commit=checkout.commit,
+                disabled=disabled,
+                modified=checkout.modified,
+            )
+        report.warnings.append(
+            f"{name} has no repository that others can reach; its files are copied"
+        )
+    registered = _registered(path)
+    if registered is not None:
+        node_id, version = registered
+        return CustomNode(
+            name=name, kind="registry", id=node_id, version=version, disabled=disabled
+        )
+    return CustomNode(name=name, kind="files", disabled=disabled)
+
+
+def _registered(path: Path) -> tuple[str, str] | None:
+    """Return id and version of a pack that was installed from the Comfy registry, or None.
+
+    The installer writes a list of its files, ``.tracking``, beside the ``pyproject.toml`` that
+    contains id and version.
+    """
+    if not (path / ".tracking").is_file():
+        return None
+    section = _PROJECT.search(read_text(path / "pyproject.toml"))
+    if section is None:
+        return None
+    found = [
+        re.search(
+            rf"^[^\S\n]*{key}[^\S\n]*=[^\S\n]*[\"']([^\"'\n]+)[\"']", section[1], re.MULTILINE
+        )
+        for key in ("name", "version")
+    ]
+    if found[0] is None or found[1] is None:
+        return None
+    node_id, version = found[0][1].strip().lower(), found[1][1].strip()
+    return (node_id, version) if TOKEN.fullmatch(node_id) and TOKEN.fullmatch(version) else None
+
+
+# -- Python packages -------------------------------------------------------------------------
+
+_INSPECTOR = Path(__file__).with_name("inspect_python.py")
+_PACKAGES_TIMEOUT = 60.0  # seconds for an interpreter to list its packages
+_NOT_PINNED = frozenset({"pip"})  # the image has its own version
+_BUILDS = re.compile(r"cpu|xpu|cu\d+|rocm[\d.]+")  # local versions that PyTorch's index has
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_PACKAGE_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+
+
+@dataclass
+class PackageReport:
+    """Version and packages of an interpreter."""
+
+    python: Python
+    sources: dict[str, Path] = field(default_factory=dict)  # by requirement line: only here
+    warnings: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)  # installed from files that do not exist now
+
+
+def read_packages(python: Path) -> PackageReport:
+    """Run an interpreter that lists its packages."""
+    facts = _ask(python)
+    report = PackageReport(Python(version=facts["version"], platform=facts["platform"]))
+    indexes: set[str] = set()
+    system: list[str] = []
+    for package in facts["packages"]:
+        name, version = package["name"], package["version"]
+        if name.lower() in _NOT_PINNED:
+            continue
+        if not _PACKAGE_NAME.fullmatch(name) or not _PACKAGE_VERSION.fullmatch(version):
+            report.warnings.append(f"{name!r} {version!r} is not a package that pip can install")
+        elif re.match(r"/usr/lib/python3[^/]*/dist-packages", package["location"]):
+            system.append(name)
+        else:
+            line = _requirement(report, indexes, package)
+            report.python.packages.append(Package(name=name, version=version, requirement=line))
+    if system:
+        report.warnings.append(f"the system's own packages are left out: {', '.join(system)}")
+    if report.gone:
+        names = ", ".join(report.gone)
+        report.warnings.append(
+            f"their versions are pinned, because their files no longer exist: {names}"
+        )
+    report.python.indexes = sorted(indexes | _torch_index(facts))
+    return report
+
+
+def _ask(python: Path) -> dict[str, Any]:
+    # PYTHONPATH contains packages of Jupyter or folders of this machine, not of the interpreter.
+    env = {**plain_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [str(python), str(_INSPECTOR)],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PACKAGES_TIMEOUT,
+            env=env,
+        )
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ComfyUIUnavailableError(
+            f"ComfyUI's interpreter {python} does not list its packages",
+            extra={"hint": "Set comfyui_python to the Python that runs ComfyUI."},
+        )
+    return found
+
+
+def _torch_index(facts: dict[str, Any]) -> set[str]:
+    """Return the index of a torch without GPU support whose version does not show this.
+
+    On Linux, the torch in pip's default index is built for CUDA.
+    """
+    torch = next((p for p in facts["packages"] if p["name"].lower() == "torch"), None)
+    built_for = facts["torch"]
+    if torch is None or built_for is None or "+" in torch["version"]:
+        return set()
+    is_plain = not any(built_for.values()) and facts["platform"] == "linux-x86_64"
+    return {f"{PYTORCH_INDEX}/cpu"} if is_plain else set()
+
+
+def _requirement(report: PackageReport, indexes: set[str], package: dict[str, Any]) -> str:
+    """Return the requirement line; add indexes, local sources and warnings to the report."""
+    name, version = package["name"], package["version"]
+    direct = _direct_url(package)
+    if direct is not None:
+        line = _of_direct_url(report, name, direct)
+        if line is not None:
+            return line
+    public, _, build = version.partition("+")
+    if not build:
+        return f"{name}=={version}"
+    if _BUILDS.fullmatch(build):
+        indexes.add(f"{PYTORCH_INDEX}/{build}")
+        return f"{name}=={version}"
+    report.warnings.append(f"{name} {version} is a build of unknown origin; {public} is pinned")
+    return f"{name}=={public}"
+
+
+def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the address that a package was installed from, if that was no index (PEP 610)."""
+    try:
+        found = json.loads(package["direct_url"] or "null")
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and isinstance(found.get("url"), str):
+        return found
+    location = Path(package["location"])
+    if location.name in ("site-packages", "dist-packages"):
+        return None
+    if any((location / name).is_file() for name in ("setup.py", "pyproject.toml")):
+        return {"url": location.as_uri(), "dir_info": {"editable": True}}
+    return None
+
+
+def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> str | None:
+    """Return the requirement line of a package from a repository, an archive or a folder."""
+    url = direct["url"]
+    subdirectory = direct.get("subdirectory")
+    tail = f"#subdirectory={subdirectory}" if subdirectory else ""
+    vcs = direct.get("vcs_info")
+    if isinstance(vcs, dict) and vcs.get("vcs") == "git" and not url.startswith("file:"):
+        return f"{name} @ git+{clean_url(url)}@{vcs.get('commit_id')}{tail}"
+    if url.startswith(("http://", "https://")):
+        archive = direct.get("archive_info")
+        hashes = archive.get("hashes") if isinstance(archive, dict) else None
+        sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
+        return f"{name} @ {clean_url(url)}{f'#sha256={sha256}' if sha256 else tail}"
+    if not url.startswith("file:"):
+        report.warnings.append(f"{name} comes from {clean_url(url)}; only its version is pinned")
+        return None
+    path = Path(unquote(urlsplit(url).path))
+    checkout = read_checkout(path)
+    if checkout is not None and checkout.repository and checkout.commit:
+        if checkout.modified:
+            report.warnings.append(f"{name}: changes in {path.name} that are not committed")
+        return f"{name} @ git+{checkout.repository}@{checkout.commit}{tail}"
+    if path.exists():
+        line = f"{LOCAL}/{path.name}" if path.is_file() else f"{LOCAL}/{name}"
+        report.sources[line] = path
+        return line
+    report.gone.append(name)
+    return None
+
+
+# -- models ----------------------------------------------------------------------------------
+
+_WORKFLOWS = 200  # the newest workflows, which are searched for links to models
+_WEB_ADDRESS = re.compile(r"https?://\S+")
+_GIB = 1024**3
+
+
+async def read_models(
+    folders: Folders,
+    hasher: Hasher,
+    transfers: Transfers,
+    workflows: LocalWorkflows,
+    *,
+    hash_all: bool,
+    report: Callable[[str], None],
+) -> tuple[list[ModelFile], list[str]]:
+    """Return the models of a ComfyUI with hashes and sources, and warnings about missing ones.
+
+    Past downloads and links in workflows are the sources. ``hash_all`` computes unknown hashes,
+    which reads the files completely; ``report`` gets a line for each.
+    """
+    entries = await ModelListing(folders).models()
+    hashes = await hasher.known([entry["path"] for entry in entries])
+    missing = [entry for entry in entries if entry["path"] not in hashes]
+    warnings: list[str] = []
+    if missing and not hash_all:
+        share = f"{len(missing)} of {len(entries)}"
+        warnings = [f"{share} models have no known SHA-256; include_models computes it"]
+    for number, entry in enumerate(missing if hash_all else (), 1):
+        shown = f"{entry['folder']}/{entry['name']}"
+        size = entry["size"] / _GIB
+        report(f"Hashing {shown} ({number} of {len(missing)}, {size:.1f} GiB)")
+        try:
+            path = await asyncio.to_thread(Path(entry["path"]).resolve)
+            hashes[entry["path"]] = (await hasher.hash(folders, path)).sha256
+        except (ConflictError, ForbiddenPathError, NotFoundError) as error:
+            warnings.append(f"{shown} has no SHA-256: {error.message}")
+    origins, links = await transfers.origins(), await _links(workflows)
+    sources = await asyncio.to_thread(_sources, entries, origins, links)
+    models = [
+        ModelFile(
+            name=entry["name"],
+            folder=entry["folder"],
+            size=entry["size"],
+            sha256=hashes.get(entry["path"]),
+            source=sources.get(entry["path"]),
+        )
+        for entry in entries
+    ]
+    return models, warnings
+
+
+async def _links(workflows: LocalWorkflows) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for workflow in await workflows.workflows(limit=_WORKFLOWS):
+        version = await workflows.version(workflow["workflow_id"])
+        graph = version["workflow"]
+        links = await worker.compute(model_links, graph, large=is_large(graph))
+        for name, link in links.items():
+            found.setdefault(name, link.url)
+    return found
+
+
+def _sources(
+    entries: list[dict[str, Any]], origins: Mapping[str, str], links: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the sources of models by path: from downloads, else from links in workflows."""
+    sources = {}
+    for entry in entries:
+        path = entry["path"]
+        source = origins.get(path) or origins.get(os.path.realpath(path))
+        source = clean_url(source or links.get(entry["name"].rsplit("/", 1)[-1]) or "")
+        if _WEB_ADDRESS.fullmatch(source):
+            sources[path] = source
+    return sources
+
+
+# -- git, without executing any program that the configuration of a repository names -----------
+
+_GIT_TIMEOUT = 20.0  # seconds for git to compare a work tree
+_HOSTS = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "huggingface.co")
+_FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHA256_LENGTH = 64
+_FILTER = re.compile(r"\[\s*filter\b", re.IGNORECASE)
+_HARMLESS = re.compile(
+    r"^[ \t]*(filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol)[ \t]*=[ \t]*"
+    r"(true|false|input|lf|crlf|native)[ \t]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder that was checked out by git."""
+
+    repository: str | None  # public, without credentials; None if it is only on this machine
+    commit: str | None
+    modified: bool  # tracked files were changed, as far as this can be determined safely
+
+
+def read_checkout(folder: Path) -> Checkout | None:
+    """Return the checkout in a folder, or None if the folder itself is not a repository."""
+    if not (folder / ".git").exists():
+        return None
+    directory = _directory(folder / ".git")
+    config = read_text(directory / "config")
+    return Checkout(
+        _public(_remote(config)),
+        git_commit(folder / ".git"),
+        _is_modified(folder, directory, config),
+    )
+
+
+def _own_directory(git: Path) -> Path:
+    """Return the folder with ``HEAD`` and index; it is elsewhere for work trees and submodules."""
+    named = re.match(r"gitdir:\s*(.+)", read_text(git)) if git.is_file() else None
+    return git.parent / named[1].strip() if named else git
+
+
+def _directory(git: Path) -> Path:
+    """Return the folder with configuration and objects, which all work trees share."""
+    directory = _own_directory(git)
+    shared = read_text(directory / "commondir").strip()
+    return directory / shared if shared else directory
+
+
+def _remote(config: str) -> str | None:
+    """Return the address of the remote ``origin``, else of the first remote."""
+    found: dict[str, str] = {}
+    section = None
+    for line in config.splitlines():
+        header = re.match(r'\s*\[\s*remote\s+"(.*)"\s*\]', line)
+        if header or line.lstrip().startswith("["):
+            section = header[1] if header else None
+        entry = re.match(r"\s*url\s*=\s*(.+?)\s*$", line)
+        if section is not None and entry:
+            found.setdefault(section, entry[1].strip('"'))
+    return found.get("origin") or next(iter(found.values()), None)
+
+
+def _public(url: str | None) -> str | None:
+    """Return an address for other machines: without credentials, and with HTTPS if that works."""
+    if not url:
+        return None
+    scp = re.fullmatch(r"(?:[\w.-]+@)?([\w.-]+):(?!//)(.+)", url)
+    if scp and scp[1] in _HOSTS:
+        return f"https://{scp[1]}/{scp[2].lstrip('/')}"
+    url = clean_url(url)
+    parts = urlsplit(url)
+    if parts.scheme == "ssh" and parts.hostname in _HOSTS:
+        url = f"https://{parts.hostname}{parts.path}"
+    return url if is_address(url) else None
+
+
+def _is_modified(folder: Path, directory: Path, config: str) -> bool:
+    """Return whether tracked files were changed, by running git.
+
+    git gets a temporary ``.git`` with the objects and the index of the real one, but without its
+    configuration (filters, monitors, hooks, other files), which could start any program.
+    """
+    commit = git_commit(folder / ".git")
+    if commit is None or _FULL_COMMIT.fullmatch(commit) is None or _FILTER.search(config):
+        return False  # the result of a filter is not known
+    own = _own_directory(folder / ".git")
+    with tempfile.TemporaryDirectory(prefix="comfydeploy-") as name:
+        (Path(name) / "refs").mkdir()
+        (Path(name) / "HEAD").write_text(f"{commit}\n")
+        (Path(name) / "config").write_text(_plain_config(config, commit))
+        env = {
+            **plain_environment(),
+            "GIT_DIR": name,
+            "GIT_WORK_TREE": str(folder),
+            "GIT_OBJECT_DIRECTORY": str(directory / "objects"),
+            "GIT_INDEX_FILE": str(own / "index"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+        command = ("git", "status", "--porcelain", "--untracked-files=no")
+        try:
+            done = subprocess.run(
+                [*command, "--ignore-submodules=all"],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_GIT_TIMEOUT,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+    return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def _plain_config(config: str, commit: str) -> str:
+    """Return the settings of a repository that only affect how its files are written."""
+    kept = [f"{match[1]} = {match[2]}" for match in _HARMLESS.finditer(config)]
+    sha256 = len(commit) == _SHA256_LENGTH
+    format_of = "[extensions]\nobjectFormat = sha256\n" if sha256 else ""
+    core = "\n".join(["[core]", f"repositoryformatversion = {int(sha256)}", *kept])
+    return f"{core}\n{format_of}"

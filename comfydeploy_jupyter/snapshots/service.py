@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from ..comfyui.find import Running, describe, find_python, running_at
 from ..comfyui.folders import Folders
@@ -20,13 +17,9 @@ from ..errors import (
     InvalidRequestError,
 )
 from ..util.tasks import BackgroundTasks
-from .custom_nodes import read_custom_nodes
-from .docker_context import write_context
-from .docker_engine import build, find_engine, image_name
-from .docker_steps import docker_command_steps
-from .environment import Environment, read_environment
-from .manager_format import from_manager, is_manager_snapshot, to_manager
-from .snapshot import parse
+from .docker import build, find_engine, image_name, write_context
+from .environment import Environment, read_custom_nodes, read_environment, read_models
+from .snapshot import docker_command_steps, read_snapshot, to_manager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -34,11 +27,13 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from ..compat.comfydeploy import CloudAccount
+    from ..files.hashes import Hasher
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..schemas import SnapshotRequest
-    from .docker_context import Written
-    from .model_files import ModelFacts
+    from ..transfers.queue import Transfers
+    from ..workflows.local import LocalWorkflows
+    from .docker import Written
 
     T = TypeVar("T")
 
@@ -57,9 +52,6 @@ class _Place:
         return self.folders.model_folder("custom_nodes").paths
 
 
-LARGEST_YAML = 256 * 1024  # characters; to read so many takes a second
-
-
 class Snapshots:
     """Reads environments and converts them to build contexts, images and steps."""
 
@@ -67,12 +59,16 @@ class Snapshots:
         self,
         folder: Path,
         machines: MachineRegistry,
-        models: ModelFacts,
-        tokens: Mapping[str, str],
+        hasher: Hasher,
+        transfers: Transfers,
+        workflows: LocalWorkflows,
+        tokens: Mapping[str, str],  # build secrets by their ids, for the sites of models
     ) -> None:
         self._folder = folder
         self._machines = machines
-        self._models = models
+        self._hasher = hasher
+        self._transfers = transfers
+        self._workflows = workflows
         self._tokens = dict(tokens)
         self._busy: set[str] = set()
         self._tasks = BackgroundTasks()
@@ -144,7 +140,8 @@ class Snapshots:
         machine = self._machines.get(request.machine)
         if request.snapshot is None:
             return await self._read(machine, bool(request.include_models), report)
-        environment = await asyncio.to_thread(_given, request.snapshot)
+        snapshot, warnings = await asyncio.to_thread(read_snapshot, request.snapshot)
+        environment = Environment(snapshot, warnings=warnings)
         only_files = any(node.kind == "files" for node in environment.snapshot.custom_nodes)
         place = await self._place(machine) if only_files else None
         if place is not None:
@@ -170,8 +167,13 @@ class Snapshots:
                 extra={"hint": "Set comfyui_python to the Python that runs ComfyUI."},
             )
         report(f"Reading the environment of {place.path}")
-        models, warnings = await self._models.read(
-            place.folders, hash_all=hash_models, report=report
+        models, warnings = await read_models(
+            place.folders,
+            self._hasher,
+            self._transfers,
+            self._workflows,
+            hash_all=hash_models,
+            report=report,
         )
         environment = await asyncio.to_thread(
             read_environment,
@@ -239,47 +241,6 @@ def _reply(environment: Environment, written: Written) -> dict[str, Any]:
         "snapshot": environment.snapshot.model_dump(),
         "warnings": [*environment.warnings, *written.warnings, *warnings],
     }
-
-
-def _given(snapshot: dict[str, Any] | str) -> Environment:
-    """Return the environment of a snapshot in a request, in any of the formats."""
-    if isinstance(snapshot, str):
-        snapshot = _load(snapshot)
-    if is_manager_snapshot(snapshot):
-        found, warnings = from_manager(snapshot)
-        return Environment(found, warnings=warnings)
-    if not isinstance(snapshot.get("comfyui"), dict):
-        raise InvalidRequestError.of_field(
-            "snapshot", "must be a snapshot of this route, or of ComfyUI-Manager"
-        )
-    return Environment(parse(snapshot))
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """A YAML loader that refuses aliases: with aliases a short text can use up the memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias")
-        found: yaml.Node | None = super().compose_node(parent, index)
-        return found
-
-
-def _load(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        if len(text) > LARGEST_YAML:
-            raise InvalidRequestError.of_field(
-                "snapshot", f"is not JSON, and too long for YAML: {LARGEST_YAML} characters at most"
-            ) from None
-        try:
-            found = yaml.load(text, _PlainLoader)  # noqa: S506 - it is a SafeLoader
-        except (yaml.YAMLError, RecursionError, ValueError):
-            found = None
-    if not isinstance(found, dict):
-        raise InvalidRequestError.of_field("snapshot", "must be an object, as JSON or YAML")
-    return found
 
 
 def _running(machine: Machine) -> Running | None:

@@ -29,7 +29,7 @@ from comfydeploy_jupyter.graphs.metadata import embedded_workflow
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from comfydeploy_jupyter.runs import inputs
-from comfydeploy_jupyter.snapshots.manager_format import from_manager, is_manager_snapshot
+from comfydeploy_jupyter.snapshots.snapshot import from_manager, is_manager_snapshot
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
 from comfydeploy_jupyter.util import responses
 from tests.fuzz.damage import ODD, files_like, fuzz, json_like, within_time

@@ -22,9 +22,8 @@ from comfydeploy_jupyter.comfyui.find import has_gpu, torch_build
 from comfydeploy_jupyter.comfyui.install import _ask
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.hardware import gpus_of_driver
-from comfydeploy_jupyter.snapshots.docker_engine import find_engine
-from comfydeploy_jupyter.snapshots.packages import read_packages
-from comfydeploy_jupyter.snapshots.repositories import read_checkout
+from comfydeploy_jupyter.snapshots.docker import find_engine
+from comfydeploy_jupyter.snapshots.environment import read_checkout, read_packages
 from comfydeploy_jupyter.util.child import child_environment, plain_environment
 from comfydeploy_jupyter.util.secrets import (
     is_secret_value,

@@ -6,30 +6,26 @@ import fcntl
 import hashlib
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from comfydeploy_jupyter.errors import ConflictError, NoSpaceError
-from comfydeploy_jupyter.snapshots import copying, docker_context
-from comfydeploy_jupyter.snapshots.copying import Copier
-from comfydeploy_jupyter.snapshots.docker_context import write_context
+from comfydeploy_jupyter.snapshots import docker
+from comfydeploy_jupyter.snapshots.docker import Copier, write_context
 from comfydeploy_jupyter.snapshots.environment import Environment
 from comfydeploy_jupyter.snapshots.snapshot import ComfyUI, Package, Python, Snapshot
 from tests.helpers.disks import files_limited_to
 from tests.snapshots.conftest import git, names_in
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def get(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    script = docker_context.__file__.replace("docker_context", "context_get")
+    script = str(Path(docker.__file__).with_name("context_get.py"))
     command = [sys.executable, script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=env or None, timeout=60)
 
 
-def context(folder: Path, environment: Environment, name: str = "x") -> docker_context.Written:
+def context(folder: Path, environment: Environment, name: str = "x") -> docker.Written:
     return write_context(folder, name, environment, models=False)
 
 
@@ -110,7 +106,7 @@ def test_copies_are_bounded(tmp_path, monkeypatch):
         "pack/inner/link is left out: there are too many files, or too large ones"
     ]
     with (source / "model.bin").open("wb") as file:
-        file.truncate(copying.MIB * 101)
+        file.truncate(docker.MIB * 101)
     copier = Copier()
     copier.copy(source, tmp_path / "again")
     assert copier.warnings == ["pack/model.bin is left out: it is larger than the limit: 101 MiB"]

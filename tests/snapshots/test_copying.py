@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.snapshots.copying import Copier
+from comfydeploy_jupyter.snapshots.docker import Copier
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from comfydeploy_jupyter.snapshots.packages import read_packages
+from comfydeploy_jupyter.snapshots.environment import read_packages
 from tests.snapshots.conftest import git
 
 if TYPE_CHECKING:

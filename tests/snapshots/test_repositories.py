@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.snapshots.custom_nodes import read_custom_nodes
-from comfydeploy_jupyter.snapshots.repositories import read_checkout
+from comfydeploy_jupyter.snapshots.environment import read_checkout, read_custom_nodes
 from tests.snapshots.conftest import git, write_registry_pack
 
 if TYPE_CHECKING:

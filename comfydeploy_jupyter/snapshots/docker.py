@@ -1,25 +1,41 @@
-"""A snapshot as a Docker build context: a folder from which the environment can be rebuilt."""
+"""A snapshot as a Docker build context, a folder from which it can be rebuilt, and as an image.
+
+The image is built with the program of Docker or Podman on this machine.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
-from contextlib import contextmanager
-from dataclasses import dataclass
+import stat
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import FULL, ConflictError, NoSpaceError
+from ..errors import (
+    FULL,
+    ConflictError,
+    DockerFailedError,
+    DockerUnavailableError,
+    NoSpaceError,
+)
+from ..util.child import child_environment
 from ..util.posix import lock_file
-from .copying import Copier
-from .manager_format import to_manager
-from .packages import LOCAL
+from ..util.reaper import reaped_command
+from ..util.secrets import holds_secret, is_secret_file
+from ..util.tasks import wait_for
+from .environment import LOCAL
+from .snapshot import to_manager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from .environment import Environment
     from .snapshot import Package, Snapshot
@@ -43,6 +59,23 @@ _PLACES = frozenset(
         *("--windows-standalone-build", "--enable-cors-header", "--log-stdout"),
     }
 )
+MIB = 1024 * 1024
+MAX_FILE = 100 * MIB  # bytes; a larger file is probably a model and not code
+MAX_SEARCHED = 4 * MIB  # bytes; only smaller files are searched for keys
+_NOT_CODE = frozenset({"__pycache__", "venv", "node_modules", ".DS_Store"})
+# The engines, each with a command that succeeds only if the engine can build.
+PROGRAMS = {
+    "docker": ("version", "--format", "{{.Server.Version}}"),
+    "podman": ("info",),
+}
+IMAGE = "comfyui-snapshot"
+# Prefixes of the variables with the address and credentials of an engine and of registries.
+_OF_DOCKER = ("DOCKER_", "BUILDX_", "BUILDKIT_", "CONTAINER_", "REGISTRY_", "SSH_")
+_PROBE_TIMEOUT = 20.0  # seconds for an engine to answer
+_POLL_INTERVAL = 0.1  # seconds between two reads of a build's log
+_GRACE = 10.0  # seconds that a build has to exit after SIGTERM
+_TAIL = 30  # lines of the log that are part of an error
+_CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -50,8 +83,8 @@ class Written:
     """A build context on disk."""
 
     path: Path
-    dockerfile: str
-    warnings: list[str]
+    dockerfile: str  # its text
+    warnings: list[str]  # the parts that are not in it, and the reasons
 
 
 def write_context(folder: Path, name: str, environment: Environment, *, models: bool) -> Written:
@@ -284,3 +317,260 @@ def _portable(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+# -- copying files into a build context --------------------------------------------------------
+
+
+@dataclass
+class Copier:
+    """Copies folders, up to a total size and number of files.
+
+    Caches, secrets and links that lead out of a folder are left out.
+    """
+
+    bytes_left: int = 500 * MIB
+    files_left: int = 50_000
+    warnings: list[str] = field(default_factory=list)  # what was not copied, and the reasons
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy a file or a folder; ``target`` must not exist, but its parent must.
+
+        All paths below ``source`` are opened relative to it and without following links, so a file
+        that is replaced by a link at the same time is not followed.
+        """
+        root = Path(os.path.realpath(source))
+        with _opened(root) as opened:
+            self._any(_Root(root, opened), root, opened, target, source.name)
+
+    def _any(self, root: _Root, path: Path, opened: int, target: Path, shown: str) -> None:
+        if stat.S_ISDIR(os.fstat(opened).st_mode):
+            self._folder(root, path, opened, target, shown)
+        else:
+            self._file(path.name, opened, target, shown)
+
+    def _folder(self, root: _Root, path: Path, opened: int, target: Path, shown: str) -> None:
+        target.mkdir()
+        for name in sorted(os.listdir(opened)):
+            if name in _NOT_CODE or name.endswith((".pyc", ".pyo")):
+                continue
+            beside = f"{shown}/{name}"
+            try:
+                self._entry(root, path / name, opened, target / name, beside)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                self.warnings.append(f"{beside} is left out: {error.strerror}")
+
+    def _entry(self, root: _Root, path: Path, folder: int, target: Path, shown: str) -> None:
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            self._link(root, path, target, shown)
+        elif not stat.S_ISDIR(mode) or not path.name.startswith("."):  # skips .git, .venv etc.
+            with _opened(path.name, folder) as opened:
+                self._any(root, path, opened, target, shown)
+
+    def _link(self, root: _Root, path: Path, target: Path, shown: str) -> None:
+        end = Path(os.path.realpath(path))
+        if not end.is_relative_to(root.path):
+            self.warnings.append(f"{shown} is left out: it is a link that leads out of its pack")
+            return
+        folder = os.path.realpath(path.parent)
+        with root.open(end) as opened:
+            if not stat.S_ISDIR(os.fstat(opened).st_mode):
+                self._file(end.name, opened, target, shown)
+            elif end == Path(folder, path.name):  # a link to it would lead to itself
+                self.warnings.append(f"{shown} is left out: it was replaced while it was copied")
+            else:
+                target.symlink_to(os.path.relpath(end, folder))
+
+    def _file(self, name: str, opened: int, target: Path, shown: str) -> None:
+        try:
+            why = self._copied(name, opened, target)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            target.unlink(missing_ok=True)
+            why = error.strerror or "it cannot be read"
+        if why is not None:
+            self.warnings.append(f"{shown} is left out: {why}")
+
+    def _copied(self, name: str, opened: int, target: Path) -> str | None:
+        """Copy an opened file, or return the reason why it was not copied."""
+        facts = os.fstat(opened)
+        if not stat.S_ISREG(facts.st_mode):
+            return "not a file"
+        if is_secret_file(name):
+            return "such files hold secrets"
+        if facts.st_size > MAX_FILE:
+            return f"it is larger than the limit: {facts.st_size // MIB} MiB"
+        if facts.st_size > self.bytes_left or self.files_left <= 0:
+            return "there are too many files, or too large ones"
+        with os.fdopen(opened, "rb", closefd=False) as file:
+            content = file.read(MAX_SEARCHED)
+            if facts.st_size <= MAX_SEARCHED and holds_secret(content):
+                return "it contains a key"
+            with target.open("xb") as written:
+                written.write(content)
+                shutil.copyfileobj(file, written)
+        target.chmod(stat.S_IMODE(facts.st_mode))
+        self.bytes_left -= facts.st_size
+        self.files_left -= 1
+        return None
+
+
+@dataclass(frozen=True)
+class _Root:
+    """The folder that is copied: its path, and its open descriptor."""
+
+    path: Path
+    opened: int
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[int]:
+        """Open a path below the folder without following links."""
+        with ExitStack() as stack:
+            opened = self.opened
+            for name in path.relative_to(self.path).parts:
+                opened = stack.enter_context(_opened(name, opened))
+            yield opened
+
+
+@contextmanager
+def _opened(name: str | Path, folder: int | None = None) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(name, flags, dir_fd=folder)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+# -- building images -------------------------------------------------------------------------
+
+
+def image_name(name: str) -> str:
+    """Return the name of the image of a snapshot; a tag cannot begin with a dot or a dash."""
+    return f"{IMAGE}:{name if name[0].isalnum() or name[0] == '_' else f'_{name}'}"
+
+
+async def find_engine() -> str:
+    """Return the path of an engine's program that can build images."""
+    reason = "neither docker nor podman is installed"
+    for program, probe in PROGRAMS.items():
+        path = await asyncio.to_thread(shutil.which, program)
+        if path is None:
+            continue
+        problem = await _problem(path, *probe)
+        if problem is None:
+            return path
+        reason = f"{program} does not work: {problem}"
+    raise DockerUnavailableError(
+        f"There is no Docker engine on this machine: {reason}",
+        extra={"hint": "Build the context on a machine that has one: docker build <path>"},
+    )
+
+
+async def _problem(program: str, *probe: str) -> str | None:
+    """Return the reason why an engine cannot build, None if it can."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(program, *probe),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=child_environment(secrets=False, keep=_OF_DOCKER),
+        )
+    except OSError as error:
+        return error.strerror or "it cannot be started"
+    try:
+        _, errors = await wait_for(process.communicate(), _PROBE_TIMEOUT)
+    except asyncio.TimeoutError:
+        return f"no answer within {_PROBE_TIMEOUT:g} s"
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    if process.returncode == 0:
+        return None
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {process.returncode}"
+
+
+async def build(
+    program: str,
+    context: Path,
+    image: str,
+    *,
+    log: Path,
+    report: Callable[[str], None],
+    tokens: Mapping[str, str],
+) -> None:
+    """Build an image; if the task is cancelled, the build is stopped."""
+    await asyncio.to_thread(_prepare, log)
+    env = {**child_environment(secrets=False, keep=_OF_DOCKER), "BUILDKIT_PROGRESS": "plain"}
+    arguments = []
+    for name, token in tokens.items():
+        variable = f"COMFYDEPLOY_BUILD_{name.upper()}"
+        env[variable] = token
+        arguments += ["--secret", f"id={name},env={variable}"]
+    command = [program, "build", *arguments, "--tag", image, str(context)]
+    process = await asyncio.create_subprocess_exec(
+        *reaped_command(command, log=log, cwd=log.parent, grace=_GRACE),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        env=env,
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=_TAIL)
+
+    def keep(line: str) -> None:
+        lines.append(line)
+        report(line)
+
+    try:
+        await _follow(process, log, keep)
+        code = await process.wait()
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        await asyncio.shield(process.wait())
+    if code != 0:
+        raise DockerFailedError(
+            f"The image was not built: {lines[-1] if lines else f'exit code {code}'}",
+            details={"exit_code": code, "log": list(lines), "log_path": str(log)},
+        )
+
+
+def _prepare(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+
+
+async def _follow(
+    process: asyncio.subprocess.Process, log: Path, report: Callable[[str], None]
+) -> None:
+    """Call a function with each line that is added to a log, until the process has exited."""
+    ended = asyncio.ensure_future(process.wait())
+    place, rest = 0, b""
+    try:
+        while True:
+            last = ended.done()
+            while chunk := await asyncio.to_thread(_read, log, place):
+                place += len(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    report(line.decode(errors="replace").rstrip("\r"))
+            if last:
+                break
+            await asyncio.wait([ended], timeout=_POLL_INTERVAL)
+    finally:
+        ended.cancel()
+    if rest:
+        report(rest.decode(errors="replace"))
+
+
+def _read(log: Path, place: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(place)
+        return file.read(_CHUNK)
