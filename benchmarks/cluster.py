@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
-from comfydeploy_jupyter.clusters.target import Target, certificates_of
+from comfydeploy_jupyter.machines.dask import ClusterSettings, DaskKind
+from comfydeploy_jupyter.machines.dask_leases import Target, certificates_of
 from tests.helpers.clusters import DaskCluster
 from tests.helpers.comfyui import ComfyUIServer, comfyui_tree
 from tests.helpers.jupyter import RestartableJupyter
@@ -35,7 +35,7 @@ from .ticker import Ticker
 if TYPE_CHECKING:
     import ssl
 
-    from comfydeploy_jupyter.machines.providers import Member
+    from comfydeploy_jupyter.machines.pool import Member
 
 REQUESTS = 400
 PROMPTS = 100

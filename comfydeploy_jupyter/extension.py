@@ -498,8 +498,8 @@ class ComfyDeploy(ExtensionApp):
 
     def _build(self) -> Services:
         load_all()
-        from .clusters.kind import ClusterSettings
         from .comfyui.client import Credentials, check_headers, split_address
+        from .machines.dask import ClusterSettings
         from .machines.settings import MachineSettings
         from .runs.deletion import KeepRuns
         from .services import Services

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from .clusters.kind import DaskKind
 from .compat.comfy_account import ComfyAccount, ComfySignIn
 from .compat.comfy_jobs import ComfyAPI
 from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials, WebProxy
@@ -20,14 +19,12 @@ from .files.hashes import Hasher
 from .files.models import DirectoryCache, ModelFiles, ModelListing
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads, UploadTarget, clean_spool
-from .machines.cloud import CloudMachines
-from .machines.kept_outputs import KeptOutputs
-from .machines.pools import Pools
-from .machines.records import MachineRecords
+from .machines.dask import DaskKind
+from .machines.outputs import KeptOutputs
+from .machines.pool import Pools
+from .machines.records import MachineRecords, MachineRepository
 from .machines.registry import AUTO, MachineRegistry
-from .machines.service import MachineService
-from .machines.stored import MachineRepository
-from .machines.tunnel_origin import find_origin
+from .machines.service import CloudMachines, MachineService, find_origin
 from .metrics import Reading
 from .runs.deletion import DeletionRepository
 from .runs.delivery import Delivery
@@ -60,7 +57,7 @@ if TYPE_CHECKING:
     from .comfyui.folders import Folders
     from .compat.comfydeploy import CloudAccount
     from .machines.machine import Machine
-    from .machines.providers import ProviderKind
+    from .machines.pool import ProviderKind
     from .schemas import TunnelStartRequest
     from .settings import Settings
     from .tunnel.tunnels import Target
@@ -407,7 +404,7 @@ class Services:
             settings.local,
             autostart=settings.autostart,
             data_dir=settings.data_dir,
-            session_id=self._session.id,
+            client_id=self._session.id,
             listener=self._runs.listener,
         )
         await self._machine_service.open()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .clusters.kind import ClusterSettings
 from .compat.comfydeploy import DEFAULT_SITE, DEFAULT_URL
+from .machines.dask import ClusterSettings
 from .machines.settings import MachineSettings
 from .runs.deletion import KEEP_ALL, KeepRuns
 from .transfers.downloads import ModelSites

@@ -49,6 +49,6 @@ def test_starting_jupyter_imports_no_heavy_module():
 def test_cluster_modules_import_only_what_they_need():
     """The server works without Dask, workers without Jupyter, and the proxy with Python only."""
     assert imported("import comfydeploy_jupyter.services") & {"dask", "distributed"} == set()
-    worker = imported("import comfydeploy_jupyter.clusters.lease")
+    worker = imported("import comfydeploy_jupyter.machines.dask_worker")
     assert worker & {"tornado", "jupyter_server", "traitlets", "ipywidgets", "sqlite3"} == set()
-    assert imported("import comfydeploy_jupyter.clusters.tls_proxy") & (HEAVY | SERVER) == set()
+    assert imported("import comfydeploy_jupyter.machines.dask_tls") & (HEAVY | SERVER) == set()

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ..files.hashes import Hasher
     from ..files.uploads import StoredFile
     from ..graphs.outputs import NodeFile
-    from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import Machine
+    from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..runs.records import RunRecord
 

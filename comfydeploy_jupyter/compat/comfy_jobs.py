@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ..files.hashes import Hasher
-    from ..machines.kept_outputs import KeptOutputs
+    from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..runs.log import RunEvent
     from ..runs.records import RunRecord, RunRepository

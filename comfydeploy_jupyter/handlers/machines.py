@@ -9,10 +9,10 @@ from ..util.lazy import lazy_module
 from .base import Handler, schemas
 
 if TYPE_CHECKING:
-    from ..machines import memory, service
-    from ..machines.cloud import CloudMachines
+    from ..machines import hardware, service
+    from ..machines.service import CloudMachines
 else:
-    memory = lazy_module("machines.memory")
+    hardware = lazy_module("machines.hardware")
     service = lazy_module("machines.service")
 
 DEFAULT_GPU = "A10G"  # that of the ComfyUI node, whose web plug-in sends none
@@ -77,11 +77,11 @@ class FreeHandler(Handler):
         pool = machines.pool(request.machine)
         if pool is not None:
             connected = [machine for machine in machines.members(pool) if machine.connected]
-            freed = await memory.free_memory_of_all(connected, **what)
+            freed = await hardware.free_memory_of_all(connected, **what)
             self.reply({"success": True, "machine": pool.id, **freed})
             return
         found = machines.get(request.machine)
-        freed = await memory.free_memory_of(found, **what)
+        freed = await hardware.free_memory_of(found, **what)
         self.reply({"success": True, "machine": found.id, **freed})
 
 

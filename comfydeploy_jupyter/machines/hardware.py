@@ -1,26 +1,36 @@
-"""The hardware of this machine: CPU, memory, GPUs, disks.
-
-All functions in this module read files or call drivers: call them in a thread.
-"""
+"""What a machine consists of, is doing and holds: CPU, memory, GPUs, disks, software."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import os
 import platform
 import shutil
 import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psutil
 
+from .._version import __version__
+from ..comfyui.client import REPLY_TIMEOUT
+from ..comfyui.find import pid_at
+from ..errors import ComfyUIUnavailableError
 from ..util.child import plain_environment
+from ..util.secrets import masked_arguments
+from ..util.tasks import wait_for
 from ..util.timestamps import timestamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..comfyui.client import ComfyUIClient
+    from .machine import Machine
 
 MIB = 1024 * 1024
 SMI_TIMEOUT = 15.0  # seconds; a driver that is not loaded yet is slow
@@ -285,3 +295,220 @@ def process_facts(pid: int) -> dict[str, Any]:
         return {"memory": process.memory_info().rss, "started_at": started}
     except psutil.Error:
         return {"memory": None, "started_at": None}
+
+
+def kind(machine: Machine) -> str:
+    """Return ``managed`` for a machine whose ComfyUI this server starts, else ``comfyui``."""
+    return "managed" if machine.managed else "comfyui"
+
+
+async def hardware_and_software(machine: Machine) -> dict[str, Any]:
+    """Return ``hardware`` and ``software`` of a machine, for ``GET machine``."""
+    stats = await _ask(machine)
+    here = _on_this_box(machine)
+    system: dict[str, Any] = stats.get("system") or machine.system
+    devices = [device for device in stats.get("devices") or () if isinstance(device, dict)]
+    if here:
+        found = await asyncio.to_thread(hardware, await _model_folders(machine), devices)
+    else:
+        found = _hardware_elsewhere(system, devices)
+    return {"hardware": found, "software": await _software(machine, system, here=here)}
+
+
+async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> dict[str, Any]:
+    status = machine.status()
+    known: dict[str, Any] = {"version": None, "commit": None, "source": None}
+    if machine.connected or machine.path is not None:  # else this would find or start it
+        with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
+            known = await wait_for(machine.version(), REPLY_TIMEOUT)
+    pid = status.get("pid")
+    facts = {}
+    if here and machine.url is not None and pid is None and machine.connected:
+        pid = await asyncio.to_thread(pid_at, machine.url)
+    if here and pid is not None:
+        facts = await asyncio.to_thread(process_facts, pid)
+    comfyui = {
+        **known,
+        **{key: value for key, value in status.items() if key not in ("version", "path")},
+        "path": str(machine.path) if machine.path is not None else None,
+        "pid": pid,
+        "process": facts or None,
+        "interpreter": str(machine.python) if machine.python is not None else None,
+        "python": system.get("python_version"),
+        "torch": system.get("pytorch_version"),
+        "launch_args": masked_arguments(machine.launch_args),
+    }
+    try:
+        jupyter_server: str | None = version("jupyter_server")
+    except PackageNotFoundError:
+        jupyter_server = None
+    return {
+        "os": platform.platform() if here else system.get("os"),
+        "python": platform.python_version(),
+        "jupyter_server": jupyter_server,
+        "comfydeploy_jupyter": __version__,
+        "comfyui": comfyui,
+    }
+
+
+async def _ask(machine: Machine) -> dict[str, Any]:
+    """Return the response to ``/system_stats``; empty if ComfyUI does not answer."""
+    client = machine.reachable_client()
+    if client is None:
+        return {}
+    try:
+        return await wait_for(client.system_stats(), REPLY_TIMEOUT)
+    except (ComfyUIUnavailableError, asyncio.TimeoutError):
+        return {}
+
+
+def _on_this_box(machine: Machine) -> bool:
+    if machine.managed or machine.path is not None:
+        return True
+    host = urlsplit(machine.url or machine.settings.comfyui_url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+async def _model_folders(machine: Machine) -> list[Path]:
+    """Return the directories of models; none if the ComfyUI is not known."""
+    if machine.path is None:
+        return []
+    folders = await machine.folders()
+    found = [folders.models_directory] if folders.models_directory is not None else []
+    for folder in (await asyncio.to_thread(folders.model_folders)).values():
+        found.extend(folder.paths)
+    return list(dict.fromkeys(found))
+
+
+def _hardware_elsewhere(system: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the hardware of another machine, as its ComfyUI reports it."""
+    return {
+        "cpu": None,
+        "memory": usage(system.get("ram_total"), system.get("ram_free"), "available"),
+        "gpus": [gpu for gpu in map(of_comfyui, devices) if gpu is not None],
+        "disks": [],
+    }
+
+
+IDLE_CPU = 0.03  # CPU seconds in a second; a ComfyUI that only answers requests uses less
+IDLE_GPU = 5.0  # percent; a desktop environment uses less
+LOOK_EVERY = 0.25  # seconds
+AT_LEAST, AT_MOST = 0.75, 5.0  # seconds that ComfyUI has to free memory
+STEADY = 1024 * 1024  # bytes by which the free memory may change once nothing more is being freed
+
+
+class Activity:
+    """The work of a process and of all processes that it has started."""
+
+    def __init__(self, pid: int, environment: Mapping[str, str]) -> None:
+        self._pid = pid
+        visible = environment.get("CUDA_VISIBLE_DEVICES")
+        self._gpus = None if visible is None else {name.strip() for name in visible.split(",")}
+        self._cpu_seconds = 0.0
+        self._measured_at = time.monotonic()
+
+    def seen(self) -> bool:
+        """Return whether there was work since the last call. This blocks: call it in a thread."""
+        now, used = time.monotonic(), _cpu_seconds(self._pid)
+        elapsed, self._measured_at = now - self._measured_at, now
+        change, self._cpu_seconds = used - self._cpu_seconds, used
+        # The end of a process reduces the sum; it counts as work.
+        return abs(change) > IDLE_CPU * elapsed or self._gpu_works()
+
+    def _gpu_works(self) -> bool:
+        return any(
+            (gpu["percent"] or 0.0) > IDLE_GPU
+            for gpu in gpus_of_driver()
+            if self._gpus is None or {str(gpu["index"]), gpu["uuid"]} & self._gpus
+        )
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and of those that it has started, in seconds."""
+    seconds = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = each.cpu_times()
+                seconds += times.user + times.system
+                seconds += times.children_user + times.children_system
+    return seconds
+
+
+async def free_memory_of(
+    machine: Machine, *, unload_models: bool = True, free_memory: bool = True
+) -> dict[str, Any]:
+    """Free memory of a ComfyUI; return free bytes ``before`` and ``after``, and ``freed``.
+
+    They are of all GPUs and of the main memory, from ``system_stats``; other programs change them,
+    too. ``pending``: ComfyUI is executing a prompt, and frees memory afterwards.
+    """
+    client = await machine.ready()
+    before = await _free_bytes(client)
+    await client.free(unload_models=unload_models, free_memory=free_memory)
+    after, pending = await _settled(client, before)
+    return {
+        "pending": pending,
+        **{
+            kind: {
+                "before": before[kind],
+                "after": after[kind],
+                "freed": max(after[kind] - before[kind], 0),
+            }
+            for kind in before
+        },
+    }
+
+
+async def free_memory_of_all(
+    machines: Sequence[Machine], *, unload_models: bool = True, free_memory: bool = True
+) -> dict[str, Any]:
+    """Free memory of the ComfyUIs of some machines; return the sums of `free_memory_of`."""
+    work = (
+        free_memory_of(machine, unload_models=unload_models, free_memory=free_memory)
+        for machine in machines
+    )
+    found = await asyncio.gather(*work, return_exceptions=True)
+    freed = [each for each in found if isinstance(each, dict)]
+    for fault in found:
+        if isinstance(fault, BaseException) and not isinstance(fault, ComfyUIUnavailableError):
+            raise fault
+    if not freed:
+        raise ComfyUIUnavailableError("No machine of the pool answers now")
+    return {
+        "pending": any(each["pending"] for each in freed),
+        **{
+            kind: {key: sum(each[kind][key] for each in freed) for key in freed[0][kind]}
+            for kind in ("gpu", "ram")
+        },
+    }
+
+
+async def _settled(client: ComfyUIClient, before: dict[str, int]) -> tuple[dict[str, int], bool]:
+    """Wait until free memory stops growing; return it, and whether ComfyUI executes a prompt."""
+    begun = time.monotonic()
+    last = before
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        if await client.queue_remaining():
+            return await _free_bytes(client), True
+        now = await _free_bytes(client)
+        steady = all(abs(now[kind] - last[kind]) < STEADY for kind in now)
+        waited = time.monotonic() - begun
+        if waited > AT_MOST or (steady and waited > AT_LEAST):
+            return now, False
+        last = now
+
+
+async def _free_bytes(client: ComfyUIClient) -> dict[str, int]:
+    stats = await client.system_stats()
+    gpus = [device for device in stats["devices"] if isinstance(device, dict)]
+    return {
+        "gpu": sum(_count(gpu.get("vram_free")) for gpu in gpus if gpu.get("type") != "cpu"),
+        "ram": _count(stats["system"].get("ram_free")),
+    }
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -1,15 +1,32 @@
-"""One ComfyUI that runs can be sent to."""
+"""One ComfyUI that runs can be sent to: it is found or started, connected, and followed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .. import metrics
+from ..comfyui.client import NONE, ComfyUIClient
 from ..comfyui.definitions import Definitions, DefinitionSet
-from ..comfyui.find import installed_version, nothing_listens_at
-from ..comfyui.process import count_oom_kills, why_killed
+from ..comfyui.find import (
+    USUAL_PLACES,
+    USUAL_PORT,
+    answers,
+    discover,
+    installed_version,
+    nothing_listens_at,
+    running_at,
+)
+from ..comfyui.folders import Folders, is_folder_name
+from ..comfyui.memory import count_oom_kills, why_killed
+from ..comfyui.process import ComfyUIProcess
+from ..comfyui.socket import Connection
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -18,21 +35,29 @@ from ..errors import (
     NotFoundError,
 )
 from ..graphs.versions import outside_tested_range
+from ..util.peers import Peers
 from ..util.secrets import clean_url
-from ..util.tasks import open_in_thread
-from .hardware import of_comfyui
-from .link import folders_of
-from .supervisor import Supervisor
+from ..util.tasks import BackgroundTasks, close_each, open_in_thread, wait_for
+from . import hardware
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Coroutine, Sequence
 
-    from ..comfyui.client import ComfyUIClient
-    from ..comfyui.folders import Folders
-    from ..comfyui.process import ComfyUIProcess
-    from ..comfyui.socket import Connection, Event, OversizedEvent, Preview
-    from .link import Link
+    from ..comfyui.find import Found
+    from ..comfyui.socket import Event, OversizedEvent, Preview
     from .settings import MachineSettings
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 5.0  # seconds within which a ComfyUI that answers HTTP must accept the WebSocket
+FIRST_TIMEOUT = 30.0  # the same for a ComfyUI that has just been started
+ACTIVITY_INTERVAL = 5.0  # seconds at most between two checks whether a ComfyUI works
+CATEGORIES_MAX_AGE = 5.0  # seconds after which the model folders are requested again
+MOST_CATEGORIES = 1000
+CATEGORIES_WITHIN = 2.0  # seconds that ComfyUI has to answer this request
 
 
 class MachineListener(Protocol):
@@ -64,42 +89,59 @@ class MachineListener(Protocol):
 
 
 class Machine:
-    """A ComfyUI and its properties."""
+    """A ComfyUI that runs can be sent to: finds or starts it, connects, and follows it."""
 
     def __init__(
         self,
         machine_id: str,
         settings: MachineSettings,
         *,
-        session_id: str,
+        client_id: str,  # of this server at ComfyUI
         folder: Path,
         listener: MachineListener,
         name: str | None = None,
     ) -> None:
         self.id = machine_id
         self.name = name or machine_id
+        self.settings = settings
+        self.session: Session | None = None  # once a ComfyUI was found
+        self.failure: ComfyUIUnavailableError | None = None  # of the last attempt to reach one
+        self.disconnected_at = time.monotonic()
+        self._log_fields: dict[str, Any] = {"machine": machine_id}
+        self._client_id = client_id
+        self._folder = folder
+        self._listener = listener
         self._definitions = Definitions(folder / "definitions" / f"{machine_id}.json.gz")
-        self._supervisor = Supervisor(
-            machine_id,
-            settings,
-            session_id=session_id,
-            folder=folder,
-            listener=_Forwarding(self, self._definitions, listener),
-        )
-
-    @property
-    def settings(self) -> MachineSettings:
-        """The present settings."""
-        return self._supervisor.settings
-
-    @property
-    def _link(self) -> Link | None:
-        return self._supervisor.link
+        # at the last connection:
+        self._last_url: str | None = None
+        self._was_here = False  # its process was seen on this machine
+        self._oom_kills = 0  # of the kernel
+        self._lock = asyncio.Lock()
+        self._attempt: asyncio.Task[ComfyUIClient] | None = None
+        self._tasks = BackgroundTasks(log)
+        self._warned = ""
+        self._closed = False
 
     @property
     def connected(self) -> bool:
-        """Whether the events of its ComfyUI arrive now."""
-        return self._supervisor.connected
+        """Whether the events of ComfyUI arrive now."""
+        return self.session is not None and self.session.connection.connected
+
+    @property
+    def process(self) -> ComfyUIProcess | None:
+        """The process of ComfyUI, if this server starts it."""
+        return self.session.process if self.session is not None else None
+
+    @property
+    def _is_trying(self) -> bool:
+        """Whether an attempt to reach ComfyUI has not ended."""
+        return self._attempt is not None and not self._attempt.done()
+
+    @property
+    def _process_runs(self) -> bool:
+        """Whether ComfyUI's process is running under this server, or will be restarted."""
+        process = self.process
+        return process is not None and process.state in ("starting", "running", "backoff")
 
     @property
     def answers(self) -> bool:
@@ -107,32 +149,22 @@ class Machine:
         return self.connected and self.connection is not None and self.connection.answers
 
     @property
-    def disconnected_at(self) -> float:
-        """Monotonic time at which the connection to its ComfyUI was lost last."""
-        return self._supervisor.disconnected_at
-
-    @property
     def connection(self) -> Connection | None:
         """The WebSocket, once a ComfyUI has been found."""
-        return self._link.connection if self._link is not None else None
+        return self.session.connection if self.session is not None else None
 
     @property
     def url(self) -> str | None:
         """Address of its ComfyUI, once found."""
-        return (self._link.client.url if self._link is not None else None) or None
+        return (self.session.client.url if self.session is not None else None) or None
 
     @property
     def path(self) -> Path | None:
         """Folder of its ComfyUI, if it is on this machine and known."""
-        if self._link is not None:
-            return self._link.found.path
+        if self.session is not None:
+            return self.session.found.path
         given = self.settings.comfyui_path
         return Path(given).expanduser() if given else None
-
-    @property
-    def process(self) -> ComfyUIProcess | None:
-        """The process of its ComfyUI, if this server starts it."""
-        return self._supervisor.process
 
     @property
     def memory_verdict(self) -> str | None:
@@ -143,27 +175,27 @@ class Machine:
         """Return `memory_verdict`; for a ComfyUI of others, read the kernel's count."""
         if self.process is not None:
             return self.process.memory_verdict
-        kills = await asyncio.to_thread(count_oom_kills) - self._supervisor.oom_kills
+        kills = await asyncio.to_thread(count_oom_kills) - self._oom_kills
         return why_killed(None, kills)
 
     @property
     def python(self) -> Path | None:
         """The interpreter that runs its ComfyUI, if known."""
-        if self._link is not None:
-            return self._link.found.python
+        if self.session is not None:
+            return self.session.found.python
         given = self.settings.comfyui_python
         return Path(given).expanduser() if given else None
 
     @property
     def system(self) -> dict[str, Any]:
         """``system`` of ``/system_stats`` at the last connection; contains ``argv``."""
-        return dict(self._link.system) if self._link is not None else {}
+        return dict(self.session.system) if self.session is not None else {}
 
     @property
     def gpu_name(self) -> str | None:
         """The name of the GPU that its ComfyUI uses, as ComfyUI reported it last."""
-        devices = self._link.devices if self._link is not None else []
-        gpu = of_comfyui(devices[0]) if devices else None
+        devices = self.session.devices if self.session is not None else []
+        gpu = hardware.of_comfyui(devices[0]) if devices else None
         return None if gpu is None else str(gpu["name"])
 
     @property
@@ -177,8 +209,8 @@ class Machine:
     @property
     def managed(self) -> bool:
         """Whether its ComfyUI is, or would be, started and stopped by this server."""
-        if self._link is not None:
-            return self._link.process is not None
+        if self.session is not None:
+            return self.session.process is not None
         return not self.settings.comfyui_url
 
     @property
@@ -193,39 +225,19 @@ class Machine:
         process = self.process
         if process is not None:
             return "starting" if process.state == "running" else process.state
-        if self._supervisor.is_trying:
+        if self._is_trying:
             return "starting" if self.managed else "unreachable"
         if self.managed:
-            return "failed" if self._supervisor.failure is not None else "stopped"
+            return "failed" if self.failure is not None else "stopped"
         return "unreachable"
 
     @property
     def restart_required(self) -> bool:
         """Whether its ComfyUI is running with other settings than the present ones."""
-        link = self._link
-        if link is None or not self._supervisor.process_runs:
+        session = self.session
+        if session is None or not self._process_runs:
             return False
-        return link.settings.launch != self.settings.launch
-
-    def open(self) -> None:
-        """See `Supervisor.open`."""
-        self._supervisor.open()
-
-    async def close(self) -> None:
-        """See `Supervisor.close`."""
-        await self._supervisor.close()
-
-    async def reconfigure(self, settings: MachineSettings) -> None:
-        """See `Supervisor.reconfigure`."""
-        await self._supervisor.reconfigure(settings)
-
-    async def restart(self, settings: MachineSettings | None = None) -> None:
-        """See `Supervisor.restart`."""
-        await self._supervisor.restart(settings)
-
-    async def ready(self) -> ComfyUIClient:
-        """See `Supervisor.ready`."""
-        return await self._supervisor.ready()
+        return session.settings.launch != self.settings.launch
 
     @property
     def is_dead(self) -> bool:
@@ -240,8 +252,8 @@ class Machine:
         proxy of a worker. If it refuses connections, the ComfyUI behind it may still be executing.
         So the process that listened there must have been seen, and must have been a ComfyUI.
         """
-        url = self._supervisor.last_url
-        seen = url is not None and self._supervisor.was_here and not self.connected
+        url = self._last_url
+        seen = url is not None and self._was_here and not self.connected
         return seen and url is not None and await nothing_listens_at(url)
 
     @property
@@ -255,22 +267,22 @@ class Machine:
     @property
     def hangs(self) -> bool:
         """Whether its ComfyUI may be running, but does not answer."""
-        return self._link is not None and self._link.connection.hangs
+        return self.session is not None and self.session.connection.hangs
 
     def answering_client(self) -> ComfyUIClient | None:
         """Return the client if its ComfyUI answers requests, even if its WebSocket is refused."""
-        link = self._link
-        refused = link is not None and link.connection.refused
-        return link.client if link is not None and refused else self.reachable_client()
+        session = self.session
+        refused = session is not None and session.connection.refused
+        return session.client if session is not None and refused else self.reachable_client()
 
     def reachable_client(self) -> ComfyUIClient | None:
         """Return the client if its ComfyUI is connected, without waiting."""
-        return self._link.client if self._link is not None and self.connected else None
+        return self.session.client if self.session is not None and self.connected else None
 
     def status(self) -> dict[str, Any]:
         """Return what is known about its ComfyUI, without a request."""
-        link = self._link
-        process = link.process if link is not None else None
+        session = self.session
+        process = session.process if session is not None else None
         known: dict[str, Any] = {
             "reachable": self.connected,
             "url": clean_url(self.url or self.settings.comfyui_url) or None,
@@ -280,8 +292,8 @@ class Machine:
         }
         if self.path is not None:
             known["path"] = str(self.path)
-        if link is not None and link.found.passed_over is not None:
-            known["passed_over"] = link.found.passed_over
+        if session is not None and session.found.passed_over is not None:
+            known["passed_over"] = session.found.passed_over
         if process is not None:
             known.update(
                 state=process.state,
@@ -292,14 +304,14 @@ class Machine:
                 log=str(process.log_path),
             )
         if not self.connected:
-            if self._supervisor.failure is not None:
-                known["error"] = self._supervisor.failure.message
-                known["hint"] = self._supervisor.failure.extra.get("hint")
+            if self.failure is not None:
+                known["error"] = self.failure.message
+                known["hint"] = self.failure.extra.get("hint")
             elif process is not None and process.end_reason is not None:
                 known["error"] = process.end_reason
-            elif link is not None and link.connection.failure is not None:
-                known["error"] = link.connection.failure
-                known["hint"] = link.connection.hint
+            elif session is not None and session.connection.failure is not None:
+                known["error"] = session.connection.failure
+                known["hint"] = session.connection.hint
         return known
 
     async def check(self, within: float) -> None:
@@ -324,14 +336,10 @@ class Machine:
         installed = None
         if self.path is not None:
             installed, commit = await asyncio.to_thread(installed_version, self.path)
-        running = self._link.system.get("comfyui_version") if self._link is not None else None
+        running = self.session.system.get("comfyui_version") if self.session is not None else None
         if running is not None and self.connected:
             same = installed is None or installed == running
-            return {
-                "version": running,
-                "commit": commit if same else None,
-                "source": "running",
-            }
+            return {"version": running, "commit": commit if same else None, "source": "running"}
         if installed is not None:
             return {"version": installed, "commit": commit, "source": "installed"}
         client = await self.ready()
@@ -340,9 +348,9 @@ class Machine:
 
     async def known_version(self) -> str | None:
         """Return the version of a connected ComfyUI; None if it is not known now."""
-        link = self._link
-        if link is not None and self.connected and not link.system:
-            await link.read_system()
+        session = self.session
+        if session is not None and self.connected and not session.system:
+            await session.read_system()
         return self._version()
 
     async def definitions(self, *, max_age: float | None = None) -> DefinitionSet:
@@ -350,8 +358,8 @@ class Machine:
         client = self.answering_client()
         if client is not None:
             with contextlib.suppress(ComfyUIUnavailableError):
-                if self._link is not None and self._link.version is None and not self.connected:
-                    await self._link.read_system()
+                if self.session is not None and self.session.version is None and not self.connected:
+                    await self.session.read_system()
                 return await self._definitions.get(client, self._version(), max_age=max_age)
         return await self._definitions.offline()
 
@@ -366,27 +374,27 @@ class Machine:
         return await self._definitions.text(client, self._version())
 
     def _version(self) -> str | None:
-        return self._link.version if self._link is not None else None
+        return self.session.version if self.session is not None else None
 
     async def folders(self, *, search: bool = True) -> Folders:
         """Return ComfyUI's folders, which also check paths; see `folders_of`.
 
         ``search`` means that a ComfyUI that is not known yet is searched for and connected to.
         """
-        if search and (self._link is None or self._link.folders is None):
+        if search and (self.session is None or self.session.folders is None):
             with contextlib.suppress(ComfyUIUnavailableError):
-                if self._link is None:  # else this would wait until a ComfyUI has started
-                    await self._supervisor.find()
+                if self.session is None:  # else this would wait until a ComfyUI has started
+                    await self._find()
                 if self.process is None:
                     await self.ready()
-        if self._link is not None:
-            return await self._link.read_folders(self.path, self.settings)
+        if self.session is not None:
+            return await self.session.read_folders(self.path, self.settings)
         return await asyncio.to_thread(folders_of, self.path, None, self.settings)
 
     async def learn_categories(self) -> None:
         """Request the names of model folders from a connected ComfyUI, for `Folders.reported`."""
-        if self._link is not None:
-            await self._link.read_categories()
+        if self.session is not None:
+            await self.session.read_categories()
 
     async def open_file(self, kind: str, subfolder: str, filename: str) -> io.FileIO | None:
         """Open a file of ComfyUI's ``output``, ``input`` or ``temp`` folder.
@@ -407,36 +415,431 @@ class Machine:
         if self.path is not None:
             folders = await self.folders()
             return await asyncio.to_thread(_size_within, folders, kind, subfolder, filename)
-        found = None if self._link is None else await self._link.read_process_folders()
+        found = None if self.session is None else await self.session.read_process_folders()
         if found is None:
             return None
         with contextlib.suppress(ComfyDeployError):
             return await asyncio.to_thread(_size_within, found, kind, subfolder, filename)
         return None
 
+    # --- the life of its ComfyUI
 
-class _Forwarding:
-    """Passes the events of a ComfyUI on to the listener of its machine."""
+    def open(self) -> None:
+        """Find ComfyUI, start it if it is this server's, and connect, in the background.
 
-    def __init__(
-        self, machine: Machine, definitions: Definitions, listener: MachineListener
-    ) -> None:
-        self._machine = machine
-        self._definitions = definitions
-        self._listener = listener
+        Without effect after the first call: connection and process are restored automatically.
+        """
+        begun = self.session is not None and self.session.begun
+        if not begun and not self._is_trying and not self._closed:
+            self._start(self._warm_up())
 
-    def comfyui_event(self, event: Event | Preview | OversizedEvent) -> None:
-        self._listener.machine_event(self._machine, event)
+    async def close(self) -> None:
+        """Close the connection, and stop a ComfyUI that this server started."""
+        self._closed = True
+        await self._tasks.close()
+        async with self._lock:
+            await self._end_session()
 
-    def comfyui_connected(self) -> None:
+    async def reconfigure(self, settings: MachineSettings) -> None:
+        """Change the settings.
+
+        For a ComfyUI that this server runs, they take effect at its next start, for others at once.
+        """
+        if self._process_runs:
+            self.settings = settings
+            return
+        async with self._lock:
+            session = self.session
+            used = session is not None or self.failure is not None
+            if session is not None and (session.process or not settings.reaches(session.settings)):
+                await self._end_session()
+            self.settings = settings
+            self.failure = None
+        if used or settings.comfyui_url:
+            self.open()
+
+    async def restart(self, settings: MachineSettings | None = None) -> None:
+        """Stop ComfyUI and start it again, even while it is starting.
+
+        If no ComfyUI answers with the new settings, the old ones are restored.
+        """
+        await asyncio.shield(self._start(self._restart(settings or self.settings)))
+
+    async def ready(self) -> ComfyUIClient:
+        """Return the client of a ComfyUI that answers and whose events arrive."""
+        session = self.session
+        if session is not None and session.connection.connected:
+            return session.client
+        if self._closed:
+            raise self._closed_error()
+        if self._attempt is None or self._attempt.done():
+            # One attempt for all callers, which would else wait in turn for a ComfyUI that hangs.
+            self._attempt = self._start(self._find_or_start())
+        attempt = self._attempt
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled() and self._closed:
+                raise self._closed_error() from None
+            raise
+
+    async def _find(self) -> None:
+        """Search for ComfyUI, unless it was found before; nothing is started."""
+        async with self._lock:
+            if self.session is None:
+                self.session = await self._establish()
+
+    # --- tasks
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        return self._tasks.start(
+            work,
+            f"A task of machine {self.id!r}",
+            log_fields=self._log_fields,
+            expected=(ComfyUIUnavailableError,),
+        )
+
+    def _closed_error(self) -> ComfyUIUnavailableError:
+        return ComfyUIUnavailableError(f"Machine {self.id!r} has been closed")
+
+    async def _warm_up(self) -> None:
+        try:
+            await self.ready()
+        except ComfyUIUnavailableError as error:
+            if error.message != self._warned:
+                self._warned = error.message
+                log.warning(
+                    "No ComfyUI for machine %r: %s %s",
+                    self.id,
+                    error.message,
+                    error.extra.get("hint", ""),
+                    extra=self._log_fields,
+                )
+
+    async def _find_or_start(self) -> ComfyUIClient:
+        try:
+            async with self._lock:
+                client = await self._reach()
+        except ComfyUIUnavailableError as error:
+            self.failure = error
+            raise
+        self.failure = None
+        return client
+
+    async def _restart(self, settings: MachineSettings) -> None:
+        before = self.settings
+        await self._acquire_lock()
+        try:
+            ran = self._process_runs
+            await self._end_session()
+            if ran:
+                self._listener.machine_ended(self, "ComfyUI was restarted on request", wanted=True)
+            self.settings, self.failure = settings, None
+            await self._reach()
+        except ComfyUIUnavailableError as error:
+            await self._end_session()
+            self.settings, self.failure = before, error
+            if settings is not before:
+                self.open()  # once the lock is released
+            raise
+        finally:
+            self._lock.release()
+
+    async def _acquire_lock(self) -> None:
+        """Acquire the lock; cancel a start that holds it, which may take minutes."""
+        taking = asyncio.ensure_future(self._lock.acquire())
+        try:
+            while not taking.done():
+                if self.process is not None and self.process.state == "starting":
+                    await self.process.stop()
+                await asyncio.wait([taking], timeout=0.1)
+        except BaseException:
+            if not taking.cancel() and not taking.cancelled():
+                self._lock.release()
+            raise
+
+    # --- the session; callers hold the lock
+
+    async def _reach(self) -> ComfyUIClient:
+        session = self.session
+        by_chance = session is not None and not session.process and not self.settings.comfyui_url
+        if session and by_chance and not await answers(session.client.url, peers=self._peers):
+            await self._end_session()  # there may be another ComfyUI now
+            session = None
+        if session is None:
+            session = self.session = await self._establish()
+        session.begun = True
+        timeout = CONNECT_TIMEOUT
+        if session.process is not None:
+            timeout = CONNECT_TIMEOUT if session.process.state == "running" else FIRST_TIMEOUT
+            await session.process.start()
+            session.client.url = session.process.url or session.client.url
+        session.connection.start()
+        if session.process is None:
+            # If no process listens, this fails at once.
+            await session.client.queue_remaining(within=CONNECT_TIMEOUT)
+        session.connection.connect_now()
+        if not await session.connection.wait_connected(timeout):
+            connection = session.connection
+            reason = connection.failure or "its WebSocket does not open"
+            if connection.refused:
+                raise session.client.unavailable(
+                    reason, hint=connection.hint, fault="cannot be used"
+                )
+            raise session.client.unavailable(reason)
+        return session.client
+
+    async def _establish(self) -> Session:
+        settings = self.settings
+        found = await discover(
+            comfyui_url=settings.comfyui_url,
+            comfyui_path=settings.comfyui_path,
+            comfyui_python=settings.comfyui_python,
+            places=USUAL_PLACES if settings.by_chance else (),
+            port=USUAL_PORT if settings.by_chance else None,
+            peers=self._peers,
+        )
+        if found.passed_over is not None:
+            log.warning("%s", found.passed_over, extra=self._log_fields)
+        process = None
+        if found.kind == "path":
+            assert found.path is not None
+            process = ComfyUIProcess(
+                found.path,
+                python=found.python,
+                launch_args=list(settings.launch_args),
+                env=settings.environment(),
+                log_path=self._folder / "comfyui.log",
+                start_timeout=settings.start_timeout,
+                trusted_users=settings.trusted_users,
+            )
+            process.on_state(self._process_changed)
+        access = settings.access
+        if settings.comfyui_url and settings.credentials != NONE:
+            try:
+                access = await asyncio.to_thread(settings.credentials.read)
+            except InvalidRequestError as error:
+                raise ComfyUIUnavailableError(error.message, details=error.details) from None
+        client = ComfyUIClient(
+            found.url or "",
+            timeout=settings.request_timeout,
+            peers=self._peers if process is None else process.peers,
+            access=access,
+        )
+        connection = Connection(
+            client,
+            self._client_id,
+            on_event=partial(self._listener.machine_event, self),
+            on_connect=self._connected,
+            on_disconnect=self._disconnected,
+        )
+        return Session(found, settings, client, connection, process)
+
+    @property
+    def _peers(self) -> Peers:
+        return Peers(self.settings.trusted_users)
+
+    async def _end_session(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            await session.close()
+
+    # --- events of ComfyUI
+
+    def _connected(self) -> None:
+        session = self.session
+        if session is not None:
+            self._last_url = session.client.url
+            self._was_here = session.process is not None
+            if session.process is None:
+                session.forget_folders()
+            log.info(
+                "Machine %r is connected to the ComfyUI at %s",
+                self.id,
+                clean_url(session.client.url),
+                extra=self._log_fields,
+            )
+            self._start(self._read_system(session))
         self._definitions.attach()
-        self._listener.machine_connected(self._machine)
+        self._listener.machine_connected(self)
 
-    def comfyui_disconnected(self) -> None:
-        self._listener.machine_disconnected(self._machine)
+    async def _read_system(self, session: Session) -> None:
+        if session.process is None:
+            running = await asyncio.to_thread(running_at, session.client.url)
+            self._was_here = running is not None and running.arguments is not None
+        self._oom_kills = await asyncio.to_thread(count_oom_kills)
+        await session.read_system()
 
-    def comfyui_ended(self, reason: str, *, wanted: bool = False) -> None:
-        self._listener.machine_ended(self._machine, reason, wanted=wanted)
+    def _disconnected(self) -> None:
+        self.disconnected_at = time.monotonic()
+        if self.session is not None and not self._closed:
+            metrics.comfyui_lost(self.id)
+            log.warning(
+                "Machine %r has lost its ComfyUI: %s",
+                self.id,
+                self.session.connection.failure,
+                extra=self._log_fields,
+            )
+        self._listener.machine_disconnected(self)
+
+    def _process_changed(self, state: str) -> None:
+        session = self.session
+        if session is None or session.process is None:
+            return
+        log.info("The ComfyUI of machine %r: %s", self.id, state, extra=self._log_fields)
+        if state in ("backoff", "failed"):
+            self._listener.machine_ended(self, session.process.end_reason or "ComfyUI ended")
+        elif state == "running":
+            session.client.url = session.process.url or session.client.url
+            session.connection.connect_now()
+            if session.settings.stuck_after:
+                self._tasks.keep(
+                    partial(self._restart_if_stuck, session, session.process, session.process.pid),
+                    f"Watching the work of machine {self.id!r}",
+                    log_fields=self._log_fields,
+                )
+
+    async def _restart_if_stuck(
+        self, session: Session, process: ComfyUIProcess, pid: int | None
+    ) -> None:
+        """End a ComfyUI with prompts that does nothing for too long; it is started again then."""
+        after = session.settings.stuck_after
+        if pid is None:
+            return
+        activity = hardware.Activity(pid, session.settings.environment())
+        await asyncio.to_thread(activity.seen)
+        last_active = time.monotonic()
+        while True:
+            await asyncio.sleep(min(ACTIVITY_INTERVAL, after / 4))
+            if process.pid != pid:
+                return
+            busy = await asyncio.to_thread(activity.seen)
+            if busy or not session.connection.queue_remaining:
+                last_active = time.monotonic()
+            idle = time.monotonic() - max(last_active, session.connection.last_executed)
+            if idle > after:
+                reason = f"ComfyUI had prompts, but did nothing for {idle:.0f} s"
+                log.warning("%s; it is restarted", reason, extra=self._log_fields)
+                await process.replace(reason)
+                return
+
+
+@dataclass
+class Session:
+    """One ComfyUI that a machine uses. Another ComfyUI gets a new session."""
+
+    found: Found
+    settings: MachineSettings
+    client: ComfyUIClient
+    connection: Connection
+    process: ComfyUIProcess | None = None
+    begun: bool = False  # whether connecting to the ComfyUI, or starting it, has begun
+    system: dict[str, Any] = field(default_factory=dict)  # of `/system_stats`, at each connection
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    folders: Folders | None = None
+    _process_folders: Folders | None = None
+    _searched: bool = False  # whether the process at its address was searched for
+    _categories: tuple[str, ...] = ()
+    _categories_at: float = -CATEGORIES_MAX_AGE  # monotonic time
+
+    @property
+    def version(self) -> str | None:
+        """The version that the ComfyUI reports."""
+        version = self.system.get("comfyui_version")
+        return version if isinstance(version, str) else None
+
+    def forget_folders(self) -> None:
+        """Determine the folders anew at their next use: a new process may have other arguments."""
+        self.folders = self._process_folders = None
+        self._searched = False
+
+    async def close(self) -> None:
+        """Close the connection, and stop the process if this server started it."""
+        await close_each(self.connection.close, self.client.close)
+        if self.process is not None:
+            await self.process.stop()
+
+    async def read_system(self) -> None:
+        """Request version, arguments and model folders from a ComfyUI that has just connected."""
+        try:
+            stats = await self.client.system_stats()
+        except ComfyUIUnavailableError as error:
+            log.warning("%s", error.message)
+            return
+        system = stats.get("system")
+        self.system = system if isinstance(system, dict) else {}
+        self.devices = [device for device in stats.get("devices") or () if isinstance(device, dict)]
+        await self.read_categories()
+
+    async def read_categories(self) -> None:
+        """Request the names of the model folders, including those of custom nodes.
+
+        They become `Folders.reported`. Without an answer in time, the last names are kept.
+        """
+        if not self.connection.connected:
+            return
+        if time.monotonic() - self._categories_at > CATEGORIES_MAX_AGE:
+            self._categories_at = time.monotonic()
+            with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
+                names = await wait_for(self.client.get_list("/models", str), CATEGORIES_WITHIN)
+                self._categories = tuple(filter(is_folder_name, names[:MOST_CATEGORIES]))
+        if self.folders is not None:
+            self.folders.reported = self._categories
+
+    async def read_folders(self, path: Path | None, settings: MachineSettings) -> Folders:
+        """Return the folders of the ComfyUI; the first call determines them with `folders_of`.
+
+        For a ComfyUI that this server does not start, they are cached only while it is connected:
+        later it may have other arguments.
+        """
+        if self.folders is not None:
+            return self.folders
+        connected = self.connection.connected
+        found = await asyncio.to_thread(folders_of, path, self, settings)
+        found.reported = self._categories
+        if connected or self.process is not None:
+            self.folders = found
+        return found
+
+    async def read_process_folders(self) -> Folders | None:
+        """Return the folders of the process at its address; None if unknown; see `running_at`."""
+        if not self._searched:
+            self._searched = self.connection.connected
+            self._process_folders = await asyncio.to_thread(_folders_at, self.client.url)
+        return self._process_folders
+
+
+def folders_of(path: Path | None, session: Session | None, settings: MachineSettings) -> Folders:
+    """Return the folders of a ComfyUI. This function blocks: call it in a thread.
+
+    ComfyUI's launch arguments determine the folders. If this server did not start the ComfyUI, they
+    are read from the command line of its process, if the process belongs to this user or root; else
+    the configured arguments are used. Its HTTP responses are not used, since any process that
+    answers there could name any folder.
+    """
+    argv: Sequence[str] = settings.launch_args if session is None else session.settings.launch_args
+    cwd = None
+    if session is not None and session.process is None and path is not None:
+        running = running_at(session.client.url)
+        if running is not None and running.arguments is not None:
+            argv, cwd = running.arguments, running.folder
+    return Folders(
+        path,
+        argv=argv,
+        cwd=cwd,
+        jupyter_root=settings.jupyter_root,
+        extra_roots=settings.extra_roots,
+    )
+
+
+def _folders_at(url: str) -> Folders | None:
+    running = running_at(url)
+    if running is None or running.path is None:
+        return None
+    try:
+        return Folders(running.path, argv=running.arguments or (), cwd=running.folder)
+    except InvalidRequestError:  # the arguments of another version
+        return None
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:

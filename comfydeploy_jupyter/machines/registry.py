@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .machine import Machine
-    from .stored import MachineRecord
+    from .records import MachineRecord
 
 LOCAL = "local"
 AUTO = "auto"

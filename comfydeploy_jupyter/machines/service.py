@@ -7,31 +7,178 @@ import contextlib
 import logging
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ..comfyui.client import REPLY_TIMEOUT
+from yarl import URL
+
+from ..comfyui.client import NONE, REPLY_TIMEOUT
+from ..compat.comfydeploy import iso_utc, unreadable
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
+from ..tunnel.gate import Upstream
+from ..tunnel.tunnels import Origin, TunnelOptions
+from ..util.peers import ANYONE
 from ..util.secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..util.tasks import wait_for
 from . import hardware
-from .checks import check_without_cluster
-from .configuration import Configuration
-from .description import hardware_and_software, kind
+from .hardware import hardware_and_software, kind
 from .machine import Machine
+from .records import MachineRecord
 from .registry import LOCAL, POOL
-from .stored import MachineRecord
-
-log = logging.getLogger(__name__)
+from .settings import Configuration, check_without_cluster
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from ..compat.comfydeploy import CloudAccount
     from ..schemas import MachineCreate, MachineUpdate
     from .machine import MachineListener
     from .records import MachineRecords
     from .registry import MachineRegistry
     from .settings import MachineSettings
+
+_DATES = ("created_at", "updated_at")
+# Fields of this package only: the service has other names for them, or does not have them.
+_NOT_PASSED_ON = frozenset(
+    {
+        "api_url",
+        "autostart",
+        "cd_token",
+        "comfyui_path",
+        "comfyui_python",
+        "comfyui_url",
+        "docker_steps",
+        "env",
+        "kind",
+        "launch_args",
+        "machine_id",
+        "reset",
+        "restart",
+        "target",
+        "token",
+    }
+)
+
+
+class CloudMachines:
+    """The machines of one ComfyDeploy account."""
+
+    def __init__(self, account: CloudAccount) -> None:
+        self._account = account
+
+    async def get(self, machine_id: str) -> dict[str, Any]:
+        """Return a machine."""
+        return _to_reply(await self._account.get("machine", machine_id))
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a machine; its ``status`` is ``building`` until it is ``ready``."""
+        return _to_reply(await self._account.post("machine", "serverless", body=_for_service(body)))
+
+    async def update(self, machine_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Change the fields of a machine that are in `body`."""
+        return _to_reply(
+            await self._account.patch("machine", "serverless", machine_id, body=_for_service(body))
+        )
+
+
+def _for_service(body: dict[str, Any]) -> dict[str, Any]:
+    passed = {k: v for k, v in body.items() if k not in _NOT_PASSED_ON and v is not None}
+    steps = body.get("docker_command_steps") or body.get("docker_steps")
+    if steps is not None:
+        passed["docker_command_steps"] = {"steps": steps} if isinstance(steps, list) else steps
+    return passed
+
+
+def _to_reply(row: Any) -> dict[str, Any]:
+    """Convert a machine of the service to the form of this package's replies."""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise unreadable("the machine")
+    # The token permits its owner to use the machine.
+    row = {key: value for key, value in row.items() if key != "auth_token"}
+    row |= {key: iso_utc(row[key]) for key in _DATES if key in row}
+    gpu = row.get("gpu")
+    named = {"id", "name", "status"}
+    return {
+        "id": row["id"],
+        "name": row.get("name") or row["id"],
+        "kind": "cloud",
+        "status": row.get("status"),
+        "hardware": {
+            "cpu": None,
+            "memory": None,
+            "gpus": [{"name": gpu}] if gpu and gpu != "CPU" else [],
+            "disks": [],
+        },
+        "software": {
+            "comfyui": {
+                "version": row.get("comfyui_version"),
+                "url": row.get("endpoint"),
+                "path": None,
+                "managed": False,
+                "pid": None,
+            }
+        },
+        "config": {key: value for key, value in row.items() if key not in named},
+        "restart_required": False,
+    }
+
+
+async def find_origin(
+    options: TunnelOptions,
+    machines: MachineRegistry,
+    jupyter: Callable[[], Origin] | None,
+    *,
+    start: bool,
+) -> Origin:
+    """Return the service that a tunnel exposes."""
+    if options.target == "jupyter":
+        if jupyter is None:
+            raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
+        origin = jupyter()
+        if options.port not in (None, origin.port):
+            raise InvalidRequestError.of_field(
+                "port", f"must be that of Jupyter, {origin.port}, or not be given"
+            )
+        return origin
+    if options.port is not None:
+        url = f"http://127.0.0.1:{options.port}"
+        return Origin(url, options.port, trusted_users=(ANYONE,))  # the user has given it
+    machine = machines.get(options.machine)
+    if machine.settings.access.tls is not None:
+        raise InvalidRequestError.of_field(
+            "machine",
+            f"a tunnel cannot lead to {machine.id!r}: its ComfyUI is on a worker of a cluster, and"
+            " accepts only Jupyter's certificate; open a tunnel to Jupyter instead",
+        )
+    if start:
+        await machine.ready()
+    elif not machine.connected:
+        raise ComfyUIUnavailableError(f"The ComfyUI of machine {machine.id!r} is not available")
+    assert machine.url is not None
+    address = URL(machine.url)
+    return Origin(
+        str(address),
+        address.port or 80,
+        machine=machine.id,
+        trusted_users=machine.settings.trusted_users,
+        upstream=_upstream_of(machine.settings),
+    )
+
+
+def _upstream_of(settings: MachineSettings) -> Upstream:
+    """Return the credentials that the ComfyUI at ``comfyui_url`` asks for."""
+    asked = settings.credentials if settings.comfyui_url else NONE
+    files = (asked.client_cert, asked.client_key, asked.ca)
+    # The gate has another working directory than Jupyter.
+    return Upstream(
+        asked.all_headers,
+        *(file and str(Path(file).expanduser().absolute()) for file in files),
+    )
+
+
+log = logging.getLogger(__name__)
+
 
 KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this server calls
 
@@ -47,7 +194,7 @@ class MachineService:
         *,
         autostart: bool,
         data_dir: Path,
-        session_id: str,
+        client_id: str,
         listener: MachineListener,
     ) -> None:
         self._records = records
@@ -56,7 +203,7 @@ class MachineService:
         self._configuration = Configuration(registry, configured)
         self._autostart = autostart
         self._data_dir = data_dir
-        self._session_id = session_id
+        self._client_id = client_id
         self._listener = listener
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._adding = asyncio.Lock()
@@ -310,7 +457,7 @@ class MachineService:
         return Machine(
             machine_id,
             settings,
-            session_id=self._session_id,
+            client_id=self._client_id,
             folder=self._folder(machine_id),
             listener=self._listener,
             name=name,

@@ -1,15 +1,41 @@
-"""Settings: where the ComfyUI of a machine is, and how it is started."""
+"""The settings of machines, from their records and from requests; each error names its field."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+import os
+import re
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from ..comfyui.client import NONE, PLAIN, Access, Credentials
+from yarl import URL
+
+from ..comfyui.client import NONE, PLAIN, Access, Credentials, check_headers, split_address
+from ..comfyui.find import (
+    INSTALL_COMMAND,
+    has_gpu,
+    is_comfyui_tree,
+    launch_options,
+    what_answers,
+)
+from ..comfyui.folders import Folders
+from ..comfyui.process import option_value, port_number
+from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError
+from ..util.peers import Peers
+from ..util.secrets import MASK, unmasked_arguments
+from .hardware import gpus_of_driver
+from .registry import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
+
+    from ..schemas import MachineConfig, MachineCreate
+    from .machine import Machine
+    from .records import MachineRecord
+    from .registry import MachineRegistry
 
 
 @dataclass(frozen=True)
@@ -54,3 +80,383 @@ class MachineSettings:
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         visible = {"CUDA_VISIBLE_DEVICES": self.gpu, "HIP_VISIBLE_DEVICES": self.gpu}
         return {**order, **visible, **self.env}
+
+
+_FILES = ("client_cert", "client_key", "ca")
+CREDENTIAL_FIELDS = (
+    "comfyui_headers",
+    "comfyui_authorization",
+    *(f"comfyui_{name}" for name in _FILES),
+)
+"""The fields of a machine's record."""
+
+
+def credentials_of(config: Mapping[str, Any], configured: Credentials = NONE) -> Credentials:
+    """Return the credentials in a machine's record.
+
+    Those that the record does not have are the configured ones, unless the record has an address of
+    its own: credentials are for one server only.
+    """
+    base = NONE if config.get("comfyui_url") else configured
+    return Credentials(
+        headers=config.get("comfyui_headers", base.headers),
+        authorization=config.get("comfyui_authorization", base.authorization),
+        **{name: config.get(f"comfyui_{name}", getattr(base, name)) for name in _FILES},
+    )
+
+
+def checked_credentials(request: MachineConfig, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the record for the credentials in a request. This reads certificates.
+
+    A new address without credentials removes the stored ones, since these are for another server.
+    """
+    given: dict[str, Any] = {}
+    moved = False
+    if request.comfyui_url:
+        url, authorization = split_address(request.comfyui_url)
+        moved = url.rstrip("/") != known.get("comfyui_url")
+        if moved:
+            given = {"comfyui_headers": {}, **{f"comfyui_{name}": "" for name in _FILES}}
+        if moved or authorization:
+            given["comfyui_authorization"] = authorization
+    if request.comfyui_headers is not None:
+        stored = {} if moved else known.get("comfyui_headers", {})
+        headers = {**stored, **request.comfyui_headers}
+        for name, value in headers.items():
+            if value == MASK and name not in stored:
+                raise InvalidRequestError.of_field(
+                    "comfyui_headers", f"{name}: the value is not known here; give it"
+                )
+            if value == MASK:
+                headers[name] = stored[name]
+        given["comfyui_headers"] = check_headers(
+            {name: value for name, value in headers.items() if value is not None}
+        )
+    for name in _FILES:
+        value = getattr(request, f"comfyui_{name}")
+        if value is not None:
+            given[f"comfyui_{name}"] = value
+    if given:
+        credentials_of({**known, **given}).read()
+    return given
+
+
+_SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
+_OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
+MOST_ARGUMENTS = 200
+LONGEST = 4096  # characters of one argument
+OF_CLUSTERS = ("cluster", "scheduler", "security", "workers", "shared_dir")
+PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
+
+
+def check_without_cluster(request: MachineConfig, kind: str) -> None:
+    """Raise if a request for a machine of another kind has fields of a pool on a cluster."""
+    for name in OF_CLUSTERS:
+        if getattr(request, name) is not None:
+            raise InvalidRequestError.of_field(
+                name, f"is for a pool on a Dask cluster (kind dask), not for the kind {kind}"
+            )
+
+
+def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
+    """Return launch arguments as a tuple; a text is split like shell words, without expansions."""
+    try:
+        arguments = shlex.split(given) if isinstance(given, str) else list(given)
+    except ValueError as error:
+        raise InvalidRequestError.of_field("launch_args", f"cannot be split: {error}") from None
+    if len(arguments) > MOST_ARGUMENTS:
+        raise InvalidRequestError.of_field("launch_args", f"are more than {MOST_ARGUMENTS}")
+    for argument in arguments:
+        found = _SHELL.search(argument)
+        if found is not None:
+            raise InvalidRequestError.of_field(
+                "launch_args",
+                f"{argument[:80]!r} has {found[0]!r} in it; no shell reads the arguments, so"
+                " this has no effect",
+            )
+        if not argument or len(argument) > LONGEST:
+            raise InvalidRequestError.of_field("launch_args", "an argument is empty or too long")
+    if arguments and not arguments[0].startswith("-"):
+        raise InvalidRequestError.of_field(
+            "launch_args", f"{arguments[0][:80]!r} is not an option; options begin with --"
+        )
+    return tuple(arguments)
+
+
+def check_options(arguments: Sequence[str], place: str | Path) -> None:
+    """Raise if ComfyUI cannot parse its options; without a list of its options, do not raise."""
+    port = option_value(arguments, "--port")
+    if port is not None and port_number(port) is None:
+        raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is not a port")
+    path = Path(place).expanduser()
+    Folders(path, argv=arguments)  # validates the options of folders, as ComfyUI does
+    known = launch_options(path)
+    for argument in arguments:
+        option = _OPTION.fullmatch(argument)
+        if not known or option is None or option[1] in {"-h", "--help"}:
+            continue
+        # argparse accepts a unique prefix of an option.
+        if not any(name == option[1] or name.startswith(option[1]) for name in known):
+            raise InvalidRequestError.of_field(
+                "launch_args", f"the ComfyUI in {path} has no option {option[1][:80]!r}"
+            )
+
+
+def check_tree(given: str) -> Path:
+    """Return the folder of a ComfyUI."""
+    if "\0" in given:
+        raise InvalidRequestError.of_field("comfyui_path", "contains a NUL")
+    path = Path(given).expanduser()
+    if not path.is_absolute():
+        raise InvalidRequestError.of_field("comfyui_path", "must be absolute, or begin with ~")
+    if not is_comfyui_tree(path):
+        raise InvalidRequestError.of_field(
+            "comfyui_path",
+            f"there is no ComfyUI in {path}; `{INSTALL_COMMAND} --path {path}` installs one",
+        )
+    return path
+
+
+def check_python(given: str) -> None:
+    """Raise unless the interpreter exists."""
+    path = Path(given).expanduser() if "\0" not in given else Path()
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise InvalidRequestError.of_field("comfyui_python", f"there is no program at {given!r}")
+
+
+def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str, str | None]:
+    """Return environment variables as text; None for those that are to be removed."""
+    found: dict[str, str | None] = {}
+    for name, value in given.items():
+        if not _VARIABLE.fullmatch(name):
+            raise InvalidRequestError.of_field(
+                "env", f"{name[:80]!r} is not the name of a variable"
+            )
+        text = None if value is None else str(value)
+        if text is not None and ("\0" in text or len(text) > 128 * 1024):
+            raise InvalidRequestError.of_field("env", f"{name} contains a NUL or is too long")
+        found[name] = text
+    return found
+
+
+def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return launch arguments in which masked secrets are replaced by the stored ones."""
+    try:
+        return tuple(unmasked_arguments(given, known))
+    except KeyError as error:
+        raise InvalidRequestError.of_field(
+            "launch_args",
+            f"{error.args[0]!r} is the mask of a secret that this server does not have:"
+            " send its value",
+        ) from None
+
+
+def check_gpu(given: str | int) -> str:
+    """Return the selected GPUs as a value for ``CUDA_VISIBLE_DEVICES``; empty: all of them."""
+    text = str(given).replace(" ", "")
+    if not text:
+        return ""
+    if not _GPU.fullmatch(text):
+        raise InvalidRequestError.of_field(
+            "gpu", "must be the number of a GPU, several as 0,1, or a UUID that begins with GPU-"
+        )
+    there = gpus_of_driver()
+    if not there and not has_gpu():
+        raise InvalidRequestError.of_field("gpu", "no GPU was found on this machine")
+    known = {str(gpu["index"]) for gpu in there} | {gpu["uuid"] for gpu in there}
+    for name in text.split(","):
+        if there and name not in known and not name.startswith("MIG-"):
+            names = ", ".join(f"{gpu['index']} ({gpu['name']})" for gpu in there)
+            raise InvalidRequestError.of_field("gpu", f"there is no GPU {name}; there are {names}")
+    return text
+
+
+async def check_address(url: str, peers: Peers | None = None, access: Access = PLAIN) -> str:
+    """Return the validated address of a ComfyUI, which need not answer now."""
+    url = url.rstrip("/")
+    if "?" in url or "#" in url:
+        raise InvalidRequestError.of_field("comfyui_url", "must not contain ? or #")
+    if "@" in urlsplit(url).netloc:
+        raise InvalidRequestError.of_field("comfyui_url", "must not contain a user or a password")
+    try:
+        answer = await what_answers(url, PROBE_TIMEOUT, peers=peers, access=access)
+    except ComfyUIUnavailableError as error:
+        if error.details.get("foreign"):
+            reason = f"{url} is not used: {error.details['reason']}"
+            raise InvalidRequestError.of_field("comfyui_url", reason) from None
+        return url
+    if answer is not None:
+        raise InvalidRequestError.of_field(
+            "comfyui_url", f"the server at {url} is not ComfyUI: {answer}"
+        )
+    return url
+
+
+# Settings in `machine/update` that determine how a ComfyUI is found and started.
+_SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
+# Settings that are only stored, for snapshots and for ComfyDeploy.
+_KEPT = ("autostart", "docker_steps", "comfyui_version")
+# Options that a second ComfyUI in the same folder must not share: with one output folder, they
+# would overwrite each other's pictures, and each one empties the temporary folder at its start.
+_OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
+
+
+class Configuration:
+    """Reads and checks the settings of machines."""
+
+    def __init__(self, registry: MachineRegistry, configured: MachineSettings) -> None:
+        self._registry = registry
+        self._configured = configured
+
+    def settings_of(self, record: MachineRecord) -> MachineSettings:
+        """Return the settings of a machine: those in its record, else the configured ones."""
+        base = self._configured
+        if record.kind != "local":
+            base = replace(
+                base,
+                comfyui_url="",
+                comfyui_path="",
+                comfyui_python="",
+                launch_args=(),
+                env={},
+                gpu="",
+                by_chance=False,
+                credentials=NONE,
+            )
+        if record.config.keys() & {"comfyui_url", *CREDENTIAL_FIELDS}:
+            base = replace(base, credentials=credentials_of(record.config, base.credentials))
+        known = {name: record.config[name] for name in _SETTINGS if name in record.config}
+        if "launch_args" in known:
+            known["launch_args"] = tuple(known["launch_args"])
+        return replace(base, **known)
+
+    async def checked(
+        self,
+        request: MachineConfig,
+        known: dict[str, Any],
+        default_args: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Return the settings in a request, each validated separately.
+
+        An address without a path removes the stored path, since that would be the folder of another
+        ComfyUI.
+        """
+        given: dict[str, Any] = {
+            name: getattr(request, name)
+            for name in (*_SETTINGS, *_KEPT)
+            if getattr(request, name) is not None
+        }
+        if request.docker_command_steps is not None:
+            given.setdefault("docker_steps", request.docker_command_steps)
+        if request.launch_args is not None:
+            arguments = split_arguments(request.launch_args)
+            shown = known.get("launch_args", default_args)
+            given["launch_args"] = list(with_secrets(arguments, shown))
+        if request.env is not None:
+            # An unchanged masked value stands for the stored value.
+            env = {k: v for k, v in request.env.items() if v != MASK}
+            merged = {**known.get("env", {}), **check_environment(env)}
+            given["env"] = {name: value for name, value in merged.items() if value is not None}
+        if request.gpu is not None:
+            given["gpu"] = await asyncio.to_thread(check_gpu, request.gpu)
+        if request.comfyui_python:
+            await asyncio.to_thread(check_python, request.comfyui_python)
+        if request.comfyui_path:
+            given["comfyui_path"] = str(await asyncio.to_thread(check_tree, request.comfyui_path))
+        found = await asyncio.to_thread(checked_credentials, request, known)
+        if request.comfyui_url:
+            peers = Peers(self._configured.trusted_users)
+            url, _ = split_address(request.comfyui_url)
+            access = await asyncio.to_thread(credentials_of(found).read)
+            given["comfyui_url"] = await check_address(url, peers, access)
+            given.setdefault("comfyui_path", "")
+        return {**given, **found}
+
+    async def check_whole(self, settings: MachineSettings, machine: Machine | None = None) -> None:
+        """Validate the settings together: options according to the ComfyUI that receives them."""
+        if not (settings.by_chance or settings.comfyui_url or settings.comfyui_path):
+            raise InvalidRequestError.of_field(
+                "comfyui_path", "is needed, unless comfyui_url is given"
+            )
+        if settings.comfyui_url:
+            if settings.gpu:
+                raise InvalidRequestError.of_field(
+                    "gpu", "can be chosen only for a ComfyUI that this server starts"
+                )
+            self._check_single(settings.comfyui_url, machine)
+            return
+        place: str | Path | None = settings.comfyui_path or None
+        if place is None and machine is not None and machine.managed:
+            place = machine.path
+        if place is not None and settings.launch_args:
+            await asyncio.to_thread(check_options, settings.launch_args, place)
+
+    def _check_single(self, url: str, but: Machine | None) -> None:
+        """Raise if another machine has this ComfyUI, which sends its events to one socket only."""
+        for machine in self._registry:
+            if machine is not but and _same_address(
+                url, machine.url or machine.settings.comfyui_url
+            ):
+                raise ConflictError(
+                    f"comfyui_url: machine {machine.id!r} is at {url} already",
+                    details={"field": "comfyui_url", "machine": machine.id},
+                )
+
+    def copied(self, request: MachineCreate, given: dict[str, Any]) -> Machine | None:
+        """Copy missing settings from `local`; return the machine whose folder is shared."""
+        local = self._registry.get(LOCAL)
+        if "comfyui_path" not in given:
+            if local.path is None:
+                raise InvalidRequestError.of_field(
+                    "comfyui_path", "is needed: the folder of the ComfyUI of 'local' is not known"
+                )
+            given["comfyui_path"] = str(local.path)
+            if local.python is not None:
+                given.setdefault("comfyui_python", str(local.python))
+            if request.launch_args is None:
+                given["launch_args"] = _without(local.settings.launch_args, _OWN)
+            given["env"] = {**local.settings.env, **given.get("env", {})}
+        path = Path(given["comfyui_path"])
+        same = (m for m in self._registry if m.path is not None and m.path == path)
+        return next(same, None)
+
+    async def own_folders(
+        self, machine_id: str, shared: Machine, settings: MachineSettings, folder: Path
+    ) -> list[str]:
+        """Return the arguments that separate the files of two ComfyUIs in the same folder."""
+        outputs = (await shared.folders()).directory("output")
+        known = await asyncio.to_thread(launch_options, Path(settings.comfyui_path))
+        own = {
+            "--output-directory": str(outputs / machine_id),
+            "--temp-directory": str(folder),
+            "--database-url": f"sqlite:///{folder / 'comfyui.db'}",
+        }
+        given = {argument.partition("=")[0] for argument in settings.launch_args}
+        return [
+            part
+            for option, value in own.items()
+            if option in known and option not in given
+            for part in (option, value)
+        ]
+
+
+def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return arguments without some options and their values."""
+    kept: list[str] = []
+    dropping = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            dropping = argument.partition("=")[0] in options
+        if not dropping:
+            kept.append(argument)
+    return kept
+
+
+def _same_address(one: str, other: str) -> bool:
+    if not one or not other:
+        return False
+    first, second = (URL(url.replace("://localhost", "://127.0.0.1")) for url in (one, other))
+    same_host = (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
+    return same_host and first.path.rstrip("/") == second.path.rstrip("/")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ..comfyui.folders import Directories
-    from ..machines.kept_outputs import KeptOutputs
+    from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from .shared import Shared
 

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFoundError
-from ..machines.dispatcher import Dispatcher
+from ..machines.placement import Dispatcher
 from .new_run import Assigned, Placement
 from .waiting import now
 

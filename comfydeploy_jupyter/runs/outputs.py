@@ -11,7 +11,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from ..comfyui.process import is_out_of_memory, with_advice
+from ..comfyui.memory import is_out_of_memory, with_advice
 from ..errors import NotFoundError
 from ..util import json_stream
 from ..util.timestamps import parse_timestamp, timestamp_of

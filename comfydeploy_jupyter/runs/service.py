@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from ..compat.comfy_account import ComfyAccount
-    from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import MachineListener
+    from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
     from ..store.session import Session

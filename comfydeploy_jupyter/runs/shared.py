@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..machines.kept_outputs import KeptOutputs
+    from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..store.session import Session
     from .active import ActiveRuns

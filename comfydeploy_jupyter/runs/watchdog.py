@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..comfyui.client import REPLY_TIMEOUT
-from ..comfyui.process import HANGS
+from ..comfyui.memory import HANGS
 from ..errors import ComfyDeployError
 from .events import REFUSES
 from .lifecycle import IN_DOUBT, State

@@ -30,7 +30,7 @@ LOG_LINES = 40
 """How many lines of ComfyUI's log are shown below a failed run."""
 
 FREES_MEMORY = "comfy.free()"
-"""Advice for a lack of memory contains this, see ``comfyui/process.py`` of the server."""
+"""Advice for a lack of memory contains this, see ``comfyui/memory.py`` of the server."""
 
 # formats that browsers show and Pillow cannot make smaller
 _WHOLE = frozenset({"image/svg+xml"})

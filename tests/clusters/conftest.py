@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
+from comfydeploy_jupyter.machines.dask import ClusterSettings, DaskKind
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Collection, Iterator
 
-    from comfydeploy_jupyter.clusters.provider import DaskProvider
-    from comfydeploy_jupyter.machines.providers import Member
+    from comfydeploy_jupyter.machines.dask_leases import DaskProvider
+    from comfydeploy_jupyter.machines.pool import Member
     from tests.helpers.clusters import DaskCluster
 
 

@@ -12,8 +12,6 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from comfydeploy_jupyter.client.machines import fields_of
-from comfydeploy_jupyter.clusters.configured import ConfiguredClusters
-from comfydeploy_jupyter.clusters.target import Target
 from comfydeploy_jupyter.dask_clusters import adapt
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
@@ -21,6 +19,8 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from comfydeploy_jupyter.machines.dask import ConfiguredClusters
+from comfydeploy_jupyter.machines.dask_leases import Target
 from tests.helpers.clusters import make_certificates
 
 

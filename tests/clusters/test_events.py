@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from comfydeploy_jupyter.clusters.lease import LeaseRequest
-from comfydeploy_jupyter.clusters.lease_manager import LeaseManager, _Lease
+from comfydeploy_jupyter.machines.dask_leases import LeaseManager, _Lease
+from comfydeploy_jupyter.machines.dask_worker import LeaseRequest
 
 
 def test_events_count_although_the_clock_of_the_scheduler_was_set_back() -> None:

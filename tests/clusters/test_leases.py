@@ -15,8 +15,8 @@ import aiohttp
 import psutil
 import pytest
 
-from comfydeploy_jupyter.clusters.kind import ClusterSettings, DaskKind
 from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.machines.dask import ClusterSettings, DaskKind
 from tests.clusters.conftest import RecordedMembers, ask, sleeping
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import alive
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from comfydeploy_jupyter.clusters.provider import DaskProvider
+    from comfydeploy_jupyter.machines.dask_leases import DaskProvider
     from tests.helpers.clusters import DaskCluster, DaskProcess
 
     Provide = Callable[..., Awaitable[tuple[DaskProvider, RecordedMembers]]]
@@ -120,7 +120,7 @@ async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(
     direct = replace(member, url=f"http://127.0.0.1:{argv[argv.index('--port') + 1]}", tls=None)
     provider.wanted(0)
     started = processes_of(cluster.workers[0])
-    proxy = next(p for p in started if any("tls_proxy" in word for word in p.cmdline()[1:3]))
+    proxy = next(p for p in started if any("dask_tls" in word for word in p.cmdline()[1:3]))
     await until_async(lambda: proxy.status() == psutil.STATUS_STOPPED)
     os.kill(cluster.workers[0].pid, signal.SIGSTOP)  # it goes on when the prompt has ended
     reply = await ask(direct, "/prompt", sleeping(0.0))
@@ -155,7 +155,7 @@ async def test_the_least_number_of_leases_does_not_end_while_jupyter_is_connecte
 async def test_the_proxy_admits_only_clients_of_the_cluster(
     start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
 ) -> None:
-    from comfydeploy_jupyter.clusters.target import certificates_of
+    from comfydeploy_jupyter.machines.dask_leases import certificates_of
     from tests.helpers.clusters import make_certificates
 
     cluster = start_cluster(1)
@@ -280,7 +280,7 @@ async def test_new_leases_are_requested_after_a_restart_of_the_cluster(
     start_cluster: Callable[..., DaskCluster], provide: Provide
 ) -> None:
     """`Client.restart` deletes all tasks, and ends the workers."""
-    from comfydeploy_jupyter.clusters.target import Target, certificates_of
+    from comfydeploy_jupyter.machines.dask_leases import Target, certificates_of
 
     cluster = start_cluster(1)
     provider, pool = await provide(cluster)

@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from comfydeploy_jupyter.clusters.renewal import Renewal
+from comfydeploy_jupyter.machines.dask_leases import Renewal
 
 
 class Client:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.machines import checks
+from comfydeploy_jupyter.machines import settings
 from comfydeploy_jupyter.util.secrets import masked_environment
 from tests.helpers.comfyui import free_port
 
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 
 def test_arguments_are_split_without_a_shell():
-    assert checks.split_arguments("--lowvram --port '81 88'") == ("--lowvram", "--port", "81 88")
-    assert checks.split_arguments(["--output-directory", "/a b"]) == ("--output-directory", "/a b")
-    assert checks.split_arguments([]) == ()
+    assert settings.split_arguments("--lowvram --port '81 88'") == ("--lowvram", "--port", "81 88")
+    assert settings.split_arguments(["--output-directory", "/a b"]) == (
+        "--output-directory",
+        "/a b",
+    )
+    assert settings.split_arguments([]) == ()
 
 
 @pytest.mark.parametrize(
@@ -44,47 +47,47 @@ def test_arguments_are_split_without_a_shell():
 )
 def test_shell_syntax_and_malformed_arguments_are_refused(arguments):
     with pytest.raises(InvalidRequestError) as caught:
-        checks.split_arguments(arguments)
+        settings.split_arguments(arguments)
     assert caught.value.details["field"] == "launch_args"
 
 
 def test_options_are_those_of_the_comfyui(installed_comfyui):
     path, _ = installed_comfyui
     good = ["--lowvram", "--reserve-vram", "-1.5", "--preview-method", "auto", "--fast", "fp16"]
-    checks.check_options(good, path)
-    checks.check_options(["--disable-all-custom"], path)  # as argparse has it
+    settings.check_options(good, path)
+    settings.check_options(["--disable-all-custom"], path)  # as argparse has it
     for wrong in (["--no-such-option"], ["--lowvram", "--nope=1"]):
         with pytest.raises(InvalidRequestError, match="has no option"):
-            checks.check_options(wrong, path)
+            settings.check_options(wrong, path)
     with pytest.raises(InvalidRequestError, match="launch_args"):
-        checks.check_options(["--output-directory"], path)
-    checks.check_options(["--port", "8188"], path)
+        settings.check_options(["--output-directory"], path)
+    settings.check_options(["--port", "8188"], path)
     for wrong in (["--port", "65536"], ["--port=0"], ["--port", "http"], ["--port"]):
         with pytest.raises(InvalidRequestError, match=r"--port .* is not a port"):
-            checks.check_options(wrong, path)
+            settings.check_options(wrong, path)
 
 
 def test_folders_and_interpreters(installed_comfyui, tmp_path):
     path, python = installed_comfyui
-    assert checks.check_tree(str(path)) == path
-    checks.check_python(str(python))
+    assert settings.check_tree(str(path)) == path
+    settings.check_python(str(python))
     for wrong in (str(tmp_path), "relative/ComfyUI", "/a\0b", "~/no-such-ComfyUI"):
         with pytest.raises(InvalidRequestError, match="comfyui_path: "):
-            checks.check_tree(wrong)
+            settings.check_tree(wrong)
     for wrong in (str(tmp_path), "/no/such/python", "/a\0b"):
         with pytest.raises(InvalidRequestError, match="comfyui_python: "):
-            checks.check_python(wrong)
+            settings.check_python(wrong)
 
 
 def test_environments():
-    assert checks.check_environment({"A": "x", "B": 1, "C": None}) == {
+    assert settings.check_environment({"A": "x", "B": 1, "C": None}) == {
         "A": "x",
         "B": "1",
         "C": None,
     }
     for wrong in ({"A B": "x"}, {"A=": "x"}, {"": "x"}, {"A": "x\0"}):
         with pytest.raises(InvalidRequestError, match="env: "):
-            checks.check_environment(wrong)
+            settings.check_environment(wrong)
     shown = masked_environment({"HF_TOKEN": "s", "MYSQL_PWD": "s", "KEYBOARD": "us", "A": "1"})
     assert shown == {"HF_TOKEN": "***", "MYSQL_PWD": "***", "KEYBOARD": "us", "A": "1"}
 
@@ -124,7 +127,7 @@ async def test_another_server_at_the_address_is_refused(comfyui):
     ):
         async with something(answer) as url:
             with pytest.raises(InvalidRequestError, match=words) as caught:
-                await checks.check_address(url)
+                await settings.check_address(url)
             assert caught.value.details["field"] == "comfyui_url"
 
     async def garbage(reader, writer) -> None:
@@ -137,13 +140,13 @@ async def test_another_server_at_the_address_is_refused(comfyui):
     async with server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(InvalidRequestError, match="not HTTP"):
-            await checks.check_address(f"http://127.0.0.1:{port}")
+            await settings.check_address(f"http://127.0.0.1:{port}")
 
 
 async def test_addresses(comfyui):
-    assert await checks.check_address(f"{comfyui.url}/") == comfyui.url
+    assert await settings.check_address(f"{comfyui.url}/") == comfyui.url
     down = f"http://127.0.0.1:{free_port()}"
-    assert await checks.check_address(down) == down
+    assert await settings.check_address(down) == down
     for wrong in (f"{comfyui.url}/?a=1", f"{comfyui.url}#x", "http://me:secret@127.0.0.1:1"):
         with pytest.raises(InvalidRequestError, match="comfyui_url: "):
-            await checks.check_address(wrong)
+            await settings.check_address(wrong)

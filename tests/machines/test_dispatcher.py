@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from benchmarks.dispatch import OVERHEAD, simulate, sweep
 from comfydeploy_jupyter.graphs.dependencies import fingerprint_of
-from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
+from comfydeploy_jupyter.machines.placement import LOOKAHEAD, Dispatcher
 from tests.helpers.selection import examples
 
 

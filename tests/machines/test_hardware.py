@@ -13,7 +13,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.find import has_gpu
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.machines import checks, hardware
+from comfydeploy_jupyter.machines import hardware, settings
 from tests.machines.conftest import GPUS
 
 MIB = 1024 * 1024
@@ -54,13 +54,13 @@ def test_a_driver_that_is_not_there(nvidia_smi):
 def test_a_gpu_can_be_chosen_if_it_is_there(nvidia_smi):
     nvidia_smi(GPUS)
     assert has_gpu({**os.environ, "CUDA_VISIBLE_DEVICES": "1"})
-    assert checks.check_gpu(1) == "1"
-    assert checks.check_gpu("0, 1") == "0,1"
-    assert checks.check_gpu(GPUS[1]["uuid"]) == GPUS[1]["uuid"]
-    assert checks.check_gpu("") == ""
+    assert settings.check_gpu(1) == "1"
+    assert settings.check_gpu("0, 1") == "0,1"
+    assert settings.check_gpu(GPUS[1]["uuid"]) == GPUS[1]["uuid"]
+    assert settings.check_gpu("") == ""
     for wrong in (2, "0,7", "GPU-33333333", "0; ls", "H100", -1):
         with pytest.raises(InvalidRequestError, match="gpu: "):
-            checks.check_gpu(wrong)
+            settings.check_gpu(wrong)
 
 
 NVML = r"""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.machine import Machine
+from comfydeploy_jupyter.machines.outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.util.tasks import end
@@ -41,7 +41,7 @@ def member(
     serving = jp_asyncio_loop.create_task(comfyui.serve(port))
     settings = MachineSettings(comfyui_url=f"http://127.0.0.1:{port}")
     machine = Machine(
-        "abc", settings, session_id="x", folder=tmp_path / "data", listener=IgnoringListener()
+        "abc", settings, client_id="x", folder=tmp_path / "data", listener=IgnoringListener()
     )
     registry.add(machine)
     yield comfyui

@@ -110,7 +110,7 @@ def starting(tmp_path, jp_asyncio_loop) -> Iterator[Machine]:
     (tree / "main.py").write_text("import time; time.sleep(100)")
     settings = MachineSettings(comfyui_path=str(tree), comfyui_python=sys.executable)
     machine = Machine(
-        "local", settings, session_id="x", folder=tmp_path / "data", listener=IgnoringListener()
+        "local", settings, client_id="x", folder=tmp_path / "data", listener=IgnoringListener()
     )
     yield machine
     jp_asyncio_loop.run_until_complete(machine.close())

@@ -16,7 +16,7 @@ import pytest
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.comfyui.client import NONE
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
-from comfydeploy_jupyter.machines.providers import Member
+from comfydeploy_jupyter.machines.pool import Member
 from comfydeploy_jupyter.schemas import MachineCreate
 from tests.helpers.comfyui import free_port
 from tests.helpers.instant_comfyui import InstantComfyUI

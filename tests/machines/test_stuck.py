@@ -11,7 +11,7 @@ import requests
 
 from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
 from comfydeploy_jupyter.comfyui.run_main import PROMPT_WORKER_ENDED
-from comfydeploy_jupyter.machines.activity import Activity
+from comfydeploy_jupyter.machines.hardware import Activity
 from tests.helpers.jupyter import chain
 from tests.helpers.selection import few
 from tests.helpers.waiting import until_async

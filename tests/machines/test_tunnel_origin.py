@@ -9,7 +9,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.client import Access
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.machines.tunnel_origin import find_origin
+from comfydeploy_jupyter.machines.service import find_origin
 from comfydeploy_jupyter.tunnel.tunnels import TunnelOptions
 
 

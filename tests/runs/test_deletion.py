@@ -11,7 +11,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
-from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
+from comfydeploy_jupyter.machines.outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs import deletion
 from comfydeploy_jupyter.runs.background import Background

@@ -12,7 +12,7 @@ from comfydeploy_jupyter.comfyui.socket import OversizedEvent
 from comfydeploy_jupyter.compat.comfy_account import ComfyAccount, ComfySignIn
 from comfydeploy_jupyter.compat.comfydeploy import Credentials
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
-from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
+from comfydeploy_jupyter.machines.outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs.inputs import PoolInputs
 from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, Cause, State

@@ -19,7 +19,6 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.client import connect
-from comfydeploy_jupyter.clusters import tls_proxy
 from comfydeploy_jupyter.comfyui import find
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import (
@@ -28,6 +27,7 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
     ServerUnreachableError,
 )
+from comfydeploy_jupyter.machines import dask_tls
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.tunnel.cloudflared import Binary, Cloudflared
@@ -202,7 +202,7 @@ async def test_the_proxy_of_a_worker_forwards_nothing_to_another_users_server(li
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
             stop = asyncio.Event()
-            serving = asyncio.ensure_future(tls_proxy.serve(listener, target.port, None, stop))
+            serving = asyncio.ensure_future(dask_tls.serve(listener, target.port, None, stop))
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             writer.write(b"GET /system_stats HTTP/1.1\r\nHost: a\r\n\r\n")
             reply = b""
@@ -449,7 +449,7 @@ async def test_folders_are_not_read_from_http_replies(tmp_path):
         machine = Machine(
             "local",
             MachineSettings(comfyui_url=url, comfyui_path=str(tree)),
-            session_id="session",
+            client_id="session",
             folder=tmp_path / "data",
             listener=IgnoringListener(),
         )

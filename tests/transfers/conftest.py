@@ -55,7 +55,7 @@ class Harness:
         self.session = Session(self.data / "sessions")
         machines = MachineRegistry()
         self.machine = Machine(
-            "local", self._settings, session_id="x", folder=self.data, listener=IgnoringListener()
+            "local", self._settings, client_id="x", folder=self.data, listener=IgnoringListener()
         )
         machines.add(self.machine)
         self.transfers = Transfers(

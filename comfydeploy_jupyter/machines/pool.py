@@ -1,12 +1,12 @@
-"""Pools: machines with one queue of runs; users name the members, or a provider starts them."""
+"""Pools: their settings, their members, and the providers that start and end these."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comfyui.client import NONE, Access
 from ..errors import (
@@ -17,20 +17,174 @@ from ..errors import (
     NotFoundError,
 )
 from ..util.tasks import BackgroundTasks, close_each
-from .checks import check_without_cluster
-from .pool_config import for_provider, is_on_same_cluster, members_end, pool_of, provider_config
-from .registry import AUTO, POOL
-from .stored import MachineRecord
+from .records import MachineRecord
+from .registry import AUTO, POOL, Pool
+from .settings import check_without_cluster
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ..schemas import MachineConfig, MachineCreate, MachineUpdate
     from .machine import Machine, MachineListener
-    from .providers import Member, Provider, ProviderKind
     from .records import MachineRecords
-    from .registry import MachineRegistry, Pool
+    from .registry import MachineRegistry
     from .settings import MachineSettings
+
+
+@dataclass(frozen=True)
+class Member:
+    """A ComfyUI that a provider has started."""
+
+    id: str  # no other ComfyUI gets it; one of which only the address has changed keeps it
+    url: str
+    name: str = ""  # default: its id
+    tls: ssl.SSLContext | None = None  # default: the certificates that the system trusts
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path: str = ""  # the folder of ComfyUI, if this server can read it
+    launch_args: tuple[str, ...] = ()  # that determine its folders
+
+
+class Members(Protocol):
+    """The members of one pool; the pool implements it, and its provider calls it.
+
+    Nothing has to be called for a member that does not answer: its runs wait for it until it
+    answers again or `left` is called. Only `left` moves runs to other members.
+    """
+
+    async def joined(self, member: Member) -> None:
+        """Add a member, or change the address of one; runs are assigned to it once it answers."""
+
+    async def left(self, member_id: str, reason: str) -> None:
+        """Remove a member whose ComfyUI has certainly ended, or whose queue is certainly lost.
+
+        The run that it executed fails, or is executed again if its request allows that. All other
+        runs that were assigned to it wait for another member. The member may be one that only an
+        earlier server had.
+        """
+
+    async def found(self, member_ids: Collection[str]) -> None:
+        """Declare which members still exist, of this server and of an earlier one.
+
+        `left` is called for all others that are in the pool, or to which a run of it is assigned.
+        """
+
+
+class Provider(Protocol):
+    """Starts and ends the ComfyUIs of one pool.
+
+    All methods are called on the event loop. Any exception of `start` is reported as the error of
+    the pool, and `start` of a new provider is called after a pause; the runs of the pool wait.
+    """
+
+    async def start(self, members: Members) -> None:
+        """Begin to provide members; returns once it is known which ones exist."""
+
+    def wanted(self, runs: int) -> None:
+        """Record how many runs of the pool are waiting or executing.
+
+        Called at each change of this number; must not block.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``GET machine`` shows of the provider, without secrets.
+
+        ``state`` in it is the state of a pool without members: ``ready`` (one is about to join),
+        ``starting``, ``stopped`` (nothing is wanted), ``failed`` or ``unreachable``; ``error`` is a
+        text for users, or None.
+        """
+
+    async def close(self, *, delete: bool, stays: bool = False) -> None:
+        """Stop providing members; called also after `start` has failed or was cancelled.
+
+        ``delete``: its ComfyUIs must end; if not, Jupyter stops, and a later server may find them.
+        ``stays``: the pool stays on its cluster with other settings, and keeps the workers.
+        """
+
+
+class ProviderKind(Protocol):
+    """Makes the providers of one kind of pool, such as ``dask``."""
+
+    async def check(self, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate the settings that a pool would have; return them.
+
+        The settings are stored as JSON. Those that are as in ``known`` need not be tried.
+        """
+
+    def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:
+        """Return a provider that has not been started."""
+
+    def shown(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings without secrets, for replies."""
+
+    async def close(self) -> None:
+        """Close what all providers of this kind have shared, after these."""
+
+
+CLUSTER = ("cluster", "scheduler")
+# A ComfyUI keeps these settings until it ends.
+OF_MEMBERS = ("comfyui_path", "comfyui_python", "launch_args", "shared_dir")
+EARLIER = "earlier_shared_dirs"
+
+
+async def provider_config(
+    kind: ProviderKind, request: MachineConfig, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings of a pool with a provider after a request."""
+    fields = request.model_dump(exclude_none=True, exclude={"token", "cd_token"})
+    replaced = CLUSTER if any(name in fields for name in CLUSTER) else ()
+    kept = {name: known[name] for name in known if name not in replaced}
+    config = await kind.check({**kept, **fields}, known)
+    present, before = config.get("shared_dir"), known.get("shared_dir")
+    earlier = dict.fromkeys([*known.get(EARLIER, ()), before])
+    if folders := [folder for folder in earlier if folder and folder != present]:
+        config[EARLIER] = folders
+    return config
+
+
+def for_provider(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the provider of a pool needs."""
+    return {name: config[name] for name in config if name not in ("retry", EARLIER)}
+
+
+def is_on_same_cluster(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether a change of the settings leaves a pool on its cluster."""
+    return all(before.get(name) == after.get(name) for name in CLUSTER)
+
+
+def members_end(
+    registry: MachineRegistry, pool: Pool, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> bool:
+    """Return whether all members have to end, so that a change of the settings takes effect."""
+    changed = [name for name in (*CLUSTER, *OF_MEMBERS) if before.get(name) != after.get(name)]
+    if not changed:
+        return False
+    moves = [name for name in CLUSTER if name in changed]
+    field = next((name for name in moves if after.get(name)), changed[0])
+    on_members = sum(registry.open_runs(member) for member in pool.members)
+    runs = max(registry.pool_runs(pool.id), on_members) if moves else on_members
+    if runs:
+        which = f"runs of {pool.id!r}" if moves else f"runs on machines of {pool.id!r}"
+        raise ConflictError(
+            f"{field}: cannot be changed while {which} are unfinished: {runs}",
+            details={"field": field, "runs": runs},
+        )
+    return True
+
+
+def pool_of(record: MachineRecord, members: tuple[str, ...] = ()) -> Pool:
+    """Return the pool of a record; ``members`` are those that its provider has started."""
+    config = record.config
+    folders = (config.get("shared_dir"), *config.get(EARLIER, ()))
+    return Pool(
+        record.id,
+        record.name,
+        record.kind,
+        tuple(config.get("members", ())) if record.kind == POOL else members,
+        retry=config.get("retry") or 0,
+        shared_dirs=tuple(folder for folder in folders if folder),
+    )
+
 
 log = logging.getLogger(__name__)
 

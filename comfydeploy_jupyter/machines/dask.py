@@ -1,10 +1,12 @@
-"""Pools of the kind ``dask``: validates their settings, and creates their providers."""
+"""Pools of the kind dask: their settings, and the clusters in the configuration."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import socket
+import threading
 import uuid
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,19 +15,99 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .._version import __version__
-from ..errors import InvalidRequestError
-from ..machines.checks import split_arguments
+from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
 from ..util.tasks import end
-from .configured import ConfiguredClusters
-from .lease import LeaseRequest
-from .lease_manager import CONNECT_WITHIN, SchedulerError, close_client, reach
-from .provider import DaskProvider
-from .target import Target, certificates_of, check_address
+from .dask_leases import (
+    CONNECT_WITHIN,
+    DaskProvider,
+    SchedulerError,
+    Target,
+    certificates_of,
+    check_address,
+    close_client,
+    of_cluster,
+    reach,
+)
+from .dask_worker import LeaseRequest
+from .settings import split_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..machines.providers import Provider
+    from .pool import Provider
+
+log = logging.getLogger(__name__)
+
+FIELD = "cluster"
+
+
+class ConfiguredClusters:
+    """The setting ``clusters``: the names of clusters with their addresses."""
+
+    def __init__(self, clusters: Mapping[str, Any], *, allow_plain_tcp: bool) -> None:
+        self._clusters = dict(clusters)
+        self._allow_plain_tcp = allow_plain_tcp
+        self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def check_name(self, name: str) -> None:
+        """Raise an error if there is no such cluster."""
+        if name not in self._clusters:
+            known = sorted(self._clusters)
+            raise NotFoundError(
+                f"{FIELD}: the setting clusters has no {name!r}"
+                + (f"; it has {', '.join(known)}" if known else ""),
+                details={"field": FIELD, "known": known},
+            )
+
+    def target(self, name: str) -> Target:
+        """Return the target of a cluster. This may start the cluster, so call it in a thread."""
+        self.check_name(name)
+        given = self._clusters[name]
+        if isinstance(given, str):
+            given = {"scheduler": given}
+        if isinstance(given, dict):
+            return self._of_dict(name, given)
+        if callable(given):
+            given = self._make(name, given)
+        found = of_cluster(given, field=FIELD)
+        self._check(found.address)
+        return found
+
+    def close(self) -> None:
+        """Close the clusters that callables have created; this blocks."""
+        with self._lock:
+            made, self._made = self._made, {}
+        for name, cluster in made.items():
+            try:
+                cluster.close()
+            except Exception:
+                log.exception("The cluster %r could not be closed", name)
+
+    def _of_dict(self, name: str, given: dict[str, Any]) -> Target:
+        address = given.get("scheduler")
+        if not isinstance(address, str):
+            raise InvalidRequestError.of_field(
+                FIELD, f"'scheduler' of {name!r} in the setting clusters must be text"
+            )
+        return Target(self._check(address), certificates_of(given, field=FIELD))
+
+    def _check(self, address: str) -> str:
+        return check_address(address, allow_plain_tcp=self._allow_plain_tcp, field=FIELD)
+
+    def _make(self, name: str, make: Any) -> Any:
+        with self._lock:
+            if name not in self._made:
+                try:
+                    self._made[name] = make()
+                except Exception as error:
+                    log.exception("The cluster %r could not be created", name)
+                    raise ComfyUIUnavailableError(
+                        f"The cluster {name!r} could not be created: {error}",
+                        details={"field": FIELD},
+                    ) from error
+            return self._made[name]
+
 
 MOST_WORKERS = 10_000
 DEFAULT_WORKERS = (0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.process import count_oom_kills, is_out_of_memory, why_killed
+from comfydeploy_jupyter.comfyui.memory import count_oom_kills, is_out_of_memory, why_killed
 from comfydeploy_jupyter.runs.outputs import node_error
 
 OUT_OF_MEMORY = [

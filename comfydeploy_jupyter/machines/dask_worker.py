@@ -32,7 +32,7 @@ from ..comfyui.process import ComfyUIProcess
 from ..comfyui.socket import Connection, Event
 from ..errors import ComfyUIUnavailableError
 from ..util.child import Child, child_environment
-from .tls import Certificates
+from .dask_tls import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -333,7 +333,7 @@ class _Holder:
             numbers = [listener.fileno(), secrets.fileno()]
             await proxy.start(
                 [
-                    *(sys.executable, "-m", f"{__package__}.tls_proxy", "--port", str(port)),
+                    *(sys.executable, "-m", f"{__package__}.dask_tls", "--port", str(port)),
                     *("--listener", str(numbers[0]), "--certificates", str(numbers[1])),
                 ],
                 cwd=self.folder,

@@ -1,1 +1,0 @@
-"""ComfyUIs on the workers of a Dask cluster; needs the extra ``dask``."""
