@@ -1074,8 +1074,19 @@ def type_mismatches_of(
             yield TypeMismatch(key, label(), widget.name, unwrapped(value), _EXPECTED[widget.type])
 
 
-def misfits(laid: Iterable[tuple[Widget, Any]]) -> int:
-    """Return how many saved values cannot be those of their widgets; null says nothing."""
+Laid: TypeAlias = Iterable[tuple[Widget, Any]]
+
+
+def fits_by_name(by_position: Laid, by_name: Callable[[], Laid]) -> bool:
+    """Return whether to take the values that are saved by name, as those by position do not fit.
+
+    The class may have other widgets now. Null says nothing.
+    """
+    wrong = _misfits(by_position)
+    return bool(wrong) and _misfits(by_name()) < wrong
+
+
+def _misfits(laid: Laid) -> int:
     return sum(value is not None and not _can_be(widget, value) for widget, value in laid)
 
 

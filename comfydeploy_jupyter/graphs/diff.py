@@ -19,10 +19,9 @@ from .formats import (
     inputs_of,
     is_link,
     node_label,
-    objects,
     title_of,
 )
-from .ui import UINodes, subgraphs_of
+from .ui import SavedGraph, SavedNode, SavedWorkflow
 
 SHOWN = 60  # the most characters of a value that are shown
 LEAD = 20  # how many of these are before the first difference
@@ -200,38 +199,32 @@ def _api_nodes(graph: Mapping[str, Any]) -> dict[str, _Node]:
 
 
 def _ui_nodes(ui: Mapping[str, Any]) -> dict[str, _Node]:
-    finder = UINodes(ui)
-    inner = subgraphs_of(ui)
-    names = {str(subgraph.get("id")): str(subgraph.get("name") or "") for subgraph in inner}
+    saved = SavedWorkflow(ui)
+    names = {key: graph.name for key, graph in saved.subgraphs.items()}
     found = {}
-    for scope in (ui, *inner):
-        prefix = "" if scope is ui else f"{scope.get('id')}:"
-        place = "" if scope is ui else f' in subgraph "{names[str(scope.get("id"))]}"'
-        for node in objects(scope.get("nodes")):
-            made = _ui_node(node, scope, finder, prefix, place, names)
-            found[made.id] = made
+    for graph in saved.graphs():
+        inner = graph is not saved.root
+        prefix = f"{graph.id}:" if inner else ""
+        place = f' in subgraph "{graph.name}"' if inner else ""
+        for node in graph.every:
+            found[f"{prefix}{node.id}"] = _ui_node(node, graph, prefix, place, names)
     return found
 
 
 def _ui_node(
-    node: Mapping[str, Any],
-    scope: Mapping[str, Any],
-    finder: UINodes,
-    prefix: str,
-    place: str,
-    names: Mapping[str, str],
+    node: SavedNode, graph: SavedGraph, prefix: str, place: str, names: Mapping[str, str]
 ) -> _Node:
     links = {}
-    for index, item in enumerate(objects(node.get("inputs"))):
-        source = finder.link_source(scope, item.get("link"))
+    for index, slot in enumerate(node.inputs):
+        source = graph.source(slot)
         if source is not None:
-            name = item.get("name") or item.get("label") or f"input {index}"
-            links[str(name)] = (f"{prefix}{source[0]}", source[1])
-    kind, title, mode = str(node.get("type") or ""), node.get("title"), node.get("mode")
+            name = slot.name or slot.label or f"input {index}"
+            links[name] = (f"{prefix}{source.origin}", source.origin_slot)
+    mode = node.raw.get("mode")
     return _Node(
-        f"{prefix}{node.get('id')}",
-        names.get(kind) or kind,
-        title if isinstance(title, str) else "",
+        f"{prefix}{node.id}",
+        names.get(node.type) or node.type,
+        node.title,
         MODES.get(mode, "active") if isinstance(mode, int) else "active",
         place,
         _widget_values(node),
@@ -239,18 +232,17 @@ def _ui_node(
     )
 
 
-def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
+def _widget_values(node: SavedNode) -> dict[str, Any]:
     """Return the values of a node's widgets by name.
 
     Newer editors save every widget as an input; the control of a seed has a value but no input.
     """
-    values = node.get("widgets_values")
+    values = node.raw.get("widgets_values")
     if isinstance(values, Mapping):
         return {str(name): value for name, value in values.items()}
     if not isinstance(values, list):
         return {}
-    inputs = objects(node.get("inputs"))
-    names = [str(i.get("name")) for i in inputs if isinstance(i.get("widget"), Mapping)]
+    names = [slot.name for slot in node.inputs if slot.widget is not None]
     if len(names) != len(values):
         for place in range(1, len(values)):
             control = isinstance(values[place], str) and values[place] in CONTROLS

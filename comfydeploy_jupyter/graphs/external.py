@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from .formats import Graph, Node, class_of, copy_graph, inputs_of, is_link
+from .formats import Graph, Node, class_of, copy_graph, inputs_of, is_link, label_of
 from .seeds import draw_external_seed
 
 if TYPE_CHECKING:
@@ -294,7 +294,8 @@ class _Resolver:
                 return value
             if (node_id, slot) in seen:
                 raise InvalidRequestError.of_field(
-                    "workflow_api", f"the external input of node {node_id} is linked to itself"
+                    "workflow_api",
+                    f"node {label_of(self._graph, node_id)} is linked to itself",
                 )
             seen.add((node_id, slot))
             if (node_id, slot) not in self._values:
@@ -331,7 +332,7 @@ class _Resolver:
             )
         if sources:
             if kind == "video":
-                _check_video(node_id, inputs)
+                _check_video(label_of(self._graph, node_id), inputs)
             self.needs[node_id] = FileNeed(node_id, name, kind, tuple(sources))
             return None
         if kind == "file":
@@ -385,11 +386,11 @@ def _image_list(value: object, name: str) -> list[str]:
     return images
 
 
-def _check_video(node_id: str, inputs: Mapping[str, Any]) -> None:
+def _check_video(label: str, inputs: Mapping[str, Any]) -> None:
     for name, default in _VIDEO_DEFAULTS.items():
         if inputs.get(name, default) != default:
             raise InvalidRequestError.of_field(
-                "workflow_api", f"{name} of External Video (node {node_id}) {_NEEDS_PACK}"
+                "workflow_api", f"{name} of the External Video node {label} {_NEEDS_PACK}"
             )
 
 
@@ -486,18 +487,19 @@ def place_files(
     """
     result = copy_graph(graph)
     for node_id, files in placed.items():
+        label = label_of(result, node_id)
         external = result.pop(node_id)
         kind = KINDS[class_of(external)]
         names = [files] if isinstance(files, str) else list(files)
         if not names:
-            raise InvalidRequestError.of_field("inputs", f"no image is given for node {node_id}")
+            raise InvalidRequestError.of_field("inputs", f"no image is given for node {label}")
         if kind in _PATH_KINDS:
             _relink(result, node_id, {0: names[0]})
             continue
         add = partial(_add, result, node_id)
         if kind == "video":
             loader = _node("GetVideoComponents", video=add("LoadVideo", file=names[0]))
-            _relink(result, node_id, _video_outputs(result, node_id, add))
+            _relink(result, node_id, _video_outputs(result, node_id, label, add))
         elif kind == "audio":
             loader = _node("LoadAudio", audio=names[0])
         elif kind == "image_alpha":
@@ -532,7 +534,7 @@ def _add(graph: Graph, beside: str, class_type: str, **inputs: Any) -> list[Any]
 
 
 def _video_outputs(
-    graph: Graph, node_id: str, add: Callable[..., list[Any]]
+    graph: Graph, node_id: str, label: str, add: Callable[..., list[Any]]
 ) -> dict[int, list[Any]]:
     """Return the links that replace those to each output slot of External Video."""
     read = {
@@ -544,7 +546,7 @@ def _video_outputs(
     if read - {0, 1, 2}:
         raise InvalidRequestError.of_field(
             "workflow_api",
-            f"video_info and LATENT of External Video (node {node_id}) {_NEEDS_PACK}",
+            f"video_info and LATENT of the External Video node {label} {_NEEDS_PACK}",
         )
     outputs = {0: [node_id, 0], 2: [node_id, 1]}
     if 1 in read:

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import unquote
 
 from .definitions import (
@@ -19,9 +19,9 @@ from .definitions import (
 )
 from .dependencies import only_what_is_needed
 from .external import ExternalInput, Target, external_inputs, value_field
-from .formats import UIGraph, class_of, inputs_of, is_link, objects, shown_title, title_of
+from .formats import UIGraph, class_of, inputs_of, is_link, shown_title, title_of
 from .seeds import SEED_NAMES
-from .ui import UINodes, subgraphs_of
+from .ui import FROM_OUTSIDE, PRIMITIVE, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
 
 # Types of autogrow inputs into which users can type, and the values of new inputs.
 _LITERAL = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "*"})
@@ -204,7 +204,7 @@ def _why_missing(wanted: ChosenInput, graph: Mapping[str, Mapping[str, Any]]) ->
         why = "it is connected"
     else:
         why = "there is no such value"
-    return f"extra.linearData: {node_id}.{name} is not in the form: {why}"
+    return f"extra.linearData: {name} of node {wanted.node} is not in the form: {why}"
 
 
 def _groups(
@@ -397,7 +397,7 @@ def ranked_fields(
     """
     external_ids = {external.node_id for external in external_inputs(graph)}
     roles = _prompt_roles(graph)
-    ui_nodes = UINodes(ui) if ui is not None else None
+    saved = SavedWorkflow(ui) if ui is not None else None
     ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
     for position, (node_id, node) in enumerate(graph.items()):
         if node_id in external_ids:
@@ -405,7 +405,7 @@ def ranked_fields(
         inputs = inputs_of(node)
         specs = definitions.declared(class_of(node), inputs)
         places = {name: place for place, name in enumerate(inputs)}
-        title = title_of(node) or _ui_title(ui_nodes, node_id)
+        title = title_of(node) or _ui_title(saved, node_id)
         primitive = class_of(node).startswith("Primitive")
         shown = shown_title(title or definitions.title(class_of(node)))
         for name, value in inputs.items():
@@ -634,10 +634,9 @@ def _prompt_roles(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return roles
 
 
-def _ui_title(nodes: UINodes | None, node_id: str) -> str:
-    path = nodes.path(node_id) if nodes else []
-    title = path[-1].node.get("title") if len(path) == node_id.count(":") + 1 else None
-    return title if isinstance(title, str) else ""
+def _ui_title(saved: SavedWorkflow | None, node_id: str) -> str:
+    path = saved.path(node_id) if saved else []
+    return path[-1][0].title if len(path) == node_id.count(":") + 1 else ""
 
 
 def page_value(field: FormField, value: Any) -> Any:
@@ -674,13 +673,9 @@ MOST_WARNINGS = 20
 _DEEPEST = 50
 _MOST_TARGETS = 1000
 _MOST_STEPS = 100_000
-_FROM_OUTSIDE = "-10"
-_PRIMITIVE = "PrimitiveNode"
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _WIDGET_ID = re.compile(rf"{_UUID}:([^:]+):([^:]+)")
 _LOCATOR = re.compile(rf"{_UUID}:([^:]+)")
-
-_Ends: TypeAlias = dict[tuple[str, int], list[tuple[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -692,6 +687,7 @@ class ChosenInput:
     title: str  # the title of the node that shows it, or ``""``
     name: str  # the name of the widget
     label: str  # the label that the author gave it, or ``""``
+    node: str  # the name of the node in messages
 
 
 @dataclass(frozen=True)
@@ -726,22 +722,20 @@ def author_form(ui: UIGraph) -> AuthorForm:
 class _Place:
     """A node, its graph, and the prefix of its id in API format."""
 
-    node: Mapping[str, Any]
-    scope: Mapping[str, Any]
+    node: SavedNode
+    graph: SavedGraph
     prefix: str = ""
 
     @property
     def id(self) -> str:
-        return f"{self.prefix}{self.node.get('id')}"
+        return f"{self.prefix}{self.node.id}"
 
 
 class _Chooser:
     def __init__(self, ui: UIGraph) -> None:
-        self._ui = ui
-        self._nodes = UINodes(ui)
-        self._subgraphs = {str(each.get("id")): each for each in subgraphs_of(ui)}
+        self._saved = SavedWorkflow(ui)
+        self._subgraphs = self._saved.subgraphs
         self._inner: dict[str, list[_Place]] | None = None
-        self._links: dict[int, _Ends] = {}
         self._steps = 0
         self.inputs: list[ChosenInput] = []
         self.outputs: list[str] = []
@@ -797,7 +791,7 @@ class _Chooser:
         place = self._find(owner)
         if place is not None:
             chosen = self._shown_on(place, name)
-            return chosen or f"node {place.id} has no widget {_brief(name)}"
+            return chosen or self._lacks(place, name)
         return self._legacy(str(owner), name)
 
     def _find(self, owner: object) -> _Place | None:
@@ -805,10 +799,14 @@ class _Chooser:
         text = str(owner)
         located = _LOCATOR.fullmatch(text)
         text = unquote(located[1]) if located is not None else text
-        path = self._nodes.path(text)
+        path = self._saved.path(text)
         if len(path) != text.count(":") + 1:
             return None
-        return _Place(path[-1].node, path[-1].scope, text[: text.rfind(":") + 1])
+        return _Place(*path[-1], text[: text.rfind(":") + 1])
+
+    def _lacks(self, place: _Place, name: str) -> str:
+        label = self._saved.label(place.node, place.graph)
+        return f"node {label} has no widget {_brief(name)}"
 
     def _legacy(self, owner: str, name: str) -> ChosenInput | str:
         """Read an entry that names a node inside a subgraph by its id there.
@@ -823,51 +821,45 @@ class _Chooser:
         (inner,) = places
         wanted = self._targets(inner, name, 0)
         if not wanted:
-            return f"node {inner.id} has no widget {_brief(name)}"
+            return self._lacks(inner, name)
         outer = self._find(inner.prefix.rstrip(":"))
         for promoted in self._promoted(outer) if outer is not None else ():
             if set(wanted) <= set(promoted.targets):
                 return promoted
-        return self._shown_on(inner, name) or f"node {inner.id} has no widget {_brief(name)}"
+        return self._shown_on(inner, name) or self._lacks(inner, name)
 
     def _inside(self) -> dict[str, list[_Place]]:
         """Return the nodes inside the subgraph nodes of the workflow, by their ids there."""
         if self._inner is None:
             self._inner = {}
-            for outer in objects(self._ui.get("nodes")):
-                scope = self._subgraphs.get(str(outer.get("type")))
-                for node in objects(scope.get("nodes")) if scope is not None else ():
-                    place = _Place(node, scope or {}, f"{outer.get('id')}:")
-                    self._inner.setdefault(str(node.get("id")), []).append(place)
+            for outer in self._saved.root.every:
+                graph = self._subgraphs.get(outer.type)
+                for node in graph.every if graph is not None else ():
+                    place = _Place(node, graph or self._saved.root, f"{outer.id}:")
+                    self._inner.setdefault(node.id, []).append(place)
         return self._inner
 
     # -- promoted widgets ----------------------------------------------------------------------
 
     def read_promoted(self) -> None:
         """Read the promoted widgets of the workflow's subgraph nodes."""
-        for node in objects(self._ui.get("nodes")):
-            if str(node.get("type")) in self._subgraphs:
-                self.inputs.extend(self._promoted(_Place(node, self._ui)))
+        for node in self._saved.root.every:
+            if node.type in self._subgraphs:
+                self.inputs.extend(self._promoted(_Place(node, self._saved.root)))
 
     def _promoted(self, host: _Place) -> Iterator[ChosenInput]:
         """Yield the widgets of a subgraph node, first those that the author put in order."""
-        scope = self._subgraphs.get(str(host.node.get("type")), {})
-        properties = host.node.get("properties")
-        proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
-        ports = _names(scope.get("inputs"))
-        names: list[tuple[str | None, str]] = []
-        for entry in proxies if isinstance(proxies, list) else ():
-            if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[1], str):
-                inner_id = str(entry[0])
-                names.append((None if inner_id == "-1" else inner_id, entry[1]))
+        graph = self._subgraphs.get(host.node.type)
+        if graph is None:
+            return
+        names = [*host.node.proxies, *(("-1", port.name) for port in graph.inputs)]
         seen: set[Target] = set()
-        names.extend((None, port) for port in ports)
         for owner, name in names[:MOST_INPUTS]:
-            if owner is None:
+            inner = graph.nodes.get(owner)
+            if owner == "-1":
                 chosen = self._shown_on(host, name)
             else:
-                inner = self._nodes.node(scope, owner)
-                place = None if inner is None else _Place(inner, scope, f"{host.id}:")
+                place = None if inner is None else _Place(inner, graph, f"{host.id}:")
                 chosen = None if place is None else self._proxied(host, place, name)
             if chosen is not None and not seen.issuperset(chosen.targets):
                 seen.update(chosen.targets)
@@ -878,108 +870,66 @@ class _Chooser:
         targets = self._targets(inner, name, 0)
         if not targets:
             return None
-        own_title = _title(inner.node) if inner.node.get("type") == _PRIMITIVE else ""
-        label = _label(inner.node, name) or own_title
-        return ChosenInput(tuple(targets), _title(host.node), name, label)
+        own_title = inner.node.title if inner.node.type == PRIMITIVE else ""
+        label = _label(inner.node.inputs, name) or own_title
+        shown = self._saved.label(host.node, host.graph)
+        return ChosenInput(tuple(targets), host.node.title, name, label, shown)
 
     def _shown_on(self, place: _Place, name: str) -> ChosenInput | None:
         targets = self._targets(place, name, 0)
         if not targets:
             return None
-        label = _label(place.node, name)
-        scope = self._subgraphs.get(str(place.node.get("type")))
-        if scope is not None and not label:
-            label = _label(scope, name)
-        return ChosenInput(tuple(targets), _title(place.node), name, label)
+        label = _label(place.node.inputs, name)
+        graph = self._subgraphs.get(place.node.type)
+        if graph is not None and not label:
+            label = _label(graph.inputs, name)
+        shown = self._saved.label(place.node, place.graph)
+        return ChosenInput(tuple(targets), place.node.title, name, label, shown)
 
     def _targets(self, place: _Place, name: str, depth: int) -> list[Target]:
         """Return the inputs of the API graph that a widget sets."""
         self._steps += 1
         if depth > _DEEPEST or self._steps > _MOST_STEPS:
             return []
-        kind = str(place.node.get("type"))
-        scope = self._subgraphs.get(kind)
-        if scope is not None:
+        graph = self._subgraphs.get(place.node.type)
+        if graph is not None:
             prefix = f"{place.id}:"
-            ports = _names(scope.get("inputs"))
+            ports = [port.name for port in graph.inputs]
             if name in ports:
-                ends = self._ends(scope, _FROM_OUTSIDE, ports.index(name))
-                return self._behind(scope, prefix, ends, depth)
-            return self._proxy_targets(place, scope, name, depth)
-        if kind == _PRIMITIVE:
-            ends = self._ends(place.scope, str(place.node.get("id")), 0)
-            return self._behind(place.scope, place.prefix, ends, depth)
+                ends = graph.targets.get((FROM_OUTSIDE, ports.index(name)), [])
+                return self._behind(graph, prefix, ends, depth)
+            for owner, widget in place.node.proxies:
+                inner = graph.nodes.get(owner)
+                if inner is not None and name in (widget, f"{owner}: {widget}"):
+                    return self._targets(_Place(inner, graph, prefix), widget, depth + 1)
+            return []
+        if place.node.type == PRIMITIVE:
+            ends = place.graph.targets.get((place.node.id, 0), [])
+            return self._behind(place.graph, place.prefix, ends, depth)
         return [(place.id, name)]
 
-    def _proxy_targets(
-        self, host: _Place, scope: Mapping[str, Any], name: str, depth: int
-    ) -> list[Target]:
-        properties = host.node.get("properties")
-        proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
-        for entry in proxies if isinstance(proxies, list) else ():
-            if not isinstance(entry, list) or len(entry) < 2:
-                continue
-            inner = self._nodes.node(scope, str(entry[0]))
-            if inner is not None and name in (entry[1], f"{entry[0]}: {entry[1]}"):
-                return self._targets(_Place(inner, scope, f"{host.id}:"), str(entry[1]), depth + 1)
-        return []
-
-    def _ends(self, scope: Mapping[str, Any], origin: str, slot: int) -> list[tuple[str, int]]:
-        """Return the targets of the links from an output: node ids and numbers of inputs."""
-        if id(scope) not in self._links:
-            self._links[id(scope)] = _links(scope)
-        return self._links[id(scope)].get((origin, slot), [])
-
     def _behind(
-        self, scope: Mapping[str, Any], prefix: str, ends: list[tuple[str, int]], depth: int
+        self, graph: SavedGraph, prefix: str, ends: list[tuple[str, int]], depth: int
     ) -> list[Target]:
         found: dict[Target, None] = {}
         for node_id, number in ends[:_MOST_TARGETS]:
-            node = self._nodes.node(scope, node_id)
-            slots = objects(node.get("inputs")) if node is not None else []
-            if node is None or not 0 <= number < len(slots):
+            node = graph.nodes.get(node_id)
+            if node is None or not 0 <= number < len(node.inputs):
                 continue
-            place = _Place(node, scope, prefix)
-            targets = self._targets(place, str(slots[number].get("name")), depth + 1)
+            name = node.inputs[number].name
+            targets = self._targets(_Place(node, graph, prefix), name, depth + 1)
             found.update(dict.fromkeys(targets))
             if len(found) >= _MOST_TARGETS:
                 break
         return list(found)
 
 
-def _links(scope: Mapping[str, Any]) -> _Ends:
-    """Return the targets of all links of a graph, by their origins."""
-    links = scope.get("links")
-    found: _Ends = {}
-    for link in links if isinstance(links, list) else ():
-        if isinstance(link, Mapping):
-            names = ("origin_id", "origin_slot", "target_id", "target_slot")
-            parts = [link.get(name) for name in names]
-        else:
-            parts = link[1:5] if isinstance(link, list) else []
-        if len(parts) == 4 and isinstance(parts[1], int) and isinstance(parts[3], int):
-            found.setdefault((str(parts[0]), parts[1]), []).append((str(parts[2]), parts[3]))
-    return found
-
-
-def _names(slots: object) -> list[str]:
-    return [str(slot.get("name")) for slot in objects(slots)]
-
-
-def _label(holder: Mapping[str, Any], name: str) -> str:
+def _label(slots: Iterable[Slot | Port], name: str) -> str:
     """Return the label that the author gave an input of a node or of a subgraph."""
-    for slot in objects(holder.get("inputs")):
-        widget = slot.get("widget")
-        own = widget.get("name") if isinstance(widget, Mapping) else None
-        if name in (slot.get("name"), own):
-            label = slot.get("label")
-            return label if isinstance(label, str) and label != name else ""
+    for slot in slots:
+        if name in (slot.name, slot.widget if isinstance(slot, Slot) else None):
+            return "" if slot.label == name else slot.label
     return ""
-
-
-def _title(node: Mapping[str, Any]) -> str:
-    title = node.get("title")
-    return title if isinstance(title, str) else ""
 
 
 def _is_id(value: object) -> bool:

@@ -166,6 +166,16 @@ def node_label(node_id: str, class_type: str, title: str, *, unique: bool) -> st
     return printable(label)
 
 
+def label_of(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> str:
+    """Return the `node_label` of a node of a graph in API format."""
+    node = graph[node_id]
+    shown = [title_of(each) or class_of(each) for each in graph.values()]
+    title = title_of(node)
+    return node_label(
+        node_id, class_of(node), title, unique=shown.count(title or class_of(node)) == 1
+    )
+
+
 def is_link(value: object) -> TypeGuard[list[Any]]:
     """Return whether a value is a link: a list of a node id (str) and an output slot (number).
 

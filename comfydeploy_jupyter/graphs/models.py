@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .definitions import SUFFIXES
 from .formats import objects
-from .ui import subgraphs_of
+from .ui import SavedNode, SavedWorkflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,24 +35,18 @@ def models_in(graph: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def workflow_nodes(workflow: object) -> Iterator[Mapping[str, Any]]:
+def workflow_nodes(workflow: object) -> Iterator[SavedNode]:
     """Yield the nodes of a workflow in the editor's format, including those of its subgraphs.
 
     A value that is not a workflow yields nothing.
     """
-    if isinstance(workflow, dict):
-        for graph in (workflow, *subgraphs_of(workflow)):
-            yield from objects(graph.get("nodes"))
-
-
-def _properties(node: Mapping[str, Any]) -> dict[str, Any]:
-    properties = node.get("properties")
-    return properties if isinstance(properties, dict) else {}
+    for graph in SavedWorkflow(workflow).graphs() if isinstance(workflow, dict) else ():
+        yield from graph.every
 
 
 def _model_entries(workflow: object) -> Iterator[Mapping[str, Any]]:
     """Yield the models that the nodes of a workflow list, then those that it lists itself."""
-    lists = [_properties(node).get("models") for node in workflow_nodes(workflow)]
+    lists = [node.properties.get("models") for node in workflow_nodes(workflow)]
     if isinstance(workflow, dict):
         lists.append(workflow.get("models"))
     for entries in lists:
@@ -92,12 +86,14 @@ def core_versions(workflow: object) -> dict[str, str]:
     )
 
 
-def _first_by_class(workflow: object, fact: Callable[[dict[str, Any]], object]) -> dict[str, str]:
+def _first_by_class(
+    workflow: object, fact: Callable[[Mapping[str, Any]], object]
+) -> dict[str, str]:
     """Return for each node class the first text that ``fact`` returns for a node's properties."""
     found: dict[str, str] = {}
     for node in workflow_nodes(workflow):
-        text, class_type = fact(_properties(node)), node.get("type")
-        if isinstance(text, str) and isinstance(class_type, str):
+        text, class_type = fact(node.properties), node.type
+        if isinstance(text, str) and class_type:
             found.setdefault(class_type, text)
     return found
 
@@ -139,12 +135,9 @@ def chosen_names(workflow: object, prompt: object = None) -> set[str]:
     """Return the texts in the widgets of a workflow, among them the names of all files it uses."""
     found: set[str] = set()
     for node in workflow_nodes(workflow):
-        values = node.get("widgets_values")
-        if isinstance(values, dict):
-            values = list(values.values())
-        found.update(_texts(values if isinstance(values, list) else []))
-    for node in objects(list(prompt.values())) if isinstance(prompt, dict) else ():
-        inputs = node.get("inputs")
+        found.update(_texts(node.values))
+    for entry in objects(list(prompt.values())) if isinstance(prompt, dict) else ():
+        inputs = entry.get("inputs")
         found.update(_texts(list(inputs.values()) if isinstance(inputs, dict) else []))
     return found
 

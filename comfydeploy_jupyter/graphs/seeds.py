@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 from .definitions import AnyDefinitions, Input, NodeDefinitions
-from .formats import CONTROLS, Graph, UIGraph, class_of, copy_graph, inputs_of, objects
-from .ui import UINodes, UIPlace, subgraphs_of
+from .formats import CONTROLS, Graph, UIGraph, class_of, copy_graph, inputs_of
+from .ui import FROM_OUTSIDE, PRIMITIVE, SavedGraph, SavedNode, SavedWorkflow
 
 MAX_SEED = 2**53 - 1
 """The largest seed that is drawn. JavaScript, which editors, browsers and widgets use, has exact
@@ -83,7 +83,7 @@ def apply_seeds(
     next_seeds: dict[str, int] = {}
     drawn: dict[tuple[str, int, int], int] = {}
     follow_ui = mode is SeedMode.AUTO or (mode is SeedMode.RANDOM and node_form)
-    nodes = UINodes(ui) if ui is not None and follow_ui else None
+    saved = SavedWorkflow(ui) if ui is not None and follow_ui else None
     for node_id, node in result.items():
         class_type, inputs = class_of(node), inputs_of(node)
         if class_type == _EXTERNAL_SEED:
@@ -99,8 +99,8 @@ def apply_seeds(
                 continue
             key, value = f"{node_id}.{name}", _as_int(inputs[name])
             control = _NO_CONTROL
-            if nodes is not None:
-                control = _find_control(nodes, node_id, class_type, name, value, controlled)
+            if saved is not None:
+                control = _find_control(saved, node_id, class_type, name, value, controlled)
             is_given, is_seed = (node_id, name) in given, _is_seed(name)
             if mode is SeedMode.RANDOM:
                 draw = is_seed and not is_given and control.word != "fixed"
@@ -140,22 +140,15 @@ def needs_definitions(
         return False
     return any(
         isinstance(value, str) and value in CONTROLS and value != "fixed"
-        for level in (ui, *subgraphs_of(ui))
-        for node in objects(level.get("nodes"))
-        for value in _values(node)
+        for graph in SavedWorkflow(ui).graphs()
+        for node in graph.every
+        for value in node.values
     )
 
 
 def _is_seed(name: str) -> bool:
     """Return whether an input has the name of a seed, also in an option of a dynamic combo."""
     return name.rpartition(".")[2] in SEED_NAMES
-
-
-def _values(node: Mapping[str, Any]) -> Iterable[object]:
-    values = node.get("widgets_values")
-    if isinstance(values, Mapping):
-        return values.values()
-    return values if isinstance(values, list) else ()
 
 
 def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | None:
@@ -191,26 +184,27 @@ def _controlled(specs: Mapping[str, Input], inputs: Mapping[str, Any]) -> list[s
 
 
 def _find_control(
-    nodes: UINodes,
+    saved: SavedWorkflow,
     node_id: str,
     class_type: str,
     name: str,
     value: int | None,
     controlled: Sequence[str],
 ) -> _Control:
-    path = nodes.path(node_id)
+    path = saved.path(node_id)
     if not path:
         return _NO_CONTROL
-    primitive = _feeding_primitive(nodes, path, name)
+    primitive = _feeding_primitive(path, name)
     if primitive is not None:
         containers, node = primitive
-        word = _word_for(node.get("widgets_values"), name, value, [name])
-        return _Control(word, f"{containers}:{node.get('id')}")
-    node = path[-1].node
-    if len(path) == node_id.count(":") + 1 and node.get("type") != class_type:
+        word = _word_for(node.raw.get("widgets_values"), name, value, [name])
+        return _Control(word, f"{containers}:{node.id}")
+    node = path[-1][0]
+    if len(path) == node_id.count(":") + 1 and node.type != class_type:
         return _NO_CONTROL
     promoted = _promoted_word(path) if len(controlled) == 1 else ""
-    return _Control(promoted or _word_for(node.get("widgets_values"), name, value, controlled))
+    values = node.raw.get("widgets_values")
+    return _Control(promoted or _word_for(values, name, value, controlled))
 
 
 def _word_for(values: object, name: str, value: int | None, controlled: Sequence[str]) -> str:
@@ -239,50 +233,39 @@ def _word_for(values: object, name: str, value: int | None, controlled: Sequence
     return words.pop() if len(words) == 1 else ""
 
 
-def _promoted_word(path: Sequence[UIPlace]) -> str:
+_Path: TypeAlias = "Sequence[tuple[SavedNode, SavedGraph]]"
+
+
+def _promoted_word(path: _Path) -> str:
     """Read the control on the node of a subgraph, which is used instead of the inner one."""
     if len(path) < 2:
         return ""
-    container, inner_id = path[-2].node, str(path[-1].node.get("id"))
-    properties, values = container.get("properties"), container.get("widgets_values")
-    proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
-    if not isinstance(proxies, list) or not isinstance(values, list):
-        return ""
-    for proxy, word in zip(proxies, values, strict=False):
-        if proxy == [inner_id, "control_after_generate"] and isinstance(word, str):
-            return word if word in CONTROLS else ""
+    container, wanted = path[-2][0], (path[-1][0].id, "control_after_generate")
+    if isinstance(container.raw.get("widgets_values"), list):
+        for proxy, word in zip(container.proxies, container.values, strict=False):
+            if proxy == wanted and isinstance(word, str):
+                return word if word in CONTROLS else ""
     return ""
 
 
-def _feeding_primitive(
-    nodes: UINodes, path: Sequence[UIPlace], name: str
-) -> tuple[str, Mapping[str, Any]] | None:
+def _feeding_primitive(path: _Path, name: str) -> tuple[str, SavedNode] | None:
     """Return the PrimitiveNode that an input is linked to, and the ids of its subgraph nodes."""
-    slot = next((s for s in _slots(path[-1].node) if name in (s.get("name"), _widget(s))), None)
+    slot = path[-1][0].slot(name)
     for depth in range(len(path) - 1, -1, -1):
-        scope = path[depth].scope
-        source = nodes.link_source(scope, slot.get("link")) if slot else None
+        graph = path[depth][1]
+        source = graph.source(slot)
         if source is None:
             return None
-        if source[0] != "-10":
-            containers = ":".join(str(outer.node.get("id")) for outer in path[:depth])
-            node = nodes.node(scope, source[0])
-            return (containers, node) if node and node.get("type") == "PrimitiveNode" else None
-        walls = _slots(scope)
-        if not depth or not 0 <= source[1] < len(walls):
+        if source.origin != FROM_OUTSIDE:
+            containers = ":".join(outer.id for outer, _ in path[:depth])
+            node = graph.nodes.get(source.origin)
+            return (containers, node) if node and node.type == PRIMITIVE else None
+        if not depth or not 0 <= source.origin_slot < len(graph.inputs):
             return None
-        outside = walls[source[1]].get("name")
-        slot = next((s for s in _slots(path[depth - 1].node) if s.get("name") == outside), None)
+        outside = graph.inputs[source.origin_slot].name
+        slots = path[depth - 1][0].inputs
+        slot = next((each for each in slots if each.name == outside), None)
     return None
-
-
-def _slots(holder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return objects(holder.get("inputs"))
-
-
-def _widget(slot: Mapping[str, Any]) -> object:
-    widget = slot.get("widget")
-    return widget.get("name") if isinstance(widget, Mapping) else None
 
 
 def _next_seed(value: int, word: str, spec: Input | None) -> int:

@@ -1,8 +1,15 @@
-"""A workflow in the UI format, as the editor has it after it has loaded the file."""
+"""Workflows in the UI format: the one place that reads their nodes, links and subgraphs.
+
+Links are arrays in version 0.4 and objects in version 1; both become a `Link`. `SavedWorkflow` is
+what the file says: it needs no definitions, takes any JSON, and reads only what is asked for.
+`read_workflow` is what the editor has after it has loaded the file: nodes with the inputs, outputs
+and widgets of their class, group nodes replaced by their parts.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,8 +17,8 @@ from typing import Any, Final
 
 from ..errors import InvalidRequestError
 from . import queued_values
-from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget, misfits
-from .formats import BYPASSED, MUTED, UIGraph, inputs_of, is_link, objects
+from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget, fits_by_name
+from .formats import BYPASSED, MUTED, UIGraph, inputs_of, is_link, label_of, node_label, objects
 from .formats import Graph as ApiGraph
 
 FROM_OUTSIDE: Final = "-10"
@@ -34,6 +41,7 @@ class Slot:
     link: LinkKey | None = None
     widget: str | None = None
     number: int = 0
+    label: str = ""  # that the author gave it
 
 
 @dataclass(slots=True)
@@ -44,6 +52,153 @@ class Link:
     origin_slot: int
     target: str
     target_slot: int
+
+
+@dataclass(slots=True)
+class Port:
+    """An input or output of a subgraph definition, and its links inside the subgraph."""
+
+    name: str
+    type: str
+    links: list[LinkKey]
+    label: str = ""  # that the author gave it
+
+
+# -- a workflow as it is saved -----------------------------------------------------------------
+
+
+class SavedNode:
+    """A node as the editor saved it."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        self.id = _identifier(raw.get("id")) or ""
+        kind, title = raw.get("type"), raw.get("title")
+        self.type = kind if isinstance(kind, str) else ""  # its class, or the id of a subgraph
+        self.title = title if isinstance(title, str) else ""
+
+    @cached_property
+    def inputs(self) -> list[Slot]:
+        """The inputs in their order."""
+        return [_saved_slot(raw) for raw in objects(self.raw.get("inputs"))]
+
+    def slot(self, name: str) -> Slot | None:
+        """Return the first input of a name, or whose widget has it."""
+        return next((slot for slot in self.inputs if name in (slot.name, slot.widget)), None)
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The properties, such as the node's pack."""
+        found = self.raw.get("properties")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def proxies(self) -> list[tuple[str, str]]:
+        """The inner widgets that a subgraph node shows: node id (``"-1"``: an input) and name."""
+        entries = self.properties.get("proxyWidgets")
+        return [
+            (str(entry[0]), entry[1])
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[1], str)
+        ]
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of the widgets, however they are saved."""
+        found = self.raw.get("widgets_values")
+        found = list(found.values()) if isinstance(found, Mapping) else found
+        return found if isinstance(found, list) else []
+
+
+class SavedGraph:
+    """The workflow itself or one subgraph definition as the editor saved it."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        self.id = _identifier(raw.get("id")) or ""
+        self.name = str(raw.get("name") or "")
+
+    @cached_property
+    def every(self) -> list[SavedNode]:
+        """All nodes, also several with one id."""
+        return [SavedNode(raw) for raw in objects(self.raw.get("nodes"))]
+
+    @cached_property
+    def nodes(self) -> dict[str, SavedNode]:
+        """The nodes by id; of several the first."""
+        return {node.id: node for node in reversed(self.every)}
+
+    @cached_property
+    def links(self) -> dict[LinkKey, Link]:
+        """The links by id."""
+        return _links(self.raw.get("links"), {})
+
+    @cached_property
+    def targets(self) -> dict[tuple[str, int], list[tuple[str, int]]]:
+        """By node id and output number, the inputs that an output is linked to."""
+        found: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for link in self.links.values():
+            ends = found.setdefault((link.origin, link.origin_slot), [])
+            ends.append((link.target, link.target_slot))
+        return found
+
+    @cached_property
+    def inputs(self) -> list[Port]:
+        """The inputs of a subgraph."""
+        return _ports(self.raw.get("inputs"))
+
+    def source(self, slot: Slot | None) -> Link | None:
+        """Return the link to an input; through the wall of a subgraph from `FROM_OUTSIDE`."""
+        return None if slot is None or slot.link is None else self.links.get(slot.link)
+
+
+class SavedWorkflow:
+    """A workflow as the editor saved it, with its subgraph definitions."""
+
+    def __init__(self, ui: UIGraph) -> None:
+        self.root = SavedGraph(ui)
+        definitions = _definitions_by_id(ui, strict=False)
+        self.subgraphs = {key: SavedGraph(raw) for key, raw in definitions.items()}
+        self._shown: dict[str, Counter[str]] = {}  # how often a title is in a graph
+
+    def graphs(self) -> list[SavedGraph]:
+        """Return the workflow itself and its subgraph definitions."""
+        return [self.root, *self.subgraphs.values()]
+
+    def path(self, node_id: str) -> list[tuple[SavedNode, SavedGraph]]:
+        """Return the containers of a node of the API graph, and the node, each with its graph.
+
+        ``"12:3"`` is node 3 inside the subgraph node 12. Empty if it is not there. The nodes of an
+        old *group node* end at the group.
+        """
+        graph, path = self.root, []
+        for part in node_id.split(":"):
+            node = graph.nodes.get(part)
+            if node is None:
+                return []
+            path.append((node, graph))
+            inner = self.subgraphs.get(node.type)
+            if inner is None:
+                break
+            graph = inner
+        return path
+
+    def label(self, node: SavedNode, graph: SavedGraph) -> str:
+        """Return the name of a node in messages, with its id if others have the title, too."""
+        inner = self.subgraphs.get(node.type)
+        kind = node.type if inner is None else "subgraph"
+        title = node.title or ("" if inner is None else inner.name)
+        if graph.id not in self._shown:
+            self._shown[graph.id] = Counter(map(self._title, graph.every))
+        unique = self._shown[graph.id][self._title(node)] == 1
+        return node_label(node.id, kind, title, unique=unique)
+
+    def _title(self, node: SavedNode) -> str:
+        inner = self.subgraphs.get(node.type)
+        return node.title or (node.type if inner is None else inner.name)
+
+
+# -- a workflow as the editor has loaded it ----------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
@@ -152,15 +307,6 @@ class Graph:
 FedSlot = tuple[Node, Slot]
 
 
-@dataclass(slots=True)
-class Port:
-    """An input or output of a subgraph definition, and its links inside the subgraph."""
-
-    name: str
-    type: str
-    links: list[LinkKey]
-
-
 @dataclass
 class Workflow:
     """A workflow that has been read."""
@@ -198,8 +344,13 @@ class _Reader:
         self._definitions = definitions
         self._workflow = workflow
         self._raw = _definitions_by_id(workflow)
-        self._inputs = {key: _ports(raw, "inputs") for key, raw in self._raw.items()}
-        self._outputs = {key: _ports(raw, "outputs") for key, raw in self._raw.items()}
+        self._inputs, self._outputs = (
+            {
+                key: _ports(_list_of(raw, side, f"subgraph {raw.get('name')}"))
+                for key, raw in self._raw.items()
+            }
+            for side in ("inputs", "outputs")
+        )
         self._warnings: list[str] = []
         self._renamed = _renumbered(workflow, self._raw) if self._raw else {}
 
@@ -335,9 +486,8 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
     node.known = known
     node.title = node.title or known.title
     laid = known.lay_out(node.named if node.stored is None else node.stored)
-    by_name = known.lay_out(node.named) if node.named and misfits(laid) else laid
-    node.by_name = misfits(by_name) < misfits(laid)
-    laid = by_name if node.by_name else laid
+    if node.named and fits_by_name(laid, lambda: known.lay_out(node.named)):
+        node.by_name, laid = True, known.lay_out(node.named)
     for widget, value in laid:
         node.widgets.append(widget)
         node.values.setdefault(widget.name, _widget_value(node, widget, value))
@@ -391,13 +541,14 @@ def _json(value: Any, place: str) -> str:
 
 
 def _saved_slot(raw: Mapping[str, Any]) -> Slot:
-    widget = raw.get("widget")
+    widget, label = raw.get("widget"), raw.get("label")
     name = widget.get("name") if isinstance(widget, dict) else None
     return Slot(
         name=str(raw.get("name") or ""),
         type=_type(raw.get("type")),
         link=_key(raw.get("link")),
         widget=name if isinstance(name, str) else None,
+        label=label if isinstance(label, str) else "",
     )
 
 
@@ -454,22 +605,21 @@ def _connect(graph: Graph, names: set[tuple[str, LinkKey | None]]) -> None:
         slot.link = taken.get((node.id, slot.number), slot.link if lost else None)
 
 
-def _ports(raw: Mapping[str, Any], key: str) -> list[Port]:
+def _ports(entries: Any) -> list[Port]:
     ports = []
-    for entry in objects(_list_of(raw, key, f"subgraph {raw.get('name')}")):
+    for entry in objects(entries):
         ids = entry.get("linkIds")
         keys = [_key(value) for value in ids] if isinstance(ids, list) else []
-        ports.append(
-            Port(
-                str(entry.get("name") or ""),
-                _type(entry.get("type")),
-                [value for value in keys if value is not None],
-            )
-        )
+        links = [key for key in keys if key is not None]
+        name, label = str(entry.get("name") or ""), entry.get("label")
+        label = label if isinstance(label, str) else ""
+        ports.append(Port(name, _type(entry.get("type")), links, label))
     return ports
 
 
-def _definitions_by_id(workflow: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _definitions_by_id(
+    workflow: Mapping[str, Any], *, strict: bool = True
+) -> dict[str, Mapping[str, Any]]:
     """Return all subgraph definitions, also those inside others; of equal ids the first."""
     found: dict[str, Mapping[str, Any]] = {}
     pending: list[Any] = [workflow]
@@ -479,12 +629,13 @@ def _definitions_by_id(workflow: Mapping[str, Any]) -> dict[str, Mapping[str, An
         listed = block.get("subgraphs") if isinstance(block, dict) else None
         for place, raw in enumerate(listed if isinstance(listed, list) else ()):
             key = _identifier(raw.get("id")) if isinstance(raw, dict) else None
-            if key is None:
+            if key is not None:
+                found.setdefault(key, raw)
+                pending.append(raw)
+            elif strict:
                 raise InvalidRequestError.of_field(
                     f"definitions.subgraphs[{place}]", "must be an object with an id"
                 )
-            found.setdefault(key, raw)
-            pending.append(raw)
     return found
 
 
@@ -956,51 +1107,46 @@ def _too_large(what: str) -> InvalidRequestError:
     return InvalidRequestError.of_field("workflow", f"has more than {what} are expanded")
 
 
+# -- checks of saved graphs --------------------------------------------------------------------
+
+
 def check_integrity(graph: Mapping[str, Any], *, field: str) -> None:
     """Raise if two nodes have the same id, or an input is linked to a node that does not exist."""
     if isinstance(graph.get("nodes"), list):
-        for level in (graph, *subgraphs_of(graph)):
-            _check_level(level, field)
+        saved = SavedWorkflow(graph)
+        for level in saved.graphs():
+            _check_level(saved, level, field)
         return
     for node_id, node in graph.items():
         for name, value in inputs_of(node).items():
             if is_link(value) and value[0] not in graph:
-                raise _missing_origin(field, node_id, name, f"node {value[0]!r}")
+                label = label_of(graph, node_id)
+                raise _missing_origin(field, label, name, f"node {value[0]!r}")
 
 
-def _check_level(level: Mapping[str, Any], field: str) -> None:
-    nodes = objects(level.get("nodes"))
-    ids = {FROM_OUTSIDE, TO_OUTSIDE}
-    for node_id in (str(node["id"]) for node in nodes if "id" in node):
-        if node_id in ids:
-            raise InvalidRequestError.of_field(field, f"has two nodes with the id {node_id!r}")
-        ids.add(node_id)
-    rows = level.get("links")
-    if not isinstance(rows, list):
+def _check_level(saved: SavedWorkflow, level: SavedGraph, field: str) -> None:
+    seen: dict[str, SavedNode | None] = {FROM_OUTSIDE: None, TO_OUTSIDE: None}
+    for node in (node for node in level.every if "id" in node.raw):
+        if node.id in seen:
+            twins = [saved.label(each, level) for each in (seen[node.id], node) if each]
+            raise InvalidRequestError.of_field(
+                field, f"has two nodes with the id {node.id!r}: {' and '.join(twins)}"
+            )
+        seen[node.id] = node
+    if not isinstance(level.raw.get("links"), list):
         return  # the format does not require them
-    links = {str(found[0]): str(found[1]) for found in map(_origin, rows) if found is not None}
-    for node in nodes:
-        for slot in objects(node.get("inputs")):
-            link = slot.get("link")
-            if link is None or links.get(str(link)) in ids:
-                continue
-            origin = links.get(str(link))
-            where = f"link {link}" if origin is None else f"node {origin!r}"
-            raise _missing_origin(field, str(node.get("id")), str(slot.get("name")), where)
+    links = {str(key): link.origin for key, link in level.links.items()}
+    for node in level.every:
+        for slot in node.inputs:
+            origin = links.get(str(slot.link))
+            if slot.link is not None and origin not in seen:
+                where = f"link {slot.link}" if origin is None else f"node {origin!r}"
+                raise _missing_origin(field, saved.label(node, level), slot.name, where)
 
 
-def _origin(row: object) -> tuple[Any, Any] | None:
-    """Return the id of a link, which is an array or an object, and the id of its origin."""
-    if isinstance(row, list) and len(row) > 1:
-        return row[0], row[1]
-    if isinstance(row, Mapping):
-        return row.get("id"), row.get("origin_id")
-    return None
-
-
-def _missing_origin(field: str, node_id: str, name: str, where: str) -> InvalidRequestError:
+def _missing_origin(field: str, label: str, name: str, where: str) -> InvalidRequestError:
     return InvalidRequestError.of_field(
-        field, f"input {name!r} of node {node_id!r} is linked to {where}, which does not exist"
+        field, f"input {name!r} of node {label} is linked to {where}, which does not exist"
     )
 
 
@@ -1011,17 +1157,19 @@ def check_consistency(graph: ApiGraph, ui: dict[str, Any]) -> None:
     and links that only the editor can resolve are not checked: virtual nodes, reroutes, subgraphs
     and bypassed nodes.
     """
-    nodes = UINodes(ui)
+    root = SavedGraph(ui)
     for node_id, node in graph.items():
         top, _, inner = node_id.partition(":")
-        drawn, kind = nodes.node(ui, top), node.get("class_type")
-        if drawn is None or (not inner and kind not in (None, drawn.get("type"))):
-            raise _another(node_id, f"node {node_id!r} ({kind}) is not in workflow")
-        for slot in () if inner else objects(drawn.get("inputs")):
-            name, source = slot.get("name"), nodes.link_source(ui, slot.get("link"))
-            value = inputs_of(node).get(name) if isinstance(name, str) else None
-            if source and source[0] in graph and is_link(value) and tuple(value) != source:
-                found = f"input {name!r} of node {node_id!r} comes from node {source[0]!r}"
+        drawn, kind = root.nodes.get(top), node.get("class_type")
+        if drawn is None or (not inner and kind not in (None, drawn.type)):
+            raise _another(node_id, f"node {label_of(graph, node_id)} is not in workflow")
+        for slot in () if inner else drawn.inputs:
+            source, value = root.source(slot), inputs_of(node).get(slot.name)
+            if source is None or source.origin not in graph or not is_link(value):
+                continue
+            if tuple(value) != (source.origin, source.origin_slot):
+                origin, label = label_of(graph, source.origin), label_of(graph, node_id)
+                found = f"input {slot.name!r} of node {label} comes from node {origin}"
                 raise _another(node_id, f"{found} in workflow")
 
 
@@ -1030,78 +1178,3 @@ def _another(node_id: str, found: str) -> InvalidRequestError:
         f"workflow: differs from workflow_api: {found}",
         details={"field": "workflow", "node_id": node_id},
     )
-
-
-@dataclass(frozen=True)
-class UIPlace:
-    """A node in a UI workflow and the graph that has it."""
-
-    node: Mapping[str, Any]  # the node as the editor saved it
-    # the workflow or the subgraph definition that has it, with its ``links``
-    scope: Mapping[str, Any]
-
-
-class UINodes:
-    """Finds the nodes and links of a UI workflow, also in its subgraphs."""
-
-    def __init__(self, ui: UIGraph) -> None:
-        self._ui = ui
-        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in subgraphs_of(ui)}
-        self._nodes: dict[int, dict[str, Mapping[str, Any]]] = {}
-        self._sources: dict[int, dict[Any, tuple[str, int]]] = {}
-
-    def node(self, scope: Mapping[str, Any], node_id: str) -> Mapping[str, Any] | None:
-        """Return one node of a graph or subgraph definition."""
-        if id(scope) not in self._nodes:
-            nodes = objects(scope.get("nodes"))
-            self._nodes[id(scope)] = {str(node.get("id")): node for node in nodes}
-        return self._nodes[id(scope)].get(node_id)
-
-    def path(self, node_id: str) -> list[UIPlace]:
-        """Return the containers of a node of the API graph, and the node; empty if it is not there.
-
-        ``"12:3"`` is node 3 inside the subgraph node 12. The nodes of an old *group node* end at
-        the group.
-        """
-        scope: Mapping[str, Any] = self._ui
-        path: list[UIPlace] = []
-        for part in node_id.split(":"):
-            node = self.node(scope, part)
-            if node is None:
-                return []
-            path.append(UIPlace(node, scope))
-            inner = self._subgraphs.get(str(node.get("type")))
-            if inner is None:
-                break
-            scope = inner
-        return path
-
-    def link_source(self, scope: Mapping[str, Any], link_id: object) -> tuple[str, int] | None:
-        """Return where a link starts: node id and output slot.
-
-        Links are arrays ``[id, from, slot, to, slot, type]`` in version 0.4 and objects in version
-        1 and in subgraphs. A link through the wall of a subgraph starts at node ``"-10"``.
-        """
-        if id(scope) not in self._sources:
-            links = scope.get("links")
-            self._sources[id(scope)] = dict(
-                source
-                for link in (links if isinstance(links, list) else ())
-                if (source := _source(link)) is not None
-            )
-        known = isinstance(link_id, (int, str))
-        return self._sources[id(scope)].get(link_id) if known else None
-
-
-def _source(link: object) -> tuple[Any, tuple[str, int]] | None:
-    if isinstance(link, Mapping):
-        link = [link.get("id"), link.get("origin_id"), link.get("origin_slot")]
-    if not isinstance(link, list) or len(link) < 3 or not isinstance(link[2], int):
-        return None
-    return (link[0], (str(link[1]), link[2])) if isinstance(link[0], (int, str)) else None
-
-
-def subgraphs_of(ui: UIGraph) -> list[Mapping[str, Any]]:
-    """Return the subgraph definitions of a UI workflow, as saved."""
-    definitions = ui.get("definitions")
-    return objects(definitions.get("subgraphs")) if isinstance(definitions, Mapping) else []

@@ -31,21 +31,11 @@ from .definitions import (
     VALUES_BY_NAME,
     NodeDefinitions,
     Widget,
-    misfits,
+    fits_by_name,
     type_mismatches_of,
 )
 from .formats import BYPASSED, MUTED, node_label
-from .ui import (
-    FROM_OUTSIDE,
-    PRIMITIVE,
-    Expansion,
-    Graph,
-    Link,
-    Node,
-    Slot,
-    Workflow,
-    read_workflow,
-)
+from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, Graph, Link, Node, Slot, Workflow, read_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -300,11 +290,7 @@ def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
 
 
 def _stored(host: Node) -> dict[int, Any]:
-    """Return the saved values of the promoted widgets, by input number.
-
-    They are saved by position. If these do not fit, because an inner class has other widgets now,
-    those that are saved by name are taken.
-    """
+    """Return the saved values of the promoted widgets, by input number."""
     names = {number: host.inputs[number].name for number in host.promoted}
     if isinstance(host.stored, dict):
         saved = host.stored
@@ -313,14 +299,12 @@ def _stored(host: Node) -> dict[int, Any]:
         return {}
     stored = dict(zip(host.promoted, host.stored, strict=False))
     named = {number: host.named[name] for number, name in names.items() if name in host.named}
-    wrong = [
-        misfits((host.promoted_from[number], value) for number, value in values.items())
+    by_position, by_name = (
+        [(host.promoted_from[number], value) for number, value in values.items()]
         for values in (stored, named)
-    ]
-    if not named or wrong[1] >= wrong[0]:
-        return stored
-    host.by_name = True
-    return named
+    )
+    host.by_name = bool(named) and fits_by_name(by_position, lambda: by_name)
+    return named if host.by_name else stored
 
 
 def _loaded(widget: Widget | None, value: Any) -> Any:

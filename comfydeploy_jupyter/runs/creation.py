@@ -291,7 +291,7 @@ class RunCreator:
 
 async def _knowing(machines: list[Machine], workflow: dict[str, Any]) -> Machine:
     """Return the first machine that has most of the node classes of a graph in UI format."""
-    classes = {node.get("type") for node in workflow_nodes(workflow)} - VIRTUAL
+    classes = {node.type for node in workflow_nodes(workflow)} - VIRTUAL
     best, least = machines[0], len(classes) + 1
     for machine in machines:
         known = (await machine.definitions()).nodes

@@ -213,8 +213,14 @@ def test_app_mode_decides_inputs_and_their_order(entries: list[Any], keys: list[
         ([], ["extra.linearData is ignored: it is not an object"]),
         ({"inputs": 3}, ["extra.linearData.inputs is ignored: it is not a list"]),
         ({"inputs": [["9", "name"]]}, ["inputs[0] is ignored: the workflow has no node '9'"]),
-        ({"inputs": [["2", "nothing"]]}, ["2.nothing is not in the form: there is no such value"]),
-        ({"inputs": [["2", "images"]]}, ["2.images is not in the form: it is connected"]),
+        (
+            {"inputs": [["2", "nothing"]]},
+            ['nothing of node "Keep" (Save) is not in the form: there is no such value'],
+        ),
+        (
+            {"inputs": [["2", "images"]]},
+            ['images of node "Keep" (Save) is not in the form: it is connected'],
+        ),
         ({"inputs": ["2"]}, ["inputs[0] is ignored: it is not a pair of a node's id"]),
         ({"inputs": [[None, "name"]]}, ["inputs[0] is ignored: it is not a pair"]),
         ({"inputs": [[True, "name"]]}, ["inputs[0] is ignored: it is not a pair"]),
@@ -241,8 +247,20 @@ def test_a_node_that_does_not_run_gives_a_warning() -> None:
     ui["nodes"].append({"id": 3, "type": "Text", "mode": 2, "inputs": [], "widgets_values": ["a"]})
     ui["extra"]["linearData"]["inputs"].append(["3", "text"])
     _, form = form_of(ui)
-    assert form.warnings == ["extra.linearData: 3.text is not in the form: that node does not run"]
+    why = "text of node Text is not in the form: that node does not run"
+    assert form.warnings == [f"extra.linearData: {why}"]
     assert shown(form) == ["2.name", "1:10.width"]
+
+
+def test_warnings_have_the_ids_of_nodes_that_have_one_title() -> None:
+    ui = workflow(linearData={"inputs": [["3", "text"], ["4", "nothing"]]})
+    notes = [{"id": n, "type": "Text", "title": "Note", "mode": 2, "inputs": []} for n in (3, 4)]
+    ui["nodes"].extend(notes)
+    _, form = form_of(ui)
+    assert [warning.partition(" is ")[0] for warning in form.warnings] == [
+        'extra.linearData: text of node "Note" (Text, id 3)',
+        'extra.linearData: nothing of node "Note" (Text, id 4)',
+    ]
 
 
 def test_equal_ids_in_two_uses_of_a_subgraph_are_not_guessed() -> None:

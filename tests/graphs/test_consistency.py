@@ -52,7 +52,9 @@ def test_links_are_compared_where_no_editor_is_needed(origin: int, slot: int, ag
     if agrees:
         check_consistency(graph, ui)
         return
-    with pytest.raises(InvalidRequestError, match=f"'images' of node '2' .* node '{origin}'"):
+    with pytest.raises(
+        InvalidRequestError, match=f"'images' of node SaveImage .* \\(id {origin}\\)"
+    ):
         check_consistency(graph, ui)
 
 
@@ -60,5 +62,5 @@ def test_a_node_of_another_class_is_another_graph() -> None:
     ui = {"nodes": [{"id": 1, "type": "LoadImage"}]}
     check_consistency({"1": {"class_type": "LoadImage", "inputs": {}}}, ui)
     for node_id, kind in (("1", "EmptyImage"), ("2", "LoadImage")):
-        with pytest.raises(InvalidRequestError, match=f"'{node_id}' .{kind}. is not in workflow"):
+        with pytest.raises(InvalidRequestError, match=f"node {kind} is not in workflow"):
             check_consistency({node_id: {"class_type": kind, "inputs": {}}}, ui)

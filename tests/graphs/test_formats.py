@@ -13,7 +13,6 @@ from comfydeploy_jupyter.graphs.formats import (
     is_link,
     same_graph,
 )
-from comfydeploy_jupyter.graphs.ui import UINodes
 
 API = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64}, "_meta": {"title": "Empty"}},
@@ -91,26 +90,3 @@ def test_a_copy_can_be_changed():
     changed["1"]["inputs"]["width"] = 1
     changed["2"]["class_type"] = "SaveImage"
     assert before == API
-
-
-def test_ui_path_goes_into_subgraphs():
-    inner = {"id": "uuid", "nodes": [{"id": 3, "type": "KSampler"}], "links": []}
-    ui = {
-        "nodes": [{"id": 12, "type": "uuid"}, {"id": 17, "type": "workflow>old"}],
-        "definitions": {"subgraphs": [inner]},
-    }
-    nodes = UINodes(ui)
-    container, node = nodes.path("12:3")
-    assert (container.node["id"], container.scope) == (12, ui)
-    assert (node.node["type"], node.scope) == ("KSampler", inner)
-    assert [place.node["id"] for place in nodes.path("17:1")] == [17]
-    assert nodes.path("12:4") == nodes.path("5") == []
-
-
-def test_ui_links_are_arrays_or_objects():
-    nodes = UINodes({})
-    assert nodes.link_source({"links": [None, [7, 1, 2, 3, 4, "INT"]]}, 7) == ("1", 2)
-    link = {"id": 8, "origin_id": -10, "origin_slot": 1, "target_id": 3, "target_slot": 0}
-    assert nodes.link_source({"links": [link]}, 8) == ("-10", 1)
-    assert nodes.link_source({"links": [link]}, None) is None
-    assert nodes.link_source({}, 7) is None

@@ -517,6 +517,17 @@ def test_a_video_gives_frames_their_number_and_sound():
     assert "1:2" not in place(external("Video", "https://x/y.mp4"), "y.mp4", 2)
 
 
+def test_errors_of_external_nodes_name_them_by_their_titles():
+    node = {**external("Video", "https://x/y.mp4", frame_load_cap=3), "_meta": {"title": "Clip"}}
+    says = r'frame_load_cap of the External Video node "Clip" \(ComfyUIDeployExternalVideo\)'
+    with pytest.raises(InvalidRequestError, match=says):
+        inline({"1": node, "2": reads(["1", 0])})
+    twin = {"3": external("Video", "https://x/z.mp4"), "4": reads(["3", 0])}
+    twin["3"]["_meta"] = {"title": "Clip"}
+    with pytest.raises(InvalidRequestError, match=r"Video, id 1\)"):
+        inline({"1": node, "2": reads(["1", 0]), **twin})
+
+
 @pytest.mark.parametrize("slot", [3, 4])
 def test_outputs_of_a_video_that_stock_nodes_lack_are_refused(slot):
     with pytest.raises(InvalidRequestError, match="External Video"):

@@ -59,7 +59,7 @@ def test_check_integrity_accepts(graph: dict[str, Any]) -> None:
     ("graph", "says"),
     [
         ({"nodes": [SOURCE, SOURCE], "links": []}, "two nodes with the id '1'"),
-        ({"nodes": [SOURCE, sink(5)], "links": []}, "input 'x' of node '2' is linked to link 5"),
+        ({"nodes": [SOURCE, sink(5)], "links": []}, "input 'x' of node B is linked to link 5"),
         ({"nodes": [sink(5)], "links": [[5, 1, 0, 2, 0, "*"]]}, "is linked to node '1'"),
         ({"nodes": [sink(5)], "links": [5, [], {}]}, "is linked to link 5"),
         ({"1": {"class_type": "A", "inputs": {"x": ["2", 0]}}}, "is linked to node '2'"),
