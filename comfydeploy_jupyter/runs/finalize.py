@@ -151,7 +151,8 @@ class Finalizer:
         record = run.outcome or run.record
 
         async def queued() -> None:
-            await self._saver.try_ahead(run, Cause.UPLOADS_QUEUED)
+            while not await self._saver.try_ahead(run, Cause.UPLOADS_QUEUED):
+                pass  # a reader had an older state stored meanwhile
             run.transition(Cause.UPLOADS_QUEUED)
 
         try:
