@@ -249,13 +249,7 @@ class LabPage:
 
 
 class Sessions:
-    """The kernels of the notebooks in JupyterLab.
-
-    Parameters
-    ----------
-    lab : JupyterProcess
-        JupyterLab.
-    """
+    """The kernels of the notebooks in JupyterLab."""
 
     def __init__(self, lab: JupyterProcess) -> None:
         self._url = f"{lab.url}api/sessions"
@@ -289,15 +283,7 @@ SHOW = """async ([path, theme]) => {
 
 
 class Pages:
-    """The pages of JupyterLab; one is reused, since loading it takes longer than most tests.
-
-    Parameters
-    ----------
-    browser : playwright.sync_api.BrowserContext
-        The browser with the pages.
-    lab : JupyterProcess
-        JupyterLab.
-    """
+    """The pages of JupyterLab; one is reused, since loading it takes longer than most tests."""
 
     def __init__(self, browser: BrowserContext, lab: JupyterProcess) -> None:
         self._browser = browser

@@ -110,20 +110,7 @@ def path_of(name: str) -> Path:
 
 
 def check(name: str, screenshot: bytes) -> None:
-    """Compare a screenshot with the accepted one, or store it as accepted.
-
-    Parameters
-    ----------
-    name : str
-        The name of the screenshot.
-    screenshot : bytes
-        A PNG file.
-
-    Raises
-    ------
-    AssertionError
-        If it looks different. The message names a picture that shows the difference.
-    """
+    """Compare a screenshot with the accepted one, or store it as accepted."""
     with Image.open(io.BytesIO(screenshot)) as opened:
         seen = opened.convert("RGB")
     half = seen.resize((seen.width // 2, seen.height // 2), Image.Resampling.LANCZOS)
@@ -144,16 +131,7 @@ def check(name: str, screenshot: bytes) -> None:
 
 
 def difference(accepted: Image.Image, seen: Image.Image) -> tuple[float, float]:
-    """Return how much is visibly different, from 0 to 1.
-
-    Returns
-    -------
-    share : float
-        The share of the whole area.
-    densest : float
-        The largest share of an area of the size of a word: it is large if words come or go, and
-        small if some digits of a time are others.
-    """
+    """Return how much is visibly different, from 0 to 1."""
     if any(abs(a - b) > SIZES // 2 for a, b in zip(accepted.size, seen.size, strict=True)):
         return 1.0, 1.0
     size = (max(1, accepted.width * 2 // COARSE), max(1, accepted.height * 2 // COARSE))
@@ -183,19 +161,7 @@ def show(name: str, accepted: Image.Image, seen: Image.Image) -> Path:
 
 
 class Looks:
-    """Takes the screenshots of one page; collects all that look different or have dim texts.
-
-    Parameters
-    ----------
-    opened : LabPage
-        The notebook with the panel. It is not loaded again: the window gets another size, and the
-        page another theme.
-
-    Attributes
-    ----------
-    problems : list of str
-        What is wrong, a line for each screenshot that differs and each text that is hard to read.
-    """
+    """Takes the screenshots of one page; collects all that look different or have dim texts."""
 
     def __init__(self, opened: LabPage) -> None:
         self.opened = opened
@@ -210,19 +176,7 @@ class Looks:
         focused: Locator | None = None,
         everywhere: bool = THOROUGH,
     ) -> None:
-        """Compare a state, and check the contrast of its texts.
-
-        Parameters
-        ----------
-        state : str
-            The name of the state.
-        part : Locator, optional
-            The part of the panel that is scrolled into sight; by default its top.
-        focused : Locator, optional
-            The control that has the focus, which a change of the theme may take from it.
-        everywhere : bool
-            Whether to do so at each width in both themes, or at two widths in one.
-        """
+        """Compare a state, and check the contrast of its texts."""
         page = self.opened.page
         page.mouse.move(0, 0)  # so that it is over no control at any width
         for theme in THEMES if everywhere else THEMES[:1]:

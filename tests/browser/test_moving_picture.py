@@ -29,15 +29,7 @@ CODE = 'from comfydeploy_jupyter import RunPanel\n\nRunPanel("sunset.json")'
 
 
 class Film:
-    """Pictures of a part of a page, and the times at which they were taken.
-
-    Parameters
-    ----------
-    page : playwright.sync_api.Page
-        The page.
-    part : playwright.sync_api.Locator
-        The part that the pictures show.
-    """
+    """Pictures of a part of a page, and the times at which they were taken."""
 
     def __init__(self, page: Page, part: Locator) -> None:
         self._page = page

@@ -24,13 +24,7 @@ PROGRAM = Path(__file__).with_name("fake_cloudflared.py")
 
 
 class FakeCloudflared:
-    """The interface of tests to the replacement for cloudflared.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        The program.
-    """
+    """The interface of tests to the replacement for cloudflared."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

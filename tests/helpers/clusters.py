@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
 
 class DaskProcess(ServerProcess):
-    """A scheduler or a worker; it ends with the tests, even if these are killed.
-
-    Parameters
-    ----------
-    log : pathlib.Path
-        The file for its output.
-    """
+    """A scheduler or a worker; it ends with the tests, even if these are killed."""
 
     def __init__(self, log: Path) -> None:
         super().__init__("Dask", log)
@@ -72,24 +66,7 @@ class DaskProcess(ServerProcess):
 
 
 class DaskCluster:
-    """A scheduler and workers with TLS, whose processes can be killed one by one.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The parent of logs and certificates.
-    plain : bool
-        Whether there is no TLS.
-
-    Attributes
-    ----------
-    address : str
-        The address of the scheduler, the same after a restart.
-    security : dict of str to str
-        The files of the certificates, by the names of `distributed.Security`; empty without TLS.
-    workers : list of DaskProcess
-        All workers that were started.
-    """
+    """A scheduler and workers with TLS, whose processes can be killed one by one."""
 
     def __init__(self, folder: Path, *, plain: bool = False) -> None:
         self.folder = folder
@@ -232,13 +209,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 class Slurm:
-    """Slurm's daemons and the daemon that authenticates its messages, with their own folder.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder of configuration, state and logs; its path must be short (a socket is in it).
-    """
+    """Slurm's daemons and the daemon that authenticates its messages, with their own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

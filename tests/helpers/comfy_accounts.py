@@ -24,20 +24,7 @@ CONFIGURED = "comfyui-configured-1111111111111111"
 class ComfyAccounts:
     """The server on a free port of 127.0.0.1, in a separate thread.
 
-    Attributes
-    ----------
-    url : str
-        Its address.
-    lifetime : str
-        The seconds for which it says that id tokens are valid.
-    id_tokens, refresh_tokens : list of str
-        The tokens that it has issued, oldest first.
-    customers : list of dict
-        The requests that opened an account: their token and their body.
-    requests : list of str
-        The paths of all requests.
-    answers : deque of tuple
-        Status and body of the next responses, instead of the usual ones.
+    `answers` has status and body of the next responses, instead of the usual ones.
     """
 
     def __init__(self) -> None:

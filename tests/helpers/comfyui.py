@@ -86,28 +86,7 @@ def free_port() -> int:
 
 
 class ComfyUIServer:
-    """One running ComfyUI with its own base directory and port.
-
-    Parameters
-    ----------
-    base_dir : pathlib.Path
-        The folder of its models, custom nodes, inputs, outputs and log.
-    args : sequence of str
-        Further arguments for ComfyUI's ``main.py``.
-    env : dict, optional
-        Environment variables added to those of the test.
-
-    Attributes
-    ----------
-    url : str
-        ``http://127.0.0.1:<port>``, the same after a restart.
-    path, python : pathlib.Path
-        The ComfyUI tree and its interpreter.
-    input_dir, output_dir, models_dir : pathlib.Path
-        Its folders in ``base_dir``.
-    log_path : pathlib.Path
-        The file with its output.
-    """
+    """One running ComfyUI with its own base directory and port."""
 
     def __init__(
         self, base_dir: Path, *, args: Sequence[str] = (), env: dict[str, str] | None = None

@@ -168,24 +168,7 @@ FAULTS: dict[str, Fault] = {
 
 
 class FaultyComfyUI:
-    """The proxy.
-
-    Parameters
-    ----------
-    target : str
-        Address of the real ComfyUI.
-
-    Attributes
-    ----------
-    url : str
-        The address of the proxy.
-    delay : float
-        Seconds by which every response is delayed.
-    sockets_seen : int
-        The number of WebSockets so far.
-    requests : collections.Counter
-        The number of requests so far, by method and path.
-    """
+    """The proxy."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -360,17 +343,7 @@ REFUSED_ID = {
 
 
 class NewerComfyUI(FaultyComfyUI):
-    """The proxy.
-
-    Attributes
-    ----------
-    prompts : list of dict
-        The bodies of the prompts that were queued, oldest first.
-    version : str
-        The version that it reports.
-    lacks : set of str
-        Routes that it does not have: ``jobs`` or ``cancel`` (0.3.76 has only the first).
-    """
+    """The proxy."""
 
     def __init__(self, target: str) -> None:
         super().__init__(target)
@@ -476,24 +449,7 @@ def newer(comfyui: ComfyUIServer) -> Iterator[NewerComfyUI]:
 
 
 class GuardedComfyUI(FaultyComfyUI):
-    """The proxy: it answers 401 unless each request has the right headers.
-
-    Parameters
-    ----------
-    target : str
-        The address of the real ComfyUI.
-    wanted : mapping
-        The headers that each request must have.
-    certificates : Certificates, optional
-        Its certificate, and those that clients must have.
-
-    Attributes
-    ----------
-    seen : list of dict
-        The headers of all requests.
-    refused : list of str
-        The paths of the requests that were refused.
-    """
+    """The proxy: it answers 401 unless each request has the right headers."""
 
     def __init__(
         self, target: str, wanted: Mapping[str, str], certificates: Certificates | None = None
@@ -532,13 +488,7 @@ class GuardedComfyUI(FaultyComfyUI):
 
 
 class Certificates:
-    """New certificates: an authority, a server at 127.0.0.1 and a client, in PEM files.
-
-    Attributes
-    ----------
-    ca, server, client, client_key : pathlib.Path
-        The files; the key of the server is in the file of its certificate.
-    """
+    """New certificates: an authority, a server at 127.0.0.1 and a client, in PEM files."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -46,19 +46,7 @@ class Workflow:
 
 
 class FakeComfyDeploy:
-    """The service on a free port of 127.0.0.1, in a separate thread.
-
-    Attributes
-    ----------
-    root : str
-        The ``api_url`` of clients of the ComfyUI node.
-    url : str
-        Address of the API.
-    seen : list of Seen
-        Every request, in order.
-    workflows, machines, models, uploads : dict
-        The data of the service, by id.
-    """
+    """The service on a free port of 127.0.0.1, in a separate thread."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []

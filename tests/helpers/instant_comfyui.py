@@ -43,19 +43,7 @@ SYSTEM = {
 
 
 class InstantComfyUI:
-    """One server: its queue, its history and its WebSockets.
-
-    Attributes
-    ----------
-    released : asyncio.Event
-        While it is cleared, a prompt that has begun does not continue.
-    classes : list of str
-        The classes of nodes that it has; all are alike.
-    answers_pings : bool
-        Whether new WebSockets answer pings.
-    files : dict of str to bytes
-        The files that ``/view`` sends, by their names; the folder does not matter.
-    """
+    """One server: its queue, its history and its WebSockets."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()

@@ -49,26 +49,7 @@ LAB = (
 
 
 class JupyterProcess(ServerProcess):
-    """One Jupyter server with this extension, with an unusual base URL.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder of its configuration, its runtime files, its log and its root directory.
-    config : dict
-        Further configuration, by class.
-    lab : bool
-        Whether it has JupyterLab; without JupyterLab it starts faster.
-    program : tuple of str
-        The arguments of Python.
-
-    Attributes
-    ----------
-    root : pathlib.Path
-        Its root directory.
-    url, token : str
-        Its address and its token; the address is the same after a restart.
-    """
+    """One Jupyter server with this extension, with an unusual base URL."""
 
     def __init__(
         self,
@@ -224,15 +205,7 @@ def jupyter(start_shared_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
 
 
 class RestartableJupyter(JupyterProcess):
-    """A Jupyter server that uses the same data folder after each restart.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The parent of its folders.
-    settings : dict
-        The extension's settings; ``data_dir`` is ``folder / "comfydeploy"`` unless given.
-    """
+    """A Jupyter server that uses the same data folder after each restart."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         settings = {"data_dir": str(folder / "comfydeploy"), **settings}
@@ -388,13 +361,7 @@ def find(method: str, path: str) -> dict[str, Any] | None:
 def check_reply(method: str, path: str, status: int, media_type: str, body: bytes) -> None:
     """Fail unless the specification has this reply.
 
-    Parameters
-    ----------
-    method, path : str
-        The request: its path is below the base URL, without the query. Methods and paths that are
-        not in the specification are ignored.
-    status, media_type, body : int, str, bytes
-        The reply.
+    The path is below the base URL. Methods and paths that are not in the specification are ignored.
     """
     operation = find(method, unquote(path))
     if operation is None:

@@ -45,26 +45,7 @@ c.JupyterHub.spawner_class = "simple"
 
 
 class JupyterHubProcess(ServerProcess):
-    """One JupyterHub on one domain; each user has a Jupyter server.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder of its files, and of the users' home folders.
-    users : sequence of str
-        The users who may sign in, all with `PASSWORD`.
-    cull_after : int, optional
-        The seconds without activity after which the idle culler ends a server.
-    config : dict
-        Configuration of the users' Jupyter servers, by class.
-
-    Attributes
-    ----------
-    url : str
-        The address of the proxy, with a slash at its end.
-    homes : pathlib.Path
-        The folder with the home folders of all users.
-    """
+    """One JupyterHub on one domain; each user has a Jupyter server."""
 
     def __init__(
         self,

@@ -72,17 +72,7 @@ class Answered:
 
 
 class World:
-    """A Jupyter server, a ComfyUI and a service, which are used in many rounds.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder of all their files.
-    service : Service
-        The service that receives outputs and reports, and sends models.
-    managed : bool
-        Whether Jupyter starts the ComfyUI, which then ends and starts with it.
-    """
+    """A Jupyter server, a ComfyUI and a service, which are used in many rounds."""
 
     def __init__(self, folder: Path, service: Service, *, managed: bool = False) -> None:
         self.answered = Answered()
@@ -136,20 +126,7 @@ class World:
             self._comfyui.kill()
 
     def round(self, random: Random, victim: str) -> str:
-        """Give them work, kill, restart and check; return a description in one line.
-
-        Parameters
-        ----------
-        random : Random
-            The source of the random work and times.
-        victim : str
-            One of `VICTIMS`.
-
-        Raises
-        ------
-        BrokenInvariantError
-            If an invariant is violated; the message lists all violations.
-        """
+        """Give them work, kill, restart and check; return a description in one line."""
         load = Load(self.jupyter, self._service, self.answered, self._workflows, random)
         load.start()
         delay = random.uniform(0.05, 1.5)
@@ -368,13 +345,7 @@ class World:
 
 
 class Load:
-    """Work of all kinds from several threads, until the server no longer replies.
-
-    Attributes
-    ----------
-    done : int
-        The number of acknowledged requests.
-    """
+    """Work of all kinds from several threads, until the server no longer replies."""
 
     def __init__(
         self,
@@ -585,24 +556,7 @@ asyncio.run(main())
 
 
 def interrupted_migration(folder: Path, random: Random, *, rows: int = 5000, kills: int = 6) -> str:
-    """Upgrade an old store with kills at random times; return a description in one line.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        An empty folder.
-    random : Random
-        The source of the store's version and the times.
-    rows : int
-        The number of runs in the store.
-    kills : int
-        The largest number of kills.
-
-    Raises
-    ------
-    BrokenInvariantError
-        If the store is not complete afterwards.
-    """
+    """Upgrade an old store with kills at random times; return a description in one line."""
     path = folder / "comfydeploy.db"
     steps = random.randrange(1, len(MIGRATIONS))
     _old_store(path, steps, rows)

@@ -36,13 +36,7 @@ CLUSTER_VICTIMS = ("jupyter", "worker", "comfyui", "scheduler", "worker and jupy
 
 
 class PoolWorld:
-    """A Jupyter server with a pool of two ComfyUIs, which are used in many rounds.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder of all their files.
-    """
+    """A Jupyter server with a pool of two ComfyUIs, which are used in many rounds."""
 
     def __init__(self, folder: Path) -> None:
         self.members = [ComfyUIServer(folder / name) for name in ("first", "second")]
@@ -231,13 +225,7 @@ class PoolWorld:
 
 
 class ClusterWorld(PoolWorld):
-    """A Jupyter server with a pool on a Dask cluster of two workers.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder of all their files.
-    """
+    """A Jupyter server with a pool on a Dask cluster of two workers."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

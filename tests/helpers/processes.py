@@ -45,15 +45,7 @@ def start_failure(
 
 
 class ServerProcess:
-    """A server in a separate process and session.
-
-    Parameters
-    ----------
-    name : str
-        Its name in error messages.
-    log : pathlib.Path
-        The file for its output.
-    """
+    """A server in a separate process and session."""
 
     def __init__(self, name: str, log: Path) -> None:
         self._name = name

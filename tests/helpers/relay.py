@@ -20,21 +20,7 @@ class _Pair:
 class Relay:
     """Forwards bytes between clients and one server, and simulates errors on request.
 
-    Parameters
-    ----------
-    target : int
-        Port of the server, on 127.0.0.1.
-    port : int
-        The port to listen at; 0 for a free one, which stays the same.
-
-    Attributes
-    ----------
-    delay : float
-        Seconds by which data of clients is delayed.
-    deny : str or None
-        A path; the connection of each request for it is closed.
-    websockets : int
-        The number of WebSockets so far.
+    The connection of each request for the path `deny` is closed.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:

@@ -31,13 +31,6 @@ def cleaned(notebook: Any, names: Mapping[str, str]) -> Any:
 
     Widgets are removed: without their kernel they are an empty box, and the plain text of the
     panels has the same content. Ids are numbered, so that stored notebooks change little.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        The notebook.
-    names : dict
-        Replacements for addresses and folders of this machine.
     """
     stored = copy.deepcopy(notebook)
     stored.metadata.pop("widgets", None)

@@ -84,27 +84,10 @@ class S3Server:
 class Service:
     """An HTTP service in a separate thread.
 
-    Attributes
-    ----------
-    replacements : dict of str to deque
-        The replacements of responses by the first part of a route, next one first. A number is a
-        status; ``garbage`` is an HTML page, ``half`` an incomplete response, ``never`` no response,
-        and ``hang up`` a closed connection; a tuple is a status and headers; None is the normal
-        response.
-    requests : list of (route, headers, query, body)
-        The requests of routes that return JSON.
-    callbacks : list of (bearer token, body)
-        The callbacks that ``/status`` received and accepted.
-    files : dict of str to bytes
-        The files that ``/files/<name>`` sends.
-    file_headers : dict of str to dict
-        Headers of their responses; None removes one.
-    sent : dict of str to list of (status, bytes)
-        The status and size of each response of ``/files``.
-    break_after : int or None
-        Bytes of a file after which the connection breaks.
-    stored : dict of str to bytes
-        The files that were uploaded to ``/store/<name>``.
+    `replacements` has the next responses by the first part of a route. A number is a status;
+    ``garbage`` is an HTML page, ``half`` an incomplete response, ``never`` none, and ``hang up`` a
+    closed connection; a tuple is a status and headers; None is the normal response. A header is
+    removed if it is None in `file_headers`. The connection breaks after `break_after` bytes.
     """
 
     def __init__(self, s3: S3Server | None = None) -> None:

@@ -31,22 +31,8 @@ def until(
 ) -> T:
     """Call a function until it returns the awaited value, and return that value.
 
-    Parameters
-    ----------
-    read : callable
-        The function that is called repeatedly, without arguments.
-    accept : callable
-        Returns whether a value is the awaited one; by default whether it is true.
-    timeout : float
-        Seconds after which the test fails. The value is read once more after this time, so that a
-        test does not fail because the machine is busy.
-    what : str or callable
-        A text for the error message, besides the last value; or a function that returns it.
-
-    Raises
-    ------
-    AssertionError
-        If the value was not returned in time.
+    After the timeout the value is read once more, so that a test does not fail because the machine
+    is busy. `what` is added to the message of the error.
     """
     __tracebackhide__ = True
     begin = time.monotonic()

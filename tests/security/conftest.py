@@ -1,7 +1,4 @@
-"""A Jupyter server that records calls of its authorizer, and requests with only a test's headers.
-
-`sentences` assigns tests to the sentences of docs/security.md.
-"""
+"""A Jupyter server that records calls of its authorizer, and requests with a test's headers."""
 
 from __future__ import annotations
 
