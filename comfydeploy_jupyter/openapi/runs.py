@@ -128,7 +128,7 @@ class RunReply(ReplyModel):
     )
     live_status: str = Field(
         "",
-        description="What it does, in one line; of a run that waits for a pool of which no machine"
+        description="What it does, in one line; of a waiting run whose machine, or each of its pool,"
         " gets runs: why.",
     )
     progress: float = 0.0

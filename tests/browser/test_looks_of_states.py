@@ -5,8 +5,11 @@ The panels use a Jupyter server of their own, which has no workflows and runs of
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +20,9 @@ from tests.browser.accessibility import assert_accessible
 from tests.browser.looks import Looks
 from tests.browser.test_sweep import RESTART
 from tests.browser.test_upload_panel import network_of
+from tests.helpers.comfyui import free_port
 from tests.helpers.comfyui_proxies import FaultyComfyUI, answering
+from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator, Page
 
+    from comfydeploy_jupyter.client import Machine
     from tests.helpers.cloudflared import FakeCloudflared
     from tests.helpers.comfyui import ComfyUIServer
     from tests.helpers.jupyter import JupyterProcess
@@ -479,3 +485,49 @@ def test_a_machine_and_a_pool(
         for machine in machines:
             machine.delete()
         studio.close()
+
+
+def test_a_machine_that_fails_its_runs(
+    looks: Looks, lab: JupyterProcess, empty_server: JupyterProcess, comfy: Comfy
+) -> None:
+    """Pools give it no runs for some time."""
+    (lab.root / "look-machine.json").write_text(json.dumps(painting(SAVED)))
+    comfyuis = {name: (InstantComfyUI(), free_port()) for name in ("Attic", "Studio")}
+    comfyuis["Studio"][0].fails = True
+    loop = asyncio.new_event_loop()
+    serving = [loop.create_task(comfyui.serve(port)) for comfyui, port in comfyuis.values()]
+    served = asyncio.gather(*serving, return_exceptions=True)
+    thread = threading.Thread(target=loop.run_until_complete, args=(served,))
+    thread.start()
+    machines: list[Machine] = []
+    try:
+        for name, (_, port) in comfyuis.items():
+            url = f"http://127.0.0.1:{port}"
+            machines.append(comfy.machines.create(name, comfyui_url=url))
+        members = [machine.id for machine in machines]
+        pool = comfy.machines.create("Both", kind="pool", members=members)
+        machines.insert(0, pool)
+        until(lambda: [member["status"] for member in pool.refresh().members] == ["ready"] * 2)
+        for number in range(40):
+            text = {"text": str(number), "token": ""}
+            graph = {"1": {"class_type": "TestText", "inputs": text}}
+            comfy.submit(graph, machine=pool.id)
+            if machines[2].refresh().status == "paused":
+                break
+            time.sleep(0.1)
+        until(lambda: "with the next run" in str(machines[2].refresh().record.get("error")))
+        opened, panel = looks.opened, looks.opened.panel
+        code = "cd.ComfyDeployPanel('look-machine.json', comfy=comfy, machine='Studio')"
+        opened.run(f"{connected(empty_server)}{code}")
+        expect(panel.first.get_by_text("runs of pools on this machine have failed")).to_be_visible()
+        expect(panel.first.get_by_text("Memory", exact=True)).to_be_visible()
+        assert_accessible(panel.first)
+        looks.take("machine-paused")
+    finally:
+        until(lambda: not [*comfy.runs(status="running"), *comfy.runs(status="queued")])
+        for machine in machines:
+            machine.delete()
+        for each in serving:
+            loop.call_soon_threadsafe(each.cancel)
+        thread.join()
+        loop.close()

@@ -13,9 +13,12 @@ import json
 import sys
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NODE = {
     "input": {"required": {"text": ["STRING", {}], "token": ["STRING", {}]}},
@@ -50,6 +53,7 @@ class InstantComfyUI:
         self.released.set()
         self.classes = ["TestText"]
         self.answers_pings = True
+        self.fails = False  # whether each prompt fails in its first node
         self.files: dict[str, bytes] = {}
         self._sockets: dict[str, web.WebSocketResponse] = {}
         self._waiting: deque[tuple[int, str, str, dict[str, Any]]] = deque()
@@ -158,6 +162,15 @@ class InstantComfyUI:
         await send("execution_start", timestamp=int(time.time() * 1000))
         await send("execution_cached", nodes=[], timestamp=int(time.time() * 1000))
         await self.released.wait()
+        if self.fails:
+            node = next(iter(graph))
+            about = {"node_id": node, "node_type": graph[node]["class_type"], "executed": []}
+            fault = {"exception_message": "no kernel image", "exception_type": "RuntimeError"}
+            error = {**about, **fault, "traceback": [], "timestamp": int(time.time() * 1000)}
+            await send("execution_error", **error)
+            await self._end(number, prompt_id, {}, [["execution_error", error]])
+            await send("executing", node=None)
+            return
         for node, content in graph.items():
             state = {"value": 0.0, "max": 1.0, "state": "running", "node_id": node}
             await send("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
@@ -167,17 +180,23 @@ class InstantComfyUI:
             state = {"value": 1.0, "max": 1.0, "state": "finished", "node_id": node}
             await send("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
         await send("execution_success", timestamp=int(time.time() * 1000))
+        await self._end(number, prompt_id, outputs)
+        await send("executing", node=None)
+
+    async def _end(
+        self, number: int, prompt_id: str, outputs: dict[str, Any], errors: Sequence[Any] = ()
+    ) -> None:
+        if len(self._history) > 10_000:
+            self._history.clear()
+        status = "error" if errors else "success"
         self._history[prompt_id] = {
             "prompt": [number, prompt_id, {}, {}, []],
             "outputs": outputs,
-            "status": {"status_str": "success", "completed": True, "messages": []},
+            "status": {"status_str": status, "completed": not errors, "messages": [*errors]},
             "meta": {},
         }
         self._running = []
         await self._send_status()
-        await send("executing", node=None)
-        if len(self._history) > 10_000:
-            self._history.clear()
 
     def _status(self) -> dict[str, Any]:
         return {"exec_info": {"queue_remaining": len(self._waiting) + len(self._running)}}
