@@ -292,7 +292,7 @@ def _in_magic(line: str, names: dict[str, Any]) -> tuple[str, list[str]]:
 
 def _files_in(folder: Path) -> list[str]:
     """Return the names of the folders and of the workflow files in a folder, as they are typed."""
-    from .widgets.workflow_files import is_workflow
+    from .widgets.picker import is_workflow
 
     shown = [path for path in sorted(folder.expanduser().iterdir()) if path.name[0] != "."]
     begin = "" if folder == Path() else f"{folder.as_posix().rstrip('/')}/"

@@ -128,8 +128,8 @@ class RunReply(ReplyModel):
     )
     live_status: str = Field(
         "",
-        description="What it does, in one line; of a waiting run whose machine, or each of its pool,"
-        " gets runs: why.",
+        description="What it does, in one line; of a run that waits because its machine, or each of"
+        " its pool, gets no runs now: why.",
     )
     progress: float = 0.0
     current_node: str | None = None

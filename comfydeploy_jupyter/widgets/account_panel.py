@@ -26,11 +26,6 @@ class AccountPanel(Panel):
     """Signs in to a Comfy account, or stores its key.
 
     The password and the key are removed from their fields when they are sent.
-
-    Parameters
-    ----------
-    comfy : Comfy or Panel, optional
-        The client, or a panel whose client is used; by default the panel connects by itself.
     """
 
     def __init__(self, comfy: Comfy | Panel | None = None) -> None:

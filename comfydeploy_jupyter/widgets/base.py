@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import html
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,15 +12,88 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 import traitlets as t
 
-from ..display import close_tree, in_notebook
+from ..display import INTERVAL, close_tree, in_notebook
 from ..display.page import STATIC, KernelStatus, Record
-from ..errors import RunTimeoutError, brief
-from .problem import Problem
+from ..errors import ComfyDeployError, RunTimeoutError, brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..client import Comfy
+
+
+class Throttle:
+    """Calls an action at limited intervals; the last call has the newest arguments."""
+
+    def __init__(self, action: Callable[..., object], interval: float = INTERVAL) -> None:
+        self._action = action
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._calling = threading.Lock()
+        self._next = 0.0
+        self._args: tuple[Any, ...] | None = None
+        self._timer: threading.Timer | None = None
+        self._closed = False
+
+    def __call__(self, *args: Any) -> None:
+        """Call the action now, or when the interval is over."""
+        with self._lock:
+            if self._closed:
+                return
+            self._args = args
+            wait = self._next - time.monotonic()
+            if self._timer is not None:
+                return
+            if wait > 0:
+                self._timer = threading.Timer(wait, self._fire)
+                self._timer.name = "comfydeploy-throttle"
+                self._timer.daemon = True
+                self._timer.start()
+                return
+        self._fire()
+
+    def close(self) -> None:
+        """Make a call that is still waiting now, and none after it."""
+        with self._lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+        self._fire()
+
+    def _fire(self) -> None:
+        with self._calling:
+            with self._lock:
+                args, self._args, self._timer = self._args, None, None
+                self._next = time.monotonic() + self._interval
+            if args is not None:
+                self._action(*args)
+
+
+# ipywidgets has no types
+class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
+    """An error message beside the control that caused it; hidden while there is no error."""
+
+    def __init__(self) -> None:
+        super().__init__(layout=w.Layout(display="none", margin="0", width="auto"))
+
+    def show(self, error: Exception | str) -> None:
+        """Show an error until the next `clear`."""
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        if isinstance(error, ComfyDeployError):
+            text = error.message
+        self.value = f'<div class="comfydeploy-error" role="alert">{unbroken(text)}</div>'
+        self.layout.display = ""
+
+    def clear(self) -> None:
+        """Remove the error."""
+        self.value = ""
+        self.layout.display = "none"
+
+
+def unbroken(text: str) -> str:
+    """Return a text as HTML; options in it, such as ``--lowvram``, are not broken into lines."""
+    return re.sub(r"--\w[\w-]*", r'<span class="cd-unbroken">\g<0></span>', html.escape(text))
+
 
 GAP = "8px"
 PANEL_CLASS = "comfydeploy-panel"
@@ -246,13 +321,7 @@ def _holds(widgets: Iterable[w.Widget], wanted: w.Widget) -> bool:
 
 
 def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> None:
-    """Call functions that wait, one after another, with a common timeout in seconds.
-
-    Raises
-    ------
-    RunTimeoutError
-        The time is over before all of them have returned.
-    """
+    """Call functions that wait, one after another, with a common timeout in seconds."""
     deadline = None if timeout is None else time.monotonic() + timeout
     for wait in waits:
         try:

@@ -37,33 +37,20 @@ _WHOLE = frozenset({"image/svg+xml"})
 
 
 class Gallery(View):
-    """Shows one result: small copies of its pictures, and the originals on a click.
-
-    Parameters
-    ----------
-    panel : Panel
-        The panel that contains it.
-    reuse : callable
-        Called with the id of a run whose values the user wants to use again.
-
-    Attributes
-    ----------
-    chosen : list of str
-        Ids of the nodes whose outputs the author of the workflow chose to show; empty for all.
-    busy : bool
-        Whether a run has not ended; the result of an earlier one is grey then.
-    machine : str or None
-        The machine whose log is shown below a failed run; None for the default one.
-    """
+    """Shows one result: small copies of its pictures, and the originals on a click."""
 
     _esm = script("gallery")
 
     result = t.Dict().tag(sync=True)
+    # whether a run has not ended; the result of an earlier one is grey then
     busy = t.Bool(False).tag(sync=True)
 
     def __init__(self, panel: Panel, reuse: Callable[[str], str]) -> None:
         self._reuse = reuse
+        # ids of the nodes whose outputs the author of the workflow chose to show; empty
+        # for all
         self.chosen: list[str] = []
+        # the machine whose log is shown below a failed run; None for the default one
         self.machine: str | None = None
         super().__init__(panel)
 
@@ -111,17 +98,7 @@ class Gallery(View):
 
 
 def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a result as the script in the page takes it, without the content of files.
-
-    Parameters
-    ----------
-    result : Result
-        The result.
-    chosen : sequence of str
-        The ids of the nodes whose outputs are shown at once, in this order; the outputs of others
-        are folded. If none of these nodes has an output, all outputs are shown. Other outputs have
-        the order of the ids of their nodes: that of ComfyUI is another one in each run.
-    """
+    """Return a result as the script in the page takes it, without the content of files."""
     ranks = _ranks(result, chosen)
 
     def order(node_id: str) -> tuple[int, list[tuple[bool, int, str]]]:

@@ -11,9 +11,8 @@ import ipywidgets as w
 from ..client.files import human_size
 from ..client.text import counted
 from ..errors import ComfyDeployError, NotFoundError
-from .base import GAP, not_done
+from .base import GAP, not_done, unbroken
 from .parts import button, note, row
-from .problem import unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,26 +44,7 @@ TUNNELS = {"stopped": "off", "starting": "starting …", "restarting": "starting
 
 
 class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """A strip with the state of a machine, which is requested every few seconds.
-
-    Parameters
-    ----------
-    panel : Panel
-        Runs its thread.
-    machine : str, optional
-        The machine to begin with, by its id or name; default the local one.
-    on_choose : callable
-        Called with the id of the machine that was chosen, or with None after it was deleted.
-    on_change : callable
-        Called when `summary` has changed.
-
-    Attributes
-    ----------
-    summary : str
-        The state of the machine in a few words, without numbers that change all the time.
-    machine : str or None
-        The chosen machine; None for the default one.
-    """
+    """A strip with the state of a machine, which is requested every few seconds."""
 
     def __init__(
         self,
@@ -73,7 +53,9 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         on_choose: Callable[[str | None], object],
         on_change: Callable[[], object],
     ) -> None:
-        self.machine = machine
+        self.machine = machine  # the chosen machine; None for the default one
+        # the state of the machine in a few words, without numbers that change all the
+        # time
         self.summary = ""
         self._panel = panel
         self._on_choose = on_choose
@@ -130,13 +112,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return [machine_id for _, machine_id in self._selector.options]
 
     def choose(self, machine: str) -> None:
-        """Choose one of `machines`.
-
-        Raises
-        ------
-        ValueError
-            No machine has that id.
-        """
+        """Choose one of `machines`."""
         if machine not in self.machines:
             known = ", ".join(self.machines) or "none is known yet"
             raise ValueError(f"there is no machine {machine!r}; machines are {known}")
@@ -167,18 +143,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._panel.idle(self._wake, wait)
 
     def wait(self, timeout: float | None) -> None:
-        """Wait until the state was requested at least once, with or without success.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Wait at most this long, s.
-
-        Raises
-        ------
-        RunTimeoutError
-            There is no response yet.
-        """
+        """Wait until the state was requested at least once, with or without success."""
         if not self._responded.wait(timeout):
             raise not_done(timeout)
 
@@ -289,17 +254,7 @@ def _show_note(place: w.HTML, text: str) -> None:
 def facts_html(
     status: dict[str, Any], hardware: dict[str, Any], members: Sequence[dict[str, Any]] = ()
 ) -> str:
-    """Return queue, hardware, transfers and tunnel as a list in HTML.
-
-    Parameters
-    ----------
-    status : dict
-        The reply of ``check-status``.
-    hardware : dict
-        ``hardware`` of the reply of ``machine``; values that are None are left out.
-    members : sequence of dict
-        The machines of a pool.
-    """
+    """Return queue, hardware, transfers and tunnel as a list in HTML."""
     queue, moving = status["queue"], status["uploads"]["pending_uploads"]
     counts = {"running": queue["running"], "waiting": queue["pending"]}
     parts = [f"{number} {what}" for what, number in counts.items() if number]

@@ -12,9 +12,8 @@ import ipywidgets as w
 from ..client.files import human_size
 from ..client.text import counted
 from ..errors import ComfyDeployError
-from .base import GAP
+from .base import GAP, Problem
 from .parts import button, row
-from .problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +35,6 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """The models and node packs that a workflow lacks; hidden where it lacks none.
 
     Nothing is downloaded before *Download all* is clicked.
-
-    Parameters
-    ----------
-    panel : Panel
-        Runs its threads.
-    on_fetched : callable
-        Called in a thread when downloads have ended and there are new models to choose from.
     """
 
     def __init__(self, panel: Panel, on_fetched: Callable[[], object]) -> None:

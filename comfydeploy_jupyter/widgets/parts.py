@@ -18,8 +18,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from .base import Panel
-    from .problem import Problem
+    from .base import Panel, Problem
+
+
+class DownloadButton(anywidget.AnyWidget):
+    """A button with which the browser saves a file of the kernel."""
+
+    _esm = script("download")
+
+    label = t.Unicode().tag(sync=True)
+
+    def __init__(self, label: str, on_wanted: Callable[[], object]) -> None:
+        super().__init__(label=label)
+        self._on_wanted = on_wanted
+        self.on_msg(self._receive)
+
+    def send_file(self, name: str, content: bytes, mime: str) -> None:
+        """Send the file to the browser."""
+        self.send({"type": "file", "name": name, "mime": mime}, [content])
+
+    def nothing(self) -> None:
+        """Enable the button again without sending a file."""
+        self.send({"type": "nothing"})
+
+    def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
+        if message["type"] == "wanted":
+            self._on_wanted()
 
 
 def row(*children: w.Widget, **layout: str) -> w.HBox:
@@ -46,15 +70,7 @@ def box(css_class: str, *children: w.Widget) -> w.VBox:
 
 
 def note(text: str, *, live: bool = False) -> str:
-    """Return a line of text in a faint colour, as escaped HTML for `ipywidgets.HTML`.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    live : bool
-        Whether screen readers read it whenever it changes.
-    """
+    """Return a line of text in a faint colour, as escaped HTML for `ipywidgets.HTML`."""
     role = ' role="status" aria-live="polite"' if live else ""
     return f'<div class="comfydeploy-note"{role}>{html.escape(text)}</div>'
 
@@ -68,24 +84,7 @@ def button(
     style: str = "",
     disabled: bool = False,
 ) -> Button:
-    """Return a button.
-
-    Parameters
-    ----------
-    label : str
-        Its text; a button with an empty label has an icon only, and needs a hint.
-    do : callable
-        Called on a click, without arguments. It should use `Panel.attempt` or `Panel.start`, so
-        that its errors are shown.
-    icon : str
-        A name of Font Awesome 4.
-    hint : str
-        The tooltip; also the accessible name of a button with an icon only.
-    style : str
-        ``primary`` or nothing.
-    disabled : bool
-        Whether it starts disabled.
-    """
+    """Return a button."""
     made = Button(
         description=label, icon=icon, hint=hint or label, button_style=style, disabled=disabled
     )
@@ -129,17 +128,6 @@ def search_combo(
     """Return a text field with a list of options, filtered by the words that are typed.
 
     Any text can be entered, unless its trait ``free`` is set to False.
-
-    Parameters
-    ----------
-    label : str
-        Its label.
-    options : sequence of str
-        The options.
-    value : str
-        The chosen option.
-    hint : str
-        Shown while the field is empty.
     """
     return SearchCombo(description=label, options=list(options), value=value, placeholder=hint)
 
@@ -163,19 +151,6 @@ class FileButton(View):
     """A button that receives a file of the user's computer, of any size.
 
     It also receives a file that is dropped on its panel, unless another part of the panel takes it.
-
-    Parameters
-    ----------
-    panel : Panel
-        The panel that contains it.
-    label, hint : str
-        Its text and its tooltip.
-    accept : str
-        File name endings as in HTML: ``".json,.png"``.
-    take : callable
-        Called in a thread with the `pathlib.Path` of the file, which is deleted afterwards.
-    problem : Problem
-        Shows why the last file could not be taken.
     """
 
     _esm = script("file_button")

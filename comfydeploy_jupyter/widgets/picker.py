@@ -1,7 +1,8 @@
-"""Choosing a workflow: a file, a stored workflow, or a file of the user's computer."""
+"""Choosing a workflow: files in a folder, stored workflows, examples."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from contextlib import contextmanager
@@ -11,20 +12,123 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ipywidgets as w
+import traitlets as t
 
 from ..client import EditorWorkflow, StoredWorkflow, Workflow, WorkflowVersion
 from ..client.graph import Source, is_json
 from ..client.workflows import graphs_of
+from ..display.page import View, script
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
-from .base import GAP
+from .base import GAP, Problem
 from .parts import FileButton, button, row, search_combo
-from .problem import Problem
-from .workflow_files import ACCEPTED, title_of_file, workflow_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from ..graphs.examples import Example
     from .base import Panel
+
+
+MOST_FILES = 200
+MOST_LOOKED_AT = 2000
+LARGEST_FILE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
+SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
+DEEPEST = 4
+MEDIA = (".png", ".webp", ".flac", ".mp3", ".opus", ".mp4", ".webm", ".latent")
+"""Endings of files in which ComfyUI saves the workflow that made them."""
+
+ACCEPTED = ",".join((".json", *MEDIA))
+
+
+def workflow_files(directory: Path, stopped: Callable[[], bool]) -> Iterator[Path]:
+    """Yield the paths of workflow files in a folder and its subfolders."""
+    count = looked_at = 0
+    for folder, folders, names in os.walk(directory):
+        depth = len(Path(folder).relative_to(directory).parts)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and name not in SKIPPED_FOLDERS and depth < DEEPEST
+        )
+        for name in sorted(names):
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in (".json", *MEDIA):
+                continue
+            looked_at += 1
+            if is_workflow(path):
+                yield path
+                count += 1
+            if count >= MOST_FILES or looked_at >= MOST_LOOKED_AT or stopped():
+                return
+
+
+def is_workflow(path: Path) -> bool:
+    """Return whether a file is a workflow, or carries one."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix in MEDIA:
+            return Source(path).graph is not None
+        if suffix != ".json" or path.stat().st_size > LARGEST_FILE:
+            return False
+        graph = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError, ComfyDeployError):
+        return False
+    if not isinstance(graph, dict) or not graph:
+        return False
+    if isinstance(graph.get("nodes"), list) and "links" in graph:
+        return True
+    return all(isinstance(node, dict) and "class_type" in node for node in graph.values())
+
+
+def title_of_file(path: Path, directory: Path) -> str:
+    """Return what a list calls a file: its path in the folder where it is in that folder."""
+    whole = path.absolute()
+    below = whole.is_relative_to(directory)
+    return whole.relative_to(directory).as_posix() if below else path.as_posix()
+
+
+MOST = 5
+"""How many files, and how many stored workflows, are offered."""
+
+
+class StartBox(View):
+    """Offers files, stored workflows and examples."""
+
+    _esm = script("start")
+
+    files: t.List[str] = t.List().tag(sync=True)
+    stored: t.List[str] = t.List().tag(sync=True)
+    examples: t.List[str] = t.List().tag(sync=True)
+    shown = t.Bool(False).tag(sync=True)
+
+    def __init__(
+        self, panel: Panel, pick: Callable[[str], object], show: Callable[[Example], object]
+    ) -> None:
+        self._pick = pick
+        self._show = show
+        self._examples: dict[str, Example] = {}
+        super().__init__(panel)
+
+    def offer(
+        self, files: Sequence[str], stored: Sequence[str], examples: Sequence[Example]
+    ) -> None:
+        """Show these ways to begin; files and stored workflows by their titles in the picker."""
+        self._examples = {example.title: example for example in examples}
+        with self.hold_sync():
+            self.files, self.stored = [*files[:MOST]], [*stored[:MOST]]
+            self.examples = [*self._examples]
+            self.shown = True
+
+    def hide(self) -> None:
+        """Show nothing, since there is a workflow."""
+        self.shown = False
+
+    def _on_pick(self, message: dict[str, Any], _: object) -> None:
+        self._pick(str(message["title"]))
+
+    def _on_example(self, message: dict[str, Any], _: object) -> None:
+        self._show(self._examples[str(message["title"])])
+
 
 GivenWorkflow: TypeAlias = (
     Workflow | StoredWorkflow | WorkflowVersion | dict[str, Any] | str | bytes | os.PathLike[str]
@@ -39,34 +143,20 @@ EDITOR = "ComfyUI's editor"
 
 @dataclass(frozen=True)
 class Choice:
-    """A workflow that can be chosen.
+    """A workflow that can be chosen."""
 
-    Attributes
-    ----------
-    title, note : str
-        Its name, and where it is from.
-    source : object
-        The workflow: a path, a `Source`, a `StoredWorkflow` or an `EditorWorkflow`.
-    """
-
-    title: str
+    title: str  # its name, and where it is from
     note: str
-    source: Any
+    source: Any  # the workflow: a path, a `Source`, a `StoredWorkflow` or an `EditorWorkflow`
 
 
 class Requests:
-    """The requests to show a workflow, of which only the last one is carried out.
-
-    Attributes
-    ----------
-    done : threading.Event
-        Set once the last request has ended.
-    """
+    """The requests to show a workflow, of which only the last one is carried out."""
 
     def __init__(self) -> None:
         self._last = 0
         self._lock = threading.Lock()
-        self.done = threading.Event()
+        self.done = threading.Event()  # set once the last request has ended
 
     def next(self) -> int:
         """Return the number of a new request, which takes the place of all before."""
@@ -81,13 +171,7 @@ class Requests:
         return self._last
 
     def wait(self, seconds: float) -> None:
-        """Wait until the last request has ended.
-
-        Raises
-        ------
-        RunTimeoutError
-            It has not ended after so many seconds.
-        """
+        """Wait until the last request has ended."""
         if not self.done.wait(seconds):
             raise RunTimeoutError(
                 f"the workflow is still being opened after {seconds:g} s; try again later"
@@ -103,28 +187,7 @@ class Requests:
 
 
 class Picker:
-    """A field with all workflows, a list of versions, and a button that opens a file.
-
-    Parameters
-    ----------
-    panel : Panel
-        Runs its threads and shows its errors.
-    directory : pathlib.Path
-        The folder that is searched for files.
-    choose : callable
-        Called in a thread with the `Source` of the chosen workflow, its title, and a function to
-        call before anything is shown: it shows the versions of the workflow, and returns False
-        if another workflow was chosen in the meantime.
-    requests : Requests
-        What users and code choose.
-
-    Attributes
-    ----------
-    box : ipywidgets.VBox
-        The widgets.
-    stored : StoredWorkflow or None
-        The stored workflow that is shown; None for any other workflow.
-    """
+    """A field with all workflows, a list of versions, and a button that opens a file."""
 
     def __init__(
         self,
@@ -139,6 +202,7 @@ class Picker:
         self._requests = requests
         self._choices: dict[str, Choice] = {}
         self._own_choice = threading.local()
+        # the stored workflow that is shown; None for any other workflow
         self.stored: StoredWorkflow | None = None
         self._field = search_combo("Workflow", hint="Search workflow files and stored workflows")
         self._field.free = False
@@ -187,13 +251,7 @@ class Picker:
         return [title for title, choice in self._choices.items() if choice.note == note]
 
     def pick(self, title: str) -> None:
-        """Choose by title.
-
-        Raises
-        ------
-        KeyError
-            No workflow has that title.
-        """
+        """Choose by title."""
         if title not in self._choices:
             raise KeyError(title)
         self._field.value = title

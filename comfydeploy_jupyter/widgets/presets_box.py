@@ -24,16 +24,6 @@ class PresetsBox(View):
 
     Each change names the revision that the form began with, used or saved. If another panel has
     changed the preset since then, nothing is changed, and the user decides which values stay.
-
-    Parameters
-    ----------
-    panel : Panel
-        The panel that contains it.
-    form : Form
-        The form whose values are named.
-    keep : callable
-        Called in a thread before the first preset is saved, if the workflow is not stored yet:
-        stores the workflow, and returns it.
     """
 
     _esm = script("presets")
@@ -55,13 +45,7 @@ class PresetsBox(View):
         super().__init__(panel)
 
     def show(self, workflow: StoredWorkflow | None) -> None:
-        """Offer the presets of another workflow; call it in a thread.
-
-        Parameters
-        ----------
-        workflow : StoredWorkflow or None
-            None if the workflow is not stored.
-        """
+        """Offer the presets of another workflow; call it in a thread."""
         self._presets = None if workflow is None else workflow.presets
         self._known, self._revisions = {}, {}
         with self.hold_sync():
@@ -77,13 +61,7 @@ class PresetsBox(View):
             self.names, self.chosen, self.message, self.shown = [], "", {}, False
 
     def refresh(self, *, replaceable: bool = True) -> None:
-        """Request the presets again; call it in a thread.
-
-        Parameters
-        ----------
-        replaceable : bool
-            Whether this panel may replace their present values without a question.
-        """
+        """Request the presets again; call it in a thread."""
         found = [] if self._presets is None else self._presets.list()
         self._known = {preset.name: preset for preset in found}
         if replaceable:
@@ -91,13 +69,7 @@ class PresetsBox(View):
         self.names = list(self._known)
 
     def use(self, name: str) -> None:
-        """Put the values of a preset into the form.
-
-        Raises
-        ------
-        KeyError
-            There is no preset of this name.
-        """
+        """Put the values of a preset into the form."""
         preset = self._known[name]
         unknown = self._form.use(preset.inputs, preset.locked)
         self._revisions[name] = preset.revision
@@ -106,13 +78,7 @@ class PresetsBox(View):
         self.message = {"text": text, "kind": "problem" if unknown else ""}
 
     def save(self, name: str) -> None:
-        """Save the values of the form under a name; call it in a thread.
-
-        Raises
-        ------
-        ConflictError
-            Another panel has changed the preset since this one has read it.
-        """
+        """Save the values of the form under a name; call it in a thread."""
         inputs = self._form.changed()
         locked = list(self._form.locked)
         if self._presets is None:

@@ -1,22 +1,66 @@
-"""The progress of a run in a panel."""
+"""The runs that a panel follows, one after another, with their progress and previews."""
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import traitlets as t
 
+from ..client import Result, RunProgress
 from ..client.text import counted
-from ..display import activity
+from ..display import Live, activity
 from ..display.page import View, script
 from ..errors import ComfyDeployError
 from ..util.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
-    from ..client import Run, RunProgress
+    from collections.abc import Callable
+
+    from ..client import EventStream, Run
     from .base import Panel
-    from .preview import Preview
+
+
+class Preview(View):
+    """Shows the previews of a run in place of the last result.
+
+    Previews are sent as messages and are not part of the state, so that the notebook does not grow.
+    """
+
+    _esm = script("preview")
+
+    shown = t.Bool(False).tag(sync=True)
+
+    def __init__(self, panel: Panel) -> None:
+        self._content = b""
+        self._format = ""
+        super().__init__(panel)
+
+    def begin(self) -> None:
+        """Begin to show the previews of another run."""
+        self._content = b""
+        self.shown = False
+
+    def show(self, content: bytes | None, form: str) -> None:
+        """Show a picture, unless it is the one that is shown; None changes nothing."""
+        if content and content is not self._content:
+            self._content, self._format = content, form
+            self.shown = True
+            self._send_picture()
+
+    def end(self) -> None:
+        """Show nothing until the next preview."""
+        self.begin()
+
+    def _send_picture(self) -> None:
+        self.send({"kind": "preview", "mime": f"image/{self._format}"}, [self._content])
+
+    def _on_hello(self, _: object, __: object) -> None:
+        if self._content:
+            self._send_picture()
+
 
 ASK_EVERY = 2.0
 """Seconds between two requests for the place in the queue."""
@@ -114,3 +158,104 @@ def _since(timestamp: Any) -> float:
     if not timestamp:
         return 0.0
     return time.time() - parse_timestamp(str(timestamp)).timestamp()
+
+
+KEPT_STREAMS = 10
+"""How many of the waiting runs keep the stream that started them; for others a new stream is
+opened later. Each stream is an open connection."""
+
+
+class _Followed(NamedTuple):
+    run: Run
+    stream: EventStream | None
+
+
+class Follower:
+    """Follows runs in a thread, which ends when none is left."""
+
+    def __init__(
+        self,
+        panel: Panel,
+        view: ProgressView,
+        on_change: Callable[[], object],
+        on_end: Callable[[Result], object],
+    ) -> None:
+        self._panel = panel
+        self._view = view
+        self._on_change = on_change
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._waiting: deque[_Followed] = deque()
+        self._current: _Followed | None = None
+        self._working = False
+
+    @property
+    def runs(self) -> list[Run]:
+        """The run that is followed now, and those that wait for it."""
+        with self._lock:
+            return [followed.run for followed in self._all()]
+
+    def _all(self) -> list[_Followed]:
+        current = [] if self._current is None else [self._current]
+        return [*current, *self._waiting]
+
+    def add(self, run: Run, stream: EventStream | None = None) -> None:
+        """Follow another run; do nothing if it is followed already."""
+        with self._lock:
+            is_known = any(other.run.prompt_id == run.prompt_id for other in self._all())
+            kept = stream
+            if is_known or self._panel.closing or len(self._waiting) >= KEPT_STREAMS:
+                kept = None
+            if not is_known:
+                self._waiting.append(_Followed(run, kept))
+            start = not is_known and not self._working
+            self._working = self._working or start
+            if not is_known:
+                # The thread that is started below takes one of them.
+                self._view.wait_behind(len(self._waiting) - start)
+        if stream is not None and kept is None:
+            stream.close()
+        if start:
+            self._panel.start(self._work)
+
+    def stop(self) -> None:
+        """Close all streams; the runs continue."""
+        with self._lock:
+            streams = [followed.stream for followed in self._all()]
+        for stream in streams:
+            if stream is not None:
+                stream.close()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._current = None
+                if self._panel.closing or not self._waiting:
+                    self._working = False
+                    break
+                followed = self._current = self._waiting.popleft()
+                self._view.wait_behind(len(self._waiting))
+            self._on_change()
+            self._panel.attempt(self._follow, followed)
+        if not self._panel.closing:
+            self._on_change()
+
+    def _follow(self, followed: _Followed) -> None:
+        run = followed.run
+        with followed.stream or run.events(previews=True) as stream:
+            with self._lock:
+                self._current = _Followed(run, stream)  # for `stop`
+            if self._panel.closing:
+                return
+            progress = RunProgress(run.workflow)
+            result = None
+            self._view.begin(run)
+            with Live(progress, self._view, on_error=self._panel.show_error):
+                for event in stream:
+                    progress.feed(event)
+                    if event.event == "result":
+                        result = Result(self._panel.comfy.server, event.data, run.workflow)
+        if not self._panel.closing:
+            result = result or run.result
+            if result is not None:
+                self._on_end(result)

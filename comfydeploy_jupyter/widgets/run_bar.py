@@ -1,33 +1,100 @@
-"""The bar of a RunPanel, which stays visible: Run, Cancel, the state, errors and progress."""
+"""What a RunPanel has beside the form: the bar with Run and Cancel, the keys, the warnings."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import html
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
+import traitlets as t
 
+from ..display.page import View, script
 from .parts import button, note, row
-from .run_button import RunButton
-from .run_keys import RunKeys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .base import Panel
     from .progress import ProgressView
     from .run_panel import RunPanel
 
 
+MOST_AT_ONCE = 100
+"""How many runs one click may queue."""
+
+
+class RunButton(View):
+    """The button that runs the workflow, and a field for the number of runs."""
+
+    _esm = script("run_button")
+
+    disabled = t.Bool(True).tag(sync=True)
+    most = t.Int(MOST_AT_ONCE).tag(sync=True)
+    # why the number of runs is not valid
+    problem = t.Unicode().tag(sync=True)
+
+    def __init__(self, panel: Panel, run: Callable[[Any, Any], object]) -> None:
+        self._run = run
+        super().__init__(panel)
+
+    def _on_run(self, message: dict[str, Any], _: object) -> None:
+        if not self.disabled:
+            self._run(message["times"], message["typed"])
+
+
+class RunKeys(View):
+    """Handles the keys of a panel: run, cancel, and a list of the keys.
+
+    It also measures the height that the page has for a result.
+    """
+
+    _esm = script("keys")
+
+    running = t.Bool(False).tag(sync=True)
+
+    def __init__(self, panel: Panel, cancel: Callable[[], object]) -> None:
+        self._cancel = cancel
+        super().__init__(panel)
+
+    def _on_cancel(self, _: object, __: object) -> None:
+        self._cancel()
+
+
+# ipywidgets has no types
+class RunNotes(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
+    """Lists of warnings about a workflow, the first of them open; hidden while there are none."""
+
+    def __init__(self) -> None:
+        super().__init__(layout=w.Layout(margin="0", display="none"))
+
+    def show(self, *notes: tuple[str, list[str]]) -> None:
+        """Show these lists, each with its heading; empty ones are left out."""
+        parts = [_folded(about, lines) for about, lines in notes if lines]
+        self.value = "".join(parts).replace("<details", "<details open", 1)
+        self.layout.display = "" if self.value else "none"
+
+    def hide(self) -> None:
+        """Hide the lists until the next `show`."""
+        self.layout.display = "none"
+
+
+def introduction(title: str) -> tuple[str, str]:
+    """Return what a saved notebook shows of a panel with this workflow, as HTML and as text."""
+    name = f"RunPanel: {title}" if title else "RunPanel"
+    return f"<p><b>{html.escape(name)}</b></p>", f"<{name}>"
+
+
+def _folded(about: str, lines: list[str]) -> str:
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return (
+        f'<details class="comfydeploy-note"><summary>{html.escape(about)} ({len(lines)})</summary>'
+        f"<ul>{items}</ul></details>"
+    )
+
+
 # ipywidgets has no types
 class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """The buttons and the state of a panel that runs workflows.
-
-    Parameters
-    ----------
-    panel : RunPanel
-        The panel that contains it.
-    errors : ipywidgets.HTML
-        Shows the errors of the panel.
-    progress : ProgressView
-        Shows the progress of the run.
-    """
+    """The buttons and the state of a panel that runs workflows."""
 
     def __init__(self, panel: RunPanel, errors: w.HTML, progress: ProgressView) -> None:
         self._run = RunButton(panel, panel.press_run)
@@ -83,15 +150,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._state.value = note(text, live=True)
 
     def match(self, *, ready: bool, runs: int) -> None:
-        """Enable or disable the buttons.
-
-        Parameters
-        ----------
-        ready : bool
-            Whether there is a workflow to run.
-        runs : int
-            How many runs can be cancelled.
-        """
+        """Enable or disable the buttons."""
         self._keys.running = runs > 0
         self._run.disabled = not ready
         self._cancel.disabled = not runs

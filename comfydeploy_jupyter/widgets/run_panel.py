@@ -22,21 +22,15 @@ from ..graphs.examples import examples
 from ..graphs.form import workflow_form
 from ..graphs.validation import NOT_HERE
 from .base import Panel
-from .follower import Follower
-from .form import Form
-from .form_values import unlocked_seeds
+from .form import Form, unlocked_seeds
 from .gallery import Gallery, plain_form
 from .history import History
 from .models_box import ModelsBox
 from .parts import box
-from .picker import Picker, Requests
+from .picker import Picker, Requests, StartBox
 from .presets_box import PresetsBox
-from .preview import Preview
-from .progress import ProgressView
-from .run_bar import RunBar
-from .run_button import MOST_AT_ONCE
-from .run_notes import RunNotes, introduction
-from .start_box import StartBox
+from .progress import Follower, Preview, ProgressView
+from .run_bar import MOST_AT_ONCE, RunBar, RunNotes, introduction
 
 if TYPE_CHECKING:
     import os

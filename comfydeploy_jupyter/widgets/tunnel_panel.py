@@ -51,22 +51,16 @@ GATED = "Visitors need the link. It contains a secret, which their browser then 
 
 
 class Link(anywidget.AnyWidget):
-    """The link of a tunnel, a button that copies it, and its QR code.
-
-    Attributes
-    ----------
-    url : str
-        The address without the secret; nothing is shown while it is empty.
-    address : str
-        The link. It is no trait, since the state of a widget may be saved with the notebook: the
-        page gets it in a message, which is not saved.
-    """
+    """The link of a tunnel, a button that copies it, and its QR code."""
 
     _esm = script("link")
 
+    # the address without the secret; nothing is shown while it is empty
     url = t.Unicode().tag(sync=True)
 
     def __init__(self) -> None:
+        # the link. It is no trait, since the state of a widget may be saved with the
+        # notebook: the page gets it in a message, which is not saved
         self.address = ""
         super().__init__()
         self.on_msg(lambda *_: self._send_address())  # of a new page

@@ -3,25 +3,332 @@
 from __future__ import annotations
 
 import html
+import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import anywidget
 import ipywidgets as w
+import traitlets as t
 
-from ..client.files import UploadedFile, human_size
+from ..client.files import UploadedFile, human_size, send_chunks
 from ..client.server import READ_TIMEOUT
 from ..client.text import html_table, text_table
+from ..display.page import STATIC, script
 from ..errors import ComfyDeployError
-from .add_model_tab import LABEL_WIDTH, USUAL_FOLDERS, AddModelTab
-from .base import Panel
-from .chunks import ChunkedFile
-from .models_view import READING, ModelsView
-from .parts import row
-from .throttle import Throttle
-from .transfers_view import OPEN, TransfersView
+from .base import Panel, Throttle
+from .parts import button, note, row
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from ..client import Comfy
+    from ..client.files import Model
+
+
+SILENCE = 120.0
+"""Seconds without a chunk after which the page is considered closed."""
+
+
+class Sender(Protocol):
+    """Sends messages about a file to the page."""
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Send a message to the page."""
+
+
+class ChunkedFile:
+    """A file that is sent to the route ``upload-file`` while its chunks arrive from the page.
+
+    It is not stored in the kernel. A chunk is confirmed once the route has taken it, and the page
+    sends only a few chunks before they are confirmed. JupyterLab sends the first messages of a view
+    to the kernel's main thread and later ones to a subshell, so the chunks come in any order.
+    """
+
+    def __init__(self, message: dict[str, Any], send: Sender) -> None:
+        self.id = str(message["id"])
+        self._message = message
+        self._send = send
+        self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._early: dict[int, bytes] = {}  # chunks that came before an earlier one, by offset
+        self._next = 0  # the offset of the next chunk
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def put(self, offset: int, chunk: bytes) -> None:
+        """Add the chunk that begins at an offset, bytes."""
+        with self._lock:
+            self._early[offset] = chunk
+            while (found := self._early.pop(self._next, None)) is not None:
+                self._next += len(found)
+                self._chunks.put(found)
+
+    def stop(self) -> None:
+        """Cancel the upload."""
+        self._stopped.set()
+        self._chunks.put(None)
+
+    def run(self, comfy: Comfy) -> None:
+        """Send the whole file; call it in a thread."""
+        message, place = self._message, self._message["destination"]
+        fields = {
+            "type": str(place["type"]),
+            "subfolder": str(place["subfolder"]),
+            "overwrite": str(bool(place["overwrite"])).lower(),
+        }
+        try:
+            result = send_chunks(
+                comfy.server,
+                self._arriving(int(message["size"])),
+                int(message["size"]),
+                str(message["name"]),
+                fields,
+                machine=place.get("machine") or None,
+            )
+        except Exception as error:
+            words = error.message if isinstance(error, ComfyDeployError) else str(error)
+            if not self._stopped.is_set():
+                self._send({"type": "end", "id": self.id, "error": words or type(error).__name__})
+        else:
+            self._send({"type": "end", "id": self.id, "result": result})
+
+    def _arriving(self, size: int) -> Iterator[bytes]:
+        stored = 0
+        self._send({"type": "opened", "id": self.id})
+        while stored < size:
+            try:
+                chunk = self._chunks.get(timeout=SILENCE)
+            except queue.Empty:
+                raise ComfyDeployError("the page has stopped sending the file") from None
+            if chunk is None:
+                raise ComfyDeployError("cancelled")
+            yield chunk
+            stored += len(chunk)
+            self._send({"type": "stored", "id": self.id, "bytes": stored})
+
+
+OPEN = frozenset({"queued", "active", "finishing", "retrying"})
+"""The states of transfers that have not ended."""
+
+
+# ipywidgets, which it is made of, has no types
+class TransfersView(anywidget.AnyWidget):
+    """An area where files are chosen or dropped, and a row for each transfer.
+
+    The page sends the files by itself and reports them in messages, which the kernel passes on to
+    all pages that show the widget. The uploads of a page end when it is closed: when another page
+    is opened, each unfinished upload that no open page reports again becomes ``lost``.
+    """
+
+    _esm = script("transfers")
+    _css = STATIC / "transfers.css"
+
+    # the fields with the destination: ``place`` (a dropdown), ``subfolder``, ``overwrite``.
+    # The page reads them when files are chosen
+    fields = t.Dict().tag(sync=True, **w.widget_serialization)
+    # the ``type`` of an upload by the label of each choice of ``place``
+    places = t.Dict().tag(sync=True)
+    # the machine that receives the files; empty for the default one
+    machine = t.Unicode().tag(sync=True)
+    # the id of the server that the kernel uses; empty until it is known
+    instance = t.Unicode().tag(sync=True)
+    # the transfers of the server that are shown, as in ``upload-queue-status``
+    transfers: t.List[dict[str, Any]] = t.List().tag(sync=True)
+
+    def __init__(
+        self,
+        on_order: Callable[[dict[str, Any], list[Any]], None],
+        fields: dict[str, w.Widget],
+    ) -> None:
+        super().__init__(fields=fields)
+        # the uploads of all pages by their ids: ``name``, ``where``, ``size``, ``sent``
+        # (bytes), ``state``, ``error``, ``kept`` (whether its page still has the file),
+        # and the ``result`` of those that are done
+        self.uploads: dict[str, dict[str, Any]] = {}
+        self._forgotten: set[str] = set()
+        self._on_order = on_order
+        self.on_msg(self._receive)
+
+    def broadcast(self, message: dict[str, Any]) -> None:
+        """Send a message to all pages that show the widget."""
+        self.send(message)
+
+    def forget(self, ids: list[str]) -> None:
+        """Remove uploads from the lists of all pages.
+
+        Messages about these uploads that arrive later are ignored: JupyterLab sends the first
+        messages of a page to the kernel's main thread, which may be busy, and others to a subshell.
+        """
+        self._forgotten.update(ids)
+        for upload_id in ids:
+            self.uploads.pop(upload_id, None)
+        self.broadcast({"type": "forget", "ids": ids})
+
+    def _receive(self, _: object, message: dict[str, Any], buffers: list[Any]) -> None:
+        if message["type"] == "hello":
+            self._send_state()
+        elif message["type"] == "uploads":
+            self._take(message["uploads"])
+        elif message["type"] in {"cancel", "retry"} and message["id"] in self.uploads:
+            self.broadcast(message)  # to the page that has the file
+        else:
+            self._on_order(message, buffers)
+
+    def _take(self, uploads: list[dict[str, Any]]) -> None:
+        uploads = [upload for upload in uploads if upload["id"] not in self._forgotten]
+        changed = []
+        for upload in uploads:
+            before = self.uploads.get(upload["id"], {}).get("state")
+            self.uploads[upload["id"]] = upload
+            if before != upload["state"]:
+                changed.append(upload)
+        self.broadcast({"type": "uploads", "uploads": uploads})
+        if changed:
+            self._on_order({"type": "changed", "uploads": changed}, [])
+
+    def _send_state(self) -> None:
+        """Send a new page the uploads, and ask all pages to report theirs again."""
+        for upload in self.uploads.values():
+            upload["kept"] = False
+            if upload["state"] in OPEN:
+                upload["state"] = "lost"
+        self.broadcast({"type": "uploads", "uploads": list(self.uploads.values())})
+        self.broadcast({"type": "report"})
+
+
+READING = "!"
+"""In place of the hash of a model whose file is being read."""
+
+
+class ModelsView(anywidget.AnyWidget):
+    """A table of models, searched and sorted in the page."""
+
+    _esm = script("models")
+    _css = STATIC / "models.css"
+
+    # ``name``, ``folder``, ``size`` (bytes) and ``modified`` (seconds since 1970) of each
+    models: t.List[dict[str, Any]] = t.List().tag(sync=True)
+    loaded = t.Bool().tag(sync=True)  # whether ComfyUI has been asked for them
+    # ``free`` and ``total`` of the disk that the models are on, bytes; empty if not known
+    disk = t.Dict().tag(sync=True)
+    # the known SHA-256 by ``"<folder>/<name>"``; ``"!"`` while a file is being read
+    hashes = t.Dict().tag(sync=True)
+    # the models folders that a model can be moved to; empty if the files are not on the
+    # server's machine, so that they can be neither moved nor deleted
+    folders: t.List[str] = t.List().tag(sync=True)
+
+    def __init__(
+        self,
+        on_refresh: Callable[[], object],
+        on_hash: Callable[[str], object],
+        on_order: Callable[[dict[str, Any]], object],
+    ) -> None:
+        super().__init__()
+        self._on_order = on_order
+        self._on_refresh = on_refresh
+        self._on_hash = on_hash
+        self.on_msg(self._receive)
+
+    def show(self, models: Iterable[Model], disk: dict[str, int]) -> None:
+        """Show these models and their disk; forget the hashes of files that have changed."""
+        before = {(m["folder"], m["name"]): (m["size"], m["modified"]) for m in self.models}
+        shown = [
+            {"name": m.name, "folder": m.folder, "size": m.size, "modified": m.modified}
+            for m in models
+        ]
+        same = {
+            f"{m['folder']}/{m['name']}"
+            for m in shown
+            if before.get((m["folder"], m["name"])) == (m["size"], m["modified"])
+        }
+        self.hashes = {key: value for key, value in self.hashes.items() if key in same}
+        self.models, self.disk = shown, disk
+        self.loaded = True
+
+    def set_hash(self, key: str, value: str | None) -> None:
+        """Show a hash; None if the file could not be read."""
+        others = {name: known for name, known in self.hashes.items() if name != key}
+        self.hashes = others if value is None else {**others, key: value}
+
+    def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
+        if message["type"] == "refresh":
+            self._on_refresh()
+        elif message["type"] == "hash":
+            self._on_hash(str(message["key"]))
+        else:
+            self._on_order(message)
+
+
+LABEL_WIDTH = "100px"
+
+USUAL_FOLDERS = ("checkpoints", "loras", "vae", "controlnet", "embeddings", "upscale_models")
+"""The folders that can be chosen until ComfyUI's own folders are known."""
+
+
+class AddModelTab:
+    """The fields for the link, the folder, the file name and the hash of a model."""
+
+    def __init__(self, on_add: Callable[[], object]) -> None:
+        style = {"description_width": LABEL_WIDTH}
+        half = {"width": "auto", "flex": "1 1 290px", "margin": "0"}
+        full = {**half, "flex": "1 1 100%"}
+        self.link = w.Text(
+            description="Link",
+            placeholder="https://huggingface.co/…, https://civitai.com/models/… or any other",
+            style=style,
+            layout=w.Layout(**full),
+        )
+        self.folder = w.Dropdown(
+            description="Models folder",
+            options=USUAL_FOLDERS,
+            style=style,
+            layout=w.Layout(**half),
+        )
+        self.filename = w.Text(
+            description="File name",
+            placeholder="as in the link",
+            style=style,
+            layout=w.Layout(**half),
+        )
+        self.sha256 = w.Text(
+            description="SHA-256",
+            placeholder="checked, if given",
+            style=style,
+            layout=w.Layout(**full),
+        )
+        self.add = button(
+            "Add model",
+            on_add,
+            icon="download",
+            style="primary",
+            hint="Download the model into ComfyUI's folder",
+        )
+        self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
+        self.box = w.VBox(
+            [
+                row(self.link),
+                row(self.folder, self.filename),
+                row(self.sha256),
+                row(self.add, self._state),
+            ],
+            layout=w.Layout(width="100%", grid_gap="8px", padding="4px 0 0"),
+        )
+
+    def offer(self, folders: Sequence[str]) -> None:
+        """Offer the folders of ComfyUI; keep the chosen one if it is among them."""
+        chosen = self.folder.value
+        self.folder.options = folders
+        self.folder.value = chosen if chosen in folders else next(iter(folders), None)
+
+    def show_text(self, text: str) -> None:
+        """Show the result of the last click."""
+        self._state.value = note(text, live=True) if text else ""
+
+    def clear(self) -> None:
+        """Empty the fields that belong to one model."""
+        for field in (self.link, self.filename, self.sha256):
+            field.value = ""
+
 
 PLACES = {
     "Input files of workflows": "input",

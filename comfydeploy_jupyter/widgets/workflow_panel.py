@@ -3,45 +3,369 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anywidget
 import ipywidgets as w
+import traitlets as t
 
 from ..client.files import write_text
 from ..client.graph import Source, file_title, in_api_format
-from ..client.text import graph_rows, html_table, text_table
+from ..client.text import counted, graph_rows, html_table, text_table
 from ..client.workflow import Workflow
 from ..client.workflows import EditorWorkflow, graphs_of
-from ..display.page import STATIC
+from ..display.page import STATIC, script
 from ..errors import ConflictError, InvalidRequestError
-from .base import Panel
-from .graph_view import GraphView
+from ..graphs.layout import picture_of
+from ..util.timestamps import parse_timestamp
+from .base import Panel, Problem
 from .models_box import ModelsBox
-from .parts import FileButton, button, note, row
-from .problem import Problem
+from .parts import DownloadButton, FileButton, button, note, row
+from .picker import ACCEPTED
 from .run_panel import RunPanel
-from .workflow_files import ACCEPTED
-from .workflow_sidebar import Opener, WorkflowSidebar
-from .workflow_tabs import (
-    MIMES,
-    ChangesTab,
-    ExportTab,
-    NodesTab,
-    SaveTab,
-    exported,
-    version_label,
-    when,
-)
+from .workflow_list import Opener, WorkflowSidebar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from ..client import Comfy
+    from ..client import Comfy, Result
+    from ..client.workflow import Validation
     from ..client.workflows import StoredWorkflow, Workflows, WorkflowVersion
+    from ..graphs.diff import GraphDiff
+
+
+WORDS = {
+    "removed": "Removed",
+    "added": "Added",
+    "replaced": "Replaced",
+    "switched": "Switched",
+    "renamed": "Renamed",
+    "rewired": "Rewired",
+    "changed": "Changed",
+}
+
+
+def nodes_table(graph: dict[str, Any], found: Validation | None = None) -> str:
+    """Return a table of nodes: those with findings first, then in the order of execution."""
+    rows = []
+    findings_of = {} if found is None else found.by_node
+    for title, kind, node_id, inputs in sorted(
+        graph_rows(graph), key=lambda entry: entry[2] not in findings_of
+    ):
+        problems = findings_of.get(node_id, [])
+        name = f"<b>{html.escape(title)}</b>"
+        faint = f"id {node_id}" if title == kind else f"{kind}, id {node_id}"
+        items = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+        findings = f'<ul class="comfydeploy-findings">{items}</ul>' if items else ""
+        rows.append(
+            f'<tr class="{"mod-bad" if problems else ""}"><td>{name}'
+            f'<div class="comfydeploy-note">{html.escape(faint)}</div></td>'
+            f"<td>{html.escape(inputs)}{findings}</td></tr>"
+        )
+    head = '<thead><tr><th scope="col">Node</th><th scope="col">Inputs</th></tr></thead>'
+    return (
+        '<div class="comfydeploy-scroll" tabindex="0" role="region" aria-label="Nodes">'
+        f'<table class="comfydeploy-nodes">{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def verdict(found: Validation) -> str:
+    """Return a line with the result of a validation, and the findings that concern no node."""
+    bad = len(found.by_node)
+    if found.valid and not bad:
+        words, kind = "ComfyUI would run this workflow", "success"
+    elif found.valid:
+        words, kind = f"ComfyUI would run a part of it; look at {_nodes(bad)}", "warn"
+    else:
+        words, kind = f"ComfyUI would refuse this workflow; look at {_nodes(bad)}", "error"
+        if not bad:
+            words = "ComfyUI would refuse this workflow"
+    doubt = f" ({found.doubt})" if found.doubt else ""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in found.general)
+    general = f"<ul>{items}</ul>" if items else ""
+    return (
+        f'<div class="comfydeploy-verdict mod-{kind}" role="status">'
+        f"{html.escape(words + doubt)}{general}</div>"
+    )
+
+
+def diff_list(diff: GraphDiff) -> str:
+    """Return a list of changes, each with its kind."""
+    if not diff:
+        return f'<div role="status">{html.escape(str(diff).capitalize())}.</div>'
+    lines = "".join(
+        f'<li><span class="comfydeploy-kind mod-{change.kind}">{WORDS[change.kind]}</span> '
+        f"<span>{html.escape(change.text.removeprefix(change.kind).strip())}</span></li>"
+        for change in diff
+    )
+    return (
+        f'<div role="status">{counted(len(diff), "difference")}</div>'
+        f'<ul class="comfydeploy-scroll comfydeploy-changes">{lines}</ul>'
+    )
+
+
+def _nodes(count: int) -> str:
+    return "the node marked below" if count == 1 else f"the {count} nodes marked below"
+
+
+FAILED, RUNNING = "failed", "running"
+LONGEST = 500  # characters of the text about a node
+
+
+class GraphView(anywidget.AnyWidget):
+    """A picture of a workflow that users can move and zoom in the page."""
+
+    _esm = script("graph")
+
+    # what is shown, as `picture_of` returns it; empty if there is no workflow
+    picture: t.Dict[str, Any] = t.Dict().tag(sync=True)
+    # how nodes are marked, ``"running"`` or ``"failed"``, by their ids in the API format
+    marks: t.Dict[str, str] = t.Dict().tag(sync=True)
+    problems: t.Dict[str, str] = t.Dict().tag(sync=True)  # what is wrong with nodes, by their ids
+
+    def show(self, workflow: Workflow) -> None:
+        """Show a workflow without marks; its nodes have the same positions as in the editor."""
+        picture = picture_of(workflow.source.ui or workflow.to_api())
+        with self.hold_sync():
+            self.picture, self.marks, self.problems = picture, {}, {}
+
+    def mark_findings(self, found: Validation) -> None:
+        """Mark the nodes in which a validation has found errors."""
+        self._mark_failed({key: "; ".join(problems) for key, problems in found.by_node.items()})
+
+    def mark_running(self, node_id: str | None) -> None:
+        """Mark the node that runs now; None if none does."""
+        with self.hold_sync():
+            self.marks = {} if node_id is None else {node_id: RUNNING}
+            self.problems = {}
+
+    def mark_result(self, result: Result) -> None:
+        """Mark the node in which a run has failed, if one has."""
+        node_id = (result.error or {}).get("node_id")
+        self._mark_failed({} if node_id is None else {str(node_id): result.failure or ""})
+
+    def _mark_failed(self, texts: dict[str, str]) -> None:
+        with self.hold_sync():
+            self.marks = dict.fromkeys(texts, FAILED)
+            self.problems = {key: text[:LONGEST] for key, text in texts.items()}
+
+
+LABEL = {"description_width": "90px"}
+FULL = {"width": "auto", "flex": "1 1 100%", "margin": "0"}
+HALF = {"width": "auto", "flex": "1 1 280px", "margin": "0"}
+
+FORMATS = {
+    "API format (JSON)": "api",
+    "Editor format (JSON)": "ui",
+    "Notebook": "notebook",
+    "Python script": "python",
+}
+SUFFIXES = {"api": ".api.json", "ui": ".json", "notebook": ".ipynb", "python": ".py"}
+MIMES = {
+    "api": "application/json",
+    "ui": "application/json",
+    "notebook": "application/x-ipynb+json",
+    "python": "text/x-python",
+}
+
+
+def tab_box(*children: w.Widget) -> w.VBox:
+    """Return the content of a tab."""
+    return w.VBox(list(children), layout=w.Layout(width="100%", grid_gap="8px"))
+
+
+class NodesTab:
+    """The nodes, and the findings of a validation."""
+
+    def __init__(
+        self, on_validate: Callable[[], object], models: ModelsBox, picture: w.DOMWidget
+    ) -> None:
+        self.validate = button(
+            "Validate",
+            on_validate,
+            icon="check",
+            hint="Find the errors that ComfyUI would report, without running the workflow",
+            disabled=True,
+        )
+        self._verdict = w.HTML(layout=w.Layout(**FULL))
+        self._table = w.HTML(layout=w.Layout(width="100%", margin="0"))
+        self._models = models
+        self.box = tab_box(row(self.validate), self._verdict, models, picture, self._table)
+
+    def show(self, graph: dict[str, Any], found: Validation | None = None) -> None:
+        """Show a graph and the findings of its validation."""
+        self._table.value = nodes_table(graph, found)
+        self._verdict.value = "" if found is None else verdict(found)
+        self._verdict.layout.display = "none" if found is None else ""
+        self._models.show_missing(None)
+
+
+class ChangesTab:
+    """The differences between two versions."""
+
+    def __init__(self, on_choice: Callable[[], object]) -> None:
+        self.old = w.Dropdown(description="From", style=LABEL, layout=w.Layout(**HALF))
+        self.new = w.Dropdown(description="To", style=LABEL, layout=w.Layout(**HALF))
+        self._list = w.HTML(layout=w.Layout(width="100%", margin="0"))
+        self.box = tab_box(row(self.old, self.new), self._list)
+        self._on_choice = on_choice
+        self._filling = False
+        for control in (self.old, self.new):
+            control.observe(lambda _: self._chosen(), "value")
+
+    def fill(self, versions: Sequence[WorkflowVersion], opened: int | None) -> None:
+        """Offer versions, and choose the open one and the one before it."""
+        numbers = [version.number for version in versions]
+        options = [(version_label(version), version.number) for version in versions]
+        later = opened if opened in numbers else next(iter(numbers), None)
+        before = [number for number in numbers if later is not None and number < later]
+        self._filling = True
+        for control in (self.old, self.new):
+            control.options = options
+            control.disabled = len(numbers) < 2
+        self.new.value = later
+        self.old.value = before[0] if before else later
+        self._filling = False
+        self._chosen()
+
+    def show(self, diff: GraphDiff) -> None:
+        """Show differences."""
+        self._list.value = diff_list(diff)
+
+    def show_text(self, text: str) -> None:
+        """Show a line instead of differences."""
+        self._list.value = note(text, live=True)
+
+    def _chosen(self) -> None:
+        if not self._filling:
+            self._on_choice()
+
+
+class SaveTab:
+    """Saving the workflow as a new one, or as a version of a stored one."""
+
+    def __init__(self, on_save: Callable[[], object]) -> None:
+        self.target = w.Dropdown(
+            description="Save as",
+            options=[("A new workflow", "")],
+            style=LABEL,
+            layout=w.Layout(**FULL),
+        )
+        self.name = w.Text(description="Name", style=LABEL, layout=w.Layout(**FULL))
+        self.comment = w.Text(
+            description="Comment",
+            placeholder="What is new in this version",
+            style=LABEL,
+            layout=w.Layout(**FULL),
+        )
+        self.force = w.Checkbox(
+            description="Save even if nothing has changed",
+            indent=False,
+            layout=w.Layout(width="auto", margin="0"),
+        )
+        self.save = button(
+            "Save", on_save, icon="save", style="primary", hint="Save a version", disabled=True
+        )
+        self._state = w.HTML(layout=w.Layout(flex="1 1 auto", width="auto", margin="0"))
+        hint = note("Values that were changed under Run are saved with it.")
+        self.box = tab_box(
+            self.target,
+            self.name,
+            self.comment,
+            self.force,
+            row(self.save, self._state),
+            w.HTML(hint, layout=w.Layout(margin="0")),
+        )
+
+    def offer(self, stored: Sequence[StoredWorkflow], chosen: str) -> None:
+        """Offer stored workflows to add a version to, and choose one by its id."""
+        options = [(f"A new version of {one.name}", one.id) for one in stored]
+        self.target.options = [("A new workflow", ""), *options]
+        self.target.value = chosen if chosen in {one.id for one in stored} else ""
+
+    def show_text(self, text: str) -> None:
+        """Show the result of the last click."""
+        self._state.value = note(text, live=True) if text else ""
+
+
+class ExportTab:
+    """Exporting the workflow to a file, written by the kernel or downloaded by the browser."""
+
+    def __init__(self, on_write: Callable[[], object], on_download: Callable[[], object]) -> None:
+        self.format = w.Dropdown(
+            description="Format", options=FORMATS, style=LABEL, layout=w.Layout(**FULL)
+        )
+        self.path = w.Text(
+            description="File",
+            tooltip="Where to write it; relative to the folder of the notebook",
+            style=LABEL,
+            layout=w.Layout(**FULL),
+        )
+        self.replace = w.Checkbox(
+            description="Replace a file of that name",
+            indent=False,
+            layout=w.Layout(width="auto", margin="0"),
+        )
+        self.write = button(
+            "Write",
+            on_write,
+            icon="file",
+            style="primary",
+            hint="Write the file beside the notebook",
+            disabled=True,
+        )
+        self.download = DownloadButton("Download", on_download)
+        self._state = w.HTML(layout=w.Layout(flex="1 1 auto", width="auto", margin="0"))
+        self.box = tab_box(
+            self.format, self.path, self.replace, row(self.write, self.download, self._state)
+        )
+        self._stem = "workflow"
+        self.format.observe(lambda _: self._name(), "value")
+        self._name()
+
+    def suggest(self, title: str) -> None:
+        """Suggest a file name."""
+        kept = "".join(c if c.isalnum() or c in "-_. " else "-" for c in title)
+        self._stem = kept.strip(" .-") or "workflow"
+        self._name()
+
+    def show_text(self, text: str) -> None:
+        """Show the result of the last click."""
+        self._state.value = note(text, live=True) if text else ""
+
+    def _name(self) -> None:
+        self.path.value = f"{self._stem}{SUFFIXES[self.format.value]}"
+
+
+def exported(workflow: Workflow, kind: str) -> str:
+    """Return a workflow as the text of a file."""
+    if kind == "python":
+        return workflow.to_python()
+    if kind == "notebook":
+        return json.dumps(workflow.to_notebook(), indent=1, ensure_ascii=False) + "\n"
+    graph = workflow.to_api() if kind == "api" else workflow.to_ui()
+    return json.dumps(graph, indent=2, ensure_ascii=False) + "\n"
+
+
+def version_label(version: WorkflowVersion) -> str:
+    """Return a line with the number, the time and the comment of a version."""
+    parts = [f"v{version.number}", when(version.created_at), version.comment]
+    return " · ".join(part for part in parts if part)
+
+
+def when(timestamp: str) -> str:
+    """Return a timestamp in ISO 8601 for people, in the time zone of this machine."""
+    try:
+        parsed = parse_timestamp(timestamp)
+    except ValueError:
+        return timestamp
+    return parsed.astimezone().strftime("%Y-%m-%d %H:%M")
+
 
 RUN = 4
 """The index of the Run tab."""

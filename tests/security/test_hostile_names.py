@@ -21,7 +21,7 @@ from comfydeploy_jupyter.display.page import Record
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.extension import JupyterLog
 from comfydeploy_jupyter.snapshots.snapshot import parse
-from comfydeploy_jupyter.widgets.workflow_html import nodes_table
+from comfydeploy_jupyter.widgets.workflow_panel import nodes_table
 
 MARKUP = "\"'><img src=x onerror=alert(1)><script>alert(1)</script>"
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\b"

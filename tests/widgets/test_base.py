@@ -12,8 +12,8 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from comfydeploy_jupyter.widgets import Panel
+from comfydeploy_jupyter.widgets.base import Throttle
 from comfydeploy_jupyter.widgets.parts import button, note, row, search_combo
-from comfydeploy_jupyter.widgets.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

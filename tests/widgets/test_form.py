@@ -16,9 +16,7 @@ from comfydeploy_jupyter.comfyui.definitions import BUNDLE
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.form import FormField, input_form, workflow_form
 from comfydeploy_jupyter.widgets import Panel
-from comfydeploy_jupyter.widgets.form import Form
-from comfydeploy_jupyter.widgets.form_rows import SHOWN
-from comfydeploy_jupyter.widgets.form_values import unlocked_seeds
+from comfydeploy_jupyter.widgets.form import SHOWN, Form, unlocked_seeds
 
 PACKAGE = Path(comfydeploy_jupyter.__file__).parent
 

@@ -17,8 +17,7 @@ from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import NotFoundError, StoreUnavailableError
 from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.widgets import history
-from comfydeploy_jupyter.widgets.history import History
-from comfydeploy_jupyter.widgets.history_facts import RunGraphs
+from comfydeploy_jupyter.widgets.history import History, RunGraphs
 from comfydeploy_jupyter.widgets.progress import ProgressView
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.client import Comfy, EventStream, Run
 from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError, UnknownInputError
 from comfydeploy_jupyter.widgets import Panel
-from comfydeploy_jupyter.widgets.follower import KEPT_STREAMS, Follower
 from comfydeploy_jupyter.widgets.picker import Requests
+from comfydeploy_jupyter.widgets.progress import KEPT_STREAMS, Follower
 from tests.helpers.comfyui_proxies import FAULTS, FaultyComfyUI
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until

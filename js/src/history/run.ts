@@ -1,4 +1,4 @@
-/** The earlier runs of a workflow, as `widgets/history_facts.py` describes them. */
+/** The earlier runs of a workflow, as `widgets/history.py` describes them. */
 
 import type { Item } from "../gallery/item.ts";
 
