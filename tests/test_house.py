@@ -7,7 +7,6 @@ import re
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
-from comfydeploy_jupyter.graphs.versions import OLDEST_TESTED
 from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
@@ -39,39 +38,6 @@ def test_each_exception_to_a_rule_has_its_reason():
             if exceptions and not re.match(r"\s*(?:#|-) ?\w", line[exceptions[-1].end() :]):
                 bare.append(f"{path.relative_to(REPOSITORY)}:{number}")
     assert bare == []
-
-
-PUBLIC = {"_asdict", "_exit", "_Hash"}
-"""Names with an underscore that are documented, and one that only type checkers see."""
-
-
-def test_no_private_names_of_other_packages_are_used():
-    made, used = set(), {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                made.add(node.name)
-            elif isinstance(node, ast.arg):
-                made.add(node.arg)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                made.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                ours = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
-                if ours and isinstance(node.ctx, ast.Store):
-                    made.add(node.attr)
-                used[node.attr] = f"{path.relative_to(PACKAGE)}:{node.lineno}"
-    private = {name for name in used if name.startswith("_") and not name.endswith("__")}
-    assert {name: used[name] for name in private - made - PUBLIC} == {}
-
-
-def test_the_oldest_version_is_named_in_one_place():
-    """Only `graphs.versions` has the differences between versions of ComfyUI."""
-    named = {
-        path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*.py")
-        if OLDEST_TESTED in path.read_text()
-    }
-    assert named == {"graphs/versions.py"}
 
 
 def test_the_garbage_collector_of_the_users_server_is_not_changed():

@@ -124,27 +124,6 @@ def test_it_is_stored_in_a_form_that_a_web_page_can_show(path: Path) -> None:
     assert not re.search(r"127\.0\.0\.1:(?!8188\b)\d", text)
 
 
-@pytest.mark.parametrize("executed", [QUICKSTART], indirect=True, ids=["quickstart"])
-def test_the_quickstart_shows_what_its_text_says(executed: Any) -> None:
-    found = outputs(executed)
-    pages = [o.data["text/html"] for o in found if "text/html" in o.get("data", {})]
-    assert any("data:image/png;base64," in page and "Timings" in page for page in pages)
-    texts = "".join(o.text for o in found if o.output_type == "stream")
-    for fact in (
-        "(512, 384)",
-        "A sunset that needs no model",
-        "'9.seed': 7",
-        "success",
-        "cancelled",
-    ):
-        assert fact in texts
-    assert "UnknownInputError" in texts
-    assert "node EmptyImage: Value 0 smaller" in texts
-    assert sum("image/png" in o.get("data", {}) for o in found) == 2
-    views = [o for o in found if VIEW in o.get("data", {})]
-    assert len(views) == 1, "only the panel stays; progress bars leave a line of text"
-
-
 @pytest.fixture
 def hostile(jupyter: JupyterProcess) -> Workflow:
     """A workflow whose texts look like code."""

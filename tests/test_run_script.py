@@ -97,6 +97,7 @@ def end(script: subprocess.Popen[bytes]) -> None:
 IGNORING = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("started", "ignored", "number"),
@@ -165,20 +166,3 @@ def test_its_output_begins_with_the_address_and_ends_with_the_picture(
         assert picture.read_bytes().startswith(b"\x89PNG")
     finally:
         end(script)
-
-
-def test_make_run_installs_the_tile() -> None:
-    makefile = (REPOSITORY / "Makefile").read_text()
-    (lab,) = re.findall(r"^\$\(STAMP\)-lab:.*\n(?:\t.*\n)+", makefile, re.MULTILINE)
-    assert "'.[lab,ui]'" in lab
-
-
-@pytest.mark.parametrize(("given", "installs"), [([], True), (["COMFYUI_TEST_PYTHON=p"], False)])
-def test_make_installs_no_comfyui_whose_interpreter_is_named(
-    given: list[str], installs: bool
-) -> None:
-    make = ["make", "--dry-run", "unit", "COMFYUI=elsewhere", *given]
-    env = {"PATH": os.environ["PATH"]}  # without the variables of another `make`
-    output = subprocess.run(make, cwd=REPOSITORY, env=env, capture_output=True, text=True).stdout
-    assert ("comfyui.install --path elsewhere" in output) is installs
-    assert "COMFYUI_TEST_PATH=elsewhere" in output
