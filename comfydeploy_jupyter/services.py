@@ -22,7 +22,7 @@ from .files.uploads import Uploads, UploadTarget, clean_spool
 from .machines.dask import DaskKind
 from .machines.outputs import KeptOutputs
 from .machines.pool import Pools
-from .machines.records import MachineRecords, MachineRepository
+from .machines.records import MachineRecords
 from .machines.registry import AUTO, MachineRegistry
 from .machines.service import CloudMachines, MachineService, find_origin
 from .metrics import Reading
@@ -102,7 +102,7 @@ class Services:
         self.pool_kinds: dict[str, ProviderKind] = {"dask": DaskKind(settings.clusters)}
         self.kept_outputs = KeptOutputs(settings.data_dir / "outputs", self.machines)
         self.pool_inputs = PoolInputs(self.machines, settings.data_dir / "pool_inputs")
-        self.machine_records = MachineRecords(MachineRepository(self.database))
+        self.machine_records = MachineRecords(self.database)
         self.hasher = Hasher(self.database)
         self._directories = DirectoryCache()
         self.model_files = ModelFiles(self.database, self.machines, self.hasher, self._directories)

@@ -89,7 +89,6 @@ class Credentials:
 
     @property
     def all_headers(self) -> dict[str, str]:
-        """The headers of each request, with the one for user and password."""
         password = {"Authorization": self.authorization} if self.authorization else {}
         return {**self.headers, **password}
 
@@ -175,7 +174,6 @@ class ComfyUIClient:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The connection pool for requests."""
         return self._sessions()[0]
 
     @property
@@ -184,7 +182,6 @@ class ComfyUIClient:
         return self._sessions()[1]
 
     async def close(self) -> None:
-        """Close all connections permanently."""
         self._closed = True
         sessions, self._opened = self._opened or (), None
         for session in reversed(sessions):
@@ -224,7 +221,6 @@ class ComfyUIClient:
             raise self.unavailable(text_of(error)) from error
 
     async def chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield the body of a response as it arrives."""
         try:
             async for chunk in response.content.iter_any():
                 yield chunk
@@ -258,7 +254,6 @@ class ComfyUIClient:
         )
 
     async def get_list(self, path: str, kind: type[T], **options: Any) -> list[T]:
-        """Return the JSON array in ComfyUI's reply to a GET request."""
         text = await self.request("GET", path, **options)
         try:
             found = await responses.parse(text)
@@ -269,7 +264,6 @@ class ComfyUIClient:
         return found
 
     async def get_object(self, path: str) -> dict[str, Any]:
-        """Return the JSON object in ComfyUI's reply to a GET request."""
         return await parse_object(await self.request("GET", path))
 
     async def request(
@@ -287,7 +281,6 @@ class ComfyUIClient:
         return text
 
     def too_large(self, what: str, limit: int) -> ComfyUIUnavailableError:
-        """Return the error for a response of more than ``limit`` bytes."""
         return self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
 
     async def _request(
@@ -375,7 +368,6 @@ class ComfyUIClient:
         self._lacks.clear()
 
     async def system_stats(self) -> dict[str, Any]:
-        """Return ComfyUI's version, arguments, memory and devices."""
         stats = await self.get_object("/system_stats")
         system, devices = stats.get("system"), stats.get("devices")
         if not isinstance(system, dict) or not isinstance(devices, list):
@@ -404,7 +396,6 @@ class ComfyUIClient:
         return running, pending
 
     async def queue_text(self) -> bytes:
-        """Return the executing and the waiting prompts with their graphs, as JSON."""
         return await self.request("GET", "/queue", limit=MAX_QUEUE)
 
     async def find(self, prompt_ids: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
@@ -639,7 +630,6 @@ class ComfyUIClient:
             raise self.unavailable(text_of(error)) from error
 
     async def size(self, query: Mapping[str, str]) -> int:
-        """Return the size of an output or input file in bytes."""
         async with self.view(query, {"Range": "bytes=0-0"}) as response:
             whole = response.headers.get("Content-Range", "").rpartition("/")[2]
             if response.status in (206, 416) and whole.isdecimal():
@@ -678,7 +668,6 @@ class ComfyUIClient:
         return sorted(files, key=lambda file: str(file["updated_at"]), reverse=True)[:MAX_WORKFLOWS]
 
     async def read_workflow(self, path: str) -> bytes:
-        """Return the content of a workflow file."""
         try:
             return await self.request(
                 "GET", _workflow_path(path), limit=MAX_WORKFLOW, may_lack=True
@@ -690,7 +679,6 @@ class ComfyUIClient:
             ) from None
 
     async def write_workflow(self, path: str, content: bytes) -> None:
-        """Write a workflow file, in place of one with the same path."""
         await self.request("POST", f"{_workflow_path(path)}?overwrite=true", body=content)
 
 
@@ -734,7 +722,6 @@ def _workflow_file(found: dict[str, Any]) -> dict[str, Any] | None:
 
 
 async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvalidError | None:
-    """Return the error for a graph that ComfyUI refuses; None for any other response."""
     if response.status == 500 and response.content_type == "text/plain":
         # ComfyUI's response if its validation raises an exception for a malformed graph.
         sentence = "ComfyUI could not read the graph (it answered 500)"
@@ -761,7 +748,6 @@ async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvali
 
 
 def by_number(item: list[Any]) -> tuple[Any, Any]:
-    """Return the sort key that ComfyUI uses for the items of its queue."""
     return item[0], str(item[1])
 
 
@@ -785,7 +771,6 @@ async def parse_without_graph(text: bytes) -> Any:
 
 
 def _without_graph(text: bytes) -> Any:
-    """Return a job or a history without the graph of its prompt."""
     found = responses.loads(text)
     if isinstance(found, dict):
         for entry in (found, *found.values()):
@@ -813,7 +798,6 @@ def last_status(text: bytes) -> dict[str, Any]:
 
 
 async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str, Any]:
-    """Parse a response that must be a JSON object."""
     try:
         found = await (parse_without_graph if without_graph else responses.parse)(text)
     except ValueError:
@@ -827,7 +811,6 @@ async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str,
 
 
 def not_comfyui(path: str) -> ComfyUIUnavailableError:
-    """Return the error for a response that is not one of ComfyUI."""
     return ComfyUIUnavailableError(
         f"The response to {path} is not from ComfyUI, or from a version that is not supported",
         extra={"hint": "Check that this is the address of ComfyUI."},

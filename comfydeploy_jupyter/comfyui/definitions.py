@@ -56,7 +56,6 @@ class DefinitionSet:
 
     @classmethod
     def unpacked(cls, packed: bytes, source: Source) -> DefinitionSet:
-        """Return the definitions in a file of `Definitions`."""
         kept = responses.loads(gzip.decompress(packed))
         replacements = kept.get("node_replacements")
         if not isinstance(replacements, dict):  # the file is older than these
@@ -71,7 +70,6 @@ class DefinitionSet:
         return DefinitionSet.unpacked, (self._packed, self.source)
 
     def origin(self) -> dict[str, Any]:
-        """Return ``{"source", "comfyui_version"}``, for replies."""
         return {"source": self.source, "comfyui_version": self.comfyui_version}
 
 

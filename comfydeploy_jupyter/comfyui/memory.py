@@ -25,12 +25,10 @@ _SIGNS = re.compile(
 
 
 def is_out_of_memory(kind: str, message: str) -> bool:
-    """Return whether the error of a node means that memory ran out."""
     return any(_SIGNS.search(text[:10_000]) for text in (kind, message))
 
 
 def with_advice(message: str) -> str:
-    """Return the message for a node that ran out of memory, with advice."""
     return f"{message}\n\nComfyUI ran out of memory. {ADVICE}."
 
 

@@ -96,7 +96,6 @@ class ComfyUIProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process id of ComfyUI itself, None if it is not running."""
         return self._child.pid
 
     @property
@@ -106,11 +105,9 @@ class ComfyUIProcess:
 
     @property
     def url(self) -> str | None:
-        """Its address, known after the first start."""
         return self._url
 
     def on_state(self, callback: Callable[[State], object]) -> None:
-        """Call ``callback`` on the event loop with the new state after each change."""
         self._callbacks.append(callback)
 
     async def start(self) -> None:
@@ -198,7 +195,6 @@ class ComfyUIProcess:
         self._resolve_waiters(error)
 
     def _resolve_waiters(self, outcome: ComfyUIUnavailableError | None) -> None:
-        """Set the result of the waiting callers of :meth:`start`."""
         if self._attempt is not None and not self._attempt.done():
             self._attempt.set_result(outcome)
 
@@ -329,7 +325,6 @@ def _notify(callback: Callable[[State], object], state: State) -> None:
 
 
 def port_number(given: str | int) -> int | None:
-    """Return a port as a number, None for an invalid one."""
     try:
         port = int(given)
     except ValueError:

@@ -26,7 +26,6 @@ process exits."""
 
 
 def main() -> None:
-    """Run the script in the first argument, with the other arguments."""
     del sys.argv[0]
     script = os.path.abspath(sys.argv[0])
     sys.path[0] = os.path.dirname(script)  # as if Python itself had started the script

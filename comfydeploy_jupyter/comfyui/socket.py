@@ -37,15 +37,12 @@ _IMAGE_TYPES = {1: "image/jpeg", 2: "image/png", 3: "image/webp"}
 
 @dataclass(frozen=True)
 class Event:
-    """A text frame."""
-
     type: str  # `status`, `execution_start`, `executing`, `progress`, `executed`, …
     data: dict[str, Any] = field(default_factory=dict)  # the data in ComfyUI's format
     size: int = field(default=0, compare=False)  # length of the frame in characters
 
     @property
     def prompt_id(self) -> str | None:
-        """The id of the prompt that the event belongs to, or None."""
         found = self.data.get("prompt_id")
         return found if isinstance(found, str) else None
 
@@ -63,7 +60,6 @@ class Event:
         return replace(self, data=data)
 
     def without(self, secrets: Iterable[str]) -> Event:
-        """Return the same event with all occurrences of some texts hidden."""
         hidden = list(secrets)
         return replace(self, data=hide(self.data, hidden)) if hidden else self
 
@@ -85,8 +81,6 @@ class OversizedEvent:
 
 @dataclass(frozen=True)
 class Preview:
-    """A preview image."""
-
     mime: str  # MIME type, such as `image/jpeg`
     image: bytes
     frame: bytes  # the whole frame as ComfyUI sent it
@@ -211,7 +205,6 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Whether ComfyUI's events arrive now."""
         return self._up.is_set()
 
     @property
@@ -223,7 +216,6 @@ class Connection:
         return time.monotonic() - self._last_frame < SILENT_AFTER
 
     def start(self) -> None:
-        """Start connecting in the background; returns at once."""
         if not self._tasks:
             self._tasks.keep(
                 self._run,
@@ -232,7 +224,6 @@ class Connection:
             )
 
     async def close(self) -> None:
-        """Close the connection permanently."""
         await self._tasks.close()
 
     async def wait_connected(self, timeout: float) -> bool:

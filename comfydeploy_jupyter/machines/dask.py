@@ -122,8 +122,6 @@ OF_LEASES = ("--listen", "--port", "--tls-keyfile", "--tls-certfile")  # each le
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """The configuration of clusters."""
-
     clusters: Mapping[str, Any] = field(default_factory=dict)
     idle_timeout: float = 600.0  # seconds without a prompt after which a ComfyUI on a worker ends
     allow_plain_tcp: bool = False
@@ -131,8 +129,6 @@ class ClusterSettings:
 
 
 class DaskKind:
-    """Validates the settings of pools on Dask clusters, and creates their providers."""
-
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
         self._configured = ConfiguredClusters(
@@ -197,7 +193,6 @@ class DaskKind:
         return found
 
     def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:
-        """Return a provider that has not been started."""
         least, most = settings["workers"]
         request = LeaseRequest(
             lease="",
@@ -225,7 +220,6 @@ class DaskKind:
         return {name: settings[name] for name in settings if name not in ("security", "token")}
 
     async def close(self) -> None:
-        """Close the clusters that this server has created."""
         await asyncio.to_thread(self._configured.close)
 
     def _target(self, settings: Mapping[str, Any]) -> Target:
@@ -272,7 +266,6 @@ def _knock(address: str) -> None:
 
 
 def _workers(given: Sequence[int] | None) -> tuple[int, int]:
-    """Return the least and the greatest number of workers."""
     if given is None:
         return DEFAULT_WORKERS
     if len(given) != 2:

@@ -11,7 +11,7 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from .._version import __version__
@@ -56,7 +56,6 @@ async def differences(client: Any) -> str | None:
 
 
 def _versions(info: Any) -> dict[str, str]:
-    """Return the versions of one process from its part of the reply."""
     if not isinstance(info, dict):
         return {}
     versions = dict(info.get("packages") or {})
@@ -95,7 +94,6 @@ class Renewal:
             self._sending = asyncio.ensure_future(_send(client, grants))
 
     async def close(self) -> None:
-        """End the request that is being sent."""
         if self._sending is not None:
             await end([self._sending])
 
@@ -126,19 +124,6 @@ class SchedulerError(Exception):
 
 class _ConnectionLostError(Exception):
     """The connection to the scheduler was interrupted."""
-
-
-class Listener(Protocol):
-    """Receives the changes of grants. Its methods are called on the event loop of the manager."""
-
-    def grant_serves(self, grant: Grant) -> None:
-        """Handle that the ComfyUI of a grant answers."""
-
-    def grant_ended(self, grant: Grant, reason: str) -> None:
-        """Handle the end of a grant and its ComfyUI."""
-
-    def synchronized(self, grants: list[Grant]) -> None:
-        """Handle a new connection to the scheduler; exactly these grants exist."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +160,7 @@ class LeaseManager:
         *,
         least: int,  # also without runs, and if they are idle
         most: int,
-        listener: Listener,
+        provider: DaskProvider,
     ) -> None:
         self.failure: str | None = None  # of the scheduler, or of the last lease
         self.note: str | None = None  # versions of packages that differ
@@ -184,7 +169,7 @@ class LeaseManager:
         self._connect = connect
         self._request = request
         self._least, self._most = least, most
-        self._listener = listener
+        self._provider = provider
         self._runs = 0
         self._client: Any = None  # distributed.Client
         self._leases: dict[str, _Lease] = {}
@@ -202,7 +187,6 @@ class LeaseManager:
         self._wake.set()
 
     def states(self) -> list[dict[str, Any]]:
-        """Return the leases as dicts, for the reply of ``GET machine``."""
         return [
             {
                 "lease": lease.id,
@@ -294,10 +278,10 @@ class LeaseManager:
         for lease, grant in granted:
             if grant.worker not in workers:
                 self._end_grant(lease, grant.id, "Its worker has ended", report=False)
-        self._listener.synchronized([one.grant for one in found.values() if one.grant])
+        self._provider.synchronized([one.grant for one in found.values() if one.grant])
         for lease in found.values():
             if lease.grant is not None and lease.grant.state == "serving":
-                self._listener.grant_serves(lease.grant)
+                self._provider.grant_serves(lease.grant)
 
     async def _compare_versions(self, client: Any) -> None:
         """Set `note`, unless a worker does not return its versions in time."""
@@ -348,7 +332,7 @@ class LeaseManager:
             if report:
                 self._failures = 0
                 self.failure = None
-                self._listener.grant_serves(grant)
+                self._provider.grant_serves(grant)
         lease.grant = grant
 
     def _handle_scheduler_event(self, event: tuple[float, Any]) -> None:
@@ -370,7 +354,7 @@ class LeaseManager:
         if grant is None or grant.id != grant_id:
             lease.grant = grant
         elif report:
-            self._listener.grant_ended(grant, reason)
+            self._provider.grant_ended(grant, reason)
         self._wake.set()
 
     # --- managing the leases
@@ -393,7 +377,6 @@ class LeaseManager:
             await wait_until_set(self._wake, CHECK_EVERY)
 
     async def _drop(self, client: Any, lease: _Lease) -> None:
-        """Remove a lease whose task has ended."""
         reason = "Its lease was cancelled"
         if lease.future.status in ("cancelled", "lost"):
             if not lease.cancelled:
@@ -468,12 +451,10 @@ class LeaseManager:
 
 
 def _key(lease: str) -> str:
-    """Return the key of the task of a lease."""
     return f"comfyui_lease-{lease}"
 
 
 async def reach(client: Any) -> None:
-    """Connect a client to its scheduler."""
     connected = False
     try:
         await wait_for(_connected(client), CONNECT_WITHIN + 5.0)
@@ -519,8 +500,6 @@ FILES = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 
 @dataclass(frozen=True)
 class Target:
-    """A Dask scheduler, and the certificates for it."""
-
     address: str  # for example `tls://10.0.0.1:8786`
     certificates: Certificates | None = None  # the certificates of a client; None for `tcp`
     cluster: Any = None  # the Dask cluster object that starts workers, if it is in this process
@@ -581,7 +560,6 @@ def _client_class() -> Any:
 
 
 def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:
-    """Return the validated address of a scheduler."""
     if len(address) > LONGEST or not _ADDRESS.fullmatch(address) or not _port(address):
         raise InvalidRequestError.of_field(
             field,
@@ -700,14 +678,12 @@ class DaskProvider:
         await self._changes.join()
 
     def wanted(self, runs: int) -> None:
-        """Set the number of runs of the pool that wait or execute."""
         self._runs = runs
         if self._own is not None and self._manager is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 self._own.call_soon_threadsafe(self._manager.want, runs)
 
     def describe(self) -> dict[str, Any]:
-        """Return the scheduler, its state, and the leases."""
         manager = self._manager
         leases = [] if manager is None else manager.states()
         if manager is None or not manager.connected:
@@ -736,7 +712,7 @@ class DaskProvider:
             except Exception:
                 log.exception("The workers of the pool %r could not be ended", self._pool_id)
 
-    # --- LeaseManager's listener; called on the manager's event loop
+    # --- called on the event loop of the manager
 
     def grant_serves(self, grant: Grant) -> None:
         """Add the ComfyUI of the grant to the pool."""
@@ -811,7 +787,7 @@ class DaskProvider:
             self._request,
             least=self._least,
             most=self._most,
-            listener=self,
+            provider=self,
         )
         manager.want(self._runs)
         await manager.open()

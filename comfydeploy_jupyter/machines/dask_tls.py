@@ -36,7 +36,6 @@ class Certificates:
         return cls(*(pem(config[name] or "", name) for name in ("ca_file", "cert", "key")))
 
     def to_json(self) -> str:
-        """Return the certificates as JSON text, for `read_certificates`."""
         return json.dumps(asdict(self))
 
     def server_context(self) -> ssl.SSLContext:
@@ -67,7 +66,6 @@ class Certificates:
 
 
 def read_certificates(text: bytes | str) -> Certificates | None:
-    """Return certificates from the JSON text of `Certificates.to_json`; None for ``null``."""
     found = json.loads(text)
     return None if found is None else Certificates(**found)
 
@@ -159,7 +157,6 @@ async def _main(listener: socket.socket, port: int, context: ssl.SSLContext | No
 
 
 def main() -> None:
-    """Run the proxy; a lease starts this program."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listener", type=int, required=True, help="a listening socket")
     parser.add_argument(

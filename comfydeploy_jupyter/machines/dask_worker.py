@@ -75,7 +75,6 @@ class LeaseRequest:
     allow_plain_tcp: bool = False  # whether the proxy may listen without TLS
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the request as a dict of plain values."""
         return {**asdict(self), "launch_args": list(self.launch_args)}
 
 
@@ -283,7 +282,6 @@ class _Holder:
             )
 
     def _host(self, certificates: Certificates | None) -> str:
-        """Return the address at which the proxy listens: that of the worker."""
         host = str(self.worker.ip)
         if certificates is None and not self.request.allow_plain_tcp:
             raise LeaseRefusedError(
@@ -322,7 +320,6 @@ class _Holder:
     async def _start_proxy(
         self, proxy: Child, host: str, port: int, certificates: Certificates | None
     ) -> str:
-        """Start the TLS proxy, and return its address."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with (
             socket.create_server((host, 0), family=family, backlog=256) as listener,

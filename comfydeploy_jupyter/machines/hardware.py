@@ -50,7 +50,6 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def hardware(folders: Iterable[Path], devices: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return the hardware of this machine, for ``GET machine``."""
     return {"cpu": cpu(), "memory": memory(), "gpus": gpus(devices), "disks": disks(folders)}
 
 
@@ -303,7 +302,6 @@ def kind(machine: Machine) -> str:
 
 
 async def hardware_and_software(machine: Machine) -> dict[str, Any]:
-    """Return ``hardware`` and ``software`` of a machine, for ``GET machine``."""
     stats = await _ask(machine)
     here = _on_this_box(machine)
     system: dict[str, Any] = stats.get("system") or machine.system
@@ -352,7 +350,6 @@ async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> 
 
 
 async def _ask(machine: Machine) -> dict[str, Any]:
-    """Return the response to ``/system_stats``; empty if ComfyUI does not answer."""
     client = machine.reachable_client()
     if client is None:
         return {}
@@ -370,7 +367,6 @@ def _on_this_box(machine: Machine) -> bool:
 
 
 async def _model_folders(machine: Machine) -> list[Path]:
-    """Return the directories of models; none if the ComfyUI is not known."""
     if machine.path is None:
         return []
     folders = await machine.folders()
@@ -381,7 +377,6 @@ async def _model_folders(machine: Machine) -> list[Path]:
 
 
 def _hardware_elsewhere(system: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the hardware of another machine, as its ComfyUI reports it."""
     return {
         "cpu": None,
         "memory": usage(system.get("ram_total"), system.get("ram_free"), "available"),
@@ -424,7 +419,6 @@ class Activity:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and of those that it has started, in seconds."""
     seconds = 0.0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)

@@ -129,12 +129,10 @@ class Machine:
 
     @property
     def process(self) -> ComfyUIProcess | None:
-        """The process of ComfyUI, if this server starts it."""
         return self.session.process if self.session is not None else None
 
     @property
     def _is_trying(self) -> bool:
-        """Whether an attempt to reach ComfyUI has not ended."""
         return self._attempt is not None and not self._attempt.done()
 
     @property
@@ -150,12 +148,10 @@ class Machine:
 
     @property
     def connection(self) -> Connection | None:
-        """The WebSocket, once a ComfyUI has been found."""
         return self.session.connection if self.session is not None else None
 
     @property
     def url(self) -> str | None:
-        """Address of its ComfyUI, once found."""
         return (self.session.client.url if self.session is not None else None) or None
 
     @property
@@ -369,7 +365,6 @@ class Machine:
         return self._definitions.known
 
     async def object_info(self) -> bytes:
-        """Return the node definitions of the running ComfyUI as JSON text."""
         client = self.answering_client() or await self.ready()
         return await self._definitions.text(client, self._version())
 
@@ -434,7 +429,6 @@ class Machine:
             self._start(self._warm_up())
 
     async def close(self) -> None:
-        """Close the connection, and stop a ComfyUI that this server started."""
         self._closed = True
         await self._tasks.close()
         async with self._lock:
@@ -744,7 +738,6 @@ class Session:
 
     @property
     def version(self) -> str | None:
-        """The version that the ComfyUI reports."""
         version = self.system.get("comfyui_version")
         return version if isinstance(version, str) else None
 
@@ -754,7 +747,6 @@ class Session:
         self._searched = False
 
     async def close(self) -> None:
-        """Close the connection, and stop the process if this server started it."""
         await close_each(self.connection.close, self.client.close)
         if self.process is not None:
             await self.process.stop()

@@ -27,13 +27,10 @@ CHUNK = 1024 * 1024  # bytes
 
 
 class KeptFolders:
-    """The folders with the output files of one member, by their types."""
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def directory(self, kind: str) -> Path:
-        """Return the folder of a type: ``output`` or ``temp``."""
         return self._folder / kind
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class WaitingRun:
-    """A run that is not assigned to a member."""
-
     run_id: str
     pool: str
     structure: str | None
@@ -34,8 +32,6 @@ class WaitingRun:
 
 @dataclass(slots=True)
 class AssignedRun:
-    """A run that is assigned to a member."""
-
     run_id: str
     member: MemberLoad
     structure: str | None
@@ -60,8 +56,6 @@ class Pause:
 
 @dataclass(slots=True, eq=False)
 class MemberLoad:
-    """A machine to which runs can be assigned."""
-
     id: str
     depth: int
     connected: bool = False
@@ -86,12 +80,10 @@ class MemberLoad:
 
     @property
     def load(self) -> int:
-        """Number of prompts on the member."""
         return len(self.handed) + self.others
 
     @property
     def has_room(self) -> bool:
-        """Whether another run can be assigned to the member."""
         if self.pause is not None and (self.pause.holds or self.handed):
             return False  # it is tried with one run
         return self.connected and self.load < self.depth
@@ -127,7 +119,6 @@ class ExpectedDurations:
         return None if plain is None else plain / member.speed
 
     def knows(self, structure: str | None) -> bool:
-        """Return whether a run of a workflow has ended."""
         return structure in self._plain
 
     def is_compared(self, structure: str | None, member: MemberLoad) -> bool:
@@ -136,16 +127,13 @@ class ExpectedDurations:
         return compared or member.id in self._seconds.get(structure or "", ())
 
     def plain(self, structure: str | None) -> float | None:
-        """Return the expected seconds on a member of speed 1, None if unknown."""
         known = self._plain.get(structure) if structure is not None else None
         return self._mean if known is None else known
 
     def loading(self, models: frozenset[str]) -> float:
-        """Return the seconds to load some models, 0 if unknown."""
         return self._loading.get(models, 0.0)
 
     def add(self, run: AssignedRun, seconds: float) -> None:
-        """Add the duration of a run that has ended."""
         member, structure = run.member, run.structure
         if structure is None or seconds <= 0:
             return
@@ -174,14 +162,12 @@ class ExpectedDurations:
             self._plain.pop(gone, None)
 
     def forget(self, member_id: str) -> None:
-        """Delete the durations on a member."""
         self._compared.discard(member_id)
         for known in self._seconds.values():
             known.pop(member_id, None)
 
 
 def _mixed(old: float | None, new: float, weight: float) -> float:
-    """Return the weighted average of an old and a new value, whose weight is from 0 to 1."""
     return new if old is None else old + (new - old) * weight
 
 
@@ -199,8 +185,6 @@ EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
 class Decision(NamedTuple):
-    """A run, and the member that it is assigned to."""
-
     run_id: str
     member_id: str
 
@@ -319,13 +303,11 @@ class _Pool:
             insort(self.idle, (-member.speed, member.id))
 
     def drop(self, member: MemberLoad) -> None:
-        """Remove a member."""
         if self.members.pop(member.id, None) is not None:
             member.connected = False
             self.update(member)
 
     def first(self, client: str, count: int) -> Iterator[WaitingRun]:
-        """Return the first runs of a client."""
         return (self.waiting[order] for order in islice(self.clients[client].orders, count))
 
 
@@ -429,18 +411,15 @@ class Dispatcher:
             member.lacks_until = now + LACKS_FOR
 
     def set_others(self, member_id: str, count: int) -> None:
-        """Set the number of prompts on a machine that this dispatcher has not assigned."""
         member = self._members[member_id]
         member.others = count
         self._update(member)
 
     def load(self, member_id: str) -> int:
-        """Return the number of prompts on a machine, of all clients; 0 if it is not known."""
         member = self._members.get(member_id)
         return 0 if member is None else member.load
 
     def handed(self, member_id: str) -> int:
-        """Return the number of runs that are assigned to a machine; 0 if it is not known."""
         member = self._members.get(member_id)
         return 0 if member is None else len(member.handed)
 
@@ -469,7 +448,6 @@ class Dispatcher:
 
     @property
     def any_waits(self) -> bool:
-        """Whether any run waits."""
         return bool(self._waiting)
 
     def wait(
@@ -564,7 +542,6 @@ class Dispatcher:
         self._update(member)
 
     def begun(self, run_id: str, now: float) -> None:
-        """Record that a member has started to execute a run."""
         run = self._handed.get(run_id)
         if run is not None:
             run.begun_at = now
@@ -577,7 +554,6 @@ class Dispatcher:
         failed: bool = False,
         now: float | None = None,
     ) -> None:
-        """Record that a run is not on its member any more."""
         run = self._handed.pop(run_id, None)
         if run is None:
             return
@@ -748,7 +724,6 @@ class Dispatcher:
         return member.speed >= ABOUT_AS_FAST * fastest
 
     def _end(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
-        """Return the seconds until a run would end on a member."""
         return self._ready_in(member, run, now) + self._seconds(run, member)
 
     def _ready_in(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
@@ -868,7 +843,6 @@ class Dispatcher:
         return len(own), -others
 
     def _keep(self, member: MemberLoad, nodes: frozenset[int]) -> None:
-        """Record which nodes a member has in its cache."""
         self._cached.subtract(member.nodes)
         self._cached.update(nodes)
         for node in member.nodes - nodes:

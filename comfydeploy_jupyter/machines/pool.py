@@ -45,31 +45,6 @@ class Member:
     launch_args: tuple[str, ...] = ()  # that determine its folders
 
 
-class Members(Protocol):
-    """The members of one pool; the pool implements it, and its provider calls it.
-
-    Nothing has to be called for a member that does not answer: its runs wait for it until it
-    answers again or `left` is called. Only `left` moves runs to other members.
-    """
-
-    async def joined(self, member: Member) -> None:
-        """Add a member, or change the address of one; runs are assigned to it once it answers."""
-
-    async def left(self, member_id: str, reason: str) -> None:
-        """Remove a member whose ComfyUI has certainly ended, or whose queue is certainly lost.
-
-        The run that it executed fails, or is executed again if its request allows that. All other
-        runs that were assigned to it wait for another member. The member may be one that only an
-        earlier server had.
-        """
-
-    async def found(self, member_ids: Collection[str]) -> None:
-        """Declare which members still exist, of this server and of an earlier one.
-
-        `left` is called for all others that are in the pool, or to which a run of it is assigned.
-        """
-
-
 class Provider(Protocol):
     """Starts and ends the ComfyUIs of one pool.
 
@@ -130,7 +105,6 @@ EARLIER = "earlier_shared_dirs"
 async def provider_config(
     kind: ProviderKind, request: MachineConfig, known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the settings of a pool with a provider after a request."""
     fields = request.model_dump(exclude_none=True, exclude={"token", "cd_token"})
     replaced = CLUSTER if any(name in fields for name in CLUSTER) else ()
     kept = {name: known[name] for name in known if name not in replaced}
@@ -143,12 +117,10 @@ async def provider_config(
 
 
 def for_provider(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the provider of a pool needs."""
     return {name: config[name] for name in config if name not in ("retry", EARLIER)}
 
 
 def is_on_same_cluster(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether a change of the settings leaves a pool on its cluster."""
     return all(before.get(name) == after.get(name) for name in CLUSTER)
 
 
@@ -193,8 +165,6 @@ MOST_NAMED = 3  # machines that a text names
 
 
 class Pools:
-    """Creates, changes, describes and deletes pools; starts and closes their providers."""
-
     def __init__(
         self,
         records: MachineRecords,
@@ -243,7 +213,6 @@ class Pools:
         await close_each(*(kind.close for kind in self._kinds.values()))
 
     def is_pool(self, kind: str) -> bool:
-        """Return whether a kind of machine is a pool."""
         return kind == POOL or kind in self._kinds
 
     # -- description -------------------------------------------------------------------------
@@ -254,7 +223,6 @@ class Pools:
         return None if pool is None or pool.id == AUTO else pool
 
     def describe(self, pool: Pool) -> dict[str, Any]:
-        """Return the description and the state of a pool, for ``GET machine``."""
         record, provider = self._records[pool.id], self._providers.get(pool.id)
         if record.kind == POOL:
             config = dict(record.config)
@@ -317,7 +285,6 @@ class Pools:
         return ", ".join([*states, *([f"and {more} more"] if more else [])])
 
     def member(self, machine: Machine) -> dict[str, Any]:
-        """Return the description of a member of a pool, without sending requests."""
         known = machine.status()
         return {
             "id": machine.id,
@@ -333,7 +300,6 @@ class Pools:
     # -- changes -----------------------------------------------------------------------------
 
     async def create(self, kind: str, request: MachineCreate) -> dict[str, Any]:
-        """Create a pool, and start its provider if it has one."""
         self._records.check_name(request.name)
         config = await self._config(kind, request, {})
         async with self._lock:
@@ -386,7 +352,6 @@ class Pools:
         return self.describe(self._present(pool.id))
 
     async def delete(self, pool: Pool) -> None:
-        """Delete a pool and end the machines of its provider."""
         async with self._lock:
             if count := self._registry.pool_runs(pool.id):
                 raise ConflictError(
@@ -424,7 +389,7 @@ class Pools:
     # -- members of providers ----------------------------------------------------------------
 
     async def joined(self, pool_id: str, member: Member) -> None:
-        """Add a member; see `Members.joined`."""
+        """Add a member, or change the address of one; runs are assigned to it once it answers."""
         pool = self._registry.find_pool(pool_id)
         if pool is None:
             return  # it is being deleted
@@ -455,7 +420,11 @@ class Pools:
         machine.open()
 
     async def left(self, pool_id: str, member_id: str, reason: str) -> None:
-        """Remove a member that has certainly ended; see `Members.left`."""
+        """Remove a member whose ComfyUI has certainly ended, or whose queue is certainly lost.
+
+        The run that it executed fails, or is executed again if its request allows that; its other
+        runs wait for another member. The member may be one that only an earlier server had.
+        """
         pool = self._registry.find_pool(pool_id)
         if pool is None:
             return  # it is being deleted
@@ -470,7 +439,7 @@ class Pools:
         await self._remove(member_id)
 
     async def found(self, pool_id: str, member_ids: Collection[str]) -> None:
-        """Call `left` for all members but these; see `Members.found`."""
+        """Call `left` for all others that are in the pool, or that have a run of it."""
         pool = self._registry.find_pool(pool_id)
         known = set() if pool is None else {*pool.members, *self._listener.machines_of(pool_id)}
         for member_id in known - {*member_ids, pool_id}:
@@ -529,7 +498,7 @@ class Pools:
         try:
             provider = self._kinds[record.kind].make(record.id, record.config)
             self._unready[record.id] = provider
-            await provider.start(_MembersOfPool(self, record.id))
+            await provider.start(Members(self, record.id))
         except Exception as error:
             self._failures[record.id] = _fault(error)
             attempted.set()
@@ -562,7 +531,6 @@ class Pools:
     async def _config(
         self, kind: str, request: MachineConfig, known: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the settings of a pool after a request."""
         if kind != POOL:
             return await provider_config(self._kinds[kind], request, known)
         check_without_cluster(request, kind)
@@ -576,7 +544,6 @@ class Pools:
         return config
 
     def _checked(self, members: Sequence[str]) -> list[str]:
-        """Return the ids of the machines of a pool, each once."""
         found: list[str] = []
         for member in members:
             machine_id = AUTO if member == AUTO else self._registry.resolve(member, field="members")
@@ -598,8 +565,12 @@ class Pools:
         return found
 
 
-class _MembersOfPool:
-    """The `Members` of one pool, for its provider."""
+class Members:
+    """The members of one pool, for its provider.
+
+    Nothing has to be called for a member that does not answer: its runs wait for it until it
+    answers again or `left` is called. Only `left` moves runs to other members.
+    """
 
     def __init__(self, pools: Pools, pool_id: str) -> None:
         self._pools = pools
@@ -616,7 +587,6 @@ class _MembersOfPool:
 
 
 def _fault(error: Exception) -> ComfyDeployError:
-    """Return an exception of a provider as an error for users."""
     if isinstance(error, ComfyDeployError):
         return error
     return ComfyUIUnavailableError(f"The pool cannot be started: {type(error).__name__}: {error}")

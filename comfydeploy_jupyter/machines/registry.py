@@ -132,7 +132,6 @@ class MachineRegistry:
         return self._pools.get(self.resolve(machine_id, field=field))
 
     def find_pool(self, pool_id: str) -> Pool | None:
-        """Return a pool by its id, ``auto`` included, or None."""
         return self.all_machines if pool_id == AUTO else self._pools.get(pool_id)
 
     def least_busy(self, pool: Pool) -> Machine:
@@ -151,7 +150,6 @@ class MachineRegistry:
         return self._machines[LOCAL] if LOCAL in pool.members else members[0]
 
     def members(self, pool: Pool) -> list[Machine]:
-        """Return the machines of a pool."""
         return [self._machines[known] for known in pool.members if known in self._machines]
 
     def open_members(self, pool_id: str) -> None:
@@ -175,12 +173,10 @@ class MachineRegistry:
         return {"status": machine.state, "error": machine.status().get("error")}
 
     def find(self, machine_id: str) -> Machine | None:
-        """Return a machine by its id, or None."""
         return self._machines.get(machine_id)
 
     def __iter__(self) -> Iterator[Machine]:
         return iter(list(self._machines.values()))
 
     async def close(self) -> None:
-        """Close all machines."""
         await asyncio.gather(*(close_each(machine.close) for machine in self))

@@ -62,13 +62,10 @@ _NOT_PASSED_ON = frozenset(
 
 
 class CloudMachines:
-    """The machines of one ComfyDeploy account."""
-
     def __init__(self, account: CloudAccount) -> None:
         self._account = account
 
     async def get(self, machine_id: str) -> dict[str, Any]:
-        """Return a machine."""
         return _to_reply(await self._account.get("machine", machine_id))
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +88,6 @@ def _for_service(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_reply(row: Any) -> dict[str, Any]:
-    """Convert a machine of the service to the form of this package's replies."""
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise unreadable("the machine")
     # The token permits its owner to use the machine.
@@ -131,7 +127,6 @@ async def find_origin(
     *,
     start: bool,
 ) -> Origin:
-    """Return the service that a tunnel exposes."""
     if options.target == "jupyter":
         if jupyter is None:
             raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
@@ -184,8 +179,6 @@ KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this ser
 
 
 class MachineService:
-    """Registers, changes and describes machines."""
-
     def __init__(
         self,
         records: MachineRecords,
@@ -234,7 +227,6 @@ class MachineService:
     # -- description -------------------------------------------------------------------------
 
     async def describe(self, machine_id: str | None) -> dict[str, Any]:
-        """Return the description and the state of a machine, for ``GET machine``."""
         return await self._describe(self._registry.get(machine_id))
 
     def is_in_cloud(self, machine_id: str | None) -> MachineRecord | None:

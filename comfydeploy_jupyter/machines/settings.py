@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MachineSettings:
-    """Settings: where the ComfyUI of a machine is, and how it is started."""
-
     comfyui_url: str = ""  # of a ComfyUI that this server does not start
     comfyui_path: str = ""  # without a URL, ComfyUI is started from there
     comfyui_python: str = ""  # if empty, it is searched for
@@ -60,7 +58,6 @@ class MachineSettings:
 
     @property
     def place(self) -> tuple[str, str]:
-        """URL and path, which identify the ComfyUI."""
         return self.comfyui_url, self.comfyui_path
 
     def reaches(self, other: MachineSettings) -> bool:
@@ -205,7 +202,6 @@ def check_options(arguments: Sequence[str], place: str | Path) -> None:
 
 
 def check_tree(given: str) -> Path:
-    """Return the folder of a ComfyUI."""
     if "\0" in given:
         raise InvalidRequestError.of_field("comfyui_path", "contains a NUL")
     path = Path(given).expanduser()
@@ -220,7 +216,6 @@ def check_tree(given: str) -> Path:
 
 
 def check_python(given: str) -> None:
-    """Raise unless the interpreter exists."""
     path = Path(given).expanduser() if "\0" not in given else Path()
     if not (path.is_file() and os.access(path, os.X_OK)):
         raise InvalidRequestError.of_field("comfyui_python", f"there is no program at {given!r}")
@@ -304,8 +299,6 @@ _OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "-
 
 
 class Configuration:
-    """Reads and checks the settings of machines."""
-
     def __init__(self, registry: MachineRegistry, configured: MachineSettings) -> None:
         self._registry = registry
         self._configured = configured
@@ -443,7 +436,6 @@ class Configuration:
 
 
 def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Return arguments without some options and their values."""
     kept: list[str] = []
     dropping = False
     for argument in arguments:

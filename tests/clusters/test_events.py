@@ -17,7 +17,7 @@ def test_events_count_although_the_clock_of_the_scheduler_was_set_back() -> None
         grant_ended=lambda grant, reason: seen.append(("ended", grant.id)),
     )
     request = LeaseRequest("", "", "", "/opt/ComfyUI")
-    manager = LeaseManager("t", object, request, least=0, most=1, listener=listener)
+    manager = LeaseManager("t", object, request, least=0, most=1, provider=listener)
     manager._leases["a"] = _Lease("a", None, 0.0)
     times = iter(range(100, 0, -1))
     for grant in ("one", "two"):
