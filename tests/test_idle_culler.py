@@ -117,6 +117,7 @@ def sweep(server: Server, _: Any) -> None:
     assert done.status == "done"
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_a_server_is_not_culled_while_runs_go_on_and_is_culled_afterwards(hub, bare_service):
     works: dict[str, Callable[[Server, Any], None]] = {
@@ -136,6 +137,7 @@ def test_a_server_is_not_culled_while_runs_go_on_and_is_culled_afterwards(hub, b
         list(threads.map(work, works))
 
 
+@pytest.mark.thorough
 def test_requests_for_the_status_do_not_count_as_activity(hub):
     server = Server(hub, "watches")
     began = time.monotonic()

@@ -28,7 +28,10 @@ PORT = 8188
 BUFFER = 16384  # bytes that the kernel buffers of what a process sends, about
 UP, RUNNING, SET_FLAGS = 0x1, 0x40, 0x8914  # linux/if.h, linux/sockios.h
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the namespaces of Linux")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs the namespaces of Linux"),
+]
 
 
 def switch(on: bool) -> None:
