@@ -102,11 +102,10 @@ _FOLDERS_OF_CLASS: Mapping[tuple[str, str], str] = {
 
 
 def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple[bool, str | None]:
-    """Return whether a combo offers model files, and in which folder of ``models`` they are.
-
-    Source: the loaders of ComfyUI. A combo of another node offers model files if an option has the
-    suffix of one; the folder is known only if the input has the name that ComfyUI's loaders use.
-    """
+    """Return whether a combo offers model files, and in which folder of ``models`` they are."""
+    # Source: the loaders of ComfyUI. A combo of another node offers model files if an option has
+    # the suffix of one; the folder is known only if the input has the name that ComfyUI's loaders
+    # use.
     folder = _FOLDERS_OF_CLASS.get((class_type, name)) or _FOLDERS.get(name)
     if folder is not None:
         return True, folder
@@ -117,37 +116,9 @@ def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple
 
 
 class Input:
-    """One declared input of a node class, of an option of a dynamic combo, or of a group.
+    """One declared input of a node class, of an option of a dynamic combo, or of a group."""
 
-    The only place that reads the declaration ``[type or list of options, {option: value}]``.
-    """
-
-    __slots__ = (
-        "_choices",
-        "_folder",
-        "_offered",
-        "_replaced",
-        "_slots",
-        "bounded",
-        "checked",
-        "config",
-        "convert",
-        "definition",
-        "dynamic",
-        "extra",
-        "high",
-        "low",
-        "name",
-        "number",
-        "options",
-        "owner",
-        "raw_type",
-        "refused_unless",
-        "required",
-        "several",
-        "sound",
-        "type",
-    )
+    # The only place that reads the declaration ``[type or list of options, {option: value}]``.
 
     def __init__(self, name: str, definition: Any, required: bool, owner: NodeClass) -> None:
         self.name = name  # with the names of the combos or the group that it belongs to
@@ -170,13 +141,7 @@ class Input:
             self.sound = False
         self.config = [self.raw_type, self.extra]
         self._read_check(owner.behaviour)
-        self._choices: list[Any] | None = None
-        if self.type == "COMBO":
-            choices = head if isinstance(head, list) else self.options.get("options")
-            self._choices = choices if isinstance(choices, list) else None
-        self._folder: tuple[bool, str | None] | None = None
-        self._replaced: _Replaced | None = None
-        self._slots: list[Input] | None = None
+        self._choices = head if isinstance(head, list) else self.options.get("options")
 
     def _read_check(self, behaviour: Behaviour) -> None:
         plain = isinstance(self.extra, dict)
@@ -221,40 +186,28 @@ class Input:
             offered = self._offered = frozenset(each for each in offered if isinstance(each, str))
         return text in offered
 
-    @property
+    @cached_property
     def choices(self) -> list[Any] | None:
         """The choices for people: None if there are none, or if they are not known."""
-        if self._choices is None and self.type == DYNAMIC_COMBO:
-            self._choices = [key for key in self.replaced.branches if isinstance(key, str)]
-        return self._choices
+        if self.type == DYNAMIC_COMBO:
+            return [key for key in self.replaced.branches if isinstance(key, str)]
+        combo = self.type == "COMBO" and isinstance(self._choices, list)
+        return self._choices if combo else None
 
-    def with_choices(self, choices: list[Any]) -> Input:
-        """Return a copy that has other choices for people."""
-        found = copy.copy(self)
-        found._choices = choices
-        return found
-
-    @property
+    @cached_property
     def model_folder(self) -> tuple[bool, str | None]:
         """Whether it names model files, and their folder under ``models`` if that is known."""
-        if self._folder is None:
-            listed = self.refused_unless
-            own_name = self.name.rpartition(".")[2]
-            self._folder = (
-                (False, None)
-                if listed is None
-                else model_folder(self.owner.name, own_name, listed[:_MAX_SEARCHED])
-            )
-        return self._folder
+        if self.refused_unless is None:
+            return False, None
+        own_name = self.name.rpartition(".")[2]
+        return model_folder(self.owner.name, own_name, self.refused_unless[:_MAX_SEARCHED])
 
     # -- what replaces a dynamic input ---------------------------------------------------------
 
-    @property
+    @cached_property
     def replaced(self) -> _Replaced:
         """What replaces a dynamic input in a prompt."""
-        if self._replaced is None:
-            self._replaced = _Replaced(self)
-        return self._replaced
+        return _Replaced(self)
 
     def branch(self, value: Any) -> _Section | None:
         """Return the inputs that a value of a dynamic combo brings; None if it is no option."""
@@ -267,13 +220,10 @@ class Input:
             found = branches[value] = _Section(found, self.owner, f"{self.name}.")
         return found
 
-    @property
+    @cached_property
     def slots(self) -> list[Input]:
         """The inputs in the template of an autogrow group; forms add to it if there is one."""
-        if self._slots is None:
-            template = _mapping(self.options.get("template"))
-            self._slots = _Section(template.get("input"), self.owner).inputs
-        return self._slots
+        return _Section(_mapping(self.options.get("template")).get("input"), self.owner).inputs
 
     @property
     def slot_names(self) -> list[str]:
@@ -290,8 +240,6 @@ class Input:
 
 class _Replaced:
     """What replaces a dynamic input: as ComfyUI reads it, and what can be read of a wrong one."""
-
-    __slots__ = ("branches", "fault", "grown")
 
     def __init__(self, declared: Input) -> None:
         self.branches: dict[Any, Any] = {}  # by option, declared inputs or a `_Section`
@@ -339,21 +287,17 @@ def _grown(group: Input, template: Any) -> Iterator[Input]:
 class _Section:
     """The inputs that a node class or an option of a dynamic combo declares."""
 
-    __slots__ = ("inputs", "made")
-
     def __init__(self, declared: Any, owner: NodeClass, prefix: str = "") -> None:
         self.inputs = [
             Input(f"{prefix}{name}", definition, section == "required", owner)
             for section in ("required", "optional")
             for name, definition in _mapping(_mapping(declared).get(section)).items()
         ]
-        self.made: Branch | None = None  # what the editor makes of them
 
-    def branch(self) -> Branch:
-        """Return the widgets and inputs that the editor makes for an option."""
-        if self.made is None:
-            self.made = _made_of(self.inputs)
-        return self.made
+    @cached_property
+    def made(self) -> Branch:
+        """What the editor makes of them."""
+        return _made_of(self.inputs)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -412,8 +356,6 @@ VIEWPORT: Final = "viewport_state"
 
 @dataclass(frozen=True)
 class Widget:
-    """One widget of a node class."""
-
     name: str  # its name, which is also the name of its input
     # ``INT``, ``FLOAT``, ``STRING``, ``BOOLEAN``, ``COMBO`` or another type of the definition
     type: str
@@ -652,11 +594,9 @@ class NodeClass:
     # -- for ComfyUI's check -------------------------------------------------------------------
 
     def checked_inputs(self, inputs: Any, faults: list[str]) -> tuple[tuple[Input, ...], bool]:
-        """Return what ComfyUI checks of a node, and whether dynamic inputs are among it.
-
-        The required inputs come first. A sentence is added to ``faults`` for each dynamic input
-        that cannot be read.
-        """
+        """Return what ComfyUI checks of a node, and whether dynamic inputs are among it."""
+        # The required inputs come first. A sentence is added to ``faults`` for each dynamic input
+        # that cannot be read.
         if self._checked is not None:
             return self._checked, False
         found, dynamic = self._expanded(inputs, faults)
@@ -706,12 +646,10 @@ class NodeClass:
     # -- for forms -----------------------------------------------------------------------------
 
     def declared(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Input]:
-        """Return the inputs that it declares, in the order of its widgets; no hidden ones.
-
-        With the inputs of a node, those of the chosen option of a dynamic combo are included
-        (``"<combo>.<name>"``) and all possible ones of an autogrow group (``"<group>.<name>"``).
-        The choices of a Custom Combo are those on the node.
-        """
+        """Return the inputs that it declares, in the order of its widgets; no hidden ones."""
+        # With the inputs of a node, those of the chosen option of a dynamic combo are included
+        # (``"<combo>.<name>"``) and all possible ones of an autogrow group (``"<group>.<name>"``).
+        # The choices of a Custom Combo are those on the node.
         found: dict[str, Input] = {}
         pending = list(reversed(self._section.inputs))
         while pending:
@@ -728,19 +666,18 @@ class NodeClass:
                 pending.extend(reversed(branch.inputs if branch is not None else []))
         if self.name == CUSTOM_COMBO and CHOICE in found and inputs:
             options = [each for each in custom_options(inputs) if isinstance(each, str) and each]
-            found[CHOICE] = found[CHOICE].with_choices(options)
+            found[CHOICE] = copy.copy(found[CHOICE])
+            found[CHOICE].choices = options
         return found
 
     @cached_property
     def required(self) -> tuple[str, ...]:
-        """The names of the inputs that each node must have."""
         return tuple(each.name for each in self._section.inputs if each.required)
 
     # -- for the editor ------------------------------------------------------------------------
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """The types of the outputs."""
         kinds = (kind if isinstance(kind, str) else "COMBO" for kind in _sequence(self.returns))
         return tuple("*" if kind == _MATCH else kind for kind in kinds)
 
@@ -802,18 +739,14 @@ class NodeClass:
 
     @cached_property
     def _legacy(self) -> tuple[bool, ...]:
-        """The values that editors before 1.16 saved: true for an input without a widget today.
-
-        Empty if there is no such input (``forceInput``).
-        """
+        """The values that editors before 1.16 saved: true for an input without a widget today."""
+        # Empty if there is no such input (``forceInput``).
         return _legacy_slots(self._ordered, self.widgets)
 
     def lay_out(self, stored: Any) -> list[tuple[Widget, Any]]:
-        """Return the widgets of a node and their values; `MISSING` without a value and a default.
-
-        ``stored`` is ``widgets_values``: a list by position (further values are ignored), or a dict
-        by name.
-        """
+        """Return the widgets of a node and their values; `MISSING` without value and default."""
+        # ``stored`` is ``widgets_values``: a list by position (further values are ignored), or a
+        # dict by name.
         named = stored if isinstance(stored, dict) else {}
         values = self._without_forced(stored) if isinstance(stored, list) else []
         laid: list[tuple[Widget, Any]] = []
@@ -875,7 +808,7 @@ def _branch(combo: Input | None, value: Any) -> Branch:
     if combo is None or not isinstance(value, str) or combo.name.count(".") >= _DEEPEST:
         return Branch()
     section = combo.branch(value)
-    return Branch() if section is None else section.branch()
+    return Branch() if section is None else section.made
 
 
 class NodeDefinitions:
@@ -927,10 +860,8 @@ class NodeDefinitions:
         return cls({} if definitions is None else definitions)
 
     def get(self, class_type: Any) -> NodeClass | None:
-        """Return a class by its name, or None if this ComfyUI does not have it.
-
-        `TypeError` is raised for a list or a dict, as in ComfyUI.
-        """
+        """Return a class by its name, or None if this ComfyUI does not have it."""
+        # `TypeError` is raised for a list or a dict, as in ComfyUI.
         found = self._classes.get(class_type)
         if found is None:
             entry = self._object_info.get(class_type)
@@ -977,10 +908,8 @@ _OPTION = re.compile(r"option([1-9][0-9]{0,3})", re.ASCII)
 
 
 def custom_options(inputs: Mapping[str, Any]) -> list[Any]:
-    """Return the values of the inputs ``option1``, ``option2``, …, in the order of their numbers.
-
-    The editor keeps an empty one at the end.
-    """
+    """Return the values of the inputs ``option1``, ``option2``, … in the order of their numbers."""
+    # The editor keeps an empty one at the end.
     numbers = {int(found[1]): name for name in inputs if (found := _OPTION.fullmatch(name))}
     return [inputs[numbers[number]] for number in sorted(numbers)]
 
@@ -1024,8 +953,6 @@ _FITTING = {
 
 @dataclass(frozen=True)
 class TypeMismatch:
-    """A value whose type cannot be that of its input."""
-
     node: str
     label: str
     input: str  # the name of the input
@@ -1042,11 +969,9 @@ class TypeMismatch:
 
 
 def type_mismatches(graph: Mapping[str, Any], definitions: AnyDefinitions) -> list[TypeMismatch]:
-    """Return the values of a graph whose type cannot be that of their input.
-
-    The text of a number is valid for a number, as in ComfyUI. Any text is valid for a combo, whose
-    options may be files that are missing. Invalid nodes are ignored.
-    """
+    """Return the values of a graph whose type cannot be that of their input."""
+    # The text of a number is valid for a number, as in ComfyUI. Any text is valid for a combo,
+    # whose options may be files that are missing. Invalid nodes are ignored.
     known = NodeDefinitions.of(definitions)
     found: list[TypeMismatch] = []
     nodes = [node for node in graph.values() if isinstance(node, Mapping)]
@@ -1078,10 +1003,8 @@ Laid: TypeAlias = Iterable[tuple[Widget, Any]]
 
 
 def fits_by_name(by_position: Laid, by_name: Callable[[], Laid]) -> bool:
-    """Return whether to take the values that are saved by name, as those by position do not fit.
-
-    The class may have other widgets now. Null says nothing.
-    """
+    """Return whether to take the values that are saved by name, as those by position do not fit."""
+    # The class may have other widgets now. Null says nothing.
     wrong = _misfits(by_position)
     return bool(wrong) and _misfits(by_name()) < wrong
 

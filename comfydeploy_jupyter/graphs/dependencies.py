@@ -1,4 +1,4 @@
-"""Graphs of which only some outputs are executed."""
+"""What depends on what in a graph: the nodes that run, their work, and what they share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..util.json_stream import dumps, sorted_keys
-from .formats import Graph, class_of, inputs_of, is_link
+from .formats import AnyGraph, Graph, class_of, inputs_of, is_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
-    """Raise if a graph does not have some nodes."""
     for node_id in node_ids:
         if node_id not in graph:
             close = difflib.get_close_matches(node_id, graph, n=3, cutoff=0.5)
@@ -45,11 +44,10 @@ def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
 
 
 def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
-    """Return the ids of some nodes, and of all nodes that depend on them."""
     return nodes_behind(node_ids, readers_of(graph))
 
 
-def readers_of(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def readers_of(graph: AnyGraph) -> dict[str, list[str]]:
     """Return the ids of the nodes that read an output of each node, if there are any."""
     readers: dict[str, list[str]] = {}
     for node_id, node in graph.items():
@@ -78,8 +76,6 @@ _MOST_STEPS = 1_000_000
 
 @dataclass(frozen=True)
 class Workload:
-    """The work in a graph."""
-
     # the probable number of steps of each node, by node id; 0 if it is not known
     steps: dict[str, int]
     sources: dict[str, list[str]]  # the nodes that each node is linked to, by node id
@@ -88,7 +84,6 @@ class Workload:
     def needed_steps(
         self, definitions: NodeDefinitions | None, targets: Collection[str] | None
     ) -> dict[str, int]:
-        """Return the `steps` of the nodes that `needed` returns."""
         needed = self.needed(definitions, targets)
         return {node_id: steps for node_id, steps in self.steps.items() if node_id in needed}
 
@@ -124,8 +119,7 @@ class Workload:
         return found
 
 
-def workload(graph: Mapping[str, Mapping[str, Any]]) -> Workload:
-    """Return the work in a graph in API format."""
+def workload(graph: AnyGraph) -> Workload:
     sources = {
         node_id: [value[0] for value in inputs_of(node).values() if is_link(value)]
         for node_id, node in graph.items()
@@ -135,7 +129,7 @@ def workload(graph: Mapping[str, Mapping[str, Any]]) -> Workload:
     return Workload(steps, sources, classes)
 
 
-def _steps(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> int:
+def _steps(graph: AnyGraph, node_id: str) -> int:
     """Return the number of steps of a node, from its own input or that of its scheduler."""
     node = graph[node_id]
     inputs = inputs_of(node)
@@ -148,11 +142,7 @@ def _steps(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> int:
     return max(min(last, steps) - first, 0) if last else steps
 
 
-def _upstream(
-    graph: Mapping[str, Mapping[str, Any]],
-    link: object,
-    look: Callable[[Mapping[str, Any]], object],
-) -> object:
+def _upstream(graph: AnyGraph, link: object, look: Callable[[Mapping[str, Any]], object]) -> object:
     """Return the number of steps of the nearest node upstream of a link that has one."""
     waiting, seen = [link], set()
     while waiting:
@@ -168,13 +158,21 @@ def _upstream(
     return None
 
 
-def _number(value: object, graph: Mapping[str, Mapping[str, Any]]) -> int:
+def _number(value: object, graph: AnyGraph) -> int:
     """Return a number from an input, or from the linked node if that has only one; else 0."""
     if is_link(value) and value[0] in graph:
         numbers = [v for v in inputs_of(graph[value[0]]).values() if type(v) is int]
         value = numbers[0] if len(numbers) == 1 else None
     return value if type(value) is int and 0 < value <= _MOST_STEPS else 0
 
+
+# -- limits of chains and of nested values, which ComfyUI follows by recursion -----------------
+#
+# If Python's recursion limit is reached, the thread of ComfyUI that executes prompts ends: the run
+# never ends, and nothing runs until a restart. This was observed with chains of 519 nodes or more,
+# also of nodes that no output needs (comfy_execution/caching.py; in ComfyUI 0.33.0, 850 nodes
+# worked and 980 did not), and with 486 levels of nested values (copies of prompts and of the
+# history in execution.py).
 
 Holder: TypeAlias = dict[str, Any] | list[Any]
 
@@ -218,11 +216,9 @@ def too_deep(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def end_of_long_chain(graph: Graph) -> str | None:
-    """Return a node at the end of a chain of more than `LONGEST_CHAIN` nodes, or None.
-
-    The nodes of cycles and those that depend on them count as one chain, since ComfyUI follows a
-    cycle once.
-    """
+    """Return a node at the end of a chain of more than `LONGEST_CHAIN` nodes, or None."""
+    # The nodes of cycles and those that depend on them count as one chain, since ComfyUI follows a
+    # cycle once.
     if len(graph) <= LONGEST_CHAIN:
         return None
     waiting: dict[str, int] = {}  # the number of its links that have not been followed
@@ -265,17 +261,20 @@ def is_deeper_than(value: Holder, limit: int) -> bool:
     return True
 
 
+# -- how much work two prompts share -----------------------------------------------------------
+#
+# ComfyUI takes the outputs of a node from its cache if the last prompt had a node of the same class
+# with the same inputs, and the same holds for all nodes before it (``comfy_execution/caching.py``).
+
 KEPT = 24
 """The most nodes that a fingerprint describes; of a larger graph, it describes a sample."""
 
 
-def fingerprint_of(graph: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Return the hashes of the nodes of a prompt, 4 bytes each.
-
-    The hash of a node depends on its class, its inputs and the nodes before it. The `KEPT` smallest
-    ones are returned, so that the samples of two prompts have as many hashes in common as the
-    prompts have nodes in common, in proportion.
-    """
+def fingerprint_of(graph: AnyGraph) -> bytes:
+    """Return the hashes of the nodes of a prompt, 4 bytes each."""
+    # The hash of a node depends on its class, its inputs and the nodes before it. The `KEPT`
+    # smallest ones are returned, so that the samples of two prompts have as many hashes in common
+    # as the prompts have nodes in common, in proportion.
     found: dict[str, int] = {}
     sources: dict[str, list[str]] = {}  # a node in it without a hash is in a cycle
     waiting = list(graph)
@@ -297,11 +296,10 @@ def fingerprint_of(graph: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 
 def nodes_in(fingerprint: bytes) -> frozenset[int]:
-    """Return the hashes in a fingerprint."""
     return frozenset(memoryview(fingerprint).cast("I"))
 
 
-def structure_of(graph: Mapping[str, Mapping[str, Any]]) -> str:
+def structure_of(graph: AnyGraph) -> str:
     """Return a hash of the structure of a graph: its node ids, classes and links."""
     nodes = [
         [

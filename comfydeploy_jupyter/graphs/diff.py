@@ -30,8 +30,6 @@ MODES = {MUTED: "muted", BYPASSED: "bypassed"}  # all others count as active
 
 @dataclass(frozen=True)
 class Change:
-    """One difference."""
-
     # ``removed``, ``added``, ``replaced`` (another class), ``switched`` (muted, bypassed, active),
     # ``renamed``, ``rewired`` or ``changed`` (a value)
     kind: str
@@ -47,10 +45,9 @@ class Change:
 
 @dataclass(frozen=True)
 class GraphDiff:
-    """All differences between two graphs: removed nodes, added nodes, then node by node.
+    """All differences between two graphs: removed nodes, added nodes, then node by node."""
 
-    It is true if there are any; ``str()`` of it has a line for each.
-    """
+    # It is true if there are any; ``str()`` of it has a line for each.
 
     changes: tuple[Change, ...]  # the differences that matter for a run, and those of titles
     layout: bool = False  # whether anything else differs, such as the positions of nodes
@@ -93,12 +90,10 @@ class _Node:
 
 
 def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
-    """Return the differences between two graphs of the same format.
-
-    Nodes are matched by their ids, which ComfyUI's editor keeps. In API format, all
-    inputs have names. In UI format, values have names only if the editor saved them with the inputs
-    of the node; otherwise they are numbered.
-    """
+    """Return the differences between two graphs of the same format."""
+    # Nodes are matched by their ids, which ComfyUI's editor keeps. In API format, all inputs have
+    # names. In UI format, values have names only if the editor saved them with the inputs of the
+    # node; otherwise they are numbered.
     kind = detect_format(old, field="old")
     if detect_format(new, field="new") is not kind:
         raise InvalidRequestError.of_field("new", "is in another format than the old graph")
@@ -233,10 +228,8 @@ def _ui_node(
 
 
 def _widget_values(node: SavedNode) -> dict[str, Any]:
-    """Return the values of a node's widgets by name.
-
-    Newer editors save every widget as an input; the control of a seed has a value but no input.
-    """
+    """Return the values of a node's widgets by name."""
+    # Newer editors save every widget as an input; the control of a seed has a value but no input.
     values = node.raw.get("widgets_values")
     if isinstance(values, Mapping):
         return {str(name): value for name, value in values.items()}

@@ -18,7 +18,6 @@ class Example(NamedTuple):
 
 
 def examples(definitions: AnyDefinitions) -> list[Example]:
-    """Return example workflows whose node classes and models a ComfyUI has."""
     definitions = NodeDefinitions.of(definitions)
     specs = definitions.declared("CheckpointLoaderSimple")
     spec = specs.get("ckpt_name")

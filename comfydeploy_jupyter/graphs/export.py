@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from .form import FormField, input_form
-from .formats import class_of, title_of
+from .formats import AnyGraph, class_of, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,12 +53,11 @@ class ScriptParts:
 
 
 def python_script(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     fields: Sequence[FormField] | None = None,
     *,
     title: str = "",
 ) -> str:
-    """Return a script that runs a workflow and saves its outputs."""
     parts = script_parts(graph, fields, title=title)
     variables = f"{parts.variables}\n\n" if parts.variables else ""
     return (
@@ -77,7 +76,7 @@ def python_script(
 
 
 def script_parts(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     fields: Sequence[FormField] | None = None,
     *,
     title: str = "",
@@ -103,11 +102,9 @@ def script_parts(
 
 
 def variable_names(fields: Iterable[FormField]) -> list[str]:
-    """Return a name for each field: a unique, valid identifier that Python does not use.
-
-    The first of these that is unique is used: the ``input_id`` that the author of the workflow
-    chose, ``positive_prompt``, the name of the input, the name with the title of its node.
-    """
+    """Return a name for each field: a unique, valid identifier that Python does not use."""
+    # The first of these that is unique is used: the ``input_id`` that the author of the workflow
+    # chose, ``positive_prompt``, the name of the input, the name with the title of its node.
     names: list[str] = []
     taken = set(_TAKEN)
     for field in fields:
@@ -177,7 +174,7 @@ def _in_docstring(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _about(graph: Mapping[str, Mapping[str, Any]], inputs: int) -> str:
+def _about(graph: AnyGraph, inputs: int) -> str:
     ends = [node for node in graph.values() if class_of(node).startswith(("Save", "Preview"))]
     makers = list(dict.fromkeys(one_line(title_of(node) or class_of(node)) for node in ends))
     sentences = [f"Runs a ComfyUI workflow of {_count(len(graph), 'node')}."]
@@ -227,7 +224,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]|~$#!])")
 
 
 def notebook(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     fields: Sequence[FormField] | None = None,
     *,
     title: str = "",

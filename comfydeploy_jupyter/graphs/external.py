@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from .formats import Graph, Node, class_of, copy_graph, inputs_of, is_link, label_of
+from .formats import AnyGraph, Graph, Node, class_of, copy_graph, inputs_of, is_link, label_of
 from .seeds import draw_external_seed
 
 if TYPE_CHECKING:
@@ -91,8 +91,6 @@ Target: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True)
 class ExternalInput:
-    """One external-input node of a graph."""
-
     node_id: str
     input_id: str
     class_type: str
@@ -110,11 +108,9 @@ class ExternalInput:
 
 
 def external_values(class_type: str, value: object) -> Iterator[tuple[str, object]]:
-    """Yield the inputs of an external-input node that are set to the value of a user.
-
-    A list, or one image alone, becomes the JSON text that an image batch reads. The name of a file
-    or model is also put into the input in which the class looks for names.
-    """
+    """Yield the inputs of an external-input node that are set to the value of a user."""
+    # A list, or one image alone, becomes the JSON text that an image batch reads. The name of a
+    # file or model is also put into the input in which the class looks for names.
     kind = KINDS.get(class_type)
     if kind == "image_batch":
         value = _as_image_list(value)
@@ -137,12 +133,10 @@ def _as_image_list(value: object) -> object:
 
 
 def is_url(value: object) -> bool:
-    """Return whether a value is a URL, or a ``data:`` URL."""
     return isinstance(value, str) and value.startswith(("http://", "https://", "data:"))
 
 
-def external_inputs(graph: Mapping[str, Mapping[str, Any]]) -> list[ExternalInput]:
-    """Return the external-input nodes of a graph, in its order."""
+def external_inputs(graph: AnyGraph) -> list[ExternalInput]:
     found = []
     for node_id, node in graph.items():
         kind, inputs = KINDS.get(class_of(node)), inputs_of(node)
@@ -199,6 +193,8 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
+# -- running the nodes on a ComfyUI that does not have the node pack ---------------------------
+
 _PATH_KINDS = ("video_path", "file")
 # Output slot -> the input whose link replaces the output if there is no file.
 _DEFAULT_LINKS = {
@@ -240,20 +236,19 @@ class Inlined:
 
 
 def inline_external(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     known_classes: Collection[str],
     *,
     given: Mapping[Target, str] = MappingProxyType({}),
     rng: random.Random | None = None,
 ) -> Inlined:
-    """Replace the external-input nodes whose classes a ComfyUI does not have.
-
-    Each link to a node that has a value is replaced by the value that the node would return, or by
-    the link to its ``default_value``, and the node is removed. Nodes that load a file stay in the
-    graph until `place_files` replaces them, and are listed in ``files``. If such a node has no
-    file, links to it are replaced by the link to its default. Nodes that no link leads to need no
-    value. ``given`` is `AppliedInputs.given`: an ``input_id`` in it is a value, any other a name.
-    """
+    """Replace the external-input nodes whose classes a ComfyUI does not have."""
+    # Each link to a node that has a value is replaced by the value that the node would return, or
+    # by the link to its ``default_value``, and the node is removed. Nodes that load a file stay in
+    # the graph until `place_files` replaces them, and are listed in ``files``. If such a node has
+    # no file, links to it are replaced by the link to its default. Nodes that no link leads to need
+    # no value. ``given`` is `AppliedInputs.given`: an ``input_id`` in it is a value, any other a
+    # name.
     resolver = _Resolver(graph, known_classes, given, rng or random.Random())
     copy = copy_graph(graph)
     result = {node_id: node for node_id, node in copy.items() if node_id not in resolver.externals}
@@ -269,7 +264,7 @@ class _Resolver:
 
     def __init__(
         self,
-        graph: Mapping[str, Mapping[str, Any]],
+        graph: AnyGraph,
         known_classes: Collection[str],
         given: Mapping[Target, str],
         rng: random.Random,
@@ -466,9 +461,7 @@ def _finite(value: object, integer: bool) -> float | None:
         return None
 
 
-def place_files(
-    graph: Mapping[str, Mapping[str, Any]], placed: Mapping[str, str | Sequence[str]]
-) -> Graph:
+def place_files(graph: AnyGraph, placed: Mapping[str, str | Sequence[str]]) -> Graph:
     """Replace external-input nodes by ComfyUI's own loaders, once their files are there.
 
     A loader has the id of the node that it replaces, so links to it stay valid. Further nodes that

@@ -1,4 +1,10 @@
-"""The form that a workflow offers: its fields, and which of them its author chose."""
+"""The form that a workflow offers: its fields, their order, and which of them its author chose.
+
+The editor has two ways to choose them. *App mode* (frontend 1.41 and later) stores them in
+``extra.linearData``: ``{"inputs": [[node id, widget name, settings?], …], "outputs": [node id,
+…]}``. Without it, the widgets that were promoted to the nodes of subgraphs are the form: inputs of
+a subgraph that lead to widgets, and those that ``properties.proxyWidgets`` names.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +25,7 @@ from .definitions import (
 )
 from .dependencies import only_what_is_needed
 from .external import ExternalInput, Target, external_inputs, value_field
-from .formats import UIGraph, class_of, inputs_of, is_link, shown_title, title_of
+from .formats import AnyGraph, UIGraph, class_of, inputs_of, is_link, shown_title, title_of
 from .seeds import SEED_NAMES
 from .ui import FROM_OUTSIDE, PRIMITIVE, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
 
@@ -47,8 +53,6 @@ class InputGroup:
 
 @dataclass(frozen=True)
 class WorkflowForm:
-    """The form of a workflow."""
-
     fields: list[FormField]  # the fields, as `input_form` returns them
     groups: list[InputGroup]  # the groups to which inputs can be added
     # ids of the nodes whose outputs the author chose to show; the id of a subgraph node means all
@@ -59,7 +63,7 @@ class WorkflowForm:
 
 
 def input_form(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     definitions: AnyDefinitions = None,
     ui: UIGraph | None = None,
 ) -> list[FormField]:
@@ -83,7 +87,7 @@ def input_form(
 
 
 def workflow_form(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     definitions: AnyDefinitions = None,
     ui: UIGraph | None = None,
 ) -> WorkflowForm:
@@ -106,9 +110,7 @@ def workflow_form(
     return WorkflowForm(fields, _groups(graph, definitions, fields), authored.outputs, warnings)
 
 
-def _missing(
-    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions
-) -> list[FormField]:
+def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
     """Return the fields of the inputs that the nodes of some output require and do not have."""
     missing = missing_fields(graph, definitions)
     if not missing:
@@ -121,7 +123,7 @@ def _missing(
 def _as_chosen(
     fields: Sequence[FormField],
     authored: AuthorForm,
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     warnings: list[str],
 ) -> list[FormField]:
     """Put the fields that the author chose first, and mark others as rarely changed."""
@@ -196,7 +198,7 @@ def _is_external(field: FormField) -> bool:
     return field.key != f"{field.node_id}.{field.input_name}"
 
 
-def _why_missing(wanted: ChosenInput, graph: Mapping[str, Mapping[str, Any]]) -> str:
+def _why_missing(wanted: ChosenInput, graph: AnyGraph) -> str:
     node_id, name = wanted.targets[0]
     if node_id not in graph:
         why = "that node does not run"
@@ -208,7 +210,7 @@ def _why_missing(wanted: ChosenInput, graph: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _groups(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     definitions: NodeDefinitions,
     fields: Sequence[FormField],
 ) -> list[InputGroup]:
@@ -339,8 +341,6 @@ _PLAIN_TITLES = ("", "CLIP Text Encode (Prompt)")
 
 @dataclass(frozen=True)
 class FormField:
-    """One field of the form of a workflow."""
-
     key: str  # the key of ``inputs`` that sets it: an ``input_id`` or ``"<node id>.<input>"``
     # the label that is shown: the one of the workflow's author, or the title of the node and the
     # name of the input
@@ -371,30 +371,25 @@ class FormField:
 
     @property
     def initial(self) -> Any:
-        """The value with which a form begins; None if the user has to give one.
-
-        This is the value of the workflow. A required input begins with the declared default, and a
-        switch without one is off.
-        """
+        """The value with which a form begins; None if the user has to give one."""
+        # This is the value of the workflow. A required input begins with the declared default, and
+        # a switch without one is off.
         if self.value is not None or not self.required:
             return self.value
         return False if self.default is None and self.kind == "bool" else self.default
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All keys that are set to its value."""
         return (self.key, *self.twins)
 
 
 def ranked_fields(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     definitions: NodeDefinitions,
     ui: UIGraph | None,
 ) -> list[FormField]:
-    """Return a field for each value that a user may change, the most useful first.
-
-    Parameters are those of `form.input_form`, which describes the order.
-    """
+    """Return a field for each value that a user may change, the most useful first."""
+    # Parameters are those of `form.input_form`, which describes the order.
     external_ids = {external.node_id for external in external_inputs(graph)}
     roles = _prompt_roles(graph)
     saved = SavedWorkflow(ui) if ui is not None else None
@@ -439,9 +434,7 @@ def ranked_fields(
     return [*external_fields(graph, definitions), *(field for _, field in ranked)]
 
 
-def external_fields(
-    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions
-) -> list[FormField]:
+def external_fields(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
     """Return a field for each ``input_id`` of the external-input nodes, in their order."""
     found: dict[str, FormField] = {}
     for external in external_inputs(graph):
@@ -450,13 +443,9 @@ def external_fields(
     return list(found.values())
 
 
-def missing_fields(
-    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions
-) -> list[FormField]:
-    """Return a field for each input that a node class requires and its node does not have.
-
-    Only inputs whose values users can type or upload; others need a link.
-    """
+def missing_fields(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
+    """Return a field for each input that a node class requires and its node does not have."""
+    # Only inputs whose values users can type or upload; others need a link.
     fields = []
     for node_id, node in graph.items():
         known = definitions.get(class_of(node))
@@ -607,13 +596,11 @@ def _rank(field: FormField, role: str | None) -> tuple[int, int]:
     return {"combo": _CHOICES, "bool": 8}.get(field.kind, 7), 0
 
 
-def _prompt_roles(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return for each node whether its output reaches an input ``positive`` or ``negative``.
-
-    A node that reaches both is ``positive``. The search follows all links upstream. In a node that
-    has inputs of these names itself, such as a ControlNet, it follows only the one of the same
-    name.
-    """
+def _prompt_roles(graph: AnyGraph) -> dict[str, str]:
+    """Return for each node whether its output reaches an input ``positive`` or ``negative``."""
+    # A node that reaches both is ``positive``. The search follows all links upstream. In a node
+    # that has inputs of these names itself, such as a ControlNet, it follows only the one of the
+    # same name.
     roles: dict[str, str] = {}
     for role in ("negative", "positive"):
         waiting = deque(
@@ -640,10 +627,8 @@ def _ui_title(saved: SavedWorkflow | None, node_id: str) -> str:
 
 
 def page_value(field: FormField, value: Any) -> Any:
-    """Return a value as the page takes it: choices and booleans unchanged, all else as text.
-
-    No value at all is an empty text.
-    """
+    """Return a value as the page takes it: choices and booleans unchanged, all else as text."""
+    # No value at all is an empty text.
     if field.kind == "bool":
         return bool(value)
     if field.options:
@@ -660,7 +645,6 @@ def page_value(field: FormField, value: Any) -> Any:
 
 
 def words(name: str) -> str:
-    """Return the name of an input with spaces, for a label."""
     return name.replace("_", " ").replace(".", ": ")
 
 
@@ -702,7 +686,6 @@ class AuthorForm:
 
 
 def author_form(ui: UIGraph) -> AuthorForm:
-    """Return the inputs and outputs that the author of a workflow chose for its form."""
     chooser = _Chooser(ui)
     extra = ui.get("extra")
     data = extra.get("linearData") if isinstance(extra, Mapping) else None
@@ -809,10 +792,8 @@ class _Chooser:
         return f"node {label} has no widget {_brief(name)}"
 
     def _legacy(self, owner: str, name: str) -> ChosenInput | str:
-        """Read an entry that names a node inside a subgraph by its id there.
-
-        Editors before 1.49 saved this for promoted widgets, which the subgraph's node shows.
-        """
+        """Read an entry that names a node inside a subgraph by its id there."""
+        # Editors before 1.49 saved this for promoted widgets, which the subgraph's node shows.
         places = self._inside().get(owner, [])
         if not places:
             return f"the workflow has no node {_brief(owner)}"

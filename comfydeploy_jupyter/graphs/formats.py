@@ -26,6 +26,8 @@ from ..errors import InvalidRequestError, printable
 
 Node: TypeAlias = dict[str, Any]
 Graph: TypeAlias = dict[str, Node]
+AnyGraph: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""A graph in API format that is only read."""
 UIGraph: TypeAlias = Mapping[str, Any]
 
 MUTED, BYPASSED = 2, 4
@@ -36,8 +38,6 @@ CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "rand
 
 
 class GraphFormat(str, Enum):
-    """The two formats of a workflow."""
-
     API = "api"
     UI = "ui"
 
@@ -61,13 +61,11 @@ def detect_format(value: object, *, field: str = "workflow_api") -> GraphFormat:
 
 
 def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
-    """Return a graph in API format; raise if the value is not such a graph.
-
-    Errors for which ComfyUI has messages (no ``class_type``, an unknown class, no or invalid
-    ``inputs``) are not raised here, so that users get ComfyUI's messages. Errors to which ComfyUI
-    replies 500 without a message are raised: nodes that are not objects, and a ``class_type`` that
-    is a list or an object.
-    """
+    """Return a graph in API format; raise if the value is not such a graph."""
+    # Errors for which ComfyUI has messages (no ``class_type``, an unknown class, no or invalid
+    # ``inputs``) are not raised here, so that users get ComfyUI's messages. Errors to which ComfyUI
+    # replies 500 without a message are raised: nodes that are not objects, and a ``class_type``
+    # that is a list or an object.
     if detect_format(value, field=field) is GraphFormat.UI:
         raise InvalidRequestError.of_field(
             field, "is in the editor's format; send it as workflow, or export it in API format"
@@ -118,7 +116,7 @@ def decoder(*, unique: bool = False) -> json.JSONDecoder:
     )
 
 
-def copy_graph(graph: Mapping[str, Mapping[str, Any]]) -> Graph:
+def copy_graph(graph: AnyGraph) -> Graph:
     """Return a copy whose nodes and ``inputs`` may be changed; the input values are shared."""
     return {
         node_id: {**node, "inputs": dict(inputs)}
@@ -135,7 +133,6 @@ def class_of(node: Mapping[str, Any]) -> str:
 
 
 def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ``inputs`` of a node; empty if it has none."""
     inputs = node.get("inputs")
     return inputs if isinstance(inputs, dict) else {}
 
@@ -166,7 +163,7 @@ def node_label(node_id: str, class_type: str, title: str, *, unique: bool) -> st
     return printable(label)
 
 
-def label_of(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> str:
+def label_of(graph: AnyGraph, node_id: str) -> str:
     """Return the `node_label` of a node of a graph in API format."""
     node = graph[node_id]
     shown = [title_of(each) or class_of(each) for each in graph.values()]
@@ -177,10 +174,8 @@ def label_of(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> str:
 
 
 def is_link(value: object) -> TypeGuard[list[Any]]:
-    """Return whether a value is a link: a list of a node id (str) and an output slot (number).
-
-    The rule is that of ComfyUI comfy_execution/graph_utils.py.
-    """
+    """Return whether a value is a link: a list of a node id (str) and an output slot (number)."""
+    # The rule is that of ComfyUI comfy_execution/graph_utils.py.
     return (
         isinstance(value, list)
         and len(value) == 2
@@ -189,10 +184,10 @@ def is_link(value: object) -> TypeGuard[list[Any]]:
     )
 
 
-def same_graph(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> bool:
+def same_graph(a: AnyGraph, b: AnyGraph) -> bool:
     """Return whether two graphs have the same ids, classes and inputs; ``_meta`` is ignored."""
 
-    def content(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    def content(graph: AnyGraph) -> dict[str, tuple[Any, Any]]:
         return {key: (node.get("class_type"), inputs_of(node)) for key, node in graph.items()}
 
     return content(a) == content(b)

@@ -31,7 +31,7 @@ from .definitions import (
 from .dependencies import nodes_that_need
 from .external import EXTERNAL_PREFIX, KINDS, Target, external_values
 from .form import LOADERS, MEDIA_KINDS, FormField, external_fields, field_of, words, workflow_form
-from .formats import Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
+from .formats import AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
 from .queued_values import wrapped
 from .validation import not_offered, own_check, value_text
 
@@ -52,26 +52,23 @@ class AppliedInputs:
 
 
 def apply_inputs(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     inputs: Mapping[str, Any],
     *,
     strict: bool = True,
     definitions: AnyDefinitions = None,
 ) -> AppliedInputs:
-    """Set inputs of a graph by name.
-
-    A key is looked up as (1) the ``input_id`` of external-input nodes, all of which are set; (2)
-    ``"<node id>.<input>"``; (3) ``"<node title>.<input>"``; (4) an input name that exactly one node
-    has; (5) the title of a node that has one value. The first of these that matches decides. A
-    value replaces a literal or a link. If two keys name the same field, the later one wins. A
-    choice of a Custom Combo also sets its index.
-
-    With ``definitions``, (2) and (3) may also set inputs that the node's class declares and the
-    graph leaves out. If another option of a dynamic combo is chosen, the inputs of the old option
-    are removed, and those of the new option are added with their defaults. None as the value of an
-    input in an autogrow group removes that input. Without ``strict``, keys that match no input or
-    several are ignored.
-    """
+    """Set inputs of a graph by name."""
+    # A key is looked up as (1) the ``input_id`` of external-input nodes, all of which are set; (2)
+    # ``"<node id>.<input>"``; (3) ``"<node title>.<input>"``; (4) an input name that exactly one
+    # node has; (5) the title of a node that has one value. The first of these that matches decides.
+    # A value replaces a literal or a link. If two keys name the same field, the later one wins. A
+    # choice of a Custom Combo also sets its index.
+    # With ``definitions``, (2) and (3) may also set inputs that the node's class declares and the
+    # graph leaves out. If another option of a dynamic combo is chosen, the inputs of the old option
+    # are removed, and those of the new option are added with their defaults. None as the value of
+    # an input in an autogrow group removes that input. Without ``strict``, keys that match no input
+    # or several are ignored.
     definitions = NodeDefinitions.of(definitions)
     result = copy_graph(graph)
     names = InputNames(result, definitions)
@@ -142,10 +139,8 @@ def _with_branch(
     definitions: NodeDefinitions,
     kept: Collection[str],
 ) -> dict[str, Any]:
-    """Return the inputs of a node with those of the chosen option of a dynamic combo.
-
-    The inputs of other options are removed. Those that are not in ``kept`` get their defaults.
-    """
+    """Return the inputs of a node with those of the chosen option of a dynamic combo."""
+    # The inputs of other options are removed. Those that are not in ``kept`` get their defaults.
     prefix, class_type = f"{combo}.", class_of(node)
     inputs = {
         name: value
@@ -164,9 +159,7 @@ def _with_branch(
 class InputNames:
     """The names by which the inputs of one graph can be set."""
 
-    def __init__(
-        self, graph: Mapping[str, Mapping[str, Any]], definitions: AnyDefinitions = None
-    ) -> None:
+    def __init__(self, graph: AnyGraph, definitions: AnyDefinitions = None) -> None:
         self._graph = graph
         self._definitions = NodeDefinitions.of(definitions)
         self.external: dict[str, list[str]] = defaultdict(list)
@@ -203,10 +196,8 @@ class InputNames:
         return by_id or by_title or by_name or self._values_of(self._titles.get(key, ()))
 
     def name(self, node_id: str, name: str) -> str:
-        """Return the name of an input for people, by which `find` finds it.
-
-        It has the title of the node, or its id if the title is missing or fits several inputs.
-        """
+        """Return the name of an input for people, by which `find` finds it."""
+        # It has the title of the node, or its id if the title is missing or fits several inputs.
         title = title_of(self._graph[node_id])
         if title and title.isprintable() and len(title) <= LONGEST_TITLE:
             by_title = f"{title}.{name}"
@@ -294,11 +285,9 @@ def _complaint(key: str, candidates: Sequence[str], ambiguous: bool) -> str:
 
 
 def stored_value(value: object, graph: Mapping[str, Any]) -> object:
-    """Return a value in the form that a graph has: a list that is no link to a node is wrapped.
-
-    ComfyUI reads a list of two items as a link, and runs a node once for each item of another
-    list.
-    """
+    """Return a value in the form that a graph has: a list that is no link to a node is wrapped."""
+    # ComfyUI reads a list of two items as a link, and runs a node once for each item of another
+    # list.
     if isinstance(value, list) and not (is_link(value) and value[0] in graph):
         return {"__value__": value}
     return value
@@ -318,11 +307,9 @@ def file_names_in(graph: Mapping[str, Any]) -> frozenset[str]:
 
 
 def load_files(applied: AppliedInputs, definitions: AnyDefinitions) -> AppliedInputs:
-    """Put a loader node before each picture, video or sound input that was given a file's name.
-
-    Only a link can feed such an input. An empty name removes the input of a group that grows. The
-    graph of ``applied`` is changed; loaders have the ids ``"<node id>.<input>"``.
-    """
+    """Put a loader node before each picture, video or sound input that was given a file's name."""
+    # Only a link can feed such an input. An empty name removes the input of a group that grows. The
+    # graph of ``applied`` is changed; loaders have the ids ``"<node id>.<input>"``.
     graph, definitions = applied.graph, NodeDefinitions.of(definitions)
     for node_id, name in applied.given:
         node = graph[node_id]
@@ -345,6 +332,11 @@ def load_files(applied: AppliedInputs, definitions: AnyDefinitions) -> AppliedIn
         node["inputs"][name] = [loader, 0]
     return applied
 
+
+# -- the contract of a workflow: its inputs and outputs as JSON Schema, and the check of values -
+#
+# The inputs are those of the form (`form.input_form`), so that forms, clients and agents show the
+# same names, ranges and choices. Annotations that JSON Schema does not have begin with ``x-``.
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 COLOR_MAX = 0xFFFFFF
@@ -377,8 +369,6 @@ _FILE = {
 
 
 class Contract(TypedDict):
-    """The contract of a workflow."""
-
     # the JSON Schema of ``inputs`` of a run: names, types, ranges, choices, and as defaults the
     # values that the workflow has
     inputs: dict[str, Any]
@@ -389,11 +379,10 @@ class Contract(TypedDict):
 
 
 def contract_of(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     definitions: AnyDefinitions = None,
     ui: UIGraph | None = None,
 ) -> Contract:
-    """Return the contract of a workflow; parameters are those of `form.input_form`."""
     definitions = NodeDefinitions.of(definitions)
     form = workflow_form(graph, definitions, ui)
     ends = [node_id for node_id, node in graph.items() if definitions.is_output(class_of(node))]
@@ -419,7 +408,6 @@ def contract_of(
 
 
 def property_of(field: FormField) -> dict[str, Any]:
-    """Return the JSON Schema of one input."""
     found: dict[str, Any] = {"title": field.label}
     if field.tooltip:
         found["description"] = field.tooltip
@@ -448,19 +436,13 @@ def property_of(field: FormField) -> dict[str, Any]:
     return found
 
 
-def check_inputs(
-    graph: Mapping[str, Mapping[str, Any]],
-    applied: AppliedInputs,
-    definitions: AnyDefinitions,
-) -> None:
-    """Raise if a value that a user has given breaks the contract of its input.
-
-    The check is never stricter than ComfyUI: a text with a number counts as a number, ranges and
-    choices of inputs that the code of a node class may check itself are left to ComfyUI, and so is
-    a graph of which some outputs do not need the wrong values, because ComfyUI executes those. The
-    values of external-input nodes are checked here only. ``details["invalid"]`` of the error maps
-    each such key to a sentence.
-    """
+def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefinitions) -> None:
+    """Raise if a value that a user has given breaks the contract of its input."""
+    # The check is never stricter than ComfyUI: a text with a number counts as a number, ranges and
+    # choices of inputs that the code of a node class may check itself are left to ComfyUI, and so
+    # is a graph of which some outputs do not need the wrong values, because ComfyUI executes those.
+    # The values of external-input nodes are checked here only. ``details["invalid"]`` of the error
+    # maps each such key to a sentence.
     definitions = NodeDefinitions.of(definitions)
     invalid: dict[str, str] = {}
     wrong: set[str] = set()
@@ -499,7 +481,7 @@ def _has_output_without(wrong: set[str], graph: Graph, definitions: NodeDefiniti
 
 
 def _given_fields(
-    graph: Mapping[str, Mapping[str, Any]], applied: AppliedInputs, definitions: NodeDefinitions
+    graph: AnyGraph, applied: AppliedInputs, definitions: NodeDefinitions
 ) -> Iterator[tuple[FormField, str]]:
     """Yield the field of each literal that a user has given, with the key that set it."""
     external: dict[tuple[str, str], FormField] | None = None
@@ -520,7 +502,6 @@ def _given_fields(
 
 
 def _problem_of(value: Any, wanted: dict[str, Any], *, bounded: bool) -> str | None:
-    """Return what is wrong with a value, or None."""
     kind = wanted.get("type")
     if kind in ("integer", "number"):
         try:

@@ -19,21 +19,17 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket, Widget
-from .formats import title_of
+from .formats import AnyGraph, title_of
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100
 ROW_GAP = 80
 _TITLE, _SLOT, _WIDGET, _TEXT_AREA, _PICTURE = 40, 22, 30, 180, 300
 
-Prompt = Mapping[str, Mapping[str, Any]]
 
-
-def api_to_ui(graph: Prompt, definitions: NodeDefinitions | Mapping[str, Any]) -> dict[str, Any]:
-    """Convert a workflow from the API format to the UI format, version 0.4.
-
-    Nodes of unknown classes keep their inputs by name. Seeds are ``fixed``, so that queueing the
-    workflow repeats the run.
-    """
+def api_to_ui(graph: AnyGraph, definitions: NodeDefinitions | Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a workflow from the API format to the UI format, version 0.4."""
+    # Nodes of unknown classes keep their inputs by name. Seeds are ``fixed``, so that queueing the
+    # workflow repeats the run.
     known = NodeDefinitions.of(definitions)
     _check(graph)
     sketch = _Sketch(graph, known)
@@ -67,7 +63,7 @@ def _check(graph: Any) -> None:
 class _Sketch:
     """The nodes and links of the workflow, without positions."""
 
-    def __init__(self, graph: Prompt, definitions: NodeDefinitions) -> None:
+    def __init__(self, graph: AnyGraph, definitions: NodeDefinitions) -> None:
         self._graph = graph
         self._classes = {key: definitions.get(node["class_type"]) for key, node in graph.items()}
         self._leaving: dict[str, dict[int, list[int]]] = {key: {} for key in graph}
@@ -256,6 +252,11 @@ def _place(nodes: list[dict[str, Any]], columns: list[int]) -> None:
         nodes[place]["order"] = rank
 
 
+# -- the data of a picture of a workflow -------------------------------------------------------
+#
+# A workflow in the editor's format keeps its positions; the nodes of one in API format are put into
+# columns. The content of workflows is not trusted: all texts are cut, and all numbers are bounded.
+
 MOST_NODES = 5000
 """How many nodes of a graph are shown at most."""
 
@@ -270,12 +271,10 @@ NEVER, BYPASSED = 2, 4  # modes of nodes
 
 
 def picture_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data of a picture of a workflow. No workflow makes this function raise.
-
-    ``graph``, and ``subgraphs`` by id: nodes (``box`` is left, top, width, height in pixels), links
-    (origin, its slot, target, its slot, type), groups, and ``left_out``, the number of nodes that
-    are too many.
-    """
+    """Return the data of a picture of a workflow. No workflow makes this function raise."""
+    # ``graph``, and ``subgraphs`` by id: nodes (``box`` is left, top, width, height in pixels),
+    # links (origin, its slot, target, its slot, type), groups, and ``left_out``, the number of
+    # nodes that are too many.
     if not isinstance(workflow.get("nodes"), list):
         return {"graph": _of_api(workflow), "subgraphs": {}}
     definitions = workflow.get("definitions")

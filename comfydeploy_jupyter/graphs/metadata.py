@@ -2,7 +2,7 @@
 
 Source of the formats: the nodes of ComfyUI that save files (nodes.py,
 comfy_api/latest/_ui.py, comfy_extras/nodes_images.py, nodes_video.py, nodes_audio.py,
-nodes_hunyuan3d.py). No pixels are decoded, and `bounded` limits the amount of data that is read.
+nodes_hunyuan3d.py). No pixels are decoded, and `BoundedReader` limits what is read.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ class EmbeddedWorkflow(TypedDict):
 
 
 def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> EmbeddedWorkflow:
-    """Return the workflow that is in a file.
-
-    If a file ends too early or is damaged after its metadata, the part that could be read is used.
-    ``NaN`` becomes None. The field ``is_changed``, which ComfyUI adds to nodes that ran, is
-    removed: ComfyUI (execution.py) would use it and not check whether an input file has changed.
-    """
+    """Return the workflow that is in a file."""
+    # If a file ends too early or is damaged after its metadata, the part that could be read is
+    # used. ``NaN`` becomes None. The field ``is_changed``, which ComfyUI adds to nodes that ran, is
+    # removed: ComfyUI (execution.py) would use it and not check whether an input file has changed.
     reader = BoundedReader(io.BytesIO(source) if isinstance(source, bytes) else source)
     head = reader.peek(0, 64)
     texts = _texts_of(head)
@@ -64,10 +62,8 @@ def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> Embed
 
 
 def _texts_of(head: bytes) -> Callable[[BoundedReader], Iterator[tuple[str, str]]] | None:
-    """Return the function that yields the metadata of a file as (name, text).
-
-    The name ``""`` means that the text is an object with several of them.
-    """
+    """Return the function that yields the metadata of a file as (name, text)."""
+    # The name ``""`` means that the text is an object with several of them.
     magics: dict[bytes, Callable[[BoundedReader], Iterator[tuple[str, str]]]] = {
         b"\x89PNG\r\n\x1a\n": _png_texts,
         b"\xff\xd8\xff": _jpeg_texts,
@@ -260,7 +256,6 @@ class BoundedReader:
         return self._stream.read(min(size, 1 << 16))
 
     def take(self, offset: int, size: int) -> bytes:
-        """Return exactly ``size`` bytes of metadata."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise BrokenFileError("the file ends too early")
         self.spend(size)
@@ -282,6 +277,12 @@ class BoundedReader:
             raise BrokenFileError(f"more than {MAX_METADATA >> 20} MiB of metadata")
 
 
+# -- videos and sounds -------------------------------------------------------------------------
+#
+# ComfyUI writes these files with PyAV, whose muxers decide where metadata go: SaveVideo with
+# ``movflags=use_metadata_tags``, SaveWEBM, SaveAudio, SaveAudioMP3, SaveAudioOpus (ComfyUI
+# comfy_api/latest/_input_impl/video_types.py, comfy_extras/nodes_video.py, nodes_audio.py).
+
 # MP4: boxes that contain the box of the metadata.
 _BOXES = frozenset({b"moov", b"udta", b"meta"})
 _COMMENT = b"\xa9cmt"
@@ -298,11 +299,9 @@ _ID3_CODECS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 
 def mp4_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """Yield the metadata of an MP4 or QuickTime file as (name, text).
-
-    With ``use_metadata_tags``, a ``keys`` box has the names and another box the values. Without,
-    the only free text is the comment.
-    """
+    """Yield the metadata of an MP4 or QuickTime file as (name, text)."""
+    # With ``use_metadata_tags``, a ``keys`` box has the names and another box the values. Without,
+    # the only free text is the comment.
     keys: list[str] = []
     waiting = [(0, reader.size)]
     while waiting:
@@ -402,10 +401,8 @@ def flac_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 
 
 def ogg_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """Yield the comments of an Ogg file with Opus or Vorbis as (name, text).
-
-    They are the second packet of a stream, which may be on several pages.
-    """
+    """Yield the comments of an Ogg file with Opus or Vorbis as (name, text)."""
+    # They are the second packet of a stream, which may be on several pages.
     packets: dict[int, bytearray] = {}
     counts: dict[int, int] = {}
     offset = 0

@@ -15,17 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelLink:
-    """The download link of a model file in a workflow."""
-
     url: str  # the download link
     folder: str | None  # the folder for it under ``models``, such as ``"loras"``
 
 
 def models_in(graph: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names of the model files in the inputs of a graph in API format.
-
-    The definitions of its nodes are not needed: a text with the suffix of a model file is one.
-    """
+    """Return the names of the model files in the inputs of a graph in API format."""
+    # The definitions of its nodes are not needed: a text with the suffix of a model file is one.
     return frozenset(
         value
         for node in graph.values()
@@ -36,10 +32,8 @@ def models_in(graph: Mapping[str, Any]) -> frozenset[str]:
 
 
 def workflow_nodes(workflow: object) -> Iterator[SavedNode]:
-    """Yield the nodes of a workflow in the editor's format, including those of its subgraphs.
-
-    A value that is not a workflow yields nothing.
-    """
+    """Yield the nodes of a workflow in the editor's format, including those of its subgraphs."""
+    # A value that is not a workflow yields nothing.
     for graph in SavedWorkflow(workflow).graphs() if isinstance(workflow, dict) else ():
         yield from graph.every
 
@@ -54,11 +48,9 @@ def _model_entries(workflow: object) -> Iterator[Mapping[str, Any]]:
 
 
 def model_links(workflow: object) -> dict[str, ModelLink]:
-    """Return the download links in a workflow, by the file name of the model.
-
-    Templates list them as ``{name, url, directory}`` in ``properties.models`` of the loader, older
-    ones in ``models`` of the workflow itself.
-    """
+    """Return the download links in a workflow, by the file name of the model."""
+    # Templates list them as ``{name, url, directory}`` in ``properties.models`` of the loader,
+    # older ones in ``models`` of the workflow itself.
     links: dict[str, ModelLink] = {}
     for entry in _model_entries(workflow):
         name, url, folder = (entry.get(key) for key in ("name", "url", "directory"))
@@ -68,10 +60,8 @@ def model_links(workflow: object) -> dict[str, ModelLink]:
 
 
 def node_packs(workflow: object) -> dict[str, str]:
-    """Return the node packs of node classes that are saved in a workflow.
-
-    The editor saves the pack's registry id (``cnr_id``) or its GitHub repository (``aux_id``).
-    """
+    """Return the node packs of node classes that are saved in a workflow."""
+    # The editor saves the pack's registry id (``cnr_id``) or its GitHub repository (``aux_id``).
     return _first_by_class(workflow, lambda saved: saved.get("cnr_id") or saved.get("aux_id"))
 
 
@@ -114,11 +104,9 @@ class ListedModel:
 
 
 def listed_models(workflow: object) -> list[ListedModel]:
-    """Return the model files that a workflow lists; each name in a folder once.
-
-    Templates list them in ``properties.models`` of the loader, those in subgraphs too; older ones
-    in ``models`` of the workflow itself.
-    """
+    """Return the model files that a workflow lists; each name in a folder once."""
+    # Templates list them in ``properties.models`` of the loader, those in subgraphs too; older ones
+    # in ``models`` of the workflow itself.
     found: dict[tuple[str, str | None], ListedModel] = {}
     for entry in _model_entries(workflow):
         if isinstance(entry.get("name"), str):

@@ -25,8 +25,6 @@ _IN_TEMP = re.compile(r"preview(3d_advanced|_splat|_pointcloud)_[0-9a-f]{32}\.\w
 
 
 class NodeFile(NamedTuple):
-    """One file in the output of a node."""
-
     kind: str  # the key under which the node lists it: ``images``, ``audio``, ``3d``, …
     filename: str
     subfolder: str
@@ -35,7 +33,6 @@ class NodeFile(NamedTuple):
 
 
 def files_of(output: object) -> Iterator[NodeFile]:
-    """Yield the files in the output of one node, which may be any JSON."""
     for kind, item in _items(output):
         if isinstance(item, Mapping):
             name = item.get("filename")
@@ -69,10 +66,8 @@ def is_model(name: str) -> bool:
 
 
 def pairs_of(output: object) -> list[tuple[int, int]]:
-    """Return the compared files of an output: pairs of indices in `files_of`, (before, after).
-
-    ``ImageCompare`` (0.33.0) lists them under ``a_images`` and ``b_images``.
-    """
+    """Return the compared files of an output: pairs of indices in `files_of`, (before, after)."""
+    # ``ImageCompare`` (0.33.0) lists them under ``a_images`` and ``b_images``.
     kinds = [file.kind for file in files_of(output)]
     befores, afters = ([n for n, kind in enumerate(kinds) if kind == side] for side in _PAIR)
     return list(zip(befores, afters, strict=False))

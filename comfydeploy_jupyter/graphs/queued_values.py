@@ -55,7 +55,6 @@ _CAMERA = {
 
 
 def curve(value: Any) -> Any:
-    """Return the value of a curve widget in the form that a prompt has."""
     return None if value is None else {"__type__": "CURVE", "__value__": plain(value)}
 
 
@@ -147,7 +146,6 @@ def _options(text: str, place: int) -> tuple[list[str], int]:
 
 
 def file_name(text: str, widget_text: Callable[[str, str], str | None], now: datetime) -> str:
-    """Return a file name with its patterns replaced."""
     if "%" not in text:
         return text
 
@@ -174,11 +172,9 @@ def _date(template: str, now: datetime) -> str:
 
 
 def snapped(kind: str, options: Mapping[str, Any], value: Any) -> Any:
-    """Return a number as a widget rounds it when a primitive node sets it.
-
-    ``INT`` is rounded to steps from the minimum; ``FLOAT`` to the decimals of its step, and limited
-    to its range. Text that is no number becomes NaN, which is null in the prompt.
-    """
+    """Return a number as a widget rounds it when a primitive node sets it."""
+    # ``INT`` is rounded to steps from the minimum; ``FLOAT`` to the decimals of its step, and
+    # limited to its range. Text that is no number becomes NaN, which is null in the prompt.
     if kind not in ("INT", "FLOAT") or isinstance(value, (list, dict)):
         return value
     try:
@@ -189,11 +185,9 @@ def snapped(kind: str, options: Mapping[str, Any], value: Any) -> Any:
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the options of a number that two widgets accept; None if they have none in common.
-
-    The range is the intersection, the step the least common multiple. The other options must be
-    equal, except for those that do not concern the value.
-    """
+    """Return the options of a number that two widgets accept; None if they have none in common."""
+    # The range is the intersection, the step the least common multiple. The other options must be
+    # equal, except for those that do not concern the value.
     low = max(_option(one, "min", -math.inf), _option(other, "min", -math.inf))
     high = min(_option(one, "max", math.inf), _option(other, "max", math.inf))
     keys = ({*one} | {*other}) - _RANGE - _NEUTRAL
@@ -242,6 +236,10 @@ def _option(options: Mapping[str, Any], key: str, default: float) -> float:
         return default
     return float(value)
 
+
+# -- values as JavaScript, in which the editor is written, reads and writes them ---------------
+#
+# Its numbers are doubles: large integers lose digits, ``8.0`` is ``8``, and halves are rounded up.
 
 _SAFE = 2**53
 _CONTEXT = Context(prec=800, rounding=ROUND_HALF_UP)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from .definitions import AnyDefinitions, Input, NodeDefinitions
-from .formats import CONTROLS, Graph, UIGraph, class_of, copy_graph, inputs_of
+from .formats import CONTROLS, AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of
 from .ui import FROM_OUTSIDE, PRIMITIVE, SavedGraph, SavedNode, SavedWorkflow
 
 MAX_SEED = 2**53 - 1
@@ -36,8 +36,6 @@ class SeedMode(str, Enum):
 
 @dataclass(frozen=True)
 class Seeds:
-    """A graph whose seeds have been chosen."""
-
     graph: Graph  # the graph to run
     seeds: dict[str, int]  # all seeds of the graph, by ``"<node id>.<input>"``
     # mode ``auto``: the seeds that the editor would show after this run, except those that it would
@@ -55,7 +53,7 @@ _NO_CONTROL = _Control()
 
 
 def apply_seeds(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     mode: SeedMode,
     *,
     given: Collection[tuple[str, str]] = frozenset(),
@@ -64,18 +62,15 @@ def apply_seeds(
     rng: random.Random | None = None,
     definitions: AnyDefinitions = None,
 ) -> Seeds:
-    """Choose the seeds of a graph: keep them, draw new ones, or do what the editor would do.
-
-    Seeds are the inputs ``seed`` and ``noise_seed`` that are no links, also those of an option of a
-    dynamic combo (``"model.seed"``). With ``definitions``, integers with the editor's *control
-    after generate*, such as the value of a ``PrimitiveInt``, are seeds, too; they change in mode
-    ``AUTO`` only. Links and inputs in ``given`` never change. ``SAVED`` keeps all; ``RANDOM`` draws
-    all, except with ``node_form`` those that are ``fixed`` in ``ui`` (as requests of the ComfyUI
-    Deploy node do); ``AUTO`` follows the control-after-generate of each seed in ``ui``.
-
-    An External Seed node whose ``default_value`` is not within ``min_value`` … ``max_value`` draws
-    a seed when it runs. It is drawn here instead, in every mode, so that ``seeds`` has it.
-    """
+    """Choose the seeds of a graph: keep them, draw new ones, or do what the editor would do."""
+    # Seeds are the inputs ``seed`` and ``noise_seed`` that are no links, also those of an option of
+    # a dynamic combo (``"model.seed"``). With ``definitions``, integers with the editor's *control
+    # after generate*, such as the value of a ``PrimitiveInt``, are seeds, too; they change in mode
+    # ``AUTO`` only. Links and inputs in ``given`` never change. ``SAVED`` keeps all; ``RANDOM``
+    # draws all, except with ``node_form`` those that are ``fixed`` in ``ui`` (as requests of the
+    # ComfyUI Deploy node do); ``AUTO`` follows the control-after-generate of each seed in ``ui``.
+    # An External Seed node whose ``default_value`` is not within ``min_value`` … ``max_value``
+    # draws a seed when it runs. It is drawn here instead, in every mode, so that ``seeds`` has it.
     definitions = NodeDefinitions.of(definitions)
     rng = rng or random.SystemRandom()
     result = copy_graph(graph)
@@ -120,16 +115,14 @@ def apply_seeds(
 
 
 def needs_definitions(
-    graph: Mapping[str, Mapping[str, Any]],
+    graph: AnyGraph,
     mode: SeedMode,
     *,
     given: Collection[tuple[str, str]] = frozenset(),
     ui: UIGraph | None = None,
 ) -> bool:
-    """Return whether `apply_seeds` would use ``definitions``: to draw a seed, or for the next one.
-
-    Parameters are those of `apply_seeds`.
-    """
+    """Return whether `apply_seeds` would use ``definitions``: to draw a seed, or for the next."""
+    # Parameters are those of `apply_seeds`.
     if mode is SeedMode.RANDOM:
         return any(
             _is_seed(name) and not isinstance(value, list) and (node_id, name) not in given
@@ -152,11 +145,9 @@ def _is_seed(name: str) -> bool:
 
 
 def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | None:
-    """Return the seed of an External Seed node; draw one if its value is out of range.
-
-    The range is limited to 1 … 999999999999999, and its ends are swapped if they are in the wrong
-    order (ComfyUI Deploy node 2.3.10 external_seed.py). None if an input is a link or no number.
-    """
+    """Return the seed of an External Seed node; draw one if its value is out of range."""
+    # The range is limited to 1 … 999999999999999, and its ends are swapped if they are in the wrong
+    # order (ComfyUI Deploy node 2.3.10 external_seed.py). None if an input is a link or no number.
     limit = 999_999_999_999_999
     wanted = _as_int(inputs.get("default_value", -1))
     low = _as_int(inputs.get("min_value", 1))
@@ -168,10 +159,8 @@ def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | N
 
 
 def _controlled(specs: Mapping[str, Input], inputs: Mapping[str, Any]) -> list[str]:
-    """Return the inputs for which the editor has a control, in the order of the widgets.
-
-    These are INTs with the flag, and those named seed or noise_seed without it (frontend 1.32.9).
-    """
+    """Return the inputs for which the editor has a control, in the order of the widgets."""
+    # These are INTs with the flag, and those named seed or noise_seed without it (frontend 1.32.9).
     if not specs:
         return [name for name in inputs if name in SEED_NAMES]
     return [
@@ -208,12 +197,10 @@ def _find_control(
 
 
 def _word_for(values: object, name: str, value: int | None, controlled: Sequence[str]) -> str:
-    """Read the control of one seed from a node's ``widgets_values``.
-
-    In a list, the control follows its seed. The n-th such pair belongs to the n-th input with a
-    control. If their numbers differ (an edited graph, a group node), the pair with the same value
-    is used.
-    """
+    """Read the control of one seed from a node's ``widgets_values``."""
+    # In a list, the control follows its seed. The n-th such pair belongs to the n-th input with a
+    # control. If their numbers differ (an edited graph, a group node), the pair with the same value
+    # is used.
     if isinstance(values, Mapping):
         word = values.get("control_after_generate")
         return word if isinstance(word, str) and word in CONTROLS else ""
@@ -269,10 +256,8 @@ def _feeding_primitive(path: _Path, name: str) -> tuple[str, SavedNode] | None:
 
 
 def _next_seed(value: int, word: str, spec: Input | None) -> int:
-    """Return the seed that the editor shows next: one step further, within min, max and ±2**50.
-
-    In frontend 1.32.9, ``increment-wrap`` has an effect on combos only.
-    """
+    """Return the seed that the editor shows next: one step further, within min, max and ±2**50."""
+    # In frontend 1.32.9, ``increment-wrap`` has an effect on combos only.
     options = spec.options if spec else {}
     step = _as_int(options.get("step")) or 1
     if word == "increment":

@@ -18,7 +18,17 @@ from typing import Any, Final
 from ..errors import InvalidRequestError
 from . import queued_values
 from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget, fits_by_name
-from .formats import BYPASSED, MUTED, UIGraph, inputs_of, is_link, label_of, node_label, objects
+from .formats import (
+    BYPASSED,
+    MUTED,
+    AnyGraph,
+    UIGraph,
+    inputs_of,
+    is_link,
+    label_of,
+    node_label,
+    objects,
+)
 from .formats import Graph as ApiGraph
 
 FROM_OUTSIDE: Final = "-10"
@@ -79,7 +89,6 @@ class SavedNode:
 
     @cached_property
     def inputs(self) -> list[Slot]:
-        """The inputs in their order."""
         return [_saved_slot(raw) for raw in objects(self.raw.get("inputs"))]
 
     def slot(self, name: str) -> Slot | None:
@@ -130,7 +139,6 @@ class SavedGraph:
 
     @cached_property
     def links(self) -> dict[LinkKey, Link]:
-        """The links by id."""
         return _links(self.raw.get("links"), {})
 
     @cached_property
@@ -144,7 +152,6 @@ class SavedGraph:
 
     @cached_property
     def inputs(self) -> list[Port]:
-        """The inputs of a subgraph."""
         return _ports(self.raw.get("inputs"))
 
     def source(self, slot: Slot | None) -> Link | None:
@@ -162,15 +169,12 @@ class SavedWorkflow:
         self._shown: dict[str, Counter[str]] = {}  # how often a title is in a graph
 
     def graphs(self) -> list[SavedGraph]:
-        """Return the workflow itself and its subgraph definitions."""
         return [self.root, *self.subgraphs.values()]
 
     def path(self, node_id: str) -> list[tuple[SavedNode, SavedGraph]]:
-        """Return the containers of a node of the API graph, and the node, each with its graph.
-
-        ``"12:3"`` is node 3 inside the subgraph node 12. Empty if it is not there. The nodes of an
-        old *group node* end at the group.
-        """
+        """Return the containers of a node of the API graph, and the node, each with its graph."""
+        # ``"12:3"`` is node 3 inside the subgraph node 12. Empty if it is not there. The nodes of
+        # an old *group node* end at the group.
         graph, path = self.root, []
         for part in node_id.split(":"):
             node = graph.nodes.get(part)
@@ -203,8 +207,6 @@ class SavedWorkflow:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A node of a graph."""
-
     id: str
     type: str
     title: str
@@ -233,7 +235,6 @@ class Node:
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def number_of(self, name: str) -> int | None:
-        """Return the number of the first input with a name."""
         if not self._numbers:
             for slot in reversed(self.inputs):
                 self._numbers[slot.name] = slot.number
@@ -246,12 +247,10 @@ class Node:
 
     @property
     def silent(self) -> bool:
-        """Whether it is muted or bypassed."""
         return self.mode in (MUTED, BYPASSED)
 
     @property
     def runs(self) -> bool:
-        """Whether it is part of the prompt."""
         return not (self.virtual or self.silent)
 
 
@@ -267,7 +266,6 @@ class Graph:
 
     @cached_property
     def consumers(self) -> dict[LinkKey, tuple[Node, Slot]]:
-        """The node and the input that each link leads to."""
         return {
             slot.link: (node, slot)
             for node in self.nodes.values()
@@ -292,7 +290,6 @@ class Graph:
 
     @cached_property
     def sources(self) -> dict[int, Link]:
-        """The link to each output of the subgraph."""
         found: dict[int, Link] = {}
         for number, port in enumerate(self.outputs):
             for key in port.links:
@@ -317,13 +314,11 @@ class Workflow:
     warnings: list[str]  # A sentence for each error in the file that was corrected
 
     def graphs(self) -> Iterator[Graph]:
-        """Yield all graphs, each before those that contain it."""
         yield from self.subgraphs.values()
         yield self.root
 
 
 def read_workflow(workflow: Any, definitions: NodeDefinitions, expansion: Expansion) -> Workflow:
-    """Read a workflow in the UI format."""
     if not isinstance(workflow, dict):
         raise InvalidRequestError.of_field("workflow", "must be an object")
     if not isinstance(workflow.get("nodes"), list):
@@ -572,12 +567,10 @@ def _links(rows: Any, renamed: Mapping[str, str]) -> dict[LinkKey, Link]:
 
 
 def _connect(graph: Graph, names: set[tuple[str, LinkKey | None]]) -> None:
-    """Connect the inputs as frontend 1.58.1 does where they and the list of links disagree.
-
-    A link leads to the node that the list names, and there to the input that names the link, else
-    to the input whose number is in the list. Of several links to one input, the first that an input
-    names counts, else the first in the list.
-    """
+    """Connect the inputs as frontend 1.58.1 does where they and the list of links disagree."""
+    # A link leads to the node that the list names, and there to the input that names the link, else
+    # to the input whose number is in the list. Of several links to one input, the first that an
+    # input names counts, else the first in the list.
     named = [(node, slot) for node in graph.nodes.values() for slot in node.inputs]
     names.update((node.id, slot.link) for node, slot in named)
     unnamed = {
@@ -629,6 +622,8 @@ def _definitions_by_id(
         listed = block.get("subgraphs") if isinstance(block, dict) else None
         for place, raw in enumerate(listed if isinstance(listed, list) else ()):
             key = _identifier(raw.get("id")) if isinstance(raw, dict) else None
+            if key is None and isinstance(raw, dict) and not strict:
+                key = f"definition {len(found)}"  # that no node uses
             if key is not None:
                 found.setdefault(key, raw)
                 pending.append(raw)
@@ -639,14 +634,10 @@ def _definitions_by_id(
     return found
 
 
-def _renumbered(
-    workflow: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, str]]:
-    """Return new ids for inner nodes whose ids other graphs of the workflow have, too.
-
-    The editor (1.58.1) keeps all nodes of a workflow in one store. When it loads a file, it
-    replaces ids that several subgraph definitions have by the next free numbers.
-    """
+def _renumbered(workflow: Mapping[str, Any], definitions: AnyGraph) -> dict[str, dict[str, str]]:
+    """Return new ids for inner nodes whose ids other graphs of the workflow have, too."""
+    # The editor (1.58.1) keeps all nodes of a workflow in one store. When it loads a file, it
+    # replaces ids that several subgraph definitions have by the next free numbers.
     taken = {_identifier(raw.get("id")) for raw in objects(workflow.get("nodes"))}
     last = _number(workflow.get("last_node_id"))
     renamed: dict[str, dict[str, str]] = {}
@@ -734,6 +725,13 @@ def _type(value: Any) -> str:
     return "*" if value in (None, 0) else str(value)
 
 
+# -- group nodes, which editors had before subgraphs: one node that contains several ------------
+#
+# A workflow has the definition of each group in ``extra.groupNodes`` and uses it as a node of type
+# ``workflow>NAME`` (``workflow/NAME`` in old files). The inputs, outputs and widgets of the group
+# node are those of its inner nodes, called parts, in order, without those that are linked to other
+# parts. Part 0 of node 17 becomes node ``17:0``, as in ComfyUI's editor up to 1.32.
+
 _PREFIXES = ("workflow>", "workflow/")
 _LINK = 100  # characters that are counted for a link
 
@@ -744,10 +742,8 @@ def expand_groups(
     definitions: NodeDefinitions,
     expansion: Expansion,
 ) -> Mapping[str, Any]:
-    """Return a saved graph in which all group nodes are replaced by their parts.
-
-    Muted and bypassed ones stay, since their saved inputs and outputs suffice to skip them.
-    """
+    """Return a saved graph in which all group nodes are replaced by their parts."""
+    # Muted and bypassed ones stay, since their saved inputs and outputs suffice to skip them.
     nodes = graph.get("nodes")
     if not isinstance(nodes, list):
         return graph
@@ -1052,24 +1048,21 @@ _PER_NODE = 100
 
 
 class Expansion:
-    """Counts the nodes and characters of an expanded workflow; raises above the limits.
+    """Counts the nodes and characters of an expanded workflow; raises above the limits."""
 
-    A small file may use a subgraph with a long text a thousand times. Nodes and texts are counted
-    before they are created, so that such a file cannot take unlimited time and memory.
-    """
+    # A small file may use a subgraph with a long text a thousand times. Nodes and texts are counted
+    # before they are created, so that such a file cannot take unlimited time and memory.
 
     def __init__(self) -> None:
         self._nodes = 0
         self._size = 0
 
     def add_nodes(self, count: int) -> None:
-        """Count nodes."""
         self._nodes += count
         if self._nodes > MAX_NODES:
             raise _too_large(f"{MAX_NODES} nodes once its subgraphs")
 
     def add_size(self, size: int) -> None:
-        """Count characters."""
         self._size += size
         if self._size > MAX_SIZE:
             raise _too_large(f"{MAX_SIZE >> 20} million characters once its subgraphs and patterns")
@@ -1151,12 +1144,10 @@ def _missing_origin(field: str, label: str, name: str, where: str) -> InvalidReq
 
 
 def check_consistency(graph: ApiGraph, ui: dict[str, Any]) -> None:
-    """Raise if the UI format is that of another workflow, since ComfyUI saves it with the outputs.
-
-    Each node of the graph must be in the UI format, with the same class and the same links. Nodes
-    and links that only the editor can resolve are not checked: virtual nodes, reroutes, subgraphs
-    and bypassed nodes.
-    """
+    """Raise if the UI format is that of another workflow: ComfyUI saves it with the outputs."""
+    # Each node of the graph must be in the UI format, with the same class and the same links. Nodes
+    # and links that only the editor can resolve are not checked: virtual nodes, reroutes, subgraphs
+    # and bypassed nodes.
     root = SavedGraph(ui)
     for node_id, node in graph.items():
         top, _, inner = node_id.partition(":")

@@ -3,11 +3,11 @@
 The result is that of the editor (frontend 1.32.9 to 1.58.1; where they differ, 1.58.1). There are
 six steps, each for the workflow as a whole:
 
-1. `ui_reader.read_workflow`: read nodes, inputs and widgets; replace group nodes by their nodes;
-2. `promoted_widgets.promote_widgets`: set the values of widgets on subgraph nodes;
+1. `ui.read_workflow`: read nodes, inputs and widgets; replace group nodes by their nodes;
+2. `promote_widgets`: set the values of widgets on subgraph nodes;
 3. `_apply_primitives`: set the widgets that primitive nodes are connected to;
-4. `ui_links.expand`: give each use of a subgraph its own instance and execution ids;
-5. `ui_links.Links`: follow each input through reroutes, bypassed nodes and subgraphs;
+4. `expand`: give each use of a subgraph its own instance and execution ids;
+5. `Links`: follow each input through reroutes, bypassed nodes and subgraphs;
 6. `_emit`: write the prompt.
 
 No function recurses along the graph, so graphs may be of any depth.
@@ -92,7 +92,7 @@ def ui_to_api(
     InvalidRequestError
         It is not such a workflow (the message names the place), a subgraph contains itself, links
         form a circle through reroutes or bypassed nodes (the editor refuses these, too), or the
-        expanded graph is larger than `expansion` allows.
+        expanded graph is larger than `ui.Expansion` allows.
     """
     known = NodeDefinitions.of(definitions)
     expansion = Expansion()
@@ -123,7 +123,6 @@ class _Warnings(list[str]):
 
 
 def _apply_primitives(flow: Workflow, names: NamePatterns) -> None:
-    """Set the widgets that primitive nodes are connected to."""
     for graph in flow.graphs():
         place = Instance(graph)
         label = partial(Labels((place, node) for node in graph.nodes.values()).of, place)
@@ -158,11 +157,9 @@ def _apply_primitive(
 
 
 def _own_value(first: Widget, widgets: list[Widget], value: Any) -> Any:
-    """Return the value of the widget on the primitive node itself.
-
-    This widget has the options of the first target, limited to the ranges of the other targets of
-    the same type.
-    """
+    """Return the value of the widget on the primitive node itself."""
+    # This widget has the options of the first target, limited to the ranges of the other targets of
+    # the same type.
     if first.type == "COMBO" and value is None and first.choices:
         return first.choices[0]
     if first.type not in ("INT", "FLOAT"):
@@ -308,20 +305,16 @@ def _stored(host: Node) -> dict[int, Any]:
 
 
 def _loaded(widget: Widget | None, value: Any) -> Any:
-    """Return the value of a promoted widget for a stored one: null is the first choice of a combo.
-
-    So does frontend 1.58.1; 1.32.9 queues null, which ComfyUI refuses.
-    """
+    """Return the value of a promoted widget for a stored one: null is a combo's first choice."""
+    # So does frontend 1.58.1; 1.32.9 queues null, which ComfyUI refuses.
     return widget.choices[0] if value is None and widget and widget.choices else value
 
 
 def _unresolved(host: Node) -> dict[str, Any]:
-    """Return the values that the editor keeps for promoted inputs, by name.
-
-    When the editor migrates ``proxyWidgets``, it saves entries that it could not resolve as
-    ``proxyWidgetErrorQuarantine``. Frontends 1.49.6 and 1.58.1 queue their values instead of those
-    in ``widgets_values``; of several entries with one name the first.
-    """
+    """Return the values that the editor keeps for promoted inputs, by name."""
+    # When the editor migrates ``proxyWidgets``, it saves entries that it could not resolve as
+    # ``proxyWidgetErrorQuarantine``. Frontends 1.49.6 and 1.58.1 queue their values instead of
+    # those in ``widgets_values``; of several entries with one name the first.
     entries = host.properties.get("proxyWidgetErrorQuarantine")
     found: dict[str, Any] = {}
     for entry in entries if isinstance(entries, list) else ():
@@ -342,7 +335,6 @@ def widget_of(node: Node, slot: Slot) -> Widget | None:
 
 
 def value_of(node: Node, slot: Slot, widget: Widget) -> Any:
-    """Return the value of the widget of an input."""
     if node.subgraph is not None:
         return node.promoted[slot.number]
     return node.values[widget.name]
@@ -351,11 +343,9 @@ def value_of(node: Node, slot: Slot, widget: Widget) -> Any:
 def _apply_proxies(
     host: Node, inner: Graph, sources: Mapping[tuple[str, str], int], flow: Workflow
 ) -> None:
-    """Read ``properties.proxyWidgets``, which names an inner widget for each stored value.
-
-    Null is the first choice of a combo (frontend 1.58.1). For other widgets it keeps the inner
-    value, as in frontend 1.32.9; 1.58.1 queues null, which ComfyUI refuses.
-    """
+    """Read ``properties.proxyWidgets``, which names an inner widget for each stored value."""
+    # Null is the first choice of a combo (frontend 1.58.1). For other widgets it keeps the inner
+    # value, as in frontend 1.32.9; 1.58.1 queues null, which ComfyUI refuses.
     entries = host.properties.get("proxyWidgets")
     values = host.stored if isinstance(host.stored, list) else []
     for place, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -387,10 +377,8 @@ def _widget_at(inner: Graph, key: str, name: str) -> Widget | None:
 
 
 def _behind_primitive(node: Node | None, inner: Graph) -> Any:
-    """Return the value of a promoted primitive node that has no stored value.
-
-    It is the value of the widget of its first target (frontend 1.58.1); None without a widget.
-    """
+    """Return the value of a promoted primitive node that has no stored value."""
+    # It is the value of the widget of its first target (frontend 1.58.1); None without a widget.
     if node is None or node.type != PRIMITIVE:
         return None
     for target, slot in inner.fed_by(node.id, 0)[:1]:
@@ -448,7 +436,6 @@ class Instance:
     children: dict[str, Instance] = field(default_factory=dict)
 
     def execution_id(self, node: Node) -> str:
-        """Return the id of a node in the prompt, e.g. ``"12:3"``."""
         return f"{self.prefix}{node.id}"
 
 
@@ -456,13 +443,10 @@ PlacedNode = tuple[Instance, Node]
 
 
 def expand(flow: Workflow, root: Instance, expansion: Expansion) -> Iterator[PlacedNode]:
-    """Yield all nodes with the use of their graph, except those in silent subgraph nodes.
-
-    A subgraph node comes before its inner nodes.
-
-    A subgraph node is silent if it is muted or bypassed. If it is itself inside a subgraph, the
-    editor queues its inner nodes all the same, without links from outside (1.49.6, 1.58.1).
-    """
+    """Yield all nodes with the use of their graph, except those in silent subgraph nodes."""
+    # A subgraph node comes before its inner nodes.
+    # A subgraph node is silent if it is muted or bypassed. If it is itself inside a subgraph, the
+    # editor queues its inner nodes all the same, without links from outside (1.49.6, 1.58.1).
     pending: list[tuple[Instance, Iterator[Node]]] = [(root, iter(root.graph.nodes.values()))]
     while pending:
         instance, nodes = pending[-1]
@@ -482,17 +466,15 @@ def expand(flow: Workflow, root: Instance, expansion: Expansion) -> Iterator[Pla
 
 
 class Labels:
-    """The names of nodes in messages: `node_label`.
+    """The names of nodes in messages: `node_label`."""
 
-    The id is left out if no other node has the title. Nodes that run and all others are compared
-    separately, so that a node has the same name as in the prompt.
-    """
+    # The id is left out if no other node has the title. Nodes that run and all others are compared
+    # separately, so that a node has the same name as in the prompt.
 
     def __init__(self, nodes: Iterable[PlacedNode]) -> None:
         self._alike = Counter((node.title or node.type, node.runs) for _, node in nodes)
 
     def of(self, instance: Instance, node: Node) -> str:
-        """Return the name of a node."""
         kind = node.type if node.subgraph is None else "subgraph"
         unique = self._alike[node.title or node.type, node.runs] == 1
         return node_label(instance.execution_id(node), kind, node.title, unique=unique)
@@ -685,7 +667,6 @@ class NamePatterns:
         self._nodes: dict[str, Node] | None = None
 
     def fill(self, text: str) -> str:
-        """Return a text with its patterns replaced."""
         if "%" not in text:
             return text
         return queued_values.file_name(text, self._text, self._now or datetime.now().astimezone())

@@ -2,7 +2,7 @@
 
 The rules are those of ``POST /prompt``; `versions` has the differences between versions of ComfyUI.
 First, old nodes are replaced. Then the prompt as a whole is checked, up to the first error. Then
-`node_validator` validates each output node, after all nodes that it depends on.
+`NodeValidator` validates each output node, after all nodes that it depends on.
 
 Two things cannot be reproduced. ComfyUI takes the output nodes, and the inputs of a node, in the
 order of a set; here it is the order of the prompt and of the definitions. And the tracebacks in its
@@ -169,7 +169,6 @@ def _not_replaced(error: ReplacementError) -> str:
 def _first_error(
     prompt: dict[Any, Any], nodes: dict[Any, NodeClass], behaviour: Behaviour
 ) -> Issue | None:
-    """Return the first error that concerns the prompt as a whole."""
     has_output = False
     for node_id in prompt:
         rule = nodes.get(node_id)
@@ -633,7 +632,6 @@ class NodeValidator:
         return True
 
     def warn(self, node_id: Any, text: str) -> None:
-        """Add a warning about a node."""
         kind = self.nodes[node_id].name
         node = self.prompt[node_id]
         title = title_of(node) if isinstance(node, dict) else ""
@@ -708,13 +706,18 @@ def _items(inputs: Any) -> dict[Any, Any]:
     return {name: inputs[name] for name in inputs}
 
 
+# -- the checks that ComfyUI's own node classes have besides their definitions -----------------
+#
+# A node class may have a function that validates its inputs (``VALIDATE_INPUTS``, in the newer
+# schema ``validate_inputs``). Node definitions do not include it, so the few functions of ComfyUI's
+# own classes are reproduced here: their arguments and their results. Classes of node packs may
+# have such functions, too, which are not known here.
+
 Exists = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
 class NodeCheck:
-    """The check of a node class."""
-
     function: str  # qualified name of the function, as Python's exceptions have it
     # the inputs that it takes. ComfyUI does not check bounds and options of these
     arguments: tuple[str, ...]
@@ -731,7 +734,6 @@ class NodeCheck:
     lists_folder: bool = False
 
     def takes(self, name: str) -> bool:
-        """Return whether the function takes an input."""
         return self.takes_all or name in self.arguments
 
     def run(self, values: Mapping[str, Any], exists: Exists) -> bool | str:
@@ -753,10 +755,9 @@ class NodeCheck:
 
 
 def split_annotated(name: str) -> tuple[str, str]:
-    """Return folder and path of a file name such as ``"cat.png [output]"``.
-
-    Source: ComfyUI's folder_paths.py, which removes the annotation and any one character before it.
-    """
+    """Return folder and path of a file name such as ``"cat.png [output]"``."""
+    # Source: ComfyUI's folder_paths.py, which removes the annotation and any one character before
+    # it.
     for folder in ("output", "input", "temp"):
         if name.endswith(f"[{folder}]"):
             return folder, name[: -len(folder) - 3]
@@ -764,11 +765,9 @@ def split_annotated(name: str) -> tuple[str, str]:
 
 
 def _is_listed(name: str, known: NodeDefinitions) -> bool | None:
-    """Return whether a file is in the input folder by the options of the class that loads it.
-
-    ComfyUI lists files by the kind of their extension, and only those without a subfolder. None if
-    no class has such files among its options.
-    """
+    """Return whether a file is in the input folder by the options of the class that loads it."""
+    # ComfyUI lists files by the kind of their extension, and only those without a subfolder. None
+    # if no class has such files among its options.
     kind = (mimetypes.guess_type(name, strict=False)[0] or "").partition("/")[0]
     earlier = known.behaviour.own_checks == "earlier"
     loader = _LISTS.get(kind, ("LoadImageMask", "image") if earlier else ("", ""))
@@ -780,7 +779,6 @@ def _is_listed(name: str, known: NodeDefinitions) -> bool | None:
 
 
 def own_check(known: NodeClass) -> NodeCheck | None:
-    """Return the check that a node class itself has, if it is one of ComfyUI's own."""
     return None if known.foreign else NODE_CHECKS[known.behaviour.own_checks].get(known.name)
 
 
@@ -927,12 +925,10 @@ _NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
 def issue(kind: str, message: str, details: str, extra: Issue | None = None) -> Issue:
-    """Return an error object."""
     return {"type": kind, "message": message, "details": details, "extra_info": extra or {}}
 
 
 def input_issue(kind: str, message: str, details: str, wanted: Input, value: Any) -> Issue:
-    """Return an error object about the value of an input."""
     if isinstance(value, float) and not math.isfinite(value):
         value = _NOT_IN_JSON[str(value)]
     extra = {"input_name": wanted.name, "input_config": wanted.config, "received_value": value}
@@ -1023,7 +1019,6 @@ def not_offered(
 
 
 def value_text(value: object) -> str:
-    """Return a value as JSON, shortened."""
     return _brief(json.dumps(value, ensure_ascii=False, default=str))
 
 

@@ -24,10 +24,9 @@ _EARLIER = (0, 3, 75)  # the newest version that is known to behave like `EARLIE
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How a version of ComfyUI validates prompts.
+    """How a version of ComfyUI validates prompts."""
 
-    The defaults are those of 0.33.0; 0.3.75 differs in all of them.
-    """
+    # The defaults are those of 0.33.0; 0.3.75 differs in all of them.
 
     # the error for a node without a class, or of an unknown class, is ``missing_node_type`` with
     # its title. Otherwise it is ``invalid_prompt``
@@ -81,11 +80,9 @@ def behaviour_of(version: str | None, object_info: Mapping[str, Any]) -> Behavio
 
 
 def has_partial_execution(version: str | None) -> bool:
-    """Return whether ``POST /prompt`` takes ``partial_execution_targets``: the outputs to execute.
-
-    An older ComfyUI ignores the field and executes all outputs. An unknown version is treated as
-    an older one.
-    """
+    """Return whether ``POST /prompt`` takes ``partial_execution_targets``, the wanted outputs."""
+    # An older ComfyUI ignores the field and executes all outputs. An unknown version is treated as
+    # an older one.
     parts = version_parts(version)
     return parts is not None and parts >= _PARTIAL_EXECUTION
 
@@ -169,11 +166,9 @@ class ReplacementError(Exception):
 def replacement_of(
     class_type: Any, replacements: Mapping[str, Any], is_known: Callable[[Any], bool]
 ) -> Mapping[str, Any] | None:
-    """Return the replacement of a class that ComfyUI does not have; None if there is none.
-
-    ComfyUI uses only the first of several, and only if it has the new class. The new class is not
-    replaced again.
-    """
+    """Return the replacement of a class that ComfyUI does not have; None if there is none."""
+    # ComfyUI uses only the first of several, and only if it has the new class. The new class is not
+    # replaced again.
     offered = replacements.get(class_type)
     first = offered[0] if isinstance(offered, list) and offered else None
     new = first.get("new_node_id") if isinstance(first, Mapping) else None

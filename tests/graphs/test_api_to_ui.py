@@ -43,7 +43,7 @@ def every_widget(known: NodeClass) -> list[Widget]:
         for option in widget.choices if widget.branches is not None else ():
             branch = widget.branches.branch(option)
             assert branch is not None
-            pending.extend(branch.branch().widgets)
+            pending.extend(branch.made.widgets)
     return [widget for widget in found if widget.emitted]
 
 
