@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from comfydeploy_jupyter.comfyui.definitions import BUNDLE, DefinitionSet
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.validation import validate_prompt
-from comfydeploy_jupyter.util import responses
+from comfydeploy_jupyter.util import jsons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ def main() -> None:
 
 def learn(text: bytes) -> DefinitionSet:
     """Read all definitions, and each class once, as for a graph with all classes."""
-    found = responses.loads(text, 3)
+    found = jsons.loads(text, 3)
     definitions = DefinitionSet(found["object_info"], "live", found["comfyui_version"])
     for class_type in found["object_info"]:
         definitions.nodes.get(class_type)

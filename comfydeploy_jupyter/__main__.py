@@ -6,7 +6,7 @@ import sys
 
 from .errors import UnsupportedPlatformError
 from .extension import ComfyDeploy
-from .util.posix import require_posix
+from .util.system import require_posix
 
 if __name__ == "__main__":
     try:

@@ -15,17 +15,7 @@ _limits: WeakKeyDictionary[Any, dict[str, tuple[int, int]]] = WeakKeyDictionary(
 
 
 def adapt(cluster: Any, pool: str, least: int, most: int) -> None:
-    """Have a cluster object start and end workers according to the leases of its pools.
-
-    Parameters
-    ----------
-    cluster : object
-        A Dask cluster object.
-    pool : str
-        Identifies the pool; several pools may use one cluster.
-    least, most : int
-        The least and the largest number of workers of this pool.
-    """
+    """Have a cluster object start and end workers according to the leases of its pools."""
     with _lock:
         pools = {**_limits.get(cluster, {}), pool: (least, most)}
         _adapt(cluster, pools)
@@ -57,20 +47,7 @@ def _adapt(cluster: Any, pools: dict[str, tuple[int, int]]) -> None:
 
 
 def pem(given: str, name: str) -> str:
-    """Return a PEM text.
-
-    Parameters
-    ----------
-    given : str
-        The text itself or the name of a file with it; may be empty.
-    name : str
-        The name of the field in errors. They never contain `given`, which may be a private key.
-
-    Raises
-    ------
-    ValueError
-        If the text has no line breaks, or the file cannot be read.
-    """
+    """Return a PEM text."""
     if not given or "\n" in given:
         return given
     if "-----BEGIN" in given:

@@ -161,12 +161,7 @@ class ComfyDeployError(Exception):
     def from_reply(cls, status: int | None, reply: dict[str, Any]) -> ComfyDeployError:
         """Return the error for a JSON error reply of the routes.
 
-        Parameters
-        ----------
-        status : int or None
-            The HTTP status; None for an error in a stream, which gets the status of its class.
-        reply : dict
-            The body.
+        Without a status, as in a stream, the error has that of its class.
         """
         kind = _BY_CODE.get(str(reply.get("code")), ComfyDeployError)
         message = reply.get("error") or reply.get("message") or f"the server answered {status}"

@@ -30,9 +30,7 @@ from traitlets import (
 from ._version import __version__
 from .errors import ComfyDeployError, InvalidRequestError, printable
 from .handlers import ROUTES
-from .util.fetch_policy import FetchPolicy, is_true
-from .util.lazy import lazy_module, load_all
-from .util.posix import require_posix
+from .util.system import FetchPolicy, is_true, lazy_module, load_all, require_posix
 from .util.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
@@ -506,7 +504,7 @@ class ComfyDeploy(ExtensionApp):
         from .settings import Settings
         from .transfers.downloads import ModelSites
         from .tunnel.tunnels import TunnelSettings
-        from .util.peers import by_number
+        from .util.sockets import by_number
 
         assert self.serverapp is not None
         address, authorization = split_address(self.comfyui_url)

@@ -19,11 +19,6 @@ class JSONFormatter(JsonFormatter):
     The further fields are the ``extra`` fields of the record, such as ``prompt_id`` and
     ``machine``, and for an exception its traceback as ``exception``. Text formats in the
     configuration are ignored.
-
-    Parameters
-    ----------
-    *_ : object
-        The arguments that `logging.config` passes to every formatter; they are ignored.
     """
 
     def __init__(self, *_: Any, **__: Any) -> None:

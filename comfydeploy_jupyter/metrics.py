@@ -185,21 +185,11 @@ def file_received(size: int) -> None:
 
 
 class Reading(NamedTuple):
-    """The present value of a gauge.
-
-    Attributes
-    ----------
-    name : str
-        One of `READINGS`.
-    labels : tuple of str
-        The values of its labels.
-    value : float
-        Seconds since the epoch for timestamps; 1 or 0 for yes or no.
-    """
+    """The present value of a gauge."""
 
     name: str
     labels: tuple[str, ...]
-    value: float
+    value: float  # seconds since the epoch for timestamps; 1 or 0 for yes or no
 
 
 class _Kind(NamedTuple):
@@ -287,12 +277,6 @@ for _kind, _direction in TRANSFER_KINDS.items():
 
 
 def watch(source: Callable[[], Iterable[Reading]]) -> Callable[[], None]:
-    """Read a server's gauges whenever metrics are requested; return a function that stops this.
-
-    Parameters
-    ----------
-    source : callable
-        Returns the readings from memory; must not block.
-    """
+    """Read a server's gauges whenever metrics are requested; return a function that stops this."""
     _readings.sources.append(source)
     return lambda: _readings.sources.remove(source)

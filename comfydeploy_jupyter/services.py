@@ -39,7 +39,6 @@ from .transfers.queue import OPEN, Transfers
 from .tunnel.tunnels import Origin, TunnelOptions, Tunnels
 from .util import worker
 from .util.tasks import BackgroundTasks, close_each
-from .util.unparsed import is_large
 from .workflows.cloud import CloudWorkflows
 from .workflows.convert import to_api
 from .workflows.deployments import Deployments
@@ -312,7 +311,7 @@ class Services:
     async def _to_api(self, workflow: Any) -> Any:
         """Convert a workflow that is saved without its graph in API format, if possible."""
         definitions = await self.machines.get().definitions()
-        return await worker.compute(to_api, workflow, definitions, large=is_large(workflow))
+        return await worker.run(to_api, workflow, definitions)
 
     async def _folders(self, machine: Machine) -> Folders | None:
         """Return a machine's folders, or None if they are not on this machine."""

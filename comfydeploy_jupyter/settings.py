@@ -11,7 +11,7 @@ from .machines.settings import MachineSettings
 from .runs.deletion import KEEP_ALL, KeepRuns
 from .transfers.downloads import ModelSites
 from .tunnel.tunnels import TunnelSettings
-from .util.fetch_policy import FetchPolicy
+from .util.system import FetchPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

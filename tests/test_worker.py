@@ -13,9 +13,8 @@ import pytest
 from comfydeploy_jupyter import errors
 from comfydeploy_jupyter.errors import ComfyDeployError, InvalidJSONError, NotFoundError
 from comfydeploy_jupyter.util import worker
-from comfydeploy_jupyter.util.bodies import parse_answer, read
-from comfydeploy_jupyter.util.json_stream import dumps, encoded
-from comfydeploy_jupyter.util.unparsed import LARGE, Unparsed, is_large
+from comfydeploy_jupyter.util.jsons import PROCESS_ABOVE, RawJSON, chunks, dumps, is_large
+from comfydeploy_jupyter.util.worker import parse_body, parse_reply
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +32,13 @@ def refuse() -> None:
 
 
 async def test_unparsed_json_is_parsed_in_the_worker_process():
-    fields = {"graph": Unparsed(b'{"1": [2, "\\u00e9"]}'), "other": 3}
+    fields = {"graph": RawJSON(b'{"1": [2, "\\u00e9"]}'), "other": 3}
     found = await worker.call(describe, fields, os.getpid())
     assert found == ("{'graph': {'1': [2, 'é']}, 'other': 3}", False)
 
 
 async def test_small_work_stays_in_this_process():
-    assert await worker.compute(describe, 1, os.getpid(), large=False) == ("1", True)
+    assert await worker.run(describe, 1, os.getpid()) == ("1", True)
 
 
 async def test_errors_of_the_worker_are_raised_unchanged():
@@ -69,18 +68,18 @@ async def test_a_killed_process_fails_its_call_only():
 async def test_large_graphs_of_bodies_are_not_parsed():
     graph = {str(n): {"class_type": "A", "inputs": {"text": "é" * 50}} for n in range(4000)}
     text = dumps({"workflow_api": graph, "inputs": {"a": 1}})
-    assert len(text) > LARGE
-    body = await read(text.encode(), graphs=True)
+    assert len(text) > PROCESS_ABOVE
+    body = await parse_body(text.encode(), graphs=True)
     assert is_large(body["workflow_api"])
     assert body["inputs"] == {"a": 1}
     assert dumps(body) == text
-    assert b"".join(encoded(body)) == text.encode()
-    assert await read(text) == {"workflow_api": graph, "inputs": {"a": 1}}
-    answer = await parse_answer(dumps({"versions": [{"workflow": graph, "n": 1}]}).encode())
+    assert b"".join(chunks(body)) == text.encode()
+    assert await parse_body(text) == {"workflow_api": graph, "inputs": {"a": 1}}
+    answer = await parse_reply(dumps({"versions": [{"workflow": graph, "n": 1}]}).encode())
     assert is_large(answer["versions"][0]["workflow"])
     with pytest.raises(InvalidJSONError, match="twice"):
-        await read(text.replace('"3":', '"2":', 1).encode(), unique=True, graphs=True)
+        await parse_body(text.replace('"3":', '"2":', 1).encode(), unique=True, graphs=True)
     with pytest.raises(InvalidJSONError):
-        await read(text[:-1].encode(), graphs=True)
+        await parse_body(text[:-1].encode(), graphs=True)
     with pytest.raises(InvalidJSONError, match="object"):
-        await read(b"[" + text.encode() + b"]", graphs=True)
+        await parse_body(b"[" + text.encode() + b"]", graphs=True)

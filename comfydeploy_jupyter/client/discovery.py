@@ -29,8 +29,8 @@ from ..errors import (
     UnauthorizedError,
     UnsupportedPlatformError,
 )
-from ..util.posix import require_posix
 from ..util.reaper import reaped_command
+from ..util.system import require_posix
 from .comfy import Comfy, Display
 from .server import HOW_TO_ENABLE, ExtensionMissingError, Server
 

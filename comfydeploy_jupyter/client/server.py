@@ -30,8 +30,7 @@ from ..errors import (
     ServerUnreachableError,
     UnauthorizedError,
 )
-from ..util.peers import Peers
-from ..util.sockets import as_end
+from ..util.sockets import Peers, as_end
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

@@ -26,7 +26,7 @@ from ..errors import (
     RunTimeoutError,
     ServerUnreachableError,
 )
-from ..util.backoff import Backoff
+from ..util.tasks import Backoff
 from .server import Server, check_timeout, loads, send, unreachable
 
 if TYPE_CHECKING:

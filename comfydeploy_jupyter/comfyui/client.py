@@ -22,15 +22,19 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
-from ..util import proxy, responses, worker
-from ..util.certificates import client_context
-from ..util.peers import Peers
-from ..util.responses import text_of
+from ..util import http, jsons, proxy, worker
+from ..util.http import (
+    CheckedConnector,
+    client_context,
+    new_session,
+    text_of,
+    without_redirects,
+)
+from ..util.jsons import PROCESS_ABOVE
 from ..util.secrets import clean_url
-from ..util.sessions import CheckedConnector, new_session, without_redirects
+from ..util.sockets import Peers
 from ..util.tasks import wait_for
 from ..util.timestamps import timestamp_of
-from ..util.unparsed import LARGE
 
 if TYPE_CHECKING:
     import ssl
@@ -256,7 +260,7 @@ class ComfyUIClient:
     async def get_list(self, path: str, kind: type[T], **options: Any) -> list[T]:
         text = await self.request("GET", path, **options)
         try:
-            found = await responses.parse(text)
+            found = await worker.parse(text)
         except ValueError:
             found = None
         if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
@@ -330,7 +334,7 @@ class ComfyUIClient:
                 allow_redirects=False,
                 auto_decompress=compressed,
             ) as response:
-                text, whole = await responses.read(response, limit, to_the_end=to_the_end)
+                text, whole = await http.read(response, limit, to_the_end=to_the_end)
         except asyncio.TimeoutError:
             details = _sent_detail(after) or {"hangs": True}
             raise self.unavailable(f"no answer within {patience:g} s", **details) from None
@@ -388,7 +392,7 @@ class ComfyUIClient:
         """Return the ids of the executing and of the waiting prompts, the next one first."""
         text = await self.queue_text()
         try:
-            reply = await worker.compute(queue_heads, text, large=len(text) > LARGE)
+            reply = await worker.run(queue_heads, text)
             running = [str(item[1]) for item in reply["queue_running"]]
             pending = [str(item[1]) for item in sorted(reply["queue_pending"], key=by_number)]
         except (LookupError, TypeError, ValueError):
@@ -728,7 +732,7 @@ async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvali
         error: Any = {"type": "prompt_unreadable", "message": sentence, "details": ""}
         return PromptInvalidError(sentence, details=error, extra={"node_errors": {}})
     try:
-        reply = await responses.parse(text)
+        reply = await worker.parse(text)
     except ValueError:
         return None
     if response.status == 500 or not isinstance(reply, dict) or "error" not in reply:
@@ -756,7 +760,7 @@ def queue_heads(text: bytes) -> dict[str, Any]:
 
     The graph of each prompt is dropped as soon as it is parsed.
     """
-    found: dict[str, Any] = responses.loads(text, 2, leaf=lambda item: item[:2])
+    found: dict[str, Any] = jsons.loads(text, 2, leaf=lambda item: item[:2])
     return found
 
 
@@ -765,13 +769,13 @@ async def parse_without_graph(text: bytes) -> Any:
 
     A large text is parsed in a worker process, so that the graph is never in this one.
     """
-    if len(text) > LARGE:
+    if len(text) > PROCESS_ABOVE:
         return await worker.call(_without_graph, text)
-    return await responses.parse(text)
+    return await worker.parse(text)
 
 
 def _without_graph(text: bytes) -> Any:
-    found = responses.loads(text)
+    found = jsons.loads(text)
     if isinstance(found, dict):
         for entry in (found, *found.values()):
             if isinstance(entry, dict):
@@ -799,7 +803,7 @@ def last_status(text: bytes) -> dict[str, Any]:
 
 async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str, Any]:
     try:
-        found = await (parse_without_graph if without_graph else responses.parse)(text)
+        found = await (parse_without_graph if without_graph else worker.parse)(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions
-from ..util import responses
+from ..util import jsons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,7 @@ class DefinitionSet:
 
     @classmethod
     def unpacked(cls, packed: bytes, source: Source) -> DefinitionSet:
-        kept = responses.loads(gzip.decompress(packed))
+        kept = jsons.loads(gzip.decompress(packed))
         replacements = kept.get("node_replacements")
         if not isinstance(replacements, dict):  # the file is older than these
             replacements = None
@@ -187,6 +187,6 @@ def _bundle() -> bytes:
 @lru_cache(maxsize=1)
 def core_classes() -> tuple[str, Mapping[str, str]]:
     """Return the version of the bundled definitions, and the Python module of each class."""
-    kept = responses.loads(gzip.decompress(_bundle()))
+    kept = jsons.loads(gzip.decompress(_bundle()))
     modules = {name: entry["python_module"] for name, entry in kept["object_info"].items()}
     return kept["comfyui_version"], modules

@@ -28,11 +28,9 @@ from yarl import URL
 
 from ..errors import ComfyUIUnavailableError
 from ..util.child import plain_environment
-from ..util.peers import Peers, is_trusted, processes_of
-from ..util.posix import user_name
-from ..util.responses import read
-from ..util.sessions import CheckedConnector, new_session
-from ..util.sockets import listeners
+from ..util.http import CheckedConnector, new_session, read
+from ..util.sockets import Peers, is_trusted, listeners, processes_of
+from ..util.system import user_name
 from ..util.tasks import wait_for
 from .client import PLAIN, Access
 

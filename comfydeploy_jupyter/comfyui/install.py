@@ -33,8 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import OfflineError, UnsupportedPlatformError
 from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
 from ..util.child import child_environment
-from ..util.fetch_policy import FetchPolicy
-from ..util.posix import lock_file, require_posix
+from ..util.system import FetchPolicy, lock_file, require_posix
 from .find import (
     INSTALL_PATH,
     USUAL_PLACES,

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyUIUnavailableError
-from ..util.backoff import Backoff
 from ..util.child import Child, child_environment
-from ..util.peers import Peers
-from ..util.tasks import BackgroundTasks, end, report, wait_until_set
+from ..util.sockets import Peers
+from ..util.tasks import BackgroundTasks, Backoff, end, report, wait_until_set
 from . import run_main
 from .find import (
     INSTALL_COMMAND,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ..errors import ComfyUIUnavailableError
-from ..util import responses
-from ..util.backoff import Backoff
-from ..util.responses import LARGE, text_of
+from ..util import jsons
+from ..util.http import text_of
+from ..util.jsons import THREAD_ABOVE
 from ..util.secrets import clean_url, hide
-from ..util.tasks import BackgroundTasks, report, wait_until_set
+from ..util.tasks import BackgroundTasks, Backoff, report, wait_until_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -92,7 +92,7 @@ class Preview:
         """Return the same preview with another prompt id, also in its frame."""
         if self.prompt_id is None:
             return self
-        metadata = responses.loads(self.frame[8 : len(self.frame) - len(self.image)])
+        metadata = jsons.loads(self.frame[8 : len(self.frame) - len(self.image)])
         text = json.dumps({**metadata, "prompt_id": prompt_id}).encode()
         head = struct.pack(">II", PREVIEW_IMAGE_WITH_METADATA, len(text))
         return replace(self, prompt_id=prompt_id, frame=head + text + self.image)
@@ -101,7 +101,7 @@ class Preview:
 def decode_text(frame: str) -> Event | None:
     """Return the event of a text frame, or None if it is not one of ComfyUI's."""
     try:
-        message = responses.loads(frame)
+        message = jsons.loads(frame)
     except ValueError:
         return None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
@@ -127,7 +127,7 @@ def decode_binary(frame: bytes) -> Preview | Event | None:
             (length,) = struct.unpack_from(">I", frame, 4)
             if length > MAX_METADATA:
                 return None
-            metadata = responses.loads(frame[8 : 8 + length])
+            metadata = jsons.loads(frame[8 : 8 + length])
             return Preview(
                 str(metadata["image_type"]),
                 frame[8 + length :],
@@ -356,7 +356,7 @@ class Connection:
                 event: Event | Preview | OversizedEvent | None
                 if len(text) > MAX_EVENT:
                     event = OversizedEvent(len(text))
-                elif len(text) > LARGE:
+                elif len(text) > THREAD_ABOVE:
                     event = await asyncio.to_thread(decode_text, text)
                 else:
                     event = decode_text(text)

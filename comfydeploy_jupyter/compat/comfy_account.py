@@ -18,13 +18,13 @@ import aiohttp
 
 from ..errors import CloudError, ComfyDeployError
 from ..schemas.base import is_key
-from ..util import responses
-from ..util.fetch_policy import ALLOWED
-from ..util.sessions import new_session
+from ..util import http, jsons
+from ..util.http import new_session
+from ..util.system import ALLOWED
 from .comfydeploy import Account
 
 if TYPE_CHECKING:
-    from ..util.fetch_policy import FetchPolicy
+    from ..util.system import FetchPolicy
     from .comfydeploy import Credentials
 
 log = logging.getLogger(__name__)
@@ -116,15 +116,15 @@ class ComfySignIn:
             async with self._session.post(
                 f"{self._root}{host}/{path}", allow_redirects=False, **content
             ) as response:
-                text = await responses.read_whole(response, LARGEST)
+                text = await http.read_whole(response, LARGEST)
         except asyncio.TimeoutError:
             raise CloudError(f"{host} does not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as cause:
             # Not chained: aiohttp's errors contain the headers of the request, and so the token.
-            reason = responses.reason_of(cause)
+            reason = http.reason_of(cause)
             raise CloudError(f"{host} cannot be reached: {reason}") from None
         try:
-            answer = responses.loads(text)
+            answer = jsons.loads(text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

@@ -19,7 +19,7 @@ from ..graphs.validation import complaints
 from ..runs.lifecycle import Cause
 from ..runs.records import ACTIVE, RunFilter, record_of
 from ..store.database import DETAILS, Repository, reading, writing
-from ..util.json_stream import dumps
+from ..util.jsons import dumps
 from ..util.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..runs.records import RunRecord
     from ..runs.run import Run
-    from ..util.unparsed import Unparsed
+    from ..util.jsons import RawJSON
 
 CODES: dict[str, tuple[int, str]] = {
     "invalid_json": (400, "The body is not a JSON object."),
@@ -394,7 +394,7 @@ def with_names(workflow: Any, names: Mapping[str, str]) -> Any:
     return {key: with_names(value, names) for key, value in workflow.items()}
 
 
-def may_have_references(workflow: Unparsed) -> bool:
+def may_have_references(workflow: RawJSON) -> bool:
     """Return whether a large workflow may have references, or may be in the editor's format."""
     return ASSET.encode() in workflow.text or b'"nodes"' in workflow.text
 

@@ -17,7 +17,7 @@ from ..runs.log import LARGE
 from ..runs.records import IDEMPOTENCY_KEY
 from ..schemas import RunRequest, parse
 from ..util import worker
-from ..util.unparsed import Unparsed
+from ..util.jsons import RawJSON
 from .comfy_api import (
     STATUSES,
     TERMINAL,
@@ -304,8 +304,8 @@ class Jobs:
             raise APIError("not_found", f"The workflow of job {job_id!r} is not in the store")
         prompt, saved = graphs
         if record.workflow_id is not None and saved is not None:
-            return {"workflow": Unparsed(saved), "format": "save"}
-        return {"workflow": Unparsed(prompt), "format": "api"}
+            return {"workflow": RawJSON(saved), "format": "save"}
+        return {"workflow": RawJSON(prompt), "format": "api"}
 
     async def cancel(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
         """Cancel a job, and return it; one that has ended is not changed."""
@@ -381,7 +381,7 @@ class Jobs:
         Also return the machine: with references it is the one that has the files, even if the
         request names a pool.
         """
-        large = isinstance(workflow, Unparsed)
+        large = isinstance(workflow, RawJSON)
         if large and not may_have_references(workflow):
             return workflow, machine
         found = await worker.call(asset_ids, workflow) if large else asset_ids(workflow)
@@ -391,7 +391,7 @@ class Jobs:
         names = {asset_id: await self._assets.name_for(asset_id, target) for asset_id in found}
         if large:
             text = await worker.call(with_names_as_text, workflow, names)
-            return Unparsed(text), target.id
+            return RawJSON(text), target.id
         return with_names(workflow, names), target.id
 
 

@@ -19,11 +19,11 @@ from yarl import URL
 
 from ..errors import CloudError, ForbiddenAPIURLError, InvalidRequestError, NoAPIKeyError
 from ..schemas.base import is_key
-from ..util import bodies, proxy, responses
-from ..util.backoff import Backoff, retry_after
-from ..util.json_stream import dumps
+from ..util import http, proxy, worker
+from ..util.http import new_session
+from ..util.jsons import dumps
 from ..util.secrets import clean_url
-from ..util.sessions import new_session
+from ..util.tasks import Backoff, retry_after
 from ..util.timestamps import timestamp_of
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ class CloudClient:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=5.0),
             ) as response:
-                text = await responses.read_whole(response, LARGEST)
+                text = await http.read_whole(response, LARGEST)
         except asyncio.TimeoutError:
             error = CloudError(f"ComfyDeploy did not answer {what} in time")
             raise _CallError(error, passing=True) from None
@@ -385,7 +385,7 @@ def unreadable(what: str) -> CloudError:
 async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: str | None) -> Any:
     status = response.status
     try:
-        answer = await bodies.parse_answer(text)
+        answer = await worker.parse_reply(text)
     except ValueError:
         answer = None
         if status < 300:

@@ -38,7 +38,7 @@ from ..store.graphs import read_graph, texts_in
 from ..transfers.downloads import PartFile
 from ..transfers.http import TransferError
 from ..transfers.queue import OPEN
-from ..util.posix import NO_LINKS
+from ..util.system import NO_LINKS
 from .uploads import STAGING_PREFIX, safe_filename
 
 if TYPE_CHECKING:

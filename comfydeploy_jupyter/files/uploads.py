@@ -39,7 +39,7 @@ from ..errors import (
     TooLargeError,
 )
 from ..util.media_types import media_type
-from ..util.posix import lock_file, rename_without_replacing
+from ..util.system import lock_file, rename_without_replacing
 from ..util.tasks import close_each, open_in_thread
 from .hashes import sha256_of
 

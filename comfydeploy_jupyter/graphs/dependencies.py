@@ -10,7 +10,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from ..util.json_stream import dumps, sorted_keys
+from ..util.jsons import dumps, sorted_keys
 from .formats import AnyGraph, Graph, class_of, inputs_of, is_link
 
 if TYPE_CHECKING:

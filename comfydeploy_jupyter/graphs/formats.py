@@ -14,12 +14,8 @@ the graph that was given, so graphs must be treated as read-only.
 
 from __future__ import annotations
 
-import json
-import math
-from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
-from functools import cache
 from typing import Any, TypeAlias, TypeGuard
 
 from ..errors import InvalidRequestError, printable
@@ -82,38 +78,6 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
             )
         graph[node_id] = dict(node)
     return graph
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object whose keys are unique; for ``object_pairs_hook``."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"an object has the key {twice!r} twice")
-    return found
-
-
-def no_constant(name: str) -> Any:
-    """Raise for ``NaN`` and ``Infinity``, which JSON does not have; for ``parse_constant``."""
-    raise ValueError(f"{name} is not JSON")
-
-
-def finite(text: str) -> float:
-    """Return a finite number; for ``parse_float``. ``1e999`` would be infinite."""
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"the number {text[:20]} is too large")
-    return number
-
-
-@cache
-def decoder(*, unique: bool = False) -> json.JSONDecoder:
-    """Return the decoder for the JSON of requests, which accepts only standard JSON."""
-    return json.JSONDecoder(
-        parse_constant=no_constant,
-        parse_float=finite,
-        object_pairs_hook=unique_keys if unique else None,
-    )
 
 
 def copy_graph(graph: AnyGraph) -> Graph:

@@ -30,8 +30,25 @@ from .definitions import (
 )
 from .dependencies import nodes_that_need
 from .external import EXTERNAL_PREFIX, KINDS, Target, external_values
-from .form import LOADERS, MEDIA_KINDS, FormField, external_fields, field_of, words, workflow_form
-from .formats import AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
+from .form import (
+    LOADERS,
+    MEDIA_KINDS,
+    FormField,
+    external_fields,
+    field_of,
+    words,
+    workflow_form,
+)
+from .formats import (
+    AnyGraph,
+    Graph,
+    UIGraph,
+    class_of,
+    copy_graph,
+    inputs_of,
+    is_link,
+    title_of,
+)
 from .queued_values import wrapped
 from .validation import not_offered, own_check, value_text
 

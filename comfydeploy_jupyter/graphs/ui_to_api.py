@@ -35,7 +35,17 @@ from .definitions import (
     type_mismatches_of,
 )
 from .formats import BYPASSED, MUTED, node_label
-from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, Graph, Link, Node, Slot, Workflow, read_workflow
+from .ui import (
+    FROM_OUTSIDE,
+    PRIMITIVE,
+    Expansion,
+    Graph,
+    Link,
+    Node,
+    Slot,
+    Workflow,
+    read_workflow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -25,7 +25,14 @@ from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 from ..errors import printable
-from .definitions import SUFFIXES, AnyDefinitions, Input, NodeClass, NodeDefinitions, model_folder
+from .definitions import (
+    SUFFIXES,
+    AnyDefinitions,
+    Input,
+    NodeClass,
+    NodeDefinitions,
+    model_folder,
+)
 from .dependencies import too_deep
 from .formats import is_link, shown_title, title_of
 from .models import model_links, node_packs

@@ -25,8 +25,8 @@ from ..errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from ..util import json_stream
-from ..util.lazy import lazy_module
+from ..util import jsons, worker
+from ..util.system import lazy_module
 from .auth import FOREIGN_PAGE, AuthHandler
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from .. import schemas as schemas
     from ..compat.comfydeploy import CloudAccount
     from ..services import Services
-    from ..util import bodies as bodies
 else:
-    schemas, bodies = lazy_module("schemas"), lazy_module("util.bodies")
+    schemas = lazy_module("schemas")
 
 LARGE = 64 * 1024  # bytes of JSON above which it is encoded in a thread
 PIECE = 1024 * 1024  # bytes of a large reply that are written at once
@@ -250,7 +249,7 @@ class Handler(Base, APIHandler):
             Whether to reject an object with a key twice: no part of a body that is stored may get
             lost.
         graphs : bool
-            Whether large graphs in it may be `Unparsed`.
+            Whether large graphs in it may be `RawJSON`.
 
         Raises
         ------
@@ -265,7 +264,7 @@ class Handler(Base, APIHandler):
         self.check_size(len(text), self.extension.max_json_size)
         if not text.strip():
             return {}
-        return await bodies.read(text, unique=unique, graphs=graphs)
+        return await worker.parse_body(text, unique=unique, graphs=graphs)
 
     @staticmethod
     def check_size(size: int, limit: int) -> None:
@@ -323,7 +322,7 @@ class Handler(Base, APIHandler):
     def reply(self, body: Any, *, status: int = 200) -> None:
         """Send a JSON reply."""
         self.set_status(status)
-        self.finish(json_stream.dumps(body))
+        self.finish(jsons.dumps(body))
 
     async def reply_large(self, body: Any) -> None:
         """Send a JSON reply that may have megabytes, such as graphs."""
@@ -369,7 +368,7 @@ class NotFound(Handler):
 
 def _encode(body: Any) -> tuple[list[bytes], str]:
     """Return the JSON of a reply in pieces, and its ``ETag``."""
-    pieces = json_stream.encoded(body)
+    pieces = jsons.chunks(body)
     digest = hashlib.sha1(usedforsecurity=False)
     for piece in pieces:
         digest.update(piece)

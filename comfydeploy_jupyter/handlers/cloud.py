@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tornado import web
 
 from ..errors import CloudError, ComfyDeployError, MethodNotAllowedError
-from ..util import proxy
 from ..util.secrets import clean_url
+from ..util.system import lazy_module
 from .base import Handler, passed_header, schemas
 from .proxy import ProxyHandler
+
+if TYPE_CHECKING:
+    from ..util import proxy
+else:
+    proxy = lazy_module("util.proxy")
+
 
 PENDING = 404  # ComfyDeploy's status as long as a sign-in is not approved
 

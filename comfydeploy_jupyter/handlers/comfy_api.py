@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import NotFoundError
-from ..util.lazy import lazy_module
+from ..util.system import lazy_module
 from .base import COMMENT, KEEP_AWAKE, Handler, NotFound, schemas
 from .files import UploadFileHandler
 from .runs import LOOK_EVERY, SMALL

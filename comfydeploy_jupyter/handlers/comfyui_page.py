@@ -29,7 +29,7 @@ from tornado.httputil import url_concat
 from yarl import URL
 
 from ..errors import ComfyUIUnavailableError, NotFoundError, UnauthorizedError
-from ..util import proxy
+from ..util.system import lazy_module
 from .base import Base, passed_header
 from .comfyui_files import USER_FILES, file_headers
 from .proxy import ProxyHandler
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from ..comfyui.client import ComfyUIClient
+    from ..util import proxy
+else:
+    proxy = lazy_module("util.proxy")
 
 PAGE = "comfyui"
 OPENED = "comfydeploy_workflow"  # the field of the page's query that names a file to open

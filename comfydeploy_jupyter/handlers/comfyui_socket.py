@@ -10,12 +10,16 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
 from ..errors import ComfyUIUnavailableError
-from ..util.proxy import pump
+from ..util.system import lazy_module
 from .comfyui_page import PageBase
 from .sockets import SocketHandler
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from ..util import proxy
+else:
+    proxy = lazy_module("util.proxy")
 
 READER_TIMEOUT = 60.0  # seconds that a browser has to receive a message; ComfyUI waits meanwhile
 TRY_AGAIN = 1013  # close code "try again later"
@@ -75,7 +79,7 @@ class PageSocket(SocketHandler, PageBase):
     async def _pass_on(self, remote: aiohttp.ClientWebSocketResponse[bool]) -> None:
         """Forward ComfyUI's messages until one side closes."""
         try:
-            await pump(remote, self, timeout=READER_TIMEOUT)
+            await proxy.pump(remote, self, timeout=READER_TIMEOUT)
         except (WebSocketClosedError, StreamClosedError, asyncio.TimeoutError):
             self.log.debug("A browser has closed ComfyUI's page, or reads too slowly")
         finally:

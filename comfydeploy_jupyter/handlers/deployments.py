@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidJSONError, InvalidRequestError, PromptInvalidError
 from ..runs.outputs import as_json, service_run
-from ..util.unparsed import Unparsed
+from ..util.jsons import RawJSON
 from .base import Handler, schemas
 from .comfy_api import MACHINE
 from .runs import SMALL
@@ -54,7 +54,7 @@ class DeploymentBase(Handler):
             version_id=version_id,
             webhook_status=await self.services.transfers.callbacks.webhook_status(record.prompt_id),
         )
-        await self.reply_large(Unparsed(await asyncio.to_thread(as_json, body)))
+        await self.reply_large(RawJSON(await asyncio.to_thread(as_json, body)))
 
 
 class DeploymentQueueHandler(DeploymentBase):

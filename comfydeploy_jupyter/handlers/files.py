@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 from tornado import web
 
 from ..errors import InvalidRequestError, MethodNotAllowedError
-from ..util.lazy import lazy_module
-from .base import ANY_SIZE, Handler, bodies, schemas
+from ..util import worker
+from ..util.system import lazy_module
+from .base import ANY_SIZE, Handler, schemas
 from .streamed import Streamed
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class UploadFileHandler(Streamed, Handler):
         """Rename the files to their final names, and reply with these."""
         upload = self.received()
         if upload is None:
-            await self.send_local_file(await bodies.read(bytes(self._text)))
+            await self.send_local_file(await worker.parse_body(bytes(self._text)))
             return
         files = [self._file_reply(file) for file in await self.placed(upload)]
         body = {"success": True, **files[0]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidRequestError
-from ..util.lazy import lazy_module
+from ..util.system import lazy_module
 from .base import Handler, schemas
 from .workflows import WorkflowBase
 

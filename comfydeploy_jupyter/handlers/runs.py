@@ -13,9 +13,9 @@ from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTi
 from ..machines.registry import AUTO
 from ..runs.log import RunEvent, in_batches
 from ..runs.records import RunFilter
+from ..util.jsons import RawJSON
 from ..util.tasks import wait_for
 from ..util.timestamps import timestamp_of
-from ..util.unparsed import Unparsed
 from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
 
@@ -310,8 +310,8 @@ class RunsHandler(SelectsRuns):
             return
         if query.graph is not None:
             graph, workflow = await self.services.runs.graph(query.graph)
-            shown = None if workflow is None else Unparsed(workflow)
-            await self.reply_large({"workflow_api": Unparsed(graph), "workflow": shown})
+            shown = None if workflow is None else RawJSON(workflow)
+            await self.reply_large({"workflow_api": RawJSON(graph), "workflow": shown})
             return
         which = self.run_filter(query, pinned=query.pinned)
         await self.reply_large(

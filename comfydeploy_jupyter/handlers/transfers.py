@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CloudError, InvalidRequestError
-from ..util.lazy import lazy_module
+from ..util.system import lazy_module
 from .base import Handler, schemas
 from .cloud import VolumeBase
 

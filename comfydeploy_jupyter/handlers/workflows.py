@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from jupyter_server.utils import url_path_join
 
 from ..errors import InvalidRequestError, NotFoundError
-from ..util.lazy import lazy_module
+from ..util.system import lazy_module
 from .base import Handler, schemas
 from .comfyui_page import OPENED, PAGE
 

@@ -12,7 +12,8 @@ from tornado.websocket import WebSocketClosedError
 
 from ..errors import InvalidRequestError, TooLargeError
 from ..runs.log import RunEvent
-from .base import bodies, schemas
+from ..util import worker
+from .base import schemas
 from .runs import run_request
 from .sockets import SocketHandler
 
@@ -86,7 +87,7 @@ class EventSocket(SocketHandler):
         if len(message) > self.extension.max_json_size:
             raise TooLargeError(f"The message is larger than {self.extension.max_json_size} bytes")
         # tornado reads the next message when this method returns, so commands keep their order.
-        body = await bodies.read(message, graphs=True)
+        body = await worker.parse_body(message, graphs=True)
         command = body.pop("event", None)
         if command == "queue_prompt":
             await self._queue_prompt(body)

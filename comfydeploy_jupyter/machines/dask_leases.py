@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from .._version import __version__
 from ..dask_clusters import adapt, pem, release
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..util.backoff import Backoff
-from ..util.tasks import BackgroundTasks, end, report, wait_for, wait_until_set
+from ..util.tasks import BackgroundTasks, Backoff, end, report, wait_for, wait_until_set
 from .dask_tls import Certificates
 from .dask_worker import LeaseEndedError, LeaseRefusedError, hold, renew
 from .pool import Member

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ..dask_clusters import pem
 from ..errors import ComfyUIUnavailableError
-from ..util.peers import Peers
+from ..util.sockets import Peers
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from ..errors import (
     NotFoundError,
 )
 from ..graphs.versions import outside_tested_range
-from ..util.peers import Peers
 from ..util.secrets import clean_url
+from ..util.sockets import Peers
 from ..util.tasks import BackgroundTasks, close_each, open_in_thread, wait_for
 from . import hardware
 

@@ -18,8 +18,8 @@ from ..compat.comfydeploy import iso_utc, unreadable
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..tunnel.gate import Upstream
 from ..tunnel.tunnels import Origin, TunnelOptions
-from ..util.peers import ANYONE
 from ..util.secrets import MASK, clean_url, masked_arguments, masked_environment
+from ..util.sockets import ANYONE
 from ..util.tasks import wait_for
 from . import hardware
 from .hardware import hardware_and_software, kind

@@ -24,8 +24,8 @@ from ..comfyui.find import (
 from ..comfyui.folders import Folders
 from ..comfyui.process import option_value, port_number
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError
-from ..util.peers import Peers
 from ..util.secrets import MASK, unmasked_arguments
+from ..util.sockets import Peers
 from .hardware import gpus_of_driver
 from .registry import LOCAL
 

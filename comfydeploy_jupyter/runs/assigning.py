@@ -17,7 +17,7 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
-from ..util.responses import reason_of
+from ..util.http import reason_of
 from ..util.tasks import wait_until_set
 from .inputs import InputChangedError
 from .lifecycle import Cause, State

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..machines.registry import Pool
     from ..schemas import RunRequest
-    from ..util.fetch_policy import FetchPolicy
+    from ..util.system import FetchPolicy
     from .finalize import Finalizer
     from .inputs import PoolInputs
     from .prepare import Prepared

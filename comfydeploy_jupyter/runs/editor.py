@@ -19,9 +19,8 @@ from ..graphs.dependencies import structure_of
 from ..graphs.formats import inputs_of, is_link
 from ..graphs.seeds import SeedMode, apply_seeds
 from ..store.database import Repository, reading, writing
-from ..util import responses, worker
-from ..util.json_stream import dumps
-from ..util.responses import LARGE
+from ..util import jsons, worker
+from ..util.jsons import dumps
 from ..util.timestamps import timestamp_of, utc_now
 from .outputs import read_history
 from .records import RunRecord, add_run
@@ -109,7 +108,7 @@ def read_prompts(text: bytes, known: frozenset[str]) -> tuple[list[str], list[Ed
     Only the editor adds the workflow in UI format to a prompt; so does this package, which marks
     its prompts. What is not as expected is left out; ValueError if the text is not JSON.
     """
-    found: Any = responses.loads(text)
+    found: Any = jsons.loads(text)
     entries = found if isinstance(found, dict) else {}
     prompts = (
         _read(prompt_id, entry) for prompt_id, entry in entries.items() if prompt_id not in known
@@ -243,7 +242,7 @@ class EditorRuns:
             text = await client.recent_history(most)
             if text is None:
                 break
-            ids, found = await worker.compute(read_prompts, text, known, large=len(text) > LARGE)
+            ids, found = await worker.run(read_prompts, text, known)
             stored, runs = await repository.known(ids)
             prompts = [p for p in found if p.prompt_id not in stored | runs]
             if len(ids) < most or not {*known, *stored}.isdisjoint(ids):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from ..errors import ComfyDeployError, PromptInvalidError
 from ..graphs.validation import refusal
-from ..util.json_stream import rough_size
+from ..util.jsons import rough_size
 from ..util.secrets import hide
 from ..util.tasks import wait_for
 from .lifecycle import IN_DOUBT, Cause

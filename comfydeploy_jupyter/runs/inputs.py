@@ -28,13 +28,11 @@ import aiohttp
 from ..comfyui.folders import Folders
 from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, NotFoundError
 from ..util import worker
-from ..util.fetch_policy import ALLOWED, FetchPolicy
-from ..util.json_stream import dumps
-from ..util.responses import loads, reason_of
+from ..util.http import new_session, reason_of
+from ..util.jsons import dumps, loads
 from ..util.secrets import clean_url
-from ..util.sessions import new_session
+from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import open_in_thread
-from ..util.unparsed import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -379,7 +377,7 @@ class PoolInputs:
             renamed[name] = placed
         if not renamed:
             return prompt
-        return await worker.compute(_renamed, prompt, renamed, large=len(prompt) > LARGE)
+        return await worker.run(_renamed, prompt, renamed)
 
     async def _source(self, name: str, digest: str, prompt: bytes) -> Folders:
         """Return the folders on this computer that have an input file with a hash."""
@@ -426,7 +424,7 @@ class InputChangedError(ConflictError):
 
 async def _changed(name: str, prompt: bytes) -> InputChangedError:
     """Return the error for an input file, with the inputs of the graph that name it."""
-    where = await worker.compute(_inputs_with, prompt, name, large=len(prompt) > LARGE)
+    where = await worker.run(_inputs_with, prompt, name)
     return InputChangedError(
         f"{where}: The input file {name!r} was changed while the run waited for a machine, so it"
         " was not executed. Start it again to use the new file",

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..util.json_stream import dumps, rough_size
+from ..util.jsons import dumps, rough_size
 from ..util.tasks import wait_for
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from ..comfyui.memory import is_out_of_memory, with_advice
 from ..errors import NotFoundError
-from ..util import json_stream
+from ..util import jsons
 from ..util.timestamps import parse_timestamp, timestamp_of
 from .live import name_in
 from .records import RunRecord
@@ -204,7 +204,7 @@ def as_json(body: dict[str, Any]) -> bytes:
     The SDK refuses a body with an unpaired surrogate, such as half of an emoji: a question mark
     replaces each of them. Call this in a thread if the body is large.
     """
-    return json_stream.dumps(body, encoder=_encoder).encode(errors="replace")
+    return jsons.dumps(body, encoder=_encoder).encode(errors="replace")
 
 
 def service_run(

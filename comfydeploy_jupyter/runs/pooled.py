@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComfyDeployError
 from ..graphs.validation import validate_prompt
 from ..util import worker
-from ..util.responses import loads
+from ..util.jsons import loads
 from ..util.tasks import report
-from ..util.unparsed import LARGE
 from .lifecycle import IN_DOUBT, POSTING, Cause, State
 from .prepare import DEFINITIONS_MAX_AGE
 
@@ -133,8 +132,7 @@ class Pooled:
         definitions = await machine.definitions(max_age=DEFINITIONS_MAX_AGE)
         if definitions.source != "live":
             return True
-        large = len(prompt) > LARGE
-        lacking = await worker.compute(_lacking, prompt, definitions, large=large)
+        lacking = await worker.run(_lacking, prompt, definitions)
         self._dispatching.set_lacks(machine.id, lacking)
         return bool(lacking)
 

@@ -35,9 +35,8 @@ from ..graphs.ui import check_consistency
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.versions import BUNDLED as REPLACED
 from ..graphs.versions import has_partial_execution
-from ..util import responses, worker
-from ..util.json_stream import dumps
-from ..util.unparsed import LARGE, is_large
+from ..util import jsons, worker
+from ..util.jsons import PROCESS_ABOVE, dumps, is_large
 from .inputs import fetch_input_files
 from .lifecycle import Cause, State
 from .live import NodeName
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
-    from ..util.fetch_policy import FetchPolicy
+    from ..util.system import FetchPolicy
     from .active import ActiveRuns
     from .background import Background
     from .ready import ReadyMachine
@@ -423,7 +422,7 @@ async def read_stored(
     try:
         if size <= SMALL:  # a thread would cost more than the work itself
             return _facts(prompt, definitions, targets)
-        return await worker.compute(_facts, prompt, definitions, targets, large=size > LARGE)
+        return await worker.run(_facts, prompt, definitions, targets)
     except ComfyDeployError as fault:  # a run can be followed without these, too
         log.warning("The names of the nodes of a run cannot be read: %s", fault.message)
         return StoredGraph({}, Workload({}, {}, {}), frozenset(), b"")
@@ -432,9 +431,9 @@ async def read_stored(
 def _facts(
     prompt: bytes | None, definitions: DefinitionSet | None, targets: Collection[str] | None
 ) -> StoredGraph:
-    graph = {} if prompt is None else responses.loads(prompt)
+    graph = {} if prompt is None else jsons.loads(prompt)
     names, work = node_names(graph), workload(graph)
-    if prompt is not None and len(prompt) > LARGE and definitions is not None:
+    if prompt is not None and len(prompt) > PROCESS_ABOVE and definitions is not None:
         work = work.only_needed(definitions.nodes, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
     return StoredGraph(names, work, models_in(graph), fingerprint_of(graph))

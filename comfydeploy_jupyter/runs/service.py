@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyUIUnavailableError, RunTimeoutError
-from ..util.fetch_policy import ALLOWED, FetchPolicy
+from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each
 from .active import ActiveRuns
 from .announcing import Announcer

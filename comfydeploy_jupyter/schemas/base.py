@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from ..errors import InvalidRequestError
-from ..util.unparsed import Unparsed
+from ..util.jsons import RawJSON
 from .examples import GRAPH, RUN_ID, UI_GRAPH, WORKFLOW_ID
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _check_address(value: str) -> str:
 
 def _keep_object(value: object, check: ValidatorFunctionWrapHandler) -> Any:
     """Return a parsed JSON object unchanged: checking and copying a large one takes long."""
-    return value if type(value) in (dict, Unparsed) else check(value)
+    return value if type(value) in (dict, RawJSON) else check(value)
 
 
 JSONObject = Annotated[dict[str, Any], WrapValidator(_keep_object)]

@@ -27,9 +27,9 @@ from ..errors import (
     NoSpaceError,
 )
 from ..util.child import child_environment
-from ..util.posix import lock_file
 from ..util.reaper import reaped_command
 from ..util.secrets import holds_secret, is_secret_file
+from ..util.system import lock_file
 from ..util.tasks import wait_for
 from .environment import LOCAL
 from .snapshot import to_manager

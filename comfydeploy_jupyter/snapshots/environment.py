@@ -21,7 +21,6 @@ from ..util import worker
 from ..util.child import plain_environment
 from ..util.secrets import clean_arguments, clean_url
 from ..util.timestamps import utc_now
-from ..util.unparsed import is_large
 from .snapshot import (
     COMFYUI_REPOSITORY,
     PYTORCH_INDEX,
@@ -423,7 +422,7 @@ async def _links(workflows: LocalWorkflows) -> dict[str, str]:
     for workflow in await workflows.workflows(limit=_WORKFLOWS):
         version = await workflows.version(workflow["workflow_id"])
         graph = version["workflow"]
-        links = await worker.compute(model_links, graph, large=is_large(graph))
+        links = await worker.run(model_links, graph)
         for name, link in links.items():
             found.setdefault(name, link.url)
     return found

@@ -27,17 +27,6 @@ class CallThreads(Generic[T]):
     `asyncio.loop.run_in_executor` does the same for one call at a time, with two futures and a lock
     for each. Here a thread takes over all calls that wait, and the event loop is woken up once for
     all of their outcomes.
-
-    Parameters
-    ----------
-    name : str
-        The name of the threads.
-    do : callable
-        Makes some calls and returns their outcomes; if it raises, all of the calls have failed.
-    threads : int
-        Number of threads. They are started at the first call.
-    most : int
-        Maximum number of calls in a batch.
     """
 
     def __init__(
@@ -60,11 +49,6 @@ class CallThreads(Generic[T]):
         """Request a call; return the future of its result.
 
         A call is not made if its future is cancelled before a thread takes it.
-
-        Raises
-        ------
-        RuntimeError
-            If the threads were closed.
         """
         if self._closed:
             raise RuntimeError("the threads of the store have ended")

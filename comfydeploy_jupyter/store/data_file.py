@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from ..util.posix import lock_file
+from ..util.system import lock_file
 from .migrations import unknown_steps
 from .sqlite_errors import is_damage
 
@@ -46,16 +46,6 @@ class DataFile:
     Each process that has the store open holds a shared lock on ``<name>.lock``, so that no other
     process renames the store: SQLite does not notice that an open database was renamed. While a
     process opens the store, its lock is exclusive if no other process has the store open.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The database file.
-
-    Attributes
-    ----------
-    locks : bool
-        Whether its file system supports locks. Otherwise each process counts as the only one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,23 +54,7 @@ class DataFile:
         self._lock = -1
 
     def lock(self, patience: float) -> bool:
-        """Create the folder and lock the store, exclusively if no other process has it open.
-
-        Parameters
-        ----------
-        patience : float
-            Seconds to wait for a process that is opening it.
-
-        Returns
-        -------
-        bool
-            Whether the lock is exclusive; `share_lock` converts it to a shared one.
-
-        Raises
-        ------
-        OSError
-            If the folder cannot be created or written.
-        """
+        """Create the folder and lock the store, exclusively if no other process has it open."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._lock = os.open(f"{self.path}.lock", flags, 0o600)
@@ -119,13 +93,7 @@ class DataFile:
     # -- the schema --------------------------------------------------------------------------
 
     def unknown_steps(self) -> list[str]:
-        """Return the applied migrations that this version does not have; nothing is written.
-
-        Raises
-        ------
-        sqlite3.Error
-            If it cannot be read.
-        """
+        """Return the applied migrations that this version does not have; nothing is written."""
         if not _size(self.path):
             return []
         address = f"{self.path.absolute().as_uri()}?mode=ro"

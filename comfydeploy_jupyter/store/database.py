@@ -58,20 +58,6 @@ class Database:
     A damaged file is set aside when it is opened, and a new one is created. If SQLite finds the
     damage later, each affected request fails, and the file is set aside at the next start. On
     network file systems, where WAL is not safe, SQLite's older journal is used.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The database file; its folder is created if missing.
-    patience : float
-        Seconds to wait for a lock that another process holds.
-
-    Attributes
-    ----------
-    journal : str
-        SQLite's journal mode: ``wal`` or ``delete``.
-    id : str
-        Identifies the content, wherever the file lies; a new file gets a new one.
     """
 
     def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
@@ -89,15 +75,7 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
 
     async def open(self) -> None:
-        """Create the file if needed and migrate its schema.
-
-        Raises
-        ------
-        StoreUnavailableError
-            If it is locked, read-only, or from a newer version; then nothing was changed.
-        NoSpaceError
-            If the disk is full.
-        """
+        """Create the file if needed and migrate its schema."""
         await asyncio.to_thread(self._prepare)
 
     async def close(self) -> None:
@@ -116,11 +94,6 @@ class Database:
         """Run ``work(connection, …)`` as one transaction: all its changes are stored, or none.
 
         It may be called twice: then nothing of the first call is stored.
-
-        Raises
-        ------
-        StoreUnavailableError, NoSpaceError
-            If the store cannot be written now.
         """
         return await self.begin_write(work, *args, **kwargs)
 
@@ -142,13 +115,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run ``work(connection, …)`` on a connection that cannot write.
-
-        Raises
-        ------
-        StoreUnavailableError
-            If the store cannot be read now.
-        """
+        """Run ``work(connection, …)`` on a connection that cannot write."""
         found: T = await self._readers.call(lambda connection: work(connection, *args, **kwargs))
         return found
 
@@ -156,11 +123,6 @@ class Database:
         """Return the free pages of the file to the file system.
 
         Each transaction frees `PORTION` pages, so that other writes wait for one of them at most.
-
-        Raises
-        ------
-        StoreUnavailableError, NoSpaceError
-            If the store cannot be written now; then the rest stays free for new records.
         """
         while await self.write(_free_pages):
             pass
@@ -397,19 +359,7 @@ def storable(text: str) -> str:
 def readable(
     rows: Iterable[sqlite3.Row], read: Callable[[sqlite3.Row], T], what: str, name: str
 ) -> list[T]:
-    """Return what ``read`` returns for each row; log the rows that it cannot read.
-
-    Parameters
-    ----------
-    rows : iterable of sqlite3.Row
-        The rows.
-    read : callable
-        Returns the record of a row.
-    what : str
-        What a row is, for the log: the beginning of a sentence.
-    name : str
-        The column that identifies a row for users.
-    """
+    """Return what ``read`` returns for each row; log the rows that it cannot read."""
     found = []
     for row in rows:
         try:

@@ -19,20 +19,7 @@ _TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
 
 def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
-    """Store a graph unless it is stored already; return its key.
-
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        A connection within a transaction.
-    body : bytes
-        The graph, as JSON.
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256 of the graph, the key of the table ``graphs``.
-    """
+    """Store a graph unless it is stored already; return its key."""
     digest = sha256(body).hexdigest()
     known = connection.execute("SELECT 1 FROM graphs WHERE hash = ?", (digest,)).fetchone()
     if known is None:

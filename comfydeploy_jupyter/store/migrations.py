@@ -355,11 +355,6 @@ def migrate(connection: sqlite3.Connection) -> None:
     """Apply the missing steps, each in one transaction together with its record.
 
     If no step is missing, nothing is written.
-
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        A writable connection in autocommit mode (``isolation_level=None``).
     """
     applied = _applied(connection)
     for name, statements in MIGRATIONS:

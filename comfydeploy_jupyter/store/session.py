@@ -12,27 +12,14 @@ import os
 import uuid
 from typing import TYPE_CHECKING
 
-from ..util.posix import lock_file
+from ..util.system import lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 class Session:
-    """A session id whose file is locked by this server.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the lock files, e.g. ``<data_dir>/sessions``.
-
-    Attributes
-    ----------
-    id : str
-        The ComfyUI client id of this server.
-    claimed : frozenset of str
-        This id and those of exited servers, whose runs this server recovers.
-    """
+    """A session id whose file is locked by this server."""
 
     def __init__(self, folder: Path) -> None:
         self._locks: list[int] = []

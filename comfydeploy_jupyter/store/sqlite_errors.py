@@ -61,20 +61,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def explain(error: Exception, path: Path) -> ComfyDeployError | None:
-    """Return this package's error for an error of SQLite or of the operating system.
-
-    Parameters
-    ----------
-    error : Exception
-        The error of SQLite or of the operating system.
-    path : pathlib.Path
-        The database file.
-
-    Returns
-    -------
-    ComfyDeployError or None
-        None for an error in a statement, which is a bug of this package.
-    """
+    """Return this package's error for an error of SQLite or of the operating system."""
     if isinstance(error, OSError):
         return _explain_system(error, path)
     if not isinstance(error, sqlite3.Error):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ..errors import FULL, InvalidRequestError
-from ..util.posix import lock_file, rename_without_replacing
+from ..util.system import lock_file, rename_without_replacing
 from .http import TransferError, get_json, request
 from .uploads import CHUNK, open_path
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..machines.registry import MachineRegistry
-    from ..util.fetch_policy import FetchPolicy
+    from ..util.system import FetchPolicy
     from .queue import Transfer
 
 HUGGINGFACE = "https://huggingface.co"

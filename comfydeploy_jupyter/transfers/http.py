@@ -21,9 +21,10 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from ..schemas.base import is_key
-from ..util import sessions
-from ..util.backoff import Backoff, retry_after
-from ..util.responses import parse, read_whole, reason_of
+from ..util import http
+from ..util.http import read_whole, reason_of
+from ..util.tasks import Backoff, retry_after
+from ..util.worker import parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -64,7 +65,7 @@ def new_session(connector: aiohttp.BaseConnector | None = None) -> aiohttp.Clien
     There is no time limit for a whole request, which may transfer gigabytes: callers check that
     bytes arrive. Addresses are not normalised, since some are signed.
     """
-    return sessions.new_session(connector, requote_redirect_url=False, auto_decompress=False)
+    return http.new_session(connector, requote_redirect_url=False, auto_decompress=False)
 
 
 @asynccontextmanager
@@ -178,7 +179,7 @@ class PublicConnector(aiohttp.TCPConnector):
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         self._allowed = _origins(allowed)
         super().__init__(
-            resolver=_PublicResolver(self._allowed), limit=0, keepalive_timeout=sessions.KEEP_ALIVE
+            resolver=_PublicResolver(self._allowed), limit=0, keepalive_timeout=http.KEEP_ALIVE
         )
 
     async def connect(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Connection:

@@ -29,8 +29,8 @@ from ..errors import (
     NotFoundError,
 )
 from ..store.database import readable, storable
-from ..util.fetch_policy import ALLOWED, FetchPolicy
 from ..util.secrets import clean_url
+from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import BackgroundTasks, close_each, end, wait_for
 from ..util.timestamps import days_ago, utc_now
 from .callbacks import ANSWER_TIMEOUT, Callbacks
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..store.database import Database
     from ..store.session import Session
-    from ..util.backoff import Backoff
+    from ..util.tasks import Backoff
     from .callbacks import CallbackTarget
 
 log = logging.getLogger(__name__)

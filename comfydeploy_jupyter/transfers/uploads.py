@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 from yarl import URL
 
+from ..util.http import read_whole
 from ..util.media_types import media_type
-from ..util.responses import read_whole
 from ..util.tasks import end, open_in_thread
 from .http import MAX_JSON, TransferError, get_json, request
 

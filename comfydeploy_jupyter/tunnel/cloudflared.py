@@ -24,9 +24,9 @@ import aiohttp
 
 from ..errors import ComfyUIUnavailableError, TunnelFailedError
 from ..util.child import Child, child_environment
-from ..util.fetch_policy import ALLOWED, FetchPolicy
-from ..util.peers import Peers
-from ..util.sessions import CheckedConnector, new_session
+from ..util.http import CheckedConnector, new_session
+from ..util.sockets import Peers
+from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import wait_for
 from .gate import PARAMETER
 

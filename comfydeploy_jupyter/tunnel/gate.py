@@ -36,9 +36,8 @@ from yarl import URL
 
 from ..errors import ComfyUIUnavailableError
 from ..util import proxy
-from ..util.certificates import client_context
-from ..util.peers import Peers
-from ..util.sessions import CheckedConnector, new_session, without_redirects
+from ..util.http import CheckedConnector, client_context, new_session, without_redirects
+from ..util.sockets import Peers
 
 if TYPE_CHECKING:
     import ssl

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from ..errors import InvalidRequestError, TunnelFailedError
-from ..util.backoff import Backoff
 from ..util.child import Child, child_environment
-from ..util.sessions import new_session
-from ..util.tasks import BackgroundTasks, close_each
+from ..util.http import new_session
+from ..util.tasks import BackgroundTasks, Backoff, close_each
 from .cloudflared import failure
 from .gate import GateSettings, Upstream
 

@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
-from ..util.backoff import Backoff
-from ..util.fetch_policy import ALLOWED, FetchPolicy
-from ..util.tasks import BackgroundTasks, close_each, report, wait_until_set
+from ..util.system import ALLOWED, FetchPolicy
+from ..util.tasks import BackgroundTasks, Backoff, close_each, report, wait_until_set
 from ..util.timestamps import utc_now
 from .cloudflared import LATEST_RELEASE, Binary, Cloudflared, failure, leads_to
 from .gate import PARAMETER, Upstream

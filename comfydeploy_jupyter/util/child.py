@@ -46,13 +46,8 @@ _PLAIN_BEGINNINGS = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_")
 def child_environment(*, secrets: bool = True, keep: tuple[str, ...] = ()) -> dict[str, str]:
     """Return this process's environment without the credentials of Jupyter and ComfyDeploy.
 
-    Parameters
-    ----------
-    secrets : bool
-        Whether other secrets are kept, such as ``HF_TOKEN``, which custom nodes use. Addresses of
-        proxies are always kept, because programs may need them to reach the internet.
-    keep : tuple of str
-        The prefixes of the names of the program's own variables, which are kept.
+    ``secrets`` keeps other ones, such as ``HF_TOKEN``, for custom nodes; ``keep`` has the prefixes
+    of variables of the program. Addresses of proxies stay: programs may need them.
     """
     return {
         key: value
@@ -65,13 +60,7 @@ def child_environment(*, secrets: bool = True, keep: tuple[str, ...] = ()) -> di
 
 
 def plain_environment(*also: str) -> dict[str, str]:
-    """Return a minimal environment, for programs such as ``nvidia-smi``.
-
-    Parameters
-    ----------
-    *also : str
-        Names of further variables that it needs.
-    """
+    """Return a minimal environment, for programs such as ``nvidia-smi``."""
     return {
         key: value
         for key, value in os.environ.items()
@@ -85,28 +74,12 @@ class Child:
     It can be started again after it has ended. Its output is written to a log. A JSON file with the
     same name next to the log describes the process: with it, `end_leftover` finds the process if
     the reaper was killed, too.
-
-    Parameters
-    ----------
-    name : str
-        Name of the program in log lines, e.g. ``"ComfyUI"``.
-    log_path : pathlib.Path
-        The file for its output; its folder is created.
-    grace : float
-        Seconds between SIGTERM and SIGKILL.
-
-    Attributes
-    ----------
-    pid : int or None
-        Its process id; None while it is not running.
-    last_exit : int or None
-        Its last exit code; 128 + n if signal n ended it.
     """
 
     def __init__(self, name: str, log_path: Path, *, grace: float = 5.0) -> None:
         self.log_path = log_path
-        self.pid: int | None = None
-        self.last_exit: int | None = None
+        self.pid: int | None = None  # None while it is not running
+        self.last_exit: int | None = None  # 128 + n if signal n ended it
         self._name = name
         self._grace = grace
         self._log_start = 0
@@ -122,22 +95,8 @@ class Child:
     ) -> None:
         """Start the program; the previous process must have ended.
 
-        Parameters
-        ----------
-        command : sequence of str
-            Its command line. If the program cannot be started, the child ends with exit code 127
-            and a line in its log.
-        cwd : pathlib.Path, optional
-            Its working directory.
-        env : mapping, optional
-            Its whole environment; default `child_environment`.
-        pass_fds : sequence of int
-            Open file descriptors that it inherits, with the same numbers.
-
-        Raises
-        ------
-        OSError
-            The reaper cannot be started.
+        A program that cannot be started ends with exit code 127 and a line in its log; OSError only
+        if the reaper cannot be started. By default the environment is `child_environment`.
         """
         await asyncio.to_thread(self._prepare)
         guarded = reaped_command(

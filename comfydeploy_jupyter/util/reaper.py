@@ -36,25 +36,9 @@ def reaped_command(
 ) -> list[str]:
     """Return the command that runs ``argv`` under a reaper; start it with ``stdin`` as a pipe.
 
-    The process that calls this must be the one that starts the command: it is the owner.
-
-    Parameters
-    ----------
-    argv : list of str
-        The child's command line; the program is looked up in ``PATH``.
-    log : path
-        The child's output is appended to this file; its folder must exist.
-    cwd : path, optional
-        The child's working directory; default: that of the owner.
-    grace : float
-        Seconds between SIGTERM and SIGKILL when the child has to end.
-    rotate_at : int
-        Size in bytes above which the log is moved to ``<log>.1``, also while the child runs.
-
-    Returns
-    -------
-    list of str
-        The command line of the reaper.
+    The process that calls this must be the one that starts the command: it is the owner. ``grace``
+    is in seconds between SIGTERM and SIGKILL. A log of more than ``rotate_at`` bytes is moved to
+    ``<log>.1``, also while the child runs; its folder must exist.
     """
     settings = [str(os.getpid()), os.fspath(log), os.fspath(cwd or ""), str(grace), str(rotate_at)]
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), *settings, *argv]

@@ -103,20 +103,7 @@ def masked_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def unmasked_arguments(given: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return arguments with each `MASK` replaced by the secret that `masked_arguments` replaced.
-
-    Parameters
-    ----------
-    given : sequence of str
-        Arguments, some of which may be results of `masked_arguments`, in any order.
-    known : sequence of str
-        The original arguments.
-
-    Raises
-    ------
-    KeyError
-        If a masked argument does not belong to one of ``known``; the value is the argument.
-    """
+    """Return arguments with each `MASK` replaced by the secret that `masked_arguments` replaced."""
     shown = masked_arguments(known)
     hidden = {
         (before if masked == MASK else "", masked): real

@@ -1,20 +1,66 @@
-"""Asyncio tasks: start them in the background, wait for them, and end them reliably."""
+"""Background tasks, waiting with timeouts, closing many objects, and pauses between attempts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
+import random
 import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from .. import metrics
 from ..errors import ComfyDeployError
-from .backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+
+MAX_RETRY_AFTER = 3600.0  # seconds; the limit for pauses that servers request
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential backoff with jitter.
+
+    The pause doubles with each failure in a row. A part of it is random, so that clients that
+    failed at the same time do not retry at the same time.
+    """
+
+    first: float = 1.0  # longest pause after the first failure, in seconds
+    longest: float = 60.0  # longest pause after any number of failures, in seconds
+    # Failures in a row after which the caller should give up; by default never
+    attempts: float = math.inf
+    jitter: float = 0.5  # the random part of a pause, from 0 to 1
+
+    def pause(self, failures: int, at_least: float | None = None) -> float:
+        """Return the seconds to wait, not less than those that a server has requested."""
+        limit = min(self.first * 2.0 ** min(failures - 1, 30), self.longest)
+        pause = limit * random.uniform(1.0 - self.jitter, 1.0)
+        if at_least is None:
+            return pause
+        return max(at_least + random.uniform(0, self.first), pause)
+
+
+def retry_after(value: str | None, date: str | None = None) -> float | None:
+    """Return the seconds in a ``Retry-After`` header, at most `MAX_RETRY_AFTER`; or None.
+
+    It contains a number of seconds or a date (RFC 9110, 10.2.3), which is compared to the ``Date``
+    of the same response, if there is one.
+    """
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        try:
+            now = time.time() if date is None else parsedate_to_datetime(date).timestamp()
+            seconds = parsedate_to_datetime(value or "").timestamp() - now
+        except (ValueError, TypeError):
+            return None
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
 
 T = TypeVar("T")
 File = TypeVar("File", bound="IO[bytes] | None")
@@ -29,31 +75,13 @@ logger = logging.getLogger(__name__)
 def report(
     log: logging.Logger, text: str, *values: object, error: BaseException, **options: Any
 ) -> None:
-    """Log an unexpected exception of background work with its traceback, and count it.
-
-    Parameters
-    ----------
-    log : logging.Logger
-        The logger.
-    text, *values : str, objects
-        The message.
-    error : BaseException
-        The exception.
-    **options
-        Options of the log record, such as ``extra``.
-    """
+    """Log an unexpected exception of background work with its traceback, and count it."""
     metrics.background_failed()
     log.error(text, *values, exc_info=error, **options)
 
 
 async def close_each(*closing: Callable[[], Awaitable[object] | None]) -> None:
-    """Close objects one after the other; a failure is reported, and the others are closed, too.
-
-    Parameters
-    ----------
-    *closing : callable
-        Functions or coroutine functions, usually the bound ``close`` of the objects.
-    """
+    """Close objects one after the other; a failure is reported, and the others are closed, too."""
     for close in closing:
         try:
             work = close()
@@ -74,11 +102,6 @@ class BackgroundTasks:
     The event loop itself has only weak references to tasks; this class has strong ones until they
     are done. A task that is cancelled before its first step never enters its coroutine, so a
     ``finally`` in it does not run: necessary clean-up belongs in ``when_done``.
-
-    Parameters
-    ----------
-    log : logging.Logger, optional
-        The logger for exceptions.
     """
 
     def __init__(self, log: logging.Logger = logger) -> None:
@@ -97,20 +120,10 @@ class BackgroundTasks:
         expected: tuple[type[Exception], ...] = (),
         when_done: Callable[[], object] | None = None,
     ) -> asyncio.Task[T]:
-        """Run a coroutine as a task.
+        """Run a coroutine as a task; ``what`` begins a sentence of the log that ends with "failed".
 
-        Parameters
-        ----------
-        work : coroutine
-            The coroutine.
-        what : str
-            What it does, for the log: the beginning of a sentence that ends with "failed".
-        log_fields : mapping, optional
-            Fields of the log record.
-        expected : tuple of exception types
-            Exceptions that are not logged, because the code that awaits the task handles them.
-        when_done : callable, optional
-            Called on the event loop when the task is done, also if it failed or was cancelled.
+        Exceptions that are ``expected`` are not logged: the code that awaits the task handles them.
+        ``when_done`` is called also if the task failed or was cancelled.
         """
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -128,17 +141,6 @@ class BackgroundTasks:
         """Run a loop as a task; if it fails, run it again after a pause, until it returns.
 
         An exception that follows an equal one is logged at level DEBUG.
-
-        Parameters
-        ----------
-        loop : callable
-            The coroutine function.
-        what : str
-            What it does, for the log: the beginning of a sentence that goes on with "failed".
-        log_fields : mapping, optional
-            Fields of the log record.
-        again : Backoff
-            The pauses.
         """
         return self.start(self._keep(loop, what, log_fields, again), what, log_fields=log_fields)
 
@@ -209,11 +211,6 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
 
     A task may ignore a cancellation: before Python 3.12, `asyncio.wait_for` does so if the awaited
     task is done at the same moment. Therefore a task that is still running is cancelled again.
-
-    Parameters
-    ----------
-    tasks : iterable of asyncio.Future
-        The tasks; their results and exceptions are dropped.
     """
     tasks = list(tasks)
     while running := {task for task in tasks if not task.done()}:
@@ -227,19 +224,7 @@ async def wait_for(work: Awaitable[T], timeout: float | None) -> T:
     """Wait for an awaitable; cancel it if it takes too long, or if the caller is cancelled.
 
     `asyncio.wait_for` does the same, but before Python 3.12 it ignores a cancellation of the caller
-    at the moment at which the awaitable is done.
-
-    Parameters
-    ----------
-    work : awaitable
-        The awaitable.
-    timeout : float or None
-        Seconds to wait; None: without a limit.
-
-    Raises
-    ------
-    asyncio.TimeoutError
-        The awaitable was not done in time; it is done or cancelled now.
+    at the moment at which the awaitable is done. asyncio.TimeoutError: it is done or cancelled now.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -264,13 +249,7 @@ async def wait_until_set(event: asyncio.Event, timeout: float) -> bool:
 
 
 async def open_in_thread(function: Callable[..., File], *arguments: object) -> File:
-    """Open a file in a thread; close it if the caller is cancelled in the meantime.
-
-    Parameters
-    ----------
-    function : callable
-        Returns the file, or None, for ``arguments``.
-    """
+    """Open a file in a thread; close it if the caller is cancelled in the meantime."""
     opening = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(opening)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..compat.comfydeploy import iso_utc, unreadable
 from ..errors import CloudError, InvalidRequestError, NotFoundError
 from ..util import worker
-from ..util.json_stream import dumps
-from ..util.responses import loads
-from ..util.unparsed import Unparsed, is_large
+from ..util.jsons import RawJSON, dumps, loads
 from .draft import completed
 from .records import Content
 
@@ -165,7 +163,7 @@ def _needed(graph: dict[str, Any] | None, field: str) -> dict[str, Any]:
 async def _is_latest(draft: Draft, found: dict[str, Any]) -> bool:
     """Return whether the latest version in the service has the content of a draft."""
     graphs = [found[key] for key in GRAPHS] + [draft.workflow, draft.workflow_api]
-    return await worker.compute(_same_content, *graphs, large=is_large(*graphs))
+    return await worker.run(_same_content, *graphs)
 
 
 def _same_content(workflow: Any, workflow_api: Any, new_workflow: Any, new_api: Any) -> bool:
@@ -216,4 +214,4 @@ def _graph(value: Any) -> Any:
             value = loads(value)
         except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, (dict, Unparsed)) else None
+    return value if isinstance(value, (dict, RawJSON)) else None

@@ -9,8 +9,7 @@ from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.inputs import contract_of
 from ..graphs.ui_to_api import ui_to_api
 from ..util import worker
-from ..util.bodies import packed
-from ..util.unparsed import is_large
+from ..util.worker import packed
 
 if TYPE_CHECKING:
     from ..comfyui.definitions import DefinitionSet
@@ -26,8 +25,7 @@ async def read_contract(
             "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
         )
     definitions = await machine.definitions()
-    large = is_large(workflow_api, workflow)
-    return await worker.compute(_read, definitions, workflow_api, workflow, large=large)
+    return await worker.run(_read, definitions, workflow_api, workflow)
 
 
 def _read(

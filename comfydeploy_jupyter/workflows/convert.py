@@ -21,8 +21,8 @@ from ..graphs.layout import api_to_ui
 from ..graphs.metadata import embedded_workflow
 from ..graphs.ui_to_api import ui_to_api
 from ..util import worker
-from ..util.bodies import packed
-from ..util.unparsed import LARGE, is_large
+from ..util.jsons import PROCESS_ABOVE
+from ..util.worker import packed
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
@@ -44,15 +44,7 @@ async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
     """Convert a workflow."""
     field, graph = _source(request)
     definitions = None if request.object_info is not None else await machine.definitions()
-    return await worker.compute(
-        _convert,
-        field,
-        graph,
-        request.to,
-        request.object_info,
-        definitions,
-        large=is_large(graph, request.object_info),
-    )
+    return await worker.run(_convert, field, graph, request.to, request.object_info, definitions)
 
 
 def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
@@ -69,9 +61,9 @@ def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
 
 
 async def read_upload(content: bytes) -> dict[str, Any]:
-    """Call `read_file` without blocking the event loop; a large graph becomes `Unparsed`."""
+    """Call `read_file` without blocking the event loop; a large graph becomes `RawJSON`."""
     is_json = content[:LEADING].lstrip().startswith(b"{")
-    if is_json and len(content) > LARGE:
+    if is_json and len(content) > PROCESS_ABOVE:
         return await worker.call(_packed_file, content)
     return await asyncio.to_thread(read_file, content)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from ..graphs.formats import GraphFormat, check_api_graph, decoder, detect_format
+from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.ui import check_integrity
-from ..util import responses, worker
-from ..util.bodies import packed
-from ..util.unparsed import LARGE, is_large
+from ..util import jsons, worker
+from ..util.jsons import decoder
+from ..util.worker import packed
 
 Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
 """Converts a graph in UI format to API format; returns None if that is not possible now."""
@@ -31,11 +31,8 @@ class Draft:
 
 
 async def read_graphs(*given: Any) -> tuple[Any, Any]:
-    """Call `graphs_of` without blocking the event loop; large graphs become `Unparsed`."""
-    large = is_large(*given) or any(
-        isinstance(value, str) and len(value) > LARGE for value in given
-    )
-    return await worker.compute(_packed_graphs_of, *given, large=large)
+    """Call `graphs_of` without blocking the event loop; large graphs become `RawJSON`."""
+    return await worker.run(_packed_graphs_of, *given)
 
 
 def _packed_graphs_of(*given: Any) -> tuple[Any, Any]:
@@ -87,7 +84,7 @@ async def completed(draft: Draft, convert: Convert | None) -> Draft:
 def _parsed(value: Any, field: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = responses.loads(value, decoder=decoder(unique=True))
+            value = jsons.loads(value, decoder=decoder(unique=True))
         except (ValueError, RecursionError) as error:
             raise InvalidRequestError.of_field(field, f"is not JSON: {error}") from None
     if not isinstance(value, dict):

@@ -18,10 +18,9 @@ from ..comfyui.client import WORKFLOWS
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 from ..graphs.layout import api_to_ui
 from ..util import worker
-from ..util.bodies import packed
-from ..util.json_stream import dumps
+from ..util.jsons import RawJSON, dumps
 from ..util.tasks import BackgroundTasks
-from ..util.unparsed import Unparsed, is_large
+from ..util.worker import packed
 from .draft import Draft, read_graphs
 from .edited_files import EditedFile
 
@@ -146,8 +145,8 @@ async def _in_editors_format(workflow: dict[str, Any], machine: Machine) -> byte
     if graph is None:
         graph = workflow["workflow_api"]
         definitions = await machine.definitions()
-        graph = await worker.compute(_to_ui, graph, definitions, large=is_large(graph))
-    if isinstance(graph, Unparsed):
+        graph = await worker.run(_to_ui, graph, definitions)
+    if isinstance(graph, RawJSON):
         return graph.text
     return (await asyncio.to_thread(dumps, graph)).encode()
 

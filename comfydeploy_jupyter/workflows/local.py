@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..util import worker
-from ..util.responses import parse
-from ..util.unparsed import LARGE, Unparsed, is_large
+from ..util.jsons import PROCESS_ABOVE, RawJSON
+from ..util.worker import parse
 from .draft import completed
 from .records import Content
 
@@ -65,8 +65,7 @@ class LocalWorkflows:
 
     async def _keep(self, draft: Draft) -> Saved:
         draft = await completed(draft, self._convert)
-        large = is_large(draft.workflow, draft.workflow_api)
-        content = await worker.compute(Content, draft.workflow, draft.workflow_api, large=large)
+        content = await worker.run(Content, draft.workflow, draft.workflow_api)
         if draft.workflow_id is None:
             return await self._store.create(
                 draft.name or "", content, comment=draft.comment, machine_id=draft.machine_id
@@ -112,7 +111,7 @@ async def _with_graphs(record: VersionRecord) -> dict[str, Any]:
 
 
 async def _graph(text: bytes | None) -> Any:
-    """Return a stored graph, as `Unparsed` if it is large."""
-    if text is None or len(text) > LARGE:
-        return text and Unparsed(text)
+    """Return a stored graph, as `RawJSON` if it is large."""
+    if text is None or len(text) > PROCESS_ABOVE:
+        return text and RawJSON(text)
     return await parse(text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import InvalidRequestError, NotFoundError, StoreUnavailableError
 from ..store.database import Repository, readable
 from ..store.graphs import keep_graph, read_graph
-from ..util.json_stream import dumps
+from ..util.jsons import dumps
 from ..util.timestamps import utc_now
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import validate_prompt
 from ..graphs.versions import version_parts
 from ..util import worker
-from ..util.bodies import packed
-from ..util.unparsed import is_large
+from ..util.worker import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +31,7 @@ async def validate_workflow(
     """Return the result that ``POST /prompt`` of a machine's ComfyUI would have for a graph."""
     definitions = await machine.definitions(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
-    large = is_large(workflow_api, workflow)
-    return await worker.compute(
-        _validate, definitions, folders, workflow_api, workflow, large=large
-    )
+    return await worker.run(_validate, definitions, folders, workflow_api, workflow)
 
 
 def _validate(

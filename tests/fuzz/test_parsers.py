@@ -31,7 +31,7 @@ from comfydeploy_jupyter.graphs.validation import validate_prompt
 from comfydeploy_jupyter.runs import inputs
 from comfydeploy_jupyter.snapshots.snapshot import from_manager, is_manager_snapshot
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
-from comfydeploy_jupyter.util import responses
+from comfydeploy_jupyter.util import jsons
 from tests.fuzz.damage import ODD, files_like, fuzz, json_like, within_time
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -140,7 +140,7 @@ def test_event_streams_are_the_same_however_they_are_cut(data: bytes, cuts: list
 def test_json_decoded_in_pieces_equals_json(data: bytes) -> None:
     def read(depth: int) -> Any:
         try:
-            return repr(responses.loads(data, depth))
+            return repr(jsons.loads(data, depth))
         except ValueError:
             return ValueError
 

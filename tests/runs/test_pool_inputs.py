@@ -15,7 +15,7 @@ from comfydeploy_jupyter.errors import NotFoundError
 from comfydeploy_jupyter.graphs.inputs import file_names_in
 from comfydeploy_jupyter.machines.registry import MachineRegistry
 from comfydeploy_jupyter.runs.inputs import InputChangedError, PoolInputs
-from comfydeploy_jupyter.util.responses import loads
+from comfydeploy_jupyter.util.jsons import loads
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
 from comfydeploy_jupyter.util import proxy
-from comfydeploy_jupyter.util.responses import read_whole, reason_of
+from comfydeploy_jupyter.util.http import read_whole, reason_of
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from comfydeploy_jupyter.transfers.http import (
     objection,
     request,
 )
-from comfydeploy_jupyter.util.fetch_policy import FetchPolicy
+from comfydeploy_jupyter.util.system import FetchPolicy
 
 if TYPE_CHECKING:
     import aiohttp

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from comfydeploy_jupyter.errors import OfflineError, TunnelFailedError
 from comfydeploy_jupyter.tunnel.cloudflared import Binary, _Asset, _Part, asset_name
-from comfydeploy_jupyter.util.fetch_policy import FetchPolicy
+from comfydeploy_jupyter.util.system import FetchPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
-from comfydeploy_jupyter.util.backoff import LONGEST_RETRY_AFTER, Backoff, retry_after
+from comfydeploy_jupyter.util.tasks import MAX_RETRY_AFTER, Backoff, retry_after
 
 CLOCK = "Sat, 01 Jan 2000 00:00:00 GMT"
 
@@ -41,8 +41,8 @@ def test_without_a_limit_retries_do_not_end():
         ("7", 7),
         ("0.5", 0.5),
         ("-3", 0),
-        ("1e9", LONGEST_RETRY_AFTER),
-        ("inf", LONGEST_RETRY_AFTER),
+        ("1e9", MAX_RETRY_AFTER),
+        ("inf", MAX_RETRY_AFTER),
         ("Sat, 01 Jan 2000 00:00:09 GMT", 9),
         ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
         ("nan", None),

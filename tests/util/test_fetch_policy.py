@@ -7,7 +7,7 @@ import pytest
 from comfydeploy_jupyter.comfyui import install
 from comfydeploy_jupyter.errors import OfflineError
 from comfydeploy_jupyter.extension import ComfyDeploy
-from comfydeploy_jupyter.util.fetch_policy import FetchPolicy
+from comfydeploy_jupyter.util.system import FetchPolicy
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from cProfile import Profile
 
 import pytest
 
-from comfydeploy_jupyter.util.peers import Peers
-from comfydeploy_jupyter.util.sockets import as_end
+from comfydeploy_jupyter.util.sockets import Peers, as_end
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

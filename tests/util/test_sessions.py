@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import aiohttp
 
-from comfydeploy_jupyter.util.sessions import CONNECT_WITHIN, new_session
+from comfydeploy_jupyter.util.http import CONNECT_TIMEOUT, new_session
 
 
 async def test_a_session_has_no_cookies_and_no_limit_of_the_whole_request():
     async with new_session() as session:
         assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
-        assert session.timeout == aiohttp.ClientTimeout(sock_connect=CONNECT_WITHIN)
+        assert session.timeout == aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
         assert session.connector is not None
         assert session.connector.limit == 0
 

@@ -13,9 +13,9 @@ from prometheus_client import REGISTRY
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.util import tasks
-from comfydeploy_jupyter.util.backoff import Backoff
 from comfydeploy_jupyter.util.tasks import (
     BackgroundTasks,
+    Backoff,
     close_each,
     open_in_thread,
     wait_for,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.util import json_stream
-from comfydeploy_jupyter.util.json_stream import dumps, rough_size
+from comfydeploy_jupyter.util import jsons
+from comfydeploy_jupyter.util.jsons import dumps, rough_size
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -25,13 +25,13 @@ CONTENT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 @pytest.fixture(autouse=True)
 def keep_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore `PIECE` after a test."""
-    monkeypatch.setattr(json_stream, "PIECE", json_stream.PIECE)
+    monkeypatch.setattr(jsons, "VALUES", jsons.VALUES)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON, PIECES)
 def test_output_equals_that_of_the_json_module(value: Any, piece: int) -> None:
-    json_stream.PIECE = piece
+    jsons.VALUES = piece
     assert dumps(value) == json.dumps(value)
     expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
     assert dumps(value, encoder=CONTENT) == expected

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.formats import decoder
-from comfydeploy_jupyter.util import responses
-from comfydeploy_jupyter.util.responses import loads
+from comfydeploy_jupyter.util import jsons
+from comfydeploy_jupyter.util.jsons import decoder, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -20,19 +19,19 @@ VALUES = st.recursive(
 DEPTHS = st.integers(0, 6)
 
 
-PIECES = st.sampled_from([1, 3, 10, 40, responses.PIECE])
+PIECES = st.sampled_from([1, 3, 10, 40, jsons.PIECE])
 
 
 @pytest.fixture(autouse=True)
 def keep_piece(monkeypatch):
     """Restore `PIECE` after a test."""
-    monkeypatch.setattr(responses, "PIECE", responses.PIECE)
+    monkeypatch.setattr(jsons, "PIECE", jsons.PIECE)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES, DEPTHS, st.sampled_from([None, 1]), PIECES)
 def test_every_json_value_is_decoded_for_every_piece_size(value, depth, indent, piece):
-    responses.PIECE = piece
+    jsons.PIECE = piece
     text = json.dumps(value, indent=indent)
     expected = json.loads(text, parse_constant=lambda _: None)
     assert loads(text, depth) == expected
@@ -42,7 +41,7 @@ def test_every_json_value_is_decoded_for_every_piece_size(value, depth, indent, 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES, DEPTHS, st.data(), PIECES)
 def test_invalid_json_is_refused_for_every_piece_size(value, depth, data, piece):
-    responses.PIECE = piece
+    jsons.PIECE = piece
     text = json.dumps(value)
     place = data.draw(st.integers(0, len(text) - 1))
     for broken in (text[:place], text[:place] + "}" + text[place:], text + ","):
@@ -64,9 +63,9 @@ def test_other_invalid_json_is_refused(text, depth):
         loads(text, depth)
 
 
-@pytest.mark.parametrize("piece", [1, 4, responses.PIECE])
+@pytest.mark.parametrize("piece", [1, 4, jsons.PIECE])
 def test_the_decoder_of_requests(piece):
-    responses.PIECE = piece
+    jsons.PIECE = piece
     strict = decoder(unique=True)
     for text in ('{"a": [NaN]}', "[1, Infinity]", '{"a": {"b": 1, "b": 2}}', "[1, 2, 1e999]"):
         with pytest.raises(ValueError, match=r"is not JSON|twice|too large"):
@@ -106,4 +105,4 @@ def test_nothing_large_is_parsed_at_once(indent):
     text = json.dumps({"workflow": deep}, indent=indent)
     watched = Watched()
     assert loads(text, decoder=watched) == {"workflow": deep}
-    assert 100 < watched.longest <= responses.PIECE + 2 < len(text) / 10
+    assert 100 < watched.longest <= jsons.PIECE + 2 < len(text) / 10

@@ -1,0 +1,282 @@
+"""JSON in pieces, so that the event loop can run in between, and JSON that stays text.
+
+`worker` has the functions that do this on the event loop, in a thread or in a worker process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import math
+import re
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+THREAD_ABOVE = 64 * 1024  # bytes of JSON above which it leaves the event loop
+PROCESS_ABOVE = 1024 * 1024  # bytes of JSON above which Jupyter's process does not parse a graph
+PIECE = 8 * 1024  # characters of JSON that are parsed at once
+VALUES = 200  # values that are encoded at once
+LEVELS = 12  # levels of objects and arrays that are split; Python's recursion has a limit
+
+in_worker = False  # whether this process has no event loop: then nothing is split
+
+_NO_NUMBERS = re.compile(r"[\[\]{}\"]")  # a character that is not part of numbers and constants
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class RawJSON:
+    """A JSON object, such as a large graph, as text in ASCII.
+
+    A parsed graph of 20 MB consists of some hundred thousand Python objects. Jupyter's event loop
+    is blocked while these are created, searched by the garbage collector, or freed. A worker
+    process (`worker.call`) gets the parsed object instead of the text.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
+def is_large(*values: Any) -> bool:
+    """Return whether any of these values was not parsed."""
+    return any(isinstance(value, RawJSON) for value in values)
+
+
+def _no_number(name: str) -> None:
+    """Parse ``NaN`` and ``Infinity``, which Python writes and browsers reject, as None."""
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_number)
+_encoder = json.JSONEncoder()
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object whose keys are unique; for ``object_pairs_hook``."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found
+
+
+def no_constant(name: str) -> Any:
+    """Raise for ``NaN`` and ``Infinity``, which JSON does not have; for ``parse_constant``."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def finite(text: str) -> float:
+    """Return a finite number; for ``parse_float``. ``1e999`` would be infinite."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return number
+
+
+@cache
+def decoder(*, unique: bool = False) -> json.JSONDecoder:
+    """Return the decoder for the JSON of requests, which accepts only standard JSON."""
+    return json.JSONDecoder(
+        parse_constant=no_constant,
+        parse_float=finite,
+        object_pairs_hook=unique_keys if unique else None,
+    )
+
+
+def loads(
+    text: bytes | str,
+    depth: int = 0,
+    leaf: Callable[[Any], Any] | None = None,
+    *,
+    decoder: json.JSONDecoder = _decoder,
+) -> Any:
+    """Parse JSON; ValueError if it is not JSON, or nested too deeply. Large text: in a thread.
+
+    Python's parser holds the interpreter lock until it is done, and so blocks the event loop. Here,
+    objects and arrays of more than `PIECE` characters are split, and their items are parsed one
+    after the other. A text counts as one value. ``leaf`` is called with each value at a ``depth``
+    of nesting, and replaces it. By default ``NaN`` and ``Infinity`` become None.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
+    try:
+        if leaf is None and (len(text) <= PIECE or in_worker):
+            return decoder.decode(text)
+        found, end = _Parser(text, decoder, leaf).value(_skip(text, 0), depth if leaf else 0)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if _skip(text, end) != len(text):
+        raise ValueError(f"there is more text after the end, at {end}")
+    return found
+
+
+def dumps(value: Any, *, encoder: json.JSONEncoder = _encoder) -> str:
+    """Return a value as JSON. Call it in a thread if the value is large.
+
+    Python's encoder holds the interpreter lock until it is done, in any thread, and so blocks the
+    event loop. Here, objects and arrays of more than `VALUES` values are split, and their items are
+    encoded one after the other. A text counts as one value; `RawJSON` is written unchanged.
+    """
+    parts = _parts(value, encoder, LEVELS)
+    return "".join(part if isinstance(part, str) else part.text.decode() for part in parts)
+
+
+def chunks(value: Any) -> list[bytes]:
+    """Return a value as JSON in several chunks; `RawJSON` in it is not copied."""
+    pieces: list[bytes] = []
+    texts: list[str] = []
+    for part in _parts(value, _encoder, LEVELS):
+        if isinstance(part, str):
+            texts.append(part)
+            if len(texts) < VALUES:
+                continue
+        pieces.append("".join(texts).encode())
+        texts.clear()
+        if isinstance(part, RawJSON):
+            pieces.append(part.text)
+    return [*pieces, "".join(texts).encode()]
+
+
+def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str | RawJSON]:
+    """Yield the JSON of a value in pieces."""
+    if isinstance(value, RawJSON):
+        yield value
+    elif in_worker or not levels or not isinstance(value, (dict, list, tuple)) or _is_small(value):
+        yield encoder.encode(value)
+    elif isinstance(value, dict):
+        keys = sorted_keys(list(value)) if encoder.sort_keys else list(value)
+        before = "{"
+        for key in keys:
+            yield before + encoder.encode(key) + encoder.key_separator
+            yield from _parts(value[key], encoder, levels - 1)
+            before = encoder.item_separator
+        yield "}"
+    else:
+        before = "["
+        for item in value:
+            yield before
+            yield from _parts(item, encoder, levels - 1)
+            before = encoder.item_separator
+        yield "]"
+
+
+def sorted_keys(keys: list[str]) -> list[str]:
+    """Return sorted keys; unlike `sorted`, this releases the interpreter lock."""
+    parts = [sorted(keys[at : at + VALUES]) for at in range(0, len(keys), VALUES)]
+    return list(heapq.merge(*parts))
+
+
+def _is_small(value: object) -> bool:
+    """Return whether a value contains at most `VALUES` values, none of which is `RawJSON`."""
+    waiting = [value]
+    for part in waiting:  # grows in the loop
+        if isinstance(part, dict):
+            part = part.values()
+        elif isinstance(part, RawJSON):
+            return False
+        elif not isinstance(part, (list, tuple)):
+            continue
+        if len(waiting) + len(part) > VALUES:
+            return False
+        waiting.extend(part)
+    return True
+
+
+def rough_size(value: object) -> int:
+    """Return the approximate number of characters of a value as JSON, without encoding it."""
+    size, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            size += sum(map(len, part))
+            waiting.extend(part.values())
+        elif isinstance(part, (list, tuple)):
+            waiting.extend(part)
+        elif isinstance(part, str):
+            size += len(part)
+        size += 6
+    return size
+
+
+class _Parser:
+    """Parses a text in pieces."""
+
+    def __init__(
+        self, text: str, decoder: json.JSONDecoder, leaf: Callable[[Any], Any] | None
+    ) -> None:
+        self._text = text
+        self._decoder = decoder
+        self._leaf = leaf
+
+    def value(self, at: int, depth: int) -> tuple[Any, int]:
+        """Return the value that begins at ``at``, and the position of its end."""
+        text, leaf = self._text, self._leaf
+        if leaf is not None and depth == 0:
+            value, at = _Parser(text, self._decoder, None).value(at, 0)
+            return leaf(value), at
+        kind = text[at : at + 1]
+        if kind not in ("{", "["):
+            return self._decoder.raw_decode(text, at)
+        if leaf is None and depth == -LEVELS:
+            return self._decoder.raw_decode(text, at)
+        if leaf is None:
+            piece = text[at : at + PIECE]
+            # A value that is longer than the piece is incomplete in it, so it is split.
+            with contextlib.suppress(ValueError, RecursionError):
+                value, length = self._decoder.raw_decode(piece)
+                return value, at + length
+        return self._object(at, depth) if kind == "{" else self._array(at, depth)
+
+    def _object(self, at: int, depth: int) -> tuple[Any, int]:
+        text = self._text
+        pairs: list[tuple[str, Any]] = []
+        at = _skip(text, at + 1)
+        while text[at : at + 1] != "}":
+            key, at = self._decoder.raw_decode(text, at)
+            at = _skip(text, at)
+            if not isinstance(key, str) or text[at : at + 1] != ":":
+                raise ValueError(f"no key of an object at {at}")
+            value, at = self.value(_skip(text, at + 1), depth - 1)
+            pairs.append((key, value))
+            at = self._next(at, "}")
+        made: Callable[[list[tuple[str, Any]]], Any] | None = self._decoder.object_pairs_hook
+        return dict(pairs) if made is None else made(pairs), at + 1
+
+    def _array(self, at: int, depth: int) -> tuple[Any, int]:
+        text = self._text
+        items: list[Any] = []
+        at = _skip(text, at + 1)
+        while text[at : at + 1] != "]":
+            piece = text[at : at + PIECE].rpartition(",")[0]
+            if self._leaf is None and piece and _NO_NUMBERS.search(piece) is None:
+                items += self._decoder.decode(f"[{piece}]")
+                at += len(piece)
+            else:
+                value, at = self.value(at, depth - 1)
+                items.append(value)
+            at = self._next(at, "]")
+        return items, at + 1
+
+    def _next(self, at: int, end: str) -> int:
+        """Return the position of the next item, or of the end of the items."""
+        at = _skip(self._text, at)
+        if self._text[at : at + 1] == end:
+            return at
+        if self._text[at : at + 1] != ",":
+            raise ValueError(f"neither a comma nor an end at {at}")
+        at = _skip(self._text, at + 1)
+        if self._text[at : at + 1] == end:
+            raise ValueError(f"a comma before an end, at {at}")
+        return at
+
+
+def _skip(text: str, at: int) -> int:
+    """Return the position of the first character that is not white space."""
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()

@@ -1,0 +1,153 @@
+"""What this package needs of its surroundings.
+
+POSIX functions and the error for systems without them; whether files may be downloaded; and modules
+that are imported now, but loaded later in a thread. Jupyter imports every extension while its user
+waits for its start. Loading pydantic, aiohttp and others takes several times as long as loading the
+handlers themselves. So they are loaded after Jupyter has started; requests are processed then.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import OfflineError, UnsupportedPlatformError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_NAMES = {"win32": "Windows", "emscripten": "a browser"}
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+def require_posix(what: str) -> None:
+    """Raise unless this is a POSIX system."""
+    try:
+        import fcntl  # noqa: F401 - only whether it is there
+    except ImportError:
+        raise UnsupportedPlatformError(
+            f"{what} needs Linux or macOS and does not run on "
+            f"{_NAMES.get(sys.platform, sys.platform)}; what works here are the client and the "
+            "panels, with a Jupyter server elsewhere: comfydeploy_jupyter.connect(url, token)"
+            f"{', or Jupyter within WSL 2' if sys.platform == 'win32' else ''}"
+        ) from None
+
+
+def user_name(uid: int) -> str | None:
+    """Return the name of a user of this machine; None if there is no such user."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file or folder against other processes, until it is closed.
+
+    False if its file system has no locks; BlockingIOError if another process holds it, unless
+    ``wait``. On a file system without ``flock``, files are locked as SQLite does it (``fcntl``):
+    a process then must not open a file that it has locked again: closing it would end the lock.
+    """
+    import fcntl
+
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    for lock in (fcntl.flock, fcntl.lockf):
+        try:
+            lock(descriptor, how)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise BlockingIOError(error.errno, error.strerror) from None
+        else:
+            return True
+    return False
+
+
+def rename_without_replacing(name: str, folder: int, new_name: str, new_folder: int) -> None:
+    """Rename a file; FileExistsError if the new name is in use.
+
+    A killed process may leave it with both names. The folders are descriptors.
+    """
+    try:
+        os.link(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    else:
+        os.unlink(name, dir_fd=folder)
+        return
+    # A file system without hard links: an empty file reserves the name.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    os.close(os.open(new_name, flags, 0o666, dir_fd=new_folder))
+    try:
+        os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
+    except OSError:
+        os.unlink(new_name, dir_fd=new_folder)
+        raise
+
+
+VARIABLE = "COMFYDEPLOY_OFFLINE"
+TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+@dataclass(frozen=True)
+class FetchPolicy:
+    """Whether this package may download files from other machines.
+
+    Call `require` before each download.
+    """
+
+    offline: bool = False  # the setting ``offline``: no downloads are allowed
+
+    @classmethod
+    def from_environment(cls) -> FetchPolicy:
+        """Return the policy in ``COMFYDEPLOY_OFFLINE``, for code without access to the settings."""
+        return cls(is_true(os.environ.get(VARIABLE, "")))
+
+    def require(self, what: str) -> None:
+        """Raise unless a file may be downloaded."""
+        if self.offline:
+            raise OfflineError(
+                f"{what} is not fetched: the setting `offline` forbids that",
+                details={"setting": "offline"},
+                extra={"hint": f"Set c.ComfyDeploy.offline = False, or unset {VARIABLE}."},
+            )
+
+
+ALLOWED = FetchPolicy()
+"""The default policy: files may be downloaded."""
+
+
+def is_true(text: str) -> bool:
+    """Return whether the value of an environment variable means true."""
+    return text.strip().lower() in TRUE
+
+
+_lazy: list[ModuleType] = []
+
+
+def lazy_module(name: str) -> ModuleType:
+    """Return a module of this package that is loaded when one of its attributes is first used."""
+    name = f"{__package__.partition('.')[0]}.{name}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    _lazy.append(module)
+    return module
+
+
+def load_all() -> None:
+    """Load the lazy modules now."""
+    for module in _lazy:
+        module.__doc__  # noqa: B018 - asking for anything loads it
