@@ -28,7 +28,7 @@ from .client.text import duration, html_table, text_table
 from .client.workflow import Node, UnknownNameError, Workflow
 from .errors import ComfyDeployError
 from .graphs.inputs import InputNames
-from .util.timestamps import parse_timestamp
+from .util.times import parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

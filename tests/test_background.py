@@ -20,7 +20,7 @@ from comfydeploy_jupyter.store.data_file import DataFile
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from comfydeploy_jupyter.transfers.callbacks import CallbackTarget
-from comfydeploy_jupyter.util.tasks import Backoff
+from comfydeploy_jupyter.util.times import Backoff
 from tests.helpers.comfyui import free_port
 from tests.helpers.disks import files_limited_to
 from tests.helpers.instant_comfyui import InstantComfyUI

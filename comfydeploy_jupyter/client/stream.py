@@ -26,7 +26,7 @@ from ..errors import (
     RunTimeoutError,
     ServerUnreachableError,
 )
-from ..util.tasks import Backoff
+from ..util.times import Backoff
 from .server import Server, check_timeout, loads, send, unreachable
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from ..util.jsons import PROCESS_ABOVE
 from ..util.secrets import clean_url
 from ..util.sockets import Peers
 from ..util.tasks import wait_for
-from ..util.timestamps import timestamp_of
+from ..util.times import timestamp_of
 
 if TYPE_CHECKING:
     import ssl

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import ComfyUIUnavailableError
 from ..util.child import Child, child_environment
 from ..util.sockets import Peers
-from ..util.tasks import BackgroundTasks, Backoff, end, report, wait_until_set
+from ..util.tasks import BackgroundTasks, end, report, wait_until_set
+from ..util.times import Backoff
 from . import run_main
 from .find import (
     INSTALL_COMMAND,

@@ -18,7 +18,8 @@ from ..util import jsons
 from ..util.http import text_of
 from ..util.jsons import THREAD_ABOVE
 from ..util.secrets import clean_url, hide
-from ..util.tasks import BackgroundTasks, Backoff, report, wait_until_set
+from ..util.tasks import BackgroundTasks, report, wait_until_set
+from ..util.times import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

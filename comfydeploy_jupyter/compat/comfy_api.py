@@ -20,7 +20,7 @@ from ..runs.lifecycle import Cause
 from ..runs.records import ACTIVE, RunFilter, record_of
 from ..store.database import DETAILS, Repository, reading, writing
 from ..util.jsons import dumps
-from ..util.timestamps import parse_timestamp
+from ..util.times import parse_timestamp
 
 if TYPE_CHECKING:
     import sqlite3

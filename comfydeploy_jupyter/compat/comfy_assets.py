@@ -20,7 +20,7 @@ from ..graphs.outputs import files_of, texts_of
 from ..store.database import Repository, reading, storable, writing
 from ..util.media_types import media_type, suffix_of
 from ..util.tasks import open_in_thread, wait_for
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 from .comfy_api import NEVER, APIError
 
 if TYPE_CHECKING:

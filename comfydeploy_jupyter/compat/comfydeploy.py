@@ -23,8 +23,7 @@ from ..util import http, proxy, worker
 from ..util.http import new_session
 from ..util.jsons import dumps
 from ..util.secrets import clean_url
-from ..util.tasks import Backoff, retry_after
-from ..util.timestamps import timestamp_of
+from ..util.times import Backoff, retry_after, timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -15,7 +15,7 @@ from ..runs.log import RunEvent, in_batches
 from ..runs.records import RunFilter
 from ..util.jsons import RawJSON
 from ..util.tasks import wait_for
-from ..util.timestamps import timestamp_of
+from ..util.times import timestamp_of
 from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from ..util.timestamps import timestamp_of
+from ..util.times import timestamp_of
 from .base import Handler, schemas
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from .._version import __version__
 from ..dask_clusters import adapt, pem, release
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..util.tasks import BackgroundTasks, Backoff, end, report, wait_for, wait_until_set
+from ..util.tasks import BackgroundTasks, end, report, wait_for, wait_until_set
+from ..util.times import Backoff
 from .dask_tls import Certificates
 from .dask_worker import LeaseEndedError, LeaseRefusedError, hold, renew
 from .pool import Member

@@ -24,7 +24,7 @@ from ..errors import ComfyUIUnavailableError
 from ..util.child import plain_environment
 from ..util.secrets import masked_arguments
 from ..util.tasks import wait_for
-from ..util.timestamps import timestamp_of
+from ..util.times import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
 from ..store.database import Repository, readable, reading, writing
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 from .registry import AUTO, LOCAL
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
-    from ..util.tasks import Backoff
+    from ..util.times import Backoff
     from .records import RunRecord
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from ..graphs.models import workflow_nodes
 from ..graphs.ui import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
 from ..util.tasks import end
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 from .dispatching import client_of
 from .lifecycle import Cause
 from .new_run import Destination, NewRun, PendingCreation, Placement

@@ -23,8 +23,7 @@ from ..graphs.outputs import files_of
 from ..store.database import DETAILS, Repository, reading, writing
 from ..store.graphs import discard_graphs, read_graph, texts_in
 from ..transfers.queue import OPEN
-from ..util.tasks import Backoff
-from ..util.timestamps import timestamp_of
+from ..util.times import Backoff, timestamp_of
 from .records import FINAL, RunFilter
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ..graphs.seeds import SeedMode, apply_seeds
 from ..store.database import Repository, reading, writing
 from ..util import jsons, worker
 from ..util.jsons import dumps
-from ..util.timestamps import timestamp_of, utc_now
+from ..util.times import timestamp_of, utc_now
 from .outputs import read_history
 from .records import RunRecord, add_run
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from ..comfyui.memory import is_out_of_memory, with_advice
 from ..errors import NotFoundError
 from ..util import jsons
-from ..util.timestamps import parse_timestamp, timestamp_of
+from ..util.times import parse_timestamp, timestamp_of
 from .live import name_in
 from .records import RunRecord
 

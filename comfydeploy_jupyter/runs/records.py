@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConflictError, NotFoundError
 from ..store.database import DETAILS, Repository, reading, writing
 from ..store.graphs import discard_graphs, keep_graph, read_graph
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
-from ..util.timestamps import parse_timestamp
+from ..util.times import parse_timestamp
 from .facts import UPLOADING
 from .lifecycle import Cause, Lifecycle, State
 from .live import LiveStatus, NodeName

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ComfyDeployError
-from ..util.tasks import Backoff
+from ..util.times import Backoff
 from .background import Recorded
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

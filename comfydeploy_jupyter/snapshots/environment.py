@@ -20,7 +20,7 @@ from ..graphs.models import model_links
 from ..util import worker
 from ..util.child import plain_environment
 from ..util.secrets import clean_arguments, clean_url
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 from .snapshot import (
     COMFYUI_REPOSITORY,
     PYTORCH_INDEX,

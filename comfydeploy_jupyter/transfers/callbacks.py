@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..store.database import Database
     from ..store.session import Session
-    from ..util.tasks import Backoff
+    from ..util.times import Backoff
 
 log = logging.getLogger(__name__)
 

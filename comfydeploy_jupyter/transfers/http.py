@@ -23,7 +23,7 @@ from yarl import URL
 from ..schemas.base import is_key
 from ..util import http
 from ..util.http import read_whole, reason_of
-from ..util.tasks import Backoff, retry_after
+from ..util.times import Backoff, retry_after
 from ..util.worker import parse
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from ..store.database import readable, storable
 from ..util.secrets import clean_url
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import BackgroundTasks, close_each, end, wait_for
-from ..util.timestamps import days_ago, utc_now
+from ..util.times import days_ago, utc_now
 from .callbacks import ANSWER_TIMEOUT, Callbacks
 from .downloads import Copy, Download, ModelSites, RemoteFile, declared_digest, declared_size
 from .http import BACKOFF, PublicConnector, TransferError, new_session, request
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..store.database import Database
     from ..store.session import Session
-    from ..util.tasks import Backoff
+    from ..util.times import Backoff
     from .callbacks import CallbackTarget
 
 log = logging.getLogger(__name__)

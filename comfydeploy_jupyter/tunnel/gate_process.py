@@ -16,7 +16,8 @@ import aiohttp
 from ..errors import InvalidRequestError, TunnelFailedError
 from ..util.child import Child, child_environment
 from ..util.http import new_session
-from ..util.tasks import BackgroundTasks, Backoff, close_each
+from ..util.tasks import BackgroundTasks, close_each
+from ..util.times import Backoff
 from .cloudflared import failure
 from .gate import GateSettings, Upstream
 

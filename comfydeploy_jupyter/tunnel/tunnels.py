@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
 from ..util.system import ALLOWED, FetchPolicy
-from ..util.tasks import BackgroundTasks, Backoff, close_each, report, wait_until_set
-from ..util.timestamps import utc_now
+from ..util.tasks import BackgroundTasks, close_each, report, wait_until_set
+from ..util.times import Backoff, utc_now
 from .cloudflared import LATEST_RELEASE, Binary, Cloudflared, failure, leads_to
 from .gate import PARAMETER, Upstream
 from .gate_process import GateProcess

@@ -14,7 +14,7 @@ from ..client.text import counted
 from ..display import Live, activity
 from ..display.page import View, script
 from ..errors import ComfyDeployError
-from ..util.timestamps import parse_timestamp
+from ..util.times import parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

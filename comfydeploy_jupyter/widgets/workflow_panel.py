@@ -22,7 +22,7 @@ from ..client.workflows import EditorWorkflow, graphs_of
 from ..display.page import STATIC, script
 from ..errors import ConflictError, InvalidRequestError
 from ..graphs.layout import picture_of
-from ..util.timestamps import parse_timestamp
+from ..util.times import parse_timestamp
 from .base import Panel, Problem
 from .models_box import ModelsBox
 from .parts import DownloadButton, FileButton, button, note, row

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import NotFoundError
 from ..store.database import Repository
 from ..store.graphs import discard_graphs
-from ..util.timestamps import days_ago, utc_now
+from ..util.times import days_ago, utc_now
 from .records import WorkflowRecord, head_line, next_change, workflow_record, workflow_row
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
 from ..store.database import Repository, readable
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 from .records import workflow_row
 
 if TYPE_CHECKING:

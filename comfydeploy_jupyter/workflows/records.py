@@ -13,7 +13,7 @@ from ..errors import InvalidRequestError, NotFoundError, StoreUnavailableError
 from ..store.database import Repository, readable
 from ..store.graphs import keep_graph, read_graph
 from ..util.jsons import dumps
-from ..util.timestamps import utc_now
+from ..util.times import utc_now
 
 if TYPE_CHECKING:
     import sqlite3

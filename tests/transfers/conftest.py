@@ -12,7 +12,7 @@ from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from comfydeploy_jupyter.transfers.queue import Transfers
-from comfydeploy_jupyter.util.tasks import Backoff
+from comfydeploy_jupyter.util.times import Backoff
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:

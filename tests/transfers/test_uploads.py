@@ -20,7 +20,7 @@ from comfydeploy_jupyter.errors import (
 )
 from comfydeploy_jupyter.transfers.queue import Transfer, TransferQueue
 from comfydeploy_jupyter.transfers.uploads import content_type
-from comfydeploy_jupyter.util.tasks import Backoff
+from comfydeploy_jupyter.util.times import Backoff
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.store.database import Database

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
-from comfydeploy_jupyter.util.tasks import MAX_RETRY_AFTER, Backoff, retry_after
+from comfydeploy_jupyter.util.times import MAX_RETRY_AFTER, Backoff, retry_after
 
 CLOCK = "Sat, 01 Jan 2000 00:00:00 GMT"
 

@@ -15,12 +15,12 @@ from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.util import tasks
 from comfydeploy_jupyter.util.tasks import (
     BackgroundTasks,
-    Backoff,
     close_each,
     open_in_thread,
     wait_for,
     wait_until_set,
 )
+from comfydeploy_jupyter.util.times import Backoff
 from tests.helpers.waiting import until_async
 
 
