@@ -324,6 +324,7 @@ def main() -> int:
         ideal = (distinct + 200 * OVERHEAD) / members
         found.append(Figure(f"{name}: makespan", took, ideal, "ratio", 1.05, "s"))
 
+    costs: list[float] = []
     for size in (10, 100, options.members):
         speeds = [draw.choice([1.0, 2.0, 4.0, 8.0]) for _ in range(size)]
         names = draw.choices(list(kinds), k=options.runs)
@@ -331,6 +332,9 @@ def main() -> int:
         deaths = size // 5
         large = simulate(speeds, works, names, deaths=deaths, seed=options.seed)
         found += figures(f"{size} members, {deaths} deaths, {options.runs} runs", large, 1.15)
+        costs.append(1e6 * large.seconds / large.decisions)
+    name = f"a decision, {options.members} members against 10"
+    found.append(Figure(name, costs[-1], costs[0], "ratio", 2.0, "µs"))
     graphs = [{str(n): {"inputs": {"x": (n > i) * i}} for n in range(24)} for i in range(2000)]
     prints = [fingerprint_of(graph) for graph in graphs]
     same = ["a"] * len(graphs)

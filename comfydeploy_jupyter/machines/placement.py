@@ -104,18 +104,19 @@ class ExpectedDurations:
     """
 
     def __init__(self) -> None:
-        self._seconds: OrderedDict[str, dict[str, float]] = OrderedDict()
-        self._plain: dict[str, float] = {}  # seconds on a member of speed 1, by structure
+        self._seconds: OrderedDict[str | None, dict[str, float]] = OrderedDict()
+        self._plain: dict[str | None, float] = {}  # seconds on a member of speed 1, by structure
         self._loading: OrderedDict[frozenset[str], float] = OrderedDict()
         self._compared: set[str] = set()  # the members that have executed the same workflows
         self._mean: float | None = None
 
     def expected(self, structure: str | None, member: MemberLoad) -> float | None:
         """Return the expected duration of a run in seconds; None if no similar run has ended."""
-        known = self._seconds.get(structure) if structure is not None else None
-        if known is not None and member.id in known:
-            return known[member.id]
-        plain = self.plain(structure)
+        if structure in self._seconds:
+            seconds = self._seconds[structure].get(member.id)
+            if seconds is not None:
+                return seconds
+        plain = self._plain.get(structure, self._mean)
         return None if plain is None else plain / member.speed
 
     def knows(self, structure: str | None) -> bool:
@@ -127,8 +128,7 @@ class ExpectedDurations:
         return compared or member.id in self._seconds.get(structure or "", ())
 
     def plain(self, structure: str | None) -> float | None:
-        known = self._plain.get(structure) if structure is not None else None
-        return self._mean if known is None else known
+        return self._plain.get(structure, self._mean)
 
     def loading(self, models: frozenset[str]) -> float:
         return self._loading.get(models, 0.0)
@@ -153,7 +153,7 @@ class ExpectedDurations:
             member.speed *= (plain / (seconds * member.speed)) ** weight
             member.speed = min(max(member.speed, 1e-3), 1e3)
             member.samples += 1
-            self._compared.update(known)
+            self._compared.update(known if len(known) == 2 else (member.id,))
         scaled = seconds * member.speed
         self._plain[structure] = scaled if plain is None else plain * (scaled / plain) ** RECENT
         self._mean = _mixed(self._mean, scaled, RECENT)
@@ -173,7 +173,8 @@ def _mixed(old: float | None, new: float, weight: float) -> float:
 
 DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
 LOOKAHEAD = 16  # waiting runs that are searched for one that a member can execute with less work
-MANY = 32  # members with room above which only the most promising ones are compared
+MANY = 32  # members with room above which only the most promising ones are compared,
+SAMPLE = 10  # so many: a decision costs about the same for 1,000 members as for 32
 IN_A_ROW = 3  # failed runs after which a member is paused
 AT_ONCE, FAILED_WITHIN = 2, 1.0  # the same for runs that fail within so many seconds
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds
@@ -601,8 +602,9 @@ class Dispatcher:
         run.member.failed.clear()
         run.member.succeeds = True
         self._end_pause(run.member)
-        for other in self._others(run):
-            if other.pause is not None:
+        pool = self._pools.get(run.pool)
+        for other in self._paused.values():
+            if other.pause is not None and other.connected and pool and other.id in pool.members:
                 other.pause.proven = True
 
     def _failed(self, run: AssignedRun, now: float) -> None:
@@ -689,6 +691,13 @@ class Dispatcher:
 
     def _best(self, pool: _Pool, run: WaitingRun, now: float) -> tuple[MemberLoad | None, float]:
         """Return the member with room where a run would end first, and in how many seconds."""
+        if len(pool.open) == 1:
+            [only] = pool.open.values()
+            return (
+                (only, self._end(only, run, now))
+                if self._may_have(pool, run, only)
+                else (None, 0.0)
+            )
         some = pool.open.values() if len(pool.open) <= MANY else _promising(pool, run)
         among = [member for member in some if self._may_have(pool, run, member)]
         if not among:
@@ -733,11 +742,11 @@ class Dispatcher:
 
     def _free_in(self, member: MemberLoad, now: float) -> float:
         """Return the seconds until a member will have executed its present prompts."""
-        seconds = 0.0
-        executes = any(run.begun_at is not None for run in member.handed.values())
+        seconds, executes = 0.0, False
+        for run in member.handed.values():
+            executes = executes or run.begun_at is not None
         for run in member.handed.values():
             expected = self.times.expected(run.structure, member)
-            expected = 1.0 if expected is None else expected
             since = run.begun_at
             if not executes:  # the first one should have begun as soon as the member could
                 since, executes = run.handed_at, True
@@ -745,8 +754,10 @@ class Dispatcher:
                     since = max(since, member.last_end)
             gone = 0.0 if since is None else now - since
             # The longer a run is overdue, the longer its expected remaining duration.
-            seconds += abs(expected - gone)
-        return seconds + member.others * (self.times.expected(None, member) or 1.0)
+            seconds += abs((1.0 if expected is None else expected) - gone)
+        if member.others:
+            seconds += member.others * (self.times.expected(None, member) or 1.0)
+        return seconds
 
     def _others_are_faster(
         self, pool: _Pool, run: WaitingRun, member: MemberLoad, at: float, now: float
@@ -764,7 +775,8 @@ class Dispatcher:
             return False  # the queue is too long for all members together
         alike = len(pool.kinds) == 1
         left = len(pool.waiting) if alike else work
-        step = len(pool.members) // MANY + 1  # of many members, a sample is used
+        size = len(pool.members)
+        step = 1 if size <= MANY else size // SAMPLE + 1
         free: list[tuple[float, MemberLoad]] = []
         for other in islice(pool.members.values(), 0, None, step):
             if other is member or not other.connected or other.others or not other.is_able(run):
@@ -878,6 +890,6 @@ def _promising(pool: _Pool, run: WaitingRun) -> list[MemberLoad]:
     if run.models:
         loaded = [member for member in pool.open.values() if run.models <= member.models]
         if loaded:
-            return loaded[: MANY // 2]
-    idle = [pool.open[member_id] for _, member_id in islice(pool.idle, MANY // 2)]
-    return idle or list(islice(pool.open.values(), MANY // 2))
+            return loaded[:SAMPLE]
+    idle = [pool.open[member_id] for _, member_id in islice(pool.idle, SAMPLE)]
+    return idle or list(islice(pool.open.values(), SAMPLE))
