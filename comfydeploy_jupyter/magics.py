@@ -45,7 +45,7 @@ COMMANDS = ("status", "run", "panel", "runs", "help")
 RUNS = 10
 """How many runs ``%comfy runs`` shows."""
 
-ASK_WITHIN = 2.0  # s; a completion keeps the kernel busy
+ASK_TIMEOUT = 2.0  # s; a completion keeps the kernel busy
 TAKES_INPUTS = ("run", "submit", "stream", "sweep")  # of `Comfy`; the inputs are a dict
 
 
@@ -239,7 +239,7 @@ def _in_string(code: str, brackets: list[int], names: dict[str, Any]) -> Iterabl
     given: dict[str | None, ast.expr] = {each.arg: each.value for each in call.keywords}
     if "workflow_id" in given:
         query = {"workflow_id": _argument(given["workflow_id"], names), "version": "latest"}
-        stored = thing.server.get("workflow/version", timeout=ASK_WITHIN, **query)
+        stored = thing.server.get("workflow/version", timeout=ASK_TIMEOUT, **query)
         return InputNames(stored["workflow_api"]).all()
     source = given.get("workflow", call.args[0] if call.args else None)
     return [] if source is None else names_of_inputs(_argument(source, names), thing)
@@ -259,7 +259,7 @@ def names_of_inputs(source: Any, comfy: Comfy | None) -> list[str]:
         if comfy is None:
             return []
         body = {"workflow": graph, "to": "api"}
-        graph = comfy.server.post("workflow/convert", body, timeout=ASK_WITHIN)["workflow_api"]
+        graph = comfy.server.post("workflow/convert", body, timeout=ASK_TIMEOUT)["workflow_api"]
     return InputNames(graph).all()
 
 

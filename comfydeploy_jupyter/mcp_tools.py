@@ -47,11 +47,11 @@ WRITING = (
     "comfyui_free_memory",
 )
 
-MOST_ITEMS = 50  # of a list
-MOST_CHOICES = 20  # of one input
-MOST_CALLS = 32  # that are answered at once; others wait
-MOST_TEXT = 500  # characters of a text that a run has put out
-LONGEST_WAIT = 300.0  # s
+MAX_ITEMS = 50  # of a list
+MAX_CHOICES = 20  # of one input
+MAX_CALLS = 32  # that are answered at once; others wait
+MAX_TEXT = 500  # characters of a text that a run has put out
+MAX_WAIT = 300.0  # s
 SIDE = 512  # pixels, the longest side of a picture
 
 Inputs = Annotated[
@@ -79,7 +79,7 @@ async def comfyui_list_workflows(
     """
 
     def ask(comfy: Comfy) -> list[dict[str, Any]]:
-        found = comfy.workflows.list(search, limit=MOST_ITEMS)
+        found = comfy.workflows.list(search, limit=MAX_ITEMS)
         return [
             {"workflow_id": it.id, "name": it.name, "latest_version": it.latest_version}
             for it in found
@@ -147,7 +147,7 @@ async def comfyui_run_workflow(
 async def comfyui_wait_for_run(
     run_id: str,
     seconds: Annotated[
-        float, Field(ge=0, le=LONGEST_WAIT, description="Wait at most this long")
+        float, Field(ge=0, le=MAX_WAIT, description="Wait at most this long")
     ] = 60.0,
 ) -> dict[str, Any]:
     """Wait for a ComfyUI run; return its status, its output files and texts, or its error.
@@ -186,7 +186,7 @@ async def comfyui_list_runs(
         str | None,
         Field(description="Only queued, running, uploading, success, failed or cancelled ones"),
     ] = None,
-    limit: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 10,
+    limit: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = 10,
 ) -> list[dict[str, Any]]:
     """List ComfyUI runs, the newest first: ids, statuses, times, and why some failed."""
 
@@ -234,7 +234,7 @@ async def comfyui_list_models(
     def ask(comfy: Comfy) -> dict[str, Any]:
         found = comfy.models(folder, search=search or None, machine=machine)
         names = [f"{model.folder}/{model.name}" for model in found]
-        summary: dict[str, Any] = {"models": names[:MOST_ITEMS], "count": len(names)}
+        summary: dict[str, Any] = {"models": names[:MAX_ITEMS], "count": len(names)}
         if not names:
             summary["folders"] = comfy.model_folders(machine=machine)
         return summary
@@ -287,7 +287,7 @@ async def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
     return await _call(ask)
 
 
-_threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="comfydeploy-mcp")
+_threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="comfydeploy-mcp")
 
 
 async def _call(ask: Callable[[Comfy], T]) -> T:
@@ -341,8 +341,8 @@ def _input_properties(key: str, wanted: dict[str, Any], *, required: bool) -> di
             summary[name] = wanted[keyword]
     choices = wanted.get("enum", wanted.get("examples"))
     if choices is not None:
-        summary["choices"] = choices[:MOST_CHOICES]
-        if len(choices) > MOST_CHOICES:
+        summary["choices"] = choices[:MAX_CHOICES]
+        if len(choices) > MAX_CHOICES:
             summary["choices_in_all"] = len(choices)
     return summary
 
@@ -379,14 +379,14 @@ def _why(failure: str) -> dict[str, Any]:
 
 def _first(name: str, items: list[Any]) -> dict[str, Any]:
     """Return the first items of a list by its name; if there are more, also their number."""
-    more = {f"{name}_in_all": len(items)} if len(items) > MOST_ITEMS else {}
-    return {name: items[:MOST_ITEMS], **more}
+    more = {f"{name}_in_all": len(items)} if len(items) > MAX_ITEMS else {}
+    return {name: items[:MAX_ITEMS], **more}
 
 
 def _short(value: Any) -> Any:
     """Return a value; a long text is shortened."""
-    if isinstance(value, str) and len(value) > MOST_TEXT:
-        return f"{value[:MOST_TEXT]}… ({len(value)} characters)"
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        return f"{value[:MAX_TEXT]}… ({len(value)} characters)"
     return value
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from comfydeploy_jupyter.client import connect
-from comfydeploy_jupyter.mcp_tools import MOST_ITEMS, MOST_TEXT, READING, WRITING
+from comfydeploy_jupyter.mcp_tools import MAX_ITEMS, MAX_TEXT, READING, WRITING
 from tests.helpers.jupyter import LAB
 
 if TYPE_CHECKING:
@@ -208,11 +208,11 @@ async def test_long_texts_are_cut(writable):
         reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"])
     texts = [*reply["texts"], *(row["value"] for row in described["inputs"])]
     assert any("5000 characters" in str(text) for text in texts)
-    assert all(len(str(text)) < MOST_TEXT + 50 for text in texts)
+    assert all(len(str(text)) < MAX_TEXT + 50 for text in texts)
 
 
 async def test_the_number_of_files_is_told_if_not_all_are_listed(writable):
-    size = {"width": 8, "height": 8, "batch_size": MOST_ITEMS + 1, "color": 0}
+    size = {"width": 8, "height": 8, "batch_size": MAX_ITEMS + 1, "color": 0}
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": size},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
@@ -220,7 +220,7 @@ async def test_the_number_of_files_is_told_if_not_all_are_listed(writable):
     run = connect(writable.url, writable.token).submit(graph)
     async with agent(writable) as client:
         reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
-    assert (len(reply["files"]), reply["files_in_all"]) == (MOST_ITEMS, MOST_ITEMS + 1)
+    assert (len(reply["files"]), reply["files_in_all"]) == (MAX_ITEMS, MAX_ITEMS + 1)
     assert "texts_in_all" not in reply
 
 
@@ -262,7 +262,7 @@ async def test_the_error_of_a_run_is_cut(writable):
         reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
     assert reply["status"] == "failed"
     assert "ValueError" in reply["error"]
-    assert len(reply["error"]) < MOST_TEXT + 50
+    assert len(reply["error"]) < MAX_TEXT + 50
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _status(reply: dict[str, Any]) -> AccountStatus:
     return AccountStatus(reply["source"], reply["email"], reply["problem"])
 
 
-POLL_EVERY = 2.0  # s
+POLL_INTERVAL = 2.0  # s
 EXPIRED = 410  # the HTTP status of the service for a sign-in that has expired
 
 
@@ -151,16 +151,16 @@ def sign_in(server: Server, *, timeout: float | None) -> str:
     state = "the wait was interrupted; call login() again"
     try:
         while time.monotonic() < deadline:
-            time.sleep(min(POLL_EVERY, max(deadline - time.monotonic(), 0.0)))
+            time.sleep(min(POLL_INTERVAL, max(deadline - time.monotonic(), 0.0)))
             try:
                 reply = server.get("auth-response", request_id=request_id)
-            except (CloudError, ServerUnreachableError) as fault:
-                if fault.status == EXPIRED:
+            except (CloudError, ServerUnreachableError) as exc:
+                if exc.status == EXPIRED:
                     state = "ended; call login() again for a new link"
-                    fault.message = f"The sign-in failed: {fault.message}"
-                    fault.args = (fault.message,)
+                    exc.message = f"The sign-in failed: {exc.message}"
+                    exc.args = (exc.message,)
                     raise
-                last_error = fault  # the next poll may not return it any more
+                last_error = exc  # the next poll may not return it any more
                 continue
             last_error = None
             if reply["authenticated"]:

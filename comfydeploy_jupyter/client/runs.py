@@ -77,7 +77,7 @@ def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
         raise brief(TypeError(f"unknown option {name!r}; {hint}"))
 
 
-LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
+MAX_SEED = 2**64 - 1  # of ComfyUI's own nodes
 
 
 class RunRequest:
@@ -148,11 +148,7 @@ class RunRequest:
 def _check_seed(seed: object) -> None:
     if seed is None:
         return
-    if (
-        isinstance(seed, bool)
-        or not isinstance(seed, Integral)
-        or not 0 <= int(seed) <= LARGEST_SEED
-    ):
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
         raise InvalidRequestError.of_field(
             "seed",
             f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for random seeds omit it"

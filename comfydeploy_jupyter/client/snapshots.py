@@ -122,5 +122,5 @@ def given(snapshot: Snapshot | dict[str, Any] | str | os.PathLike[str]) -> dict[
     path = Path(snapshot).expanduser()
     try:
         return path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise InvalidRequestError.of_field("snapshot", f"{path}: {fault.strerror}") from None
+    except OSError as exc:
+        raise InvalidRequestError.of_field("snapshot", f"{path}: {exc.strerror}") from None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .page import Host
 
 
-LONGEST = 2_000
+MAX_LENGTH = 2_000
 """How many characters of a value or a text the page gets at most."""
 
 PICTURE, TABLE = "image/png", "text/csv"
@@ -64,7 +64,7 @@ class SheetView(View):
                 "names": list(words.names.values()),
                 "values": [
                     [
-                        words.whole(key, point[key])[:LONGEST] if key in point.values else ""
+                        words.whole(key, point[key])[:MAX_LENGTH] if key in point.values else ""
                         for key in words.names
                     ]
                     for point in sweep
@@ -141,7 +141,7 @@ def _facts(point: Point) -> list[Any]:
     seconds = None if result is None else result.execution_time
     text = ""
     if key_of(point) is not None and picture is None:
-        text = text_of(point)[:LONGEST]
+        text = text_of(point)[:MAX_LENGTH]
     if picture is None:
         return [point.status, seconds, text, "", "", ""]
     kind = "hdr" if picture.is_hdr else "image"

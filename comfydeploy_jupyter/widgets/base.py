@@ -105,7 +105,7 @@ GONE = (
 LASTING = "comfydeploy-panel-lasting"
 """The name of threads that end only with their panel."""
 
-JOIN_WITHIN = 5.0
+JOIN_TIMEOUT = 5.0
 """How long a panel that is closed waits for its threads, s."""
 
 REST = 1.0
@@ -294,7 +294,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if not self._closing.is_set():
             self._closing.set()
             self.stop()
-            deadline = time.monotonic() + JOIN_WITHIN
+            deadline = time.monotonic() + JOIN_TIMEOUT
             for thread in self._threads:
                 if thread is not threading.current_thread():
                     thread.join(max(0.0, deadline - time.monotonic()))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .base import Panel
 
 
-MOST_SHOWN = 80
+MAX_SHOWN = 80
 """How many characters of a value without a field are shown at most."""
 
 
@@ -88,9 +88,9 @@ def is_within(key: str, tops: Collection[str]) -> bool:
 
 
 def shorten(value: object) -> str:
-    """Return a value as text of at most `MOST_SHOWN` characters."""
+    """Return a value as text of at most `MAX_SHOWN` characters."""
     text = str(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} …"
 
 
 def plain_number(number: float) -> str:
@@ -101,7 +101,7 @@ def plain_number(number: float) -> str:
 SHOWN = 12
 """How many fields a form shows at first; the others are below "More inputs"."""
 
-MOST_STEPS = 256
+MAX_STEPS = 256
 """A number with at most so many values between its bounds has a slider."""
 
 EXACT = 2**53
@@ -249,7 +249,7 @@ def _slides(field: FormField) -> bool:
     if field.min is None or field.max is None or not field.min < field.max:
         return False
     step = field.step or (1 if field.kind == "int" else 0)
-    few = step > 0 and (field.max - field.min) / step <= MOST_STEPS
+    few = step > 0 and (field.max - field.min) / step <= MAX_STEPS
     return few or field.slider
 
 

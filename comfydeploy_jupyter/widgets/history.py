@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PICTURES = 24  # pictures of a run that the page gets
 VALUES = 12  # changed inputs in the tooltip of a run
-LONGEST = 20_000  # characters of a text
+MAX_LENGTH = 20_000  # characters of a text
 KEPT_GRAPHS = 8
 
 
@@ -73,7 +73,7 @@ def entry_of(run: Run, server: Server) -> dict[str, Any]:
         "from_editor": run.from_editor,
         "labels": run.labels,
         "seeds": sorted({str(seed) for seed in result.seeds.values()}),
-        "problem": problem[:LONGEST],
+        "problem": problem[:MAX_LENGTH],
     }
 
 
@@ -103,7 +103,7 @@ class RunGraphs:
         """Return the label and the text of each text field of a run that has several lines."""
         fields = workflow_form(self.of(server, prompt_id), self._definitions, None).fields
         return [
-            [field.label, field.value[:LONGEST]]
+            [field.label, field.value[:MAX_LENGTH]]
             for field in fields
             if field.kind == "multiline" and isinstance(field.value, str) and field.value
         ]
@@ -149,13 +149,13 @@ def _shown(value: object, field: FormField | None) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text[:LONGEST]
+    return text[:MAX_LENGTH]
 
 
 PAGE = 100
 """How many runs are requested at first, and how many more at a time."""
 
-WATCHED, WATCH_EVERY = 10, 3.0
+WATCHED, WATCH_INTERVAL = 10, 3.0
 """How many of the newest runs are compared with those before, and how often, s."""
 
 PICTURE_KIND = "image"
@@ -228,7 +228,7 @@ class History(View):
         """
         before = None
         while True:
-            panel.idle(self._wake, WATCH_EVERY)
+            panel.idle(self._wake, WATCH_INTERVAL)
             if panel.closing:
                 return
             workflow = self._workflow

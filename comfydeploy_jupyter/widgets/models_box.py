@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..client import FetchedModels, Workflow, WorkflowModel
     from .base import Panel
 
-LOOK_EVERY = 1.0  # seconds between two requests for the downloads
+LOOK_INTERVAL = 1.0  # seconds between two requests for the downloads
 SHOWN = ("missing", "fetching", "done", "failed", "cancelled", "no_link", "refused")
 STATES = {
     "missing": "missing",
@@ -133,7 +133,7 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         try:
             found = self._ask(workflow, machine)
             while self._take(workflow, machine, found) and not found.done:
-                if not self._panel.pause(LOOK_EVERY):
+                if not self._panel.pause(LOOK_INTERVAL):
                     return
                 found.refresh()
         except ComfyDeployError as error:

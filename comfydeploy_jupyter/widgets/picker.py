@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from .base import Panel
 
 
-MOST_FILES = 200
-MOST_LOOKED_AT = 2000
-LARGEST_FILE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
+MAX_FILES = 200
+MAX_LOOKED_AT = 2000
+MAX_FILE_SIZE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
-DEEPEST = 4
+MAX_DEPTH = 4
 MEDIA = (".png", ".webp", ".flac", ".mp3", ".opus", ".mp4", ".webm", ".latent")
 """Endings of files in which ComfyUI saves the workflow that made them."""
 
@@ -48,7 +48,7 @@ def workflow_files(directory: Path, stopped: Callable[[], bool]) -> Iterator[Pat
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and name not in SKIPPED_FOLDERS and depth < DEEPEST
+            if not name.startswith(".") and name not in SKIPPED_FOLDERS and depth < MAX_DEPTH
         )
         for name in sorted(names):
             path = Path(folder, name)
@@ -58,7 +58,7 @@ def workflow_files(directory: Path, stopped: Callable[[], bool]) -> Iterator[Pat
             if is_workflow(path):
                 yield path
                 count += 1
-            if count >= MOST_FILES or looked_at >= MOST_LOOKED_AT or stopped():
+            if count >= MAX_FILES or looked_at >= MAX_LOOKED_AT or stopped():
                 return
 
 
@@ -68,7 +68,7 @@ def is_workflow(path: Path) -> bool:
     try:
         if suffix in MEDIA:
             return Source(path).graph is not None
-        if suffix != ".json" or path.stat().st_size > LARGEST_FILE:
+        if suffix != ".json" or path.stat().st_size > MAX_FILE_SIZE:
             return False
         graph = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError, ComfyDeployError):
@@ -87,7 +87,7 @@ def title_of_file(path: Path, directory: Path) -> str:
     return whole.relative_to(directory).as_posix() if below else path.as_posix()
 
 
-MOST = 5
+MAX_OFFERED = 5
 """How many files, and how many stored workflows, are offered."""
 
 
@@ -115,7 +115,7 @@ class StartBox(View):
         """Show these ways to begin; files and stored workflows by their titles in the picker."""
         self._examples = {example.title: example for example in examples}
         with self.hold_sync():
-            self.files, self.stored = [*files[:MOST]], [*stored[:MOST]]
+            self.files, self.stored = [*files[:MAX_OFFERED]], [*stored[:MAX_OFFERED]]
             self.examples = [*self._examples]
             self.shown = True
 
@@ -135,7 +135,7 @@ GivenWorkflow: TypeAlias = (
 )
 """What a panel accepts as a workflow."""
 
-MOST_STORED = 200
+MAX_STORED = 200
 
 EDITOR = "ComfyUI's editor"
 """The note beside workflows that ComfyUI's editor stores in its own folder."""
@@ -402,7 +402,7 @@ class Picker:
     def _named(self, name: str) -> Choice:
         """Return the stored workflow of a name or id."""
         workflows = self._panel.comfy.workflows
-        found = [w for w in workflows.list(name, limit=MOST_STORED) if w.name == name]
+        found = [w for w in workflows.list(name, limit=MAX_STORED) if w.name == name]
         if not found:
             try:
                 found = [workflows.get(name)]
@@ -414,7 +414,7 @@ class Picker:
 
     def _stored(self) -> list[Choice]:
         try:
-            stored = self._panel.comfy.workflows.list(limit=MOST_STORED)
+            stored = self._panel.comfy.workflows.list(limit=MAX_STORED)
         except ComfyDeployError:
             return []  # the next request of the panel shows the same error
         return [Choice(each.name, "stored", each) for each in stored]

@@ -62,7 +62,7 @@ class Preview(View):
             self._send_picture()
 
 
-ASK_EVERY = 2.0
+ASK_INTERVAL = 2.0
 """Seconds between two requests for the place in the queue."""
 
 
@@ -137,7 +137,7 @@ class ProgressView(View):
     def _place(self, run: Run) -> str:
         """Return the place of a run in the queue, or why it waits if no machine can execute it."""
         record = run.known
-        if time.monotonic() - self._asked >= ASK_EVERY:
+        if time.monotonic() - self._asked >= ASK_INTERVAL:
             self._asked = time.monotonic()
             try:
                 record = run.record

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .run_panel import RunPanel
 
 
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 """How many runs one click may queue."""
 
 
@@ -29,7 +29,7 @@ class RunButton(View):
     _esm = script("run_button")
 
     disabled = t.Bool(True).tag(sync=True)
-    most = t.Int(MOST_AT_ONCE).tag(sync=True)
+    most = t.Int(MAX_AT_ONCE).tag(sync=True)
     # why the number of runs is not valid
     problem = t.Unicode().tag(sync=True)
 

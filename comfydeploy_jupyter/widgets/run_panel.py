@@ -30,7 +30,7 @@ from .parts import box
 from .picker import Picker, Requests, StartBox
 from .presets_box import PresetsBox
 from .progress import Follower, Preview, ProgressView
-from .run_bar import MOST_AT_ONCE, RunBar, RunNotes, introduction
+from .run_bar import MAX_AT_ONCE, RunBar, RunNotes, introduction
 
 if TYPE_CHECKING:
     import os
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from ..graphs.form import WorkflowForm
     from .picker import GivenWorkflow
 
-OPEN_WITHIN = 60.0
+OPEN_TIMEOUT = 60.0
 """How long `RunPanel.set_input` and `RunPanel.run` wait for the form at most, s."""
 
-LOOK_EVERY = 3.0
+LOOK_INTERVAL = 3.0
 """How often a panel checks whether a ComfyUI that did not answer does, s."""
 
 ENDS = {
@@ -180,7 +180,7 @@ class RunPanel(Panel):
         RunTimeoutError
             The workflow is still being opened.
         """
-        self._requests.wait(OPEN_WITHIN)
+        self._requests.wait(OPEN_TIMEOUT)
         uploaded: dict[str, Any] = {}
         if has_files(value):
             uploaded = upload_all(self.comfy.server, {key: value}, machine=self._machine)
@@ -249,15 +249,15 @@ class RunPanel(Panel):
         RunTimeoutError
             The workflow is still being opened.
         """
-        self._requests.wait(OPEN_WITHIN)
+        self._requests.wait(OPEN_TIMEOUT)
         workflow = self._workflow
         if workflow is None:
             raise InvalidRequestError.of_field("workflow", "none is open; choose one first")
         self.clear_error()
         self._gallery.mark_outdated()
         try:
-            if times not in range(1, MOST_AT_ONCE + 1):
-                self._bar.problem = f"must be 1 to {MOST_AT_ONCE}"
+            if times not in range(1, MAX_AT_ONCE + 1):
+                self._bar.problem = f"must be 1 to {MAX_AT_ONCE}"
                 raise InvalidRequestError.of_field("times", self._bar.problem)
             fixed = self._form.to_send()
         except InvalidRequestError as error:
@@ -441,7 +441,7 @@ class RunPanel(Panel):
 
     def _wait_for_comfyui(self) -> None:
         """Offer examples, or make the form anew, when a ComfyUI that did not answer does."""
-        while self.pause(LOOK_EVERY):
+        while self.pause(LOOK_INTERVAL):
             server_answered, is_defined = bool(self._form.server), self._is_defined
             if is_defined or not (server_answered and self.ready) or self.resting:
                 continue

@@ -114,7 +114,7 @@ def _nodes(count: int) -> str:
 
 
 FAILED, RUNNING = "failed", "running"
-LONGEST = 500  # characters of the text about a node
+MAX_LENGTH = 500  # characters of the text about a node
 
 
 class GraphView(anywidget.AnyWidget):
@@ -152,7 +152,7 @@ class GraphView(anywidget.AnyWidget):
     def _mark_failed(self, texts: dict[str, str]) -> None:
         with self.hold_sync():
             self.marks = dict.fromkeys(texts, FAILED)
-            self.problems = {key: text[:LONGEST] for key, text in texts.items()}
+            self.problems = {key: text[:MAX_LENGTH] for key, text in texts.items()}
 
 
 LABEL = {"description_width": "90px"}

@@ -281,7 +281,7 @@ a point of its branch there, also if this client is slow."""
 MAX_AT_ONCE = 64
 """The most that a user may choose."""
 
-MOST_OF_AUTO = 256
+MAX_AUTO = 256
 """The most of "auto", which depends on the number of machines: each is a thread of the kernel."""
 
 
@@ -346,8 +346,8 @@ class Plan:
         """Return among how many machines points are divided, and how many are queued at a time."""
         if self.at_once != "auto":
             return min(machines, self.at_once), self.at_once
-        machines = min(machines, MOST_OF_AUTO)
-        each = ON_A_MACHINE if machines == 1 else min(OF_A_POOL, MOST_OF_AUTO // machines)
+        machines = min(machines, MAX_AUTO)
+        each = ON_A_MACHINE if machines == 1 else min(OF_A_POOL, MAX_AUTO // machines)
         return machines, machines * each
 
     def in_run_order(self, points: Sequence[Mapping[str, Any]]) -> Order:

@@ -363,7 +363,7 @@ def not_a_sweep(path: Path) -> InvalidRequestError:
     return InvalidRequestError.of_field("path", f"{path} is not the file of a sweep")
 
 
-SHORTEST = 0.001
+MIN_DURATION = 0.001
 """The shortest duration of a run that estimates assume, s."""
 
 
@@ -486,7 +486,7 @@ def time_left(jobs: Iterable[Job], machines: int) -> float | None:
             durations[job.record.get("machine")].append(seconds)
     if not durations:
         return None
-    speed = fmean(1 / max(SHORTEST, fmean(times)) for times in durations.values())
+    speed = fmean(1 / max(MIN_DURATION, fmean(times)) for times in durations.values())
     return left / min(machines, max(1, unfinished)) / speed
 
 

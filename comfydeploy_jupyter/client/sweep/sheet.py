@@ -416,9 +416,9 @@ def _in_place_of(font: FreeTypeFont, char: str) -> str:
 SIDE = 192
 """Longest side of a picture, pixels."""
 
-SMALLEST_SIDE = 32
+MIN_SIDE = 32
 MAX_WIDTH = 4096
-"""Largest width of a sheet, pixels, unless pictures would be smaller than `SMALLEST_SIDE`."""
+"""Largest width of a sheet, pixels, unless pictures would be smaller than `MIN_SIDE`."""
 
 MAX_PIXELS = 30_000_000
 """Largest area of all its pictures, under the same condition; a pixel takes three bytes."""
@@ -623,7 +623,7 @@ class ContactSheet:
         heads = self.headings
         down = math.ceil(len(self._points) / across)
         most = int(math.sqrt(MAX_PIXELS / (across * down)))
-        side = max(SMALLEST_SIDE, min(SIDE, MAX_WIDTH // across - GAP, most - GAP))
+        side = max(MIN_SIDE, min(SIDE, MAX_WIDTH // across - GAP, most - GAP))
         columns = [_wrap(label, side, 3) for label in heads.columns]
         rows = [_wrap(label, SIDE, max(1, side // LINE)) for label in heads.rows]
         title = [_fitting(heads.row_title, 2 * SIDE)]
