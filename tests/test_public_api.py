@@ -91,9 +91,10 @@ def public_api() -> dict[str, Any]:
         **{f"widgets.{n}": getattr(widgets, n) for n in ("Panel", "default_panel")},
         **{f"client.{name}": getattr(client, name) for name in client.__all__},
         **{f"returned: {name}": class_named(name) for name in RETURNED},
-        **{f"tool: {n}": getattr(mcp_tools, n) for n in (*mcp_tools.READING, *mcp_tools.WRITING)},
     }
     found = {name: described(thing) for name, thing in sorted(names.items())}
+    for name in (*mcp_tools.READING, *mcp_tools.WRITING):
+        found[f"tool: {name}"] = list(inspect.signature(getattr(mcp_tools, name)).parameters)
     return {**found, "%comfy": list(magics.COMMANDS)}
 
 

@@ -233,8 +233,9 @@ class Comfy:
             Something else in the arguments is wrong; the message names it.
         """
         check_timeout(timeout)
-        request = self._request(
-            workflow, inputs, seed, machine, options, api_key=api_key, previews=previews
+        source = _source(workflow)
+        request = RunRequest(
+            self, source, inputs, seed, machine, options, api_key=api_key, previews=previews
         )
         state = RunProgress(request.source)
         reply: dict[str, Any] = {}
@@ -278,8 +279,9 @@ class Comfy:
         ends it. The stream iterates over `Event`; the last one is the final ``status``.
         """
         check_timeout(timeout)
-        request = self._request(
-            workflow, inputs, seed, machine, options, api_key=api_key, previews=previews
+        source = _source(workflow)
+        request = RunRequest(
+            self, source, inputs, seed, machine, options, api_key=api_key, previews=previews
         )
         return request.start(timeout)
 
@@ -298,7 +300,8 @@ class Comfy:
         Parameters are those of `run`. The handle has ``wait()``, ``cancel()``,
         ``status``, ``result``, ``events()``.
         """
-        request = self._request(workflow, inputs, seed, machine, options, api_key=api_key)
+        source = _source(workflow)
+        request = RunRequest(self, source, inputs, seed, machine, options, api_key=api_key)
         with request.start() as events:
             known = {"status": "queued", **next(events).data}
         return Run(self.server, known, request.source)
@@ -670,33 +673,12 @@ class Comfy:
         }
         return take(self.server, without_none(body), on_line if progress else lambda _: None)
 
-    def _request(
-        self,
-        workflow: WorkflowSource,
-        inputs: dict[str, Any] | None,
-        seed: int | None,
-        machine: str | None,
-        options: dict[str, Any],
-        *,
-        api_key: str | None,
-        **fields: Any,
-    ) -> RunRequest:
-        request = RunRequest(self.server, _source(workflow), options, **fields)
-        if api_key is not None:
-            request.set_api_key(api_key)
-        request.set_inputs(inputs or {}, seed, machine, self.machines)
-        return request
-
-    def _display_for(self, progress: bool | str | Display) -> Display | None:
-        """Return the function that makes the view, for a value of the argument `progress`."""
-        chosen = self._display if progress in (True, "auto") else progress
-        return chosen if callable(chosen) else None
-
     def _view(
-        self, progress: bool | Literal["auto"] | Display, state: RunProgress
+        self, progress: bool | str | Display, state: RunProgress | SweepProgress
     ) -> AbstractContextManager[object]:
-        chosen = self._display_for(progress)
-        return nullcontext() if chosen is None else chosen(state)
+        """Return the view for a value of the argument `progress`."""
+        chosen = self._display if progress in (True, "auto") else progress
+        return chosen(state) if callable(chosen) else nullcontext()
 
 
 def _source(workflow: WorkflowSource) -> Source:

@@ -242,11 +242,9 @@ def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
     hub = _of_hub(environ)
     if hub is not None:
         yield hub
-    ancestors = set(_ancestors(environ))
-    infos = sorted(_runtime_infos(), key=lambda info: (info.pid not in ancestors, -info.modified))
-    for info in infos:
-        if _alive(info.pid):
-            yield Candidate(info.url, info.token, info.pid in ancestors, info.sock)
+    servers = _servers(set(_ancestors(environ)))
+    for _, found in sorted(servers, key=lambda server: (not server[1].mine, -server[0])):
+        yield found
 
 
 def _check(server: Server) -> None:
@@ -320,34 +318,21 @@ def _of_hub(environ: Mapping[str, str]) -> Candidate | None:
     return Candidate(url, token, mine=True)
 
 
-@dataclass(frozen=True)
-class _Info:
-    """The content of the runtime file of a Jupyter server."""
-
-    url: str
-    token: str
-    pid: int
-    sock: str
-    modified: float
-
-
-def _runtime_infos() -> Iterator[_Info]:
+def _servers(ancestors: set[int]) -> Iterator[tuple[float, Candidate]]:
+    """Yield this user's running servers by their runtime files, and when these were written."""
     for path in Path(jupyter_runtime_dir()).glob("jpserver-*.json"):
         try:
             facts = path.stat()
             info = json.loads(path.read_bytes())
             if hasattr(os, "getuid") and facts.st_uid != os.getuid():
                 continue  # on Windows the folder itself is the user's own
-            yield _Info(
-                _reachable(str(info["url"])),
-                str(info.get("token") or ""),
-                int(info["pid"]),
-                str(info.get("sock") or ""),
-                facts.st_mtime,
-            )
+            url, pid = _reachable(str(info["url"])), int(info["pid"])
+            token, sock = str(info.get("token") or ""), str(info.get("sock") or "")
         except (OSError, ValueError, KeyError, TypeError):
             # The file is being written, or is of another version of Jupyter.
             continue
+        if _alive(pid):
+            yield facts.st_mtime, Candidate(url, token, pid in ancestors, sock)
 
 
 def _reachable(url: str) -> str:

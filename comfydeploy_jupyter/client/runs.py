@@ -28,7 +28,7 @@ from .stream import FINAL, EventStream
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from .machines import Machines
+    from .comfy import Comfy
     from .server import Server
     from .workflow import Workflow
 
@@ -81,17 +81,29 @@ MAX_SEED = 2**64 - 1  # of ComfyUI's own nodes
 
 
 class RunRequest:
-    """A request that runs a workflow."""
+    """A request that runs a workflow; the parameters are those of `Comfy.run`.
+
+    Files among the inputs are uploaded.
+    """
 
     def __init__(
-        self, server: Server, source: Source, options: dict[str, Any], **fields: Any
+        self,
+        comfy: Comfy,
+        source: Source,
+        inputs: dict[str, Any] | None,
+        seed: int | None,
+        machine: str | None,
+        options: dict[str, Any],
+        *,
+        api_key: str | None,
+        **fields: Any,
     ) -> None:
         check_options(options)
         if source.graph is None and not options.get("workflow_id"):
             raise InvalidRequestError.of_field(
                 "workflow", "is missing; give a workflow, or workflow_id="
             )
-        self._server = server
+        self._server = comfy.server
         self.source = source
         self._body: dict[str, Any] = {**source.body(), **fields, **options}
         labels = self._body.pop("labels", None)
@@ -99,24 +111,17 @@ class RunRequest:
             self._body["metadata"] = labels
         # The client chooses the id, so that it can find the run if the first reply gets lost.
         self.prompt_id = str(self._body.setdefault("prompt_id", str(uuid.uuid4())))
-
-    def set_api_key(self, api_key: str) -> None:
-        """Add the key of a Comfy account, for partner nodes."""
-        extra = self._body.get("extra_data") or {}
-        self._body["extra_data"] = {**extra, "api_key_comfy_org": api_key}
-
-    def set_inputs(
-        self, inputs: dict[str, Any], seed: int | None, machine: str | None, machines: Machines
-    ) -> None:
-        """Add inputs and machine; files among the inputs are uploaded."""
-        _check_seed(seed)
-        seeds = {} if seed is None else self.source.seed_inputs(seed)
+        if api_key is not None:
+            extra = self._body.get("extra_data") or {}
+            self._body["extra_data"] = {**extra, "api_key_comfy_org": api_key}
+        seeds = {} if seed is None else source.seed_inputs(_checked(seed))
         # In the mode "auto" the server draws new seeds as the editor's seed widgets say, except
         # for those that it finds in `inputs`. So the values that the user has set are sent, too.
         is_auto = self._body.get("seed_mode", "auto") == "auto"
-        values = {**(self.source.given if is_auto else {}), **self.source.files, **seeds, **inputs}
+        given = source.given if is_auto else {}
+        values = {**given, **source.files, **seeds, **(inputs or {})}
         if machine == "auto" and any(map(has_files, values.values())):
-            machine = machines.get(machine).id  # files go to the machine that runs
+            machine = comfy.machines.get(machine).id  # files go to the machine that runs
         values |= upload_all(self._server, values, machine=machine)
         if values:
             self._body["inputs"] = values
@@ -145,15 +150,14 @@ class RunRequest:
         return f"comfy.{call} downloads it"
 
 
-def _check_seed(seed: object) -> None:
-    if seed is None:
-        return
+def _checked(seed: Any) -> Any:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
         raise InvalidRequestError.of_field(
             "seed",
             f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for random seeds omit it"
             ' and give seed_mode="random"; for a node that accepts other seeds use inputs=',
         )
+    return seed
 
 
 class Kept(NamedTuple):

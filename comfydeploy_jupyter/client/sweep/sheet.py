@@ -651,35 +651,24 @@ class Headings:
     columns: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
 class _Layout:
     """The positions and sizes of a sheet, pixels."""
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        left: int,
-        top: int,
-        side: int,
-        across: int,
-        step_y: int,
-        caption_lines: int,
-        column_labels: list[list[str]],
-        row_labels: list[list[str]],
-    ) -> None:
-        self.size = size
-        self.left = left
-        self.top = top
-        self.side = side
-        self.caption_lines = caption_lines
-        self.column_labels = column_labels
-        self.row_labels = row_labels
-        self._across = across
-        self._step_y = step_y
+    size: tuple[int, int]
+    left: int
+    top: int
+    side: int
+    across: int  # number of columns
+    step_y: int
+    caption_lines: int
+    column_labels: list[list[str]]
+    row_labels: list[list[str]]
 
     def corner(self, index: int) -> tuple[int, int]:
         """Return the upper left corner of a cell."""
-        row, column = divmod(index, self._across)
-        return self.left + column * (self.side + GAP), self.top + row * self._step_y
+        row, column = divmod(index, self.across)
+        return self.left + column * (self.side + GAP), self.top + row * self.step_y
 
 
 def _star(x: float, y: float, radius: float) -> list[tuple[float, float]]:

@@ -6,7 +6,6 @@ import hashlib
 import html
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -206,15 +205,11 @@ class Sweep(PointSequence):
         ServerUnreachableError
             The server does not answer.
         """
-        display = self.comfy._display_for(progress)
         with self._runner.starting(retry_failed=retry_failed):
             self._file.check_server()
             self.save()
             self._runner.progress = SweepProgress(self, blocking=wait)
-            view: AbstractContextManager[object] = nullcontext()
-            if display is not None:
-                view = display(self.progress)
-            self._runner.start(view)
+            self._runner.start(self.comfy._view(progress, self.progress))
         return self._wait_or_stop() if wait else self
 
     def _wait_or_stop(self) -> Sweep:
