@@ -19,9 +19,10 @@ from itertools import cycle
 from pathlib import Path
 
 from comfydeploy_jupyter.comfyui.folders import Folders
-from comfydeploy_jupyter.files.uploads import BATCH, IN_USE, Uploads
+from comfydeploy_jupyter.files.uploads import BATCH, Uploads, UploadTarget
 
 SIZE = 1024**3  # bytes
+IN_USE = 3  # batches that an upload may use at the same time
 BOUNDARY = b"------------------------d74496d66958873e"  # in the form of curl
 HEAD = (
     b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; name=file; filename=a.safetensors\r\n"
@@ -34,7 +35,8 @@ async def upload(source: Path, folders: Folders) -> float:
     """Return the seconds that one upload takes, including the reading of the body."""
     start = time.perf_counter()
     uploads = Uploads()
-    receiver = uploads.receive(folders, f"multipart/form-data; boundary={BOUNDARY.decode()}")
+    content_type = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+    receiver = uploads.receive(UploadTarget(folders), content_type)
     await receiver.write(HEAD)
     with source.open("rb", buffering=0) as file:
         for buffer in cycle([bytearray(BATCH) for _ in range(IN_USE)]):  # like the route

@@ -13,11 +13,19 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.workflows.records import Content, WorkflowStore
+from comfydeploy_jupyter.workflows.store import (
+    Content,
+    create_workflow,
+    newest_versions,
+    newest_workflows,
+    read_version,
+    update_workflow,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,12 +50,13 @@ def graph(stamp: int) -> dict[str, Any]:
     }
 
 
-async def fill(store: WorkflowStore, database: Database) -> list[str]:
+async def fill(database: Database) -> list[str]:
     """Store the workflows with one version each, and then their further versions in bulk."""
+    create = partial(database.write, create_workflow)
     contents = [Content({"nodes": [n], "links": []}, None) for n in range(WORKFLOWS)]
     saved = await asyncio.gather(
         *(
-            store.create(f"workflow {number}", content, comment="initial version")
+            create(f"workflow {number}", content, comment="initial version")
             for number, content in enumerate(contents)
         )
     )
@@ -56,7 +65,7 @@ async def fill(store: WorkflowStore, database: Database) -> list[str]:
 
 
 def add_versions(connection: sqlite3.Connection) -> None:
-    """Write the same rows as 90,000 calls of `WorkflowStore.update`."""
+    """Write the same rows as 90,000 calls of `update_workflow`."""
     for version in range(2, VERSIONS + 1):
         connection.execute(
             "INSERT INTO graphs SELECT hash || ?, body FROM graphs WHERE length(hash) = 64",
@@ -100,29 +109,31 @@ async def main(rounds: int = 50) -> int:
     with tempfile.TemporaryDirectory() as name:
         database = Database(Path(name, "db"))
         await database.open()
-        store = WorkflowStore(database)
+        create = partial(database.write, create_workflow)
+        update = partial(database.write, update_workflow)
+        newest = partial(database.read, newest_workflows)
+        versions = partial(database.read, newest_versions)
+        version = partial(database.read, read_version)
         start = time.perf_counter()
-        ids = await fill(store, database)
+        ids = await fill(database)
         took = time.perf_counter() - start
         print(f"filled with {WORKFLOWS * VERSIONS:,} versions in {took:.0f} s")
         size = len(json.dumps(graph(0)))
         middle = ids[WORKFLOWS // 2]
         reads: dict[str, Callable[[int], Awaitable[Any]]] = {
-            "list": lambda _: store.newest(limit=100),
-            "list, last page": lambda _: store.newest(limit=100, offset=WORKFLOWS - 100),
-            "search, first page": lambda _: store.newest(search="WORKFLOW 9", limit=100),
-            "search, one found": lambda _: store.newest(search="change 7 of 4321", limit=100),
-            "search, none found": lambda _: store.newest(search="no such words", limit=100),
-            "versions": lambda _: store.versions(middle),
-            "search in versions": lambda _: store.versions(middle, search="CHANGE 3"),
-            "one version": lambda _: store.version(middle, 5),
+            "list": lambda _: newest(limit=100),
+            "list, last page": lambda _: newest(limit=100, offset=WORKFLOWS - 100),
+            "search, first page": lambda _: newest(search="WORKFLOW 9", limit=100),
+            "search, one found": lambda _: newest(search="change 7 of 4321", limit=100),
+            "search, none found": lambda _: newest(search="no such words", limit=100),
+            "versions": lambda _: versions(middle),
+            "search in versions": lambda _: versions(middle, search="CHANGE 3"),
+            "one version": lambda _: version(middle, 5),
         }
         saves: dict[str, Callable[[int], Awaitable[Any]]] = {
-            f"create ({size // 1000} kB)": lambda n: store.create(
-                f"n {n}", Content(None, graph(n))
-            ),
-            "new version": lambda n: store.update(middle, Content(None, graph(n + 1000))),
-            "same content": lambda _: store.update(ids[0], Content(None, graph(0))),
+            f"create ({size // 1000} kB)": lambda n: create(f"n {n}", Content(None, graph(n))),
+            "new version": lambda n: update(middle, Content(None, graph(n + 1000))),
+            "same content": lambda _: update(ids[0], Content(None, graph(0))),
         }
         read = statistics.median(await measure(lambda _: database.read(read_row), rounds))
         write = statistics.median(await measure(lambda n: database.write(write_row, n), rounds))

@@ -39,15 +39,9 @@ from .transfers.queue import OPEN, Transfers
 from .tunnel.tunnels import Origin, TunnelOptions, Tunnels
 from .util import worker
 from .util.tasks import BackgroundTasks, close_each
-from .workflows.cloud import CloudWorkflows
 from .workflows.convert import to_api
-from .workflows.deployments import Deployments
-from .workflows.edited_files import EditedFiles
 from .workflows.editing import Editing
-from .workflows.edits import WorkflowEdits
-from .workflows.local import LocalWorkflows
-from .workflows.presets import PresetStore
-from .workflows.records import WorkflowStore
+from .workflows.store import CloudWorkflows, LocalWorkflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +54,6 @@ if TYPE_CHECKING:
     from .schemas import TunnelStartRequest
     from .settings import Settings
     from .tunnel.tunnels import Target
-    from .workflows.repository import WorkflowRepository
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +101,8 @@ class Services:
         self.thumbnails = Thumbnails()
         self.uploads = Uploads(fsync=settings.fsync_uploads)
         self._spool = settings.data_dir / "outbox"
-        self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
-        self.presets = PresetStore(self.database)
-        self.deployments = Deployments(WorkflowStore(self.database))
-        self.workflow_edits = WorkflowEdits(self.database)
-        self.editing = Editing(EditedFiles(self.database), self._local_workflows, self.machines)
+        self.local_workflows = LocalWorkflows(self.database, self._to_api)
+        self.editing = Editing(self.database, self.local_workflows, self.machines)
         self.tunnels = Tunnels(
             settings.data_dir / "tunnel",
             settings.tunnel,
@@ -158,9 +148,9 @@ class Services:
         """Return the serverless machines of an account of ComfyDeploy."""
         return CloudMachines(account)
 
-    def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
+    def workflows(self, account: CloudAccount | None = None) -> LocalWorkflows | CloudWorkflows:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""
-        return self._local_workflows if account is None else CloudWorkflows(account, self._to_api)
+        return self.local_workflows if account is None else CloudWorkflows(account, self._to_api)
 
     @property
     def transfers(self) -> Transfers:
@@ -372,7 +362,7 @@ class Services:
             self.machines,
             self.hasher,
             self._transfers,
-            self._local_workflows,
+            self.local_workflows,
             {name: token for name, token in tokens.items() if token},
         )
         delivery = Delivery(self._transfers, self.machines, repository)
@@ -385,7 +375,7 @@ class Services:
             self.kept_outputs,
             editor_prompts=EditorPrompts(self.database) if settings.editor_runs else None,
             keep=settings.keep_runs,
-            stored_version=self._local_workflows.version,
+            stored_version=self.local_workflows.version,
             account=self.comfy_account,
             fetching=settings.fetching,
             emit=settings.emit,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConflictError, InvalidJSONError, InvalidRequestError, PromptInvalidError
 from ..runs.outputs import as_json, service_run
 from ..util.jsons import RawJSON
+from ..util.system import lazy_module
 from .base import Handler, schemas
 from .comfy_api import MACHINE
 from .runs import SMALL
@@ -15,6 +16,9 @@ from .runs import SMALL
 if TYPE_CHECKING:
     from ..errors import ComfyDeployError
     from ..runs.records import RunRecord
+    from ..workflows import store
+else:
+    store = lazy_module("workflows.store")
 
 UNPROCESSABLE = 422
 
@@ -43,7 +47,7 @@ class DeploymentBase(Handler):
         """Reply with a run in the form of the service."""
         version_id = None
         if record.workflow_id is not None and record.version is not None:
-            version_id = self.services.deployments.version_id(record.workflow_id, record.version)
+            version_id = store.version_id(record.workflow_id, record.version)
         run = self.services.runs.find(record.prompt_id)
         nodes = await self.services.runs.nodes(record.prompt_id) if record.outputs else {}
         body = service_run(
@@ -63,7 +67,7 @@ class DeploymentQueueHandler(DeploymentBase):
     async def post(self) -> None:
         """Queue the run and reply with its id."""
         asked = await self.body(schemas.DeploymentRunRequest)
-        workflow_id, number = await self.services.deployments.resolve(asked.deployment_id)
+        workflow_id, number = await self.services.local_workflows.deployed(asked.deployment_id)
         webhook = None
         if asked.webhook:
             intermediate = bool(asked.webhook_intermediate_status)

@@ -11,9 +11,8 @@ from .workflows import WorkflowBase
 
 if TYPE_CHECKING:
     from ..schemas.workflows import FileRequest
-    from ..workflows import contract, convert, missing_models, validate
+    from ..workflows import convert, missing_models, validate
 else:
-    contract = lazy_module("workflows.contract")
     convert, validate = lazy_module("workflows.convert"), lazy_module("workflows.validate")
     missing_models = lazy_module("workflows.missing_models")
 
@@ -96,7 +95,7 @@ class SchemaHandler(GraphHandler, WorkflowBase):
         await self._reply_schema(request.machine, *await self.stored_graphs(request))
 
     async def _reply_schema(self, machine: str | None, api: Any, ui: Any) -> None:
-        found = await contract.read_contract(
+        found = await convert.read_contract(
             self.services.machines.get(machine), workflow_api=api, workflow=ui
         )
         await self.reply_large({"success": True, **found})

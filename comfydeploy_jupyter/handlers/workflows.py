@@ -13,20 +13,19 @@ from .base import Handler, schemas
 from .comfyui_page import OPENED, PAGE
 
 if TYPE_CHECKING:
-    from ..workflows import draft, local
-    from ..workflows.repository import WorkflowRepository
+    from ..workflows import convert, store
 else:
-    draft, local = lazy_module("workflows.draft"), lazy_module("workflows.local")
+    convert, store = lazy_module("workflows.convert"), lazy_module("workflows.store")
 
 
 class WorkflowBase(Handler):
     """Base of the workflow routes."""
 
-    def repository(self, asked: schemas.CloudTarget) -> WorkflowRepository:
+    def repository(self, asked: schemas.CloudTarget) -> store.LocalWorkflows | store.CloudWorkflows:
         """Return the store of workflows: the local one, or that of the `account` in the request."""
         return self.services.workflows(self.cloud_account(asked))
 
-    async def read_draft(self, request: schemas.WorkflowRequest) -> draft.Draft:
+    async def read_draft(self, request: schemas.WorkflowRequest) -> store.Draft:
         """Return the workflow or version in a request to save it.
 
         Raises
@@ -36,10 +35,10 @@ class WorkflowBase(Handler):
         """
         if request.workflow_id is None and request.name is None:
             raise InvalidRequestError.of_field("name", "is needed for a new workflow")
-        workflow, workflow_api = await draft.read_graphs(
+        workflow, workflow_api = await convert.read_graphs(
             request.workflow, request.workflow_json, request.workflow_api
         )
-        return draft.Draft(
+        return store.Draft(
             workflow,
             workflow_api,
             name=request.name,
@@ -116,10 +115,10 @@ class WorkflowUpdateHandler(Handler):
         request = await self.body(schemas.WorkflowUpdateRequest)
         if request.name is None and request.tags is None:
             raise InvalidRequestError.of_field("name", "is needed, unless tags is given")
-        changed = await self.services.workflow_edits.change(
+        changed = await self.services.local_workflows.change(
             request.workflow_id, request.name, request.tags
         )
-        self.reply({"success": True, **local.shown_workflow(changed)})
+        self.reply({"success": True, **changed})
 
 
 class WorkflowDeleteHandler(Handler):
@@ -128,8 +127,8 @@ class WorkflowDeleteHandler(Handler):
     async def post(self) -> None:
         """Delete a workflow and answer with it."""
         request = await self.body(schemas.WorkflowIdRequest)
-        deleted = await self.services.workflow_edits.delete(request.workflow_id)
-        self.reply({"success": True, **local.shown_workflow(deleted)})
+        deleted = await self.services.local_workflows.delete(request.workflow_id)
+        self.reply({"success": True, **deleted})
 
 
 class WorkflowRestoreHandler(Handler):
@@ -138,8 +137,8 @@ class WorkflowRestoreHandler(Handler):
     async def post(self) -> None:
         """Restore a workflow and answer with it."""
         request = await self.body(schemas.WorkflowIdRequest)
-        restored = await self.services.workflow_edits.restore(request.workflow_id)
-        self.reply({"success": True, **local.shown_workflow(restored)})
+        restored = await self.services.local_workflows.restore(request.workflow_id)
+        self.reply({"success": True, **restored})
 
 
 class WorkflowEditHandler(Handler):
@@ -173,7 +172,7 @@ class EditorWorkflowHandler(Handler):
         query = self.query(schemas.EditorWorkflowQuery)
         client = await self.services.machines.get(query.machine).ready()
         text = await client.read_workflow(query.file)
-        workflow, workflow_api = await draft.read_graphs(
+        workflow, workflow_api = await convert.read_graphs(
             text.decode("utf-8", "replace"), None, None
         )
         body = {"path": query.file, "workflow": workflow, "workflow_api": workflow_api}
@@ -186,7 +185,7 @@ class PresetsHandler(Handler):
     async def get(self) -> None:
         """Reply with an array."""
         query = self.query(schemas.PresetsQuery)
-        presets = await self.services.presets.presets(query.workflow_id)
+        presets = await self.services.local_workflows.presets(query.workflow_id)
         self.reply([vars(preset) for preset in presets])
 
 
@@ -196,7 +195,7 @@ class PresetHandler(Handler):
     async def post(self) -> None:
         """Store a preset and reply with it."""
         request = await self.body(schemas.PresetRequest)
-        preset = await self.services.presets.save(
+        preset = await self.services.local_workflows.save_preset(
             request.workflow_id, request.name, request.inputs, request.locked, request.revision
         )
         self.reply({"success": True, **vars(preset)})
@@ -208,7 +207,7 @@ class PresetDeleteHandler(Handler):
     async def post(self) -> None:
         """Delete a preset and reply with it."""
         request = await self.body(schemas.PresetDeleteRequest)
-        preset = await self.services.presets.delete(
+        preset = await self.services.local_workflows.delete_preset(
             request.workflow_id, request.name, request.revision
         )
         self.reply({"success": True, **vars(preset)})

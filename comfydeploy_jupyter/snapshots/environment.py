@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..files.hashes import Hasher
     from ..transfers.queue import Transfers
-    from ..workflows.local import LocalWorkflows
+    from ..workflows.store import LocalWorkflows
 
 LOCAL = "./packages"  # folder in a build context for packages that are available nowhere else
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")

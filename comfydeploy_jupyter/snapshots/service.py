@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..schemas import SnapshotRequest
     from ..transfers.queue import Transfers
-    from ..workflows.local import LocalWorkflows
+    from ..workflows.store import LocalWorkflows
     from .docker import Written
 
     T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Convert workflows from one format to another."""
+"""Graphs in requests and files: read them, convert them, describe their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from ..graphs.definitions import NodeDefinitions
 from ..graphs.export import notebook, python_script
 from ..graphs.form import input_form
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+from ..graphs.inputs import contract_of
 from ..graphs.layout import api_to_ui
 from ..graphs.metadata import embedded_workflow
+from ..graphs.ui import check_integrity
 from ..graphs.ui_to_api import ui_to_api
-from ..util import worker
-from ..util.jsons import PROCESS_ABOVE
+from ..util import jsons, worker
+from ..util.jsons import PROCESS_ABOVE, decoder
 from ..util.worker import packed
 
 if TYPE_CHECKING:
@@ -41,7 +43,10 @@ SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
 
 
 async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
-    """Convert a workflow."""
+    """Return the reply to a request to convert a workflow, by default to the other graph format.
+
+    The node definitions are those of the request, else those of the machine.
+    """
     field, graph = _source(request)
     definitions = None if request.object_info is not None else await machine.definitions()
     return await worker.run(_convert, field, graph, request.to, request.object_info, definitions)
@@ -78,7 +83,11 @@ def read_file(content: bytes) -> dict[str, Any]:
 
 
 async def read_stored(request: FileRequest, machine: Machine) -> dict[str, Any]:
-    """Return the graphs in a file whose name is in the request; see `read_file`."""
+    """Return the graphs in a file whose name is in the request; see `read_file`.
+
+    Without ``subfolder`` and ``type``, ``filename`` may also be any path relative to ComfyUI or to
+    Jupyter's root directory.
+    """
     assert request.filename is not None
     parts = (request.type or "output", request.subfolder, request.filename)
     names = ["/".join(filter(None, parts))]
@@ -193,3 +202,97 @@ def _converted(
     fields = input_form(graph, nodes, ui)
     made = notebook(graph, fields) if target == NOTEBOOK else python_script(graph, fields)
     return made, warnings
+
+
+async def read_graphs(*given: Any) -> tuple[Any, Any]:
+    """Call `graphs_of` without blocking the event loop; large graphs become `RawJSON`."""
+    return await worker.run(_packed_graphs_of, *given)
+
+
+def _packed_graphs_of(*given: Any) -> tuple[Any, Any]:
+    ui, api = graphs_of(*given)
+    return packed(ui), packed(api)
+
+
+def graphs_of(
+    workflow: Any, workflow_json: Any, workflow_api: Any
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the graphs of a request in UI and in API format, from JSON or from text with JSON.
+
+    The first two fields have the same meaning; a graph in API format in one of them is accepted.
+    """
+    graphs = {
+        field: _parsed(value, field)
+        for field, value in (("workflow", workflow), ("workflow_json", workflow_json))
+        if value is not None
+    }
+    field = next(iter(graphs), "workflow")
+    ui = graphs.get(field)
+    if len(graphs) == 2 and graphs["workflow_json"] != ui:
+        raise InvalidRequestError.of_field("workflow_json", "differs from workflow")
+    api = None if workflow_api is None else _parsed(workflow_api, "workflow_api")
+    if ui is not None and detect_format(ui, field=field) is GraphFormat.API:
+        if api is not None:
+            raise InvalidRequestError.of_field(
+                field, "is in API format, and workflow_api is given too; send one of them"
+            )
+        check_api_graph(ui, field=field)
+        check_integrity(ui, field=field)
+        return None, ui
+    if ui is not None:
+        check_integrity(ui, field=field)
+    if api is not None:
+        check_api_graph(api)
+        check_integrity(api, field="workflow_api")
+    elif ui is None:
+        raise InvalidRequestError.of_field(
+            "workflow", "no graph: one of workflow, workflow_json, workflow_api is needed"
+        )
+    return ui, api
+
+
+def _parsed(value: Any, field: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = jsons.loads(value, decoder=decoder(unique=True))
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequestError.of_field(field, f"is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError.of_field(field, "must be a workflow, a JSON object")
+    return value
+
+
+async def read_contract(
+    machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return ``inputs``, ``outputs``, ``warnings``, ``definitions`` of a workflow.
+
+    Of a workflow in both formats, the one in UI format has the choices of its author. The node
+    definitions of the machine are live ones, else the last known ones.
+    """
+    if workflow_api is None and workflow is None:
+        raise InvalidRequestError.of_field(
+            "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
+        )
+    definitions = await machine.definitions()
+    return await worker.run(_contract, definitions, workflow_api, workflow)
+
+
+def _contract(
+    definitions: DefinitionSet, api: dict[str, Any] | None, ui: dict[str, Any] | None
+) -> dict[str, Any]:
+    warnings: list[str] = []
+    if ui is not None and detect_format(ui, field="workflow") is GraphFormat.API:
+        # The detected format overrides the name of the field, as in conversions.
+        api, ui = api or ui, None
+    if api is None:
+        assert ui is not None
+        converted = ui_to_api(ui, definitions.nodes)
+        api, warnings = converted.graph, converted.warnings
+    contract = contract_of(check_api_graph(api), definitions.nodes, ui)
+    return {
+        "inputs": packed(contract["inputs"]),
+        "outputs": packed(contract["outputs"]),
+        "warnings": packed([*warnings, *contract["warnings"]]),
+        "definitions": definitions.origin(),
+    }

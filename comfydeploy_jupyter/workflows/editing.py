@@ -11,42 +11,111 @@ import asyncio
 import logging
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from ..comfyui.client import WORKFLOWS
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 from ..graphs.layout import api_to_ui
+from ..store.database import Repository, reading, writing
 from ..util import worker
 from ..util.jsons import RawJSON, dumps
 from ..util.tasks import BackgroundTasks
 from ..util.worker import packed
-from .draft import Draft, read_graphs
-from .edited_files import EditedFile
+from .convert import read_graphs
+from .store import Draft, workflow_row
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
-    from .edited_files import EditedFiles
-    from .local import LocalWorkflows
+    from ..store.database import Database
+    from .store import LocalWorkflows
 
 log = logging.getLogger(__name__)
 
 COMMENT = "Saved in ComfyUI's editor"
-LONGEST_NAME = 80  # characters of a file name
+MAX_NAME = 80  # characters of a file name
 _ADDRESS = re.compile(r"(?:/api)?/userdata/([^/]+)(?:/move/([^/]+))?/?")
 _UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%#]+')
+
+
+class EditedFile(NamedTuple):
+    """A file in the editor's folder that belongs to a stored workflow."""
+
+    path: str
+    workflow_id: str
+    written: str  # the hashes of the contents that it may have if nobody has changed it
+
+
+class EditedFiles(Repository):
+    """The files in the folder of ComfyUI's editor that belong to stored workflows."""
+
+    @writing
+    def keep(self, db: sqlite3.Connection, file: EditedFile) -> None:
+        """Store a file, in place of an earlier one of the workflow or of the path."""
+        db.execute(
+            "INSERT OR REPLACE INTO edited_files (path, workflow, written) VALUES (?, ?, ?)",
+            (file.path, workflow_row(db, file.workflow_id)["id"], file.written),
+        )
+
+    @writing
+    def update(self, db: sqlite3.Connection, workflow_id: str, written: str) -> None:
+        """Store the known content of the file of a workflow, which may have been renamed meanwhile.
+
+        Nothing is done if the workflow has no file any more.
+        """
+        db.execute(
+            "UPDATE edited_files SET written = ?"
+            " WHERE workflow = (SELECT id FROM workflows WHERE workflow_id = ?)",
+            (written, workflow_id),
+        )
+
+    @reading
+    def at(self, db: sqlite3.Connection, path: str) -> EditedFile | None:
+        """Return the file with a path; None also if its workflow is deleted."""
+        return _find(db, "path", path)
+
+    @reading
+    def of(self, db: sqlite3.Connection, workflow_id: str) -> EditedFile | None:
+        """Return the file of a workflow."""
+        return _find(db, "workflow_id", workflow_id)
+
+    @reading
+    def paths(self, db: sqlite3.Connection) -> set[str]:
+        """Return all paths, also those of deleted workflows."""
+        return {path for (path,) in db.execute("SELECT path FROM edited_files")}
+
+    @writing
+    def move(self, db: sqlite3.Connection, path: str, new_path: str) -> None:
+        """Record that the editor has renamed a file; do nothing for any other file."""
+        db.execute("UPDATE OR REPLACE edited_files SET path = ? WHERE path = ?", (new_path, path))
+
+    @writing
+    def forget(self, db: sqlite3.Connection, path: str) -> None:
+        db.execute("DELETE FROM edited_files WHERE path = ?", (path,))
+
+
+def _find(db: sqlite3.Connection, key: str, value: str) -> EditedFile | None:
+    row = db.execute(
+        "SELECT path, workflow_id, written FROM edited_files"
+        " JOIN workflows ON workflows.id = workflow AND deleted_at IS NULL"
+        " WHERE CASE :key WHEN 'path' THEN path ELSE workflow_id END = :value",
+        {"key": key, "value": value},
+    ).fetchone()
+    return None if row is None else EditedFile(*row)
 
 
 class Editing:
     """Puts stored workflows into the editor's folder, and stores changes that are saved there."""
 
     def __init__(
-        self, files: EditedFiles, workflows: LocalWorkflows, machines: MachineRegistry
+        self, database: Database, workflows: LocalWorkflows, machines: MachineRegistry
     ) -> None:
-        self._files = files
+        self._files = EditedFiles(database)
         self._workflows = workflows
         self._machines = machines
         self._lock = asyncio.Lock()
@@ -57,7 +126,11 @@ class Editing:
         await self._tasks.close()
 
     async def begin(self, workflow_id: str) -> str:
-        """Put the newest version of a workflow into the editor's folder."""
+        """Put the newest version of a workflow into the editor's folder; return its path there.
+
+        If it is there already, changes that were saved there become a version first.
+        `InvalidRequestError` if the file there is not a workflow any more.
+        """
         machine = self._machines.get()
         client = await machine.ready()
         async with self._lock:
@@ -132,7 +205,7 @@ class Editing:
         """Return a path for a workflow that no file of the editor has."""
         found = {file["path"] for file in await client.list_workflows()}
         taken = {path.casefold() for path in found | await self._files.paths()}
-        stem = _UNFIT.sub("-", name)[:LONGEST_NAME].strip(" .-") or "workflow"
+        stem = _UNFIT.sub("-", name)[:MAX_NAME].strip(" .-") or "workflow"
         path, number = f"{stem}.json", 2
         while path.casefold() in taken:
             path, number = f"{stem} ({number}).json", number + 1

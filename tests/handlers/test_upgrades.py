@@ -19,7 +19,7 @@ from comfydeploy_jupyter.files.hashes import FileKey, Hashes, keys_of_blake3, st
 from comfydeploy_jupyter.runs.records import RunRepository
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.transfers.callbacks import recover_messages
-from comfydeploy_jupyter.workflows.edited_files import EditedFile, EditedFiles
+from comfydeploy_jupyter.workflows.editing import EditedFile, EditedFiles
 
 pytestmark = pytest.mark.slow
 

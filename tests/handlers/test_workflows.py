@@ -482,7 +482,7 @@ async def test_presets_that_are_wrong_name_the_field(api, body, field, code):
 
 
 async def test_a_workflow_has_a_bounded_number_of_presets(api, monkeypatch):
-    monkeypatch.setattr("comfydeploy_jupyter.workflows.presets.MOST_PRESETS", 1)
+    monkeypatch.setattr("comfydeploy_jupyter.workflows.store.MAX_PRESETS", 1)
     workflow_id = await create(api)
     for name, expected in (("a", 200), ("b", 400), ("A", 200)):
         body = {"workflow_id": workflow_id, "name": name, "inputs": {}}

@@ -19,7 +19,7 @@ from comfydeploy_jupyter.files.thumbnails import thumbnail
 from comfydeploy_jupyter.graphs.external import FileNeed
 from comfydeploy_jupyter.graphs.metadata import embedded_workflow
 from comfydeploy_jupyter.runs import inputs
-from comfydeploy_jupyter.snapshots.service import LARGEST_YAML
+from comfydeploy_jupyter.snapshots.snapshot import MAX_YAML
 
 from .conftest import routes
 
@@ -97,7 +97,7 @@ class TestBodyLimit:
 async def test_yaml_that_is_or_expands_to_too_much_is_refused(call, jp_auth_header):
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     laughs = "\n".join(["comfyui: {}", "a0: &a0 [x]", *levels])
-    for text in (laughs, "comfyui: {}\n" + "#" * LARGEST_YAML):
+    for text in (laughs, "comfyui: {}\n" + "#" * MAX_YAML):
         response = await call(
             "POST", "comfyui-deploy/snapshot-to-docker", dict(jp_auth_header), {"snapshot": text}
         )

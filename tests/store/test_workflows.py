@@ -9,13 +9,22 @@ import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from comfydeploy_jupyter.errors import NotFoundError
 from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.workflows.records import Content, WorkflowStore
+from comfydeploy_jupyter.workflows.store import (
+    Content,
+    create_workflow,
+    newest_versions,
+    newest_workflows,
+    read_version,
+    update_workflow,
+)
 
 
 def graph(text: str = "a") -> dict:
@@ -38,9 +47,20 @@ def database(tmp_path, jp_asyncio_loop):
     jp_asyncio_loop.run_until_complete(made.close())
 
 
+class Store:
+    """Calls the functions of the workflow tables."""
+
+    def __init__(self, database: Database) -> None:
+        self.create = partial(database.write, create_workflow)
+        self.update = partial(database.write, update_workflow)
+        self.newest = partial(database.read, newest_workflows)
+        self.versions = partial(database.read, newest_versions)
+        self.version = partial(database.read, read_version)
+
+
 @pytest.fixture
 def store(database):
-    return WorkflowStore(database)
+    return Store(database)
 
 
 def graphs(connection: sqlite3.Connection) -> int:
@@ -167,7 +187,7 @@ async def test_two_servers_number_versions_together(store, database):
     await other.open()
     saved = await store.create("a", content("first"))
     workflow_id = saved.workflow.workflow_id
-    stores = (store, WorkflowStore(other))
+    stores = (store, Store(other))
     results = await asyncio.gather(
         *(stores[n % 2].update(workflow_id, content(str(n))) for n in range(40))
     )
@@ -184,16 +204,20 @@ def test_a_kill_leaves_only_complete_versions(tmp_path):
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from comfydeploy_jupyter.store.database import Database\n"
-        "from comfydeploy_jupyter.workflows.records import Content, WorkflowStore\n"
+        "from comfydeploy_jupyter.workflows.store import Content\n"
+        "from tests.store.test_workflows import Store\n"
         "async def main():\n"
-        "    db = Database(Path(sys.argv[1])); await db.open(); store = WorkflowStore(db)\n"
+        "    db = Database(Path(sys.argv[1])); await db.open(); store = Store(db)\n"
         "    graph = lambda n: Content({'nodes': [n, 'x' * 100_000], 'links': []}, None)\n"
         "    id = (await store.create('a', graph(0))).workflow.workflow_id\n"
         "    for n in range(1, 10**6):\n"
         "        print((await store.update(id, graph(n))).version.version, flush=True)\n"
         "asyncio.run(main())\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=root
+    )
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(0.2)

@@ -6,8 +6,7 @@ import pytest
 
 from comfydeploy_jupyter.compat.comfydeploy import CloudAccess, CloudClient
 from comfydeploy_jupyter.errors import CloudError, InvalidRequestError, NotFoundError
-from comfydeploy_jupyter.workflows.cloud import CloudWorkflows
-from comfydeploy_jupyter.workflows.draft import Draft
+from comfydeploy_jupyter.workflows.store import CloudWorkflows, Draft
 from tests.helpers.fake_comfydeploy import KEY
 
 UI = {"nodes": [], "links": []}

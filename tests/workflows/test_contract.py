@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.compat.comfydeploy import CloudAccess, CloudClient
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.workflows.cloud import CloudWorkflows
-from comfydeploy_jupyter.workflows.draft import Draft
-from comfydeploy_jupyter.workflows.local import LocalWorkflows
-from comfydeploy_jupyter.workflows.records import WorkflowStore
+from comfydeploy_jupyter.workflows.store import CloudWorkflows, Draft, LocalWorkflows
 from tests.helpers.fake_comfydeploy import KEY
-
-if TYPE_CHECKING:
-    from comfydeploy_jupyter.workflows.repository import WorkflowRepository
 
 ISO_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -43,8 +37,7 @@ def make(request, tmp_path, jp_asyncio_loop):
     if request.param == "local":
         database = Database(tmp_path / "db")
         run(database.open())
-        store = WorkflowStore(database)
-        yield lambda convert=None: LocalWorkflows(store, convert)
+        yield lambda convert=None: LocalWorkflows(database, convert)
         run(database.close())
         return
     service = request.getfixturevalue("comfydeploy")
@@ -54,7 +47,7 @@ def make(request, tmp_path, jp_asyncio_loop):
 
 
 @pytest.fixture
-def repository(make) -> WorkflowRepository:
+def repository(make) -> LocalWorkflows:
     return make()
 
 
