@@ -55,6 +55,8 @@ prepared: $(STAMP)-docs
 	PIP_NO_COMPILE=1 $(MAKE) --jobs 2 check comfyui hub-proxy docs
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
+# More processes would spend more time on reading the tests than they save.
+quick: JOBS = 2
 quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser
 	COMFYUI_TEST_PATH=/nowhere $(PYTEST) -m "$(QUICK)" $(ARGS)
 

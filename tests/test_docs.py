@@ -15,6 +15,7 @@ from traitlets.config import Config
 
 from comfydeploy_jupyter.extension import ComfyDeploy
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,8 +53,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "pages",
-    [pages_with("python")[:1], pages_with("python")[1:]],
-    ids=["README", "docs"],
+    few([pages_with("python")[:1], pages_with("python")[1:]]),
+    ids=few(["README", "docs"]),
 )
 def test_python_examples_run(pages: list[Path], folder: Path, jupyter: JupyterProcess) -> None:
     codes = [code for page in pages for code in blocks(page, "python")]

@@ -14,6 +14,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import comfydeploy_jupyter
 from comfydeploy_jupyter import client, magics, mcp_tools, widgets
 
@@ -98,6 +100,7 @@ def public_api() -> dict[str, Any]:
     return {**found, "%comfy": list(magics.COMMANDS)}
 
 
+@pytest.mark.slow
 def test_public_names_and_their_signatures_stay() -> None:
     found = public_api()
     if os.environ.get("STORE_PUBLIC_API"):

@@ -249,6 +249,7 @@ def make_tree_with_packs(path: Path) -> Path:
     return tree
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("other_user")
 @pytest.mark.parametrize("plant", cases(PLANTED))
 async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
@@ -370,6 +371,7 @@ PREPARED: dict[str, tuple[str, str, bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(sys.platform != "linux", reason="makes a container of Linux")
 @pytest.mark.parametrize(("prepare", "by", "found"), PREPARED.values(), ids=PREPARED)

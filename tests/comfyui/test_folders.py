@@ -274,6 +274,7 @@ def test_names_inside_the_folders_are_resolved(
         assert file.read() == b"content"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "error"), REFUSED.items(), ids=label)
 @pytest.mark.timeout(5)
 def test_names_outside_the_folders_are_refused(

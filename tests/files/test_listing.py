@@ -199,6 +199,7 @@ def test_a_folder_that_cannot_be_read_is_empty(comfy: Path) -> None:
     assert asyncio.run(ModelListing(Folders(comfy)).names())["vae"] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_many_models_are_listed_quickly(comfy: Path) -> None:
     for folder in range(100):

@@ -125,6 +125,7 @@ def test_numbers_beyond_eight_bits_are_scaled() -> None:
         assert abs(small(content).convert("L").getpixel((5, 5)) - 128) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 async def test_a_picture_of_a_hundred_megapixels_leaves_the_event_loop_free() -> None:
     source = io.BytesIO(

@@ -182,6 +182,7 @@ def test_cycles_are_laid_out_too() -> None:
     assert plain(ui_to_api(saved, DEFINITIONS).graph) == graph
 
 
+@pytest.mark.slow
 def test_long_chains() -> None:
     graph: Graph = {"0": {"class_type": "PPass", "inputs": {"amount": 1}}}
     for key in range(1, 10_000):

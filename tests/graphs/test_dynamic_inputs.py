@@ -334,6 +334,7 @@ WRONG_DEFINITIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("definition", WRONG_DEFINITIONS)
 def test_wrong_definitions_cause_no_error(definition: str) -> None:
     inputs = WRONG_DEFINITIONS[definition]

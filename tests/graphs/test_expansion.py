@@ -94,6 +94,7 @@ def doubling_patterns(count: int) -> dict[str, Any]:
     return {"nodes": nodes, "links": links}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "count"),
     [
@@ -184,6 +185,7 @@ def names_in_patterns(size: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "size"),
     [

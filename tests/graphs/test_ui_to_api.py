@@ -352,6 +352,7 @@ def chain(kind: str, length: int, mode: int) -> dict[str, Any]:
     return workflow(nodes, links)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "mode"), [("Reroute", 0), ("PPass", 4)])
 def test_resolves_ten_thousand_bypassed_nodes_in_a_chain(
     kind: str, mode: int, definitions: NodeDefinitions

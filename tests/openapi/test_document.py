@@ -80,6 +80,7 @@ def events(text: str) -> list[dict[str, str]]:
     return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
 
 
+@pytest.mark.slow
 def test_it_is_openapi() -> None:
     validate(specification())
 
@@ -123,6 +124,7 @@ def test_the_docs_list_what_is_specified() -> None:
     assert "| `comfyui/` |" in ROUTES_PAGE.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path", "operation"),
     [pytest.param(*o, id=f"{o[0]} {o[1].removeprefix(f'/{PREFIX}/')}") for o in operations()],
@@ -139,6 +141,7 @@ def test_the_docs_name_every_field(method: str, path: str, operation: dict[str, 
     assert missing == []
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_docs_are_up_to_date() -> None:
     script = REPOSITORY / "scripts" / "route_tables.py"
     done = subprocess.run(
@@ -167,6 +170,7 @@ def test_links_lead_to_operations() -> None:
             assert set(link.get("parameters", {})) <= parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operation", [pytest.param(o[2], id=o[2]["operationId"]) for o in operations()]
 )

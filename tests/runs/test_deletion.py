@@ -117,6 +117,7 @@ async def test_the_next_server_knows_the_last_ids_of_deleted_runs(world, monkeyp
     assert known == [False, False, True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(7))
 async def test_the_next_server_completes_deletions_of_a_killed_one(world, monkeypatch, step):
     """It ends before one of the steps; the next server completes a stored deletion."""
@@ -239,6 +240,7 @@ async def test_run_that_is_pinned_meanwhile_stays(world, monkeypatch):
     assert path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -36,6 +36,7 @@ def test_values_and_seeds_are_read():
     assert prompt.outcome == {"outputs": {}, "status": STATUS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "malformed",
     [
@@ -93,6 +94,7 @@ class History:
         return set(), set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "requests"),
     [

@@ -272,7 +272,7 @@ TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionW
 )
 FUZZ = int(os.environ.get("FUZZ_EXAMPLES", "0")) // 20
 Life.TestCase.settings = settings(
-    max_examples=FUZZ or examples(80),
+    max_examples=FUZZ or examples(40),
     derandomize=not FUZZ,  # `make fuzz` draws other orders each time
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow],

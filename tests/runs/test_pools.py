@@ -438,6 +438,7 @@ def test_a_run_whose_request_waits_for_its_end_stays_in_memory(world: World) -> 
 AT = [number / 100 for number in range(30)]  # seconds; after the last one, ComfyUI has the run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["taken", "ignored"])
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_run_goes_to_another_member_if_its_own_one_leaves_meanwhile(

@@ -9,6 +9,8 @@ import uuid
 
 import pytest
 
+from tests.helpers.selection import examples
+
 
 @pytest.fixture(autouse=True)
 def leave_comfyui_idle(idle):
@@ -33,7 +35,7 @@ async def test_hundred_runs_with_random_cancels(api, chain, verdict):
         assert body["status"] in ("success", "cancelled")
         return prompt_id, interrupt_code
 
-    ended = dict(await asyncio.gather(*(one() for _ in range(100))))
+    ended = dict(await asyncio.gather(*(one() for _ in range(examples(100)))))
     for prompt_id, interrupt_code in ended.items():
         _, record = await api.get("check-status", prompt_id=prompt_id)
         found = verdict(prompt_id)
@@ -50,7 +52,7 @@ async def test_hundred_runs_with_random_cancels(api, chain, verdict):
 
 async def test_cancel_at_the_moment_a_run_starts(api, chain, verdict):
     """ComfyUI discards an interrupt just before a prompt starts; therefore it is sent again."""
-    for _ in range(20):
+    for _ in range(examples(20)):
         graph = chain(("TestSleep", {"seconds": 20}))
         _, run = await api.post("run", {"workflow_api": graph, "wait": False})
         await asyncio.sleep(random.uniform(0.0, 0.01))
@@ -61,7 +63,7 @@ async def test_cancel_at_the_moment_a_run_starts(api, chain, verdict):
 
 
 async def test_cancel_at_the_moment_a_run_ends(api, chain, verdict):
-    for _ in range(30):
+    for _ in range(examples(30)):
         prompt_id = str(uuid.uuid4())
         request = {"workflow_api": chain(("TestSleep", {"seconds": 0.05}))}
         post = asyncio.ensure_future(api.post("run", {**request, "prompt_id": prompt_id}))
@@ -92,7 +94,7 @@ async def test_cancelling_twice_and_at_once(api, chain):
 
 
 async def test_cancel_while_the_prompt_is_being_queued(api, chain, verdict):
-    for _ in range(20):
+    for _ in range(examples(20)):
         prompt_id = str(uuid.uuid4())
         request = {"workflow_api": chain(("TestSleep", {"seconds": 20})), "prompt_id": prompt_id}
         post = asyncio.ensure_future(api.post("run", request))
@@ -124,7 +126,7 @@ async def test_a_run_reported_as_queued_is_stored_as_queued(api, chain, tmp_path
     await api.get("runs")
     store = sqlite3.connect(f"{(tmp_path / 'data' / 'comfydeploy.db').as_uri()}?mode=ro", uri=True)
     seen = []
-    for _ in range(30):
+    for _ in range(examples(30)):
         code, run = await api.post("run", {"workflow_api": chain(), "wait": False})
         assert code == 200
         query = "SELECT status, number FROM runs WHERE prompt_id = ?"
