@@ -15,9 +15,7 @@ from comfydeploy_jupyter import services
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.comfyui.socket import Connection
 from comfydeploy_jupyter.runs import deletion, service
-from comfydeploy_jupyter.store.call_threads import CallThreads, Outcome
-from comfydeploy_jupyter.store.data_file import DataFile
-from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.database import CallThreads, Database, DataFile, Outcome
 from comfydeploy_jupyter.store.session import Session
 from comfydeploy_jupyter.transfers.callbacks import CallbackTarget
 from comfydeploy_jupyter.util.times import Backoff

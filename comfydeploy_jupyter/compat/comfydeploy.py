@@ -519,7 +519,7 @@ class WebProxy:
 
     def location(self, response: aiohttp.ClientResponse, here: str) -> str | None:
         """Return the target of a redirect, below ``here`` for a page of the site."""
-        return proxy.redirect_target(response, self._base(), here)
+        return proxy.redirect_target(response, self._base(), here, as_sent=False)
 
     def _base(self) -> URL:
         try:

@@ -1,38 +1,441 @@
-"""The SQLite file of all records: one writer thread, a few reader threads."""
+"""The SQLite file of all records: one writer thread, a few reader threads.
+
+Also its locks and the place of damaged files, and what SQLite's errors mean for users.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import functools
 import hashlib
 import logging
 import math
+import os
 import sqlite3
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from datetime import datetime, timezone
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
-from .call_threads import CallThreads, Outcome
-from .data_file import DataFile
-from .migrations import migrate
-from .sqlite_errors import explain, is_damage, is_locked, newer
+import psutil
+
+from ..errors import FULL, NoSpaceError, StoreUnavailableError
+from ..util.system import lock_file
+from .migrations import migrate, unknown_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from ..errors import ComfyDeployError
+
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
+LITTLE = 64 * 1024  # bytes; with less free space, an I/O error is reported as a full disk
+
+# SQLite's messages (sqlite3_errstr); Python 3.10 does not provide the error codes.
+_LOCKED = ("database is locked", "database table is locked")
+_FULL = "database or disk is full"
+_DAMAGED = ("database disk image is malformed", "file is not a database", "malformed database")
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class _Meaning(NamedTuple):
+    reason: str
+    message: str
+    hint: str
+
+
+_MEANINGS = {
+    "attempt to write a readonly database": _Meaning(
+        "read_only",
+        "The store cannot be written: {path} is read-only",
+        "Make the folder writable for the user who runs Jupyter, or set data_dir to a writable"
+        " folder.",
+    ),
+    "unable to open database file": _Meaning(
+        "read_only",
+        "The store {path} cannot be opened",
+        "The folder must exist and be writable for the user who runs Jupyter; or set data_dir to"
+        " another folder.",
+    ),
+    "disk I/O error": _Meaning(
+        "disk",
+        "The disk of the store {path} reports an error",
+        "Check the disk, or set data_dir to a folder on another disk.",
+    ),
+}
+
+
+def is_locked(error: BaseException) -> bool:
+    """Return whether another process held a lock for longer than this process waits."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith(_LOCKED)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether an error means that the file is damaged or not a database."""
+    return isinstance(error, sqlite3.DatabaseError) and str(error).startswith(_DAMAGED)
+
+
+def explain(error: Exception, path: Path) -> ComfyDeployError | None:
+    """Return this package's error; None for an error in a statement, which is a bug of ours."""
+    if isinstance(error, OSError):
+        return _explain_system(error, path)
+    if not isinstance(error, sqlite3.Error):
+        return None
+    text = str(error)
+    if is_locked(error):
+        return _unavailable(
+            _Meaning(
+                "locked",
+                "Another process has locked the store {path}",
+                "Try again; if the error remains, end the process that has the file open.",
+            ),
+            path,
+        )
+    if is_damage(error):
+        return damaged(path)
+    meaning = _MEANINGS.get(text)
+    if text.startswith(_FULL) or (meaning is not None and _is_full(path)):
+        return _no_space(path)
+    return None if meaning is None else _unavailable(meaning, path)
+
+
+def damaged(path: Path) -> StoreUnavailableError:
+    """Return the error for a damaged store that cannot be set aside while it is open."""
+    return _unavailable(
+        _Meaning(
+            "damaged",
+            "The store {path} is damaged",
+            "Restart all Jupyter servers that use it: the first one that starts renames it and"
+            " creates a new one.",
+        ),
+        path,
+    )
+
+
+def newer(path: Path, steps: list[str]) -> StoreUnavailableError:
+    """Return the error for a store that was created by a newer version of this package."""
+    return _unavailable(
+        _Meaning(
+            "newer",
+            f"The store {{path}} was created by a newer version of comfydeploy-jupyter"
+            f" ({', '.join(steps)})",
+            "Install that version, or set data_dir to another folder. The store was not changed.",
+        ),
+        path,
+    )
+
+
+def _explain_system(error: OSError, path: Path) -> ComfyDeployError | None:
+    if error.errno in FULL:
+        return _no_space(path)
+    if error.errno in _READ_ONLY:
+        return _unavailable(_MEANINGS["attempt to write a readonly database"], path)
+    return _unavailable(
+        _Meaning("disk", f"The store {{path}} cannot be opened: {error.strerror}", ""), path
+    )
+
+
+def _unavailable(meaning: _Meaning, path: Path) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        meaning.message.replace("{path}", str(path)),
+        details={"reason": meaning.reason, "path": str(path)},
+        extra={"hint": meaning.hint} if meaning.hint else None,
+    )
+
+
+def _no_space(path: Path) -> NoSpaceError:
+    return NoSpaceError(
+        f"There is no space left on the disk for the store {path}", details={"path": str(path)}
+    )
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return not found.f_flag & os.ST_RDONLY and found.f_bavail * found.f_frsize < LITTLE
+
+
 T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """The result of a call, or its exception."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+class CallThreads(Generic[T]):
+    """Makes calls in threads, in the order in which they were requested, at most `most` at once.
+
+    `asyncio.loop.run_in_executor` does the same for one call at a time, with two futures and a lock
+    for each. Here a thread takes over all calls that wait, and the event loop is woken up once for
+    all of their outcomes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        do: Callable[[Sequence[T]], list[Outcome]],
+        *,
+        threads: int = 1,
+        most: int = 1,
+    ) -> None:
+        self._name = name
+        self._do = do
+        self._most = most
+        self._number = threads
+        self._threads: list[threading.Thread] = []
+        self._queue: SimpleQueue[tuple[T, asyncio.Future[Any]] | None] = SimpleQueue()
+        self._closed = False
+
+    def call(self, call: T) -> asyncio.Future[Any]:
+        """Request a call; return the future of its result.
+
+        A call is not made if its future is cancelled before a thread takes it.
+        """
+        if self._closed:
+            raise RuntimeError("the threads of the store have ended")
+        if not self._threads:
+            for number in range(self._number):
+                name = f"{self._name}_{number}"
+                self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+                self._threads[-1].start()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.put((call, future))
+        return future
+
+    def end(self) -> None:
+        """Refuse further calls; the threads end after those that were requested."""
+        self._closed = True
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait until the threads have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while self._do_some():
+            pass
+
+    def _do_some(self) -> bool:
+        """Make the waiting calls, at least one; return False after the last call.
+
+        This is a separate method, so that the thread has no references to the calls while it waits.
+        """
+        taken = [self._queue.get()]
+        with suppress(Empty):
+            while taken[-1] is not None and len(taken) < self._most:
+                taken.append(self._queue.get_nowait())
+        calls = [call for call in taken if call is not None and not call[1].cancelled()]
+        if calls:
+            try:
+                outcomes = self._do([call for call, _ in calls])
+            except Exception as error:
+                outcomes = [Outcome(error=error)] * len(calls)
+            futures = [future for _, future in calls]
+            with suppress(RuntimeError):  # the event loop was closed
+                futures[0].get_loop().call_soon_threadsafe(_set_outcomes, futures, outcomes)
+        return taken[-1] is not None
+
+
+def _set_outcomes(futures: list[asyncio.Future[Any]], outcomes: list[Outcome]) -> None:
+    for future, outcome in zip(futures, outcomes, strict=True):
+        if future.cancelled():
+            continue
+        if outcome.error is None:
+            future.set_result(outcome.result)
+        elif isinstance(outcome.error, StopIteration):  # which no future accepts
+            future.set_exception(RuntimeError("a call of the store raised StopIteration"))
+        else:
+            future.set_exception(outcome.error)
+
+
+DAMAGED = ".damaged-"
+"""Part of the name of a damaged store that was set aside, after the store's name."""
+
+# SQLite's WAL needs memory that all processes with the open file share; a network has none.
+NETWORK = frozenset(
+    {
+        *("9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs2"),
+        *("glusterfs", "lustre", "macfuse", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs"),
+        *("osxfuse", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"),
+        *("vmhgfs", "webdav"),
+    }
+)
+LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.ntfs-3g"})
+_SIDES = ("-wal", "-journal")  # files next to a database that contain changes to it
+_SHARED = "-shm"  # file next to a database that SQLite creates again
+_NOTE = ".found-damaged"  # file which marks that SQLite found the database damaged
+ASK_AGAIN = 0.02  # seconds
+
+
+class DataFile:
+    """The database file and the files beside it. Its methods block: call them in threads.
+
+    Each process that has the store open holds a shared lock on ``<name>.lock``, so that no other
+    process renames the store: SQLite does not notice that an open database was renamed. While a
+    process opens the store, its lock is exclusive if no other process has the store open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.locks = True
+        self._lock = -1
+
+    def lock(self, patience: float) -> bool:
+        """Create the folder and lock the store, exclusively if no other process has it open."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._lock = os.open(f"{self.path}.lock", flags, 0o600)
+        deadline = time.monotonic() + patience
+        while not (exclusive := self._try_lock()) and not self._try_lock(shared=True):
+            if time.monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked")
+            time.sleep(ASK_AGAIN)
+        return exclusive
+
+    def share_lock(self) -> None:
+        """Convert the lock to a shared one: other processes may open the store from now on."""
+        lock_file(self._lock, shared=True, wait=True)
+
+    def unlock(self) -> None:
+        """Release the lock, once the store is closed."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _try_lock(self, *, shared: bool = False) -> bool:
+        try:
+            self.locks = lock_file(self._lock, shared=shared)
+        except BlockingIOError:
+            return False
+        return True
+
+    # -- the file system ---------------------------------------------------------------------
+
+    def network(self) -> str | None:
+        """Return the type of its network file system, such as ``nfs4``; None for a local one."""
+        kind = file_system(self.path.parent)
+        remote = kind in NETWORK or (kind.startswith("fuse") and kind not in LOCAL_FUSE)
+        return kind if remote else None
+
+    # -- the schema --------------------------------------------------------------------------
+
+    def unknown_steps(self) -> list[str]:
+        """Return the applied migrations that this version does not have; nothing is written."""
+        if not _size(self.path):
+            return []
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
+            return unknown_steps(connection)
+
+    # -- damage ------------------------------------------------------------------------------
+
+    def note_damage(self) -> None:
+        """Mark the store as damaged, for the next process that opens it."""
+        with contextlib.suppress(OSError):
+            self._beside(_NOTE).touch(mode=0o600)
+
+    def is_damaged(self) -> bool:
+        """Return whether the store was marked and is damaged, or only its WAL exists.
+
+        SQLite would delete a WAL without its database.
+        """
+        if not _size(self.path):
+            return _size(self._beside("-wal")) > 0
+        if not self._beside(_NOTE).exists():
+            return False
+        try:
+            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return True
+        if verdict != "ok":
+            return True
+        self._beside(_NOTE).unlink(missing_ok=True)
+        return False
+
+    def set_aside(self) -> Path:
+        """Rename the damaged store, which no process has open; return its new path.
+
+        The WAL and the journal are renamed first: after a crash in between, the next start still
+        finds the database damaged, and sets it aside, too.
+        """
+        target = self._free_name()
+        for side in _SIDES:
+            if _size(self._beside(side)):
+                self._beside(side).rename(f"{target}{side}")
+        self._beside(_SHARED).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(target)
+        self._beside(_NOTE).unlink(missing_ok=True)
+        log.error("The store %s is damaged. It was renamed to %s", self.path, target)
+        return target
+
+    def set_aside_before(self) -> list[Path]:
+        """Return the paths of existing stores that were set aside, oldest first."""
+        found = sorted(self.path.parent.glob(f"{self.path.name}{DAMAGED}*"))
+        names = {path.name for path in found}
+        sides = {f"{name}{side}" for name in names for side in _SIDES}
+        return [path for path in found if path.name not in sides]
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.name}{suffix}")
+
+    def _free_name(self) -> Path:
+        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+        name = f"{self.path.name}{DAMAGED}{stamp}"
+        taken = {path.name for path in self.path.parent.glob(f"{name}*")}
+        number = 0
+        while any(other.startswith(f"{name}.{number}") for other in taken):
+            number += 1
+        return self.path.with_name(f"{name}.{number}")
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file in bytes; 0 if it does not exist."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system of a path, such as ``ext4``; empty if unknown."""
+    real = os.path.realpath(path)
+    best = ""
+    kind = ""
+    try:
+        mounted = psutil.disk_partitions(all=True)
+    except (OSError, psutil.Error):
+        return ""
+    for entry in mounted:
+        inside = real == entry.mountpoint or real.startswith(entry.mountpoint.rstrip("/") + "/")
+        if inside and len(entry.mountpoint) >= len(best):  # the later of two hides the other
+            best, kind = entry.mountpoint, entry.fstype
+    return kind.lower()
+
+
+P = ParamSpec("P")
 R = TypeVar("R", bound="Repository")
 
 BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
 LEAST_WAIT = 0.1  # seconds to wait for a lock at least, however long a write was queued
 READERS = 2  # threads
 TOGETHER = 32  # writes that are committed together, at most
-ASK_AGAIN = 0.05  # seconds between attempts, if SQLite itself does not wait
 PORTION = 256  # pages that one transaction frees
 INCREMENTAL = 2  # SQLite's number of this auto_vacuum
 WAL = "wal"
@@ -75,7 +478,11 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
 
     async def open(self) -> None:
-        """Create the file if needed and migrate its schema."""
+        """Create the file if needed and migrate its schema.
+
+        StoreUnavailableError if it is locked, read-only, or from a newer version: then nothing was
+        changed. NoSpaceError if the disk is full.
+        """
         await asyncio.to_thread(self._prepare)
 
     async def close(self) -> None:
@@ -93,7 +500,8 @@ class Database:
     ) -> T:
         """Run ``work(connection, …)`` as one transaction: all its changes are stored, or none.
 
-        It may be called twice: then nothing of the first call is stored.
+        It may be called twice: then nothing of the first call is stored. StoreUnavailableError or
+        NoSpaceError if the store cannot be written now.
         """
         return await self.begin_write(work, *args, **kwargs)
 
@@ -359,7 +767,10 @@ def storable(text: str) -> str:
 def readable(
     rows: Iterable[sqlite3.Row], read: Callable[[sqlite3.Row], T], what: str, name: str
 ) -> list[T]:
-    """Return what ``read`` returns for each row; log the rows that it cannot read."""
+    """Return what ``read`` returns for each row; log the rows that it cannot read.
+
+    ``what`` begins the sentence of the log; ``name`` is the column that identifies a row for users.
+    """
     found = []
     for row in rows:
         try:

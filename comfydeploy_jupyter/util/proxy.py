@@ -227,16 +227,19 @@ class BodyPipe:
             yield chunk
 
 
-def redirect_target(response: aiohttp.ClientResponse, base: URL, here: str) -> str | None:
+def redirect_target(
+    response: aiohttp.ClientResponse, base: URL, here: str, *, as_sent: bool = True
+) -> str | None:
     """Return where a redirect of a server leads: for a page below ``base``, a path below ``here``.
 
-    Else the full address. None without a redirect, or if it leads to no web page.
+    Else the full address. None without a redirect, or if it leads to no web page. An address is
+    unchanged, and refused if it leads upwards; unless ``as_sent``, it is normalised.
     """
     found = response.headers.get("Location")
     if found is None:
         return None
     try:
-        target = response.url.join(URL(found, encoded=True))
+        target = response.url.join(URL(found, encoded=as_sent))
     except ValueError:
         return None
     if target.scheme not in {"http", "https"} or not target.host:

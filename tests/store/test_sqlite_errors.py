@@ -16,8 +16,7 @@ import psutil
 import pytest
 
 from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
-from comfydeploy_jupyter.store.data_file import file_system
-from comfydeploy_jupyter.store.database import Database, set_journal
+from comfydeploy_jupyter.store.database import Database, file_system, set_journal
 from tests.helpers.disks import files_limited_to, new_disk, remount
 
 if TYPE_CHECKING:
