@@ -29,17 +29,17 @@ def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
             )
 
 
+def sources_of(graph: AnyGraph) -> dict[str, list[str]]:
+    """Return the ids of the nodes that each node is linked to."""
+    return {
+        node_id: [value[0] for value in inputs_of(node).values() if is_link(value)]
+        for node_id, node in graph.items()
+    }
+
+
 def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
     """Return the part of a graph with some nodes and all nodes that they depend on."""
-    needed: set[str] = set()
-    waiting = list(node_ids)
-    while waiting:
-        node_id = waiting.pop()
-        if node_id in needed or node_id not in graph:
-            continue
-        needed.add(node_id)
-        values = graph[node_id].get("inputs", {}).values()
-        waiting.extend(str(value[0]) for value in values if is_link(value))
+    needed = nodes_behind(node_ids, sources_of(graph))
     return {node_id: node for node_id, node in graph.items() if node_id in needed}
 
 
@@ -50,15 +50,14 @@ def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
 def readers_of(graph: AnyGraph) -> dict[str, list[str]]:
     """Return the ids of the nodes that read an output of each node, if there are any."""
     readers: dict[str, list[str]] = {}
-    for node_id, node in graph.items():
-        for value in inputs_of(node).values():
-            if is_link(value):
-                readers.setdefault(str(value[0]), []).append(node_id)
+    for node_id, sources in sources_of(graph).items():
+        for source in sources:
+            readers.setdefault(source, []).append(node_id)
     return readers
 
 
 def nodes_behind(node_ids: Iterable[str], readers: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return the ids of some nodes, and of all nodes that depend on them, by `readers_of`."""
+    """Return some nodes and all that follow them, by `readers_of` or `sources_of`."""
     found: set[str] = set()
     waiting = list(node_ids)
     while waiting:
@@ -67,6 +66,28 @@ def nodes_behind(node_ids: Iterable[str], readers: Mapping[str, Iterable[str]]) 
             found.add(node_id)
             waiting.extend(readers.get(node_id, ()))
     return found
+
+
+def columns_of(sources: Mapping[str, Iterable[str]]) -> tuple[dict[str, int], list[str]]:
+    """Return the number of nodes in a row before each node, and the nodes that never get one."""
+    # The latter are in cycles, or depend on such nodes.
+    readers: dict[str, list[str]] = {key: [] for key in sources}
+    waiting = dict.fromkeys(sources, 0)
+    for key, origins in sources.items():
+        for origin in origins:
+            if origin in readers:
+                readers[origin].append(key)
+                waiting[key] += 1
+    columns = dict.fromkeys(sources, 0)
+    ready = [key for key, count in waiting.items() if not count]
+    while ready:
+        key = ready.pop()
+        for reader in readers[key]:
+            columns[reader] = max(columns[reader], columns[key] + 1)
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                ready.append(reader)
+    return columns, [key for key, count in waiting.items() if count]
 
 
 # Their `steps` are the steps of the sampler that is linked to their sigmas.
@@ -109,24 +130,14 @@ class Workload:
             return known is None or known.output_node
 
         outputs = self.steps if targets is None else targets
-        waiting = [node_id for node_id in outputs if node_id in self.steps and is_output(node_id)]
-        found: set[str] = set()
-        while waiting:
-            node_id = waiting.pop()
-            if node_id not in found and node_id in self.steps:
-                found.add(node_id)
-                waiting += self.sources[node_id]
-        return found
+        ends = [node_id for node_id in outputs if node_id in self.steps and is_output(node_id)]
+        return nodes_behind(ends, self.sources) & self.steps.keys()
 
 
 def workload(graph: AnyGraph) -> Workload:
-    sources = {
-        node_id: [value[0] for value in inputs_of(node).values() if is_link(value)]
-        for node_id, node in graph.items()
-    }
     classes = {node_id: class_of(node) for node_id, node in graph.items()}
     steps = {node_id: _steps(graph, node_id) for node_id in graph}
-    return Workload(steps, sources, classes)
+    return Workload(steps, sources_of(graph), classes)
 
 
 def _steps(graph: AnyGraph, node_id: str) -> int:
@@ -221,29 +232,11 @@ def end_of_long_chain(graph: Graph) -> str | None:
     # cycle once.
     if len(graph) <= LONGEST_CHAIN:
         return None
-    waiting: dict[str, int] = {}  # the number of its links that have not been followed
-    users: dict[str, list[str]] = {}
-    for node_id, node in graph.items():
-        sources = [value[0] for value in inputs_of(node).values() if is_link(value)]
-        sources = [source for source in sources if source in graph]
-        waiting[node_id] = len(sources)
-        for source in sources:
-            users.setdefault(source, []).append(node_id)
-    row = [node_id for node_id, count in waiting.items() if not count]
-    length = 0
-    while row:  # all nodes whose longest chain has this length
-        length += 1
-        if length > LONGEST_CHAIN:
-            return row[0]
-        following = []
-        for node_id in row:
-            del waiting[node_id]
-            for user in users.get(node_id, ()):
-                waiting[user] -= 1
-                if not waiting[user]:
-                    following.append(user)
-        row = following
-    return next(iter(waiting)) if length + len(waiting) > LONGEST_CHAIN else None
+    columns, stuck = columns_of(sources_of(graph))
+    lengths = {node_id: columns[node_id] + 1 for node_id in columns.keys() - set(stuck)}
+    ends = (node_id for node_id in graph if lengths.get(node_id, 0) > LONGEST_CHAIN)
+    length = max(lengths.values(), default=0)
+    return next(ends, stuck[0] if stuck and length + len(stuck) > LONGEST_CHAIN else None)
 
 
 def is_deeper_than(value: Holder, limit: int) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket, Widget
+from .dependencies import columns_of
 from .formats import AnyGraph, title_of
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100
@@ -34,7 +35,7 @@ def api_to_ui(graph: AnyGraph, definitions: NodeDefinitions | Mapping[str, Any])
     _check(graph)
     sketch = _Sketch(graph, known)
     nodes = [sketch.node(key) for key in graph]
-    _place(nodes, column_numbers(sketch.feeders))
+    _place(nodes, list(columns_of(sketch.feeders)[0].values()))
     numbers = [node["id"] for node in nodes if isinstance(node["id"], int)]
     return {
         "last_node_id": max(numbers, default=0),
@@ -222,25 +223,6 @@ def _height(known: NodeClass | None, inputs: int, outputs: int) -> int:
     return height + (_PICTURE if uploads or (known is not None and known.output_node) else 0)
 
 
-def column_numbers(feeders: Mapping[str, list[str]]) -> list[int]:
-    """Return the column of each node: one more than the last column that it depends on."""
-    readers: dict[str, list[str]] = {key: [] for key in feeders}
-    waiting = {key: len(origins) for key, origins in feeders.items()}
-    for key, origins in feeders.items():
-        for origin in origins:
-            readers[origin].append(key)
-    columns = dict.fromkeys(feeders, 0)
-    ready = [key for key, count in waiting.items() if not count]
-    while ready:
-        key = ready.pop()
-        for reader in readers[key]:
-            columns[reader] = max(columns[reader], columns[key] + 1)
-            waiting[reader] -= 1
-            if not waiting[reader]:
-                ready.append(reader)
-    return list(columns.values())
-
-
 def _place(nodes: list[dict[str, Any]], columns: list[int]) -> None:
     bottoms: dict[int, int] = {}
     for node, column in zip(nodes, columns, strict=True):
@@ -394,7 +376,7 @@ def _of_api(graph: Mapping[str, Any]) -> dict[str, Any]:
             }
         )
     bottoms: dict[int, float] = {}
-    for node, key, column in zip(nodes, shown, column_numbers(feeders), strict=True):
+    for node, key, column in zip(nodes, shown, columns_of(feeders)[0].values(), strict=True):
         node["outs"] = [""] * outputs[key]
         height = TITLE + SLOT * max(1, len(node["ins"]), outputs[key])
         top = bottoms.get(column, 0.0)

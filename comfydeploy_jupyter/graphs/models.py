@@ -13,12 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
-@dataclass(frozen=True)
-class ModelLink:
-    url: str  # the download link
-    folder: str | None  # the folder for it under ``models``, such as ``"loras"``
-
-
 def models_in(graph: Mapping[str, Any]) -> frozenset[str]:
     """Return the names of the model files in the inputs of a graph in API format."""
     # The definitions of its nodes are not needed: a text with the suffix of a model file is one.
@@ -47,16 +41,10 @@ def _model_entries(workflow: object) -> Iterator[Mapping[str, Any]]:
         yield from objects(entries)
 
 
-def model_links(workflow: object) -> dict[str, ModelLink]:
-    """Return the download links in a workflow, by the file name of the model."""
-    # Templates list them as ``{name, url, directory}`` in ``properties.models`` of the loader,
-    # older ones in ``models`` of the workflow itself.
-    links: dict[str, ModelLink] = {}
-    for entry in _model_entries(workflow):
-        name, url, folder = (entry.get(key) for key in ("name", "url", "directory"))
-        if isinstance(name, str) and isinstance(url, str):
-            links.setdefault(name, ModelLink(url, folder if isinstance(folder, str) else None))
-    return links
+def model_links(workflow: object) -> dict[str, ListedModel]:
+    """Return the models of a workflow that have download links, by their names."""
+    listed = reversed(listed_models(workflow))
+    return {model.name: model for model in listed if model.url is not None}
 
 
 def node_packs(workflow: object) -> dict[str, str]:

@@ -18,10 +18,10 @@ from typing import Any, Final
 from ..errors import InvalidRequestError
 from . import queued_values
 from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget, fits_by_name
+from .dependencies import columns_of
 from .formats import (
     BYPASSED,
     MUTED,
-    AnyGraph,
     UIGraph,
     inputs_of,
     is_link,
@@ -634,7 +634,9 @@ def _definitions_by_id(
     return found
 
 
-def _renumbered(workflow: Mapping[str, Any], definitions: AnyGraph) -> dict[str, dict[str, str]]:
+def _renumbered(
+    workflow: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
     """Return new ids for inner nodes whose ids other graphs of the workflow have, too."""
     # The editor (1.58.1) keeps all nodes of a workflow in one store. When it loads a file, it
     # replaces ids that several subgraph definitions have by the next free numbers.
@@ -664,24 +666,11 @@ def _innermost_first(subgraphs: dict[str, Graph]) -> dict[str, Graph]:
         key: {node.subgraph for node in graph.nodes.values() if node.subgraph is not None}
         for key, graph in subgraphs.items()
     }
-    users: dict[str, list[str]] = {key: [] for key in subgraphs}
-    for key, used in inside.items():
-        for inner in used:
-            users[inner].append(key)
-    waiting = {key: len(used) for key, used in inside.items()}
-    ready = [key for key, count in waiting.items() if not count]
-    ordered: dict[str, Graph] = {}
-    while ready:
-        key = ready.pop()
-        ordered[key] = subgraphs[key]
-        for user in users[key]:
-            waiting[user] -= 1
-            if not waiting[user]:
-                ready.append(user)
-    if len(ordered) < len(subgraphs):
-        names = sorted(graph.name for key, graph in subgraphs.items() if key not in ordered)
+    columns, endless = columns_of(inside)
+    if endless:
+        names = sorted(subgraphs[key].name for key in endless)
         raise InvalidRequestError.of_field("definitions.subgraphs", f"{names[0]} contains itself")
-    return ordered
+    return {key: subgraphs[key] for key in sorted(subgraphs, key=columns.__getitem__)}
 
 
 def _list_of(raw: Mapping[str, Any], key: str, place: str) -> list[Any]:

@@ -332,38 +332,22 @@ ends at about this depth. It is needed since the oldest versions follow cycles u
 _RECURSION = "maximum recursion depth exceeded while calling a Python object"
 
 
+@dataclass(slots=True)
 class _Frame:
     """A node whose validation has started."""
 
-    __slots__ = (
-        "declared",
-        "dynamic",
-        "errors",
-        "inputs",
-        "link",
-        "node_id",
-        "own",
-        "pending",
-        "received",
-        "rule",
-        "sources_valid",
-        "values",
-    )
-
-    def __init__(self, node_id: Any, rule: NodeClass) -> None:
-        self.node_id = node_id
-        self.rule = rule
-        self.own = own_check(rule)
-        self.inputs: Any = None
-        self.declared: tuple[Input, ...] = ()
-        self.dynamic = False  # whether some of them are dynamic inputs
-        self.pending: Iterator[Input] | None = None
-        self.errors: list[Issue] = []
-        self.sources_valid = True  # whether the nodes that it depends on are valid
-        self.link: tuple[Input, list[Any]]  # the input and its link that are followed now
-        if self.own is not None:
-            self.values: dict[str, Any] = {}
-            self.received: dict[str, Any] = {}
+    node_id: Any
+    rule: NodeClass
+    own: NodeCheck | None
+    inputs: Any = None
+    declared: tuple[Input, ...] = ()
+    dynamic: bool = False  # whether some of them are dynamic inputs
+    pending: Iterator[Input] | None = None
+    errors: list[Issue] = field(default_factory=list)
+    sources_valid: bool = True  # whether the nodes that it depends on are valid
+    link: Any = None  # the input and its link that are followed now
+    values: dict[str, Any] = field(default_factory=dict)
+    received: dict[str, Any] = field(default_factory=dict)
 
 
 class NodeValidator:
@@ -386,11 +370,15 @@ class NodeValidator:
         self.errors: dict[Any, list[Issue]] = {}
         self.warnings: dict[str, None] = {}
 
+    def _frame(self, node_id: Any) -> _Frame:
+        rule = self.nodes[node_id]
+        return _Frame(node_id, rule, own_check(rule))
+
     def validate(self, node_id: Any) -> None:
         """Validate a node and all nodes that it depends on, unless that was done before."""
         if node_id in self.valid or node_id in self.errors:
             return
-        stack = [_Frame(node_id, self.nodes[node_id])]
+        stack = [self._frame(node_id)]
         self.started = {node_id: None}
         while stack:
             frame = stack[-1]
@@ -517,7 +505,7 @@ class NodeValidator:
             if source not in self.errors:
                 if source not in self.started or not self.behaviour.reports_cycles:
                     frame.link = (wanted, value)
-                    return _Frame(source, source_rule)
+                    return self._frame(source)
                 self._report_cycle(source)
             frame.sources_valid = False
         if own is not None:
@@ -884,15 +872,12 @@ NODE_CHECKS: Mapping[str, Mapping[str, NodeCheck]] = {
         "ModelAttentionBackend": NodeCheck(
             "ModelAttentionBackend.VALIDATE_INPUTS", ("attention",), _anything
         ),
-        "SelectModelDevice": NodeCheck(
-            "SelectModelDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
-        ),
-        "SelectCLIPDevice": NodeCheck(
-            "SelectCLIPDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
-        ),
-        "SelectVAEDevice": NodeCheck(
-            "SelectVAEDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
-        ),
+        **{
+            f"Select{part}Device": NodeCheck(
+                f"Select{part}DeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
+            )
+            for part in ("Model", "CLIP", "VAE")
+        },
     },
     "earlier": {
         **_ALWAYS,

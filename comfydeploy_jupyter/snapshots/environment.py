@@ -424,7 +424,7 @@ async def _links(workflows: LocalWorkflows) -> dict[str, str]:
         graph = version["workflow"]
         links = await worker.run(model_links, graph)
         for name, link in links.items():
-            found.setdefault(name, link.url)
+            found.setdefault(name, str(link.url))
     return found
 
 
