@@ -35,7 +35,7 @@ COMFY = "api.comfy.org"
 # The key in the editor's source. It identifies the project and is not secret.
 PROJECT_KEY = "AIzaSyC2-fomLqgCjb7ELwta1I9cEarPK8ziTGs"
 
-LARGEST = 1 << 20  # bytes of a response
+MAX_BYTES = 1 << 20  # bytes of a response
 LIFETIME = 3600.0  # seconds, for a response that does not name it
 
 # Google's error codes; https://firebase.google.com/docs/reference/rest/auth names them.
@@ -92,10 +92,10 @@ class ComfySignIn:
         """Sign in, and open the account at Comfy."""
         body = {"email": email, "password": password, "returnSecureToken": True}
         path = f"v1/accounts:signInWithPassword?key={PROJECT_KEY}"
-        answer = await self._post(IDENTITY, path, json=body)
-        if "idToken" not in answer and "mfaPendingCredential" in answer:
+        reply = await self._post(IDENTITY, path, json=body)
+        if "idToken" not in reply and "mfaPendingCredential" in reply:
             raise CloudError("The Comfy account needs a second factor: use an API key instead")
-        tokens = _tokens(answer, "idToken", "refreshToken", "expiresIn", email)
+        tokens = _tokens(reply, "idToken", "refreshToken", "expiresIn", email)
         # "localhost" is what the editor sends unless it is Comfy's cloud or desktop application.
         headers = {"Authorization": f"Bearer {tokens.id_token}"}
         await self._post(COMFY, "customers", json={"signup_source": "localhost"}, headers=headers)
@@ -104,8 +104,8 @@ class ComfySignIn:
     async def refresh(self, refresh_token: str) -> Tokens:
         """Request the next id token; the sign-in is over if the ``reason`` is in `FINAL`."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        answer = await self._post(TOKENS, f"v1/token?key={PROJECT_KEY}", data=form)
-        return _tokens(answer, "id_token", "refresh_token", "expires_in", "")
+        reply = await self._post(TOKENS, f"v1/token?key={PROJECT_KEY}", data=form)
+        return _tokens(reply, "id_token", "refresh_token", "expires_in", "")
 
     async def _post(self, host: str, path: str, **content: Any) -> dict[str, Any]:
         """Send a request, and return the JSON object of its response."""
@@ -116,7 +116,7 @@ class ComfySignIn:
             async with self._session.post(
                 f"{self._root}{host}/{path}", allow_redirects=False, **content
             ) as response:
-                text = await http.read_whole(response, LARGEST)
+                text = await http.read_whole(response, MAX_BYTES)
         except asyncio.TimeoutError:
             raise CloudError(f"{host} does not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as cause:
@@ -124,37 +124,37 @@ class ComfySignIn:
             reason = http.reason_of(cause)
             raise CloudError(f"{host} cannot be reached: {reason}") from None
         try:
-            answer = jsons.loads(text)
+            reply = jsons.loads(text)
         except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            answer = {}
+            reply = None
+        if not isinstance(reply, dict):
+            reply = {}
         if response.status >= 300:
-            raise _error(host, response.status, answer)
-        return answer
+            raise _error(host, response.status, reply)
+        return reply
 
 
-def _tokens(answer: dict[str, Any], token: str, refresh: str, lifetime: str, email: str) -> Tokens:
+def _tokens(reply: dict[str, Any], token: str, refresh: str, lifetime: str, email: str) -> Tokens:
     """Return the tokens of a response; the names of its fields differ."""
-    id_token, refresh_token = answer.get(token), answer.get(refresh)
+    id_token, refresh_token = reply.get(token), reply.get(refresh)
     if not all(is_key(token) for token in (id_token, refresh_token)):
         raise CloudError("The response to the sign-in of the Comfy account contains no token")
     try:
-        seconds = min(max(float(answer.get(lifetime, LIFETIME)), 0.0), LIFETIME)
+        seconds = min(max(float(reply.get(lifetime, LIFETIME)), 0.0), LIFETIME)
     except (TypeError, ValueError):
         seconds = LIFETIME
     return Tokens(email, str(id_token), str(refresh_token), seconds)
 
 
-def _error(host: str, status: int, answer: dict[str, Any]) -> CloudError:
+def _error(host: str, status: int, reply: dict[str, Any]) -> CloudError:
     """Return the error that a response describes, in the form of Google or in that of Comfy."""
-    error = answer.get("error")
-    message = error.get("message") if isinstance(error, dict) else answer.get("message")
+    error = reply.get("error")
+    message = error.get("message") if isinstance(error, dict) else reply.get("message")
     reason = str(message or "").partition(" ")[0][:100]
     if reason in _MESSAGES:
-        fault = CloudError(_MESSAGES[reason], details={"reason": reason})
-        fault.status = 400
-        return fault
+        exc = CloudError(_MESSAGES[reason], details={"reason": reason})
+        exc.status = 400
+        return exc
     return CloudError(f"{host} answers with status {status}", details={"status": status})
 
 
@@ -258,11 +258,11 @@ class ComfyAccount:
             return
         try:
             tokens = await self._service.refresh(token)
-        except ComfyDeployError as fault:
-            is_final = isinstance(fault, CloudError) and fault.details.get("reason") in FINAL
+        except ComfyDeployError as exc:
+            is_final = isinstance(exc, CloudError) and exc.details.get("reason") in FINAL
             self._ask_after = float("inf") if is_final else now + ASK_AGAIN_AFTER
-            self.problem = fault.message
-            log.warning("There is no token of the Comfy account: %s", fault.message)
+            self.problem = exc.message
+            log.warning("There is no token of the Comfy account: %s", exc.message)
             return
         if tokens.refresh_token != token:
             account = Account(tokens.refresh_token, self.email or "")

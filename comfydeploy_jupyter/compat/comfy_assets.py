@@ -428,8 +428,8 @@ class Assets:
             return None if folders is None else await open_in_thread(_open, folders, asset)
         except ComfyUIUnavailableError:
             raise
-        except ComfyDeployError as fault:
-            raise APIError("output_unavailable", fault.message) from None
+        except ComfyDeployError as exc:
+            raise APIError("output_unavailable", exc.message) from None
 
     async def name_for(self, asset_id: str, machine: Machine) -> str:
         """Return the value for a reference to an asset: the name of its file, or its text.
@@ -441,8 +441,8 @@ class Assets:
             if asset.text is not None:
                 return asset.text
             file = await self.open(asset)
-        except APIError as fault:
-            raise APIError("missing_asset", fault.message, details={"asset_id": asset_id}) from None
+        except APIError as exc:
+            raise APIError("missing_asset", exc.message, details={"asset_id": asset_id}) from None
         if asset.machine == machine.id:
             if file is not None:
                 await asyncio.to_thread(file.close)

@@ -174,7 +174,7 @@ def _shown(url: URL) -> str:
 
 DEFAULT_URL = "https://api.comfydeploy.com/api"
 ATTEMPTS = 4
-LARGEST = 256 * 1024 * 1024  # bytes of a response; each version of a large workflow has megabytes
+MAX_BYTES = 256 * 1024 * 1024  # bytes of a response; each version of a large workflow has megabytes
 DEFAULT_SITE = "https://www.comfydeploy.com"
 SILENCE_TIMEOUT = 300.0  # seconds that a response of the site may pause after it has begun
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
@@ -221,10 +221,10 @@ class CloudClient:
         CloudError with status 404 until the user has approved the sign-in, 410 afterwards.
         """
         url = self._api(api_url) / "platform" / "comfyui" / "auth-response"
-        answer = await self.call("GET", url, key=None, params={"request_id": request_id})
-        if not isinstance(answer, dict) or not is_key(answer.get("api_key")):
+        reply = await self.call("GET", url, key=None, params={"request_id": request_id})
+        if not isinstance(reply, dict) or not is_key(reply.get("api_key")):
             raise unreadable("the sign-in")
-        return {"api_key": answer["api_key"], "name": str(answer.get("name") or "")}
+        return {"api_key": reply["api_key"], "name": str(reply.get("name") or "")}
 
     def _api(self, api_url: str | None) -> URL:
         if not api_url:
@@ -238,12 +238,12 @@ class CloudClient:
     ) -> dict[str, Any]:
         """Request the body of a native run from the service; ``workflow_api`` is its graph."""
         url = URL(self.access.check_url(endpoint, field="native_run_api_endpoint"))
-        answer = await self.call("POST", url, key=self.access.key(given_key), body=body)
-        if not isinstance(answer, dict):
+        reply = await self.call("POST", url, key=self.access.key(given_key), body=body)
+        if not isinstance(reply, dict):
             raise unreadable("the native run")
-        if "workflow_api_json" in answer:
-            answer["workflow_api"] = answer.pop("workflow_api_json")
-        return answer
+        if "workflow_api_json" in reply:
+            reply["workflow_api"] = reply.pop("workflow_api_json")
+        return reply
 
     async def call(
         self,
@@ -305,7 +305,7 @@ class CloudClient:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=5.0),
             ) as response:
-                text = await http.read_whole(response, LARGEST)
+                text = await http.read_whole(response, MAX_BYTES)
         except asyncio.TimeoutError:
             error = CloudError(f"ComfyDeploy did not answer {what} in time")
             raise _CallError(error, passing=True) from None
@@ -384,16 +384,16 @@ def unreadable(what: str) -> CloudError:
 async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: str | None) -> Any:
     status = response.status
     try:
-        answer = await worker.parse_reply(text)
+        reply = await worker.parse_reply(text)
     except ValueError:
-        answer = None
+        reply = None
         if status < 300:
             raise _CallError(unreadable(what)) from None
     if status < 300:
-        return answer
+        return reply
     if status < 400:
         raise _CallError(CloudError(f"ComfyDeploy answers {what} with a redirect"))
-    sentence = _sentence(answer)
+    sentence = _sentence(reply)
     if key is not None:
         sentence = sentence.replace(key, "***")
     error = CloudError(
@@ -411,15 +411,15 @@ async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: s
     raise _CallError(error, undone=True, retry_after=pause)
 
 
-def _sentence(answer: Any) -> str:
+def _sentence(reply: Any) -> str:
     """Return the message in an error response, which has one of three forms.
 
     ``{"detail": "…"}`` from the middleware, ``{"error": "…"}`` from some routes, and
     ``{"detail": [{"loc": […], "msg": "…"}]}`` for an invalid body.
     """
-    if not isinstance(answer, dict):
+    if not isinstance(reply, dict):
         return ""
-    found = next((answer[key] for key in ("detail", "error", "message") if answer.get(key)), "")
+    found = next((reply[key] for key in ("detail", "error", "message") if reply.get(key)), "")
     if isinstance(found, dict):
         found = found.get("message") or found.get("error") or found.get("msg") or ""
     if isinstance(found, list):

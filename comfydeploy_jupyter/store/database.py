@@ -653,8 +653,8 @@ class Database:
         for write in writes:
             try:
                 outcomes += self._commit([write])
-            except Exception as fault:
-                outcomes.append(Outcome(error=fault))
+            except Exception as exc:
+                outcomes.append(Outcome(error=exc))
         return outcomes
 
     def _commit(self, writes: Sequence[_Write]) -> list[Outcome]:
@@ -671,8 +671,8 @@ class Database:
             try:
                 with self._explained(write=False):
                     outcomes.append(Outcome(work(self._read_connection())))
-            except Exception as fault:
-                outcomes.append(Outcome(error=fault))
+            except Exception as exc:
+                outcomes.append(Outcome(error=exc))
         return outcomes
 
     def _close_connections(self) -> None:

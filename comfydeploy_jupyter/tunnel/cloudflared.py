@@ -218,12 +218,12 @@ class Binary:
 
     async def _fetch(self) -> Path:
         async with new_session(silence=SILENCE_TIMEOUT, trust_env=True) as session:
-            async with session.get(self._release_url, raise_for_status=True) as answer:
-                asset = _choose(await answer.json(content_type=None))
+            async with session.get(self._release_url, raise_for_status=True) as response:
+                asset = _choose(await response.json(content_type=None))
             part = await asyncio.to_thread(_Part, self._cache)
             try:
-                async with session.get(asset.url, raise_for_status=True) as answer:
-                    async for chunk in answer.content.iter_chunked(CHUNK):
+                async with session.get(asset.url, raise_for_status=True) as response:
+                    async for chunk in response.content.iter_chunked(CHUNK):
                         await asyncio.to_thread(part.write, chunk)
                 return await asyncio.to_thread(part.install, asset, self._cache / NAME)
             finally:
@@ -532,8 +532,8 @@ def _quick_url(log: list[str]) -> str | None:
 
 async def _quick_hostname(session: aiohttp.ClientSession, metrics: str) -> str | None:
     with contextlib.suppress(*NO_METRICS, ValueError):
-        async with session.get(f"{metrics}/quicktunnel") as answer:
-            found: Any = json.loads(await answer.read()) if answer.status == 200 else None
+        async with session.get(f"{metrics}/quicktunnel") as response:
+            found: Any = json.loads(await response.read()) if response.status == 200 else None
             name = found.get("hostname") if isinstance(found, dict) else None
             if isinstance(name, str) and _HOSTNAME.fullmatch(name):
                 return f"https://{name}"
@@ -543,8 +543,8 @@ async def _quick_hostname(session: aiohttp.ClientSession, metrics: str) -> str |
 async def _is_ready(session: aiohttp.ClientSession, metrics: str) -> bool | None:
     """Return whether it is connected to Cloudflare, None if its metrics are not available."""
     with contextlib.suppress(*NO_METRICS):
-        async with session.get(f"{metrics}/ready") as answer:
-            return {200: True, 503: False}.get(answer.status)
+        async with session.get(f"{metrics}/ready") as response:
+            return {200: True, 503: False}.get(response.status)
     return None
 
 

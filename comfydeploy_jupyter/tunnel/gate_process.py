@@ -147,9 +147,9 @@ class GateProcess:
         with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
             async with (
                 new_session(total=START_TIMEOUT) as session,
-                session.get(self.url, allow_redirects=False) as answer,
+                session.get(self.url, allow_redirects=False) as response,
             ):
-                return "X-ComfyDeploy-Gate" in answer.headers
+                return "X-ComfyDeploy-Gate" in response.headers
         return False
 
 

@@ -136,25 +136,25 @@ class BackgroundTasks:
             finally:
                 await end([running])
             if running.cancelled():
-                fault: BaseException | None = asyncio.CancelledError("what it awaits was cancelled")
+                exc: BaseException | None = asyncio.CancelledError("what it awaits was cancelled")
             else:
-                fault = running.exception()
-            if fault is None:
+                exc = running.exception()
+            if exc is None:
                 return
             if time.monotonic() - since >= RECOVERED_AFTER:
                 failures, last = 0, ""
             failures += 1
             pause = again.pause(failures)
             metrics.background_failed()
-            known = isinstance(fault, ComfyDeployError)
-            before, last = last, repr(fault)
+            known = isinstance(exc, ComfyDeployError)
+            before, last = last, repr(exc)
             self._log.log(
                 logging.DEBUG if last == before else logging.WARNING if known else logging.ERROR,
                 "%s failed, and goes on in %.1f s: %s",
                 what,
                 pause,
-                fault,
-                exc_info=None if known else fault,
+                exc,
+                exc_info=None if known else exc,
                 extra=log_fields,
             )
             await asyncio.sleep(pause)

@@ -187,12 +187,12 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
     jsons.in_worker = True
     sys.stdout = sys.stderr  # only the result is written to the standard output
     function, args = pickle.load(source)  # noqa: S301 - of the process that started this one
-    answer: tuple[Any, Exception | None]
+    response: tuple[Any, Exception | None]
     try:
-        answer = function(*args), None
+        response = function(*args), None
     except Exception as error:
-        answer = None, error
-    pickle.dump(answer, target, pickle.HIGHEST_PROTOCOL)
+        response = None, error
+    pickle.dump(response, target, pickle.HIGHEST_PROTOCOL)
     target.flush()
     os._exit(0)  # freeing the objects of the graph would take as long as creating them
 
