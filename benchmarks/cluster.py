@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from comfydeploy_jupyter.machines.dask import ClusterSettings, DaskKind
+from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.machines.dask import DaskKind
 from comfydeploy_jupyter.machines.dask_leases import Target, certificates_of
 from tests.helpers.clusters import DaskCluster
 from tests.helpers.comfyui import ComfyUIServer, comfyui_tree
@@ -122,7 +123,7 @@ def lease_fields(folder: Path) -> dict[str, Any]:
 
 async def measure_door(cluster: DaskCluster, fields: dict[str, Any]) -> list[Figure]:
     """Measure requests and events through the proxy."""
-    kind = DaskKind(ClusterSettings())
+    kind = DaskKind(ComfyDeploy())
     request = {"scheduler": cluster.address, "security": cluster.security, "workers": [0, 1]}
     provider = kind.make("proxy", await kind.check({**request, **fields}))
     members = Members()
@@ -152,7 +153,7 @@ async def measure_leases(cluster: DaskCluster, fields: dict[str, Any]) -> list[F
     ticker.start()
     await asyncio.sleep(1.0)
     idle = max(late for late, _ in ticker.take()["gaps"])
-    kind = DaskKind(ClusterSettings())
+    kind = DaskKind(ComfyDeploy())
     request = {"scheduler": cluster.address, "security": cluster.security, "workers": [0, LEASES]}
     provider = kind.make("leases", await kind.check({**request, **fields}))
     await provider.start(Members())

@@ -17,10 +17,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.machines.settings import MachineSettings
-from comfydeploy_jupyter.schemas import MachineCreate, RunRequest
+from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.request_models import MachineCreate, RunRequest
 from comfydeploy_jupyter.services import Services
-from comfydeploy_jupyter.settings import Settings
 from tests.helpers.comfyui import free_port
 
 from .common import Figure, percentile, report, run
@@ -55,7 +54,7 @@ def graph(number: int) -> Graph:
 async def measure(folder: Path, runs: int) -> list[Figure]:
     """Queue runs, and return the figures."""
     address = f"http://127.0.0.1:{free_port()}"
-    services = Services(Settings(data_dir=folder, local=MachineSettings(comfyui_url=address)))
+    services = Services(ComfyDeploy(data_dir=str(folder), comfyui_url=address))
     await services.open()
     await services.pools.create("pool", MachineCreate(name=POOL, kind="pool", members=["local"]))
     ids: list[str] = []

@@ -29,8 +29,9 @@ from traitlets import (
 
 from ._version import __version__
 from .errors import ComfyDeployError, InvalidRequestError, printable
-from .handlers import ROUTES
-from .util.system import FetchPolicy, is_true, lazy_module, load_all, require_posix
+from .handlers import Mount
+from .util.secrets import is_key
+from .util.system import is_true, require_posix
 from .util.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
@@ -38,14 +39,18 @@ if TYPE_CHECKING:
 
     from . import metrics
     from .handlers.base import Handler
+    from .handlers.document import Document
     from .handlers.ws import EventSocket
-    from .openapi.document import Document
     from .services import Services
     from .tunnel.tunnels import Origin
-else:
-    metrics = lazy_module("metrics")
 
 ENV_PREFIX = "COMFYDEPLOY_"
+OTHER_VARIABLES = {  # of other programs, which are read, too
+    "api_key": "COMFY_DEPLOY_API_KEY",
+    "comfy_api_key": "COMFY_API_KEY",
+    "huggingface_token": "HF_TOKEN",
+    "civitai_token": "CIVITAI_API_KEY",
+}
 MIB = 1024 * 1024
 EVENT_SCHEMAS = Path(__file__).parent / "event_schemas"
 EVENTS = {
@@ -59,13 +64,7 @@ log = logging.getLogger(__name__)
 
 
 class JupyterLog(logging.Handler):
-    """Passes log records on to Jupyter's log, whose handlers write them.
-
-    Parameters
-    ----------
-    log : logging.Logger
-        The log of the Jupyter server.
-    """
+    """Passes log records on to the log of the Jupyter server, whose handlers write them."""
 
     def __init__(self, log: logging.Logger) -> None:
         super().__init__()
@@ -97,8 +96,8 @@ class ComfyDeploy(ExtensionApp):
     comfyui_url = Unicode(
         "",
         help="Address of a ComfyUI that is already running, e.g. http://127.0.0.1:8188. The"
-        " extension never starts or stops it. Empty: the extension uses the ComfyUI on port 8188"
-        " if there is one, and starts one otherwise. A user and a password in it"
+        " extension never starts or stops it. Empty: the extension uses the ComfyUI on port 8188 if"
+        " there is one, and starts one otherwise. A user and a password in it"
         " (https://user:password@host) are sent with each request.",
     ).tag(config=True)
     comfyui_headers = Dict(
@@ -166,9 +165,9 @@ class ComfyDeploy(ExtensionApp):
         30.0,
         min=0.1,
         help="Seconds without a connection to ComfyUI after which the run that it was executing"
-        " fails. If ComfyUI comes back earlier, the result of the run is requested from it. If"
-        " the process of ComfyUI was seen on this machine and it refuses connections, it has"
-        " ended: its run fails within 5 seconds.",
+        " fails. If ComfyUI comes back earlier, the result of the run is requested from it. If the"
+        " process of ComfyUI was seen on this machine and it refuses connections, it has ended: its"
+        " run fails within 5 seconds.",
     ).tag(config=True)
     comfyui_gone_after = Float(
         600.0,
@@ -180,8 +179,8 @@ class ComfyDeploy(ExtensionApp):
     comfyui_trusted_users = List(
         Unicode(),
         help="Users of this machine, by name or number, whose ComfyUI may be used, in addition to"
-        " Jupyter's own user and root. An example is the user of a container. '*': any process"
-        " that listens at ComfyUI's port is used.",
+        " Jupyter's own user and root. An example is the user of a container. '*': any process that"
+        " listens at ComfyUI's port is used.",
     ).tag(config=True)
     mcp_write = Bool(
         False,
@@ -196,10 +195,10 @@ class ComfyDeploy(ExtensionApp):
             "files": Bool(),
         },
         help="The limits beyond which the oldest runs are deleted, once an hour; by default all"
-        " runs are kept. days: the age of a run; number: how many runs are kept; bytes: the size"
-        " of their output files. The output files of these runs are deleted with them, unless"
-        " files is False or something else uses them. Pinned runs stay, and do not count."
-        " Example: {'days': 30, 'bytes': 50000000000}.",
+        " runs are kept. days: the age of a run; number: how many runs are kept; bytes: the size of"
+        " their output files. The output files of these runs are deleted with them, unless files is"
+        " False or something else uses them. Pinned runs stay, and do not count. Example: {'days':"
+        " 30, 'bytes': 50000000000}.",
     ).tag(config=True)
     editor_runs = Bool(
         True,
@@ -208,7 +207,7 @@ class ComfyDeploy(ExtensionApp):
     ).tag(config=True)
     data_dir = Unicode(
         help="Folder of the store (comfydeploy.db), ComfyUI's log (comfyui.log) and the snapshots."
-        " Default: the folder comfydeploy in Jupyter's data folder.",
+        " Default: the folder comfydeploy in Jupyter's data folder."
     ).tag(config=True)
     extra_roots = List(
         Unicode(),
@@ -235,9 +234,9 @@ class ComfyDeploy(ExtensionApp):
     ).tag(config=True)
     comfy_api_key = Unicode(
         "",
-        help="API key of a Comfy account (platform.comfy.org), which partner nodes need. It is"
-        " sent to ComfyUI with each run whose request has no key. The variable COMFY_API_KEY is"
-        " read, too.",
+        help="API key of a Comfy account (platform.comfy.org), which partner nodes need. It is sent"
+        " to ComfyUI with each run whose request has no key. The variable COMFY_API_KEY is read,"
+        " too.",
     ).tag(config=True)
     comfy_account_proxy = Unicode(
         "",
@@ -290,15 +289,15 @@ class ComfyDeploy(ExtensionApp):
     ).tag(config=True)
     civitai_token = Unicode(
         "",
-        help="API key for models of Civitai that require one. The variable CIVITAI_API_KEY is"
-        " read, too.",
+        help="API key for models of Civitai that require one. The variable CIVITAI_API_KEY is read,"
+        " too.",
     ).tag(config=True)
 
     clusters = Dict(
         help="Dask clusters on which ComfyUIs may be started, by name. A value is the address of a"
         " scheduler; a dict with `scheduler`, `tls_ca_file`, `tls_client_cert` and"
         " `tls_client_key`; a Dask cluster object; or a function that returns one and is called"
-        " when the cluster is first needed. See the page about clusters.",
+        " when the cluster is first needed. See the page about clusters."
     ).tag(config=True)
     cluster_idle_timeout = Float(
         600.0,
@@ -318,9 +317,9 @@ class ComfyDeploy(ExtensionApp):
     offline = Bool(
         False,
         help="Whether downloads from other machines are forbidden: models, input files that are"
-        " given as a web address, and cloudflared. The installer of ComfyUI reads this setting"
-        " from the variable COMFYDEPLOY_OFFLINE only. A request that needs a download gets the"
-        " error `offline`.",
+        " given as a web address, and cloudflared. The installer of ComfyUI reads this setting from"
+        " the variable COMFYDEPLOY_OFFLINE only. A request that needs a download gets the error"
+        " `offline`.",
     ).tag(config=True)
 
     cloudflared_path = Unicode(
@@ -347,8 +346,8 @@ class ComfyDeploy(ExtensionApp):
     tunnel_protocol = Enum(
         ["auto", "quic", "http2"],
         "auto",
-        help="Protocol between cloudflared and Cloudflare. Use http2 if the network blocks UDP"
-        " port 7844: with auto, cloudflared tries QUIC first, which takes time.",
+        help="Protocol between cloudflared and Cloudflare. Use http2 if the network blocks UDP port"
+        " 7844: with auto, cloudflared tries QUIC first, which takes time.",
     ).tag(config=True)
     tunnel_gate_port = Int(
         0,
@@ -389,8 +388,6 @@ class ComfyDeploy(ExtensionApp):
     @validate("api_key", "comfy_api_key", "huggingface_token", "civitai_token")
     def _check_key(self, proposal: Any) -> str:
         """Return a key without the white space around it, which a file may add."""
-        from .schemas.base import is_key
-
         key: str = proposal["value"].strip()
         if key and not is_key(key):
             name = proposal["trait"].name
@@ -421,7 +418,8 @@ class ComfyDeploy(ExtensionApp):
 
     def initialize_handlers(self) -> None:
         """Mount every route."""
-        self.handlers.extend(ROUTES)
+        assert self.serverapp is not None
+        self._mount = Mount(self.serverapp.web_app)
 
     async def open_services(self) -> None:
         """Build and open the services, once.
@@ -443,6 +441,8 @@ class ComfyDeploy(ExtensionApp):
                 services = await asyncio.to_thread(self._build)
                 await services.open()
                 self._services = services
+                from . import metrics
+
                 self._unwatch = metrics.watch(self._readings)
                 self.tasks.keep(self._look_for_work, "Looking for runs that have not ended")
 
@@ -468,10 +468,25 @@ class ComfyDeploy(ExtensionApp):
         times = self.serverapp.web_app.settings["last_activity_times"]
         times[self.name] = datetime.now(timezone.utc)
 
-    def _emit(self, name: str, data: dict[str, Any]) -> None:
+    @property
+    def base_url(self) -> str:
+        """Jupyter's base URL, with a slash at both ends."""
+        return "/" if self.serverapp is None else str(self.serverapp.base_url)
+
+    @property
+    def root_dir(self) -> Path | None:
+        """Jupyter's root directory."""
+        return None if self.serverapp is None else Path(self.serverapp.root_dir)
+
+    @property
+    def folder(self) -> Path:
+        """The `data_dir`."""
+        return Path(self.data_dir).expanduser()
+
+    def emit(self, name: str, data: dict[str, Any]) -> None:
         """Emit an event to Jupyter's event system; a fault of a listener is only logged."""
-        assert self.serverapp is not None
-        assert self.serverapp.event_logger is not None
+        if self.serverapp is None or self.serverapp.event_logger is None:
+            return
         try:
             self.serverapp.event_logger.emit(schema_id=EVENTS[name], data=data)
         except Exception:
@@ -485,8 +500,10 @@ class ComfyDeploy(ExtensionApp):
                 self.note_activity()
 
     def _readings(self) -> Iterator[metrics.Reading]:
+        from .metrics import Reading
+
         yield from self.services.readings()
-        yield metrics.Reading("comfydeploy_websocket_clients", (), len(self.sockets))
+        yield Reading("comfydeploy_websocket_clients", (), len(self.sockets))
 
     async def _open_early(self) -> None:
         try:
@@ -495,86 +512,12 @@ class ComfyDeploy(ExtensionApp):
             self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - the message says all
 
     def _build(self) -> Services:
-        load_all()
-        from .comfyui.client import Credentials, check_headers, split_address
-        from .machines.dask import ClusterSettings
-        from .machines.settings import MachineSettings
-        from .runs.deletion import KeepRuns
+        self._mount.load()
         from .services import Services
-        from .settings import Settings
-        from .transfers.downloads import ModelSites
-        from .tunnel.tunnels import TunnelSettings
-        from .util.sockets import by_number
 
-        assert self.serverapp is not None
-        address, authorization = split_address(self.comfyui_url)
-        root = Path(self.serverapp.root_dir)
-        roots = tuple(Path(folder).expanduser() for folder in self.extra_roots)
-        return Services(
-            Settings(
-                data_dir=Path(self.data_dir).expanduser(),
-                base_url=self.serverapp.base_url,
-                local=MachineSettings(
-                    comfyui_url=address,
-                    credentials=Credentials(
-                        check_headers(self.comfyui_headers),
-                        authorization,
-                        self.comfyui_client_cert,
-                        self.comfyui_client_key,
-                        self.comfyui_ca,
-                    ),
-                    comfyui_path=self.comfyui_path,
-                    comfyui_python=self.comfyui_python,
-                    launch_args=tuple(self.launch_args),
-                    request_timeout=self.comfyui_timeout,
-                    start_timeout=self.comfyui_start_timeout,
-                    stuck_after=self.stuck_after,
-                    jupyter_root=root,
-                    extra_roots=roots,
-                    trusted_users=by_number(self.comfyui_trusted_users),
-                ),
-                autostart=self.autostart,
-                lost_after=self.comfyui_lost_after,
-                gone_after=self.comfyui_gone_after,
-                keep_runs=KeepRuns(**self.keep_runs),
-                editor_runs=self.editor_runs,
-                fsync_uploads=self.fsync_uploads,
-                allowed_api_urls=tuple(self.allowed_api_urls),
-                comfy_account_proxy=self.comfy_account_proxy,
-                comfy_api_key=self.comfy_api_key or _key_of("COMFY_API_KEY"),
-                api_key=self.api_key or _key_of("COMFY_DEPLOY_API_KEY"),
-                cloud_url=self.cloud_url,
-                site_url=self.comfydeploy_url,
-                cloud_timeout=self.cloud_timeout,
-                clusters=ClusterSettings(
-                    clusters=dict(self.clusters),
-                    idle_timeout=self.cluster_idle_timeout,
-                    allow_plain_tcp=self.cluster_allow_plain_tcp,
-                    start_timeout=self.comfyui_start_timeout,
-                ),
-                max_concurrent_uploads=self.max_concurrent_uploads,
-                fetching=FetchPolicy(self.offline),
-                sites=ModelSites(
-                    huggingface_url=self.huggingface_url.rstrip("/"),
-                    civitai_url=self.civitai_url.rstrip("/"),
-                    huggingface_token=self.huggingface_token or _key_of("HF_TOKEN"),
-                    civitai_token=self.civitai_token or _key_of("CIVITAI_API_KEY"),
-                ),
-                tunnel=TunnelSettings(
-                    cloudflared_path=self.cloudflared_path,
-                    download=self.cloudflared_download,
-                    release_url=self.cloudflared_release_url,
-                    timeout=self.tunnel_timeout,
-                    protocol=self.tunnel_protocol,
-                    gate_port=self.tunnel_gate_port,
-                ),
-                emit=self._emit,
-                jupyter=self._jupyter_origin,
-                admit_host=self._admit_host,
-            )
-        )
+        return Services(self)
 
-    def _jupyter_origin(self) -> Origin:
+    def jupyter_origin(self) -> Origin:
         """Return the address of this Jupyter for a tunnel, and whether Jupyter requires a token."""
         from .tunnel.tunnels import Origin
 
@@ -593,7 +536,7 @@ class ComfyDeploy(ExtensionApp):
             own_protection=bool(app.identity_provider.auth_enabled),
         )
 
-    def _admit_host(self, name: str, admitted: bool) -> None:
+    def admit_host(self, name: str, admitted: bool) -> None:
         """Make Jupyter accept requests for the public host name of a tunnel, or reject them.
 
         A Jupyter that listens only on this machine rejects all other host names, against DNS
@@ -610,14 +553,14 @@ class ComfyDeploy(ExtensionApp):
         """Read settings from the environment; configuration files and arguments override them."""
         for name, trait in self.class_own_traits(config=True).items():
             text = os.environ.get(f"{ENV_PREFIX}{name.upper()}")
+            if not text and name in OTHER_VARIABLES:
+                text = _key_of(OTHER_VARIABLES[name])
             if text is not None:
                 setattr(self, name, _from_text(trait, text))
 
 
 def _key_of(variable: str) -> str | None:
     """Return the key in a variable of the environment that is for other programs, too."""
-    from .schemas.base import is_key
-
     key = os.environ.get(variable, "").strip()
     if key and not is_key(key):
         log.warning("%s is ignored: it is not one line of ASCII text without spaces", variable)

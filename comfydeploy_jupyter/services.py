@@ -7,10 +7,13 @@ import logging
 import uuid
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from .comfyui.client import Credentials as ComfyUICredentials
+from .comfyui.client import check_headers, split_address
 from .compat.comfy_account import ComfyAccount, ComfySignIn
 from .compat.comfy_jobs import ComfyAPI
 from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials, WebProxy
@@ -25,8 +28,9 @@ from .machines.pool import Pools
 from .machines.records import MachineRecords
 from .machines.registry import AUTO, MachineRegistry
 from .machines.service import CloudMachines, MachineService, find_origin
+from .machines.settings import MachineSettings
 from .metrics import Reading
-from .runs.deletion import DeletionRepository
+from .runs.deletion import DeletionRepository, KeepRuns
 from .runs.delivery import Delivery
 from .runs.editor import EditorPrompts
 from .runs.inputs import PoolInputs
@@ -35,9 +39,12 @@ from .runs.service import RunService
 from .snapshots.service import Snapshots
 from .store.database import Database
 from .store.session import Session
+from .transfers.downloads import ModelSites
 from .transfers.queue import OPEN, Transfers
-from .tunnel.tunnels import Origin, TunnelOptions, Tunnels
+from .tunnel.tunnels import Tunnels
 from .util import worker
+from .util.sockets import by_number
+from .util.system import FetchPolicy
 from .util.tasks import BackgroundTasks, close_each
 from .workflows.convert import to_api
 from .workflows.editing import Editing
@@ -45,15 +52,13 @@ from .workflows.store import CloudWorkflows, LocalWorkflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from .comfyui.folders import Folders
     from .compat.comfydeploy import CloudAccount
+    from .extension import ComfyDeploy
     from .machines.machine import Machine
     from .machines.pool import ProviderKind
-    from .schemas import TunnelStartRequest
-    from .settings import Settings
-    from .tunnel.tunnels import Target
+    from .tunnel.tunnels import Origin, Target, TunnelOptions
 
 log = logging.getLogger(__name__)
 
@@ -61,88 +66,61 @@ RECOVER_EVERY = 10.0  # seconds between checks for servers that have exited
 
 
 class Services:
-    """All services of one Jupyter server.
+    """All services of one Jupyter server; those without a value are set by `open`."""
 
-    Parameters
-    ----------
-    settings : Settings
-        The configuration.
+    runs: RunService
+    machine_service: MachineService  # creates, describes, updates and deletes machines
+    pools: Pools  # creates, describes, updates and deletes pools
+    transfers: Transfers  # uploads, downloads and callbacks
+    snapshots: Snapshots  # environments for Docker and ComfyDeploy
+    comfy_api: ComfyAPI  # runs as jobs and files as assets
+    _session: Session
 
-    Attributes
-    ----------
-    pool_kinds : dict of str to ProviderKind
-        The kinds of pools whose machines a provider starts, before `open`.
-    """
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ComfyDeploy) -> None:
         self.settings = settings
-        self.credentials = Credentials(settings.data_dir / "credentials.json")
+        self.folder = folder = settings.folder
+        self.fetching = FetchPolicy(settings.offline)
+        self._local_machine = _local_machine(settings)
+        self.credentials = Credentials(folder / "credentials.json")
         self.comfy_account = ComfyAccount(
-            Credentials(settings.data_dir / "comfy_account.json"),
-            Credentials(settings.data_dir / "comfy_sign_in.json"),
-            ComfySignIn(settings.comfy_account_proxy, fetching=settings.fetching),
-            settings.comfy_api_key,
+            Credentials(folder / "comfy_account.json"),
+            Credentials(folder / "comfy_sign_in.json"),
+            ComfySignIn(settings.comfy_account_proxy, fetching=self.fetching),
+            settings.comfy_api_key or None,
         )
         self.cloud = CloudClient(
             settings.cloud_url,
-            access=CloudAccess(settings.allowed_api_urls, settings.api_key),
+            access=CloudAccess(tuple(settings.allowed_api_urls), settings.api_key or None),
             timeout=settings.cloud_timeout,
         )
-        self.site = WebProxy(settings.site_url, reply_timeout=settings.cloud_timeout)
-        self.database = Database(settings.data_dir / "comfydeploy.db")
+        self.site = WebProxy(settings.comfydeploy_url, reply_timeout=settings.cloud_timeout)
+        self.database = Database(folder / "comfydeploy.db")
         self.machines = MachineRegistry()
-        self.pool_kinds: dict[str, ProviderKind] = {"dask": DaskKind(settings.clusters)}
-        self.kept_outputs = KeptOutputs(settings.data_dir / "outputs", self.machines)
-        self.pool_inputs = PoolInputs(self.machines, settings.data_dir / "pool_inputs")
+        # of pools whose machines a provider starts
+        self.pool_kinds: dict[str, ProviderKind] = {"dask": DaskKind(settings)}
+        self.kept_outputs = KeptOutputs(folder / "outputs", self.machines)
+        self.pool_inputs = PoolInputs(self.machines, folder / "pool_inputs")
         self.machine_records = MachineRecords(self.database)
         self.hasher = Hasher(self.database)
         self._directories = DirectoryCache()
         self.model_files = ModelFiles(self.database, self.machines, self.hasher, self._directories)
         self.thumbnails = Thumbnails()
         self.uploads = Uploads(fsync=settings.fsync_uploads)
-        self._spool = settings.data_dir / "outbox"
+        self._spool = folder / "outbox"
         self.local_workflows = LocalWorkflows(self.database, self._to_api)
         self.editing = Editing(self.database, self.local_workflows, self.machines)
         self.tunnels = Tunnels(
-            settings.data_dir / "tunnel",
-            settings.tunnel,
-            fetching=settings.fetching,
+            folder / "tunnel",
+            settings,
+            fetching=self.fetching,
             find=self._tunnel_origin,
             on_url=self._tunnel_moved,
         )
         self.instance = uuid.uuid4().hex
-        self._session: Session | None = None
-        self._runs: RunService | None = None
-        self._machine_service: MachineService | None = None
-        self._pools: Pools | None = None
-        self._transfers: Transfers | None = None
-        self._snapshots: Snapshots | None = None
-        self.comfy_api: ComfyAPI  # runs as jobs and files as assets; set by `open`
         self._opened = False
         self._lock = asyncio.Lock()
         self._cleaned: set[Path] = set()
         self._tasks = BackgroundTasks(log)
-
-    @property
-    def runs(self) -> RunService:
-        """The runs; available after `open`."""
-        if self._runs is None:
-            raise RuntimeError("the services are not open")
-        return self._runs
-
-    @property
-    def machine_service(self) -> MachineService:
-        """Creates, describes, updates and deletes machines; available after `open`."""
-        if self._machine_service is None:
-            raise RuntimeError("the services are not open")
-        return self._machine_service
-
-    @property
-    def pools(self) -> Pools:
-        """Creates, describes, updates and deletes pools; available after `open`."""
-        if self._pools is None:
-            raise RuntimeError("the services are not open")
-        return self._pools
 
     def cloud_machines(self, account: CloudAccount) -> CloudMachines:
         """Return the serverless machines of an account of ComfyDeploy."""
@@ -151,20 +129,6 @@ class Services:
     def workflows(self, account: CloudAccount | None = None) -> LocalWorkflows | CloudWorkflows:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""
         return self.local_workflows if account is None else CloudWorkflows(account, self._to_api)
-
-    @property
-    def transfers(self) -> Transfers:
-        """Uploads, downloads and callbacks; available after `open`."""
-        if self._transfers is None:
-            raise RuntimeError("the services are not open")
-        return self._transfers
-
-    @property
-    def snapshots(self) -> Snapshots:
-        """Environments for Docker and ComfyDeploy; available after `open`."""
-        if self._snapshots is None:
-            raise RuntimeError("the services are not open")
-        return self._snapshots
 
     async def open(self) -> None:
         """Open all services, or none of them; a second call waits for the first one."""
@@ -184,10 +148,11 @@ class Services:
 
     async def _close(self) -> None:
         self._opened = False
+        made = vars(self).get
         services = (
-            *(self._tasks, self.editing, self.tunnels, self._snapshots, self.uploads),
-            *(self.hasher, self._runs, self._transfers, self._pools, self.machines),
-            *(self.database, self._session, self.cloud, self.comfy_account, self.site),
+            *(self._tasks, self.editing, self.tunnels, made("snapshots"), self.uploads),
+            *(self.hasher, made("runs"), made("transfers"), made("pools"), self.machines),
+            *(self.database, made("_session"), self.cloud, self.comfy_account, self.site),
         )
         await close_each(*(service.close for service in services if service is not None))
 
@@ -243,26 +208,10 @@ class Services:
             or any(machine.executes_here for machine in self.machines)
         )
 
-    async def start_tunnel(self, asked: TunnelStartRequest) -> dict[str, Any]:
-        """Start a tunnel; see `Tunnels.start`."""
-        options = TunnelOptions(
-            target=asked.target or "comfyui",
-            machine=None if asked.machine is None else self.machines.get(asked.machine).id,
-            port=asked.port,
-            token=asked.token,
-            hostname=asked.hostname.lower() if asked.hostname is not None else None,
-            protect=asked.protect,
-            download=asked.download is True,
-        )
-        return await self.tunnels.start(options, wait=asked.wait is not False)
-
     async def sign_in(self, request_id: str, api_url: str | None) -> str:
         """Request the key of a sign-in from ComfyDeploy, store it, and return its owner.
 
-        Raises
-        ------
-        CloudError
-            With status 404 until the sign-in is approved, 410 after it has expired.
+        CloudError has the status 404 until the sign-in is approved, 410 after it has expired.
         """
         answer = await self.cloud.sign_in(request_id, api_url)
         account = Account(answer["api_key"], answer["name"])
@@ -290,10 +239,10 @@ class Services:
         return UploadTarget.remote(self._spool, await machine.ready())
 
     async def _tunnel_origin(self, options: TunnelOptions, start: bool) -> Origin:
-        return await find_origin(options, self.machines, self.settings.jupyter, start=start)
+        return await find_origin(options, self.machines, self.settings.jupyter_origin, start=start)
 
     def _tunnel_moved(self, target: Target, old: str | None, new: str | None) -> None:
-        if target == "jupyter" and self.settings.admit_host is not None:
+        if target == "jupyter":
             for url, admitted in ((old, False), (new, True)):
                 if url is not None:
                     self.settings.admit_host(URL(url).host or "", admitted)
@@ -338,35 +287,40 @@ class Services:
     async def _open(self) -> None:
         await self.database.open()
         await self.tunnels.open()
-        settings = self.settings
-        self._session = await asyncio.to_thread(Session, settings.data_dir / "sessions")
+        settings, folder = self.settings, self.folder
+        self._session = await asyncio.to_thread(Session, folder / "sessions")
         await self.comfy_account.open()
         account = await asyncio.to_thread(self.credentials.load)
         self.cloud.access.signed_in_key = account.api_key if account is not None else None
         repository = RunRepository(self.database)
-        self._transfers = Transfers(
+        self.transfers = Transfers(
             self.database,
             self._session,
             self.machines,
             self.cloud.access.key_for,
-            sites=settings.sites,
-            fetching=settings.fetching,
+            sites=ModelSites(
+                settings.huggingface_url.rstrip("/"),
+                settings.civitai_url.rstrip("/"),
+                settings.huggingface_token or None,
+                settings.civitai_token or None,
+            ),
+            fetching=self.fetching,
             max_concurrent=settings.max_concurrent_uploads,
         )
         tokens = {
-            "hf_token": settings.sites.huggingface_token,
-            "civitai_token": settings.sites.civitai_token,
+            "hf_token": settings.huggingface_token,
+            "civitai_token": settings.civitai_token,
         }
-        self._snapshots = Snapshots(
-            settings.data_dir / "snapshots",
+        self.snapshots = Snapshots(
+            folder / "snapshots",
             self.machines,
             self.hasher,
-            self._transfers,
+            self.transfers,
             self.local_workflows,
             {name: token for name, token in tokens.items() if token},
         )
-        delivery = Delivery(self._transfers, self.machines, repository)
-        self._runs = RunService(
+        delivery = Delivery(self.transfers, self.machines, repository)
+        self.runs = RunService(
             repository,
             DeletionRepository(self.database),
             self.machines,
@@ -374,47 +328,46 @@ class Services:
             delivery,
             self.kept_outputs,
             editor_prompts=EditorPrompts(self.database) if settings.editor_runs else None,
-            keep=settings.keep_runs,
+            keep=KeepRuns(**settings.keep_runs),
             stored_version=self.local_workflows.version,
             account=self.comfy_account,
-            fetching=settings.fetching,
+            fetching=self.fetching,
             emit=settings.emit,
             inputs=self.pool_inputs,
             view_url=f"{settings.base_url}comfyui-deploy/view",
-            lost_after=settings.lost_after,
-            gone_after=settings.gone_after,
+            settings=settings,
         )
         self.comfy_api = ComfyAPI.build(
-            self.database, repository, self._runs, self.machines, self.hasher, self.kept_outputs
+            self.database, repository, self.runs, self.machines, self.hasher, self.kept_outputs
         )
-        self._machine_service = MachineService(
+        self.machine_service = MachineService(
             self.machine_records,
             self.machines,
-            settings.local,
+            self._local_machine,
             autostart=settings.autostart,
-            data_dir=settings.data_dir,
+            data_dir=folder,
             client_id=self._session.id,
-            listener=self._runs.listener,
+            listener=self.runs.listener,
         )
-        await self._machine_service.open()
-        self._pools = Pools(
+        await self.machine_service.open()
+        self.pools = Pools(
             self.machine_records,
             self.machines,
-            self._machine_service.make,
-            self._runs.listener,
-            defaults=settings.local,
+            self.machine_service.make,
+            self.runs.listener,
+            defaults=self._local_machine,
             kinds=self.pool_kinds,
         )
-        self._pools.open()
-        await self._transfers.open()
+        self.pools.open()
+        await self.transfers.open()
         await delivery.open()
-        await self._runs.open()
+        await self.runs.open()
         self._tasks.keep(
             partial(self._recover, delivery, set()),
             "Recovering the work of servers that have ended",
         )
-        self._machine_service.start()
-        self._pools.start()
+        self.machine_service.start()
+        self.pools.start()
         if settings.autostart:
             self._tasks.start(
                 self._remove_leftovers(self.machines.get()),
@@ -422,16 +375,7 @@ class Services:
             )
 
     async def _recover(self, delivery: Delivery, sessions: set[str]) -> None:
-        """Recover runs, transfers and messages of exited servers with this data folder.
-
-        Parameters
-        ----------
-        delivery : Delivery
-            Reports the ends of runs.
-        sessions : set of str
-            Servers that have exited, and whose work is not recovered yet.
-        """
-        assert self._session is not None
+        """Recover runs, transfers and messages of exited servers with this data folder."""
         while True:
             await asyncio.sleep(RECOVER_EVERY)
             sessions |= await asyncio.to_thread(self._session.claim)
@@ -440,3 +384,27 @@ class Services:
                 await self.runs.recover_orphans(sessions)
                 await self.pools.find_members()
                 sessions.clear()
+
+
+def _local_machine(settings: ComfyDeploy) -> MachineSettings:
+    """Return the settings of the machine `local`, from which other machines take their defaults."""
+    address, authorization = split_address(settings.comfyui_url)
+    return MachineSettings(
+        comfyui_url=address,
+        credentials=ComfyUICredentials(
+            check_headers(settings.comfyui_headers),
+            authorization,
+            settings.comfyui_client_cert,
+            settings.comfyui_client_key,
+            settings.comfyui_ca,
+        ),
+        comfyui_path=settings.comfyui_path,
+        comfyui_python=settings.comfyui_python,
+        launch_args=tuple(settings.launch_args),
+        request_timeout=settings.comfyui_timeout,
+        start_timeout=settings.comfyui_start_timeout,
+        stuck_after=settings.stuck_after,
+        jupyter_root=settings.root_dir,
+        extra_roots=tuple(Path(folder).expanduser() for folder in settings.extra_roots),
+        trusted_users=by_number(settings.comfyui_trusted_users),
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.extension import ENV_PREFIX, ComfyDeploy
-from comfydeploy_jupyter.openapi.document import specification
+from comfydeploy_jupyter.handlers.document import specification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

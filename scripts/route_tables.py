@@ -1,7 +1,7 @@
 """Write the tables of docs/routes.md: all routes, and the fields of the larger requests.
 
-The texts are those of the routes (`comfydeploy_jupyter/openapi`) and of the models
-(`comfydeploy_jupyter/schemas`). ``--check`` writes nothing, and fails if a table is not up to date.
+The texts are those of the routes (`comfydeploy_jupyter/handlers`) and of the models of their
+requests. ``--check`` writes nothing, and fails if a table is not up to date.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comfydeploy_jupyter import schemas
-from comfydeploy_jupyter.openapi.document import OPERATIONS
+from comfydeploy_jupyter.handlers import operations
+from comfydeploy_jupyter.request_models import Model
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from comfydeploy_jupyter.openapi.operation import Operation
+    from comfydeploy_jupyter.handlers.route import Route
 
 PAGE = Path(__file__).parent.parent / "docs" / "routes.md"
 TABLE = re.compile(r"(<!-- (routes|fields of (\w+)) -->\n).*?(<!-- end of table -->\n)", re.DOTALL)
@@ -37,21 +37,22 @@ def filled(page: str) -> str:
 def routes(described: set[str]) -> list[str]:
     """Return the table of all routes; it does not repeat fields of another table of the page."""
     rows = ["| route | what it does |", "|---|---|"]
-    for operation in OPERATIONS:
+    for operation in operations():
         path = operation.path.removeprefix("/").replace("{tail}", "…")
         if operation.tag != "ComfyUI" and path != "comfydeploy":
             takes = "; ".join(taken(operation, described))
-            text = f"{operation.summary} ({takes})" if takes else operation.summary
-            rows.append(f"| `{operation.method.upper()} {path}` | {text} |")
+            summary = operation.texts[0]
+            text = f"{summary} ({takes})" if takes else summary
+            rows.append(f"| `{operation.method} {path}` | {text} |")
     return [*rows, "| `comfyui/` | ComfyUI's own page with all its routes and its WebSocket |"]
 
 
-def taken(operation: Operation, described: set[str]) -> list[str]:
+def taken(operation: Route, described: set[str]) -> list[str]:
     """Return the names of an operation's fields: those of its query and of each body."""
     found = {}
-    if operation.query is not None:
-        found["query"] = own_fields(operation.query, described)
-    for body in operation.bodies:
+    if operation.declared.query is not None:
+        found["query"] = own_fields(operation.declared.query, described)
+    for body in operation.declared.bodies:
         if isinstance(body.schema, dict):
             found["multipart"] = [*body.schema.get("properties", ())]
         else:
@@ -63,7 +64,7 @@ def taken(operation: Operation, described: set[str]) -> list[str]:
     ]
 
 
-def own_fields(model: type[schemas.Model], described: Collection[str] = ()) -> dict[str, str]:
+def own_fields(model: type[Model], described: Collection[str] = ()) -> dict[str, str]:
     """Return the fields of a model with their descriptions, except those described elsewhere.
 
     One section of the page explains the fields that send a request to ComfyDeploy.
@@ -71,7 +72,7 @@ def own_fields(model: type[schemas.Model], described: Collection[str] = ()) -> d
     elsewhere = {
         name
         for base in model.__mro__
-        if base.__name__ in {*described, "Keyed", "CloudTarget"} and issubclass(base, schemas.Model)
+        if base.__name__ in {*described, "Keyed", "CloudTarget"} and issubclass(base, Model)
         for name in base.model_fields
     }
     return {
@@ -83,9 +84,16 @@ def own_fields(model: type[schemas.Model], described: Collection[str] = ()) -> d
 
 def fields(model: str) -> list[str]:
     """Return the table of the fields of a request."""
-    found = own_fields(getattr(schemas, model))
+    found = own_fields(_models()[model])
     rows = [f"| `{name}` | {description} |" for name, description in found.items()]
     return ["| field | meaning |", "|---|---|", *rows]
+
+
+def _models() -> dict[str, type[Model]]:
+    declared = [route.declared for route in operations()]
+    models = [one for each in declared for one in (each.query, *(b.schema for b in each.bodies))]
+    found = {base for model in models for base in getattr(model, "__mro__", ())}
+    return {base.__name__: base for base in found if issubclass(base, Model)}
 
 
 def main() -> int:

@@ -128,7 +128,7 @@ class TestOfRuns:
         monkeypatch.setattr(services, "RECOVER_EVERY", 0.05)
         await extension.stop_extension()
         await api.get("runs")
-        sessions = extension.services.settings.data_dir / "sessions"
+        sessions = extension.folder / "sessions"
         first, second = [await asyncio.to_thread(Session, sessions) for _ in range(2)]
         before = failures()
         async with without_runs():

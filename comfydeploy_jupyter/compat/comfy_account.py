@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 
 from ..errors import CloudError, ComfyDeployError
-from ..schemas.base import is_key
 from ..util import http, jsons
 from ..util.http import new_session
+from ..util.secrets import is_key
 from ..util.system import ALLOWED
 from .comfydeploy import Account
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ..errors import ComfyDeployError, ConflictError, NotFoundError
+from ..request_models import RunRequest, parse
 from ..runs.log import LARGE
 from ..runs.records import IDEMPOTENCY_KEY
-from ..schemas import RunRequest, parse
 from ..util import worker
 from ..util.jsons import RawJSON
 from .comfy_api import (
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from ..files.hashes import Hasher
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
+    from ..request_models import JobRequest, JobsQuery
     from ..runs.log import RunEvent
     from ..runs.records import RunRecord, RunRepository
     from ..runs.run import Run
     from ..runs.service import RunService
-    from ..schemas import JobRequest, JobsQuery
     from ..store.database import Database
 
 MAX_KEY_LENGTH = 255

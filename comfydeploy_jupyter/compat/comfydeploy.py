@@ -18,11 +18,10 @@ import aiohttp
 from yarl import URL
 
 from ..errors import CloudError, ForbiddenAPIURLError, InvalidRequestError, NoAPIKeyError
-from ..schemas.base import is_key
 from ..util import http, proxy, worker
 from ..util.http import new_session
 from ..util.jsons import dumps
-from ..util.secrets import clean_url
+from ..util.secrets import clean_url, is_key
 from ..util.times import Backoff, retry_after, timestamp_of
 
 if TYPE_CHECKING:

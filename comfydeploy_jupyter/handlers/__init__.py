@@ -1,157 +1,135 @@
-"""The whole API on one page."""
+"""The routes, a module for each section of them.
+
+A route is declared at the method that handles it: see `route`. Jupyter waits while it imports an
+extension, and the modules of the handlers need packages such as pydantic and aiohttp, which take
+long to import. So this module imports none of them: `Mount` takes the place of all routes in
+Jupyter's application, and imports them after Jupyter's start, in a thread.
+"""
 
 from __future__ import annotations
 
-from .base import NotFound
-from .cloud import (
-    VOLUME_STEPS,
-    AuthResponseHandler,
-    ComfyAccountHandler,
-    SiteHandler,
-    VolumeFileHandler,
-)
-from .comfy_api import ROUTES as COMFY_API
-from .comfyui_page import PAGE, PageHandler
-from .comfyui_socket import PageSocket
-from .deployments import DeploymentCancelHandler, DeploymentQueueHandler, DeploymentRunHandler
-from .files import (
-    FileHashHandler,
-    FilenameListHandler,
-    ModelsHandler,
-    ModelUsesHandler,
-    StatHandler,
-    UploadFileHandler,
-)
-from .graphs import ConvertHandler, FetchModelsHandler, SchemaHandler, ValidateHandler
-from .machines import (
-    FreeHandler,
-    MachineCreateHandler,
-    MachineDeleteHandler,
-    MachineHandler,
-    MachinesHandler,
-    MachineUpdateHandler,
-)
-from .openapi import OpenAPIHandler
-from .runs import (
-    InterruptHandler,
-    RunHandler,
-    RunsDeleteHandler,
-    RunsHandler,
-    RunsUpdateHandler,
-    StreamHandler,
-)
-from .snapshots import SnapshotHandler
-from .status import (
-    CheckStatusHandler,
-    CheckWSStatusHandler,
-    ComfyUILogHandler,
-    ComfyUIVersionHandler,
-    ObjectInfoHandler,
-)
-from .transfers import (
-    CancelUploadsHandler,
-    RetryUploadsHandler,
-    UploadPartHandler,
-    UploadQueueStatusHandler,
-    VolumeModelHandler,
-)
-from .tunnel import TunnelStartHandler, TunnelStatusHandler, TunnelStopHandler
-from .view import ViewHandler
-from .workflows import (
-    EditorWorkflowHandler,
-    EditorWorkflowsHandler,
-    PresetDeleteHandler,
-    PresetHandler,
-    PresetsHandler,
-    VersionHandler,
-    VersionsHandler,
-    WorkflowDeleteHandler,
-    WorkflowEditHandler,
-    WorkflowHandler,
-    WorkflowRestoreHandler,
-    WorkflowsHandler,
-    WorkflowUpdateHandler,
-)
-from .ws import EventSocket
+import asyncio
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-PREFIX = "comfyui-deploy"
+from jupyter_server.utils import url_path_join
+from tornado import web
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+from tornado.routing import PathMatches, Router, Rule, RuleRouter
 
-ROUTES = (
-    # Tunnel management; the first one without prefix, as in the ComfyUI node
-    ("tunnel/status", TunnelStatusHandler),
-    (f"{PREFIX}/tunnel/status", TunnelStatusHandler),
-    (f"{PREFIX}/tunnel/start", TunnelStartHandler),
-    (f"{PREFIX}/tunnel/stop", TunnelStopHandler),
-    # Workflow execution
-    (f"{PREFIX}/run", RunHandler),
-    (f"{PREFIX}/run/streaming", StreamHandler),
-    (f"{PREFIX}/run/deployment/queue", DeploymentQueueHandler),
-    (f"{PREFIX}/run/([^/]+)/cancel", DeploymentCancelHandler),
-    (f"{PREFIX}/run/([^/]+)", DeploymentRunHandler),
-    (f"{PREFIX}/interrupt", InterruptHandler),
-    (f"{PREFIX}/runs", RunsHandler),
-    (f"{PREFIX}/runs/update", RunsUpdateHandler),
-    (f"{PREFIX}/runs/delete", RunsDeleteHandler),
-    (f"{PREFIX}/view", ViewHandler),
-    # Models and files
-    (f"{PREFIX}/models", ModelsHandler),
-    (f"{PREFIX}/models/uses", ModelUsesHandler),
-    (f"{PREFIX}/filename_list_cache", FilenameListHandler),
-    (f"{PREFIX}/get-file-hash", FileHashHandler),
-    (f"{PREFIX}/upload-file", UploadFileHandler),
-    (f"{PREFIX}/upload-queue-status", UploadQueueStatusHandler),
-    (f"{PREFIX}/cancel-uploads", CancelUploadsHandler),
-    (f"{PREFIX}/retry-uploads", RetryUploadsHandler),
-    (f"{PREFIX}/volume/model", VolumeModelHandler),
-    (f"{PREFIX}/volume/file/upload-part-from-path", UploadPartHandler),
-    *((f"{PREFIX}/volume/file/{step}", VolumeFileHandler) for step in VOLUME_STEPS),
-    (f"{PREFIX}/fs/stat", StatHandler),
-    # Workflows
-    (f"{PREFIX}/workflow/convert", ConvertHandler),
-    (f"{PREFIX}/workflow/validate", ValidateHandler),
-    (f"{PREFIX}/workflow/fetch-models", FetchModelsHandler),
-    (f"{PREFIX}/workflow/schema", SchemaHandler),
-    # WebSocket and status
-    (f"{PREFIX}/ws", EventSocket),
-    (f"{PREFIX}/check-status", CheckStatusHandler),
-    (f"{PREFIX}/check-ws-status", CheckWSStatusHandler),
-    # Workflow management
-    (f"{PREFIX}/workflow", WorkflowHandler),
-    (f"{PREFIX}/workflows", WorkflowsHandler),
-    (f"{PREFIX}/workflow/version", VersionHandler),
-    (f"{PREFIX}/workflow/versions", VersionsHandler),
-    (f"{PREFIX}/workflow/update", WorkflowUpdateHandler),
-    (f"{PREFIX}/workflow/delete", WorkflowDeleteHandler),
-    (f"{PREFIX}/workflow/restore", WorkflowRestoreHandler),
-    (f"{PREFIX}/workflow/edit", WorkflowEditHandler),
-    (f"{PREFIX}/editor/workflows", EditorWorkflowsHandler),
-    (f"{PREFIX}/editor/workflow", EditorWorkflowHandler),
-    (f"{PREFIX}/workflow/presets", PresetsHandler),
-    (f"{PREFIX}/workflow/preset", PresetHandler),
-    (f"{PREFIX}/workflow/preset/delete", PresetDeleteHandler),
-    # Machines
-    (f"{PREFIX}/machine", MachineHandler),
-    (f"{PREFIX}/machines", MachinesHandler),
-    (f"{PREFIX}/machine/update", MachineUpdateHandler),
-    (f"{PREFIX}/machine/create", MachineCreateHandler),
-    (f"{PREFIX}/machine/delete", MachineDeleteHandler),
-    (f"{PREFIX}/free", FreeHandler),
-    (f"{PREFIX}/snapshot-to-docker", SnapshotHandler),
-    # Miscellaneous
-    (f"{PREFIX}/auth-response", AuthResponseHandler),
-    (f"{PREFIX}/comfy-account", ComfyAccountHandler),
-    (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
-    (f"{PREFIX}/comfyui/log", ComfyUILogHandler),
-    (f"{PREFIX}/object_info", ObjectInfoHandler),
-    (f"{PREFIX}/openapi.json", OpenAPIHandler),
-    (r"comfydeploy(?:/.*)?", SiteHandler),
-    # The Comfy API
-    *COMFY_API,
-    # ComfyUI's own page
-    (rf"{PAGE}/(?:api/)?ws", PageSocket),
-    (rf"{PAGE}(?:/.*)?", PageHandler),
-    # All other paths below the prefix; must be the last one
-    (rf"{PREFIX}(?:/.*)?", NotFound),
+if TYPE_CHECKING:
+    from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
+
+    from .route import Route
+
+SECTIONS = (
+    *("runs", "deployments", "view", "files", "transfers", "graphs", "workflows", "ws", "status"),
+    *("machines", "snapshots", "tunnel", "cloud", "comfy_api", "comfyui_page", "base"),
 )
+PATHS = r"tunnel/status|(?:comfyui-deploy|comfydeploy|comfyui)(?:/.*)?"
 
-__all__ = ["PREFIX", "ROUTES"]
+
+def _classes() -> list[type[web.RequestHandler]]:
+    modules = [import_module(f".{name}", __package__) for name in SECTIONS]
+    return [
+        thing
+        for module in modules
+        for thing in vars(module).values()
+        if isinstance(thing, type) and thing.__module__ == module.__name__
+        if issubclass(thing, web.RequestHandler)
+    ]
+
+
+@cache
+def operations() -> tuple[Route, ...]:
+    """Return the routes that are described, in the order of the documents."""
+    from .route import routes_of
+
+    return tuple(one for kind in _classes() for one in routes_of(kind) if one.id)
+
+
+@cache
+def all_routes() -> tuple[tuple[str, type[web.RequestHandler]], ...]:
+    """Return pattern and handler of each path; the first pattern that matches counts.
+
+    It takes a second or more: call it in a thread.
+    """
+    from .route import handlers_of
+
+    found = [pair for kind in _classes() for pair in handlers_of(kind)]
+    found.sort(key=lambda pair: (pair[0].endswith(".*"), "(" in pair[0], -len(pair[0])))
+    return tuple(found)
+
+
+class _Routes(RuleRouter):
+    """Finds the handler of a request."""
+
+    def __init__(self, application: web.Application) -> None:
+        base_url = application.settings["base_url"]
+        super().__init__(
+            [Rule(PathMatches(url_path_join(base_url, path)), kind) for path, kind in all_routes()]
+        )
+        self._application = application
+
+    def get_target_delegate(
+        self, target: Any, request: HTTPServerRequest, **target_params: Any
+    ) -> HTTPMessageDelegate:
+        return self._application.get_handler_delegate(request, target, **target_params)
+
+
+class Mount(Router):
+    """All routes below Jupyter's base URL; `load` imports them."""
+
+    def __init__(self, application: web.Application) -> None:
+        self._application = application
+        self._routes: _Routes | None = None
+        pattern = url_path_join(application.settings["base_url"], f"(?:{PATHS})")
+        # Jupyter's own `add_handlers` looks for the methods of handlers, which are not known yet.
+        web.Application.add_handlers(application, ".*$", [Rule(PathMatches(pattern), self)])
+
+    def load(self) -> Router:
+        """Import the handlers, which takes long; the second time, nothing is left to do."""
+        if self._routes is None:
+            self._routes = _Routes(self._application)
+        return self._routes
+
+    def find_handler(self, request: HTTPServerRequest, **_: Any) -> HTTPMessageDelegate | None:
+        """Return what handles a request."""
+        if self._routes is None:
+            return _Early(self, request)
+        return self._routes.find_handler(request)
+
+
+class _Early(HTTPMessageDelegate):
+    """A request that has come before the handlers are imported: it waits for them."""
+
+    def __init__(self, mount: Mount, request: HTTPServerRequest) -> None:
+        self._mount = mount
+        self._request = request
+        self._found: HTTPMessageDelegate | None = None
+        self._left = False
+
+    async def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> None:
+        routes = await asyncio.to_thread(self._mount.load)
+        if self._left:
+            return
+        self._found = routes.find_handler(self._request)
+        assert self._found is not None
+        begun = self._found.headers_received(start_line, headers)
+        if begun is not None:
+            await begun
+
+    def data_received(self, chunk: bytes) -> Any:
+        return None if self._found is None else self._found.data_received(chunk)
+
+    def finish(self) -> None:
+        if self._found is not None:
+            self._found.finish()
+
+    def on_connection_close(self) -> None:
+        self._left = True
+        if self._found is not None:
+            self._found.on_connection_close()

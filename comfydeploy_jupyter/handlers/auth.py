@@ -13,7 +13,7 @@ from tornado import web
 from tornado.websocket import WebSocketHandler
 
 from ..errors import InvalidRequestError, UnauthorizedError
-from ..util.secrets import MASK, is_secret_value
+from ..util.secrets import MASK, is_key, is_secret_value
 
 if TYPE_CHECKING:
     from ..extension import ComfyDeploy
@@ -30,28 +30,11 @@ XSRF_MISSING = (
 
 
 class AuthHandler(JupyterHandler):
-    """Base of all handlers: authentication, authorization, and protection from other web sites.
+    """Base of all handlers: authentication, authorization, and protection from other web sites."""
 
-    Attributes
-    ----------
-    auth_action : str or None
-        The action that the authorizer must allow; by default that of the method in
-        `ACTIONS`.
-    xsrf_on_get : bool
-        Whether a GET with a login cookie needs the XSRF token, as every POST does.
-    """
-
-    auth_action: str | None = None
-    xsrf_on_get = False
+    auth_action: str | None = None  # that the authorizer must allow; by default as in `ACTIONS`
+    xsrf_on_get = False  # whether a GET with a login cookie needs the XSRF token, as every POST
     _xsrf_missing = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Mark all methods as authenticated for Jupyter: `prepare` checks each request."""
-        super().__init_subclass__(**kwargs)
-        for verb in ("get", "head", "post", "put", "patch", "delete"):
-            method = cls.__dict__.get(verb)
-            if method is not None:
-                setattr(cls, verb, web.authenticated(method))
 
     @property
     def extension(self) -> ComfyDeploy:
@@ -70,14 +53,7 @@ class AuthHandler(JupyterHandler):
         super()._log()
 
     async def authorize(self) -> None:
-        """Check that the request is authenticated, and that its user is allowed to do this.
-
-        Raises
-        ------
-        UnauthorizedError
-            If the user is unknown, a page of another origin has sent the request, it opens a
-            WebSocket where none is, or the authorizer does not allow it.
-        """
+        """Raise unless the request is authenticated, and its user is allowed to do this."""
         if not self.current_user:
             raise self.not_logged_in()
         if self._opens_socket and not isinstance(self, WebSocketHandler):
@@ -104,21 +80,11 @@ class AuthHandler(JupyterHandler):
     # -- credentials -------------------------------------------------------------------------------
 
     def given_key(self, in_body: str | None = None) -> str | None:
-        """Return the ComfyDeploy API key in the request.
+        """Return the ComfyDeploy API key in the request; ``in_body`` is the one of its body.
 
-        Parameters
-        ----------
-        in_body : str, optional
-            The ``cd_token`` or ``token`` of its body.
-
-        Returns
-        -------
-        str or None
-            From the header ``X-ComfyDeploy-Token``, else from the body, else from
-            ``Authorization: Bearer`` unless that contains Jupyter's token.
+        It comes from the header ``X-ComfyDeploy-Token``, else from the body, else from
+        ``Authorization: Bearer`` unless that contains Jupyter's token.
         """
-        from ..schemas.base import is_key
-
         named = (self.request.headers.get("X-ComfyDeploy-Token") or in_body or "").strip()
         key, field = named, "X-ComfyDeploy-Token"
         if not named:
@@ -144,13 +110,9 @@ class AuthHandler(JupyterHandler):
     # -- pages of other origins --------------------------------------------------------------------
 
     def check_host(self) -> bool:
-        """Return true if the request was sent to one of the host names of this server.
+        """Raise unless the request was sent to one of the host names of this server.
 
-        Raises
-        ------
-        UnauthorizedError
-            If not: another web site may have made its host name resolve to this server (DNS
-            rebinding).
+        Another web site may have made its host name resolve to this server (DNS rebinding).
         """
         if not super().check_host():
             self.current_user = None
@@ -162,13 +124,9 @@ class AuthHandler(JupyterHandler):
         return True
 
     def check_xsrf_cookie(self) -> None:
-        """Check that no page of another web site has sent the request with the user's cookie.
+        """Raise if a page of another web site may have sent the request with the user's cookie.
 
-        Raises
-        ------
-        UnauthorizedError
-            If Jupyter's token, or the XSRF token in addition to the cookie, is missing; the message
-            says which.
+        The message says what is missing: Jupyter's token, or the XSRF token beside the cookie.
         """
         try:
             super().check_xsrf_cookie()

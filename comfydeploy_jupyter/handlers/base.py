@@ -25,28 +25,27 @@ from ..errors import (
     TooLargeError,
     UnauthorizedError,
 )
+from ..request_models import CloudTarget, Model, parse
 from ..util import jsons, worker
-from ..util.system import lazy_module
 from .auth import FOREIGN_PAGE, AuthHandler
+from .route import route
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Awaitable
 
-    from .. import schemas as schemas
     from ..compat.comfydeploy import CloudAccount
     from ..services import Services
-else:
-    schemas = lazy_module("schemas")
+
 
 LARGE = 64 * 1024  # bytes of JSON above which it is encoded in a thread
-PIECE = 1024 * 1024  # bytes of a large reply that are written at once
+CHUNK = 1024 * 1024  # bytes of a large reply that are written at once
 ANY_SIZE = 1 << 50  # bytes of a body that is forwarded as it arrives; tornado needs a limit
-KEEP_AWAKE = 15.0  # seconds between comments in an event stream without events
+HEARTBEAT = 15.0  # seconds between comments in an event stream without events
 COMMENT = b": keep awake\n\n"  # readers of an event stream ignore a comment
 POLICY_SETTING = "comfydeploy_content_security_policy"  # of the Jupyter application
 
-M = TypeVar("M", bound="schemas.Model")
+M = TypeVar("M", bound=Model)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -60,19 +59,12 @@ def passed_header(value: str) -> str:
 
 
 class Base(AuthHandler):
-    """Base of all handlers: the services, the query, errors as JSON.
+    """Base of all handlers: the services, the query, errors as JSON."""
 
-    Attributes
-    ----------
-    is_activity : bool
-        Whether a request counts as use of the server. Requests for a status do not: otherwise a
-        server that is monitored would never be ended as idle.
-    has_begun : bool
-        Whether the headers of the reply were sent, so that no other reply can be sent any more.
-    """
-
+    # Whether a request counts as use of the server. Requests for a status do not: otherwise a
+    # server that is monitored would never be ended as idle.
     is_activity = True
-    has_begun = False
+    has_begun = False  # whether the headers of the reply were sent: no other one can be sent
     _is_admitted = False
 
     @property
@@ -105,22 +97,16 @@ class Base(AuthHandler):
         return f"{scheme}://{self.request.host}"
 
     def query(self, model: type[M]) -> M:
-        """Return the request's query as a validated model.
-
-        Raises
-        ------
-        InvalidRequestError
-            If an argument is invalid or is given twice. An empty one counts as not given.
-        """
+        """Return the request's query, checked. An empty argument counts as not given."""
         fields: dict[str, Any] = {}
         for name, values in self.request.query_arguments.items():
             if len(values) > 1 and name.partition("[")[0] in model.model_fields:
                 raise InvalidRequestError.of_field(name, "is given more than once")
             self._add_argument(fields, model, name, self.decode_argument(values[0], name))
-        return schemas.parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
+        return parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
 
     def _add_argument(
-        self, fields: dict[str, Any], model: type[schemas.Model], name: str, value: str
+        self, fields: dict[str, Any], model: type[Model], name: str, value: str
     ) -> None:
         """Add an argument to the fields of a query; ``name[key]`` is an entry of an object."""
         owner, opened, rest = name.partition("[")
@@ -132,7 +118,6 @@ class Base(AuthHandler):
             entries[key] = value
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Send any exception as a JSON error."""
         error = self.error_of(kwargs.get("exc_info", (None, None, None))[1], status_code)
         self.set_status(error.status)
         self.set_header("Content-Type", "application/json")
@@ -142,17 +127,10 @@ class Base(AuthHandler):
         """Log nothing: `error_of` logs unexpected exceptions."""
 
     def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error that is sent for an exception.
+        """Return the error that is sent for an exception, or for a status of tornado alone.
 
         An unexpected exception becomes an ``internal_error`` with an id, and is logged with this
         id.
-
-        Parameters
-        ----------
-        exception : BaseException or None
-            None if tornado has only a status.
-        status : int
-            The HTTP status that tornado would send.
         """
         if isinstance(exception, ComfyDeployError):
             return exception
@@ -189,7 +167,6 @@ class Handler(Base, APIHandler):
         return policy
 
     async def prepare(self) -> None:  # type: ignore[override]  # theirs is awaited too
-        """Check credentials and permission, before anything else happens."""
         try:
             await cast("Awaitable[None]", super().prepare())
         except web.HTTPError as fault:
@@ -211,7 +188,6 @@ class Handler(Base, APIHandler):
             self.extension.requests.add(self)
 
     def on_finish(self) -> None:
-        """Stop counting this request as unfinished work."""
         super().on_finish()
         self.extension.requests.discard(self)
 
@@ -239,24 +215,12 @@ class Handler(Base, APIHandler):
         raise self.not_logged_in()
 
     async def body(self, model: type[M], *, unique: bool = False, graphs: bool = False) -> M:
-        """Return the request's JSON body as a validated model.
+        """Return the request's JSON body, checked.
 
-        Parameters
-        ----------
-        model : type
-            The request model of the route.
-        unique : bool
-            Whether to reject an object with a key twice: no part of a body that is stored may get
-            lost.
-        graphs : bool
-            Whether large graphs in it may be `RawJSON`.
-
-        Raises
-        ------
-        TooLargeError, InvalidJSONError, InvalidRequestError
-            If it is too large, is not JSON, or does not fit the model.
+        ``unique`` rejects an object with a key twice: no part of a body that is stored may get
+        lost. With ``graphs``, large graphs in it may be `RawJSON`.
         """
-        return schemas.parse(model, await self.json_body(unique=unique, graphs=graphs))
+        return parse(model, await self.json_body(unique=unique, graphs=graphs))
 
     async def json_body(self, *, unique: bool = False, graphs: bool = False) -> dict[str, Any]:
         """Return the request's JSON object; an empty body is an empty object."""
@@ -275,29 +239,19 @@ class Handler(Base, APIHandler):
                 details={"size": size, "limit": limit},
             )
 
-    def is_for_cloud(self, asked: schemas.CloudTarget) -> bool:
+    def is_for_cloud(self, asked: CloudTarget) -> bool:
         """Return whether the validated body or the query of a request sends it to ComfyDeploy."""
-        return asked.in_cloud or self.query(schemas.CloudTarget).in_cloud
+        return asked.in_cloud or self.query(CloudTarget).in_cloud
 
-    def account(self, asked: schemas.CloudTarget, api_url: str | None = None) -> CloudAccount:
-        """Return the ComfyDeploy account for a request.
+    def account(self, asked: CloudTarget, api_url: str | None = None) -> CloudAccount:
+        """Return the ComfyDeploy account for a request; ``asked`` is its query or its body.
 
-        Parameters
-        ----------
-        asked : schemas.CloudTarget
-            Its validated query or body.
-        api_url : str, optional
-            The address of the API, if neither its body nor its query has one.
-
-        Raises
-        ------
-        ForbiddenAPIURLError, NoAPIKeyError
-            If the address is not allowed, or there is no API key.
+        ``api_url`` is the address of the API if neither its body nor its query has one.
         """
-        named = asked.api_url or self.query(schemas.CloudTarget).api_url or api_url
+        named = asked.api_url or self.query(CloudTarget).api_url or api_url
         return self.services.cloud.account(self.given_key(asked.given_key), api_url=named)
 
-    def cloud_account(self, asked: schemas.CloudTarget) -> CloudAccount | None:
+    def cloud_account(self, asked: CloudTarget) -> CloudAccount | None:
         """Return the `account` for a request that is for ComfyDeploy, else None."""
         return self.account(asked) if self.is_for_cloud(asked) else None
 
@@ -320,7 +274,6 @@ class Handler(Base, APIHandler):
         self.finish(set_content_type="text/event-stream")
 
     def reply(self, body: Any, *, status: int = 200) -> None:
-        """Send a JSON reply."""
         self.set_status(status)
         self.finish(jsons.dumps(body))
 
@@ -339,8 +292,8 @@ class Handler(Base, APIHandler):
         self.set_header("Content-Length", str(sum(map(len, pieces))))
         with suppress(StreamClosedError):  # the client has disconnected
             for piece in pieces:
-                for start in range(0, len(piece), PIECE):
-                    self.write(piece[start : start + PIECE])
+                for start in range(0, len(piece), CHUNK):
+                    self.write(piece[start : start + CHUNK])
                     await self.flush()
             await self.finish()
 
@@ -357,12 +310,11 @@ class Handler(Base, APIHandler):
 class NotFound(Handler):
     """All paths below the prefix of the routes that are not routes."""
 
-    async def get(self) -> None:
-        """Respond with 404, as JSON."""
-        raise NotFoundError(f"There is no route {self.request.path}")
-
-    async def post(self) -> None:
-        """Respond with 404, as JSON."""
+    @route("GET", "/comfyui-deploy")
+    @route("POST", "/comfyui-deploy")
+    @route("GET", "{tail}")
+    @route("POST", "{tail}")
+    async def refuse(self) -> None:
         raise NotFoundError(f"There is no route {self.request.path}")
 
 

@@ -1,50 +1,141 @@
-"""Routes that sign in to ComfyDeploy or a Comfy account, and proxies of ComfyDeploy."""
+"""Signing in to ComfyDeploy and to a Comfy account, and ComfyDeploy's web site."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+from pydantic import Field, field_validator, model_validator
 from tornado import web
 
-from ..errors import CloudError, ComfyDeployError, MethodNotAllowedError
-from ..util.secrets import clean_url
-from ..util.system import lazy_module
-from .base import Handler, passed_header, schemas
+from ..errors import (
+    CloudError,
+    ForbiddenAPIURLError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    OfflineError,
+)
+from ..request_models import (
+    ACCOUNT_KEY,
+    EMAIL_PATTERN,
+    ApiUrlField,
+    Identifier,
+    Model,
+    optional,
+    required,
+)
+from ..util import proxy
+from ..util.secrets import MAX_KEY_LENGTH, clean_url, is_key
+from .base import Handler, passed_header
 from .proxy import ProxyHandler
-
-if TYPE_CHECKING:
-    from ..util import proxy
-else:
-    proxy = lazy_module("util.proxy")
-
-
-PENDING = 404  # ComfyDeploy's status as long as a sign-in is not approved
-
-VOLUME_STEPS = (
-    "generate-upload-url",
-    "initiate-multipart-upload",
-    "generate-part-upload-url",
-    "complete-multipart-upload",
-    "abort-multipart-upload",
+from .route import (
+    BINARY,
+    CLOUD,
+    KEY,
+    Content,
+    Reply,
+    ReplyModel,
+    Success,
+    errors,
+    replies,
+    route,
+    takes,
 )
 
 
-class AuthResponseHandler(Handler):
-    """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy.
+class AccountRequest(Model):
+    """Body of ``POST comfy-account``: an API key, or email and password."""
 
-    This GET changes the stored key, so it requires the same tokens as a POST: otherwise a link
-    could sign a user in to the account of somebody else. Only the user's own pages and programs
-    have Jupyter's token or the XSRF token.
-    """
+    api_key: Annotated[str, Field(min_length=1, max_length=MAX_KEY_LENGTH)] | None = optional(
+        "The API key of a Comfy account. It is stored; null deletes what is stored: the key, or the"
+        " sign-in.",
+        ACCOUNT_KEY,
+        repr=False,
+    )
+    email: Annotated[str, Field(max_length=320, pattern=EMAIL_PATTERN)] | None = optional(
+        "The email of a Comfy account, to sign in. Not for accounts of Google or GitHub."
+    )
+    password: Annotated[str, Field(min_length=1, max_length=4096)] | None = optional(
+        "Its password. It is not stored.", repr=False
+    )
 
-    auth_action = "write"
-    xsrf_on_get = True
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, key: str | None) -> str | None:
+        if key is not None and not is_key(key):
+            raise ValueError("must be one line of ASCII text without spaces")
+        return key
 
-    async def get(self) -> None:
-        """Ask ComfyDeploy once; store the key, which is not in the reply, if it is approved."""
-        query = self.query(schemas.AuthQuery)
+    @model_validator(mode="after")
+    def _check_one_way(self) -> AccountRequest:
+        given = self.model_fields_set & {"api_key", "email", "password"}
+        if (self.email is None) != (self.password is None):
+            missing = "password" if self.password is None else "email"
+            raise InvalidRequestError.of_field(missing, "is needed to sign in")
+        if not given or (self.email is not None and "api_key" in given):
+            raise InvalidRequestError.of_field("api_key", "give either this, or email and password")
+        return self
+
+
+class AuthQuery(Model):
+    request_id: Identifier = required(
+        "The id that the client has made for the sign-in.", "c1f4a0d2"
+    )
+    api_url: ApiUrlField = None
+
+
+class SignedIn(Success):
+    """The user has approved the sign-in; the key is stored on this server."""
+
+    authenticated: Literal[True]
+    name: str = Field(examples=["Ada"])
+
+
+class SignInPending(Success):
+    """The user has not approved the sign-in yet; ``auth_url`` is the page for the approval."""
+
+    authenticated: Literal[False]
+    status: Literal["pending"]
+    auth_url: str = Field(examples=["https://www.comfydeploy.com/auth/request/c1f4a0d2"])
+
+
+class ComfyAccount(ReplyModel):
+    """Whether this server has a key of a Comfy account, and the source of the key."""
+
+    has_key: bool = required("Whether runs get a key or a token of a sign-in.", True)
+    source: Literal["signed-in", "kept", "configured"] | None = Field(examples=["signed-in"])
+    email: str | None = required("The email of the user who is signed in.", "ada@example.org")
+    problem: str | None = required(
+        "Why there is no valid token although a user is signed in.", None
+    )
+
+
+class ComfyAccountKept(ComfyAccount):
+    """The user is signed in, or the key was stored or deleted."""
+
+    success: Literal[True]
+
+
+PENDING = 404  # ComfyDeploy's status as long as a sign-in is not approved
+_PAGE = Content("*/*", BINARY)
+_SITE = Reply("The response of the site, with its status.", (_PAGE,), "default")
+
+
+class AccountHandler(Handler):
+    """The accounts at ComfyDeploy and at Comfy."""
+
+    tag = "ComfyDeploy"
+
+    @route("GET", "auth-response", "getSignIn", auth_action="write", xsrf_on_get=True)
+    @replies(SignedIn, "Approved. The key is stored on this server, and not returned.")
+    @replies(SignInPending, "Not approved yet. The user approves at `auth_url`.", status=202)
+    @errors(ForbiddenAPIURLError, CloudError)
+    async def get_sign_in(self, query: AuthQuery) -> None:
+        """Whether the user has approved the sign-in at ComfyDeploy."""
+        # This GET changes the stored key, so it requires the same tokens as a POST: otherwise a
+        # link could sign a user in to the account of somebody else. Only the user's own pages and
+        # programs have Jupyter's token or the XSRF token.
         try:
             name = await self.services.sign_in(query.request_id, query.api_url)
         except CloudError as fault:
@@ -57,50 +148,34 @@ class AuthResponseHandler(Handler):
             return
         self.reply({"success": True, "authenticated": True, "name": name})
 
+    @route("GET", "comfy-account", "getComfyAccount")
+    @replies(ComfyAccount, "The source of the key, but not the key.")
+    async def get_comfy_account(self) -> Any:
+        """Whether this server has a key of a Comfy account for partner nodes."""
+        return self.services.comfy_account.state()
 
-class ComfyAccountHandler(Handler):
-    """``comfy-account``: the Comfy account that runs of partner nodes use."""
+    @route("POST", "comfy-account", "setComfyAccount")
+    @replies(ComfyAccountKept, "Signed in, or the key is stored or deleted.")
+    @errors(CloudError, OfflineError)
+    async def set_comfy_account(self, body: AccountRequest) -> Any:
+        """Sign in to a Comfy account for the partner nodes of all runs, or store its key.
 
-    async def get(self) -> None:
-        """Reply whether there is a key, and with its source; the reply does not contain the key."""
-        self.reply(self.services.comfy_account.state())
-
-    async def post(self) -> None:
-        """Sign in, store a key, or delete what is stored."""
-        request = await self.body(schemas.AccountRequest)
+        Runs whose request has no key get the key, or a token of the sign-in that is valid for up to
+        an hour. A sign-in replaces a stored key, and the other way round. The password is not
+        stored. A user who signs in with Google or GitHub needs an API key.
+        """
         account = self.services.comfy_account
-        if request.email is not None and request.password is not None:
-            await account.sign_in(request.email, request.password)
+        if body.email is not None and body.password is not None:
+            await account.sign_in(body.email, body.password)
         else:
-            await account.keep(request.api_key)
-        self.reply({"success": True, **account.state()})
-
-
-class VolumeBase(Handler):
-    """Base of the volume routes; as in the ComfyUI node, their errors also have a ``detail``."""
-
-    def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error that is sent for an exception, with its message as ``detail``."""
-        error = super().error_of(exception, status)
-        error.extra = {**error.extra, "detail": error.message}
-        return error
-
-
-class VolumeFileHandler(VolumeBase):
-    """``POST volume/file/…``: forwards the steps of an upload to a ComfyDeploy volume."""
-
-    async def post(self) -> None:
-        """Send the step to the service, and reply with its response."""
-        body = await self.json_body()
-        asked = schemas.parse(schemas.CloudBody, body)
-        account = self.account(asked)
-        step = self.request.path.rsplit("/", 1)[-1]
-        passed_on = {k: v for k, v in body.items() if k not in schemas.CloudBody.model_fields}
-        self.reply(await account.post("volume", "file", step, body=passed_on))
+            await account.keep(body.api_key)
+        return {"success": True, **account.state()}
 
 
 class SiteHandler(ProxyHandler, Handler):
     """``comfydeploy/…``: a proxy of ComfyDeploy's web site."""
+
+    tag = "ComfyDeploy"
 
     async def begin(self) -> None:
         """Start the request to the site."""
@@ -132,8 +207,16 @@ class SiteHandler(ProxyHandler, Handler):
             url = clean_url(self.services.site.url)
             raise CloudError(f"{url} did not accept the request in time") from None
 
-    async def get(self) -> None:
-        """Forward the response of the site, as it arrives."""
+    @route("GET", "/comfydeploy", "getSiteRoot")
+    @route("GET", "/comfydeploy/{tail}", "getSitePage")
+    @takes(headers=(KEY,))
+    @replies(_SITE)
+    @errors(*CLOUD)
+    async def show(self) -> None:
+        """A page of ComfyDeploy's web site, through a proxy.
+
+        The tail may have any number of parts. Status and content are those of the site.
+        """
         self.check_body()
         await self.send_chunk(None)
         assert self.response is not None
@@ -156,6 +239,14 @@ class SiteHandler(ProxyHandler, Handler):
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
         await self.stream(site.chunks(response), set_content_type=kind)
 
-    async def post(self) -> None:
-        """Complete the request to the site, then reply as `get` does."""
-        await self.get()
+    @route("POST", "/comfydeploy", "postSiteRoot")
+    @route("POST", "/comfydeploy/{tail}", "postSitePage")
+    @takes(content=_PAGE, headers=(KEY,))
+    @replies(_SITE)
+    @errors(*CLOUD)
+    async def send(self) -> None:
+        """A page of ComfyDeploy's web site, through a proxy.
+
+        The tail may have any number of parts. Status and content are those of the site.
+        """
+        await self.show()

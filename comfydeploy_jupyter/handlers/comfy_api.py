@@ -4,45 +4,303 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import Field
 from tornado.iostream import StreamClosedError
 
-from ..errors import NotFoundError
-from ..util.system import lazy_module
-from .base import COMMENT, KEEP_AWAKE, Handler, NotFound, schemas
+from ..compat import comfy_assets as assets
+from ..compat import comfy_jobs as jobs
+from ..compat.comfy_api import APIError, api_error
+from ..errors import ComfyDeployError, NotFoundError
+from ..files import uploads
+from ..request_models import (
+    GRAPH,
+    HASH_PATTERN,
+    JOB_HASH,
+    JOB_STATUSES,
+    RUN_ID,
+    JobRequest,
+    JobsQuery,
+    Model,
+    optional,
+    required,
+)
+from .base import COMMENT, HEARTBEAT, Handler, M, NotFound
 from .files import UploadFileHandler
+from .route import (
+    BINARY,
+    EVENTS,
+    JSON,
+    TIME,
+    Content,
+    Header,
+    Link,
+    Reply,
+    ReplyModel,
+    errors,
+    replies,
+    route,
+    takes,
+)
 from .runs import LOOK_EVERY, SMALL
-from .view import ViewHandler
+from .view import ViewHandler, ViewQuery
 
 if TYPE_CHECKING:
-    from ..compat import comfy_api as errors
-    from ..compat import comfy_assets as assets
-    from ..compat import comfy_jobs as jobs
     from ..compat.comfy_assets import Asset
     from ..compat.comfy_jobs import ComfyAPI
-    from ..errors import ComfyDeployError
-    from ..files import uploads
-else:
-    assets, errors = lazy_module("compat.comfy_assets"), lazy_module("compat.comfy_api")
-    jobs = lazy_module("compat.comfy_jobs")
-    uploads = lazy_module("files.uploads")
 
+
+def _check_statuses(text: str) -> str:
+    for name in text.split(","):
+        if name not in JOB_STATUSES:
+            raise ValueError(f"{name!r} is not one of {', '.join(JOB_STATUSES)}")
+    return text
+
+
+class AssetFromHash(Model):
+    hash: Annotated[str, Field(pattern=HASH_PATTERN)] = required(
+        "The BLAKE3 of the content.", JOB_HASH
+    )
+    file_path: Annotated[str, Field(min_length=1, max_length=4096)] | None = optional(
+        "Where the file is to be: a name or `input/…` is an input, `models/<folder>/…` or"
+        " `<folder>/…` is a model.",
+        "photo.png",
+    )
+    tags: list[Any] | None = optional("Ignored.")
+
+
+ASSET_ID = "9f8a1c0d-2b3e-4f56-8a7b-1c2d3e4f5a6b"
+API = "/comfyui-deploy/api/v2"
+TAG = "Comfy API"
+NEVER = "9999-12-31T23:59:59Z"
+JOB_URL = f"http://127.0.0.1:8888{API}/jobs/{RUN_ID}"
+ASSET_URL = f"http://127.0.0.1:8888{API}/assets/{ASSET_ID}"
+JobStatus = Literal["queued", "running", "succeeded", "canceling", "canceled", "failed", "expired"]
+
+
+class APIErrorDetail(ReplyModel):
+    """The cause of the error."""
+
+    code: str = required("One of the codes of the Comfy API.")
+    message: str = required("One sentence.")
+    details: dict[str, Any] | None = required("Facts about the error.")
+
+
+class APIErrorReply(ReplyModel):
+    """Every error of the Comfy API."""
+
+    error: APIErrorDetail
+
+
+class JobURLs(ReplyModel):
+    """The addresses of a job."""
+
+    self: str = Field(examples=[JOB_URL])
+    events: str = Field(examples=[f"{JOB_URL}/events"])
+    cancel: str = Field(examples=[f"{JOB_URL}/cancel"])
+
+
+class JobProgress(ReplyModel):
+    """The whole progress of a job."""
+
+    value: float = required("The part that is done.", 0.42, ge=0, le=1)
+    nodes_done: int = required("Nodes that are done.", 11)
+    nodes_total: int = required("Nodes that are executed.", 31)
+    current_node: str | None = None
+    current_node_class: str | None = None
+    step: int | None = optional("The step of the current node.")
+    steps: int | None = optional("Its number of steps.")
+    message: str | None = None
+
+
+class JobOutput(ReplyModel):
+    """A file or a text that a job has made. It is an asset."""
+
+    node_id: str = Field(examples=["2"])
+    name: str = Field(examples=["ComfyUI_00001_.png"])
+    type: Literal["image", "video", "audio", "text", "file", "latent"] = Field(examples=["image"])
+    content_type: str = Field(examples=["image/png"])
+    size_bytes: int = Field(examples=[1848320])
+    id: str = required("The id of the asset.", ASSET_ID)
+    hash: str | None = required("Its BLAKE3, if known.")
+    url: str = required("The address of its content.", f"{ASSET_URL}/content")
+    url_expires_at: str = required("Never.", NEVER)
+    job_id: str | None = Field(examples=[RUN_ID])
+
+
+class JobFailure(ReplyModel):
+    """Why a job has failed."""
+
+    code: str = required(
+        "`node_execution_error` if a node has failed, `invalid_workflow` if ComfyUI has refused the"
+        " workflow."
+    )
+    message: str
+    node_id: str | None
+    class_type: str | None
+    traceback: str | None
+
+
+class JobMetrics(ReplyModel):
+    """Durations of a job."""
+
+    queue_ms: int | None = required("Milliseconds in the queue.")
+    execution_ms: int | None = required("Milliseconds of its execution.")
+
+
+class Job(ReplyModel):
+    """A run as a job."""
+
+    id: str = required("The id of the run.", RUN_ID)
+    status: JobStatus = Field(examples=["succeeded"])
+    created_at: str = Field(examples=[TIME])
+    started_at: str | None = Field(examples=[TIME])
+    completed_at: str | None = Field(examples=[TIME])
+    expires_at: str = required("Never.", NEVER)
+    queue_position: int | None = required(
+        "Its place among the waiting jobs of its machine, from 1."
+    )
+    progress: JobProgress | None = required("Null before it is executed.")
+    outputs: list[JobOutput]
+    error: JobFailure | None
+    metrics: JobMetrics
+    metadata: dict[str, str] = required("Its labels.", {"client": "acme"})
+    warnings: list[str] = required(
+        "What was lost: texts that are too large, nodes that are not executed."
+    )
+    urls: JobURLs
+
+
+class JobItem(Job):
+    """A job in the list of jobs."""
+
+    create_time: str = Field(examples=[TIME])
+    update_time: str = required("Its last change.", TIME)
+    deployment_id: str | None
+
+
+class JobPage(ReplyModel):
+    """A page of the jobs, newest first."""
+
+    jobs: list[JobItem]
+    next_cursor: str | None = optional("For the next page; missing on the last one.")
+    truncated: bool = required("Whether there is another page.", False)
+
+
+class JobWorkflow(ReplyModel):
+    """The workflow of a job."""
+
+    workflow: dict[str, Any] = Field(examples=[GRAPH])
+    format: Literal["api", "save"] = required(
+        "`api`: as ComfyUI executes it; `save`: as the editor saves it, if the run was one of a"
+        " stored workflow."
+    )
+
+
+class AssetReply(ReplyModel):
+    """A file in one of ComfyUI's folders, or a text that a job has made."""
+
+    id: str = Field(examples=[ASSET_ID])
+    hash: str | None = required("The BLAKE3 of its content, if known.", JOB_HASH)
+    size_bytes: int = Field(examples=[4816293])
+    content_type: str = Field(examples=["image/png"])
+    file_path: str | None = Field(examples=["photo.png"])
+    created_new: bool | None = required(
+        "After an upload: whether no other file had this content.", True
+    )
+    created_at: str = Field(examples=[TIME])
+    url: str = required("The address of its content.", f"{ASSET_URL}/content")
+    url_expires_at: str = required("Never.", NEVER)
+    expires_at: str | None = required("Null: it does not expire.")
+    job_id: str | None = required("The job that has made it, if it is an output.")
+
+
+class Health(ReplyModel):
+    """The server answers."""
+
+    status: Literal["ok"]
+
+
+IDEMPOTENCY_KEY = Header(
+    "Idempotency-Key",
+    "1 to 255 characters. A key starts one job: a second request with it is refused, also with the"
+    " same body, and `details.job_id` is the job. A request that ComfyUI refused frees its key.",
+    "0b9b6f4c-2f0e-4f0f-9d53-9a2f4f9d1f0e",
+)
+MACHINE_HEADER = Header(
+    "X-ComfyDeploy-Machine",
+    "The machine, by its id or name; by default `metadata.machine`, else the default machine.",
+    "local",
+)
+UNCHANGED = Header("If-None-Match", "304 if the reply still has this ETag.", '"a9f0"')
+RANGE = Header("Range", "A range of bytes.", "bytes=0-99")
+
+
+_JOB = {"job_id": "$response.body#/id"}
+_ASSET = {"asset_id": "$response.body#/id"}
+_EVENTS = Reply(
+    "First the present `status`, the `progress` and the `output`s so far, then each change; the"
+    " final `status` is the last one. `preview` has `node_id`, `content_type` and `data_base64`,"
+    " `log` has `level` and `message`. A comment is sent every 15 seconds.",
+    (
+        Content(
+            EVENTS,
+            {
+                "type": "object",
+                "properties": {
+                    "event": {"enum": ["status", "progress", "preview", "output", "log"]},
+                    "data": {"type": "string", "contentMediaType": JSON},
+                },
+                "required": ["event", "data"],
+            },
+            'event: status\ndata: {"status": "running", "queue_position": null}\n\n'
+            'event: status\ndata: {"status": "succeeded", "queue_position": null}\n\n',
+        ),
+    ),
+)
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "content_type": {"type": "string", "description": "The media type of the file."},
+        "file_path": {
+            "type": "string",
+            "description": "Where the file is to be: a name or `input/…` is an input,"
+            " `models/<folder>/…` or `<folder>/…` is a model.",
+        },
+        "expected_hash": {
+            "type": "string",
+            "description": "The BLAKE3 of the file; another file is refused.",
+        },
+        "tags": {"type": "string", "description": "Ignored."},
+        "file": BINARY,
+    },
+    "required": ["file"],
+}
+_FORM_EXAMPLE = {"file_path": "photo.png", "file": "(the bytes of the file)"}
+_CONTENT = (Content("*/*", BINARY, "(the bytes of the file)"),)
 API = "comfyui-deploy/api/v2"
-MACHINE = "X-ComfyDeploy-Machine"
 _HASH = re.compile(r"blake3:([0-9a-f]{64})")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 
 
 class ComfyAPIHandler(Handler):
-    """Base of all routes of the Comfy API, which has its own form of errors."""
+    """The Comfy API, which has its own form of errors."""
+
+    tag = "Comfy API"
+    own_errors = True
 
     def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error that is sent for an exception, in the form of the Comfy API."""
-        found = errors.api_error(super().error_of(exception, status))
+        found = api_error(super().error_of(exception, status))
         if found.name == "forbidden" and not self._is_known():
-            return errors.APIError("unauthorized", found.message)
+            return APIError("unauthorized", found.message)
         return found
+
+    def query(self, model: type[M]) -> M:
+        try:
+            return super().query(model)
+        except Exception as fault:
+            raise jobs.refusal(self.error_of(fault, 400)) from None
 
     def _is_known(self) -> bool:
         try:
@@ -52,7 +310,6 @@ class ComfyAPIHandler(Handler):
 
     @property
     def comfy_api(self) -> ComfyAPI:
-        """The jobs, their events, and the assets."""
         return self.services.comfy_api
 
     @property
@@ -62,84 +319,40 @@ class ComfyAPIHandler(Handler):
         return jobs.Addresses(f"{root}/jobs", f"{root}/assets")
 
     def asked_machine(self) -> str | None:
-        """Return the machine that a header of the request names."""
-        return self.request.headers.get(MACHINE, "").strip() or None
+        return self.request.headers.get(MACHINE_HEADER.name, "").strip() or None
 
+    @route("GET", "api/v2/health", "getHealth", is_activity=False)
+    @replies(Health, "The server answers.")
+    async def get_health(self) -> Any:
+        """Whether the server answers."""
+        return {"status": "ok"}
 
-class ComfyAPINotFound(ComfyAPIHandler, NotFound):
-    """All paths of the Comfy API that are not routes."""
-
-
-class HealthHandler(ComfyAPIHandler):
-    """``GET health``: whether the server answers."""
-
-    is_activity = False
-
-    async def get(self) -> None:
-        """Reply that the server answers."""
-        self.reply({"status": "ok"})
-
-
-class JobsHandler(ComfyAPIHandler):
-    """``jobs``: create a job; list them."""
-
-    async def post(self) -> None:
-        """Queue a run; with an idempotency key, only once."""
-        request = await self.body(schemas.JobRequest, graphs=True)
-        job = await self.comfy_api.jobs.create(
-            request,
-            key=self.request.headers.get("Idempotency-Key"),
-            machine=self.asked_machine(),
-            small=len(self.request.body) <= SMALL,
-            addresses=self.addresses,
-        )
-        self.reply(job, status=201)
-
-    async def get(self) -> None:
-        """Reply with a page of the jobs, newest first."""
-        try:
-            query = self.query(schemas.JobsQuery)
-        except Exception as fault:
-            raise jobs.refusal(self.error_of(fault, 400)) from None
-        await self.reply_large(await self.comfy_api.jobs.list(query, self.addresses))
-
-
-class JobHandler(ComfyAPIHandler):
-    """``GET jobs/{job_id}``."""
-
-    async def get(self, job_id: str) -> None:
-        """Reply with the job."""
-        await self.reply_large(await self.comfy_api.jobs.get(job_id, self.addresses))
-
-
-class JobWorkflowHandler(ComfyAPIHandler):
-    """``GET jobs/{job_id}/workflow``."""
-
-    async def get(self, job_id: str) -> None:
-        """Reply with the workflow of the job."""
+    @route("GET", "api/v2/jobs/{job_id}/workflow", "getJobWorkflow")
+    @replies(JobWorkflow, "The workflow.")
+    @errors("not_found")
+    async def get_job_workflow(self, job_id: str) -> None:
+        """The workflow of a job."""
         await self.reply_large(await self.comfy_api.jobs.workflow(job_id))
 
-
-class JobCancelHandler(ComfyAPIHandler):
-    """``POST jobs/{job_id}/cancel``."""
-
-    async def post(self, job_id: str) -> None:
-        """Cancel the job and reply with it."""
+    @route("POST", "api/v2/jobs/{job_id}/cancel", "cancelJob")
+    @replies(Job, "The job.")
+    @errors("not_found", "conflict", "upstream_unreachable")
+    async def cancel_job(self, job_id: str) -> None:
+        """Cancel a job; one that has ended stays as it is."""
         await self.reply_large(await self.comfy_api.jobs.cancel(job_id, self.addresses))
 
-
-class JobEventsHandler(ComfyAPIHandler):
-    """``GET jobs/{job_id}/events``: its state now, and its events until its end."""
-
-    async def get(self, job_id: str) -> None:
-        """Send the events; if the client disconnects, the job continues."""
+    @route("GET", "api/v2/jobs/{job_id}/events", "followJob")
+    @replies(_EVENTS)
+    @errors("not_found")
+    async def follow_job(self, job_id: str) -> None:
+        """The events of a job until its end."""
         run = await self.services.runs.load(job_id)
         record = await self.comfy_api.jobs.record(job_id) if run is None else run.record
         self.begin_stream()
         try:
             if run is not None:
                 following = self.comfy_api.events.follow(
-                    run, self.addresses.assets, pause=KEEP_AWAKE
+                    run, self.addresses.assets, pause=HEARTBEAT
                 )
                 async for text, at_end in following:
                     await self.send_events(text or COMMENT, at_end=at_end)
@@ -156,6 +369,102 @@ class JobEventsHandler(ComfyAPIHandler):
             return
         self.finish_stream()
 
+    @route("GET", "api/v2/jobs/{job_id}", "getJob")
+    @replies(Job, "The job.")
+    @errors("not_found")
+    async def get_job(self, job_id: str) -> None:
+        """A job."""
+        await self.reply_large(await self.comfy_api.jobs.get(job_id, self.addresses))
+
+    @route("POST", "api/v2/jobs", "createJob")
+    @takes(example=("workflow", "metadata"), graphs=True, headers=(IDEMPOTENCY_KEY, MACHINE_HEADER))
+    @replies(
+        Job,
+        "The job. It is queued, or ComfyUI has not answered yet whether it accepts it.",
+        Link("getJob", _JOB),
+        Link("getJobWorkflow", _JOB),
+        Link("followJob", _JOB),
+        Link("cancelJob", _JOB),
+        status=201,
+    )
+    @errors(
+        "conflict",
+        "invalid_workflow",
+        "workflow_format_ui",
+        "missing_asset",
+        "idempotency_key_reuse",
+        "metadata_invalid",
+        "upstream_unreachable",
+    )
+    async def create_job(self, body: JobRequest) -> None:
+        """Run a workflow as a job."""
+        job = await self.comfy_api.jobs.create(
+            body,
+            key=self.request.headers.get(IDEMPOTENCY_KEY.name),
+            machine=self.asked_machine(),
+            small=len(self.request.body) <= SMALL,
+            addresses=self.addresses,
+        )
+        self.reply(job, status=201)
+
+    @route("GET", "api/v2/jobs", "listJobs")
+    @replies(JobPage, "A page of the jobs.")
+    @errors("invalid_cursor", "invalid_metadata_filter")
+    async def list_jobs(self, query: JobsQuery) -> None:
+        """The jobs, newest first."""
+        await self.reply_large(await self.comfy_api.jobs.list(query, self.addresses))
+
+    @route("POST", "api/v2/assets/from-hash", "createAssetFromHash")
+    @takes(example=("hash", "file_path"))
+    @replies(AssetReply, "The asset.")
+    @errors("blob_not_found", "not_found", "conflict", "output_unavailable")
+    async def create_asset_from_hash(self, body: AssetFromHash) -> Any:
+        """Make an asset of a file that the server has, without an upload."""
+        blake3 = body.hash.removeprefix("blake3:")
+        asset = await self.comfy_api.assets.from_hash(blake3, body.file_path)
+        return assets.asset_of(asset, self.addresses.assets, created_new=False)
+
+    @route("HEAD", "api/v2/assets/by-hash/{hash}", "hasAsset")
+    @replies(Reply("The server has the file."))
+    @replies(Reply("The server has no such file.", status=404))
+    @replies(Reply("This is not a BLAKE3 hash.", status=422))
+    async def has_asset(self, digest: str) -> None:
+        """Whether the server has a file with this BLAKE3."""
+        found = _HASH.fullmatch(digest)
+        if found is None:
+            raise APIError("invalid_request", "hash: must be blake3: and 64 hexadecimal digits")
+        if await self.comfy_api.assets.find(found[1]) is None:
+            raise APIError("blob_not_found", f"There is no file with the hash {digest}")
+        await self.finish()
+
+    @route("GET", "api/v2/assets/{asset_id}", "getAsset")
+    @replies(AssetReply, "The asset.", Link("getAssetContent", _ASSET))
+    @errors("not_found")
+    async def get_asset(self, asset_id: str) -> Any:
+        """An asset."""
+        asset = await self.comfy_api.assets.get(asset_id)
+        return assets.asset_of(asset, self.addresses.assets)
+
+    @route("DELETE", "api/v2/assets/{asset_id}", "deleteAsset")
+    @replies(Reply("It is deleted.", status=204))
+    @errors("not_found")
+    async def delete_asset(self, asset_id: str) -> None:
+        """Delete an asset and, if it was made for it alone, its file."""
+        await self.comfy_api.assets.delete(asset_id)
+        self.set_status(204)
+        await self.finish()
+
+
+class ComfyAPINotFound(ComfyAPIHandler, NotFound):
+    """All paths of the Comfy API that are not routes."""
+
+    @route("GET", "api/v2")
+    @route("POST", "api/v2")
+    @route("GET", "api/v2/{tail}")
+    @route("POST", "api/v2/{tail}")
+    async def refuse(self) -> None:
+        await super().refuse()
+
 
 class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
     """``POST assets``: upload a file."""
@@ -165,18 +474,29 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
         try:
             self._machine = machine = self.services.machines.get(asked)
         except NotFoundError as fault:
-            raise errors.APIError("invalid_request", fault.message, details=fault.details) from None
+            raise APIError("invalid_request", fault.message, details=fault.details) from None
         return await self.services.upload_target(machine), {machine.id, machine.name}
 
     def form(self) -> type[uploads.UploadForm]:
-        """Return the kind of form."""
         return uploads.AssetForm
 
-    async def post(self) -> None:
-        """Rename the file to its final name, and reply with its asset."""
+    @route("POST", "api/v2/assets", "uploadAsset")
+    @takes(form=(_FORM, _FORM_EXAMPLE), headers=(MACHINE_HEADER,))
+    @replies(
+        AssetReply,
+        "The asset; its content is new.",
+        Link("getAsset", _ASSET),
+        Link("getAssetContent", _ASSET),
+        Link("deleteAsset", _ASSET),
+        status=201,
+    )
+    @replies(AssetReply, "The asset; the server had a file with this content.")
+    @errors("not_found", "hash_mismatch", "conflict", "upstream_unreachable")
+    async def upload_asset(self) -> None:
+        """Upload a file."""
         upload = self.received()
         if upload is None:
-            raise errors.APIError("invalid_request", "body: must be multipart/form-data")
+            raise APIError("invalid_request", "body: must be multipart/form-data")
         (file,) = await self.placed(upload)
         given = upload.field("content_type")
         asset, created = await self.comfy_api.assets.add(
@@ -189,61 +509,33 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
         self.reply(body, status=201 if created else 200)
 
 
-class AssetFromHashHandler(ComfyAPIHandler):
-    """``POST assets/from-hash``: an asset of a file that the server has."""
-
-    async def post(self) -> None:
-        """Reply with the asset."""
-        request = await self.body(schemas.AssetFromHash)
-        blake3 = request.hash.removeprefix("blake3:")
-        asset = await self.comfy_api.assets.from_hash(blake3, request.file_path)
-        self.reply(assets.asset_of(asset, self.addresses.assets, created_new=False))
-
-
-class AssetByHashHandler(ComfyAPIHandler):
-    """``HEAD assets/by-hash/{hash}``: whether the server has a file with this hash."""
-
-    async def head(self, digest: str) -> None:
-        """Reply with a status only."""
-        found = _HASH.fullmatch(digest)
-        if found is None:
-            raise errors.APIError(
-                "invalid_request", "hash: must be blake3: and 64 hexadecimal digits"
-            )
-        if await self.comfy_api.assets.find(found[1]) is None:
-            raise errors.APIError("blob_not_found", f"There is no file with the hash {digest}")
-        await self.finish()
-
-
-class AssetHandler(ComfyAPIHandler):
-    """``assets/{asset_id}``: show or delete an asset."""
-
-    async def get(self, asset_id: str) -> None:
-        """Reply with the asset."""
-        asset = await self.comfy_api.assets.get(asset_id)
-        self.reply(assets.asset_of(asset, self.addresses.assets))
-
-    async def delete(self, asset_id: str) -> None:
-        """Delete the asset."""
-        await self.comfy_api.assets.delete(asset_id)
-        self.set_status(204)
-        await self.finish()
-
-
 class AssetContentHandler(ComfyAPIHandler, ViewHandler):
     """``assets/{asset_id}/content``: the file, or a range of it."""
 
-    async def head(self, asset_id: str) -> None:  # type: ignore[override]  # one argument more
-        """Reply as `get` does, without the file."""
-        await self.get(asset_id)
+    @route("HEAD", "api/v2/assets/{asset_id}/content", "headAssetContent")
+    @takes(headers=(RANGE,))
+    @replies(Reply("The asset exists."))
+    @replies(Reply("The range is within it.", status=206))
+    @replies(Reply("The client has it already.", status=304))
+    @replies(Reply("There is no such asset, or its file does not exist any more.", status=404))
+    @replies(Reply("The range is outside the file.", status=416))
+    @replies(Reply("ComfyUI does not answer.", status=503))
+    async def head_asset_content(self, asset_id: str) -> None:
+        """The size and the type of an asset."""
+        await self.get_asset_content(asset_id)
 
-    async def get(self, asset_id: str) -> None:  # type: ignore[override]  # one argument more
-        """Send the file, or the requested range of it."""
+    @route("GET", "api/v2/assets/{asset_id}/content", "getAssetContent")
+    @takes(headers=(RANGE, UNCHANGED))
+    @replies(Reply("The content.", _CONTENT))
+    @replies(Reply("The requested range of the content.", _CONTENT, 206))
+    @replies(Reply("The client has it already.", status=304))
+    @errors("not_found", "output_unavailable", "range_not_satisfiable", "upstream_unreachable")
+    async def get_asset_content(self, asset_id: str) -> None:
+        """The content of an asset, or a range of it."""
         asset = await self.comfy_api.assets.get(asset_id)
         await self.send_asset(asset)
 
     async def send_asset(self, asset: Asset) -> None:
-        """Send the content of an asset."""
         self.set_file_headers(asset.filename, asset.content_type)
         if asset.text is not None:
             text = asset.text.encode(errors="replace")
@@ -253,28 +545,5 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
             return
         file = await self.comfy_api.assets.open(asset)
         fields: dict[str, Any] = assets.view_query(asset)
-        query = schemas.ViewQuery.model_construct(
-            None, thumbnail=None, machine=asset.machine, **fields
-        )
+        query = ViewQuery.model_construct(None, thumbnail=None, machine=asset.machine, **fields)
         await self.send_content(file, query)
-
-
-def pattern(path: str) -> str:
-    """Return the pattern of a route; each part in braces matches one part of a path."""
-    return f"{API}/{re.sub(r'{[a-z_]+}', '([^/]+)', path)}"
-
-
-ROUTES: tuple[tuple[str, Any], ...] = (
-    (pattern("health"), HealthHandler),
-    (pattern("jobs"), JobsHandler),
-    (pattern("jobs/{job_id}"), JobHandler),
-    (pattern("jobs/{job_id}/workflow"), JobWorkflowHandler),
-    (pattern("jobs/{job_id}/cancel"), JobCancelHandler),
-    (pattern("jobs/{job_id}/events"), JobEventsHandler),
-    (pattern("assets"), AssetsHandler),
-    (pattern("assets/from-hash"), AssetFromHashHandler),
-    (pattern("assets/by-hash/{hash}"), AssetByHashHandler),
-    (pattern("assets/{asset_id}/content"), AssetContentHandler),
-    (pattern("assets/{asset_id}"), AssetHandler),
-    (rf"{API}(?:/.*)?", ComfyAPINotFound),
-)

@@ -9,30 +9,33 @@ Two scripts are added to the page: with ``static/comfyui_page.js`` it
 works below a path, and ``static/comfyui_xsrf.js`` adds Jupyter's XSRF
 token to its requests. In style sheets, and in styles that scripts set, addresses at the root of
 the host are changed to addresses below the page. All responses except the page are files that must
-not act as pages of Jupyter, whose origin they have: see `comfyui_files`.
+not act as pages of Jupyter, whose origin they have: see `file_headers`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import json
 import re
 from pathlib import Path
 from posixpath import normpath, splitext
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from jupyter_server.utils import url_path_join
-from tornado import web
 from tornado.httputil import url_concat
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClosedError
 from yarl import URL
 
 from ..errors import ComfyUIUnavailableError, NotFoundError, UnauthorizedError
-from ..util.system import lazy_module
+from ..util import proxy
 from .base import Base, passed_header
-from .comfyui_files import USER_FILES, file_headers
 from .proxy import ProxyHandler
+from .route import BINARY, HANDSHAKE, OPEN_SOCKET, Content, Reply, errors, replies, route, takes
+from .ws import SocketHandler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
     import aiohttp
 
     from ..comfyui.client import ComfyUIClient
-    from ..util import proxy
-else:
-    proxy = lazy_module("util.proxy")
 
 PAGE = "comfyui"
 OPENED = "comfydeploy_workflow"  # the field of the page's query that names a file to open
@@ -76,6 +76,26 @@ STATIC = Path(__file__).parent.parent / "static"
 SCRIPT = (STATIC / "comfyui_page.js").read_text(encoding="utf-8")
 XSRF_SCRIPT = (STATIC / "comfyui_xsrf.js").read_text(encoding="utf-8")
 
+# Types that browsers show or play without running scripts. Any kind of XML may contain scripts.
+PASSIVE = re.compile(
+    r"(image|audio|video|font|model)/[a-z0-9._-]+|text/(plain|css|csv|event-stream)"
+    r"|application/(([a-z0-9._-]+\+)?json|octet-stream|wasm|zip|x-safetensors)"
+)
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+_FILENAME = re.compile(r'filename="?([^";]+)')
+# All types that browsers treat as scripts (WHATWG MIME Sniffing, 4.6).
+SCRIPT_TYPES = re.compile(
+    r"(text|application)/(x-)?(java|ecma)script|text/(javascript1\.[0-5]|jscript|livescript)"
+)
+# Paths of files of users: everybody who may use ComfyUI can store files there.
+USER_FILES = re.compile(
+    r"(/api)?/(userdata|view|viewvideo|internal|experiment|input|output|temp)(/|$)|/api/assets(/|$)"
+)
+READER_TIMEOUT = 60.0  # seconds that a browser has to receive a message; ComfyUI waits meanwhile
+TRY_AGAIN = 1013  # close code "try again later"
+_CONTENT = Content("*/*", BINARY)
+_ANSWER = Reply("The response of ComfyUI, with its status.", (_CONTENT,), "default")
+
 WAITING_PAGE = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>ComfyUI</title>
@@ -90,6 +110,7 @@ background: #1c1c1c; }} }}</style></head>
 class PageBase(Base):
     """Base of the page and its WebSocket."""
 
+    tag = "ComfyUI"
     auth_action = "execute"
 
     @property
@@ -162,8 +183,16 @@ class PageHandler(ProxyHandler, PageBase):
             has_body="Transfer-Encoding" in given or given.get("Content-Length", "0") != "0",
         )
 
-    async def get(self) -> None:
-        """Forward ComfyUI's response."""
+    @route("GET HEAD", "/comfyui/{tail}", "ComfyUIPage")
+    @route("OPTIONS", "/comfyui/{tail}")
+    @route("GET HEAD OPTIONS", "/comfyui")
+    @replies(_ANSWER)
+    @errors(NotFoundError, ComfyUIUnavailableError)
+    async def show(self) -> None:
+        """ComfyUI's own page with all its routes, through a proxy.
+
+        The tail may have any number of parts. Needs `execute`.
+        """
         self.check_body()
         client = self._client
         if self.response is None or client is None:
@@ -178,8 +207,17 @@ class PageHandler(ProxyHandler, PageBase):
             self.services.editing.note(client, str(self.request.method), self.path)
         await self._return(client, response)
 
-    head = post = put = patch = delete = get
-    options = web.authenticated(get)
+    @route("POST PUT PATCH DELETE", "/comfyui/{tail}", "ComfyUIPage")
+    @route("POST PUT PATCH DELETE", "/comfyui")
+    @takes(content=_CONTENT)
+    @replies(_ANSWER)
+    @errors(NotFoundError, ComfyUIUnavailableError)
+    async def send(self) -> None:
+        """ComfyUI's own page with all its routes, through a proxy.
+
+        The tail may have any number of parts. Needs `execute`.
+        """
+        await self.show()
 
     @property
     def _is_visit(self) -> bool:
@@ -334,3 +372,103 @@ async def in_folder(
         yield text[done:end]
         rest = text[end:]
     yield at_root.sub(lambda found: found[1] + folder, rest)
+
+
+def file_headers(path: str, answer: aiohttp.ClientResponse, policy: str) -> dict[str, str]:
+    """Return the headers with which a file of ComfyUI cannot act as a page of Jupyter.
+
+    They are a ``Content-Security-Policy`` that allows no scripts and gives the file an opaque
+    origin, and a ``Content-Disposition`` with which browsers save the file, unless it is of a type
+    that they only show. Scripts among the files of users, and files without a type or with several,
+    get the type of arbitrary bytes; with ``X-Content-Type-Options``, which all responses of Jupyter
+    have, browsers do not guess another type. ``path`` is below ``comfyui``, and ``policy`` is
+    Jupyter's own ``Content-Security-Policy``.
+    """
+    headers = {"Content-Security-Policy": f"sandbox; {policy}"}
+    if answer.status in {204, 304}:
+        return headers  # the browser has the rest
+    types = answer.headers.getall("Content-Type", [])
+    kind = types[0].partition(";")[0].strip().lower() if len(types) == 1 else ""
+    is_script = SCRIPT_TYPES.fullmatch(kind) is not None
+    if not _MEDIA_TYPE.fullmatch(kind) or (is_script and USER_FILES.match(normpath(unquote(path)))):
+        headers["Content-Type"] = kind = "application/octet-stream"
+    if not (PASSIVE.fullmatch(kind) or is_script):
+        name = _FILENAME.search(answer.headers.get("Content-Disposition", ""))
+        named = f"; filename*=UTF-8''{quote(name[1], errors='surrogateescape')}" if name else ""
+        headers["Content-Disposition"] = f"attachment{named}"
+    return headers
+
+
+class PageSocket(SocketHandler, PageBase):
+    """Forwards each message of the page's WebSocket."""
+
+    _remote: aiohttp.ClientWebSocketResponse[bool] | None = None
+
+    @property
+    def max_message_size(self) -> int:
+        """Largest message of a browser, in bytes."""
+        return self.extension.max_json_size
+
+    @route("GET", "/comfyui/ws", "openComfyUISocket")
+    @route("GET", "/comfyui/api/ws")
+    @takes(headers=HANDSHAKE)
+    @replies(OPEN_SOCKET[0])
+    @replies(OPEN_SOCKET[1])
+    @errors(NotFoundError, ComfyUIUnavailableError)
+    async def open_socket(self) -> None:
+        """ComfyUI's own WebSocket, through a proxy.
+
+        Needs `execute`.
+        """
+        await super().get()
+
+    async def open(self, *args: Any, **kwargs: Any) -> None:
+        """Open the socket to ComfyUI; no message of the browser is read before that."""
+        super().open(*args, **kwargs)
+        try:
+            client = await self.services.machines.get().ready()
+            self._remote = await client.open_socket(self.target)
+        except ComfyUIUnavailableError as fault:
+            self.close(TRY_AGAIN, fault.message[:100])
+            return
+        if self.ws_connection is None:  # the browser has disconnected in the meantime
+            await self._remote.close()
+            return
+        what = "Forwarding ComfyUI's messages to its page"
+        self.extension.tasks.start(self._pass_on(self._remote), what, when_done=self.close)
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Forward a message of the browser."""
+        remote = self._remote
+        if remote is None:
+            return
+        with contextlib.suppress(ConnectionError):  # `_pass_on` notices it too, and closes
+            if isinstance(message, bytes):
+                await remote.send_bytes(message)
+            else:
+                await remote.send_str(message)
+
+    def on_close(self) -> None:
+        """Close the socket to ComfyUI."""
+        super().on_close()
+        if self._remote is not None:
+            # This also ends `_pass_on`. Cancelling it before its first step would close nothing.
+            self.extension.tasks.start(self._remote.close(), "Closing the socket to ComfyUI")
+
+    async def send_str(self, text: str) -> None:
+        """Send a text to the browser."""
+        await self.write_message(text)
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a binary message to the browser."""
+        await self.write_message(data, binary=True)
+
+    async def _pass_on(self, remote: aiohttp.ClientWebSocketResponse[bool]) -> None:
+        """Forward ComfyUI's messages until one side closes."""
+        try:
+            await proxy.pump(remote, self, timeout=READER_TIMEOUT)
+        except (WebSocketClosedError, StreamClosedError, asyncio.TimeoutError):
+            self.log.debug("A browser has closed ComfyUI's page, or reads too slowly")
+        finally:
+            self.close(TRY_AGAIN, "ComfyUI has closed the connection")
+            await remote.close()

@@ -1,34 +1,280 @@
-"""Models and files."""
+"""Models and files: list, hash and upload them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlencode
 
+from pydantic import Field
 from tornado import web
 
-from ..errors import InvalidRequestError, MethodNotAllowedError
+from .. import metrics
+from ..errors import ConflictError, InvalidRequestError, MethodNotAllowedError
+from ..files import models, uploads
+from ..request_models import (
+    RUN_ID,
+    TRANSFER_ID,
+    WORKFLOW_ID,
+    Endpoint,
+    Keyed,
+    MachineField,
+    MachineQuery,
+    SearchField,
+    optional,
+    parse,
+    required,
+)
 from ..util import worker
-from ..util.system import lazy_module
-from .base import ANY_SIZE, Handler, schemas
+from .base import ANY_SIZE, Handler
+from .route import (
+    CLOUD,
+    FILES,
+    KEY,
+    MACHINE,
+    Link,
+    ReplyModel,
+    Success,
+    errors,
+    replies,
+    route,
+    takes,
+)
 from .streamed import Streamed
 
 if TYPE_CHECKING:
-    from .. import metrics
-    from ..files import models, uploads
     from ..files.uploads import StoredFile, Upload, UploadTarget
-else:
-    metrics = lazy_module("metrics")
-    models, uploads = lazy_module("files.models"), lazy_module("files.uploads")
 
 
-class ModelsHandler(Handler):
-    """``GET models``: the model files."""
+class ListQuery(MachineQuery):
+    format: Literal["flat", "folders"] = optional(
+        "`folders`: by folder, in the form of the ComfyUI node.", "flat", default="flat"
+    )
 
-    async def get(self) -> None:
-        """Reply with an array of models, or by folder in the form of the ComfyUI node."""
-        query = self.query(schemas.ModelsQuery)
+
+class ModelsQuery(ListQuery):
+    folder: Annotated[str, Field(max_length=255)] | None = optional(
+        "A folder of models.", "checkpoints"
+    )
+    search: SearchField = ""
+
+
+class ModelUsesQuery(MachineQuery):
+    folder: Annotated[str, Field(min_length=1, max_length=4096)] = required(
+        "The models folder of the model.", "checkpoints"
+    )
+    filename: Annotated[str, Field(min_length=1, max_length=4096)] = required(
+        "Its name in this folder.", "b.safetensors"
+    )
+
+
+class FileQuery(MachineQuery):
+    """Query of ``GET get-file-hash``; ``file_path`` is the name of the ComfyUI node."""
+
+    filename: str | None = optional(
+        "A name relative to ComfyUI or to Jupyter's root.", "input/a.png"
+    )
+    file_path: str | None = optional("Another name for `filename`.", "input/a.png")
+
+
+class StatQuery(MachineQuery):
+    path: str | None = optional("A path; by default the models folder.", "models")
+
+
+class SendFileRequest(Keyed):
+    """The JSON body of ``POST upload-file``, as clients of the ComfyUI node send it."""
+
+    file_path: Annotated[str, Field(min_length=1)] = required(
+        "A file on this machine.", "output/example_00001_.png"
+    )
+    url: Endpoint = required(
+        "ComfyDeploy's address that returns the upload address of the file.",
+        "https://api.comfydeploy.com/api/file-upload",
+    )
+    machine: MachineField = None
+
+
+SHA256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+
+
+class ModelEntry(ReplyModel):
+    """A model file; size and time are null if only ComfyUI's API lists it."""
+
+    name: str = Field(examples=["a.safetensors"])
+    folder: str = Field(examples=["checkpoints"])
+    path: str = Field(examples=["/home/ada/ComfyUI/models/checkpoints/a.safetensors"])
+    size: int | None = required("In bytes.", 2132625894)
+    modified: float | None = required("When it was changed, in seconds since 1970.", 1763976600.5)
+
+
+class WorkflowUse(ReplyModel):
+    """A stored workflow that names a model."""
+
+    workflow_id: str = Field(examples=[WORKFLOW_ID])
+    name: str = Field(examples=["sunset"])
+    versions: list[int] = required("The versions that name it, oldest first.", [1, 2])
+
+
+class RunUse(ReplyModel):
+    """A run that names a model."""
+
+    prompt_id: str = Field(examples=[RUN_ID])
+    machine: str = Field(examples=["local"])
+    status: str = Field(examples=["success"])
+    created_at: str = Field(examples=["2025-11-24T10:30:00+00:00"])
+
+
+class TransferUse(ReplyModel):
+    """A transfer of a model that has not ended."""
+
+    id: str = Field(examples=[TRANSFER_ID])
+    direction: Literal["up", "down"]
+    state: str = Field(examples=["active"])
+
+
+class ModelUses(ReplyModel):
+    """What uses a model, on all machines whose model folders contain it."""
+
+    folder: str = Field(examples=["checkpoints"])
+    name: str = Field(examples=["b.safetensors"])
+    path: str = Field(examples=["/home/ada/ComfyUI/models/checkpoints/b.safetensors"])
+    in_use: bool = required(
+        "Whether a run that has not ended, a prompt in ComfyUI's queue or a transfer uses it now,"
+        " as far as is known: see `queued`.",
+        False,
+    )
+    workflows: list[WorkflowUse] = required("The stored workflows that name it.")
+    runs: list[RunUse] = required(
+        "The first 20 runs that name it: those that have not ended, then the newest of the last"
+        " 1,000 others."
+    )
+    run_count: int = required("Number of all of these runs.", 1)
+    unfinished: int = required("How many of them have not ended.", 0)
+    queued: bool | None = required(
+        "Whether a prompt in ComfyUI's queue, of any client, names it; null if that is not known,"
+        " because a ComfyUI does not answer.",
+        False,
+    )
+    transfers: list[TransferUse] = required("The transfers that have not ended.")
+
+
+class FilenameLists(ReplyModel):
+    """The names of model files by folder."""
+
+    filename_list: dict[str, list[str]]
+
+
+class FileHash(ReplyModel):
+    """The hash of a file."""
+
+    filename: str = Field(examples=["input/a.txt"])
+    file_hash: str = Field(examples=[SHA256])
+    algorithm: Literal["sha256"]
+    size: int = required("In bytes.", 5)
+    cached: bool = required(
+        "Whether the hash is from the cache, so that the file was not read.", True
+    )
+
+
+class FileSystem(ReplyModel):
+    """A file system, in bytes."""
+
+    total: int = Field(examples=[500000000000])
+    used: int = Field(examples=[200000000000])
+    free: int = Field(examples=[300000000000])
+
+
+class FileStat(ReplyModel):
+    """One path and its file system."""
+
+    path: str = Field(examples=["/home/ada/ComfyUI/models"])
+    type: Literal["file", "directory"] = Field(examples=["directory"])
+    size: int = required("In bytes.", 4096)
+    modified: float = required("When it was changed, in seconds since 1970.", 1763976600.5)
+    filesystem: FileSystem
+
+
+class UploadedFile(ReplyModel):
+    """An uploaded file, with the name under which it is stored."""
+
+    filename: str = Field(examples=["a.txt"])
+    name: str = required("The same as `filename`.", "a.txt")
+    subfolder: str = Field(examples=[""])
+    type: str = Field(examples=["input"])
+    size: int = required("In bytes.", 5)
+    content_type: str = Field(examples=["text/plain"])
+    file_hash: str = required("The SHA-256 of the content.", SHA256)
+    reused: bool = required("Whether a file with this name and content existed.", False)
+    url: str | None = required(
+        "Its address below `view`; null for models.",
+        "/comfyui-deploy/view?filename=a.txt&subfolder=&type=input",
+    )
+
+
+class UploadReply(UploadedFile, Success):
+    """The first uploaded file; if there are several, also a list of all."""
+
+    files: list[UploadedFile] = Field(default_factory=list)
+
+
+class SentFile(Success):
+    """A file of this machine that was sent to ComfyDeploy."""
+
+    message: str
+    download_url: str | None
+
+
+UPLOAD_FORM: dict[str, Any] = {
+    "type": "object",
+    "title": "UploadForm",
+    "required": ["file"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "description": "`input` (default), `temp`, `output`, or `models/<folder>`.",
+            "default": "input",
+            "maxLength": 4096,
+        },
+        "subfolder": {
+            "type": "string",
+            "description": "A folder below that of the type.",
+            "maxLength": 4096,
+        },
+        "machine": {
+            "type": "string",
+            "description": "Optional: the same machine as in the query. Files are written to its"
+            " folders while they arrive.",
+            "maxLength": 255,
+        },
+        "overwrite": {
+            "type": "string",
+            "enum": ["true", "false"],
+            "description": "Whether a file of this name with other content is replaced; otherwise"
+            " the new file gets a free name.",
+            "default": "false",
+        },
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "The file; there may be several.",
+        },
+    },
+}
+
+
+class FilesHandler(Handler):
+    """Models, and the files of a ComfyUI."""
+
+    tag = "Files"
+
+    @route("GET", "models", "listModels")
+    @replies(
+        list[ModelEntry] | dict[str, list[list[str]]],
+        "The models; by folder as [directories, extensions, names] with `format=folders`.",
+    )
+    @errors(*MACHINE)
+    async def list_models(self, query: ModelsQuery) -> None:
+        """The model files."""
         listing = await self.services.models(query.machine)
         if query.format == "folders":
             self.reply(await listing.folders())
@@ -36,35 +282,36 @@ class ModelsHandler(Handler):
         found = await listing.models(folder=query.folder, search=query.search)
         await self.reply_large(found)
 
-
-class ModelUsesHandler(Handler):
-    """``GET models/uses``: what uses a model."""
-
-    async def get(self) -> None:
-        """Reply with the workflows, runs and transfers that use a model."""
-        query = self.query(schemas.ModelUsesQuery)
+    @route("GET", "models/uses", "listModelUses")
+    @replies(ModelUses, "What uses the model.")
+    @errors(*FILES)
+    async def list_model_uses(self, query: ModelUsesQuery) -> Any:
+        """The workflows, runs and transfers that use a model."""
         machine = self.services.machines.get(query.machine)
         uses = await self.services.model_files.uses(machine, query.folder, query.filename)
-        self.reply(uses.reply())
+        return uses.reply()
 
-
-class FilenameListHandler(Handler):
-    """``GET filename_list_cache``: the names of all model files."""
-
-    async def get(self) -> None:
-        """Reply with an array of names, or with names by folder in the form of the ComfyUI node."""
-        query = self.query(schemas.ListQuery)
+    @route("GET", "filename_list_cache", "listFilenames")
+    @replies(
+        list[str] | FilenameLists,
+        "The names; by folder with `format=folders`.",
+        example=["checkpoints/a.safetensors"],
+    )
+    @errors(*MACHINE)
+    async def list_filenames(self, query: ListQuery) -> None:
+        """The names of all model files."""
         names = await (await self.services.models(query.machine)).names()
         body: Any = {"filename_list": names} if query.format == "folders" else models.flat(names)
         await self.reply_large(body)
 
+    @route("GET", "get-file-hash", "getFileHash")
+    @replies(FileHash, "The hash.")
+    @errors(*FILES, ConflictError)
+    async def get_file_hash(self, query: FileQuery) -> Any:
+        """The SHA-256 of a file, from the cache if the file has not changed.
 
-class FileHashHandler(Handler):
-    """``GET get-file-hash``: the SHA-256 of a file."""
-
-    async def get(self) -> None:
-        """Reply with the hash, which is computed unless it is cached."""
-        query = self.query(schemas.FileQuery)
+        `filename` or `file_path` is needed.
+        """
         if (query.filename is None) == (query.file_path is None):
             raise InvalidRequestError.of_field(
                 "filename", "must be given exactly once, as filename or as file_path"
@@ -74,30 +321,27 @@ class FileHashHandler(Handler):
         services = self.services
         folders = await services.machines.get(query.machine).folders()
         found = await services.hasher.hash(folders, name, field=field)
-        self.reply(
-            {
-                "filename": name,
-                "file_hash": found.sha256,
-                "algorithm": "sha256",
-                "size": found.size,
-                "cached": found.cached,
-            }
-        )
+        return {
+            "filename": name,
+            "file_hash": found.sha256,
+            "algorithm": "sha256",
+            "size": found.size,
+            "cached": found.cached,
+        }
 
-
-class StatHandler(Handler):
-    """``GET fs/stat``: size, modification time and file system of a path."""
-
-    async def get(self) -> None:
-        """Reply for ``path``, by default for the folder of the models."""
-        query = self.query(schemas.StatQuery)
+    @route("GET", "fs/stat", "statPath")
+    @replies(FileStat, "Size, time and file system of the path.")
+    @errors(*FILES)
+    async def stat_path(self, query: StatQuery) -> Any:
+        """Size, time and file system of a path."""
         folders = await self.services.machines.get(query.machine).folders()
-        self.reply(await asyncio.to_thread(models.fs_stat, folders, query.path))
+        return await asyncio.to_thread(models.fs_stat, folders, query.path)
 
 
 class UploadFileHandler(Streamed, Handler):
     """``POST upload-file``: files into ComfyUI's folders, written while they arrive."""
 
+    tag = "Files"
     _upload: Upload | None = None
     _limit = 0  # bytes that the body may have
     _arrived = 0  # bytes
@@ -132,7 +376,7 @@ class UploadFileHandler(Streamed, Handler):
 
     def asked_machine(self) -> str | None:
         """Return the machine that gets the files, by its id or name."""
-        return self.query(schemas.MachineQuery).machine
+        return self.query(MachineQuery).machine
 
     async def destination(self, asked: str | None) -> tuple[UploadTarget, set[str]]:
         """Return the target of the files, and the id and the name of the machine or pool."""
@@ -143,11 +387,9 @@ class UploadFileHandler(Streamed, Handler):
         return await self.services.upload_target(machine), {machine.id, machine.name}
 
     def form(self) -> type[uploads.UploadForm]:
-        """Return the kind of form."""
         return uploads.UploadForm
 
     async def take(self, chunk: bytes) -> None:
-        """Write the next chunk; the body of ``OPTIONS`` is ignored."""
         if self.request.method == "OPTIONS":
             return
         self._arrived += len(chunk)
@@ -157,17 +399,37 @@ class UploadFileHandler(Streamed, Handler):
         else:
             self._text += chunk
 
-    async def post(self) -> None:
-        """Rename the files to their final names, and reply with these."""
+    @route("POST", "upload-file", "uploadFile")
+    @takes(
+        query=MachineQuery,
+        form=(UPLOAD_FORM, {"file": "hello", "type": "input"}),
+        body=SendFileRequest,
+        headers=(KEY,),
+    )
+    @replies(
+        UploadReply | SentFile,
+        "The files are in their folders. After a JSON body: ComfyDeploy has the file.",
+        Link("getFileHash", {"filename": "{$response.body#/type}/{$response.body#/name}"}),
+        Link(
+            "viewFile",
+            {
+                "filename": "$response.body#/name",
+                "subfolder": "$response.body#/subfolder",
+                "type": "$response.body#/type",
+            },
+        ),
+    )
+    @errors(*FILES, ConflictError, *CLOUD)
+    async def upload_file(self) -> Any:
+        """Upload files to ComfyUI's folders, or a file of this machine to ComfyDeploy."""
         upload = self.received()
         if upload is None:
-            await self.send_local_file(await worker.parse_body(bytes(self._text)))
-            return
+            return await self.send_local_file(await worker.parse_body(bytes(self._text)))
         files = [self._file_reply(file) for file in await self.placed(upload)]
         body = {"success": True, **files[0]}
         if len(files) > 1:
             body["files"] = files
-        self.reply(body)
+        return body
 
     def received(self) -> Upload | None:
         """Return the received form; None if the body is JSON."""
@@ -183,32 +445,28 @@ class UploadFileHandler(Streamed, Handler):
             self.services.hasher.remember_later(file)
         return files
 
-    async def send_local_file(self, body: dict[str, Any]) -> None:
+    async def send_local_file(self, body: dict[str, Any]) -> dict[str, Any]:
         """Send a file of this machine to a presigned address, as in the ComfyUI node."""
-        request = schemas.parse(schemas.SendFileRequest, body)
+        request = parse(SendFileRequest, body)
         url = self.services.cloud.access.check_url(request.url, field="url")
-        asked = request.machine or self.query(schemas.MachineQuery).machine
+        asked = request.machine or self.query(MachineQuery).machine
         record = await self.services.transfers.upload_presigned(
             request.file_path,
             url,
             self.given_key(request.given_key),
             self.services.machines.get(asked).id,
         )
-        self.reply(
-            {
-                "success": True,
-                "message": "File uploaded successfully",
-                "download_url": record.facts.get("download_url"),
-            }
-        )
+        return {
+            "success": True,
+            "message": "File uploaded successfully",
+            "download_url": record.facts.get("download_url"),
+        }
 
     def on_connection_close(self) -> None:
-        """Remove the files of a body that will not be complete."""
         super().on_connection_close()
         self._drop_upload()
 
     def on_finish(self) -> None:
-        """Remove the files of a rejected upload."""
         super().on_finish()
         self._drop_upload()
 

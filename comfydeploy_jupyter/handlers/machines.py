@@ -2,41 +2,302 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ..errors import InvalidRequestError
-from ..util.system import lazy_module
-from .base import Handler, schemas
+from pydantic import Field
+
+from ..errors import ConflictError, InvalidRequestError, NotFoundError
+from ..machines import hardware, service
+from ..request_models import (
+    CloudTarget,
+    MachineCreate,
+    MachineField,
+    MachineRef,
+    MachineUpdate,
+    Model,
+    optional,
+    required,
+)
+from .base import Handler
+from .route import CLOUD, KEY, MACHINE, Link, ReplyModel, Success, errors, replies, route, takes
 
 if TYPE_CHECKING:
-    from ..machines import hardware, service
     from ..machines.service import CloudMachines
-else:
-    hardware = lazy_module("machines.hardware")
-    service = lazy_module("machines.service")
 
+
+_MachineId = Annotated[
+    MachineRef | None, Field(description="A machine's id or name.", examples=["local"])
+]
+
+
+class MachineSource(CloudTarget):
+    machine_id: _MachineId = None
+
+
+class MachinesQuery(Model):
+    members: bool = optional(
+        "Whether pools contain their members: the ComfyUI, GPU, models, present run and queue of"
+        " each.",
+        False,
+        default=False,
+    )
+
+
+class MachineDelete(Model):
+    machine_id: MachineRef = required("A machine's id or name.", "studio")
+
+
+class FreeRequest(Model):
+    machine: MachineField = None
+    unload_models: bool = optional(
+        "Whether to remove models from the memory of the GPU and of the machine.",
+        True,
+        default=True,
+    )
+    free_memory: bool = optional("Whether to remove cached outputs of nodes.", True, default=True)
+
+
+_Kind = Literal["managed", "comfyui", "cloud", "pool", "dask"]
+
+
+class PoolMember(ReplyModel):
+    """A machine of a pool."""
+
+    id: str = Field(examples=["studio"])
+    name: str = Field(examples=["studio"])
+    status: str = Field(examples=["ready"])
+    url: str | None = Field(examples=["http://127.0.0.1:8189"])
+    version: str | None = Field(examples=["0.33.0"])
+    gpu: str | None = required("The GPU that its ComfyUI uses.", "cuda:0 L4")
+    work: int = required("Prompts in its queue.", 0)
+    error: str | None
+    run: str | None = required("The id of the run that it executes.", None)
+    queue: int = required("Prompts that it has, of all clients.", 0)
+    models: list[str] = required("The model files of its last run.")
+
+
+class MachineSummary(ReplyModel):
+    """A short description of a machine."""
+
+    id: str = Field(examples=["studio"])
+    name: str = Field(examples=["studio"])
+    kind: _Kind = Field(examples=["comfyui"])
+    status: str | None = Field(examples=["ready"])
+    gpu: Any = Field(examples=[None])
+    url: str | None = Field(None, examples=["http://127.0.0.1:8189"])
+    version: str | None = Field(None, examples=["0.33.0"])
+    work: int = optional("Prompts in its queue; for a pool, its unfinished runs.", 0, default=0)
+    error: str | None = None
+    members: list[PoolMember] = Field(
+        default_factory=list, description="Of a pool, if the query has `members`."
+    )
+
+
+class Hardware(ReplyModel):
+    """Hardware of a machine; sizes in bytes. Null or empty if not known."""
+
+    cpu: dict[str, Any] | None = Field(examples=[{"name": "AMD EPYC", "cores": 8}])
+    memory: dict[str, int | None] | None = Field(
+        examples=[{"total": 68719476736, "available": 34359738368, "used": 34359738368}]
+    )
+    gpus: list[dict[str, Any]] = Field(examples=[[{"index": 0, "name": "NVIDIA L4"}]])
+    disks: list[dict[str, Any]] = Field(
+        examples=[[{"path": "/", "total": 500000000000, "used": 1, "free": 499999999999}]]
+    )
+
+
+class MachineReply(ReplyModel):
+    """A machine; for one in ComfyDeploy, ``config`` has the data of the service."""
+
+    id: str = Field(examples=["studio"])
+    name: str = Field(examples=["studio"])
+    kind: _Kind = Field(examples=["comfyui"])
+    status: str | None = Field(examples=["ready"])
+    hardware: Hardware
+    software: dict[str, Any] = Field(
+        examples=[{"os": "Linux", "python": "3.11.7", "comfyui": {"version": "0.33.0"}}]
+    )
+    config: dict[str, Any] = Field(examples=[{"comfyui_url": "http://127.0.0.1:8189", "env": {}}])
+    restart_required: bool = required(
+        "Whether a setting takes effect only after a restart of its ComfyUI.", False
+    )
+    work: int = optional("Prompts in its queue; for a pool, its unfinished runs.", 0, default=0)
+    gpu: str | None = None
+    error: str | None = None
+    members: list[PoolMember] = Field(default_factory=list, description="Of a pool.")
+    provider: dict[str, Any] | None = optional(
+        "The state of the cluster that provides the machines of a pool."
+    )
+
+
+class MachineUpdated(Success):
+    """A machine after a change; ``id`` is its id, for the node's web plug-in."""
+
+    id: str = Field(examples=["local"])
+    machine: MachineReply
+    restart_required: bool = Field(examples=[False])
+
+
+class MachineCreated(Success):
+    """A new machine; ``id`` is its id too, for the node's web plug-in."""
+
+    id: str = Field(examples=["studio"])
+    machine_id: str = Field(examples=["studio"])
+    machine: MachineReply
+
+
+class MachineDeleted(Success):
+    """The machine that was deleted."""
+
+    machine_id: str = Field(examples=["studio"])
+
+
+class MemoryChange(ReplyModel):
+    """Free bytes before and after, and the difference."""
+
+    before: int = Field(examples=[1024])
+    after: int = Field(examples=[4096])
+    freed: int = Field(examples=[3072])
+
+
+class MemoryFreed(Success):
+    """The memory that ComfyUI freed; `pending`: it will free it after the present prompt."""
+
+    machine: str = Field(examples=["local"])
+    pending: bool = Field(examples=[False])
+    gpu: MemoryChange
+    ram: MemoryChange = Field(examples=[{"before": 1024, "after": 2048, "freed": 1024}])
+
+
+_MACHINE_ID = {"machine_id": "$response.body#/machine_id"}
 DEFAULT_GPU = "A10G"  # that of the ComfyUI node, whose web plug-in sends none
 
 
-class MachineBase(Handler):
-    """Base of the routes whose requests may be for machines of ComfyDeploy."""
+class MachinesHandler(Handler):
+    """Machines, here and at ComfyDeploy, and pools of them."""
 
-    def cloud(self, asked: schemas.CloudTarget, api_url: str | None = None) -> CloudMachines:
-        """Return the machines of the `account` for a request."""
+    tag = "Machines"
+
+    @route("GET", "machine", "getMachine", is_activity=False)
+    @takes(headers=(KEY,))
+    @replies(MachineReply, "The machine.")
+    @errors(NotFoundError, *CLOUD)
+    async def get_machine(self, query: MachineSource) -> Any:
+        """A machine: its hardware, settings and state."""
+        pool = None if self.is_for_cloud(query) else self.services.pools.find(query.machine_id)
+        if pool is not None:
+            return self.services.pools.describe(pool)
+        cloud = self._cloud_id(query)
+        if cloud is not None:
+            return await self._cloud(query, cloud[1]).get(cloud[0])
+        return await self.services.machine_service.describe(query.machine_id)
+
+    @route("GET", "machines", "listMachines", is_activity=False)
+    @replies(list[MachineSummary], "The machines.")
+    async def list_machines(self, query: MachinesQuery) -> Any:
+        """Short descriptions of all machines."""
+        services = self.services
+        pools = [services.pools.summary(p, members=query.members) for p in services.machines.pools]
+        return [*services.machine_service.summaries(), *pools]
+
+    @route("POST", "machine/update", "updateMachine")
+    @takes(query=CloudTarget, example=("machine_id", "name"), headers=(KEY,))
+    @replies(MachineUpdated, "The machine is changed.")
+    @errors(*MACHINE, ConflictError, *CLOUD)
+    async def update_machine(self, body: MachineUpdate) -> Any:
+        """Change a machine, restart its ComfyUI."""
+        pool = None if self.is_for_cloud(body) else self.services.pools.find(body.machine_id)
+        if pool is not None:
+            updated = await self.services.pools.update(pool, body)
+            return {"success": True, "id": pool.id, "machine": updated, "restart_required": False}
+        cloud = self._cloud_id(body)
+        if cloud is None:
+            updated = await self.services.machine_service.update(body)
+            return {"success": True, "id": updated["machine"]["id"], **updated}
+        machine_service = self.services.machine_service
+        machines = self._cloud(body, cloud[1])
+        registered = machine_service.cloud_record(cloud[0])
+        if registered is not None and body.name is not None:
+            self.services.machine_records.check_name(body.name, but=registered.id)
+        updated = await machines.update(cloud[0], await self.json_body())
+        if registered is not None:
+            await machine_service.store_cloud_machine(updated, registered.config.get("api_url"))
+        # The web plug-in of the ComfyUI node expects an `id` for success, also from `create`.
+        return {"success": True, "id": cloud[0], "machine": updated, "restart_required": False}
+
+    @route("POST", "machine/create", "createMachine")
+    @takes(query=CloudTarget, example=("name", "comfyui_url"), headers=(KEY,))
+    @replies(
+        MachineCreated,
+        "The machine is registered.",
+        Link("getMachine", _MACHINE_ID),
+        Link("updateMachine", body=_MACHINE_ID),
+        Link("deleteMachine", body=_MACHINE_ID),
+    )
+    @errors(*MACHINE, ConflictError, *CLOUD)
+    async def create_machine(self, body: MachineCreate) -> Any:
+        """Register a ComfyUI, start another one, or create a machine at ComfyDeploy."""
+        query = self.query(CloudTarget)
+        kind = "cloud" if query.in_cloud else service.kind_of(body)
+        machine_service = self.services.machine_service
+        if kind == "cloud":
+            made = await self._create_in_cloud(body, body.api_url or query.api_url)
+        elif self.services.pools.is_pool(kind):
+            if body.gpus is not None:
+                self.services.machine_records.check_name(body.name)
+                members = await machine_service.create_for_each_gpu(body)
+                body = body.model_copy(update={"members": members})
+            made = await self.services.pools.create(kind, body)
+        else:
+            made = await machine_service.create(body)
+        return {"success": True, "id": made["id"], "machine_id": made["id"], "machine": made}
+
+    async def _create_in_cloud(self, request: MachineCreate, api_url: str | None) -> dict[str, Any]:
+        body = await self.json_body()
+        if request.gpu is None and request.docker_command_steps is not None:
+            body["gpu"] = request.gpu = DEFAULT_GPU
+        if not isinstance(request.gpu, str) or not request.gpu:
+            raise InvalidRequestError.of_field("gpu", "must be a kind of GPU, such as H100, or CPU")
+        self.services.machine_records.check_name(request.name)
+        made = await self._cloud(request).create(body)
+        await self.services.machine_service.store_cloud_machine(made, api_url)
+        return made
+
+    @route("POST", "machine/delete", "deleteMachine")
+    @replies(MachineDeleted, "The machine is deleted.")
+    @errors(NotFoundError, ConflictError)
+    async def delete_machine(self, body: MachineDelete) -> Any:
+        """Delete a machine."""
+        pool = self.services.pools.find(body.machine_id)
+        if pool is not None:
+            await self.services.pools.delete(pool)
+            return {"success": True, "machine_id": pool.id}
+        machine_id = await self.services.machine_service.delete(body.machine_id)
+        await self.services.pools.forget(machine_id)
+        return {"success": True, "machine_id": machine_id}
+
+    @route("POST", "free", "freeMemory")
+    @takes(example=("machine",))
+    @replies(MemoryFreed, "The number of freed bytes.")
+    @errors(*MACHINE)
+    async def free_memory(self, body: FreeRequest) -> Any:
+        """Make ComfyUI unload its models and free memory."""
+        machines = self.services.machines
+        what = {"unload_models": body.unload_models, "free_memory": body.free_memory}
+        pool = machines.pool(body.machine)
+        if pool is not None:
+            connected = [machine for machine in machines.members(pool) if machine.connected]
+            freed = await hardware.free_memory_of_all(connected, **what)
+            return {"success": True, "machine": pool.id, **freed}
+        found = machines.get(body.machine)
+        freed = await hardware.free_memory_of(found, **what)
+        return {"success": True, "machine": found.id, **freed}
+
+    def _cloud(self, asked: CloudTarget, api_url: str | None = None) -> CloudMachines:
         return self.services.cloud_machines(self.account(asked, api_url))
 
-    def cloud_id(
-        self, asked: schemas.MachineSource | schemas.MachineUpdate
-    ) -> tuple[str, str | None] | None:
-        """Return id and API address of the ComfyDeploy machine in a request; None for others.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such machine here, and the request is not for ComfyDeploy.
-        InvalidRequestError
-            If the request is for ComfyDeploy and names no machine.
-        """
+    def _cloud_id(self, asked: MachineSource | MachineUpdate) -> tuple[str, str | None] | None:
+        """Return id and API address of the ComfyDeploy machine in a request; None for others."""
         machine_service = self.services.machine_service
         if self.is_for_cloud(asked):
             if asked.machine_id is None:
@@ -45,135 +306,3 @@ class MachineBase(Handler):
             return (known.id if known is not None else asked.machine_id), None
         found = machine_service.is_in_cloud(asked.machine_id)
         return None if found is None else (found.id, found.config.get("api_url"))
-
-
-class MachineHandler(MachineBase):
-    """``GET machine``: the description and the state of a machine."""
-
-    is_activity = False
-
-    async def get(self) -> None:
-        """Reply for ``machine_id``, by default for the default machine."""
-        query = self.query(schemas.MachineSource)
-        pool = None if self.is_for_cloud(query) else self.services.pools.find(query.machine_id)
-        if pool is not None:
-            self.reply(self.services.pools.describe(pool))
-            return
-        cloud = self.cloud_id(query)
-        if cloud is not None:
-            self.reply(await self.cloud(query, cloud[1]).get(cloud[0]))
-        else:
-            self.reply(await self.services.machine_service.describe(query.machine_id))
-
-
-class FreeHandler(Handler):
-    """``POST free``: makes ComfyUI unload its models and free memory."""
-
-    async def post(self) -> None:
-        """Reply with the number of freed bytes."""
-        request = await self.body(schemas.FreeRequest)
-        machines = self.services.machines
-        what = {"unload_models": request.unload_models, "free_memory": request.free_memory}
-        pool = machines.pool(request.machine)
-        if pool is not None:
-            connected = [machine for machine in machines.members(pool) if machine.connected]
-            freed = await hardware.free_memory_of_all(connected, **what)
-            self.reply({"success": True, "machine": pool.id, **freed})
-            return
-        found = machines.get(request.machine)
-        freed = await hardware.free_memory_of(found, **what)
-        self.reply({"success": True, "machine": found.id, **freed})
-
-
-class MachinesHandler(Handler):
-    """``GET machines``: short descriptions of all machines."""
-
-    is_activity = False
-
-    async def get(self) -> None:
-        """Reply with an array: the default machine first, pools last."""
-        query = self.query(schemas.MachinesQuery)
-        services = self.services
-        pools = [services.pools.summary(p, members=query.members) for p in services.machines.pools]
-        self.reply([*services.machine_service.summaries(), *pools])
-
-
-class MachineUpdateHandler(MachineBase):
-    """``POST machine/update``: change a machine."""
-
-    async def post(self) -> None:
-        """Change the settings that the body has, and no others."""
-        request = await self.body(schemas.MachineUpdate)
-        pool = None if self.is_for_cloud(request) else self.services.pools.find(request.machine_id)
-        if pool is not None:
-            updated = await self.services.pools.update(pool, request)
-            self.reply(
-                {"success": True, "id": pool.id, "machine": updated, "restart_required": False}
-            )
-            return
-        cloud = self.cloud_id(request)
-        if cloud is None:
-            updated = await self.services.machine_service.update(request)
-            self.reply({"success": True, "id": updated["machine"]["id"], **updated})
-            return
-        machine_service = self.services.machine_service
-        machines = self.cloud(request, cloud[1])
-        registered = machine_service.cloud_record(cloud[0])
-        if registered is not None and request.name is not None:
-            self.services.machine_records.check_name(request.name, but=registered.id)
-        updated = await machines.update(cloud[0], await self.json_body())
-        if registered is not None:
-            await machine_service.store_cloud_machine(updated, registered.config.get("api_url"))
-        # The web plug-in of the ComfyUI node expects an `id` for success, also from `create`.
-        self.reply({"success": True, "id": cloud[0], "machine": updated, "restart_required": False})
-
-
-class MachineCreateHandler(MachineBase):
-    """``POST machine/create``: register a ComfyUI, or create a machine at ComfyDeploy."""
-
-    async def post(self) -> None:
-        """Reply with the new machine."""
-        request = await self.body(schemas.MachineCreate)
-        query = self.query(schemas.CloudTarget)
-        kind = "cloud" if query.in_cloud else service.kind_of(request)
-        machine_service = self.services.machine_service
-        if kind == "cloud":
-            made = await self._create_in_cloud(request, request.api_url or query.api_url)
-        elif self.services.pools.is_pool(kind):
-            if request.gpus is not None:
-                self.services.machine_records.check_name(request.name)
-                members = await machine_service.create_for_each_gpu(request)
-                request = request.model_copy(update={"members": members})
-            made = await self.services.pools.create(kind, request)
-        else:
-            made = await machine_service.create(request)
-        self.reply({"success": True, "id": made["id"], "machine_id": made["id"], "machine": made})
-
-    async def _create_in_cloud(
-        self, request: schemas.MachineCreate, api_url: str | None
-    ) -> dict[str, Any]:
-        body = await self.json_body()
-        if request.gpu is None and request.docker_command_steps is not None:
-            body["gpu"] = request.gpu = DEFAULT_GPU
-        if not isinstance(request.gpu, str) or not request.gpu:
-            raise InvalidRequestError.of_field("gpu", "must be a kind of GPU, such as H100, or CPU")
-        self.services.machine_records.check_name(request.name)
-        made = await self.cloud(request).create(body)
-        await self.services.machine_service.store_cloud_machine(made, api_url)
-        return made
-
-
-class MachineDeleteHandler(Handler):
-    """``POST machine/delete``: delete a machine."""
-
-    async def post(self) -> None:
-        """Stop its ComfyUI, if this server has started it, and delete its record."""
-        request = await self.body(schemas.MachineDelete)
-        pool = self.services.pools.find(request.machine_id)
-        if pool is not None:
-            await self.services.pools.delete(pool)
-            self.reply({"success": True, "machine_id": pool.id})
-            return
-        machine_id = await self.services.machine_service.delete(request.machine_id)
-        await self.services.pools.forget(machine_id)
-        self.reply({"success": True, "machine_id": machine_id})

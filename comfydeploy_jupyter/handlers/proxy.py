@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError
-from ..util.system import lazy_module
+from ..util import proxy
 from .base import ANY_SIZE
 from .streamed import Streamed
 
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     import aiohttp
-
-    from ..util import proxy
-else:
-    proxy = lazy_module("util.proxy")
 
 
 class ProxyHandler(Streamed):

@@ -1,40 +1,368 @@
-"""Workflow execution."""
+"""Run, follow, cancel and list workflows."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from jupyter_server.auth.identity import User
+from pydantic import AfterValidator, Field, model_validator
 from tornado.iostream import StreamClosedError
 
-from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
+from ..errors import (
+    ComfyDeployError,
+    ConflictError,
+    InvalidInputError,
+    InvalidRequestError,
+    NotFoundError,
+    OfflineError,
+    PromptInvalidError,
+    RunTimeoutError,
+    UnknownInputError,
+)
 from ..machines.registry import AUTO
+from ..request_models import (
+    GRAPH,
+    RUN_ID,
+    Identifier,
+    Labels,
+    LimitField,
+    MachineField,
+    MachineRef,
+    Model,
+    OffsetField,
+    RunRequest,
+    Status,
+    WorkflowIdField,
+    optional,
+    parse,
+    required,
+)
 from ..runs.log import RunEvent, in_batches
 from ..runs.records import RunFilter
 from ..util.jsons import RawJSON
 from ..util.tasks import wait_for
 from ..util.times import timestamp_of
-from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas
-from .service import ForService
+from .base import COMMENT, HEARTBEAT, LARGE, Base, Handler
+from .route import (
+    CLOUD,
+    EVENTS,
+    FILES,
+    KEY,
+    MACHINE,
+    TIME,
+    Content,
+    Header,
+    Link,
+    OpenReplyModel,
+    Reply,
+    ReplyModel,
+    Success,
+    errors,
+    replies,
+    route,
+    takes,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..runs.records import RunRecord
     from ..runs.run import Run
 
+
+MAX_IDS = 10_000  # ids in one request
+
+
+class InterruptRequest(Model):
+    prompt_id: Identifier | None = optional(
+        "The run to cancel; by default the one that the machine executes.", RUN_ID
+    )
+    machine: MachineField = None
+
+
+class JoinQuery(Model):
+    prompt_id: Identifier = required("The id of a run.", RUN_ID)
+    previews: bool = optional("Whether the sampler's previews are sent too.", False, default=False)
+
+
+def _to_utc(moment: datetime) -> datetime:
+    """Return a time in UTC; one without a time zone is in UTC."""
+    try:
+        given = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        return given.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("must be a time between the years 1 and 9999") from None
+
+
+Time = Annotated[datetime, Field(strict=False), AfterValidator(_to_utc)]
+PromptIds = Annotated[list[Identifier], Field(min_length=1, max_length=MAX_IDS)]
+
+
+class RunsFilter(Model):
+    """The fields that select runs; only runs that fulfil all of them are selected."""
+
+    structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = optional(
+        "Only runs of this workflow, with any input values. The value is a hash that the Python"
+        " client computes.",
+        "0123456789abcdef0123456789abcdef",
+    )
+    workflow_id: WorkflowIdField = None
+    machine: MachineRef | None = optional(
+        "Only runs of the machine or pool with this id or name.", "local"
+    )
+    before: Time | None = optional(
+        "Only runs that were created before this date or time (ISO 8601; UTC unless it has a time"
+        " zone).",
+        "2026-01-31",
+    )
+    after: Time | None = optional(
+        "Only runs that were created at this date or time, or after it.", "2026-01-01T12:00:00Z"
+    )
+    metadata: Labels | None = optional(
+        "Only runs with all of these labels; in a query `metadata[client]=acme`.",
+        {"client": "acme"},
+    )
+    search: str | None = optional(
+        "Only runs with this text in their id, inputs, seeds, error, outputs or labels.",
+        "portrait",
+        max_length=1000,
+    )
+
+
+class RunsQuery(RunsFilter):
+    limit: LimitField = 100
+    offset: OffsetField = 0
+    status: Status | None = optional("Only runs with this status.", "success")
+    pinned: bool | None = optional("Only pinned runs, or only those that are not.", True)
+    story: Identifier | None = optional(
+        "The id of a run. The reply has its transitions instead of the runs.", RUN_ID
+    )
+    graph: Identifier | None = optional(
+        "The id of a run. The reply has its graph instead of the runs.", RUN_ID
+    )
+
+
+class RunsUpdateRequest(Model):
+    prompt_ids: PromptIds = required("The ids of runs.", [RUN_ID])
+    pinned: bool = required("Whether the runs are pinned: a pinned run is not deleted.", True)
+
+
+class RunsDeleteRequest(RunsFilter):
+    """Body of ``POST runs/delete``; at least one field besides ``files`` is needed."""
+
+    prompt_ids: PromptIds | None = optional("Only runs with one of these ids.", [RUN_ID])
+    status: Literal["success", "failed", "cancelled"] | None = optional(
+        "Only runs with this status.", "failed"
+    )
+    files: bool | None = optional(
+        "Whether the output files of the runs are deleted, too; the default is false.", True
+    )
+
+    @model_validator(mode="after")
+    def _check_filter(self) -> RunsDeleteRequest:
+        """Raise unless a field selects runs: nobody deletes all runs by mistake."""
+        if not any(self.model_dump(exclude={"files"}).values()):
+            raise ValueError("needs prompt_ids, or another field that selects runs")
+        return self
+
+
+class RunError(OpenReplyModel):
+    """Why a run failed."""
+
+    type: str | None
+    message: str | None
+    node_id: str | None
+    node_type: str | None
+    node_title: str | None = optional(
+        "The title of the node, if it has one that no other node has."
+    )
+    traceback: str | None = optional("The last lines of the traceback, if ComfyUI has sent one.")
+
+
+class StoryEntry(ReplyModel):
+    """A transition of a run: its cause, and the state after it."""
+
+    at: str = required("Time, ISO 8601 in UTC.", "2026-01-02T03:04:05.678Z")
+    cause: str = Field(examples=["accepted by ComfyUI"])
+    state: str = Field(examples=["queued"])
+    detail: str | None = required("More about the cause.", "as number 3")
+
+
+class RunReply(ReplyModel):
+    """A run: its state and, once it has ended, its outputs by node."""
+
+    success: bool = Field(examples=[True])
+    prompt_id: str = Field(examples=[RUN_ID])
+    number: float | None = required("The place in ComfyUI's queue; smaller numbers run first.", 3)
+    status: Status = Field(examples=["success"])
+    node_errors: dict[str, Any]
+    outputs: dict[str, dict[str, Any]] = Field(
+        examples=[
+            {
+                "2": {
+                    "images": [
+                        {
+                            "filename": "example_00001_.png",
+                            "subfolder": "",
+                            "type": "output",
+                            "url": "/comfyui-deploy/view?filename=example_00001_.png&type=output",
+                        }
+                    ]
+                }
+            }
+        ]
+    )
+    error: RunError | None
+    seeds: dict[str, int] = required("The seeds that were drawn, by `<node id>.<input>`.")
+    execution_time: float | None = required("Seconds that ComfyUI executed it.", 0.21)
+    cached_nodes: list[str] = required("Ids of nodes whose cached outputs were used.")
+    node_times: dict[str, float] = required("Seconds by node id.", {"1": 0.02, "2": 0.18})
+    machine: str = required(
+        "The machine that executes it; the pool while it waits for one.", "local"
+    )
+    pool: str = optional("The pool that it was sent to, or `auto`.", default="")
+    queue_position: int | None = optional(
+        "For a queued run: its place among the prompts that have not started, those of other"
+        " clients included. Not in lists.",
+        1,
+    )
+    created_at: str = Field(examples=[TIME])
+    started_at: str | None = Field(examples=[TIME])
+    finished_at: str | None = Field(examples=[TIME])
+    next_seeds: dict[str, int] = Field(default_factory=dict)
+    workflow_id: str = ""
+    version: int = 1
+    warnings: list[str] = Field(default_factory=list)
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(
+        default_factory=dict, description="The labels of the run.", examples=[{"client": "acme"}]
+    )
+    pinned: bool = optional("Whether the run may not be deleted.", default=False)
+    from_editor: bool = optional(
+        "Whether ComfyUI's editor has queued it, at ComfyUI itself.", default=False
+    )
+    live_status: str = optional(
+        "What it does, in one line; of a run that waits because its machine, or each of its pool,"
+        " gets no runs now: why.",
+        default="",
+    )
+    progress: float = 0.0
+    current_node: str | None = None
+    time_left: float | None = None
+
+
+class StreamEvent(ReplyModel):
+    """One message of a ``text/event-stream``; ``data`` is one JSON object."""
+
+    id: str
+    event: Literal["event_update"]
+    data: Annotated[
+        str,
+        Field(
+            json_schema_extra={
+                "contentMediaType": "application/json",
+                "contentSchema": {
+                    "type": "object",
+                    "properties": {"event": {"type": "string"}, "data": {"type": "object"}},
+                },
+            }
+        ),
+    ]
+
+
+class InterruptReply(Success):
+    """The run that is being cancelled."""
+
+    message: str = Field(examples=["Interrupting the run"])
+    prompt_id: str = Field(examples=[RUN_ID])
+    was: Literal["queued", "running"] = Field(examples=["running"])
+
+
+class GraphReply(ReplyModel):
+    """The graph that a run executed."""
+
+    workflow_api: dict[str, Any] = required("In API format, with the values of the run.", GRAPH)
+    workflow: dict[str, Any] | None = required("In the editor's format, if it was given.")
+
+
+class RunsUpdateReply(Success):
+    """The runs were changed."""
+
+    updated: int = required("The number of runs.", 1)
+
+
+class KeptReply(ReplyModel):
+    """A run or a file that was not deleted."""
+
+    prompt_id: str = Field(examples=[RUN_ID])
+    file: str | None = required(
+        "The name of an output file of the run; null if the run itself was kept.",
+        "example_00001_.png",
+    )
+    reason: str = Field(examples=["the workflow 'Portrait' uses it"])
+
+
+class RunsDeleteReply(Success):
+    """The result of a deletion: what was deleted, and what was kept."""
+
+    runs: int = required("The number of deleted runs.", 3)
+    files: int = required("The number of deleted files.", 4)
+    bytes: int = required("The size of the deleted files.", 1234567)
+    kept: list[KeptReply] = required(
+        "The first 1000 runs and files that were not deleted, and why."
+    )
+    kept_count: int = required("The number of all of these.", 1)
+
+
+_EXAMPLE = ("workflow_api", "inputs")
+_NEEDS = ("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "is_native_run")
+RUN_ERRORS = (
+    InvalidInputError,
+    UnknownInputError,
+    PromptInvalidError,
+    *CLOUD,
+    *FILES,
+    ConflictError,
+    OfflineError,
+    RunTimeoutError,
+)
+_EVENTS = Reply(
+    "The events, each at its time, the `status` last. The schema describes one event: its `data` is"
+    " JSON with `event` and `data`; the first one has `prompt_id`, `number` and `node_errors`. The"
+    " status is final, unless the `timeout` has expired and an `error` event came before it.",
+    (
+        Content(
+            EVENTS,
+            StreamEvent,
+            "id: 1\nevent: event_update\n"
+            f'data: {{"prompt_id": "{RUN_ID}", "number": 3, "node_errors": {{}}}}\n\n'
+            'id: 2\nevent: event_update\ndata: {"event": "status", "data":'
+            f' {{"prompt_id": "{RUN_ID}", "status": "success"}}}}\n\n',
+        ),
+    ),
+)
+SERVICE = User(username="comfydeploy-service", name="ComfyDeploy", display_name="ComfyDeploy")
+_PROMPT_ID = {"prompt_id": "$response.body#/prompt_id"}
 SMALL = 4 * 1024  # bytes of a body; one up to this is prepared on the event loop, in about 0.2 ms
 BEGIN_AFTER = 5.0  # seconds after which a stream begins although its run is not queued yet
 LOOK_EVERY = 1.0  # seconds between reads of the record of a run that another server follows
 
 
-async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest:
+async def run_request(handler: Base, body: dict[str, Any]) -> RunRequest:
     """Return the run that a body requests, with the ComfyDeploy key of the request.
 
     The body of a native run is sent to ComfyDeploy, whose response is then used as the body. Only
     ``wait``, ``timeout`` and ``previews`` are kept, unless the response contains them.
     """
-    request = schemas.parse(schemas.RunRequest, body)
+    request = parse(RunRequest, body)
     given = handler.given_key(request.given_key)
     if request.is_native_run:
         endpoint = request.native_run_api_endpoint
@@ -45,7 +373,7 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
         sent = {k: v for k, v in body.items() if k not in ("cd_token", "token")}
         answer = await handler.services.cloud.native_run(endpoint, sent, given)
         asked: dict[str, Any] = {k: body[k] for k in ("wait", "timeout", "previews") if k in body}
-        request = schemas.parse(schemas.RunRequest, {**asked, **answer, "is_native_run": None})
+        request = parse(RunRequest, {**asked, **answer, "is_native_run": None})
         given = request.given_key or given
     return request.model_copy(update={"cd_token": given})
 
@@ -59,7 +387,6 @@ async def _encoded(batch: list[RunEvent], previews: bool) -> bytes:
 
 
 def not_ended(run: Run) -> RunTimeoutError:
-    """Return the error for a run that takes longer than its ``timeout``."""
     return RunTimeoutError(
         "The run has not ended in time; it continues", extra={"prompt_id": run.prompt_id}
     )
@@ -68,43 +395,121 @@ def not_ended(run: Run) -> RunTimeoutError:
 class RunBase(Handler):
     """Base of the routes that start a run."""
 
-    async def run_request(self) -> schemas.RunRequest:
+    tag = "Runs"
+
+    async def run_request(self) -> RunRequest:
         """Return the run that the request describes."""
         body = await self.json_body(graphs=True)
         self._native = bool(body.get("is_native_run"))
         return await run_request(self, body)
 
     async def start_run(
-        self, request: schemas.RunRequest, *, arrived: float, reply_at_end: bool = False
+        self, request: RunRequest, *, arrived: float, reply_at_end: bool = False
     ) -> Run:
-        """Queue a run.
+        """Queue a run whose request arrived at a time of the event loop's clock.
 
-        Parameters
-        ----------
-        request : schemas.RunRequest
-            The run.
-        arrived : float
-            The time of the event loop's clock at which the request arrived, in seconds.
-        reply_at_end : bool
-            Whether the request is answered when the run has ended, not when it is queued.
+        ``reply_at_end``: the request is answered when the run has ended, not when it is queued.
         """
         small = len(self.request.body) <= SMALL and not self._native
         return await self.services.runs.submit(
             request, small=small, reply_at_end=reply_at_end, arrived=arrived
         )
 
-    def time_left(self, request: schemas.RunRequest, arrived: float) -> float | None:
+    def time_left(self, request: RunRequest, arrived: float) -> float | None:
         """Return how many seconds of the ``timeout`` are left; None without a timeout."""
         if request.timeout is None:
             return None
         return request.timeout - (asyncio.get_running_loop().time() - arrived)
 
 
+class ForService(Handler):
+    """Base of the routes that ComfyDeploy may call with the machine's token instead of Jupyter's.
+
+    ComfyDeploy sends the token twice: as ``Authorization: Basic base64(token)`` and, for proxies
+    that use this header themselves, as ``authorizationheader: token``. One of them is enough; if
+    both are sent, both must be correct. The user for the authorizer is ``comfydeploy-service``. No
+    XSRF token is required, because browsers do not send these headers by themselves.
+    """
+
+    _caller: User | None = None
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
+        """Look for the machine's token, then check credentials and permission."""
+        if self.request.method == "POST" and self._has_machine_token():
+            self._caller = SERVICE
+        await super().prepare()
+
+    @property
+    def current_user(self) -> Any:
+        """The ComfyDeploy service, or the user of Jupyter."""
+        return self._caller or super().current_user
+
+    @current_user.setter
+    def current_user(self, user: Any) -> None:
+        self._current_user = user
+
+    @property
+    def token_authenticated(self) -> bool:
+        """Whether Jupyter's token or the machine's token authenticated the request."""
+        return self._caller is not None or super().token_authenticated
+
+    def jupyter_token(self) -> str | None:
+        """Return the Jupyter token that authenticated the request; never the machine's token."""
+        return None if self._caller is not None else super().jupyter_token()
+
+    def skip_check_origin(self) -> bool:
+        """Return whether the origin of the request is not checked."""
+        return self._caller is not None or super().skip_check_origin()
+
+    def _has_machine_token(self) -> bool:
+        token = self.extension.machine_token.strip()
+        given = list(self._given_tokens()) if token else []
+        if not given:
+            return False
+        expected = _digest(token.encode())
+        # All tokens are compared, in a time that does not depend on how many characters match.
+        right = [hmac.compare_digest(_digest(one), expected) for one in given]
+        if not all(right):
+            self.log.warning("A request to run a workflow had a wrong machine token")
+        return all(right)
+
+    def _given_tokens(self) -> Iterator[bytes]:
+        headers = self.request.headers
+        if "authorizationheader" in headers:
+            yield headers["authorizationheader"].strip().encode("latin-1")
+        scheme, _, value = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                yield base64.b64decode(value.strip(), validate=True)
+            except (binascii.Error, ValueError):
+                yield b""
+
+
+def _digest(token: bytes) -> bytes:
+    """Return the hash of a token: hashes have the same length."""
+    return hashlib.sha256(token).digest()
+
+
 class RunHandler(ForService, RunBase):
     """``POST run``: run a workflow and reply with its result."""
 
-    async def post(self) -> None:
-        """Queue the run and, unless ``wait`` is false, wait for its end."""
+    @route("POST", "run", "run", by_service=True)
+    @takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
+    @replies(
+        RunReply,
+        "The run has ended; with `wait: false` it is queued. If a node failed, `success` is false.",
+        Link("getStatus", _PROMPT_ID),
+        Link("followRun", _PROMPT_ID),
+        Link("interruptRun", body=_PROMPT_ID),
+        Link("getUploadQueue", _PROMPT_ID),
+        Link("cancelUploads", body=_PROMPT_ID),
+    )
+    @errors(*RUN_ERRORS)
+    async def run(self) -> None:
+        """Run a workflow and return its result.
+
+        One of `workflow_api`, `workflow`, `workflow_id` and `workflow_api_raw` is needed.
+        """
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         wait = not request.node_form if request.wait is None else request.wait
@@ -125,12 +530,12 @@ class RunHandler(ForService, RunBase):
 class StreamHandler(RunBase):
     """``run/streaming``: the events of a run as they happen, as ``text/event-stream``."""
 
-    async def post(self) -> None:
-        """Queue a run and follow it.
-
-        If that takes long, because ComfyUI is starting or input files are downloaded, the stream
-        begins before the run is queued: proxies and clients close a connection without data.
-        """
+    @route("POST", "run/streaming", "runStreaming")
+    @takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
+    @replies(_EVENTS)
+    @errors(*RUN_ERRORS)
+    async def run_streaming(self) -> None:
+        """Run a workflow and return its events."""
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         starting = asyncio.ensure_future(self.start_run(request, arrived=arrived))
@@ -149,9 +554,20 @@ class StreamHandler(RunBase):
         left = self.time_left(request, arrived)
         await self.stream(run, previews=bool(request.previews), timeout=left)
 
-    async def get(self) -> None:
-        """Follow a run that exists, from the start or from ``Last-Event-ID``."""
-        query = self.query(schemas.JoinQuery)
+    @route("GET", "run/streaming", "followRun")
+    @takes(
+        headers=(
+            Header(
+                "Last-Event-ID",
+                "The id of the last event that was read; the reply begins after it.",
+                "3",
+            ),
+        )
+    )
+    @replies(_EVENTS)
+    @errors(NotFoundError)
+    async def follow_run(self, query: JoinQuery) -> None:
+        """Follow a run that exists."""
         seen = self.request.headers.get("Last-Event-ID", "").strip()
         if seen and not re.fullmatch(r"\d{1,18}", seen, re.ASCII):
             raise InvalidRequestError.of_field("Last-Event-ID", "must be the id of an event")
@@ -173,13 +589,13 @@ class StreamHandler(RunBase):
         await self.stream_record(record, last_id)
 
     async def _wait_for(self, creation: asyncio.Future[Any]) -> None:
-        """Wait until there is a run; send a comment every `KEEP_AWAKE` seconds.
+        """Wait until there is a run; send a comment every `HEARTBEAT` seconds.
 
         The run continues if the client disconnects.
         """
         pause = BEGIN_AFTER
         while not (await asyncio.wait({creation}, timeout=pause))[0]:
-            pause = KEEP_AWAKE
+            pause = HEARTBEAT
             self.begin_stream()
             self.write(COMMENT)
             with suppress(StreamClosedError):
@@ -196,7 +612,7 @@ class StreamHandler(RunBase):
         try:
             # Send the headers now, before there is an event.
             await self.flush()
-            batches = run.log.read(last_id, pause=KEEP_AWAKE, until=deadline)
+            batches = run.log.read(last_id, pause=HEARTBEAT, until=deadline)
             async for batch in batches:
                 if batch:
                     last_id = batch[-1].id
@@ -264,23 +680,72 @@ class StreamHandler(RunBase):
         self.finish_stream()
 
 
-class InterruptHandler(Handler):
-    """``POST interrupt``: cancel a run."""
+class RunsHandler(Handler):
+    """The stored runs."""
 
-    async def post(self) -> None:
-        """Cancel exactly one run, queued or running."""
-        request = await self.body(schemas.InterruptRequest)
-        prompt_id, was = await self.services.runs.interrupt(request.prompt_id, request.machine)
+    tag = "Runs"
+
+    @route("POST", "interrupt", "interruptRun")
+    @takes(example=("prompt_id",))
+    @replies(InterruptReply, "The run is being cancelled.")
+    @errors(*MACHINE, ConflictError)
+    async def interrupt_run(self, body: InterruptRequest) -> Any:
+        """Cancel a queued or running run."""
+        prompt_id, was = await self.services.runs.interrupt(body.prompt_id, body.machine)
         message = "Interrupting the run" if was == "running" else "Removing the run from the queue"
-        self.reply({"success": True, "message": message, "prompt_id": prompt_id, "was": was})
+        return {"success": True, "message": message, "prompt_id": prompt_id, "was": was}
 
+    @route("GET", "runs", "listRuns")
+    @replies(
+        list[RunReply] | list[StoryEntry] | GraphReply,
+        "The runs; with `story`, the transitions of that run, in order; with `graph`, the graph of"
+        " that run.",
+    )
+    @errors(NotFoundError)
+    async def list_runs(self, query: RunsQuery) -> None:
+        """The stored runs, newest first."""
+        if query.story is not None:
+            self.reply(await self.services.runs.story(query.story))
+            return
+        if query.graph is not None:
+            graph, workflow = await self.services.runs.graph(query.graph)
+            shown = None if workflow is None else RawJSON(workflow)
+            await self.reply_large({"workflow_api": RawJSON(graph), "workflow": shown})
+            return
+        which = self._filter(query, pinned=query.pinned)
+        await self.reply_large(
+            await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
+        )
 
-class SelectsRuns(Handler):
-    """Base of the routes whose requests select runs."""
+    @route("POST", "runs/update", "updateRuns")
+    @takes(example=("prompt_ids", "pinned"))
+    @replies(RunsUpdateReply, "The runs are changed.")
+    @errors(NotFoundError)
+    async def update_runs(self, body: RunsUpdateRequest) -> Any:
+        """Pin runs, or unpin them: pinned runs are not deleted."""
+        await self.services.runs.deleter.pin(body.prompt_ids, body.pinned)
+        return {"success": True, "updated": len(set(body.prompt_ids))}
 
-    def run_filter(
-        self, request: schemas.RunsQuery | schemas.RunsDeleteRequest, **more: Any
-    ) -> RunFilter:
+    @route("POST", "runs/delete", "deleteRuns")
+    @takes(
+        example=("prompt_ids", "files"),
+        needs=(
+            *("prompt_ids", "status", "machine", "structure", "workflow_id"),
+            *("before", "after", "metadata", "search"),
+        ),
+    )
+    @replies(RunsDeleteReply, "What was deleted, and what was kept and why.")
+    @errors(NotFoundError)
+    async def delete_runs(self, body: RunsDeleteRequest) -> Any:
+        """Delete runs that have ended, and their output files.
+
+        At least one field besides `files` is needed.
+        """
+        which = self._filter(body, prompt_ids=body.prompt_ids)
+        deleted = await self.services.runs.deleter.delete(which, files=bool(body.files))
+        return deleted.reply()
+
+    def _filter(self, request: RunsQuery | RunsDeleteRequest, **more: Any) -> RunFilter:
         """Return the filter of a request, with the id of its machine."""
         machine = request.machine
         if machine is not None and machine != AUTO:
@@ -297,44 +762,3 @@ class SelectsRuns(Handler):
             search=request.search,
             **more,
         )
-
-
-class RunsHandler(SelectsRuns):
-    """``GET runs``: the stored runs."""
-
-    async def get(self) -> None:
-        """Reply with an array, newest first; or with the story or the graph of one run."""
-        query = self.query(schemas.RunsQuery)
-        if query.story is not None:
-            self.reply(await self.services.runs.story(query.story))
-            return
-        if query.graph is not None:
-            graph, workflow = await self.services.runs.graph(query.graph)
-            shown = None if workflow is None else RawJSON(workflow)
-            await self.reply_large({"workflow_api": RawJSON(graph), "workflow": shown})
-            return
-        which = self.run_filter(query, pinned=query.pinned)
-        await self.reply_large(
-            await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
-        )
-
-
-class RunsUpdateHandler(Handler):
-    """``POST runs/update``: pin runs."""
-
-    async def post(self) -> None:
-        """Pin runs, or unpin them."""
-        request = await self.body(schemas.RunsUpdateRequest)
-        await self.services.runs.deleter.pin(request.prompt_ids, request.pinned)
-        self.reply({"success": True, "updated": len(set(request.prompt_ids))})
-
-
-class RunsDeleteHandler(SelectsRuns):
-    """``POST runs/delete``: delete runs and their files."""
-
-    async def post(self) -> None:
-        """Delete runs; reply with what was deleted and what was kept."""
-        request = await self.body(schemas.RunsDeleteRequest)
-        which = self.run_filter(request, prompt_ids=request.prompt_ids)
-        deleted = await self.services.runs.deleter.delete(which, files=bool(request.files))
-        self.reply(deleted.reply())

@@ -5,30 +5,111 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
 from tornado.iostream import StreamClosedError
 
-from ..errors import ComfyDeployError
+from ..errors import ComfyDeployError, ConflictError, DockerFailedError, DockerUnavailableError
+from ..request_models import CloudTarget, SnapshotRequest, optional
 from ..runs.log import RunEvent
+from ..snapshots.snapshot import Snapshot
 from ..util.tasks import wait_for
-from .base import COMMENT, KEEP_AWAKE, Handler, schemas
+from .base import COMMENT, HEARTBEAT, Handler
+from .route import (
+    CLOUD,
+    EVENTS,
+    FILES,
+    JSON,
+    KEY,
+    Content,
+    Reply,
+    Success,
+    errors,
+    replies,
+    route,
+    takes,
+)
+from .runs import StreamEvent
+from .status import COMMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_SNAPSHOT: dict[str, Any] = {
+    "comfyui": {"version": "0.33.0", "commit": COMMIT},
+    "python": {
+        "version": "3.11.7",
+        "packages": [{"name": "torch", "version": "2.9.0", "requirement": "torch==2.9.0"}],
+    },
+    "custom_nodes": [
+        {
+            "name": "comfyui-deploy",
+            "kind": "git",
+            "repository": "https://github.com/BennyKok/comfyui-deploy",
+            "commit": COMMIT,
+        }
+    ],
+}
+
+
+class SnapshotReply(Success):
+    """An environment, and its build context; no ``path`` if ComfyDeploy made the steps.
+
+    If ComfyDeploy made the steps, ``steps`` are those of ``docker_command_steps``.
+    """
+
+    steps: list[Any] | None = None
+    docker_command_steps: dict[str, Any] = Field(examples=[{"steps": []}])
+    snapshot: Snapshot = Field(examples=[_SNAPSHOT])
+    warnings: list[str]
+    path: str = optional(
+        "The folder of the build context.", "/home/ada/comfydeploy/snapshots/studio", default=""
+    )
+    dockerfile: str = optional("The text of the Dockerfile.", "FROM python:3.11.7\n", default="")
+    image: str = ""
+    log: str = ""
+
+
 class SnapshotHandler(Handler):
     """``POST snapshot-to-docker``: a build context that recreates the environment."""
 
+    tag = "Machines"
     _work: asyncio.Task[dict[str, Any]] | None = None
     _left = False  # whether the client has disconnected
 
-    async def post(self) -> None:
-        """Reply with the build context; before that with progress, if the client accepts events."""
-        request = await self.body(schemas.SnapshotRequest)
+    @route("POST", "snapshot-to-docker", "snapshotToDocker")
+    @takes(query=CloudTarget, example={"name": "studio", "snapshot": _SNAPSHOT}, headers=(KEY,))
+    @replies(
+        Reply(
+            "The context is written. With `Accept: text/event-stream` the progress is sent first,"
+            " and an error is the last event.",
+            (
+                Content(JSON, SnapshotReply),
+                Content(
+                    EVENTS,
+                    StreamEvent,
+                    'id: 1\nevent: event_update\ndata: {"event": "log",'
+                    ' "data": {"line": "Reading"}}\n\n'
+                    'id: 2\nevent: event_update\ndata: {"event": "result",'
+                    ' "data": {"success": true}}\n\n',
+                ),
+            ),
+        )
+    )
+    @errors(
+        *FILES,
+        ConflictError,
+        DockerUnavailableError,
+        DockerFailedError,
+        *CLOUD,
+        by_status=((503, ComfyDeployError),),
+    )
+    async def snapshot_to_docker(self, body: SnapshotRequest) -> None:
+        """The environment as a Docker build context, and as steps of a ComfyDeploy machine."""
         if "text/event-stream" in self.request.headers.get("Accept", ""):
-            await self._stream(request)
+            await self._stream(body)
             return
-        self._work = self._begin(request, lambda _: None)
+        self._work = self._begin(body, lambda _: None)
         try:
             reply = await self._work
         except asyncio.CancelledError:
@@ -45,7 +126,7 @@ class SnapshotHandler(Handler):
             self._work.cancel()
 
     def _begin(
-        self, request: schemas.SnapshotRequest, report: Callable[[str], None]
+        self, request: SnapshotRequest, report: Callable[[str], None]
     ) -> asyncio.Task[dict[str, Any]]:
         snapshots = self.services.snapshots
         account = self.cloud_account(request)
@@ -53,7 +134,7 @@ class SnapshotHandler(Handler):
             return snapshots.begin(snapshots.to_docker(request, report))
         return snapshots.begin(snapshots.to_cloud(request, account, report))
 
-    async def _stream(self, request: schemas.SnapshotRequest) -> None:
+    async def _stream(self, request: SnapshotRequest) -> None:
         """Send each line of progress as it is created, then the result or the error."""
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._work = work = self._begin(request, lines.put_nowait)
@@ -75,9 +156,9 @@ class SnapshotHandler(Handler):
 
     @staticmethod
     async def _next(lines: asyncio.Queue[str | None]) -> str | None:
-        """Return the next line, "" if there was none for `KEEP_AWAKE` seconds, None at the end."""
+        """Return the next line, "" if there was none for `HEARTBEAT` seconds, None at the end."""
         try:
-            return await wait_for(lines.get(), KEEP_AWAKE)
+            return await wait_for(lines.get(), HEARTBEAT)
         except asyncio.TimeoutError:
             return ""
 

@@ -1,19 +1,184 @@
-"""Status of the service, of its WebSocket and of ComfyUI."""
+"""The state of the service, of its WebSocket and of ComfyUI."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from .._version import __version__
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
+from ..request_models import (
+    RUN_ID,
+    ClientIdField,
+    CloudTarget,
+    Identifier,
+    MachineField,
+    MachineQuery,
+    Model,
+    optional,
+    required,
+)
 from ..util.times import timestamp_of
-from .base import Handler, schemas
+from .base import Handler
+from .route import (
+    CLOUD,
+    KEY,
+    MACHINE,
+    TIME,
+    OpenReplyModel,
+    Reply,
+    ReplyModel,
+    Success,
+    errors,
+    replies,
+    route,
+    takes,
+)
+from .runs import RunReply
+from .transfers import TransferCounts
+from .tunnel import TunnelTarget
 
 if TYPE_CHECKING:
     from ..machines.machine import Machine
 
 
-# The status of a pool that has no machines now.
+class StatusQuery(Model):
+    prompt_id: Identifier | None = optional(
+        "A run; by default the reply describes the service.", RUN_ID
+    )
+    machine: MachineField = None
+    strict: bool = optional(
+        "Whether to check ComfyUI, and to reply 503 unless it accepts runs now.",
+        True,
+        default=False,
+    )
+    timeout: Annotated[float, Field(gt=0, le=60)] = optional(
+        "With `strict`: the time limit for ComfyUI's reply in seconds.", 2, default=2.0
+    )
+    in_use: bool = optional(
+        "Whether a user or a program is active. If true, the request counts as activity for"
+        " programs that end idle servers.",
+        True,
+        default=False,
+    )
+
+
+class SocketStatusQuery(Model):
+    client_id: ClientIdField = None
+    machine: MachineField = None
+
+
+class VersionInfoQuery(CloudTarget):
+    machine: MachineField = None
+
+
+class LogQuery(MachineQuery):
+    lines: Annotated[int, Field(ge=1, le=10_000)] = optional(
+        "The largest number of lines to return.", 200, default=200
+    )
+
+
+COMMIT = "30c259cac8c08ff8d015f9aff3151cb525c9b702"
+
+
+class ComfyUIStatus(ReplyModel):
+    """Data of a ComfyUI that need no request to it."""
+
+    reachable: bool = Field(examples=[True])
+    url: str | None = Field(examples=["http://127.0.0.1:8188"])
+    version: str | None = Field(examples=["0.33.0"])
+    version_note: str | None = required("A hint if this package was not tested with this version.")
+    managed: bool = required("Whether this server has started it.", False)
+    path: str = ""
+    state: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    last_exit: int | None = None
+    end_reason: str | None = optional("Why its process ended the last time.")
+    log: str = ""
+    passed_over: str | None = None
+    error: str | None = None
+    hint: str | None = None
+
+
+class QueueCounts(ReplyModel):
+    """The numbers of executing and waiting runs of this server."""
+
+    running: int = Field(examples=[0])
+    pending: int = Field(examples=[0])
+
+
+class TunnelSummary(ReplyModel):
+    """A tunnel, without its secret."""
+
+    running: bool = Field(examples=[False])
+    url: str | None
+    target: TunnelTarget
+    port: int | None
+    protected: bool = Field(examples=[False])
+    state: str = Field(examples=["stopped"])
+    error: str | None
+
+
+class StoreStatus(ReplyModel):
+    """The file of the store; ``warnings`` are messages for the user."""
+
+    path: str = Field(examples=["/home/ada/comfydeploy.db"])
+    id: str = required(
+        "Identifies its content, also after a restart or in another place.", "7a1c0e5d9b"
+    )
+    journal: Literal["wal", "delete", "truncate", "persist", "memory", "off"]
+    warnings: list[str]
+
+
+class ServiceStatus(ReplyModel):
+    """State of the service; ``degraded`` while ComfyUI cannot be reached."""
+
+    status: Literal["ok", "degraded"]
+    version: str = Field(examples=["0.1.0"])
+    instance: str = required("An id that changes at each start of the server.", "2f1d9c4e7b")
+    comfyui: ComfyUIStatus
+    queue: QueueCounts
+    uploads: TransferCounts
+    tunnel: TunnelSummary
+    store: StoreStatus
+
+
+class SocketStatus(ReplyModel):
+    """Whether events arrive from ComfyUI, and the number of connected clients."""
+
+    connected: bool = Field(examples=[True])
+    clients: int = Field(examples=[1])
+    last_event_at: str | None = Field(examples=[TIME])
+    remaining_queue: int = 0
+
+
+class ComfyUIVersion(Success):
+    """The ComfyUI that runs or is installed; ``latest`` is the newest version for ComfyDeploy.
+
+    ``comfyui_hash`` is its commit of ComfyUI.
+    """
+
+    version: str | None = Field(examples=["0.33.0"])
+    commit: str | None = Field(examples=[COMMIT])
+    source: Literal["running", "installed"]
+    latest: Any = None
+    comfyui_hash: str | None = None
+
+
+class ComfyUILog(ReplyModel):
+    """The last log lines of a ComfyUI that this server has started."""
+
+    path: str = Field(examples=["/home/ada/comfyui.log"])
+    lines: list[str] = Field(examples=[["Starting server"]])
+
+
+class NodeDefinition(OpenReplyModel):
+    """A class of nodes, as ComfyUI describes it."""
+
+
 NO_COMFYUI: dict[str, Any] = {
     "reachable": False,
     "url": None,
@@ -23,17 +188,20 @@ NO_COMFYUI: dict[str, Any] = {
 }
 
 
-class CheckStatusHandler(Handler):
-    """``GET check-status``: the state of the service, or of a run.
+class StatusHandler(Handler):
+    """The state of the service, of its sockets and of ComfyUI."""
 
-    Only with ``strict`` does it fail if ComfyUI does not answer.
-    """
+    tag = "Status"
 
-    is_activity = False
+    @route("GET", "check-status", "getStatus", is_activity=False)
+    @replies(ServiceStatus | RunReply, "The state of the service, or the record of the run.")
+    @errors(*MACHINE)
+    async def check_status(self, query: StatusQuery) -> None:
+        """The state of the service, or with `prompt_id` of a run.
 
-    async def get(self) -> None:
-        """Reply with the record of ``prompt_id``, else with the state of the service."""
-        query = self.query(schemas.StatusQuery)
+        With `strict` it is a health check of ComfyUI: 503 if it accepts no run now, with the same
+        fields and those of the error.
+        """
         services = self.services
         self.is_activity = query.in_use
         if query.prompt_id is not None:
@@ -63,11 +231,14 @@ class CheckStatusHandler(Handler):
                 raise
         self.reply(await self._status(machine, query))
 
-    async def head(self) -> None:
-        """Reply as `get` does, without the body; some uptime checkers send HEAD."""
-        await self.get()
+    @route("HEAD", "check-status", "headStatus", is_activity=False)
+    @replies(Reply("The service answers; with `strict`, ComfyUI too."))
+    @errors(*MACHINE)
+    async def head_status(self, query: StatusQuery) -> None:
+        """Whether the service answers, or with `strict` whether ComfyUI does."""
+        await self.check_status(query)
 
-    async def _status(self, machine: Machine | None, query: schemas.StatusQuery) -> dict[str, Any]:
+    async def _status(self, machine: Machine | None, query: StatusQuery) -> dict[str, Any]:
         services = self.services
         comfyui, hangs = NO_COMFYUI, False
         if machine is not None:
@@ -93,15 +264,11 @@ class CheckStatusHandler(Handler):
             return [pool.id, *pool.members]
         return None if asked is None or machine is None else [machine.id]
 
-
-class CheckWSStatusHandler(Handler):
-    """``GET check-ws-status``: whether events arrive from ComfyUI, and the number of clients."""
-
-    is_activity = False
-
-    async def get(self) -> None:
-        """Reply with the state of the server's socket to ComfyUI and of the clients' sockets."""
-        query = self.query(schemas.SocketStatusQuery)
+    @route("GET", "check-ws-status", "getSocketStatus", is_activity=False)
+    @replies(SocketStatus, "The state of the sockets.")
+    @errors(NotFoundError)
+    async def get_socket_status(self, query: SocketStatusQuery) -> Any:
+        """Whether events arrive from ComfyUI, and the number of connected clients."""
         machine = self.services.machines.get(query.machine)
         connection = machine.connection
         last = connection.last_event_at if connection is not None else None
@@ -120,43 +287,39 @@ class CheckWSStatusHandler(Handler):
                     details={"field": "client_id"},
                 )
             body["remaining_queue"] = remaining
-        self.reply(body)
+        return body
 
-
-class ComfyUIVersionHandler(Handler):
-    """``GET comfyui-version``: which ComfyUI runs, or is installed."""
-
-    is_activity = False
-
-    async def get(self) -> None:
-        """Reply with version and commit; for ComfyDeploy, also with the newest version there."""
-        query = self.query(schemas.VersionInfoQuery)
+    @route("GET", "comfyui-version", "getComfyUIVersion", is_activity=False)
+    @takes(headers=(KEY,))
+    @replies(ComfyUIVersion, "Its version.")
+    @errors(*MACHINE, *CLOUD)
+    async def get_comfyui_version(self, query: VersionInfoQuery) -> Any:
+        """The version of the ComfyUI that runs or is installed."""
         account = self.cloud_account(query)
         body = {"success": True, **await self.services.machines.get(query.machine).version()}
         if account is not None:
             latest = body["latest"] = await account.get("latest-hashes")
             # The web plug-in of the ComfyUI node reads this field.
             body["comfyui_hash"] = latest.get("comfyui_hash") if isinstance(latest, dict) else None
-        self.reply(body)
+        return body
 
-
-class ObjectInfoHandler(Handler):
-    """``GET object_info``: ComfyUI's node definitions."""
-
-    async def get(self) -> None:
-        """Reply with the definitions as ComfyUI sends them."""
-        machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
+    @route("GET", "object_info", "getObjectInfo")
+    @replies(
+        dict[str, NodeDefinition],
+        "The definitions in ComfyUI's form.",
+        example={"EmptyImage": {"display_name": "EmptyImage", "category": "image"}},
+    )
+    @errors(*MACHINE)
+    async def get_object_info(self, query: MachineQuery) -> None:
+        """ComfyUI's node definitions."""
+        machine = self.services.machines.get(query.machine)
         await self.finish(await machine.object_info())
 
-
-class ComfyUILogHandler(Handler):
-    """``GET comfyui/log``: the last log lines of a ComfyUI that this server has started."""
-
-    is_activity = False
-
-    async def get(self) -> None:
-        """Reply with ``path`` and ``lines``."""
-        query = self.query(schemas.LogQuery)
+    @route("GET", "comfyui/log", "getComfyUILog", is_activity=False)
+    @replies(ComfyUILog, "The lines.")
+    @errors(*MACHINE)
+    async def get_comfyui_log(self, query: LogQuery) -> Any:
+        """The last log lines of a ComfyUI that this server has started."""
         machine = self.services.machines.get(query.machine)
         process = machine.process
         if process is None:
@@ -168,4 +331,28 @@ class ComfyUILogHandler(Handler):
                 },
             )
         lines = await process.log_tail(query.lines)
-        self.reply({"path": str(process.log_path), "lines": lines})
+        return {"path": str(process.log_path), "lines": lines}
+
+
+class OpenAPIHandler(Handler):
+    """``GET openapi.json``: the routes in OpenAPI 3.1."""
+
+    tag = "Status"
+    _etag: str | None = None
+
+    @route("GET", "openapi.json", "getSpecification")
+    @replies(dict[str, Any], "The description.", example={"openapi": "3.1.0"})
+    async def get_specification(self) -> None:
+        """This description of the routes, as OpenAPI 3.1."""
+        made = self.extension.document
+        if made is None:
+            from .document import document  # which is rarely needed
+
+            made = await asyncio.to_thread(document, self.base_url)
+            self.extension.document = made
+        self._etag = made.etag
+        self.set_header("Cache-Control", "private, no-cache")
+        await self.finish(made.text)
+
+    def compute_etag(self) -> str | None:
+        return self._etag

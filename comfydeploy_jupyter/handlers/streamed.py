@@ -46,12 +46,9 @@ class Streamed(Base):
         """Process the next chunk of the body."""
 
     def check_body(self) -> None:
-        """Record that the body is complete; each verb's method calls this at its start.
+        """Note that the body is complete, and raise what `begin` or `take` has raised.
 
-        Raises
-        ------
-        Exception
-            The exception of `begin` or `take`, if one of them has raised.
+        The method of each route calls this at its start.
         """
         self._rest = 0
         if self._fault is not None:
@@ -109,13 +106,11 @@ class Streamed(Base):
         return done
 
     def on_finish(self) -> None:
-        """Stop waiting for the client to read the reply."""
         super().on_finish()
         if self._lingering is not None:
             self._lingering.cancel()
 
     def on_connection_close(self) -> None:
-        """Stop waiting for a client that has disconnected."""
         super().on_connection_close()
         if self._lingering is not None:
             self._lingering.cancel()

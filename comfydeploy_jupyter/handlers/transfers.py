@@ -1,104 +1,371 @@
-"""The upload queue, and models on volumes."""
+"""The upload queue, models on volumes, and parts of files."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ..errors import CloudError, InvalidRequestError
-from ..util.system import lazy_module
-from .base import Handler, schemas
-from .cloud import VolumeBase
+from pydantic import Field
+
+from ..errors import CloudError, ComfyDeployError, ConflictError, InvalidRequestError, OfflineError
+from ..files import models
+from ..request_models import (
+    RUN_ID,
+    SHA256_PATTERN,
+    TRANSFER_ID,
+    CloudBody,
+    CloudTarget,
+    Endpoint,
+    Identifier,
+    Keyed,
+    MachineField,
+    Model,
+    optional,
+    parse,
+    required,
+)
+from .base import Handler
+from .files import ModelEntry
+from .route import (
+    CLOUD,
+    FILES,
+    KEY,
+    Link,
+    OpenReplyModel,
+    ReplyModel,
+    Success,
+    errors,
+    example_of,
+    replies,
+    route,
+    takes,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ..comfyui.folders import Folders
-    from ..files import models
     from ..machines.machine import Machine
     from ..transfers.queue import TransferRecord
-else:
-    models = lazy_module("files.models")
 
 
-class UploadQueueStatusHandler(Handler):
-    """``GET upload-queue-status``: the uploads and downloads."""
+BYTES = "application/octet-stream"
+_UploadsOf = Annotated[
+    Identifier | None,
+    Field(
+        description="Only the uploads of this run; without it and `id` all uploads.",
+        examples=[RUN_ID],
+    ),
+]
+_TransferId = Annotated[
+    Identifier | None,
+    Field(
+        description="The id of an upload or a download in upload-queue-status.",
+        examples=[TRANSFER_ID],
+    ),
+]
 
-    is_activity = False
 
-    async def get(self) -> None:
-        """Reply with the counts and with each transfer."""
-        query = self.query(schemas.UploadQueueQuery)
-        self.reply(await self.services.transfers.queue.status(query.prompt_id))
+class UploadQueueQuery(Model):
+    prompt_id: Identifier | None = optional(
+        "List only the transfers of this run; by default all.", RUN_ID
+    )
 
 
-class CancelUploadsHandler(Handler):
-    """``POST cancel-uploads``: stop waiting and running uploads."""
+class CancelUploadsRequest(Model):
+    """Body of ``POST cancel-uploads``: a run or one transfer; by default all uploads."""
 
-    async def post(self) -> None:
-        """Cancel the uploads of a run or one transfer by its id; by default all uploads."""
-        request = await self.body(schemas.CancelUploadsRequest)
+    prompt_id: _UploadsOf = None
+    id: _TransferId = None
+
+
+class RetryUploadsRequest(Keyed):
+    """Body of ``POST retry-uploads``: a run or one transfer; by default all uploads."""
+
+    prompt_id: _UploadsOf = None
+    id: _TransferId = None
+
+
+class UploadPartRequest(Model):
+    """Body of ``POST volume/file/upload-part-from-path``; the byte ``end`` is not sent."""
+
+    file_path: Annotated[str, Field(min_length=1)] = required(
+        "A file on this machine.", "models/checkpoints/a.safetensors", alias="filePath"
+    )
+    upload_url: Annotated[Endpoint, Field(min_length=1)] = required(
+        "The presigned address of the part.", "https://storage.example.com/part", alias="uploadUrl"
+    )
+    start: Annotated[int, Field(ge=0)] = optional("The first byte of the part.", 0, default=0)
+    end: Annotated[int, Field(ge=0)] = required("The byte after the last one of the part.", 1048576)
+    machine: MachineField = None
+
+
+class HuggingFaceModel(Model):
+    """A model of Hugging Face, in the format of ComfyDeploy's web form."""
+
+    repo_id: Annotated[str, Field(min_length=1)] = required(
+        "A repository of Hugging Face.", "owner/repo", alias="repoId"
+    )
+
+
+class CivitaiModel(Model):
+    """A model of Civitai, in the format of ComfyDeploy's web form."""
+
+    url: Annotated[str, Field(min_length=1)] = required(
+        "The page of the model.", "https://example.com/a.safetensors"
+    )
+
+
+class VolumeModelRequest(CloudBody):
+    """Body of ``POST volume/model``.
+
+    The fields of ComfyDeploy's web form (``folderPath``, ``downloadLink``, ``huggingface``,
+    ``civitai``) are accepted too.
+    """
+
+    action: Literal["add", "list", "delete", "move"] = optional(
+        "`add` (the default), `list`, `move` or `delete`.", "list", default="add"
+    )
+    source: Literal["link", "huggingface", "civitai", "local"] = optional(
+        "The source of the model: `link` (the default), `huggingface`, `civitai`, or `local`, a"
+        " file on this machine.",
+        "link",
+        default="link",
+    )
+    url: str | None = optional(
+        "The address of the model; for Hugging Face also `owner/repo`, with the file as `filename`;"
+        " for Civitai the page of the model.",
+        "https://example.com/a.safetensors",
+    )
+    path: str | None = optional("A path on this machine, for the source `local`.")
+    folder: str | None = optional("The models folder of the model.", "checkpoints")
+    filename: str | None = optional(
+        "The name of the file; for `add` the default is the name in the address.", "b.safetensors"
+    )
+    to_folder: str | None = optional("For `move`: the new folder.")
+    to_filename: str | None = optional("For `move`: the new name.")
+    in_use: bool = optional(
+        "For `move` and `delete`: go on although a run or a transfer uses the model now; otherwise"
+        " such a request is refused with 409.",
+        default=False,
+    )
+    machine: MachineField = None
+    sha256: Annotated[str, Field(pattern=SHA256_PATTERN)] | None = optional(
+        "The SHA-256 that the content must have, in hexadecimal. For models of Hugging Face and"
+        " Civitai it comes from these sites."
+    )
+
+    folder_path: str | None = optional("ComfyDeploy's name for `folder`.", alias="folderPath")
+    download_link: str | None = optional("ComfyDeploy's name for `url`.", alias="downloadLink")
+    huggingface: HuggingFaceModel | None = optional(
+        "ComfyDeploy's form of a model of Hugging Face."
+    )
+    civitai: CivitaiModel | None = optional("ComfyDeploy's form of a model of Civitai.")
+
+    @property
+    def address(self) -> str | None:
+        """The address of the model, from the field in which it was given."""
+        own = self.url or self.download_link
+        if self.source == "huggingface" and self.huggingface is not None:
+            return own or self.huggingface.repo_id
+        if self.source == "civitai" and self.civitai is not None:
+            return own or self.civitai.url
+        return own
+
+    def for_service(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body of this request in the format of ComfyDeploy's web form.
+
+        Fields of ``body`` that are not in the model are forwarded.
+        """
+        ours = {*CloudBody.model_fields, "action", "machine", "folder", "url", "path", "sha256"}
+        passed = {name: value for name, value in body.items() if name not in ours}
+        folder = self.folder and self.folder.strip("/").removeprefix("models/")
+        passed = {"source": self.source, "folderPath": folder or self.folder_path, **passed}
+        if not passed["folderPath"]:
+            raise InvalidRequestError.of_field("folder", "is needed")
+        if not self.address:
+            raise InvalidRequestError.of_field("url", "is needed to add a model")
+        if self.url and self.source == "civitai":
+            passed["civitai"] = {"url": self.url}
+        elif self.url and self.source == "huggingface" and "://" not in self.url:
+            passed["huggingface"] = {"repoId": self.url}
+        elif self.url:
+            passed.update(source="link", downloadLink=self.url)
+        return passed
+
+
+class Transfer(ReplyModel):
+    """An upload or a download; sizes in bytes."""
+
+    id: str = Field(examples=[TRANSFER_ID])
+    direction: Literal["up", "down"]
+    prompt_id: str | None = Field(examples=[RUN_ID])
+    node_id: str | None = Field(examples=["2"])
+    filename: str = Field(examples=["example_00001_.png"])
+    size: int | None = Field(examples=[81920])
+    sent: int = Field(examples=[40960])
+    state: Literal["queued", "active", "retrying", "done", "failed", "cancelled"] = Field(
+        examples=["active"]
+    )
+    attempts: int = Field(examples=[1])
+    error: str | None
+
+
+class TransferCounts(ReplyModel):
+    """The numbers of waiting, unfinished and active transfers."""
+
+    queue_size: int = required("Transfers that wait.", 0)
+    pending_uploads: int = required("Transfers that are not finished.", 0)
+    active: int = required("Transfers that are active.", 0)
+
+
+class UploadQueue(TransferCounts):
+    """All unfinished transfers, and those that ended recently."""
+
+    completed: int = Field(examples=[4])
+    failed: int = Field(examples=[0])
+    cancelled: int = Field(examples=[0])
+    max_concurrent: int = Field(examples=[3])
+    uploads: list[Transfer]
+
+
+class CancelledUploads(Success):
+    """The number of stopped transfers."""
+
+    cancelled: int = Field(examples=[2])
+
+
+class RetriedUploads(Success):
+    """The transfers that are started again."""
+
+    retried: int = Field(examples=[1])
+    uploads: list[Transfer]
+
+
+class UploadedPart(ReplyModel):
+    """A part that the storage has confirmed."""
+
+    etag: str = Field(alias="eTag", examples=["9b2c"])
+    bytes_sent: int = Field(alias="bytesSent", examples=[1048576])
+
+
+class VolumeModelList(Success):
+    """The models in ComfyUI's folders."""
+
+    models: list[ModelEntry]
+
+
+class VolumeModelAdded(Transfer, Success):
+    """A model that is being transferred."""
+
+    message: str
+    path: str = ""
+    target: str = ""
+
+
+class VolumeModelChanged(Success):
+    """A model that was moved or deleted."""
+
+    message: str
+    path: str = ""
+
+
+class CloudAnswer(OpenReplyModel):
+    """The response of ComfyDeploy, unchanged."""
+
+
+class TransfersHandler(Handler):
+    """Uploads and downloads."""
+
+    tag = "Transfers"
+
+    @route("GET", "upload-queue-status", "getUploadQueue", is_activity=False)
+    @replies(
+        UploadQueue,
+        "The unfinished transfers, and those that ended recently.",
+        example={**example_of(UploadQueue), "pending_uploads": 1, "active": 1},
+    )
+    async def get_upload_queue(self, query: UploadQueueQuery) -> Any:
+        """Uploads and downloads, each with its bytes."""
+        return await self.services.transfers.queue.status(query.prompt_id)
+
+    @route("POST", "cancel-uploads", "cancelUploads")
+    @takes(example=("prompt_id",))
+    @replies(CancelledUploads, "The transfers are stopped.")
+    async def cancel_uploads(self, body: CancelUploadsRequest) -> Any:
+        """Stop the uploads of a run, one transfer, or all uploads."""
         cancelled = await self.services.transfers.queue.cancel(
-            prompt_id=request.prompt_id,
-            transfer_id=request.id,
-            direction=None if request.id else "up",
+            prompt_id=body.prompt_id, transfer_id=body.id, direction=None if body.id else "up"
         )
-        self.reply({"success": True, "cancelled": cancelled})
+        return {"success": True, "cancelled": cancelled}
 
-
-class RetryUploadsHandler(Handler):
-    """``POST retry-uploads``: start failed uploads again."""
-
-    async def post(self) -> None:
-        """Retry one transfer by its id or the uploads of a run; by default all uploads."""
-        request = await self.body(schemas.RetryUploadsRequest)
+    @route("POST", "retry-uploads", "retryUploads")
+    @takes(example=("prompt_id",), headers=(KEY,))
+    @replies(RetriedUploads, "The transfers are started again.")
+    @errors(*FILES, ConflictError, OfflineError, *CLOUD)
+    async def retry_uploads(self, body: RetryUploadsRequest) -> Any:
+        """Start failed uploads again: those of a run, one transfer, or all."""
         again = await self.services.transfers.retry(
-            transfer_id=request.id,
-            prompt_id=request.prompt_id,
-            token=self.given_key(request.given_key),
+            transfer_id=body.id, prompt_id=body.prompt_id, token=self.given_key(body.given_key)
         )
         uploads = [record.describe() for record in again]
-        self.reply({"success": True, "retried": len(uploads), "uploads": uploads})
+        return {"success": True, "retried": len(uploads), "uploads": uploads}
 
 
-class UploadPartHandler(VolumeBase):
-    """``POST volume/file/upload-part-from-path``: send a part of a local file."""
+class VolumeHandler(Handler):
+    """Models on volumes; as in the ComfyUI node, errors also have a ``detail``."""
 
-    async def post(self) -> None:
-        """Reply with the part's ``eTag``."""
-        request = await self.body(schemas.UploadPartRequest)
-        if request.end <= request.start:
+    tag = "Transfers"
+
+    def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
+        error = super().error_of(exception, status)
+        error.extra = {**error.extra, "detail": error.message}
+        return error
+
+    @route("POST", "volume/file/upload-part-from-path", "uploadPart")
+    @takes(example=("filePath", "uploadUrl", "start", "end"))
+    @replies(UploadedPart, "The storage has the part.")
+    @errors(*FILES, CloudError)
+    async def upload_part(self, body: UploadPartRequest) -> Any:
+        """Send a part of a local file to a presigned address."""
+        if body.end <= body.start:
             raise InvalidRequestError.of_field("end", "must be larger than start")
-        machine = self.services.machines.get(request.machine)
+        machine = self.services.machines.get(body.machine)
         etag = await self.services.transfers.upload_part(
-            request.file_path, request.upload_url, request.start, request.end, machine.id
+            body.file_path, body.upload_url, body.start, body.end, machine.id
         )
-        self.reply({"eTag": etag, "bytesSent": request.end - request.start})
+        return {"eTag": etag, "bytesSent": body.end - body.start}
 
-
-class VolumeModelHandler(VolumeBase):
-    """``POST volume/model``: the models in ComfyUI's folders."""
-
-    async def post(self) -> None:
-        """Perform the ``action`` of the request."""
-        request = await self.body(schemas.VolumeModelRequest)
-        if self.is_for_cloud(request):
-            self.reply(await self._in_cloud(request))
+    @route("POST", "volume/model", "changeModels")
+    @takes(query=CloudTarget, example=("action", "folder"), headers=(KEY,))
+    @replies(
+        VolumeModelAdded | VolumeModelList | VolumeModelChanged | CloudAnswer,
+        "The list; or the model was moved or deleted, or is being transferred.",
+        Link("cancelUploads", body={"id": "$response.body#/id"}),
+        Link("retryUploads", body={"id": "$response.body#/id"}),
+        example=example_of(VolumeModelList),
+    )
+    @errors(*FILES, ConflictError, OfflineError, *CLOUD)
+    async def change_models(self, body: VolumeModelRequest) -> None:
+        """Models in ComfyUI's folders: add, list, move, delete."""
+        if self.is_for_cloud(body):
+            self.reply(await self._in_cloud(body))
             return
         # Use the id from here on: the machine for `auto` or a name may change.
-        machine = self.services.machines.get(request.machine)
-        request.machine = machine.id
-        if request.action == "list":
-            listing = await self.services.models(request.machine)
-            folder = request.folder or request.folder_path
+        machine = self.services.machines.get(body.machine)
+        body.machine = machine.id
+        if body.action == "list":
+            listing = await self.services.models(body.machine)
+            folder = body.folder or body.folder_path
             name = folder and folder.strip("/").removeprefix("models/")
             found = await listing.models(folder=name)
             await self.reply_large({"success": True, "models": found})
             return
-        work = {"add": self._add, "delete": self._delete, "move": self._move}[request.action]
-        self.reply({"success": True, **await work(request, machine)})
+        work = {"add": self._add, "delete": self._delete, "move": self._move}[body.action]
+        self.reply({"success": True, **await work(body, machine)})
 
-    async def _in_cloud(self, request: schemas.VolumeModelRequest) -> dict[str, Any]:
+    async def _in_cloud(self, request: VolumeModelRequest) -> dict[str, Any]:
         """Add a model to a ComfyDeploy volume: the service downloads it, or a file is uploaded."""
         if request.action != "add":
             raise InvalidRequestError.of_field(
@@ -122,15 +389,13 @@ class VolumeModelHandler(VolumeBase):
         )
         return {"success": True, "target": target, **_transfer_reply(record)}
 
-    async def _delete(
-        self, request: schemas.VolumeModelRequest, machine: Machine
-    ) -> dict[str, Any]:
+    async def _delete(self, request: VolumeModelRequest, machine: Machine) -> dict[str, Any]:
         model = await self.services.model_files.delete(
             machine, _folder(request), _filename(request), in_use=request.in_use
         )
         return {"message": f"{model.path.name} is deleted"}
 
-    async def _move(self, request: schemas.VolumeModelRequest, machine: Machine) -> dict[str, Any]:
+    async def _move(self, request: VolumeModelRequest, machine: Machine) -> dict[str, Any]:
         if request.to_folder is None and request.to_filename is None:
             raise InvalidRequestError.of_field(
                 "to_filename", "is needed to move a model, unless to_folder is given"
@@ -146,7 +411,7 @@ class VolumeModelHandler(VolumeBase):
         )
         return {"message": f"{name} is now {target.name}", "path": str(target)}
 
-    async def _add(self, request: schemas.VolumeModelRequest, machine: Machine) -> dict[str, Any]:
+    async def _add(self, request: VolumeModelRequest, machine: Machine) -> dict[str, Any]:
         folders = await machine.folders()
         transfers = self.services.transfers
         sha256 = request.sha256.lower() if request.sha256 else None
@@ -168,29 +433,74 @@ def _transfer_reply(record: TransferRecord) -> dict[str, Any]:
     return {"message": message, **record.describe()}
 
 
-def _local_file(request: schemas.VolumeModelRequest) -> tuple[str, str]:
-    """Return path and name of the file of this machine in a request."""
+def _local_file(request: VolumeModelRequest) -> tuple[str, str]:
     path = request.path or request.url
     if not path:
         raise InvalidRequestError.of_field("path", "is needed for a local file")
     return path, request.filename or path.rsplit("/", 1)[-1]
 
 
-def _folder(request: schemas.VolumeModelRequest) -> str:
+def _folder(request: VolumeModelRequest) -> str:
     folder = request.folder or request.folder_path
     if not folder:
         raise InvalidRequestError.of_field("folder", "is needed")
     return folder
 
 
-def _filename(request: schemas.VolumeModelRequest) -> str:
+def _filename(request: VolumeModelRequest) -> str:
     if not request.filename:
         raise InvalidRequestError.of_field("filename", "is needed")
     return request.filename
 
 
-async def _place(folders: Folders, request: schemas.VolumeModelRequest, filename: str) -> Path:
+async def _place(folders: Folders, request: VolumeModelRequest, filename: str) -> Path:
     """Return the path for a model with a name, in the folder of the request."""
     if not filename:
         raise InvalidRequestError.of_field("filename", "is needed")
     return await asyncio.to_thread(models.place, folders, _folder(request), filename)
+
+
+def _step(step: str, name: str, **example: Any) -> Callable[[VolumeHandler], Any]:
+    """Return the method for a step of an upload to a ComfyDeploy volume."""
+
+    @route("POST", f"volume/file/{step}", name)
+    @takes(query=CloudTarget, body=CloudBody, example=example, headers=(KEY,))
+    @replies(
+        CloudAnswer,
+        "The response of ComfyDeploy.",
+        example={"uploadUrl": "https://storage.example.com/a", "objectKey": "models/a.safetensors"},
+    )
+    @errors(*CLOUD)
+    async def forward(self: VolumeHandler) -> Any:
+        """A step of an upload to a ComfyDeploy volume, forwarded to ComfyDeploy."""
+        body = await self.json_body()
+        account = self.account(parse(CloudBody, body))
+        passed_on = {k: v for k, v in body.items() if k not in CloudBody.model_fields}
+        return await account.post("volume", "file", step, body=passed_on)
+
+    return forward
+
+
+_NEW: dict[str, Any] = {"filename": "checkpoints/a.safetensors", "contentType": BYTES}
+_BEGUN: dict[str, Any] = {"uploadId": "u1", "key": "models/a.safetensors"}
+
+
+class VolumeFileHandler(VolumeHandler):
+    """The steps of an upload to a ComfyDeploy volume."""
+
+    tag = "ComfyDeploy"
+
+    generate_upload = _step("generate-upload-url", "generateUploadUrl", **_NEW, size=1024)
+    initiate = _step(
+        "initiate-multipart-upload", "initiateMultipartUpload", **_NEW, size=1073741824
+    )
+    generate_part = _step(
+        "generate-part-upload-url", "generatePartUploadUrl", **_BEGUN, partNumber=1
+    )
+    complete = _step(
+        "complete-multipart-upload",
+        "completeMultipartUpload",
+        **_BEGUN,
+        parts=[{"partNumber": 1, "eTag": "9b2c"}],
+    )
+    abort = _step("abort-multipart-upload", "abortMultipartUpload", **_BEGUN)

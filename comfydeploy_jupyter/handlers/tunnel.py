@@ -2,42 +2,195 @@
 
 from __future__ import annotations
 
-from .base import Handler, schemas
+import base64
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ..errors import ConflictError, InvalidRequestError, OfflineError, TunnelFailedError
+from ..request_models import HOSTNAME_PATTERN, MachineRef, Model, optional
+from ..tunnel.tunnels import TunnelOptions
+from .base import Handler
+from .route import (
+    MACHINE,
+    TIME,
+    Link,
+    ReplyModel,
+    Success,
+    errors,
+    example_of,
+    replies,
+    route,
+    takes,
+)
+
+TunnelTarget = Literal["comfyui", "jupyter"]
 
 
-class TunnelStatusHandler(Handler):
-    """``GET tunnel/status``: whether there is a tunnel, its address, and its protection.
+def _check_tunnel_token(value: str) -> str:
+    try:
+        found = json.loads(base64.b64decode(value.strip(), validate=True))
+        valid = all(isinstance(found[name], str) and found[name] for name in ("a", "t", "s"))
+    except (ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise ValueError("is not the token of a Cloudflare tunnel")
+    return value.strip()
 
-    Everybody who has the secret link can use the tunnel. So the reply contains it only for users
-    who may ``write``; they could also get it from ``POST tunnel/start``.
-    """
 
-    is_activity = False
+class TunnelQuery(Model):
+    """Query of ``GET tunnel/status``, body of ``POST tunnel/stop``."""
 
-    async def get(self) -> None:
-        """Reply at once with the known state."""
-        query = self.query(schemas.TunnelQuery)
+    target: TunnelTarget | None = optional("The target of the tunnel; by default all.", "comfyui")
+
+
+class TunnelStartRequest(Model):
+    target: TunnelTarget | None = optional(
+        "The exposed service: `comfyui` (the default) or `jupyter`. Each has at most one tunnel.",
+        "comfyui",
+    )
+    machine: MachineRef | None = optional(
+        "The machine whose ComfyUI is exposed, by id or name; the default is `local`. Not allowed"
+        " with `port` or with the target `jupyter`, or for a worker of a cluster with TLS."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = optional(
+        "The port of the exposed service on this machine; the default is that of the target.", 8188
+    )
+    token: Annotated[str, Field(max_length=8192), AfterValidator(_check_tunnel_token)] | None = (
+        optional(
+            "The token of a named tunnel. It is stored only while cloudflared starts, in a file"
+            " with mode 0600.",
+            repr=False,
+        )
+    )
+    hostname: Annotated[str, Field(max_length=253, pattern=HOSTNAME_PATTERN)] | None = optional(
+        "The public name of a named tunnel; by default the one in the configuration that Cloudflare"
+        " sends."
+    )
+    protect: bool | None = optional(
+        "`false` exposes ComfyUI without protection: everybody who finds the address can use it,"
+        " and through it this machine. The default is true.",
+        True,
+    )
+    download: bool | None = optional(
+        "`true` agrees to the download of cloudflared from its release, if it is not installed."
+        " Without it, the setting `cloudflared_download` decides. A reply with `can_download` in"
+        " its `details` says that this would help.",
+        True,
+    )
+    wait: bool | None = optional(
+        "Whether to reply when the tunnel is up (the default), or at once. In this case"
+        " `tunnel/status` returns its state.",
+        True,
+    )
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> TunnelStartRequest:
+        if self.machine is not None and (self.target == "jupyter" or self.port is not None):
+            raise InvalidRequestError.of_field(
+                "machine", "must not be given together with port or with the target jupyter"
+            )
+        if self.hostname is not None and self.token is None:
+            raise InvalidRequestError.of_field(
+                "hostname", "requires a token: the name of a quick tunnel comes from Cloudflare"
+            )
+        return self
+
+
+class Tunnel(ReplyModel):
+    """State of a tunnel. ``access_url`` contains the secret; only for users who may ``write``."""
+
+    running: bool = Field(examples=[True])
+    url: str | None = Field(examples=["https://calm-river.trycloudflare.com"])
+    access_url: str | None = Field(examples=["https://calm-river.trycloudflare.com/?access=secret"])
+    port: int | None = Field(examples=[8188])
+    target: TunnelTarget
+    machine: str | None = Field(examples=["local"])
+    protected: bool = Field(examples=[True])
+    protection: Literal["gate", "jupyter", "none"]
+    state: str = Field(examples=["running"])
+    error: str | None
+    hint: str | None
+    details: dict[str, Any]
+    named: bool = Field(False, examples=[False])
+    started_at: str | None = Field(None, examples=[TIME])
+    restarts: int = Field(0, examples=[0])
+    log: str = Field("", examples=["/home/ada/cloudflared.log"])
+
+
+class TunnelReply(Tunnel, Success):
+    """The tunnel of the target. Without a target: one that exists, and a list of all."""
+
+    tunnels: dict[TunnelTarget, Tunnel] = Field(default_factory=dict)
+    message: str = ""
+
+
+class TunnelHandler(Handler):
+    """Tunnels to ComfyUI and to Jupyter."""
+
+    tag = "Tunnels"
+
+    @route("GET", "/tunnel/status", "getTunnel", is_activity=False)  # as in the ComfyUI node
+    @route("GET", "tunnel/status", "getTunnelStatus", is_activity=False)
+    @replies(TunnelReply, "The state of the tunnel.")
+    async def get_tunnel_status(self, query: TunnelQuery) -> Any:
+        """The state, address and protection of a tunnel."""
+        # Everybody who has the secret link can use the tunnel. So the reply contains it only for
+        # users who may write; they could also get it from `tunnel/start`.
         reveal = await self.is_allowed("write")
-        status = self.services.tunnels.status(query.target, reveal=reveal)
-        self.reply({"success": True, **status})
+        return {"success": True, **self.services.tunnels.status(query.target, reveal=reveal)}
 
-
-class TunnelStartHandler(Handler):
-    """``POST tunnel/start``: start a tunnel, unless it is up already."""
-
-    async def post(self) -> None:
-        """Reply when the address of the tunnel is known, or at once with ``wait: false``."""
-        asked = await self.body(schemas.TunnelStartRequest)
-        self.reply({"success": True, **await self.services.start_tunnel(asked)})
-
-
-class TunnelStopHandler(Handler):
-    """``POST tunnel/stop``: stop a tunnel."""
-
-    async def post(self) -> None:
-        """Reply when the tunnel has ended."""
-        asked = await self.body(schemas.TunnelQuery)
+    @route("POST", "tunnel/start", "startTunnel")
+    @takes(example=("target",))
+    @replies(
+        TunnelReply,
+        "The tunnel is ready; with `wait: false` it is starting.",
+        Link("getTunnelStatus", {"target": "$response.body#/target"}),
+        Link("stopTunnel", body={"target": "$response.body#/target"}),
+        example={**example_of(TunnelReply), "message": "The tunnel is ready"},
+    )
+    @errors(*MACHINE, ConflictError, OfflineError, TunnelFailedError)
+    async def start_tunnel(self, body: TunnelStartRequest) -> Any:
+        """Make ComfyUI, or Jupyter, reachable from the internet."""
+        machine = body.machine
+        options = TunnelOptions(
+            target=body.target or "comfyui",
+            machine=None if machine is None else self.services.machines.get(machine).id,
+            port=body.port,
+            token=body.token,
+            hostname=body.hostname.lower() if body.hostname is not None else None,
+            protect=body.protect,
+            download=body.download is True,
+        )
         tunnels = self.services.tunnels
-        ended = await tunnels.stop(asked.target)
+        return {"success": True, **await tunnels.start(options, wait=body.wait is not False)}
+
+    @route("POST", "tunnel/stop", "stopTunnel")
+    @takes(example=("target",))
+    @replies(
+        TunnelReply,
+        "The tunnel has ended completely.",
+        example={
+            "success": True,
+            "running": False,
+            "url": None,
+            "access_url": None,
+            "port": None,
+            "target": "comfyui",
+            "machine": None,
+            "protected": False,
+            "protection": "none",
+            "state": "stopped",
+            "error": None,
+            "hint": None,
+            "details": {},
+            "message": "Ended: comfyui",
+        },
+    )
+    async def stop_tunnel(self, body: TunnelQuery) -> Any:
+        """End a tunnel, or all."""
+        tunnels = self.services.tunnels
+        ended = await tunnels.stop(body.target)
         message = f"Ended: {', '.join(ended)}" if ended else "There was no tunnel"
-        self.reply({"success": True, **tunnels.status(asked.target), "message": message})
+        return {"success": True, **tunnels.status(body.target), "message": message}

@@ -1,4 +1,4 @@
-"""The WebSocket of clients: it sends events of runs, and receives commands."""
+"""WebSockets: the base of their routes, and the one of clients for events and commands of runs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,32 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tornado.websocket import WebSocketClosedError
+from jupyter_server.base.websocket import WebSocketMixin
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequestError, TooLargeError
+from ..request_models import (
+    Identifier,
+    MachineField,
+    Model,
+    VersionField,
+    WorkflowIdField,
+    optional,
+    parse,
+)
 from ..runs.log import RunEvent
 from ..util import worker
-from .base import schemas
-from .runs import run_request
-from .sockets import SocketHandler
+from .base import Base
+from .route import HANDSHAKE, OPEN_SOCKET, replies, route, takes
+from .runs import InterruptRequest, run_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ..runs.run import Run
+
 
 MAX_PREVIEWS = 2  # messages that wait for a slow client; older previews are dropped
 MAX_WAITING = 32 * 1024 * 1024  # bytes that wait for a client that does not read
@@ -28,9 +39,46 @@ TOO_SLOW = 1013  # close code "try again later"
 GRAPHS = ("workflow_api", "workflow_api_raw", "workflow", "workflow_id")  # fields of a graph
 
 
+class SocketQuery(Model):
+    """Query of ``GET ws``: default values for each ``queue_prompt``."""
+
+    client_id: Identifier | None = optional(
+        "Send only events of this client's runs; by default those of all runs.",
+        "notebook-1",
+        alias="clientId",
+    )
+    machine: MachineField = None
+    workflow_id: WorkflowIdField = None
+    version: VersionField = None
+
+
+class SocketHandler(WebSocketMixin, Base, WebSocketHandler):
+    """Base of the WebSocket routes: the user is authenticated and authorized before the handshake.
+
+    A page of another user on the same host can open a socket with the login cookie of this user,
+    so the XSRF token is needed, too.
+    """
+
+    auth_action = "execute"
+    xsrf_on_get = True
+
+    async def prepare(self, *args: Any, **kwargs: Any) -> None:
+        await cast("Awaitable[None]", super().prepare(*args, **kwargs))
+        await self.authorize()
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Open the socket; reply with a JSON error to a request that is not for a WebSocket."""
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            raise InvalidRequestError.of_field(
+                "Upgrade", "must be websocket: connect to this route with a WebSocket client"
+            )
+        await super().get(*args, **kwargs)
+
+
 class EventSocket(SocketHandler):
     """``GET ws``: the socket of a client; a client may have several."""
 
+    tag = "Status"
     client_id: str = ""
 
     @property
@@ -38,13 +86,20 @@ class EventSocket(SocketHandler):
         """Largest message in bytes; above the limit for JSON, which has its own error."""
         return self.extension.max_json_size + 64 * 1024
 
-    async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Open the socket, if its query is valid."""
-        self.asked = self.query(schemas.SocketQuery)
-        await super().get(*args, **kwargs)
+    @route("GET", "ws", "openSocket")
+    @takes(headers=HANDSHAKE)
+    @replies(OPEN_SOCKET[0])
+    @replies(OPEN_SOCKET[1])
+    async def open_socket(self, query: SocketQuery) -> None:
+        """WebSocket with the events of a client's runs.
+
+        Text frames are JSON with `event` and `data`, binary frames previews as ComfyUI frames them.
+        Clients may send `queue_prompt` (a body of `run`), `input` and `interrupt`.
+        """
+        self.asked = query
+        await super().get()
 
     def open(self, *args: Any, **kwargs: Any) -> None:
-        """Start to send the events of runs."""
         super().open(*args, **kwargs)
         given = self.asked.client_id
         self.client_id = given or uuid.uuid4().hex
@@ -62,7 +117,6 @@ class EventSocket(SocketHandler):
         self.send("status", {"sid": self.client_id, "queue": queue})
 
     def on_close(self) -> None:
-        """Remove the client; its runs continue."""
         super().on_close()
         self.extension.sockets.discard(self)
         if hasattr(self, "_writer"):
@@ -97,7 +151,7 @@ class EventSocket(SocketHandler):
                 raise InvalidRequestError.of_field("inputs", "must be a JSON object")
             self._inputs.update(inputs)
         elif command == "interrupt":
-            request = schemas.parse(schemas.InterruptRequest, body)
+            request = parse(InterruptRequest, body)
             prompt_id, was = await self.services.runs.interrupt(request.prompt_id, request.machine)
             self.send("interrupted", {"prompt_id": prompt_id, "was": was})
         else:

@@ -8,7 +8,6 @@ import logging
 import socket
 import threading
 import uuid
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from .settings import split_arguments
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..extension import ComfyDeploy
     from .pool import Provider
 
 log = logging.getLogger(__name__)
@@ -120,19 +120,11 @@ OF_MACHINES = (
 OF_LEASES = ("--listen", "--port", "--tls-keyfile", "--tls-certfile")  # each lease chooses them
 
 
-@dataclass(frozen=True)
-class ClusterSettings:
-    clusters: Mapping[str, Any] = field(default_factory=dict)
-    idle_timeout: float = 600.0  # seconds without a prompt after which a ComfyUI on a worker ends
-    allow_plain_tcp: bool = False
-    start_timeout: float = 300.0  # seconds within which a ComfyUI on a worker must answer
-
-
 class DaskKind:
-    def __init__(self, settings: ClusterSettings) -> None:
+    def __init__(self, settings: ComfyDeploy) -> None:
         self._settings = settings
         self._configured = ConfiguredClusters(
-            settings.clusters, allow_plain_tcp=settings.allow_plain_tcp
+            settings.clusters, allow_plain_tcp=settings.cluster_allow_plain_tcp
         )
 
     async def check(self, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +172,7 @@ class DaskKind:
         if all(found.get(name) == known.get(name) for name in ("scheduler", "security")):
             return found
         found["scheduler"] = check_address(
-            scheduler, allow_plain_tcp=self._settings.allow_plain_tcp
+            scheduler, allow_plain_tcp=self._settings.cluster_allow_plain_tcp
         )
         if certificates is None and scheduler.startswith("tls:"):
             raise InvalidRequestError.of_field("security", "is needed for a scheduler with tls://")
@@ -201,10 +193,10 @@ class DaskKind:
             comfyui_path=settings["comfyui_path"],
             comfyui_python=settings["comfyui_python"],
             launch_args=settings["launch_args"],
-            start_timeout=self._settings.start_timeout,
-            idle_timeout=self._settings.idle_timeout,
+            start_timeout=self._settings.comfyui_start_timeout,
+            idle_timeout=self._settings.cluster_idle_timeout,
             shared_dir=settings["shared_dir"],
-            allow_plain_tcp=self._settings.allow_plain_tcp,
+            allow_plain_tcp=self._settings.cluster_allow_plain_tcp,
         )
         return DaskProvider(
             pool_id,
@@ -226,7 +218,7 @@ class DaskKind:
         if "cluster" in settings:
             return self._configured.target(settings["cluster"])
         address = check_address(
-            settings["scheduler"], allow_plain_tcp=self._settings.allow_plain_tcp
+            settings["scheduler"], allow_plain_tcp=self._settings.cluster_allow_plain_tcp
         )
         security = settings.get("security") or {}
         return Target(address, certificates_of(security, field="security"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from ..schemas import MachineConfig, MachineCreate, MachineUpdate
+    from ..request_models import MachineConfig, MachineCreate, MachineUpdate
     from .machine import Machine, MachineListener
     from .records import MachineRecords
     from .registry import MachineRegistry

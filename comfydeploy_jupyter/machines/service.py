@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..compat.comfydeploy import CloudAccount
-    from ..schemas import MachineCreate, MachineUpdate
+    from ..request_models import MachineCreate, MachineUpdate
     from .machine import MachineListener
     from .records import MachineRecords
     from .registry import MachineRegistry

@@ -32,7 +32,7 @@ from .registry import LOCAL
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..schemas import MachineConfig, MachineCreate
+    from ..request_models import MachineConfig, MachineCreate
     from .machine import Machine
     from .records import MachineRecord
     from .registry import MachineRegistry

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..compat.comfy_account import ComfyAccount
     from ..machines.machine import Machine
     from ..machines.registry import Pool
-    from ..schemas import RunRequest
+    from ..request_models import RunRequest
     from ..util.system import FetchPolicy
     from .finalize import Finalizer
     from .inputs import PoolInputs

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
-from ..schemas.deployments import DeploymentRun
+from ..request_models import DeploymentRun
 from ..store.database import storable
 from ..transfers.callbacks import CallbackTarget
 from ..transfers.uploads import content_type
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from ..machines.registry import MachineRegistry
-    from ..schemas import RunRequest
+    from ..request_models import RunRequest
     from ..transfers.queue import TransferRecord, Transfers
     from .live import NodeName
     from .log import RunEvent

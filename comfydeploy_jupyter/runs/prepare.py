@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ..graphs.external import FileNeed
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
-    from ..schemas import RunRequest
+    from ..request_models import RunRequest
     from ..util.system import FetchPolicy
     from .active import ActiveRuns
     from .background import Background

@@ -23,7 +23,7 @@ from .waiting import done_by, outcome, result_of
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..compat.comfy_account import ComfyAccount
-    from ..schemas import RunRequest
+    from ..request_models import RunRequest
     from .delivery import Delivery
     from .finalize import Finalizer
     from .new_run import NewRun

@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from ..compat.comfy_account import ComfyAccount
+    from ..extension import ComfyDeploy
     from ..machines.machine import MachineListener
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
-    from ..schemas import RunRequest
+    from ..request_models import RunRequest
     from ..store.session import Session
     from .announcing import Emit
     from .deletion import DeletionRepository, KeepRuns
@@ -81,10 +82,8 @@ class RunService(RunReader):
         Whether input files may be downloaded.
     emit : callable, optional
         Emits the events of runs and machines to Jupyter's event system.
-    lost_after : float
-        Seconds without ComfyUI after which the run that it was executing fails.
-    gone_after : float
-        The same for waiting runs, and for a ComfyUI that may be running but does not answer.
+    settings : ComfyDeploy
+        The settings.
     editor_prompts : EditorPrompts, optional
         Stores the runs of ComfyUI's editor; by default these are not stored.
     keep : KeepRuns
@@ -115,8 +114,7 @@ class RunService(RunReader):
         inputs: PoolInputs,
         fetching: FetchPolicy = ALLOWED,
         emit: Emit | None = None,
-        lost_after: float = 30.0,
-        gone_after: float = 600.0,
+        settings: ComfyDeploy,
         editor_prompts: EditorPrompts | None = None,
         keep: KeepRuns = KEEP_ALL,
     ) -> None:
@@ -161,9 +159,7 @@ class RunService(RunReader):
         self.unresponsive = recovery.unresponsive.of
         self._orphans = Orphans(shared, account, finalizer, pooled)
         self._assigning = Assigning(shared, queueing, pooled, finalizer, inputs)
-        self._watchdog = Watchdog(
-            shared, recovery, finalizer, pooled, lost_after=lost_after, gone_after=gone_after
-        )
+        self._watchdog = Watchdog(shared, recovery, finalizer, pooled, settings)
         announcer = Announcer(emit)
         editor_runs = EditorRuns(shared, editor_prompts)
         self._events = MachineEvents(

@@ -15,6 +15,7 @@ from .recovery import IN_FLIGHT
 from .waiting import now
 
 if TYPE_CHECKING:
+    from ..extension import ComfyDeploy
     from ..machines.machine import Machine
     from .finalize import Finalizer
     from .pooled import Pooled
@@ -43,8 +44,8 @@ class Watchdog:
         Ends runs that have failed because their ComfyUI has ended or does not answer.
     pooled : Pooled
         Lets runs of pools wait for another machine if their ComfyUI has ended.
-    lost_after, gone_after : float
-        As in `RunService`.
+    settings : ComfyDeploy
+        The settings.
     """
 
     def __init__(
@@ -53,9 +54,7 @@ class Watchdog:
         recovery: Recovery,
         finalizer: Finalizer,
         pooled: Pooled,
-        *,
-        lost_after: float,
-        gone_after: float,
+        settings: ComfyDeploy,
     ) -> None:
         self._machines = shared.machines
         self._session = shared.session
@@ -65,8 +64,7 @@ class Watchdog:
         self._finalizer = finalizer
         self._pooled = pooled
         self._background = shared.background
-        self._lost_after = lost_after
-        self._gone_after = gone_after
+        self._settings = settings
         self._watched: set[str] = set()
 
     async def run(self) -> None:
@@ -145,7 +143,9 @@ class Watchdog:
                 self._background.start(self._finalizer.fail(run, reason, advice=advice), run)
 
     def _limit(self, urgent: bool, *, hangs: bool) -> float:
-        return self._lost_after if urgent and not hangs else self._gone_after
+        settings = self._settings
+        lost = urgent and not hangs
+        return settings.comfyui_lost_after if lost else settings.comfyui_gone_after
 
     async def _check(self, machine: Machine, runs: list[Run]) -> None:
         """Request the state of runs from ComfyUI if its events do not show enough."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..files.hashes import Hasher
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
-    from ..schemas import SnapshotRequest
+    from ..request_models import SnapshotRequest
     from ..transfers.queue import Transfers
     from ..workflows.store import LocalWorkflows
     from .docker import Written

@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from ..errors import InvalidRequestError
-from ..schemas import Model
+from ..request_models import Model
 from ..util.secrets import clean_url
 
 MAX_NAME = 255  # characters of a file or folder

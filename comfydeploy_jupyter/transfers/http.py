@@ -20,9 +20,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from ..schemas.base import is_key
 from ..util import http
 from ..util.http import read_whole, reason_of
+from ..util.secrets import is_key
 from ..util.times import Backoff, retry_after
 from ..util.worker import parse
 

@@ -13,13 +13,15 @@ from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import BackgroundTasks, close_each, report, wait_until_set
 from ..util.times import Backoff, utc_now
-from .cloudflared import LATEST_RELEASE, Binary, Cloudflared, failure, leads_to
+from .cloudflared import Binary, Cloudflared, failure, leads_to
 from .gate import PARAMETER, Upstream
 from .gate_process import GateProcess
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from ..extension import ComfyDeploy
 
 log = logging.getLogger(__name__)
 
@@ -321,26 +323,13 @@ def _pause(failures: int, error: ComfyDeployError) -> float:
     return BACKOFF.pause(failures, at_least=RATE_LIMITED_PAUSE if rate_limited else None)
 
 
-@dataclass(frozen=True)
-class TunnelSettings:
-    """The settings of all tunnels."""
-
-    cloudflared_path: str = ""  # path of the program; if empty, the program is searched for
-    download: bool = False  # whether the user has agreed to the download of cloudflared
-    release_url: str = LATEST_RELEASE
-    timeout: float = 60.0  # seconds that a tunnel has to come up
-    # Protocol between cloudflared and Cloudflare: ``auto``, ``quic`` or ``http2``
-    protocol: str = "auto"
-    gate_port: int = 0  # port of ComfyUI's gate on 127.0.0.1; 0 for a free one
-
-
 class Tunnels:
     """All tunnels of one Jupyter server, at most one for each target."""
 
     def __init__(
         self,
         folder: Path,
-        settings: TunnelSettings,
+        settings: ComfyDeploy,
         *,
         fetching: FetchPolicy = ALLOWED,
         find: Callable[[TunnelOptions, bool], Awaitable[Origin]],
@@ -353,8 +342,8 @@ class Tunnels:
         self._binary = Binary(
             folder,
             configured=settings.cloudflared_path,
-            download=settings.download,
-            release_url=settings.release_url,
+            download=settings.cloudflared_download,
+            release_url=settings.cloudflared_release_url,
             fetching=fetching,
         )
         self._tunnels: dict[Target, Tunnel] = {}
@@ -480,12 +469,12 @@ class Tunnels:
             self._binary,
             self._folder,
             target,
-            timeout=self._settings.timeout,
-            protocol=self._settings.protocol,
+            timeout=self._settings.tunnel_timeout,
+            protocol=self._settings.tunnel_protocol,
         )
 
     def _gate(self, target: Target) -> GateProcess:
-        port = self._settings.gate_port if target == "comfyui" else 0
+        port = self._settings.tunnel_gate_port if target == "comfyui" else 0
         return GateProcess(self._folder / f"{target}-gate.log", port=port)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
 MASK = "***"
+MAX_KEY_LENGTH = 16 * 1024  # characters of a key or token
 
 _WORDS = frozenset(
     {
@@ -33,6 +34,17 @@ _SECRET_FILES = re.compile(
     r"(\.(json|ya?ml|toml|ini|cfg|txt))?",
     re.IGNORECASE,
 )
+
+
+def is_key(value: object) -> bool:
+    """Return whether a value can be a key or a token, which is sent in a header."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_KEY_LENGTH
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
 
 
 def is_secret_name(name: str) -> bool:

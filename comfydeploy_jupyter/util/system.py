@@ -9,16 +9,11 @@ handlers themselves. So they are loaded after Jupyter has started; requests are 
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import OfflineError, UnsupportedPlatformError
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _NAMES = {"win32": "Windows", "emscripten": "a browser"}
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -126,28 +121,3 @@ ALLOWED = FetchPolicy()
 def is_true(text: str) -> bool:
     """Return whether the value of an environment variable means true."""
     return text.strip().lower() in TRUE
-
-
-_lazy: list[ModuleType] = []
-
-
-def lazy_module(name: str) -> ModuleType:
-    """Return a module of this package that is loaded when one of its attributes is first used."""
-    name = f"{__package__.partition('.')[0]}.{name}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.find_spec(name)
-    assert spec is not None
-    assert spec.loader is not None
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    _lazy.append(module)
-    return module
-
-
-def load_all() -> None:
-    """Load the lazy modules now."""
-    for module in _lazy:
-        module.__doc__  # noqa: B018 - asking for anything loads it

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..graphs.metadata import EmbeddedWorkflow
     from ..machines.machine import Machine
-    from ..schemas import ConvertRequest
-    from ..schemas.workflows import FileRequest
+    from ..request_models import ConvertRequest, FileRequest
 
 API, UI, NOTEBOOK, PYTHON = "api", "ui", "notebook", "python"
 NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "python"}

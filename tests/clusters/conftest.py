@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from comfydeploy_jupyter.machines.dask import ClusterSettings, DaskKind
+from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.machines.dask import DaskKind
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def provide(
         idle_timeout: float = 300.0,
         **fields: Any,
     ) -> tuple[DaskProvider, RecordedMembers]:
-        kind = DaskKind(ClusterSettings({}, idle_timeout=idle_timeout))
+        kind = DaskKind(ComfyDeploy(cluster_idle_timeout=idle_timeout))
         request = {
             "scheduler": cluster.address,
             "security": cluster.security,

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.machines.dask import ClusterSettings, DaskKind
+from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.machines.dask import DaskKind
 from tests.clusters.conftest import RecordedMembers, ask, sleeping
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import alive
@@ -431,7 +432,7 @@ async def test_jupyters_loop_is_not_blocked(
 
 
 async def test_an_address_that_refuses_connections_is_told_soon() -> None:
-    kind = DaskKind(ClusterSettings(allow_plain_tcp=True))
+    kind = DaskKind(ComfyDeploy(cluster_allow_plain_tcp=True))
     pool = {"comfyui_path": "/opt/ComfyUI"}
     for address, why in (
         (f"tcp://127.0.0.1:{free_port()}", "Connection refused"),
@@ -455,7 +456,7 @@ async def test_a_slow_scheduler_is_not_taken_for_none(
     scheduler = f"tls://127.0.0.1:{relay.port}"
     begun = time.monotonic()
     try:
-        checked = await DaskKind(ClusterSettings()).check({**pool, "scheduler": scheduler}, {})
+        checked = await DaskKind(ComfyDeploy()).check({**pool, "scheduler": scheduler}, {})
     finally:
         await relay.close()
     assert checked["scheduler"] == scheduler

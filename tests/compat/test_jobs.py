@@ -8,7 +8,7 @@ import pytest
 
 from comfydeploy_jupyter.compat.comfy_assets import Outputs
 from comfydeploy_jupyter.compat.comfy_jobs import Addresses, Jobs
-from comfydeploy_jupyter.schemas import JobRequest
+from comfydeploy_jupyter.request_models import JobRequest
 from tests.runs.world import GRAPH, World
 
 if TYPE_CHECKING:

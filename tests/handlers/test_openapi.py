@@ -6,7 +6,7 @@ import json
 
 from openapi_spec_validator import validate
 
-from comfydeploy_jupyter.openapi.document import specification
+from comfydeploy_jupyter.handlers.document import specification
 
 
 async def test_the_document_has_the_address_of_this_server(api, jp_base_url):

@@ -29,8 +29,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from tornado.httpclient import HTTPClientError
 
-from comfydeploy_jupyter.openapi.document import specification
-from comfydeploy_jupyter.openapi.operation import ReplyModel
+from comfydeploy_jupyter.handlers.document import specification
+from comfydeploy_jupyter.handlers.route import ReplyModel
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import OF_TESTS, PYTHONPATH, REPOSITORY, ServerProcess
 from tests.helpers.waiting import until, until_async

@@ -17,7 +17,7 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.comfyui.client import NONE
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.pool import Member
-from comfydeploy_jupyter.schemas import MachineCreate
+from comfydeploy_jupyter.request_models import MachineCreate
 from tests.helpers.comfyui import free_port
 from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.helpers.jupyter import chain

@@ -14,12 +14,12 @@ from comfydeploy_jupyter.compat.comfydeploy import Credentials
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
+from comfydeploy_jupyter.request_models import RunRequest
 from comfydeploy_jupyter.runs.inputs import PoolInputs
 from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, Cause, State
 from comfydeploy_jupyter.runs.pooled import MAX_ATTEMPTS
 from comfydeploy_jupyter.runs.records import FINAL, RunRecord
 from comfydeploy_jupyter.runs.service import RunService
-from comfydeploy_jupyter.schemas import RunRequest
 
 from .fake_comfyui import FakeComfyUI, FakeDeletions, FakeDelivery, FakeStore, Pauses, VirtualLoop
 
@@ -114,6 +114,9 @@ class World:
         deletions: Any = FakeDeletions()
         session: Any = SimpleNamespace(id="s", claimed=frozenset(["s"]))
         delivery: Any = self.delivery
+        settings: Any = SimpleNamespace(
+            comfyui_lost_after=LOST_AFTER, comfyui_gone_after=GONE_AFTER
+        )
         self.service = RunService(
             store,
             deletions,
@@ -125,8 +128,7 @@ class World:
             inputs=PoolInputs(registry, self.kept),
             view_url="view",
             account=NO_ACCOUNT,
-            lost_after=LOST_AFTER,
-            gone_after=GONE_AFTER,
+            settings=settings,
         )
         for comfyui in self.comfyuis:
             comfyui.listener = self.service.listener

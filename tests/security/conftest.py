@@ -10,7 +10,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpclient import HTTPClientError
 from traitlets.config import Config
 
-from comfydeploy_jupyter.handlers import ROUTES
+from comfydeploy_jupyter.handlers import all_routes
 from comfydeploy_jupyter.handlers.base import Base
 from tests.helpers.jupyterhub import RecordingAuthorizer
 from tests.helpers.processes import OF_TESTS
@@ -25,9 +25,11 @@ EVIL = "https://evil.example"
 def routes() -> list[tuple[str, str]]:
     """Every method of every route of this extension, with an example for catch-all routes."""
     found = []
-    for pattern, handler in ROUTES:
-        path = pattern.replace("(?:/.*)?", "/no-such-route").replace("(?:api/)?", "")
-        path = path.replace("([^/]+)", "no-such-thing")
+    known = dict(all_routes())
+    for pattern, handler in known.items():
+        if f"{pattern}/.*" in known:  # the same without a slash
+            continue
+        path = pattern.replace("/.*", "/no-such-route").replace("([^/]+)", "no-such-thing")
         ours = [kind for kind in handler.__mro__ if issubclass(kind, Base)]
         found += [
             (method, path)

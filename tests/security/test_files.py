@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from comfydeploy_jupyter.openapi.document import OPERATIONS
+from comfydeploy_jupyter.handlers import operations
 from comfydeploy_jupyter.util.media_types import media_type
 
 from .conftest import EVIL, routes
@@ -144,14 +144,15 @@ def spellings(outside: Path) -> list[str]:
 def test_every_field_that_takes_a_path_is_tried():
     names = re.compile(r"path|file|folder|dir", re.IGNORECASE)
     found = set()
-    for operation in OPERATIONS:
-        models = [operation.query, *(content.schema for content in operation.bodies)]
+    for operation in operations():
+        declared = operation.declared
+        models = [declared.query, *(content.schema for content in declared.bodies)]
         for model in models:
             for name, field in getattr(model, "model_fields", {}).items():
                 spelled = field.alias or name
                 route = operation.path.removeprefix("/comfyui-deploy/")
                 if names.search(spelled) and spelled not in PROGRAMS:
-                    found.add((operation.method, route, spelled))
+                    found.add((operation.method.lower(), route, spelled))
     endpoints = {key for key in found if key[2] == "file_upload_endpoint"}
     assert {key[1] for key in endpoints} == {"run", "run/streaming"}, "an address, no path"
     assert found - endpoints - IN_FORMS - NO_PATHS <= FIELDS.keys()

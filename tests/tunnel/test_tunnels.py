@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.extension import ComfyDeploy
 from comfydeploy_jupyter.tunnel import tunnels as module
 from comfydeploy_jupyter.tunnel.cloudflared import why_it_ended
 from comfydeploy_jupyter.tunnel.gate import Upstream
-from comfydeploy_jupyter.tunnel.tunnels import Origin, TunnelOptions, Tunnels, TunnelSettings
+from comfydeploy_jupyter.tunnel.tunnels import Origin, TunnelOptions, Tunnels
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until_async
@@ -27,7 +28,7 @@ async def test_a_check_of_a_stopped_comfyui_does_not_start_it(cloudflared, tmp_p
         looked.set()
         raise ComfyUIUnavailableError("It is away")
 
-    settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
+    settings = ComfyDeploy(cloudflared_path=str(cloudflared.path))
     tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
     try:
         started = await tunnels.start(TunnelOptions(protect=False))
@@ -48,7 +49,7 @@ async def test_an_unusable_certificate_file_ends_a_running_tunnel(cloudflared, t
         start_flags.append(start)
         return closed if len(start_flags) > 1 else origin
 
-    settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
+    settings = ComfyDeploy(cloudflared_path=str(cloudflared.path))
     tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
     try:
         await tunnels.start(TunnelOptions())
@@ -76,7 +77,7 @@ async def test_a_tunnel_goes_on_after_an_unexpected_exception(cloudflared, tmp_p
         return origin
 
     monkeypatch.setattr(module, "CHECK_INTERVAL", 0.1)
-    settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
+    settings = ComfyDeploy(cloudflared_path=str(cloudflared.path))
     tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
     try:
         await tunnels.start(TunnelOptions(protect=False))
