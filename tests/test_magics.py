@@ -103,7 +103,7 @@ def test_names_in_a_table_of_runs_are_escaped() -> None:
     assert "\x1b" not in first
     assert "and 1 more" in first
     assert second.split() == ["b", "queued"]
-    assert third.split(maxsplit=1) == ["c", "queued, waiting for a machine: it"]
+    assert third.split(maxsplit=1) == ["c", "queued, waiting for a machine: it fails"]
     assert "&lt;b&gt;" in page._repr_html_()
     assert "<b>" not in page._repr_html_()
 
