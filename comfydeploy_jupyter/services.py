@@ -19,7 +19,7 @@ from .compat.comfy_jobs import ComfyAPI
 from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials, WebProxy
 from .errors import ComfyDeployError
 from .files.hashes import Hasher
-from .files.models import DirectoryCache, ModelFiles, ModelListing
+from .files.models import DirectoryCache, ModelFiles, ModelListing, end_reservations
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads, UploadTarget, clean_spool
 from .machines.dask import DaskKind
@@ -283,6 +283,7 @@ class Services:
     async def _remove_orphans(self, folders: Folders) -> None:
         if count := await self.uploads.clean(folders):
             log.info("Removed %d uploads that were never completed", count)
+        await asyncio.to_thread(end_reservations, folders, self._directories)
 
     async def _open(self) -> None:
         await self.database.open()

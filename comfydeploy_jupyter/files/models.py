@@ -27,6 +27,7 @@ from ..comfyui.folders import (
     registered_extensions,
 )
 from ..errors import (
+    ComfyDeployError,
     ComfyUIUnavailableError,
     ConflictError,
     ForbiddenPathError,
@@ -35,10 +36,10 @@ from ..errors import (
 )
 from ..runs.records import FINAL
 from ..store.graphs import read_graph, texts_in
-from ..transfers.downloads import PartFile
+from ..transfers.downloads import PART, PartFile
 from ..transfers.http import TransferError
 from ..transfers.queue import OPEN
-from ..util.system import NO_LINKS
+from ..util.system import NO_LINKS, RESERVED
 from .uploads import STAGING_PREFIX, safe_filename
 
 if TYPE_CHECKING:
@@ -580,6 +581,25 @@ def _copy(folders: Folders, path: Path, here: int, target: Path, before: os.stat
         raise
     finally:
         part.close()
+
+
+def end_reservations(folders: Folders, directories: DirectoryCache) -> None:
+    """Remove the empty files that killed processes left in place of models. Blocks."""
+    for folder in folders.model_folders().values():
+        roots = folder.paths if folder.name not in BESIDE_MODELS else ()
+        for root in roots:
+            for prefix, files in directories.files(f"{root}/"):
+                for name, extension in files:
+                    if extension != RESERVED or not name.endswith(f"{PART}{RESERVED}"):
+                        continue
+                    directory = Path(os.path.realpath(f"{root}/{prefix}"))
+                    target = directory / name.removesuffix(f"{PART}{RESERVED}")
+                    with suppress(OSError, ComfyDeployError, TransferError):  # it may be in use
+                        part = PartFile(folders, target)
+                        try:
+                            part.discard_if_empty()
+                        finally:
+                            part.close()
 
 
 def _missing(path: Path) -> NotFoundError:

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import unquote
 
@@ -39,7 +40,13 @@ from ..errors import (
     TooLargeError,
 )
 from ..util.media_types import media_type
-from ..util.system import lock_file, rename_without_replacing
+from ..util.system import (
+    RESERVED,
+    end_reservation,
+    lock_file,
+    rename_without_replacing,
+    reserved_target,
+)
 from ..util.tasks import close_each, open_in_thread
 from .hashes import sha256_of
 
@@ -47,7 +54,6 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
 
     from ..comfyui.client import ComfyUIClient
 
@@ -209,8 +215,12 @@ class Staging:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, dir_fd=self._descriptor)
 
-    def publish(self, file: str, name: str, target: int, *, overwrite: bool) -> bool:
+    def publish(
+        self, file: str, name: str, target: int, directory: Path, *, overwrite: bool
+    ) -> bool:
         """Rename one of the files to its final name; return False if that is in use.
+
+        The target is an open directory, and its path.
 
         `OSError` with ``EXDEV`` if the target is on another file system.
         """
@@ -218,7 +228,8 @@ class Staging:
             if overwrite:
                 os.replace(file, name, src_dir_fd=self._descriptor, dst_dir_fd=target)
             else:
-                rename_without_replacing(file, self._descriptor, name, target)
+                path = directory / name
+                rename_without_replacing(file, self._descriptor, name, target, target=path)
         except FileExistsError:
             return False
         except (IsADirectoryError, NotADirectoryError):
@@ -248,23 +259,38 @@ def remove_orphans(folders: Folders) -> int:
             try:
                 for name in os.listdir(parent):  # noqa: PTH208 - a descriptor, not a path
                     if name.startswith(STAGING_PREFIX):
-                        removed += _remove_orphan(name, parent)
+                        removed += _remove_orphan(name, parent, folders)
             finally:
                 os.close(parent)
     return removed
 
 
-def _remove_orphan(name: str, parent: int) -> bool:
+def _remove_orphan(name: str, parent: int, folders: Folders) -> bool:
     """Remove a staging directory unless it is locked; return whether it was removed."""
     with suppress(OSError):
         descriptor = _open_directory(name, parent)
         try:
             if lock_file(descriptor):
+                _end_reservations(descriptor, folders)
                 _remove(name, descriptor, parent)
                 return True
         finally:
             os.close(descriptor)
     return False
+
+
+def _end_reservations(descriptor: int, folders: Folders) -> None:
+    """Remove the empty files that the process had put at the final names of its files."""
+    for record in os.listdir(descriptor):
+        if record.endswith(RESERVED):
+            file = record.removesuffix(RESERVED)
+            path = reserved_target(file, descriptor) or Path()
+            with suppress(OSError, ComfyDeployError):
+                target = folders.open_directory(path.parent)
+                try:
+                    end_reservation(file, descriptor, path, target)
+                finally:
+                    os.close(target)
 
 
 def _remove(name: str, descriptor: int, parent: int) -> None:
@@ -477,13 +503,15 @@ class UploadForm:
     ) -> bool:
         """Rename a staged file to its final name; return False if another file has that name."""
         try:
-            return part.staging.publish(part.staged, name, target, overwrite=overwrite)
+            return part.staging.publish(
+                part.staged, name, target, where.directory, overwrite=overwrite
+            )
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
         same_disk = where.top.stat().st_dev == os.fstat(target).st_dev
         self._copy_near_target(part, where.top if same_disk else where.directory)
-        return part.staging.publish(part.staged, name, target, overwrite=overwrite)
+        return part.staging.publish(part.staged, name, target, where.directory, overwrite=overwrite)
 
     def _copy_near_target(self, part: _Part, near: Path) -> None:
         """Copy a staged file to the file system of its target directory."""
@@ -939,7 +967,7 @@ def copy_into(folders: Folders, source: io.FileIO, kind: str, subfolder: str, na
                     shutil.copyfileobj(source, writer, COPY_BLOCK)
                 for number in range(MAX_NUMBERED):
                     found = numbered(name, number)
-                    if staging.publish("0", found, target, overwrite=False):
+                    if staging.publish("0", found, target, directory, overwrite=False):
                         return found
             finally:
                 staging.remove()

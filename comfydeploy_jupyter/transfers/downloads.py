@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ..errors import FULL, InvalidRequestError
-from ..util.system import lock_file, rename_without_replacing
+from ..util.system import end_reservation, lock_file, rename_without_replacing, reserved_target
 from .http import TransferError, get_json, request
 from .uploads import CHUNK, open_path
 
@@ -184,6 +184,7 @@ class PartFile:
     def __init__(self, folders: Folders, target: Path) -> None:
         self.name = target.name
         self.part = target.name + PART
+        self._target = target
         self.size = 0
         self._digest = hashlib.sha256()
         self._lock = threading.Lock()  # held while a thread uses the descriptors
@@ -219,6 +220,8 @@ class PartFile:
         if facts.st_nlink > 1:  # it is the target, too: its server was killed while it published
             self.discard()
             return False
+        if reserved_target(self.part, self._directory) is not None:
+            end_reservation(self.part, self._directory, self._target, self._directory)
         return True
 
     @property
@@ -297,7 +300,7 @@ class PartFile:
         os.fsync(self._file)
         here = self._directory
         try:
-            rename_without_replacing(self.part, here, self.name, here)
+            rename_without_replacing(self.part, here, self.name, here, target=self._target)
         except FileExistsError:
             return False
         os.fsync(here)
@@ -307,6 +310,10 @@ class PartFile:
         """Delete the file."""
         with suppress(FileNotFoundError):
             os.unlink(self.part, dir_fd=self._directory)
+
+    def discard_if_empty(self) -> None:
+        if not os.fstat(self._file).st_size:
+            self.discard()
 
     def close(self) -> None:
         """Close it once no thread is using it."""

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import OfflineError, UnsupportedPlatformError
 
 _NAMES = {"win32": "Windows", "emscripten": "a browser"}
+RESERVED = ".reserved"  # suffix of the record of a path that is reserved
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -63,10 +67,14 @@ def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> b
     return False
 
 
-def rename_without_replacing(name: str, folder: int, new_name: str, new_folder: int) -> None:
-    """Rename a file; FileExistsError if the new name is in use.
+def rename_without_replacing(
+    name: str, folder: int, new_name: str, new_folder: int, *, target: Path
+) -> None:
+    """Rename a file; FileExistsError if the new name, whose path is `target`, is in use.
 
-    A killed process may leave it with both names. The folders are descriptors.
+    A killed process may leave it with both names. On a file system without hard links it may leave
+    an empty file with the new name, and beside the old one a record: see `reserved_target`. The
+    folders are descriptors.
     """
     try:
         os.link(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder, follow_symlinks=False)
@@ -77,13 +85,44 @@ def rename_without_replacing(name: str, folder: int, new_name: str, new_folder: 
         os.unlink(name, dir_fd=folder)
         return
     # A file system without hard links: an empty file reserves the name.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    os.close(os.open(new_name, flags, 0o666, dir_fd=new_folder))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+    record = f"{name}{RESERVED}"
+    descriptor = os.open(record, flags | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
     try:
-        os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
+        try:
+            os.write(descriptor, os.fsencode(target))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.close(os.open(new_name, flags | os.O_EXCL, 0o666, dir_fd=new_folder))
+        try:
+            os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
+        except OSError:
+            os.unlink(new_name, dir_fd=new_folder)
+            raise
+    finally:
+        os.unlink(record, dir_fd=folder)
+
+
+def reserved_target(name: str, folder: int) -> Path | None:
+    """Return the path that a killed process had reserved for a file, None if it had not."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(f"{name}{RESERVED}", flags, dir_fd=folder)
     except OSError:
-        os.unlink(new_name, dir_fd=new_folder)
-        raise
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+        return Path(os.fsdecode(file.read()))
+
+
+def end_reservation(name: str, folder: int, target: Path, target_folder: int) -> None:
+    """Remove the empty file that reserved a path, and the record of it."""
+    with suppress(FileNotFoundError):
+        found = os.stat(target.name, dir_fd=target_folder, follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            os.unlink(target.name, dir_fd=target_folder)
+    with suppress(FileNotFoundError):
+        os.unlink(f"{name}{RESERVED}", dir_fd=folder)
 
 
 VARIABLE = "COMFYDEPLOY_OFFLINE"

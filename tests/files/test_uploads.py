@@ -641,6 +641,50 @@ def test_a_file_system_without_hard_links(comfy: Path) -> None:
     assert leftovers(comfy) == []
 
 
+KILLED_WHILE_IT_PUBLISHES = """
+import sys
+from tests.files.test_uploads import *
+
+def check(event, arguments):
+    if event == "os.link":
+        raise OSError(errno.EPERM, "no hard links here")
+    if event == "os.rename":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    sys.addaudithook(check)
+    fields = field("type", "models/loras") + field("subfolder", "sub")
+    await send(Uploads(), Folders(sys.argv[1]), body(fields, file_part("a.png", b"content")))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_kill_without_hard_links_leaves_no_empty_file(
+    folders: Folders, comfy: Path, replaced: bool
+) -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", KILLED_WHILE_IT_PUBLISHES, str(comfy)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    target = comfy / "models/loras/sub/a.png"
+    assert target.read_bytes() == b""
+    if replaced:
+        target.write_bytes(b"of another program")
+
+    async def clean() -> int:
+        uploads = Uploads()
+        count = await uploads.clean(folders)
+        await uploads.close()
+        return count
+
+    assert asyncio.run(clean()) == 1
+    assert leftovers(comfy) == []
+    assert target.exists() == replaced
+
+
 def test_a_read_only_folder_gives_a_clear_error(
     receive: Receive, comfy: Path, small_disk: Path
 ) -> None:

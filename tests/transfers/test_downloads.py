@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import (
     CloudError,
     ConflictError,
@@ -17,8 +18,8 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.files.models import place
-from comfydeploy_jupyter.transfers.downloads import ModelSites, RemoteFile
+from comfydeploy_jupyter.files.models import DirectoryCache, end_reservations, place
+from comfydeploy_jupyter.transfers.downloads import ModelSites, PartFile, RemoteFile
 from tests.helpers.disks import files_limited_to
 from tests.helpers.selection import few
 from tests.helpers.transfer_service import running
@@ -289,6 +290,52 @@ def test_publishing_without_hard_links_replaces_no_file(tmp_path):
     (tmp_path / "models" / "checkpoints" / NAME).unlink()
     beside = python(WITHOUT_HARD_LINKS, tmp_path, "other")
     assert beside.stdout.startswith("False b'of another program'"), beside.stderr
+
+
+KILLED_WITHOUT_HARD_LINKS = """
+import errno, os, signal, sys
+from pathlib import Path
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.transfers.downloads import PartFile
+
+def check(event, arguments):
+    if event == "os.link":
+        raise OSError(errno.EPERM, "no hard links here")
+    if event == "os.rename":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+part = PartFile(Folders(Path(sys.argv[1])), Path(sys.argv[2]))
+part.write(b"ours")
+sys.addaudithook(check)
+part.publish()
+"""
+
+
+@pytest.mark.parametrize("how", ["next attempt", "next start", "replaced"])
+def test_a_kill_without_hard_links_leaves_no_empty_file(tmp_path, how):
+    target = tmp_path / "models" / "checkpoints" / "sub" / NAME
+    target.parent.mkdir(parents=True)
+    assert python(KILLED_WITHOUT_HARD_LINKS, tmp_path, target).returncode == -9
+    assert target.read_bytes() == b""
+    folders = Folders(tmp_path)
+    if how == "replaced":
+        target.write_bytes(b"of another program")
+    if how == "next attempt":
+        part = PartFile(folders, target)
+        part.keep(lambda: None)
+        assert part.publish()
+        part.close()
+    else:
+        end_reservations(folders, DirectoryCache())
+    found = {path.name: path.read_bytes() for path in target.parent.iterdir()}
+    assert (
+        found
+        == {
+            "next attempt": {NAME: b"ours"},
+            "next start": {f"{NAME}.part": b"ours"},
+            "replaced": {NAME: b"of another program", f"{NAME}.part": b"ours"},
+        }[how]
+    )
 
 
 async def test_a_complete_part_is_not_downloaded_again(harness, bare_service):
