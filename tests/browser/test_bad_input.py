@@ -133,6 +133,7 @@ def test_the_picture_of_three_thousand_nodes(open_notebook: Any, lab: JupyterPro
     expect(panel.locator(".cd-about")).to_contain_text("ImageInvert")
 
 
+@pytest.mark.thorough
 def test_two_panels_that_change_one_preset(open_notebook: Any, lab: JupyterProcess) -> None:
     comfy = Comfy(lab.url, lab.token)
     name = f"Shared {uuid.uuid4().hex[:8]}"

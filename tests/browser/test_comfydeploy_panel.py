@@ -50,7 +50,7 @@ def fits(panel: Locator) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("theme", "app"), few([("Light", "lab"), ("Light", "notebook"), ("Dark", "lab")], 2)
+    ("theme", "app"), few([("Light", "lab"), ("Light", "notebook"), ("Dark", "lab")])
 )
 def test_state_on_top_and_tabs_below(
     open_notebook: Any, lab: JupyterProcess, second_machine: str, theme: str, app: str

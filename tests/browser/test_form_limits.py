@@ -92,6 +92,7 @@ EVIL = "<img src=x onerror=alert(1)>"
 RIGHT_TO_LEFT = "שלום עולם \u202e 🙂👩‍🚀"
 
 
+@pytest.mark.thorough
 def test_unusual_names_and_texts(open_notebook: Any, lab: JupyterProcess) -> None:
     graph = {
         f"{n}": {

@@ -199,6 +199,7 @@ def test_another_users_page_cannot_use_the_server(
     assert mark not in stored.text
 
 
+@pytest.mark.thorough
 def test_a_missing_token_is_reported(jupyterhub: JupyterHubProcess) -> None:
     """The hub then accepts no cookie, and Jupyter has no user; this is no error of the server."""
     session = jupyterhub.sign_in("bob")

@@ -305,6 +305,7 @@ def test_reload_and_kernel_restart_during_a_run(
     opened.shoot("panel-found-again")
 
 
+@pytest.mark.thorough
 def test_two_notebooks_with_the_same_panel(open_notebook: Any, write: Any, comfy: Comfy) -> None:
     graph = slow(100_000, 0.05, "Shared")
     code = PANEL.format(write("shared.json", graph))
@@ -703,6 +704,7 @@ def test_a_panel_without_a_kernel_says_so(open_notebook: Any, write: Any) -> Non
             expect(panel.get_by_text(GONE)).to_be_hidden()
 
 
+@pytest.mark.thorough
 def test_a_saved_notebook_without_a_kernel_says_what_to_do(
     open_notebook: Any, write: Any, lab: JupyterProcess
 ) -> None:
@@ -781,6 +783,7 @@ def saving_widgets(lab: JupyterProcess) -> Iterator[None]:
     path.unlink()
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("saving_widgets")
 def test_a_panel_that_was_saved_with_its_state_says_that_its_kernel_has_ended(
     open_notebook: Any, write: Any

@@ -155,6 +155,7 @@ def test_cancel_retry_and_leave_the_page(
     assert not list((comfyui.input_dir / "left").glob(f"*{large_file.name}*"))
 
 
+@pytest.mark.thorough
 def test_through_the_kernel_where_the_page_reaches_no_route(
     open_notebook: Any, comfyui: ComfyUIServer, large_file: Path, large_hash: str
 ) -> None:
@@ -219,6 +220,7 @@ def test_models_are_searched_hashed_and_added(
     ).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_models_are_moved_and_deleted(open_notebook: Any, comfyui: ComfyUIServer) -> None:
     name = f"ink-{uuid.uuid4().hex[:8]}.safetensors"
     path = comfyui.models_dir / "loras" / name

@@ -22,6 +22,7 @@ from tests.clusters.conftest import RecordedMembers, ask, sleeping
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import alive
 from tests.helpers.relay import Relay
+from tests.helpers.selection import few
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
@@ -342,12 +343,14 @@ async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions
 
 @pytest.mark.parametrize(
     ("fields", "worker", "expected"),
-    [
-        ({"comfyui_path": "/nowhere/ComfyUI"}, {}, "there is no ComfyUI in /nowhere/ComfyUI"),
-        ({}, {"threads": 2}, "has 2 threads"),
-        ({"launch_args": ["--no-such-option"]}, {}, "ended while it started"),
-        ({"shared_dir": "/proc/nowhere"}, {}, "shared_dir: /proc/nowhere"),
-    ],
+    few(
+        [
+            ({"comfyui_path": "/nowhere/ComfyUI"}, {}, "there is no ComfyUI in /nowhere/ComfyUI"),
+            ({}, {"threads": 2}, "has 2 threads"),
+            ({"launch_args": ["--no-such-option"]}, {}, "ended while it started"),
+            ({"shared_dir": "/proc/nowhere"}, {}, "shared_dir: /proc/nowhere"),
+        ]
+    ),
 )
 async def test_a_missing_requirement_of_a_worker_is_reported(
     start_cluster: Callable[..., DaskCluster],
