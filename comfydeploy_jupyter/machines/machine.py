@@ -120,7 +120,7 @@ class Machine:
         self._attempt: asyncio.Task[ComfyUIClient] | None = None
         self._tasks = BackgroundTasks(log)
         self._warned = ""
-        self._closed = False
+        self.closed = False  # for good, by this server or the provider of a pool
 
     @property
     def connected(self) -> bool:
@@ -425,11 +425,11 @@ class Machine:
         Without effect after the first call: connection and process are restored automatically.
         """
         begun = self.session is not None and self.session.begun
-        if not begun and not self._is_trying and not self._closed:
+        if not begun and not self._is_trying and not self.closed:
             self._start(self._warm_up())
 
     async def close(self) -> None:
-        self._closed = True
+        self.closed = True
         await self._tasks.close()
         async with self._lock:
             await self._end_session()
@@ -464,7 +464,7 @@ class Machine:
         session = self.session
         if session is not None and session.connection.connected:
             return session.client
-        if self._closed:
+        if self.closed:
             raise self._closed_error()
         if self._attempt is None or self._attempt.done():
             # One attempt for all callers, which would else wait in turn for a ComfyUI that hangs.
@@ -473,7 +473,7 @@ class Machine:
         try:
             return await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            if attempt.cancelled() and self._closed:
+            if attempt.cancelled() and self.closed:
                 raise self._closed_error() from None
             raise
 
@@ -666,7 +666,7 @@ class Machine:
 
     def _disconnected(self) -> None:
         self.disconnected_at = time.monotonic()
-        if self.session is not None and not self._closed:
+        if self.session is not None and not self.closed:
             metrics.comfyui_lost(self.id)
             log.warning(
                 "Machine %r has lost its ComfyUI: %s",

@@ -166,12 +166,13 @@ class MachineEvents:
         refused = 0
         for pause in LOOK_AGAIN:
             await asyncio.sleep(pause)
-            if machine.connected or not self._active.of(machine):
+            if machine.connected or machine.closed or not self._active.of(machine):
                 return
             refused = refused + 1 if await machine.has_ended() else 0
             if refused == REFUSALS:
                 advice = await machine.look_for_memory_verdict()
-                if machine.reachable_client() is None:  # it has not come back meanwhile
+                # It has not come back meanwhile, and no provider has ended it.
+                if machine.reachable_client() is None and not machine.closed:
                     self._end_runs(machine, REFUSES, advice, blames=True)
                 return
 

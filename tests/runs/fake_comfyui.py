@@ -429,7 +429,7 @@ class FakeComfyUI:
 class FakeMachine:
     """The methods of `Machine` that runs use."""
 
-    is_dead = False
+    is_dead = closed = False
     memory_verdict = known_definitions = process = None
     path: Path | None = None
 

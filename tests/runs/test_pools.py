@@ -466,6 +466,31 @@ def test_a_run_goes_to_another_member_if_its_own_one_leaves_meanwhile(
         world.close()
 
 
+def test_the_end_of_a_lease_whose_connection_was_lost_before_stays_the_reason(
+    world: World,
+) -> None:
+    """It is still looked at whether its ComfyUI has ended when its provider says so."""
+    for comfyui in world.comfyuis:
+        comfyui.answer, comfyui.patience, comfyui.machine.verdict_takes = "lost", 3.0, 0.2
+    run = world.submit(machine="gpus", wait=False)
+    world.tick(0.2)
+    at = next(c for c in world.comfyuis if c.machine.id == record(world, run).machine)
+    [other] = [c for c in world.comfyuis if c is not at]
+    other.answer = "taken"
+    at.alive = False
+    world.call(at.disconnect)
+    world.tick(0.1)
+    world.remove(at)
+    world.tick(1.0)
+    waiting = world.service.find(run)
+    assert waiting is not None
+    assert waiting.comfyui_exit == "Its lease has ended"
+    world.tick(60.0)
+    found = record(world, run)
+    assert (found.machine, found.attempts) == (other.machine.id, 1)
+    world.call(at.clear)
+
+
 def test_a_run_of_a_single_member_ends_with_it(world: World) -> None:
     runs = submit(world, 2, machine="second")
     world.call(world.second.begin)

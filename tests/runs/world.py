@@ -281,6 +281,7 @@ class World:
         def left() -> None:
             comfyui.connected = False
             self.service.listener.machine_ended(comfyui.machine, "Its lease has ended", gone=True)
+            comfyui.machine.closed = True
             self.registry.remove(comfyui.machine.id)
 
         self.call(left)
