@@ -43,7 +43,7 @@ run: INSTALL =
 run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, leave JupyterLab running (SMOKE=1: end after the workflow)
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
-test: packages prepared ## set up what the tests need and run every check and test
+test: packages prepared ## set up what the tests need, and run every check and the tests
 	$(MAKE) unit STRICT=1
 
 test-all: ## the same with all cases: kills, matrices of versions and states, many random orders, all pictures

@@ -59,3 +59,8 @@ def test_configuration_wins_over_the_environment(monkeypatch):
     app = ComfyDeploy()
     app.update_config(Config({"ComfyDeploy": {"comfyui_url": "http://configured"}}))
     assert app.comfyui_url == "http://configured"
+
+
+def test_every_setting_is_explained():
+    settings = ComfyDeploy.class_own_traits(config=True)
+    assert [name for name, trait in settings.items() if not trait.help] == []
