@@ -13,9 +13,10 @@ from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.client.text import Terminal
 from comfydeploy_jupyter.display import (
     Live,
-    ProgressWidgets,
+    NotebookView,
     TerminalView,
     activity,
+    close_tree,
     progress_display,
 )
 from tests.helpers.jupyter import run_in_terminal
@@ -160,14 +161,14 @@ def test_a_run_that_never_began_leaves_no_line() -> None:
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
-def test_widgets_show_it_escaped() -> None:
-    widgets = ProgressWidgets()
-    widgets.show(started())
-    text, overall, step, _ = widgets.box.children
+def test_widgets_show_it_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    view = NotebookView()
+    view.show(started())
+    text, overall, step, _ = view.box.children
     assert "&lt;b&gt;it&lt;/b&gt;" in text.value
     assert "3/20" in text.value
     assert (overall.value, step.value, step.max) == (0.25, 3.0, 20.0)
-    widgets.close()
+    close_tree(view.box)
 
 
 def test_without_a_terminal_or_notebook_nothing_is_printed(

@@ -299,23 +299,22 @@ class Machines:
         InvalidRequestError
             A field is wrong; the message names it.
         """
-        given = {
-            "name": name,
-            "kind": kind,
-            "members": _ids(members),
-            "gpus": gpus,
-            "comfyui_url": comfyui_url,
-            "comfyui_path": comfyui_path,
-            "launch_args": _arguments(launch_args),
-            "env": None if env is None else dict(env),
-            "gpu": gpu,
-            "workers": _numbers(workers),
-            **_with_texts(fields),
-        }
+        given = _sent(
+            cluster,
+            name=name,
+            kind=kind,
+            members=members,
+            gpus=gpus,
+            comfyui_url=comfyui_url,
+            comfyui_path=comfyui_path,
+            launch_args=launch_args,
+            env=env,
+            gpu=gpu,
+            workers=workers,
+            **fields,
+        )
         if kind is None and (cluster is not None or "scheduler" in fields):
             given["kind"] = "dask"
-        if cluster is not None:
-            given |= fields_of(cluster)
         made = Machine(self, self._post("machine/create", given)["machine"])
         try:
             self._adapt(made, cluster)
@@ -370,21 +369,20 @@ class Machines:
         ComfyUIUnavailableError
             ComfyUI does not start with the changes; they were undone.
         """
-        given = {
-            "machine_id": machine_id,
-            "name": name,
-            "members": _ids(members),
-            "comfyui_url": comfyui_url,
-            "comfyui_path": comfyui_path,
-            "launch_args": _arguments(launch_args),
-            "env": None if env is None else dict(env),
-            "gpu": gpu,
-            "workers": _numbers(workers),
-            "restart": restart,
-            **_with_texts(fields),
-        }
-        if cluster is not None:
-            given |= fields_of(cluster)
+        given = _sent(
+            cluster,
+            machine_id=machine_id,
+            name=name,
+            members=members,
+            comfyui_url=comfyui_url,
+            comfyui_path=comfyui_path,
+            launch_args=launch_args,
+            env=env,
+            gpu=gpu,
+            workers=workers,
+            restart=restart,
+            **fields,
+        )
         changed = Machine(self, self._post("machine/update", given)["machine"])
         known = _CLUSTERS.get(self._name_of(changed.id))
         moves = cluster is not None or "scheduler" in fields
@@ -444,24 +442,15 @@ class Machines:
         return f"<Machines of {where}{self._server.url}>"
 
 
-def _ids(machines: Sequence[str | Machine] | None) -> list[str] | None:
-    if machines is None:
-        return None
-    return [machine.id if isinstance(machine, Machine) else machine for machine in machines]
-
-
-def _with_texts(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields with PEM texts in place of a ``distributed.Security``."""
-    security = fields.get("security")
-    if not hasattr(security, "tls_ca_file"):
-        return fields
-    return {**fields, "security": certificates_of(security, field="security")}
-
-
-def _numbers(workers: Sequence[int] | None) -> Any:
-    """Return the numbers of workers in a form that JSON has; the server validates them."""
-    return [*workers] if isinstance(workers, Iterable) else workers
-
-
-def _arguments(given: Sequence[str] | str | None) -> list[str] | str | None:
-    return given if given is None or isinstance(given, str) else list(given)
+def _sent(cluster: Any, **given: Any) -> dict[str, Any]:
+    """Return the fields of a request in a form that JSON has; the server validates them."""
+    for name, value in given.items():
+        if name == "members" and value is not None:
+            given[name] = [each.id if isinstance(each, Machine) else each for each in value]
+        elif name == "env" and value is not None:
+            given[name] = dict(value)
+        elif name in {"launch_args", "workers"} and not isinstance(value, str):
+            given[name] = [*value] if isinstance(value, Iterable) else value
+        elif name == "security" and hasattr(value, "tls_ca_file"):  # a `distributed.Security`
+            given[name] = certificates_of(value, field="security")
+    return given if cluster is None else given | fields_of(cluster)

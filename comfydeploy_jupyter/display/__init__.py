@@ -154,30 +154,8 @@ class NotebookView:
     """A run as widgets in the output of the cell; at the end, one line replaces them."""
 
     def __init__(self) -> None:
-        from IPython.display import display
-
-        self._widgets = ProgressWidgets()
-        # IPython has no types
-        self._handle: Any = display(self._widgets.box, display_id=True)
-
-    def show(self, progress: RunProgress) -> None:
-        """Update the widgets."""
-        self._widgets.show(progress)
-
-    def end(self, progress: RunProgress) -> None:
-        """Replace the widgets by a line, which is stored in the notebook."""
-        line = f"{progress.status.capitalize()} after {progress.elapsed:.1f} s"
-        if progress.status == "not-started":
-            line = "Not started"
-        self._handle.update({"text/plain": line}, raw=True)
-        self._widgets.close()
-
-
-class ProgressWidgets:
-    """The widgets that show a run: two bars, the node, the clock, the preview of the sampler."""
-
-    def __init__(self) -> None:
         import ipywidgets as w
+        from IPython.display import display
 
         full = w.Layout(width="100%", margin="0", min_width="0")
         self._overall = w.FloatProgress(max=1.0, layout=full)
@@ -194,6 +172,8 @@ class ProgressWidgets:
             [self._text, self._overall, self._step, self._preview],
             layout=w.Layout(width="100%", max_width="560px", grid_gap="4px"),
         )
+        # IPython has no types
+        self._handle: Any = display(self.box, display_id=True)
 
     def show(self, progress: RunProgress) -> None:
         """Show the present progress of the run."""
@@ -216,20 +196,11 @@ class ProgressWidgets:
             self._preview.layout.display = "" if progress.preview else "none"
 
     def end(self, progress: RunProgress) -> None:
-        """Show the end of the run; the widgets stay for the next run."""
-        self.show(progress)
-        self._preview.layout.display = "none"
-        self._shown_preview = b""
-        self._overall.bar_style = {"success": "success", "failed": "danger"}.get(
-            progress.status, "warning"
-        )
-
-    def reset(self) -> None:
-        """Reset the widgets for another run."""
-        self._overall.value, self._overall.bar_style = 0.0, ""
-
-    def close(self) -> None:
-        """Remove all of them from the page and from the kernel."""
+        """Replace the widgets by a line, which is stored in the notebook."""
+        line = f"{progress.status.capitalize()} after {progress.elapsed:.1f} s"
+        if progress.status == "not-started":
+            line = "Not started"
+        self._handle.update({"text/plain": line}, raw=True)
         close_tree(self.box)
 
 
