@@ -192,7 +192,10 @@ def offer_completions(shell: Any) -> None:
 
 
 def completions(code: str, names: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return the end of a piece of code, and the texts that may stand in its place."""
+    """Return the end of a piece of code, and the texts that may stand in its place.
+
+    `code` is a cell up to the cursor. No code of other packages is called with the variables.
+    """
     line = code.rpartition("\n")[2]
     magic = re.match(r"\s*%comfy\s+", line)
     if magic is not None:

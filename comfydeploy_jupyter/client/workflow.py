@@ -258,7 +258,7 @@ class Validation(Reply):
         self.valid = bool(reply.get("valid"))
         """Whether ComfyUI would run it, or at least a part of it."""
         self.by_node: dict[str, list[str]] = {}
-        """The same by node id, without the names of the nodes."""
+        """The errors by node id, without the names of the nodes."""
         self.general: list[str] = []
         """What concerns no single node: warnings, and ComfyUI's error if it names no node."""
         self.problems = source.complaints(reply.get("node_errors"))
