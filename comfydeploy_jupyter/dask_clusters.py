@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-MOST = 1024 * 1024  # characters of one file
+MAX_LENGTH = 1024 * 1024  # characters of one file
 
 _lock = threading.Lock()
 _limits: WeakKeyDictionary[Any, dict[str, tuple[int, int]]] = WeakKeyDictionary()
@@ -47,13 +47,17 @@ def _adapt(cluster: Any, pools: dict[str, tuple[int, int]]) -> None:
 
 
 def pem(given: str, name: str) -> str:
-    """Return a PEM text."""
+    """Return a PEM text: the given one, or that in the file of this name.
+
+    ValueError if it has no line breaks or the file cannot be read. It names the field, and never
+    contains ``given``, which may be a private key.
+    """
     if not given or "\n" in given:
         return given
     if "-----BEGIN" in given:
         raise ValueError(f"{name} is a PEM text without line breaks")
     try:
         with Path(given).expanduser().open() as file:
-            return file.read(MOST)
+            return file.read(MAX_LENGTH)
     except OSError as error:
         raise ValueError(f"the file of {name} cannot be read: {error.strerror}") from None

@@ -290,7 +290,9 @@ class DataFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.locks = True
+        self.locks = (
+            True  # False if its file system has none; then each process counts as the only one
+        )
         self._lock = -1
 
     def lock(self, patience: float) -> bool:
@@ -465,8 +467,8 @@ class Database:
 
     def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
         self.path = path
-        self.journal = WAL
-        self.id = ""
+        self.journal = WAL  # SQLite's journal mode: ``wal`` or ``delete``
+        self.id = ""  # of the content, wherever the file lies; a new file gets a new one
         self._patience = patience
         self._file = DataFile(path)
         self._network: str | None = None

@@ -19,7 +19,7 @@ _TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
 
 def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
-    """Store a graph unless it is stored already; return its key."""
+    """Store a graph, as JSON, unless it is stored already; return its SHA-256, the key."""
     digest = sha256(body).hexdigest()
     known = connection.execute("SELECT 1 FROM graphs WHERE hash = ?", (digest,)).fetchone()
     if known is None:

@@ -25,6 +25,7 @@ class Session:
         self._locks: list[int] = []
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        # this id and those of servers that have exited, whose runs this server recovers
         self.claimed: frozenset[str] = frozenset()
         names = self.claim()
         while not names:
