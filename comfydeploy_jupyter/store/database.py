@@ -290,9 +290,8 @@ class DataFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.locks = (
-            True  # False if its file system has none; then each process counts as the only one
-        )
+        # whether its file system has locks; otherwise each process counts as the only one
+        self.locks = True
         self._lock = -1
 
     def lock(self, patience: float) -> bool:
