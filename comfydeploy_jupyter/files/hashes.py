@@ -42,8 +42,6 @@ class HashingStoppedError(Exception):
 
 @dataclass(frozen=True)
 class FileKey:
-    """Identifies one state of a file."""
-
     path: str  # absolute, without links
     size: int
     mtime_ns: int
@@ -54,7 +52,6 @@ class FileKey:
 
     @classmethod
     def of(cls, path: str | Path, status: os.stat_result) -> FileKey:
-        """Return the key of a file for a result of `os.stat`."""
         return cls(
             *(str(path), status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
         )
@@ -66,16 +63,12 @@ class FileKey:
 
 
 class Hashes(NamedTuple):
-    """The hashes of a file's content, hexadecimal."""
-
     sha256: str
     blake3: str | None  # None for hashes that were stored before there was a column for it
 
 
 @dataclass(frozen=True)
 class FileHash:
-    """The hash of a file."""
-
     path: Path  # absolute, without links
     sha256: str
     blake3: str | None  # None only if a cached one is not known and was not requested
@@ -85,8 +78,6 @@ class FileHash:
 
 @dataclass
 class HashingProgress:
-    """The progress of hashing one file."""
-
     path: Path
     size: int
     done: int = 0  # bytes read
@@ -323,7 +314,6 @@ def keys_of_blake3(connection: sqlite3.Connection, blake3: str) -> list[FileKey]
 
 
 def store_hashes(connection: sqlite3.Connection, key: FileKey, hashes: Hashes) -> None:
-    """Store the hashes of a file, replacing those of an earlier state."""
     connection.execute(
         "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, ctime_ns, sha256, blake3)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -63,7 +63,7 @@ RECENT = 1000  # runs that have ended in which a model is searched
 _CHUNK = 1024 * 1024  # bytes of one read
 
 
-# -- the listing -----------------------------------------------------------------------------
+# -- the listing ------------------------------------------------------------------------------
 
 
 class ModelListing:
@@ -384,12 +384,10 @@ def fs_stat(folders: Folders, path: str | None = None) -> dict[str, Any]:
     }
 
 
-# -- one model -------------------------------------------------------------------------------
+# -- one model --------------------------------------------------------------------------------
 
 
 class ExistingModel(NamedTuple):
-    """A model in one of ComfyUI's folders."""
-
     folder: str
     name: str  # as ComfyUI's loaders use it
     root: Path  # the directory of the folder that the file is in; a folder may have several
@@ -469,7 +467,6 @@ def volume_path(folder: str, filename: str) -> str:
 
 
 def delete_model(folders: Folders, path: Path) -> None:
-    """Delete a model. Blocks."""
     directory = _open_existing(folders, path)
     try:
         os.unlink(path.name, dir_fd=directory)
@@ -555,7 +552,6 @@ def _link(path: Path, here: int, target: Path, there: int) -> bool:
 
 
 def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
-    """Return whether two results are those of the same file with the same content."""
     fields = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
     return all(getattr(before, field) == getattr(after, field) for field in fields)
 
@@ -606,20 +602,16 @@ def _missing(path: Path) -> NotFoundError:
     return NotFoundError(f"filename: there is no model {path.name}", details={"field": "filename"})
 
 
-# -- what uses a model -----------------------------------------------------------------------
+# -- what uses a model ------------------------------------------------------------------------
 
 
 class WorkflowUse(NamedTuple):
-    """A stored workflow that names a model."""
-
     workflow_id: str
     name: str
     versions: list[int]  # those that name it, oldest first
 
 
 class RunUse(NamedTuple):
-    """A run that names a model."""
-
     prompt_id: str
     machine: str
     status: str
@@ -627,8 +619,6 @@ class RunUse(NamedTuple):
 
 
 class TransferUse(NamedTuple):
-    """A transfer of a model that has not ended."""
-
     id: str
     direction: str
     state: str
@@ -657,7 +647,6 @@ class Uses(NamedTuple):
         return sum(run.status not in FINAL for run in self.runs)
 
     def reply(self) -> dict[str, Any]:
-        """Return the body of the reply to ``GET models/uses``."""
         return {
             "folder": self.model.folder,
             "name": self.model.name,

@@ -105,7 +105,6 @@ def _of_exr(source: BinaryIO, side: int) -> Image:
 
 
 def _toned(channels: dict[str, Any], side: int) -> Image:
-    """Return linear light values as a picture for a screen."""
     import numpy as np
     from PIL import Image
 

@@ -83,7 +83,7 @@ _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
 _flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 
 
-# -- names -----------------------------------------------------------------------------------
+# -- names ------------------------------------------------------------------------------------
 
 
 def safe_filename(name: str, *, field: str = "file") -> str:
@@ -136,7 +136,6 @@ def safe_subfolder(subfolder: str, *, field: str = "subfolder") -> str:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return the boundary in the Content-Type of a form."""
     boundary = parameters_of(content_type).get("boundary", "")
     if not content_type.lower().startswith("multipart/form-data") or not boundary:
         raise InvalidRequestError.of_field("body", "must be multipart/form-data with a boundary")
@@ -206,12 +205,10 @@ class Staging:
                 return name, descriptor
 
     def create(self, name: str) -> int:
-        """Create a file and return its descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o666, dir_fd=self._descriptor)
 
     def open(self, name: str) -> int:
-        """Open one of the files for reading and return its descriptor."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, dir_fd=self._descriptor)
 
@@ -237,12 +234,10 @@ class Staging:
         return True
 
     def free(self) -> int:
-        """Return the free space of the file system, bytes."""
         found = os.fstatvfs(self._descriptor)
         return found.f_bavail * found.f_frsize
 
     def remove(self) -> None:
-        """Delete the directory and all files in it."""
         try:
             _remove(self._name, self._descriptor, self._parent)
         finally:
@@ -304,13 +299,11 @@ def _open_directory(name: str, parent: int) -> int:
     return os.open(name, flags, dir_fd=parent)
 
 
-# -- the body of an upload ---------------------------------------------------------------------
+# -- the body of an upload --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file that was uploaded."""
-
     name: str  # the final one, which may differ from the requested one
     subfolder: str  # below the folder of `type`, with ``/``; empty if directly in it
     type: str  # input, output, temp or models/<folder>
@@ -324,8 +317,6 @@ class StoredFile:
 
 @dataclass
 class _Part:
-    """A file of the form in a staging directory."""
-
     name: str
     content_type: str
     staging: Staging
@@ -401,7 +392,6 @@ class UploadForm:
 
     @property
     def overwrite(self) -> bool:
-        """Whether files of the same name are replaced."""
         return _FLAGS[self.field("overwrite").lower()]
 
     def field(self, name: str) -> str:
@@ -468,7 +458,6 @@ class UploadForm:
                     staging.remove()
 
     def _destination(self) -> _Destination:
-        """Return the target directory according to the fields received so far."""
         kind, subfolder = self.place()
         top = self._folders.directory(kind)
         real = [
@@ -514,7 +503,6 @@ class UploadForm:
         return part.staging.publish(part.staged, name, target, where.directory, overwrite=overwrite)
 
     def _copy_near_target(self, part: _Part, near: Path) -> None:
-        """Copy a staged file to the file system of its target directory."""
         staging = self._stage(near, part.size)
         with (
             os.fdopen(part.staging.open(part.staged), "rb") as reader,
@@ -525,7 +513,6 @@ class UploadForm:
         part.staging = staging
 
     def _holds(self, path: Path, size: int, digest: str) -> bool:
-        """Return whether a file exists and has this content."""
         try:
             with self._folders.open_for_read(self._folders.resolve(str(path))) as file:
                 return os.fstat(file.fileno()).st_size == size and sha256_of(file) == digest
@@ -754,7 +741,7 @@ class AssetForm(UploadForm):
             )
 
 
-# -- uploads from the event loop ---------------------------------------------------------------
+# -- uploads from the event loop --------------------------------------------------------------
 
 
 @dataclass(frozen=True)

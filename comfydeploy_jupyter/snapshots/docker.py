@@ -80,8 +80,6 @@ _CHUNK = 64 * 1024
 
 @dataclass(frozen=True)
 class Written:
-    """A build context on disk."""
-
     path: Path
     dockerfile: str  # its text
     warnings: list[str]  # the parts that are not in it, and the reasons
@@ -132,8 +130,6 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
 
 
 class _Writer:
-    """Writes the files of one build context."""
-
     def __init__(self, folder: Path, environment: Environment, *, with_models: bool) -> None:
         self.warnings: list[str] = []
         self._folder = folder
@@ -319,7 +315,7 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-# -- copying files into a build context --------------------------------------------------------
+# -- copying files into a build context -------------------------------------------------------
 
 
 @dataclass
@@ -446,7 +442,7 @@ def _opened(name: str | Path, folder: int | None = None) -> Iterator[int]:
         os.close(opened)
 
 
-# -- building images -------------------------------------------------------------------------
+# -- building images --------------------------------------------------------------------------
 
 
 def image_name(name: str) -> str:
@@ -455,7 +451,6 @@ def image_name(name: str) -> str:
 
 
 async def find_engine() -> str:
-    """Return the path of an engine's program that can build images."""
     reason = "neither docker nor podman is installed"
     for program, probe in PROGRAMS.items():
         path = await asyncio.to_thread(shutil.which, program)

@@ -64,7 +64,6 @@ def read_environment(
     node_folders: Sequence[Path],
     models: Sequence[ModelFile],
 ) -> Environment:
-    """Read the environment of a ComfyUI."""
     packages = read_packages(python)
     nodes = read_custom_nodes(node_folders)
     comfyui, warnings = _read_comfyui(path, launch_args)
@@ -101,7 +100,7 @@ def _read_comfyui(path: Path, launch_args: Sequence[str]) -> tuple[ComfyUI, list
     return found, warnings
 
 
-# -- custom nodes ----------------------------------------------------------------------------
+# -- custom nodes -----------------------------------------------------------------------------
 
 _SHIPPED = frozenset({"websocket_image_save.py"})  # part of ComfyUI
 _OFF = ".disabled"
@@ -112,8 +111,6 @@ _PROJECT = re.compile(
 
 @dataclass
 class NodeReport:
-    """The packs that were found."""
-
     nodes: list[CustomNode] = field(default_factory=list)
     sources: dict[str, Path] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -217,7 +214,7 @@ def _registered(path: Path) -> tuple[str, str] | None:
     return (node_id, version) if TOKEN.fullmatch(node_id) and TOKEN.fullmatch(version) else None
 
 
-# -- Python packages -------------------------------------------------------------------------
+# -- Python packages --------------------------------------------------------------------------
 
 _INSPECTOR = Path(__file__).with_name("inspect_python.py")
 _PACKAGES_TIMEOUT = 60.0  # seconds for an interpreter to list its packages
@@ -229,8 +226,6 @@ _PACKAGE_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 @dataclass
 class PackageReport:
-    """Version and packages of an interpreter."""
-
     python: Python
     sources: dict[str, Path] = field(default_factory=dict)  # by requirement line: only here
     warnings: list[str] = field(default_factory=list)
@@ -365,7 +360,7 @@ def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> 
     return None
 
 
-# -- models ----------------------------------------------------------------------------------
+# -- models -----------------------------------------------------------------------------------
 
 _WORKFLOWS = 200  # the newest workflows, which are searched for links to models
 _WEB_ADDRESS = re.compile(r"https?://\S+")
@@ -442,7 +437,7 @@ def _sources(
     return sources
 
 
-# -- git, without executing any program that the configuration of a repository names -----------
+# -- git, without executing any program that the configuration of a repository names ----------
 
 _GIT_TIMEOUT = 20.0  # seconds for git to compare a work tree
 _HOSTS = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "huggingface.co")
@@ -458,8 +453,6 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder that was checked out by git."""
-
     repository: str | None  # public, without credentials; None if it is only on this machine
     commit: str | None
     modified: bool  # tracked files were changed, as far as this can be determined safely

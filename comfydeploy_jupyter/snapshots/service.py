@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Place:
-    """The paths of a ComfyUI on this machine."""
-
     path: Path
     python: Path | None
     launch_args: list[str]
@@ -79,7 +77,6 @@ class Snapshots:
 
     @property
     def at_work(self) -> bool:
-        """Whether an environment is being read or built."""
         return bool(self._tasks)
 
     def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

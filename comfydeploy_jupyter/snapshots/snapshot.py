@@ -176,7 +176,7 @@ class Snapshot(Model):
     models: list[ModelFile] = Field(default_factory=list)
 
 
-# -- snapshots in requests -------------------------------------------------------------------
+# -- snapshots in requests --------------------------------------------------------------------
 
 
 def read_snapshot(given: dict[str, Any] | str) -> tuple[Snapshot, list[str]]:
@@ -235,7 +235,7 @@ def _load(text: str) -> dict[str, Any]:
     return found
 
 
-# -- ComfyUI-Manager's format ----------------------------------------------------------------
+# -- ComfyUI-Manager's format -----------------------------------------------------------------
 
 
 def is_manager_snapshot(given: dict[str, Any]) -> bool:
@@ -248,7 +248,6 @@ def is_manager_snapshot(given: dict[str, Any]) -> bool:
 
 
 def to_manager(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot in ComfyUI-Manager's format."""
     nodes = snapshot.custom_nodes
     return {
         "comfyui": snapshot.comfyui.commit,
@@ -386,7 +385,7 @@ def folder_name(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".") or "pack"
 
 
-# -- the steps of a ComfyDeploy machine ------------------------------------------------------
+# -- the steps of a ComfyDeploy machine -------------------------------------------------------
 
 
 def docker_command_steps(snapshot: Snapshot) -> tuple[dict[str, Any], list[str]]:

@@ -65,8 +65,6 @@ class CallbackTarget:
 
 @dataclass(eq=False)
 class Callback:
-    """One message to a status endpoint."""
-
     prompt_id: str
     number: int  # position among the messages of the run
     body: bytes
@@ -103,8 +101,6 @@ class _Server:
 
 
 class _Queue:
-    """The undelivered messages of one run."""
-
     def __init__(self, target: CallbackTarget, server: _Server) -> None:
         self.target = target
         self.server = server
@@ -124,7 +120,6 @@ class _Queue:
 
     @property
     def end(self) -> Callback | None:
-        """The message about the end of the run, if it waits."""
         return self.waiting[-1] if self.last and self.waiting else None
 
     def take(self, message: Callback) -> None:
@@ -226,7 +221,6 @@ class Callbacks:
             queue.server = self._server(target)
 
     def target(self, prompt_id: str) -> CallbackTarget | None:
-        """Return the target of a run, or None."""
         queue = self._queues.get(prompt_id)
         return None if queue is None else queue.target
 
@@ -245,12 +239,10 @@ class Callbacks:
         return await self._database.read(_webhook_status, prompt_id)
 
     def targets(self) -> list[CallbackTarget]:
-        """Return all targets with undelivered messages."""
         return [queue.target for queue in self._queues.values()]
 
     @property
     def waiting(self) -> int:
-        """Number of undelivered messages."""
         return sum(len(queue.waiting) for queue in self._queues.values())
 
     @property
@@ -358,7 +350,6 @@ class Callbacks:
             pass  # the body of the response is not needed
 
     def _server(self, target: CallbackTarget) -> _Server:
-        """Return the messages for the server of a target."""
         endpoint = target.status_endpoint or ""
         with suppress(ValueError):
             endpoint = urlsplit(endpoint).netloc.rpartition("@")[2]
@@ -413,7 +404,7 @@ class Callbacks:
             self._writing = {}
 
 
-# -- in the store ----------------------------------------------------------------------------
+# -- in the store -----------------------------------------------------------------------------
 
 _PLAIN = (
     "prompt_id",

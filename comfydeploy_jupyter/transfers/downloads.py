@@ -33,13 +33,11 @@ CIVITAI = "https://civitai.com"
 PART = ".part"  # suffix of an incomplete file; ComfyUI does not list files with it
 
 
-# -- the sites that models come from ---------------------------------------------------------
+# -- the sites that models come from ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that a site offers."""
-
     url: str
     filename: str  # empty if unknown
     sha256: str | None = None  # if the site sends it
@@ -59,13 +57,11 @@ class ModelSites:
     civitai_token: str | None = field(default=None, repr=False)
 
     def token(self, url: str) -> str | None:
-        """Return the token for the site of an address, or None."""
         if _below(url, self.huggingface_url):
             return self.huggingface_token
         return self.civitai_token if _below(url, self.civitai_url) else None
 
     def name(self, url: str) -> str:
-        """Return the name of an address' site for messages."""
         if _below(url, self.huggingface_url):
             return "Hugging Face"
         return "Civitai" if _below(url, self.civitai_url) else urlsplit(url).hostname or "the host"
@@ -175,7 +171,7 @@ def _below(url: str, base: str) -> bool:
     return url == base or url.startswith((f"{base}/", f"{base}?"))
 
 
-# -- files on their way ----------------------------------------------------------------------
+# -- files on their way -----------------------------------------------------------------------
 
 
 class PartFile:
@@ -226,7 +222,6 @@ class PartFile:
 
     @property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of its content."""
         return self._digest.hexdigest()
 
     def existing(self) -> tuple[int, int] | None:
@@ -263,14 +258,12 @@ class PartFile:
                 moved()
 
     def reset(self) -> None:
-        """Remove all its content."""
         with self._lock:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             self._digest, self.size = hashlib.sha256(), 0
 
     def write(self, chunk: bytes) -> None:
-        """Append bytes."""
         view = memoryview(chunk)
         with self._lock:
             try:
@@ -286,12 +279,10 @@ class PartFile:
             self.size += len(chunk)
 
     def set_times(self, like: os.stat_result) -> None:
-        """Give it the times of another file."""
         with self._lock:
             os.utime(self._file, ns=(like.st_atime_ns, like.st_mtime_ns))
 
     def free(self) -> int:
-        """Return the free space of the file system, bytes."""
         found = os.fstatvfs(self._file)
         return found.f_bavail * found.f_frsize
 
@@ -307,7 +298,6 @@ class PartFile:
         return True
 
     def discard(self) -> None:
-        """Delete the file."""
         with suppress(FileNotFoundError):
             os.unlink(self.part, dir_fd=self._directory)
 
@@ -365,7 +355,6 @@ class _IncomingJob:
         await asyncio.to_thread(part.close)
 
     async def _finish(self, transfer: Transfer, part: PartFile, expected: str | None) -> None:
-        """Verify the part file and rename it to its target."""
         if expected is not None and part.digest != expected:
             raise TransferError(
                 f"the SHA-256 of the file is {part.digest}, not {expected}", again=False
@@ -385,8 +374,6 @@ class _IncomingJob:
 
 
 class Download(_IncomingJob):
-    """Downloads a file by HTTP."""
-
     def __init__(
         self,
         http: aiohttp.ClientSession,
@@ -519,8 +506,6 @@ class Download(_IncomingJob):
 
 
 class Copy(_IncomingJob):
-    """Copies a local file into a model folder."""
-
     async def run(self, transfer: Transfer) -> None:
         """Copy the file, verify it, and rename it."""
         record = transfer.record
@@ -543,7 +528,6 @@ class Copy(_IncomingJob):
 
 
 def taken(name: str) -> TransferError:
-    """Return the error for a target that exists with other content."""
     return TransferError(f"{name} exists already, with other content", again=False)
 
 

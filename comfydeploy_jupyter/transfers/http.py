@@ -108,7 +108,6 @@ async def request(
 
 
 async def get_json(response: aiohttp.ClientResponse, what: str) -> dict[str, Any]:
-    """Return the JSON object in a response."""
     try:
         answer = await parse(await read_whole(response, MAX_JSON))
     except ValueError:
@@ -147,7 +146,7 @@ async def _refusal(response: aiohttp.ClientResponse, what: str) -> TransferError
     )
 
 
-# -- public addresses ------------------------------------------------------------------------
+# -- public addresses -------------------------------------------------------------------------
 
 
 def objection(url: str, allowed: Iterable[str] = ()) -> str | None:
@@ -194,8 +193,6 @@ class PublicConnector(aiohttp.TCPConnector):
 
 
 class _PublicResolver(AbstractResolver):
-    """Resolves names, and refuses private addresses."""
-
     def __init__(self, allowed: frozenset[tuple[str, int]]) -> None:
         self._allowed = allowed
         self._resolver = ThreadedResolver()

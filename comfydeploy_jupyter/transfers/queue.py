@@ -60,13 +60,11 @@ SITE_TIMEOUT = 15.0  # seconds that a site has to describe the file of a link
 STALL = 120.0  # seconds without a byte or a response after which an attempt is aborted
 
 
-# -- records ---------------------------------------------------------------------------------
+# -- records ----------------------------------------------------------------------------------
 
 
 @dataclass
 class TransferRecord:
-    """The record of one transfer."""
-
     id: str
     direction: str  # up or down
     kind: str  # of its job: output, presigned, volume, download, copy
@@ -90,7 +88,6 @@ class TransferRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether the transfer has ended."""
         return self.state in ENDED
 
     @property
@@ -110,7 +107,7 @@ class TransferRecord:
         return {name: getattr(self, name) for name in (*shown, "attempts", "error")}
 
 
-# -- the queue -------------------------------------------------------------------------------
+# -- the queue --------------------------------------------------------------------------------
 
 
 class Transfer:
@@ -126,7 +123,6 @@ class Transfer:
         self._database = database
 
     def advance(self, count: int) -> None:
-        """Count bytes that were transferred."""
         self.record.sent += count
         metrics.transfer_moved(self.record.direction, count)
         self.touch()
@@ -143,7 +139,6 @@ class Transfer:
         return True
 
     async def save(self) -> None:
-        """Store the record of the transfer."""
         await self._database.write(_save, _row(self.record))
         self.touch()
 
@@ -206,7 +201,6 @@ class TransferQueue:
         await end(works)
 
     def new(self, direction: str, kind: str, filename: str, **values: Any) -> TransferRecord:
-        """Return a new record for `add`."""
         return TransferRecord(
             id=uuid.uuid4().hex,
             direction=direction,
@@ -242,7 +236,6 @@ class TransferQueue:
         return await self._last("id = ?", transfer_id)
 
     async def of_path(self, path: str) -> TransferRecord | None:
-        """Return the newest transfer to or from a local path, or None."""
         return await self._last("path = ?", path)
 
     async def _last(self, condition: str, value: str) -> TransferRecord | None:
@@ -265,7 +258,6 @@ class TransferQueue:
         return await self._database.read(_find, condition, tuple(values), -1)
 
     async def wait(self, record: TransferRecord) -> TransferRecord:
-        """Wait for the end of a transfer and return its final record."""
         transfer = self._open.get(record.id)
         if transfer is None:
             return record
@@ -487,7 +479,7 @@ def _log_end(record: TransferRecord) -> None:
     log.log(level, "%s of %s%s: %s", way, record.filename, whose, outcome, extra=fields)
 
 
-# -- the service -----------------------------------------------------------------------------
+# -- the service ------------------------------------------------------------------------------
 
 
 class Transfers:
@@ -830,7 +822,7 @@ def _on_its_way(record: TransferRecord) -> ConflictError:
     )
 
 
-# -- in the store ----------------------------------------------------------------------------
+# -- in the store -----------------------------------------------------------------------------
 
 _JSON = ("facts", "private")
 _COLUMNS = tuple(one.name for one in fields(TransferRecord) if one.name not in _JSON)

@@ -37,12 +37,12 @@ TYPES = {
     ".psb": "image/vnd.adobe.photoshop",
     ".zip": "application/zip",
 }
-# -- what is uploaded ------------------------------------------------------------------------
+
+
+# -- what is uploaded -------------------------------------------------------------------------
 
 
 class Source(Protocol):
-    """A file to upload."""
-
     size: int  # bytes
     error: TransferError | None  # why the last read ended early; HTTP clients hide it
 
@@ -51,8 +51,6 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A local file."""
-
     def __init__(self, file: io.FileIO, name: str) -> None:
         self._descriptor = file.fileno()
         self._name = name
@@ -165,11 +163,10 @@ async def _closing(file: io.FileIO, name: str) -> AsyncIterator[FileSource]:
         file.close()  # nothing was written, so this does not block
 
 
-# -- where it goes ---------------------------------------------------------------------------
+# -- where it goes ----------------------------------------------------------------------------
 
 
 def content_type(filename: str, declared: object = None) -> str:
-    """Return the MIME type of a file."""
     suffix = PurePath(filename).suffix.lower()
     known = TYPES.get(suffix) or media_type(filename)
     if known is None and isinstance(declared, str) and re.fullmatch(r"[\w.+-]+/[\w.+-]+", declared):
@@ -210,7 +207,6 @@ async def put(
 async def presign(
     http: aiohttp.ClientSession, endpoint: str, query: dict[str, str], token: str | None
 ) -> dict[str, Any]:
-    """Request the address for an upload from an endpoint."""
     what = "The upload endpoint"
     url = str(URL(endpoint).update_query(query))
     async with request(http, "GET", url, what=what, token=token) as response:
@@ -224,8 +220,6 @@ async def presign(
 
 
 class _Job:
-    """Base class of all uploads: session, files, keys."""
-
     def __init__(
         self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
     ) -> None:
@@ -273,8 +267,6 @@ class OutputUpload(_PresignedJob):
 
 
 class PresignedUpload(_PresignedJob):
-    """Uploads a local file to the address that a given endpoint returns."""
-
     async def run(self, transfer: Transfer) -> None:
         """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
         record = transfer.record

@@ -44,8 +44,6 @@ _UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%#]+')
 
 
 class EditedFile(NamedTuple):
-    """A file in the editor's folder that belongs to a stored workflow."""
-
     path: str
     workflow_id: str
     written: str  # the hashes of the contents that it may have if nobody has changed it
@@ -81,12 +79,10 @@ class EditedFiles(Repository):
 
     @reading
     def of(self, db: sqlite3.Connection, workflow_id: str) -> EditedFile | None:
-        """Return the file of a workflow."""
         return _find(db, "workflow_id", workflow_id)
 
     @reading
     def paths(self, db: sqlite3.Connection) -> set[str]:
-        """Return all paths, also those of deleted workflows."""
         return {path for (path,) in db.execute("SELECT path FROM edited_files")}
 
     @writing

@@ -45,8 +45,6 @@ _HASH_TYPES = frozenset({"", "sha256", "sha-256"})
 
 @dataclass
 class ModelFile:
-    """A model file that a workflow names."""
-
     name: str
     folder: str | None
     url: str | None = None
@@ -63,11 +61,9 @@ class ModelFile:
         return PurePosixPath(self.name).suffix.lower() in PICKLES
 
     def refuse(self, problem: str) -> None:
-        """Mark the model as refused, for the given reason."""
         self.state, self.problem = "refused", problem
 
     def describe(self) -> dict[str, Any]:
-        """Return the model in the form of the replies."""
         return {
             "name": self.name,
             "folder": self.folder,
@@ -85,8 +81,6 @@ class ModelFile:
 
 @dataclass
 class Plan:
-    """The model files of a workflow."""
-
     models: list[ModelFile]
     missing_nodes: list[dict[str, Any]]
     warnings: list[str]

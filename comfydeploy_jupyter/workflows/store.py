@@ -102,13 +102,11 @@ def _encode(graph: dict[str, Any] | None) -> tuple[bytes | None, bytes | None]:
         raise InvalidRequestError.of_field("workflow", "is nested too deeply") from None
 
 
-# -- the local store -------------------------------------------------------------------------
+# -- the local store --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class WorkflowRecord:
-    """One workflow."""
-
     workflow_id: str
     name: str  # need not be unique
     machine_id: str | None  # the machine that it is made for
@@ -126,8 +124,6 @@ class WorkflowRecord:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """One version of a workflow."""
-
     workflow_id: str
     version: int  # from 1, without gaps
     comment: str
@@ -152,13 +148,10 @@ class VersionRecord:
 
 
 def version_id(workflow_id: str, number: int) -> str:
-    """Return the id of a version of a workflow."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{workflow_id}/{number}"))
 
 
 class Saved(NamedTuple):
-    """The result of saving a workflow."""
-
     workflow: WorkflowRecord
     version: VersionRecord  # the one with the saved content, including its graphs
     created: bool  # the version is new
@@ -335,7 +328,6 @@ class LocalWorkflows(Repository):
 
     @reading
     def presets(self, db: sqlite3.Connection, workflow_id: str) -> list[Preset]:
-        """Return the presets of a workflow by name."""
         rows = db.execute(
             "SELECT * FROM workflow_presets WHERE workflow = ? ORDER BY name_key",
             (workflow_row(db, workflow_id)["id"],),
@@ -625,7 +617,6 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Ro
 
 
 def _workflow_record(row: sqlite3.Row) -> WorkflowRecord:
-    """Return the record of a row of the table ``workflows``."""
     return WorkflowRecord(
         row["workflow_id"],
         row["name"],
@@ -638,7 +629,6 @@ def _workflow_record(row: sqlite3.Row) -> WorkflowRecord:
 
 
 def _next_change(connection: sqlite3.Connection) -> int:
-    """Return the next value of the column ``changed``."""
     (latest,) = connection.execute("SELECT max(changed) FROM workflows").fetchone()
     return (latest or 0) + 1
 
@@ -681,7 +671,7 @@ def _preset(row: sqlite3.Row) -> Preset:
     )
 
 
-# -- the ComfyDeploy service -----------------------------------------------------------------
+# -- the ComfyDeploy service ------------------------------------------------------------------
 
 
 class CloudWorkflows:
@@ -747,7 +737,6 @@ class CloudWorkflows:
     async def versions(
         self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return versions without their graphs, newest first."""
         rows = await self._account.get(
             "workflow", workflow_id, "versions", search=search or None, limit=limit, offset=offset
         )
@@ -858,7 +847,6 @@ def _cloud_workflow(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cloud_summary(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a version without its graphs."""
     kept = {key: value for key, value in row.items() if key not in GRAPHS}
     if "updated_at" in row:
         kept["updated_at"] = iso_utc(row["updated_at"])
