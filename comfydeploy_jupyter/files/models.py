@@ -162,7 +162,7 @@ class ModelListing:
     def _local_folders(self, folders: Folders) -> dict[str, list[list[str]]]:
         return {
             folder.name: [
-                [str(path) for path in folder.paths],
+                list(map(str, folder.paths)),
                 sorted(folder.extensions),
                 [name for name, _ in self._local_files(folder)],
             ]
@@ -605,32 +605,13 @@ def _missing(path: Path) -> NotFoundError:
 # -- what uses a model ------------------------------------------------------------------------
 
 
-class WorkflowUse(NamedTuple):
-    workflow_id: str
-    name: str
-    versions: list[int]  # those that name it, oldest first
-
-
-class RunUse(NamedTuple):
-    prompt_id: str
-    machine: str
-    status: str
-    created_at: str
-
-
-class TransferUse(NamedTuple):
-    id: str
-    direction: str
-    state: str
-
-
 class Uses(NamedTuple):
     """What uses a model, on all machines whose model folders contain it."""
 
     model: ExistingModel
-    workflows: list[WorkflowUse]
-    runs: list[RunUse]  # newest first; those that have not ended are first
-    transfers: list[TransferUse]
+    workflows: list[dict[str, Any]]  # with the versions that name it
+    runs: list[dict[str, Any]]  # newest first; those that have not ended are first
+    transfers: list[dict[str, Any]]  # those of its file that have not ended
     # Whether a prompt in the queue of a machine's ComfyUI names it, maybe of another client; None
     # if no known queue has one, and `silent` is not empty.
     queued: bool | None
@@ -644,7 +625,7 @@ class Uses(NamedTuple):
     @property
     def unfinished(self) -> int:
         """How many runs that name it have not ended."""
-        return sum(run.status not in FINAL for run in self.runs)
+        return sum(run["status"] not in FINAL for run in self.runs)
 
     def reply(self) -> dict[str, Any]:
         return {
@@ -652,12 +633,12 @@ class Uses(NamedTuple):
             "name": self.model.name,
             "path": str(self.model.path),
             "in_use": self.in_use,
-            "workflows": [use._asdict() for use in self.workflows],
-            "runs": [use._asdict() for use in self.runs[:MAX_SHOWN_RUNS]],
+            "workflows": self.workflows,
+            "runs": self.runs[:MAX_SHOWN_RUNS],
             "run_count": len(self.runs),
             "unfinished": self.unfinished,
             "queued": self.queued,
-            "transfers": [use._asdict() for use in self.transfers],
+            "transfers": self.transfers,
         }
 
 
@@ -789,9 +770,9 @@ class ModelFiles:
             silent,
         )
 
-    async def _runs_with(self, model: ModelName, machines: Collection[str]) -> list[RunUse]:
+    async def _runs_with(self, model: ModelName, machines: Collection[str]) -> list[dict[str, Any]]:
         """Search all runs that have not ended, and the `RECENT` newest of the others."""
-        found: list[RunUse] = []
+        found: list[dict[str, Any]] = []
         for condition, most in (("NOT IN", None), ("IN", RECENT)):
             before, seen = None, 0
             while most is None or seen < most:
@@ -907,17 +888,18 @@ def _is_in_graphs(connection: sqlite3.Connection, model: ModelName, *digests: st
     return False
 
 
-def _workflows_with(connection: sqlite3.Connection, model: ModelName) -> list[WorkflowUse]:
+def _workflows_with(connection: sqlite3.Connection, model: ModelName) -> list[dict[str, Any]]:
     rows = connection.execute(
         "SELECT workflow_id, name, version, workflow_hash, api_hash FROM workflow_versions"
         " JOIN workflows ON workflows.id = workflow WHERE deleted_at IS NULL"
         " ORDER BY name, workflow_id, version"
     )
-    found: dict[str, WorkflowUse] = {}
+    found: dict[str, dict[str, Any]] = {}
     for row in rows:
         if _is_in_graphs(connection, model, row["workflow_hash"], row["api_hash"]):
-            use = WorkflowUse(row["workflow_id"], row["name"], [])
-            found.setdefault(use.workflow_id, use).versions.append(row["version"])
+            workflow_id = row["workflow_id"]
+            use = {"workflow_id": workflow_id, "name": row["name"], "versions": []}
+            found.setdefault(workflow_id, use)["versions"].append(row["version"])
     return list(found.values())
 
 
@@ -927,7 +909,7 @@ def _runs_with(
     machines: Collection[str],
     condition: str,
     before: int | None,
-) -> tuple[int | None, list[RunUse]]:
+) -> tuple[int | None, list[dict[str, Any]]]:
     """Return a portion of the runs, and the key before which the next one begins; None at last."""
     marks = ", ".join("?" * len(machines))
     rows = connection.execute(
@@ -937,16 +919,16 @@ def _runs_with(
         (*machines, before, before, PORTION),
     ).fetchall()
     found = [
-        RunUse(row["prompt_id"], row["machine"], row["status"], row["created_at"])
+        {name: row[name] for name in ("prompt_id", "machine", "status", "created_at")}
         for row in rows
         if _is_in_graphs(connection, model, row["prompt_hash"])
     ]
     return (rows[-1]["id"] if len(rows) == PORTION else None), found
 
 
-def _transfers_of(connection: sqlite3.Connection, path: str) -> list[TransferUse]:
+def _transfers_of(connection: sqlite3.Connection, path: str) -> list[dict[str, Any]]:
     rows = connection.execute(
         f"SELECT id, direction, state FROM transfers WHERE path = ? AND state IN {OPEN}",  # noqa: S608 - constants
         (path,),
     )
-    return [TransferUse(row["id"], row["direction"], row["state"]) for row in rows]
+    return [dict(row) for row in rows]

@@ -36,7 +36,7 @@ from ..util.times import days_ago, utc_now
 from .callbacks import ANSWER_TIMEOUT, Callbacks
 from .downloads import Copy, Download, ModelSites, RemoteFile, declared_digest, declared_size
 from .http import BACKOFF, PublicConnector, TransferError, new_session, request
-from .uploads import OutputUpload, PresignedUpload, VolumeUpload, content_type, open_path, put
+from .uploads import PresignedUpload, VolumeUpload, content_type, open_path, put
 
 if TYPE_CHECKING:
     import sqlite3
@@ -509,12 +509,13 @@ class Transfers:
         self._fetching = fetching
         self.http: aiohttp.ClientSession = new_session()
         self._public = new_session(PublicConnector(self.sites.addresses))
+        presigned = PresignedUpload(self.http, machines, key_for)
         self.queue = TransferQueue(
             database,
             session,
             {
-                "output": OutputUpload(self.http, machines, key_for),
-                "presigned": PresignedUpload(self.http, machines, key_for),
+                "output": presigned,
+                "presigned": presigned,
                 "volume": VolumeUpload(self.http, machines, key_for),
                 "download": Download(self.http, self._public, machines, self.sites, fetching),
                 "copy": Copy(machines),

@@ -219,7 +219,7 @@ async def presign(
     return {**answer, "url": address}
 
 
-class _Job:
+class _UploadJob:
     def __init__(
         self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
     ) -> None:
@@ -228,8 +228,24 @@ class _Job:
         self._key_for = key_for
 
 
-class _PresignedJob(_Job):
-    """Base class of uploads to presigned addresses: request an address, send, check."""
+class PresignedUpload(_UploadJob):
+    """Uploads a file to the address that an endpoint returns, in the forms of ComfyUI node 2.3.10.
+
+    It is an output of a run, whose endpoint is ``file_upload_endpoint``, or a local file.
+    """
+
+    async def run(self, transfer: Transfer) -> None:
+        record, facts = transfer.record, transfer.record.facts
+        machine = self._machines.get(facts.get("machine"))
+        if record.path is not None:
+            async with open_path(machine, record.path, record.filename) as file:
+                query = {"file_size": str(file.size), "type": facts["content_type"]}
+                await self._send(transfer, file, query)
+            return
+        query = {"file_name": record.filename, "run_id": record.prompt_id or ""}
+        query |= {"type": facts["content_type"], "version": "v2"}
+        async with open_output(machine, facts["item"]) as source:
+            await self._send(transfer, source, query)
 
     async def _send(self, transfer: Transfer, source: Source, query: dict[str, str]) -> None:
         record = transfer.record
@@ -249,35 +265,7 @@ class _PresignedJob(_Job):
         """Do nothing: an incomplete upload leaves no data."""
 
 
-class OutputUpload(_PresignedJob):
-    """Uploads an output of a run to the address from the run's ``file_upload_endpoint``."""
-
-    async def run(self, transfer: Transfer) -> None:
-        """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
-        record = transfer.record
-        query = {
-            "file_name": record.filename,
-            "run_id": record.prompt_id or "",
-            "type": record.facts["content_type"],
-            "version": "v2",
-        }
-        machine = self._machines.get(record.facts["machine"])
-        async with open_output(machine, record.facts["item"]) as source:
-            await self._send(transfer, source, query)
-
-
-class PresignedUpload(_PresignedJob):
-    async def run(self, transfer: Transfer) -> None:
-        """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
-        record = transfer.record
-        assert record.path is not None
-        machine = self._machines.get(record.facts.get("machine"))
-        async with open_path(machine, record.path, record.filename) as source:
-            query = {"file_size": str(source.size), "type": record.facts["content_type"]}
-            await self._send(transfer, source, query)
-
-
-class VolumeUpload(_Job):
+class VolumeUpload(_UploadJob):
     """Uploads a local file to a ComfyDeploy volume; a large one in several concurrent parts.
 
     The confirmed parts are stored, so that none of them is uploaded twice.
