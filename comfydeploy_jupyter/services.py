@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from .compat.comfydeploy import CloudAccount
     from .extension import ComfyDeploy
     from .machines.machine import Machine
-    from .machines.pool import ProviderKind
     from .tunnel.tunnels import Origin, Target, TunnelOptions
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ class Services:
         self.database = Database(folder / "comfydeploy.db")
         self.machines = MachineRegistry()
         # of pools whose machines a provider starts
-        self.pool_kinds: dict[str, ProviderKind] = {"dask": DaskKind(settings)}
+        self.pool_kinds: dict[str, DaskKind] = {"dask": DaskKind(settings)}
         self.kept_outputs = KeptOutputs(folder / "outputs", self.machines)
         self.pool_inputs = PoolInputs(self.machines, folder / "pool_inputs")
         self.machine_records = MachineRecords(self.database)

@@ -37,12 +37,19 @@ from .client import PLAIN, Access
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-MOST_LINKS = 40  # links that are followed in one path, as on Linux
+MAX_LINKS = 40  # links that are followed in one path, as on Linux
 # Folders of a ComfyUI with data only. Files in other folders may be executed: ComfyUI-Manager runs
 # scripts in `user` when ComfyUI starts, and git runs the hooks of a repository.
 _DATA = frozenset({"models", "input", "output", "temp"})
 _ALL_USERS = ["0", "0", str(2**32 - 1)]  # the user ids of a system without user namespaces
 _NO_SHELLS = frozenset({"nologin", "false", "sync", "shutdown", "halt"})
+INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
+INSTALL_PATH = "~/ComfyUI"
+# The environment variables that determine which packages an interpreter finds.
+PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE")
+USUAL_PORT = 8188
+MAX_TEXT = 16 * 1024**2  # bytes of a file of git, or of ComfyUI's source
+CONNECT_TIMEOUT = 1.0  # seconds that this machine has to accept or refuse a connection to itself
 
 
 def objection(path: Path) -> str | None:
@@ -61,7 +68,7 @@ def objection(path: Path) -> str | None:
         here = here.parent if name == ".." else here / name
         if here.is_symlink():
             links += 1
-            if links > MOST_LINKS:
+            if links > MAX_LINKS:
                 return f"{path} contains too many links"
             target = here.readlink()
             found = _foreign_owner(here, here.lstat().st_uid)
@@ -180,14 +187,6 @@ def _has_others(path: Path, gid: int) -> bool:
     )
 
 
-INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
-INSTALL_PATH = "~/ComfyUI"
-
-# The environment variables that determine which packages an interpreter finds.
-PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE")
-
-USUAL_PORT = 8188
-LARGEST_TEXT = 16 * 1024**2  # bytes of a file of git, or of ComfyUI's source
 USUAL_PLACES: tuple[str, ...] = (
     INSTALL_PATH,  # the installer's default, AWS and Lambda images
     "/workspace/ComfyUI",  # RunPod, vast.ai
@@ -431,7 +430,7 @@ def read_text(file: Path) -> str:
         with os.fdopen(descriptor, "rb") as opened:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return ""
-            return opened.read(LARGEST_TEXT).decode(errors="replace")
+            return opened.read(MAX_TEXT).decode(errors="replace")
     except OSError:
         return ""
 
@@ -521,9 +520,6 @@ def torch_build(python: Path | str) -> TorchBuild | None:
     return TorchBuild(version, sys.platform == "darwin" or bool(accelerator), package.parent)
 
 
-CONNECT_WITHIN = 1.0  # seconds that this machine has to accept or refuse a connection to itself
-
-
 @dataclass(frozen=True)
 class Running:
     pid: int
@@ -583,7 +579,7 @@ async def nothing_listens_at(url: str) -> bool:
         try:
             with socket.socket(family, kind, protocol) as sock:
                 sock.setblocking(False)
-                await wait_for(loop.sock_connect(sock, address), CONNECT_WITHIN)
+                await wait_for(loop.sock_connect(sock, address), CONNECT_TIMEOUT)
         except ConnectionRefusedError:
             refused = True
         except asyncio.TimeoutError:

@@ -20,7 +20,7 @@ import traceback
 PROMPT_WORKER_ENDED = 119
 """The exit code after the prompt worker has ended."""
 
-SEND_WITHIN = 0.25
+SEND_TIMEOUT = 0.25
 """Seconds in which ComfyUI's event loop sends the last events, which name the node, before the
 process exits."""
 
@@ -49,7 +49,7 @@ def _exit_with_prompt_worker() -> None:
             try:
                 sys.stdout.flush()
                 sys.stderr.flush()
-                time.sleep(SEND_WITHIN)
+                time.sleep(SEND_TIMEOUT)
             finally:
                 os._exit(PROMPT_WORKER_ENDED)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from .client import ComfyUIClient
 
+log = logging.getLogger(__name__)
+
 MAX_EVENT = 8 * 1024**2  # bytes of a frame that is parsed: the size limit of the log of a run
 MAX_METADATA = 64 * 1024  # bytes of the metadata of a preview, which contain its node and prompt
 
@@ -34,6 +36,14 @@ PROGRESS_TEXT = 3
 PREVIEW_IMAGE_WITH_METADATA = 4
 
 _IMAGE_TYPES = {1: "image/jpeg", 2: "image/png", 3: "image/webp"}
+# With this flag ComfyUI sends the node and the prompt of each preview (feature_flags.py).
+FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+BACKOFF = Backoff(first=0.05, longest=3.0)  # pauses between attempts to connect
+CHECK_TIMEOUT = 5.0  # seconds for the answer to an HTTP request before a socket is opened
+HEARTBEAT = 20.0  # seconds of silence after which a ping checks whether the connection is closed
+PING_INTERVAL, SILENT_AFTER = 1.0, 5.0  # seconds, see `answers`
+SUSPECT_AFTER, MAX_SUSPECT_AFTER = 8.0, 300.0  # seconds, see `may_miss_events`
+MAX_FRAME = 64 * 1024**2  # bytes; the socket is closed instead of receiving a larger frame
 
 
 @dataclass(frozen=True)
@@ -146,18 +156,6 @@ def decode_binary(frame: bytes) -> Preview | Event | None:
     return None
 
 
-log = logging.getLogger(__name__)
-
-# With this flag ComfyUI sends the node and the prompt of each preview (feature_flags.py).
-FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
-BACKOFF = Backoff(first=0.05, longest=3.0)  # pauses between attempts to connect
-CHECK_TIMEOUT = 5.0  # seconds for the answer to an HTTP request before a socket is opened
-HEARTBEAT = 20.0  # seconds of silence after which a ping checks whether the connection is closed
-PING_EVERY, SILENT_AFTER = 1.0, 5.0  # seconds, see `answers`
-SUSPECT_AFTER, LONGEST_SUSPECT_AFTER = 8.0, 300.0  # seconds, see `may_miss_events`
-MAX_FRAME = 64 * 1024**2  # bytes; the socket is closed instead of receiving a larger frame
-
-
 class Connection:
     """A WebSocket to ComfyUI that reconnects whenever the connection breaks.
 
@@ -255,7 +253,7 @@ class Connection:
         if socket is None:
             return
         if self._suspect_after is not None:
-            self._suspect_after = min(self._suspect_after * 2, LONGEST_SUSPECT_AFTER)
+            self._suspect_after = min(self._suspect_after * 2, MAX_SUSPECT_AFTER)
         self._closing_socket = socket
         async with self._closing:
             await socket.close()
@@ -343,8 +341,8 @@ class Connection:
     async def _ping(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):  # it has been closed
             while True:
-                await asyncio.sleep(PING_EVERY)
-                if time.monotonic() - self._last_frame >= PING_EVERY:
+                await asyncio.sleep(PING_INTERVAL)
+                if time.monotonic() - self._last_frame >= PING_INTERVAL:
                     await socket.ping()
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:

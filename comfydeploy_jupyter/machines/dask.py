@@ -17,7 +17,7 @@ from .._version import __version__
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
 from ..util.tasks import end
 from .dask_leases import (
-    CONNECT_WITHIN,
+    CONNECT_TIMEOUT,
     DaskProvider,
     SchedulerError,
     Target,
@@ -34,11 +34,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..extension import ComfyDeploy
-    from .pool import Provider
 
 log = logging.getLogger(__name__)
 
 FIELD = "cluster"
+MAX_WORKERS = 10_000
+DEFAULT_WORKERS = (0, 1)
+SOON = 1.0  # seconds that most schedulers need at most to answer
+NEEDED = "comfydeploy-jupyter[dask]"
+OF_MACHINES = (
+    *("comfyui_url", "comfyui_headers", "comfyui_client_cert", "comfyui_client_key", "comfyui_ca"),
+    *("env", "gpu", "autostart", "members"),
+)
+OF_LEASES = ("--listen", "--port", "--tls-keyfile", "--tls-certfile")  # each lease chooses them
 
 
 class ConfiguredClusters:
@@ -109,17 +117,6 @@ class ConfiguredClusters:
             return self._made[name]
 
 
-MOST_WORKERS = 10_000
-DEFAULT_WORKERS = (0, 1)
-SOON = 1.0  # seconds that most schedulers need at most to answer
-NEEDED = "comfydeploy-jupyter[dask]"
-OF_MACHINES = (
-    *("comfyui_url", "comfyui_headers", "comfyui_client_cert", "comfyui_client_key", "comfyui_ca"),
-    *("env", "gpu", "autostart", "members"),
-)
-OF_LEASES = ("--listen", "--port", "--tls-keyfile", "--tls-certfile")  # each lease chooses them
-
-
 class DaskKind:
     def __init__(self, settings: ComfyDeploy) -> None:
         self._settings = settings
@@ -184,7 +181,7 @@ class DaskKind:
             ) from None
         return found
 
-    def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:
+    def make(self, pool_id: str, settings: Mapping[str, Any]) -> DaskProvider:
         least, most = settings["workers"]
         request = LeaseRequest(
             lease="",
@@ -232,7 +229,7 @@ def _try(target: Target) -> None:
     """
 
     async def connect() -> None:
-        client = target.connect(CONNECT_WITHIN)
+        client = target.connect(CONNECT_TIMEOUT)
         connecting = asyncio.ensure_future(reach(client))
         try:
             await asyncio.wait([connecting], timeout=SOON)
@@ -265,11 +262,11 @@ def _workers(given: Sequence[int] | None) -> tuple[int, int]:
             "workers", "must be two numbers: the smallest and the largest number of workers"
         )
     least, most = given
-    if not (0 <= least <= most and 1 <= most <= MOST_WORKERS):
+    if not (0 <= least <= most and 1 <= most <= MAX_WORKERS):
         raise InvalidRequestError.of_field(
             "workers",
             f"[{least}, {most}] is not a valid range: the first number must be from 0 to the second"
-            f" one, and the second one from 1 to {MOST_WORKERS}",
+            f" one, and the second one from 1 to {MAX_WORKERS}",
         )
     return least, most
 

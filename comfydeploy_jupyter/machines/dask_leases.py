@@ -30,8 +30,27 @@ if TYPE_CHECKING:
     from .dask_worker import LeaseRequest
     from .pool import Members
 
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
 COMPARED = ("python", "dask", "distributed", "msgpack", "cloudpickle")
 NAMED = 3  # processes in the text
+TIMES = 4  # how often a lease is renewed in its idle time
+SEND_TIMEOUT = 10.0  # seconds; a worker that has just ended delays the reply
+# A worker without this package would end when it gets a function of the package as its task. The
+# task is a text, so that it fails with an ImportError instead, which is reported.
+TASK = f"__import__({hold.__module__!r}, fromlist=['hold']).hold(request)"
+CONNECT_TIMEOUT = 10.0  # seconds in which a scheduler must answer
+CHECK_INTERVAL = 0.5  # seconds between two checks of the leases
+RECONNECT = Backoff(first=0.5, longest=15.0)
+RENEW = Backoff(first=1.0, longest=60.0)  # pauses before a lease that follows failed ones
+SUCCEEDED_AFTER = 30.0  # seconds; a lease that lasted longer does not count as failed
+FORGOTTEN = (None, "released", "forgotten")  # states of a task that the scheduler does not execute
+_ADDRESS = re.compile(r"(tls|tcp)://[^/?#@\s]+:\d{1,5}/?")
+MAX_LENGTH = 300  # characters of an address
+FILES = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+CLOSE_TIMEOUT = 10.0  # seconds that the manager has to disconnect
 
 
 async def differences(client: Any) -> str | None:
@@ -67,10 +86,6 @@ def _versions(info: Any) -> dict[str, str]:
     return found
 
 
-TIMES = 4  # how often a lease is renewed in its idle time
-SEND_WITHIN = 10.0  # seconds; a worker that has just ended delays the reply
-
-
 class Renewal:
     """Renews the leases that a pool keeps."""
 
@@ -102,20 +117,7 @@ async def _send(client: Any, grants: list[Grant]) -> None:
     """Renew leases on their workers; what fails is tried again at the next time."""
     ids, workers = [grant.id for grant in grants], [grant.worker for grant in grants]
     with contextlib.suppress(Exception):
-        await wait_for(client.run(renew, ids, workers=workers, on_error="ignore"), SEND_WITHIN)
-
-
-log = logging.getLogger(__name__)
-
-# A worker without this package would end when it gets a function of the package as its task. The
-# task is a text, so that it fails with an ImportError instead, which is reported.
-TASK = f"__import__({hold.__module__!r}, fromlist=['hold']).hold(request)"
-CONNECT_WITHIN = 10.0  # seconds in which a scheduler must answer
-CHECK_EVERY = 0.5  # seconds between two checks of the leases
-RECONNECT = Backoff(first=0.5, longest=15.0)
-RENEW = Backoff(first=1.0, longest=60.0)  # pauses before a lease that follows failed ones
-SUCCEEDED_AFTER = 30.0  # seconds; a lease that lasted longer does not count as failed
-FORGOTTEN = (None, "released", "forgotten")  # states of a task that the scheduler does not execute
+        await wait_for(client.run(renew, ids, workers=workers, on_error="ignore"), SEND_TIMEOUT)
 
 
 class SchedulerError(Exception):
@@ -286,7 +288,7 @@ class LeaseManager:
     async def _compare_versions(self, client: Any) -> None:
         """Set `note`, unless a worker does not return its versions in time."""
         with contextlib.suppress(asyncio.TimeoutError, OSError):
-            self.note = await wait_for(differences(client), CONNECT_WITHIN)
+            self.note = await wait_for(differences(client), CONNECT_TIMEOUT)
 
     async def _follow(self, client: Any, lease: _Lease) -> None:
         """Subscribe to the events of a lease, and handle those that were sent before."""
@@ -374,7 +376,7 @@ class LeaseManager:
             await self._adjust(client)
             grants = (lease.grant for lease in self._leases.values())
             self._renewal.update(client, (one for one in grants if one and one.state == "serving"))
-            await wait_until_set(self._wake, CHECK_EVERY)
+            await wait_until_set(self._wake, CHECK_INTERVAL)
 
     async def _drop(self, client: Any, lease: _Lease) -> None:
         reason = "Its lease was cancelled"
@@ -457,7 +459,7 @@ def _key(lease: str) -> str:
 async def reach(client: Any) -> None:
     connected = False
     try:
-        await wait_for(_connected(client), CONNECT_WITHIN + 5.0)
+        await wait_for(_connected(client), CONNECT_TIMEOUT + 5.0)
         connected = True
     except Exception as error:
         raise SchedulerError(_why_unreachable(error)) from error
@@ -480,7 +482,7 @@ def _why_unreachable(error: BaseException) -> str:
     """Return why a scheduler cannot be reached, with the causes of the error."""
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)) and not str(error):
         return (
-            f"nothing at this address answers as a Dask scheduler within {CONNECT_WITHIN + 5:g} s"
+            f"nothing at this address answers as a Dask scheduler within {CONNECT_TIMEOUT + 5:g} s"
         )
     texts: list[str] = []
     while error is not None:
@@ -491,11 +493,6 @@ def _why_unreachable(error: BaseException) -> str:
             break
         error = error.__cause__
     return ": ".join(texts)
-
-
-_ADDRESS = re.compile(r"(tls|tcp)://[^/?#@\s]+:\d{1,5}/?")
-LONGEST = 300  # characters of an address
-FILES = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 
 
 @dataclass(frozen=True)
@@ -529,19 +526,6 @@ class Target:
         """Return the TLS context for connections to the proxies of leases; None: no TLS."""
         return None if self.certificates is None else self.certificates.client_context()
 
-    def adapt(self, pool: str, least: int, most: int) -> None:
-        """Make the cluster object start and end workers as the leases of a pool need them.
-
-        Without a cluster object, the owner of the cluster has to start the workers. This blocks.
-        """
-        if self.cluster is not None:
-            adapt(self.cluster, pool, least, most)
-
-    def release(self, pool: str) -> None:
-        """Make the cluster object end the workers of a deleted pool. This blocks, too."""
-        if self.cluster is not None:
-            release(self.cluster, pool)
-
 
 @cache
 def _client_class() -> Any:
@@ -560,7 +544,7 @@ def _client_class() -> Any:
 
 
 def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:
-    if len(address) > LONGEST or not _ADDRESS.fullmatch(address) or not _port(address):
+    if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address) or not _port(address):
         raise InvalidRequestError.of_field(
             field,
             f"{address[:80]!r} is not the address of a Dask scheduler, such as tls://host:8786",
@@ -615,13 +599,6 @@ def _port(address: str) -> int | None:
         return None
 
 
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-CLOSE_WITHIN = 10.0  # seconds that the manager has to disconnect
-
-
 class DaskProvider:
     """Provides the ComfyUIs of leases as the members of a pool.
 
@@ -654,10 +631,13 @@ class DaskProvider:
         self._changes: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
         self._managing, self._changing = BackgroundTasks(log), BackgroundTasks(log)
 
-    # --- the protocol `Provider`
+    # --- called by the pool, on Jupyter's loop
 
     async def start(self, members: Members) -> None:
-        """Connect to the scheduler, and find the leases of an earlier server."""
+        """Connect to the scheduler, and find the leases of an earlier server.
+
+        Any exception is the error of the pool: a new provider is started after a pause.
+        """
         self._members = members
         self._loop = asyncio.get_running_loop()
         self._target = target = await asyncio.to_thread(self._find_target)
@@ -674,16 +654,20 @@ class DaskProvider:
                 f"The Dask scheduler at {target.address} cannot be used: {error}",
                 details={"scheduler": target.address},
             ) from error
-        await asyncio.to_thread(target.adapt, self._token, self._least, self._most)
+        if target.cluster is not None:  # else the owner of the cluster has to start the workers
+            workers = self._token, self._least, self._most
+            await asyncio.to_thread(adapt, target.cluster, *workers)
         await self._changes.join()
 
     def wanted(self, runs: int) -> None:
+        """Note how many runs of the pool wait or execute; does not block."""
         self._runs = runs
         if self._own is not None and self._manager is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 self._own.call_soon_threadsafe(self._manager.want, runs)
 
     def describe(self) -> dict[str, Any]:
+        """Return what ``GET machine`` shows; ``state`` is that of a pool without members."""
         manager = self._manager
         leases = [] if manager is None else manager.states()
         if manager is None or not manager.connected:
@@ -704,11 +688,15 @@ class DaskProvider:
         }
 
     async def close(self, *, delete: bool, stays: bool = False) -> None:
-        """Disconnect; leases end only if `delete` says so, or once they are idle."""
+        """Disconnect, also after `start` has failed or was cancelled.
+
+        ``delete``: the ComfyUIs must end; if not, Jupyter stops, and a later server may find them.
+        ``stays``: the pool stays on its cluster with other settings, and keeps the workers.
+        """
         await self._stop(end_leases=delete)
-        if delete and not stays and self._target is not None:
+        if delete and not stays and self._target is not None and self._target.cluster is not None:
             try:
-                await asyncio.to_thread(self._target.release, self._token)
+                await asyncio.to_thread(release, self._target.cluster, self._token)
             except Exception:
                 log.exception("The workers of the pool %r could not be ended", self._pool_id)
 
@@ -783,7 +771,7 @@ class DaskProvider:
     async def _open(self, target: Target) -> None:
         self._manager = manager = LeaseManager(
             self._token,
-            lambda: target.connect(CONNECT_WITHIN),
+            lambda: target.connect(CONNECT_TIMEOUT),
             self._request,
             least=self._least,
             most=self._most,
@@ -802,7 +790,7 @@ class DaskProvider:
         own = self._own
         if own is not None:
             closing = asyncio.run_coroutine_threadsafe(self._close_manager(end_leases), own)
-            await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_WITHIN)
+            await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_TIMEOUT)
             self._own = None
             with contextlib.suppress(RuntimeError):  # it was stopped by another call
                 own.call_soon_threadsafe(own.stop)

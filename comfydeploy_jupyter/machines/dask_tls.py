@@ -16,6 +16,9 @@ from ..dask_clusters import pem
 from ..errors import ComfyUIUnavailableError
 from ..util.sockets import Peers
 
+HANDSHAKE_TIMEOUT = 10.0  # seconds that a client has to complete the TLS handshake
+BACKLOG = 256
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -68,10 +71,6 @@ class Certificates:
 def read_certificates(text: bytes | str) -> Certificates | None:
     found = json.loads(text)
     return None if found is None else Certificates(**found)
-
-
-HANDSHAKE_WITHIN = 10.0  # seconds that a client has to complete the TLS handshake
-BACKLOG = 256
 
 
 class _Side(asyncio.Protocol):
@@ -144,7 +143,7 @@ async def serve(
         sock=listener,
         backlog=BACKLOG,
         ssl=context,
-        ssl_handshake_timeout=None if context is None else HANDSHAKE_WITHIN,
+        ssl_handshake_timeout=None if context is None else HANDSHAKE_TIMEOUT,
     )
     await stop.wait()
     server.close()

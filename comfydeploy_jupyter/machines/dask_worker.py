@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY = 0.25  # seconds between two checks of the worker and of ComfyUI
+CHECK_INTERVAL = 0.25  # seconds between two checks of the worker and of ComfyUI
 SETTLE = (
     0.2  # seconds for ComfyUI to handle the bytes that were sent before the proxy was suspended
 )
@@ -175,7 +175,7 @@ class _Holder:
         starting = asyncio.ensure_future(process.start())
         address = None
         while not starting.done() or address is None:
-            await asyncio.wait([starting], timeout=CHECK_EVERY)
+            await asyncio.wait([starting], timeout=CHECK_INTERVAL)
             reason = self._reason_to_end()
             if reason is not None:
                 starting.cancel()
@@ -216,7 +216,7 @@ class _Holder:
         closed = asyncio.ensure_future(proxy.wait())
         try:
             while True:
-                await asyncio.wait([closed], timeout=CHECK_EVERY)
+                await asyncio.wait([closed], timeout=CHECK_INTERVAL)
                 if process.state != "running" or process.pid is None:
                     return "ComfyUI has ended" + (
                         f" ({process.memory_verdict})" if process.memory_verdict else ""

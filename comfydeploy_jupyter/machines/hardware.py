@@ -47,6 +47,11 @@ _SMI_FIELDS = (
     "driver_version",
 )
 _CGROUP = Path("/sys/fs/cgroup")
+IDLE_CPU = 0.03  # CPU seconds in a second; a ComfyUI that only answers requests uses less
+IDLE_GPU = 5.0  # percent; a desktop environment uses less
+LOOK_INTERVAL = 0.25  # seconds
+MIN_WAIT, MAX_WAIT = 0.75, 5.0  # seconds that ComfyUI has to free memory
+STEADY = 1024 * 1024  # bytes by which the free memory may change once nothing more is being freed
 
 
 def hardware(folders: Iterable[Path], devices: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -385,13 +390,6 @@ def _hardware_elsewhere(system: dict[str, Any], devices: list[dict[str, Any]]) -
     }
 
 
-IDLE_CPU = 0.03  # CPU seconds in a second; a ComfyUI that only answers requests uses less
-IDLE_GPU = 5.0  # percent; a desktop environment uses less
-LOOK_EVERY = 0.25  # seconds
-AT_LEAST, AT_MOST = 0.75, 5.0  # seconds that ComfyUI has to free memory
-STEADY = 1024 * 1024  # bytes by which the free memory may change once nothing more is being freed
-
-
 class Activity:
     """The work of a process and of all processes that it has started."""
 
@@ -484,13 +482,13 @@ async def _settled(client: ComfyUIClient, before: dict[str, int]) -> tuple[dict[
     begun = time.monotonic()
     last = before
     while True:
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(LOOK_INTERVAL)
         if await client.queue_remaining():
             return await _free_bytes(client), True
         now = await _free_bytes(client)
         steady = all(abs(now[kind] - last[kind]) < STEADY for kind in now)
         waited = time.monotonic() - begun
-        if waited > AT_MOST or (steady and waited > AT_LEAST):
+        if waited > MAX_WAIT or (steady and waited > MIN_WAIT):
             return now, False
         last = now
 

@@ -56,8 +56,8 @@ CONNECT_TIMEOUT = 5.0  # seconds within which a ComfyUI that answers HTTP must a
 FIRST_TIMEOUT = 30.0  # the same for a ComfyUI that has just been started
 ACTIVITY_INTERVAL = 5.0  # seconds at most between two checks whether a ComfyUI works
 CATEGORIES_MAX_AGE = 5.0  # seconds after which the model folders are requested again
-MOST_CATEGORIES = 1000
-CATEGORIES_WITHIN = 2.0  # seconds that ComfyUI has to answer this request
+MAX_CATEGORIES = 1000
+CATEGORIES_TIMEOUT = 2.0  # seconds that ComfyUI has to answer this request
 
 
 class MachineListener(Protocol):
@@ -773,8 +773,8 @@ class Session:
         if time.monotonic() - self._categories_at > CATEGORIES_MAX_AGE:
             self._categories_at = time.monotonic()
             with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
-                names = await wait_for(self.client.get_list("/models", str), CATEGORIES_WITHIN)
-                self._categories = tuple(filter(is_folder_name, names[:MOST_CATEGORIES]))
+                names = await wait_for(self.client.get_list("/models", str), CATEGORIES_TIMEOUT)
+                self._categories = tuple(filter(is_folder_name, names[:MAX_CATEGORIES]))
         if self.folders is not None:
             self.folders.reported = self._categories
 

@@ -14,6 +14,20 @@ from ..graphs.dependencies import nodes_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+KEPT_STRUCTURES = 4096  # workflows, and sets of models, whose durations are kept
+RECENT = 0.3  # weight of the last run in the expected duration of the next one
+DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
+LOOKAHEAD = 16  # waiting runs that are searched for one that a member can execute with less work
+MANY = 32  # members with room above which only the most promising ones are compared,
+SAMPLE = 10  # so many: a decision costs about the same for 1,000 members as for 32
+IN_A_ROW = 3  # failed runs after which a member is paused
+AT_ONCE, FAILED_WITHIN = 2, 1.0  # the same for runs that fail within so many seconds
+FIRST_PAUSE, MAX_PAUSE = 10.0, 300.0  # seconds
+LACKS_FOR = 60.0  # seconds after which it is tried whether a member still lacks a file or class
+SUSPECTS = 4096  # workflows of failed runs that are known
+ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
+FRONT = ""  # the client of the runs that were put before all others
+EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
 @dataclass(slots=True)
@@ -87,10 +101,6 @@ class MemberLoad:
         if self.pause is not None and (self.pause.holds or self.handed):
             return False  # it is tried with one run
         return self.connected and self.load < self.depth
-
-
-KEPT_STRUCTURES = 4096  # workflows, and sets of models, whose durations are kept
-RECENT = 0.3  # weight of the last run in the expected duration of the next one
 
 
 class ExpectedDurations:
@@ -169,20 +179,6 @@ class ExpectedDurations:
 
 def _mixed(old: float | None, new: float, weight: float) -> float:
     return new if old is None else old + (new - old) * weight
-
-
-DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
-LOOKAHEAD = 16  # waiting runs that are searched for one that a member can execute with less work
-MANY = 32  # members with room above which only the most promising ones are compared,
-SAMPLE = 10  # so many: a decision costs about the same for 1,000 members as for 32
-IN_A_ROW = 3  # failed runs after which a member is paused
-AT_ONCE, FAILED_WITHIN = 2, 1.0  # the same for runs that fail within so many seconds
-FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds
-LACKS_FOR = 60.0  # seconds after which it is tried whether a member still lacks a file or class
-SUSPECTS = 4096  # workflows of failed runs that are known
-ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
-FRONT = ""  # the client of the runs that were put before all others
-EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
 class Decision(NamedTuple):
@@ -634,7 +630,7 @@ class Dispatcher:
         elif pause is not None:
             pause.failures = len(member.failed)
             if not pause.holds:
-                pause.seconds = min(2 * pause.seconds, LONGEST_PAUSE)
+                pause.seconds = min(2 * pause.seconds, MAX_PAUSE)
                 pause.holds, pause.until = True, now + pause.seconds
 
     def _end_pause(self, member: MemberLoad) -> None:

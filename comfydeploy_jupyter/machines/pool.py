@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..comfyui.client import NONE, Access
 from ..errors import (
@@ -26,10 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ..request_models import MachineConfig, MachineCreate, MachineUpdate
+    from .dask import DaskKind
+    from .dask_leases import DaskProvider
     from .machine import Machine, MachineListener
     from .records import MachineRecords
     from .registry import MachineRegistry
     from .settings import MachineSettings
+
+log = logging.getLogger(__name__)
+
+CLUSTER = ("cluster", "scheduler")
+# A ComfyUI keeps these settings until it ends.
+OF_MEMBERS = ("comfyui_path", "comfyui_python", "launch_args", "shared_dir")
+EARLIER = "earlier_shared_dirs"
+MAX_MEMBERS = 10_000
+MAX_NAMED = 3  # machines that a text names
 
 
 @dataclass(frozen=True)
@@ -45,65 +56,8 @@ class Member:
     launch_args: tuple[str, ...] = ()  # that determine its folders
 
 
-class Provider(Protocol):
-    """Starts and ends the ComfyUIs of one pool.
-
-    All methods are called on the event loop. Any exception of `start` is reported as the error of
-    the pool, and `start` of a new provider is called after a pause; the runs of the pool wait.
-    """
-
-    async def start(self, members: Members) -> None:
-        """Begin to provide members; returns once it is known which ones exist."""
-
-    def wanted(self, runs: int) -> None:
-        """Record how many runs of the pool are waiting or executing.
-
-        Called at each change of this number; must not block.
-        """
-
-    def describe(self) -> dict[str, Any]:
-        """Return what ``GET machine`` shows of the provider, without secrets.
-
-        ``state`` in it is the state of a pool without members: ``ready`` (one is about to join),
-        ``starting``, ``stopped`` (nothing is wanted), ``failed`` or ``unreachable``; ``error`` is a
-        text for users, or None.
-        """
-
-    async def close(self, *, delete: bool, stays: bool = False) -> None:
-        """Stop providing members; called also after `start` has failed or was cancelled.
-
-        ``delete``: its ComfyUIs must end; if not, Jupyter stops, and a later server may find them.
-        ``stays``: the pool stays on its cluster with other settings, and keeps the workers.
-        """
-
-
-class ProviderKind(Protocol):
-    """Makes the providers of one kind of pool, such as ``dask``."""
-
-    async def check(self, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-        """Validate the settings that a pool would have; return them.
-
-        The settings are stored as JSON. Those that are as in ``known`` need not be tried.
-        """
-
-    def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:
-        """Return a provider that has not been started."""
-
-    def shown(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings without secrets, for replies."""
-
-    async def close(self) -> None:
-        """Close what all providers of this kind have shared, after these."""
-
-
-CLUSTER = ("cluster", "scheduler")
-# A ComfyUI keeps these settings until it ends.
-OF_MEMBERS = ("comfyui_path", "comfyui_python", "launch_args", "shared_dir")
-EARLIER = "earlier_shared_dirs"
-
-
 async def provider_config(
-    kind: ProviderKind, request: MachineConfig, known: Mapping[str, Any]
+    kind: DaskKind, request: MachineConfig, known: Mapping[str, Any]
 ) -> dict[str, Any]:
     fields = request.model_dump(exclude_none=True, exclude={"token", "cd_token"})
     replaced = CLUSTER if any(name in fields for name in CLUSTER) else ()
@@ -158,12 +112,6 @@ def pool_of(record: MachineRecord, members: tuple[str, ...] = ()) -> Pool:
     )
 
 
-log = logging.getLogger(__name__)
-
-MOST_MEMBERS = 10_000
-MOST_NAMED = 3  # machines that a text names
-
-
 class Pools:
     def __init__(
         self,
@@ -173,7 +121,7 @@ class Pools:
         listener: MachineListener,
         *,
         defaults: MachineSettings,
-        kinds: Mapping[str, ProviderKind],
+        kinds: Mapping[str, DaskKind],
     ) -> None:
         self._records = records
         self._registry = registry
@@ -181,8 +129,8 @@ class Pools:
         self._listener = listener
         self._defaults = defaults
         self._kinds = kinds
-        self._providers: dict[str, Provider] = {}  # that have started
-        self._unready: dict[str, Provider] = {}  # that start, or have failed to
+        self._providers: dict[str, DaskProvider] = {}  # that have started
+        self._unready: dict[str, DaskProvider] = {}  # that start, or have failed to
         self._failures: dict[str, ComfyDeployError] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
@@ -275,7 +223,7 @@ class Pools:
             if not machines:
                 return f"the pool {pool.name!r} has no machines now"
         states = []
-        for machine in machines[:MOST_NAMED]:
+        for machine in machines[:MAX_NAMED]:
             known = self._registry.state(machine)
             silent = machine.connected and not machine.answers
             state = "does not answer" if silent else f"is {known['status']}"
@@ -494,7 +442,7 @@ class Pools:
         return attempted
 
     async def _run_provider(self, record: MachineRecord, attempted: asyncio.Event) -> None:
-        provider: Provider | None = None
+        provider: DaskProvider | None = None
         try:
             provider = self._kinds[record.kind].make(record.id, record.config)
             self._unready[record.id] = provider
@@ -560,8 +508,8 @@ class Pools:
                 found.append(machine_id)
         if not found:
             raise InvalidRequestError.of_field("members", "is empty: a pool needs a machine")
-        if len(found) > MOST_MEMBERS:
-            raise InvalidRequestError.of_field("members", f"has more than {MOST_MEMBERS} machines")
+        if len(found) > MAX_MEMBERS:
+            raise InvalidRequestError.of_field("members", f"has more than {MAX_MEMBERS} machines")
         return found
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .registry import MachineRegistry
     from .settings import MachineSettings
 
+log = logging.getLogger(__name__)
+
 _DATES = ("created_at", "updated_at")
 # Fields of this package only: the service has other names for them, or does not have them.
 _NOT_PASSED_ON = frozenset(
@@ -59,6 +61,7 @@ _NOT_PASSED_ON = frozenset(
         "token",
     }
 )
+KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this server calls
 
 
 class CloudMachines:
@@ -170,12 +173,6 @@ def _upstream_of(settings: MachineSettings) -> Upstream:
         asked.all_headers,
         *(file and str(Path(file).expanduser().absolute()) for file in files),
     )
-
-
-log = logging.getLogger(__name__)
-
-
-KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this server calls
 
 
 class MachineService:

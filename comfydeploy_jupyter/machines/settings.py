@@ -36,6 +36,27 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .records import MachineRecord
     from .registry import MachineRegistry
+_FILES = ("client_cert", "client_key", "ca")
+CREDENTIAL_FIELDS = (
+    "comfyui_headers",
+    "comfyui_authorization",
+    *(f"comfyui_{name}" for name in _FILES),
+)
+_SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
+_OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
+MAX_ARGUMENTS = 200
+MAX_LENGTH = 4096  # characters of one argument
+OF_CLUSTERS = ("cluster", "scheduler", "security", "workers", "shared_dir")
+PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
+# Settings in `machine/update` that determine how a ComfyUI is found and started.
+_SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
+# Settings that are only stored, for snapshots and for ComfyDeploy.
+_KEPT = ("autostart", "docker_steps", "comfyui_version")
+# Options that a second ComfyUI in the same folder must not share: with one output folder, they
+# would overwrite each other's pictures, and each one empties the temporary folder at its start.
+_OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
 
 
 @dataclass(frozen=True)
@@ -77,15 +98,6 @@ class MachineSettings:
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         visible = {"CUDA_VISIBLE_DEVICES": self.gpu, "HIP_VISIBLE_DEVICES": self.gpu}
         return {**order, **visible, **self.env}
-
-
-_FILES = ("client_cert", "client_key", "ca")
-CREDENTIAL_FIELDS = (
-    "comfyui_headers",
-    "comfyui_authorization",
-    *(f"comfyui_{name}" for name in _FILES),
-)
-"""The fields of a machine's record."""
 
 
 def credentials_of(config: Mapping[str, Any], configured: Credentials = NONE) -> Credentials:
@@ -138,16 +150,6 @@ def checked_credentials(request: MachineConfig, known: Mapping[str, Any]) -> dic
     return given
 
 
-_SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
-_OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
-MOST_ARGUMENTS = 200
-LONGEST = 4096  # characters of one argument
-OF_CLUSTERS = ("cluster", "scheduler", "security", "workers", "shared_dir")
-PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
-
-
 def check_without_cluster(request: MachineConfig, kind: str) -> None:
     """Raise if a request for a machine of another kind has fields of a pool on a cluster."""
     for name in OF_CLUSTERS:
@@ -163,8 +165,8 @@ def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
         arguments = shlex.split(given) if isinstance(given, str) else list(given)
     except ValueError as error:
         raise InvalidRequestError.of_field("launch_args", f"cannot be split: {error}") from None
-    if len(arguments) > MOST_ARGUMENTS:
-        raise InvalidRequestError.of_field("launch_args", f"are more than {MOST_ARGUMENTS}")
+    if len(arguments) > MAX_ARGUMENTS:
+        raise InvalidRequestError.of_field("launch_args", f"are more than {MAX_ARGUMENTS}")
     for argument in arguments:
         found = _SHELL.search(argument)
         if found is not None:
@@ -173,7 +175,7 @@ def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
                 f"{argument[:80]!r} has {found[0]!r} in it; no shell reads the arguments, so"
                 " this has no effect",
             )
-        if not argument or len(argument) > LONGEST:
+        if not argument or len(argument) > MAX_LENGTH:
             raise InvalidRequestError.of_field("launch_args", "an argument is empty or too long")
     if arguments and not arguments[0].startswith("-"):
         raise InvalidRequestError.of_field(
@@ -287,15 +289,6 @@ async def check_address(url: str, peers: Peers | None = None, access: Access = P
             "comfyui_url", f"the server at {url} is not ComfyUI: {answer}"
         )
     return url
-
-
-# Settings in `machine/update` that determine how a ComfyUI is found and started.
-_SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
-# Settings that are only stored, for snapshots and for ComfyDeploy.
-_KEPT = ("autostart", "docker_steps", "comfyui_version")
-# Options that a second ComfyUI in the same folder must not share: with one output folder, they
-# would overwrite each other's pictures, and each one empties the temporary folder at its start.
-_OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
 
 
 class Configuration:

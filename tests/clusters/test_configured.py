@@ -12,7 +12,7 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from comfydeploy_jupyter.client.machines import fields_of
-from comfydeploy_jupyter.dask_clusters import adapt
+from comfydeploy_jupyter.dask_clusters import adapt, release
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -20,7 +20,6 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
 )
 from comfydeploy_jupyter.machines.dask import ConfiguredClusters
-from comfydeploy_jupyter.machines.dask_leases import Target
 from tests.helpers.clusters import make_certificates
 
 
@@ -90,22 +89,20 @@ class ClusterOnKubernetes:
 
 
 def test_a_cluster_on_kubernetes_starts_workers() -> None:
-    of_server, of_kernel = ClusterOnKubernetes(), ClusterOnKubernetes()
-    Target("tcp://127.0.0.1:8786", cluster=of_server).adapt("hpc", 0, 8)
-    adapt(of_kernel, "hpc", 0, 8)
-    assert of_server.numbers == of_kernel.numbers == (0, 8)
+    cluster = ClusterOnKubernetes()
+    adapt(cluster, "hpc", 0, 8)
+    assert cluster.numbers == (0, 8)
 
 
 def test_pools_of_one_cluster_share_its_workers() -> None:
     cluster = ClusterOnKubernetes()
-    target = Target("tcp://127.0.0.1:8786", cluster=cluster)
-    target.adapt("a", 1, 2)
-    target.adapt("b", 0, 4)
-    target.adapt("a", 1, 3)
+    adapt(cluster, "a", 1, 2)
+    adapt(cluster, "b", 0, 4)
+    adapt(cluster, "a", 1, 3)
     assert cluster.numbers == (1, 7)
-    target.release("b")
+    release(cluster, "b")
     assert cluster.numbers == (1, 3)
-    target.release("a")
+    release(cluster, "a")
     assert cluster.numbers == (0, 3), "no worker is kept for a deleted pool"
 
 
