@@ -27,7 +27,7 @@ from .machines.outputs import KeptOutputs
 from .machines.pool import Pools
 from .machines.records import MachineRecords
 from .machines.registry import AUTO, MachineRegistry
-from .machines.service import CloudMachines, MachineService, find_origin
+from .machines.service import MachineService, find_origin
 from .machines.settings import MachineSettings
 from .metrics import Reading
 from .runs.deletion import DeletionRepository, KeepRuns
@@ -120,10 +120,6 @@ class Services:
         self._lock = asyncio.Lock()
         self._cleaned: set[Path] = set()
         self._tasks = BackgroundTasks(log)
-
-    def cloud_machines(self, account: CloudAccount) -> CloudMachines:
-        """Return the serverless machines of an account of ComfyDeploy."""
-        return CloudMachines(account)
 
     def workflows(self, account: CloudAccount | None = None) -> LocalWorkflows | CloudWorkflows:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""

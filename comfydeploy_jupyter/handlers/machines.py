@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,10 +20,6 @@ from ..request_models import (
 )
 from .base import Handler
 from .route import CLOUD, KEY, MACHINE, Link, ReplyModel, Success, errors, replies, route, takes
-
-if TYPE_CHECKING:
-    from ..machines.service import CloudMachines
-
 
 _MachineId = Annotated[
     MachineRef | None, Field(description="A machine's id or name.", examples=["local"])
@@ -293,8 +289,8 @@ class MachinesHandler(Handler):
         freed = await hardware.free_memory_of(found, **what)
         return {"success": True, "machine": found.id, **freed}
 
-    def _cloud(self, asked: CloudTarget, api_url: str | None = None) -> CloudMachines:
-        return self.services.cloud_machines(self.account(asked, api_url))
+    def _cloud(self, asked: CloudTarget, api_url: str | None = None) -> service.CloudMachines:
+        return service.CloudMachines(self.account(asked, api_url))
 
     def _cloud_id(self, asked: MachineSource | MachineUpdate) -> tuple[str, str | None] | None:
         """Return id and API address of the ComfyDeploy machine in a request; None for others."""
