@@ -8,7 +8,7 @@ meaning, and an example if it needs one of its own: the checks, ``openapi.json``
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -173,7 +173,6 @@ MachineField = Annotated[
         examples=["local"],
     ),
 ]
-RunIdField = Annotated[Identifier | None, Field(description="The id of a run.", examples=[RUN_ID])]
 GraphField = Annotated[
     JSONObject | None,
     Field(
@@ -487,13 +486,13 @@ class DeploymentRun(RunRequest):
 
 HASH_PATTERN = r"^blake3:[0-9a-f]{64}$"
 JOB_HASH = "blake3:ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
-JOB_STATUSES = ("queued", "running", "succeeded", "canceling", "canceled", "failed", "expired")
+JobStatus = Literal["queued", "running", "succeeded", "canceling", "canceled", "failed", "expired"]
 
 
 def _check_statuses(text: str) -> str:
     for name in text.split(","):
-        if name not in JOB_STATUSES:
-            raise ValueError(f"{name!r} is not one of {', '.join(JOB_STATUSES)}")
+        if name not in get_args(JobStatus):
+            raise ValueError(f"{name!r} is not one of {', '.join(get_args(JobStatus))}")
     return text
 
 
@@ -532,7 +531,7 @@ class JobsQuery(Model):
 
 # -- machines
 
-_MachineId = Annotated[
+MachineIdField = Annotated[
     MachineRef | None, Field(description="A machine's id or name.", examples=["local"])
 ]
 
@@ -634,7 +633,7 @@ class MachineConfig(CloudBody):
 
 
 class MachineUpdate(MachineConfig):
-    machine_id: _MachineId = None
+    machine_id: MachineIdField = None
     restart: bool | None = optional("Whether to restart ComfyUI with the new settings.", False)
     reset: bool | None = optional("Whether to undo all earlier changes of the settings.", False)
 

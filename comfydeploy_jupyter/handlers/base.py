@@ -8,7 +8,7 @@ import json
 import re
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import APIHandler
@@ -25,7 +25,7 @@ from ..errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from ..request_models import CloudTarget, Model, parse
+from ..request_models import CloudTarget, M, Model, parse
 from ..util import jsons, worker
 from .auth import FOREIGN_PAGE, AuthHandler
 from .route import route
@@ -45,7 +45,6 @@ HEARTBEAT = 15.0  # seconds between comments in an event stream without events
 COMMENT = b": keep awake\n\n"  # readers of an event stream ignore a comment
 POLICY_SETTING = "comfydeploy_content_security_policy"  # of the Jupyter application
 
-M = TypeVar("M", bound=Model)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 

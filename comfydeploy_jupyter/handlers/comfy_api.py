@@ -18,20 +18,22 @@ from ..request_models import (
     GRAPH,
     HASH_PATTERN,
     JOB_HASH,
-    JOB_STATUSES,
     RUN_ID,
     JobRequest,
     JobsQuery,
+    JobStatus,
+    M,
     Model,
     optional,
     required,
 )
-from .base import COMMENT, HEARTBEAT, Handler, M, NotFound
+from .base import COMMENT, HEARTBEAT, Handler, NotFound
 from .files import UploadFileHandler
 from .route import (
     BINARY,
     EVENTS,
     JSON,
+    PREFIX,
     TIME,
     Content,
     Header,
@@ -51,13 +53,6 @@ if TYPE_CHECKING:
     from ..compat.comfy_jobs import ComfyAPI
 
 
-def _check_statuses(text: str) -> str:
-    for name in text.split(","):
-        if name not in JOB_STATUSES:
-            raise ValueError(f"{name!r} is not one of {', '.join(JOB_STATUSES)}")
-    return text
-
-
 class AssetFromHash(Model):
     hash: Annotated[str, Field(pattern=HASH_PATTERN)] = required(
         "The BLAKE3 of the content.", JOB_HASH
@@ -71,12 +66,10 @@ class AssetFromHash(Model):
 
 
 ASSET_ID = "9f8a1c0d-2b3e-4f56-8a7b-1c2d3e4f5a6b"
-API = "/comfyui-deploy/api/v2"
-TAG = "Comfy API"
+API = f"{PREFIX}/api/v2"
 NEVER = "9999-12-31T23:59:59Z"
-JOB_URL = f"http://127.0.0.1:8888{API}/jobs/{RUN_ID}"
-ASSET_URL = f"http://127.0.0.1:8888{API}/assets/{ASSET_ID}"
-JobStatus = Literal["queued", "running", "succeeded", "canceling", "canceled", "failed", "expired"]
+JOB_URL = f"http://127.0.0.1:8888/{API}/jobs/{RUN_ID}"
+ASSET_URL = f"http://127.0.0.1:8888/{API}/assets/{ASSET_ID}"
 
 
 class APIErrorDetail(ReplyModel):
@@ -279,7 +272,6 @@ _FORM: dict[str, Any] = {
 }
 _FORM_EXAMPLE = {"file_path": "photo.png", "file": "(the bytes of the file)"}
 _CONTENT = (Content("*/*", BINARY, "(the bytes of the file)"),)
-API = "comfyui-deploy/api/v2"
 _HASH = re.compile(r"blake3:([0-9a-f]{64})")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ from ..request_models import (
     Identifier,
     JSONObject,
     Model,
+    Status,
     Webhook,
     optional,
     parse,
@@ -60,11 +61,6 @@ class DeploymentRunRequest(Model):
     gpu: str | None = optional("Ignored: the machine decides.", "A10G", max_length=100)
 
 
-ServiceStatus = Literal[
-    "not-started", "queued", "running", "uploading", "success", "failed", "cancelled"
-]
-
-
 class CreatedRun(ReplyModel):
     """A run that is queued."""
 
@@ -75,7 +71,7 @@ class CancelledRun(ReplyModel):
     """A run that is cancelled, or has ended."""
 
     run_id: str = Field(examples=[RUN_ID])
-    status: ServiceStatus = Field(examples=["running"])
+    status: Status = Field(examples=["running"])
     message: str = Field(examples=["The run is being cancelled"])
 
 
@@ -112,7 +108,7 @@ class ServiceRun(ReplyModel):
     user_id: str | None
     org_id: str | None
     origin: str = Field(examples=["api"])
-    status: ServiceStatus = Field(examples=["success"])
+    status: Status = Field(examples=["success"])
     live_status: str | None
     progress: float = required("From 0 to 1.", 1.0)
     outputs: list[ServiceOutput]

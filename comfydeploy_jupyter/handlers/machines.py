@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from ..request_models import (
     CloudTarget,
     MachineCreate,
     MachineField,
+    MachineIdField,
     MachineRef,
     MachineUpdate,
     Model,
@@ -21,13 +22,9 @@ from ..request_models import (
 from .base import Handler
 from .route import CLOUD, KEY, MACHINE, Link, ReplyModel, Success, errors, replies, route, takes
 
-_MachineId = Annotated[
-    MachineRef | None, Field(description="A machine's id or name.", examples=["local"])
-]
-
 
 class MachineSource(CloudTarget):
-    machine_id: _MachineId = None
+    machine_id: MachineIdField = None
 
 
 class MachinesQuery(Model):
