@@ -21,7 +21,7 @@ from typing import Any
 from comfydeploy_jupyter.client.sweep.plan import Branches, run_order
 from comfydeploy_jupyter.graphs.dependencies import KEPT, fingerprint_of, nodes_in
 from comfydeploy_jupyter.machines.placement import DEPTH, Dispatcher
-from comfydeploy_jupyter.runs.assigning import DECIDE_EVERY
+from comfydeploy_jupyter.runs.engine import DECIDE_EVERY
 
 from .common import Figure, report
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.formats import GraphFormat, detect_format
 from ..graphs.validation import complaints
-from ..runs.lifecycle import Cause
 from ..runs.records import ACTIVE, RunFilter, record_of
+from ..runs.state import Cause
 from ..store.database import DETAILS, Repository, reading, writing
 from ..util.jsons import dumps
 from ..util.times import parse_timestamp

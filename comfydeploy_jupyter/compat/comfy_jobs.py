@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import ComfyDeployError, ConflictError, NotFoundError
 from ..request_models import RunRequest, parse
-from ..runs.log import LARGE
+from ..runs.feed import LARGE
 from ..runs.records import IDEMPOTENCY_KEY
 from ..util import worker
 from ..util.jsons import RawJSON
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..request_models import JobRequest, JobsQuery
-    from ..runs.log import RunEvent
+    from ..runs.feed import RunEvent
     from ..runs.records import RunRecord, RunRepository
     from ..runs.run import Run
     from ..runs.service import RunService

@@ -45,7 +45,7 @@ from ..request_models import (
     parse,
     required,
 )
-from ..runs.log import RunEvent, in_batches
+from ..runs.feed import RunEvent, in_batches
 from ..runs.records import RunFilter
 from ..util.jsons import RawJSON
 from ..util.tasks import wait_for

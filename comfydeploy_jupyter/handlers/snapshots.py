@@ -10,7 +10,7 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, ConflictError, DockerFailedError, DockerUnavailableError
 from ..request_models import CloudTarget, SnapshotRequest, optional
-from ..runs.log import RunEvent
+from ..runs.feed import RunEvent
 from ..snapshots.snapshot import Snapshot
 from ..util.tasks import wait_for
 from .base import COMMENT, HEARTBEAT, Handler

@@ -21,7 +21,7 @@ from ..request_models import (
     optional,
     parse,
 )
-from ..runs.log import RunEvent
+from ..runs.feed import RunEvent
 from ..util import worker
 from .base import Base
 from .route import HANDSHAKE, OPEN_SOCKET, replies, route, takes

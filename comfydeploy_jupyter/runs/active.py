@@ -1,29 +1,30 @@
-"""The runs that have not ended, and the functions that follow the events of all runs."""
+"""The runs that have not ended, those that ended last, and who follows the events of all runs."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from functools import partial
 from itertools import chain
 from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
-from .lifecycle import State
+from .background import now
 from .outputs import with_urls
-from .waiting import now
+from .state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..machines.machine import Machine
-    from .log import RunEvent
+    from .feed import RunEvent
     from .run import Run
 
 log = logging.getLogger(__name__)
 
-
+KEPT_RUNS = 100
+KEPT_BYTES = 32 * 1024 * 1024  # size of their events
 GIVEN_UP_FOR = 86400.0  # seconds after which a machine that did not return is forgotten
 
 
@@ -40,11 +41,6 @@ class ActiveRuns:
 
     There may be many runs that wait for a pool. So such a run can be unloaded: its `Run` stays
     in memory only while other code uses it, and `Loader.load` creates it again from the store.
-
-    Parameters
-    ----------
-    view_url : str
-        Address of the ``view`` route, for the URLs of outputs.
     """
 
     def __init__(self, view_url: str) -> None:
@@ -228,3 +224,29 @@ class ActiveRuns:
                 follower(run, event)
             except Exception:  # the readers of the run, and other followers, receive the event
                 log.exception("A follower of run %s failed", run.prompt_id)
+
+
+class EndedRuns:
+    """The last runs that ended: at most `KEPT_RUNS` and `KEPT_BYTES`, but at least one."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, run: Run) -> None:
+        """Add a run whose last event is in its log; remove the oldest runs beyond the limits."""
+        replaced = self._runs.pop(run.prompt_id, None)
+        self._bytes += run.log.size - (replaced.log.size if replaced is not None else 0)
+        self._runs[run.prompt_id] = run
+        while len(self._runs) > KEPT_RUNS or (self._bytes > KEPT_BYTES and len(self._runs) > 1):
+            self._bytes -= self._runs.popitem(last=False)[1].log.size
+
+    def remove(self, prompt_id: str) -> None:
+        """Remove a run that is deleted."""
+        removed = self._runs.pop(prompt_id, None)
+        if removed is not None:
+            self._bytes -= removed.log.size
+
+    def get(self, prompt_id: str) -> Run | None:
+        """Return a run by its id, or None."""
+        return self._runs.get(prompt_id)

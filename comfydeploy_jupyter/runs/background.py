@@ -1,14 +1,15 @@
-"""Background tasks of runs."""
+"""Background tasks of runs, and waiting for work that may outlive its caller."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..util.tasks import AGAIN, BackgroundTasks
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine
 
     from ..util.times import Backoff
@@ -32,15 +33,7 @@ class Background:
         self._tasks = BackgroundTasks(log)
 
     def start(self, work: Coroutine[Any, Any, T], run: Recorded | None = None) -> asyncio.Task[T]:
-        """Run a coroutine as a task, for one run or for no particular run.
-
-        Parameters
-        ----------
-        work : coroutine
-            The coroutine.
-        run : Recorded, optional
-            The run that it is for.
-        """
+        """Run a coroutine as a task, for one run or for no particular run."""
         if run is None:
             return self._tasks.start(work, "A step for all runs")
         record = run.record
@@ -56,3 +49,39 @@ class Background:
     async def close(self) -> None:
         """Cancel all tasks and wait until they are done."""
         await self._tasks.close()
+
+
+def now() -> float:
+    """Return the time of the event loop's clock, which is `time.monotonic`, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+async def done_by(until: float | None, *tasks: asyncio.Future[Any]) -> bool:
+    """Wait until one of some tasks is done; return False if none is done at ``until`` (`now`).
+
+    Neither the timeout nor a cancelled caller cancels the tasks.
+    """
+    left = None if until is None else max(until - now(), 0)
+    done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
+
+
+async def outcome(work: Coroutine[Any, Any, T]) -> T | ComfyDeployError:
+    """Run a coroutine that may outlive its caller; return a ComfyDeployError instead of raising."""
+    try:
+        return await work
+    except ComfyDeployError as fault:
+        log.debug("A step of a run: %s", fault.message)
+        return fault
+
+
+def result_of(task: asyncio.Task[T | ComfyDeployError]) -> T:
+    """Return what a task that runs `outcome` returned; raise the ComfyDeployError it returned."""
+    if task.cancelled():
+        raise ComfyUIUnavailableError(
+            "Jupyter is stopping; the result of this will be known after its next start"
+        )
+    found = task.result()
+    if isinstance(found, ComfyDeployError):
+        raise found
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunTimeoutError
 from ..graphs.models import workflow_nodes
@@ -12,14 +12,13 @@ from ..graphs.ui import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
 from ..util.tasks import end
 from ..util.times import utc_now
-from .dispatching import client_of
-from .lifecycle import Cause
-from .new_run import Destination, NewRun, PendingCreation, Placement
-from .prepare import prepare, steps_of
-from .ready import ReadyMachine
+from .background import done_by
+from .engine import NewRun
+from .prepare import ReadyMachine, prepare, steps_of
+from .queue import Placement, client_of
 from .records import RunRecord
 from .run import Run
-from .waiting import done_by
+from .state import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,53 +28,55 @@ if TYPE_CHECKING:
     from ..machines.registry import Pool
     from ..request_models import RunRequest
     from ..util.system import FetchPolicy
-    from .finalize import Finalizer
+    from .engine import Engine, RunContext
     from .inputs import PoolInputs
     from .prepare import Prepared
-    from .shared import Shared
 
 MOST_TRIED = 16  # members of a pool for which the preparation of a run is tried
 CREATE_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 
 
+class Destination(NamedTuple):
+    """The machine or pool that will execute a run."""
+
+    machine: Machine  # for a pool: the member whose node definitions are used to prepare the run
+    pool: Pool | None = None
+
+
+class PendingCreation:
+    """A run with a given id that is still being created by a task."""
+
+    def __init__(self, task: asyncio.Task[NewRun], destination: Destination) -> None:
+        self.task = task
+        self.destination = destination
+        self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def cancel(self) -> None:
+        """Cancel the creation of the run."""
+        if not self.cancelled.done():
+            self.cancelled.set_result(None)
+
+
 class RunCreator:
     """Creates runs from requests, and finds the runs that are being created by their ids.
 
-    Parameters
-    ----------
-    shared : Shared
-        The objects that all modules of runs use.
-    finalizer : Finalizer
-        Drops the runs that are cancelled.
-    stored_version : callable
-        Returns a version of a stored workflow by its id and number (None: the latest version).
-    account : ComfyAccount
-        Has the keys of a Comfy account for runs whose request has none.
-    fetching : FetchPolicy
-        Whether input files may be downloaded.
-    inputs : PoolInputs
-        Finds the input files of runs of pools.
+    ``stored_version`` returns a version of a stored workflow by its id and number (None: the latest
+    version).
     """
 
     def __init__(
         self,
-        shared: Shared,
-        finalizer: Finalizer,
+        context: RunContext,
+        engine: Engine,
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         account: ComfyAccount,
         fetching: FetchPolicy,
         inputs: PoolInputs,
     ) -> None:
+        self._context = context
+        self._engine = engine
         self._inputs = inputs
-        self._repository = shared.repository
-        self._machines = shared.machines
-        self._session = shared.session
-        self._active = shared.active
-        self._saver = shared.saver
-        self._earlier_times = shared.earlier_times
-        self._dispatching = shared.dispatching
-        self._finalizer = finalizer
         self._stored_version = stored_version
         self._account = account
         self._fetching = fetching
@@ -88,27 +89,10 @@ class RunCreator:
     async def create(
         self, request: RunRequest, *, small: bool, key: str | None, until: float | None
     ) -> NewRun:
-        """Create the run of a request.
+        """Create the run of a request; at ``until`` (`now`) that is aborted.
 
-        Parameters
-        ----------
-        request : RunRequest
-            The request.
-        small : bool
-            Whether the request can be prepared on the event loop.
-        key : str or None
-            The idempotency key of the request.
-        until : float or None
-            Time of the event loop's clock at which the creation is aborted.
-
-        Raises
-        ------
-        ConflictError
-            If the id is in use, or the run was cancelled.
-        RunTimeoutError
-            If the run could not be created in time.
-        InvalidRequestError, UnknownInputError, NotFoundError, ComfyUIUnavailableError, OfflineError
-            If the run cannot be created.
+        ``small`` requests are prepared on the event loop. Raises ConflictError if the id is in use
+        or the run was cancelled, RunTimeoutError at ``until``, and the errors of `prepare`.
         """
         destination = self._destination(request.machine)
         making = self._make(request, destination, small=small, key=key)
@@ -142,7 +126,7 @@ class RunCreator:
         if pending.cancelled.done():
             if not task.cancelled() and task.exception() is None:  # it was created nevertheless
                 reason = "The run was cancelled before it was queued"
-                self._finalizer.drop(task.result().run, Cause.NOT_SENT, reason)
+                self._engine.tell(task.result().run, Cause.NOT_STORED, reason)
             raise ConflictError(
                 f"The run {prompt_id!r} was cancelled before it was queued",
                 details={"prompt_id": prompt_id, "status": "cancelled"},
@@ -155,12 +139,14 @@ class RunCreator:
         return task.result()
 
     def _destination(self, machine: str | None) -> Destination:
-        pool = self._machines.pool(machine)
+        pool = self._context.machines.pool(machine)
         if pool is None:
-            return Destination(self._machines.get(machine))
+            return Destination(self._context.machines.get(machine))
         # The run is prepared for a connected member, else for another one, or the default machine.
-        found = self._machines.find(LOCAL) if not self._machines.members(pool) else None
-        return Destination(found or self._machines.least_busy(pool), pool)
+        found = (
+            self._context.machines.find(LOCAL) if not self._context.machines.members(pool) else None
+        )
+        return Destination(found or self._context.machines.least_busy(pool), pool)
 
     async def _make(
         self, request: RunRequest, destination: Destination, *, small: bool, key: str | None
@@ -170,7 +156,7 @@ class RunCreator:
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
             # ComfyUI's history may have the deleted run, and would tell its outcome.
-            known_to_comfyui = await self._repository.was_deleted(request.prompt_id)
+            known_to_comfyui = await self._context.repository.was_deleted(request.prompt_id)
         version = None
         if request.workflow_id is not None:
             request, version = await self._from_store(request)
@@ -189,22 +175,22 @@ class RunCreator:
         # Files that were downloaded for it may be only on the chosen machine.
         bound = pool is None or not set(prepared.files) <= {*files}
         chosen = await ready.client() if bound else None
-        if prompt_id in self._active:
+        if prompt_id in self._context.active:
             raise _taken(prompt_id)
         placement = Placement(machine.id, chosen)
         if pool is not None:
-            self._dispatching.expect(prompt_id, pool)
+            self._context.queue.expect(prompt_id, pool)
         if pool is not None and files and not bound:
             placement = Placement(pool.id, None)  # its files are sent before the run
         elif pool is not None and not bound:
-            placement = self._dispatching.place(
+            placement = self._context.queue.place(
                 prompt_id,
                 pool,
                 prepared,
                 client=client_of(request.client_id, request.metadata),
                 front=bool(request.front),
             )
-        given_up = self._active.given_up(placement.machine_id)
+        given_up = self._context.active.given_up(placement.machine_id)
         new_id = known_to_comfyui or not _is_uuid(prompt_id) or prompt_id in given_up
         record = RunRecord(
             prompt_id=prompt_id,
@@ -214,7 +200,7 @@ class RunCreator:
             retry=_retry(request, pool),
             files=[*files],
             file_hashes=files,
-            session=self._session.id,
+            session=self._context.session.id,
             client_id=request.client_id,
             created_at=utc_now(),
             seeds=prepared.seeds,
@@ -236,18 +222,17 @@ class RunCreator:
             record,
             prepared.nodes,
             steps=steps,
-            saver=self._saver,
             events_complete=placement.client is not None if chosen is None else machine.connected,
         )
-        run.transition(Cause.RECEIVED)
+        self._engine.tell(run, Cause.RECEIVED)
         run.keys = keys
         run.models, run.fingerprint = prepared.models, prepared.fingerprint
-        self._active.add(run)
+        self._context.active.add(run)
         run.order = placement.order
         if chosen is not None:
-            self._dispatching.record_assigned(run)
+            self._context.queue.record_assigned(run)
         if placement.client is not None:
-            self._earlier_times.load_for(run)
+            self._context.earlier_times.load_for(run)
         return NewRun(run, placement.client, prepared, key)
 
     async def _prepare(
@@ -257,7 +242,7 @@ class RunCreator:
         pool = destination.pool
         machines = [destination.machine]
         if pool is not None:
-            others = (other for other in self._machines.members(pool) if other.answers)
+            others = (other for other in self._context.machines.members(pool) if other.answers)
             machines += [other for other in others if other is not destination.machine]
         machines = machines[:MOST_TRIED]
         if len(machines) > 1 and request.workflow_api is None and request.workflow is not None:
@@ -272,7 +257,7 @@ class RunCreator:
         raise AssertionError
 
     async def _check_free(self, prompt_id: str) -> None:
-        if prompt_id in self._active or await self._repository.get(prompt_id):
+        if prompt_id in self._context.active or await self._context.repository.get(prompt_id):
             raise _taken(prompt_id)
 
     async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Directories
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
-    from .shared import Shared
+    from .engine import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -541,7 +541,7 @@ AT_A_TIME = 100  # runs that one transaction deletes
 class Deleter:
     """Deletes runs with their files, applies the limits of `keep_runs`, and pins runs."""
 
-    def __init__(self, shared: Shared, repository: DeletionRepository, keep: KeepRuns) -> None:
+    def __init__(self, shared: RunContext, repository: DeletionRepository, keep: KeepRuns) -> None:
         self._shared = shared
         self._repository = repository
         self._keep = keep

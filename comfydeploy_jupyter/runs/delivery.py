@@ -16,10 +16,10 @@ from ..request_models import DeploymentRun
 from ..store.database import storable
 from ..transfers.callbacks import CallbackTarget
 from ..transfers.uploads import content_type
-from .live import name_in
-from .log import PASSING
+from .feed import PASSING
 from .outputs import as_json, service_state
 from .prepare import read_stored
+from .progress import name_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..request_models import RunRequest
     from ..transfers.queue import TransferRecord, Transfers
-    from .live import NodeName
-    from .log import RunEvent
+    from .feed import RunEvent
+    from .progress import NodeName
     from .records import RunRecord, RunRepository
     from .run import Run
 

@@ -22,7 +22,7 @@ from ..store.database import Repository, reading, writing
 from ..util import jsons, worker
 from ..util.jsons import dumps
 from ..util.times import timestamp_of, utc_now
-from .outputs import read_history
+from .history import read_history
 from .records import RunRecord, add_run
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
-    from .shared import Shared
+    from .engine import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class EditorRuns:
     Without a repository, none is stored.
     """
 
-    def __init__(self, shared: Shared, repository: EditorPrompts | None) -> None:
+    def __init__(self, shared: RunContext, repository: EditorPrompts | None) -> None:
         self._shared = shared
         self._repository = repository
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -184,7 +184,7 @@ class EditorRuns:
 
     def queue_changed(self, machine: Machine) -> None:
         """Search soon if the queue has, or has had, more prompts than this server has sent."""
-        if self._shared.dispatching.others(machine.id):
+        if self._shared.queue.others(machine.id):
             self._others.add(machine)
         self._look_after(machine, SOON if machine in self._others else LATER)
 
@@ -220,7 +220,7 @@ class EditorRuns:
         except (ComfyDeployError, ValueError) as error:
             log.info("The runs of ComfyUI's editor on %s are not read now: %s", machine.id, error)
             return
-        if not self._shared.dispatching.others(machine.id):
+        if not self._shared.queue.others(machine.id):
             self._others.discard(machine)
         self._seen.update(dict.fromkeys(ids))
         for _ in range(len(self._seen) - MAX_SEEN):

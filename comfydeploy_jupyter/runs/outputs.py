@@ -11,24 +11,18 @@ import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from ..comfyui.memory import is_out_of_memory, with_advice
 from ..errors import NotFoundError
 from ..util import jsons
-from ..util.times import parse_timestamp, timestamp_of
-from .live import name_in
-from .records import RunRecord
+from ..util.times import parse_timestamp
+from .progress import name_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .live import NodeName
+    from .progress import NodeName
+    from .records import RunRecord
     from .run import Run
 
-TOO_LARGE = (
-    "ComfyUI's outputs are too large to be stored: the files are in ComfyUI's output folder, and"
-    " texts are missing"
-)
-MAX_TRACEBACK = 20_000  # characters of a traceback that are kept
 _NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")
 _encoder = json.JSONEncoder(ensure_ascii=False)
 # Fields of the service for which this package has no values.
@@ -45,7 +39,6 @@ _ABSENT = (
     "cold_start_duration",
     "cold_start_duration_total",
 )
-_LAST_STAMP = 1e13  # milliseconds since the epoch; later times are treated as invalid
 
 
 def with_urls(output: dict[str, Any], view_url: str, machine: str) -> dict[str, Any]:
@@ -114,80 +107,6 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
     if record.warnings:
         body["warnings"] = record.warnings
     return body
-
-
-def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
-    """Fill in the end of a record from ComfyUI's history."""
-    status = entry.get("status") or {}
-    messages: dict[str, dict[str, Any]] = {}
-    entries = status.get("messages")
-    for message in entries if isinstance(entries, list) else ():
-        if isinstance(message, (list, tuple)) and len(message) == 2:
-            name, data = message
-            if isinstance(name, str) and isinstance(data, dict):
-                messages[name] = data
-    outputs = entry.get("outputs")
-    if isinstance(outputs, dict):
-        record.outputs = {
-            str(node): output for node, output in outputs.items() if isinstance(output, dict)
-        }
-    elif "outputs" not in entry:
-        record.warnings = [*record.warnings, TOO_LARGE]
-    cached = messages.get("execution_cached", {}).get("nodes")
-    if isinstance(cached, list):
-        record.cached_nodes = [str(node) for node in cached]
-    if status.get("status_str") == "success":
-        record.status, record.error = "success", None
-    elif "execution_interrupted" in messages:
-        record.status, record.error = "cancelled", None
-    else:
-        record.status = "failed"
-        record.error = node_error(messages.get("execution_error", {}))
-    _read_times(record, messages)
-
-
-def has_failed(entry: dict[str, Any]) -> bool:
-    """Return whether a run failed, according to ComfyUI's history; not if it was interrupted."""
-    found = RunRecord("", "", "", "")
-    read_history(found, entry)
-    return found.status == "failed"
-
-
-def node_error(data: dict[str, Any]) -> dict[str, Any]:
-    """Return ComfyUI's ``execution_error`` as ``{"type", "message", "node_id", "node_type"}``.
-
-    With ``traceback`` if ComfyUI sends one: its last lines, as text.
-    """
-    kind = data.get("exception_type") or "UnknownError"
-    message = str(data.get("exception_message") or "ComfyUI gave no reason").strip()
-    if is_out_of_memory(str(kind), message):
-        message = with_advice(message)
-    error = {
-        "type": kind,
-        "message": message,
-        "node_id": data.get("node_id"),
-        "node_type": data.get("node_type"),
-    }
-    lines = data.get("traceback")
-    if isinstance(lines, list) and lines:
-        text = "".join(line if isinstance(line, str) else "" for line in lines)
-        error["traceback"] = text[-MAX_TRACEBACK:]
-    return error
-
-
-def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
-    """Set the missing times of a record from the milliseconds in each message."""
-    stamps = [
-        data["timestamp"]
-        for data in messages.values()
-        if isinstance(data.get("timestamp"), (int, float)) and 0 < data["timestamp"] < _LAST_STAMP
-    ]
-    if not stamps:
-        return
-    record.started_at = record.started_at or timestamp_of(min(stamps) / 1000)
-    record.finished_at = record.finished_at or timestamp_of(max(stamps) / 1000)
-    if record.execution_time is None:
-        record.execution_time = round((max(stamps) - min(stamps)) / 1000, 3)
 
 
 def unknown_run(prompt_id: str, where: str = "") -> NotFoundError:

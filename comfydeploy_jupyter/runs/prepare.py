@@ -37,15 +37,16 @@ from ..graphs.versions import BUNDLED as REPLACED
 from ..graphs.versions import has_partial_execution
 from ..util import jsons, worker
 from ..util.jsons import PROCESS_ABOVE, dumps, is_large
+from .background import outcome, result_of
 from .inputs import fetch_input_files
-from .lifecycle import Cause, State
-from .live import NodeName
+from .progress import NodeName
 from .run import Run
-from .waiting import outcome, result_of
+from .state import Cause, Event, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
     from ..graphs.definitions import AnyDefinitions, NodeDefinitions
     from ..graphs.external import FileNeed
@@ -55,9 +56,7 @@ if TYPE_CHECKING:
     from ..util.system import FetchPolicy
     from .active import ActiveRuns
     from .background import Background
-    from .ready import ReadyMachine
     from .records import RunRecord, RunRepository
-    from .saving import StateSaver
 
 log = logging.getLogger(__name__)
 
@@ -262,6 +261,32 @@ def encode(chosen: Chosen, seeds: Seeds) -> Prepared:
     )
 
 
+class ReadyMachine:
+    """A machine; the first use waits until its ComfyUI is ready, later uses do not.
+
+    With ``may_wait``, a run may be created although the machine is not ready: it waits for one.
+    """
+
+    def __init__(self, machine: Machine, *, may_wait: bool = False) -> None:
+        self.machine = machine
+        self._may_wait = may_wait
+        self._client: ComfyUIClient | None = None
+
+    async def client(self) -> ComfyUIClient:
+        """Return the client of a ComfyUI that answers; wait again if the connection was lost.
+
+        ComfyUIUnavailableError has a ``hint`` on what to do.
+        """
+        if self._client is None or self.machine.reachable_client() is not self._client:
+            self._client = await self.machine.ready()
+        return self._client
+
+    async def wait(self) -> None:
+        """Wait as `client` does, if the run cannot be created before."""
+        if not self._may_wait:
+            await self.client()
+
+
 async def prepare(
     request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, small: bool = False
 ) -> Prepared:
@@ -456,13 +481,11 @@ class Loader:
         repository: RunRepository,
         machines: MachineRegistry,
         active: ActiveRuns,
-        saver: StateSaver,
         background: Background,
     ) -> None:
         self._repository = repository
         self._machines = machines
         self._active = active
-        self._saver = saver
         self._background = background
         self._loading: dict[str, asyncio.Task[Run | ComfyDeployError | None]] = {}
 
@@ -496,7 +519,6 @@ class Loader:
             graph.names,
             steps=steps,
             state=state,
-            saver=self._saver,
             events_complete=False,
         )
         run.models, run.fingerprint = graph.models, graph.fingerprint
@@ -509,7 +531,8 @@ class Loader:
         if run is None or unloaded is None:
             return None
         run.order, run.graph = unloaded.order, stored
-        run.transition(Cause.LOADED)
+        for effect in run.handle(Event(Cause.LOADED)):
+            run.send(effect.sends)
         run.log.reserve(RESERVED)
         self._active.use(run)
         return run

@@ -1,52 +1,40 @@
-"""One run while it is followed: how it handles ComfyUI's events."""
+"""One run while it is followed: its state, its events for readers, and who waits for it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..util.times import parse_timestamp
-from .facts import UPLOADING
-from .lifecycle import Cause, Lifecycle, State
-from .live import LiveStatus, NodeName
-from .log import SHORT
-from .story import not_before
-from .waiting import now
+from .feed import SHORT, EventLog
+from .progress import LiveStatus, NodeName
+from .state import OVER, Effect, Event, RunState, Sends, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..comfyui.socket import Event, Preview
+    from ..comfyui.client import ComfyUIClient
+    from ..comfyui.socket import Event as ComfyUIEvent
+    from ..comfyui.socket import Preview
+    from .feed import RunEvent
     from .records import RunRecord
-    from .saving import StateSaver
-
-logger = logging.getLogger(__name__)
 
 LIVE_EVERY = 0.5  # seconds between two updates of the progress without events
+UPLOADING: dict[str, Any] = {
+    "live_status": "Uploading outputs",
+    "progress": 1.0,
+    "current_node": None,
+    "time_left": None,
+}
 
 
-def is_release(event: Event) -> bool:
-    """Return whether an event is ComfyUI's last one for a prompt, for any outcome."""
-    return event.type == "executing" and event.data.get("node") is None
-
-
-class Run(Lifecycle):
+class Run(RunState):
     """A run that is followed, and for which clients may wait.
 
-    Parameters
-    ----------
-    record : RunRecord
-        The record of the run.
-    nodes : dict of str to NodeName
-        The nodes of the run's graph.
-    steps : mapping of str to int, optional
-        The nodes that will be executed, with the expected number of steps of each; by default all
-        nodes, without expected steps.
-    state, saver, events_complete
-        As in `Lifecycle`.
+    ``steps`` are the nodes that will be executed, with the expected number of steps of each; by
+    default all ``nodes`` of the graph, without expected steps.
     """
 
     def __init__(
@@ -56,27 +44,55 @@ class Run(Lifecycle):
         *,
         steps: Mapping[str, int] | None = None,
         state: State = State.RECEIVED,
-        saver: StateSaver | None = None,
         events_complete: bool = True,
     ) -> None:
-        super().__init__(record, nodes, state=state, saver=saver, events_complete=events_complete)
+        live = LiveStatus(record, nodes, dict.fromkeys(nodes, 0) if steps is None else steps)
+        super().__init__(record, live, state=state, events_complete=events_complete)
         self.nodes = nodes
-        self.live_status = LiveStatus(
-            record, nodes, dict.fromkeys(nodes, 0) if steps is None else steps
-        )
+        self.awaited = False  # the request for it is answered at its end: it stays in memory
+        self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
+        self.models: frozenset[str] = frozenset()  # the model files that its graph names
+        self.fingerprint = b""  # the hashes of its nodes
+        self.order: int | None = None  # its place in the queue of its pool
+        self.graph: tuple[bytes, bytes | None] | None = None  # as stored, if it was just read
+        # The ComfyUI and the graph that it is about to be sent to and with.
+        self.outgoing: tuple[ComfyUIClient, bytes, bytes | None] | None = None
+        self.answered = asyncio.Event()  # set unless ComfyUI is being asked to queue it
+        self.released = asyncio.Event()  # ComfyUI has finished all work on it
+        self.settled = asyncio.Event()  # it has ended, or only its uploads remain
+        self.ended = asyncio.Event()
+        self.log = EventLog(record.first_id)
+        self.first_sent = False  # whether the first message is in the log
+        self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-        self.error_told = False  # whether followers know that its execution has failed
-        self._started: float | None = None
+        self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._wake()
 
-    def handle_event(self, event: Event) -> None:
-        """Handle one of ComfyUI's events and emit it."""
+    def handle(self, event: Event) -> list[Effect]:
+        """Let an event change the state, wake those who wait for that, and return the effects."""
+        effects = super().handle(event)
+        self._wake()
+        return effects
+
+    def _wake(self) -> None:
+        for known, awaited in (
+            (self.is_answered, self.answered),
+            (self.is_released, self.released),
+        ):
+            if known is not awaited.is_set():
+                awaited.set() if known else awaited.clear()
+        if self.state is State.UPLOADING or self.state in OVER:
+            self.settled.set()
+
+    # -- ComfyUI's events --------------------------------------------------------------------
+
+    def show(self, event: ComfyUIEvent) -> None:
+        """Follow the progress in one of ComfyUI's events, keep its output, and emit it."""
         data, live = event.data, self.live_status
         node = data.get("node")
         output = data.get("output") if event.type == "executed" else None
-        if event.type == "execution_start":
-            self.begin(Cause.EXECUTION_STARTED)
-        elif event.type == "execution_cached":
+        if event.type == "execution_cached":
             listed = data.get("nodes")
             nodes = [str(node) for node in listed] if isinstance(listed, list) else []
             self.record.cached_nodes = nodes
@@ -90,10 +106,6 @@ class Run(Lifecycle):
         elif isinstance(output, dict):
             self.record.outputs[str(node)] = output
             self.outputs_size += event.size
-        elif event.type == "execution_success":
-            self.transition(Cause.EXECUTION_SUCCEEDED)
-        elif event.type == "execution_error":
-            self.error_told = True
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes whose outputs are cached.
             live.finish(str(node))
@@ -104,38 +116,65 @@ class Run(Lifecycle):
         if event.type != "executed":
             self._emit_live(force=event.type == "executing" and node is not None)
 
-    def handle_preview(self, preview: Preview) -> None:
+    def show_preview(self, preview: Preview) -> None:
         """Emit a preview."""
         self.emit("preview", {"prompt_id": self.prompt_id, "node": preview.node}, preview)
 
-    def begin(self, cause: Cause) -> bool:
-        """Record that ComfyUI has started the prompt; return False if that was known already."""
-        if not self.transition(cause):
-            return False
-        self._started = now()
-        self._look_again()
-        waited = time.time() - parse_timestamp(self.record.created_at).timestamp()
-        metrics.run_began(self.record.machine, self.record.pool, max(waited, 0.0))
-        logger.debug("Run %s is executing", self.prompt_id, extra=self.record.log_fields)
-        return True
-
-    def stop_clock(self) -> None:
-        """Set the time at which the run ended and its duration, on the first call only."""
-        if self.record.finished_at is not None:
+    def emit(
+        self,
+        event: str,
+        data: dict[str, Any],
+        preview: Preview | None = None,
+        *,
+        size: int | None = None,
+    ) -> None:
+        """Add an event for all readers; before the first message it is held back."""
+        if not self.first_sent:
+            self._early.append((event, data, preview, size))
             return
-        self.record.finished_at = not_before(self.record.created_at, self.record.started_at)
-        if self._started is not None and self.record.execution_time is None:
-            self.record.execution_time = round(now() - self._started, 4)
-        self.live_status.stop()
+        entry = self.log.append(event, data, preview, size=size)
+        if self.listener is not None:
+            self.listener(self, entry)
 
-    def restart(self) -> None:
-        """Reset the progress after an attempt during which ComfyUI exited."""
-        self._started, self.error_told = None, False
-        self.live_status.restart()
+    def send(self, sends: Sends, reply: dict[str, Any] | None = None) -> None:
+        """Send the readers the message of a transition; ``reply`` is that to ``POST run``.
+
+        The first message of a run, that ComfyUI has the prompt, comes before all others.
+        """
+        if sends is Sends.CANCELLING:
+            self.log.wake()
+            return
+        if sends is Sends.CLOSED:
+            self.listener = None
+        if not self.first_sent:
+            self.first_sent = True
+            record = self.record
+            first = {"number": record.number, "node_errors": record.node_errors}
+            self.emit("", {"prompt_id": record.prompt_id, **first})
+            for event, data, preview, size in self._early:
+                self.emit(event, data, preview, size=size)
+            self._early.clear()
+        if sends is Sends.UPLOADING:
+            self.emit("live_status", {"prompt_id": self.prompt_id, **UPLOADING})
+        elif sends in (Sends.END, Sends.CLOSED):
+            size = self.outputs_size + SHORT * (len(self.nodes) + 4)
+            self.emit("result", reply or {}, size=size)
+            status = {"prompt_id": self.prompt_id, "status": self.record.status}
+            self.emit("status", status, size=SHORT)
+            self.log.close()
+            self.ended.set()
+
+    # -- progress ----------------------------------------------------------------------------
 
     def live(self) -> dict[str, Any]:
         """Return the progress of the run; see `LiveStatus.read`."""
         return UPLOADING if self.record.status == "uploading" else self.live_status.read()
+
+    def begun(self) -> None:
+        """Count the start, and emit the progress from time to time."""
+        self._look_again()
+        waited = time.time() - parse_timestamp(self.record.created_at).timestamp()
+        metrics.run_began(self.record.machine, self.record.pool, max(waited, 0.0))
 
     def stop_timer(self) -> None:
         """Stop the periodic updates of the progress.

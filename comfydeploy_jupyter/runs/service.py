@@ -5,34 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ComfyUIUnavailableError, RunTimeoutError
+from ..comfyui.client import REPLY_TIMEOUT
+from ..errors import ComfyUIUnavailableError, ConflictError, RunTimeoutError
+from ..machines.registry import AUTO
 from ..util.system import ALLOWED, FetchPolicy
-from ..util.tasks import close_each
-from .active import ActiveRuns
-from .announcing import Announcer
-from .assigning import Assigning
+from ..util.tasks import close_each, wait_for
+from .active import ActiveRuns, EndedRuns
 from .background import Background
-from .cancel import Canceller
 from .creation import CREATE_WITHIN, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
-from .dispatching import Dispatching
 from .editor import EditorRuns
+from .engine import Engine, RunContext, StateSaver, ended_already, uploads
 from .estimates import EarlierTimes
-from .events import MachineEvents
-from .finalize import Finalizer
-from .orphans import Orphans
-from .pooled import Pooled
-from .prepare import Loader
-from .queueing import Queueing
-from .reading import RunReader
-from .recovery import Recovery
-from .retention import EndedRuns
-from .saving import StateSaver
-from .shared import Shared
-from .watchdog import Watchdog
+from .feed import Announcer
+from .outputs import reply, unknown_run
+from .prepare import Loader, read_stored
+from .queue import RunQueue
+from .records import ALL
+from .state import describe
+from .watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections import Counter
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from ..compat.comfy_account import ComfyAccount
     from ..extension import ComfyDeploy
@@ -41,62 +36,21 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..request_models import RunRequest
     from ..store.session import Session
-    from .announcing import Emit
     from .deletion import DeletionRepository, KeepRuns
     from .delivery import Delivery
     from .editor import EditorPrompts
+    from .feed import Emit, RunEvent
     from .inputs import PoolInputs
-    from .records import RunRepository
+    from .progress import NodeName
+    from .records import RunFilter, RunRecord, RunRepository
     from .run import Run
 
 
-class RunService(RunReader):
+class RunService:
     """Queues prompts, follows them until their end and emits their events to all followers.
 
     A run is stored before ComfyUI can queue it; its end is stored before any client receives it.
     The end is taken from ComfyUI's ``execution_success`` or from its history.
-
-    Parameters
-    ----------
-    repository : RunRepository
-        The records.
-    deletions : DeletionRepository
-        Deletes records.
-    machines : MachineRegistry
-        The machines that runs can be sent to.
-    session : Session
-        The identity of this server in its requests to ComfyUI.
-    delivery : Delivery
-        Uploads the outputs of runs and reports their states.
-    stored_version : callable
-        Returns a version of a stored workflow by its id and number (None: the latest version).
-    kept_outputs : KeptOutputs
-        The outputs of members that a provider has started.
-    view_url : str
-        Address of the ``view`` route, for the URLs of outputs.
-    account : ComfyAccount
-        Has the keys of a Comfy account for runs whose request has none.
-    inputs : PoolInputs
-        Has the input files of runs of pools.
-    fetching : FetchPolicy
-        Whether input files may be downloaded.
-    emit : callable, optional
-        Emits the events of runs and machines to Jupyter's event system.
-    settings : ComfyDeploy
-        The settings.
-    editor_prompts : EditorPrompts, optional
-        Stores the runs of ComfyUI's editor; by default these are not stored.
-    keep : KeepRuns
-        The limits beyond which old runs are deleted.
-
-    Attributes
-    ----------
-    unresponsive : callable
-        Returns since when a machine's ComfyUI has not answered requests; None if it answers.
-    listener : MachineListener
-        Handles the events of machines.
-    deleter : Deleter
-        Deletes runs.
     """
 
     def __init__(
@@ -119,77 +73,64 @@ class RunService(RunReader):
         keep: KeepRuns = KEEP_ALL,
     ) -> None:
         background = Background()
-        active, ended, earlier_times = (
-            ActiveRuns(view_url),
-            EndedRuns(),
-            EarlierTimes(repository, background),
-        )
-        saver = StateSaver(repository, background)
-        dispatching = Dispatching(machines, active)
-        shared = Shared(
+        active = ActiveRuns(view_url)
+        context = RunContext(
             repository,
             machines,
             session,
             active,
-            ended,
-            saver,
-            Loader(repository, machines, active, saver, background),
-            earlier_times,
+            EndedRuns(),
+            StateSaver(repository, background),
+            Loader(repository, machines, active, background),
+            EarlierTimes(repository, background),
             background,
-            dispatching,
+            RunQueue(machines, active),
             kept_outputs,
         )
-        finalizer = Finalizer(shared, delivery)
-        pooled = Pooled(shared, finalizer)
-        creator = RunCreator(
-            shared,
-            finalizer,
+        self._context = context
+        self._engine = engine = Engine(context, delivery, account, inputs)
+        self._creator = RunCreator(
+            context,
+            engine,
             stored_version=stored_version,
             account=account,
             fetching=fetching,
             inputs=inputs,
         )
-        queueing = Queueing(shared, delivery, finalizer, pooled, account)
-        canceller = Canceller(shared, creator, finalizer)
-        recovery = Recovery(shared, queueing, pooled, finalizer)
-        super().__init__(shared)
-        self._creator = creator
-        self._queueing = queueing
-        self._canceller = canceller
-        self.unresponsive = recovery.unresponsive.of
-        self._orphans = Orphans(shared, account, finalizer, pooled)
-        self._assigning = Assigning(shared, queueing, pooled, finalizer, inputs)
-        self._watchdog = Watchdog(shared, recovery, finalizer, pooled, settings)
         announcer = Announcer(emit)
-        editor_runs = EditorRuns(shared, editor_prompts)
-        self._events = MachineEvents(
-            shared, recovery, canceller, finalizer, pooled, announcer, editor_runs
+        self._watch = Watch(
+            context,
+            engine,
+            announcer,
+            EditorRuns(context, editor_prompts),
+            settings,
         )
-        self.listener: MachineListener = self._events
-        self.deleter = Deleter(shared, deletions, keep)
+        self.listener: MachineListener = self._watch
+        self.unresponsive = self._watch.unresponsive
+        self.deleter = Deleter(context, deletions, keep)
         self._submitting = 0  # runs that are being queued
         active.follow(delivery.handle_event)
         active.follow(announcer.handle_event)
 
     async def open(self) -> None:
         """Recover the runs that had not ended when the last server stopped, and watch all runs."""
-        await self._orphans.recover(self._shared.session.claimed)
-        await self.deleter.finish(self._shared.session.claimed)
-        background = self._shared.background
-        background.keep(self._watchdog.run, "Watching the machines")
-        background.keep(self._assigning.run, "Handing waiting runs over")
-        background.keep(self.deleter.run, "Deleting old runs", LIMITS_AGAIN)
+        context = self._context
+        await self._engine.recover(context.session.claimed)
+        await self.deleter.finish(context.session.claimed)
+        context.background.keep(self._watch.run, "Watching the machines")
+        context.background.keep(self._engine.assign_waiting, "Handing waiting runs over")
+        context.background.keep(self.deleter.run, "Deleting old runs", LIMITS_AGAIN)
 
     async def recover_orphans(self, sessions: Collection[str]) -> None:
         """Recover and follow the runs of servers that have exited, by their session ids."""
-        await self._orphans.recover(sessions)
+        await self._engine.recover(sessions)
         await self.deleter.finish(sessions)
 
     async def close(self) -> None:
         """Stop following runs; ComfyUI continues them, and the next start recovers them."""
-        self._events.close()
-        await close_each(self._shared.saver.close, self._shared.background.close)
-        for run in self._shared.active:
+        self._watch.close()
+        await close_each(self._context.saver.close, self._context.background.close)
+        for run in self._context.active:
             run.stop_timer()
 
     async def submit(
@@ -201,41 +142,16 @@ class RunService(RunReader):
         key: str | None = None,
         arrived: float | None = None,
     ) -> Run:
-        """Queue a run.
+        """Queue a run; return it when ComfyUI has accepted it, or when it waits for a pool.
 
-        Parameters
-        ----------
-        request : RunRequest
-            The request.
-        small : bool
-            Whether the request is so small that it can be prepared on the event loop.
-        reply_at_end : bool
-            Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
-            need not be stored at once.
-        key : str, optional
-            The idempotency key of the request.
-        arrived : float, optional
-            Time of the event loop's clock from which ``timeout`` counts; by default now.
+        ``small``: the request can be prepared on the event loop. ``reply_at_end``: no client is
+        informed before the end, so the acceptance need not be stored at once. ``key``: the
+        idempotency key. ``arrived`` (`now`): the time from which ``timeout`` counts.
 
-        Returns
-        -------
-        Run
-            The run, accepted by ComfyUI.
-
-        Raises
-        ------
-        InvalidRequestError, UnknownInputError, NotFoundError
-            If the request is invalid; then nothing was done.
-        ConflictError
-            If its ``prompt_id`` or its key is in use, or it was cancelled before there was a run.
-        PromptInvalidError, TooLargeError
-            If ComfyUI refuses the graph, or its size; the run is stored as failed.
-        ComfyUIUnavailableError
-            If ComfyUI cannot be reached.
-        RunTimeoutError
-            If it is not queued within the request's ``timeout``. If the error has a ``prompt_id``,
-            ComfyUI has been asked and the run is followed. If not, nothing was done; that is not
-            decided before `CREATE_WITHIN` seconds.
+        PromptInvalidError and TooLargeError: ComfyUI refuses the run, which is stored as failed.
+        RunTimeoutError with a ``prompt_id``: ComfyUI has been asked, and the run is followed; with
+        none, nothing was done, which is not decided before `CREATE_WITHIN` seconds. After other
+        errors there is no run, unless they have a ``prompt_id``.
         """
         until = latest = None
         if request.timeout is not None:
@@ -246,7 +162,7 @@ class RunService(RunReader):
         try:
             new = await self._creator.create(request, small=small, key=key, until=latest)
             new.run.awaited = reply_at_end
-            await self._queueing.hand_over(request, new, reply_at_end=reply_at_end, until=until)
+            await self._engine.submit(request, new, reply_at_end=reply_at_end, until=until)
         finally:
             self._submitting -= 1
         return new.run
@@ -274,21 +190,161 @@ class RunService(RunReader):
     @property
     def at_work(self) -> bool:
         """Whether any run is being queued or has not ended."""
-        return bool(self._submitting or len(self._shared.active))
+        return bool(self._submitting or len(self._context.active))
 
     async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
-        """Cancel a run, queued or running.
+        """Cancel a run; return its id, and its state before: ``queued`` or ``running``."""
+        context = self._context
+        pool = context.machines.pool(machine_id)
+        place = context.machines.get(machine_id).id if pool is None else pool.id
+        if prompt_id is None:
+            members = [place] if pool is None else pool.members
+            running = [run for member in members if (run := context.active.running(member))]
+            if not running:
+                raise ConflictError(f"No run executes on machine {place!r}")
+            run = min(running, key=lambda run: run.record.started_at or "")
+            return run.prompt_id, await self._engine.cancel(run)
+        asked = None if machine_id in (None, AUTO) else place
+        found = await context.loader.load(prompt_id)
+        pending = self._creator.find(prompt_id)
+        if found is None and pending is not None:
+            machine, of_pool = pending.destination
+            _check_place(prompt_id, machine.id, None if of_pool is None else of_pool.id, asked)
+            pending.cancel()
+            return prompt_id, "queued"
+        known = found or context.ended.get(prompt_id)
+        record = await context.repository.get(prompt_id) if known is None else known.record
+        if record is None:
+            raise unknown_run(prompt_id)
+        _check_place(prompt_id, record.machine, record.pool, asked)
+        if found is None:
+            if record.finished:
+                raise ended_already(record)
+            return prompt_id, await self._cancel_foreign(record)
+        if record.status == "uploading":
+            raise uploads(prompt_id)
+        return prompt_id, await self._engine.cancel(found)
 
-        Returns
-        -------
-        tuple of str
-            The id of the run, and its state before: ``queued`` or ``running``.
+    async def _cancel_foreign(self, record: RunRecord) -> str:
+        """Cancel a run of another server in ComfyUI; return its state before."""
+        if record.waits:
+            raise ConflictError(
+                f"The run {record.prompt_id!r} waits in the queue of another Jupyter server; cancel"
+                " it there",
+                details={"prompt_id": record.prompt_id, "status": record.status},
+            )
+        client = await self._context.machines.get(record.machine).ready()
 
-        Raises
-        ------
-        NotFoundError
-            If there is no such run, or no such run on the given machine.
-        ConflictError
-            If it has ended, or if no id was given and no run is executing.
+        async def ask() -> str:
+            running, _ = await client.find([record.comfyui_id])
+            await client.cancel(record.comfyui_id)
+            return "running" if running else "queued"
+
+        try:
+            return await wait_for(ask(), REPLY_TIMEOUT)
+        except asyncio.TimeoutError:
+            raise client.unavailable(f"no answer within {REPLY_TIMEOUT:g} s") from None
+
+    # -- reading runs --------------------------------------------------------------------------
+
+    def find(self, prompt_id: str) -> Run | None:
+        """Return a run whose events are in memory, or None."""
+        return self._context.active.get(prompt_id) or self._context.ended.get(prompt_id)
+
+    async def load(self, prompt_id: str) -> Run | None:
+        """Return a run whose events are in memory, or that waits for a pool, or None."""
+        return await self._context.loader.load(prompt_id) or self._context.ended.get(prompt_id)
+
+    async def record(self, prompt_id: str) -> RunRecord:
+        """Return the record of a run; raise NotFoundError if there is none."""
+        # If both processes exit after a client has read the state, the run is not executed again.
+        await self._context.saver.now_if_due(prompt_id)
+        run = self.find(prompt_id)
+        record = run.record if run is not None else await self._context.repository.get(prompt_id)
+        if record is None:
+            raise unknown_run(prompt_id)
+        return record
+
+    async def story(self, prompt_id: str) -> list[dict[str, Any]]:
+        """Return the story of a run: what has happened to it, in order."""
+        return describe((await self.record(prompt_id)).story)
+
+    async def newest(
+        self, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
+    ) -> list[dict[str, Any]]:
+        """Return the replies of runs, newest first, after skipping ``offset`` of them."""
+        records = await self._context.repository.newest(limit=limit, offset=offset, which=which)
+        whys: dict[str, str] = {}
+        return [self.reply(record, position=False, whys=whys) for record in records]
+
+    async def graph(self, prompt_id: str) -> tuple[bytes, bytes | None]:
+        """Return the JSON of the graph of a run in API format and, if known, in UI format."""
+        found = await self._context.repository.prompt(prompt_id)
+        if found is None:
+            raise unknown_run(prompt_id)
+        return found
+
+    async def nodes(self, prompt_id: str) -> Mapping[str, NodeName]:
+        """Return the names of the nodes of a run; empty if they are not known."""
+        run = self.find(prompt_id)
+        if run is not None:
+            return run.nodes
+        prompt, _ = await self._context.repository.prompt(prompt_id) or (None, None)
+        return (await read_stored(prompt, None, None)).names
+
+    def reply(
+        self, record: RunRecord, *, position: bool = True, whys: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return the body of the reply to ``POST run`` for a run.
+
+        That of a queued run contains why it waits if its machine, or each of its pool, gets no runs
+        now (`whys` keeps the reasons by machine), and with ``position`` its place in the queue.
         """
-        return await self._canceller.interrupt(prompt_id, machine_id)
+        body = reply(record, self._context.active.view_url)
+        active = self._context.active
+        run = active.get(record.prompt_id)
+        if run is not None and record.status in ("running", "uploading"):
+            body.update(run.live())
+        if record.status == "queued" and record.prompt_id in active:
+            if position:
+                body["queue_position"] = self._context.queue.position(record)
+            body["live_status"] = self._why_waiting(record.machine, {} if whys is None else whys)
+        return body
+
+    def _why_waiting(self, machine_id: str, known: dict[str, str]) -> str:
+        if machine_id not in known:
+            why = self._context.machines.why_waiting(machine_id)
+            known[machine_id] = f"Waiting for a machine: {why}" if why else ""
+        return known[machine_id]
+
+    def queue_position(self, record: RunRecord) -> int | None:
+        """Return the place of a run among the prompts that have not started, from 1, or None."""
+        waits = record.status in ("not-started", "queued")
+        if not waits or record.prompt_id not in self._context.active:
+            return None
+        return self._context.queue.position(record)
+
+    def counts(self, machine_ids: Sequence[str] | None = None) -> dict[str, int]:
+        """Return how many runs are executing and how many wait, on all machines or on some."""
+        return self._context.active.counts(machine_ids)
+
+    def open_statuses(self) -> Counter[tuple[str, str]]:
+        """Return the number of unfinished runs for each pair of machine and status."""
+        return self._context.active.by_status()
+
+    def open_runs(self, client_id: str) -> int:
+        """Return the number of unfinished runs of a client."""
+        return self._context.active.of_client(client_id)
+
+    async def has_runs(self, client_id: str) -> bool:
+        """Return whether a client has ever started a run."""
+        return await self._context.repository.has_client(client_id)
+
+    def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
+        """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
+        return self._context.active.follow(follower)
+
+
+def _check_place(prompt_id: str, machine: str, pool: str | None, asked: str | None) -> None:
+    if asked not in (None, machine, pool):
+        raise unknown_run(prompt_id, f" on machine {asked!r}")

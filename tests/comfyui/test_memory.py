@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comfydeploy_jupyter.comfyui.memory import count_oom_kills, is_out_of_memory, why_killed
-from comfydeploy_jupyter.runs.outputs import node_error
+from comfydeploy_jupyter.runs.history import node_error
 
 OUT_OF_MEMORY = [
     ("torch.OutOfMemoryError", "Allocation on device 0 would exceed allowed memory."),

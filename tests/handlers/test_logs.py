@@ -135,7 +135,7 @@ def test_json_records_have_the_documented_form(start_jupyter, comfyui, tmp_path,
     lines = [json.loads(line) for line in text.splitlines() if number or line.startswith("{")]
     ours = [line for line in lines if line.get("prompt_id") == answer["prompt_id"]]
     assert [line["level"] for line in ours if line["level"] != "DEBUG"] == ["INFO", "INFO"]
-    assert ours[0]["logger"] == "comfydeploy_jupyter.runs.queueing"
+    assert ours[0]["logger"] == "comfydeploy_jupyter.runs.engine"
     assert ours[-1]["message"].startswith(f"Run {answer['prompt_id']} ended: success")
     assert ours[-1]["execution_time"] == answer["execution_time"]
     connected = [line for line in lines if "is connected to the ComfyUI" in line["message"]]
@@ -143,7 +143,7 @@ def test_json_records_have_the_documented_form(start_jupyter, comfyui, tmp_path,
     if number:
         assert {line["logger"].partition(".")[0] for line in lines} == {"comfydeploy_jupyter"}
         assert "DEBUG" in {line["level"] for line in ours}
-        assert f"comfydeploy_jupyter.runs.finalize] Run {answer['prompt_id']} ended" in console
+        assert f"comfydeploy_jupyter.runs.engine] Run {answer['prompt_id']} ended" in console
     else:
         assert "ServerApp" in {line["logger"] for line in lines}
         assert not [line for line in console.splitlines() if line.startswith("[")]

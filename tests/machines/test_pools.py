@@ -474,7 +474,7 @@ async def test_runs_of_another_server_wait_again_if_their_member_is_gone(api, ex
         run = replace(
             made, prompt_id=name, comfyui_id=str(uuid.uuid4()), machine=f"hpc-{name}", session="a"
         )
-        await services.runs._shared.repository.add(run, json.dumps(chain()).encode(), None)
+        await services.runs._context.repository.add(run, json.dumps(chain()).encode(), None)
     cluster.existing = {"hpc-there": Member("hpc-there", f"http://127.0.0.1:{free_port()}")}
     (folder / "a.lock").touch(0o600)  # the other server has exited
     await until_async(

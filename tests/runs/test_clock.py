@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from comfydeploy_jupyter.runs.story import not_before
+from comfydeploy_jupyter.runs.state import not_before
 from tests.helpers.jupyter import chain
 
 YEARS = ("2001-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z")

@@ -14,10 +14,10 @@ from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
 from comfydeploy_jupyter.machines.outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs import deletion
+from comfydeploy_jupyter.runs.active import EndedRuns
 from comfydeploy_jupyter.runs.background import Background
 from comfydeploy_jupyter.runs.deletion import Deleter, DeletionRepository, KeepRuns
 from comfydeploy_jupyter.runs.records import RunFilter, RunRecord, RunRepository
-from comfydeploy_jupyter.runs.retention import EndedRuns
 from comfydeploy_jupyter.store.database import Database
 
 if TYPE_CHECKING:

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from comfydeploy_jupyter.errors import ConflictError, NotFoundError
-from comfydeploy_jupyter.runs.lifecycle import (
+from comfydeploy_jupyter.runs.state import (
+    KEPT_FIRST,
+    MAX_DETAIL,
+    MAX_ENTRIES,
     OPEN,
     OVER,
     RECOVERED,
@@ -24,8 +27,8 @@ from comfydeploy_jupyter.runs.lifecycle import (
     TRANSITIONS,
     UNFINISHED,
     State,
+    add_entry,
 )
-from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import examples
 

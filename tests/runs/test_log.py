@@ -8,11 +8,11 @@ import threading
 from cProfile import Profile
 
 from comfydeploy_jupyter.comfyui.socket import Preview, decode_text
-from comfydeploy_jupyter.runs import log as module
-from comfydeploy_jupyter.runs.lifecycle import Cause
-from comfydeploy_jupyter.runs.log import EventLog
+from comfydeploy_jupyter.runs import feed as module
+from comfydeploy_jupyter.runs.feed import EventLog
 from comfydeploy_jupyter.runs.records import RunRecord
 from comfydeploy_jupyter.runs.run import Run
+from comfydeploy_jupyter.runs.state import Sends
 
 IMAGE = Preview("image/png", b"x" * 10, b"frame", node="1", prompt_id="p")
 
@@ -152,12 +152,11 @@ def test_large_log_drops_stale_progress_only():
 
 async def test_the_size_of_events_of_comfyui_is_their_length():
     run = Run(RunRecord("p", "local", "s", created_at="now"), {})
-    run.transition(Cause.STORED)
-    run.transition(Cause.ACCEPTED, number=1, node_errors={})
+    run.send(Sends.FIRST)
     state = {"nodes": {"1": {"state": "running", "note": "x" * (module.MAX_BYTES // 10)}}}
     frame = json.dumps({"type": "progress_state", "data": {"prompt_id": "p", **state}})
     for _ in range(25):
-        run.handle_event(decode_text(frame))
+        run.show(decode_text(frame))
     kept = [event for event in run.log.after(0) if event.event == "progress_state"]
     assert 1 <= len(kept) <= 10
     assert all(event.size == len(frame) for event in kept)

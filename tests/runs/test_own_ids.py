@@ -135,7 +135,7 @@ async def test_runs_that_were_queued_under_their_own_id_are_found_again(
     assert response.status_code == 200
     old = replace(record, prompt_id="of-before", comfyui_id="", status="queued")
     old = replace(old, started_at=None, finished_at=None, execution_time=None, outputs={})
-    await service._shared.repository.add(old, graph, None)
+    await service._context.repository.add(old, graph, None)
     await service.recover_orphans([record.session])
     assert (await api.until("of-before", "success"))["outputs"] == {"2": {"text": ["done"]}}
 

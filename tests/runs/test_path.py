@@ -12,7 +12,7 @@ from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.handlers.runs import StreamHandler
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.runs.creation import RunCreator
-from comfydeploy_jupyter.runs.log import EventLog
+from comfydeploy_jupyter.runs.feed import EventLog
 from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:

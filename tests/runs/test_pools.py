@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from comfydeploy_jupyter.runs.log import RunEvent
+    from comfydeploy_jupyter.runs.feed import RunEvent
     from comfydeploy_jupyter.runs.records import RunRecord
 
 
@@ -722,7 +722,7 @@ def test_a_machine_that_is_silent_for_a_moment_keeps_its_models(world: World) ->
     world.tick(2.0)
     world.comfyui.silent = False
     world.tick(2.0)
-    activity = world.service._shared.machines.activity("local")
+    activity = world.service._context.machines.activity("local")
     assert activity["models"] == ["a.safetensors"]
 
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
-from comfydeploy_jupyter.runs.recovery import LOST
+from comfydeploy_jupyter.runs.state import LOST
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from tests.helpers.jupyter import chain

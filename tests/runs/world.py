@@ -16,15 +16,22 @@ from comfydeploy_jupyter.machines.outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.request_models import RunRequest
 from comfydeploy_jupyter.runs.inputs import PoolInputs
-from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, Cause, State
-from comfydeploy_jupyter.runs.pooled import MAX_ATTEMPTS
 from comfydeploy_jupyter.runs.records import FINAL, RunRecord
 from comfydeploy_jupyter.runs.service import RunService
+from comfydeploy_jupyter.runs.state import (
+    EXECUTING,
+    MAX_ATTEMPTS,
+    OVER,
+    POSTING,
+    STATUS,
+    Cause,
+    State,
+)
 
 from .fake_comfyui import FakeComfyUI, FakeDeletions, FakeDelivery, FakeStore, Pauses, VirtualLoop
 
 if TYPE_CHECKING:
-    from comfydeploy_jupyter.runs.log import RunEvent
+    from comfydeploy_jupyter.runs.feed import RunEvent
     from comfydeploy_jupyter.runs.run import Run
 
 NO_ACCOUNT = ComfyAccount(

@@ -1,4 +1,4 @@
-"""The events of one run, kept for all its readers."""
+"""The events of runs: a bounded log of each run for its readers, and events for Jupyter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import base64
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..util.jsons import dumps, rough_size
 from ..util.tasks import wait_for
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from ..comfyui.socket import Preview
+    from ..machines.machine import Machine
+    from .background import Recorded
 
 MAX_BYTES = 8 * 1024 * 1024  # size of the encoded events in a log
 MAX_PASSING = MAX_BYTES // 16  # size of `PASSING` events that are kept in any case
@@ -28,19 +31,8 @@ PASSING = frozenset({"progress", "progress_state", "live_status", "progress_text
 class RunEvent:
     """One event of a run, encoded once for all its readers.
 
-    Parameters
-    ----------
-    event_id : int
-        Position in the run's log; the first is 1.
-    event : str
-        Name of the event; empty for the first message, which has no name.
-    data : dict
-        Data of the event.
-    preview : Preview, optional
-        The image, for an event named ``preview``.
-    size : int, optional
-        Approximate size in memory, bytes, if known. To encode an event without readers, only to
-        measure it, would cost more than all other processing of it.
+    The first message of a run has no name. To encode an event without readers, only to measure it,
+    would cost more than all other processing of it: so its ``size`` is approximate.
     """
 
     __slots__ = ("_sse", "_text", "data", "event", "id", "preview", "size")
@@ -94,11 +86,6 @@ class EventLog:
 
     A reader is only a position, so a slow one costs nothing. If the log exceeds its bounds, the
     reader misses outdated progress and previews, but never other events.
-
-    Parameters
-    ----------
-    first_id : int
-        Id of the first event; larger than 1 if earlier events were sent before a restart.
     """
 
     def __init__(self, first_id: int = 1) -> None:
@@ -188,16 +175,6 @@ class EventLog:
 
         Events that are in the log already are yielded in batches of `LARGE` bytes, between which
         the event loop can run other tasks.
-
-        Parameters
-        ----------
-        event_id : int
-            Id of the last event that the reader has.
-        pause : float
-            Seconds without an event after which an empty batch is yielded; `wake` causes one at
-            once.
-        until : float, optional
-            Time of the event loop's clock at which the iteration ends in any case.
         """
         clock = asyncio.get_running_loop().time
         wakes = self._wakes
@@ -259,3 +236,43 @@ def in_batches(events: list[RunEvent]) -> Iterator[list[RunEvent]]:
             first, size = place, 0
         size += event.size
     yield events[first:]
+
+
+Emit: TypeAlias = Callable[[str, dict[str, Any]], None]
+"""Emits an event; its arguments are the name of the schema, ``run`` or ``machine``, and the data.
+It does not raise."""
+
+
+class Announcer:
+    """Announces starts and ends of runs, and connections of machines, if events are wanted.
+
+    The schemas are in event_schemas/.
+    """
+
+    def __init__(self, emit: Emit | None) -> None:
+        self._emit = emit
+
+    def handle_event(self, run: Recorded, event: RunEvent) -> None:
+        """Announce the start and the end of a run. This is a follower of all runs."""
+        if self._emit is None or event.event not in ("execution_start", "status"):
+            return
+        record = run.record
+        ended = event.event == "status"
+        data: dict[str, Any] = {
+            "action": "ended" if ended else "started",
+            "prompt_id": record.prompt_id,
+            "machine": record.machine,
+            "status": record.status if ended else "running",
+        }
+        further = {"pool": record.pool, "workflow_id": record.workflow_id}
+        if ended:
+            further["error_type"] = record.error.get("type") if record.error is not None else None
+            if record.execution_time is not None:
+                data["execution_time"] = record.execution_time
+        data.update({name: value for name, value in further.items() if value is not None})
+        self._emit("run", data)
+
+    def machine(self, machine: Machine, *, up: bool) -> None:
+        """Announce that the ComfyUI of a machine is connected, or that the connection is lost."""
+        if self._emit is not None:
+            self._emit("machine", {"action": "up" if up else "down", "machine": machine.id})

@@ -1,4 +1,4 @@
-"""The queue of runs of pools: decides which machine gets which run, and when."""
+"""The queue of runs in front of pools: decides which machine gets which run, and when."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import NotFoundError
 from ..machines.placement import Dispatcher
-from .new_run import Assigned, Placement
-from .waiting import now
+from .background import now
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry, Pool
     from .active import ActiveRuns
-    from .live import NodeName
-    from .log import RunEvent
+    from .feed import RunEvent
     from .prepare import Prepared
+    from .progress import NodeName
     from .records import RunRecord
     from .run import Run
 
@@ -31,22 +31,25 @@ LOOK_EVERY = 0.5  # seconds between two looks for machines that do not answer
 PAUSE = 1.0  # seconds that a machine gets no run after one could not be sent to it
 
 
-class Dispatching:
+class Assigned(NamedTuple):
+    """The id of a waiting run, and the machine that it is to be sent to."""
+
+    run_id: str
+    machine: Machine | None  # None if it was removed in the meantime
+
+
+class Placement(NamedTuple):
+    """The machine of a new run, or its position in the queue of a pool."""
+
+    machine_id: str  # the pool if no member has room
+    client: ComfyUIClient | None  # None if no member has room
+    order: int | None = None  # its sort key in the queue of a pool
+
+
+class RunQueue:
     """Follows machines and runs, and assigns waiting runs to machines with room.
 
-    It sends and stores nothing: `Assigning` hands the runs over.
-
-    Parameters
-    ----------
-    machines : MachineRegistry
-        The machines and pools.
-    active : ActiveRuns
-        The unfinished runs.
-
-    Attributes
-    ----------
-    decided : asyncio.Event
-        Set when `take` returns at least one run.
+    It sends and stores nothing: the engine hands the runs over.
     """
 
     def __init__(self, machines: MachineRegistry, active: ActiveRuns) -> None:
@@ -62,7 +65,7 @@ class Dispatching:
         self._pool_of: dict[str, str] = {}  # the unfinished runs of pools
         self._open: Counter[str] = Counter()  # their number, by pool
         self._assigned: list[tuple[str, str]] = []
-        self.decided = asyncio.Event()
+        self.decided = asyncio.Event()  # set when `take` returns at least one run
         machines.changed = self._sync
         machines.activity = self._activity
         machines.pause_of = self._pause_of
@@ -74,13 +77,7 @@ class Dispatching:
     # -- runs --------------------------------------------------------------------------------
 
     def expect(self, run_id: str, pool: Pool) -> None:
-        """Count a new run of a pool, which cannot be deleted from now on.
-
-        Raises
-        ------
-        NotFoundError
-            If it was deleted in the meantime.
-        """
+        """Count a new run of a pool, which cannot be deleted from now on; raise if it was."""
         if pool.id not in self._pools:
             text = f"machine: there is no machine {pool.id!r} any more"
             raise NotFoundError(text, details={"field": "machine"})
@@ -177,14 +174,7 @@ class Dispatching:
     def ended(self, run: Run, seconds: float | None = None, *, failed: bool = False) -> None:
         """Record that a run has ended, or was cancelled while it waited.
 
-        Parameters
-        ----------
-        run : Run
-            The run.
-        seconds : float, optional
-            Duration of its execution, if it was successful.
-        failed : bool
-            Whether its execution failed.
+        ``seconds`` is the duration of its execution, if it was successful.
         """
         run_id = run.prompt_id
         self._dispatcher.withdraw(run_id)

@@ -1,0 +1,947 @@
+"""The engine of runs: performs what `RunState.handle` decides, and tells it the results as events.
+
+Nothing else stores runs, sends them to ComfyUI, or ends them. Effects are performed in order. Those
+that take time are tasks, or are awaited by the caller that wants to know their result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import metrics
+from ..comfyui.client import REPLY_TIMEOUT
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    ConflictError,
+    ForbiddenPathError,
+    InvalidRequestError,
+    NotFoundError,
+    PromptInvalidError,
+    RunTimeoutError,
+    TooLargeError,
+)
+from ..graphs.validation import refusal, validate_prompt
+from ..util import worker
+from ..util.http import reason_of
+from ..util.jsons import loads, rough_size
+from ..util.tasks import report, wait_for, wait_until_set
+from ..util.times import Backoff, utc_now
+from .background import done_by, now, outcome, result_of
+from .inputs import InputChangedError
+from .outputs import reply, unknown_run
+from .prepare import DEFINITIONS_MAX_AGE
+from .state import EXECUTING, Cause, Do, Effect, Event, Place, Sends, State, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+
+    from ..comfyui.client import ComfyUIClient
+    from ..comfyui.definitions import DefinitionSet
+    from ..compat.comfy_account import ComfyAccount
+    from ..machines.machine import Machine
+    from ..machines.outputs import KeptOutputs
+    from ..machines.registry import MachineRegistry
+    from ..request_models import RunRequest
+    from ..store.session import Session
+    from .active import ActiveRuns, EndedRuns
+    from .background import Background
+    from .delivery import Delivery
+    from .estimates import EarlierTimes
+    from .inputs import PoolInputs
+    from .prepare import Loader, Prepared
+    from .queue import RunQueue
+    from .records import RunRecord, RunRepository
+    from .run import Run
+
+log = logging.getLogger(__name__)
+
+SAVE_WITHIN = 0.01  # seconds until a state is stored that no client has received
+SAVE_AGAIN = Backoff(first=3.0, longest=3.0)  # pauses between two attempts to store an end
+RELEASE_WITHIN = 0.5  # seconds from the success of a run to its last event
+LATE_EVENT = 2.0  # seconds for an event that is received after a later reply, on a busy machine
+DECIDE_EVERY = 1.0  # seconds between two decisions about waiting runs without an event
+IDS_OF_A_SERVER = 1_000_000_000_000  # more events than one server can emit for a run
+FORGOTTEN = (
+    "Jupyter was restarted, and had the run's keys of a Comfy account only in its memory. Start the"
+    " run again"
+)
+# Errors of the files of a run, which would be the same at the next attempt.
+OF_FILES = (NotFoundError, ForbiddenPathError, ConflictError, InvalidRequestError, OSError)
+
+
+class StateSaver:
+    """Writes the states of runs that are due, together; a reader can have one written at once."""
+
+    def __init__(self, repository: RunRepository, background: Background) -> None:
+        self._repository = repository
+        self._background = background
+        self._unsaved: dict[str, Run] = {}
+        self._saving: dict[str, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def soon(self, run: Run) -> None:
+        """Store the state of a run within `SAVE_WITHIN`, with the others in one transaction."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SAVE_WITHIN, self._save_all)
+        self._unsaved[run.prompt_id] = run
+
+    async def now_if_due(self, prompt_id: str) -> None:
+        """Store the state of a run at once if it is due: a client is about to receive it.
+
+        Raises StoreUnavailableError or NoSpaceError if the store cannot be written to.
+        """
+        while prompt_id in self._unsaved or prompt_id in self._saving:
+            if prompt_id in self._unsaved:
+                self._save(self._unsaved[prompt_id], keep=True)
+            saving = self._saving.get(prompt_id)
+            if saving is None:
+                return
+            await asyncio.wait({saving})
+            self._forget(prompt_id, saving)
+            saving.result()
+
+    def discard(self, run: Run) -> None:
+        """Forget a run that has ended."""
+        self._unsaved.pop(run.prompt_id, None)
+
+    async def close(self) -> None:
+        """Store all states that are due."""
+        if self._timer is not None:
+            self._timer.cancel()
+        unsaved, self._unsaved = self._unsaved, {}
+        for run in unsaved.values():
+            if run.due and not run.ending:
+                with suppress(ComfyDeployError):
+                    await self._repository.save(run.record)
+
+    def _save_all(self) -> None:
+        self._timer = None
+        for run in list(self._unsaved.values()):
+            self._save(run)
+
+    def _save(self, run: Run, *, keep: bool = False) -> None:
+        for effect in run.handle(Event(Cause.SAVE_DUE, keep=keep)):
+            assert effect.record is not None
+            task = self._background.start(self._repository.save(effect.record), run)
+            self._saving[run.prompt_id] = task
+            task.add_done_callback(partial(self._forget, run.prompt_id))
+        if not run.due:
+            self._unsaved.pop(run.prompt_id, None)
+
+    def _forget(self, prompt_id: str, task: asyncio.Task[None]) -> None:
+        if self._saving.get(prompt_id) is task:
+            del self._saving[prompt_id]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The objects that all modules of runs use."""
+
+    repository: RunRepository
+    machines: MachineRegistry
+    session: Session  # the identity of this server in its requests to ComfyUI
+    active: ActiveRuns
+    ended: EndedRuns
+    saver: StateSaver
+    loader: Loader
+    earlier_times: EarlierTimes
+    background: Background
+    queue: RunQueue  # in front of pools; has the load of all machines
+    kept_outputs: KeptOutputs
+
+
+class NewRun(NamedTuple):
+    """A run that is ready to be sent to ComfyUI."""
+
+    run: Run
+    client: ComfyUIClient | None  # None if the run has to wait for a machine with room
+    prepared: Prepared
+    key: str | None  # the idempotency key of its request
+
+
+class Engine:
+    """Performs effects of runs; see the module."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        delivery: Delivery,
+        account: ComfyAccount,
+        inputs: PoolInputs,
+    ) -> None:
+        self._context = context
+        self._delivery = delivery
+        self._account = account
+        self._inputs = inputs
+        self._at_once: dict[Do, Callable[[Run, Effect], None]] = {
+            Do.SEND: lambda run, effect: run.send(effect.sends),
+            Do.SAVE_SOON: lambda run, _: context.saver.soon(run),
+            Do.BEGUN: self._begun,
+            Do.STOPPED: lambda run, _: run.live_status.stop(),
+            Do.RESTART: lambda run, _: run.live_status.restart(),
+            Do.MOVE: lambda run, _: context.active.moved(run),
+            Do.GIVE_UP: lambda _, effect: context.active.give_up(*effect.prompt),
+            Do.ENQUEUE: self._enqueue,
+            Do.FOLLOW: lambda run, _: context.queue.record_assigned(run),
+            Do.PAUSE: self._pause,
+            Do.LEAVE: lambda run, effect: context.queue.ended(
+                run, effect.seconds, failed=effect.failed
+            ),
+            Do.END: self._end,
+            Do.DROP: self._drop,
+        }
+        self._later: dict[Do, Callable[[Run, Effect], Coroutine[Any, Any, object]]] = {
+            Do.STORE: self._store,
+            Do.SEARCH: self._search,
+            Do.HISTORY: self._look_in_history,
+            Do.OUTCOME: self._read_outcome,
+            Do.CANCEL: self._cancel_there,
+            Do.INTERRUPT: self._interrupt,
+            Do.READ_GRAPH: self._queue_anew,
+            Do.POST: self._post_again,
+            Do.TRY_LATER: self._try_later,
+            Do.KEEP_OUTPUTS: self._keep_outputs,
+            Do.UPLOAD: self._upload,
+            Do.STORE_END: self._store_end,
+            Do.DISCARD: self._discard,
+        }
+
+    # -- events in, effects out --------------------------------------------------------------
+
+    def event(
+        self,
+        run: Run,
+        cause: Cause,
+        detail: str = "",
+        facts: Mapping[str, Any] = {},
+        moves: int | None = None,
+        state: State | None = None,
+        keep: bool = False,
+    ) -> Event:
+        """Return an event that happens now."""
+        place = self._place(run)
+        return Event(cause, detail, facts, utc_now(), now(), place, moves, state, keep=keep)
+
+    def tell(
+        self,
+        run: Run,
+        cause: Cause,
+        detail: str = "",
+        facts: Mapping[str, Any] = {},
+        moves: int | None = None,
+    ) -> list[asyncio.Task[None]]:
+        """Tell a run what has happened; what takes time because of it are tasks."""
+        return self.start(run, run.handle(self.event(run, cause, detail, facts, moves)))
+
+    async def tell_and_wait(
+        self,
+        run: Run,
+        cause: Cause,
+        detail: str = "",
+        facts: Mapping[str, Any] = {},
+        moves: int | None = None,
+        keep: bool = False,
+    ) -> None:
+        """Tell a run the same, and wait until all is done; an error of a request is raised."""
+        await self.carry_out(
+            run, run.handle(self.event(run, cause, detail, facts, moves, keep=keep))
+        )
+
+    def perform(self, run: Run, effects: Sequence[Effect]) -> list[Effect]:
+        """Perform the effects that take no time; return the others."""
+        later = []
+        for effect in effects:
+            if effect.do in self._later:
+                later.append(effect)
+            else:
+                self._at_once[effect.do](run, effect)
+        return later
+
+    def start(self, run: Run, effects: Sequence[Effect]) -> list[asyncio.Task[None]]:
+        """Perform effects in the background."""
+        start = self._context.background.start
+        return [start(self._quietly(run, each), run) for each in self.perform(run, effects)]
+
+    async def carry_out(self, run: Run, effects: Sequence[Effect]) -> None:
+        """Perform effects, and those that follow from their results.
+
+        Raises ComfyUIUnavailableError if ComfyUI does not answer.
+        """
+        for effect in self.perform(run, effects):
+            await self._later[effect.do](run, effect)
+
+    async def _quietly(self, run: Run, effect: Effect) -> None:
+        try:
+            await self._later[effect.do](run, effect)
+        except ComfyUIUnavailableError as fault:
+            log.warning(
+                "Run %s: ComfyUI does not answer; it is asked again: %s",
+                run.prompt_id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
+
+    async def _again(self, run: Run, effect: Effect, **changes: Any) -> None:
+        """Let the event of an effect come back with its result, and carry out what follows."""
+        assert effect.event is not None
+        event = effect.event._replace(
+            **{"at": utc_now(), "now": now(), "place": self._place(run), "facts": {}, **changes}
+        )
+        await self.carry_out(run, run.handle(event))
+
+    def _place(self, run: Run) -> Place:
+        context, record = self._context, run.record
+        machine = context.machines.find(record.machine)
+        pool = None if record.pool is None else context.machines.find_pool(record.pool)
+        client = None if machine is None else machine.reachable_client()
+        return Place(
+            machine is not None,
+            client is not None,
+            machine is not None and machine.is_dead,
+            context.kept_outputs.may_have(record.machine),
+            self._delivery.uploads(record.prompt_id),
+            None if pool is None else pool.kind,
+            Place().patience if client is None else client.timeout,
+        )
+
+    def _client(self, run: Run) -> ComfyUIClient | None:
+        machine = self._context.machines.find(run.record.machine)
+        return None if machine is None else machine.reachable_client()
+
+    # -- effects that take no time -----------------------------------------------------------
+
+    def _begun(self, run: Run, _: Effect) -> None:
+        run.begun()
+        log.debug("Run %s is executing", run.prompt_id, extra=run.record.log_fields)
+
+    def _enqueue(self, run: Run, effect: Effect) -> None:
+        """Put a run into the queue of its pool; it need not stay in memory if it is stored."""
+        if run.state is not State.WAITING:
+            return
+        self._context.queue.wait(run, failed=effect.failed)
+        if effect.event is not None and effect.event.cause is not Cause.NO_ROOM:
+            log.info(
+                "Run %s waits again: %s",
+                run.prompt_id,
+                effect.event.detail,
+                extra=run.record.log_fields,
+            )
+        if effect.event is None or effect.event.stored:
+            self._context.active.unload(run)
+
+    def _pause(self, run: Run, _: Effect) -> None:
+        machine = self._context.machines.find(run.record.machine)
+        if machine is not None:
+            self._context.queue.pause(machine)
+
+    def _drop(self, run: Run, _: Effect) -> None:
+        log.info("Run %s was not queued", run.prompt_id, extra=run.record.log_fields)
+        self._context.active.remove(run)
+        self._context.queue.ended(run)
+        self._context.saver.discard(run)
+        run.send(Sends.CLOSED, reply(run.record, self._context.active.view_url))
+
+    def _end(self, run: Run, _: Effect) -> None:
+        context, record = self._context, run.record
+        run.stop_timer()
+        context.active.remove(run)
+        context.saver.discard(run)
+        context.earlier_times.add(record)
+        run.send(Sends.END, reply(record, context.active.view_url))
+        context.ended.add(run)
+        # After the tasks that wait for the run.
+        asyncio.get_running_loop().call_soon(_note_end, record)
+
+    # -- the store ---------------------------------------------------------------------------
+
+    async def _store(self, run: Run, effect: Effect) -> None:
+        assert effect.record is not None
+        assert effect.event is not None
+        stored = True
+        try:
+            await self._context.repository.save(effect.record)
+        except ComfyDeployError as fault:
+            stored = False
+            log.warning(
+                "The state of run %s (%s) cannot be stored: %s",
+                run.prompt_id,
+                effect.event.cause.value,
+                fault.message,
+                extra=run.record.log_fields,
+            )
+        await self._again(run, effect, stored=stored, facts=effect.event.facts)
+
+    async def _store_end(self, run: Run, effect: Effect) -> None:
+        """Store the end, and wait for the last event of a run; if the store fails, try again."""
+        record = effect.record
+        assert record is not None
+        cause = Cause.END_STORED
+        try:
+            await self._context.repository.save(record)
+        except Exception:
+            cause = Cause.END_NOT_STORED
+            log.exception(
+                "The end of run %s cannot be stored yet", record.prompt_id, extra=record.log_fields
+            )
+            self._context.background.keep(
+                partial(self._context.repository.save, record),
+                f"Storing the end of run {record.prompt_id}",
+                SAVE_AGAIN,
+            )
+        await _release(run)
+        await self._again(run, effect, cause=cause, detail="", moves=None, state=None, stored=None)
+
+    async def _discard(self, run: Run, _: Effect) -> None:
+        await self._context.repository.discard(run.prompt_id)
+        self._delivery.forget(run.prompt_id)
+
+    async def _try_later(self, run: Run, _: Effect) -> None:
+        await asyncio.sleep(SAVE_AGAIN.first)
+        self._wait_again(run)
+
+    # -- what ComfyUI has --------------------------------------------------------------------
+
+    async def _search(self, run: Run, effect: Effect) -> None:
+        client = self._client(run)
+        if client is None:
+            return
+        asked = now()  # what happens until the answer comes is not in it
+        running, pending = await client.find([run.comfyui_id])
+        if running or pending:
+            cause = Cause.FOUND_EXECUTING if running else Cause.FOUND_QUEUED
+            await self._again(run, effect, cause=cause, detail="", state=None)
+        else:
+            await self._again(run, effect, cause=Cause.MISSING, detail="", now=asked)
+
+    async def _look_in_history(self, run: Run, effect: Effect) -> None:
+        """Look for the end of a run that is not in the queue; its events may still report it."""
+        client, event = self._client(run), effect.event
+        if client is None:
+            return
+        assert event is not None
+        entry = await client.history(run.comfyui_id)
+        if entry is None:
+            await self._again(run, effect, cause=Cause.NOT_IN_HISTORY, detail="", now=event.now)
+            return
+        if run.events_complete and not run.ending:
+            with suppress(asyncio.TimeoutError):
+                await wait_for(run.ended.wait(), event.now + LATE_EVENT - now())
+        facts = await self._entry(run, entry)
+        await self._again(
+            run, effect, cause=Cause.FOUND_IN_HISTORY, facts=facts, detail="", state=None
+        )
+
+    async def _read_outcome(self, run: Run, effect: Effect) -> None:
+        client = self._client(run)
+        entry = None if client is None else await client.history(run.comfyui_id)
+        if entry is not None:
+            facts = await self._entry(run, entry)
+            await self._again(run, effect, cause=Cause.FOUND_IN_HISTORY, facts=facts, detail="")
+
+    async def _entry(self, run: Run, entry: dict[str, Any]) -> dict[str, Any]:
+        if not run.ending:
+            run.outputs_size = await asyncio.to_thread(rough_size, entry.get("outputs"))
+        return {"entry": entry, "excused": self._context.queue.is_excused(run)}
+
+    async def _cancel_there(self, run: Run, effect: Effect) -> None:
+        client = self._client(run)
+        if client is None:
+            return
+        await client.cancel(run.comfyui_id)
+        await self._again(run, effect, cause=Cause.CANCEL_SENT, detail="")
+
+    async def _interrupt(self, run: Run, _: Effect) -> None:
+        client = self._client(run)
+        if client is not None:
+            await client.interrupt(run.comfyui_id)
+
+    # -- sending runs to ComfyUI -------------------------------------------------------------
+
+    async def submit(
+        self, request: RunRequest, new: NewRun, *, reply_at_end: bool, until: float | None
+    ) -> None:
+        """Store a new run and send it to ComfyUI's queue, or let it wait for a machine with room.
+
+        With ``reply_at_end`` no client is informed before the end, and the acceptance need not be
+        stored at once. After ``until`` (`now`) the work goes on in the background. Raises
+        PromptInvalidError or TooLargeError if ComfyUI refuses it, ComfyUIUnavailableError if
+        it does not answer, RunTimeoutError if it does not do so in time.
+        """
+        handing = self._hand_over(request, new, keep=not reply_at_end)
+        if until is None:
+            await handing
+            return
+        run = new.run
+        task = self._context.background.start(outcome(handing), run)
+        if not await done_by(until, task):
+            if self._context.active.get(run.prompt_id) is run:
+                self.tell(run, Cause.NOT_IN_TIME)
+                raise RunTimeoutError(
+                    "ComfyUI did not answer in time whether it accepts the run",
+                    extra={"prompt_id": run.prompt_id},
+                )
+            await asyncio.wait({task})  # the outcome is known and only being stored
+        result_of(task)
+
+    async def _hand_over(self, request: RunRequest, new: NewRun, *, keep: bool) -> None:
+        run, client, prepared, key = new
+        add = self._context.repository.add
+        if client is None:
+            [effect] = run.handle(self.event(run, Cause.NO_ROOM))
+            assert effect.record is not None
+            await self._added(run, add(effect.record, prepared.prompt, prepared.workflow, key=key))
+            await self._begin_delivery(request, run)
+            await self._again(run, effect, stored=True)
+            return
+        adding = add(run.record, prepared.prompt, prepared.workflow, key=key)
+        adding.add_done_callback(partial(self._note_stored, run))
+        if self._delivery.is_wanted(request):
+            await self._added(run, adding)
+            await self._begin_delivery(request, run)
+        try:
+            await self._post(run, client, prepared.prompt, prepared.workflow, keep, adding)
+        except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError) as fault:
+            await self._added(run, adding)
+            if run.ending:  # it was cancelled, or its ComfyUI exited, in the meantime
+                await run.ended.wait()
+                return
+            await self._not_taken(run, fault, prepared.prompt)
+            if not isinstance(fault, ComfyUIUnavailableError):
+                if run.state is not State.WAITING:
+                    raise
+            elif run.record.pool is None:
+                if run.state is State.DROPPED:
+                    raise
+                if run.state is State.UNANSWERED or not fault.details.get("sent", True):
+                    # ComfyUI may still queue it. This is decided once it cannot do so any more.
+                    fault.extra["prompt_id"] = run.prompt_id
+                    raise
+
+    def _note_stored(self, run: Run, adding: asyncio.Future[None]) -> None:
+        if not adding.cancelled() and adding.exception() is None:
+            self.tell(run, Cause.STORED)
+
+    async def _added(self, run: Run, adding: asyncio.Future[None]) -> None:
+        """Wait until a new run is stored; if it cannot be stored, there is no run."""
+        try:
+            await adding
+        except BaseException as fault:
+            if not isinstance(fault, ConflictError):
+                log.warning("Run %s cannot be stored", run.prompt_id, extra=run.record.log_fields)
+            self.tell(run, Cause.NOT_STORED, "The run could not be stored")
+            raise
+
+    async def _begin_delivery(self, request: RunRequest, run: Run) -> None:
+        if not self._delivery.is_wanted(request):
+            return
+        try:
+            await self._delivery.begin(request, run.prompt_id)
+        except ComfyDeployError as fault:
+            reason = f"The run was not handed to ComfyUI: {fault.message}"
+            await self.tell_and_wait(run, Cause.LOST, reason, {"kind": "NotQueued"})
+            fault.extra["prompt_id"] = run.prompt_id
+            raise
+
+    async def _post(
+        self,
+        run: Run,
+        client: ComfyUIClient,
+        prompt: bytes,
+        workflow: bytes | None,
+        keep: bool = False,
+        after: asyncio.Future[None] | None = None,
+    ) -> None:
+        """Ask ComfyUI to queue a run; with ``keep``, store its acceptance before reporting it.
+
+        The last byte of the request is sent when ``after`` is done.
+        """
+        method = run.record.preview_method
+        try:
+            answer = await client.post_prompt(
+                prompt,
+                prompt_id=run.comfyui_id,
+                client_id=self._context.session.id,
+                workflow=workflow,
+                front=run.record.front,
+                outputs=run.record.targets,
+                extra={**run.keys, **({"preview_method": method} if method else {})},
+                after=after,
+            )
+        except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError):
+            raise
+        except Exception as fault:  # ComfyUI may have received it
+            self.tell(run, Cause.NOT_ANSWERED, type(fault).__name__)
+            raise
+        number = answer.get("number")
+        facts = {"number": number, "node_errors": answer["node_errors"]}
+        detail = f"as number {number}" if number is not None else ""
+        await self.tell_and_wait(run, Cause.ACCEPTED, detail, facts, keep=keep)
+        if run.record.number == number:
+            log.info(
+                "Run %s is queued on machine %s as number %s",
+                run.prompt_id,
+                run.record.machine,
+                number,
+                extra=run.record.log_fields,
+            )
+
+    async def _not_taken(self, run: Run, fault: ComfyDeployError, prompt: bytes) -> None:
+        """Tell a run that ComfyUI has refused it, cannot have received it, or may have it."""
+        if isinstance(fault, ComfyUIUnavailableError):
+            sent = fault.details.get("sent", True)
+            cause = Cause.NOT_ANSWERED if sent else Cause.NOT_SENT
+            if tasks := self.tell(run, cause, fault.message):
+                await asyncio.wait(tasks, timeout=REPLY_TIMEOUT if sent else None)
+            return
+        facts: dict[str, Any] = {"elsewhere": await self._elsewhere(run, prompt)}
+        node_errors = fault.extra.get("node_errors") or {}
+        node_id = next(iter(node_errors), None)
+        if isinstance(fault, PromptInvalidError):
+            fault.say(refusal(fault.details, node_errors, run.live_status.label))
+        facts["node_errors"] = node_errors
+        facts["error"] = {
+            "type": fault.details.get("type") or fault.code,
+            "message": fault.message,
+            "node_id": node_id,
+            "node_type": node_errors[node_id].get("class_type") if node_id is not None else None,
+        }
+        fault.extra["prompt_id"] = run.prompt_id
+        await self.tell_and_wait(run, Cause.REFUSED, "", facts)
+
+    async def _elsewhere(self, run: Run, prompt: bytes) -> str | None:
+        """Return why another member may accept a run that its machine refuses, if one may."""
+        context, record = self._context, run.record
+        machine = context.machines.find(record.machine)
+        pool = None if record.pool is None else context.machines.find_pool(record.pool)
+        members = [] if pool is None else context.machines.members(pool)
+        try:
+            if machine is None or len(members) < 2 or not await self._lacks(machine, prompt):
+                return None
+            for other in members:
+                if other is not machine and other.answers and not await self._lacks(other, prompt):
+                    return f"{machine.id} lacks a node class or a model of it"
+        except Exception as error:  # the run must end as refused
+            report(log, "Run %s", run.prompt_id, error=error, extra=record.log_fields)
+        return None
+
+    async def _lacks(self, machine: Machine, prompt: bytes) -> bool:
+        """Return whether a connected machine lacks node classes or models, and remember which."""
+        definitions = await machine.definitions(max_age=DEFINITIONS_MAX_AGE)
+        if definitions.source != "live":
+            return True
+        lacking = await worker.run(_lacking, prompt, definitions)
+        self._context.queue.set_lacks(machine.id, lacking)
+        return bool(lacking)
+
+    async def _post_again(self, run: Run, _: Effect) -> None:
+        """Send a run that waited, or that ComfyUI has lost."""
+        assert run.outgoing is not None
+        (client, prompt, workflow), run.outgoing = run.outgoing, None
+        try:
+            await self._post(run, client, prompt, workflow)
+        except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError) as fault:
+            await self._not_taken(run, fault, prompt)
+
+    async def _queue_anew(self, run: Run, effect: Effect) -> None:
+        """Read the graph of a run that ComfyUI has lost, and send it again."""
+        assert effect.event is not None
+        client = self._client(run)
+        stored = None if client is None else await self._stored_graph(run)
+        if client is None or stored is None:
+            return
+        log.info("ComfyUI restarted; run %s is queued again", run.prompt_id)
+        run.outgoing = client, *stored
+        connected = self._client(run) is not None
+        facts = {"session": self._context.session.id, "events_complete": connected}
+        await self._again(run, effect, cause=Cause.QUEUED_ANEW, facts=facts, detail="")
+
+    async def _stored_graph(self, run: Run) -> tuple[bytes, bytes | None] | None:
+        """Return the graph of a run, in API and UI format; if it cannot be sent, end the run."""
+        stored, run.graph = run.graph, None
+        if stored is None:
+            stored = await self._context.repository.prompt(run.prompt_id)
+        if stored is None:
+            reason = "The graph of the run is not in the store"
+            await self.tell_and_wait(run, Cause.LOST, reason, {"kind": "ComfyUIEnded"})
+        elif run.record.own_keys and not run.keys:
+            await self.tell_and_wait(run, Cause.LOST, FORGOTTEN, {"kind": "KeysForgotten"})
+            return None
+        elif not run.record.own_keys:
+            run.keys = await self._account.keys()
+        return stored
+
+    # -- runs that waited for a machine ------------------------------------------------------
+
+    async def assign_waiting(self) -> None:
+        """Hand waiting runs over to the machines that they are assigned to, until cancelled."""
+        context = self._context
+        while True:
+            if not await wait_until_set(context.queue.decided, DECIDE_EVERY):
+                context.queue.decide()
+            for run_id, machine in context.queue.take():
+                context.background.keep(
+                    partial(self._begin_to_assign, run_id, machine),
+                    f"Reading run {run_id}",
+                    SAVE_AGAIN,
+                )
+
+    async def _begin_to_assign(self, run_id: str, machine: Machine | None) -> None:
+        """Read an assigned run from the store, and begin to hand it over."""
+        run = await self._context.loader.load(run_id)
+        if run is None:
+            return  # it was cancelled in the meantime
+        if machine is None:
+            self._wait_again(run)
+        else:
+            self._context.background.start(self._assign(run, machine), run)
+
+    def _wait_again(self, run: Run) -> None:
+        """Put a run back into the queue that was assigned to a machine, but not sent there."""
+        if run.state is State.WAITING:
+            self._context.queue.wait(run)
+
+    async def _assign(self, run: Run, machine: Machine) -> None:
+        """Hand one run over; if that fails, it waits again, or ends."""
+        try:
+            await self._send(run, machine)
+        except ComfyUIUnavailableError:  # its input files could not be sent
+            self._context.queue.pause(machine)
+            self._wait_again(run)
+        except Exception as fault:  # an error of the store, or an unexpected error
+            known = isinstance(fault, ComfyDeployError)
+            log.log(
+                logging.WARNING if known else logging.ERROR,
+                "Run %s cannot be handed to machine %r yet: %s",
+                run.prompt_id,
+                machine.id,
+                fault,
+                exc_info=None if known else fault,
+                extra=run.record.log_fields,
+            )
+            await asyncio.sleep(SAVE_AGAIN.first)
+            self._wait_again(run)
+
+    async def _send(self, run: Run, machine: Machine) -> None:
+        client = machine.reachable_client()
+        graph = None if client is None else await self._stored_graph(run)
+        if client is None or graph is None:
+            self._wait_again(run)
+            return
+        prompt, workflow = graph
+        if run.record.files:
+            with_files = await self._send_files(run, prompt, machine, client)
+            if with_files is None:
+                return
+            prompt = with_files
+        run.outgoing = client, prompt, workflow
+        facts = {
+            "machine": machine.id,
+            "session": self._context.session.id,
+            "events_complete": machine.connected,
+        }
+        await self.tell_and_wait(run, Cause.ASSIGNED, f"to {machine.id}", facts, run.moves)
+
+    async def _send_files(
+        self, run: Run, prompt: bytes, machine: Machine, client: ComfyUIClient
+    ) -> bytes | None:
+        """Send the input files of a run; return its graph, or None if the run has failed."""
+        try:
+            hashes = {name: run.record.file_hashes.get(name, "") for name in run.record.files}
+            return await self._inputs.send(hashes, prompt, machine, client)
+        except InputChangedError as fault:
+            await self.tell_and_wait(run, Cause.LOST, fault.message, {"kind": "InputChanged"})
+        except OF_FILES as fault:
+            reason = fault.message if isinstance(fault, ComfyDeployError) else reason_of(fault)
+            reason = f"The input files cannot be sent to machine {machine.id!r}: {reason}"
+            await self.tell_and_wait(run, Cause.LOST, reason, {"kind": "NotQueued"})
+        return None
+
+    # -- outputs -----------------------------------------------------------------------------
+
+    async def _keep_outputs(self, run: Run, _: Effect) -> None:
+        """Copy the outputs of a run from a member that may end at any time."""
+        record = run.outcome or run.record
+        try:
+            await self._context.kept_outputs.keep(record.machine, record.outputs)
+        except Exception as fault:
+            # A ValueError: a name that cannot be encoded.
+            if not isinstance(fault, (ComfyDeployError, OSError, ValueError)):
+                log.exception(
+                    "The outputs of run %s could not be copied",
+                    run.prompt_id,
+                    extra=run.record.log_fields,
+                )
+            reason = f"The outputs could not be copied from {record.machine}: {fault}"
+            await self.tell_and_wait(run, Cause.OUTPUTS_LOST, reason)
+        else:
+            await self.tell_and_wait(run, Cause.OUTPUTS_KEPT)
+
+    async def _upload(self, run: Run, _: Effect) -> None:
+        """Upload the outputs of a run that was executed.
+
+        The status becomes ``uploading`` when all uploads are in the queue, where they can be
+        cancelled, and before the first of them starts.
+        """
+        log.debug("Run %s uploads its outputs", run.prompt_id, extra=run.record.log_fields)
+        record = run.outcome or run.record
+        try:
+            await _release(run)
+            queued = partial(self.tell_and_wait, run, Cause.UPLOADS_QUEUED)
+            error = await self._delivery.upload(run, record, queued)
+        except Exception as fault:
+            log.exception(
+                "The outputs of run %s could not be uploaded",
+                run.prompt_id,
+                extra=run.record.log_fields,
+            )
+            message = f"The outputs could not be uploaded: {fault}"
+            error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
+        await self.tell_and_wait(run, Cause.UPLOADS_ENDED, "", {"error": error})
+
+    # -- cancellations and restarts ----------------------------------------------------------
+
+    async def cancel(self, run: Run) -> str:
+        """Request the cancellation of a run; return ``queued`` or ``running``: its state before.
+
+        The request is stored with the run. If ComfyUI cannot be reached now, it is sent when
+        ComfyUI is back, and a run that ComfyUI has lost in the meantime is not queued again.
+        """
+        log.debug("Run %s is being cancelled", run.prompt_id, extra=run.record.log_fields)
+        for effect in self.perform(run, run.handle(self.event(run, Cause.CANCEL_REQUESTED))):
+            assert effect.record is not None
+            assert effect.event is not None
+            try:
+                await self._context.repository.save(effect.record)
+            except BaseException:
+                self.start(run, run.handle(effect.event._replace(stored=False, at=utc_now())))
+                raise
+        task = self._context.background.start(outcome(self._cancel_now(run)), run)
+        if not await done_by(now() + REPLY_TIMEOUT, task):
+            return "running" if run.record.status == "running" else "queued"
+        return result_of(task)
+
+    async def _cancel_now(self, run: Run) -> str:
+        """Cancel a run once ComfyUI has answered whether it accepts it; return its state before."""
+        while True:
+            await run.answered.wait()
+            was, moves = "running" if run.record.status == "running" else "queued", run.moves
+            if not run.ending:
+                try:
+                    await self.tell_and_wait(run, Cause.CANCEL_DUE)
+                except ComfyUIUnavailableError as fault:
+                    log.warning(
+                        "Run %s cannot be cancelled yet: %s",
+                        run.prompt_id,
+                        fault.message,
+                        extra=run.record.log_fields,
+                    )
+                    return was
+                if was == "running" or run.state in EXECUTING:
+                    return "running"
+            if run.ending:
+                await run.settled.wait()
+                if run.record.status == "uploading":
+                    raise uploads(run.prompt_id)
+                if run.state is State.DROPPED:
+                    raise unknown_run(run.prompt_id)
+                if run.record.status != "cancelled":
+                    raise ended_already(run.record)
+                return was
+            if run.moves == moves:
+                return was
+            # It was sent again in the meantime.
+
+    async def recover(self, sessions: Collection[str]) -> None:
+        """Load and follow the unfinished runs that were queued under the given session ids."""
+        context = self._context
+        for record in await context.repository.active(sessions):
+            if record.prompt_id in context.active:
+                continue
+            try:
+                await self._recover(record)
+            except ComfyDeployError:
+                raise  # the store cannot be written
+            except Exception:  # the others are not affected
+                log.exception(
+                    "Run %s cannot be recovered", record.prompt_id, extra=record.log_fields
+                )
+        for machine in context.machines:
+            if context.active.of(machine):
+                machine.open()
+
+    async def _recover(self, record: RunRecord) -> None:
+        context = self._context
+        # The ids of its events are larger than all ids that earlier servers used.
+        record.first_id += IDS_OF_A_SERVER
+        stored = await context.repository.prompt(record.prompt_id)
+        run = await context.loader.make(record, stored, state_of(record))
+        [effect] = run.handle(self.event(run, Cause.RECOVERED))
+        assert effect.record is not None
+        assert effect.event is not None
+        await context.repository.save(effect.record)
+        run.keys = {} if record.own_keys else self._account.known_keys()
+        context.active.add(run)
+        if run.state is not State.WAITING:
+            context.earlier_times.load_for(run)
+        log.info("Run %s is recovered", run.prompt_id, extra=record.log_fields)
+        self.start(run, run.handle(effect.event._replace(stored=True)))
+
+
+async def _release(run: Run) -> None:
+    """Wait for the last event of a run whose success ComfyUI has reported."""
+    if run.awaits_release:
+        with suppress(asyncio.TimeoutError):
+            await wait_for(run.released.wait(), RELEASE_WITHIN)
+
+
+def _lacking(prompt: bytes, definitions: DefinitionSet) -> set[str]:
+    """Return the node classes and model files of a graph that a ComfyUI does not have."""
+    found = validate_prompt(loads(prompt), definitions.nodes)
+    classes = {str(issue["class_type"]) for issue in found.missing_nodes}
+    return classes | {str(issue["name"]) for issue in found.missing_models}
+
+
+def uploads(prompt_id: str) -> ConflictError:
+    """Return the error for the cancellation of a run that was executed and uploads its outputs."""
+    return ConflictError(
+        f"The run {prompt_id!r} has been executed and uploads its outputs;"
+        " cancel-uploads stops that",
+        details={"prompt_id": prompt_id, "status": "uploading"},
+    )
+
+
+def ended_already(record: RunRecord) -> ConflictError:
+    """Return the error for the cancellation of a run that has ended."""
+    return ConflictError(
+        f"The run {record.prompt_id!r} has ended already: {record.status}",
+        details={"prompt_id": record.prompt_id, "status": record.status},
+    )
+
+
+def _note_end(record: RunRecord) -> None:
+    """Count and log how a run ended: the type of error and the node, without a node's message.
+
+    A node's message may contain anything; it is in the record.
+    """
+    metrics.run_ended(record.machine, record.pool, record.status, record.execution_time)
+    fields = {**record.log_fields, "status": record.status, "execution_time": record.execution_time}
+    text = f"Run %s ended: {record.status}"
+    if record.execution_time is not None:
+        text += f" after {record.execution_time:.2f} s"
+    values: list[Any] = [record.prompt_id]
+    if record.error is not None:
+        fields["error_type"] = record.error.get("type")
+        fields["node_id"] = record.error.get("node_id")
+        fields["node_type"] = record.error.get("node_type")
+        text += ", %s"
+        values.append(fields["error_type"])
+        if fields["node_id"] is not None:
+            text += " in node %s (%s)"
+            values += [fields["node_id"], fields["node_type"]]
+    log.info(text, *values, extra=fields)

@@ -1,0 +1,90 @@
+"""The end of a run as ComfyUI's history tells it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..comfyui.memory import is_out_of_memory, with_advice
+from ..util.times import timestamp_of
+from .records import RunRecord
+
+TOO_LARGE = (
+    "ComfyUI's outputs are too large to be stored: the files are in ComfyUI's output folder, and"
+    " texts are missing"
+)
+MAX_TRACEBACK = 20_000  # characters of a traceback that are kept
+_LAST_STAMP = 1e13  # milliseconds since the epoch; later times are treated as invalid
+
+
+def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
+    """Fill in the end of a record from ComfyUI's history."""
+    status = entry.get("status") or {}
+    messages: dict[str, dict[str, Any]] = {}
+    entries = status.get("messages")
+    for message in entries if isinstance(entries, list) else ():
+        if isinstance(message, (list, tuple)) and len(message) == 2:
+            name, data = message
+            if isinstance(name, str) and isinstance(data, dict):
+                messages[name] = data
+    outputs = entry.get("outputs")
+    if isinstance(outputs, dict):
+        record.outputs = {
+            str(node): output for node, output in outputs.items() if isinstance(output, dict)
+        }
+    elif "outputs" not in entry:
+        record.warnings = [*record.warnings, TOO_LARGE]
+    cached = messages.get("execution_cached", {}).get("nodes")
+    if isinstance(cached, list):
+        record.cached_nodes = [str(node) for node in cached]
+    if status.get("status_str") == "success":
+        record.status, record.error = "success", None
+    elif "execution_interrupted" in messages:
+        record.status, record.error = "cancelled", None
+    else:
+        record.status = "failed"
+        record.error = node_error(messages.get("execution_error", {}))
+    _read_times(record, messages)
+
+
+def has_failed(entry: dict[str, Any]) -> bool:
+    """Return whether a run failed, according to ComfyUI's history; not if it was interrupted."""
+    found = RunRecord("", "", "", "")
+    read_history(found, entry)
+    return found.status == "failed"
+
+
+def node_error(data: dict[str, Any]) -> dict[str, Any]:
+    """Return ComfyUI's ``execution_error`` as ``{"type", "message", "node_id", "node_type"}``.
+
+    With ``traceback`` if ComfyUI sends one: its last lines, as text.
+    """
+    kind = data.get("exception_type") or "UnknownError"
+    message = str(data.get("exception_message") or "ComfyUI gave no reason").strip()
+    if is_out_of_memory(str(kind), message):
+        message = with_advice(message)
+    error = {
+        "type": kind,
+        "message": message,
+        "node_id": data.get("node_id"),
+        "node_type": data.get("node_type"),
+    }
+    lines = data.get("traceback")
+    if isinstance(lines, list) and lines:
+        text = "".join(line if isinstance(line, str) else "" for line in lines)
+        error["traceback"] = text[-MAX_TRACEBACK:]
+    return error
+
+
+def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
+    """Set the missing times of a record from the milliseconds in each message."""
+    stamps = [
+        data["timestamp"]
+        for data in messages.values()
+        if isinstance(data.get("timestamp"), (int, float)) and 0 < data["timestamp"] < _LAST_STAMP
+    ]
+    if not stamps:
+        return
+    record.started_at = record.started_at or timestamp_of(min(stamps) / 1000)
+    record.finished_at = record.finished_at or timestamp_of(max(stamps) / 1000)
+    if record.execution_time is None:
+        record.execution_time = round((max(stamps) - min(stamps)) / 1000, 3)

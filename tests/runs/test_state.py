@@ -1,0 +1,867 @@
+"""The decisions about runs alone, in random orders of events, results, failures and kills.
+
+A small driver performs the effects in place of the engine: each takes its time, so that anything
+can happen between two of them. A server that is killed loses all that is not in the store.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.runs import state as module
+from comfydeploy_jupyter.runs.progress import LiveStatus
+from comfydeploy_jupyter.runs.records import FINAL, RunRecord
+from comfydeploy_jupyter.runs.state import (
+    GRACE,
+    IN_DOUBT,
+    MAX_ATTEMPTS,
+    OVER,
+    Cause,
+    Do,
+    Effect,
+    Event,
+    Place,
+    RunState,
+    State,
+    next_of,
+    state_of,
+)
+from tests.helpers.processes import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ORDERS = int(os.environ.get("STATE_ORDERS", "1000"))
+STEPS = 45
+AT = "2030-01-01T00:00:00.000Z"
+ORDER = ["not-started", "queued", "running", "uploading", *FINAL]
+RANK = {status: min(place, 4) for place, status in enumerate(ORDER)}
+LIMITS = {"lost_after": 1e9, "gone_after": 1e9}
+
+
+class BrokenRuleError(AssertionError):
+    """A rule of the contract is broken."""
+
+
+@dataclass(eq=False)
+class ComfyUI:
+    name: str
+    connected: bool = True
+    alive: bool = True
+    number: int = 0
+    queue: list[str] = field(default_factory=list)
+    running: str | None = None
+    begun: bool = False
+    history: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> list[str]:
+        return [*([] if self.running is None else [self.running]), *self.queue]
+
+
+@dataclass(eq=False)
+class Post:
+    """A request to queue a prompt, which may arrive after its sender was killed."""
+
+    run: RunState | None
+    comfyui: ComfyUI
+    prompt: str
+    last_byte: bool  # it can be executed only then
+    keep: bool
+    arrived: bool = False
+    dead: bool = False  # the process that it was sent to has ended
+
+
+class Driver:
+    """Runs of a server, its store and two ComfyUIs, which are a pool."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.now = 1000.0
+        self.comfyuis = {name: ComfyUI(name) for name in ("a", "b")}
+        self.rows: dict[str, RunRecord] = {}
+        self.failing = False
+        self.refused: set[str] = set()  # runs with a state that could not be stored
+        self.posts: list[Post] = []
+        self.given_up: set[tuple[str, str]] = set()
+        self.owner: dict[str, str] = {}  # the run of each prompt
+        self.told: dict[str, str] = {}
+        self.ends: Counter[str] = Counter()
+        self.executions: Counter[str] = Counter()
+        self.known: dict[str, int] = {}  # executions of runs that are stored as executing
+        self.again: set[str] = set()  # runs that may be executed again
+        self.exits: Counter[str] = Counter()
+        self.ids = 0
+        self._forget_server()
+
+    def _forget_server(self) -> None:
+        self.runs: dict[str, RunState] = {}
+        self.waiting: list[RunState] = []
+        self.writes: list[tuple[RunRecord, Callable[[bool], None]]] = []
+        self.written: list[str] = []  # runs whose writes are done, and not answered yet
+        self.jobs: list[Callable[[], None]] = []
+
+    # -- the engine --------------------------------------------------------------------------
+
+    def make(self, record: RunRecord, state: State) -> RunState:
+        return RunState(
+            record,
+            LiveStatus(record, {}, {}),
+            state=state,
+            events_complete=state is State.RECEIVED,
+            new_id=self.new_id,
+        )
+
+    def new_id(self) -> str:
+        self.ids += 1
+        return f"prompt-{self.ids}"
+
+    def place(self, run: RunState) -> Place:
+        comfyui = self.comfyuis.get(run.record.machine)
+        pool = None if run.record.pool is None else "pool"
+        connected = comfyui is not None and comfyui.connected
+        dead = comfyui is not None and not comfyui.alive and not comfyui.connected
+        return Place(comfyui is not None, connected, dead and False, False, False, pool)
+
+    def tell(self, run: RunState, cause: Cause, detail: str = "", **options: Any) -> None:
+        self.handle(run, Event(cause, detail, **options))
+
+    def handle(self, run: RunState, event: Event, asked: float | None = None) -> None:
+        now = self.now if asked is None else asked
+        event = event._replace(at=AT, now=now, place=self.place(run))
+        before = run.state
+        effects = run.handle(event)
+        if before is not run.state:
+            self.check_transition(run, before)
+        for effect in effects:
+            self.perform(run, effect)
+
+    def perform(self, run: RunState, effect: Effect) -> None:
+        do, event = effect.do, effect.event
+        prompt_id, comfyui = run.prompt_id, self.comfyuis.get(run.record.machine)
+        if do is Do.SAVE_SOON:
+            self.jobs.append(lambda: self.tell(run, Cause.SAVE_DUE))
+        elif do in (Do.STORE, Do.SAVE, Do.STORE_END):
+            assert effect.record is not None
+            self.writes.append((copy.deepcopy(effect.record), self.when_written(run, effect)))
+        elif do in (Do.SEARCH, Do.HISTORY, Do.OUTCOME):
+            assert event is not None
+            if comfyui is not None and comfyui.connected:
+                self.jobs.append(lambda: self.ask(run, do, event, comfyui))
+        elif do is Do.CANCEL:
+            assert event is not None
+            if comfyui is not None and comfyui.connected:
+                self.jobs.append(lambda: self.cancel_there(run, event, comfyui))
+        elif do is Do.INTERRUPT:
+            if comfyui is not None and comfyui.connected:
+                prompt = run.comfyui_id
+                self.jobs.append(lambda: self.interrupt(comfyui, prompt))
+        elif do is Do.READ_GRAPH:
+            assert event is not None
+            facts = {"session": "s", "events_complete": comfyui is not None and comfyui.connected}
+            again = event._replace(cause=Cause.QUEUED_ANEW, facts=facts)
+            self.jobs.append(lambda: self.handle(run, again))
+        elif do is Do.POST:
+            assert comfyui is not None
+            self.post(run, comfyui)
+        elif do is Do.GIVE_UP:
+            self.given_up.add(effect.prompt)
+        elif do is Do.ENQUEUE:
+            self.waiting.append(run)
+        elif do is Do.TRY_LATER:
+            self.jobs.append(lambda: self.waiting.append(run))
+        elif do is Do.KEEP_OUTPUTS:
+            self.jobs.append(lambda: self.tell(run, Cause.OUTPUTS_KEPT))
+        elif do is Do.UPLOAD:
+            self.jobs.append(lambda: self.tell(run, Cause.UPLOADS_QUEUED))
+        elif do is Do.END:
+            self.ends[prompt_id] += 1
+            self.runs.pop(prompt_id, None)
+            self.check_end(run)
+        elif do is Do.DROP:
+            self.runs.pop(prompt_id, None)
+        elif do is Do.DISCARD:
+            self.rows.pop(prompt_id, None)
+
+    def when_written(self, run: RunState, effect: Effect) -> Callable[[bool], None]:
+        def written(stored: bool) -> None:
+            event = effect.event
+            if effect.do is Do.STORE:
+                assert event is not None
+                self.handle(run, event._replace(stored=stored))
+            elif effect.do is Do.STORE_END:
+                cause = Cause.END_STORED if stored else Cause.END_NOT_STORED
+                self.tell(run, cause)
+
+        return written
+
+    def ask(self, run: RunState, do: Do, event: Event, comfyui: ComfyUI) -> None:
+        """Ask a ComfyUI now; the answer arrives later."""
+        prompt, cause, facts = run.comfyui_id, Cause.MISSING, {}
+        if not comfyui.alive:
+            return
+        if do is Do.SEARCH:
+            if prompt == comfyui.running:
+                cause = Cause.FOUND_EXECUTING
+            elif prompt in comfyui.queue:
+                cause = Cause.FOUND_QUEUED
+        elif (entry := comfyui.history.get(prompt)) is not None:
+            cause, facts = Cause.FOUND_IN_HISTORY, {"entry": entry, "excused": False}
+        elif do is Do.HISTORY:
+            cause = Cause.NOT_IN_HISTORY
+        else:
+            return
+        found = event._replace(cause=cause, facts=facts, detail="")
+        if cause not in (Cause.MISSING, Cause.NOT_IN_HISTORY):
+            found = found._replace(state=None)
+        asked = self.now
+        self.jobs.append(lambda: self.handle(run, found, asked))
+
+    def cancel_there(self, run: RunState, event: Event, comfyui: ComfyUI) -> None:
+        if not comfyui.alive:
+            return
+        prompt = run.comfyui_id
+        if prompt in comfyui.queue:
+            comfyui.queue.remove(prompt)
+        self.interrupt(comfyui, prompt)
+        sent = event._replace(cause=Cause.CANCEL_SENT, facts={}, state=None)
+        self.jobs.append(lambda: self.handle(run, sent))
+
+    def post(self, run: RunState, comfyui: ComfyUI, *, last_byte: bool = True) -> None:
+        if run.record.cancelling:
+            raise BrokenRuleError("it is sent although it was cancelled")
+        if self.exits[run.comfyui_id] >= MAX_ATTEMPTS:
+            raise BrokenRuleError("it makes ComfyUI exit again and again")
+        self.owner[run.comfyui_id] = run.prompt_id
+        keep = self.random.random() < 0.5
+        post = Post(run, comfyui, run.comfyui_id, last_byte, keep, dead=not comfyui.alive)
+        self.posts.append(post)
+
+    def reconcile(self, comfyui: ComfyUI) -> None:
+        runs = [run for run in self.on(comfyui) if not (run.ending or run.posting)]
+        seen = [(run, run.moves, run.state, run.comfyui_id) for run in runs]
+
+        def asked() -> None:
+            if not (comfyui.alive and comfyui.connected):
+                return
+            running, queue = comfyui.running, [*comfyui.queue]
+
+            def answered() -> None:
+                for run, moves, state, prompt in seen:
+                    if prompt == running:
+                        self.tell(run, Cause.FOUND_EXECUTING, moves=moves)
+                    elif prompt in queue:
+                        self.tell(run, Cause.FOUND_QUEUED, moves=moves)
+                    else:
+                        self.tell(run, Cause.MISSING, moves=moves, state=state)
+
+            self.jobs.append(answered)
+
+        self.jobs.append(asked)
+
+    def watch(self, comfyui: ComfyUI) -> None:
+        """Look at runs now, and tell them later what was seen."""
+        seen = [(run, run.moves) for run in self.on(comfyui)]
+        ended = not comfyui.alive
+        facts = {"since": self.now, "heard": self.now, "hangs": False, "advice": None}
+
+        def told() -> None:
+            if comfyui.connected:
+                return
+            for run, moves in seen:
+                self.tell(run, Cause.AWAY, facts={**facts, "ended": ended, **LIMITS}, moves=moves)
+
+        self.jobs.append(told)
+
+    def on(self, comfyui: ComfyUI) -> list[RunState]:
+        return [run for run in self.runs.values() if run.record.machine == comfyui.name]
+
+    # -- what happens ------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        if len(self.rows) + len(self.runs) >= 3:
+            return
+        pool = self.random.choice([None, "p", "p"])
+        name = self.random.choice([*self.comfyuis])
+        prompt = self.new_id()
+        record = RunRecord(
+            f"run-{self.ids}",
+            name,
+            "s",
+            created_at=AT,
+            comfyui_id=prompt,
+            attempts=1,
+            pool=pool,
+            retry=int(pool is not None and self.random.random() < 0.3),
+        )
+        if record.retry:
+            self.again.add(record.prompt_id)
+        room = pool is None or self.random.random() < 0.5
+        if not room:
+            record.machine = "p"
+        run = self.make(record, State.RECEIVED)
+        self.runs[run.prompt_id] = run
+        self.tell(run, Cause.RECEIVED)
+        if not room:
+            [effect] = run.handle(Event(Cause.NO_ROOM, at=AT, now=self.now))
+            assert effect.record is not None
+            self.writes.append((copy.deepcopy(effect.record), self.when_added(run, effect.event)))
+            return
+        self.writes.append((copy.deepcopy(run.record), self.when_added(run, None)))
+        self.post(run, self.comfyuis[name], last_byte=False)
+
+    def when_added(self, run: RunState, event: Event | None) -> Callable[[bool], None]:
+        def added(stored: bool) -> None:
+            if not stored:
+                self.posts = [post for post in self.posts if post.run is not run]
+                self.tell(run, Cause.NOT_STORED, "no")
+            elif event is not None:
+                self.handle(run, event._replace(stored=True))
+            else:
+                self.tell(run, Cause.STORED)
+                for post in self.posts:
+                    post.last_byte = post.last_byte or post.run is run
+
+        return added
+
+    def write(self) -> None:
+        """Do the next write; the writes of a server are done in order."""
+        if not self.writes:
+            return
+        record, done = self.writes.pop(0)
+        self.apply(record)
+        stored = not self.failing
+        if not stored:
+            self.refused.add(record.prompt_id)
+        self.written.append(record.prompt_id)
+
+        def answered() -> None:
+            self.written.remove(record.prompt_id)
+            done(stored)
+
+        self.jobs.append(answered)
+
+    def apply(self, record: RunRecord) -> None:
+        known = self.rows.get(record.prompt_id)
+        if not self.failing and (known is None or known.status not in FINAL):
+            self.rows[record.prompt_id] = record
+
+    def job(self) -> None:
+        if self.jobs:
+            self.jobs.pop(self.random.randrange(len(self.jobs)))()
+
+    def post_goes_on(self) -> None:
+        if not self.posts:
+            return
+        post = self.random.choice(self.posts)
+        comfyui, run = post.comfyui, post.run
+        what = self.random.choice(["arrives", "arrives", "answer", "answer", "lost", "not sent"])
+        if what == "arrives" and post.last_byte and not (post.arrived or post.dead):
+            self.arrive(post)
+        elif what == "answer" and post.arrived and run is not None and not post.dead:
+            self.posts.remove(post)
+            comfyui.number += 1
+            facts = {"number": comfyui.number, "node_errors": {}}
+            self.tell(run, Cause.ACCEPTED, facts=facts, keep=post.keep)
+        elif what == "lost" and run is not None and post.last_byte:
+            post.run = None
+            if post.arrived or post.dead:
+                self.posts.remove(post)
+            self.tell(run, Cause.NOT_ANSWERED, "no answer")
+        elif what == "not sent" and run is not None and not post.arrived and post.last_byte:
+            self.posts.remove(post)
+            self.tell(run, Cause.NOT_SENT, "no connection")
+
+    def arrive(self, post: Post) -> None:
+        post.arrived = True
+        post.comfyui.queue.append(post.prompt)
+        if (post.comfyui.name, post.prompt) in self.given_up:
+            post.comfyui.queue.remove(post.prompt)  # this server deletes it at once
+        if post.run is None:
+            self.posts.remove(post)
+
+    def assign(self) -> None:
+        if not self.waiting:
+            return
+        run = self.waiting.pop(self.random.randrange(len(self.waiting)))
+        comfyui = self.random.choice([*self.comfyuis.values()])
+        if run.state is not State.WAITING or self.runs.get(run.prompt_id) is not run:
+            return
+        if not comfyui.connected:
+            self.waiting.append(run)
+            return
+        facts = {"machine": comfyui.name, "session": "s", "events_complete": True}
+        self.tell(run, Cause.ASSIGNED, "to it", facts=facts, moves=run.moves)
+
+    def cancel(self) -> None:
+        runs = [run for run in self.runs.values() if not run.ending]
+        if not runs:
+            return
+        run = self.random.choice(runs)
+        self.tell(run, Cause.CANCEL_REQUESTED)
+        self.jobs.append(lambda: self.carry_out(run))
+
+    def carry_out(self, run: RunState) -> None:
+        if run.posting and not run.ending:
+            self.jobs.append(lambda: self.carry_out(run))
+        else:
+            self.tell(run, Cause.CANCEL_DUE)
+
+    def read(self) -> None:
+        """Let a client read the state of a run, which is stored before."""
+        if not self.runs:
+            return
+        run = self.random.choice([*self.runs.values()])
+        self.tell(run, Cause.SAVE_DUE, keep=True)
+        last = self.writes[-1:] and self.writes[-1][0].prompt_id == run.prompt_id
+        if not last and not any(record.prompt_id == run.prompt_id for record, _ in self.writes):
+            self.is_read(run)
+
+    def is_read(self, run: RunState) -> None:
+        row = self.rows.get(run.prompt_id)
+        if run.prompt_id in self.refused or row is None or run.due:
+            return
+        if RANK[row.status] < RANK[run.record.status]:
+            raise BrokenRuleError(f"it is read as {run.record.status} before that is stored")
+        self.told[run.prompt_id] = run.record.status
+
+    # -- what ComfyUI does -------------------------------------------------------------------
+
+    def event_of(self, comfyui: ComfyUI, prompt: str, cause: Cause) -> None:
+        """Send an event; it may come twice."""
+        if not comfyui.connected:
+            return
+        for run in self.on(comfyui):
+            if run.comfyui_id == prompt and (not run.ending or cause is Cause.RELEASED):
+                self.tell(run, cause)
+                if self.random.random() < 0.1:
+                    self.tell(run, cause)
+
+    def pick(self) -> None:
+        comfyui = self.random.choice([*self.comfyuis.values()])
+        if comfyui.alive and comfyui.running is None and comfyui.queue:
+            comfyui.running, comfyui.begun = comfyui.queue.pop(0), False
+
+    def begin(self) -> None:
+        comfyui = self.random.choice([*self.comfyuis.values()])
+        prompt = comfyui.running
+        if prompt is None or comfyui.begun:
+            return
+        comfyui.begun = True
+        self.executions[self.owner[prompt]] += 1
+        self.event_of(comfyui, prompt, Cause.EXECUTION_STARTED)
+
+    def finish(self) -> None:
+        comfyui = self.random.choice([*self.comfyuis.values()])
+        if comfyui.running is not None and comfyui.begun:
+            self.end(comfyui, self.random.choice(["success", "success", "error"]))
+
+    def end(self, comfyui: ComfyUI, how: str) -> None:
+        prompt, comfyui.running, comfyui.begun = comfyui.running, None, False
+        assert prompt is not None
+        good = how == "success"
+        messages = [["execution_interrupted" if how == "interrupted" else "execution_error", {}]]
+        comfyui.history[prompt] = {
+            "outputs": {},
+            "status": {
+                "status_str": "success" if good else "error",
+                "messages": [] if good else messages,
+            },
+        }
+        if good:
+            self.event_of(comfyui, prompt, Cause.EXECUTION_SUCCEEDED)
+        self.event_of(comfyui, prompt, Cause.RELEASED)
+
+    def interrupt(self, comfyui: ComfyUI, prompt: str) -> None:
+        if comfyui.running == prompt and comfyui.begun:
+            self.end(comfyui, "interrupted")
+
+    def disconnect(self) -> None:
+        self._disconnect(self.random.choice([*self.comfyuis.values()]))
+
+    def _disconnect(self, comfyui: ComfyUI) -> None:
+        if not comfyui.connected:
+            return
+        comfyui.connected = False
+        runs = self.on(comfyui)
+        next_run = next_of(runs)
+        for run in runs:
+            facts = {"was_next": run is next_run or run.was_next}
+            self.tell(run, Cause.CONNECTION_LOST, facts=facts)
+
+    def connect(self) -> None:
+        comfyui = self.random.choice([*self.comfyuis.values()])
+        comfyui.alive = True
+        self._connect(comfyui)
+
+    def _connect(self, comfyui: ComfyUI) -> None:
+        if comfyui.connected or not comfyui.alive:
+            return
+        comfyui.connected = True
+        for run in self.on(comfyui):
+            self.tell(run, Cause.CONNECTED)
+        self.reconcile(comfyui)
+
+    def die(self) -> None:
+        comfyuis = [*self.comfyuis.values()]
+        comfyui = self.random.choice([each for each in comfyuis if each.prompts] or comfyuis)
+        if not comfyui.alive:
+            return
+        runs = self.on(comfyui)
+        before, next_run = comfyui.prompts, next_of(runs)
+        if next_run is not None and comfyui.connected and before == [next_run.comfyui_id]:
+            self.exits[next_run.comfyui_id] += next_run.state is State.QUEUED
+        comfyui.alive = comfyui.begun = False
+        comfyui.queue, comfyui.running, comfyui.history = [], None, {}
+        self._disconnect(comfyui)
+        for post in [post for post in self.posts if post.comfyui is comfyui]:
+            post.dead = True
+            if post.run is None:
+                self.posts.remove(post)
+        for run in runs:
+            facts = {"was_next": run is next_run or run.was_next, "gone": False, "advice": None}
+            self.tell(run, Cause.COMFYUI_ENDED, "ComfyUI was killed", facts=facts)
+
+    def calm(self) -> None:
+        """Let nothing else happen for a while."""
+        for _ in range(8):
+            self.write()
+            self.job()
+            self.post_goes_on()
+            self.assign()
+
+    def clear(self) -> None:
+        """Let another client delete the prompts that wait."""
+        comfyui = self.random.choice([*self.comfyuis.values()])
+        comfyui.queue.clear()
+        self.reconcile(comfyui)
+
+    def look(self) -> None:
+        comfyui = self.random.choice([*self.comfyuis.values()])
+        (self.reconcile if comfyui.connected else self.watch)(comfyui)
+
+    def time_passes(self) -> None:
+        """No request is on its way for longer than a run in doubt is looked for."""
+        for post in [*self.posts]:
+            if post.run is None and not (post.arrived or post.dead):
+                self.arrive(post)
+        self.now += self.random.choice([0.5, GRACE + 1.0])
+
+    def store(self) -> None:
+        self.failing = not self.failing and self.random.random() < 0.3
+
+    def kill(self) -> None:
+        """Kill the server between any two effects; some of the writes are done before."""
+        for record, _ in self.writes[: self.random.randint(0, len(self.writes))]:
+            self.apply(record)
+        self.failing = False
+        for post in [*self.posts]:
+            post.run = None
+            kept = post.last_byte and not (post.arrived or post.dead)
+            if not kept or self.random.random() < 0.5:
+                self.posts.remove(post)
+        for comfyui in self.comfyuis.values():
+            comfyui.connected = False
+        self._forget_server()
+        self.given_up.clear()
+        self.exits.clear()
+        self.recover()
+
+    def recover(self) -> None:
+        for record in [row for row in self.rows.values() if row.status not in FINAL]:
+            run = self.make(copy.deepcopy(record), state_of(record))
+            [effect] = run.handle(Event(Cause.RECOVERED, at=AT, now=self.now))
+            assert effect.record is not None
+            assert effect.event is not None
+            self.apply(copy.deepcopy(effect.record))
+            self.runs[run.prompt_id] = run
+            self.handle(run, effect.event._replace(stored=True))
+
+    # -- what must be true -------------------------------------------------------------------
+
+    def check_transition(self, run: RunState, before: State) -> None:
+        """What is stored before a transition is in the store when it is made."""
+        row = self.rows.get(run.prompt_id)
+        if run.prompt_id in self.refused or row is None:
+            return
+        if run.state in (State.WAITING, State.REQUEUING) or before is State.WAITING:
+            if run.state in (State.ENDING, *OVER):
+                return
+            if (row.machine, row.comfyui_id) != (run.record.machine, run.comfyui_id):
+                raise BrokenRuleError(
+                    f"{before.value} -> {run.state.value} is made before it is stored"
+                )
+
+    def check_end(self, run: RunState) -> None:
+        row, prompt_id = self.rows.get(run.prompt_id), run.prompt_id
+        if prompt_id in self.refused:
+            return
+        if row is None or row.status != run.record.status:
+            raise BrokenRuleError("its end is told before it is stored")
+        if self.ends[prompt_id] > 1:
+            raise BrokenRuleError("it ends twice")
+
+    def check(self) -> None:
+        for prompt_id, row in self.rows.items():
+            if prompt_id in self.refused:
+                continue
+            having = [
+                (comfyui, prompt)
+                for comfyui in self.comfyuis.values()
+                for prompt in comfyui.prompts
+                if self.owner[prompt] == prompt_id and (comfyui.name, prompt) not in self.given_up
+            ]
+            if len(having) > 1:
+                raise BrokenRuleError("ComfyUI has it twice")
+            if having and row.status == "cancelled":
+                raise BrokenRuleError("ComfyUI has it after it was cancelled")
+            given_up = (row.error or {}).get("type") in ("NotQueued", "ComfyUIEnded")
+            if having and row.status in FINAL and given_up:
+                raise BrokenRuleError("it was given up, and ComfyUI has it")
+            if prompt_id not in self.again:
+                if self.executions[prompt_id] > self.known.get(prompt_id, 99):
+                    raise BrokenRuleError("it is executed again")
+                if row.status in ("running", "uploading", "success"):
+                    begins = sum(
+                        self.owner.get(comfyui.running or "") == prompt_id and not comfyui.begun
+                        for comfyui in self.comfyuis.values()
+                    )
+                    self.known[prompt_id] = max(self.executions[prompt_id] + begins, 1)
+            told = self.told.get(prompt_id, "not-started")
+            if RANK[row.status] < RANK[told] and prompt_id not in self.again:
+                raise BrokenRuleError(f"it was told as {told}, and is stored as {row.status}")
+        busy = {*self.written, *(record.prompt_id for record, _ in self.writes), *self.refused}
+        for run in self.runs.values():
+            row = self.rows.get(run.prompt_id)
+            if row is not None and not run.due and run.prompt_id not in busy:
+                known = run.record.status, run.record.machine, run.record.comfyui_id
+                if (row.status, row.machine, row.comfyui_id) != known and row.status not in FINAL:
+                    raise BrokenRuleError(
+                        f"it is {known}, and stored as {row.status} on {row.machine}"
+                    )
+            assert (run.outcome is not None) == (run.state is State.ENDING)
+            assert run.is_answered or run.state not in (State.QUEUED, State.WAITING, *IN_DOUBT)
+
+    def heal(self) -> None:
+        """End all faults, and let everything come to its end."""
+        self.failing = False
+        for _ in range(120):
+            for comfyui in self.comfyuis.values():
+                comfyui.alive = True
+                self._connect(comfyui)
+            for _ in range(4 + len(self.jobs) + len(self.writes)):
+                self.write()
+                self.job()
+            for post in [*self.posts]:
+                if post.dead and post.run is not None and post.last_byte:
+                    self.posts.remove(post)
+                    self.tell(post.run, Cause.NOT_ANSWERED, "no answer")
+                elif post.last_byte and not (post.arrived or post.dead):
+                    self.arrive(post)
+                if post.run is not None and post in self.posts and post.arrived:
+                    self.posts.remove(post)
+                    self.tell(post.run, Cause.ACCEPTED, facts={"number": 1, "node_errors": {}})
+            self.assign()
+            for run in [*self.runs.values()]:
+                if run.state is State.UPLOADING:
+                    self.tell(run, Cause.UPLOADS_ENDED, facts={"error": None})
+            for comfyui in self.comfyuis.values():
+                if comfyui.running is not None and comfyui.begun:
+                    self.end(comfyui, "success")
+                self.reconcile(comfyui)
+            self.pick()
+            self.begin()
+            self.check()
+            self.now += 3.0
+            if not (self.runs or self.posts or self.writes):
+                return
+        states = [(run.prompt_id, run.state.value) for run in self.runs.values()]
+        raise BrokenRuleError(f"left over: {states} {self.posts} {self.writes}")
+
+
+DEEDS = [
+    *[Driver.submit] * 2,
+    *[Driver.write] * 5,
+    *[Driver.job] * 7,
+    *[Driver.post_goes_on] * 5,
+    *[Driver.assign] * 2,
+    *[Driver.pick] * 3,
+    *[Driver.begin] * 3,
+    *[Driver.finish] * 2,
+    *[Driver.cancel] * 2,
+    Driver.read,
+    Driver.read,
+    Driver.disconnect,
+    *[Driver.connect] * 2,
+    *[Driver.calm] * 2,
+    Driver.die,
+    Driver.clear,
+    *[Driver.look] * 2,
+    Driver.time_passes,
+    Driver.store,
+    Driver.kill,
+]
+
+
+def drive(seed: int) -> None:
+    """Let everything happen in one random order."""
+    random = Random(seed)
+    driver = Driver(random)
+    often = {deed: random.choice([0, 1, 1, 1, 3]) for deed in DEEDS}  # another mix in each order
+    deeds = [each for deed in DEEDS for each in [deed] * often[deed]] + [Driver.submit]
+    trace = []
+    try:
+        for _ in range(STEPS):
+            deed = random.choice(deeds)
+            trace.append(deed.__name__)
+            deed(driver)
+            driver.check()
+        driver.heal()
+    except BrokenRuleError as fault:
+        raise BrokenRuleError(f"order {seed}: {fault}; {' '.join(trace)}") from None
+
+
+def test_no_order_breaks_a_rule() -> None:
+    """No run is told before it is stored, ends twice, is in two ComfyUIs, or outlives its end."""
+    for seed in range(ORDERS):
+        drive(seed)
+
+
+def acts_on_moved_runs(run: RunState, event: Event, handle: Any) -> list[Effect]:
+    """Findings about an earlier machine count."""
+    return handle(run, event._replace(moves=None))
+
+
+def returns_cancelled_runs(run: RunState, event: Event, decide: Any) -> list[Effect]:
+    """A cancelled run waits again."""
+    before, run.record.cancelling = run.record.cancelling, False
+    effects: list[Effect] = decide(run, event)
+    run.record.cancelling = before
+    return effects
+
+
+def history_only(run: RunState, event: Event, decide: Any) -> list[Effect]:
+    """After a cancellation, only the history is asked."""
+    return [
+        effect._replace(do=Do.HISTORY) if effect.do is Do.SEARCH else effect
+        for effect in decide(run, event)
+    ]
+
+
+def arrives_unnoticed(run: RunState, event: Event, handle: Any) -> list[Effect]:
+    """What ComfyUI did not have counts although the run was found meanwhile."""
+    return handle(run, event._replace(state=None))
+
+
+def stores_an_older_state(run: RunState, event: Event, decide: Any) -> list[Effect]:
+    """A write that has begun meanwhile does not count."""
+    before = run.changes
+    effects: list[Effect] = decide(run, event)
+    run.changes = before
+    return effects
+
+
+MUTANTS: dict[str, tuple[str, Any]] = {
+    "findings act on moved runs": ("handle", acts_on_moved_runs),
+    "cancelled runs wait again": ("_return", returns_cancelled_runs),
+    "no search after a cancellation": ("_cancel_sent", history_only),
+    "runs that were found are missing": ("handle", arrives_unnoticed),
+    "saves under way do not count": ("_save_due", stores_an_older_state),
+}
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, method: str, mutant: Any) -> None:
+    decide = getattr(RunState, method)
+
+    def changed(run: RunState, *event: Event) -> Any:
+        return mutant(run, *event, decide)
+
+    monkeypatch.setattr(RunState, method, changed)
+    for cause, known in [*module._DECISIONS.items()]:
+        if known is decide:
+            monkeypatch.setitem(module._DECISIONS, cause, changed)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_rule_that_is_left_out_is_missed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    mutate(monkeypatch, *MUTANTS[name])
+    assert is_missed()
+
+
+def test_a_run_that_was_assigned_is_taken_for_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(record: RunRecord) -> State:
+        return module.RECOVERED["waiting" if record.waits else record.status]
+
+    monkeypatch.setattr(f"{__name__}.state_of", careless)
+    assert is_missed()
+
+
+def is_missed() -> bool:
+    """Return whether a rule is broken in any of many orders."""
+    for seed in range(20 * ORDERS):
+        try:
+            drive(seed)
+        except BrokenRuleError:
+            return True
+    return False
+
+
+def run_on(machine: str, state: State, **fields: Any) -> RunState:
+    record = RunRecord("run", machine, "s", created_at=AT, comfyui_id="prompt", **fields)
+    return RunState(record, LiveStatus(record, {}, {}), state=state)
+
+
+def test_what_was_stored_in_vain_is_replaced_in_the_store() -> None:
+    """Its success becomes known while it is stored as one that waits for another machine."""
+    run = run_on("a", State.RUNNING, status="running", started_at=AT, pool="p", retry=1)
+    run.events_complete = False
+    place = Place(connected=False, pool="pool")
+    facts = {"was_next": False, "gone": False, "advice": None}
+    ended = Event(Cause.COMFYUI_ENDED, "It was killed", facts, AT, 1.0, place)
+    [store] = run.handle(ended)
+    assert (store.do, store.event and store.event.cause) == (Do.STORE, Cause.RETRIED)
+    assert store.record is not None
+    assert store.record.machine == "p"
+    run.handle(Event(Cause.EXECUTION_SUCCEEDED, at=AT, now=2.0, place=place))
+    assert store.event is not None
+    assert [effect.do for effect in run.handle(store.event._replace(stored=True))] == [Do.SAVE_SOON]
+    assert (run.record.status, run.record.machine) == ("running", "a")
+
+
+def test_a_run_that_was_next_at_each_exit_fails() -> None:
+    for was_next, end in ((True, "failed"), (False, None)):
+        run = run_on("a", State.QUEUED, status="queued", number=1, attempts=MAX_ATTEMPTS, pool="p")
+        place = Place(connected=False, pool="pool")
+        facts = {"was_next": was_next, "gone": False, "advice": None}
+        run.handle(Event(Cause.COMFYUI_ENDED, "It was killed", facts, AT, 1.0, place))
+        assert (run.outcome and run.outcome.status) == end
+
+
+def test_a_late_finding_about_an_earlier_machine_changes_nothing() -> None:
+    run = run_on("p", State.WAITING, status="queued", pool="p")
+    before = run.moves
+    facts = {"machine": "a", "session": "s", "events_complete": True}
+    event = Event(Cause.ASSIGNED, "to a", facts, AT, 1.0, Place(pool="pool"))
+    [store] = run.handle(event)
+    assert store.event is not None
+    run.handle(store.event._replace(stored=True))
+    assert run.state is State.POSTED
+    for cause in Cause:
+        assert run.handle(Event(cause, at=AT, now=2.0, moves=before)) == []
+    assert run.state is State.POSTED
+
+
+def test_every_effect_is_performed_and_every_event_decided() -> None:
+    """The engine knows each effect, and the table or the decisions each cause."""
+    engine = (REPOSITORY / "comfydeploy_jupyter" / "runs" / "engine.py").read_text()
+    done = {do.name for do in Do if f"Do.{do.name}:" in engine}
+    assert done == {do.name for do in Do if do is not Do.SAVE}, "the saver does it"
+    decided = {*module._DECISIONS, *(row.cause for row in module.TRANSITIONS)}
+    assert decided == {*Cause}
