@@ -10,6 +10,7 @@ import asyncio
 import copy
 import selectors
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ TICK = 1e-6  # seconds; the clock cannot tell shorter times apart
 FACTORS = (0.0, 0.5, 1, 1, 1, 2, 5, 25)  # of the usual duration of a request or write
 LATENCY = 0.02  # simulated seconds of each request and each write
 REACTS_WITHIN = 1.0  # simulated seconds
+STOPS_WITHIN = 0.4  # simulated seconds until a ComfyUI that Jupyter stops has ended
 END_LATENCY = 0.3  # the same for the end of a run, so that many events can happen meanwhile
 
 
@@ -193,6 +195,8 @@ class FakeComfyUI:
         The errors of the next uploads, and of the next requests to queue a prompt.
     output : dict
         The output of the node of each prompt.
+    endangered : Counter of str
+        How often it was lost, or did not answer, when it may have been about to begin each prompt.
     held : set of str
         The prompts that were held back and then queued.
     held_executed : list of str
@@ -226,6 +230,7 @@ class FakeComfyUI:
         self.running: str | None = None
         self.history_of: dict[str, dict[str, Any]] = {}
         self.executions: Counter[str] = Counter()
+        self.endangered: Counter[str] = Counter()
         self.held: set[str] = set()
         self.held_executed: list[str] = []
         self.well_since = self.begun_at = 0.0
@@ -239,6 +244,7 @@ class FakeComfyUI:
         self, prompt: bytes, *, prompt_id: str, after: Awaitable[None] | None = None, **_: object
     ) -> dict[str, Any]:
         self.posted(prompt_id)
+        self.endangered[prompt_id] += 1
         await self._reach(sent=False)
         if self.post_faults:
             raise self.post_faults.pop()
@@ -260,6 +266,7 @@ class FakeComfyUI:
         await asyncio.sleep(self.pauses.of(LATENCY) if answer == "taken" else self.patience)
         if answer not in ("taken", "slow") or life != self.starts or self.refuses:
             raise self.unavailable("no answer", hangs=True)
+        self.endangered[prompt_id] -= 1
         return {"prompt_id": prompt_id, "number": self.number, "node_errors": {}}
 
     async def find(self, ids: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
@@ -312,6 +319,11 @@ class FakeComfyUI:
     def waiting(self) -> list[str]:
         """The prompts that it would begin next; none while one executes."""
         return [] if self.begun else self.prompts
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it answers requests and sends events."""
+        return self.alive and self.connected and not (self.refuses or self.hangs)
 
     # -- its actions -------------------------------------------------------------------------
 
@@ -367,8 +379,9 @@ class FakeComfyUI:
         self._send_queue_status()
         self._send("executing", node=None, prompt_id=prompt_id)
 
-    def disconnect(self) -> None:
+    def disconnect(self, *, wanted: bool = False) -> None:
         if self.connected:
+            self.endangered.update([] if wanted else self.waiting)
             self.connected = False
             self.machine.disconnected_at = asyncio.get_running_loop().time()
             self.listener.machine_disconnected(self.machine)
@@ -382,26 +395,40 @@ class FakeComfyUI:
             self.listener.machine_connected(self.machine)
             self._send_queue_status()
 
-    def die(self) -> None:
-        """Lose the queue, the history and the executing prompt, as after ``kill -9``."""
+    def die(self, wanted: bool = False) -> None:
+        """Lose the queue, the history and the executing prompt, as after ``kill -9``.
+
+        With ``wanted``, Jupyter has closed the connection and stopped it, which takes a while.
+        """
         if self.alive:
+            if not (self.connected or wanted):
+                self.endangered.update(self.prompts)
             self.alive = False
             self.starts += 1
+            connection = self.machine.connection
+            self.machine.connection = None if wanted else connection
+            self.disconnect(wanted=wanted)
+            self.machine.connection = connection
             self.pending, self.running, self.history_of = [], None, {}
             self.begun = False
-            self.disconnect()
-            self.listener.machine_ended(self.machine, "ComfyUI was killed")
+            end = partial(self.listener.machine_ended, self.machine, "ComfyUI was killed")
+            if wanted:
+                asyncio.get_running_loop().call_later(STOPS_WITHIN, partial(end, wanted=True))
+            else:
+                end()
 
     def start(self) -> None:
         self.alive = True
 
     def clear(self) -> None:
         """Delete the waiting prompts, as after a request of another client."""
+        self.endangered.update(self.pending)  # until Jupyter notices, an exit may count for them
         self.pending.clear()
         self._send_queue_status()
 
     def remove(self, prompt_id: str) -> None:
         """Delete a waiting prompt, as after a request of another client."""
+        self.endangered[prompt_id] += 1
         self.pending.remove(prompt_id)
         self._send_queue_status()
 

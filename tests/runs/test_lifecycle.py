@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from comfydeploy_jupyter.errors import ConflictError, NotFoundError
+from comfydeploy_jupyter.runs.records import FINAL
 from comfydeploy_jupyter.runs.state import (
     KEPT_FIRST,
     MAX_DETAIL,
@@ -37,6 +38,8 @@ from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .fake_comfyui import FakeComfyUI
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +219,33 @@ class Life(RuleBasedStateMachine):
             self.world.happens("ComfyUI is started", comfyui)
             self.world.tick(1.0)
 
+    @rule(
+        second=st.booleans(),
+        end=st.sampled_from([None, "success"]),
+        cancels=st.booleans(),
+        wanted=st.sampled_from([None, 0, 1]),
+    )
+    def exit_in_turn(
+        self, second: bool, end: str | None, cancels: bool, wanted: int | None
+    ) -> None:
+        """Let one ComfyUI exit, then the other one; Jupyter has stopped the one ``wanted``."""
+        world, comfyuis = self.world, self.world.comfyuis
+        world.end_faults()
+        runs = [world.submit(wait=False, machine="gpus") for _ in range(2)]
+        world.tick(0.5)
+        world.call(comfyuis[not second].begin)
+        if end is not None:
+            world.call(comfyuis[not second].finish, f"execution_{end}")
+        world.call(comfyuis[second].die, wanted == 0)
+        for run in runs * cancels:
+            world.cancel(run)  # while one of them is taken back
+        world.tick(1.0)
+        world.call(comfyuis[not second].die, wanted == 1)
+        world.tick(20.0 if cancels else 1.0)
+        for run in runs * cancels:
+            row = world.store.rows.get(run)
+            assert row is None or row.status in FINAL, f"{run}: it waits although it was cancelled"
+
     @rule(second=st.booleans(), away=st.booleans(), begun=st.booleans())
     def hangs_for_long(self, second: bool, away: bool, begun: bool) -> None:
         """Let a ComfyUI answer nothing for longer than a lost one may take."""
@@ -230,21 +260,51 @@ class Life(RuleBasedStateMachine):
             self.world.happens("connection breaks", comfyui)
         self.world.tick(LOST_AFTER + 10.0)
 
-    @rule(second=st.booleans(), verdict=st.sampled_from([0.5, 1.5]), pause=st.sampled_from([0, 1]))
-    def dies_while_sending(self, second: bool, verdict: float, pause: float) -> None:
+    @rule(second=st.booleans(), begins=st.booleans(), after=st.sampled_from([603.5, 604.0]))
+    def exits_while_it_is_checked(self, second: bool, begins: bool, after: float) -> None:
+        """Let a ComfyUI that has answered nothing for very long exit, so that its runs move."""
+        self.world.end_faults()
+        comfyui = self.begins_to_work(second)
+        self.world.tick(0.5)
+        self.world.happens("ComfyUI hangs", comfyui)
+        self.world.tick(after)
+        self.world.happens("ComfyUI dies", comfyui)
+        self.world.tick(0.3)
+        if begins:
+            self.world.call(self.world.comfyuis[not second].begin)
+        self.world.tick(2.0)
+
+    @rule(
+        second=st.booleans(),
+        verdict=st.sampled_from([0.5, 1.5]),
+        pause=st.sampled_from([0, 1]),
+        begins=st.booleans(),
+    )
+    def dies_while_sending(self, second: bool, verdict: float, pause: float, begins: bool) -> None:
         """Let a ComfyUI exit while runs are sent to it, and be examined for a while."""
         self.world.end_faults()
         self.world.tick(pause)
         comfyui = self.world.comfyuis[second]
         comfyui.answer, comfyui.patience, comfyui.machine.verdict_takes = "lost", 3.0, verdict
-        for _ in range(2):
-            self.world.submit(wait=False, machine="gpus")
-        self.world.tick(0.1)
+        self.begins_to_work(second)
         self.world.happens("ComfyUI dies", comfyui)
         self.world.tick(3.2)
         self.world.check()
+        if begins:
+            self.world.call(self.world.comfyuis[not second].begin)
         self.world.tick(2.0)
         comfyui.patience, comfyui.machine.verdict_takes = 1.0, 0.0
+
+    def begins_to_work(self, second: bool) -> FakeComfyUI:
+        """Submit runs to both ComfyUIs, and let the other one execute what it has."""
+        for _ in range(2):
+            self.world.submit(wait=False, machine="gpus")
+        self.world.tick(0.1)
+        other = self.world.comfyuis[not second]
+        while other.prompts:
+            self.world.call(other.begin)
+            self.world.call(other.finish, "execution_success")
+        return self.world.comfyuis[second]
 
     @rule(what=st.sampled_from(HAPPENINGS), second=st.booleans())
     def event_occurs(self, what: str, second: bool) -> None:
@@ -266,7 +326,7 @@ class Life(RuleBasedStateMachine):
         self.world.check()
         for name, task in self.world.waiting.items():
             assert task.done(), f"{name} waits for ever"
-        assert not self.world.service.at_work
+        assert not self.world.service.at_work, self.world.unfinished()
         self.world.close()
 
 

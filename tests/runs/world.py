@@ -161,11 +161,18 @@ class World:
     def check_end(self, record: RunRecord) -> None:
         """Compare the reason why a run has failed with what has happened."""
         prompt_id, error = record.prompt_id, record.error or {}
+        prompts = [prompt for prompt, run in self.store.runs.items() if run == prompt_id]
+        exits = sum(comfyui.endangered[prompt] for comfyui in self.comfyuis for prompt in prompts)
+        if "about to begin" in error.get("message", "") and exits < MAX_ATTEMPTS:
+            self.faults.append(f"{prompt_id}: it is blamed for exits during other runs")
         for comfyui in self.comfyuis:
             since = self.loop.time() - (comfyui.troubled_at or 0.0)
-            executes = record.comfyui_id in comfyui.prompts and comfyui.hangs
-            if executes and error.get("type") == "ComfyUIEnded" and since < GONE_AFTER:
+            if record.comfyui_id not in comfyui.prompts or error.get("type") != "ComfyUIEnded":
+                continue
+            if comfyui.hangs and since < GONE_AFTER - 5.0:
                 self.faults.append(f"{prompt_id}: it is given up although ComfyUI only hangs")
+            if comfyui.is_well and self.loop.time() - comfyui.well_since > 10.0:
+                self.faults.append(f"{prompt_id}: it is given up although ComfyUI has it")
 
     def posted(self, comfyui_id: str) -> None:
         """Fail if a prompt is sent that was cancelled, or that has made ComfyUI exit too often."""
@@ -242,8 +249,7 @@ class World:
         comfyui = comfyui or self.comfyui
         self._happens(what, comfyui)
         for each in self.comfyuis:
-            well = each.alive and each.connected and not each.refuses and not each.hangs
-            each.troubled_at = None if well else (each.troubled_at or self.loop.time())
+            each.troubled_at = None if each.is_well else (each.troubled_at or self.loop.time())
 
     def _happens(self, what: str, comfyui: FakeComfyUI) -> None:
         if what == "connection breaks":
@@ -294,7 +300,7 @@ class World:
         self.call(left)
 
     def check(self) -> None:
-        assert self.faults == []
+        assert self.faults == [], self.faults
         known = [self.service.find(prompt_id) for prompt_id in self.waiting]
         for run in known:
             if run is not None:
@@ -354,8 +360,9 @@ class World:
         """End all simulated errors."""
         self.store.failing = False
         for comfyui in self.comfyuis:
+            if not comfyui.is_well:
+                comfyui.well_since = self.loop.time()
             comfyui.answer, comfyui.refuses, comfyui.hangs = "taken", False, False
-            comfyui.well_since = self.loop.time()
             comfyui.start()
             self.call(comfyui.connect)
             comfyui.troubled_at = None
@@ -373,6 +380,12 @@ class World:
             self.tick(15.0)
             if not (self.service.at_work or any(comfyui.prompts for comfyui in self.comfyuis)):
                 break
+
+    def unfinished(self) -> str:
+        """Return which runs have not ended."""
+        rows = self.store.rows.values()
+        ids = [row.prompt_id for row in rows if row.status not in FINAL]
+        return f"{', '.join(ids) or 'a step'}: there is no end"
 
     def close(self) -> None:
         self.do(self.service.close())
