@@ -197,8 +197,14 @@ _DEFAULTS = vars(RunRecord("", "", "", ""))
 # All other fields are JSON in one column, but for those that `save` leaves as they are.
 _DETAILS = [n for n in _DEFAULTS if n not in {*_COLUMNS, "metadata", "story", "pinned"}]
 
+# What became of the webhook of a run may be stored before its end, if that is stored late.
+_RECORD = (
+    f"CASE WHEN json_extract({DETAILS}, '$.webhook_status') IS NULL THEN :record ELSE"
+    f" json_set(:record, '$.webhook_status', json_extract({DETAILS}, '$.webhook_status')) END"
+)
 _SAVE = (
-    f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'record', 'story'))}"  # noqa: S608 - our own names
+    f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'story'))},"  # noqa: S608 - our own names
+    f" record = CASE WHEN :status IN {FINAL} THEN {_RECORD} ELSE :record END"
     f" WHERE prompt_id = :prompt_id AND status NOT IN {FINAL}"
 )
 

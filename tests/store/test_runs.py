@@ -200,3 +200,14 @@ async def test_each_save_that_cannot_be_written_raises_an_error(repository):
     assert [type(fault) for fault in refused] == [kind] * 2
     await repository.save(record("a", status="queued"))
     assert (await repository.get("a")).status == "queued"
+
+
+async def test_an_end_that_is_stored_late_keeps_what_became_of_the_webhook(repository):
+    await repository.add(record("a"), b"{}", None)
+    await repository._database.write(
+        lambda db: db.execute("UPDATE runs SET record = json_set(record, '$.webhook_status', 'x')")
+    )
+    await repository.save(record("a", status="success"))
+    status = "SELECT json_extract(record, '$.webhook_status'), status FROM runs"
+    found = await repository._database.read(lambda db: tuple(db.execute(status).fetchone()))
+    assert found == ("x", "success")
