@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunTimeoutError
@@ -14,7 +15,7 @@ from ..util.tasks import end
 from ..util.times import utc_now
 from .background import done_by
 from .engine import NewRun
-from .prepare import ReadyMachine, prepare, steps_of
+from .prepare import DEFINITIONS_MAX_AGE, ReadyMachine, prepare, steps_of
 from .queue import Placement, client_of
 from .records import RunRecord
 from .run import Run
@@ -247,14 +248,16 @@ class RunCreator:
         machines = machines[:MOST_TRIED]
         if len(machines) > 1 and request.workflow_api is None and request.workflow is not None:
             machines = [await _knowing(machines, request.workflow)]
-        for machine in machines:
-            ready = ReadyMachine(machine, may_wait=pool is not None and pool.id != AUTO)
-            try:
-                return ready, await prepare(request, ready, self._fetching, small=small)
-            except InvalidInputError:  # such as a model that only one of them has
-                if machine is machines[-1]:
-                    raise
-        raise AssertionError
+        may_wait = pool is not None and pool.id != AUTO
+        ready = ReadyMachine(machines[0], may_wait=may_wait)
+        try:
+            return ready, await prepare(request, ready, self._fetching, small=small)
+        except InvalidInputError:  # such as a model that only one of them has
+            for machine in await _defining_otherwise(machines, request.workflow_api):
+                ready = ReadyMachine(machine, may_wait=may_wait)
+                with suppress(InvalidInputError):
+                    return ready, await prepare(request, ready, self._fetching, small=small)
+            raise
 
     async def _check_free(self, prompt_id: str) -> None:
         if prompt_id in self._context.active or await self._context.repository.get(prompt_id):
@@ -286,6 +289,26 @@ async def _knowing(machines: list[Machine], workflow: dict[str, Any]) -> Machine
         if not unknown:
             break
     return best
+
+
+async def _defining_otherwise(machines: list[Machine], graph: Any) -> list[Machine]:
+    """Return one machine for each definition of a graph's nodes but that of the first machine."""
+    if not isinstance(graph, dict):
+        return machines[1:]
+    classes = {node.get("class_type") for node in graph.values() if isinstance(node, dict)}
+    asking = (machine.definitions(max_age=DEFINITIONS_MAX_AGE) for machine in machines)
+    known: list[Any] = []
+    found = []
+    for machine, answer in zip(
+        machines, await asyncio.gather(*asking, return_exceptions=True), strict=True
+    ):
+        if isinstance(answer, BaseException):
+            continue
+        definitions = [answer.object_info.get(str(name)) for name in classes]
+        if definitions not in known:
+            known.append(definitions)
+            found.append(machine)
+    return [machine for machine in found if machine is not machines[0]]
 
 
 def _is_uuid(text: str) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.errors import ConflictError, NotFoundError
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError, ConflictError, NotFoundError
 from comfydeploy_jupyter.machines.registry import Pool
+from comfydeploy_jupyter.runs import creation
 
 from .world import World
 
@@ -743,3 +745,34 @@ def test_a_run_that_has_ended_is_not_taken_for_a_prompt_of_another_client(world:
         world.call(world.comfyui.finish, "execution_success")
         world.tick(0.1)
     assert places(world, runs) == [("local", "success")] * 6
+
+
+# The models of each; one of them does not answer.
+MEMBERS = {
+    "first": ["a"],
+    "second": ["a"],
+    "third": ["b"],
+    "fourth": [],
+    "fifth": ["c"],
+    "last": ["b"],
+}
+
+
+async def test_a_refused_input_is_tried_once_for_each_different_definition() -> None:
+    asked = []
+
+    def member(name: str, models: list[str]) -> Any:
+        async def definitions(*, max_age: float) -> SimpleNamespace:
+            asked.append(name)
+            if not models:
+                raise ComfyUIUnavailableError("it does not answer")
+            other = {"Other": {"input": {"name": [[name]]}}}
+            return SimpleNamespace(object_info={"Loads": {"input": {"file": [models]}}, **other})
+
+        return SimpleNamespace(id=name, definitions=definitions)
+
+    members = [member(name, models) for name, models in MEMBERS.items()]
+    graph = {"1": {"class_type": "Loads", "inputs": {}}}
+    found = await creation._defining_otherwise(members, graph)
+    assert [each.id for each in found] == ["third", "fifth"]
+    assert asked == [*MEMBERS]
