@@ -464,6 +464,7 @@ def test_outputs_that_are_large(server):
     assert f"event: log\ndata: {log}\n\n".encode() in events
 
 
+@pytest.mark.thorough
 def test_large_outputs_of_many_runs_do_not_stay_in_memory(shared, faulty):
     """Sixteen more need less memory than ten of their texts; the first ones fill memory pools."""
     length = 12 * MEGABYTE
