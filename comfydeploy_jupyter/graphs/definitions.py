@@ -120,6 +120,18 @@ class Input:
 
     # The only place that reads the declaration ``[type or list of options, {option: value}]``.
 
+    # what the check of a prompt reads for each value
+    __slots__ = (
+        "__dict__",
+        "_offered",
+        "bounded",
+        "convert",
+        "name",
+        "number",
+        "required",
+        "sound",
+    )
+
     def __init__(self, name: str, definition: Any, required: bool, owner: NodeClass) -> None:
         self.name = name  # with the names of the combos or the group that it belongs to
         self.definition = definition
@@ -177,7 +189,9 @@ class Input:
             return bool(self.low <= value <= self.high)
         if type(value) is not str or self.bounded:
             return False
-        return self.convert is str if self._offered is None else self.offers(value)
+        if self._offered is None:
+            return self.convert is str
+        return value in self._offered if len(self._offered) <= _MAX_LISTED else self.offers(value)
 
     def offers(self, text: str) -> bool:
         """Return whether a text is one of the options; a long list becomes a set of its texts."""
@@ -566,6 +580,8 @@ def _legacy_slots(inputs: Iterable[Input], widgets: Sequence[Widget]) -> tuple[b
 class NodeClass:
     """A node class, read from an entry of ``object_info``."""
 
+    __slots__ = ("__dict__", "_checked", "_models", "foreign", "name", "output_node", "returns")
+
     def __init__(self, name: str, entry: Mapping[str, Any], behaviour: Behaviour) -> None:
         self.name = name
         self.behaviour = behaviour
@@ -575,6 +591,7 @@ class NodeClass:
         self.foreign = str(entry.get("python_module", "")).startswith("custom_nodes")
         # the third schema (V3): only its classes have all three
         self.schema3 = entry.keys() >= {"api_node", "deprecated", "experimental"}
+        self._expands = self.schema3 and behaviour.expands_inputs
         returns = entry.get("output", [])
         # types of the outputs, in a sequence of the same type as in ComfyUI, which exceptions name
         self.returns: Any = (
@@ -584,12 +601,11 @@ class NodeClass:
         self._section = _Section(entry.get("input"), self)
         # what is checked of a node, if it does not depend on the node's inputs
         self._checked: tuple[Input, ...] | None = None
+        self._models: tuple[Input, ...] | None = None
         if not self._expands or not any(each.dynamic for each in self._section.inputs):
-            self._checked = self._expanded({}, [])[0]
-
-    @property
-    def _expands(self) -> bool:
-        return self.schema3 and self.behaviour.expands_inputs
+            found: dict[str, Input] = {}
+            self._expand(self._section, {}, found, [])
+            self._checked = tuple(found.values())
 
     # -- for ComfyUI's check -------------------------------------------------------------------
 
@@ -599,14 +615,10 @@ class NodeClass:
         # that cannot be read.
         if self._checked is not None:
             return self._checked, False
-        found, dynamic = self._expanded(inputs, faults)
-        required = [each for each in found if each.required]
-        return (*required, *(each for each in found if not each.required)), dynamic
-
-    def _expanded(self, inputs: Any, faults: list[str]) -> tuple[tuple[Input, ...], bool]:
         found: dict[str, Input] = {}
         dynamic = self._expand(self._section, inputs, found, faults)
-        return tuple(found.values()), dynamic
+        required = [each for each in found.values() if each.required]
+        return (*required, *(each for each in found.values() if not each.required)), dynamic
 
     def _expand(
         self, section: _Section, inputs: Any, found: dict[str, Input], faults: list[str]
@@ -632,16 +644,15 @@ class NodeClass:
                     _add(found, each)
         return dynamic
 
-    @cached_property
-    def _models(self) -> tuple[Input, ...]:
-        return tuple(each for each in self._checked or () if each.model_folder[0])
-
     def models(self, inputs: Any) -> tuple[Input, ...]:
         """Return the inputs that name model files."""
-        if self._checked is not None:
+        if self._models is not None:
             return self._models
         found = self.checked_inputs(inputs, [])[0]
-        return tuple(each for each in found if each.model_folder[0])
+        models = tuple(each for each in found if each.model_folder[0])
+        if self._checked is not None:
+            self._models = models
+        return models
 
     # -- for forms -----------------------------------------------------------------------------
 

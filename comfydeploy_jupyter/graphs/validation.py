@@ -332,22 +332,24 @@ ends at about this depth. It is needed since the oldest versions follow cycles u
 _RECURSION = "maximum recursion depth exceeded while calling a Python object"
 
 
-@dataclass(slots=True)
 class _Frame:
     """A node whose validation has started."""
 
-    node_id: Any
-    rule: NodeClass
-    own: NodeCheck | None
     inputs: Any = None
     declared: tuple[Input, ...] = ()
-    dynamic: bool = False  # whether some of them are dynamic inputs
+    dynamic = False  # whether some of them are dynamic inputs
     pending: Iterator[Input] | None = None
-    errors: list[Issue] = field(default_factory=list)
-    sources_valid: bool = True  # whether the nodes that it depends on are valid
-    link: Any = None  # the input and its link that are followed now
-    values: dict[str, Any] = field(default_factory=dict)
-    received: dict[str, Any] = field(default_factory=dict)
+    sources_valid = True  # whether the nodes that it depends on are valid
+    link: tuple[Input, list[Any]]  # the input and its link that are followed now
+
+    def __init__(self, node_id: Any, rule: NodeClass, checks: Mapping[str, NodeCheck]) -> None:
+        self.node_id = node_id
+        self.rule = rule
+        self.errors: list[Issue] = []
+        self.own = None if rule.foreign else checks.get(rule.name)
+        if self.own is not None:
+            self.values: dict[str, Any] = {}
+            self.received: dict[str, Any] = {}
 
 
 class NodeValidator:
@@ -365,20 +367,17 @@ class NodeValidator:
         self.files = files
         self.known = known
         self.behaviour = known.behaviour
+        self._checks = NODE_CHECKS[known.behaviour.own_checks]
         self.started: dict[Any, None] = {}  # ids of nodes whose validation has started, in order
         self.valid: set[Any] = set()  # ids of nodes that are valid, with all they depend on
         self.errors: dict[Any, list[Issue]] = {}
         self.warnings: dict[str, None] = {}
 
-    def _frame(self, node_id: Any) -> _Frame:
-        rule = self.nodes[node_id]
-        return _Frame(node_id, rule, own_check(rule))
-
     def validate(self, node_id: Any) -> None:
         """Validate a node and all nodes that it depends on, unless that was done before."""
         if node_id in self.valid or node_id in self.errors:
             return
-        stack = [self._frame(node_id)]
+        stack = [_Frame(node_id, self.nodes[node_id], self._checks)]
         self.started = {node_id: None}
         while stack:
             frame = stack[-1]
@@ -505,7 +504,7 @@ class NodeValidator:
             if source not in self.errors:
                 if source not in self.started or not self.behaviour.reports_cycles:
                     frame.link = (wanted, value)
-                    return self._frame(source)
+                    return _Frame(source, source_rule, self._checks)
                 self._report_cycle(source)
             frame.sources_valid = False
         if own is not None:

@@ -43,7 +43,10 @@ SOURCE = {"id": 1, "type": "A"}
             "nodes": [SOURCE],
             "definitions": {
                 "subgraphs": [
-                    {"nodes": [{**sink(5), "id": 1}], "links": [{"id": 5, "origin_id": -10}]},
+                    {
+                        "nodes": [{**sink(5), "id": 1}],
+                        "links": [{"id": 5, "origin_id": -10, "target_id": 1}],
+                    },
                     5,
                 ]
             },
