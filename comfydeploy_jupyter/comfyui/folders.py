@@ -19,14 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import yaml
 
 from ..errors import ConflictError, ForbiddenPathError, InvalidRequestError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -599,18 +599,16 @@ def _unreadable(path: str | Path) -> ForbiddenPathError:
 DELETABLE = ("output", "temp")
 
 
-class Directories(Protocol):
-    """The folders of a ComfyUI, such as `Folders`."""
+def locate(
+    directory: Callable[[str], Path], kind: str, subfolder: str, filename: str
+) -> tuple[bytes, bytes]:
+    """Return the root folder of an output file and its path in that folder, without links.
 
-    def directory(self, kind: str) -> Path:
-        """Return the folder of files of a type."""
-
-
-def locate(folders: Directories, kind: str, subfolder: str, filename: str) -> tuple[bytes, bytes]:
-    """Return the root folder of an output file and its path in that folder, without links."""
+    ``directory`` returns the folder of a type, as `Folders.directory` does.
+    """
     if kind not in DELETABLE:
         raise ForbiddenPathError("only files in ComfyUI's output and temp folders are deleted")
-    root = os.path.realpath(folders.directory(kind))
+    root = os.path.realpath(directory(kind))
     try:
         if not _is_name(filename) or "\0" in subfolder:
             raise ForbiddenPathError("its name is not the name of a file")

@@ -26,14 +26,6 @@ KEPT = ("output", "temp")
 CHUNK = 1024 * 1024  # bytes
 
 
-class KeptFolders:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def directory(self, kind: str) -> Path:
-        return self._folder / kind
-
-
 class KeptOutputs:
     """Copies the outputs of runs from members whose files would be lost, and opens them.
 
@@ -82,14 +74,14 @@ class KeptOutputs:
         folders = [self._folder / machine_id / kind, *self._shared(machine_id, kind)]
         return await open_in_thread(self._open, folders, path)
 
-    def folders(self, machine_id: str) -> KeptFolders | None:
-        """Return the folders of a member, which may have ended; None if there are none.
+    def folder(self, machine_id: str) -> Path | None:
+        """Return the folder with those of a member, which may have ended; None if there is none.
 
         This function blocks: call it in a thread.
         """
         for folder in self._folders(machine_id):
             if folder.is_dir():
-                return KeptFolders(folder)
+                return folder
         return None
 
     def remove_empty(self, machine_ids: Iterable[str]) -> None:

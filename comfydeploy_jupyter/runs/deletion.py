@@ -28,9 +28,9 @@ from .records import FINAL, RunFilter
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from ..comfyui.folders import Directories
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from .engine import RunContext
@@ -356,7 +356,7 @@ class OutputFolders:
     def __init__(self, machines: MachineRegistry, kept_outputs: KeptOutputs) -> None:
         self._machines = machines
         self._kept_outputs = kept_outputs
-        self._known: dict[str, Directories | None] = {}
+        self._known: dict[str, Callable[[str], Path] | None] = {}
 
     async def read(self, runs: Iterable[StoredRun]) -> None:
         """Find the folders of the machines of these runs, before `locate`."""
@@ -366,18 +366,19 @@ class OutputFolders:
             if machine is not None and machine.path is not None:
                 with suppress(ComfyDeployError):
                     folders = await machine.folders()
-            known: Directories | None = folders if folders and folders.base else None
-            if known is None:
-                known = await asyncio.to_thread(self._kept_outputs.folders, machine_id)
-            self._known[machine_id] = known
+            if folders is not None and folders.base is not None:
+                self._known[machine_id] = folders.directory
+                continue
+            kept = await asyncio.to_thread(self._kept_outputs.folder, machine_id)
+            self._known[machine_id] = None if kept is None else kept.joinpath
 
     def locate(self, run: StoredRun, output: OutputName) -> Place | None:
         """Return the place of an output file; None if the folders are not known. Blocks.
 
         ForbiddenPathError if it is not within ComfyUI's output or temp folder.
         """
-        folders = self._known[run.machine]
-        return None if folders is None else locate(folders, *output)
+        directory = self._known[run.machine]
+        return None if directory is None else locate(directory, *output)
 
     def may_become_known(self, run: StoredRun) -> bool:
         """Return whether the folders of a run's machine are not known, but may be known later."""
