@@ -36,7 +36,12 @@ class Thumbnails:
 
 
 def thumbnail(source: BinaryIO, side: int) -> bytes:
-    """Return a small copy of a picture. Call it in a thread: it decodes the whole picture."""
+    """Return a small copy of a picture as WebP. Call it in a thread: it decodes the whole picture.
+
+    ``side``: pixels of the longest side; a smaller picture keeps its size. Of an animation, the
+    first picture is used; EXR needs the package OpenEXR. A picture of more than twice Pillow's
+    ``MAX_IMAGE_PIXELS`` may be an attack on the memory, and is refused.
+    """
     # Slow to import, and rarely needed by a server.
     from PIL import Image
 

@@ -89,6 +89,7 @@ def write_context(folder: Path, name: str, environment: Environment, *, models: 
     """Write a build context, which replaces an earlier one of the same name.
 
     It is written to a temporary folder and renamed, so a name always refers to a complete context.
+    ``models``: whether the image contains the models whose source is known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, name):
@@ -501,7 +502,11 @@ async def build(
     report: Callable[[str], None],
     tokens: Mapping[str, str],
 ) -> None:
-    """Build an image; if the task is cancelled, the build is stopped."""
+    """Build an image; if the task is cancelled, the build is stopped.
+
+    ``report`` gets each line of the output; ``tokens`` are build secrets by their ids, which do not
+    become part of the image. The last lines of the log are ``details["log"]`` of the error.
+    """
     await asyncio.to_thread(_prepare, log)
     env = {**child_environment(secrets=False, keep=_OF_DOCKER), "BUILDKIT_PROGRESS": "plain"}
     arguments = []

@@ -277,7 +277,7 @@ def _pip(package: Package) -> tuple[str, str]:
 
 def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
     """Convert a snapshot of ComfyUI-Manager; return it with warnings about lost information."""
-    inner = given.get("custom_nodes")
+    inner = given.get("custom_nodes")  # in the YAML form, it has all
     content = inner if isinstance(inner, dict) else given
     warnings: list[str] = []
     commit = content.get("comfyui")

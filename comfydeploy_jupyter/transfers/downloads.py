@@ -98,7 +98,11 @@ class ModelSites:
         return at_civitai and urlsplit(url).path.startswith("/models/")
 
     def huggingface(self, url: str, file: str | None) -> RemoteFile:
-        """Return the file for an address at Hugging Face, or for a repository and a file name."""
+        """Return the file for an address at Hugging Face, or for a repository and a file name.
+
+        The address is ``https://huggingface.co/<repo>/resolve/<revision>/<file>``, the same with
+        ``blob`` as in the site's pages, or ``<owner>/<repo>``.
+        """
         path = url
         for base in (HUGGINGFACE, self.huggingface_url):
             if _below(url, base):
@@ -120,7 +124,11 @@ class ModelSites:
         )
 
     async def civitai(self, http: aiohttp.ClientSession, url: str) -> RemoteFile:
-        """Request the file for an address at Civitai from its API."""
+        """Request the file for an address at Civitai from its API.
+
+        The address is the page of a model, with ``modelVersionId`` for a particular version, or a
+        download address.
+        """
         asked = urlsplit(url)
         version = next(iter(parse_qs(asked.query).get("modelVersionId", ())), None)
         download = re.search(r"/api/download/models/(\d+)", asked.path)
@@ -374,6 +382,8 @@ class _IncomingJob:
 
 
 class Download(_IncomingJob):
+    """Downloads a file by HTTP; if ``facts["untrusted"]`` is set, from public addresses only."""
+
     def __init__(
         self,
         http: aiohttp.ClientSession,
@@ -532,7 +542,10 @@ def taken(name: str) -> TransferError:
 
 
 def declared_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
-    """Return the size of the complete file if the response contains it."""
+    """Return the size of the complete file if the response contains it.
+
+    ``begun``: bytes before the requested range.
+    """
     found = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if response.status == 206 and found:
         return int(found.group(1))

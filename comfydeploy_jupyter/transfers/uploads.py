@@ -184,7 +184,11 @@ async def put(
     headers: dict[str, str] | None = None,
     advance: Callable[[int], None],
 ) -> str:
-    """Upload a file, or a part of it, to a presigned address: streamed, with its length."""
+    """Upload a file, or a part of it, to a presigned address: streamed, with its length.
+
+    The address contains its own credentials, so no token is sent. Return the ``ETag`` without
+    quotes, empty if there is none; `TransferError` unless all bytes were stored.
+    """
     stop = source.size if end is None else end
     body: Any = source.chunks(start, stop, advance)
     if stop - start <= CHUNK:

@@ -36,24 +36,27 @@ if TYPE_CHECKING:
     from ..transfers.downloads import RemoteFile
     from ..transfers.queue import TransferRecord, Transfers
 
-MOST = 1000  # models of one workflow
-LONGEST_NAME = 255  # bytes; the limit of common file systems
-LONGEST_URL = 8192
-ASKED_AT_ONCE = 8  # links whose sizes are requested at the same time
+MAX_MODELS = 1000  # models of one workflow
+MAX_NAME = 255  # bytes; the limit of common file systems
+MAX_URL = 8192
+MAX_CONCURRENT = 8  # links whose sizes are requested at the same time
 _HASH_TYPES = frozenset({"", "sha256", "sha-256"})
 
 
 @dataclass
 class ModelFile:
-    name: str
-    folder: str | None
+    name: str  # as in a loader: including subfolders of `folder`, if any
+    folder: str | None  # under ``models``
     url: str | None = None
     sha256: str | None = None
+    # present: it exists. missing: it can be downloaded. fetching: its download is not complete.
+    # no_link: no address is known. unused: the workflow lists it, but uses another one.
+    # refused: it cannot or must not be downloaded.
     state: str = "missing"
-    problem: str | None = None
-    size: int | None = None
-    nodes: list[dict[str, Any]] = field(default_factory=list)
-    transfer: TransferRecord | None = None
+    problem: str | None = None  # why it is refused, or another problem
+    size: int | None = None  # bytes, if it was requested
+    nodes: list[dict[str, Any]] = field(default_factory=list)  # what names it, as far as known
+    transfer: TransferRecord | None = None  # its download
 
     @property
     def is_pickle(self) -> bool:
@@ -81,8 +84,8 @@ class ModelFile:
 
 @dataclass
 class Plan:
-    models: list[ModelFile]
-    missing_nodes: list[dict[str, Any]]
+    models: list[ModelFile]  # all that the workflow names, in its order
+    missing_nodes: list[dict[str, Any]]  # as in the result of the validation
     warnings: list[str]
 
     @property
@@ -115,9 +118,9 @@ async def plan(
         transfers.sites.addresses,
     )
     warnings = []
-    if len(models) > MOST:
+    if len(models) > MAX_MODELS:
         warnings.append(
-            f"The workflow names {len(models)} models; only the first {MOST} are examined."
+            f"The workflow names {len(models)} models; only the first {MAX_MODELS} are examined."
         )
     if folders.base is None:
         warnings.append(
@@ -125,12 +128,12 @@ async def plan(
             " them;"
             " set comfyui_path if it is on this machine."
         )
-    return Plan(models[:MOST], validation["missing_nodes"], warnings)
+    return Plan(models[:MAX_MODELS], validation["missing_nodes"], warnings)
 
 
 async def ask_sizes(found: Plan, transfers: Transfers) -> None:
     """Request the size and the SHA-256 of the missing files from their sites."""
-    slots = asyncio.Semaphore(ASKED_AT_ONCE)
+    slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def ask(model: ModelFile) -> None:
         async with slots:
@@ -212,7 +215,7 @@ def _examine(
     used = {_base(name) for name in chosen}
     there = {folder: frozenset(names) for folder, names in present.items()}
     models = _combine(listed, missing)
-    for model, entry in models[: MOST + 1]:
+    for model, entry in models[: MAX_MODELS + 1]:
         if entry is not None:
             _check(model, entry, there.keys(), sites)
         first, _, rest = (model.folder or "").partition("/")
@@ -266,7 +269,7 @@ def _check(
     model.url = listed.url
     suffix = PurePosixPath(listed.name).suffix.lower()
     problem = None
-    if not _is_plain(listed.name) or len(listed.name.encode()) > LONGEST_NAME:
+    if not _is_plain(listed.name) or len(listed.name.encode()) > MAX_NAME:
         problem = "its name is not the plain name of a file"
     elif suffix not in SUFFIXES:
         problem = f"{suffix or 'a file without suffix'} is not a type of model file"
@@ -290,8 +293,8 @@ def _check(
 
 def _link_problem(listed: ListedModel, sites: Collection[str]) -> str | None:
     url = listed.url or ""
-    if len(url) > LONGEST_URL:
-        return f"the link is longer than {LONGEST_URL} characters"
+    if len(url) > MAX_URL:
+        return f"the link is longer than {MAX_URL} characters"
     return objection(url, sites)
 
 

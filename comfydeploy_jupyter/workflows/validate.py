@@ -28,7 +28,11 @@ MODELS_MAX_AGE = 3.0  # seconds; short, so that a model file that was just added
 async def validate_workflow(
     machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the result that ``POST /prompt`` of a machine's ComfyUI would have for a graph."""
+    """Return the result that ``POST /prompt`` of a machine's ComfyUI would have for a graph.
+
+    Live node definitions are used, else the last known ones. If both formats are given, the one in
+    UI format only provides the packs of nodes and the addresses of models.
+    """
     definitions = await machine.definitions(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
     return await worker.run(_validate, definitions, folders, workflow_api, workflow)
