@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..util.jsons import dumps, sorted_keys
-from .formats import AnyGraph, Graph, class_of, inputs_of, is_link
+from .formats import AnyGraph, Graph, class_of, inputs_of, is_link, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -206,7 +206,7 @@ def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
     """Raise if a graph would end the thread of ComfyUI that executes prompts."""
     for node_id, fault in too_deep(graph):
         raise InvalidRequestError(
-            f"workflow_api: node {node_id!r} {fault}",
+            f"workflow_api: node {label_of(graph, node_id)} {fault}",
             details={"field": "workflow_api", "node_id": node_id},
         )
     if ui is not None and is_deeper_than(ui, DEEPEST_VALUE):

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.dependencies import (
+    DEEPEST_VALUE,
     LONGEST_CHAIN,
+    check_depth,
     end_of_long_chain,
     is_deeper_than,
 )
@@ -65,3 +68,12 @@ def test_a_cycle_counts_as_a_chain_of_its_nodes() -> None:
 def test_nested_values(value: Any, depth: int) -> None:
     assert is_deeper_than(value, depth - 1)
     assert not is_deeper_than(value, depth)
+
+
+def test_the_error_names_the_node_by_its_title() -> None:
+    deep: Any = []
+    for _ in range(DEEPEST_VALUE):
+        deep = [deep]
+    node = {"class_type": "A", "inputs": {"x": deep}, "_meta": {"title": "Deep"}}
+    with pytest.raises(InvalidRequestError, match=r'node "Deep" \(A\) has more than'):
+        check_depth({"1": node}, None)
