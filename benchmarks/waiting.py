@@ -61,7 +61,7 @@ async def measure(folder: Path, runs: int) -> list[Figure]:
 
     async def submit(number: int) -> None:
         request = RunRequest(workflow_api=graph(number), machine=POOL, wait=False)
-        ids.append((await services.runs.submit(request, small=True)).prompt_id)
+        ids.append((await services.runs.submit(request)).prompt_id)
 
     async def submit_all(first: int, last: int) -> None:
         for start in range(first, last, 50):

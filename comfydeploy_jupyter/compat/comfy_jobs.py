@@ -247,17 +247,16 @@ class Jobs:
         *,
         key: str | None,
         machine: str | None,
-        small: bool,
         addresses: Addresses,
     ) -> dict[str, Any]:
         """Create a job."""
         if machine is None and request.metadata is not None:
             machine = request.metadata.get("machine")
         if key is None:
-            record = await self._start(request, machine, None, small=small)
+            record = await self._start(request, machine, None)
         else:
             _check_key(key)
-            record = await self._start_once(request, machine, key, small=small)
+            record = await self._start_once(request, machine, key)
         self._outputs.begin(record)
         return await self._job(record, addresses)
 
@@ -326,13 +325,11 @@ class Jobs:
             jobs_url=addresses.jobs,
         )
 
-    async def _start_once(
-        self, request: JobRequest, machine: str | None, key: str, *, small: bool
-    ) -> RunRecord:
+    async def _start_once(self, request: JobRequest, machine: str | None, key: str) -> RunRecord:
         """Start a run with an idempotency key; return its record."""
         while True:
             try:
-                return await self._start(request, machine, key, small=small)
+                return await self._start(request, machine, key)
             except ConflictError as fault:
                 if fault.details.get("field") != IDEMPOTENCY_KEY:
                     raise
@@ -355,9 +352,7 @@ class Jobs:
                 raise _used({"job_id": owner.prompt_id})
         await self._repository.free(owner.prompt_id)
 
-    async def _start(
-        self, request: JobRequest, machine: str | None, key: str | None, *, small: bool
-    ) -> RunRecord:
+    async def _start(self, request: JobRequest, machine: str | None, key: str | None) -> RunRecord:
         """Start a run; return its record."""
         try:
             workflow, machine = await self._resolved(request.workflow, machine)
@@ -371,7 +366,7 @@ class Jobs:
                 "timeout": REPLY_TIMEOUT,
             }
             asked = parse(RunRequest, fields)
-            return (await self._runs.queue(asked, small=small, key=key)).record
+            return (await self._runs.queue(asked, key=key)).record
         except NotFoundError as fault:
             raise APIError("invalid_request", fault.message, details=fault.details) from None
 

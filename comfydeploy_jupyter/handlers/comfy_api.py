@@ -45,7 +45,7 @@ from .route import (
     route,
     takes,
 )
-from .runs import LOOK_EVERY, SMALL
+from .runs import LOOK_EVERY
 from .view import ViewHandler, ViewQuery
 
 if TYPE_CHECKING:
@@ -394,7 +394,6 @@ class ComfyAPIHandler(Handler):
             body,
             key=self.request.headers.get(IDEMPOTENCY_KEY.name),
             machine=self.asked_machine(),
-            small=len(self.request.body) <= SMALL,
             addresses=self.addresses,
         )
         self.reply(job, status=201)

@@ -37,7 +37,7 @@ from ..workflows import store
 from .base import Handler
 from .comfy_api import MACHINE_HEADER
 from .route import MACHINE, TIME, Link, ReplyModel, errors, replies, route, takes
-from .runs import RUN_ERRORS, SMALL
+from .runs import RUN_ERRORS
 
 if TYPE_CHECKING:
     from ..errors import ComfyDeployError
@@ -204,8 +204,7 @@ class DeploymentsHandler(Handler):
             "webhook": webhook,
         }
         request = parse(DeploymentRun, fields)
-        small = len(self.request.body) <= SMALL
-        run = await self.services.runs.queue(request, small=small)
+        run = await self.services.runs.queue(request)
         return {"run_id": run.prompt_id}
 
     @route("GET", "run/{run_id}", "getDeploymentRun")

@@ -351,7 +351,6 @@ _EVENTS = Reply(
 )
 SERVICE = User(username="comfydeploy-service", name="ComfyDeploy", display_name="ComfyDeploy")
 _PROMPT_ID = {"prompt_id": "$response.body#/prompt_id"}
-SMALL = 4 * 1024  # bytes of a body; one up to this is prepared on the event loop, in about 0.2 ms
 BEGIN_AFTER = 5.0  # seconds after which a stream begins although its run is not queued yet
 LOOK_EVERY = 1.0  # seconds between reads of the record of a run that another server follows
 
@@ -410,10 +409,7 @@ class RunBase(Handler):
 
         ``reply_at_end``: the request is answered when the run has ended, not when it is queued.
         """
-        small = len(self.request.body) <= SMALL and not self._native
-        return await self.services.runs.submit(
-            request, small=small, reply_at_end=reply_at_end, arrived=arrived
-        )
+        return await self.services.runs.submit(request, reply_at_end=reply_at_end, arrived=arrived)
 
     def time_left(self, request: RunRequest, arrived: float) -> float | None:
         """Return how many seconds of the ``timeout`` are left; None without a timeout."""

@@ -87,16 +87,14 @@ class RunCreator:
         """Return the run with that id that is being created, or None."""
         return self._by_id.get(prompt_id)
 
-    async def create(
-        self, request: RunRequest, *, small: bool, key: str | None, until: float | None
-    ) -> NewRun:
+    async def create(self, request: RunRequest, *, key: str | None, until: float | None) -> NewRun:
         """Create the run of a request; at ``until`` (`now`) that is aborted.
 
-        ``small`` requests are prepared on the event loop. Raises ConflictError if the id is in use
-        or the run was cancelled, RunTimeoutError at ``until``, and the errors of `prepare`.
+        Raises ConflictError if the id is in use or the run was cancelled, RunTimeoutError at
+        ``until``, and the errors of `prepare`.
         """
         destination = self._destination(request.machine)
-        making = self._make(request, destination, small=small, key=key)
+        making = self._make(request, destination, key=key)
         if request.prompt_id is None and until is None:
             return await making
         return await self._supervise(asyncio.ensure_future(making), request, destination, until)
@@ -150,7 +148,7 @@ class RunCreator:
         return Destination(found or self._context.machines.least_busy(pool), pool)
 
     async def _make(
-        self, request: RunRequest, destination: Destination, *, small: bool, key: str | None
+        self, request: RunRequest, destination: Destination, *, key: str | None
     ) -> NewRun:
         """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
         known_to_comfyui = False
@@ -161,9 +159,8 @@ class RunCreator:
         version = None
         if request.workflow_id is not None:
             request, version = await self._from_store(request)
-            small = False
         pool = destination.pool
-        ready, prepared = await self._prepare(request, destination, small=small)
+        ready, prepared = await self._prepare(request, destination)
         machine = ready.machine
         await ready.wait()
         steps = await steps_of(prepared.workload, machine, prepared.targets)
@@ -237,7 +234,7 @@ class RunCreator:
         return NewRun(run, placement.client, prepared, key)
 
     async def _prepare(
-        self, request: RunRequest, destination: Destination, *, small: bool
+        self, request: RunRequest, destination: Destination
     ) -> tuple[ReadyMachine, Prepared]:
         """Prepare a run for a machine; for a pool, for one that has its node classes and models."""
         pool = destination.pool
@@ -251,12 +248,12 @@ class RunCreator:
         may_wait = pool is not None and pool.id != AUTO
         ready = ReadyMachine(machines[0], may_wait=may_wait)
         try:
-            return ready, await prepare(request, ready, self._fetching, small=small)
+            return ready, await prepare(request, ready, self._fetching)
         except InvalidInputError:  # such as a model that only one of them has
             for machine in await _defining_otherwise(machines, request.workflow_api):
                 ready = ReadyMachine(machine, may_wait=may_wait)
                 with suppress(InvalidInputError):
-                    return ready, await prepare(request, ready, self._fetching, small=small)
+                    return ready, await prepare(request, ready, self._fetching)
             raise
 
     async def _check_free(self, prompt_id: str) -> None:

@@ -36,7 +36,7 @@ from ..graphs.ui_to_api import ui_to_api
 from ..graphs.versions import BUNDLED as REPLACED
 from ..graphs.versions import has_partial_execution
 from ..util import jsons, worker
-from ..util.jsons import PROCESS_ABOVE, dumps, is_large
+from ..util.jsons import PROCESS_ABOVE, dumps, is_large, rough_size
 from .background import outcome, result_of
 from .inputs import fetch_input_files
 from .progress import NodeName
@@ -287,34 +287,29 @@ class ReadyMachine:
             await self.client()
 
 
-async def prepare(
-    request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, small: bool = False
-) -> Prepared:
+async def prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy) -> Prepared:
     """Turn a request into the prompt for a machine.
 
     Waits for the machine only if its node definitions are needed: for inputs, external-input
     nodes, a graph in UI format only, and new seeds.
     """
     try:
-        return await _prepare(request, ready, fetching, small=small)
+        return await _prepare(request, ready, fetching)
     except InvalidInputError:
         # A choice may be new, such as a model file that was just downloaded.
         before = await ready.machine.definitions()
         if await ready.machine.definitions(max_age=DEFINITIONS_MAX_AGE) is before:
             raise
-    return await _prepare(request, ready, fetching, small=small)
+    return await _prepare(request, ready, fetching)
 
 
-async def _prepare(
-    request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, small: bool
-) -> Prepared:
+async def _prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy) -> Prepared:
     machine = ready.machine
     layouts = None
     only_ui = _is_only_ui(request)
     if only_ui:
         await ready.wait()
         layouts = (await machine.definitions()).nodes
-        small = False
     cut = False
     if request.outputs is not None:
         await ready.wait()
@@ -324,6 +319,8 @@ async def _prepare(
     declared = None
     if request.inputs and machine.reachable_client() is not None:
         declared = await _declared(machine)
+    parts = request.workflow_api, request.workflow_api_raw, request.workflow, request.inputs
+    small = not only_ui and rough_size(parts, SMALL) <= SMALL
     work = partial(compose, request, layouts, declared, cut=cut)
     unknown: UnknownInputError | None = None
     try:

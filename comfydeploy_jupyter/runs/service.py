@@ -137,16 +137,15 @@ class RunService:
         self,
         request: RunRequest,
         *,
-        small: bool = False,
         reply_at_end: bool = False,
         key: str | None = None,
         arrived: float | None = None,
     ) -> Run:
         """Queue a run; return it when ComfyUI has accepted it, or when it waits for a pool.
 
-        ``small``: the request can be prepared on the event loop. ``reply_at_end``: no client is
-        informed before the end, so the acceptance need not be stored at once. ``key``: the
-        idempotency key. ``arrived`` (`now`): the time from which ``timeout`` counts.
+        ``reply_at_end``: no client is informed before the end, so the acceptance need not be stored
+        at once. ``key``: the idempotency key. ``arrived`` (`now`): the time from which ``timeout``
+        counts.
 
         PromptInvalidError and TooLargeError: ComfyUI refuses the run, which is stored as failed.
         RunTimeoutError with a ``prompt_id``: ComfyUI has been asked, and the run is followed; with
@@ -160,22 +159,20 @@ class RunService:
             latest = arrived_at + max(request.timeout, CREATE_WITHIN)
         self._submitting += 1
         try:
-            new = await self._creator.create(request, small=small, key=key, until=latest)
+            new = await self._creator.create(request, key=key, until=latest)
             new.run.awaited = reply_at_end
             await self._engine.submit(request, new, reply_at_end=reply_at_end, until=until)
         finally:
             self._submitting -= 1
         return new.run
 
-    async def queue(
-        self, request: RunRequest, *, small: bool = False, key: str | None = None
-    ) -> Run:
+    async def queue(self, request: RunRequest, *, key: str | None = None) -> Run:
         """Queue a run as `submit` does; also return a run that ComfyUI may still accept.
 
         The parameters and the errors are those of `submit`.
         """
         try:
-            return await self.submit(request, small=small, key=key)
+            return await self.submit(request, key=key)
         except (ComfyUIUnavailableError, RunTimeoutError) as fault:
             run = await self.load(str(fault.extra.get("prompt_id")))
             if run is None or run.record.finished:

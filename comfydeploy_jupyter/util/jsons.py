@@ -187,10 +187,10 @@ def _is_small(value: object) -> bool:
     return True
 
 
-def rough_size(value: object) -> int:
-    """Return the approximate number of characters of a value as JSON, without encoding it."""
+def rough_size(value: object, limit: float = math.inf) -> int:
+    """Return the approximate number of characters of a value as JSON; beyond the limit, any."""
     size, waiting = 0, [value]
-    while waiting:
+    while waiting and size <= limit:
         part = waiting.pop()
         if isinstance(part, dict):
             size += sum(map(len, part))

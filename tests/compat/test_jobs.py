@@ -37,7 +37,6 @@ def test_a_job_is_returned_before_its_client_stops_waiting(world: World, answer:
             JobRequest(workflow=GRAPH),
             key=None,
             machine=None,
-            small=True,
             addresses=Addresses("jobs", "assets"),
         )
     )

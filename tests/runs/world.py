@@ -209,7 +209,7 @@ class World:
         """Submit a run like ``POST run``."""
         wait = request.wait is not False
         try:
-            run = await self.service.submit(request, small=True, reply_at_end=wait)
+            run = await self.service.submit(request, reply_at_end=wait)
         except ComfyDeployError as fault:
             self.errors[str(request.prompt_id)] = fault
             return
