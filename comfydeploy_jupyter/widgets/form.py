@@ -520,7 +520,8 @@ class Form(View):
     # Another one for each workflow. The page sends it with each file that it has uploaded.
     form_number = t.Int(0).tag(sync=True)
     fields: t.List[Any] = t.List().tag(sync=True)
-    # The values when a page is loaded. The page sends changes as messages, which keep their order.
+    # The present values. The page sends changes as messages, which keep their order; they are put
+    # into the dict itself, so that they are not sent back.
     values = t.Dict().tag(sync=True)
     locked: t.List[str] = t.List().tag(sync=True)
     opened = t.Bool(False).tag(sync=True)
@@ -532,7 +533,6 @@ class Form(View):
     def __init__(self, panel: Panel) -> None:
         self.lock = threading.RLock()  # of all that the form shows
         self._structure = FormStructure([], {})
-        self._values: dict[str, Any] = {}
         self._typed: dict[tuple[str, str | None], int] = {}  # numbers of messages, by key and page
         self._others: dict[str, Any] = {}
         self._drawn: set[str] = set()  # the keys of drawn seeds that no user has set since
@@ -554,7 +554,6 @@ class Form(View):
         self._structure = FormStructure(
             fields, graph, groups=groups, definitions=definitions, make=make
         )
-        self._values = {}
         with self.hold_sync():
             if not self._is_kept:
                 self.form_number += 1
@@ -572,13 +571,12 @@ class Form(View):
 
     def _lay_out(self, values: Mapping[str, Any]) -> None:
         """Show the fields; those that are not in ``values`` have the values of the workflow."""
-        self._values = {
+        groups = self._structure.groups
+        self.fields = form_rows(list(self._fields.values()), list(groups.values()))
+        self.values = {
             key: values.get(key, page_value(field, field.initial))
             for key, field in self._fields.items()
         }
-        groups = self._structure.groups
-        self.fields = form_rows(list(self._fields.values()), list(groups.values()))
-        self.values = dict(self._values)
 
     def _rebuild(self, inputs: Mapping[str, Any]) -> None:
         """Show the form that the workflow has with other options, or more or fewer inputs.
@@ -586,7 +584,7 @@ class Form(View):
         The inputs of a new option have its defaults, or the values of the workflow. All other
         inputs keep their values.
         """
-        kept = self._structure.rebuild(inputs, self._values)
+        kept = self._structure.rebuild(inputs, self.values)
         if kept is None:
             return
         with self.hold_sync():
@@ -596,16 +594,9 @@ class Form(View):
 
     def _grow(self, group: InputGroup, by: int) -> None:
         """Add an input to a group, or remove the last one."""
-        inputs = self._structure.grown(group, by, self._values)
+        inputs = self._structure.grown(group, by, self.values)
         if inputs is not None:
             self._rebuild(inputs)
-
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the state with the current values, for a page that is reloaded."""
-        state: dict[str, Any] = super().get_state(*args, **kwargs)
-        if "values" in state:
-            state["values"] = dict(self._values)
-        return state
 
     @_exclusive
     def changed(self) -> dict[str, Any]:
@@ -692,7 +683,7 @@ class Form(View):
         if not isinstance(value, (str, int, float)):
             return False
         field = self._structure.twin_of(key)
-        return field is not None and page_value(field, value) == self._values[field.key]
+        return field is not None and page_value(field, value) == self.values[field.key]
 
     def _given(self, inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Return the inputs that have values; those without a field last, so that they count."""
@@ -782,7 +773,7 @@ class Form(View):
         with self.lock:
             values, faults = self._read_all()
             changed, locked = self._changes(values), list(self.locked)
-            invalid = {key: self._values[key] for key in faults}
+            invalid = {key: self.values[key] for key in faults}
             self._is_kept = True
             try:
                 yield
@@ -844,7 +835,7 @@ class Form(View):
             for key, value in message["values"].items()
             if key in self._fields and self._is_newest(key, message)
         }
-        self._values.update(typed)
+        self.values.update(typed)
         self._note(typed)
         self._follow_options(typed)
         # What the kernel sends of these values from now on is newer than what was typed.
@@ -893,7 +884,7 @@ class Form(View):
     @_exclusive
     def _put(self, values: Mapping[str, object]) -> None:
         written = {key: page_value(self._fields[key], value) for key, value in values.items()}
-        self._values.update(written)
+        self.values.update(written)
         if written:
             self._note(written)
             self.send_state("values")
@@ -904,13 +895,13 @@ class Form(View):
         for key in keys:
             field = self._fields.get(key)
             if field is not None and field.dynamic and self._is_news(field):
-                inputs = self._structure.chosen(self._values)
+                inputs = self._structure.chosen(self.values)
                 self._rebuild({k: v for k, v in inputs.items() if not is_within(k, {key})})
 
     def _is_news(self, field: FormField) -> bool:
         """Return whether the chosen option is not the one whose inputs are shown."""
         shown = inputs_of(self._structure.graph.get(field.node_id, {})).get(field.input_name)
-        return bool(shown != self._values[field.key])
+        return bool(shown != self.values[field.key])
 
     def _note(self, keys: Iterable[str]) -> None:
         """Remove the problems of fields that change, and what code has set for the same inputs."""
@@ -924,7 +915,7 @@ class Form(View):
             self._set_others(self._without(frozenset().union(*targets)))
 
     def _read(self, field: FormField) -> Any:
-        written = self._values[field.key]
+        written = self.values[field.key]
         if field.required and written in (None, "") and field.default != "":
             raise InvalidRequestError.of_field(
                 field.label, "must have a value, because the workflow has none"
