@@ -196,21 +196,13 @@ def connect(
 ) -> Comfy:
     """Find the Jupyter server with the routes, and return a client for it.
 
-    These are tried in this order: the arguments; the environment variables
-    ``COMFYDEPLOY_JUPYTER_URL`` and ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of
-    JupyterHub; the server that started this kernel, or that runs in this process; all other
-    servers of this user. If none has the routes, a new server is started on loopback; it ends
-    with this process. Except for a given ``url``, a server on this machine gets the token only
-    if it is a process of this user or of root. The server of the client has replied.
+    See `comfydeploy_jupyter.connect`, which also shows progress. Except for a given ``url``, a
+    server on this machine gets the token only if it is a process of this user or of root.
 
     Parameters
     ----------
-    url : str, optional
-        Address of a Jupyter server, with its base URL.
-    token : str, optional
-        Its token.
-    start : bool
-        Whether a server may be started.
+    url, token, start
+        As for `comfydeploy_jupyter.connect`.
     display : callable, optional
         Makes the live view of `Comfy.run`.
 
