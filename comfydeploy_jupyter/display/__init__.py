@@ -69,23 +69,8 @@ CLOCK_INTERVAL = 0.5
 """How often a view is updated if nothing has changed, so that its clock is updated, s."""
 
 
-class Followed(Protocol):
-    """The progress that a view shows: a `RunProgress` or a `SweepProgress`."""
-
-    @property
-    def version(self) -> int:
-        """A number that grows with each change."""
-
-    @property
-    def ended(self) -> float | None:
-        """When it ended, s of `time.monotonic`."""
-
-    def finish(self, status: str) -> None:
-        """Record the end, or that it is not followed any more."""
-
-
-P = TypeVar("P", bound=Followed)
-P_contra = TypeVar("P_contra", bound=Followed, contravariant=True)
+P = TypeVar("P", "RunProgress", "SweepProgress")
+P_contra = TypeVar("P_contra", "RunProgress", "SweepProgress", contravariant=True)
 
 
 class View(Protocol[P_contra]):
@@ -111,8 +96,8 @@ class Live(Generic[P]):
         view: View[P],
         on_error: Callable[[Exception], object] | None = None,
     ) -> None:
-        self._progress = progress
-        self._view = view
+        self._progress: P = progress
+        self._view: View[P] = view
         self._on_error = on_error
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="comfydeploy-view", daemon=True)
