@@ -569,11 +569,13 @@ class RunState:
         return self._complete_if_over(event)
 
     def _not_sent(self, event: Event) -> list[Effect]:
-        """Decide about a run that ComfyUI cannot have received."""
+        """Decide about a run that is stored, and that ComfyUI cannot have received."""
+        if self.state is State.RECEIVED:  # that it is stored is told at the same moment
+            self._make(event._replace(cause=C.STORED, detail=""))
         if self.state is State.REQUEUING:
             return self._make(event)
         if self.record.pool is not None:
-            if self.state in (State.RECEIVED, State.POSTED):
+            if self.state is State.POSTED:
                 return [Effect(Do.PAUSE), *self._give_back(event, event.detail)]
             return []
         if self.id_returned or self.record.cancelling:  # a client has its id

@@ -835,6 +835,18 @@ def test_what_was_stored_in_vain_is_replaced_in_the_store() -> None:
     assert (run.record.status, run.record.machine) == ("running", "a")
 
 
+def test_a_run_that_could_not_be_sent_waits_although_its_storing_is_told_later() -> None:
+    run = run_on("a", State.RECEIVED, pool="p")
+    place = Place(connected=False, pool="pool")
+    pause, store = run.handle(Event(Cause.NOT_SENT, "no", at=AT, now=1.0, place=place))
+    assert (pause.do, store.do) == (Do.PAUSE, Do.STORE)
+    assert run.handle(Event(Cause.STORED, at=AT, now=1.0, place=place)) == []
+    assert store.event is not None
+    effects = run.handle(store.event._replace(stored=True))
+    assert Do.ENQUEUE in [effect.do for effect in effects]
+    assert run.state is State.WAITING
+
+
 def test_a_run_that_was_next_at_each_exit_fails() -> None:
     for was_next, end in ((True, "failed"), (False, None)):
         run = run_on("a", State.QUEUED, status="queued", number=1, attempts=MAX_ATTEMPTS, pool="p")
