@@ -330,13 +330,13 @@ class Jobs:
         while True:
             try:
                 return await self._start(request, machine, key)
-            except ConflictError as fault:
-                if fault.details.get("field") != IDEMPOTENCY_KEY:
+            except ConflictError as exc:
+                if exc.details.get("field") != IDEMPOTENCY_KEY:
                     raise
                 await self._free_if_refused(key)
-            except ComfyDeployError as fault:
-                if fault.extra.get("prompt_id") is not None:
-                    await self._repository.free(fault.extra["prompt_id"])
+            except ComfyDeployError as exc:
+                if exc.extra.get("prompt_id") is not None:
+                    await self._repository.free(exc.extra["prompt_id"])
                 raise
 
     async def _free_if_refused(self, key: str) -> None:
@@ -367,8 +367,8 @@ class Jobs:
             }
             asked = parse(RunRequest, fields)
             return (await self._runs.queue(asked, key=key)).record
-        except NotFoundError as fault:
-            raise APIError("invalid_request", fault.message, details=fault.details) from None
+        except NotFoundError as exc:
+            raise APIError("invalid_request", exc.message, details=exc.details) from None
 
     async def _resolved(self, workflow: Any, machine: str | None) -> tuple[Any, str | None]:
         """Return the workflow with the names of files in place of its references to assets.

@@ -230,7 +230,7 @@ class RunCreator:
         if chosen is not None:
             self._context.queue.record_assigned(run)
         if placement.client is not None:
-            self._context.earlier_times.load_for(run)
+            self._context.estimates.load_for(run)
         return NewRun(run, placement.client, prepared, key)
 
     async def _prepare(

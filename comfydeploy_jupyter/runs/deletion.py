@@ -595,9 +595,9 @@ class Deleter:
         async with self._one_at_a_time:
             try:
                 await self._delete(runs, report, files=files)
-            except ComfyDeployError as fault:
+            except ComfyDeployError as exc:
                 done = {"runs": report.runs, "files": report.files, "bytes": report.bytes}
-                fault.details = {**fault.details, **done}
+                exc.details = {**exc.details, **done}
                 raise
             finally:
                 if report.runs:
@@ -642,8 +642,8 @@ class Deleter:
         """Shrink the file of the store."""
         try:
             await self._repository.shrink()
-        except ComfyDeployError as fault:
-            log.info("The file of the store is not made smaller now: %s", fault.message)
+        except ComfyDeployError as exc:
+            log.info("The file of the store is not made smaller now: %s", exc.message)
 
     async def _delete(self, runs: Sequence[StoredRun], report: Deleted, *, files: bool) -> None:
         folders = OutputFolders(self._shared.machines, self._shared.kept_outputs)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .active import ActiveRuns, EndedRuns
     from .background import Background
     from .delivery import Delivery
-    from .estimates import EarlierTimes
+    from .estimates import DurationEstimates
     from .inputs import PoolInputs
     from .prepare import Loader, Prepared
     from .queue import RunQueue
@@ -150,7 +150,7 @@ class RunContext:
     ended: EndedRuns
     saver: StateSaver
     loader: Loader
-    earlier_times: EarlierTimes
+    estimates: DurationEstimates
     background: Background
     queue: RunQueue  # in front of pools; has the load of all machines
     kept_outputs: KeptOutputs
@@ -352,7 +352,7 @@ class Engine:
         run.stop_timer()
         context.active.remove(run)
         context.saver.discard(run)
-        context.earlier_times.add(record)
+        context.estimates.add(record)
         run.send(Sends.END, reply(record, context.active.view_url))
         context.ended.add(run)
         # After the tasks that wait for the run.
@@ -888,7 +888,7 @@ class Engine:
         run.keys = {} if record.own_keys else self._account.known_keys()
         context.active.add(run)
         if run.state is not State.WAITING:
-            context.earlier_times.load_for(run)
+            context.estimates.load_for(run)
         log.info("Run %s is recovered", run.prompt_id, extra=record.log_fields)
         self.start(run, run.handle(effect.event._replace(stored=True)))
 

@@ -20,7 +20,7 @@ KEPT_RUNS = 10  # earlier runs from which the durations of nodes are estimated
 KEPT_WORKFLOWS = 16  # workflows whose last runs are kept in memory
 
 
-class EarlierTimes:
+class DurationEstimates:
     """Reads the execution times of nodes in earlier runs; caches those of the last workflows."""
 
     def __init__(self, repository: RunRepository, background: Background) -> None:
@@ -52,11 +52,11 @@ class EarlierTimes:
     async def _read(self, run: Run, structure: str, machine: str) -> None:
         try:
             stored = await self._repository.node_times(structure, machine, KEPT_RUNS)
-        except ComfyDeployError as fault:
+        except ComfyDeployError as exc:
             log.debug(
                 "The earlier durations of run %s cannot be read: %s",
                 run.prompt_id,
-                fault.message,
+                exc.message,
                 extra=run.record.log_fields,
             )
             return

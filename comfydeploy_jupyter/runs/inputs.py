@@ -66,10 +66,10 @@ def _as_error_of(field: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as fault:
-        if isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL):
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
             raise
-        raise InvalidRequestError.of_field(field, f"the archive is damaged: {fault}") from fault
+        raise InvalidRequestError.of_field(field, f"the archive is damaged: {exc}") from exc
 
 
 def open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
@@ -220,8 +220,8 @@ async def _download(url: str, file: IO[bytes], field: str) -> None:
                 if size > MAX_BYTES:
                     raise InvalidRequestError.of_field(field, f"{address} is larger than 4 GiB")
                 await asyncio.to_thread(file.write, chunk)
-    except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
-        reason = reason_of(fault)
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as exc:
+        reason = reason_of(exc)
         raise InvalidRequestError.of_field(
             field, f"{address} cannot be fetched: {reason}"
         ) from None

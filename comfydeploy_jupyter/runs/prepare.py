@@ -445,8 +445,8 @@ async def read_stored(
         if size <= SMALL:  # a thread would cost more than the work itself
             return _facts(prompt, definitions, targets)
         return await worker.run(_facts, prompt, definitions, targets)
-    except ComfyDeployError as fault:  # a run can be followed without these, too
-        log.warning("The names of the nodes of a run cannot be read: %s", fault.message)
+    except ComfyDeployError as exc:  # a run can be followed without these, too
+        log.warning("The names of the nodes of a run cannot be read: %s", exc.message)
         return StoredGraph({}, Workload({}, {}, {}), frozenset(), b"")
 
 

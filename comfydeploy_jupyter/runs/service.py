@@ -16,7 +16,7 @@ from .creation import CREATE_WITHIN, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
 from .engine import Engine, RunContext, StateSaver, ended_already, uploads
-from .estimates import EarlierTimes
+from .estimates import DurationEstimates
 from .feed import Announcer
 from .outputs import reply, unknown_run
 from .prepare import Loader, read_stored
@@ -82,7 +82,7 @@ class RunService:
             EndedRuns(),
             StateSaver(repository, background),
             Loader(repository, machines, active, background),
-            EarlierTimes(repository, background),
+            DurationEstimates(repository, background),
             background,
             RunQueue(machines, active),
             kept_outputs,
