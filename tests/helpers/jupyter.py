@@ -350,12 +350,13 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def find(method: str, path: str) -> dict[str, Any] | None:
-    """Return the operation for a path below the base URL, or None."""
-    for known, template, operation in operations():
-        pattern = re.sub(r"\\{\w+\\}|\{\w+\}", ".*", template)
-        if known == method.lower() and re.fullmatch(pattern, path):
-            return operation
-    return None
+    """Return the operation for a path below the base URL, or None; the longest template counts."""
+    matching = [
+        (len(template), operation)
+        for known, template, operation in operations()
+        if known == method.lower() and re.fullmatch(re.sub(r"\{\w+\}", ".*", template), path)
+    ]
+    return max(matching, key=lambda found: found[0])[1] if matching else None
 
 
 def check_reply(method: str, path: str, status: int, media_type: str, body: bytes) -> None:
