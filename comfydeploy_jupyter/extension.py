@@ -363,6 +363,7 @@ class ComfyDeploy(ExtensionApp):
         self.sockets: set[EventSocket] = set()
         self.requests: set[Handler] = set()  # those without a reply yet
         self.document: Document | None = None
+        self._mount: Mount | None = None  # with the routes; set when Jupyter is there
         self._services: Services | None = None
         self._to_log: JupyterLog | None = None
         self._changing = asyncio.Lock()  # held while the services are opened or closed
@@ -512,7 +513,8 @@ class ComfyDeploy(ExtensionApp):
             self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - the message says all
 
     def _build(self) -> Services:
-        self._mount.load()
+        if self._mount is not None:
+            self._mount.load()
         from .services import Services
 
         return Services(self)
