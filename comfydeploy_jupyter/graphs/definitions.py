@@ -154,11 +154,13 @@ class Input:
         self.config = [self.raw_type, self.extra]
         self._read_check(owner.behaviour)
         self._choices = head if isinstance(head, list) else self.options.get("options")
+        self._folder: tuple[bool, str | None] | None = None
 
     def _read_check(self, behaviour: Behaviour) -> None:
-        plain = isinstance(self.extra, dict)
+        extra = self.extra
+        plain = isinstance(extra, dict)
         self.convert = _CONVERSIONS.get(self.raw_type) if isinstance(self.raw_type, str) else None
-        self.bounded = not plain or "min" in self.extra or "max" in self.extra
+        self.bounded = not plain or "min" in extra or "max" in extra
         # the list of values of which a combo must be one; None: any
         self.refused_unless: list[Any] | None = None
         self.checked = True  # whether ComfyUI refuses other values
@@ -166,15 +168,16 @@ class Input:
             self.refused_unless = self.raw_type
         elif self.raw_type == "COMBO" and plain:
             self.checked = behaviour.checks_v3_options
-            options = self.extra.get("options", [] if self.checked else None)
+            options = extra.get("options", [] if self.checked else None)
             self.refused_unless = options if isinstance(options, list) else None
         # whether a value may be a list of several choices
-        self.several = self.checked and plain and bool(self.extra.get("multiselect", False))
+        self.several = self.checked and plain and bool(extra.get("multiselect"))
         self._offered: list[Any] | frozenset[Any] | None = self.refused_unless
-        self.low: Any = self.extra.get("min", -math.inf) if plain else None
-        self.high: Any = self.extra.get("max", math.inf) if plain else None
-        numeric = isinstance(self.low, (int, float)) and isinstance(self.high, (int, float))
-        self.number = self.convert if numeric and self.convert in (int, float) else None
+        self.number: Any = None  # int or float, if its bounds can be compared quickly
+        if plain and (self.convert is int or self.convert is float):
+            self.low, self.high = extra.get("min", -math.inf), extra.get("max", math.inf)
+            if isinstance(self.low, (int, float)) and isinstance(self.high, (int, float)):
+                self.number = self.convert
 
     def read(self) -> tuple[Any, Any]:
         """Return type and options of the definition; raise what ComfyUI raises."""
@@ -208,13 +211,15 @@ class Input:
         combo = self.type == "COMBO" and isinstance(self._choices, list)
         return self._choices if combo else None
 
-    @cached_property
+    @property
     def model_folder(self) -> tuple[bool, str | None]:
         """Whether it names model files, and their folder under ``models`` if that is known."""
         if self.refused_unless is None:
             return False, None
-        own_name = self.name.rpartition(".")[2]
-        return model_folder(self.owner.name, own_name, self.refused_unless[:_MAX_SEARCHED])
+        if self._folder is None:
+            own_name, listed = self.name.rpartition(".")[2], self.refused_unless[:_MAX_SEARCHED]
+            self._folder = model_folder(self.owner.name, own_name, listed)
+        return self._folder
 
     # -- what replaces a dynamic input ---------------------------------------------------------
 
