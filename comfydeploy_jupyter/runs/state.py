@@ -663,6 +663,11 @@ class RunState:
         self.error_told = True
         return []
 
+    def _connected(self, event: Event) -> list[Effect]:
+        if self.posting:  # the ComfyUI that is there now may be the one that accepts it
+            self.comfyui_exit = None
+        return self._make(event)
+
     def _connection_lost(self, event: Event) -> list[Effect]:
         effects = self._complete_if_over(event, now=True)  # only its last event is missing
         return effects + self._make(event)
@@ -1017,6 +1022,7 @@ _DECISIONS: Mapping[Cause, Callable[[RunState, Event], list[Effect]]] = {
     C.EXECUTION_SUCCEEDED: RunState._succeeded,
     C.RELEASED: RunState._released,
     C.ERROR_TOLD: RunState._note_error,
+    C.CONNECTED: RunState._connected,
     C.CONNECTION_LOST: RunState._connection_lost,
     C.COMFYUI_ENDED: RunState._comfyui_ended,
     C.FOUND_QUEUED: RunState._found,

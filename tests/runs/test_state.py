@@ -847,6 +847,23 @@ def test_a_run_that_could_not_be_sent_waits_although_its_storing_is_told_later()
     assert run.state is State.WAITING
 
 
+def test_a_run_that_a_restarted_comfyui_has_accepted_is_not_given_back() -> None:
+    """Its connection is lost again before its answer comes."""
+    run = run_on("a", State.RECEIVED, pool="p")
+    away, there = Place(connected=False, pool="pool"), Place(pool="pool")
+    exits = {"was_next": False, "gone": False, "advice": None}
+    for event in (
+        Event(Cause.STORED, place=there),
+        Event(Cause.COMFYUI_ENDED, "It was killed", exits, place=away),
+        Event(Cause.CONNECTED, place=there),
+        Event(Cause.CONNECTION_LOST, facts={"was_next": False}, place=away),
+        Event(Cause.ACCEPTED, facts={"number": 1, "node_errors": {}}, place=away),
+    ):
+        effects = run.handle(event._replace(at=AT))
+    assert run.state is State.QUEUED
+    assert Do.STORE not in [effect.do for effect in effects]
+
+
 def test_a_run_that_was_next_at_each_exit_fails() -> None:
     for was_next, end in ((True, "failed"), (False, None)):
         run = run_on("a", State.QUEUED, status="queued", number=1, attempts=MAX_ATTEMPTS, pool="p")
