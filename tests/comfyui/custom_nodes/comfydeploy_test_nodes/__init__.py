@@ -44,6 +44,8 @@ ANY = AnyType("*")
 SPEED = float(os.environ.get("COMFYDEPLOY_TEST_SPEED", "1"))
 """How many times as fast as another ComfyUI this one is, as far as nodes that wait show it."""
 
+BROKEN = "COMFYDEPLOY_TEST_BROKEN" in os.environ
+
 
 def sleep(seconds: float) -> None:
     """Sleep, but let ComfyUI interrupt the node."""
@@ -165,6 +167,19 @@ class TestText(TestNode):
 
     def run(self, text, anything=None, token=""):
         return {"ui": {"text": (text,)}, "result": (text,)}
+
+
+class TestTextUnlessBroken(TestText):
+    """A TestText that raises ValueError in a ComfyUI with COMFYDEPLOY_TEST_BROKEN."""
+
+    def run(self, text, anything=None, token=""):
+        if BROKEN:
+            raise ValueError("broken on purpose")
+        return super().run(text)
+
+
+class TestTextUnlessLacking(TestText):
+    """A TestText that a ComfyUI with COMFYDEPLOY_TEST_BROKEN does not have."""
 
 
 class TestLongText(TestNode):
@@ -418,6 +433,8 @@ NODE_CLASS_MAPPINGS = {
         TestFail,
         TestFailIf,
         TestText,
+        TestTextUnlessBroken,
+        *([] if BROKEN else [TestTextUnlessLacking]),
         TestLongText,
         TestPartner,
         TestSeed,
