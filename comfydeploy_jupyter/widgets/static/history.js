@@ -1270,7 +1270,8 @@ function render({ model, el }) {
     act();
   };
   const instead = ({ status, problem, kind }) => {
-    if ((status === "failed" || status === "queued") && problem) return h("span", { className: "cd-why" }, problem);
+    if ((status === "failed" || status === "queued") && problem)
+      return h("span", { className: "cd-why" }, problem);
     if (status === "success") return h("span", {}, kind);
     return icon(status === "cancelled" ? "ban" : "exclamation-triangle");
   };
