@@ -71,6 +71,9 @@ FORGOTTEN = (
     "Jupyter was restarted, and had the run's keys of a Comfy account only in its memory. Start the"
     " run again"
 )
+# Effects that nobody waits for: an upload may take hours, and an error of these requests must not
+# be taken for one of the request whose result led to them.
+NOT_AWAITED = (Do.UPLOAD, Do.KEEP_OUTPUTS, Do.OUTCOME)
 # Errors of the files of a run, which would be the same at the next attempt.
 OF_FILES = (NotFoundError, ForbiddenPathError, ConflictError, InvalidRequestError, OSError)
 
@@ -114,6 +117,8 @@ class StateSaver:
         """Store all states that are due."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._saving:  # their tasks may not have begun, and are cancelled next
+            await asyncio.wait([*self._saving.values()])
         unsaved, self._unsaved = self._unsaved, {}
         for run in unsaved.values():
             if run.due and not run.ending:
@@ -269,12 +274,15 @@ class Engine:
         return [start(self._quietly(run, each), run) for each in self.perform(run, effects)]
 
     async def carry_out(self, run: Run, effects: Sequence[Effect]) -> None:
-        """Perform effects, and those that follow from their results.
+        """Perform effects, and those that follow from their results, except `NOT_AWAITED`.
 
         Raises ComfyUIUnavailableError if ComfyUI does not answer.
         """
         for effect in self.perform(run, effects):
-            await self._later[effect.do](run, effect)
+            if effect.do in NOT_AWAITED:
+                self._context.background.start(self._quietly(run, effect), run)
+            else:
+                await self._later[effect.do](run, effect)
 
     async def _quietly(self, run: Run, effect: Effect) -> None:
         try:
@@ -640,13 +648,21 @@ class Engine:
         return bool(lacking)
 
     async def _post_again(self, run: Run, _: Effect) -> None:
-        """Send a run that waited, or that ComfyUI has lost."""
+        """Send a run that waited, or that ComfyUI has lost.
+
+        ComfyUIUnavailableError: ComfyUI did not answer about one that it has lost, so the caller
+        does not go on with many others.
+        """
         assert run.outgoing is not None
         (client, prompt, workflow), run.outgoing = run.outgoing, None
+        if run.record.pool is not None:
+            self._context.estimates.load_for(run)  # its machine is known only now
         try:
             await self._post(run, client, prompt, workflow)
         except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError) as fault:
             await self._not_taken(run, fault, prompt)
+            if isinstance(fault, ComfyUIUnavailableError) and run.record.pool is None:
+                raise
 
     async def _queue_anew(self, run: Run, effect: Effect) -> None:
         """Read the graph of a run that ComfyUI has lost, and send it again."""
@@ -707,12 +723,17 @@ class Engine:
             self._context.queue.wait(run)
 
     async def _assign(self, run: Run, machine: Machine) -> None:
-        """Hand one run over; if that fails, it waits again, or ends."""
+        """Hand one run over; if that fails, it waits again, or ends.
+
+        A run that has moved since is left alone: it may be assigned to another machine by now.
+        """
+        moves = run.moves
         try:
-            await self._send(run, machine)
+            await self._send(run, machine, moves)
         except ComfyUIUnavailableError:  # its input files could not be sent
             self._context.queue.pause(machine)
-            self._wait_again(run)
+            if run.moves == moves:
+                self._wait_again(run)
         except Exception as fault:  # an error of the store, or an unexpected error
             known = isinstance(fault, ComfyDeployError)
             log.log(
@@ -725,9 +746,10 @@ class Engine:
                 extra=run.record.log_fields,
             )
             await asyncio.sleep(SAVE_AGAIN.first)
-            self._wait_again(run)
+            if run.moves == moves:
+                self._wait_again(run)
 
-    async def _send(self, run: Run, machine: Machine) -> None:
+    async def _send(self, run: Run, machine: Machine, moves: int) -> None:
         client = machine.reachable_client()
         graph = None if client is None else await self._stored_graph(run)
         if client is None or graph is None:
@@ -745,7 +767,7 @@ class Engine:
             "session": self._context.session.id,
             "events_complete": machine.connected,
         }
-        await self.tell_and_wait(run, Cause.ASSIGNED, f"to {machine.id}", facts, run.moves)
+        await self.tell_and_wait(run, Cause.ASSIGNED, f"to {machine.id}", facts, moves)
 
     async def _send_files(
         self, run: Run, prompt: bytes, machine: Machine, client: ComfyUIClient
@@ -813,14 +835,17 @@ class Engine:
         ComfyUI is back, and a run that ComfyUI has lost in the meantime is not queued again.
         """
         log.debug("Run %s is being cancelled", run.prompt_id, extra=run.record.log_fields)
-        for effect in self.perform(run, run.handle(self.event(run, Cause.CANCEL_REQUESTED))):
-            assert effect.record is not None
-            assert effect.event is not None
-            try:
-                await self._context.repository.save(effect.record)
-            except BaseException:
-                self.start(run, run.handle(effect.event._replace(stored=False, at=utc_now())))
-                raise
+        while not run.ending:
+            for effect in self.perform(run, run.handle(self.event(run, Cause.CANCEL_REQUESTED))):
+                assert effect.record is not None
+                assert effect.event is not None
+                try:
+                    await self._context.repository.save(effect.record)
+                except BaseException:
+                    self.start(run, run.handle(effect.event._replace(stored=False, at=utc_now())))
+                    raise
+            if run.record.cancelling:
+                break  # else another request could not be stored, which took this one back, too
         task = self._context.background.start(outcome(self._cancel_now(run)), run)
         if not await done_by(now() + REPLY_TIMEOUT, task):
             return "running" if run.record.status == "running" else "queued"

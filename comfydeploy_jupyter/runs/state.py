@@ -780,7 +780,8 @@ class RunState:
         if self.posting or self.ending:
             return []
         facts = event.facts
-        urgent = self.record.status == "running" or self.record.cancelling
+        # One that has succeeded may not have been seen to start; no other machine can get it.
+        urgent = self.state in EXECUTING or self.record.cancelling
         if facts["ended"] and urgent:
             return self._fail(event, REFUSES, advice=facts["advice"])
         if facts["ended"] and self.record.pool is not None:

@@ -8,14 +8,14 @@ import re
 from cProfile import Profile
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from comfydeploy_jupyter.errors import ConflictError, NotFoundError
+from comfydeploy_jupyter.errors import ConflictError, NotFoundError, StoreUnavailableError
 from comfydeploy_jupyter.runs.records import FINAL
 from comfydeploy_jupyter.runs.state import (
     KEPT_FIRST,
@@ -37,7 +37,9 @@ from .fake_comfyui import LATENCY
 from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from comfydeploy_jupyter.runs.run import Run
 
     from .fake_comfyui import FakeComfyUI
 
@@ -640,3 +642,153 @@ def test_a_run_is_cancelled_even_if_its_start_ignores_the_cancellation(world: Wo
         world.do(world.service.record(prompt_id))
     assert not world.service.at_work
     assert world.comfyui.number == 0
+
+
+def test_an_end_is_found_while_the_outputs_of_another_run_are_uploaded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ends are missed, and looked for in the history, one run after the other."""
+
+    async def upload(run: object, record: object, queued: Callable[[], Awaitable[None]]) -> None:
+        await queued()
+        await asyncio.sleep(10 * GONE_AFTER)
+
+    monkeypatch.setattr(world.delivery, "upload", upload)
+    queue_in_order(world, 2)
+    first, second = world.waiting
+    world.delivery.uploading.add(first)
+    world.call(world.comfyui.begin)
+    world.call(world.comfyui.disconnect)
+    world.call(world.comfyui.finish, "execution_success")
+    world.call(world.comfyui.begin)
+    world.call(world.comfyui.connect)
+    world.tick(5)
+    assert world.do(world.service.record(first)).status == "uploading"
+    assert world.do(world.service.record(second)).status == "running"
+    world.call(world.comfyui.disconnect)
+    world.call(world.comfyui.finish, "execution_success")
+    world.call(world.comfyui.connect)
+    world.tick(5)
+    assert world.do(world.service.record(second)).status == "success"
+
+
+def test_a_request_about_an_early_end_is_not_the_one_that_queues_the_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ComfyUI accepts a run that has failed already, and does not answer how."""
+    history = world.comfyui.history
+
+    async def refused(_: str) -> None:
+        raise world.comfyui.unavailable("connection refused", sent=False)
+
+    monkeypatch.setattr(world.comfyui, "history", refused)
+    world.comfyui.answer = "slow"
+    prompt_id = world.submit(wait=False)
+    while not world.comfyui.pending:
+        world.tick(0.001)
+    world.call(world.comfyui.begin)
+    world.call(world.comfyui.finish, "execution_error")
+    world.tick(1.5)
+    assert world.waiting[prompt_id].done()
+    assert prompt_id not in world.errors
+    monkeypatch.setattr(world.comfyui, "history", history)
+    world.tick(60)
+    record = world.do(world.service.record(prompt_id))
+    assert (record.status, record.number) == ("failed", 1)
+    assert "not answered by ComfyUI" not in causes(world, prompt_id)
+
+
+def test_few_of_many_lost_runs_are_sent_to_a_comfyui_that_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_in_order(world, 20)
+    world.call(partial(world.comfyui.die, wanted=True))
+    world.tick(2)
+    sent = []
+
+    async def post(*_: object, prompt_id: str, **__: object) -> None:
+        sent.append(prompt_id)
+        raise world.comfyui.unavailable("no answer", hangs=True)
+
+    monkeypatch.setattr(world.comfyui, "post_prompt", post)
+    world.comfyui.start()
+    world.call(world.comfyui.connect)
+    world.tick(1.5)
+    assert 0 < len(sent) < 10
+
+
+def test_the_durations_of_earlier_runs_are_read_for_the_machine_of_a_run_that_waited(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, str]] = []
+    estimates = world.service._context.estimates
+    monkeypatch.setattr(
+        estimates, "load_for", lambda run: read.append((run.prompt_id, run.record.machine))
+    )
+    for comfyui in world.comfyuis:
+        world.call(comfyui.disconnect)
+    prompt_id = world.submit(machine="gpus", wait=False)
+    world.tick(1)
+    assert world.do(world.service.record(prompt_id)).machine == "gpus"
+    world.call(world.second.connect)
+    world.tick(3)
+    assert read == [(prompt_id, "second")]
+
+
+def test_a_cancellation_is_not_taken_back_by_another_one_that_is_not_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_in_order(world, 1)
+    [prompt_id] = world.waiting
+    world.comfyui.refuses = True  # it is cancelled there later
+    answers = iter([True])
+
+    def check(_: str) -> None:
+        if next(answers, False):
+            raise StoreUnavailableError("the store is locked")
+
+    monkeypatch.setattr(world.store, "_check", check)
+    world.cancel(prompt_id)
+    world.cancel(prompt_id)
+    world.tick(1)
+    run = world.service.find(prompt_id)
+    assert run is not None
+    assert run.record.cancelling
+    assert world.store.rows[prompt_id].cancelling
+
+
+def test_a_state_that_is_being_stored_is_stored_when_the_server_stops(world: World) -> None:
+    queue_in_order(world, 1)
+    [prompt_id] = world.waiting
+    saver = world.service._context.saver
+
+    async def stop() -> None:
+        world.comfyui.begin()
+        saver._save_all()  # its task has not begun
+        await world.service.close()
+
+    world.do(stop())
+    assert world.store.rows[prompt_id].status == "running"
+
+
+def test_a_run_that_has_moved_does_not_wait_again_because_of_an_earlier_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is assigned to another machine by now, and would be assigned twice."""
+    engine, queue = world.service._engine, world.service._context.queue
+    world.call(world.comfyui.disconnect)
+    world.call(world.second.disconnect)
+    prompt_id = world.submit(machine="gpus", wait=False)
+    world.tick(1)
+    run = world.do(world.service.load(prompt_id))
+    machine: Any = world.comfyui.machine
+    again: list[Run] = []
+    monkeypatch.setattr(queue, "wait", again.append)
+
+    async def moves(run: Run, *_: object) -> None:
+        run.moves += 2
+        raise RuntimeError
+
+    monkeypatch.setattr(engine, "_send", moves)
+    world.do(engine._assign(run, machine))
+    assert again == []

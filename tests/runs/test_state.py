@@ -887,6 +887,17 @@ def test_a_late_finding_about_an_earlier_machine_changes_nothing() -> None:
     assert run.state is State.POSTED
 
 
+def test_a_run_whose_start_was_not_seen_fails_with_its_comfyui() -> None:
+    """No other machine of its pool can get it, because it was executed."""
+    run = run_on("a", State.QUEUED, status="queued", number=1, pool="p")
+    away = Place(connected=False, pool="pool")
+    run.events_complete = False
+    run.handle(Event(Cause.EXECUTION_SUCCEEDED, at=AT, now=1.0, place=away))
+    facts = {"since": 1.0, "ended": True, "hangs": False, "advice": None, **LIMITS}
+    run.handle(Event(Cause.AWAY, "", facts, AT, 9.0, away))
+    assert (run.outcome and run.outcome.status) == "failed"
+
+
 def test_every_effect_is_performed_and_every_event_decided() -> None:
     """The engine knows each effect, and the table or the decisions each cause."""
     engine = (REPOSITORY / "comfydeploy_jupyter" / "runs" / "engine.py").read_text()
