@@ -374,13 +374,16 @@ class Engine:
         stored = True
         try:
             await self._context.repository.save(effect.record)
-        except ComfyDeployError as fault:
+        except Exception as fault:  # of any type: the run would wait for its result for ever
             stored = False
-            log.warning(
+            known = isinstance(fault, ComfyDeployError)
+            log.log(
+                logging.WARNING if known else logging.ERROR,
                 "The state of run %s (%s) cannot be stored: %s",
                 run.prompt_id,
                 effect.event.cause.value,
-                fault.message,
+                fault,
+                exc_info=None if known else fault,
                 extra=run.record.log_fields,
             )
         await self._again(run, effect, stored=stored, facts=effect.event.facts)

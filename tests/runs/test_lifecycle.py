@@ -792,3 +792,24 @@ def test_a_run_that_has_moved_does_not_wait_again_because_of_an_earlier_error(
     monkeypatch.setattr(engine, "_send", moves)
     world.do(engine._assign(run, machine))
     assert again == []
+
+
+def test_a_run_is_followed_although_its_acceptance_cannot_be_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is one that nobody expects."""
+    prompt_id = world.submit(wait=False)
+    while not world.comfyui.pending:
+        world.tick(0.001)
+
+    def check(_: str) -> None:
+        monkeypatch.undo()
+        raise RuntimeError
+
+    monkeypatch.setattr(world.store, "_check", check)
+    world.tick(1)
+    assert world.waiting[prompt_id].exception() is None
+    world.call(world.comfyui.begin)
+    world.call(world.comfyui.die)
+    world.tick(5)
+    assert world.do(world.service.record(prompt_id)).status == "failed"
