@@ -67,6 +67,7 @@ class ProxyHandler(Streamed):
                 raise
             self.log.warning("%s", exc.message)
             self.detach().close()  # shows the client that the response is not complete
+            self._abort()  # a detached request has no `on_finish`
 
     def on_connection_close(self) -> None:
         """Abort the request of a client that has disconnected."""
