@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import unquote
 
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from ..comfyui.client import ComfyUIClient
 
@@ -276,16 +276,20 @@ def _remove_orphan(name: str, parent: int, folders: Folders) -> bool:
 
 def _end_reservations(descriptor: int, folders: Folders) -> None:
     """Remove the empty files that the process had put at the final names of its files."""
-    for record in os.listdir(descriptor):
-        if record.endswith(RESERVED):
-            file = record.removesuffix(RESERVED)
-            path = reserved_target(file, descriptor) or Path()
-            with suppress(OSError, ComfyDeployError):
-                target = folders.open_directory(path.parent)
-                try:
-                    end_reservation(file, descriptor, path, target)
-                finally:
-                    os.close(target)
+    records = [name for name in os.listdir(descriptor) if name.endswith(RESERVED)]
+    tops = [os.path.realpath(top) for top in folders.upload_directories()] if records else []
+    for record in records:
+        file = record.removesuffix(RESERVED)
+        path = reserved_target(file, descriptor)
+        # Another user may have made the record: it must not lead out of the folders of uploads.
+        if path is None or not any(path.is_relative_to(top) for top in tops):
+            continue
+        with suppress(OSError, ComfyDeployError):
+            target = folders.open_directory(path.parent)
+            try:
+                end_reservation(file, descriptor, path, target)
+            finally:
+                os.close(target)
 
 
 def _remove(name: str, descriptor: int, parent: int) -> None:

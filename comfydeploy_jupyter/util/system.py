@@ -20,6 +20,7 @@ from ..errors import OfflineError, UnsupportedPlatformError
 
 _NAMES = {"win32": "Windows", "emscripten": "a browser"}
 RESERVED = ".reserved"  # suffix of the record of a path that is reserved
+MAX_PATH = 4096  # bytes that are read of such a record, as another user may have made it
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -111,8 +112,13 @@ def reserved_target(name: str, folder: int) -> Path | None:
         descriptor = os.open(f"{name}{RESERVED}", flags, dir_fd=folder)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-        return Path(os.fsdecode(file.read()))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        path = os.read(descriptor, MAX_PATH)
+        return None if b"\0" in path else Path(os.path.normpath(os.fsdecode(path)))
+    finally:
+        os.close(descriptor)
 
 
 def end_reservation(name: str, folder: int, target: Path, target_folder: int) -> None:

@@ -39,6 +39,7 @@ from comfydeploy_jupyter.files.uploads import (
     UploadForm,
     Uploads,
     UploadTarget,
+    remove_orphans,
 )
 from tests.helpers.disks import new_disk, remount
 from tests.helpers.selection import examples
@@ -639,6 +640,43 @@ def test_a_file_system_without_hard_links(comfy: Path) -> None:
     assert done.stdout == b"no links\nTrue\n", done.stderr.decode()
     assert 10 <= len(names(comfy / "input")) <= 20
     assert leftovers(comfy) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "content", "is_kept"),
+    [
+        ("models/loras/a.png", b"", False),
+        ("models/loras/a.png", b"content", True),
+        ("notebooks/empty.py", b"", True),  # may be accessed, but no upload is stored there
+        ("input/../notebooks/empty.py", b"", True),
+        ("input/a.png\0", b"", True),
+    ],
+)
+def test_a_record_of_another_user_leads_to_uploads_only(
+    comfy: Path, record: str, content: bytes, is_kept: bool
+) -> None:
+    target = Path(os.path.normpath(comfy / record.removesuffix("\0")))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    staging = comfy / "input" / f"{STAGING_PREFIX}0"
+    staging.mkdir(parents=True)
+    (staging / "0.reserved").write_bytes(os.fsencode(f"{comfy}/{record}"))
+    assert remove_orphans(Folders(comfy, jupyter_root=comfy / "notebooks")) == 1
+    assert target.exists() == is_kept
+    assert not staging.exists()
+
+
+def test_a_large_record_is_not_read_whole(folders: Folders, comfy: Path) -> None:
+    staging = comfy / "input" / f"{STAGING_PREFIX}0"
+    staging.mkdir()
+    with (staging / "0.reserved").open("wb") as file:
+        file.truncate(1 << 33)
+    tracemalloc.start()
+    try:
+        assert remove_orphans(folders) == 1
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 KILLED_WHILE_IT_PUBLISHES = """
