@@ -543,19 +543,24 @@ def _dynamic_combo(declared: Input) -> Widget:
 def _group(group: Input) -> Branch:
     """Return the widgets and inputs that a new node has for an autogrow group."""
     template = _mapping(group.options.get("template"))
-    slots, names, least = group.slots, group.slot_names, template.get("min", 1)
+    names, prefix = _sequence(template.get("names")), template.get("prefix") or ""
+    least, most = template.get("min", 1), len(names) or template.get("max", MAX_GROWN)
     made = Branch()
-    if isinstance(least, int) and group.name.count(".") < _DEEPEST:
-        numbered = not isinstance(template.get("names"), list) and len(slots) > 1
+    if isinstance(least, int) and isinstance(most, int) and group.name.count(".") < _DEEPEST:
+        count = min(max(least, 0) + 1, most, MAX_GROWN)
+        slots = group.slots if count > 0 else []  # not read in vain: there may be very many
         made = _made_of(
             Input(
-                f"{group.name}.{f'{slot.name}{number}' if numbered else own}",
+                f"{group.name}.{own}",
                 slot.definition,
                 slot.required,
                 group.owner,
             )
-            for number, own in enumerate(names[: max(least, 0) + 1])
+            for number in range(count)
             for slot in slots
+            for own in (
+                names[number] if names else f"{prefix if len(slots) == 1 else slot.name}{number}",
+            )
         )
     return Branch(made.widgets, (*made.sockets, Socket(f"{group.name}.", "*", grows=True)))
 

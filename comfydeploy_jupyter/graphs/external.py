@@ -327,7 +327,7 @@ class _Resolver:
             )
         if sources:
             if kind == "video":
-                _check_video(label_of(self._graph, node_id), inputs)
+                _check_video(self._graph, node_id)
             self.needs[node_id] = FileNeed(node_id, name, kind, tuple(sources))
             return None
         if kind == "file":
@@ -381,9 +381,11 @@ def _image_list(value: object, name: str) -> list[str]:
     return images
 
 
-def _check_video(label: str, inputs: Mapping[str, Any]) -> None:
+def _check_video(graph: AnyGraph, node_id: str) -> None:
+    inputs = inputs_of(graph[node_id])
     for name, default in _VIDEO_DEFAULTS.items():
         if inputs.get(name, default) != default:
+            label = label_of(graph, node_id)  # reads all nodes
             raise InvalidRequestError.of_field(
                 "workflow_api", f"{name} of the External Video node {label} {_NEEDS_PACK}"
             )
@@ -480,11 +482,11 @@ def place_files(graph: AnyGraph, placed: Mapping[str, str | Sequence[str]]) -> G
     """
     result = copy_graph(graph)
     for node_id, files in placed.items():
-        label = label_of(result, node_id)
         external = result.pop(node_id)
         kind = KINDS[class_of(external)]
         names = [files] if isinstance(files, str) else list(files)
         if not names:
+            label = label_of({**result, node_id: external}, node_id)
             raise InvalidRequestError.of_field("inputs", f"no image is given for node {label}")
         if kind in _PATH_KINDS:
             _relink(result, node_id, {0: names[0]})
@@ -492,7 +494,7 @@ def place_files(graph: AnyGraph, placed: Mapping[str, str | Sequence[str]]) -> G
         add = partial(_add, result, node_id)
         if kind == "video":
             loader = _node("GetVideoComponents", video=add("LoadVideo", file=names[0]))
-            _relink(result, node_id, _video_outputs(result, node_id, label, add))
+            _relink(result, node_id, _video_outputs(result, node_id, external, add))
         elif kind == "audio":
             loader = _node("LoadAudio", audio=names[0])
         elif kind == "image_alpha":
@@ -527,7 +529,7 @@ def _add(graph: Graph, beside: str, class_type: str, **inputs: Any) -> list[Any]
 
 
 def _video_outputs(
-    graph: Graph, node_id: str, label: str, add: Callable[..., list[Any]]
+    graph: Graph, node_id: str, external: Node, add: Callable[..., list[Any]]
 ) -> dict[int, list[Any]]:
     """Return the links that replace those to each output slot of External Video."""
     read = {
@@ -537,6 +539,7 @@ def _video_outputs(
         if is_link(value) and value[0] == node_id
     }
     if read - {0, 1, 2}:
+        label = label_of({**graph, node_id: external}, node_id)
         raise InvalidRequestError.of_field(
             "workflow_api",
             f"video_info and LATENT of the External Video node {label} {_NEEDS_PACK}",

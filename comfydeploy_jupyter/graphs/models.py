@@ -43,7 +43,7 @@ def _model_entries(workflow: object) -> Iterator[Mapping[str, Any]]:
 
 def model_links(workflow: object) -> dict[str, ListedModel]:
     """Return the models of a workflow that have download links, by their names."""
-    listed = reversed(listed_models(workflow))
+    listed = reversed([model for model in map(_listed, _model_entries(workflow)) if model])
     return {model.name: model for model in listed if model.url is not None}
 
 
@@ -97,14 +97,20 @@ def listed_models(workflow: object) -> list[ListedModel]:
     # in ``models`` of the workflow itself.
     found: dict[tuple[str, str | None], ListedModel] = {}
     for entry in _model_entries(workflow):
-        if isinstance(entry.get("name"), str):
-            texts = {"url": "url", "folder": "directory", "hash": "hash", "hash_type": "hash_type"}
-            fields = {ours: entry.get(theirs) for ours, theirs in texts.items()}
-            model = ListedModel(
-                entry["name"], **{k: v if isinstance(v, str) else None for k, v in fields.items()}
-            )
+        model = _listed(entry)
+        if model is not None:
             found.setdefault((model.name, model.folder), model)
     return list(found.values())
+
+
+def _listed(entry: Mapping[str, Any]) -> ListedModel | None:
+    if not isinstance(entry.get("name"), str):
+        return None
+    texts = {"url": "url", "folder": "directory", "hash": "hash", "hash_type": "hash_type"}
+    fields = {ours: entry.get(theirs) for ours, theirs in texts.items()}
+    return ListedModel(
+        entry["name"], **{k: v if isinstance(v, str) else None for k, v in fields.items()}
+    )
 
 
 def chosen_names(workflow: object, prompt: object = None) -> set[str]:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs import definitions as definitions_module
 from comfydeploy_jupyter.graphs.definitions import MISSING, NodeDefinitions
+from comfydeploy_jupyter.graphs.models import model_links
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ui_to_api.object_info.json.gz"
 
@@ -113,3 +115,34 @@ def test_declared_inputs_reads_both_formats_of_a_choice() -> None:
     assert read[:2] == [("INT", {"min": 1}, None), ("COMBO", {}, ["a", "b"])]
     assert specs["new"].choices == ["c"]
     assert known.declared("B") == {} == NodeDefinitions.of(None).declared("A")
+
+
+def test_groups_without_a_prefix_have_the_names_of_the_editor() -> None:
+    slots = {"required": {"image": ["IMAGE", {}], "mask": ["MASK", {}]}}
+    group = ["COMFY_AUTOGROW_V3", {"template": {"input": slots, "min": 1, "max": 5}}]
+    known = NodeDefinitions({"A": {"input": {"required": {"g": group}}}}).get("A")
+    assert known is not None
+    names = [socket.name for socket in known.sockets]
+    assert names == ["g.image0", "g.mask0", "g.image1", "g.mask1", "g."]
+
+
+def test_the_slots_of_a_group_that_cannot_grow_are_not_read(monkeypatch: Any) -> None:
+    many = {"required": {f"i{n}": ["IMAGE", {}] for n in range(1000)}}
+    inner = ["COMFY_AUTOGROW_V3", {"template": {"input": many, "prefix": "p", "max": 0}}]
+    outer = {"input": {"required": {"h": inner}}, "prefix": "p", "min": 50, "max": 100}
+    entry = {"input": {"required": {"g": ["COMFY_AUTOGROW_V3", {"template": outer}]}}}
+    made = []
+    init = definitions_module.Input.__init__
+    monkeypatch.setattr(
+        definitions_module.Input, "__init__", lambda self, *a: made.append(a[0]) or init(self, *a)
+    )
+    known = NodeDefinitions({"A": entry}).get("A")
+    assert known is not None
+    assert len(known.sockets) == 52
+    assert len(made) < 200
+
+
+def test_a_link_is_found_although_the_model_is_first_listed_without_one() -> None:
+    plain = {"name": "a.safetensors", "directory": "loras"}
+    linked = {**plain, "url": "https://example.com/a.safetensors"}
+    assert model_links({"models": [plain, linked]})["a.safetensors"].url == linked["url"]

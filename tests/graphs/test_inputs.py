@@ -770,3 +770,18 @@ def test_inputs_of_the_chosen_option_are_in_the_form() -> None:
     shown = {field.key: (field.kind, field.min, field.max) for field in fields}
     assert shown["1.model.seed"] == ("seed", 5, 9)
     assert shown["1.model.text"] == ("multiline", None, None)
+
+
+def test_all_nodes_are_not_read_for_each_external_video(monkeypatch):
+    graph = {str(n): external("Video", f"v{n}", default_video="a.mp4") for n in range(20)}
+    graph |= {
+        f"s{n}": {"class_type": "SaveVideo", "inputs": {"images": [str(n), 0]}} for n in range(20)
+    }
+    labels = []
+    monkeypatch.setattr(
+        "comfydeploy_jupyter.graphs.external.label_of", lambda *args: labels.append(args)
+    )
+    inlined = inline_external(graph, set())
+    placed = place_files(inlined.graph, {str(n): "a.mp4" for n in range(20)})
+    assert placed["3"]["class_type"] == "GetVideoComponents"
+    assert labels == []
