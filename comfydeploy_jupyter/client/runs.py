@@ -312,7 +312,7 @@ class Run:
         if not self.done:
             with self.events(timeout=timeout) as events:
                 for event in events:
-                    if event.event == "result":
+                    if event.event == "result" and event.data.get("status") in FINAL:
                         self._record = event.data
             self._refresh()
         return self._result().raise_for_status()

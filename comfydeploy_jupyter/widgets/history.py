@@ -238,7 +238,13 @@ class History(View):
             with contextlib.suppress(ComfyDeployError):
                 runs = panel.comfy.runs(WATCHED, 0, of=workflow, **self._conditions())
                 newest = [
-                    (run.prompt_id, run.known["status"], run.pinned, is_shown(run)) for run in runs
+                    (
+                        run.prompt_id,
+                        run.known["status"],
+                        run.pinned,
+                        is_shown(run) and run.known.get("live_status"),  # why it waits
+                    )
+                    for run in runs
                 ]
                 if (workflow, newest) != before:
                     self.refresh()

@@ -78,6 +78,7 @@ class ProgressView(View):
     def __init__(self, panel: Panel, preview: Preview) -> None:
         self._preview = preview
         self._run: Run | None = None
+        self._known: dict[str, Any] = {}  # its last record; empty if the server did not answer
         self._waiting = 0
         self._started: float | None = None
         self._asked = 0.0
@@ -90,7 +91,7 @@ class ProgressView(View):
         self._started = None
         if record.get("started_at"):
             self._started = self._asked - max(0.0, _since(record["started_at"]))
-        self._run = run
+        self._run, self._known = run, record
         self._preview.begin()
 
     def wait_behind(self, waiting: int) -> None:
@@ -136,16 +137,15 @@ class ProgressView(View):
 
     def _place(self, run: Run) -> str:
         """Return the place of a run in the queue, or why it waits if no machine can execute it."""
-        record = run.known
         if time.monotonic() - self._asked >= ASK_INTERVAL:
             self._asked = time.monotonic()
             try:
-                record = run.record
+                self._known = run.record
             except ComfyDeployError:
-                return "Waiting in the queue"
-        place = record.get("queue_position")
-        if record.get("live_status"):
-            return str(record["live_status"])
+                self._known = {}  # its place may have changed since
+        place = self._known.get("queue_position")
+        if self._known.get("live_status"):
+            return str(self._known["live_status"])
         if place is None:
             return "Waiting in the queue"
         if place <= 1:

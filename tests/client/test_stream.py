@@ -349,6 +349,26 @@ def test_a_failed_run_names_the_node(small_server: Start) -> None:
     assert caught.value.details["node_id"] == "1"
 
 
+@pytest.mark.parametrize("data", [{}, {"prompt_id": "x", "status": "queued"}])
+def test_a_result_without_an_end_is_requested_again(
+    small_server: Start, data: dict[str, object]
+) -> None:
+    states = ["queued", "queued", "success"]
+
+    def answer(request: Request, reply: Reply) -> None:
+        if "check-status" in request.path:
+            reply.json(record("x", states.pop(0)))
+            return
+        reply.start_stream()
+        reply.event(1, result(data))
+        reply.event(2, status("success"))
+        reply.end_stream()
+
+    run = Comfy(small_server(answer).url).get("x")
+    assert run.wait(20).status == "success"
+    assert not states
+
+
 def test_a_cancelled_run(small_server: Start) -> None:
     def answer(request: Request, reply: Reply) -> None:
         reply.start_stream()

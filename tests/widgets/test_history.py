@@ -16,7 +16,7 @@ from comfydeploy_jupyter.client.runs import Kept
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import NotFoundError, StoreUnavailableError
 from comfydeploy_jupyter.graphs.form import workflow_form
-from comfydeploy_jupyter.widgets import history
+from comfydeploy_jupyter.widgets import history, progress
 from comfydeploy_jupyter.widgets.history import History, RunGraphs
 from comfydeploy_jupyter.widgets.progress import ProgressView
 
@@ -145,6 +145,38 @@ def test_progress_of_a_waiting_run(known: dict[str, Any], text: str) -> None:
     view.begin(run)
     view.show(RunProgress(Source(None)))
     assert view.state["text"] == text
+
+
+def test_no_old_place_is_shown_while_the_server_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lost:
+        known = record(0, "queued", queue_position=3)
+        answers = True
+
+        @property
+        def record(self) -> dict[str, Any]:
+            if not self.answers:
+                raise StoreUnavailableError("The store is locked")
+            return self.known
+
+    def text() -> str:
+        view.show(RunProgress(Source(None)))
+        return str(view.state["text"])
+
+    panel: Any = Panel(Runs(0))
+    view = ProgressView(panel, Mock())
+    run: Any = Lost()
+    view.begin(run)
+    assert text() == "Waiting: 2 runs before this one"
+    run.answers = False
+    monkeypatch.setattr(progress, "ASK_INTERVAL", 0.0)
+    assert text() == "Waiting in the queue"
+    monkeypatch.setattr(progress, "ASK_INTERVAL", 60.0)
+    assert text() == "Waiting in the queue", "until the server has answered again"
+    run.answers = True
+    monkeypatch.setattr(progress, "ASK_INTERVAL", 0.0)
+    assert text() == "Waiting: 2 runs before this one"
 
 
 def test_a_run_deleted_by_another_client_disappears() -> None:
@@ -381,6 +413,19 @@ def test_what_others_do_is_shown_without_a_click() -> None:
         ["p4", "p3", "p1"],
         ["p4", "p3", "p1"],
     ]
+
+
+def test_another_reason_why_a_run_waits_is_shown_without_a_click() -> None:
+    runs = Runs(0)
+    runs.records = [record(0, "queued", live_status=WHY)]
+    other = WHY.replace("paused", "lost")
+    panel: Any = Watched(runs, lambda: None, lambda: runs.records[0].update(live_status=other))
+    view = History(panel, Mock(), Mock(), Mock())
+    view.of(WORKFLOW)
+    assert [entry["problem"] for entry in view.runs] == [WHY]
+    runs.records = [dict(runs.records[0])]
+    view.watch(panel)
+    assert [entry["problem"] for entry in view.runs] == [other]
 
 
 def test_an_unchanged_list_is_not_requested_again() -> None:
