@@ -80,7 +80,7 @@ def main() -> int:
             statistics.median(extended) * 1000,
             statistics.median(bare) * 1000,
             "added",
-            150.0,
+            100.0,
         ),
         Figure(
             "import in a kernel, median",
