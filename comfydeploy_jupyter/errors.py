@@ -45,6 +45,7 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 E = TypeVar("E", bound=BaseException)
+C = TypeVar("C", bound="ComfyDeployError")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of the operating system for a full disk, quota or file."""
@@ -129,6 +130,11 @@ class ComfyDeployError(Exception):
         self.details = details or {}
         self.extra = extra or {}
 
+    @classmethod
+    def of_field(cls: type[C], field: str, problem: str, /, **details: Any) -> C:
+        """Return the error for one field, e.g. ``of_field("timeout", "must be positive")``."""
+        return cls(f"{field}: {problem}", details={"field": field, **details})
+
     def _render_traceback_(self) -> list[str]:
         return traceback_lines(self)
 
@@ -193,9 +199,8 @@ class InvalidRequestError(ComfyDeployError):
     code = "invalid_request"
 
     @classmethod
-    def of_field(cls, field: str, problem: str) -> InvalidRequestError:
-        """Return the error for one field, e.g. ``of_field("timeout", "must be positive")``."""
-        return cls(f"{field}: {problem}", details={"field": field, "problem": problem})
+    def of_field(cls: type[C], field: str, problem: str, /, **details: Any) -> C:
+        return super().of_field(field, problem, problem=problem, **details)
 
 
 class UnknownInputError(InvalidRequestError):

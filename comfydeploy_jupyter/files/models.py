@@ -417,9 +417,7 @@ def place(
         raise InvalidRequestError.of_field(field, "must be the name of a file")
     path = folders.resolve(f"{root}/{name}", must_exist=False, field=field)
     if not path.is_relative_to(os.path.realpath(root)):
-        raise ForbiddenPathError(
-            f"{field}: leads out of the folder {folder}", details={"field": field}
-        )
+        raise ForbiddenPathError.of_field(field, f"leads out of the folder {folder}")
     return path
 
 
@@ -440,9 +438,7 @@ def find(folders: Folders, folder: str, filename: str) -> ExistingModel:
             field="filename",
         )
         if not directory.is_relative_to(os.path.realpath(root)):
-            raise ForbiddenPathError(
-                f"filename: leads out of the folder {folder}", details={"field": "filename"}
-            )
+            raise ForbiddenPathError.of_field("filename", f"leads out of the folder {folder}")
         path = directory / last
         try:
             mode = os.lstat(path).st_mode
@@ -496,10 +492,10 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
                 _copy(folders, path, here, target, before)
             os.fsync(there)
             if not _is_same(before, os.stat(path.name, dir_fd=here, follow_symlinks=False)):
-                raise ConflictError(
-                    f"filename: {path.name} was replaced while it was moved. The new file is kept;"
+                raise ConflictError.of_field(
+                    "filename",
+                    f"{path.name} was replaced while it was moved. The new file is kept;"
                     f" the earlier one is {target} now.",
-                    details={"field": "filename"},
                 )
             os.unlink(path.name, dir_fd=here)
         finally:
@@ -507,9 +503,7 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     except FileNotFoundError:
         raise _missing(path) from None
     except FileExistsError:
-        raise ConflictError(
-            f"to_filename: {target.name} exists already", details={"field": "to_filename"}
-        ) from None
+        raise ConflictError.of_field("to_filename", f"{target.name} exists already") from None
     except TransferError as error:
         raise ConflictError(f"{path.name} cannot be moved: {error.message}") from error
     except OSError as error:
@@ -599,7 +593,7 @@ def end_reservations(folders: Folders, directories: DirectoryCache) -> None:
 
 
 def _missing(path: Path) -> NotFoundError:
-    return NotFoundError(f"filename: there is no model {path.name}", details={"field": "filename"})
+    return NotFoundError.of_field("filename", f"there is no model {path.name}")
 
 
 # -- what uses a model ------------------------------------------------------------------------
@@ -801,9 +795,8 @@ class ModelFiles:
             )
         else:
             return
-        raise ConflictError(
-            f"filename: {reason}, or set in_use to do it nevertheless.",
-            details={"field": "filename", "uses": uses.reply()},
+        raise ConflictError.of_field(
+            "filename", f"{reason}, or set in_use to do it nevertheless.", uses=uses.reply()
         )
 
 

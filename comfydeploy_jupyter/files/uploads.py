@@ -122,9 +122,7 @@ def safe_subfolder(subfolder: str, *, field: str = "subfolder") -> str:
     if path == ".":
         return ""
     if path.startswith(("/", "../")) or path == ".." or re.match("[A-Za-z]:", path):
-        raise ForbiddenPathError(
-            f"{field}: must be a folder below that of its type", details={"field": field}
-        )
+        raise ForbiddenPathError.of_field(field, "must be a folder below that of its type")
     if any(part.startswith(".") for part in path.split("/")):
         raise InvalidRequestError.of_field(
             field, "must not contain folders whose names begin with a dot"
@@ -528,9 +526,8 @@ class UploadForm:
         self._stagings.append(staging)
         free = staging.free()
         if size > free:
-            raise TooLargeError(
-                f"file: needs {size} bytes, but the disk has {free} left",
-                details={"field": "file", "size": size, "free": free},
+            raise TooLargeError.of_field(
+                "file", f"needs {size} bytes, but the disk has {free} left", size=size, free=free
             )
         return staging
 
@@ -675,8 +672,8 @@ def _user_errors() -> Iterator[None]:
         ) from None
     except OSError as error:
         if error.errno in FULL:
-            raise TooLargeError(
-                "file: there is no space left for it on the disk", details={"field": "file"}
+            raise TooLargeError.of_field(
+                "file", "there is no space left for it on the disk"
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise ForbiddenPathError(
@@ -739,9 +736,8 @@ class AssetForm(UploadForm):
                 "hash", "expected_hash must be blake3: and 64 hexadecimal digits"
             )
         if expected != f"blake3:{blake3}":
-            raise ConflictError(
-                f"expected_hash: the file has the hash blake3:{blake3}",
-                details={"field": "expected_hash", "hash": f"blake3:{blake3}"},
+            raise ConflictError.of_field(
+                "expected_hash", f"the file has the hash blake3:{blake3}", hash=f"blake3:{blake3}"
             )
 
 

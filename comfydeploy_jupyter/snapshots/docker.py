@@ -122,9 +122,7 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
         try:
             lock_file(descriptor)
         except BlockingIOError:
-            raise ConflictError(
-                f"name: the snapshot {name} is being written", details={"field": "name"}
-            ) from None
+            raise ConflictError.of_field("name", f"the snapshot {name} is being written") from None
         yield
     finally:
         os.close(descriptor)

@@ -90,9 +90,7 @@ class Snapshots:
         environment = await self._environment(request, report)
         name = request.name or datetime.now().strftime("comfyui-%Y%m%d-%H%M%S")
         if name in self._busy:
-            raise ConflictError(
-                f"name: the snapshot {name} is being built", details={"field": "name"}
-            )
+            raise ConflictError.of_field("name", f"the snapshot {name} is being built")
         self._busy.add(name)
         try:
             report(f"Writing the build context {name}")

@@ -817,9 +817,8 @@ class Transfers:
 
 
 def _on_its_way(record: TransferRecord) -> ConflictError:
-    return ConflictError(
-        f"filename: another file is being downloaded to {record.filename}",
-        details={"field": "filename", "id": record.id},
+    return ConflictError.of_field(
+        "filename", f"another file is being downloaded to {record.filename}", id=record.id
     )
 
 

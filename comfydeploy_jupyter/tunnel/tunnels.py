@@ -137,9 +137,8 @@ class Tunnel:
         for name, other in differs.items():
             if other:
                 how = "without protection" if name == "protect" else f"with another {name}"
-                raise ConflictError(
-                    f"{name}: there is a tunnel to {mine.target} {how}; stop it first",
-                    details={"field": name},
+                raise ConflictError.of_field(
+                    name, f"there is a tunnel to {mine.target} {how}; stop it first"
                 )
 
     async def ready(self) -> None:
