@@ -129,13 +129,11 @@ class Hasher:
         return await asyncio.shield(job)
 
     async def known(self, paths: Sequence[str]) -> dict[str, str]:
-        """Return the cached hashes of files, without computing any hash."""
         keys = await asyncio.to_thread(_keys_of, paths)
         hashes = await self._database.read(_all_hashes, list(keys.values()))
         return {path: hashes[key].sha256 for path, key in keys.items() if key in hashes}
 
     async def cached(self, path: Path) -> Hashes | None:
-        """Return the hashes of a file that are in the cache, or None."""
         key = (await asyncio.to_thread(_keys_of, [str(path)])).get(str(path))
         return None if key is None else await self._database.read(stored_hashes, key)
 
@@ -168,7 +166,6 @@ class Hasher:
         return len(gone)
 
     async def close(self) -> None:
-        """Stop hashing and cancel the callers that are still waiting."""
         self._stop.set()
         await end(self._jobs.values())
         await self._tasks.close()
@@ -326,7 +323,6 @@ def _paths(connection: sqlite3.Connection) -> list[str]:
 
 
 def _is_gone(name: str) -> bool:
-    """Return whether a file is missing in an existing folder. A dead network drive blocks this."""
     path = Path(name)
     try:
         return not path.exists() and path.parent.exists()

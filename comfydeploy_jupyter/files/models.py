@@ -14,7 +14,8 @@ import os
 import re
 import stat
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -39,7 +40,8 @@ from ..store.graphs import read_graph, texts_in
 from ..transfers.downloads import PART, PartFile
 from ..transfers.http import TransferError
 from ..transfers.queue import OPEN
-from ..util.system import NO_LINKS, RESERVED
+from ..transfers.uploads import CHUNK
+from ..util.system import NO_LINKS, RESERVED, closing_fd
 from .uploads import STAGING_PREFIX, safe_filename
 
 if TYPE_CHECKING:
@@ -60,7 +62,6 @@ MAX_DIRECTORIES = 100_000  # limit under one root, in case of links that multipl
 MAX_SHOWN_RUNS = 20  # runs that a reply names
 PORTION = 200  # runs that are read at a time
 RECENT = 1000  # runs that have ended in which a model is searched
-_CHUNK = 1024 * 1024  # bytes of one read
 
 
 # -- the listing ------------------------------------------------------------------------------
@@ -103,31 +104,28 @@ class ModelListing:
                     found += [one for one in more if (one["folder"], one["name"]) not in known]
         return found
 
-    async def folders(self) -> dict[str, list[list[str]]]:
+    async def folders(self, *, without: str = "") -> dict[str, list[list[str]]]:
         """Return ``{folder: [directories, extensions, names]}`` of all registered folders."""
         if self._folders is None:
             names, directories = await asyncio.gather(self._registered(), self._remote_roots())
+            names = [name for name in names if name != without]
             listed = await asyncio.gather(*map(self._remote_names, names))
             return {
                 name: [directories.get(name, []), sorted(registered_extensions(name)), files]
                 for name, files in zip(names, listed, strict=True)
             }
-        found = await asyncio.to_thread(self._local_folders, self._folders)
-        for name, more in (await self._reported_names()).items():
-            roots, extensions, files = found.get(name, [[], [], []])
-            found[name] = [roots, extensions, sorted({*files, *more})]
+        found = await asyncio.to_thread(self._local_folders, self._folders, without)
+        for name in self._reported:
+            with suppress(ComfyUIUnavailableError):
+                more = await self._remote_names(name)
+                roots, extensions, files = found.get(name, [[], [], []])
+                found[name] = [roots, extensions, sorted({*files, *more})]
         return found
 
     async def names(self) -> dict[str, list[str]]:
         """Return ``{folder: names}`` of all folders except the one of custom nodes."""
-        if self._folders is None:
-            names = [name for name in await self._registered() if name != "custom_nodes"]
-            listed = await asyncio.gather(*map(self._remote_names, names))
-            return dict(zip(names, listed, strict=True))
-        found = await asyncio.to_thread(self._local_names, self._folders)
-        for name, more in (await self._reported_names()).items():
-            found[name] = sorted({*found.get(name, ()), *more})
-        return found
+        found = await self.folders(without="custom_nodes")
+        return {name: names for name, (_, _, names) in found.items()}
 
     # from the folders; these functions block
 
@@ -159,7 +157,7 @@ class ModelListing:
                 )
         return entries
 
-    def _local_folders(self, folders: Folders) -> dict[str, list[list[str]]]:
+    def _local_folders(self, folders: Folders, without: str) -> dict[str, list[list[str]]]:
         return {
             folder.name: [
                 list(map(str, folder.paths)),
@@ -167,13 +165,7 @@ class ModelListing:
                 [name for name, _ in self._local_files(folder)],
             ]
             for folder in folders.model_folders().values()
-        }
-
-    def _local_names(self, folders: Folders) -> dict[str, list[str]]:
-        return {
-            folder.name: [name for name, _ in self._local_files(folder)]
-            for folder in folders.model_folders().values()
-            if folder.name != "custom_nodes"
+            if folder.name != without
         }
 
     def _local_files(self, folder: ModelFolder) -> list[tuple[str, str]]:
@@ -201,13 +193,6 @@ class ModelListing:
         if folders is None or self._client is None:
             return []
         return [name for name in folders.reported if folders.is_reported(name)]
-
-    async def _reported_names(self) -> dict[str, list[str]]:
-        reported = {}
-        for name in self._reported:
-            with suppress(ComfyUIUnavailableError):
-                reported[name] = await self._remote_names(name)
-        return reported
 
     async def _registered(self) -> list[str]:
         return await self._get("/models", str)
@@ -305,8 +290,6 @@ class DirectoryCache:
 
 
 class _Directory(NamedTuple):
-    """The content of a directory at one modification time."""
-
     mtime_ns: int
     files: tuple[tuple[str, str], ...]  # name and lower-case extension
     directories: tuple[str, ...]
@@ -328,11 +311,7 @@ def _scan(path: str, mtime_ns: int) -> _Directory:
 
 def _is_text(name: str) -> bool:
     """Return whether a name is valid Unicode, so that JSON can contain it."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return os.fsencode(name) == name.encode(errors="replace")
 
 
 def _matches(words: Iterable[str], folder: str, name: str) -> bool:
@@ -463,15 +442,13 @@ def volume_path(folder: str, filename: str) -> str:
 
 
 def delete_model(folders: Folders, path: Path) -> None:
-    directory = _open_existing(folders, path)
     try:
-        os.unlink(path.name, dir_fd=directory)
-    except FileNotFoundError:
+        with closing_fd(folders.open_directory(path.parent)) as directory:
+            os.unlink(path.name, dir_fd=directory)
+    except (FileNotFoundError, NotFoundError):
         raise _missing(path) from None
     except OSError as error:
         raise ForbiddenPathError(f"{path.name} cannot be deleted: {error.strerror}") from error
-    finally:
-        os.close(directory)
 
 
 def move_model(folders: Folders, path: Path, target: Path) -> None:
@@ -481,10 +458,11 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     times of the file stay; a link is replaced by one to the same file. A file that has replaced the
     model meanwhile, e.g. while it was copied to another disk, is kept.
     """
-    here = _open_existing(folders, path)
     try:
-        there = folders.open_directory(target.parent, create=True)
-        try:
+        with (
+            closing_fd(folders.open_directory(path.parent)) as here,
+            closing_fd(folders.open_directory(target.parent, create=True)) as there,
+        ):
             before = os.stat(path.name, dir_fd=here, follow_symlinks=False)
             if stat.S_ISLNK(before.st_mode):  # it may be relative
                 os.symlink(os.path.realpath(path), target.name, dir_fd=there)
@@ -498,9 +476,7 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
                     f" the earlier one is {target} now.",
                 )
             os.unlink(path.name, dir_fd=here)
-        finally:
-            os.close(there)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotFoundError):
         raise _missing(path) from None
     except FileExistsError:
         raise ConflictError.of_field("to_filename", f"{target.name} exists already") from None
@@ -508,8 +484,6 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
         raise ConflictError(f"{path.name} cannot be moved: {error.message}") from error
     except OSError as error:
         raise ForbiddenPathError(f"{path.name} cannot be moved: {error.strerror}") from error
-    finally:
-        os.close(here)
 
 
 def _split(folder: str) -> tuple[str, str]:
@@ -525,13 +499,6 @@ def _root(folders: Folders, folder: str, field: str = "folder") -> Path:
         raise InvalidRequestError.of_field(
             field, f"must be a model folder of ComfyUI, not {folder!r}"
         ) from None
-
-
-def _open_existing(folders: Folders, path: Path) -> int:
-    try:
-        return folders.open_directory(path.parent)
-    except NotFoundError:
-        raise _missing(path) from None
 
 
 def _link(path: Path, here: int, target: Path, there: int) -> bool:
@@ -552,44 +519,42 @@ def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
 
 def _copy(folders: Folders, path: Path, here: int, target: Path, before: os.stat_result) -> None:
     """Copy to a file next to the target, replacing a killed server's file, and rename it."""
-    part = PartFile(folders, target)
-    try:
-        part.reset()
-        source = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with closing(PartFile(folders, target)) as part:
         try:
-            while chunk := os.read(source, _CHUNK):
-                part.write(chunk)
-            if not _is_same(before, os.fstat(source)):
-                raise TransferError("it was written to while it was copied", again=True)
+            part.reset()
+            with closing_fd(os.open(path.name, flags, dir_fd=here)) as source:
+                while chunk := os.read(source, CHUNK):
+                    part.write(chunk)
+                if not _is_same(before, os.fstat(source)):
+                    raise TransferError("it was written to while it was copied", again=True)
             part.set_times(before)
-        finally:
-            os.close(source)
-        if not part.publish():
-            raise FileExistsError
-    except BaseException:
-        part.discard()
-        raise
-    finally:
-        part.close()
+            if not part.publish():
+                raise FileExistsError
+        except BaseException:
+            part.discard()
+            raise
 
 
 def end_reservations(folders: Folders, directories: DirectoryCache) -> None:
     """Remove the empty files that killed processes left in place of models. Blocks."""
     for folder in folders.model_folders().values():
-        roots = folder.paths if folder.name not in BESIDE_MODELS else ()
-        for root in roots:
-            for prefix, files in directories.files(f"{root}/"):
-                for name, extension in files:
-                    if extension != RESERVED or not name.endswith(f"{PART}{RESERVED}"):
-                        continue
+        if folder.name in BESIDE_MODELS:
+            continue
+        listed = (
+            (root, *found) for root in folder.paths for found in directories.files(f"{root}/")
+        )
+        for root, prefix, files in listed:
+            for name, _ in files:
+                if name.endswith(f"{PART}{RESERVED}"):
                     directory = Path(os.path.realpath(f"{root}/{prefix}"))
                     target = directory / name.removesuffix(f"{PART}{RESERVED}")
-                    with suppress(OSError, ComfyDeployError, TransferError):  # it may be in use
-                        part = PartFile(folders, target)
-                        try:
-                            part.discard_if_empty()
-                        finally:
-                            part.close()
+                    # It may be in use.
+                    with (
+                        suppress(OSError, ComfyDeployError, TransferError),
+                        closing(PartFile(folders, target)) as part,
+                    ):
+                        part.discard_if_empty()
 
 
 def _missing(path: Path) -> NotFoundError:
@@ -613,7 +578,6 @@ class Uses(NamedTuple):
 
     @property
     def in_use(self) -> bool:
-        """Whether anything is known to use it now."""
         return bool(self.unfinished or self.transfers or self.queued)
 
     @property
@@ -686,7 +650,6 @@ class ModelFiles:
         self._directories = directories
 
     async def uses(self, machine: Machine, folder: str, filename: str) -> Uses:
-        """Return what uses a model; it is named as in `find`."""
         folders = await machine.folders()
         model = await asyncio.to_thread(find, folders, folder, filename)
         return await self._find_uses(machine, folders, model)
@@ -767,13 +730,12 @@ class ModelFiles:
     async def _runs_with(self, model: ModelName, machines: Collection[str]) -> list[dict[str, Any]]:
         """Search all runs that have not ended, and the `RECENT` newest of the others."""
         found: list[dict[str, Any]] = []
-        for condition, most in (("NOT IN", None), ("IN", RECENT)):
-            before, seen = None, 0
-            while most is None or seen < most:
-                portion = await self._database.read(_runs_with, model, machines, condition, before)
-                before, uses = portion
-                found.extend(uses)
-                seen += PORTION
+        for condition, portions in (("NOT IN", count()), ("IN", range(RECENT // PORTION))):
+            before = None
+            for _ in portions:
+                read = self._database.read(_runs_with, model, machines, condition, before)
+                before, uses = await read
+                found += uses
                 if before is None:
                     break
         return found
@@ -782,9 +744,9 @@ class ModelFiles:
         uses = await self._find_uses(machine, folders, model)
         if uses.in_use:
             parts = [
-                f"{count} {noun}{'s' if count != 1 else ''}"
-                for count, noun in ((uses.unfinished, "run"), (len(uses.transfers), "transfer"))
-                if count
+                f"{number} {noun}{'s' if number != 1 else ''}"
+                for number, noun in ((uses.unfinished, "run"), (len(uses.transfers), "transfer"))
+                if number
             ] or ["1 prompt in ComfyUI's queue"]
             verb = "uses" if uses.unfinished + len(uses.transfers) <= 1 else "use"
             reason = f"{' and '.join(parts)} {verb} {model.name} now. Wait for the end"

@@ -30,7 +30,6 @@ class Thumbnails:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def make(self, source: BinaryIO, side: int) -> bytes:
-        """Return a thumbnail; see `thumbnail`."""
         async with self._room:
             return await asyncio.to_thread(thumbnail, source, side)
 

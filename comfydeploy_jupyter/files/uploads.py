@@ -19,8 +19,8 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import unquote
@@ -41,6 +41,7 @@ from ..errors import (
 from ..util.media_types import media_type
 from ..util.system import (
     RESERVED,
+    closing_fd,
     end_reservation,
     lock_file,
     rename_without_replacing,
@@ -247,28 +248,23 @@ def remove_orphans(folders: Folders) -> int:
     """Remove the staging directories of killed processes; return their number."""
     removed = 0
     for directory in folders.upload_directories():
-        with suppress(OSError, ComfyDeployError):
-            parent = folders.open_directory(directory)
-            try:
-                for name in os.listdir(parent):  # noqa: PTH208 - a descriptor, not a path
-                    if name.startswith(STAGING_PREFIX):
-                        removed += _remove_orphan(name, parent, folders)
-            finally:
-                os.close(parent)
+        with (
+            suppress(OSError, ComfyDeployError),
+            closing_fd(folders.open_directory(directory)) as parent,
+        ):
+            for name in os.listdir(parent):  # noqa: PTH208 - a descriptor, not a path
+                if name.startswith(STAGING_PREFIX):
+                    removed += _remove_orphan(name, parent, folders)
     return removed
 
 
 def _remove_orphan(name: str, parent: int, folders: Folders) -> bool:
     """Remove a staging directory unless it is locked; return whether it was removed."""
-    with suppress(OSError):
-        descriptor = _open_directory(name, parent)
-        try:
-            if lock_file(descriptor):
-                _end_reservations(descriptor, folders)
-                _remove(name, descriptor, parent)
-                return True
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), closing_fd(_open_directory(name, parent)) as descriptor:
+        if lock_file(descriptor):
+            _end_reservations(descriptor, folders)
+            _remove(name, descriptor, parent)
+            return True
     return False
 
 
@@ -282,12 +278,11 @@ def _end_reservations(descriptor: int, folders: Folders) -> None:
         # Another user may have made the record: it must not lead out of the folders of uploads.
         if path is None or not any(path.is_relative_to(top) for top in tops):
             continue
-        with suppress(OSError, ComfyDeployError):
-            target = folders.open_directory(path.parent)
-            try:
-                end_reservation(file, descriptor, path, target)
-            finally:
-                os.close(target)
+        with (
+            suppress(OSError, ComfyDeployError),
+            closing_fd(folders.open_directory(path.parent)) as target,
+        ):
+            end_reservation(file, descriptor, path, target)
 
 
 def _remove(name: str, descriptor: int, parent: int) -> None:
@@ -323,15 +318,13 @@ class _Part:
     content_type: str
     staging: Staging
     staged: str
-    sha256: hashlib._Hash
-    blake3: blake3
+    sha256: hashlib._Hash = field(default_factory=hashlib.sha256)
+    blake3: blake3 = field(default_factory=blake3)
     size: int = 0
 
 
 @dataclass(frozen=True)
 class _Destination:
-    """The target directory of the files of a form."""
-
     kind: str
     subfolder: str
     top: Path  # the directory of the kind, without links
@@ -423,7 +416,6 @@ class UploadForm:
             self._write()
 
     def finish(self) -> list[StoredFile]:
-        """Rename the files to their final names."""
         with self._guard, _user_errors():
             if self._closed:
                 raise ConflictError("The upload was aborted.")
@@ -437,16 +429,13 @@ class UploadForm:
             for part in self._parts:
                 self.check(part.sha256.hexdigest(), part.blake3.hexdigest())
             where = self._destination()
-            target = self._folders.open_directory(where.directory, create=True)
-            try:
+            opened = self._folders.open_directory(where.directory, create=True)
+            with closing_fd(opened) as target:
                 stored = [self._publish(part, where, target) for part in self._parts]
                 self._make_safe(target)
-            finally:
-                os.close(target)
             return stored
 
     def close(self) -> None:
-        """Remove the files without a final name."""
         with self._guard:
             if self._closed:
                 return
@@ -609,7 +598,7 @@ class UploadForm:
         staging, staged = self._stagings[0], str(len(self._parts))
         self._descriptor = staging.create(staged)
         content_type = content_type_of(self._headers.get("content-type", ""), name)
-        self._parts.append(_Part(name, content_type, staging, staged, hashlib.sha256(), blake3()))
+        self._parts.append(_Part(name, content_type, staging, staged))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._descriptor is not None:
@@ -710,24 +699,18 @@ def split_path(file_path: str) -> tuple[str, str, str]:
 
 
 class AssetForm(UploadForm):
-    """An upload of the Comfy API: its file is stored at the path in ``file_path``."""
-
     fields = ("content_type", "file_path", "expected_hash")
-
     max_files = 1
 
     def place(self) -> tuple[str, str]:
-        """Return the folder and the subfolder."""
         path = self.field("file_path")
         return split_path(path)[:2] if path else ("input", "")
 
     def name(self, given: str) -> str:
-        """Return the name of the file."""
         path = self.field("file_path")
         return split_path(path)[2] if path else given
 
     def check(self, sha256: str, blake3: str) -> None:
-        """Raise `ConflictError` if the file has another hash than ``expected_hash``."""
         expected = self.field("expected_hash")
         if not expected:
             return
@@ -758,7 +741,6 @@ class UploadTarget:
 
     @classmethod
     def remote(cls, spool: Path, client: ComfyUIClient) -> UploadTarget:
-        """Return the target for one upload to a remote ComfyUI."""
         return cls(Folders(spool / uuid.uuid4().hex), client)
 
 
@@ -812,7 +794,6 @@ class Uploads:
         return upload
 
     async def close(self) -> None:
-        """Abort the unfinished uploads and stop the threads."""
         await asyncio.gather(*(close_each(upload.abort) for upload in list(self._open)))
         for threads in (self._threads, self._hashers, self._flushers):
             if threads is not None:
@@ -942,22 +923,16 @@ def copy_into(folders: Folders, source: io.FileIO, kind: str, subfolder: str, na
     The name gets a number if another file has it. No process sees an incomplete copy, and no file
     is overwritten. Blocks.
     """
-    with source:
-        directory = folders.resolve(
-            str(folders.directory(kind) / subfolder), must_exist=False, kind="directory"
-        )
-        target = folders.open_directory(directory, create=True)
-        try:
-            staging = Staging(folders, directory)
-            try:
-                with os.fdopen(staging.create("0"), "wb") as writer:
-                    shutil.copyfileobj(source, writer, COPY_BLOCK)
-                for number in range(MAX_NUMBERED):
-                    found = numbered(name, number)
-                    if staging.publish("0", found, target, directory, overwrite=False):
-                        return found
-            finally:
-                staging.remove()
-        finally:
-            os.close(target)
+    path = folders.directory(kind) / subfolder
+    with source, ExitStack() as stack:
+        directory = folders.resolve(str(path), must_exist=False, kind="directory")
+        target = stack.enter_context(closing_fd(folders.open_directory(directory, create=True)))
+        staging = Staging(folders, directory)
+        stack.callback(staging.remove)
+        with os.fdopen(staging.create("0"), "wb") as writer:
+            shutil.copyfileobj(source, writer, COPY_BLOCK)
+        for number in range(MAX_NUMBERED):
+            found = numbered(name, number)
+            if staging.publish("0", found, target, directory, overwrite=False):
+                return found
     raise ConflictError(f"There are {MAX_NUMBERED} files named like {name} already")

@@ -139,7 +139,6 @@ class _Writer:
         self._lines: list[str] = []
 
     def write(self) -> str:
-        """Write all files; return the text of the Dockerfile."""
         shutil.copyfile(Path(__file__).with_name("context_get.py"), self._folder / "get.py")
         self._begin()
         self._install_packages()
@@ -416,14 +415,11 @@ class Copier:
 
 @dataclass(frozen=True)
 class _Root:
-    """The folder that is copied: its path, and its open descriptor."""
-
     path: Path
     opened: int
 
     @contextmanager
     def open(self, path: Path) -> Iterator[int]:
-        """Open a path below the folder without following links."""
         with ExitStack() as stack:
             opened = self.opened
             for name in path.relative_to(self.path).parts:
@@ -466,7 +462,6 @@ async def find_engine() -> str:
 
 
 async def _problem(program: str, *probe: str) -> str | None:
-    """Return the reason why an engine cannot build, None if it can."""
     try:
         process = await asyncio.create_subprocess_exec(
             *(program, *probe),

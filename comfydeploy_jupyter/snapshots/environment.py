@@ -233,7 +233,6 @@ class PackageReport:
 
 
 def read_packages(python: Path) -> PackageReport:
-    """Run an interpreter that lists its packages."""
     facts = _ask(python)
     report = PackageReport(Python(version=facts["version"], platform=facts["platform"]))
     indexes: set[str] = set()
@@ -315,7 +314,6 @@ def _requirement(report: PackageReport, indexes: set[str], package: dict[str, An
 
 
 def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the address that a package was installed from, if that was no index (PEP 610)."""
     try:
         found = json.loads(package["direct_url"] or "null")
     except ValueError:
@@ -331,7 +329,6 @@ def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> str | None:
-    """Return the requirement line of a package from a repository, an archive or a folder."""
     url = direct["url"]
     subdirectory = direct.get("subdirectory")
     tail = f"#subdirectory={subdirectory}" if subdirectory else ""
@@ -426,7 +423,6 @@ async def _links(workflows: LocalWorkflows) -> dict[str, str]:
 def _sources(
     entries: list[dict[str, Any]], origins: Mapping[str, str], links: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the sources of models by path: from downloads, else from links in workflows."""
     sources = {}
     for entry in entries:
         path = entry["path"]

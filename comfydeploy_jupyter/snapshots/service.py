@@ -72,7 +72,6 @@ class Snapshots:
         self._tasks = BackgroundTasks()
 
     async def close(self) -> None:
-        """Cancel all tasks and wait for their end."""
         await self._tasks.close()
 
     @property
@@ -86,7 +85,6 @@ class Snapshots:
     async def to_docker(
         self, request: SnapshotRequest, report: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Write the build context of an environment, and build its image if requested."""
         environment = await self._environment(request, report)
         name = request.name or datetime.now().strftime("comfyui-%Y%m%d-%H%M%S")
         if name in self._busy:
@@ -203,7 +201,6 @@ class Snapshots:
     async def _build(
         self, name: str, written: Written, reply: dict[str, Any], report: Callable[[str], None]
     ) -> None:
-        """Build the image of a build context; errors contain the build context as well."""
         image = image_name(name)
         log = self._folder / "~logs" / f"{name}.log"
         try:

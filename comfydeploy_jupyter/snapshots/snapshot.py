@@ -33,12 +33,10 @@ _ADDRESS = re.compile(
 
 
 def is_address(url: str) -> bool:
-    """Return whether ``url`` is a plain address from which git can fetch on another machine."""
     return len(url) <= MAX_ADDRESS and _ADDRESS.fullmatch(url) is not None
 
 
 def is_name(name: str) -> bool:
-    """Return whether ``name`` can be that of a file or folder on another machine."""
     if not 1 <= len(name) <= MAX_NAME or name in (".", "..") or not name.strip():
         return False
     return "/" not in name and "\0" not in name
@@ -193,7 +191,6 @@ def read_snapshot(given: dict[str, Any] | str) -> tuple[Snapshot, list[str]]:
 
 
 def parse(given: dict[str, Any]) -> Snapshot:
-    """Validate a snapshot in this package's own format, and return it."""
     try:
         snapshot = Snapshot.model_validate(given)
     except ValidationError as error:

@@ -106,7 +106,6 @@ def explain(error: Exception, path: Path) -> ComfyDeployError | None:
 
 
 def damaged(path: Path) -> StoreUnavailableError:
-    """Return the error for a damaged store that cannot be set aside while it is open."""
     return _unavailable(
         _Meaning(
             "damaged",
@@ -119,7 +118,6 @@ def damaged(path: Path) -> StoreUnavailableError:
 
 
 def newer(path: Path, steps: list[str]) -> StoreUnavailableError:
-    """Return the error for a store that was created by a newer version of this package."""
     return _unavailable(
         _Meaning(
             "newer",
@@ -167,8 +165,6 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """The result of a call, or its exception."""
-
     result: Any = None
     error: Exception | None = None
 
@@ -220,7 +216,6 @@ class CallThreads(Generic[T]):
             self._queue.put(None)
 
     def join(self) -> None:
-        """Wait until the threads have ended."""
         for thread in self._threads:
             thread.join()
 
@@ -311,7 +306,6 @@ class DataFile:
         lock_file(self._lock, shared=True, wait=True)
 
     def unlock(self) -> None:
-        """Release the lock, once the store is closed."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -344,7 +338,6 @@ class DataFile:
     # -- damage ------------------------------------------------------------------------------
 
     def note_damage(self) -> None:
-        """Mark the store as damaged, for the next process that opens it."""
         with contextlib.suppress(OSError):
             self._beside(_NOTE).touch(mode=0o600)
 
@@ -407,7 +400,6 @@ class DataFile:
 
 
 def _size(path: Path) -> int:
-    """Return the size of a file in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -487,7 +479,6 @@ class Database:
         await asyncio.to_thread(self._prepare)
 
     async def close(self) -> None:
-        """Finish the requested work, then close all connections."""
         self._writer.end()
         self._readers.end()
         await asyncio.to_thread(self._shut_down)
@@ -626,7 +617,6 @@ class Database:
             connection.execute(f"PRAGMA busy_timeout = {self._patience * 1000:.0f}")
 
     def _choose_journal(self, connection: sqlite3.Connection) -> str:
-        """Set the journal mode that is safe here; return the mode that SQLite uses."""
         wanted = WAL if self._network is None else "delete"
         deadline = time.monotonic() + self._patience
         while True:
@@ -693,7 +683,6 @@ class Database:
         return self._writing
 
     def _read_connection(self) -> sqlite3.Connection:
-        """Return this thread's connection for reading."""
         found: sqlite3.Connection | None = getattr(self._local, "reading", None)
         if found is None:
             found = self._local.reading = self._connect()

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """A session id whose file is locked by this server."""
-
     def __init__(self, folder: Path) -> None:
         self._locks: list[int] = []
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

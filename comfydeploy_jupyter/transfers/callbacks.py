@@ -174,7 +174,6 @@ class Callbacks:
         self._tasks, self._writer = BackgroundTasks(log), BackgroundTasks(log)
 
     async def open(self) -> None:
-        """Continue with the messages that were not delivered before the last stop."""
         what = "Storing messages to status endpoints"
         self._writer.keep(self._write, what, again=self._backoff)
         await self.recover(self._session.claimed)
@@ -486,7 +485,6 @@ def _webhook_status(connection: sqlite3.Connection, prompt_id: str) -> str | Non
 def recover_messages(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> tuple[list[CallbackTarget], list[Callback]]:
-    """Assign the targets and messages of other sessions to a session, and return them."""
     whose = f"WHERE session IN ({', '.join('?' * len(sessions))})"
     orders = connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
     targets = readable(orders, _target, "The status endpoint of run", "prompt_id")

@@ -67,7 +67,6 @@ class ModelSites:
         return "Civitai" if _below(url, self.civitai_url) else urlsplit(url).hostname or "the host"
 
     def hint(self, url: str) -> str:
-        """Return advice for an address whose site refuses a file."""
         if _below(url, self.huggingface_url):
             if self.huggingface_token:
                 return "accept the model's terms on its page, or use another token as HF_TOKEN"
@@ -295,7 +294,6 @@ class PartFile:
         return found.f_bavail * found.f_frsize
 
     def publish(self) -> bool:
-        """Rename it atomically to its target; return False if the target exists."""
         os.fsync(self._file)
         here = self._directory
         try:
@@ -374,7 +372,6 @@ class _IncomingJob:
         transfer.record.facts["sha256"] = part.digest
 
     async def _accept_existing(self, transfer: Transfer, part: PartFile, digest: str) -> None:
-        """Accept an existing target if it has the expected content."""
         if await asyncio.to_thread(part.existing_digest, transfer.touch) != digest:
             raise taken(part.name)
         found = await asyncio.to_thread(part.existing)
@@ -399,7 +396,6 @@ class Download(_IncomingJob):
         self._fetching = fetching
 
     async def run(self, transfer: Transfer) -> None:
-        """Download the missing rest of the file, verify it, and rename it."""
         facts = transfer.record.facts
         self._fetching.require(transfer.record.filename)
         async with self._part(transfer) as part:
@@ -517,7 +513,6 @@ class Download(_IncomingJob):
 
 class Copy(_IncomingJob):
     async def run(self, transfer: Transfer) -> None:
-        """Copy the file, verify it, and rename it."""
         record = transfer.record
         machine = self._machines.get(record.facts.get("machine"))
         path = record.private["from"]

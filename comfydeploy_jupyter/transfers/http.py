@@ -182,7 +182,6 @@ class PublicConnector(aiohttp.TCPConnector):
         )
 
     async def connect(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Connection:
-        """Return a connection for a request."""
         host, port = req.url.host or "", req.url.port or 0
         if (host, port) not in self._allowed:
             # aiohttp does not use the resolver for numeric addresses.
@@ -258,7 +257,6 @@ def _is_public(address: Address) -> bool:
 
 
 def _own_addresses() -> frozenset[Address]:
-    """Return the addresses of this machine, including its public ones."""
     found = set()
     for interface in psutil.net_if_addrs().values():
         for one in interface:

@@ -102,7 +102,6 @@ class TransferRecord:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return the transfer as in the reply of ``upload-queue-status``."""
         shown = ("id", "direction", "prompt_id", "node_id", "filename", "size", "sent", "state")
         return {name: getattr(self, name) for name in (*shown, "attempts", "error")}
 
@@ -184,18 +183,15 @@ class TransferQueue:
         self._tasks = BackgroundTasks(log)
 
     async def open(self) -> None:
-        """Continue the transfers that had not ended before the last stop."""
         await self.recover(self._session.claimed)
 
     async def recover(self, sessions: Collection[str]) -> None:
-        """Continue the transfers of servers that have exited."""
         found = await self._database.write(_recover, tuple(sessions), self._session.id)
         for record in found:
             record.state = "queued"
             self._start(record)
 
     async def close(self) -> None:
-        """Stop all transfers. The next start continues them."""
         works = [transfer.work for transfer in self._open.values() if transfer.work is not None]
         await self._tasks.close()
         await end(works)
@@ -244,7 +240,6 @@ class TransferQueue:
         return self._newest(found[0], live) if found else None
 
     async def of_run(self, prompt_id: str) -> list[TransferRecord]:
-        """Return all transfers of a run, in the order they were added."""
         live = self._live()
         found = await self._database.read(_find, "prompt_id = ?", (prompt_id,), -1)
         return [self._newest(record, live) for record in found]
@@ -300,7 +295,6 @@ class TransferQueue:
         }
 
     def open_states(self) -> Counter[tuple[str, str]]:
-        """Return the number of open transfers for each pair of direction and state."""
         records = [transfer.record for transfer in self._open.values()]
         return Counter((record.direction, record.state) for record in records)
 
@@ -529,17 +523,14 @@ class Transfers:
         )
 
     async def open(self) -> None:
-        """Continue all transfers and messages that are not finished."""
         await self.queue.open()
         await self.callbacks.open()
 
     async def recover(self, sessions: Collection[str]) -> list[CallbackTarget]:
-        """Continue transfers and messages of exited servers; return their targets."""
         await self.queue.recover(sessions)
         return await self.callbacks.recover(sessions)
 
     async def close(self) -> None:
-        """Stop all transfers. The next server continues them."""
         await close_each(
             self.queue.close, self.callbacks.close, self.http.close, self._public.close
         )
@@ -690,7 +681,6 @@ class Transfers:
             return await self.queue.add_again(record)
 
     async def find(self, source: str, url: str, filename: str | None) -> RemoteFile:
-        """Return the file that a request for a model names."""
         self._fetching.require("The model")
         if source == "huggingface":
             return self.sites.huggingface(url, filename)
@@ -731,7 +721,6 @@ class Transfers:
         self._fetching.require(what)
 
     async def linked(self, url: str) -> RemoteFile:
-        """Return the file for a link in a workflow file."""
         if self.sites.is_page(url):
             return await self.find("civitai", url, None)
         return RemoteFile(self.sites.at_mirror(url), "")
@@ -762,7 +751,6 @@ class Transfers:
     async def copy(
         self, path: str, target: Path, sha256: str | None, machine: str | None = None
     ) -> TransferRecord:
-        """Queue a copy of a local file; the rest is as in `download`."""
         found = await self._resolve(path, "path", machine)
         async with self._bringing:
             return await self._bring("copy", target, sha256, {"from": str(found)}, machine)

@@ -67,7 +67,6 @@ class FileSource:
     async def chunks(
         self, start: int, end: int, advance: Callable[[int], None]
     ) -> AsyncIterator[bytes]:
-        """Yield the bytes from ``start`` to ``end``, read in threads."""
         while start < end:
             try:
                 chunk = await asyncio.to_thread(self._read, start, end)
@@ -113,7 +112,6 @@ class ViewSource:
     async def chunks(
         self, _start: int, _end: int, advance: Callable[[int], None]
     ) -> AsyncIterator[bytes]:
-        """Yield all bytes as ComfyUI sends them."""
         try:
             async for chunk in self._response.content.iter_chunked(CHUNK):
                 yield chunk
@@ -276,7 +274,6 @@ class VolumeUpload(_UploadJob):
     """
 
     async def run(self, transfer: Transfer) -> None:
-        """Upload the parts that are not confirmed yet."""
         record = transfer.record
         assert record.path is not None
         machine = self._machines.get(record.facts.get("machine"))
@@ -293,7 +290,6 @@ class VolumeUpload(_UploadJob):
                 await self._send_parts(transfer, source)
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Abort the upload in parts, so that the service deletes the stored parts."""
         await self._abandon(transfer)
 
     async def _send_parts(self, transfer: Transfer, source: FileSource) -> None:

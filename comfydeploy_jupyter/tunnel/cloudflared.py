@@ -85,7 +85,6 @@ def failure(
     can_download: bool = False,
     field: str | None = None,
 ) -> TunnelFailedError:
-    """Return the error for a tunnel that is not up."""
     details: dict[str, Any] = {"reason": reason, "log": (log or [])[-LOG_LINES:]}
     if can_download:
         details["can_download"] = True
@@ -282,7 +281,6 @@ class _Part:
 
 
 def asset_name(system: str = sys.platform, machine: str | None = None) -> str:
-    """Return the name of the file in the release for a platform, by default this one."""
     machine = (machine or platform.machine()).lower()
     architecture = _ARCHITECTURES.get(machine)
     if architecture is not None and system == "linux":
@@ -293,7 +291,6 @@ def asset_name(system: str = sys.platform, machine: str | None = None) -> str:
 
 
 def _choose(release: Any) -> _Asset:
-    """Return the file of a release for this platform, with its checksum."""
     wanted = asset_name()
     listed = release.get("assets") if isinstance(release, dict) else None
     for asset in listed if isinstance(listed, list) else ():
@@ -352,7 +349,6 @@ class Cloudflared:
 
     @property
     def log_path(self) -> Path:
-        """Path of the file with its output."""
         return self._child.log_path
 
     async def start(
@@ -399,15 +395,12 @@ class Cloudflared:
             await asyncio.to_thread(self._token_path.unlink, missing_ok=True)
 
     async def wait(self) -> None:
-        """Wait until the process has exited."""
         await self._child.wait()
 
     async def end(self) -> None:
-        """Stop the process if it is running."""
         await self._child.end()
 
     async def why_it_ended(self) -> TunnelFailedError:
-        """Return an error with the reason why the process exited by itself."""
         return why_it_ended(await self.log(), self._child.exit_text())
 
     async def log(self, lines: int = ALL_LINES) -> list[str]:
@@ -447,7 +440,6 @@ class Cloudflared:
         return self._folder / f"{self._name}.token"
 
     def _prepare(self) -> int:
-        """Write its files and return a free port for its metrics."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # The user's own config.yml would override the command line.
         self._config_path.write_text("", encoding="utf-8")
@@ -510,7 +502,6 @@ class Cloudflared:
 
 
 def leads_to(service: str, url: str) -> bool:
-    """Return whether a service in Cloudflare's configuration is the given local address."""
     try:
         there, here = urlsplit(service), urlsplit(url)
         return _host(there.hostname) == _host(here.hostname) and there.port == here.port

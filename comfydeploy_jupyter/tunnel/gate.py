@@ -62,8 +62,6 @@ class Upstream:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """The settings of a gate."""
-
     target: str  # address of the service behind the gate, e.g. ``http://127.0.0.1:8188``
     secret: str = field(repr=False)
     trusted_users: Sequence[str] = ()  # users whose process may be behind the gate; see `Peers`
@@ -82,12 +80,10 @@ class GateSettings:
         return parts.netloc
 
     def to_json(self) -> bytes:
-        """Return the settings as JSON for the pipe."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> GateSettings:
-        """Return the settings that `to_json` has written."""
         found = json.loads(text)
         return cls(**{**found, "upstream": Upstream(**found["upstream"])})
 
@@ -121,7 +117,6 @@ class Connection(web.RequestHandler):
         self._limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the head of the first request."""
         super().connection_made(transport)
         self._begin_head()
 
@@ -133,7 +128,6 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the timer."""
         self.head_is_complete()
         super().connection_lost(exc)
 
@@ -161,15 +155,12 @@ class Connection(web.RequestHandler):
             of_address[0].abort()
 
     def abort(self) -> None:
-        """Close the connection at once."""
         self.head_is_complete()
         if self.transport is not None:
             self.transport.abort()
 
 
 class Server(web.Server):
-    """Creates a `Connection` for each connection of a visitor."""
-
     def __init__(
         self, handler: Any, half_heads: OrderedDict[Connection, str], **kwargs: Any
     ) -> None:
@@ -178,7 +169,6 @@ class Server(web.Server):
         self._options = kwargs
 
     def __call__(self) -> web.RequestHandler:
-        """Return the protocol of a new connection."""
         options = {k: v for k, v in self._options.items() if k != "handler_cancellation"}
         loop = asyncio.get_running_loop()
         return Connection(self, self._half_heads, loop=loop, **options)
@@ -216,8 +206,6 @@ _PAGE = """<!doctype html>
 
 
 class Gate:
-    """The application that serves the listening socket."""
-
     def __init__(self, settings: GateSettings) -> None:
         self._target = settings.target.rstrip("/")
         self._host = settings.host
@@ -230,7 +218,6 @@ class Gate:
         self._half_heads: OrderedDict[Connection, str] = OrderedDict()
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set."""
         server = Server(
             self._handle,
             self._half_heads,
@@ -471,7 +458,6 @@ class ErrorCounter(logging.Handler):
         self._seen: dict[str, int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count a record, and log its place if the count is a power of two."""
         place = f"{record.levelname} {record.name} {record.module}:{record.lineno}"
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
@@ -510,7 +496,6 @@ def _sendable(code: int | None) -> int:
 
 
 def _split_secret(raw_path: str) -> tuple[bytes | None, str]:
-    """Remove the secret from a path with query; the other bytes are unchanged."""
     path, mark, query = raw_path.partition("?")
     if not mark:
         return None, raw_path
@@ -606,7 +591,6 @@ async def _main(listener: socket.socket, settings: GateSettings) -> None:
 
 
 def main() -> None:
-    """Run the gate that a `GateProcess` has started."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listener", type=int, required=True, help="a listening socket")
     parser.add_argument("--settings", type=int, required=True, help="a pipe with the settings")

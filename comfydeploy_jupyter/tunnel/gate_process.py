@@ -47,12 +47,10 @@ class GateProcess:
 
     @property
     def port(self) -> int:
-        """Its port on 127.0.0.1; 0 before the gate is open."""
         return int(self._listener.getsockname()[1]) if self._listener is not None else 0
 
     @property
     def url(self) -> str:
-        """Its local address."""
         return f"http://127.0.0.1:{self.port}"
 
     async def open(
@@ -90,7 +88,6 @@ class GateProcess:
             await self._child.end()  # the background task starts the next process
 
     async def close(self) -> None:
-        """Close the gate permanently."""
         await close_each(self._tasks.close, self._child.end)
         if self._listener is not None:
             self._listener.close()

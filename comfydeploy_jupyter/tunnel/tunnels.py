@@ -101,7 +101,6 @@ class Tunnel:
 
     @property
     def protection(self) -> Protection:
-        """The kind of protection against access."""
         if self._gated:
             return "gate"
         return "jupyter" if self.origin is not None and self.origin.own_protection else "none"
@@ -119,7 +118,6 @@ class Tunnel:
         return {"target": self.options.target}
 
     def refuse_other(self, options: TunnelOptions) -> None:
-        """Raise ConflictError if a tunnel is requested that differs from this one."""
         mine = self.options
         port = self.origin.port if self.origin is not None else mine.port
         machine = self.origin.machine if self.origin is not None else mine.machine
@@ -149,7 +147,6 @@ class Tunnel:
             raise error
 
     async def close(self) -> None:
-        """Stop the tunnel."""
         await close_each(self._tasks.close, self._stop_processes)
         self._resolve_waiters(failure("stopped", "The tunnel was stopped before it was ready"))
 
@@ -251,7 +248,6 @@ class Tunnel:
             ended.cancel()
 
     def _explained(self, error: Exception) -> ComfyDeployError:
-        """Return an exception as the reason why the tunnel does not work."""
         if isinstance(error, ComfyDeployError):
             return error
         text = "The tunnel to %s failed"
@@ -315,7 +311,6 @@ class Tunnel:
 
 
 def _pause(failures: int, error: ComfyDeployError) -> float:
-    """Return the pause in seconds after a number of consecutive failures."""
     rate_limited = (
         isinstance(error, TunnelFailedError) and error.details.get("reason") == "rate_limited"
     )
@@ -323,8 +318,6 @@ def _pause(failures: int, error: ComfyDeployError) -> float:
 
 
 class Tunnels:
-    """All tunnels of one Jupyter server, at most one for each target."""
-
     def __init__(
         self,
         folder: Path,
@@ -349,13 +342,11 @@ class Tunnels:
         self._locks = {target: asyncio.Lock() for target in TARGETS}
 
     async def open(self) -> None:
-        """Stop the processes that a killed Jupyter left."""
         for target in TARGETS:
             await asyncio.to_thread(self._cloudflared(target).clean_up)
             await asyncio.to_thread(self._gate(target).end_leftover)
 
     async def close(self) -> None:
-        """Stop all tunnels."""
         await close_each(*(partial(self.stop, target) for target in TARGETS))
 
     async def start(self, options: TunnelOptions, *, wait: bool = True) -> dict[str, Any]:
@@ -383,7 +374,6 @@ class Tunnels:
         return {**self.status(target), "message": _message(tunnel, was_up=was_up)}
 
     async def stop(self, target: Target | None = None) -> list[Target]:
-        """Stop one tunnel, or all; return the targets of those that existed."""
         ended: list[Target] = []
         for each in TARGETS if target is None else (target,):
             async with self._locks[each]:
@@ -417,7 +407,6 @@ class Tunnels:
         return {name: status[name] for name in shown}
 
     def states(self) -> dict[Target, tuple[bool, int]]:
-        """Return for each target whether its tunnel is running, and the number of restarts."""
         found: dict[Target, tuple[bool, int]] = dict.fromkeys(TARGETS, (False, 0))
         for target, tunnel in list(self._tunnels.items()):
             found[target] = (tunnel.state == "running", tunnel.restarts)

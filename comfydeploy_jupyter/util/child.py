@@ -134,7 +134,6 @@ class Child:
         self.pid = None
 
     async def end(self) -> None:
-        """End it, if it is running."""
         reaper = self._reaper
         if reaper is None:
             return
@@ -154,7 +153,6 @@ class Child:
         return await asyncio.to_thread(_tail, self.log_path, lines, start)
 
     def exit_text(self) -> str:
-        """Return a description of how it ended the last time."""
         code = self.last_exit
         if code is not None and code > 128:
             with contextlib.suppress(ValueError):

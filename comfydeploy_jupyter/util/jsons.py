@@ -44,7 +44,6 @@ class RawJSON:
 
 
 def is_large(*values: Any) -> bool:
-    """Return whether any of these values was not parsed."""
     return any(isinstance(value, RawJSON) for value in values)
 
 
@@ -143,7 +142,6 @@ def chunks(value: Any) -> list[bytes]:
 
 
 def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str | RawJSON]:
-    """Yield the JSON of a value in pieces."""
     if isinstance(value, RawJSON):
         yield value
     elif in_worker or not levels or not isinstance(value, (dict, list, tuple)) or _is_small(value):
@@ -204,8 +202,6 @@ def rough_size(value: object, limit: float = math.inf) -> int:
 
 
 class _Parser:
-    """Parses a text in pieces."""
-
     def __init__(
         self, text: str, decoder: json.JSONDecoder, leaf: Callable[[Any], Any] | None
     ) -> None:
@@ -276,7 +272,6 @@ class _Parser:
 
 
 def _skip(text: str, at: int) -> int:
-    """Return the position of the first character that is not white space."""
     found = _SPACE.match(text, at)
     assert found is not None
     return found.end()

@@ -52,15 +52,12 @@ def media_type(name: str) -> str | None:
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix of a file's name in lower case, e.g. ``".png"``."""
     return PurePosixPath(name).suffix.lower()
 
 
 def is_picture(name: str) -> bool:
-    """Return whether Pillow can open a file, judging by its name."""
     return suffix_of(name) in PICTURES
 
 
 def is_hdr(name: str) -> bool:
-    """Return whether a file is a picture with high dynamic range, judging by its name."""
     return suffix_of(name) in HDR_PICTURES

@@ -82,7 +82,6 @@ _CONTROLS = re.compile(r"[\x00-\x20\x7f]")
 
 
 def request_headers(given: Mapping[str, str], more: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return the headers of a request that are forwarded."""
     return {name: given[name] for name in (*REQUEST, *more) if name in given}
 
 
@@ -222,7 +221,6 @@ class BodyPipe:
                 raise asyncio.TimeoutError
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the chunks until the end of the body."""
         while (chunk := await self._waiting.get()) is not None:
             yield chunk
 

@@ -45,8 +45,6 @@ def reaped_command(
 
 
 class _Reaper:
-    """Starts the child, and waits for its end or ends it."""
-
     def __init__(self, owner: int, grace: float, log: _Log) -> None:
         self.owner = owner
         self.log = log

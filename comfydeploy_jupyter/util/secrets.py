@@ -55,12 +55,10 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret_file(name: str) -> bool:
-    """Return whether files of this name usually contain secrets."""
     return _SECRET_FILES.fullmatch(name) is not None
 
 
 def holds_secret(content: bytes) -> bool:
-    """Return whether a text contains a key of a well-known service, or a private key."""
     return _KEYS.search(content) is not None
 
 
@@ -89,12 +87,10 @@ def is_secret_value(value: str) -> bool:
 
 
 def is_secret_variable(name: str, value: str) -> bool:
-    """Return whether an environment variable contains a secret, by its name or its value."""
     return is_secret_name(name) or is_secret_value(value)
 
 
 def masked_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables with secrets replaced by `MASK`."""
     return {k: MASK if is_secret_variable(k, v) else v for k, v in env.items()}
 
 

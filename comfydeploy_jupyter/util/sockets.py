@@ -46,8 +46,6 @@ End: TypeAlias = "tuple[Address, int]"
 
 @dataclass(frozen=True)
 class Owner:
-    """The owner of a socket."""
-
     uid: int
     # The inode number of the socket, by which the processes that have it open can be found
     inode: int
@@ -55,8 +53,6 @@ class Owner:
 
 @dataclass(frozen=True)
 class Socket:
-    """A TCP socket."""
-
     state: int  # such as `LISTEN`
     ends: tuple[End, End]  # its own, and the other
     owner: Owner  # without an inode: no process has it open
@@ -319,7 +315,6 @@ def is_trusted(pid: int) -> bool:
 
 
 def _sockets_of(pid: int) -> set[int]:
-    """Return the inode numbers of the sockets that a process has open."""
     found = set()
     for entry in os.scandir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):

@@ -12,11 +12,15 @@ import errno
 import os
 import stat
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import OfflineError, UnsupportedPlatformError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NAMES = {"win32": "Windows", "emscripten": "a browser"}
 RESERVED = ".reserved"  # suffix of the record of a path that is reserved
@@ -35,6 +39,15 @@ def require_posix(what: str) -> None:
             "panels, with a Jupyter server elsewhere: comfydeploy_jupyter.connect(url, token)"
             f"{', or Jupyter within WSL 2' if sys.platform == 'win32' else ''}"
         ) from None
+
+
+@contextmanager
+def closing_fd(descriptor: int) -> Iterator[int]:
+    """Close a descriptor at the end of a block."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def user_name(uid: int) -> str | None:
@@ -88,13 +101,11 @@ def rename_without_replacing(
     # A file system without hard links: an empty file reserves the name.
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
     record = f"{name}{RESERVED}"
-    descriptor = os.open(record, flags | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    written = os.open(record, flags | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
     try:
-        try:
-            os.write(descriptor, os.fsencode(target))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with closing_fd(written):
+            os.write(written, os.fsencode(target))
+            os.fsync(written)
         os.close(os.open(new_name, flags | os.O_EXCL, 0o666, dir_fd=new_folder))
         try:
             os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
@@ -108,17 +119,11 @@ def rename_without_replacing(
 def reserved_target(name: str, folder: int) -> Path | None:
     """Return the path that a killed process had reserved for a file, None if it had not."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(f"{name}{RESERVED}", flags, dir_fd=folder)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        path = os.read(descriptor, MAX_PATH)
-        return None if b"\0" in path else Path(os.path.normpath(os.fsdecode(path)))
-    finally:
-        os.close(descriptor)
+    with suppress(OSError), closing_fd(os.open(f"{name}{RESERVED}", flags, dir_fd=folder)) as file:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            path = os.read(file, MAX_PATH)
+            return None if b"\0" in path else Path(os.path.normpath(os.fsdecode(path)))
+    return None
 
 
 def end_reservation(name: str, folder: int, target: Path, target_folder: int) -> None:

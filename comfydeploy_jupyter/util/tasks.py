@@ -203,7 +203,6 @@ async def wait_until_set(event: asyncio.Event, timeout: float) -> bool:
 
 
 async def open_in_thread(function: Callable[..., File], *arguments: object) -> File:
-    """Open a file in a thread; close it if the caller is cancelled in the meantime."""
     opening = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(opening)

@@ -13,12 +13,10 @@ MAX_RETRY_AFTER = 3600.0  # seconds; the limit for pauses that servers request
 
 
 def utc_now() -> str:
-    """Return the present time, such as ``2026-03-01T10:00:00.123Z``."""
     return timestamp_of(time.time())
 
 
 def days_ago(days: int) -> str:
-    """Return the time before so many days."""
     return timestamp_of(datetime.now(timezone.utc) - timedelta(days=days))
 
 

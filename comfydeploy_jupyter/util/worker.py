@@ -75,7 +75,6 @@ def _length(value: Any) -> int:
 
 
 async def parse(text: bytes | str) -> Any:
-    """Parse JSON as `loads` does."""
     return await asyncio.to_thread(loads, text) if len(text) > THREAD_ABOVE else loads(text)
 
 
@@ -182,7 +181,6 @@ def _how_ended(code: int) -> str:
 
 
 def main(source: BinaryIO, target: BinaryIO) -> None:
-    """Execute the call that this process was started for."""
     gc.disable()  # there is no garbage to collect before the end
     jsons.in_worker = True
     sys.stdout = sys.stderr  # only the result is written to the standard output
