@@ -117,6 +117,14 @@ class ComfyDeployError(Exception):
 
     status: int = 500
     code: ClassVar[str] = "internal_error"
+    _by_code: ClassVar[dict[str, type[ComfyDeployError]]] = {}
+
+    def __init_subclass__(cls, *, status: int | None = None, code: str | None = None) -> None:
+        if status is not None:
+            cls.status = status
+        if code is not None:
+            cls.code = code
+            cls._by_code[code] = cls
 
     def __init__(
         self,
@@ -169,7 +177,7 @@ class ComfyDeployError(Exception):
 
         Without a status, as in a stream, the error has that of its class.
         """
-        kind = _BY_CODE.get(str(reply.get("code")), ComfyDeployError)
+        kind = cls._by_code.get(str(reply.get("code")), ComfyDeployError)
         message = reply.get("error") or reply.get("message") or f"the server answered {status}"
         if reply.get("hint"):
             message = f"{message} ({reply['hint']})"
@@ -185,177 +193,107 @@ class ComfyDeployError(Exception):
         return error
 
 
-class InvalidJSONError(ComfyDeployError):
+class InvalidJSONError(ComfyDeployError, status=400, code="invalid_json"):
     """The body is not JSON, or not a JSON object."""
 
-    status = 400
-    code = "invalid_json"
 
-
-class InvalidRequestError(ComfyDeployError):
+class InvalidRequestError(ComfyDeployError, status=400, code="invalid_request"):
     """A field is missing or wrong; ``details["field"]`` names it."""
-
-    status = 400
-    code = "invalid_request"
 
     @classmethod
     def of_field(cls: type[C], field: str, problem: str, /, **details: Any) -> C:
         return super().of_field(field, problem, problem=problem, **details)
 
 
-class UnknownInputError(InvalidRequestError):
+class UnknownInputError(InvalidRequestError, code="unknown_input"):
     """A key of ``inputs`` matches no input of the graph, or several."""
 
-    code = "unknown_input"
 
-
-class InvalidInputError(InvalidRequestError):
+class InvalidInputError(InvalidRequestError, code="invalid_input"):
     """A value for an input of a workflow is of the wrong type, out of range, or no choice."""
 
-    code = "invalid_input"
 
-
-class PromptInvalidError(ComfyDeployError):
+class PromptInvalidError(ComfyDeployError, status=400, code="prompt_invalid"):
     """ComfyUI refused the graph; ``details`` is its error object, ``node_errors`` its own."""
 
-    status = 400
-    code = "prompt_invalid"
 
-
-class NoAPIKeyError(ComfyDeployError):
+class NoAPIKeyError(ComfyDeployError, status=401, code="no_api_key"):
     """The request is for ComfyDeploy, but no API key is known."""
 
-    status = 401
-    code = "no_api_key"
 
-
-class UnauthorizedError(ComfyDeployError):
+class UnauthorizedError(ComfyDeployError, status=403, code="unauthorized"):
     """The request has no valid Jupyter credentials, or its user may not do this."""
 
-    status = 403
-    code = "unauthorized"
 
-
-class ForbiddenPathError(ComfyDeployError):
+class ForbiddenPathError(ComfyDeployError, status=403, code="forbidden_path"):
     """A path is outside of the folders that the routes may access."""
 
-    status = 403
-    code = "forbidden_path"
 
-
-class ForbiddenAPIURLError(ComfyDeployError):
+class ForbiddenAPIURLError(ComfyDeployError, status=403, code="forbidden_api_url"):
     """An address is not on the list ``allowed_api_urls``."""
 
-    status = 403
-    code = "forbidden_api_url"
 
-
-class OfflineError(ComfyDeployError):
+class OfflineError(ComfyDeployError, status=403, code="offline"):
     """A file would have to be downloaded, which the setting ``offline`` forbids."""
 
-    status = 403
-    code = "offline"
 
-
-class NotFoundError(ComfyDeployError):
+class NotFoundError(ComfyDeployError, status=404, code="not_found"):
     """The requested object does not exist."""
 
-    status = 404
-    code = "not_found"
 
-
-class MethodNotAllowedError(ComfyDeployError):
+class MethodNotAllowedError(ComfyDeployError, status=405, code="method_not_allowed"):
     """The route exists, but not with this HTTP method."""
 
-    status = 405
-    code = "method_not_allowed"
 
-
-class ConflictError(ComfyDeployError):
+class ConflictError(ComfyDeployError, status=409, code="conflict"):
     """The request conflicts with the present state; for example, an id is in use."""
 
-    status = 409
-    code = "conflict"
 
-
-class TooLargeError(ComfyDeployError):
+class TooLargeError(ComfyDeployError, status=413, code="too_large"):
     """The body is larger than the configured limit, ComfyUI's limit, or the space on the disk."""
 
-    status = 413
-    code = "too_large"
 
-
-class UnsupportedPlatformError(ComfyDeployError):
+class UnsupportedPlatformError(ComfyDeployError, status=501, code="unsupported_platform"):
     """The operating system lacks what this needs; the message says what works on it."""
 
-    status = 501
-    code = "unsupported_platform"
 
-
-class CloudError(ComfyDeployError):
+class CloudError(ComfyDeployError, status=502, code="cloud_error"):
     """The ComfyDeploy service failed or refused."""
 
-    status = 502
-    code = "cloud_error"
 
-
-class TunnelFailedError(ComfyDeployError):
+class TunnelFailedError(ComfyDeployError, status=502, code="tunnel_failed"):
     """The tunnel could not be started; ``details`` holds the last lines of its log."""
 
-    status = 502
-    code = "tunnel_failed"
 
-
-class DockerFailedError(ComfyDeployError):
+class DockerFailedError(ComfyDeployError, status=502, code="docker_failed"):
     """An image could not be built; ``details`` holds the last lines of the log."""
 
-    status = 502
-    code = "docker_failed"
 
-
-class DockerUnavailableError(ComfyDeployError):
+class DockerUnavailableError(ComfyDeployError, status=503, code="docker_unavailable"):
     """There is no Docker engine; ``path`` is the folder of the build context, which exists."""
 
-    status = 503
-    code = "docker_unavailable"
 
-
-class ComfyUIUnavailableError(ComfyDeployError):
+class ComfyUIUnavailableError(ComfyDeployError, status=503, code="comfyui_unavailable"):
     """No ComfyUI answers; ``hint`` says how to start or configure one."""
 
-    status = 503
-    code = "comfyui_unavailable"
 
-
-class StoreUnavailableError(ComfyDeployError):
+class StoreUnavailableError(ComfyDeployError, status=503, code="store_unavailable"):
     """The records cannot be read or written now; ``details.reason`` says why.
 
     It is ``locked``, ``read_only``, ``disk``, ``damaged`` or ``newer``.
     """
 
-    status = 503
-    code = "store_unavailable"
 
-
-class RunTimeoutError(ComfyDeployError):
+class RunTimeoutError(ComfyDeployError, status=504, code="timeout"):
     """The timeout of the request has expired; the run ``prompt_id`` continues."""
 
-    status = 504
-    code = "timeout"
 
-
-class NoSpaceError(ComfyDeployError):
+class NoSpaceError(ComfyDeployError, status=507, code="no_space"):
     """The disk has no space left for the data of the request; nothing was stored."""
 
-    status = 507
-    code = "no_space"
 
-
-class ServerUnreachableError(ComfyDeployError):
+class ServerUnreachableError(ComfyDeployError, status=503, code="server_unreachable"):
     """The Jupyter server with the routes does not answer. Raised by the Python client."""
-
-    status = 503
-    code = "server_unreachable"
 
 
 class RunError(ComfyDeployError):
@@ -372,23 +310,9 @@ class RunError(ComfyDeployError):
         self.result = result
 
 
-class RunFailedError(RunError):
+class RunFailedError(RunError, code="run_failed"):
     """A node failed while running; ``details`` has its ``node_id`` and ``node_type``."""
 
-    code = "run_failed"
 
-
-class RunCancelledError(RunError):
+class RunCancelledError(RunError, code="run_cancelled"):
     """The run was cancelled before it ended."""
-
-    code = "run_cancelled"
-
-
-def _tree(root: type[ComfyDeployError]) -> dict[str, type[ComfyDeployError]]:
-    found = {root.code: root}
-    for child in root.__subclasses__():
-        found = {**_tree(child), **found}
-    return found
-
-
-_BY_CODE = _tree(ComfyDeployError)

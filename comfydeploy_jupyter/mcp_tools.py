@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from functools import cache, partial, wraps
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 from pydantic import Field
 
@@ -24,10 +23,11 @@ from .errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTim
 from .graphs.inputs import InputNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from .client import Comfy, Run, Workflow
+    from .client import Comfy, Run
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 READING = (
@@ -65,65 +65,80 @@ Machine = Annotated[
 ]
 
 
+_threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="comfydeploy-mcp")
+
+
+@cache
+def _comfy() -> Comfy:
+    return connect(start=False)
+
+
+def _tool(ask: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """Make a tool of a function that sends requests to this Jupyter server.
+
+    It runs in a thread, as the event loop must be free to reply, and in none of asyncio's own: the
+    server needs those to reply, and several calls may wait for minutes.
+    """
+
+    @wraps(ask)
+    async def tool(*args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_threads, partial(ask, *args, **kwargs))
+
+    return tool
+
+
 def tools() -> list[str]:
     """Return the tools to serve, as ``module:function``; the entry point."""
     return [f"{__name__}:{name}" for name in (*READING, *(WRITING if _may_write() else ()))]
 
 
-async def comfyui_list_workflows(
+@_tool
+def comfyui_list_workflows(
     search: Annotated[str, Field(description="Words that must be in the name")] = "",
 ) -> list[dict[str, Any]]:
     """List the ComfyUI workflows that are stored on this server, the last changed one first.
 
     Their ids are the workflow_id of the other tools. At most 50 are listed; search finds the rest.
     """
-
-    def ask(comfy: Comfy) -> list[dict[str, Any]]:
-        found = comfy.workflows.list(search, limit=MAX_ITEMS)
-        return [
-            {"workflow_id": it.id, "name": it.name, "latest_version": it.latest_version}
-            for it in found
-        ]
-
-    return await _call(ask)
+    found = _comfy().workflows.list(search, limit=MAX_ITEMS)
+    return [
+        {"workflow_id": it.id, "name": it.name, "latest_version": it.latest_version} for it in found
+    ]
 
 
-async def comfyui_describe_workflow(workflow_id: str, version: int | None = None) -> dict[str, Any]:
+@_tool
+def comfyui_describe_workflow(workflow_id: str, version: int | None = None) -> dict[str, Any]:
     """Describe the inputs of a stored ComfyUI workflow: keys, kinds, values, ranges, choices.
 
     comfyui_run_workflow takes new values by these keys; inputs that are left out keep their values.
     """
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        kept = comfy.workflows.get(workflow_id)
-        inputs = kept.schema(version or "latest")["inputs"]
-        names = InputNames(kept.version(version or "latest").load().to_api())
-        required = frozenset(inputs["required"])
-        described = [
-            _input_properties(names.spoken(key), wanted, required=key in required)
-            for key, wanted in inputs["properties"].items()
-        ]
-        return {"name": kept.name, "inputs": described}
-
-    return await _call(ask)
+    kept = _comfy().workflows.get(workflow_id)
+    inputs = kept.schema(version or "latest")["inputs"]
+    names = InputNames(kept.version(version or "latest").load().to_api())
+    required = frozenset(inputs["required"])
+    described = [
+        _input_properties(names.spoken(key), wanted, required=key in required)
+        for key, wanted in inputs["properties"].items()
+    ]
+    return {"name": kept.name, "inputs": described}
 
 
-async def comfyui_validate_workflow(
+@_tool
+def comfyui_validate_workflow(
     workflow_id: str, inputs: Inputs = None, version: int | None = None
 ) -> dict[str, Any]:
     """Check whether ComfyUI would accept a stored workflow with these inputs, without running it.
 
     The result names all errors: values out of range, missing models, missing nodes.
     """
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        checked = _filled(comfy, workflow_id, version, inputs).validate()
-        return {"valid": checked.valid, **_first("problems", checked.problems)}
-
-    return await _call(ask)
+    stored = _comfy().workflows.get(workflow_id).version(version or "latest")
+    checked = stored.load().set(inputs or {}).validate()
+    return {"valid": checked.valid, **_first("problems", checked.problems)}
 
 
-async def comfyui_run_workflow(
+@_tool
+def comfyui_run_workflow(
     workflow_id: str,
     inputs: Inputs = None,
     version: int | None = None,
@@ -134,17 +149,14 @@ async def comfyui_run_workflow(
     New seeds are drawn for inputs that are not given, if the workflow says so. comfyui_wait_for_run
     returns the result of the run.
     """
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        run = comfy.submit(
-            None, inputs or None, machine=machine, workflow_id=workflow_id, version=version
-        )
-        return {"run_id": run.prompt_id, "status": run.known["status"]}
-
-    return await _call(ask)
+    run = _comfy().submit(
+        None, inputs or None, machine=machine, workflow_id=workflow_id, version=version
+    )
+    return {"run_id": run.prompt_id, "status": run.known["status"]}
 
 
-async def comfyui_wait_for_run(
+@_tool
+def comfyui_wait_for_run(
     run_id: str,
     seconds: Annotated[
         float, Field(ge=0, le=MAX_WAIT, description="Wait at most this long")
@@ -155,33 +167,27 @@ async def comfyui_wait_for_run(
     A run that has not ended in time continues: call this again. comfyui_view_picture shows its
     pictures.
     """
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        run = comfy.get(run_id)
-        if seconds and not run.done:
-            try:
-                run.wait(seconds)
-            except RunTimeoutError:
-                pass
-            except ComfyDeployError:
-                if not run.done:
-                    raise
-        return _run_properties(run)
-
-    return await _call(ask)
+    run = _comfy().get(run_id)
+    if seconds and not run.done:
+        try:
+            run.wait(seconds)
+        except RunTimeoutError:
+            pass
+        except ComfyDeployError:
+            if not run.done:
+                raise
+    return _run_properties(run)
 
 
-async def comfyui_cancel_run(run_id: str) -> dict[str, Any]:
+@_tool
+def comfyui_cancel_run(run_id: str) -> dict[str, Any]:
     """Cancel a ComfyUI run that is waiting or executing."""
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        run = comfy.get(run_id)
-        return {"run_id": run.prompt_id, "cancelled": run.cancel()}
-
-    return await _call(ask)
+    run = _comfy().get(run_id)
+    return {"run_id": run.prompt_id, "cancelled": run.cancel()}
 
 
-async def comfyui_list_runs(
+@_tool
+def comfyui_list_runs(
     status: Annotated[
         str | None,
         Field(description="Only queued, running, uploading, success, failed or cancelled ones"),
@@ -189,40 +195,35 @@ async def comfyui_list_runs(
     limit: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = 10,
 ) -> list[dict[str, Any]]:
     """List ComfyUI runs, the newest first: ids, statuses, times, and why some failed."""
-
-    def ask(comfy: Comfy) -> list[dict[str, Any]]:
-        names = ("status", "machine", "created_at", "execution_time")
-        rows = []
-        for run in comfy.runs(limit, status=status):
-            known = {name: run.known.get(name) for name in names}
-            if run.known.get("live_status"):
-                known["live_status"] = run.known["live_status"]
-            error = (run.known.get("error") or {}).get("message")
-            rows.append({"run_id": run.prompt_id, **known, **_why(error or "")})
-        return rows
-
-    return await _call(ask)
+    names = ("status", "machine", "created_at", "execution_time")
+    rows = []
+    for run in _comfy().runs(limit, status=status):
+        known = {name: run.known.get(name) for name in names}
+        if run.known.get("live_status"):
+            known["live_status"] = run.known["live_status"]
+        error = (run.known.get("error") or {}).get("message")
+        rows.append({"run_id": run.prompt_id, **known, **_why(error or "")})
+    return rows
 
 
-async def comfyui_view_picture(
+@_tool
+def comfyui_view_picture(
     run_id: str, number: Annotated[int, Field(ge=0, description="Which one, from 0")] = 0
 ) -> Any:
     """Look at a small copy of a picture that a ComfyUI run has made."""
     from fastmcp.utilities.types import Image
 
-    def ask(comfy: Comfy) -> bytes:
-        result = comfy.get(run_id).result
-        if result is None:
-            raise InvalidRequestError("run_id: the run has not ended; wait for it first")
-        pictures = [file for file in result.files if file.is_image]
-        if number >= len(pictures):
-            raise NotFoundError(f"number: the run has {len(pictures)} picture(s), counted from 0")
-        return _as_png(pictures[number].thumbnail(SIDE))
-
-    return Image(data=await _in_thread(ask), format="png")
+    result = _comfy().get(run_id).result
+    if result is None:
+        raise InvalidRequestError("run_id: the run has not ended; wait for it first")
+    pictures = [file for file in result.files if file.is_image]
+    if number >= len(pictures):
+        raise NotFoundError(f"number: the run has {len(pictures)} picture(s), counted from 0")
+    return Image(data=_as_png(pictures[number].thumbnail(SIDE)), format="png")
 
 
-async def comfyui_list_models(
+@_tool
+def comfyui_list_models(
     folder: Annotated[
         str | None, Field(description="Such as checkpoints or loras; leave out for all")
     ] = None,
@@ -230,89 +231,51 @@ async def comfyui_list_models(
     machine: Machine = None,
 ) -> dict[str, Any]:
     """List ComfyUI's model files; if none matches, the folders of models."""
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        found = comfy.models(folder, search=search or None, machine=machine)
-        names = [f"{model.folder}/{model.name}" for model in found]
-        summary: dict[str, Any] = {"models": names[:MAX_ITEMS], "count": len(names)}
-        if not names:
-            summary["folders"] = comfy.model_folders(machine=machine)
-        return summary
-
-    return await _call(ask)
+    comfy = _comfy()
+    found = comfy.models(folder, search=search or None, machine=machine)
+    names = [f"{model.folder}/{model.name}" for model in found]
+    summary: dict[str, Any] = {"models": names[:MAX_ITEMS], "count": len(names)}
+    if not names:
+        summary["folders"] = comfy.model_folders(machine=machine)
+    return summary
 
 
-async def comfyui_machine_status() -> list[dict[str, Any]]:
+@_tool
+def comfyui_machine_status() -> list[dict[str, Any]]:
     """List the ComfyUIs: their version, whether they answer, what they execute, and their GPUs."""
-
-    def ask(comfy: Comfy) -> list[dict[str, Any]]:
-        rows = []
-        for machine in comfy.machines.list():
-            row: dict[str, Any] = {"machine": machine.id, "status": machine.status}
-            if machine.kind != "cloud":
-                whole = machine.refresh()
-                status = comfy.status(machine=machine.id)
-                row["gpus"] = whole.gpus
-                row["comfyui_version"] = status.get("comfyui", {}).get("version")
-                row["queue"] = status.get("queue")
-            rows.append(row)
-        return rows
-
-    return await _call(ask)
+    comfy = _comfy()
+    rows = []
+    for machine in comfy.machines.list():
+        row: dict[str, Any] = {"machine": machine.id, "status": machine.status}
+        if machine.kind != "cloud":
+            whole = machine.refresh()
+            status = comfy.status(machine=machine.id)
+            row["gpus"] = whole.gpus
+            row["comfyui_version"] = status.get("comfyui", {}).get("version")
+            row["queue"] = status.get("queue")
+        rows.append(row)
+    return rows
 
 
-async def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> dict[str, Any]:
+@_tool
+def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> dict[str, Any]:
     """Download the models that a stored workflow needs and ComfyUI lacks, into the right folders.
 
     Returns their names and states at once; call it again for the progress.
     """
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        kept = comfy.workflows.get(workflow_id).version(version or "latest")
-        fetched = comfy.fetch_models(kept.workflow or kept.graph)
-        names = ("name", "folder", "state", "size", "received", "problem")
-        models = [{name: getattr(model, name) for name in names} for model in fetched]
-        return {**_first("models", models), "warnings": fetched.warnings}
-
-    return await _call(ask)
+    comfy = _comfy()
+    kept = comfy.workflows.get(workflow_id).version(version or "latest")
+    fetched = comfy.fetch_models(kept.workflow or kept.graph)
+    names = ("name", "folder", "state", "size", "received", "problem")
+    models = [{name: getattr(model, name) for name in names} for model in fetched]
+    return {**_first("models", models), "warnings": fetched.warnings}
 
 
-async def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
+@_tool
+def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
     """Make ComfyUI unload its models and free memory of the GPU and of the machine."""
-
-    def ask(comfy: Comfy) -> dict[str, Any]:
-        freed = comfy.free(machine=machine)
-        return {"gpu_bytes": freed.gpu, "ram_bytes": freed.ram, "pending": freed.pending}
-
-    return await _call(ask)
-
-
-_threads = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="comfydeploy-mcp")
-
-
-async def _call(ask: Callable[[Comfy], T]) -> T:
-    """Return the result of requests to this server, as valid Unicode.
-
-    Unpaired surrogates, such as half of an emoji, cannot be sent to an agent: question marks
-    replace them.
-    """
-    text = json.dumps(await _in_thread(ask), ensure_ascii=False).encode(errors="replace")
-    answer: T = json.loads(text)
-    return answer
-
-
-async def _in_thread(ask: Callable[[Comfy], T]) -> T:
-    """Send requests to this Jupyter server in a thread, as its event loop must be free to reply.
-
-    The thread is not one of asyncio's own: the server needs those to reply, and several calls may
-    wait for minutes.
-    """
-    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: ask(_comfy()))
-
-
-@cache
-def _comfy() -> Comfy:
-    return connect(start=False)
+    freed = _comfy().free(machine=machine)
+    return {"gpu_bytes": freed.gpu, "ram_bytes": freed.ram, "pending": freed.pending}
 
 
 def _may_write() -> bool:
@@ -323,13 +286,6 @@ def _may_write() -> bool:
         return False
     apps = ServerApp.instance().extension_manager.extension_apps.get("comfydeploy_jupyter", ())
     return any(app.mcp_write for app in apps)
-
-
-def _filled(
-    comfy: Comfy, workflow_id: str, version: int | None, inputs: dict[str, Any] | None
-) -> Workflow:
-    workflow = comfy.workflows.get(workflow_id).version(version or "latest").load()
-    return workflow.set(inputs or {})
 
 
 def _input_properties(key: str, wanted: dict[str, Any], *, required: bool) -> dict[str, Any]:
