@@ -357,13 +357,6 @@ class Page:
         self._text = text
         self._page = f"<pre>{html.escape(text)}</pre>" if page is None else page
 
-    @classmethod
-    def table(cls, heads: tuple[str, ...], rows: list[tuple[str, ...]], *, empty: str) -> Page:
-        """Return a table."""
-        if not rows:
-            return cls(empty)
-        return cls(text_table([heads, *rows]), html_table(heads, rows))
-
     def __repr__(self) -> str:
         return self._text
 
@@ -373,7 +366,7 @@ class Page:
 
 def status_page(status: dict[str, Any]) -> Page:
     """Return the reply of ``check-status`` as a small table."""
-    rows: list[tuple[str, ...]] = []
+    heads, rows = ("part", "fact", "value"), list[tuple[str, ...]]()
     for name, value in status.items():
         facts = value if isinstance(value, dict) else {"": value}
         label = name
@@ -381,7 +374,7 @@ def status_page(status: dict[str, Any]) -> Page:
             if item is not None and item not in ("", []):
                 rows.append((label, key.replace("_", " "), _plain(item)))
                 label = ""  # only in the first of its rows
-    return Page.table(("part", "fact", "value"), rows, empty="Nothing is known")
+    return Page(text_table([heads, *rows]), html_table(heads, rows))
 
 
 def runs_page(records: list[dict[str, Any]]) -> Page:

@@ -71,17 +71,17 @@ _DISCONNECTS = Counter(
     "How often the connection to a ComfyUI was lost.",
     ("machine",),
 )
-_TRANSFERS = Counter(
+TRANSFERS = Counter(
     "comfydeploy_transfers_total",
     "Transfers that have ended: uploads of outputs and files, downloads and copies of models.",
     ("direction", "kind", "state"),
 )
-_RETRIES = Counter(
+RETRIES = Counter(
     "comfydeploy_transfer_retries_total",
     "Failed attempts of transfers that are repeated.",
     ("direction",),
 )
-_BYTES = Counter(
+BYTES = Counter(
     "comfydeploy_transfer_bytes_total",
     "Bytes that transfers have sent or received, including failed attempts.",
     ("direction",),
@@ -93,7 +93,7 @@ _RECEIVED_BYTES = Counter(
     "comfydeploy_received_bytes_total",
     "Bytes of the files that were uploaded to ComfyUI's folders.",
 )
-_BACKGROUND_FAILURES = Counter(
+BACKGROUND_FAILURES = Counter(
     "comfydeploy_background_failures_total",
     "Exceptions of background work that no request waits for; the log has each of them.",
 )
@@ -156,26 +156,6 @@ def run_ended(machine: str, pool: str | None, status: str, seconds: float | None
 def comfyui_lost(machine: str) -> None:
     """Count a lost connection to ComfyUI."""
     _DISCONNECTS.labels(_label(machine)).inc()
-
-
-def background_failed() -> None:
-    """Count an exception of background work; may be called in threads."""
-    _BACKGROUND_FAILURES.inc()
-
-
-def transfer_ended(direction: str, kind: str, state: str) -> None:
-    """Count the end of a transfer."""
-    _TRANSFERS.labels(direction, kind, state).inc()
-
-
-def transfer_retried(direction: str) -> None:
-    """Count a failed attempt that is repeated."""
-    _RETRIES.labels(direction).inc()
-
-
-def transfer_moved(direction: str, count: int) -> None:
-    """Count bytes of a transfer; may be called in threads."""
-    _BYTES.labels(direction).inc(count)
 
 
 def file_received(size: int) -> None:
@@ -270,10 +250,10 @@ class _Readings(Collector):
 _readings = _Readings()
 REGISTRY.register(_readings)
 for _kind, _direction in TRANSFER_KINDS.items():
-    _RETRIES.labels(_direction)
-    _BYTES.labels(_direction)
+    RETRIES.labels(_direction)
+    BYTES.labels(_direction)
     for _state in TRANSFER_ENDS:
-        _TRANSFERS.labels(_direction, _kind, _state)
+        TRANSFERS.labels(_direction, _kind, _state)
 
 
 def watch(source: Callable[[], Iterable[Reading]]) -> Callable[[], None]:

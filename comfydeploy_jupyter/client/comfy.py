@@ -16,7 +16,7 @@ from .machines import Machines
 from .models import FetchedModels, Models
 from .results import Result
 from .runs import Run, RunRequest, Runs
-from .server import READ_TIMEOUT, Server, check_timeout, without_none
+from .server import Server, check_timeout, without_none
 from .snapshots import Snapshot, given, take
 from .stream import RunProgress
 from .sweep import Sweeps
@@ -329,10 +329,9 @@ class Comfy:
         NotFoundError
             There is no such machine.
         """
-        body: dict[str, Any] = {"unload_models": unload_models, "free_memory": free_memory}
-        if machine is not None:
-            body["machine"] = machine
-        reply = self.server.post("free", body)
+        reply = self.server.post(
+            "free", machine=machine, unload_models=unload_models, free_memory=free_memory
+        )
         return FreedMemory(reply["gpu"]["freed"], reply["ram"]["freed"], reply["pending"])
 
     def set_comfy_api_key(self, api_key: str | None) -> None:
@@ -359,9 +358,8 @@ class Comfy:
         ConflictError
             It has ended already, or ComfyUI executes no run.
         """
-        fields = {"prompt_id": prompt_id, "machine": machine}
-        body = without_none(fields)
-        return str(self.server.post("interrupt", body)["prompt_id"])
+        reply = self.server.post("interrupt", prompt_id=prompt_id, machine=machine)
+        return str(reply["prompt_id"])
 
     def get(self, prompt_id: str) -> Run:
         """Return the handle of an existing run, by its id.
@@ -418,15 +416,15 @@ class Comfy:
             The machine whose ComfyUI and queue are meant; by default the ComfyUI of the default
             machine, and all queues.
         """
-        return _object(self.server.get("check-status", machine=machine))
+        return dict(self.server.get("check-status", machine=machine))
 
     def object_info(self, *, machine: str | None = None) -> dict[str, Any]:
         """Return the definitions of all node classes: ComfyUI's ``object_info``."""
-        return _object(self.server.get("object_info", machine=machine))
+        return dict(self.server.get("object_info", machine=machine))
 
     def version(self, *, machine: str | None = None) -> str:
         """Return the version of ComfyUI."""
-        return str(_object(self.server.get("comfyui-version", machine=machine)).get("version"))
+        return str(self.server.get("comfyui-version", machine=machine)["version"])
 
     def view(
         self,
@@ -445,7 +443,7 @@ class Comfy:
         """
         fields = {"filename": filename, "subfolder": subfolder, "type": type, "machine": machine}
         address = self.server.address("view", fields)
-        with self.server.request("GET", address, timeout=READ_TIMEOUT) as response:
+        with self.server.request("GET", address) as response:
             return response.content
 
     def upload(
@@ -489,8 +487,7 @@ class Comfy:
 
     def model_folders(self, *, machine: str | None = None) -> list[str]:
         """Return the names of ComfyUI's models folders, such as ``checkpoints``."""
-        found = _object(self.server.get("models", format="folders", machine=machine))
-        return sorted(found)
+        return sorted(self.server.get("models", format="folders", machine=machine))
 
     def add_model(
         self,
@@ -523,16 +520,17 @@ class Comfy:
         machine : str, optional
             The machine that gets it; its folders must be on the server's machine.
         """
-        fields = {
-            "url": url,
-            "source": source or _source_of(url),
-            "folder": folder,
-            "filename": filename or None,
-            "sha256": sha256 or None,
-            "machine": machine,
-        }
-        body = without_none(fields)
-        return _object(self.server.post("volume/model", {"action": "add", **body}))
+        reply = self.server.post(
+            "volume/model",
+            action="add",
+            url=url,
+            source=source or _source_of(url),
+            folder=folder,
+            filename=filename or None,
+            sha256=sha256 or None,
+            machine=machine,
+        )
+        return dict(reply)
 
     def fetch_models(
         self,
@@ -574,12 +572,14 @@ class Comfy:
         InvalidRequestError
             The workflow names no model of a name in `models`.
         """
-        fields = {"dry_run": dry_run, "sizes": sizes, "machine": machine}
-        body = without_none(fields)
-        if models is not None:
-            body["models"] = list(models)
-        source = _source(workflow)
-        reply = _object(self.server.post("workflow/fetch-models", {**source.body(), **body}))
+        reply = self.server.post(
+            "workflow/fetch-models",
+            _source(workflow).body(),
+            dry_run=dry_run,
+            sizes=sizes,
+            models=None if models is None else list(models),
+            machine=machine,
+        )
         return FetchedModels(reply, self.server)
 
     def uploads(self, prompt_id: str | None = None) -> dict[str, Any]:
@@ -590,15 +590,14 @@ class Comfy:
         prompt_id : str, optional
             Only the uploads of one run.
         """
-        return _object(self.server.get("upload-queue-status", prompt_id=prompt_id))
+        return dict(self.server.get("upload-queue-status", prompt_id=prompt_id))
 
     def cancel_uploads(self, prompt_id: str | None = None, *, id: str | None = None) -> int:  # noqa: A002 - the name in the route
         """Stop the uploads of a run, one transfer by its id, or all uploads.
 
         Returns how many were stopped.
         """
-        body = without_none({"prompt_id": prompt_id, "id": id})
-        return int(self.server.post("cancel-uploads", body)["cancelled"])
+        return int(self.server.post("cancel-uploads", prompt_id=prompt_id, id=id)["cancelled"])
 
     def retry_uploads(self, prompt_id: str | None = None, *, id: str | None = None) -> int:  # noqa: A002 - the name in the route
         """Retry the failed uploads of a run, one failed transfer, or all failed uploads.
@@ -612,8 +611,7 @@ class Comfy:
         ConflictError
             It has not failed, or its addresses are no longer stored.
         """
-        body = without_none({"prompt_id": prompt_id, "id": id})
-        return int(self.server.post("retry-uploads", body)["retried"])
+        return int(self.server.post("retry-uploads", prompt_id=prompt_id, id=id)["retried"])
 
     def hash(self, filename: str | os.PathLike[str], *, machine: str | None = None) -> str:
         """Return the SHA-256, hexadecimal, of a file of ComfyUI or below Jupyter's root."""
@@ -691,7 +689,3 @@ def _source_of(url: str) -> str:
         if host == site or host.endswith(f".{site}"):
             return name
     return "link"
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

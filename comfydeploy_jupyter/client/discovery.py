@@ -224,7 +224,13 @@ def connect(
         server = Server(url, token, own=own)
         _check(server)
     else:
-        server = _find(token) or _start(start)
+        found = _find(token)
+        if found is None and not start:
+            raise ServerUnreachableError(
+                f"no Jupyter server with comfydeploy_jupyter was found; give its url and token, or "
+                f"{HOW_TO_ENABLE}"
+            )
+        server = own_server() if found is None else found
     return Comfy(server.url, server.token, display=display, own=own)
 
 
@@ -287,15 +293,6 @@ def _find(token: str | None) -> Server | None:
 
 def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=4)
-
-
-def _start(allowed: bool) -> Server:
-    if not allowed:
-        raise ServerUnreachableError(
-            f"no Jupyter server with comfydeploy_jupyter was found; give its url and token, or "
-            f"{HOW_TO_ENABLE}"
-        )
-    return own_server()
 
 
 def _of_hub(environ: Mapping[str, str]) -> Candidate | None:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidRequestError, printable
 from ..util.media_types import media_type
+from .server import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -163,8 +164,12 @@ def send_chunks(
     if {"\r", "\n"} & {*name}:
         raise InvalidRequestError.of_field("name", f"contains a line break: {name!r}")
     form = _Form(fields, name, size, chunks)
+    headers = {"Content-Type": form.content_type}
     address = server.address("upload-file", {"machine": machine})
-    return dict(server.send_form(address, form, form.content_type, timeout=UPLOAD_TIMEOUT))
+    with server.request(
+        "POST", address, data=form, headers=headers, timeout=UPLOAD_TIMEOUT
+    ) as response:
+        return dict(json_of(response))
 
 
 def upload_all(

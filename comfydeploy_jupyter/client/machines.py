@@ -432,10 +432,9 @@ class Machines:
         return f"{self._server.url} {pool_id}"
 
     def _post(self, path: str, fields: dict[str, Any]) -> Any:
-        body = without_none(fields)
         if self._target == "cloud":
-            body["target"] = "cloud"
-        return self._server.post(path, body, timeout=RESTART_TIMEOUT)
+            fields = {**fields, "target": "cloud"}
+        return self._server.post(path, without_none(fields), timeout=RESTART_TIMEOUT)
 
     def __repr__(self) -> str:
         where = "ComfyDeploy, through " if self._target == "cloud" else ""

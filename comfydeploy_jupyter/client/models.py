@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ..errors import InvalidRequestError, RunTimeoutError, printable
 from .files import Model, human_size
-from .server import without_none
+from .text import html_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,8 +117,9 @@ class Models:
         InvalidRequestError, NotFoundError, ForbiddenPathError
             The model does not exist, or it may not be there.
         """
-        fields = {"to_folder": folder, "to_filename": name}
-        reply = self._change("move", model, in_use, machine, fields)
+        reply = self._change(
+            "move", model, in_use=in_use, machine=machine, to_folder=folder, to_filename=name
+        )
         return str(reply["path"])
 
     def delete(
@@ -139,20 +140,12 @@ class Models:
         NotFoundError, ForbiddenPathError
             The model does not exist, or may not be deleted.
         """
-        self._change("delete", model, in_use, machine, {})
+        self._change("delete", model, in_use=in_use, machine=machine)
 
-    def _change(
-        self,
-        action: str,
-        model: str | Model,
-        in_use: bool,
-        machine: str | None,
-        fields: dict[str, str | None],
-    ) -> dict[str, Any]:
+    def _change(self, action: str, model: str | Model, **fields: Any) -> Any:
         folder, name = _parts(model)
-        body = {"action": action, "folder": folder, "filename": name, "in_use": in_use}
-        optional = without_none({"machine": machine, **fields})
-        return dict(self._server.post("volume/model", {**body, **optional}, timeout=MOVE_TIMEOUT))
+        given = {"action": action, "folder": folder, "filename": name}
+        return self._server.post("volume/model", given, timeout=MOVE_TIMEOUT, **fields)
 
 
 def _parts(model: str | Model) -> tuple[str, str]:
@@ -321,10 +314,6 @@ class FetchedModels(Sequence[WorkflowModel]):
         return printable("\n".join([*lines, *self._lines()]))
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in model._row())}</tr>"
-            for model in self._models
-        )
+        table = html_table(("model", "size", ""), [model._row() for model in self._models])
         more = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines())
-        table = f"<table><tr><th>model</th><th>size</th><th></th></tr>{rows}</table>"
-        return f"{table if rows else '<p>The workflow names no model files.</p>'}{more}"
+        return f"{table if self._models else '<p>The workflow names no model files.</p>'}{more}"

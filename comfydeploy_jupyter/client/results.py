@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import sys
@@ -26,8 +25,8 @@ from ..graphs.validation import OF_PROMPTS
 from ..util.media_types import is_hdr, is_picture, media_type
 from .files import human_size, rename_or_number, unfinished
 from .graph import Source
-from .server import READ_TIMEOUT, Reply, Server
-from .text import Terminal, counted, duration, one_line
+from .server import Reply, Server
+from .text import Terminal, counted, data_url, duration, one_line
 
 if TYPE_CHECKING:
     import os
@@ -126,7 +125,7 @@ class OutputFile:
             Its longest side, pixels, 16 to 1024.
         """
         address = f"{self._address}&thumbnail={side}"
-        with self._server.request("GET", address, timeout=READ_TIMEOUT) as response:
+        with self._server.request("GET", address) as response:
             return response.content
 
     def read(self) -> bytes:
@@ -157,7 +156,7 @@ class OutputFile:
             return rename_or_number(Path(file.name), folder / name)
 
     def _request(self) -> AbstractContextManager[requests.Response]:
-        return self._server.request("GET", self._address, timeout=READ_TIMEOUT)
+        return self._server.request("GET", self._address)
 
     def _copy_to(self, file: IO[bytes]) -> None:
         if "content" in self._cache:
@@ -295,7 +294,7 @@ def _inline(file: OutputFile) -> str:
                 return _img(name, "image/webp", file.thumbnail(PREVIEW_SIDE // 2))
         size = file.size
         if file.medium in {"video", "audio"} and 0 <= size <= INLINE_MEDIA_BYTES:
-            source = _data_url(file.mime, file.read())
+            source = data_url(file.mime, file.read())
             return (
                 f'<{file.medium} controls title="{name}" src="{source}" '
                 f'style="max-width:min(100%,512px)"></{file.medium}>'
@@ -312,7 +311,7 @@ def _inline(file: OutputFile) -> str:
 
 def _img(name: str, mime: str, content: bytes) -> str:
     return (
-        f'<img alt="{name}" title="{name}" src="{_data_url(mime, content)}" '
+        f'<img alt="{name}" title="{name}" src="{data_url(mime, content)}" '
         'style="max-width:min(100%,512px);height:auto;margin:0">'
     )
 
@@ -358,10 +357,6 @@ def inline_picture(file: OutputFile) -> tuple[str, bytes]:
             smaller, "WEBP", quality=90
         )
     return "image/webp", smaller.getvalue()
-
-
-def _data_url(mime: str, content: bytes) -> str:
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 def _box(message: str) -> str:
@@ -446,7 +441,11 @@ class Result(Reply):
         super().__init__(reply)
         self._server = server
         self._workflow = workflow or Source(None)
-        self.files = list(self._files())
+        self.files = [
+            self._file(node_id, file)
+            for node_id, output in self.outputs.items()
+            for file in files_of(output)
+        ]
         self.images = Images([file for file in self.files if file.is_image])
 
     def __repr__(self) -> str:
@@ -570,21 +569,11 @@ class Result(Reply):
         """Write every file of the run into a folder; return the paths of the written files."""
         return [file.save(directory) for file in self.files]
 
-    def _files(self) -> Iterator[OutputFile]:
-        for node_id, output in self.outputs.items():
-            for file in files_of(output):
-                yield self._file(node_id, file)
-
     def _file(self, node_id: str, file: NodeFile) -> OutputFile:
         # The token is never sent to another server: such a file is requested by its name.
+        place = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
         address = self._server.owns(file.url) or self._server.address(
-            "view",
-            {
-                "filename": file.filename,
-                "subfolder": file.subfolder,
-                "type": file.type,
-                "machine": self._reply.get("machine"),
-            },
+            "view", {**place, "machine": self._reply.get("machine")}
         )
         return OutputFile(
             node_id, file.kind, file.filename, file.subfolder, file.type, self._server, address

@@ -92,33 +92,31 @@ class Server:
     def get(self, path: str, *, timeout: float = READ_TIMEOUT, **params: Any) -> Any:
         """Return the JSON reply of a GET route; parameters that are None are left out."""
         with self.request("GET", self.address(path, params), timeout=timeout) as response:
-            return _json(response)
+            return json_of(response)
 
-    def post(self, path: str, body: dict[str, Any], *, timeout: float = READ_TIMEOUT) -> Any:
-        """Return the JSON reply of a POST route."""
-        with self.request("POST", self.address(path), body=body, timeout=timeout) as response:
-            return _json(response)
-
-    def send_form(
-        self, address: str, form: Iterable[bytes], content_type: str, *, timeout: float
+    def post(
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout: float = READ_TIMEOUT,
+        **fields: Any,
     ) -> Any:
-        """Send a form in pieces and return the JSON reply; ``len(form)`` is its size in bytes."""
-        headers = {"Content-Type": content_type}
-        with (
-            self.session() as session,
-            send(session, "POST", address, data=form, headers=headers, timeout=timeout) as response,
-        ):
-            return _json(response)
+        """Return the JSON reply of a POST route; `fields` that are None are left out."""
+        body = {**(body or {}), **without_none(fields)}
+        with self.request("POST", self.address(path), body=body, timeout=timeout) as response:
+            return json_of(response)
 
     @contextmanager
     def request(
-        self, method: str, address: str, *, body: dict[str, Any] | None = None, timeout: float
+        self, method: str, address: str, *, timeout: float = READ_TIMEOUT, **content: Any
     ) -> Generator[requests.Response]:
-        """Send a request and give its response; its body is read later. Errors: see `send`."""
-        with self.session() as session:
-            response = send(session, method, address, body=body, timeout=timeout)
-            with response:
-                yield response
+        """Send a request and give its response; see `send`."""
+        with (
+            self.session() as session,
+            send(session, method, address, timeout=timeout, **content) as response,
+        ):
+            yield response
 
 
 def send(
@@ -137,16 +135,13 @@ def send(
     ``extra["sent"]`` whether the server may have got the request. The timeout is the longest
     silence, s.
     """
-    headers = dict(headers or {})
-    payload: bytes | Iterable[bytes] | None = data
     if body is not None:
-        payload = encode(body)
-        headers["Content-Type"] = "application/json"
+        headers = {**(headers or {}), "Content-Type": "application/json"}
     try:
         response = session.request(
             method,
             address,
-            data=payload,
+            data=data if body is None else encode(body),
             headers=headers,
             timeout=(CONNECT_TIMEOUT, timeout),
             stream=True,
@@ -242,7 +237,8 @@ def loads(text: bytes | str) -> Any:
     return found
 
 
-def _json(response: requests.Response) -> Any:
+def json_of(response: requests.Response) -> Any:
+    """Return the JSON of a response."""
     try:
         return loads(response.content)
     except requests.RequestException as error:
@@ -259,9 +255,8 @@ def _error_of(response: requests.Response) -> ComfyDeployError:
     if response.is_redirect:
         location = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
         return UnauthorizedError(
-            f"{path} redirects to another address ({location.netloc}{location.path}): the server"
-            " is "
-            "not running, requires a login, or has another address"
+            f"{path} redirects to another address ({location.netloc}{location.path}): the server "
+            "is not running, requires a login, or has another address"
         )
     try:
         reply = loads(response.content)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from ..errors import ComfyDeployError, InvalidRequestError, printable
-from .server import loads, send, unreachable
+from .server import loads, unreachable
 from .stream import SSEParser
 
 if TYPE_CHECKING:
@@ -65,17 +65,6 @@ class Snapshot:
         return printable("\n".join(lines))
 
 
-def _of_reply(reply: dict[str, Any]) -> Snapshot:
-    return Snapshot(
-        data=reply["snapshot"],
-        docker_command_steps=reply["docker_command_steps"],
-        path=reply.get("path"),
-        dockerfile=reply.get("dockerfile"),
-        image=reply.get("image"),
-        warnings=list(reply.get("warnings", ())),
-    )
-
-
 def _node(node: dict[str, Any]) -> str:
     where = {
         "git": f"{node['repository']} at {str(node['commit'])[:10]}",
@@ -89,16 +78,17 @@ def take(server: Server, body: dict[str, Any], on_line: Callable[[str], object])
     """Request a snapshot, and pass each line of progress to a function; see `Comfy.snapshot`."""
     headers = {"Accept": "text/event-stream"}
     address = server.address("snapshot-to-docker")
-    with server.session() as session:
-        response = send(session, "POST", address, body=body, headers=headers, timeout=SILENCE)
-        with response:
-            for event, data in _events(response):
-                if event == "log":
-                    on_line(data["line"])
-                elif event == "result":
-                    return _of_reply(data)
-                elif event == "error":
-                    raise ComfyDeployError.from_reply(data.pop("status"), data)
+    with server.request("POST", address, body=body, headers=headers, timeout=SILENCE) as response:
+        for event, data in _events(response):
+            if event == "log":
+                on_line(data["line"])
+            elif event == "result":
+                fields = {name: data.get(name) for name in ("path", "dockerfile", "image")}
+                warnings = list(data.get("warnings", ()))
+                steps = data["docker_command_steps"]
+                return Snapshot(data["snapshot"], steps, warnings=warnings, **fields)
+            elif event == "error":
+                raise ComfyDeployError.from_reply(data.pop("status"), data)
     raise unreachable(address, ConnectionError("the stream ended early"))
 
 

@@ -167,26 +167,20 @@ def cut(text: str, width: int) -> str:
 
 def _half_blocks(image: Image, columns: int, rows: int, *, true_colour: bool) -> str:
     pixels = _opaque(image).resize((columns, 2 * rows)).tobytes()
-    colour = _true_colour if true_colour else _of_256
+
+    def colour(row: int, column: int) -> str:
+        at = 3 * (row * columns + column)
+        red, green, blue = pixels[at : at + 3]
+        if true_colour:
+            return f"2;{red};{green};{blue}"
+        red, green, blue = (round(part / 255 * 5) for part in (red, green, blue))
+        return f"5;{16 + 36 * red + 6 * green + blue}"
+
     lines = []
-    for row in range(rows):
-        cells = []
-        for column in range(columns):
-            offsets = (3 * ((2 * row + half) * columns + column) for half in (0, 1))
-            upper, lower = (colour(pixels[at : at + 3]) for at in offsets)
-            cells.append(f"\x1b[38;{upper};48;{lower}m▀")
+    for row in range(0, 2 * rows, 2):
+        cells = (f"\x1b[38;{colour(row, c)};48;{colour(row + 1, c)}m▀" for c in range(columns))
         lines.append(f"{''.join(cells)}\x1b[0m\n")
     return "".join(lines)
-
-
-def _true_colour(pixel: bytes) -> str:
-    red, green, blue = pixel
-    return f"2;{red};{green};{blue}"
-
-
-def _of_256(pixel: bytes) -> str:
-    red, green, blue = (round(part / 255 * 5) for part in pixel)
-    return f"5;{16 + 36 * red + 6 * green + blue}"
 
 
 def _kitty(image: Image, columns: int, rows: int) -> str:
@@ -194,12 +188,11 @@ def _kitty(image: Image, columns: int, rows: int) -> str:
     content = io.BytesIO()
     _opaque(image).save(content, "PNG")
     data = base64.b64encode(content.getvalue()).decode()
-    chunks = [data[at : at + _KITTY_CHUNK] for at in range(0, len(data), _KITTY_CHUNK)]
-    parts = []
-    for number, chunk in enumerate(chunks):
-        first = f"a=T,f=100,q=2,c={columns},r={rows}," if number == 0 else ""
-        more = int(number < len(chunks) - 1)
-        parts.append(f"\x1b_G{first}m={more};{chunk}\x1b\\")
+    parts, first = [], f"a=T,f=100,q=2,c={columns},r={rows},"
+    for at in range(0, len(data), _KITTY_CHUNK):
+        more = int(at + _KITTY_CHUNK < len(data))
+        parts.append(f"\x1b_G{first}m={more};{data[at : at + _KITTY_CHUNK]}\x1b\\")
+        first = ""
     return f"{''.join(parts)}\n"
 
 
@@ -246,16 +239,12 @@ def run_order(graph: Graph) -> list[str]:
 
 def graph_rows(graph: Graph) -> list[tuple[str, str, str, str]]:
     """Return title, class, id and inputs of each node, in the order in which they run."""
-    names = node_names(graph)
-    return [
-        (
-            title_of(graph[node_id]) or class_of(graph[node_id]),
-            class_of(graph[node_id]),
-            node_id,
-            inputs_text(inputs_of(graph[node_id]), names),
-        )
-        for node_id in run_order(graph)
-    ]
+    names, rows = node_names(graph), []
+    for node_id in run_order(graph):
+        node = graph[node_id]
+        kind, inputs = class_of(node), inputs_text(inputs_of(node), names)
+        rows.append((title_of(node) or kind, kind, node_id, inputs))
+    return rows
 
 
 def inputs_text(inputs: dict[str, Any], names: Mapping[str, NodeName]) -> str:
@@ -264,22 +253,15 @@ def inputs_text(inputs: dict[str, Any], names: Mapping[str, NodeName]) -> str:
     A number that is a colour by the name of its input is shown as the form shows it, too:
     ``color=255 (#0000ff)``.
     """
-    values = [
-        f"{name}={shown(value)}{_colour(name, value)}"
-        for name, value in inputs.items()
-        if not is_link(value)
-    ]
-    links = [
-        f"{name} ← {_origin(value[0], names)}.{value[1]}"
-        for name, value in inputs.items()
-        if is_link(value)
-    ]
+    values, links = [], []
+    for name, value in inputs.items():
+        if is_link(value):
+            known = names.get(value[0])
+            origin = known.short if known is not None and known.unique else value[0]
+            links.append(f"{name} ← {origin}.{value[1]}")
+        else:
+            values.append(f"{name}={shown(value)}{_colour(name, value)}")
     return ", ".join([*values, *links])
-
-
-def _origin(node_id: str, names: Mapping[str, NodeName]) -> str:
-    known = names.get(node_id)
-    return known.short if known is not None and known.unique else node_id
 
 
 def _colour(name: str, value: object) -> str:
@@ -311,15 +293,19 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def data_url(mime: str, content: bytes) -> str:
+    """Return the address of a page's own content."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
 def text_table(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as aligned lines of printable characters."""
-    lines = [[_printable(cell) for cell in row] for row in rows]
-    widths = [max(map(columns_of, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
-
-
-def _padded(cell: str, width: int) -> str:
-    return cell + " " * (width - columns_of(cell))
+    lines = [["".join(c if c.isprintable() else " " for c in cell) for cell in row] for row in rows]
+    columns = []
+    for column in zip(*lines, strict=True):
+        width = max(map(columns_of, column))
+        columns.append([cell + " " * (width - columns_of(cell)) for cell in column])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -331,7 +317,3 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -6,7 +6,6 @@ import html
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import printable
-from .server import without_none
 
 if TYPE_CHECKING:
     from .server import Server
@@ -184,23 +183,23 @@ class Tunnel:
         ComfyUIUnavailableError
             There is no ComfyUI to expose.
         """
-        fields = {
-            "target": target,
-            "machine": machine,
-            "port": port,
-            "protect": protect,
-            "token": token,
-            "hostname": hostname,
-            "download": download,
-            "wait": wait,
-        }
-        body = without_none(fields)
-        return TunnelStatus(self._server.post("tunnel/start", body, timeout=START_TIMEOUT))
+        reply = self._server.post(
+            "tunnel/start",
+            timeout=START_TIMEOUT,
+            target=target,
+            machine=machine,
+            port=port,
+            protect=protect,
+            token=token,
+            hostname=hostname,
+            download=download,
+            wait=wait,
+        )
+        return TunnelStatus(reply)
 
     def stop(self, target: Target | None = None) -> TunnelStatus:
         """Stop the tunnel of a target, or all tunnels; no error if there is none."""
-        body = {} if target is None else {"target": target}
-        return TunnelStatus(self._server.post("tunnel/stop", body, timeout=STOP_TIMEOUT))
+        return TunnelStatus(self._server.post("tunnel/stop", target=target, timeout=STOP_TIMEOUT))
 
     def status(self, target: Target | None = None) -> TunnelStatus:
         """Return the state of a target's tunnel; by default of the target that has one."""

@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 from ..errors import InvalidRequestError, printable
 from ..graphs.diff import GraphDiff, diff_graphs
 from .graph import Source, file_title
-from .server import Record, without_none
+from .server import Record
 from .workflow import Workflow
 
 if TYPE_CHECKING:
@@ -149,14 +149,15 @@ class Presets:
         InvalidRequestError
             The values are too large, or there are too many presets.
         """
-        body = {
-            "workflow_id": self.workflow_id,
-            "name": name,
-            "inputs": dict(inputs),
-            "locked": [*locked],
-            "revision": revision,
-        }
-        return Preset(self._server.post("workflow/preset", without_none(body)))
+        reply = self._server.post(
+            "workflow/preset",
+            workflow_id=self.workflow_id,
+            name=name,
+            inputs=dict(inputs),
+            locked=[*locked],
+            revision=revision,
+        )
+        return Preset(reply)
 
     def delete(self, name: str, *, revision: str | None = None) -> Preset:
         """Delete a preset, and return it.
@@ -175,8 +176,10 @@ class Presets:
         ConflictError
             The preset has another revision.
         """
-        body = {"workflow_id": self.workflow_id, "name": name, "revision": revision}
-        return Preset(self._server.post("workflow/preset/delete", without_none(body)))
+        reply = self._server.post(
+            "workflow/preset/delete", workflow_id=self.workflow_id, name=name, revision=revision
+        )
+        return Preset(reply)
 
     def __repr__(self) -> str:
         return f"<Presets of workflow {self.workflow_id}>"
@@ -416,17 +419,18 @@ class Workflows:
         if name is None and workflow_id is None:
             title = workflow.title if isinstance(workflow, Workflow) else file_title(workflow)
             name = title or None
-        fields = {
-            "name": name,
-            "workflow_id": workflow_id,
-            "workflow_api": workflow_api,
-            "comment": comment or None,
-            "machine_id": machine_id,
-            "force": force or None,
-            "target": self._target,
-        }
-        given = without_none(fields)
-        return StoredWorkflow(self, self.server.post("workflow", {**source.body(), **given}))
+        reply = self.server.post(
+            "workflow",
+            source.body(),
+            name=name,
+            workflow_id=workflow_id,
+            workflow_api=workflow_api,
+            comment=comment or None,
+            machine_id=machine_id,
+            force=force or None,
+            target=self._target,
+        )
+        return StoredWorkflow(self, reply)
 
     def change(
         self, workflow_id: str, *, name: str | None = None, tags: Sequence[str] | None = None
@@ -442,12 +446,9 @@ class Workflows:
         tags : sequence of str, optional
             All its tags from now on.
         """
-        fields = {
-            "workflow_id": workflow_id,
-            "name": name,
-            "tags": None if tags is None else list(tags),
-        }
-        return StoredWorkflow(self, self.server.post("workflow/update", without_none(fields)))
+        given = None if tags is None else list(tags)
+        reply = self.server.post("workflow/update", workflow_id=workflow_id, name=name, tags=given)
+        return StoredWorkflow(self, reply)
 
     def delete(self, workflow_id: str) -> StoredWorkflow:
         """Delete a workflow in the local store, with its versions and presets; return it.
@@ -471,7 +472,6 @@ class Workflows:
 
         What is saved on ComfyUI's page below Jupyter's address becomes a new version.
         Returns the address of the page that opens it.
-
 
         Raises
         ------

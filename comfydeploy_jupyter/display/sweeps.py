@@ -201,7 +201,7 @@ class SweepView:
         bundle["text/plain"] = f"A sweep of {len(self._sweep)} points"
         display(bundle, raw=True)
         self._sweep.shown_in = current_cell()
-        self._sweep.changes.watch(self._changed)
+        self._sweep.changes.append(self._changed)
         self.start(self._connect)
 
     @property
@@ -260,7 +260,7 @@ class SweepView:
     def close(self) -> None:
         """Remove the widgets."""
         self._closed = True
-        self._sweep.changes.leave(self._changed)
+        self._sweep.changes.remove(self._changed)
         self._record.close()
         close_tree(self._box)
 

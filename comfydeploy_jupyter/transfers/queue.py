@@ -123,7 +123,7 @@ class Transfer:
 
     def advance(self, count: int) -> None:
         self.record.sent += count
-        metrics.transfer_moved(self.record.direction, count)
+        metrics.BYTES.labels(self.record.direction).inc(count)
         self.touch()
 
     def touch(self) -> None:
@@ -383,7 +383,7 @@ class TransferQueue:
             if not error.again or failures >= self._backoff.attempts:
                 return "failed"
             record.state = "retrying"
-            metrics.transfer_retried(record.direction)
+            metrics.RETRIES.labels(record.direction).inc()
             log.debug(
                 "Attempt %d of %s failed; the next one follows",
                 record.attempts,
@@ -451,7 +451,7 @@ class TransferQueue:
             record.private = {}
         if state == "done":
             record.error = None
-        metrics.transfer_ended(record.direction, record.kind, state)
+        metrics.TRANSFERS.labels(record.direction, record.kind, state).inc()
         _log_end(record)
         try:
             await transfer.save()

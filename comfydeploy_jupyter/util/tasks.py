@@ -30,7 +30,7 @@ def report(
     log: logging.Logger, text: str, *values: object, error: BaseException, **options: Any
 ) -> None:
     """Log an unexpected exception of background work with its traceback, and count it."""
-    metrics.background_failed()
+    metrics.BACKGROUND_FAILURES.inc()
     log.error(text, *values, exc_info=error, **options)
 
 
@@ -145,7 +145,7 @@ class BackgroundTasks:
                 failures, last = 0, ""
             failures += 1
             pause = again.pause(failures)
-            metrics.background_failed()
+            metrics.BACKGROUND_FAILURES.inc()
             known = isinstance(exc, ComfyDeployError)
             before, last = last, repr(exc)
             self._log.log(

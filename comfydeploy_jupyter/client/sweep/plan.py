@@ -41,15 +41,6 @@ class Axis:
     names: tuple[str, ...]  # the names of the inputs
     values: tuple[tuple[Any, ...], ...]  # the values of these inputs at each position of the axis
 
-    @property
-    def label(self) -> str:
-        """The names of the inputs, separated by commas."""
-        return ", ".join(self.names)
-
-    def labels(self) -> list[str]:
-        """Return a label for each position of the axis."""
-        return [", ".join(map(value_text, values)) for values in self.values]
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -214,10 +205,7 @@ class Branches(Generic[T]):
     def __init__(self, items: Sequence[T], levels: Sequence[int], count: int) -> None:
         count = count if levels else 1
         pairs = zip(levels or [0] * len(items), items, strict=True)
-        self._left: list[deque[tuple[int, T]]] = [
-            deque(pairs),
-            *(deque() for _ in range(count - 1)),
-        ]
+        self._left = [deque(pairs), *(deque[tuple[int, T]]() for _ in range(count - 1))]
         self._taken = [0] * count  # how many points of each branch have not ended
 
     def __len__(self) -> int:
@@ -313,7 +301,11 @@ class Plan:
         # which may draw new seeds, are ignored unless the user asks for them.
         self.options = {"seed_mode": "saved", **(options or {})}
         self.at_once = at_once
-        self._sets_every_seed = self._has_no_input_called_seed()
+        # whether `seed` is swept and means every seed, since no input has that name
+        swept = any("seed" in point for point in grid.points)
+        self._sets_every_seed = swept and bool(
+            apply_inputs(self.source.graph or {}, {"seed": 0}, strict=False).unknown
+        )
 
     def inputs_at(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ``inputs`` of the run at a point with these values."""
@@ -352,17 +344,17 @@ class Plan:
 
     def in_run_order(self, points: Sequence[Mapping[str, Any]]) -> Order:
         """Return the order of points in which ComfyUI executes the fewest nodes."""
-        targets = {
-            name: {node_id for node_id, _ in found} for name, found in self.targets(points).items()
-        }
-        return run_order(points, self.source.graph or {}, targets)
+        nodes = {name: [node for node, _ in found] for name, found in self.targets(points).items()}
+        return run_order(points, self.source.graph or {}, nodes)
 
     def targets(self, points: Sequence[Mapping[str, Any]]) -> dict[str, list[Target]]:
         """Return for each swept name the inputs of the graph that it sets."""
         graph = self.source.graph or {}
         targets: dict[str, dict[Target, None]] = defaultdict(dict)
         for point in {frozenset(point): point for point in points}.values():
-            set_by = {key: name for name in point for key in self._keys_of(name, point)}
+            set_by = {name: name for name in point}
+            if self._sets_every_seed and "seed" in point:
+                set_by |= dict.fromkeys(self.source.seed_inputs(point["seed"]), "seed")
             for target, key in apply_inputs(graph, self.inputs_at(point)).given.items():
                 if key in set_by:
                     targets[set_by[key]][target] = None
@@ -394,18 +386,6 @@ class Plan:
             options=data["options"],
             at_once=data["at_once"],
         )
-
-    def _keys_of(self, name: str, point: Mapping[str, Any]) -> Iterable[str]:
-        """Return the keys of ``inputs`` that a swept input sets."""
-        if name == "seed" and self._sets_every_seed:
-            return self.source.seed_inputs(point["seed"])
-        return (name,)
-
-    def _has_no_input_called_seed(self) -> bool:
-        """Return whether ``seed`` is swept and means every seed, since no input has that name."""
-        if not any("seed" in point for point in self.grid.points):
-            return False
-        return bool(apply_inputs(self.source.graph or {}, {"seed": 0}, strict=False).unknown)
 
     def _hash_without_values(self, point: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
         """Return the hash of the graph without the inputs that are set, and where those are."""

@@ -8,12 +8,11 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import (
     ComfyDeployError,
@@ -62,6 +61,7 @@ class Job:
     record: dict[str, Any] = field(default_factory=dict)
     sent: bool = False  # whether the server may know the run
     progress: RunProgress | None = None  # the progress of the run while it is followed
+    stream: EventStream | None = None  # its events while they are followed
     starred: bool = False  # whether the user has marked it as one of the best
     _result: Result | None = None
 
@@ -91,9 +91,7 @@ class Job:
     @property
     def result(self) -> Result | None:
         """The result of the run; None before it has ended, and if ComfyUI never ran it."""
-        if self.status not in FINAL or not self.record:
-            return None
-        if self._result is None:
+        if self._result is None and self.status in FINAL and self.record:
             self._result = Result(self.plan.server, self.record, self.plan.source)
         return self._result
 
@@ -155,87 +153,6 @@ class Point:
 
     def __repr__(self) -> str:
         return printable(f"<Point {self.index}: {self.label}: {self.status}>")
-
-
-class PointSequence(Sequence[Point]):
-    """A sequence of points that can be searched."""
-
-    def __init__(self, points: Sequence[Point]) -> None:
-        self._points = points
-
-    @overload
-    def __getitem__(self, index: int) -> Point: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Point]: ...
-    def __getitem__(self, index: int | slice) -> Point | Sequence[Point]:
-        return self._points[index]
-
-    def __len__(self) -> int:
-        return len(self._points)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many points have each status; ``total`` is the number of all points."""
-        counts = {"total": len(self)}
-        for point in self:
-            counts[point.status] = counts.get(point.status, 0) + 1
-        return counts
-
-    @property
-    def results(self) -> dict[Point, Result]:
-        """The results of the points whose runs have ended."""
-        found = ((point, point.result) for point in self)
-        return {point: result for point, result in found if result is not None}
-
-    @property
-    def starred(self) -> list[Point]:
-        """The points that are marked as the best, see `Sweep.star`."""
-        return [point for point in self if point.starred]
-
-    def chosen(self, *, starred: bool) -> Sequence[Point]:
-        """Return all points, or those that are marked as the best.
-
-        Raises InvalidRequestError if ``starred``, and no point is marked.
-        """
-        if starred and not self.starred:
-            raise InvalidRequestError.of_field("starred", "no point of the sweep has a star")
-        return self.starred if starred else self
-
-    def find(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> list[Point]:
-        """Return the points that have these values, e.g. ``sweep.find(cfg=7)``.
-
-        Raises InvalidRequestError if no point has a value of this name.
-        """
-        wanted = {**(values or {}), **named}
-        for name in wanted:
-            if not any(name in point.values for point in self):
-                known = ", ".join(dict.fromkeys(key for point in self for key in point.values))
-                raise InvalidRequestError.of_field(
-                    name, f"is not an input of the sweep; its inputs are {known}"
-                )
-        return [
-            point
-            for point in self
-            if all(name in point.values and point[name] == v for name, v in wanted.items())
-        ]
-
-    def point_of(self, wanted: Point | int) -> Point:
-        """Return the point that is meant by its position, or by a point with the same values.
-
-        Raises NotFoundError if there is no such point.
-        """
-        if isinstance(wanted, Point):
-            if wanted.index < len(self) and self[wanted.index] is wanted:
-                return wanted
-            found = next((point for point in self if point.values == wanted.values), None)
-        else:
-            found = self[wanted] if -len(self) <= wanted < len(self) else None
-        if found is None:
-            name = wanted.label if isinstance(wanted, Point) else wanted
-            raise NotFoundError(
-                f"the sweep has no point {name}; it has the points 0 to {len(self) - 1}"
-            )
-        return found
 
 
 FORMAT = "comfydeploy-sweep"
@@ -367,26 +284,6 @@ MIN_DURATION = 0.001
 """The shortest duration of a run that estimates assume, s."""
 
 
-class Changes:
-    """Calls functions after changes."""
-
-    def __init__(self) -> None:
-        self._watchers: list[Callable[[], object]] = []
-
-    def watch(self, changed: Callable[[], object]) -> None:
-        """Have a function called after each change."""
-        self._watchers.append(changed)
-
-    def leave(self, changed: Callable[[], object]) -> None:
-        """Do not call a function any more."""
-        self._watchers.remove(changed)
-
-    def notify(self) -> None:
-        """Call the functions."""
-        for changed in list(self._watchers):
-            changed()
-
-
 class SweepProgress:
     """The progress of a sweep."""
 
@@ -434,7 +331,7 @@ class SweepProgress:
 
         It is known once a point has ended.
         """
-        return None if self.ended is not None else self.sweep._time_left()
+        return None if self.ended is not None else self.sweep._runner.time_left()
 
     @property
     def summary(self) -> str:
@@ -463,10 +360,11 @@ class SweepProgress:
         """Record the end; ``status`` is ignored, because the sweep has its own status."""
         self.ended = time.monotonic()
         self._changes += 1
-        self.sweep.changes.notify()
+        self.sweep._notify()
 
     def _running(self) -> list[RunProgress]:
-        return [job.progress for job in self.sweep._active_jobs() if job.progress is not None]
+        jobs = self.sweep._runner.active_jobs()
+        return [job.progress for job in jobs if job.progress is not None]
 
 
 def time_left(jobs: Iterable[Job], machines: int) -> float | None:
@@ -490,7 +388,6 @@ def time_left(jobs: Iterable[Job], machines: int) -> float | None:
     return left / min(machines, max(1, unfinished)) / speed
 
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 STOP_TIMEOUT = 10.0
@@ -523,7 +420,6 @@ class Runner:
         self._at_once = 1
         self._machines = 1
         self._active: list[Job] = []
-        self._streams: dict[str, EventStream] = {}
         self._stopping = threading.Event()
         self._over = threading.Event()
         self._over.set()
@@ -599,8 +495,9 @@ class Runner:
         for job in self.active_jobs():
             self._cancel(job)
         if not self._over.wait(STOP_TIMEOUT):
-            for stream in list(self._streams.values()):
-                stream.close()
+            for job in self.active_jobs():
+                if job.stream is not None:
+                    job.stream.close()
             self._over.wait(STOP_TIMEOUT)
 
     def _run(self, view: AbstractContextManager[object]) -> None:
@@ -636,11 +533,10 @@ class Runner:
                 if found is None:
                     return
                 branch, job = found
-                stream = self._attempt(job, self._open, job)
-            if stream is not None:
-                self._attempt(job, self._follow, job, stream)
-            job.progress = None
-            self._streams.pop(job.prompt_id, None)
+                job.stream = self._attempt(job, self._open)
+            if job.stream is not None:
+                self._attempt(job, self._follow)
+            job.progress = job.stream = None
             with self._lock:
                 self._active.remove(job)
                 self._queue.ended(branch)
@@ -660,24 +556,21 @@ class Runner:
         self.progress.changed()
         return found
 
-    def _attempt(
-        self, job: Job, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T | None:
+    def _attempt(self, job: Job, step: Callable[[Job], T]) -> T | None:
         """Do one step of a job; an error fails the job, or if it concerns all jobs, the sweep."""
         try:
-            return step(*args, **kwargs)
+            return step(job)
         except RunCancelledError:
             job.status = "cancelled"
-            return None
         except Exception as error:
             refused = isinstance(error, ComfyDeployError) and error.status < 500
             if refused and not isinstance(error, (UnauthorizedError, RunTimeoutError)):
                 job.status, job.error = "failed", str(error)
-                return None
-            job.status = WAITING
-            self.error = self.error or error
-            self._stopping.set()
-            return None
+            else:
+                job.status = WAITING
+                self.error = self.error or error
+                self._stopping.set()
+        return None
 
     def _open(self, job: Job) -> EventStream:
         """Queue the run of a job, or find the one that is queued already; return its events."""
@@ -700,12 +593,12 @@ class Runner:
             job.sent = bool(error.extra.get("sent"))
             raise
 
-    def _follow(self, job: Job, stream: EventStream) -> None:
+    def _follow(self, job: Job) -> None:
         """Follow the run of a job to its end."""
         assert job.progress is not None
+        assert job.stream is not None
         reply: dict[str, Any] = {}
-        with stream:
-            self._streams[job.prompt_id] = stream
+        with job.stream as stream:
             if self._stopping.is_set():
                 self._cancel(job)
             for event in stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import functools
 import html
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ComfyDeployError, InvalidRequestError
 from ...graphs.form import MEDIA_KINDS, page_value, words
 from ..stream import FINAL
-from ..text import html_table, text_table
+from ..text import data_url, html_table, text_table
 from .plan import value_text
 
 if TYPE_CHECKING:
@@ -114,14 +113,11 @@ class Words:
         form = self._plan.workflow.form
         by_key = {key: field for field in form for key in field.keys}
         by_target = {(field.node_id, field.input_name): field for field in form}
-        fields = {}
-        for key in self._targets:
-            targets = self._targets[key]
-            only = by_target.get(targets[0]) if len(targets) == 1 else None
-            field = by_key.get(key, only)
-            if field is not None:
-                fields[key] = field
-        return fields
+        only = {
+            key: by_target.get(found[0]) for key, found in self._targets.items() if len(found) == 1
+        }
+        fields = {key: by_key.get(key, only.get(key)) for key in self._targets}
+        return {key: field for key, field in fields.items() if field is not None}
 
     @functools.cached_property
     def _short_files(self) -> dict[tuple[str, str], str]:
@@ -240,22 +236,10 @@ def _cells(points: Sequence[Point], words: Words | None = None) -> list[list[str
             seconds = result.execution_time
             files = [file.filename for file in result.files]
             output = ", ".join([*files, *map(value_text, result.texts)])
-        values = [
-            ""
-            if name not in point.values
-            else words.value(name, point[name])
-            if words
-            else value_text(point[name])
-            for name in names
-        ]
-        table.append(
-            [
-                *values,
-                point.status,
-                "" if seconds is None else f"{seconds:.2f}",
-                point.error or output,
-            ]
-        )
+        shown = words.value if words else lambda _, value: value_text(value)
+        values = [shown(n, point[n]) if n in point.values else "" for n in names]
+        time = "" if seconds is None else f"{seconds:.2f}"
+        table.append([*values, point.status, time, point.error or output])
     return table
 
 
@@ -465,33 +449,31 @@ class ContactSheet:
         rows = ("", []) if one_row else (names[0], values[0])
         return Headings(*rows, names[-1], values[-1])
 
-    @property
+    @functools.cached_property
     def thumbnails(self) -> Thumbnails:
         """The pictures on it that were fetched."""
-        return self._thumbnails
+        # A large sheet shows smaller pictures, and is never shown as HTML.
+        return Thumbnails(SIDE if len(self._points) <= MAX_INLINE else self._layout.side)
 
     def encoded(self, file_format: str) -> bytes:
         """Return the present sheet as ``PNG`` or ``WEBP``."""
-        content = io.BytesIO()
-        options: dict[str, Any] = {"quality": 85, "method": 2} if file_format == "WEBP" else {}
-        image = self.image()
+        content, image = io.BytesIO(), self.image()
         if file_format == "WEBP":
             image.thumbnail((MAX_WEBP, MAX_WEBP))
-        image.save(content, file_format, **options)
+            image.save(content, "WEBP", quality=85, method=2)
+        else:
+            image.save(content, file_format)
         return content.getvalue()
 
     def fetch(self) -> None:
         """Fetch the small pictures of the points whose runs have ended."""
-        self._thumbnails.fetch(self._points)
+        self.thumbnails.fetch(self._points)
 
     def to_html(self) -> str:
         """Return the sheet as HTML with its labels as text; a large sheet is one picture."""
         if len(self._points) > MAX_INLINE:
-            content = base64.b64encode(self.encoded("WEBP")).decode()
-            return (
-                f'<img alt="contact sheet" src="data:image/webp;base64,{content}" '
-                'style="max-width:100%">'
-            )
+            source = data_url("image/webp", self.encoded("WEBP"))
+            return f'<img alt="contact sheet" src="{source}" style="max-width:100%">'
         self.fetch()
         cells = [self._cell(point) for point in self._points]
         if not self.headings.columns:
@@ -529,13 +511,12 @@ class ContactSheet:
         return f"{STAR} {label}" if point.starred else label
 
     def _cell(self, point: Point) -> str:
-        picture = self._thumbnails.of(key_of(point))
+        picture = self.thumbnails.of(key_of(point))
         label = html.escape(self._label(point), quote=True)
         star = f'<span aria-hidden="true">{STAR}</span><br>' if point.starred else ""
         if isinstance(picture, bytes):
-            source = f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
             return (
-                f'{star}<img alt="{label}" title="{label}" src="{source}" '
+                f'{star}<img alt="{label}" title="{label}" src="{data_url("image/webp", picture)}" '
                 f'style="max-width:{SIDE}px;height:auto;margin:0">'
             )
         text = point.status if picture is None else picture
@@ -589,7 +570,7 @@ class ContactSheet:
         point = self._points[place]
         x, y = layout.corner(place)
         side = layout.side
-        shown = self._thumbnails.of(key_of(point))
+        shown = self.thumbnails.of(key_of(point))
         ended = shown is not None
         colour = CELLS.get(point.status, EMPTY) if ended else EMPTY
         draw.rectangle((x, y, x + side - 1, y + side - 1), fill=colour)
@@ -606,11 +587,6 @@ class ContactSheet:
             size = min(STAR_SIZE, side // 2)
             corners = _star(x + side - size // 2 - 4, y + size // 2 + 4, size / 2)
             draw.polygon(corners, fill=GOLD, outline=GOLD_LINE)
-
-    @functools.cached_property
-    def _thumbnails(self) -> Thumbnails:
-        # A large sheet shows smaller pictures, and is never shown as HTML.
-        return Thumbnails(SIDE if len(self._points) <= MAX_INLINE else self._layout.side)
 
     @functools.cached_property
     def _across(self) -> int:

@@ -6,20 +6,19 @@ import hashlib
 import html
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ...errors import RunTimeoutError, brief, printable
+from ...errors import InvalidRequestError, NotFoundError, RunTimeoutError, brief, printable
 from ..files import has_files, is_file, write_bytes, write_text
 from ..runs import check_options
 from ..server import check_timeout, plain
 from ..workflow import Workflow
 from .plan import AtOnce, Grid, Plan, Points
 from .runner import (
-    Changes,
     Job,
     Point,
-    PointSequence,
     Runner,
     SweepFile,
     SweepProgress,
@@ -30,17 +29,18 @@ from .runner import (
 from .sheet import ContactSheet, Words, table_csv, table_html, table_rows, table_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from PIL.Image import Image
 
     from ..comfy import Comfy, Display
+    from ..results import Result
 
 
 BYTE_ORDER_MARK = "\ufeff"
 
 
-class Sweep(PointSequence):
+class Sweep(Sequence[Point]):
     """A workflow, run at every point of a grid; made by ``comfy.sweep``.
 
     A sequence of its points. Its file always contains the finished runs: after a restart of the
@@ -62,8 +62,8 @@ class Sweep(PointSequence):
         self._plan = plan
         self.words = Words(plan)
         """The names and values of its inputs as the form of the workflow shows them."""
-        self.changes = Changes()
-        """Reports each change of a star, and each end of the sweep."""
+        self.changes: list[Callable[[], object]] = []
+        """What is called after each change of a star, and at each end of the sweep."""
         jobs: dict[str, Job] = {}
         points = []
         self._jobs: list[Job] = []
@@ -71,7 +71,7 @@ class Sweep(PointSequence):
             job = jobs.setdefault(key, Job(plan, values))
             self._jobs.append(job)
             points.append(Point(index, values, job))
-        super().__init__(points)
+        self._points = points
         path = None
         if save is not False:
             path = default_path(self.title, jobs) if save is True else Path(save).expanduser()
@@ -99,6 +99,80 @@ class Sweep(PointSequence):
             return cls(comfy, Plan.from_json(comfy.server, content), save=path)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise not_a_sweep(path) from error
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Point]: ...
+    def __getitem__(self, index: int | slice) -> Point | Sequence[Point]:
+        return self._points[index]
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many points have each status; ``total`` is the number of all points."""
+        counts = {"total": len(self)}
+        for point in self:
+            counts[point.status] = counts.get(point.status, 0) + 1
+        return counts
+
+    @property
+    def results(self) -> dict[Point, Result]:
+        """The results of the points whose runs have ended."""
+        found = ((point, point.result) for point in self)
+        return {point: result for point, result in found if result is not None}
+
+    @property
+    def starred(self) -> list[Point]:
+        """The points that are marked as the best, see `star`."""
+        return [point for point in self if point.starred]
+
+    def chosen(self, *, starred: bool) -> Sequence[Point]:
+        """Return all points, or those that are marked as the best.
+
+        Raises InvalidRequestError if ``starred``, and no point is marked.
+        """
+        if starred and not self.starred:
+            raise InvalidRequestError.of_field("starred", "no point of the sweep has a star")
+        return self.starred if starred else self
+
+    def find(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> list[Point]:
+        """Return the points that have these values, e.g. ``sweep.find(cfg=7)``.
+
+        Raises InvalidRequestError if no point has a value of this name.
+        """
+        wanted = {**(values or {}), **named}
+        for name in wanted:
+            if not any(name in point.values for point in self):
+                known = ", ".join(dict.fromkeys(key for point in self for key in point.values))
+                raise InvalidRequestError.of_field(
+                    name, f"is not an input of the sweep; its inputs are {known}"
+                )
+        return [
+            point
+            for point in self
+            if all(name in point.values and point[name] == v for name, v in wanted.items())
+        ]
+
+    def point_of(self, wanted: Point | int) -> Point:
+        """Return the point that is meant by its position, or by a point with the same values.
+
+        Raises NotFoundError if there is no such point.
+        """
+        if isinstance(wanted, Point):
+            if wanted.index < len(self) and self[wanted.index] is wanted:
+                return wanted
+            found = next((point for point in self if point.values == wanted.values), None)
+        else:
+            found = self[wanted] if -len(self) <= wanted < len(self) else None
+        if found is None:
+            name = wanted.label if isinstance(wanted, Point) else wanted
+            raise NotFoundError(
+                f"the sweep has no point {name}; it has the points 0 to {len(self) - 1}"
+            )
+        return found
 
     @property
     def title(self) -> str:
@@ -337,18 +411,16 @@ class Sweep(PointSequence):
             for job in changed:
                 job.starred = not starred
             raise
-        self.changes.notify()
+        self._notify()
+
+    def _notify(self) -> None:
+        for changed in list(self.changes):
+            changed()
 
     def _sheet_of(self, *, starred: bool) -> ContactSheet:
         if not starred:
             return self.contact_sheet
         return ContactSheet(self.chosen(starred=True), Grid((), ()), self.words)
-
-    def _time_left(self) -> float | None:
-        return self._runner.time_left()
-
-    def _active_jobs(self) -> list[Job]:
-        return self._runner.active_jobs()
 
     def _headline(self) -> str:
         title = f" {self.title!r}" if self.title else ""
