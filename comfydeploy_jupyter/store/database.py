@@ -28,7 +28,15 @@ from ..util.system import lock_file
 from .migrations import migrate, unknown_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Coroutine,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from ..errors import ComfyDeployError
@@ -747,6 +755,19 @@ def writing(
         return await self._database.write(lambda db: work(self, db, *args, **kwargs))
 
     return write
+
+
+def marks(values: Collection[object]) -> str:
+    """Return the placeholders of so many values in a statement."""
+    return ", ".join("?" * len(values))
+
+
+def insert(
+    connection: sqlite3.Connection, table: str, row: Mapping[str, Any], rest: str = ""
+) -> None:
+    names = ", ".join(row)
+    values = ", ".join(f":{name}" for name in row)
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values}) {rest}", row)  # noqa: S608 - our own names
 
 
 def storable(text: str) -> str:

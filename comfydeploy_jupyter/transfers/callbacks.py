@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
-from ..store.database import DETAILS, readable
+from ..store.database import DETAILS, insert, marks, readable
 from ..util.tasks import BackgroundTasks, close_each, end, report, wait_for
 from .http import BACKOFF, TransferError, request
 
@@ -434,14 +434,8 @@ def _target(row: sqlite3.Row) -> CallbackTarget:
 
 
 def _add_target(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
-    names = ", ".join(row)
-    marks = ", ".join(f":{name}" for name in row)
     changes = ", ".join(f"{name} = :{name}" for name in row)
-    connection.execute(
-        f"INSERT INTO orders ({names}) VALUES ({marks})"  # noqa: S608 - our own column names
-        f" ON CONFLICT (prompt_id) DO UPDATE SET {changes}",
-        row,
-    )
+    insert(connection, "orders", row, f"ON CONFLICT (prompt_id) DO UPDATE SET {changes}")
 
 
 def _apply(
@@ -485,7 +479,7 @@ def _webhook_status(connection: sqlite3.Connection, prompt_id: str) -> str | Non
 def recover_messages(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> tuple[list[CallbackTarget], list[Callback]]:
-    whose = f"WHERE session IN ({', '.join('?' * len(sessions))})"
+    whose = f"WHERE session IN ({marks(sessions)})"
     orders = connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
     targets = readable(orders, _target, "The status endpoint of run", "prompt_id")
     known = {target.prompt_id for target in targets}

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ..errors import FULL, InvalidRequestError
 from ..util.system import end_reservation, lock_file, rename_without_replacing, reserved_target
+from ..util.tasks import open_in_thread
 from .http import TransferError, get_json, request
 from .uploads import CHUNK, open_path
 
@@ -147,14 +148,29 @@ class ModelSites:
 
     async def _ask_civitai(self, http: aiohttp.ClientSession, route: str) -> dict[str, Any]:
         url = f"{self.civitai_url}/api/v1/{route}"
-        async with request(
-            http, "GET", url, what="Civitai", token=self.civitai_token, passes=(401, 403)
-        ) as response:
+        async with self.request(http, "GET", url, redirects=False) as response:
+            return await get_json(response, "Civitai")
+
+    @asynccontextmanager
+    async def request(
+        self,
+        http: aiohttp.ClientSession,
+        method: str,
+        url: str,
+        *,
+        passes: tuple[int, ...] = (),
+        redirects: bool = True,
+        **options: Any,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request as `request`, with the token of the site, and advice if it refuses."""
+        what = self.name(url)
+        options.update(what=what, token=self.token(url), redirects=redirects)
+        async with request(http, method, url, passes=(401, 403, *passes), **options) as response:
             if response.status in (401, 403):
                 raise TransferError(
-                    f"Civitai answered {response.status}: {self.hint(url)}", again=False
+                    f"{what} answered {response.status}: {self.hint(url)}", again=False
                 )
-            return await get_json(response, "Civitai")
+            yield response
 
     def _civitai_file(self, version: dict[str, Any]) -> RemoteFile:
         listed = version.get("files")
@@ -289,9 +305,13 @@ class PartFile:
         with self._lock:
             os.utime(self._file, ns=(like.st_atime_ns, like.st_mtime_ns))
 
-    def free(self) -> int:
+    def require_space(self, size: int) -> None:
+        """Raise if the disk has no space left for a file of this size."""
         found = os.fstatvfs(self._file)
-        return found.f_bavail * found.f_frsize
+        if size - self.size > found.f_bavail * found.f_frsize:
+            raise TransferError(
+                f"there is no space left for {self.name}: it has {size} bytes", again=False
+            )
 
     def publish(self) -> bool:
         os.fsync(self._file)
@@ -327,19 +347,15 @@ class _IncomingJob:
     def __init__(self, machines: MachineRegistry) -> None:
         self._machines = machines
 
+    async def _open(self, transfer: Transfer) -> PartFile:
+        assert transfer.record.path is not None
+        folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
+        return await open_in_thread(PartFile, folders, Path(transfer.record.path))
+
     @asynccontextmanager
     async def _part(self, transfer: Transfer) -> AsyncIterator[PartFile]:
         """Open the part file; then close it, and delete it if another attempt cannot use it."""
-        assert transfer.record.path is not None
-        folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
-        opening = asyncio.ensure_future(
-            asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
-        )
-        try:
-            part = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            (await opening).close()
-            raise
+        part = await self._open(transfer)
         try:
             yield part
         except TransferError as error:
@@ -353,12 +369,10 @@ class _IncomingJob:
 
     async def clean_up(self, transfer: Transfer) -> None:
         """Delete the part file of a cancelled transfer; a failed transfer may be continued."""
-        if not transfer.cancelled or transfer.record.path is None:
-            return
-        folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
-        part = await asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
-        await asyncio.to_thread(part.discard)
-        await asyncio.to_thread(part.close)
+        if transfer.cancelled and transfer.record.path is not None:
+            part = await self._open(transfer)
+            await asyncio.to_thread(part.discard)
+            await asyncio.to_thread(part.close)
 
     async def _finish(self, transfer: Transfer, part: PartFile, expected: str | None) -> None:
         if expected is not None and part.digest != expected:
@@ -412,27 +426,16 @@ class Download(_IncomingJob):
     async def _fetch(self, transfer: Transfer, part: PartFile) -> None:
         record, facts = transfer.record, transfer.record.facts
         url = record.private["url"]
-        what = self._sites.name(url)
+        http = self._public if facts.get("untrusted") else self._http
         headers = {}
         if part.size:
             headers["Range"] = f"bytes={part.size}-"
             if facts.get("validator"):
                 headers["If-Range"] = facts["validator"]
         try:
-            async with request(
-                self._public if facts.get("untrusted") else self._http,
-                "GET",
-                url,
-                what=what,
-                token=self._sites.token(url),
-                headers=headers,
-                redirects=True,
-                passes=(401, 403, 416),
+            async with self._sites.request(
+                http, "GET", url, headers=headers, passes=(416,)
             ) as response:
-                if response.status in (401, 403):
-                    raise TransferError(
-                        f"{what} answered {response.status}: {self._sites.hint(url)}", again=False
-                    )
                 whole = response.headers.get("Content-Range") == f"bytes */{part.size}"
                 if response.status == 416 and whole and part.size:
                     await self._finish(transfer, part, facts.get("expected"))
@@ -441,7 +444,8 @@ class Download(_IncomingJob):
                     await asyncio.to_thread(part.reset)
                     facts["validator"] = None
                     raise TransferError(
-                        f"{what} now returns another file than at the beginning of the download",
+                        f"{self._sites.name(url)} now returns another file than at the beginning"
+                        " of the download",
                         again=True,
                     )
                 if await self._is_there(transfer, response, part):
@@ -495,10 +499,8 @@ class Download(_IncomingJob):
         if response.content_type == "text/html" and not part.name.endswith((".html", ".htm")):
             raise TransferError("the answer is a web page, not a file", again=False)
         size = declared_size(response, part.size)
-        if size is not None and size - part.size > await asyncio.to_thread(part.free):
-            raise TransferError(
-                f"there is no space left for {part.name}: it has {size} bytes", again=False
-            )
+        if size is not None:
+            await asyncio.to_thread(part.require_space, size)
         record.size, record.sent = size, part.size
         if not part.size:
             facts["validator"] = _validator(response)
@@ -521,11 +523,7 @@ class Copy(_IncomingJob):
             open_path(machine, path, Path(path).name) as source,
         ):
             await asyncio.to_thread(part.reset)
-            if source.size > await asyncio.to_thread(part.free):
-                raise TransferError(
-                    f"there is no space left for {part.name}: it has {source.size} bytes",
-                    again=False,
-                )
+            await asyncio.to_thread(part.require_space, source.size)
             record.size, record.sent = source.size, 0
             async for chunk in source.chunks(0, source.size, transfer.advance):
                 await asyncio.to_thread(part.write, chunk)

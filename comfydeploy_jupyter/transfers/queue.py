@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -28,14 +28,14 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from ..store.database import readable, storable
+from ..store.database import insert, marks, readable, storable
 from ..util.secrets import clean_url
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import BackgroundTasks, close_each, end, wait_for
 from ..util.times import days_ago, utc_now
 from .callbacks import ANSWER_TIMEOUT, Callbacks
 from .downloads import Copy, Download, ModelSites, RemoteFile, declared_digest, declared_size
-from .http import BACKOFF, PublicConnector, TransferError, new_session, request
+from .http import BACKOFF, PublicConnector, TransferError, new_session
 from .uploads import PresignedUpload, VolumeUpload, content_type, open_path, put
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from .callbacks import CallbackTarget
 
 log = logging.getLogger(__name__)
+
+# Its `run` does the remaining work of a transfer. After a `TransferError`, `ComfyDeployError` or
+# `OSError` it may be tried again; `clean_up` removes the data of one that will not be continued.
+Job: TypeAlias = "PresignedUpload | VolumeUpload | Download | Copy"
 
 OPEN = ("queued", "active", "retrying")
 ENDED = ("done", "failed", "cancelled")
@@ -142,19 +146,6 @@ class Transfer:
         self.touch()
 
 
-class Job(Protocol):
-    """Runs the transfers of one kind."""
-
-    async def run(self, transfer: Transfer) -> None:
-        """Do the remaining work.
-
-        After a `TransferError`, `ComfyDeployError` or `OSError` it may be tried again.
-        """
-
-    async def clean_up(self, transfer: Transfer) -> None:
-        """Remove the data of a transfer that will not be continued."""
-
-
 class TransferQueue:
     """Runs transfers, a few at the same time, each until it succeeds or finally fails.
 
@@ -229,28 +220,19 @@ class TransferQueue:
         return True
 
     async def get(self, transfer_id: str) -> TransferRecord | None:
-        return await self._last("id = ?", transfer_id)
+        return next(iter(await self._find("id = ?", transfer_id, limit=1)), None)
 
     async def of_path(self, path: str) -> TransferRecord | None:
-        return await self._last("path = ?", path)
-
-    async def _last(self, condition: str, value: str) -> TransferRecord | None:
-        live = self._live()
-        found = await self._database.read(_find, condition, (value,), 1)
-        return self._newest(found[0], live) if found else None
+        """Return the newest transfer to or from a file."""
+        return next(iter(await self._find("path = ?", path, limit=1)), None)
 
     async def of_run(self, prompt_id: str) -> list[TransferRecord]:
-        live = self._live()
-        found = await self._database.read(_find, "prompt_id = ?", (prompt_id,), -1)
-        return [self._newest(record, live) for record in found]
+        return await self._find("prompt_id = ?", prompt_id)
 
     async def failed(self, direction: str, prompt_id: str | None = None) -> list[TransferRecord]:
         """Return the failed transfers in one direction, of one run or of all, oldest first."""
-        condition, values = "state = 'failed' AND direction = ?", [direction]
-        if prompt_id is not None:
-            condition += " AND prompt_id = ?"
-            values.append(prompt_id)
-        return await self._database.read(_find, condition, tuple(values), -1)
+        condition = "state = 'failed' AND direction = ? AND ? IN (prompt_id, '')"
+        return await self._find(condition, direction, prompt_id or "")
 
     async def wait(self, record: TransferRecord) -> TransferRecord:
         transfer = self._open.get(record.id)
@@ -270,12 +252,11 @@ class TransferQueue:
 
         Return their number when they have all stopped.
         """
+        wanted = {"prompt_id": prompt_id, "id": transfer_id, "direction": direction}
         chosen = [
             transfer
             for transfer in self._open.values()
-            if (prompt_id is None or transfer.record.prompt_id == prompt_id)
-            and (transfer_id is None or transfer.record.id == transfer_id)
-            and (direction is None or transfer.record.direction == direction)
+            if all(value in (None, getattr(transfer.record, key)) for key, value in wanted.items())
             and transfer.cancel()
         ]
         await asyncio.gather(*(transfer.ended.wait() for transfer in chosen))
@@ -308,9 +289,7 @@ class TransferQueue:
             shown = await self.of_run(prompt_id)
         else:
             live = self._live()
-            shown = await self._database.read(
-                _find, f"state IN ({_marks(ENDED)})", ENDED, MAX_SHOWN
-            )
+            shown = await self._find(f"state IN {ENDED}", limit=MAX_SHOWN)
             known = {record.id for record in shown}
             live |= self._live()
             shown += [record for record in live.values() if record.id not in known]
@@ -327,10 +306,12 @@ class TransferQueue:
         """Return the records of open transfers; the transfers update them."""
         return {transfer.record.id: transfer.record for transfer in self._open.values()}
 
-    def _newest(self, record: TransferRecord, live: dict[str, TransferRecord]) -> TransferRecord:
-        """Return the current record of a transfer that was read from the store."""
-        transfer = self._open.get(record.id)
-        return live.get(record.id, record) if transfer is None else transfer.record
+    async def _find(self, condition: str, *values: str, limit: int = -1) -> list[TransferRecord]:
+        """Return transfers, oldest first; those that are open as they are now."""
+        live = self._live()
+        found = await self._database.read(_find, condition, values, limit)
+        live |= self._live()
+        return [live.get(record.id, record) for record in found]
 
     def _start(self, record: TransferRecord, begin: asyncio.Event | None = None) -> None:
         transfer = Transfer(record, self._database)
@@ -432,17 +413,15 @@ class TransferQueue:
         if state != "done":
             try:
                 await wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_TIMEOUT)
-            except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as error:
-                log.warning(
+            except Exception as error:
+                expected = (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError)
+                known = isinstance(error, expected)
+                log.log(
+                    logging.WARNING if known else logging.ERROR,
                     "The temporary files of %r could not be removed: %s",
                     record.filename,
                     error,
-                    extra=record.log_fields,
-                )
-            except Exception:
-                log.exception(
-                    "The temporary files of %r could not be removed",
-                    record.filename,
+                    exc_info=not known,
                     extra=record.log_fields,
                 )
         record.state = state
@@ -731,21 +710,8 @@ class Transfers:
         The link is from a workflow file, so it must lead to a public address.
         """
         self._fetching.require("The size of the model")
-        what = self.sites.name(url)
-        async with request(
-            self._public,
-            "HEAD",
-            url,
-            what=what,
-            token=self.sites.token(url),
-            redirects=True,
-            passes=(401, 403),
-            timeout=aiohttp.ClientTimeout(total=SITE_TIMEOUT),
-        ) as response:
-            if response.status in (401, 403):
-                raise TransferError(
-                    f"{what} answered {response.status}: {self.sites.hint(url)}", again=False
-                )
+        timeout = aiohttp.ClientTimeout(total=SITE_TIMEOUT)
+        async with self.sites.request(self._public, "HEAD", url, timeout=timeout) as response:
             return RemoteFile(url, "", declared_digest(response), declared_size(response))
 
     async def copy(
@@ -794,8 +760,7 @@ class Transfers:
 
     async def origins(self) -> dict[str, str]:
         """Return the sources of downloaded files, by their path."""
-        values = ("download", "done")
-        found = await self._database.read(_find, "kind = ? AND state = ?", values, -1)
+        found = await self._database.read(_find, "kind = 'download' AND state = 'done'")
         origins = {record.path: record.facts.get("origin") for record in found}
         return {path: origin for path, origin in origins.items() if path and origin}
 
@@ -816,10 +781,6 @@ _JSON = ("facts", "private")
 _COLUMNS = tuple(one.name for one in fields(TransferRecord) if one.name not in _JSON)
 
 
-def _marks(values: Sequence[str]) -> str:
-    return ", ".join("?" * len(values))
-
-
 def _row(record: TransferRecord) -> dict[str, Any]:
     """Copy a record to a row before the writer runs, since the record may change until then."""
     values = ((name, getattr(record, name)) for name in _COLUMNS)
@@ -836,8 +797,7 @@ def _record(row: sqlite3.Row) -> TransferRecord:
 
 def _add(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        marks = ", ".join(f":{name}" for name in row)
-        connection.execute(f"INSERT INTO transfers ({', '.join(row)}) VALUES ({marks})", row)  # noqa: S608 - our own column names
+        insert(connection, "transfers", row)
 
 
 def _save(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
@@ -857,17 +817,15 @@ def _recover(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> list[TransferRecord]:
     connection.execute(
-        f"DELETE FROM transfers WHERE state IN ({_marks(ENDED)}) AND position NOT IN"  # noqa: S608 - only marks are put in
-        f" (SELECT position FROM transfers WHERE state IN ({_marks(ENDED)})"
-        "  ORDER BY position DESC LIMIT ?)",
-        (*ENDED, *ENDED, MAX_KEPT),
+        f"DELETE FROM transfers WHERE state IN {ENDED} AND position NOT IN"  # noqa: S608 - constants
+        f" (SELECT position FROM transfers WHERE state IN {ENDED} ORDER BY position DESC LIMIT ?)",
+        (MAX_KEPT,),
     )
     connection.execute(
         "UPDATE transfers SET private = '{}' WHERE state = 'failed' AND finished_at < ?",
         (days_ago(KEPT_PRIVATE),),
     )
-    condition = f"session IN ({_marks(sessions)}) AND state IN ({_marks(OPEN)})"
-    found = _find(connection, condition, (*sessions, *OPEN), -1)
+    found = _find(connection, f"session IN ({marks(sessions)}) AND state IN {OPEN}", sessions)
     for record in found:
         record.session = session
         connection.execute("UPDATE transfers SET session = ? WHERE id = ?", (session, record.id))
@@ -875,7 +833,10 @@ def _recover(
 
 
 def _find(
-    connection: sqlite3.Connection, condition: str, values: tuple[str, ...], limit: int
+    connection: sqlite3.Connection,
+    condition: str,
+    values: tuple[str, ...] = (),
+    limit: int = -1,
 ) -> list[TransferRecord]:
     rows = connection.execute(
         f"SELECT * FROM transfers WHERE {condition} ORDER BY position DESC LIMIT ?",  # noqa: S608 - conditions are ours
@@ -886,8 +847,8 @@ def _find(
 
 def _count_ended(connection: sqlite3.Connection, prompt_id: str | None) -> dict[str, int]:
     rows = connection.execute(
-        f"SELECT state, count(*) FROM transfers WHERE state IN ({_marks(ENDED)})"  # noqa: S608 - only marks are put in
+        f"SELECT state, count(*) FROM transfers WHERE state IN {ENDED}"  # noqa: S608 - constants
         " AND (? IS NULL OR prompt_id = ?) GROUP BY state",
-        (*ENDED, prompt_id, prompt_id),
+        (prompt_id, prompt_id),
     )
     return {row[0]: row[1] for row in rows}

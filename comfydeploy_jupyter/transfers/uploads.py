@@ -6,8 +6,7 @@ import asyncio
 import os
 import re
 from contextlib import asynccontextmanager
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
 from yarl import URL
@@ -30,33 +29,20 @@ if TYPE_CHECKING:
 CHUNK = 512 * 1024  # bytes of one read
 MULTIPART_FROM = 16 * 1024 * 1024  # bytes; a larger file is uploaded to a volume in parts
 PARALLEL_PARTS = 4
-# Types that are missing in some versions of Python, named as by the ComfyUI node.
-TYPES = {
-    ".webp": "image/webp",
-    ".psd": "image/vnd.adobe.photoshop",
-    ".psb": "image/vnd.adobe.photoshop",
-    ".zip": "application/zip",
-}
 
 
 # -- what is uploaded -------------------------------------------------------------------------
 
 
-class Source(Protocol):
-    size: int  # bytes
-    error: TransferError | None  # why the last read ended early; HTTP clients hide it
-
-    def chunks(self, start: int, end: int, advance: Callable[[int], None]) -> AsyncIterator[bytes]:
-        """Yield the bytes from ``start`` to ``end``; ``advance`` gets the size of each chunk."""
-
-
 class FileSource:
+    """A local file; ``advance`` gets the size of each chunk of it that was sent."""
+
     def __init__(self, file: io.FileIO, name: str) -> None:
         self._descriptor = file.fileno()
         self._name = name
         self._facts = os.fstat(self._descriptor)
         self.size = self._facts.st_size
-        self.error: TransferError | None = None
+        self.error: TransferError | None = None  # why a read ended early; HTTP clients hide it
 
     @property
     def stamp(self) -> list[int]:
@@ -121,6 +107,9 @@ class ViewSource:
             raise self.error from error
 
 
+Source: TypeAlias = FileSource | ViewSource
+
+
 @asynccontextmanager
 async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[FileSource]:
     """Open a file from a request, whose path was checked then, and is checked again."""
@@ -165,8 +154,7 @@ async def _closing(file: io.FileIO, name: str) -> AsyncIterator[FileSource]:
 
 
 def content_type(filename: str, declared: object = None) -> str:
-    suffix = PurePath(filename).suffix.lower()
-    known = TYPES.get(suffix) or media_type(filename)
+    known = media_type(filename)
     if known is None and isinstance(declared, str) and re.fullmatch(r"[\w.+-]+/[\w.+-]+", declared):
         return declared
     return known or "application/octet-stream"

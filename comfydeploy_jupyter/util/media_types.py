@@ -36,6 +36,8 @@ _KNOWN = {
     ".mkv": "video/x-matroska",
     ".obj": "model/obj",
     ".opus": "audio/ogg",
+    ".psb": "image/vnd.adobe.photoshop",
+    ".psd": "image/vnd.adobe.photoshop",
     ".stl": "model/stl",
     ".webp": "image/webp",
 }

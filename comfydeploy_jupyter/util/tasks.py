@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import metrics
 from ..errors import ComfyDeployError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
 T = TypeVar("T")
-File = TypeVar("File", bound="IO[bytes] | None")
 
 CANCEL_AGAIN = 1.0  # seconds after which a task that is still running is cancelled again
 AGAIN = Backoff(first=1.0, longest=60.0)  # pauses before a loop that has failed is started again
@@ -202,7 +201,8 @@ async def wait_until_set(event: asyncio.Event, timeout: float) -> bool:
     return event.is_set()
 
 
-async def open_in_thread(function: Callable[..., File], *arguments: object) -> File:
+async def open_in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Open what is closed with `close` in a thread; if the caller is cancelled, close it."""
     opening = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(opening)
