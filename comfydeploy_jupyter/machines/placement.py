@@ -31,28 +31,26 @@ EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
 @dataclass(slots=True)
-class WaitingRun:
+class Run:
+    """What is known of a run that waits, or that a member has."""
+
     run_id: str
-    pool: str
-    structure: str | None
-    models: frozenset[str]
-    fingerprint: bytes
-    order: int
-    client: str = ""
-    passed_over: int = 0
+    pool: str | None  # None: its user has chosen the machine
+    structure: str | None = None  # runs of one structure are expected to take equally long
+    models: frozenset[str] = frozenset()
+    fingerprint: bytes = b""
+    order: int = 0
+    client: str = FRONT
     avoid: str | None = None  # the member that has failed it
     needs: frozenset[str] = frozenset()  # its node classes and model files
+    passed_over: int = 0
 
 
 @dataclass(slots=True)
 class AssignedRun:
-    run_id: str
+    run: Run
     member: MemberLoad
-    structure: str | None
-    models: frozenset[str]
-    cold: bool
-    pool: str | None = None
-    avoid: str | None = None
+    cold: bool  # whether the member had to load its models
     handed_at: float | None = None
     begun_at: float | None = None
 
@@ -87,7 +85,7 @@ class MemberLoad:
     lacks: frozenset[str] = frozenset()  # node classes and model files, as of its last refusal
     lacks_until: float = 0.0
 
-    def is_able(self, run: WaitingRun) -> bool:
+    def is_able(self, run: Run) -> bool:
         """Return whether the member has what a run needs, and is not known to fail it."""
         able = not self.lacks or self.lacks.isdisjoint(run.needs)
         return able and self.id != run.avoid and (self.pause is None or not self.pause.holds)
@@ -120,14 +118,11 @@ class ExpectedDurations:
         self._compared: set[str] = set()  # the members that have executed the same workflows
         self._mean: float | None = None
 
-    def expected(self, structure: str | None, member: MemberLoad) -> float | None:
-        """Return the expected duration of a run in seconds; None if no similar run has ended."""
-        if structure in self._seconds:
-            seconds = self._seconds[structure].get(member.id)
-            if seconds is not None:
-                return seconds
-        plain = self._plain.get(structure, self._mean)
-        return None if plain is None else plain / member.speed
+    def expected(self, structure: str | None, member: MemberLoad) -> float:
+        """Return the expected duration of a run in seconds; 1 if no run has ended."""
+        if structure in self._seconds and member.id in self._seconds[structure]:
+            return self._seconds[structure][member.id]
+        return self.plain(structure) / member.speed
 
     def knows(self, structure: str | None) -> bool:
         return structure in self._plain
@@ -135,28 +130,28 @@ class ExpectedDurations:
     def is_compared(self, structure: str | None, member: MemberLoad) -> bool:
         """Return whether it is known how fast a member is, at least for runs of a workflow."""
         compared = member.id in self._compared
-        return compared or member.id in self._seconds.get(structure or "", ())
+        return compared or member.id in self._seconds.get(structure, ())
 
-    def plain(self, structure: str | None) -> float | None:
-        return self._plain.get(structure, self._mean)
+    def plain(self, structure: str | None) -> float:
+        return self._plain.get(structure) or self._mean or 1.0
 
     def loading(self, models: frozenset[str]) -> float:
         return self._loading.get(models, 0.0)
 
-    def add(self, run: AssignedRun, seconds: float) -> None:
-        member, structure = run.member, run.structure
+    def add(self, assigned: AssignedRun, seconds: float) -> None:
+        member, structure, models = assigned.member, assigned.run.structure, assigned.run.models
         if structure is None or seconds <= 0:
             return
         known = self._seconds.setdefault(structure, {})
         self._seconds.move_to_end(structure)
-        if run.cold and run.models and member.id in known:
+        if assigned.cold and models and member.id in known:
             extra = max(seconds - known[member.id], 0.0)
-            self._loading[run.models] = _mixed(self._loading.get(run.models), extra, RECENT)
-            self._loading.move_to_end(run.models)
+            self._loading[models] = _mixed(self._loading.get(models), extra)
+            self._loading.move_to_end(models)
             if len(self._loading) > KEPT_STRUCTURES:
                 self._loading.popitem(last=False)
             return
-        known[member.id] = _mixed(known.get(member.id), seconds, RECENT)
+        known[member.id] = _mixed(known.get(member.id), seconds)
         plain = self._plain.get(structure)
         if plain is not None and len(known) > 1:
             weight = max(RECENT, 1 / (member.samples + 1))
@@ -166,7 +161,7 @@ class ExpectedDurations:
             self._compared.update(known if len(known) == 2 else (member.id,))
         scaled = seconds * member.speed
         self._plain[structure] = scaled if plain is None else plain * (scaled / plain) ** RECENT
-        self._mean = _mixed(self._mean, scaled, RECENT)
+        self._mean = _mixed(self._mean, scaled)
         while len(self._seconds) > KEPT_STRUCTURES:
             gone, _ = self._seconds.popitem(last=False)
             self._plain.pop(gone, None)
@@ -177,8 +172,8 @@ class ExpectedDurations:
             known.pop(member_id, None)
 
 
-def _mixed(old: float | None, new: float, weight: float) -> float:
-    return new if old is None else old + (new - old) * weight
+def _mixed(old: float | None, new: float) -> float:
+    return new if old is None else old + (new - old) * RECENT
 
 
 class Decision(NamedTuple):
@@ -205,9 +200,8 @@ class _Pool:
 
     members: dict[str, MemberLoad]
     clients: dict[str, _Client] = field(default_factory=dict)
-    heads: list[tuple[int, int, str]] = field(default_factory=list)  # turn, order, client: sorted
     turn: int = 0  # that of the last assigned run
-    waiting: dict[int, WaitingRun] = field(default_factory=dict)
+    waiting: dict[int, Run] = field(default_factory=dict)
     open: dict[str, MemberLoad] = field(default_factory=dict)  # the members with room
     idle: list[tuple[float, str]] = field(default_factory=list)  # the idle ones, fastest first
     listed: dict[str, float] = field(default_factory=dict)  # the speeds of the members in that list
@@ -216,63 +210,51 @@ class _Pool:
     speed: float = 0.0
     totals_are_good_for: int = 0  # remaining decisions until they are computed again
 
-    def add(self, run: WaitingRun, turn: int) -> None:
+    def add(self, run: Run, turn: int) -> None:
         """Add a run, in a turn from ``turn`` on; one that was assigned gets its turn back."""
-        client = self.clients.setdefault(_client_of(run), _Client())
-        self._unlist(run, client)
+        client = self.clients.setdefault(run.client, _Client())
         if not client.orders or run.order < client.orders[0]:
             client.turn = max(client.turn - (run.order <= client.last), turn)
         insort(client.orders, run.order)
-        self._list(run, client)
         self.waiting[run.order] = run
         self.kinds[run.structure] += 1
 
-    def remove(self, run: WaitingRun, *, assigned: bool) -> None:
+    def remove(self, run: Run, *, assigned: bool) -> None:
         """Remove a run; if it is ``assigned``, its client has had its turn."""
-        key = _client_of(run)
-        client = self.clients[key]
-        self._unlist(run, client)
+        client = self.clients[run.client]
         del client.orders[bisect_left(client.orders, run.order)]
-        if assigned and key != FRONT:
+        if assigned and run.client != FRONT:
             self.turn = max(self.turn, client.turn)
             client.turn += 1
             client.last = max(client.last, run.order)
-        self._list(run, client)
-        if len(self.clients) > 2 * len(self.heads) + MANY:
+        del self.waiting[run.order]
+        if len(self.clients) > len(self.waiting) + MANY:
             known = self.clients.items()
             self.clients = {k: c for k, c in known if c.orders or c.turn > self.turn}
-        del self.waiting[run.order]
         self.kinds[run.structure] -= 1
         if not self.kinds[run.structure]:
             del self.kinds[run.structure]
 
-    def _list(self, run: WaitingRun, client: _Client) -> None:
-        key = _client_of(run)
-        if client.orders:
-            insort(self.heads, (-1 if key == FRONT else client.turn, client.orders[0], key))
-
-    def _unlist(self, run: WaitingRun, client: _Client) -> None:
-        key = _client_of(run)
-        if client.orders:
-            head = (-1 if key == FRONT else client.turn, client.orders[0], key)
-            del self.heads[bisect_left(self.heads, head)]
+    def heads(self) -> list[tuple[int, int, str]]:
+        """Return turn, order and client of the first run of each client, in their order."""
+        return sorted(
+            (-1 if key == FRONT else client.turn, client.orders[0], key)
+            for key, client in self.clients.items()
+            if client.orders
+        )
 
     def begin_again(self) -> None:
         """Count the turns from 0, as the other pools do then."""
         for client in self.clients.values():
             client.turn = max(client.turn - self.turn, 0)
         self.turn = 0
-        self.heads = sorted(
-            (-1 if key == FRONT else client.turn, client.orders[0], key)
-            for key, client in self.clients.items()
-            if client.orders
-        )
 
-    def turn_of(self, run: WaitingRun) -> int:
+    def turn_of(self, run: Run) -> int:
         """Return the turn of a waiting run; -1 if it was put before all others."""
-        key = _client_of(run)
-        client = self.clients[key]
-        return -1 if key == FRONT else client.turn + bisect_left(client.orders, run.order)
+        client = self.clients[run.client]
+        if run.client == FRONT:
+            return -1
+        return client.turn + bisect_left(client.orders, run.order)
 
     def before(self, turn: int, order: int) -> int:
         """Return how many waiting runs are assigned before one with a turn and an order."""
@@ -304,7 +286,7 @@ class _Pool:
             member.connected = False
             self.update(member)
 
-    def first(self, client: str, count: int) -> Iterator[WaitingRun]:
+    def first(self, client: str, count: int) -> Iterator[Run]:
         return (self.waiting[order] for order in islice(self.clients[client].orders, count))
 
 
@@ -321,14 +303,15 @@ class Dispatcher:
     equally loaded members, the run is assigned to the one whose last run has the most nodes in
     common; and one of the next runs is assigned before the first one if it has more of them.
 
-    Times are seconds of any monotonic clock; runs, members and pools are identified by their ids.
+    It does no I/O and has no clock: the same calls lead to the same decisions. Times are seconds of
+    any monotonic clock; runs, members and pools are identified by their ids.
     """
 
     def __init__(self) -> None:
         self.times = ExpectedDurations()
         self._members: dict[str, MemberLoad] = {}
         self._pools: dict[str, _Pool] = {}
-        self._waiting: dict[str, WaitingRun] = {}
+        self._waiting: dict[str, Run] = {}
         self._handed: dict[str, AssignedRun] = {}
         self._sharing: dict[str, list[_Pool]] = {}  # see `_pools_of`
         self._paused: dict[str, MemberLoad] = {}
@@ -412,26 +395,14 @@ class Dispatcher:
         member.others = count
         self._update(member)
 
-    def load(self, member_id: str) -> int:
-        member = self._members.get(member_id)
-        return 0 if member is None else member.load
-
-    def handed(self, member_id: str) -> int:
-        member = self._members.get(member_id)
-        return 0 if member is None else len(member.handed)
+    def member(self, member_id: str) -> MemberLoad:
+        """Return what is known of a machine, which may be an unknown one."""
+        return self._members.get(member_id) or MemberLoad(member_id, 0)
 
     def member_of(self, run_id: str) -> str | None:
         """Return the id of the machine that a run is assigned to, None if there is none."""
         run = self._handed.get(run_id)
         return None if run is None else run.member.id
-
-    def models(self, member_id: str) -> frozenset[str]:
-        """Return the models that a machine has probably loaded: those of its last run.
-
-        There are none if the machine is not known.
-        """
-        member = self._members.get(member_id)
-        return frozenset() if member is None else member.models
 
     # -- runs --------------------------------------------------------------------------------
 
@@ -452,7 +423,7 @@ class Dispatcher:
         run_id: str,
         pool_id: str,
         *,
-        structure: str | None = None,  # runs of one structure are expected to take equally long
+        structure: str | None = None,
         models: Collection[str] = (),
         fingerprint: bytes = b"",
         front: bool = False,
@@ -464,16 +435,24 @@ class Dispatcher:
         """Add a run to the queue; return its order: runs are assigned in ascending order."""
         order = self.reserve(front=front) if order is None else order
         # Equal values are shared by all waiting runs, of which there may be very many.
-        structure = None if structure is None else intern(structure)
-        needed = self._kept_models.setdefault(frozenset(models), frozenset(models))
-        wanted = self._kept_models.setdefault(frozenset(needs), frozenset(needs))
-        run = WaitingRun(run_id, pool_id, structure, needed, fingerprint, order, intern(client))
-        run.avoid, run.needs = avoid, wanted
-        self._waiting[run_id] = run
-        pool, key, turn = self._pools[pool_id], _client_of(run), 0
+        needed, wanted = (
+            self._kept_models.setdefault(each, each) for each in map(frozenset, (models, needs))
+        )
+        self._waiting[run_id] = run = Run(
+            run_id,
+            pool_id,
+            None if structure is None else intern(structure),
+            needed,
+            fingerprint,
+            order,
+            FRONT if order < 0 else intern(f"={client}"),
+            avoid,
+            wanted,
+        )
+        pool, turn = self._pools[pool_id], 0
         for each in self._pools_of(pool_id):
             turn = max(turn, each.turn)
-            known = None if each is pool else each.clients.get(key)
+            known = None if each is pool else each.clients.get(run.client)
             if known is not None and known.orders:
                 turn = max(turn, known.turn + bisect_left(known.orders, order))
         pool.add(run, turn)
@@ -490,15 +469,12 @@ class Dispatcher:
             ]
         return self._sharing[pool_id]
 
-    def withdraw(self, run_id: str) -> bool:
+    def withdraw(self, run_id: str, *, assigned: bool = False) -> bool:
         """Remove a run from the queue; return whether it was there."""
-        return self._remove(run_id, assigned=False)
-
-    def _remove(self, run_id: str, *, assigned: bool) -> bool:
         run = self._waiting.pop(run_id, None)
         if run is None:
             return False
-        self._pools[run.pool].remove(run, assigned=assigned)
+        self._pools[run.pool or ""].remove(run, assigned=assigned)
         if not self._waiting:
             self._kept_models.clear()
         return True
@@ -510,7 +486,7 @@ class Dispatcher:
         assigned earlier.
         """
         run = self._waiting.get(run_id)
-        if run is None:
+        if run is None or run.pool is None:
             return None
         turn = self._pools[run.pool].turn_of(run)
         return 1 + sum(pool.before(turn, run.order) for pool in self._pools_of(run.pool))
@@ -524,18 +500,18 @@ class Dispatcher:
         models: Collection[str] = (),
         fingerprint: bytes = b"",
         pool: str | None = None,
-        avoid: str | None = None,
         now: float | None = None,
     ) -> None:
-        """Record that a run is assigned to a member, by a decision or because its user chose it."""
-        member = self._members[member_id]
-        needed = frozenset(models)
-        cold = not needed <= member.models
-        run = AssignedRun(run_id, member, structure, needed, cold, pool, avoid, handed_at=now)
-        self._handed[run_id] = member.handed[run_id] = run
-        if needed:
-            member.models = needed
-        self._keep(member, nodes_in(fingerprint))
+        """Record that a member has a run that was not assigned here."""
+        run = Run(run_id, pool, structure, frozenset(models), fingerprint)
+        self._assign(run, self._members[member_id], now)
+
+    def _assign(self, run: Run, member: MemberLoad, now: float | None) -> None:
+        assigned = AssignedRun(run, member, not run.models <= member.models, handed_at=now)
+        self._handed[run.run_id] = member.handed[run.run_id] = assigned
+        if run.models:
+            member.models = run.models
+        self._keep(member, nodes_in(run.fingerprint))
         self._update(member)
 
     def begun(self, run_id: str, now: float) -> None:
@@ -551,24 +527,20 @@ class Dispatcher:
         failed: bool = False,
         now: float | None = None,
     ) -> None:
-        run = self._handed.pop(run_id, None)
-        if run is None:
+        assigned = self._handed.pop(run_id, None)
+        if assigned is None:
             return
-        run.member.handed.pop(run_id, None)
-        run.member.last_end = run.member.last_end if now is None else now
+        member = assigned.member
+        member.handed.pop(run_id, None)
+        member.last_end = member.last_end if now is None else now
         if seconds is not None:
-            self.times.add(run, seconds)
-            self._succeeded(run)
-        elif failed and run.pool is not None and now is not None:
-            self._failed(run, now)
-        self._update(run.member)
+            self.times.add(assigned, seconds)
+            self._succeeded(assigned.run, member)
+        elif failed and assigned.run.pool is not None and now is not None:
+            self._failed(assigned, now)
+        self._update(member)
 
     # -- members that fail runs --------------------------------------------------------------
-
-    def pause(self, member_id: str) -> Pause | None:
-        """Return the pause of a member that fails runs, None if there is none."""
-        member = self._paused.get(member_id)
-        return None if member is None else member.pause
 
     @property
     def paused(self) -> set[str]:
@@ -580,31 +552,33 @@ class Dispatcher:
 
         It does not on a member that is paused, or tried after that, if there is another member.
         """
-        run = self._handed.get(run_id)
-        if run is None or run.pool is None or run.avoid is not None or run.member.pause is None:
+        assigned = self._handed.get(run_id)
+        if assigned is None or assigned.run.avoid is not None or assigned.member.pause is None:
             return False
-        return any(other.pause is None for other in self._others(run))
+        others = self._others(assigned.run, assigned.member)
+        return any(other.pause is None for other in others)
 
-    def _others(self, run: AssignedRun) -> list[MemberLoad]:
+    def _others(self, run: Run, member: MemberLoad) -> list[MemberLoad]:
         """Return the other connected members of the pool of a run."""
         pool = self._pools.get(run.pool or "")
         members = () if pool is None else pool.members.values()
-        return [other for other in members if other.connected and other is not run.member]
+        return [other for other in members if other.connected and other is not member]
 
-    def _succeeded(self, run: AssignedRun) -> None:
+    def _succeeded(self, run: Run, member: MemberLoad) -> None:
         self._failed_on.pop(run.structure, None)
         if run.pool is None:
             return
-        run.member.failed.clear()
-        run.member.succeeds = True
-        self._end_pause(run.member)
+        member.failed.clear()
+        member.succeeds = True
+        self._end_pause(member)
         pool = self._pools.get(run.pool)
         for other in self._paused.values():
             if other.pause is not None and other.connected and pool and other.id in pool.members:
                 other.pause.proven = True
 
-    def _failed(self, run: AssignedRun, now: float) -> None:
-        member, others = run.member, self._others(run)
+    def _failed(self, assigned: AssignedRun, now: float) -> None:
+        run, member = assigned.run, assigned.member
+        others = self._others(run, member)
         member.succeeds = False
         first = self._failed_on.setdefault(run.structure, member.id)
         while len(self._failed_on) > SUSPECTS:
@@ -620,7 +594,7 @@ class Dispatcher:
                 if other.pause is not None and not other.pause.proven:
                     other.failed.clear()  # the others fail, too
                     self._end_pause(other)
-        begun = run.begun_at
+        begun = assigned.begun_at
         member.failed.append((run.structure, begun is not None and now - begun < FAILED_WITHIN))
         pause = member.pause
         if pause is None and _fails(member) and any(other.pause is None for other in others):
@@ -649,9 +623,11 @@ class Dispatcher:
         for lacking in [each for each in self._lacking.values() if now >= each.lacks_until]:
             lacking.lacks = frozenset()
             del self._lacking[lacking.id]
-        pools = [pool for pool in self._pools.values() if pool.heads and pool.open]
-        for pool in sorted(pools, key=lambda pool: pool.heads[0]):
-            head = self._first_possible(pool)
+        queues = [(pool.heads(), pool) for pool in self._pools.values() if pool.open]
+        for heads, pool in sorted(
+            (each for each in queues if each[0]), key=lambda each: each[0][0]
+        ):
+            head = self._first_possible(pool, heads)
             member, at = (None, 0.0) if head is None else self._best(pool, head, now)
             if (
                 head is None
@@ -660,44 +636,27 @@ class Dispatcher:
             ):
                 continue
             run = self._fitting(pool, head, member, now)
-            self._remove(run.run_id, assigned=True)
-            self.hand_over(
-                run.run_id,
-                member.id,
-                structure=run.structure,
-                models=run.models,
-                fingerprint=run.fingerprint,
-                pool=run.pool,
-                avoid=run.avoid,
-                now=now,
-            )
+            self.withdraw(run.run_id, assigned=True)
+            self._assign(run, member, now)
             return Decision(run.run_id, member.id)
         return None
 
-    def _first_possible(self, pool: _Pool) -> WaitingRun | None:
+    def _first_possible(self, pool: _Pool, heads: list[tuple[int, int, str]]) -> Run | None:
         """Return the first run, or a later one if no member with room may have those before it."""
-        members = pool.open.values()
-        for _, _, client in pool.heads:
+        for _, _, client in heads:
             for run in pool.first(client, LOOKAHEAD):
                 if not self._lacking and run.avoid is None:
                     return run
-                if any(self._may_have(pool, run, member) for member in members):
+                if any(self._may_have(pool, run, member) for member in pool.open.values()):
                     return run
         return None
 
-    def _best(self, pool: _Pool, run: WaitingRun, now: float) -> tuple[MemberLoad | None, float]:
+    def _best(self, pool: _Pool, run: Run, now: float) -> tuple[MemberLoad | None, float]:
         """Return the member with room where a run would end first, and in how many seconds."""
-        if len(pool.open) == 1:
-            [only] = pool.open.values()
-            return (
-                (only, self._end(only, run, now))
-                if self._may_have(pool, run, only)
-                else (None, 0.0)
-            )
         some = pool.open.values() if len(pool.open) <= MANY else _promising(pool, run)
         among = [member for member in some if self._may_have(pool, run, member)]
-        if not among:
-            return None, 0.0
+        if len(among) < 2:
+            return (among[0], self._end(among[0], run, now)) if among else (None, 0.0)
         ends = ((self._end(member, run, now), member) for member in among)
         at, best = min(ends, key=lambda pair: (pair[0], pair[1].load, -pair[1].speed))
         nodes = nodes_in(run.fingerprint)
@@ -709,7 +668,7 @@ class Dispatcher:
             return closest, self._end(closest, run, now)
         return best, at
 
-    def _may_have(self, pool: _Pool, run: WaitingRun, member: MemberLoad) -> bool:
+    def _may_have(self, pool: _Pool, run: Run, member: MemberLoad) -> bool:
         """Return whether a member with room may have a run.
 
         No run waits on a member behind another one while the member may be a slow one: nothing else
@@ -728,35 +687,33 @@ class Dispatcher:
         fastest = max(other.speed for other in pool.members.values() if other.connected)
         return member.speed >= ABOUT_AS_FAST * fastest
 
-    def _end(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
-        return self._ready_in(member, run, now) + self._seconds(run, member)
+    def _end(self, member: MemberLoad, run: Run, now: float) -> float:
+        return self._ready_in(member, run, now) + self.times.expected(run.structure, member)
 
-    def _ready_in(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
+    def _ready_in(self, member: MemberLoad, run: Run, now: float) -> float:
         """Return the seconds until a member could begin a run with its models loaded."""
         loading = 0.0 if run.models <= member.models else self.times.loading(run.models) + EASE
         return self._free_in(member, now) + loading
 
     def _free_in(self, member: MemberLoad, now: float) -> float:
         """Return the seconds until a member will have executed its present prompts."""
-        seconds, executes = 0.0, False
-        for run in member.handed.values():
-            executes = executes or run.begun_at is not None
-        for run in member.handed.values():
-            expected = self.times.expected(run.structure, member)
-            since = run.begun_at
+        seconds = member.others and member.others * self.times.expected(None, member)
+        executes = False
+        for assigned in member.handed.values():
+            executes = executes or assigned.begun_at is not None
+        for assigned in member.handed.values():
+            since = assigned.begun_at
             if not executes:  # the first one should have begun as soon as the member could
-                since, executes = run.handed_at, True
+                since, executes = assigned.handed_at, True
                 if since is not None and member.last_end is not None:
                     since = max(since, member.last_end)
             gone = 0.0 if since is None else now - since
             # The longer a run is overdue, the longer its expected remaining duration.
-            seconds += abs((1.0 if expected is None else expected) - gone)
-        if member.others:
-            seconds += member.others * (self.times.expected(None, member) or 1.0)
+            seconds += abs(self.times.expected(assigned.run.structure, member) - gone)
         return seconds
 
     def _others_are_faster(
-        self, pool: _Pool, run: WaitingRun, member: MemberLoad, at: float, now: float
+        self, pool: _Pool, run: Run, member: MemberLoad, at: float, now: float
     ) -> bool:
         """Return whether the other members would end the whole queue before this one ends a run.
 
@@ -779,7 +736,7 @@ class Dispatcher:
                 continue
             each = self.times.expected(run.structure, other)
             ready = self._ready_in(other, run, now)
-            if each is None or (not other.load and ready + each < at - EASE):
+            if not other.load and ready + each < at - EASE:
                 return False  # it is idle, so nothing has to be waited for
             # The present prompts of the member come first, then runs of the queue in turn.
             rest = max(at - ready - EASE, 0.0)
@@ -792,7 +749,10 @@ class Dispatcher:
             return False
         # Runs of different durations cannot be divided between the members at will.
         for waiting in pool.waiting.values():
-            ends = [(ready + self._seconds(waiting, other), other) for ready, other in free]
+            ends = [
+                (ready + self.times.expected(waiting.structure, other), other)
+                for ready, other in free
+            ]
             place = min(range(len(ends)), key=lambda place: ends[place][0])
             if ends[place][0] > at - EASE:
                 return False
@@ -808,17 +768,12 @@ class Dispatcher:
         if pool.totals_are_good_for < 0:
             pool.totals_are_good_for = len(pool.members) // MANY
             some = list(islice(pool.kinds.items(), MANY))
-            work = sum((self.times.plain(kind) or 1.0) * count for kind, count in some)
+            work = sum(self.times.plain(kind) * count for kind, count in some)
             pool.work = work * len(pool.waiting) / sum(count for _, count in some)
             pool.speed = sum(member.speed for member in pool.members.values() if member.connected)
         return pool.work, pool.speed
 
-    def _seconds(self, run: WaitingRun, member: MemberLoad) -> float:
-        """Return the expected duration of a run on a member, 1 s if nothing is known."""
-        expected = self.times.expected(run.structure, member)
-        return 1.0 if expected is None else expected
-
-    def _fitting(self, pool: _Pool, head: WaitingRun, member: MemberLoad, now: float) -> WaitingRun:
+    def _fitting(self, pool: _Pool, head: Run, member: MemberLoad, now: float) -> Run:
         """Return the first run, or one of the next ones that is less work for the member.
 
         That is one whose models the member has loaded, and which has more nodes in common with the
@@ -827,7 +782,7 @@ class Dispatcher:
         """
         if head.order < 0 or head.passed_over >= LOOKAHEAD:
             return head
-        runs = list(pool.first(_client_of(head), LOOKAHEAD))
+        runs = list(pool.first(head.client, LOOKAHEAD))
         if not head.models <= member.models:
             fitting = [run for run in runs if run.models and run.models <= member.models]
             runs = fitting or [head]
@@ -843,7 +798,7 @@ class Dispatcher:
             head.passed_over += 1
         return chosen
 
-    def _affinity(self, run: WaitingRun, member: MemberLoad) -> tuple[int, int]:
+    def _affinity(self, run: Run, member: MemberLoad) -> tuple[int, int]:
         """Return the numbers of nodes in a member's cache, and not in those of other members."""
         nodes = nodes_in(run.fingerprint)
         own = nodes & member.nodes
@@ -865,23 +820,19 @@ class Dispatcher:
                 pool.update(member)
 
 
-def _client_of(run: WaitingRun) -> str:
-    return FRONT if run.order < 0 else f"={run.client}"
-
-
 def _fails(member: MemberLoad) -> bool:
     """Return whether the last runs of a member failed, and so many that it may be broken."""
     at_once = [fault for fault in member.failed if fault[1]]
     return len(member.failed) >= IN_A_ROW or len(at_once) >= AT_ONCE
 
 
-def _is_like(member: MemberLoad, best: MemberLoad, run: WaitingRun) -> bool:
+def _is_like(member: MemberLoad, best: MemberLoad, run: Run) -> bool:
     """Return whether a member has as many prompts as the best one, and the models like that."""
     loaded = run.models <= member.models or not run.models <= best.models
     return member.load == best.load and loaded
 
 
-def _promising(pool: _Pool, run: WaitingRun) -> list[MemberLoad]:
+def _promising(pool: _Pool, run: Run) -> list[MemberLoad]:
     """Return some of many members with room: fast idle ones, and those with the run's models."""
     if run.models:
         loaded = [member for member in pool.open.values() if run.models <= member.models]

@@ -69,7 +69,9 @@ class RunQueue:
         machines.changed = self._sync
         machines.activity = self._activity
         machines.pause_of = self._pause_of
-        machines.open_runs = lambda name: max(active.count_on(name), self._dispatcher.handed(name))
+        machines.open_runs = lambda name: max(
+            active.count_on(name), len(self._dispatcher.member(name).handed)
+        )
         machines.pool_runs = self._open.__getitem__
         active.follow(self._handle_event)
         self._sync()
@@ -204,7 +206,9 @@ class RunQueue:
         place = dispatcher.position(record.prompt_id)
         pool = None if record.pool is None else self._machines.find_pool(record.pool)
         if place is not None and pool is not None:
-            return place + sum(max(dispatcher.load(member) - 1, 0) for member in self._known(pool))
+            return place + sum(
+                max(dispatcher.member(member).load - 1, 0) for member in self._known(pool)
+            )
         machine_id = dispatcher.member_of(record.prompt_id) or record.machine
         if machine_id not in self._members:
             return None
@@ -217,7 +221,7 @@ class RunQueue:
 
     def others(self, machine_id: str) -> int:
         """Return how many prompts a machine has that this server has not sent, as far as known."""
-        return self._dispatcher.load(machine_id) - self._dispatcher.handed(machine_id)
+        return self._dispatcher.member(machine_id).others
 
     def take(self) -> list[Assigned]:
         """Return the waiting runs that were assigned since the last call."""
@@ -299,16 +303,16 @@ class RunQueue:
 
     def _activity(self, machine_id: str) -> dict[str, Any]:
         """Return ``run``, ``queue`` and ``models`` of a machine, for ``GET machines``."""
-        running = self._active.running(machine_id)
+        running, member = self._active.running(machine_id), self._dispatcher.member(machine_id)
         return {
             "run": None if running is None else running.prompt_id,
-            "queue": self._dispatcher.load(machine_id),
-            "models": sorted(self._dispatcher.models(machine_id)),
+            "queue": member.load,
+            "models": sorted(member.models),
         }
 
     def _pause_of(self, machine_id: str) -> str | None:
         """Return why a machine that fails runs gets none of pools, None if it gets them."""
-        pause = self._dispatcher.pause(machine_id)
+        pause = self._dispatcher.member(machine_id).pause
         if pause is None:
             return None
         left = max(math.ceil(pause.until - now()), 0) if pause.holds else 0
@@ -339,7 +343,7 @@ class RunQueue:
 
     def _count_others(self, machine: Machine, remaining: int | None) -> None:
         if machine.id in self._members and remaining is not None:
-            others = max(remaining - self._dispatcher.handed(machine.id), 0)
+            others = max(remaining - len(self._dispatcher.member(machine.id).handed), 0)
             self._dispatcher.set_others(machine.id, others)
 
     def _count(self, run_id: str, pool_id: str) -> None:

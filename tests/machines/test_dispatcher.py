@@ -423,9 +423,9 @@ def test_a_member_that_fails_runs_is_paused_and_tried_again(dispatcher, seconds,
     (on_a, _) = decided(dispatcher)
     broken = on_a[1]
     failed, at = [], 0.0
-    while dispatcher.pause(broken) is None:
+    while dispatcher.member(broken).pause is None:
         at += 1.0
-        (run,) = dispatcher._members[broken].handed
+        (run,) = dispatcher.member(broken).handed
         assert not dispatcher.is_excused(run)
         fail(dispatcher, run, at, seconds)
         failed.append(run)
@@ -433,7 +433,7 @@ def test_a_member_that_fails_runs_is_paused_and_tried_again(dispatcher, seconds,
     assert len(failed) == failures
     assert decided(dispatcher, at + 9.9) == []
     run, member = decided(dispatcher, at + 10.0)[0]
-    assert (member, dispatcher.pause(broken).holds) == (broken, False)
+    assert (member, dispatcher.member(broken).pause.holds) == (broken, False)
     assert decided(dispatcher, at + 11.0) == [], "it is tried with one run"
     assert dispatcher.is_excused(run)
     fail(dispatcher, run, at + 12.0)
@@ -443,7 +443,7 @@ def test_a_member_that_fails_runs_is_paused_and_tried_again(dispatcher, seconds,
     assert again[1] == broken
     assert again[0] != run, "it goes to another member"
     dispatcher.ended(again[0], 1.0, now=at + 33.0)
-    assert dispatcher.pause(broken) is None
+    assert dispatcher.member(broken).pause is None
 
 
 def test_a_workflow_that_fails_on_all_members_pauses_none(dispatcher):
