@@ -50,14 +50,14 @@ class Members:
     def __init__(self) -> None:
         self.members: list[Member] = []
 
-    async def joined(self, member: Member) -> None:
+    async def joined(self, pool_id: str, member: Member) -> None:
         """Note a member."""
         self.members.append(member)
 
-    async def left(self, member_id: str, reason: str) -> None:
+    async def left(self, pool_id: str, member_id: str, reason: str) -> None:
         """Do nothing."""
 
-    async def found(self, member_ids: Any) -> None:
+    async def found(self, pool_id: str, member_ids: Any) -> None:
         """Do nothing."""
 
 

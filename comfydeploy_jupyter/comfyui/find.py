@@ -349,6 +349,23 @@ def launch_options(path: Path) -> frozenset[str]:
     return frozenset(re.findall(r"add_argument\(\s*[\"'](--[\w-]+)[\"']", text))
 
 
+def own_folder_arguments(
+    path: Path, given: Sequence[str], *, output: Path, folder: Path
+) -> list[str]:
+    """Return the arguments that separate the files of a ComfyUI from others of the same tree.
+
+    With one output folder, they would overwrite each other's pictures, and each one empties the
+    temporary folder at its start.
+    """
+    own = {
+        "--output-directory": str(output),
+        "--temp-directory": str(folder),
+        "--database-url": f"sqlite:///{folder / 'comfyui.db'}",
+    }
+    options = launch_options(path) - {argument.partition("=")[0] for argument in given}
+    return [part for pair in own.items() if pair[0] in options for part in pair]
+
+
 def _first_tree(places: Sequence[str]) -> tuple[Path | None, str | None]:
     """Return the first ComfyUI that no other user can change, and why earlier ones are not used."""
     refused: list[str] = []

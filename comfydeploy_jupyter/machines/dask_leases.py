@@ -25,10 +25,10 @@ from .pool import Member
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from .dask_worker import LeaseRequest
-    from .pool import Members
+    from .pool import Pools
 
 T = TypeVar("T")
 
@@ -86,40 +86,6 @@ def _versions(info: Any) -> dict[str, str]:
     return found
 
 
-class Renewal:
-    """Renews the leases that a pool keeps."""
-
-    def __init__(self, count: int, idle_timeout: float) -> None:
-        self._count = count
-        self._interval = idle_timeout / TIMES
-        self._kept: list[str] = []
-        self._sent_at = 0.0
-        self._sending: asyncio.Task[None] | None = None
-
-    def update(self, client: Any, serving: Iterable[Grant]) -> None:
-        """Renew as many leases as the pool keeps, if it is time to: first those of before."""
-        if self._sending is not None and not self._sending.done():
-            return
-        before = self._kept
-        known_first = sorted(serving, key=lambda grant: grant.id not in before)
-        grants = known_first[: self._count]
-        ids = [grant.id for grant in grants]
-        if grants and (ids != before or time.monotonic() - self._sent_at >= self._interval):
-            self._kept, self._sent_at = ids, time.monotonic()
-            self._sending = asyncio.ensure_future(_send(client, grants))
-
-    async def close(self) -> None:
-        if self._sending is not None:
-            await end([self._sending])
-
-
-async def _send(client: Any, grants: list[Grant]) -> None:
-    """Renew leases on their workers; what fails is tried again at the next time."""
-    ids, workers = [grant.id for grant in grants], [grant.worker for grant in grants]
-    with contextlib.suppress(Exception):
-        await wait_for(client.run(renew, ids, workers=workers, on_error="ignore"), SEND_TIMEOUT)
-
-
 class SchedulerError(Exception):
     """A scheduler cannot be reached; the text says why."""
 
@@ -175,7 +141,9 @@ class LeaseManager:
         self._runs = 0
         self._client: Any = None  # distributed.Client
         self._leases: dict[str, _Lease] = {}
-        self._renewal = Renewal(least, request.idle_timeout)
+        self._kept: list[str] = []  # the ids of the grants that are renewed
+        self._renewed_at = 0.0
+        self._renewing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._gone_workers: set[str] = set()
         self._failures = 0
@@ -248,7 +216,8 @@ class LeaseManager:
 
     async def _disconnect(self) -> None:
         self.connected = False
-        await self._renewal.close()
+        if self._renewing is not None:
+            await end([self._renewing])
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):
@@ -374,8 +343,7 @@ class LeaseManager:
                 if lease.future.status != "pending":
                     await self._drop(client, lease)
             await self._adjust(client)
-            grants = (lease.grant for lease in self._leases.values())
-            self._renewal.update(client, (one for one in grants if one and one.state == "serving"))
+            self._renew(client)
             await wait_until_set(self._wake, CHECK_INTERVAL)
 
     async def _drop(self, client: Any, lease: _Lease) -> None:
@@ -427,17 +395,30 @@ class LeaseManager:
             for _ in range(wanted - len(self._leases)):
                 await self._submit(client)
 
+    def _renew(self, client: Any) -> None:
+        """Renew as many leases as the pool keeps, if it is time to: first those of before."""
+        if self._renewing is not None and not self._renewing.done():
+            return
+        grants = [lease.grant for lease in self._leases.values() if lease.grant is not None]
+        serving = [grant for grant in grants if grant.state == "serving"]
+        kept = sorted(serving, key=lambda grant: grant.id not in self._kept)[: self._least]
+        ids = [grant.id for grant in kept]
+        pause = self._request.idle_timeout / TIMES
+        if kept and (ids != self._kept or time.monotonic() - self._renewed_at >= pause):
+            self._kept, self._renewed_at = ids, time.monotonic()
+            workers = [grant.worker for grant in kept]
+            self._renewing = asyncio.ensure_future(self._send(client, ids, workers))
+
+    async def _send(self, client: Any, ids: list[str], workers: list[str]) -> None:
+        """Renew grants on their workers; what fails is tried again at the next time."""
+        with contextlib.suppress(Exception):
+            await wait_for(client.run(renew, ids, workers=workers, on_error="ignore"), SEND_TIMEOUT)
+
     async def _submit(self, client: Any) -> None:
         name = f"{self._prefix}{uuid.uuid4().hex[:12]}"
         request = replace(self._request, lease=name, topic=name).to_dict()
-        future = client.submit(
-            eval,
-            TASK,
-            {"request": request},
-            key=_key(name),
-            pure=False,
-            retries=0,
-        )
+        task = eval, TASK, {"request": request}
+        future = client.submit(*task, key=_key(name), pure=False, retries=0)
         lease = self._leases[name] = _Lease(name, future, time.monotonic())
         await client.publish_dataset(future, name=name)
         await self._follow(client, lease)
@@ -459,7 +440,7 @@ def _key(lease: str) -> str:
 async def reach(client: Any) -> None:
     connected = False
     try:
-        await wait_for(_connected(client), CONNECT_TIMEOUT + 5.0)
+        await wait_for(client, CONNECT_TIMEOUT + 5.0)
         connected = True
     except Exception as error:
         raise SchedulerError(_why_unreachable(error)) from error
@@ -472,10 +453,6 @@ async def close_client(client: Any) -> None:
     """Close a client within 5 s, also if its scheduler does not answer."""
     with contextlib.suppress(Exception):
         await wait_for(client.close(), 5.0)
-
-
-async def _connected(client: Any) -> Any:
-    return await client
 
 
 def _why_unreachable(error: BaseException) -> str:
@@ -622,7 +599,7 @@ class DaskProvider:
         self._least, self._most = least, most
         self._target: Target | None = None
         self._tls: ssl.SSLContext | None = None
-        self._members: Members | None = None
+        self._pools: Pools | None = None
         self._member_ids: set[str] = set()
         self._runs = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -633,12 +610,12 @@ class DaskProvider:
 
     # --- called by the pool, on Jupyter's loop
 
-    async def start(self, members: Members) -> None:
+    async def start(self, pools: Pools) -> None:
         """Connect to the scheduler, and find the leases of an earlier server.
 
         Any exception is the error of the pool: a new provider is started after a pause.
         """
-        self._members = members
+        self._pools = pools
         self._loop = asyncio.get_running_loop()
         self._target = target = await asyncio.to_thread(self._find_target)
         self._tls = await asyncio.to_thread(target.client_context)
@@ -703,11 +680,9 @@ class DaskProvider:
     # --- called on the event loop of the manager
 
     def grant_serves(self, grant: Grant) -> None:
-        """Add the ComfyUI of the grant to the pool."""
         self._change(self._join(grant))
 
     def grant_ended(self, grant: Grant, reason: str) -> None:
-        """Remove the ComfyUI of the grant from the pool."""
         self._change(self._leave(grant.id, reason))
 
     def synchronized(self, grants: list[Grant]) -> None:
@@ -735,32 +710,30 @@ class DaskProvider:
                 self._changes.task_done()
 
     async def _join(self, grant: Grant) -> None:
-        assert self._members is not None
+        assert self._pools is not None
         log.info("Pool %r: ComfyUI %s answers on %s", self._pool_id, grant.id, grant.worker)
         if grant.note and grant.id not in self._member_ids:
             log.warning("Pool %r: worker %s: %s", self._pool_id, grant.worker, grant.note)
         self._member_ids.add(grant.id)
-        await self._members.joined(self._member(grant))
-
-    async def _leave(self, member_id: str, reason: str) -> None:
-        assert self._members is not None
-        log.info("Pool %r: ComfyUI %s has ended: %s", self._pool_id, member_id, reason)
-        self._member_ids.discard(member_id)
-        await self._members.left(member_id, reason)
-
-    async def _compare(self, existing: set[str]) -> None:
-        assert self._members is not None
-        for member_id in self._member_ids - existing:
-            await self._leave(member_id, "Its lease is not at the scheduler any more")
-        await self._members.found(existing)
-
-    def _member(self, grant: Grant) -> Member:
-        return Member(
+        member = Member(
             grant.id,
             grant.url,
             name=f"{self._pool_id}-{grant.id[:6]}",
             tls=self._tls if grant.url.startswith("https:") else None,
         )
+        await self._pools.joined(self._pool_id, member)
+
+    async def _leave(self, member_id: str, reason: str) -> None:
+        assert self._pools is not None
+        log.info("Pool %r: ComfyUI %s has ended: %s", self._pool_id, member_id, reason)
+        self._member_ids.discard(member_id)
+        await self._pools.left(self._pool_id, member_id, reason)
+
+    async def _compare(self, existing: set[str]) -> None:
+        assert self._pools is not None
+        for member_id in self._member_ids - existing:
+            await self._leave(member_id, "Its lease is not at the scheduler any more")
+        await self._pools.found(self._pool_id, existing)
 
     # --- the thread of the manager
 

@@ -10,14 +10,16 @@ import socket
 import ssl
 import tempfile
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from ..dask_clusters import pem
 from ..errors import ComfyUIUnavailableError
 from ..util.sockets import Peers
+from ..util.tasks import BackgroundTasks, end
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds that a client has to complete the TLS handshake
 BACKLOG = 256
+CHUNK = 256 * 1024  # bytes that are read at once
 
 
 @dataclass(frozen=True)
@@ -68,78 +70,13 @@ class Certificates:
         return context
 
 
-def read_certificates(text: bytes | str) -> Certificates | None:
-    found = json.loads(text)
-    return None if found is None else Certificates(**found)
-
-
-class _Side(asyncio.Protocol):
-    """One of the two connections of a client; sends all bytes that it receives to the other one."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.other: _Side | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.transport = None
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.close()  # after all written bytes have been sent
-
-    def pause_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.resume_reading()
-
-
-class _Client(_Side):
-    """The connection of a client. It is read only once ComfyUI is connected."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self._port = port
-        self._connecting: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.pause_reading()
-        self._connecting = asyncio.ensure_future(self._connect())
-
-    async def _connect(self) -> None:
-        inner = _Side()
-        inner.other, self.other = self, inner
-        try:
-            connected, _ = await asyncio.get_running_loop().create_connection(
-                lambda: inner, "127.0.0.1", self._port
-            )
-            await Peers().check(connected, f"http://127.0.0.1:{self._port}")
-        except (OSError, ComfyUIUnavailableError):
-            for side in (self, inner):
-                if side.transport is not None:
-                    side.transport.abort()
-            return
-        if self.transport is None:  # the client has disconnected in the meantime
-            connected.close()
-        else:
-            self.transport.resume_reading()
-
-
 async def serve(
     listener: socket.socket, port: int, context: ssl.SSLContext | None, stop: asyncio.Event
 ) -> None:
     """Forward connections until ``stop`` is set."""
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Client(port),
+    connections = BackgroundTasks()
+    server = await asyncio.start_server(
+        lambda *streams: connections.start(_forward(port, *streams), "A connection to ComfyUI"),
         sock=listener,
         backlog=BACKLOG,
         ssl=context,
@@ -147,6 +84,33 @@ async def serve(
     )
     await stop.wait()
     server.close()
+    await connections.close()
+
+
+async def _forward(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Connect a client to ComfyUI, until one of the two closes its connection."""
+    inner: asyncio.StreamWriter | None = None
+    sending: list[asyncio.Task[None]] = []
+    try:
+        answers, inner = await asyncio.open_connection("127.0.0.1", port)
+        await Peers().check(inner.transport, f"http://127.0.0.1:{port}")
+        for source, target in ((reader, inner), (answers, writer)):
+            sending.append(asyncio.ensure_future(_pump(source, target)))
+        await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+    except (OSError, ComfyUIUnavailableError):
+        writer.transport.abort()
+    finally:
+        await end(sending)
+        writer.close()  # after all written bytes have been sent
+        if inner is not None:
+            inner.close()
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """Send all bytes that arrive on, no faster than they are received."""
+    while data := await source.read(CHUNK):
+        target.write(data)
+        await target.drain()
 
 
 async def _main(listener: socket.socket, port: int, context: ssl.SSLContext | None) -> None:
@@ -164,10 +128,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="ComfyUI's port")
     arguments = parser.parse_args()
     with open(arguments.certificates, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-        certificates = read_certificates(file.read())
+        found = json.load(file)
     listener = socket.socket(fileno=arguments.listener)
     listener.setblocking(False)
-    context = None if certificates is None else certificates.server_context()
+    context = None if found is None else Certificates(**found).server_context()
     asyncio.run(_main(listener, arguments.port, context))
 
 

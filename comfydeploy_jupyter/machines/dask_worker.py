@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..comfyui.client import ComfyUIClient
-from ..comfyui.find import find_python, is_comfyui_tree, launch_options
+from ..comfyui.find import find_python, is_comfyui_tree, own_folder_arguments
 from ..comfyui.process import ComfyUIProcess
 from ..comfyui.socket import Connection, Event
 from ..errors import ComfyUIUnavailableError
@@ -42,9 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 0.25  # seconds between two checks of the worker and of ComfyUI
-SETTLE = (
-    0.2  # seconds for ComfyUI to handle the bytes that were sent before the proxy was suspended
-)
+# Seconds for ComfyUI to handle the bytes that were sent before the proxy was suspended.
+SETTLE = 0.2
 LOG_LINES = 5  # of ComfyUI's log, in the error if it does not start
 ACTIVE = ("running", "paused", "init")  # states of a worker that can hold a lease
 
@@ -305,17 +304,10 @@ class _Holder:
 
     def _arguments(self) -> list[str]:
         """Return the launch arguments, with a separate folder for the files of each ComfyUI."""
-        known = launch_options(Path(self.request.comfyui_path))
         output = self.folder / "output"
         output.mkdir()
-        own = {
-            "--output-directory": str(output),
-            "--temp-directory": str(self.folder),
-            "--database-url": f"sqlite:///{self.folder / 'comfyui.db'}",
-        }
-        given = {argument.partition("=")[0] for argument in self.request.launch_args}
-        pairs = [pair for pair in own.items() if pair[0] in known and pair[0] not in given]
-        return [*self.request.launch_args, *(part for pair in pairs for part in pair)]
+        path, given = Path(self.request.comfyui_path), self.request.launch_args
+        return [*given, *own_folder_arguments(path, given, output=output, folder=self.folder)]
 
     async def _start_proxy(
         self, proxy: Child, host: str, port: int, certificates: Certificates | None

@@ -335,6 +335,8 @@ class Pools:
                     self._registry.set_pool(pool_of(changed))
 
     # -- members of providers ----------------------------------------------------------------
+    # A provider calls nothing for a member that does not answer: its runs wait for it until it
+    # answers again or `left` is called. Only `left` moves runs to other members.
 
     async def joined(self, pool_id: str, member: Member) -> None:
         """Add a member, or change the address of one; runs are assigned to it once it answers."""
@@ -446,7 +448,7 @@ class Pools:
         try:
             provider = self._kinds[record.kind].make(record.id, record.config)
             self._unready[record.id] = provider
-            await provider.start(Members(self, record.id))
+            await provider.start(self)
         except Exception as error:
             self._failures[record.id] = _fault(error)
             attempted.set()
@@ -511,27 +513,6 @@ class Pools:
         if len(found) > MAX_MEMBERS:
             raise InvalidRequestError.of_field("members", f"has more than {MAX_MEMBERS} machines")
         return found
-
-
-class Members:
-    """The members of one pool, for its provider.
-
-    Nothing has to be called for a member that does not answer: its runs wait for it until it
-    answers again or `left` is called. Only `left` moves runs to other members.
-    """
-
-    def __init__(self, pools: Pools, pool_id: str) -> None:
-        self._pools = pools
-        self._pool_id = pool_id
-
-    async def joined(self, member: Member) -> None:
-        await self._pools.joined(self._pool_id, member)
-
-    async def left(self, member_id: str, reason: str) -> None:
-        await self._pools.left(self._pool_id, member_id, reason)
-
-    async def found(self, member_ids: Collection[str]) -> None:
-        await self._pools.found(self._pool_id, member_ids)
 
 
 def _fault(error: Exception) -> ComfyDeployError:

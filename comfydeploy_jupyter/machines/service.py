@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from yarl import URL
 
 from ..comfyui.client import NONE, REPLY_TIMEOUT
+from ..comfyui.find import own_folder_arguments
 from ..compat.comfydeploy import iso_utc, unreadable
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..tunnel.gate import Upstream
@@ -334,8 +335,13 @@ class MachineService:
         settings = self._configuration.settings_of(record)
         await self._configuration.check_whole(settings)
         if shared is not None:
-            own = await self._configuration.own_folders(
-                record.id, shared, settings, self._folder(record.id)
+            output = (await shared.folders()).directory("output") / record.id
+            own = await asyncio.to_thread(
+                own_folder_arguments,
+                Path(settings.comfyui_path),
+                settings.launch_args,
+                output=output,
+                folder=self._folder(record.id),
             )
             given["launch_args"] = [*settings.launch_args, *own]
         record = await self._records.keep(record)

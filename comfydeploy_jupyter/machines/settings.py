@@ -54,8 +54,7 @@ PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
 _SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
 # Settings that are only stored, for snapshots and for ComfyDeploy.
 _KEPT = ("autostart", "docker_steps", "comfyui_version")
-# Options that a second ComfyUI in the same folder must not share: with one output folder, they
-# would overwrite each other's pictures, and each one empties the temporary folder at its start.
+# Options that a second ComfyUI in the same folder must not share.
 _OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
 
 
@@ -407,25 +406,6 @@ class Configuration:
         path = Path(given["comfyui_path"])
         same = (m for m in self._registry if m.path is not None and m.path == path)
         return next(same, None)
-
-    async def own_folders(
-        self, machine_id: str, shared: Machine, settings: MachineSettings, folder: Path
-    ) -> list[str]:
-        """Return the arguments that separate the files of two ComfyUIs in the same folder."""
-        outputs = (await shared.folders()).directory("output")
-        known = await asyncio.to_thread(launch_options, Path(settings.comfyui_path))
-        own = {
-            "--output-directory": str(outputs / machine_id),
-            "--temp-directory": str(folder),
-            "--database-url": f"sqlite:///{folder / 'comfyui.db'}",
-        }
-        given = {argument.partition("=")[0] for argument in settings.launch_args}
-        return [
-            part
-            for option, value in own.items()
-            if option in known and option not in given
-            for part in (option, value)
-        ]
 
 
 def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RecordedMembers:
-    """The members of a pool, and all calls about them.
+    """The members of a pool, and all calls about them, in place of `Pools`.
 
     Attributes
     ----------
@@ -39,14 +39,14 @@ class RecordedMembers:
     ends: list[tuple[str, str]] = field(default_factory=list)
     found_ids: list[set[str]] = field(default_factory=list)
 
-    async def joined(self, member: Member) -> None:
+    async def joined(self, _: str, member: Member) -> None:
         self.members[member.id] = member
 
-    async def left(self, member_id: str, reason: str) -> None:
+    async def left(self, _: str, member_id: str, reason: str) -> None:
         self.members.pop(member_id, None)
         self.ends.append((member_id, reason))
 
-    async def found(self, member_ids: Collection[str]) -> None:
+    async def found(self, _: str, member_ids: Collection[str]) -> None:
         self.found_ids.append(set(member_ids))
 
     async def until(self, count: int, *, what: Callable[[], object] = str) -> list[Member]:

@@ -172,7 +172,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.demand: list[int] = []
-        self.members: Any = None
+        self.pools: Any = None
         self.failure: Exception | None = None
         self.close_failure: Exception | None = None
         self.closed: list[bool] = []
@@ -196,14 +196,14 @@ class Cluster:
     def make(self, pool_id: str, settings: Any) -> Cluster:
         return self
 
-    async def start(self, members: Any) -> None:
+    async def start(self, pools: Any) -> None:
         if self.failure is not None:
             raise self.failure
-        self.members = members
+        self.pools = pools
         await self.may_start.wait()
-        await members.found(self.existing.keys())
+        await pools.found("hpc", self.existing.keys())
         for member in self.existing.values():
-            await members.joined(member)
+            await pools.joined("hpc", member)
         self.starts += 1
 
     def wanted(self, runs: int) -> None:
@@ -241,7 +241,7 @@ def join(
     async def add(name: str, comfyui: InstantComfyUI | None = None) -> InstantComfyUI:
         comfyui, port = comfyui or InstantComfyUI(), free_port()
         tasks.append(asyncio.ensure_future(comfyui.serve(port)))
-        await cluster.members.joined(Member(name, f"http://127.0.0.1:{port}"))
+        await cluster.pools.joined("hpc", Member(name, f"http://127.0.0.1:{port}"))
         machine = extension.services.machines.get(name)
         await until_async(lambda: machine.connected)
         return comfyui
@@ -279,11 +279,11 @@ async def test_the_end_of_jupyter_ends_the_creation_of_a_pool_at_any_time(extens
     creating = await created("a")
     await pools.close()
     await asyncio.wait_for(creating, 5)
-    assert (cluster.members, cluster.closed) == (None, [])
+    assert (cluster.pools, cluster.closed) == (None, [])
     # or it waits for the cluster
     cluster.may_start.clear()
     creating = await created("b")
-    await until_async(lambda: cluster.members)
+    await until_async(lambda: cluster.pools)
     await pools.close()
     await asyncio.wait_for(creating, 5)
     assert cluster.closed == [False]
@@ -308,7 +308,7 @@ async def test_a_pool_with_unfinished_runs_keeps_its_cluster(api, extension, clu
 
 async def test_a_member_of_a_provider_is_described_but_not_changed(api, extension, cluster):
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
-    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    await cluster.pools.joined("hpc", Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
     code, machine = await api.get("machine", machine_id="hpc-1")
     assert (code, machine["id"], machine["config"]["autostart"]) == (200, "hpc-1", False)
     for path, fields in (
@@ -374,8 +374,8 @@ async def test_the_key_of_a_request_is_no_setting_of_a_pool(api, extension, clus
 async def test_members_that_a_provider_does_not_find_leave(api, extension, cluster):
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
     for name in ("hpc-1", "hpc-2"):
-        await cluster.members.joined(Member(name, f"http://127.0.0.1:{free_port()}"))
-    await cluster.members.found(["hpc-2"])
+        await cluster.pools.joined("hpc", Member(name, f"http://127.0.0.1:{free_port()}"))
+    await cluster.pools.found("hpc", ["hpc-2"])
     _, pool = await api.get("machine", machine_id="hpc")
     assert [member["id"] for member in pool["members"]] == ["hpc-2"]
 
@@ -402,7 +402,7 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     await until_async(lambda: api.get("machine", machine_id="hpc"), lambda a: a[1]["provider"])
     _, run = await api.post("run", {"workflow_api": chain(), "machine": "hpc", "wait": False})
     assert (run["status"], cluster.demand[-1]) == ("queued", 1)
-    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    await cluster.pools.joined("hpc", Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
     _, reply = await api.get("machine", machine_id="hpc")
     assert [member["id"] for member in reply["members"]] == ["hpc-1"]
     settings = services.machines.get("hpc-1").settings
@@ -410,7 +410,7 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     assert settings.credentials == NONE, "those of the local machine are not for a worker"
     assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
     address = f"https://127.0.0.1:{free_port()}"
-    await cluster.members.joined(Member("hpc-2", address, tls=ssl.create_default_context()))
+    await cluster.pools.joined("hpc", Member("hpc-2", address, tls=ssl.create_default_context()))
     code, refusal = await api.post("tunnel/start", {"machine": "hpc-2"})
     assert (code, refusal["code"], refusal["details"]["field"]) == (
         400,
@@ -419,8 +419,8 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     )
     assert "only Jupyter's certificate; open a tunnel to Jupyter instead" in refusal["error"]
     assert (await api.get("tunnel/status"))[1]["running"] is False
-    await cluster.members.left("hpc-2", "Its job was cancelled")
-    await cluster.members.left("hpc-1", "Its job was cancelled")
+    await cluster.pools.left("hpc", "hpc-2", "Its job was cancelled")
+    await cluster.pools.left("hpc", "hpc-1", "Its job was cancelled")
     assert (await api.get("machine", machine_id="hpc"))[1]["members"] == []
     assert (await api.get("check-status", prompt_id=run["prompt_id"]))[1]["status"] == "queued"
     await api.post("interrupt", {"prompt_id": run["prompt_id"]})
@@ -432,14 +432,14 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
 async def test_no_run_is_accepted_by_a_pool_during_its_deletion(api, extension, cluster):
     """The end of its provider takes long; runs arrive meanwhile."""
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
-    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    await cluster.pools.joined("hpc", Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
     cluster.may_close.clear()
     deleting = asyncio.create_task(api.post("machine/delete", {"machine_id": "hpc"}))
     await until_async(lambda: cluster.closed, lambda closed: closed == [True])
     body = {"workflow_api": chain(), "wait": False}
     answers = [await api.post("run", {**body, "machine": name}) for name in ("hpc", "hpc-1")]
-    await cluster.members.left("hpc-1", "Its lease was cancelled")
-    await cluster.members.joined(Member("hpc-2", f"http://127.0.0.1:{free_port()}"))
+    await cluster.pools.left("hpc", "hpc-1", "Its lease was cancelled")
+    await cluster.pools.joined("hpc", Member("hpc-2", f"http://127.0.0.1:{free_port()}"))
     cluster.may_close.set()
     assert (await deleting)[0] == 200
     assert [(code, reply["code"]) for code, reply in answers] == [(404, "not_found")] * 2
@@ -449,7 +449,7 @@ async def test_no_run_is_accepted_by_a_pool_during_its_deletion(api, extension, 
 @pytest.mark.slow
 async def test_a_pool_that_cannot_be_deleted_from_the_store_stays(api, extension, cluster):
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
-    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    await cluster.pools.joined("hpc", Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
     with sqlite3.connect(extension.services.database.path) as other:
         other.execute("BEGIN EXCLUSIVE")
         code, reply = await api.post("machine/delete", {"machine_id": "hpc"})

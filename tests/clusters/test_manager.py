@@ -1,0 +1,54 @@
+"""The events of a lease, as a scheduler sends them, and which leases are kept while idle."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from comfydeploy_jupyter.machines.dask_leases import Grant, LeaseManager, _Lease
+from comfydeploy_jupyter.machines.dask_worker import LeaseRequest
+
+
+def manager(listener: Any = None, *, least: int = 0) -> LeaseManager:
+    request = LeaseRequest("", "", "", "/opt/ComfyUI")
+    return LeaseManager("t", object, request, least=least, most=9, provider=listener)
+
+
+def test_events_count_although_the_clock_of_the_scheduler_was_set_back() -> None:
+    """Each may arrive twice, as after a new connection; then it is handled once."""
+    seen: list[tuple[str, str]] = []
+    listener = SimpleNamespace(
+        grant_serves=lambda grant: seen.append(("serves", grant.id)),
+        grant_ended=lambda grant, reason: seen.append(("ended", grant.id)),
+    )
+    leases = manager(listener)
+    leases._leases["a"] = _Lease("a", None, 0.0)
+    times = iter(range(100, 0, -1))
+    for grant in ("one", "two"):
+        for state in ("starting", "serving", "ended"):
+            event = {"lease": "a", "grant": grant, "state": state, "at": "w", "url": "u"}
+            for _ in range(2):
+                leases._handle_event((float(next(times)), event))
+    assert seen == [("serves", "one"), ("ended", "one"), ("serves", "two"), ("ended", "two")]
+
+
+async def test_the_same_leases_are_kept_in_any_order() -> None:
+    """After a reconnection they come in another order; the kept one has models in its memory."""
+    renewed: list[list[str]] = []
+    leases = manager(least=2)
+
+    async def run(_: object, ids: list[str], **_options: Any) -> None:
+        renewed.append(ids)
+
+    for serving, expected in (
+        ("b", [["b"]]),
+        ("abc", [["b"], ["b", "a"]]),
+        ("cab", [["b"], ["b", "a"], ["a", "b"]]),
+        ("ca", [["b"], ["b", "a"], ["a", "b"], ["a", "c"]]),  # one has ended
+    ):
+        grants = {name: Grant(name, name, f"tcp://{name}:1", "serving") for name in serving}
+        leases._leases = {name: _Lease(name, None, 0.0, grants[name]) for name in serving}
+        leases._renew(SimpleNamespace(run=run))
+        await asyncio.sleep(0.01)
+        assert renewed == expected
