@@ -6,7 +6,6 @@ Also its locks and the place of damaged files, and what SQLite's errors mean for
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import hashlib
@@ -16,8 +15,9 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
+from pathlib import PurePath
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -25,7 +25,7 @@ import psutil
 
 from ..errors import FULL, NoSpaceError, StoreUnavailableError
 from ..util.system import lock_file
-from .migrations import migrate, unknown_steps
+from .migrations import migrate, transaction, unknown_steps
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -52,29 +52,41 @@ _DAMAGED = ("database disk image is malformed", "file is not a database", "malfo
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-class _Meaning(NamedTuple):
-    reason: str
-    message: str
-    hint: str
-
-
+# The reason, message and hint of each error, by the beginning of SQLite's message.
 _MEANINGS = {
-    "attempt to write a readonly database": _Meaning(
+    "database is locked": (
+        "locked",
+        "Another process has locked the store {path}",
+        "Try again; if the error remains, end the process that has the file open.",
+    ),
+    "attempt to write a readonly database": (
         "read_only",
         "The store cannot be written: {path} is read-only",
-        "Make the folder writable for the user who runs Jupyter, or set data_dir to a writable"
-        " folder.",
+        (
+            "Make the folder writable for the user who runs Jupyter, or set data_dir to a writable"
+            " folder."
+        ),
     ),
-    "unable to open database file": _Meaning(
+    "unable to open database file": (
         "read_only",
         "The store {path} cannot be opened",
-        "The folder must exist and be writable for the user who runs Jupyter; or set data_dir to"
-        " another folder.",
+        (
+            "The folder must exist and be writable for the user who runs Jupyter; or set data_dir"
+            " to another folder."
+        ),
     ),
-    "disk I/O error": _Meaning(
+    "disk I/O error": (
         "disk",
         "The disk of the store {path} reports an error",
         "Check the disk, or set data_dir to a folder on another disk.",
+    ),
+    "database disk image is malformed": (
+        "damaged",
+        "The store {path} is damaged",
+        (
+            "Restart all Jupyter servers that use it: the first one that starts renames it and"
+            " creates a new one."
+        ),
     ),
 }
 
@@ -91,67 +103,29 @@ def is_damage(error: BaseException) -> bool:
 
 def explain(error: Exception, path: Path) -> ComfyDeployError | None:
     """Return this package's error; None for an error in a statement, which is a bug of ours."""
-    if isinstance(error, OSError):
-        return _explain_system(error, path)
-    if not isinstance(error, sqlite3.Error):
-        return None
     text = str(error)
-    if is_locked(error):
-        return _unavailable(
-            _Meaning(
-                "locked",
-                "Another process has locked the store {path}",
-                "Try again; if the error remains, end the process that has the file open.",
-            ),
-            path,
-        )
-    if is_damage(error):
-        return damaged(path)
-    meaning = _MEANINGS.get(text)
-    if text.startswith(_FULL) or (meaning is not None and _is_full(path)):
+    if isinstance(error, OSError):
+        if error.errno in FULL:
+            return _no_space(path)
+        if error.errno not in _READ_ONLY:
+            return _unavailable(
+                path, "disk", f"The store {{path}} cannot be opened: {error.strerror}"
+            )
+        text = "attempt to write a readonly database"
+    elif is_locked(error):
+        text = _LOCKED[0]
+    elif is_damage(error):
+        text = _DAMAGED[0]
+    elif text.startswith(_FULL) or (text in _MEANINGS and _is_full(path)):
         return _no_space(path)
-    return None if meaning is None else _unavailable(meaning, path)
+    return _unavailable(path, *_MEANINGS[text]) if text in _MEANINGS else None
 
 
-def damaged(path: Path) -> StoreUnavailableError:
-    return _unavailable(
-        _Meaning(
-            "damaged",
-            "The store {path} is damaged",
-            "Restart all Jupyter servers that use it: the first one that starts renames it and"
-            " creates a new one.",
-        ),
-        path,
-    )
-
-
-def newer(path: Path, steps: list[str]) -> StoreUnavailableError:
-    return _unavailable(
-        _Meaning(
-            "newer",
-            f"The store {{path}} was created by a newer version of comfydeploy-jupyter"
-            f" ({', '.join(steps)})",
-            "Install that version, or set data_dir to another folder. The store was not changed.",
-        ),
-        path,
-    )
-
-
-def _explain_system(error: OSError, path: Path) -> ComfyDeployError | None:
-    if error.errno in FULL:
-        return _no_space(path)
-    if error.errno in _READ_ONLY:
-        return _unavailable(_MEANINGS["attempt to write a readonly database"], path)
-    return _unavailable(
-        _Meaning("disk", f"The store {{path}} cannot be opened: {error.strerror}", ""), path
-    )
-
-
-def _unavailable(meaning: _Meaning, path: Path) -> StoreUnavailableError:
+def _unavailable(path: Path, reason: str, message: str, hint: str = "") -> StoreUnavailableError:
     return StoreUnavailableError(
-        meaning.message.replace("{path}", str(path)),
-        details={"reason": meaning.reason, "path": str(path)},
-        extra={"hint": meaning.hint} if meaning.hint else None,
+        message.replace("{path}", str(path)),
+        details={"reason": reason, "path": str(path)},
+        extra={"hint": hint} if hint else None,
     )
 
 
@@ -340,13 +314,13 @@ class DataFile:
         if not _size(self.path):
             return []
         address = f"{self.path.absolute().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
+        with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
             return unknown_steps(connection)
 
     # -- damage ------------------------------------------------------------------------------
 
     def note_damage(self) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._beside(_NOTE).touch(mode=0o600)
 
     def is_damaged(self) -> bool:
@@ -359,7 +333,7 @@ class DataFile:
         if not self._beside(_NOTE).exists():
             return False
         try:
-            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            with closing(sqlite3.connect(self.path)) as connection:
                 (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
@@ -381,7 +355,7 @@ class DataFile:
             if _size(self._beside(side)):
                 self._beside(side).rename(f"{target}{side}")
         self._beside(_SHARED).unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             self.path.rename(target)
         self._beside(_NOTE).unlink(missing_ok=True)
         log.error("The store %s is damaged. It was renamed to %s", self.path, target)
@@ -416,18 +390,15 @@ def _size(path: Path) -> int:
 
 def file_system(path: Path) -> str:
     """Return the type of the file system of a path, such as ``ext4``; empty if unknown."""
-    real = os.path.realpath(path)
-    best = ""
-    kind = ""
+    real = PurePath(os.path.realpath(path))
     try:
         mounted = psutil.disk_partitions(all=True)
     except (OSError, psutil.Error):
         return ""
-    for entry in mounted:
-        inside = real == entry.mountpoint or real.startswith(entry.mountpoint.rstrip("/") + "/")
-        if inside and len(entry.mountpoint) >= len(best):  # the later of two hides the other
-            best, kind = entry.mountpoint, entry.fstype
-    return kind.lower()
+    around = [entry for entry in reversed(mounted) if real.is_relative_to(entry.mountpoint)]
+    # Of two with the same mount point, the later one hides the other.
+    best = max(around, key=lambda entry: len(entry.mountpoint), default=None)
+    return best.fstype.lower() if best is not None else ""
 
 
 P = ParamSpec("P")
@@ -546,26 +517,26 @@ class Database:
             f"A damaged store was renamed to {path}: its content is not shown."
             for path in self._file.set_aside_before()
         ]
-        if self._network is not None:
-            warnings.append(
-                f"The store is on a network drive ({self._network}): it is slower there, and only"
-                " Jupyter servers of one machine may share it. data_dir can name another folder."
-            )
-        elif self.journal != WAL:
-            warnings.append(
-                f"SQLite's WAL does not work in {self.path.parent}: the store is slower there."
-            )
-        if not self._file.locks:
-            warnings.append(
-                f"The file system of {self.path.parent} has no locks: only one Jupyter server may"
-                " use the store. data_dir can name another folder."
-            )
         return {
             "path": str(self.path),
             "id": self.id,
             "journal": self.journal,
-            "warnings": warnings,
+            "warnings": [*warnings, *self._place_warnings()],
         }
+
+    def _place_warnings(self) -> Iterator[str]:
+        if self._network is not None:
+            yield (
+                f"The store is on a network drive ({self._network}): it is slower there, and only"
+                " Jupyter servers of one machine may share it. data_dir can name another folder."
+            )
+        elif self.journal != WAL:
+            yield f"SQLite's WAL does not work in {self.path.parent}: the store is slower there."
+        if not self._file.locks:
+            yield (
+                f"The file system of {self.path.parent} has no locks: only one Jupyter server may"
+                " use the store. data_dir can name another folder."
+            )
 
     def _prepare(self) -> None:
         with self._explained():
@@ -586,14 +557,21 @@ class Database:
                 self._close_connections()
                 self._file.unlock()
                 raise
-        for warning in self._status()["warnings"][len(self._file.set_aside_before()) :]:
+        for warning in self._place_warnings():
             log.warning("%s", warning)
 
     def _begin(self, exclusive: bool) -> None:
         """Open the file and migrate its schema; `exclusive`: no other process has it open."""
         steps = self._file.unknown_steps()
         if steps:
-            raise newer(self.path, steps)
+            raise _unavailable(
+                self.path,
+                "newer",
+                "The store {path} was created by a newer version of comfydeploy-jupyter"
+                f" ({', '.join(steps)})",
+                "Install that version, or set data_dir to another folder. The store was not"
+                " changed.",
+            )
         # It contains tokens of unfinished uploads. SQLite gives its side files the same mode.
         self.path.touch(mode=0o600)
         self.path.chmod(0o600)
@@ -660,9 +638,8 @@ class Database:
         with self._explained():
             connection = self._write_connection()
             self._wait_at_most(connection, self._patience - (time.monotonic() - writes[0].asked))
-            return _transaction(
-                connection, lambda: [Outcome(write.work(connection)) for write in writes]
-            )
+            with transaction(connection):
+                return [Outcome(write.work(connection)) for write in writes]
 
     def _read_all(self, reads: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Outcome]:
         outcomes = []
@@ -811,15 +788,3 @@ def _free_pages(connection: sqlite3.Connection) -> bool:
 def _set_safety(connection: sqlite3.Connection, journal: str) -> None:
     """Set how often SQLite waits for the disk: WAL survives crashes with fewer waits."""
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == WAL else 'FULL'}")
-
-
-def _transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = work()
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite itself rolls back if the disk is full
-            connection.execute("ROLLBACK")
-        raise
-    return result

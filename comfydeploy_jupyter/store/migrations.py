@@ -5,10 +5,12 @@ A step is never changed after its release; a change of the schema is a new step 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
 
 MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -371,8 +373,7 @@ def _applied(connection: sqlite3.Connection) -> list[str]:
 
 
 def _apply(connection: sqlite3.Connection, name: str, statements: tuple[str, ...]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations"
             " (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
@@ -386,6 +387,13 @@ def _apply(connection: sqlite3.Connection, name: str, statements: tuple[str, ...
                 " VALUES (?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
                 (name,),
             )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # SQLite itself rolls back if the disk is full

@@ -85,44 +85,32 @@ def failure(
     can_download: bool = False,
     field: str | None = None,
 ) -> TunnelFailedError:
-    details: dict[str, Any] = {"reason": reason, "log": (log or [])[-LOG_LINES:]}
-    if can_download:
-        details["can_download"] = True
-    if field is not None:
-        details["field"] = field
+    details = {"can_download": can_download or None, "field": field}
     return TunnelFailedError(
         message,
-        details=details,
-        extra={} if hint is None else {"hint": hint},
+        details={
+            "reason": reason,
+            "log": (log or [])[-LOG_LINES:],
+            **{name: value for name, value in details.items() if value is not None},
+        },
+        extra=None if hint is None else {"hint": hint},
     )
 
 
 def why_it_ended(log: list[str], exit_text: str) -> TunnelFailedError:
     """Return why a cloudflared process exited by itself, according to its output."""
-    found = _sign(log)
-    if found is not None:
-        return failure(*found, log)
     kept = [line.strip() for line in log if line.strip() and " INF " not in line]
-    last = kept[-1] if kept else ""
-    return failure(
-        "exited", f"cloudflared ended ({exit_text})" + (f": {last}" if last else ""), log
-    )
+    last = f": {kept[-1]}" if kept else ""
+    return _by_log(log, "exited", f"cloudflared ended ({exit_text}){last}")
 
 
-def why_it_waits(log: list[str], seconds: float) -> TunnelFailedError:
-    """Return why a cloudflared process that is running has not brought up its tunnel in time."""
-    found = _sign(log)
-    if found is not None:
-        return failure(*found, log)
-    return failure("timed_out", f"The tunnel was not reachable within {seconds:g} s", log)
-
-
-def _sign(log: list[str]) -> tuple[Reason, str] | None:
+def _by_log(log: list[str], reason: Reason, message: str) -> TunnelFailedError:
+    """Return the reason that the log shows, else the given one."""
     text = "\n".join(log)
-    for reason, pattern, message in _SIGNS:
+    for known, pattern, meaning in _SIGNS:
         if pattern.search(text):
-            return reason, message
-    return None
+            return failure(known, meaning, log)
+    return failure(reason, message, log)
 
 
 NAME = "cloudflared"
@@ -483,7 +471,8 @@ class Cloudflared:
             ended.cancel()
         if ended.done():
             raise await self.why_it_ended()
-        raise why_it_waits(await self.log(), self._timeout)
+        message = f"The tunnel was not reachable within {self._timeout:g} s"
+        raise _by_log(await self.log(), "timed_out", message)
 
     async def _named_url(self, hostname: str | None) -> str | None:
         if hostname is not None:

@@ -38,6 +38,7 @@ from ..errors import ComfyUIUnavailableError
 from ..util import proxy
 from ..util.http import CheckedConnector, client_context, new_session, without_redirects
 from ..util.sockets import Peers
+from ..util.tasks import end
 
 if TYPE_CHECKING:
     import ssl
@@ -107,11 +108,9 @@ class Connection(web.RequestHandler):
     the oldest is closed.
     """
 
-    def __init__(
-        self, server: web.Server, half_heads: OrderedDict[Connection, str], **kwargs: Any
-    ) -> None:
+    def __init__(self, server: Server, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
-        self._half_heads = half_heads
+        self._half_heads = server.half_heads
         self._handling = False
         self._last = b""
         self._limit: asyncio.TimerHandle | None = None
@@ -161,17 +160,13 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    def __init__(
-        self, handler: Any, half_heads: OrderedDict[Connection, str], **kwargs: Any
-    ) -> None:
-        super().__init__(handler, **kwargs)
-        self._half_heads = half_heads
-        self._options = kwargs
+    def __init__(self, handler: Any, **options: Any) -> None:
+        super().__init__(handler, handler_cancellation=True, **options)
+        self.half_heads: dict[Connection, str] = {}  # with the address of each, oldest first
+        self._options = options
 
     def __call__(self) -> web.RequestHandler:
-        options = {k: v for k, v in self._options.items() if k != "handler_cancellation"}
-        loop = asyncio.get_running_loop()
-        return Connection(self, self._half_heads, loop=loop, **options)
+        return Connection(self, loop=asyncio.get_running_loop(), **self._options)
 
 
 PARAMETER = "access"
@@ -215,15 +210,12 @@ class Gate:
         self._pass = hmac.new(self._secret, b"cookie", hashlib.sha256).hexdigest().encode()
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
         self._session: aiohttp.ClientSession | None = None
-        self._half_heads: OrderedDict[Connection, str] = OrderedDict()
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         server = Server(
             self._handle,
-            self._half_heads,
             access_log=None,
             auto_decompress=False,
-            handler_cancellation=True,
             keepalive_timeout=300.0,
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
@@ -264,19 +256,9 @@ class Gate:
         given, path = _split_secret(request.raw_path)
         bearer = _bearer(request)
         by_cookie = hmac.compare_digest(_bytes(_cookie(request)), self._pass)
-        if by_cookie:
-            answer = None
-        elif given is None and bearer is None:
-            answer = _refusal(
-                request,
-                401,
-                "unauthorized",
-                "This address is protected: open it with its complete link, or enter the secret",
-            )
-        else:
-            answer = self._check_secret(request, given, bearer)
-        if answer is not None:
-            return answer
+        refused = None if by_cookie else self._check_secret(request, given, bearer)
+        if refused is not None:
+            return refused
         if not _same_site(request) or (by_cookie and not _own_page(request)):
             return _refusal(
                 request, 403, "cross_origin", "Requests from other web sites are not allowed"
@@ -298,6 +280,13 @@ class Gate:
         The right secret is accepted after any number of wrong ones from the address: the address
         is a header that the visitor can choose, and guessing 256 bits is not possible anyway.
         """
+        if given is None and bearer is None:
+            return _refusal(
+                request,
+                401,
+                "unauthorized",
+                "This address is protected: open it with its complete link, or enter the secret",
+            )
         right = [hmac.compare_digest(one or b"", self._secret) for one in (given, bearer)]
         if any(right):
             return None
@@ -416,11 +405,8 @@ class Gate:
         self, request: web.BaseRequest, address: URL, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
         assert self._session is not None
-        protocols = [
-            protocol.strip()
-            for protocol in request.headers.get("Sec-WebSocket-Protocol", "").split(",")
-            if protocol.strip()
-        ]
+        asked = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        protocols = list(filter(None, map(str.strip, asked)))
         for name in [name for name in headers if name.lower().startswith(_OF_THE_SOCKET)]:
             headers.popall(name, None)
         async with self._session.ws_connect(
@@ -438,9 +424,7 @@ class Gate:
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
+                await end(pumps)
             await visitor.close(code=_sendable(behind.close_code))
             return visitor
 
@@ -461,10 +445,9 @@ class ErrorCounter(logging.Handler):
         place = f"{record.levelname} {record.name} {record.module}:{record.lineno}"
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            frames = list(traceback.walk_tb(error.__traceback__))
-            where = frames[-1] if frames else None
-            name = "" if where is None else f" at {where[0].f_code.co_name}:{where[1]}"
-            place += f" {type(error).__name__}{name}"
+            place += f" {type(error).__name__}"
+            for frame, line in list(traceback.walk_tb(error.__traceback__))[-1:]:
+                place += f" at {frame.f_code.co_name}:{line}"
         count = self._seen[place] = self._seen.get(place, 0) + 1
         if count & (count - 1) == 0:
             print(f"{place} ({count})", file=sys.stderr, flush=True)

@@ -1,21 +1,29 @@
-"""All tunnels: start, monitor, restart and stop them."""
+"""All tunnels and their gates: start, monitor, restart and stop them."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import secrets
+import socket
+import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
+import aiohttp
+
+from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, TunnelFailedError
+from ..util.child import Child, child_environment
+from ..util.http import new_session
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import BackgroundTasks, close_each, report, wait_until_set
 from ..util.times import Backoff, utc_now
 from .cloudflared import Binary, Cloudflared, failure, leads_to
-from .gate import PARAMETER, Upstream
-from .gate_process import GateProcess
+from .gate import PARAMETER, GateSettings, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,6 +70,145 @@ class Origin:
     # Users, in addition to this one and root, whose process may answer there; see `Peers`
     trusted_users: tuple[str, ...] = ()
     upstream: Upstream = field(default_factory=Upstream)  # what it asks for; only the gate sends it
+
+
+GATE_START_TIMEOUT = 30.0  # seconds that a gate has to answer
+GATE_BACKOFF = Backoff(first=0.1, longest=30.0)  # pause before a gate is restarted
+
+
+class GateProcess:
+    """A gate that keeps its address until it is closed, even if its process exits."""
+
+    def __init__(self, log_path: Path, *, port: int = 0) -> None:
+        self.log_path = log_path
+        self.secret = secrets.token_urlsafe(32)
+        self.error: TunnelFailedError | None = None  # why its process is not started any more
+        self._wanted_port = port
+        self._child = Child("gate of the tunnel", log_path, grace=2.0)
+        self._listener: socket.socket | None = None
+        self._settings = GateSettings("", self.secret)
+        self._tasks = BackgroundTasks(log)
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1]) if self._listener is not None else 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def open(
+        self, target: str, trusted_users: tuple[str, ...] = (), upstream: Upstream | None = None
+    ) -> None:
+        """Open the gate in front of an address and wait until it answers.
+
+        TunnelFailedError if its port is in use, its process does not start, or a certificate cannot
+        be used. ``trusted_users`` is as in `Peers`.
+        """
+        self._settings = GateSettings(target, self.secret, trusted_users, upstream or Upstream())
+        await _check_certificates(self._settings)
+        try:
+            self._listener = socket.create_server(
+                ("127.0.0.1", self._wanted_port), backlog=256, reuse_port=False
+            )
+        except OSError as error:
+            raise failure(
+                "gate_failed", f"The gate cannot listen at port {self._wanted_port}: {error}"
+            ) from error
+        self._listener.setblocking(False)
+        self._tasks.keep(self._supervise, "The supervision of the tunnel's gate")
+        if not await self._answers():
+            log = await self._child.log_tail(20, this_run=True)
+            await self.close()
+            raise failure("gate_failed", "The gate of the tunnel does not start", log)
+
+    async def set_target(self, target: str, upstream: Upstream | None = None) -> None:
+        """Change the address behind the gate, and what it asks for; visitors wait meanwhile."""
+        wanted = replace(self._settings, target=target, upstream=upstream or Upstream())
+        if wanted != self._settings:
+            await _check_certificates(wanted)
+            self._settings = wanted
+            await self._child.end()  # the background task starts the next process
+
+    async def close(self) -> None:
+        await close_each(self._tasks.close, self._child.end)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def end_leftover(self) -> None:
+        """Stop the process that a killed Jupyter left. This blocks: call it in a thread."""
+        self._child.end_leftover()
+
+    async def _supervise(self) -> None:
+        failures = 0
+        while True:
+            settings = self._settings
+            try:
+                await _check_certificates(settings)
+                await self._start(settings)
+                if settings != self._settings:
+                    await self._child.end()  # the target was changed during the start
+                await self._child.wait()
+            except TunnelFailedError as error:
+                if settings == self._settings:
+                    self.error = error  # another attempt would fail as well
+                    return
+            except OSError as error:
+                log.warning("The gate of the tunnel cannot be started: %s", error)
+            if settings == self._settings:
+                why = self._child.exit_text()
+                log.warning("The gate of the tunnel ended (%s); it is started again", why)
+                failures += 1
+                await asyncio.sleep(GATE_BACKOFF.pause(failures))
+
+    async def _start(self, settings: GateSettings) -> None:
+        assert self._listener is not None
+        reader, writer = os.pipe()
+        # Headers may be larger than the buffer of the pipe.
+        sending = asyncio.ensure_future(asyncio.to_thread(_send, writer, settings.to_json()))
+        try:
+            numbers = [self._listener.fileno(), reader]
+            await self._child.start(
+                [
+                    *(sys.executable, "-m", f"{__package__}.gate"),
+                    *("--listener", str(numbers[0]), "--settings", str(numbers[1])),
+                ],
+                cwd=self.log_path.parent,
+                env=child_environment(secrets=False),
+                pass_fds=numbers,
+            )
+        finally:
+            os.close(reader)  # ends the thread, unless the gate reads
+            await asyncio.shield(sending)
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+            async with (
+                new_session(total=GATE_START_TIMEOUT) as session,
+                session.get(self.url, allow_redirects=False) as response,
+            ):
+                return "X-ComfyDeploy-Gate" in response.headers
+        return False
+
+
+async def _check_certificates(settings: GateSettings) -> None:
+    """Raise `TunnelFailedError` if a certificate for an address is unusable."""
+    try:
+        await asyncio.to_thread(settings.upstream.tls)
+    except InvalidRequestError as error:
+        raise failure(
+            "bad_certificate",
+            f"The certificates for {settings.target} cannot be used: {error.message}",
+            field=error.details["field"],
+        ) from None
+
+
+def _send(writer: int, text: bytes) -> None:
+    """Write the settings of a gate into a pipe, and close it."""
+    with os.fdopen(writer, "wb") as pipe, contextlib.suppress(BrokenPipeError):
+        pipe.write(text)
+        pipe.flush()
 
 
 class Tunnel:
@@ -118,14 +265,12 @@ class Tunnel:
         return {"target": self.options.target}
 
     def refuse_other(self, options: TunnelOptions) -> None:
-        mine = self.options
-        port = self.origin.port if self.origin is not None else mine.port
-        machine = self.origin.machine if self.origin is not None else mine.machine
+        mine, place = self.options, self.origin or self.options
         differs = {
             "machine": options.machine is not None
-            and (machine is not None or mine.port is not None)
-            and options.machine != machine,
-            "port": options.port is not None and port is not None and options.port != port,
+            and (place.machine is not None or mine.port is not None)
+            and options.machine != place.machine,
+            "port": options.port is not None and place.port not in (None, options.port),
             "token": options.token is not None and options.token != mine.token,
             "hostname": options.hostname is not None
             and f"https://{options.hostname}" != (self.url or f"https://{mine.hostname}"),
@@ -415,37 +560,30 @@ class Tunnels:
     def _describe(self, target: Target, reveal: bool) -> dict[str, Any]:
         tunnel = self._tunnels.get(target)
         error = tunnel.error if tunnel is not None else None
-        failed = {
+        found = {
+            **dict.fromkeys(("url", "access_url", "port", "machine")),
+            "running": False,
+            "target": target,
+            "protected": False,
+            "protection": "none",
+            "state": "stopped",
             "error": error.message if error is not None else None,
             "hint": error.extra.get("hint") if error is not None else None,
             "details": error.details if error is not None and reveal else {},
         }
         if tunnel is None or tunnel.state == "stopped":
-            return {
-                "running": False,
-                "url": None,
-                "access_url": None,
-                "port": None,
-                "machine": None,
-                "target": target,
-                "protected": False,
-                "protection": "none",
-                "state": "stopped",
-                **failed,
-            }
+            return found
+        place = tunnel.origin or tunnel.options
         return {
+            **found,
             "running": tunnel.state == "running",
             "url": tunnel.url,
             "access_url": tunnel.access_url if reveal else None,
-            "port": tunnel.origin.port if tunnel.origin is not None else tunnel.options.port,
-            "machine": tunnel.origin.machine
-            if tunnel.origin is not None
-            else tunnel.options.machine,
-            "target": target,
+            "port": place.port,
+            "machine": place.machine,
             "protected": tunnel.protection != "none",
             "protection": tunnel.protection,
             "state": tunnel.state,
-            **failed,
             "named": tunnel.options.token is not None,
             "started_at": tunnel.started_at,
             "restarts": tunnel.restarts,

@@ -31,7 +31,7 @@ from comfydeploy_jupyter.machines import dask_tls
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.tunnel.cloudflared import Binary, Cloudflared
-from comfydeploy_jupyter.tunnel.gate_process import GateProcess
+from comfydeploy_jupyter.tunnel.tunnels import GateProcess
 from comfydeploy_jupyter.util.sockets import Peers
 from tests.comfyui.test_find import make_tree
 from tests.comfyui.test_process import FAKE_COMFYUI, process_of

@@ -19,7 +19,7 @@ from yarl import URL
 
 from comfydeploy_jupyter.errors import TunnelFailedError
 from comfydeploy_jupyter.tunnel.gate import ATTEMPTS, COOKIE, GateSettings, Upstream
-from comfydeploy_jupyter.tunnel.gate_process import GateProcess
+from comfydeploy_jupyter.tunnel.tunnels import GateProcess
 from tests.helpers.comfyui_proxies import Certificates
 from tests.helpers.waiting import until_async
 

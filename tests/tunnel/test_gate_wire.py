@@ -19,7 +19,7 @@ from tests.helpers.selection import examples
 from . import test_gate
 
 if TYPE_CHECKING:
-    from comfydeploy_jupyter.tunnel.gate_process import GateProcess
+    from comfydeploy_jupyter.tunnel.tunnels import GateProcess
 
 behind = test_gate.behind
 gate = test_gate.gate
