@@ -398,18 +398,7 @@ class RunBase(Handler):
 
     async def run_request(self) -> RunRequest:
         """Return the run that the request describes."""
-        body = await self.json_body(graphs=True)
-        self._native = bool(body.get("is_native_run"))
-        return await run_request(self, body)
-
-    async def start_run(
-        self, request: RunRequest, *, arrived: float, reply_at_end: bool = False
-    ) -> Run:
-        """Queue a run whose request arrived at a time of the event loop's clock.
-
-        ``reply_at_end``: the request is answered when the run has ended, not when it is queued.
-        """
-        return await self.services.runs.submit(request, reply_at_end=reply_at_end, arrived=arrived)
+        return await run_request(self, await self.json_body(graphs=True))
 
     def time_left(self, request: RunRequest, arrived: float) -> float | None:
         """Return how many seconds of the ``timeout`` are left; None without a timeout."""
@@ -509,7 +498,7 @@ class RunHandler(ForService, RunBase):
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         wait = not request.node_form if request.wait is None else request.wait
-        run = await self.start_run(request, arrived=arrived, reply_at_end=wait)
+        run = await self.services.runs.submit(request, reply_at_end=wait, arrived=arrived)
         if wait:
             try:
                 await wait_for(run.ended.wait(), self.time_left(request, arrived))
@@ -534,7 +523,8 @@ class StreamHandler(RunBase):
         """Run a workflow and return its events."""
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
-        starting = asyncio.ensure_future(self.start_run(request, arrived=arrived))
+        submitting = self.services.runs.submit(request, arrived=arrived)
+        starting = asyncio.ensure_future(submitting)
         await self._wait_for(starting)
         try:
             run = starting.result()

@@ -133,7 +133,6 @@ class ActiveRuns:
         return self._runs.get(prompt_id) or self._in_use.get(prompt_id)
 
     def by_comfyui_id(self, comfyui_id: str) -> Run | None:
-        """Return a run by the id of its prompt in ComfyUI, or None."""
         return self._by_comfyui_id.get(comfyui_id)
 
     def give_up(self, machine_id: str, comfyui_id: str) -> None:
@@ -171,7 +170,6 @@ class ActiveRuns:
         return [run for run in self._runs.values() if run.record.pool == pool_id]
 
     def count_on(self, machine_id: str) -> int:
-        """Return how many unfinished runs a machine has."""
         return sum(run.record.status != "uploading" for run in self.on(machine_id))
 
     def counts(self, machine_ids: Iterable[str] | None = None) -> dict[str, int]:
@@ -192,7 +190,6 @@ class ActiveRuns:
         }
 
     def by_status(self) -> Counter[tuple[str, str]]:
-        """Return the number of runs for each pair of machine and status."""
         found = Counter((run.record.machine, run.record.status) for run in self._runs.values())
         for pool, count in self._unloaded_in.items():
             if count:
@@ -200,7 +197,6 @@ class ActiveRuns:
         return found
 
     def of_client(self, client_id: str) -> int:
-        """Return the number of runs of a client."""
         others = sum(run.record.client_id == client_id for run in self._runs.values())
         return others + self._unloaded_of[client_id]
 
@@ -234,7 +230,6 @@ class EndedRuns:
         self._bytes = 0
 
     def add(self, run: Run) -> None:
-        """Add a run whose last event is in its log; remove the oldest runs beyond the limits."""
         replaced = self._runs.pop(run.prompt_id, None)
         self._bytes += run.log.size - (replaced.log.size if replaced is not None else 0)
         self._runs[run.prompt_id] = run
@@ -242,11 +237,9 @@ class EndedRuns:
             self._bytes -= self._runs.popitem(last=False)[1].log.size
 
     def remove(self, prompt_id: str) -> None:
-        """Remove a run that is deleted."""
         removed = self._runs.pop(prompt_id, None)
         if removed is not None:
             self._bytes -= removed.log.size
 
     def get(self, prompt_id: str) -> Run | None:
-        """Return a run by its id, or None."""
         return self._runs.get(prompt_id)

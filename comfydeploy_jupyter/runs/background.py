@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 
 class Recorded(Protocol):
-    """An object with the record of a run, which contains the id of the run."""
-
     record: RunRecord
 
 
@@ -43,12 +41,27 @@ class Background:
     def keep(
         self, loop: Callable[[], Coroutine[Any, Any, None]], what: str, again: Backoff = AGAIN
     ) -> asyncio.Task[None]:
-        """Run a loop; see `BackgroundTasks.keep`."""
         return self._tasks.keep(loop, what, again=again)
 
     async def close(self) -> None:
-        """Cancel all tasks and wait until they are done."""
         await self._tasks.close()
+
+
+def note(
+    write: Callable[..., None], run: Recorded, text: str, *values: object, **options: Any
+) -> None:
+    """Write a line about a run to the log; the first value in its text is the id of the run."""
+    record = run.record
+    write(text, record.prompt_id, *values, extra=record.log_fields, stacklevel=2, **options)
+
+
+def note_failure(
+    log: logging.Logger, run: Recorded, text: str, *values: object, exc: Exception
+) -> None:
+    """Write that a step of a run has failed to the log; show where if nobody expects the error."""
+    known = isinstance(exc, ComfyDeployError)
+    write, trace = (log.warning, None) if known else (log.error, exc)
+    note(write, run, text, *values, exc, exc_info=trace)
 
 
 def now() -> float:
@@ -70,9 +83,9 @@ async def outcome(work: Coroutine[Any, Any, T]) -> T | ComfyDeployError:
     """Run a coroutine that may outlive its caller; return a ComfyDeployError instead of raising."""
     try:
         return await work
-    except ComfyDeployError as fault:
-        log.debug("A step of a run: %s", fault.message)
-        return fault
+    except ComfyDeployError as exc:
+        log.debug("A step of a run: %s", exc.message)
+        return exc
 
 
 def result_of(task: asyncio.Task[T | ComfyDeployError]) -> T:

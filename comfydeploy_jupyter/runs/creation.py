@@ -53,7 +53,6 @@ class PendingCreation:
         self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def cancel(self) -> None:
-        """Cancel the creation of the run."""
         if not self.cancelled.done():
             self.cancelled.set_result(None)
 
@@ -84,7 +83,6 @@ class RunCreator:
         self._by_id: dict[str, PendingCreation] = {}
 
     def find(self, prompt_id: str) -> PendingCreation | None:
-        """Return the run with that id that is being created, or None."""
         return self._by_id.get(prompt_id)
 
     async def create(self, request: RunRequest, *, key: str | None, until: float | None) -> NewRun:

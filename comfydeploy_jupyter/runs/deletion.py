@@ -55,8 +55,6 @@ class OutputName(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The data of a run that a deletion needs."""
-
     id: int  # its key in the table
     prompt_id: str
     machine: str
@@ -93,8 +91,6 @@ class FileToDelete(NamedTuple):
 
 
 class DeletionRepository(Repository):
-    """Deletes runs and the graphs that nothing else refers to."""
-
     @reading
     def select(
         self, db: sqlite3.Connection, which: RunFilter, *, after: int = 0
@@ -109,7 +105,6 @@ class DeletionRepository(Repository):
 
     @reading
     def seen(self, db: sqlite3.Connection) -> Seen:
-        """Return the present state of the store."""
         (run,) = db.execute("SELECT max(id) FROM runs").fetchone()
         (change,) = db.execute("SELECT max(changed) FROM workflows").fetchone()
         unfinished = db.execute(f"SELECT id FROM runs WHERE status NOT IN {FINAL}")  # noqa: S608 - constants
@@ -129,7 +124,6 @@ class DeletionRepository(Repository):
 
     @reading
     def workflow_uses(self, db: sqlite3.Connection, names: Names) -> list[Use]:
-        """Return the uses of files in the versions of all workflows."""
         return _workflow_uses(db, names, 0)
 
     @writing
@@ -192,11 +186,9 @@ class DeletionRepository(Repository):
 
     @writing
     def forget(self, db: sqlite3.Connection, keys: Collection[int]) -> None:
-        """Delete the records of files that have been deleted."""
         db.executemany("DELETE FROM doomed_files WHERE id = ?", [(key,) for key in keys])
 
     async def shrink(self) -> None:
-        """Return the space of deleted records to the file system."""
         await self._database.shrink()
 
 
@@ -314,8 +306,6 @@ Place = tuple[bytes, bytes]  # the root folder of a file, and its path in there
 
 
 class Kept(NamedTuple):
-    """A run or a file that was not deleted."""
-
     prompt_id: str
     file: str | None  # its file; None if the run itself was kept
     reason: str
@@ -323,8 +313,6 @@ class Kept(NamedTuple):
 
 @dataclass
 class Deleted:
-    """What a deletion has deleted and kept."""
-
     runs: int = 0
     files: int = 0
     bytes: int = 0
@@ -332,14 +320,12 @@ class Deleted:
     kept_count: int = 0
 
     def keep(self, run: StoredRun | str, reason: str, file: OutputName | None = None) -> None:
-        """Record that a run, or one of its files, was not deleted."""
         self.kept_count += 1
         if len(self.kept) < MAX_NAMED:
             prompt_id = run if isinstance(run, str) else run.prompt_id
             self.kept.append(Kept(prompt_id, None if file is None else str(file), reason))
 
     def reply(self) -> dict[str, Any]:
-        """Return the body of the reply to ``POST runs/delete``."""
         return {
             "success": True,
             "runs": self.runs,
@@ -437,7 +423,6 @@ class DeletedFiles:
                 self._report.keep(run, reason, output)
 
     def keep_named(self, uses: Iterable[Use]) -> None:
-        """Keep the files with the names of these uses."""
         for use in uses:
             for place in self._by_name[use.name]:
                 self.keep(place, f"{use.by} uses it")
@@ -458,7 +443,6 @@ class DeletedFiles:
         return found
 
     def forget(self, runs: Collection[int]) -> None:
-        """Record that runs were deleted."""
         for run in runs:
             for place in self.of.pop(run, ()):
                 self.users[place].discard(run)
@@ -489,7 +473,6 @@ class KeepRuns:
 
     @property
     def limited(self) -> bool:
-        """Whether there is a limit."""
         return (self.days, self.number, self.bytes) != (None, None, None)
 
 
@@ -549,7 +532,6 @@ class Deleter:
         self._one_at_a_time = asyncio.Lock()
 
     async def select(self, which: RunFilter) -> list[StoredRun]:
-        """Return runs, oldest first."""
         found: list[StoredRun] = []
         while portion := await self._repository.select(which, after=found[-1].id if found else 0):
             found.extend(portion)
@@ -604,7 +586,6 @@ class Deleter:
                     self._shared.background.start(self.shrink())
 
     async def run(self) -> None:
-        """Apply the limits from time to time, until the task is cancelled."""
         pause = FIRST_AFTER
         while self._keep.limited:
             await asyncio.sleep(pause)
@@ -612,7 +593,6 @@ class Deleter:
             await self.apply_limits()
 
     async def apply_limits(self) -> Deleted:
-        """Delete the runs that are beyond the limits now."""
         report = Deleted()
         found = await self.select(RunFilter(statuses=FINAL, pinned=False))
         folders = OutputFolders(self._shared.machines, self._shared.kept_outputs)
@@ -639,7 +619,6 @@ class Deleter:
             await self._repository.forget(remaining.keys())
 
     async def shrink(self) -> None:
-        """Shrink the file of the store."""
         try:
             await self._repository.shrink()
         except ComfyDeployError as exc:

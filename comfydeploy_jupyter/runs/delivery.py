@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 
 def webhook_target(request: RunRequest, prompt_id: str) -> CallbackTarget | None:
-    """Return the callback target of a request that names a webhook, else None."""
     webhook = request.webhook if isinstance(request, DeploymentRun) else None
     if webhook is None:
         return None
@@ -104,7 +103,6 @@ class Delivery:
         await self.recover_orphans(self._callbacks.targets())
 
     async def recover_orphans(self, targets: list[CallbackTarget]) -> None:
-        """Report the ends of runs that exited servers stored, but did not report."""
         for target in targets:
             try:
                 await self._recover(target)
@@ -122,11 +120,10 @@ class Delivery:
             machine = self._machines.find(record.machine)
             definitions = None if machine is None else machine.known_definitions
             stored_graph = await read_stored(prompt, definitions, record.targets)
-            self._report_end(target, record, stored_graph.names)
+            self._report_end(target, record, stored_graph.nodes)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:
-        """Return whether a request asks for reports or uploads."""
         return bool(
             request.status_endpoint or request.file_upload_endpoint or webhook_target(request, "")
         )
@@ -144,7 +141,6 @@ class Delivery:
         await self._callbacks.add(target)
 
     def forget(self, prompt_id: str) -> None:
-        """Delete the stored callback target of a run that ComfyUI never received."""
         target = self._callbacks.target(prompt_id)
         if target is not None:
             self._callbacks.finish(target)
@@ -182,7 +178,6 @@ class Delivery:
             self._send(target, {"output_data": event.data, "node_meta": None})
 
     def uploads(self, prompt_id: str) -> bool:
-        """Return whether the outputs of a run must be uploaded."""
         target = self._callbacks.target(prompt_id)
         return target is not None and target.file_upload_endpoint is not None
 
@@ -297,7 +292,6 @@ class Delivery:
 
 
 def _file_of(kind: str, item: Any) -> dict[str, str] | None:
-    """Return the file that an item of an output describes, or None."""
     if isinstance(item, str) and kind in _PATH_KINDS and item:
         path = PurePosixPath(item)
         item = {"filename": path.name, "subfolder": str(path.parent).removeprefix(".")}

@@ -49,8 +49,6 @@ MAX_INPUT_LENGTH = 10_000  # characters of such a value
 
 
 class EditorPrompts(Repository):
-    """Reads and writes the prompts of ComfyUI's editor."""
-
     @reading
     def known(
         self, db: sqlite3.Connection, prompt_ids: Collection[str]
@@ -173,7 +171,6 @@ class EditorRuns:
         self._looking = asyncio.Lock()
 
     def close(self) -> None:
-        """Stop the searches for prompts."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import metrics
 from ..comfyui.client import REPLY_TIMEOUT
@@ -32,14 +32,14 @@ from ..util.http import reason_of
 from ..util.jsons import loads, rough_size
 from ..util.tasks import report, wait_for, wait_until_set
 from ..util.times import Backoff, utc_now
-from .background import done_by, now, outcome, result_of
+from .background import done_by, note, note_failure, now, outcome, result_of
 from .inputs import InputChangedError
 from .outputs import reply, unknown_run
 from .prepare import DEFINITIONS_MAX_AGE
-from .state import EXECUTING, Cause, Do, Effect, Event, Place, Sends, State, state_of
+from .state import EXECUTING, Cause, Do, Effect, Event, Notification, Place, State, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
@@ -78,6 +78,9 @@ NOT_AWAITED = (Do.UPLOAD, Do.KEEP_OUTPUTS, Do.OUTCOME)
 OF_FILES = (NotFoundError, ForbiddenPathError, ConflictError, InvalidRequestError, OSError)
 
 
+Request: TypeAlias = "Callable[[ComfyUIClient, Run, Effect], Coroutine[Any, Any, None]]"
+
+
 class StateSaver:
     """Writes the states of runs that are due, together; a reader can have one written at once."""
 
@@ -110,11 +113,9 @@ class StateSaver:
             saving.result()
 
     def discard(self, run: Run) -> None:
-        """Forget a run that has ended."""
         self._unsaved.pop(run.prompt_id, None)
 
     async def close(self) -> None:
-        """Store all states that are due."""
         if self._timer is not None:
             self._timer.cancel()
         if self._saving:  # their tasks may not have begun, and are cancelled next
@@ -162,8 +163,6 @@ class RunContext:
 
 
 class NewRun(NamedTuple):
-    """A run that is ready to be sent to ComfyUI."""
-
     run: Run
     client: ComfyUIClient | None  # None if the run has to wait for a machine with room
     prepared: Prepared
@@ -203,12 +202,12 @@ class Engine:
         }
         self._later: dict[Do, Callable[[Run, Effect], Coroutine[Any, Any, object]]] = {
             Do.STORE: self._store,
-            Do.SEARCH: self._search,
-            Do.HISTORY: self._look_in_history,
-            Do.OUTCOME: self._read_outcome,
-            Do.CANCEL: self._cancel_there,
-            Do.INTERRUPT: self._interrupt,
-            Do.READ_GRAPH: self._queue_anew,
+            Do.SEARCH: partial(self._ask, self._search),
+            Do.HISTORY: partial(self._ask, self._look_in_history),
+            Do.OUTCOME: partial(self._ask, self._read_outcome),
+            Do.CANCEL: partial(self._ask, self._cancel_there),
+            Do.INTERRUPT: partial(self._ask, self._interrupt),
+            Do.READ_GRAPH: partial(self._ask, self._queue_anew),
             Do.POST: self._post_again,
             Do.TRY_LATER: self._try_later,
             Do.KEEP_OUTPUTS: self._keep_outputs,
@@ -219,44 +218,20 @@ class Engine:
 
     # -- events in, effects out --------------------------------------------------------------
 
-    def event(
-        self,
-        run: Run,
-        cause: Cause,
-        detail: str = "",
-        facts: Mapping[str, Any] = {},
-        moves: int | None = None,
-        state: State | None = None,
-        keep: bool = False,
-    ) -> Event:
-        """Return an event that happens now."""
+    def event(self, run: Run, cause: Cause, detail: str = "", **fields: Any) -> Event:
+        """Return an event that happens now; ``fields`` are further ones of `Event`."""
         place = self._place(run)
-        return Event(cause, detail, facts, utc_now(), now(), place, moves, state, keep=keep)
+        return Event(cause, detail, at=utc_now(), now=now(), place=place, **fields)
 
     def tell(
-        self,
-        run: Run,
-        cause: Cause,
-        detail: str = "",
-        facts: Mapping[str, Any] = {},
-        moves: int | None = None,
+        self, run: Run, cause: Cause, detail: str = "", **fields: Any
     ) -> list[asyncio.Task[None]]:
-        """Tell a run what has happened; what takes time because of it are tasks."""
-        return self.start(run, run.handle(self.event(run, cause, detail, facts, moves)))
+        """Tell a run about an `event`; what takes time because of it are tasks."""
+        return self.start(run, run.handle(self.event(run, cause, detail, **fields)))
 
-    async def tell_and_wait(
-        self,
-        run: Run,
-        cause: Cause,
-        detail: str = "",
-        facts: Mapping[str, Any] = {},
-        moves: int | None = None,
-        keep: bool = False,
-    ) -> None:
+    async def tell_and_wait(self, run: Run, cause: Cause, detail: str = "", **fields: Any) -> None:
         """Tell a run the same, and wait until all is done; an error of a request is raised."""
-        await self.carry_out(
-            run, run.handle(self.event(run, cause, detail, facts, moves, keep=keep))
-        )
+        await self.carry_out(run, run.handle(self.event(run, cause, detail, **fields)))
 
     def perform(self, run: Run, effects: Sequence[Effect]) -> list[Effect]:
         """Perform the effects that take no time; return the others."""
@@ -269,7 +244,6 @@ class Engine:
         return later
 
     def start(self, run: Run, effects: Sequence[Effect]) -> list[asyncio.Task[None]]:
-        """Perform effects in the background."""
         start = self._context.background.start
         return [start(self._quietly(run, each), run) for each in self.perform(run, effects)]
 
@@ -287,20 +261,15 @@ class Engine:
     async def _quietly(self, run: Run, effect: Effect) -> None:
         try:
             await self._later[effect.do](run, effect)
-        except ComfyUIUnavailableError as fault:
-            log.warning(
-                "Run %s: ComfyUI does not answer; it is asked again: %s",
-                run.prompt_id,
-                fault.message,
-                extra=run.record.log_fields,
-            )
+        except ComfyUIUnavailableError as exc:
+            text = "Run %s: ComfyUI does not answer; it is asked again: %s"
+            note(log.warning, run, text, exc.message)
 
     async def _again(self, run: Run, effect: Effect, **changes: Any) -> None:
         """Let the event of an effect come back with its result, and carry out what follows."""
         assert effect.event is not None
-        event = effect.event._replace(
-            **{"at": utc_now(), "now": now(), "place": self._place(run), "facts": {}, **changes}
-        )
+        now_known = {"at": utc_now(), "now": now(), "place": self._place(run)}
+        event = effect.event._replace(**{**now_known, "detail": "", "facts": {}, **changes})
         await self.carry_out(run, run.handle(event))
 
     def _place(self, run: Run) -> Place:
@@ -318,15 +287,11 @@ class Engine:
             Place().patience if client is None else client.timeout,
         )
 
-    def _client(self, run: Run) -> ComfyUIClient | None:
-        machine = self._context.machines.find(run.record.machine)
-        return None if machine is None else machine.reachable_client()
-
     # -- effects that take no time -----------------------------------------------------------
 
     def _begun(self, run: Run, _: Effect) -> None:
         run.begun()
-        log.debug("Run %s is executing", run.prompt_id, extra=run.record.log_fields)
+        note(log.debug, run, "Run %s is executing")
 
     def _enqueue(self, run: Run, effect: Effect) -> None:
         """Put a run into the queue of its pool; it need not stay in memory if it is stored."""
@@ -334,12 +299,7 @@ class Engine:
             return
         self._context.queue.wait(run, failed=effect.failed)
         if effect.event is not None and effect.event.cause is not Cause.NO_ROOM:
-            log.info(
-                "Run %s waits again: %s",
-                run.prompt_id,
-                effect.event.detail,
-                extra=run.record.log_fields,
-            )
+            note(log.info, run, "Run %s waits again: %s", effect.event.detail)
         if effect.event is None or effect.event.stored:
             self._context.active.unload(run)
 
@@ -349,11 +309,11 @@ class Engine:
             self._context.queue.pause(machine)
 
     def _drop(self, run: Run, _: Effect) -> None:
-        log.info("Run %s was not queued", run.prompt_id, extra=run.record.log_fields)
+        note(log.info, run, "Run %s was not queued")
         self._context.active.remove(run)
         self._context.queue.ended(run)
         self._context.saver.discard(run)
-        run.send(Sends.CLOSED, reply(run.record, self._context.active.view_url))
+        run.send(Notification.CLOSED, reply(run.record, self._context.active.view_url))
 
     def _end(self, run: Run, _: Effect) -> None:
         context, record = self._context, run.record
@@ -361,7 +321,7 @@ class Engine:
         context.active.remove(run)
         context.saver.discard(run)
         context.estimates.add(record)
-        run.send(Sends.END, reply(record, context.active.view_url))
+        run.send(Notification.END, reply(record, context.active.view_url))
         context.ended.add(run)
         # After the tasks that wait for the run.
         asyncio.get_running_loop().call_soon(_note_end, record)
@@ -374,22 +334,14 @@ class Engine:
         stored = True
         try:
             await self._context.repository.save(effect.record)
-        except Exception as fault:  # of any type: the run would wait for its result for ever
+        except Exception as exc:  # of any type: the run would wait for its result for ever
             stored = False
-            known = isinstance(fault, ComfyDeployError)
-            log.log(
-                logging.WARNING if known else logging.ERROR,
-                "The state of run %s (%s) cannot be stored: %s",
-                run.prompt_id,
-                effect.event.cause.value,
-                fault,
-                exc_info=None if known else fault,
-                extra=run.record.log_fields,
-            )
-        await self._again(run, effect, stored=stored, facts=effect.event.facts)
+            text = "The state of run %s (%s) cannot be stored: %s"
+            note_failure(log, run, text, effect.event.cause.value, exc=exc)
+        detail, facts = effect.event.detail, effect.event.facts
+        await self._again(run, effect, stored=stored, detail=detail, facts=facts)
 
     async def _store_end(self, run: Run, effect: Effect) -> None:
-        """Store the end, and wait for the last event of a run; if the store fails, try again."""
         record = effect.record
         assert record is not None
         cause = Cause.END_STORED
@@ -397,16 +349,14 @@ class Engine:
             await self._context.repository.save(record)
         except Exception:
             cause = Cause.END_NOT_STORED
-            log.exception(
-                "The end of run %s cannot be stored yet", record.prompt_id, extra=record.log_fields
-            )
+            note(log.exception, run, "The end of run %s cannot be stored yet")
             self._context.background.keep(
                 partial(self._context.repository.save, record),
                 f"Storing the end of run {record.prompt_id}",
                 SAVE_AGAIN,
             )
         await _release(run)
-        await self._again(run, effect, cause=cause, detail="", moves=None, state=None, stored=None)
+        await self._again(run, effect, cause=cause, moves=None, state=None, stored=None)
 
     async def _discard(self, run: Run, _: Effect) -> None:
         await self._context.repository.discard(run.prompt_id)
@@ -418,73 +368,68 @@ class Engine:
 
     # -- what ComfyUI has --------------------------------------------------------------------
 
-    async def _search(self, run: Run, effect: Effect) -> None:
-        client = self._client(run)
-        if client is None:
-            return
+    async def _ask(self, ask: Request, run: Run, effect: Effect) -> None:
+        """Send a request about a run, unless its ComfyUI is away: it is looked at later then."""
+        machine = self._context.machines.find(run.record.machine)
+        client = None if machine is None else machine.reachable_client()
+        if client is not None:
+            await ask(client, run, effect)
+
+    async def _search(self, client: ComfyUIClient, run: Run, effect: Effect) -> None:
         asked = now()  # what happens until the answer comes is not in it
         running, pending = await client.find([run.comfyui_id])
         if running or pending:
             cause = Cause.FOUND_EXECUTING if running else Cause.FOUND_QUEUED
-            await self._again(run, effect, cause=cause, detail="", state=None)
+            await self._again(run, effect, cause=cause, state=None)
         else:
-            await self._again(run, effect, cause=Cause.MISSING, detail="", now=asked)
+            await self._again(run, effect, cause=Cause.MISSING, now=asked)
 
-    async def _look_in_history(self, run: Run, effect: Effect) -> None:
+    async def _look_in_history(self, client: ComfyUIClient, run: Run, effect: Effect) -> None:
         """Look for the end of a run that is not in the queue; its events may still report it."""
-        client, event = self._client(run), effect.event
-        if client is None:
-            return
-        assert event is not None
+        assert effect.event is not None
+        asked = effect.event.now
         entry = await client.history(run.comfyui_id)
         if entry is None:
-            await self._again(run, effect, cause=Cause.NOT_IN_HISTORY, detail="", now=event.now)
+            await self._again(run, effect, cause=Cause.NOT_IN_HISTORY, now=asked)
             return
         if run.events_complete and not run.ending:
             with suppress(asyncio.TimeoutError):
-                await wait_for(run.ended.wait(), event.now + LATE_EVENT - now())
-        facts = await self._entry(run, entry)
-        await self._again(
-            run, effect, cause=Cause.FOUND_IN_HISTORY, facts=facts, detail="", state=None
-        )
+                await wait_for(run.ended.wait(), asked + LATE_EVENT - now())
+        await self._found_in_history(run, effect, entry, state=None)
 
-    async def _read_outcome(self, run: Run, effect: Effect) -> None:
-        client = self._client(run)
-        entry = None if client is None else await client.history(run.comfyui_id)
+    async def _read_outcome(self, client: ComfyUIClient, run: Run, effect: Effect) -> None:
+        entry = await client.history(run.comfyui_id)
         if entry is not None:
-            facts = await self._entry(run, entry)
-            await self._again(run, effect, cause=Cause.FOUND_IN_HISTORY, facts=facts, detail="")
+            await self._found_in_history(run, effect, entry)
 
-    async def _entry(self, run: Run, entry: dict[str, Any]) -> dict[str, Any]:
+    async def _found_in_history(
+        self, run: Run, effect: Effect, entry: dict[str, Any], **changes: Any
+    ) -> None:
         if not run.ending:
             run.outputs_size = await asyncio.to_thread(rough_size, entry.get("outputs"))
-        return {"entry": entry, "excused": self._context.queue.is_excused(run)}
+        facts = {"entry": entry, "excused": self._context.queue.is_excused(run)}
+        await self._again(run, effect, cause=Cause.FOUND_IN_HISTORY, facts=facts, **changes)
 
-    async def _cancel_there(self, run: Run, effect: Effect) -> None:
-        client = self._client(run)
-        if client is None:
-            return
+    async def _cancel_there(self, client: ComfyUIClient, run: Run, effect: Effect) -> None:
         await client.cancel(run.comfyui_id)
-        await self._again(run, effect, cause=Cause.CANCEL_SENT, detail="")
+        await self._again(run, effect, cause=Cause.CANCEL_SENT)
 
-    async def _interrupt(self, run: Run, _: Effect) -> None:
-        client = self._client(run)
-        if client is not None:
-            await client.interrupt(run.comfyui_id)
+    async def _interrupt(self, client: ComfyUIClient, run: Run, _: Effect) -> None:
+        await client.interrupt(run.comfyui_id)
 
     # -- sending runs to ComfyUI -------------------------------------------------------------
 
     async def submit(
-        self, request: RunRequest, new: NewRun, *, reply_at_end: bool, until: float | None
+        self, request: RunRequest, new: NewRun, *, keep: bool, until: float | None
     ) -> None:
         """Store a new run and send it to ComfyUI's queue, or let it wait for a machine with room.
 
-        With ``reply_at_end`` no client is informed before the end, and the acceptance need not be
-        stored at once. After ``until`` (`now`) the work goes on in the background. Raises
+        With ``keep`` the acceptance is stored before this returns, as its caller tells a client
+        about it. After ``until`` (`now`) the work goes on in the background. Raises
         PromptInvalidError or TooLargeError if ComfyUI refuses it, ComfyUIUnavailableError if
         it does not answer, RunTimeoutError if it does not do so in time.
         """
-        handing = self._hand_over(request, new, keep=not reply_at_end)
+        handing = self._hand_over(request, new, keep=keep)
         if until is None:
             await handing
             return
@@ -517,21 +462,21 @@ class Engine:
             await self._begin_delivery(request, run)
         try:
             await self._post(run, client, prepared.prompt, prepared.workflow, keep, adding)
-        except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError) as fault:
+        except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError) as exc:
             await self._added(run, adding)
             if run.ending:  # it was cancelled, or its ComfyUI exited, in the meantime
                 await run.ended.wait()
                 return
-            await self._not_taken(run, fault, prepared.prompt)
-            if not isinstance(fault, ComfyUIUnavailableError):
+            await self._not_taken(run, exc, prepared.prompt)
+            if not isinstance(exc, ComfyUIUnavailableError):
                 if run.state is not State.WAITING:
                     raise
             elif run.record.pool is None:
                 if run.state is State.DROPPED:
                     raise
-                if run.state is State.UNANSWERED or not fault.details.get("sent", True):
+                if run.state is State.UNANSWERED or not exc.details.get("sent", True):
                     # ComfyUI may still queue it. This is decided once it cannot do so any more.
-                    fault.extra["prompt_id"] = run.prompt_id
+                    exc.extra["prompt_id"] = run.prompt_id
                     raise
 
     def _note_stored(self, run: Run, adding: asyncio.Future[None]) -> None:
@@ -542,9 +487,9 @@ class Engine:
         """Wait until a new run is stored; if it cannot be stored, there is no run."""
         try:
             await adding
-        except BaseException as fault:
-            if not isinstance(fault, ConflictError):
-                log.warning("Run %s cannot be stored", run.prompt_id, extra=run.record.log_fields)
+        except BaseException as exc:
+            if not isinstance(exc, ConflictError):
+                note(log.warning, run, "Run %s cannot be stored")
             self.tell(run, Cause.NOT_STORED, "The run could not be stored")
             raise
 
@@ -553,10 +498,10 @@ class Engine:
             return
         try:
             await self._delivery.begin(request, run.prompt_id)
-        except ComfyDeployError as fault:
-            reason = f"The run was not handed to ComfyUI: {fault.message}"
-            await self.tell_and_wait(run, Cause.LOST, reason, {"kind": "NotQueued"})
-            fault.extra["prompt_id"] = run.prompt_id
+        except ComfyDeployError as exc:
+            reason = f"The run was not handed to ComfyUI: {exc.message}"
+            await self._lose(run, "NotQueued", reason)
+            exc.extra["prompt_id"] = run.prompt_id
             raise
 
     async def _post(
@@ -586,44 +531,39 @@ class Engine:
             )
         except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError):
             raise
-        except Exception as fault:  # ComfyUI may have received it
-            self.tell(run, Cause.NOT_ANSWERED, type(fault).__name__)
+        except Exception as exc:  # ComfyUI may have received it
+            self.tell(run, Cause.NOT_ANSWERED, type(exc).__name__)
             raise
         number = answer.get("number")
         facts = {"number": number, "node_errors": answer["node_errors"]}
         detail = f"as number {number}" if number is not None else ""
-        await self.tell_and_wait(run, Cause.ACCEPTED, detail, facts, keep=keep)
+        await self.tell_and_wait(run, Cause.ACCEPTED, detail, facts=facts, keep=keep)
         if run.record.number == number:
-            log.info(
-                "Run %s is queued on machine %s as number %s",
-                run.prompt_id,
-                run.record.machine,
-                number,
-                extra=run.record.log_fields,
-            )
+            text = "Run %s is queued on machine %s as number %s"
+            note(log.info, run, text, run.record.machine, number)
 
-    async def _not_taken(self, run: Run, fault: ComfyDeployError, prompt: bytes) -> None:
+    async def _not_taken(self, run: Run, exc: ComfyDeployError, prompt: bytes) -> None:
         """Tell a run that ComfyUI has refused it, cannot have received it, or may have it."""
-        if isinstance(fault, ComfyUIUnavailableError):
-            sent = fault.details.get("sent", True)
+        if isinstance(exc, ComfyUIUnavailableError):
+            sent = exc.details.get("sent", True)
             cause = Cause.NOT_ANSWERED if sent else Cause.NOT_SENT
-            if tasks := self.tell(run, cause, fault.message):
+            if tasks := self.tell(run, cause, exc.message):
                 await asyncio.wait(tasks, timeout=REPLY_TIMEOUT if sent else None)
             return
         facts: dict[str, Any] = {"elsewhere": await self._elsewhere(run, prompt)}
-        node_errors = fault.extra.get("node_errors") or {}
+        node_errors = exc.extra.get("node_errors") or {}
         node_id = next(iter(node_errors), None)
-        if isinstance(fault, PromptInvalidError):
-            fault.say(refusal(fault.details, node_errors, run.live_status.label))
+        if isinstance(exc, PromptInvalidError):
+            exc.say(refusal(exc.details, node_errors, run.live_status.label))
         facts["node_errors"] = node_errors
         facts["error"] = {
-            "type": fault.details.get("type") or fault.code,
-            "message": fault.message,
+            "type": exc.details.get("type") or exc.code,
+            "message": exc.message,
             "node_id": node_id,
             "node_type": node_errors[node_id].get("class_type") if node_id is not None else None,
         }
-        fault.extra["prompt_id"] = run.prompt_id
-        await self.tell_and_wait(run, Cause.REFUSED, "", facts)
+        exc.extra["prompt_id"] = run.prompt_id
+        await self.tell_and_wait(run, Cause.REFUSED, facts=facts)
 
     async def _elsewhere(self, run: Run, prompt: bytes) -> str | None:
         """Return why another member may accept a run that its machine refuses, if one may."""
@@ -637,8 +577,8 @@ class Engine:
             for other in members:
                 if other is not machine and other.answers and not await self._lacks(other, prompt):
                     return f"{machine.id} lacks a node class or a model of it"
-        except Exception as error:  # the run must end as refused
-            report(log, "Run %s", run.prompt_id, error=error, extra=record.log_fields)
+        except Exception as exc:  # the run must end as refused
+            report(log, "Run %s", run.prompt_id, error=exc, extra=record.log_fields)
         return None
 
     async def _lacks(self, machine: Machine, prompt: bytes) -> bool:
@@ -662,23 +602,20 @@ class Engine:
             self._context.estimates.load_for(run)  # its machine is known only now
         try:
             await self._post(run, client, prompt, workflow)
-        except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError) as fault:
-            await self._not_taken(run, fault, prompt)
-            if isinstance(fault, ComfyUIUnavailableError) and run.record.pool is None:
+        except (PromptInvalidError, TooLargeError, ComfyUIUnavailableError) as exc:
+            await self._not_taken(run, exc, prompt)
+            if isinstance(exc, ComfyUIUnavailableError) and run.record.pool is None:
                 raise
 
-    async def _queue_anew(self, run: Run, effect: Effect) -> None:
-        """Read the graph of a run that ComfyUI has lost, and send it again."""
-        assert effect.event is not None
-        client = self._client(run)
-        stored = None if client is None else await self._stored_graph(run)
-        if client is None or stored is None:
+    async def _queue_anew(self, client: ComfyUIClient, run: Run, effect: Effect) -> None:
+        stored = await self._stored_graph(run)
+        if stored is None:
             return
-        log.info("ComfyUI restarted; run %s is queued again", run.prompt_id)
+        note(log.info, run, "ComfyUI restarted; run %s is queued again")
         run.outgoing = client, *stored
-        connected = self._client(run) is not None
+        connected = self._place(run).connected
         facts = {"session": self._context.session.id, "events_complete": connected}
-        await self._again(run, effect, cause=Cause.QUEUED_ANEW, facts=facts, detail="")
+        await self._again(run, effect, cause=Cause.QUEUED_ANEW, facts=facts)
 
     async def _stored_graph(self, run: Run) -> tuple[bytes, bytes | None] | None:
         """Return the graph of a run, in API and UI format; if it cannot be sent, end the run."""
@@ -686,10 +623,9 @@ class Engine:
         if stored is None:
             stored = await self._context.repository.prompt(run.prompt_id)
         if stored is None:
-            reason = "The graph of the run is not in the store"
-            await self.tell_and_wait(run, Cause.LOST, reason, {"kind": "ComfyUIEnded"})
+            await self._lose(run, "ComfyUIEnded", "The graph of the run is not in the store")
         elif run.record.own_keys and not run.keys:
-            await self.tell_and_wait(run, Cause.LOST, FORGOTTEN, {"kind": "KeysForgotten"})
+            await self._lose(run, "KeysForgotten", FORGOTTEN)
             return None
         elif not run.record.own_keys:
             run.keys = await self._account.keys()
@@ -737,17 +673,9 @@ class Engine:
             self._context.queue.pause(machine)
             if run.moves == moves:
                 self._wait_again(run)
-        except Exception as fault:  # an error of the store, or an unexpected error
-            known = isinstance(fault, ComfyDeployError)
-            log.log(
-                logging.WARNING if known else logging.ERROR,
-                "Run %s cannot be handed to machine %r yet: %s",
-                run.prompt_id,
-                machine.id,
-                fault,
-                exc_info=None if known else fault,
-                extra=run.record.log_fields,
-            )
+        except Exception as exc:  # an error of the store, or an unexpected error
+            text = "Run %s cannot be handed to machine %r yet: %s"
+            note_failure(log, run, text, machine.id, exc=exc)
             await asyncio.sleep(SAVE_AGAIN.first)
             if run.moves == moves:
                 self._wait_again(run)
@@ -770,7 +698,7 @@ class Engine:
             "session": self._context.session.id,
             "events_complete": machine.connected,
         }
-        await self.tell_and_wait(run, Cause.ASSIGNED, f"to {machine.id}", facts, moves)
+        await self.tell_and_wait(run, Cause.ASSIGNED, f"to {machine.id}", facts=facts, moves=moves)
 
     async def _send_files(
         self, run: Run, prompt: bytes, machine: Machine, client: ComfyUIClient
@@ -779,13 +707,16 @@ class Engine:
         try:
             hashes = {name: run.record.file_hashes.get(name, "") for name in run.record.files}
             return await self._inputs.send(hashes, prompt, machine, client)
-        except InputChangedError as fault:
-            await self.tell_and_wait(run, Cause.LOST, fault.message, {"kind": "InputChanged"})
-        except OF_FILES as fault:
-            reason = fault.message if isinstance(fault, ComfyDeployError) else reason_of(fault)
+        except InputChangedError as exc:
+            await self._lose(run, "InputChanged", exc.message)
+        except OF_FILES as exc:
+            reason = exc.message if isinstance(exc, ComfyDeployError) else reason_of(exc)
             reason = f"The input files cannot be sent to machine {machine.id!r}: {reason}"
-            await self.tell_and_wait(run, Cause.LOST, reason, {"kind": "NotQueued"})
+            await self._lose(run, "NotQueued", reason)
         return None
+
+    async def _lose(self, run: Run, kind: str, reason: str) -> None:
+        await self.tell_and_wait(run, Cause.LOST, reason, facts={"kind": kind})
 
     # -- outputs -----------------------------------------------------------------------------
 
@@ -794,15 +725,11 @@ class Engine:
         record = run.outcome or run.record
         try:
             await self._context.kept_outputs.keep(record.machine, record.outputs)
-        except Exception as fault:
+        except Exception as exc:
             # A ValueError: a name that cannot be encoded.
-            if not isinstance(fault, (ComfyDeployError, OSError, ValueError)):
-                log.exception(
-                    "The outputs of run %s could not be copied",
-                    run.prompt_id,
-                    extra=run.record.log_fields,
-                )
-            reason = f"The outputs could not be copied from {record.machine}: {fault}"
+            if not isinstance(exc, (ComfyDeployError, OSError, ValueError)):
+                note(log.exception, run, "The outputs of run %s could not be copied")
+            reason = f"The outputs could not be copied from {record.machine}: {exc}"
             await self.tell_and_wait(run, Cause.OUTPUTS_LOST, reason)
         else:
             await self.tell_and_wait(run, Cause.OUTPUTS_KEPT)
@@ -813,21 +740,17 @@ class Engine:
         The status becomes ``uploading`` when all uploads are in the queue, where they can be
         cancelled, and before the first of them starts.
         """
-        log.debug("Run %s uploads its outputs", run.prompt_id, extra=run.record.log_fields)
+        note(log.debug, run, "Run %s uploads its outputs")
         record = run.outcome or run.record
         try:
             await _release(run)
             queued = partial(self.tell_and_wait, run, Cause.UPLOADS_QUEUED)
             error = await self._delivery.upload(run, record, queued)
-        except Exception as fault:
-            log.exception(
-                "The outputs of run %s could not be uploaded",
-                run.prompt_id,
-                extra=run.record.log_fields,
-            )
-            message = f"The outputs could not be uploaded: {fault}"
+        except Exception as exc:
+            note(log.exception, run, "The outputs of run %s could not be uploaded")
+            message = f"The outputs could not be uploaded: {exc}"
             error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
-        await self.tell_and_wait(run, Cause.UPLOADS_ENDED, "", {"error": error})
+        await self.tell_and_wait(run, Cause.UPLOADS_ENDED, facts={"error": error})
 
     # -- cancellations and restarts ----------------------------------------------------------
 
@@ -837,7 +760,7 @@ class Engine:
         The request is stored with the run. If ComfyUI cannot be reached now, it is sent when
         ComfyUI is back, and a run that ComfyUI has lost in the meantime is not queued again.
         """
-        log.debug("Run %s is being cancelled", run.prompt_id, extra=run.record.log_fields)
+        note(log.debug, run, "Run %s is being cancelled")
         while not run.ending:
             for effect in self.perform(run, run.handle(self.event(run, Cause.CANCEL_REQUESTED))):
                 assert effect.record is not None
@@ -862,13 +785,8 @@ class Engine:
             if not run.ending:
                 try:
                     await self.tell_and_wait(run, Cause.CANCEL_DUE)
-                except ComfyUIUnavailableError as fault:
-                    log.warning(
-                        "Run %s cannot be cancelled yet: %s",
-                        run.prompt_id,
-                        fault.message,
-                        extra=run.record.log_fields,
-                    )
+                except ComfyUIUnavailableError as exc:
+                    note(log.warning, run, "Run %s cannot be cancelled yet: %s", exc.message)
                     return was
                 if was == "running" or run.state in EXECUTING:
                     return "running"
@@ -917,7 +835,7 @@ class Engine:
         context.active.add(run)
         if run.state is not State.WAITING:
             context.estimates.load_for(run)
-        log.info("Run %s is recovered", run.prompt_id, extra=record.log_fields)
+        note(log.info, run, "Run %s is recovered")
         self.start(run, run.handle(effect.event._replace(stored=True)))
 
 

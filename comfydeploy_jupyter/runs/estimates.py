@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from ..errors import ComfyDeployError
+from .background import note
 from .progress import NodeWork
 
 if TYPE_CHECKING:
@@ -53,12 +54,8 @@ class DurationEstimates:
         try:
             stored = await self._repository.node_times(structure, machine, KEPT_RUNS)
         except ComfyDeployError as exc:
-            log.debug(
-                "The earlier durations of run %s cannot be read: %s",
-                run.prompt_id,
-                exc.message,
-                extra=run.record.log_fields,
-            )
+            text = "The earlier durations of run %s cannot be read: %s"
+            note(log.debug, run, text, exc.message)
             return
         runs = deque((_work(*row) for row in stored), maxlen=KEPT_RUNS)
         self._kept[structure, machine] = runs

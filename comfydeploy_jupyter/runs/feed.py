@@ -106,7 +106,6 @@ class EventLog:
         *,
         size: int | None = None,
     ) -> RunEvent:
-        """Add an event, with its size in bytes if known, and wake the readers."""
         entry = RunEvent(self._next_id, event, data, preview, size=size)
         self._next_id += 1
         self._events.append(entry)
@@ -160,7 +159,6 @@ class EventLog:
 
     @property
     def size(self) -> int:
-        """Approximate size of the events in memory, bytes."""
         return self._bytes
 
     @property

@@ -110,7 +110,6 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
 
 
 def unknown_run(prompt_id: str, where: str = "") -> NotFoundError:
-    """Return the error for an unknown run; ``where`` is the end of the message, if given."""
     return NotFoundError(
         f"prompt_id: there is no run {prompt_id!r}{where}",
         details={"field": "prompt_id", "prompt_id": prompt_id},

@@ -7,7 +7,8 @@ import logging
 import pickle
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import (
     ComfyDeployError,
@@ -44,7 +45,7 @@ from .run import Run
 from .state import Cause, Event, State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from .active import ActiveRuns
     from .background import Background
     from .records import RunRecord, RunRepository
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +90,13 @@ class Prepared:
     fingerprint: bytes = b""
     files: tuple[str, ...] = ()  # put into the input folder of the machine for this run
     file_names: frozenset[str] = frozenset()  # texts in the prompt that may name input files
+
+
+class Unplaced(NamedTuple):
+    """A graph whose files are not in the input folder of its machine yet."""
+
+    files: list[FileNeed]
+    rest: bytes  # for `finish`; of a large graph it stays a pickle in this process
 
 
 class Chosen(NamedTuple):
@@ -126,18 +136,16 @@ class Chosen(NamedTuple):
 
 
 def compose(
-    request: RunRequest,
-    layouts: NodeDefinitions | None,
-    known: DefinitionSet | None,
-    *,
-    cut: bool,
-) -> Prepared | Chosen:
-    """Do all steps that do not need ComfyUI in one call, since each thread call costs time.
+    request: RunRequest, definitions: DefinitionSet | None, cut: bool
+) -> Prepared | Chosen | Unplaced:
+    """Do all steps in one call, since each thread call costs time.
 
-    With ``known``, the definitions of the running ComfyUI, given values are checked as well.
+    Given values are checked against the definitions of the running ComfyUI. Without definitions,
+    a graph that needs them is returned before its seeds are drawn.
     """
-    definitions = None if known is None else known.nodes
-    graph, ui, warnings = _choose(request, layouts)
+    known = None if definitions is None else definitions.nodes
+    live = None if definitions is None or definitions.source != "live" else known
+    graph, ui, warnings = _choose(request, known)
     graph = _with_inputs(graph)
     targets = request.outputs
     if targets is not None:
@@ -146,10 +154,10 @@ def compose(
     if strict is None:
         strict = not request.node_form
     inputs = request.inputs or {}
-    applied = apply_inputs(graph, inputs, strict=strict, definitions=definitions)
-    if known is not None and strict:
-        check_inputs(graph, applied, definitions)
-    applied = load_files(applied, definitions)
+    applied = apply_inputs(graph, inputs, strict=strict, definitions=live)
+    if live is not None and strict:
+        check_inputs(graph, applied, live)
+    applied = load_files(applied, live)
     check_depth(applied.graph, ui)
     if targets is not None and cut:
         applied = replace(applied, graph=only_what_is_needed(applied.graph, targets))
@@ -161,12 +169,29 @@ def compose(
         request.node_form and request.seed_mode is None,
         warnings,
         structure_of(graph),
-        _remembered(request.inputs or {}),
+        _remembered(inputs),
         targets,
     )
-    if chosen.draws_seeds or chosen.has_external:
-        return chosen
-    return encode(chosen, chosen.settle_seeds())
+    if not (chosen.draws_seeds or chosen.has_external):
+        return encode(chosen, chosen.settle_seeds(), definitions)
+    return chosen if definitions is None else settle(chosen, definitions)
+
+
+def settle(chosen: Chosen, definitions: DefinitionSet) -> Prepared | Unplaced:
+    """Draw the seeds of a graph, and put its external inputs into the nodes."""
+    seeds = chosen.settle_seeds(definitions.nodes)
+    if chosen.has_external:
+        inlined = inline_external(seeds.graph, definitions.nodes, given=chosen.applied.given)
+        seeds = replace(seeds, graph=inlined.graph)
+        if inlined.files:
+            return Unplaced(inlined.files, pickle.dumps((chosen, seeds)))
+    return encode(chosen, seeds, definitions)
+
+
+def finish(rest: bytes, placed: dict[str, str | list[str]], definitions: DefinitionSet) -> Prepared:
+    """Put the names of the files into the graph of an `Unplaced`."""
+    chosen, seeds = pickle.loads(rest)  # noqa: S301 - from this package
+    return encode(chosen, replace(seeds, graph=place_files(seeds.graph, placed)), definitions)
 
 
 def _choose(
@@ -242,22 +267,21 @@ def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def encode(chosen: Chosen, seeds: Seeds) -> Prepared:
+def encode(chosen: Chosen, seeds: Seeds, definitions: DefinitionSet | None) -> Prepared:
     """Return the prompt of a graph with its final seeds."""
+    prompt = dumps(seeds.graph).encode()
+    facts = _facts_of(seeds.graph, len(prompt), definitions, chosen.targets)
     return Prepared(
-        prompt=dumps(seeds.graph).encode(),
+        prompt=prompt,
         workflow=None if chosen.ui is None else dumps(chosen.ui).encode(),
-        nodes=node_names(seeds.graph),
-        workload=workload(seeds.graph),
         seeds=seeds.seeds,
         next_seeds=seeds.next_seeds,
         warnings=chosen.warnings,
         structure=chosen.structure,
         inputs=chosen.inputs,
         targets=chosen.targets,
-        models=models_in(seeds.graph),
-        fingerprint=fingerprint_of(seeds.graph),
         file_names=file_names_in(seeds.graph),
+        **facts._asdict(),
     )
 
 
@@ -305,32 +329,30 @@ async def prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPolic
 
 async def _prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy) -> Prepared:
     machine = ready.machine
-    layouts = None
-    only_ui = _is_only_ui(request)
-    if only_ui:
+    graphs = request.workflow_api, request.workflow_api_raw, request.workflow
+    large = is_large(*graphs)
+    only_ui = graphs[:2] == (None, None) and request.workflow is not None
+    if large or only_ui or request.outputs is not None:
         await ready.wait()
-        layouts = (await machine.definitions()).nodes
-    cut = False
+    definitions, cut = None, False
+    if large or only_ui or (request.inputs and machine.reachable_client() is not None):
+        definitions = await machine.definitions()
     if request.outputs is not None:
-        await ready.wait()
         cut = not has_partial_execution(await machine.known_version())
-    if is_large(request.workflow_api, request.workflow_api_raw, request.workflow):
-        return await _prepare_large(request, ready, fetching, cut=cut)
-    declared = None
-    if request.inputs and machine.reachable_client() is not None:
-        declared = await _declared(machine)
-    parts = request.workflow_api, request.workflow_api_raw, request.workflow, request.inputs
-    small = not only_ui and rough_size(parts, SMALL) <= SMALL
-    work = partial(compose, request, layouts, declared, cut=cut)
+    call: Callable[..., Any] = worker.call if large else asyncio.to_thread
+    if not (large or only_ui) and rough_size((*graphs, request.inputs), SMALL) <= SMALL:
+        call = _call_now
     unknown: UnknownInputError | None = None
+    begun: Prepared | Chosen | Unplaced
     try:
-        begun = work() if small else await asyncio.to_thread(work)
-    except UnknownInputError as error:
-        if declared is not None:
-            raise
-        unknown = error
-    given = (request.inputs or {}).values()
-    if declared is None and (unknown or any(isinstance(value, str) for value in given)):
+        begun = await call(compose, request, definitions, cut)
+    except UnknownInputError as exc:
+        unknown = exc
+    checked = definitions is not None and definitions.source == "live"
+    texts = any(isinstance(value, str) for value in (request.inputs or {}).values())
+    if unknown is not None and checked:
+        raise unknown
+    if not checked and (unknown is not None or texts):
         # A choice may have inputs of its own, which only the node definitions list.
         try:
             await ready.wait()
@@ -338,99 +360,30 @@ async def _prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPoli
             if unknown is not None:
                 raise unknown from None
             raise
-        work = partial(compose, request, layouts, await _declared(machine), cut=cut)
-        begun = await asyncio.to_thread(work)
-    if isinstance(begun, Prepared):
-        return begun
-    await ready.wait()
-    known = (await machine.definitions()).nodes
-    if small and not begun.has_external:
-        return encode(begun, begun.settle_seeds(known))
-    seeds = await asyncio.to_thread(begun.settle_seeds, known)
-    files: tuple[str, ...] = ()
-    if begun.has_external:
-        inlined = inline_external(seeds.graph, known, given=begun.applied.given)
-        graph = inlined.graph
-        if inlined.files:
-            folders = await machine.folders()
-            client = await ready.client()
-            placed = await fetch_input_files(inlined.files, client, folders, fetching)
-            graph = place_files(graph, placed)
-            files = _names(placed)
-        seeds = replace(seeds, graph=graph)
-    return replace(await asyncio.to_thread(encode, begun, seeds), files=files)
+        definitions = await machine.definitions()
+        begun = await call(compose, request, definitions, cut)
+    if not isinstance(begun, Prepared) and definitions is None:
+        await ready.wait()
+        definitions = await machine.definitions()
+        begun = await call(settle, begun, definitions)
+    if isinstance(begun, Unplaced):
+        folders, client = await machine.folders(), await ready.client()
+        placed = await fetch_input_files(begun.files, client, folders, fetching)
+        finished: Prepared = await call(finish, begun.rest, placed, definitions)
+        names = [[name] if isinstance(name, str) else name for name in placed.values()]
+        return replace(finished, files=tuple(chain.from_iterable(names)))
+    assert isinstance(begun, Prepared)
+    return begun
 
 
-def _names(placed: dict[str, str | list[str]]) -> tuple[str, ...]:
-    """Return the names of the files that `fetch_input_files` has put into the input folder."""
-    values = placed.values()
-    return tuple(n for value in values for n in ([value] if isinstance(value, str) else value))
+async def _call_now(function: Callable[..., T], *arguments: Any) -> T:
+    return function(*arguments)
 
 
-async def _declared(machine: Machine) -> DefinitionSet | None:
-    """Return the node definitions of a machine; None if those of the running one are unknown."""
-    return _declared_by(await machine.definitions())
+class GraphFacts(NamedTuple):
+    """What is known about the graph of a run; see `Prepared`."""
 
-
-def _declared_by(definitions: DefinitionSet) -> DefinitionSet | None:
-    return definitions if definitions.source == "live" else None
-
-
-def _is_only_ui(request: RunRequest) -> bool:
-    graphs = (request.workflow_api, request.workflow_api_raw)
-    return graphs == (None, None) and request.workflow is not None
-
-
-async def _prepare_large(
-    request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, cut: bool
-) -> Prepared:
-    """Do the same as `prepare` in a worker process, which receives all data at once."""
-    await ready.wait()
-    machine = ready.machine
-    definitions = await machine.definitions()
-    found = await worker.call(_prepare_in_worker, request, definitions, cut)
-    if isinstance(found, Prepared):
-        return found
-    needs, state = found
-    client = await ready.client()
-    placed = await fetch_input_files(needs, client, await machine.folders(), fetching)
-    finished = await worker.call(_finish_in_worker, state, placed, definitions)
-    return replace(finished, files=_names(placed))
-
-
-def _prepare_in_worker(
-    request: RunRequest, definitions: DefinitionSet, cut: bool
-) -> Prepared | tuple[list[FileNeed], bytes]:
-    """Return the prompt, or the files that it needs and the state for `_finish_in_worker`."""
-    layouts = definitions.nodes if _is_only_ui(request) else None
-    begun = compose(request, layouts, _declared_by(definitions), cut=cut)
-    if isinstance(begun, Prepared):
-        return _only_what_executes(begun, definitions)
-    seeds = begun.settle_seeds(definitions.nodes)
-    inlined = inline_external(seeds.graph, definitions.nodes, given=begun.applied.given)
-    seeds = replace(seeds, graph=inlined.graph)
-    if inlined.files:
-        return inlined.files, pickle.dumps((begun, seeds))
-    return _only_what_executes(encode(begun, seeds), definitions)
-
-
-def _finish_in_worker(state: bytes, placed: dict[str, str], definitions: DefinitionSet) -> Prepared:
-    begun, seeds = pickle.loads(state)  # noqa: S301 - from a worker process of this package
-    seeds = replace(seeds, graph=place_files(seeds.graph, placed))
-    return _only_what_executes(encode(begun, seeds), definitions)
-
-
-def _only_what_executes(prepared: Prepared, definitions: DefinitionSet) -> Prepared:
-    """Remove the data of nodes that ComfyUI will not execute: no event will concern them."""
-    work = prepared.workload.only_needed(definitions.nodes, prepared.targets)
-    names = {node_id: name for node_id, name in prepared.nodes.items() if node_id in work.steps}
-    return replace(prepared, nodes=names, workload=work)
-
-
-class StoredGraph(NamedTuple):
-    """What is known about a stored graph; see `Prepared`."""
-
-    names: dict[str, NodeName]
+    nodes: dict[str, NodeName]
     workload: Workload
     models: frozenset[str]
     fingerprint: bytes
@@ -438,27 +391,36 @@ class StoredGraph(NamedTuple):
 
 async def read_stored(
     prompt: bytes | None, definitions: DefinitionSet | None, targets: Collection[str] | None
-) -> StoredGraph:
+) -> GraphFacts:
     """Return what is known about a graph as JSON; of a large one, what ``definitions`` execute."""
-    size = 0 if prompt is None else len(prompt)
     try:
-        if size <= SMALL:  # a thread would cost more than the work itself
-            return _facts(prompt, definitions, targets)
-        return await worker.run(_facts, prompt, definitions, targets)
+        if prompt is None or len(prompt) <= SMALL:  # a thread would cost more than the work itself
+            return _read(prompt, definitions, targets)
+        return await worker.run(_read, prompt, definitions, targets)
     except ComfyDeployError as exc:  # a run can be followed without these, too
         log.warning("The names of the nodes of a run cannot be read: %s", exc.message)
-        return StoredGraph({}, Workload({}, {}, {}), frozenset(), b"")
+        return _read(None, None, None)
 
 
-def _facts(
+def _read(
     prompt: bytes | None, definitions: DefinitionSet | None, targets: Collection[str] | None
-) -> StoredGraph:
-    graph = {} if prompt is None else jsons.loads(prompt)
+) -> GraphFacts:
+    prompt = prompt or b"{}"
+    return _facts_of(jsons.loads(prompt), len(prompt), definitions, targets)
+
+
+def _facts_of(
+    graph: dict[str, Any],
+    size: int,
+    definitions: DefinitionSet | None,
+    targets: Collection[str] | None,
+) -> GraphFacts:
+    """Return what is known about a graph, of a large one only the nodes that ComfyUI executes."""
     names, work = node_names(graph), workload(graph)
-    if prompt is not None and len(prompt) > PROCESS_ABOVE and definitions is not None:
+    if size > PROCESS_ABOVE and definitions is not None:
         work = work.only_needed(definitions.nodes, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
-    return StoredGraph(names, work, models_in(graph), fingerprint_of(graph))
+    return GraphFacts(names, work, models_in(graph), fingerprint_of(graph))
 
 
 async def steps_of(
@@ -513,7 +475,7 @@ class Loader:
         steps = await steps_of(graph.workload, machine, record.targets)
         run = Run(
             record,
-            graph.names,
+            graph.nodes,
             steps=steps,
             state=state,
             events_complete=False,

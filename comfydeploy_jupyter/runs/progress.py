@@ -25,8 +25,6 @@ RECENT = 3  # latest executions of a node from which its duration is estimated
 
 @dataclass(frozen=True)
 class NodeWork:
-    """The work of a node in one run."""
-
     seconds: float
     steps: int = 0  # in its first report; 0 without steps
     phases: int = 0  # times that its steps started again from the beginning
@@ -71,7 +69,6 @@ class _Node:
         return usual.seconds * more
 
     def done(self, now: float) -> float:
-        """Return how much of the node's weight is done."""
         if self.started is None:
             return 0.0
         usual = self.usual_seconds
@@ -152,7 +149,6 @@ class Progress:
         self._update_weights(now)
 
     def start(self, node: str, now: float) -> None:
-        """Record that the execution of a node starts."""
         found = self._waiting.pop(node, None)
         if found is not None:
             found.started = now
@@ -184,7 +180,6 @@ class Progress:
             found.value, found.stepped = value, now
 
     def finish(self, node: str) -> None:
-        """Record that a node has been executed."""
         found = self._waiting.pop(node, None)
         if found is not None:
             self._forget(found)
@@ -199,7 +194,6 @@ class Progress:
 
     @property
     def nodes(self) -> tuple[int, int]:
-        """The number of nodes that are done, and of all nodes."""
         total = len(self._steps)
         return total - len(self._waiting) - len(self._running), total
 
@@ -209,7 +203,6 @@ class Progress:
         return None if found is None or not found.phases else (int(found.value), found.steps)
 
     def fraction(self, now: float) -> float:
-        """Return the part of the run that is done, 0 to 1."""
         if self._whole > 0:
             done = 1.0 - self._outstanding(now) / self._whole
             self._best = max(self._best, min(self._base + (1.0 - self._base) * done, 1.0))
@@ -280,8 +273,6 @@ _NODE_FINISHED = "finished"
 
 
 class NodeName(NamedTuple):
-    """The name of a node."""
-
     title: str  # else its class
     class_type: str | None
 
@@ -326,7 +317,6 @@ class LiveStatus:
         return sum(1 for other in self._nodes.values() if other.title == name.title) == 1
 
     def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
-        """Use the work of the nodes in earlier runs of the same workflow, the newest first."""
         self._progress.learn(past, time.monotonic())
 
     def restart(self) -> None:
@@ -342,12 +332,10 @@ class LiveStatus:
         self._progress.skip(list(nodes), time.monotonic())
 
     def start(self, node: str) -> None:
-        """Record that ComfyUI starts to execute a node."""
         self.current_node = node
         self._progress.start(self._owner(node), time.monotonic())
 
     def step(self, node: str, data: dict[str, Any]) -> None:
-        """Handle ComfyUI's ``progress`` event of a node."""
         value, maximum = data.get("value"), data.get("max")
         if isinstance(value, (int, float)) and isinstance(maximum, (int, float)):
             with contextlib.suppress(OverflowError, ValueError):  # numbers without a meaning
@@ -355,7 +343,6 @@ class LiveStatus:
                 self._progress.step(self._owner(node), value, steps, time.monotonic())
 
     def note_states(self, states: object) -> None:
-        """Handle the states of nodes in ComfyUI's ``progress_state`` event."""
         if not isinstance(states, dict):
             return
         now = time.monotonic()
@@ -369,7 +356,6 @@ class LiveStatus:
                 self._end_node(node)
 
     def finish(self, node: str) -> None:
-        """Record that the execution of a node has ended."""
         self._progress.finish(node)
 
     def stop(self) -> None:
@@ -392,11 +378,9 @@ class LiveStatus:
         }
 
     def nodes(self) -> tuple[int, int]:
-        """Return the number of nodes that are done, and of all nodes."""
         return self._progress.nodes if self._stopped_at is None else self._stopped_at[1]
 
     def current_step(self) -> tuple[int, int] | None:
-        """Return the step of the current node and its number of steps, if it has steps."""
         node = self.current_node
         return None if node is None else self._progress.step_of(self._owner(node))
 

@@ -115,12 +115,10 @@ class RunQueue:
         return Placement(pool.id, None, order)
 
     def set_lacks(self, machine_id: str, names: Collection[str]) -> None:
-        """Set which node classes and model files a machine does not have."""
         if machine_id in self._members:
             self._dispatcher.set_lacks(machine_id, names, now())
 
     def is_excused(self, run: Run) -> bool:
-        """Return whether a run whose execution failed is executed elsewhere: see `Dispatcher`."""
         return self._dispatcher.is_excused(run.prompt_id)
 
     def wait(self, run: Run, *, failed: bool = False) -> None:
@@ -157,7 +155,6 @@ class RunQueue:
             run.order = self._dispatcher.reserve(front=run.record.front)
 
     def record_assigned(self, run: Run) -> None:
-        """Record that a machine has a run that was not assigned here."""
         record = run.record
         self.reserve(run)
         if record.pool is not None:
@@ -257,7 +254,6 @@ class RunQueue:
     # -- machines ----------------------------------------------------------------------------
 
     def connected(self, machine: Machine) -> None:
-        """Record that a machine is connected or disconnected."""
         if machine.id in self._members and machine.id not in self._paused:
             self._set_connected(machine)
             self.decide()
@@ -368,7 +364,6 @@ def _needs(models: frozenset[str], nodes: Mapping[str, NodeName]) -> frozenset[s
 
 
 def _before(other: RunRecord, record: RunRecord) -> bool:
-    """Return whether ComfyUI executes a queued run before another one, by their numbers."""
     first, second = other.number, record.number
     same = other.prompt_id == record.prompt_id
     return not same and first is not None and (second is None or first < second)

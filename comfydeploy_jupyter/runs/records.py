@@ -59,7 +59,6 @@ class RunFilter:
     search: str | None = None
 
     def where(self) -> tuple[str, list[Any]]:
-        """Return the condition in SQL, and the values of its marks."""
         found: list[str] = []
         values: list[Any] = []
 
@@ -98,8 +97,6 @@ ALL = RunFilter()
 
 @dataclass
 class RunRecord:
-    """The stored data of one run."""
-
     prompt_id: str
     machine: str
     session: str  # the ComfyUI client id with which it was queued; ComfyUI sends its events there
@@ -165,7 +162,6 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has ended."""
         return self.status in FINAL
 
     @property
@@ -175,7 +171,6 @@ class RunRecord:
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """The ``extra`` of log lines about the run."""
         return {"prompt_id": self.prompt_id, "machine": self.machine}
 
 
@@ -210,8 +205,6 @@ _SAVE = (
 
 
 class RunRepository(Repository):
-    """Reads and writes run records."""
-
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._batch: dict[str, dict[str, Any]] | None = None  # states not yet being stored
@@ -257,12 +250,10 @@ class RunRepository(Repository):
 
     @reading
     def get(self, db: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
-        """Return a run, or None."""
         return _get(db, prompt_id)
 
     @reading
     def was_deleted(self, db: sqlite3.Connection, prompt_id: str) -> bool:
-        """Return whether a run with this id was deleted, by this server or an earlier one."""
         found = db.execute("SELECT 1 FROM deleted_ids WHERE prompt_id = ?", (prompt_id,))
         return found.fetchone() is not None
 
@@ -270,7 +261,6 @@ class RunRepository(Repository):
     def get_with_graph(
         self, db: sqlite3.Connection, prompt_id: str
     ) -> tuple[RunRecord | None, StoredGraphs | None]:
-        """Return the results of `get` and `prompt`."""
         return _get(db, prompt_id), _prompt(db, prompt_id)
 
     @reading
@@ -282,7 +272,6 @@ class RunRepository(Repository):
     def newest(
         self, db: sqlite3.Connection, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
     ) -> list[RunRecord]:
-        """Return runs, newest first."""
         condition, values = which.where()
         rows = db.execute(
             f"SELECT * FROM runs WHERE {condition} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
@@ -325,7 +314,6 @@ class RunRepository(Repository):
 
     @reading
     def has_client(self, db: sqlite3.Connection, client_id: str) -> bool:
-        """Return whether a client of this package's WebSocket has ever started a run."""
         found = db.execute("SELECT 1 FROM runs WHERE client_id = ? LIMIT 1", (client_id,))
         return found.fetchone() is not None
 
@@ -371,7 +359,6 @@ def _row(record: RunRecord) -> dict[str, Any]:
 
 
 def record_of(row: sqlite3.Row) -> RunRecord:
-    """Return the record in a row of the table of runs."""
     columns = {name: row[name] for name in _COLUMNS}
     try:
         story = json.loads(row["story"] or "[]")
@@ -396,7 +383,6 @@ def add_run(
     workflow: bytes | None,
     key: str | None = None,
 ) -> None:
-    """Store a new run with its graph; see `RunRepository.add`."""
     row = _row(record)
     row["metadata"] = json.dumps(record.metadata) if record.metadata else None
     row["prompt_hash"] = keep_graph(connection, prompt)

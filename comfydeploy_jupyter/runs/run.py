@@ -10,7 +10,7 @@ from .. import metrics
 from ..util.times import parse_timestamp
 from .feed import SHORT, EventLog
 from .progress import LiveStatus, NodeName
-from .state import OVER, Effect, Event, RunState, Sends, State
+from .state import OVER, Effect, Event, Notification, RunState, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,7 +117,6 @@ class Run(RunState):
             self._emit_live(force=event.type == "executing" and node is not None)
 
     def show_preview(self, preview: Preview) -> None:
-        """Emit a preview."""
         self.emit("preview", {"prompt_id": self.prompt_id, "node": preview.node}, preview)
 
     def emit(
@@ -136,15 +135,15 @@ class Run(RunState):
         if self.listener is not None:
             self.listener(self, entry)
 
-    def send(self, sends: Sends, reply: dict[str, Any] | None = None) -> None:
+    def send(self, sends: Notification, reply: dict[str, Any] | None = None) -> None:
         """Send the readers the message of a transition; ``reply`` is that to ``POST run``.
 
         The first message of a run, that ComfyUI has the prompt, comes before all others.
         """
-        if sends is Sends.CANCELLING:
+        if sends is Notification.CANCELLING:
             self.log.wake()
             return
-        if sends is Sends.CLOSED:
+        if sends is Notification.CLOSED:
             self.listener = None
         if not self.first_sent:
             self.first_sent = True
@@ -154,9 +153,9 @@ class Run(RunState):
             for event, data, preview, size in self._early:
                 self.emit(event, data, preview, size=size)
             self._early.clear()
-        if sends is Sends.UPLOADING:
+        if sends is Notification.UPLOADING:
             self.emit("live_status", {"prompt_id": self.prompt_id, **UPLOADING})
-        elif sends in (Sends.END, Sends.CLOSED):
+        elif sends in (Notification.END, Notification.CLOSED):
             size = self.outputs_size + SHORT * (len(self.nodes) + 4)
             self.emit("result", reply or {}, size=size)
             status = {"prompt_id": self.prompt_id, "status": self.record.status}
@@ -167,7 +166,6 @@ class Run(RunState):
     # -- progress ----------------------------------------------------------------------------
 
     def live(self) -> dict[str, Any]:
-        """Return the progress of the run; see `LiveStatus.read`."""
         return UPLOADING if self.record.status == "uploading" else self.live_status.read()
 
     def begun(self) -> None:

@@ -161,7 +161,7 @@ class RunService:
         try:
             new = await self._creator.create(request, key=key, until=latest)
             new.run.awaited = reply_at_end
-            await self._engine.submit(request, new, reply_at_end=reply_at_end, until=until)
+            await self._engine.submit(request, new, keep=not reply_at_end, until=until)
         finally:
             self._submitting -= 1
         return new.run
@@ -173,14 +173,13 @@ class RunService:
         """
         try:
             return await self.submit(request, key=key)
-        except (ComfyUIUnavailableError, RunTimeoutError) as fault:
-            run = await self.load(str(fault.extra.get("prompt_id")))
+        except (ComfyUIUnavailableError, RunTimeoutError) as exc:
+            run = await self.load(str(exc.extra.get("prompt_id")))
             if run is None or run.record.finished:
                 raise
             return run
 
     def creation(self, prompt_id: str) -> asyncio.Future[Any] | None:
-        """Return the task that creates the run with that id, or None if there is no such task."""
         found = self._creator.find(prompt_id)
         return None if found is None else found.task
 
@@ -253,7 +252,6 @@ class RunService:
         return await self._context.loader.load(prompt_id) or self._context.ended.get(prompt_id)
 
     async def record(self, prompt_id: str) -> RunRecord:
-        """Return the record of a run; raise NotFoundError if there is none."""
         # If both processes exit after a client has read the state, the run is not executed again.
         await self._context.saver.now_if_due(prompt_id)
         run = self.find(prompt_id)
@@ -263,31 +261,27 @@ class RunService:
         return record
 
     async def story(self, prompt_id: str) -> list[dict[str, Any]]:
-        """Return the story of a run: what has happened to it, in order."""
         return describe((await self.record(prompt_id)).story)
 
     async def newest(
         self, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
     ) -> list[dict[str, Any]]:
-        """Return the replies of runs, newest first, after skipping ``offset`` of them."""
         records = await self._context.repository.newest(limit=limit, offset=offset, which=which)
         whys: dict[str, str] = {}
         return [self.reply(record, position=False, whys=whys) for record in records]
 
     async def graph(self, prompt_id: str) -> tuple[bytes, bytes | None]:
-        """Return the JSON of the graph of a run in API format and, if known, in UI format."""
         found = await self._context.repository.prompt(prompt_id)
         if found is None:
             raise unknown_run(prompt_id)
         return found
 
     async def nodes(self, prompt_id: str) -> Mapping[str, NodeName]:
-        """Return the names of the nodes of a run; empty if they are not known."""
         run = self.find(prompt_id)
         if run is not None:
             return run.nodes
         prompt, _ = await self._context.repository.prompt(prompt_id) or (None, None)
-        return (await read_stored(prompt, None, None)).names
+        return (await read_stored(prompt, None, None)).nodes
 
     def reply(
         self, record: RunRecord, *, position: bool = True, whys: dict[str, str] | None = None
@@ -322,23 +316,18 @@ class RunService:
         return self._context.queue.position(record)
 
     def counts(self, machine_ids: Sequence[str] | None = None) -> dict[str, int]:
-        """Return how many runs are executing and how many wait, on all machines or on some."""
         return self._context.active.counts(machine_ids)
 
     def open_statuses(self) -> Counter[tuple[str, str]]:
-        """Return the number of unfinished runs for each pair of machine and status."""
         return self._context.active.by_status()
 
     def open_runs(self, client_id: str) -> int:
-        """Return the number of unfinished runs of a client."""
         return self._context.active.of_client(client_id)
 
     async def has_runs(self, client_id: str) -> bool:
-        """Return whether a client has ever started a run."""
         return await self._context.repository.has_client(client_id)
 
     def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
-        """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
         return self._context.active.follow(follower)
 
 

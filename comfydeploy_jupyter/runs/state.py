@@ -113,7 +113,7 @@ class Saved(Enum):
     NEXT = "with the next one"
 
 
-class Sends(Enum):
+class Notification(Enum):
     """The messages that a transition sends to the readers of a run's events."""
 
     NOTHING = ""
@@ -169,8 +169,6 @@ class Place(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that happened to a run."""
-
     cause: Cause
     detail: str = ""  # for its history, without messages of nodes
     facts: Mapping[str, Any] = {}  # what the cause tells; `Transition.takes` are such facts
@@ -187,12 +185,10 @@ class Event(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What is to be done because of an event."""
-
     do: Do
     event: Event | None = None  # comes back when it is done, changed by the result
     record: RunRecord | None = None  # that is to be stored
-    sends: Sends = Sends.NOTHING
+    sends: Notification = Notification.NOTHING
     prompt: tuple[str, str] = ("", "")  # a machine, and the id of a prompt there
     failed: bool = False  # ENQUEUE and LEAVE: its execution has failed
     seconds: float | None = None  # LEAVE: the duration of its execution
@@ -206,7 +202,7 @@ class Transition:
     cause: Cause
     to: State | None = None
     saved: Saved = Saved.NEXT
-    sends: Sends = Sends.NOTHING
+    sends: Notification = Notification.NOTHING
     sets: Mapping[str, Any] = field(default_factory=dict)
     takes: tuple[str, ...] = ()
     in_story: bool = True
@@ -220,17 +216,15 @@ OPEN = (*POSTING, *IN_DOUBT, S.WAITING, S.QUEUED, *EXECUTING)  # the outcome is 
 UNFINISHED = (*OPEN, S.ENDING, S.UPLOADING)
 OVER = (S.ENDED, S.DROPPED)
 
-_ANSWER, _OUTCOME = ("number", "node_errors"), ("outcome",)
-_AGAIN = ("session", "attempts", "events_complete", "comfyui_id")
-_EXIT = ("comfyui_exit", "was_next")
+_IN_LINE, _UPLOADS = (*IN_DOUBT, S.QUEUED), (S.ENDING, S.UPLOADING)
+_KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, S.UNANSWERED)
+_NOT_TAKEN = (S.RECEIVED, S.POSTED, *_IN_LINE)  # a machine may turn out not to have it
+
 _GAP, _SUCCESS = {"events_complete": False}, {"success_reported": True}
 _ANEW = {"was_next": False, "success_reported": False}
-_KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, S.UNANSWERED)
 _FORGET: Mapping[str, Any] = {
-    "number": None,
+    **dict.fromkeys(("number", "missed_at", "comfyui_exit")),
     "node_errors": {},
-    "missed_at": None,
-    "comfyui_exit": None,
     **_ANEW,
 }
 _NOT_BEGUN: Mapping[str, Any] = {
@@ -238,86 +232,62 @@ _NOT_BEGUN: Mapping[str, Any] = {
     "outputs": {},
     "cached_nodes": [],
 }
-_IN_LINE, _UPLOADS = (*IN_DOUBT, S.QUEUED), (S.ENDING, S.UPLOADING)
+_UNDO = {**_FORGET, **_NOT_BEGUN}
+
+_ANSWER, _OUTCOME, _EXIT = ("number", "node_errors"), ("outcome",), ("comfyui_exit", "was_next")
+_SENT_TO, _BACK = ("machine", "session", "events_complete"), ("machine", "attempts")
+_RETURNS, _RETRIES = (*_BACK, "comfyui_id"), (*_BACK, "retry")
+_AGAIN = ("session", "attempts", "events_complete", "comfyui_id")
+AWAITED, SOON, FIRST = Saved.AWAITED, Saved.SOON, Notification.FIRST
+CANCELLING, CLOSED, END = Notification.CANCELLING, Notification.CLOSED, Notification.END
 
 TRANSITIONS = (
     Transition((S.RECEIVED,), C.RECEIVED),
     Transition((S.RECEIVED,), C.STORED, S.POSTED),
-    Transition((S.RECEIVED,), C.NOT_STORED, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
+    Transition((S.RECEIVED,), C.NOT_STORED, S.DROPPED, sends=CLOSED, takes=_OUTCOME),
     Transition((S.RECEIVED, S.POSTED), C.NOT_IN_TIME, sets={"id_returned": True}),
-    Transition((S.RECEIVED, S.POSTED), C.NOT_SENT, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
+    Transition((S.RECEIVED, S.POSTED), C.NOT_SENT, S.DROPPED, sends=CLOSED, takes=_OUTCOME),
     Transition((S.REQUEUING,), C.NOT_SENT, S.QUEUED, sets=_GAP),
     Transition(POSTING, C.REFUSED, S.ENDING, takes=_OUTCOME),
     Transition(POSTING, C.NOT_ANSWERED, S.UNANSWERED, sets={**_GAP, "missed_at": None}),
-    Transition(POSTING, C.ACCEPTED, S.QUEUED, Saved.SOON, Sends.FIRST, takes=_ANSWER),
+    Transition(POSTING, C.ACCEPTED, S.QUEUED, SOON, FIRST, takes=_ANSWER),
     # An event was received before ComfyUI's answer: it is emitted after the answer.
-    Transition((S.POSTED, S.REQUEUING), C.EXECUTION_STARTED, S.RUNNING, Saved.SOON),
+    Transition((S.POSTED, S.REQUEUING), C.EXECUTION_STARTED, S.RUNNING, SOON),
     Transition((S.POSTED, S.REQUEUING), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
-    Transition(EXECUTING, C.ACCEPTED, None, Saved.SOON, Sends.FIRST, takes=_ANSWER),
-    Transition(EXECUTING, C.NOT_ANSWERED, sends=Sends.FIRST, sets=_GAP),
+    Transition(EXECUTING, C.ACCEPTED, None, SOON, FIRST, takes=_ANSWER),
+    Transition(EXECUTING, C.NOT_ANSWERED, sends=FIRST, sets=_GAP),
     # Runs of pools.
-    Transition((S.RECEIVED,), C.NO_ROOM, S.WAITING, Saved.AWAITED, Sends.FIRST),
-    Transition(
-        (S.WAITING,),
-        C.ASSIGNED,
-        S.POSTED,
-        Saved.AWAITED,
-        sets=_FORGET,
-        takes=("machine", "session", "events_complete"),
-    ),
-    Transition(
-        (S.RECEIVED, S.POSTED, *IN_DOUBT, S.QUEUED),
-        C.RETURNED,
-        S.WAITING,
-        Saved.AWAITED,
-        Sends.FIRST,
-        sets=_FORGET,
-        takes=("machine", "attempts", "comfyui_id"),
-    ),
-    Transition(
-        (S.RUNNING,),
-        C.RETRIED,
-        S.WAITING,
-        Saved.AWAITED,
-        sets={**_FORGET, **_NOT_BEGUN},
-        takes=("machine", "attempts", "retry"),
-    ),
-    Transition(
-        (S.RUNNING,),
-        C.MOVED,
-        S.WAITING,
-        Saved.AWAITED,
-        sets={**_FORGET, **_NOT_BEGUN},
-        takes=("machine", "attempts"),
-    ),
-    Transition((S.WAITING,), C.LOADED, sends=Sends.FIRST, in_story=False),
-    Transition((S.UNCONFIRMED,), C.RECOVERED, saved=Saved.AWAITED),
-    Transition((S.WAITING, *_KNOWN), C.RECOVERED, None, Saved.AWAITED, Sends.FIRST),
+    Transition((S.RECEIVED,), C.NO_ROOM, S.WAITING, AWAITED, FIRST),
+    Transition((S.WAITING,), C.ASSIGNED, S.POSTED, AWAITED, sets=_FORGET, takes=_SENT_TO),
+    Transition(_NOT_TAKEN, C.RETURNED, S.WAITING, AWAITED, FIRST, _FORGET, _RETURNS),
+    Transition((S.RUNNING,), C.RETRIED, S.WAITING, AWAITED, sets=_UNDO, takes=_RETRIES),
+    Transition((S.RUNNING,), C.MOVED, S.WAITING, AWAITED, sets=_UNDO, takes=_BACK),
+    Transition((S.WAITING,), C.LOADED, sends=FIRST, in_story=False),
+    Transition((S.UNCONFIRMED,), C.RECOVERED, saved=AWAITED),
+    Transition((S.WAITING, *_KNOWN), C.RECOVERED, None, AWAITED, FIRST),
     Transition(IN_DOUBT, C.NOT_FOUND, takes=("missed_at",)),
-    Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, Saved.SOON, Sends.FIRST),
-    Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, Saved.SOON, Sends.FIRST),
-    Transition(_IN_LINE, C.EXECUTION_STARTED, S.RUNNING, Saved.SOON, Sends.FIRST),
-    Transition(_IN_LINE, C.EXECUTION_SUCCEEDED, S.EXECUTED, sends=Sends.FIRST, sets=_SUCCESS),
+    Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, SOON, FIRST),
+    Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, SOON, FIRST),
+    Transition(_IN_LINE, C.EXECUTION_STARTED, S.RUNNING, SOON, FIRST),
+    Transition(_IN_LINE, C.EXECUTION_SUCCEEDED, S.EXECUTED, sends=FIRST, sets=_SUCCESS),
     Transition((S.RUNNING,), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
-    Transition(_LOST, C.QUEUED_ANEW, S.REQUEUING, Saved.AWAITED, sets=_ANEW, takes=_AGAIN),
+    Transition(_LOST, C.QUEUED_ANEW, S.REQUEUING, AWAITED, sets=_ANEW, takes=_AGAIN),
     Transition(EXECUTING, C.EVENT_SKIPPED, sets=_GAP),
     Transition(UNFINISHED, C.RELEASED, in_story=False),
     Transition(UNFINISHED, C.CONNECTION_LOST, sets=_GAP, takes=("was_next",)),
     Transition(UNFINISHED, C.CONNECTED),
     Transition(UNFINISHED, C.COMFYUI_ENDED, sets=_GAP, takes=_EXIT),
-    Transition(
-        OPEN, C.CANCEL_REQUESTED, None, Saved.AWAITED, Sends.CANCELLING, sets={"cancelling": True}
-    ),
-    Transition(OPEN, C.CANCEL_NOT_STORED, sends=Sends.CANCELLING, sets={"cancelling": False}),
+    Transition(OPEN, C.CANCEL_REQUESTED, None, AWAITED, CANCELLING, sets={"cancelling": True}),
+    Transition(OPEN, C.CANCEL_NOT_STORED, sends=CANCELLING, sets={"cancelling": False}),
     Transition((S.EXECUTED,), C.COMPLETE, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.FOUND_IN_HISTORY, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.WITHDRAWN, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.LOST, S.ENDING, takes=_OUTCOME),
-    Transition(_UPLOADS, C.UPLOADS_QUEUED, S.UPLOADING, Saved.AWAITED, Sends.UPLOADING),
+    Transition(_UPLOADS, C.UPLOADS_QUEUED, S.UPLOADING, AWAITED, Notification.UPLOADING),
     Transition(_UPLOADS, C.UPLOADS_ENDED, S.ENDING, takes=_OUTCOME),
     Transition((S.ENDING,), C.OUTPUTS_LOST, takes=_OUTCOME),
-    Transition((S.ENDING,), C.END_STORED, S.ENDED, Saved.AWAITED, Sends.END, in_story=False),
-    Transition((S.ENDING,), C.END_NOT_STORED, S.ENDED, Saved.NEXT, Sends.END, in_story=False),
+    Transition((S.ENDING,), C.END_STORED, S.ENDED, AWAITED, END, in_story=False),
+    Transition((S.ENDING,), C.END_NOT_STORED, S.ENDED, sends=END, in_story=False),
 )
 TABLE = {(source, row.cause): row for row in TRANSITIONS for source in row.sources}
 
@@ -337,7 +307,6 @@ STORED = frozenset(
     }
 )
 _SENT = (*IN_DOUBT, S.POSTED, S.REQUEUING)  # ComfyUI may still receive it
-_RETURNS = (C.RETURNED, C.RETRIED, C.MOVED)
 _SAVE_SOON = Effect(Do.SAVE_SOON)
 
 
@@ -382,12 +351,10 @@ class RunState:
 
     @property
     def prompt_id(self) -> str:
-        """The id of the run."""
         return self.record.prompt_id
 
     @property
     def comfyui_id(self) -> str:
-        """The id of the run's prompt in ComfyUI."""
         return self.record.comfyui_id
 
     @property
@@ -461,7 +428,7 @@ class RunState:
         if row.to is State.RUNNING:
             self.began_at = event.now
             effects.append(Effect(Do.BEGUN))
-        if row.sends is not Sends.NOTHING and row.to not in OVER:
+        if row.sends is not Notification.NOTHING and row.to not in OVER:
             effects.append(Effect(Do.SEND, sends=row.sends))
         return effects
 
@@ -1036,7 +1003,7 @@ _DECISIONS: Mapping[Cause, Callable[[RunState, Event], list[Effect]]] = {
     C.CANCEL_REQUESTED: RunState._cancel_requested,
     C.CANCEL_DUE: RunState._cancel_due,
     C.CANCEL_SENT: RunState._cancel_sent,
-    **dict.fromkeys(_RETURNS, RunState._return),
+    **dict.fromkeys((C.RETURNED, C.RETRIED, C.MOVED), RunState._return),
     C.LOST: RunState._fail_now,
     C.WITHDRAWN: RunState._withdraw,
     C.OUTPUTS_KEPT: RunState._after_execution,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..comfyui.client import REPLY_TIMEOUT
 from ..comfyui.socket import OversizedEvent, Preview
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
-from .background import now
+from .background import note, now
 from .state import IN_DOUBT, REFUSES, Cause, Do, Effect, next_of
 
 if TYPE_CHECKING:
@@ -88,13 +88,11 @@ class Watch:
         self._editor_runs.close()
 
     def unresponsive(self, machine: Machine) -> Unresponsive | None:
-        """Return since when the machine's ComfyUI has not answered requests; None if it answers."""
         return self._unresponsive.get(machine)
 
     # -- events and connections --------------------------------------------------------------
 
     def machine_event(self, machine: Machine, event: Event | Preview | OversizedEvent) -> None:
-        """Handle an event of a machine's ComfyUI."""
         active, queue = self._context.active, self._context.queue
         if isinstance(event, OversizedEvent):
             for executing in active.of(machine):  # the event may belong to any of them
@@ -160,7 +158,7 @@ class Watch:
         next_run = next_of(runs)
         for run in runs:
             facts = {"was_next": run is next_run or run.was_next}
-            self._engine.tell(run, Cause.CONNECTION_LOST, "", facts)
+            self._engine.tell(run, Cause.CONNECTION_LOST, facts=facts)
 
     def machine_ended(
         self, machine: Machine, reason: str, *, wanted: bool = False, gone: bool = False
@@ -213,7 +211,7 @@ class Watch:
                 "gone": gone,
                 "advice": advice if blames else None,
             }
-            self._engine.tell(run, Cause.COMFYUI_ENDED, reason, facts)
+            self._engine.tell(run, Cause.COMFYUI_ENDED, reason, facts=facts)
 
     # -- what ComfyUI has --------------------------------------------------------------------
 
@@ -265,8 +263,8 @@ class Watch:
                         await client.cancel(prompt)
                     if now() - since > IN_TRANSIT:
                         prompts.pop(prompt, None)
-        except ComfyUIUnavailableError as fault:
-            log.warning("Prompts of machine %r cannot be deleted yet: %s", machine.id, fault)
+        except ComfyUIUnavailableError as exc:
+            log.warning("Prompts of machine %r cannot be deleted yet: %s", machine.id, exc)
         finally:
             del self._withdrawing[machine.id]
 
@@ -290,13 +288,9 @@ class Watch:
             try:
                 finding = client.find([run.comfyui_id for run in runs])
                 running, pending = await self._track(machine, finding)
-            except ComfyUIUnavailableError as fault:
-                log.warning(
-                    "The runs of machine %r cannot be checked: %s",
-                    machine.id,
-                    fault,
-                    extra={"machine": machine.id},
-                )
+            except ComfyUIUnavailableError as exc:
+                text = "The runs of machine %r cannot be checked: %s"
+                log.warning(text, machine.id, exc, extra={"machine": machine.id})
                 return False
             return await self._compare(seen, running, pending)
 
@@ -324,13 +318,8 @@ class Watch:
         for _, run, effect in sorted(steps, key=lambda step: step[0]):
             try:
                 news = await self._look(run, effect) or news
-            except ComfyUIUnavailableError as fault:
-                log.warning(
-                    "Run %s cannot be checked yet: %s",
-                    run.prompt_id,
-                    fault.message,
-                    extra=run.record.log_fields,
-                )
+            except ComfyUIUnavailableError as exc:
+                note(log.warning, run, "Run %s cannot be checked yet: %s", exc.message)
                 faults += 1
                 if faults == MAX_FAULTS:
                     break
@@ -367,10 +356,9 @@ class Watch:
                     self._report_unanswered(machine, seen)
             else:
                 await self._report_disconnected(machine, seen)
-        except ComfyDeployError as fault:
-            log.debug(
-                "Machine %r cannot be checked: %s", machine.id, fault, extra={"machine": machine.id}
-            )
+        except ComfyDeployError as exc:
+            text = "Machine %r cannot be checked: %s"
+            log.debug(text, machine.id, exc, extra={"machine": machine.id})
         finally:
             self._watched.discard(machine.id)
 
@@ -383,8 +371,7 @@ class Watch:
         if machine.connected or machine.disconnected_at != since:
             return
         facts = {"since": since, "ended": ended, "hangs": machine.hangs, "advice": verdict}
-        for run, moves in seen:
-            self._engine.tell(run, Cause.AWAY, "", {**facts, **self._limits}, moves)
+        self._tell_away(seen, facts)
 
     def _report_unanswered(self, machine: Machine, seen: list[tuple[Run, int]]) -> None:
         """Tell runs that their ComfyUI, whose WebSocket is open, does not answer."""
@@ -398,15 +385,18 @@ class Watch:
             "hangs": unresponsive.hangs,
             "advice": None,
         }
+        self._tell_away(seen, facts)
+
+    def _tell_away(self, seen: list[tuple[Run, int]], facts: dict[str, Any]) -> None:
         for run, moves in seen:
-            self._engine.tell(run, Cause.AWAY, "", {**facts, **self._limits}, moves)
+            self._engine.tell(run, Cause.AWAY, facts={**facts, **self._limits}, moves=moves)
 
     async def _track(self, machine: Machine, request: Awaitable[T]) -> T:
         """Await a request to the machine's ComfyUI, and record whether it was answered."""
         try:
             answer = await request
-        except ComfyUIUnavailableError as fault:
-            hangs = bool(fault.details.get("hangs"))
+        except ComfyUIUnavailableError as exc:
+            hangs = bool(exc.details.get("hangs"))
             since = self._unresponsive.get(machine, Unresponsive(now(), hangs)).since
             self._unresponsive[machine] = Unresponsive(since, hangs)
             raise

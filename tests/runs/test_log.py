@@ -12,7 +12,7 @@ from comfydeploy_jupyter.runs import feed as module
 from comfydeploy_jupyter.runs.feed import EventLog
 from comfydeploy_jupyter.runs.records import RunRecord
 from comfydeploy_jupyter.runs.run import Run
-from comfydeploy_jupyter.runs.state import Sends
+from comfydeploy_jupyter.runs.state import Notification
 
 IMAGE = Preview("image/png", b"x" * 10, b"frame", node="1", prompt_id="p")
 
@@ -152,7 +152,7 @@ def test_large_log_drops_stale_progress_only():
 
 async def test_the_size_of_events_of_comfyui_is_their_length():
     run = Run(RunRecord("p", "local", "s", created_at="now"), {})
-    run.send(Sends.FIRST)
+    run.send(Notification.FIRST)
     state = {"nodes": {"1": {"state": "running", "note": "x" * (module.MAX_BYTES // 10)}}}
     frame = json.dumps({"type": "progress_state", "data": {"prompt_id": "p", **state}})
     for _ in range(25):
