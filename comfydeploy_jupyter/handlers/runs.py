@@ -523,7 +523,7 @@ class StreamHandler(RunBase):
         """Run a workflow and return its events."""
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
-        submitting = self.services.runs.submit(request, arrived=arrived)
+        submitting = self.services.runs.submit(request, streamed=True, arrived=arrived)
         starting = asyncio.ensure_future(submitting)
         await self._wait_for(starting)
         try:

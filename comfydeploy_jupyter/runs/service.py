@@ -138,14 +138,15 @@ class RunService:
         request: RunRequest,
         *,
         reply_at_end: bool = False,
+        streamed: bool = False,
         key: str | None = None,
         arrived: float | None = None,
     ) -> Run:
         """Queue a run; return it when ComfyUI has accepted it, or when it waits for a pool.
 
-        ``reply_at_end``: no client is informed before the end, so the acceptance need not be stored
-        at once. ``key``: the idempotency key. ``arrived`` (`now`): the time from which ``timeout``
-        counts.
+        The acceptance is stored before it is returned, unless the client is told about it in
+        another way: by a ``reply_at_end``, or ``streamed`` events, each sent when it happens.
+        ``key``: the idempotency key. ``arrived`` (`now`): the time from which ``timeout`` counts.
 
         PromptInvalidError and TooLargeError: ComfyUI refuses the run, which is stored as failed.
         RunTimeoutError with a ``prompt_id``: ComfyUI has been asked, and the run is followed; with
@@ -161,7 +162,8 @@ class RunService:
         try:
             new = await self._creator.create(request, key=key, until=latest)
             new.run.awaited = reply_at_end
-            await self._engine.submit(request, new, keep=not reply_at_end, until=until)
+            keep = not (reply_at_end or streamed)
+            await self._engine.submit(request, new, keep=keep, until=until)
         finally:
             self._submitting -= 1
         return new.run

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from comfydeploy_jupyter.errors import ConflictError, NotFoundError, StoreUnavailableError
+from comfydeploy_jupyter.request_models import RunRequest
 from comfydeploy_jupyter.runs.records import FINAL
 from comfydeploy_jupyter.runs.state import (
     KEPT_FIRST,
@@ -34,7 +35,7 @@ from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import examples
 
 from .fake_comfyui import LATENCY
-from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World
+from .world import GONE_AFTER, GRAPH, HAPPENINGS, LOST_AFTER, SUDDEN, World
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -446,6 +447,18 @@ def test_a_start_while_the_acceptance_is_stored_does_not_replace_it(world: World
     world.tick(1)
     stored = world.store.rows[prompt_id]
     assert (stored.status, stored.number) == ("running", 1)
+
+
+def test_a_stream_begins_before_the_acceptance_is_stored(world: World) -> None:
+    """Like each other event: a slow disk delays none of them."""
+    request = RunRequest(workflow_api=GRAPH, prompt_id="streamed")
+    submitting = world.loop.create_task(world.service.submit(request, streamed=True))
+    while not submitting.done():
+        world.tick(0.001)
+    assert [event.event for event in submitting.result().log.after(0)] == [""]
+    assert world.store.rows["streamed"].number is None
+    world.tick(1)
+    assert world.store.rows["streamed"].number == 1
 
 
 def test_a_run_waits_once_for_its_machine(world: World) -> None:
