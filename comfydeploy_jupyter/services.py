@@ -153,7 +153,7 @@ class Services:
 
     def readings(self) -> Iterator[Reading]:
         """Yield the gauges for `metrics`, all of them from memory."""
-        runs = self.runs.open_statuses()
+        runs = self.runs.active.by_status()
         for machine in self.machines:
             labels = (machine.id,)
             yield Reading("comfydeploy_comfyui_up", labels, machine.connected)

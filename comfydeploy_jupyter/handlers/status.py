@@ -251,7 +251,7 @@ class StatusHandler(Handler):
             "version": __version__,
             "instance": services.instance,
             "comfyui": comfyui,
-            "queue": services.runs.counts(self._counted(machine, query.machine)),
+            "queue": services.runs.active.counts(self._counted(machine, query.machine)),
             "uploads": services.transfers.queue.counts(),
             "tunnel": services.tunnels.summary(),
             "store": await services.database.status(),
@@ -279,7 +279,7 @@ class StatusHandler(Handler):
         }
         if query.client_id is not None:
             runs = self.services.runs
-            remaining = runs.open_runs(query.client_id)
+            remaining = runs.active.of_client(query.client_id)
             here = any(s.client_id == query.client_id for s in self.extension.sockets)
             if not here and not remaining and not await runs.has_runs(query.client_id):
                 raise NotFoundError(

@@ -108,12 +108,12 @@ class EventSocket(SocketHandler):
         self._waiting: deque[tuple[str | bytes | RunEvent, bool]] = deque()
         self._waiting_bytes = 0
         self._something = asyncio.Event()
-        self._unfollow: Callable[[], None] = self.services.runs.follow(self._pass_on)
+        self._unfollow: Callable[[], None] = self.services.runs.active.follow(self._pass_on)
         self._writer = self.extension.tasks.start(
             self._write(), "Sending events to a client", when_done=self.close
         )
         self.extension.sockets.add(self)
-        queue = self.services.runs.counts()
+        queue = self.services.runs.active.counts()
         self.send("status", {"sid": self.client_id, "queue": queue})
 
     def on_close(self) -> None:

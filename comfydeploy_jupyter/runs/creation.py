@@ -175,17 +175,14 @@ class RunCreator:
             raise _taken(prompt_id)
         placement = Placement(machine.id, chosen)
         if pool is not None:
-            self._context.queue.expect(prompt_id, pool)
-        if pool is not None and files and not bound:
-            placement = Placement(pool.id, None)  # its files are sent before the run
-        elif pool is not None and not bound:
-            placement = self._context.queue.place(
-                prompt_id,
-                pool,
-                prepared,
-                client=client_of(request.client_id, request.metadata),
-                front=bool(request.front),
-            )
+            queue, client = self._context.queue, client_of(request.client_id, request.metadata)
+            queue.expect(prompt_id, pool)
+            if not bound and files:
+                placement = Placement(pool.id, None)  # its files are sent before the run
+            elif not bound:
+                placement = queue.place(
+                    prompt_id, pool, prepared, client=client, front=bool(request.front)
+                )
         given_up = self._context.active.given_up(placement.machine_id)
         new_id = known_to_comfyui or not _is_uuid(prompt_id) or prompt_id in given_up
         record = RunRecord(

@@ -43,35 +43,12 @@ def webhook_target(request: RunRequest, prompt_id: str) -> CallbackTarget | None
     return CallbackTarget(prompt_id, session="", status_endpoint=webhook.url, webhook=facts)
 
 
-def state_message(target: CallbackTarget, run: Run, event: RunEvent) -> tuple[bytes, bool] | None:
-    """Return the message about an event before the end, and whether a later one replaces it.
-
-    None if the webhook gets no message about it. It gets one for each new state, and for progress.
-    """
-    status = run.record.status
-    if target.webhook is None or not target.webhook["intermediate"] or run.record.finished:
-        return None
-    passing = target.reported_status == status
-    if passing and event.event != "live_status":
-        return None
-    target.reported_status = status
-    return _message(target, run.record, run, run.nodes), passing
-
-
-def end_message(
-    target: CallbackTarget, record: RunRecord, nodes: Mapping[str, NodeName]
-) -> bytes | None:
-    """Return the message about the end of a run; None if it is sent already."""
-    if target.reported_status == record.status:
-        return None
-    target.reported_status = record.status
-    return _message(target, record, None, nodes)
-
-
-def _message(
+def webhook_message(
     target: CallbackTarget, record: RunRecord, run: Run | None, nodes: Mapping[str, NodeName]
 ) -> bytes:
+    """Return the message about the present state of a run, which is noted as reported."""
     assert target.webhook is not None
+    target.reported_status = record.status
     state = service_state(record, run, target.webhook["view_url"], nodes)
     return as_json({"run_id": target.prompt_id, **state})
 
@@ -150,13 +127,17 @@ class Delivery:
         target = self._callbacks.target(run.prompt_id)
         if target is None:
             return
+        status = run.record.status
         if target.webhook is not None:
-            if (message := state_message(target, run, event)) is not None:
-                self._callbacks.send(target, message[0], passing=message[1])
+            # It gets a message about each new state, and about the progress.
+            passing = target.reported_status == status
+            wanted = target.webhook["intermediate"] and not run.record.finished
+            if wanted and (event.event == "live_status" or not passing):
+                message = webhook_message(target, run.record, run, run.nodes)
+                self._callbacks.send(target, message, passing=passing)
             if event.event == "status":
                 self._report_end(target, run.record, run.nodes)
             return
-        status = run.record.status
         # The first event about uploads is emitted after that state was stored.
         if status == "running" or (status == "uploading" and event.event == "live_status"):
             self._report_status(target, status)
@@ -257,8 +238,8 @@ class Delivery:
     ) -> None:
         """Report what is not reported yet: the outputs, then the error, and last the status."""
         if target.webhook is not None:
-            if (message := end_message(target, record, nodes)) is not None:
-                self._callbacks.send(target, message)
+            if target.reported_status != record.status:
+                self._callbacks.send(target, webhook_message(target, record, None, nodes))
             self._callbacks.finish(target)
             return
         for node, output in record.outputs.items():

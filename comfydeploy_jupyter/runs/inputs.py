@@ -46,6 +46,7 @@ MAX_IMAGES = 1000
 MAX_BYTES = 4 * 1024**3  # of a single file, and of all pictures of an archive
 MAX_DIRECTORY = 16 * 1024**2  # bytes of the central directory of an archive
 CHUNK = 1024 * 1024
+WEB = ("http://", "https://")  # the beginnings of sources that are fetched
 SUBFOLDER = "comfydeploy"  # a subfolder of ComfyUI's input/
 PLAIN_MODE = 0o666  # mode of files that are new on this machine, before the umask
 SILENCE_TIMEOUT = 60.0  # seconds that may pass between two chunks of a download
@@ -126,7 +127,7 @@ async def fetch_input_files(
     """
     needs = list(needs)
     for need in needs:
-        if any(is_url(source) for source in need.sources):
+        if any(source.startswith(WEB) for source in need.sources):
             fetching.require(f"The file of inputs.{need.input_id}")
     placed: dict[str, str | list[str]] = {}
     for need in needs:
@@ -141,7 +142,7 @@ async def fetch_input_files(
 
 async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIClient) -> list[str]:
     field = f"inputs.{need.input_id}"
-    if is_url(source):
+    if source.startswith(WEB):
         with _temporary_file() as file:
             await _download(source, file, field)
             name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
@@ -152,11 +153,6 @@ async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
         data, suffix = await asyncio.to_thread(_decode, source, field)
         return [await _place_bytes(data, f"image{suffix}", folders, client)]
     return [await _place_named(source, field, folders, client)]
-
-
-def is_url(source: str) -> bool:
-    """Return whether the source of an input has to be fetched."""
-    return source.startswith(("http://", "https://"))
 
 
 async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIClient) -> str:
@@ -252,12 +248,14 @@ async def _place_unzipped(
     return names
 
 
-def digest_of(file: IO[bytes]) -> str:
-    """Return the SHA-256 of a file. This blocks: call it in a thread."""
+def digest_of(file: IO[bytes], target: IO[bytes] | None = None) -> str:
+    """Return the SHA-256 of a file, and copy it. This blocks: call it in a thread."""
     digest = hashlib.sha256()
     file.seek(0)
     while chunk := file.read(CHUNK):
         digest.update(chunk)
+        if target is not None:
+            target.write(chunk)
     return digest.hexdigest()
 
 
@@ -276,7 +274,7 @@ def _copy(source: IO[bytes], folders: Folders, target: str, digest: str, mode: i
         descriptor = os.open(part, flags, mode, dir_fd=directory)
         try:
             with os.fdopen(descriptor, "wb") as written:
-                if _write(source, written) != digest:
+                if digest_of(source, written) != digest:
                     raise ConflictError(f"{target} changed while it was read; try again")
             os.rename(part, target, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
@@ -292,16 +290,6 @@ def _is_there(name: str, size: int, directory: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISREG(facts.st_mode) and facts.st_size == size
-
-
-def _write(source: IO[bytes], target: IO[bytes]) -> str:
-    """Copy all bytes of a file; return its SHA-256."""
-    digest = hashlib.sha256()
-    source.seek(0)
-    while chunk := source.read(CHUNK):
-        digest.update(chunk)
-        target.write(chunk)
-    return digest.hexdigest()
 
 
 def _input_folder(folders: Folders, need: FileNeed) -> Path:

@@ -25,19 +25,17 @@ if TYPE_CHECKING:
 
 _NAMESPACE = uuid.UUID("5f1d0e0e-6f59-4c43-9a0f-3f6d2b1c7a90")
 _encoder = json.JSONEncoder(ensure_ascii=False)
+# Fields of the reply to ``POST run``
+_ALWAYS = (
+    *("prompt_id", "number", "status", "node_errors", "error", "seeds", "execution_time"),
+    *("cached_nodes", "machine", "created_at", "started_at", "finished_at"),
+)
+_IF_KNOWN = ("metadata", "pool", "from_editor", "pinned", "inputs", "next_seeds", "warnings")
 # Fields of the service for which this package has no values.
 _ABSENT = (
-    "workflow_api",
-    "machine_version",
-    "machine_type",
-    "gpu",
-    "gpu_event_id",
-    "modal_function_call_id",
-    "user_id",
-    "org_id",
-    "webhook",
-    "cold_start_duration",
-    "cold_start_duration_total",
+    *("workflow_api", "machine_version", "machine_type", "gpu", "gpu_event_id", "webhook"),
+    *("modal_function_call_id", "user_id", "org_id"),
+    *("cold_start_duration", "cold_start_duration_total"),
 )
 
 
@@ -70,42 +68,19 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
 
     ``success`` is false if the run has failed or was cancelled.
     """
-    body: dict[str, Any] = {
-        "success": record.status not in ("failed", "cancelled"),
-        "prompt_id": record.prompt_id,
-        "number": record.number,
-        "status": record.status,
-        "node_errors": record.node_errors,
-        "outputs": {
-            node: with_urls(output, view_url, record.machine)
-            for node, output in record.outputs.items()
-        },
-        "error": record.error,
-        "seeds": record.seeds,
-        "execution_time": record.execution_time,
-        "cached_nodes": record.cached_nodes,
-        "node_times": dict(record.node_times),  # a copy: the original may still be changed
-        "machine": record.machine,
-        "created_at": record.created_at,
-        "started_at": record.started_at,
-        "finished_at": record.finished_at,
+    values = vars(record)
+    outputs = {
+        node: with_urls(output, view_url, record.machine) for node, output in record.outputs.items()
     }
-    if record.metadata:
-        body["metadata"] = record.metadata
-    if record.pool is not None:
-        body["pool"] = record.pool
-    if record.from_editor:
-        body["from_editor"] = True
-    if record.pinned:
-        body["pinned"] = True
-    if record.inputs:
-        body["inputs"] = record.inputs
-    if record.next_seeds:
-        body["next_seeds"] = record.next_seeds
+    body = {
+        "success": record.status not in ("failed", "cancelled"),
+        **{name: values[name] for name in _ALWAYS},
+        "outputs": outputs,
+        "node_times": dict(record.node_times),  # a copy: the original may still be changed
+        **{name: values[name] for name in _IF_KNOWN if values[name]},
+    }
     if record.workflow_id is not None:
         body["workflow_id"], body["version"] = record.workflow_id, record.version
-    if record.warnings:
-        body["warnings"] = record.warnings
     return body
 
 

@@ -484,7 +484,8 @@ class Loader:
         return run
 
     async def _load(self, prompt_id: str) -> Run | None:
-        record, stored = await self._repository.get_with_graph(prompt_id)
+        record = await self._repository.get(prompt_id)
+        stored = await self._repository.prompt(prompt_id)
         run = None if record is None else await self.make(record, stored, State.WAITING)
         unloaded = self._active.unloaded(prompt_id)
         if run is None or unloaded is None:

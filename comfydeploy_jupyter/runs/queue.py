@@ -31,13 +31,6 @@ LOOK_EVERY = 0.5  # seconds between two looks for machines that do not answer
 PAUSE = 1.0  # seconds that a machine gets no run after one could not be sent to it
 
 
-class Assigned(NamedTuple):
-    """The id of a waiting run, and the machine that it is to be sent to."""
-
-    run_id: str
-    machine: Machine | None  # None if it was removed in the meantime
-
-
 class Placement(NamedTuple):
     """The machine of a new run, or its position in the queue of a pool."""
 
@@ -111,6 +104,7 @@ class RunQueue:
                 if comfyui is not None:
                     return Placement(assigned[1], comfyui, order)
                 self._dispatcher.ended(run_id)
+                break
         self._dispatcher.withdraw(run_id)  # it is not stored as waiting yet
         return Placement(pool.id, None, order)
 
@@ -220,18 +214,18 @@ class RunQueue:
         """Return how many prompts a machine has that this server has not sent, as far as known."""
         return self._dispatcher.member(machine_id).others
 
-    def take(self) -> list[Assigned]:
-        """Return the waiting runs that were assigned since the last call."""
+    def take(self) -> list[tuple[str, Machine | None]]:
+        """Return the ids of the waiting runs that were assigned since the last call, and to what.
+
+        It is None if the machine was removed in the meantime.
+        """
         self.decided.clear()
         taken, self._assigned = self._assigned, []
-        found = []
-        for run_id, machine_id in taken:
-            machine = self._machines.find(machine_id)
+        for run_id, _ in taken:
             if run_id not in self._active:
                 self._dispatcher.ended(run_id)
-            else:
-                found.append(Assigned(run_id, machine))
-        return found
+        find = self._machines.find
+        return [(run_id, find(machine)) for run_id, machine in taken if run_id in self._active]
 
     def decide(self) -> None:
         """Assign the waiting runs for which there is room.

@@ -175,18 +175,8 @@ class RunRecord:
 
 
 _COLUMNS = (
-    "prompt_id",
-    "machine",
-    "session",
-    "client_id",
-    "status",
-    "number",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "execution_time",
-    "structure",
-    "pool",
+    *("prompt_id", "machine", "session", "client_id", "status", "number"),
+    *("created_at", "started_at", "finished_at", "execution_time", "structure", "pool"),
 )
 _DEFAULTS = vars(RunRecord("", "", "", ""))
 # All other fields are JSON in one column, but for those that `save` leaves as they are.
@@ -250,7 +240,8 @@ class RunRepository(Repository):
 
     @reading
     def get(self, db: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
-        return _get(db, prompt_id)
+        row = db.execute("SELECT * FROM runs WHERE prompt_id = ?", (prompt_id,)).fetchone()
+        return None if row is None else record_of(row)
 
     @reading
     def was_deleted(self, db: sqlite3.Connection, prompt_id: str) -> bool:
@@ -258,15 +249,16 @@ class RunRepository(Repository):
         return found.fetchone() is not None
 
     @reading
-    def get_with_graph(
-        self, db: sqlite3.Connection, prompt_id: str
-    ) -> tuple[RunRecord | None, StoredGraphs | None]:
-        return _get(db, prompt_id), _prompt(db, prompt_id)
-
-    @reading
     def prompt(self, db: sqlite3.Connection, prompt_id: str) -> StoredGraphs | None:
         """Return the JSON of a run's graph in API format and, if known, in UI format."""
-        return _prompt(db, prompt_id)
+        row = db.execute(
+            "SELECT p.body AS prompt, w.body AS workflow FROM runs"
+            " JOIN graphs p ON p.hash = prompt_hash LEFT JOIN graphs w ON w.hash = workflow_hash"
+            " WHERE prompt_id = ?",
+            (prompt_id,),
+        ).fetchone()
+        prompt = read_graph(row["prompt"]) if row is not None else None
+        return None if prompt is None else (prompt, read_graph(row["workflow"]))
 
     @reading
     def newest(
@@ -415,19 +407,3 @@ def _add_key(connection: sqlite3.Connection, key: str, prompt_id: str) -> None:
             f"{IDEMPOTENCY_KEY}: was used for an earlier request",
             details={"field": IDEMPOTENCY_KEY},
         ) from None
-
-
-def _get(connection: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
-    row = connection.execute("SELECT * FROM runs WHERE prompt_id = ?", (prompt_id,)).fetchone()
-    return None if row is None else record_of(row)
-
-
-def _prompt(connection: sqlite3.Connection, prompt_id: str) -> StoredGraphs | None:
-    row = connection.execute(
-        "SELECT p.body AS prompt, w.body AS workflow FROM runs"
-        " JOIN graphs p ON p.hash = prompt_hash LEFT JOIN graphs w ON w.hash = workflow_hash"
-        " WHERE prompt_id = ?",
-        (prompt_id,),
-    ).fetchone()
-    prompt = read_graph(row["prompt"]) if row is not None else None
-    return None if prompt is None else (prompt, read_graph(row["workflow"]))

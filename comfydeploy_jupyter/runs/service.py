@@ -11,7 +11,7 @@ from ..machines.registry import AUTO
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each, wait_for
 from .active import ActiveRuns, EndedRuns
-from .background import Background
+from .background import Background, now
 from .creation import CREATE_WITHIN, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
@@ -26,8 +26,7 @@ from .state import describe
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from ..compat.comfy_account import ComfyAccount
     from ..extension import ComfyDeploy
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from .deletion import DeletionRepository, KeepRuns
     from .delivery import Delivery
     from .editor import EditorPrompts
-    from .feed import Emit, RunEvent
+    from .feed import Emit
     from .inputs import PoolInputs
     from .progress import NodeName
     from .records import RunFilter, RunRecord, RunRepository
@@ -73,7 +72,7 @@ class RunService:
         keep: KeepRuns = KEEP_ALL,
     ) -> None:
         background = Background()
-        active = ActiveRuns(view_url)
+        self.active = active = ActiveRuns(view_url)
         context = RunContext(
             repository,
             machines,
@@ -130,7 +129,7 @@ class RunService:
         """Stop following runs; ComfyUI continues them, and the next start recovers them."""
         self._watch.close()
         await close_each(self._context.saver.close, self._context.background.close)
-        for run in self._context.active:
+        for run in self.active:
             run.stop_timer()
 
     async def submit(
@@ -155,9 +154,9 @@ class RunService:
         """
         until = latest = None
         if request.timeout is not None:
-            arrived_at = asyncio.get_running_loop().time() if arrived is None else arrived
-            until = arrived_at + request.timeout
-            latest = arrived_at + max(request.timeout, CREATE_WITHIN)
+            arrived = now() if arrived is None else arrived
+            until = arrived + request.timeout
+            latest = arrived + max(request.timeout, CREATE_WITHIN)
         self._submitting += 1
         try:
             new = await self._creator.create(request, key=key, until=latest)
@@ -188,7 +187,7 @@ class RunService:
     @property
     def at_work(self) -> bool:
         """Whether any run is being queued or has not ended."""
-        return bool(self._submitting or len(self._context.active))
+        return bool(self._submitting or len(self.active))
 
     async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
         """Cancel a run; return its id, and its state before: ``queued`` or ``running``."""
@@ -247,7 +246,7 @@ class RunService:
 
     def find(self, prompt_id: str) -> Run | None:
         """Return a run whose events are in memory, or None."""
-        return self._context.active.get(prompt_id) or self._context.ended.get(prompt_id)
+        return self.active.get(prompt_id) or self._context.ended.get(prompt_id)
 
     async def load(self, prompt_id: str) -> Run | None:
         """Return a run whose events are in memory, or that waits for a pool, or None."""
@@ -293,44 +292,29 @@ class RunService:
         That of a queued run contains why it waits if its machine, or each of its pool, gets no runs
         now (`whys` keeps the reasons by machine), and with ``position`` its place in the queue.
         """
-        body = reply(record, self._context.active.view_url)
-        active = self._context.active
-        run = active.get(record.prompt_id)
+        body = reply(record, self.active.view_url)
+        run, machine = self.active.get(record.prompt_id), record.machine
         if run is not None and record.status in ("running", "uploading"):
             body.update(run.live())
-        if record.status == "queued" and record.prompt_id in active:
+        if record.status == "queued" and record.prompt_id in self.active:
             if position:
                 body["queue_position"] = self._context.queue.position(record)
-            body["live_status"] = self._why_waiting(record.machine, {} if whys is None else whys)
+            whys = {} if whys is None else whys
+            if machine not in whys:
+                why = self._context.machines.why_waiting(machine)
+                whys[machine] = f"Waiting for a machine: {why}" if why else ""
+            body["live_status"] = whys[machine]
         return body
-
-    def _why_waiting(self, machine_id: str, known: dict[str, str]) -> str:
-        if machine_id not in known:
-            why = self._context.machines.why_waiting(machine_id)
-            known[machine_id] = f"Waiting for a machine: {why}" if why else ""
-        return known[machine_id]
 
     def queue_position(self, record: RunRecord) -> int | None:
         """Return the place of a run among the prompts that have not started, from 1, or None."""
         waits = record.status in ("not-started", "queued")
-        if not waits or record.prompt_id not in self._context.active:
+        if not waits or record.prompt_id not in self.active:
             return None
         return self._context.queue.position(record)
 
-    def counts(self, machine_ids: Sequence[str] | None = None) -> dict[str, int]:
-        return self._context.active.counts(machine_ids)
-
-    def open_statuses(self) -> Counter[tuple[str, str]]:
-        return self._context.active.by_status()
-
-    def open_runs(self, client_id: str) -> int:
-        return self._context.active.of_client(client_id)
-
     async def has_runs(self, client_id: str) -> bool:
         return await self._context.repository.has_client(client_id)
-
-    def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
-        return self._context.active.follow(follower)
 
 
 def _check_place(prompt_id: str, machine: str, pool: str | None, asked: str | None) -> None:

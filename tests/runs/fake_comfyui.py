@@ -141,9 +141,6 @@ class FakeStore:
         await asyncio.sleep(0)
         return (self.prompts[prompt_id], None)
 
-    async def get_with_graph(self, prompt_id: str) -> tuple[RunRecord | None, Any]:
-        return await self.get(prompt_id), await self.prompt(prompt_id)
-
     async def active(self, _: Collection[str]) -> list[RunRecord]:
         await asyncio.sleep(0)
         return [copy.deepcopy(row) for row in self.rows.values() if row.status in ACTIVE]

@@ -362,10 +362,10 @@ def test_a_run_that_waits_is_in_the_store_only(world: World) -> None:
     gc.collect()
     service = world.service
     assert [service.find(run) is None for run in runs] == [False] * 4 + [True] * 4
-    assert service.counts() == {"running": 0, "pending": 8}
-    assert service.counts(["gpus"]) == {"running": 0, "pending": 4}
-    assert service.open_statuses()["gpus", "queued"] == 4
-    assert service.open_runs("c") == 8
+    assert service.active.counts() == {"running": 0, "pending": 8}
+    assert service.active.counts(["gpus"]) == {"running": 0, "pending": 4}
+    assert service.active.by_status()["gpus", "queued"] == 4
+    assert service.active.of_client("c") == 8
     assert positions(world, runs[4:]) == [3, 4, 5, 6]
     received: list[RunEvent] = []
 
@@ -389,7 +389,7 @@ def test_a_run_that_waits_is_in_the_store_only(world: World) -> None:
     assert [event.event for event in received][-2:] == ["result", "status"]
     assert sorted(event.id for event in received) == [event.id for event in received]
     assert {status for _, status in places(world, runs)} == {"success"}
-    assert service.counts() == {"running": 0, "pending": 0}
+    assert service.active.counts() == {"running": 0, "pending": 0}
     assert world.do(service.load(runs[7])) is not None, "its events are kept for a while"
 
 
@@ -407,7 +407,7 @@ def test_a_run_that_waits_is_cancelled_from_the_store(world: World) -> None:
     world.tick(1.0)
     assert places(world, runs[5:]) == [("gpus", "cancelled")]
     assert positions(world, runs[4:5]) == [3]
-    assert world.service.counts(["gpus"])["pending"] == 1
+    assert world.service.active.counts(["gpus"])["pending"] == 1
 
 
 def test_a_run_in_the_queue_of_another_server_cannot_be_cancelled_here(world: World) -> None:
@@ -697,7 +697,9 @@ def test_a_run_whose_error_was_told_is_not_executed_elsewhere(world: World) -> N
     """Its machine is paused for the failure of the run before it, which is noticed later."""
     compare(world)
     told = []
-    world.call(lambda: world.service.follow(lambda run, event: told.append((run, event.event))))
+    world.call(
+        lambda: world.service.active.follow(lambda run, event: told.append((run, event.event)))
+    )
     runs = submit(world, 8)
 
     def fail() -> None:

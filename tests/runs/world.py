@@ -139,7 +139,7 @@ class World:
         )
         for comfyui in self.comfyuis:
             comfyui.listener = self.service.listener
-        self.service.follow(self.receive)
+        self.service.active.follow(self.receive)
         self.do(self.service.open())
 
     async def no_version(self, *_: object) -> dict[str, Any]:
