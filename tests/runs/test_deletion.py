@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 
 
 class World:
-    """A store, the folders of a ComfyUI that does not run, and the server that deletes files there.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The parent of both.
-    """
+    """A store, the folders of a ComfyUI that does not run, and the server that deletes files."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "ComfyUI"
@@ -40,16 +34,16 @@ class World:
         self.database = Database(folder / "comfydeploy.db")
         self.runs = RunRepository(self.database)
         self.machine = SimpleNamespace(path=self.home, connected=True, folders=self._folders)
+        self.machines = {"local": self.machine}
         self.active: list[Any] = []
         self.background = Background()
         self.kept_outputs = KeptOutputs(folder / "copies", MachineRegistry())
 
     def server(self, session: str = "s", keep: KeepRuns | None = None) -> Deleter:
         """Return what deletes in a server with this session."""
-        machines = {"local": self.machine}
         shared: Any = SimpleNamespace(
             repository=self.runs,
-            machines=SimpleNamespace(find=machines.get),
+            machines=SimpleNamespace(find=self.machines.get),
             session=SimpleNamespace(id=session),
             active=self.active,
             ended=EndedRuns(),
@@ -65,14 +59,8 @@ class World:
         path = (folder or self.output) / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
-        item = {"filename": path.name, "subfolder": "", "type": "output"}
-        record = RunRecord(
-            name,
-            session="s",
-            created_at="2026-01-01T00:00:00.000Z",
-            outputs={"2": {"images": [item]}},
-            **{"machine": "local", "status": "success", **fields},
-        )
+        known = {"machine": "local", "status": "success", "outputs": listing(path.name), **fields}
+        record = RunRecord(name, session="s", created_at="2026-01-01T00:00:00.000Z", **known)
         await self.runs.add(record, graph, None)
         return path
 
@@ -86,6 +74,11 @@ class World:
 
     async def _folders(self) -> Folders:
         return await asyncio.to_thread(Folders, self.home)
+
+
+def listing(filename: str) -> dict[str, Any]:
+    """Return the outputs of a run with one file."""
+    return {"2": {"images": [{"filename": filename, "subfolder": "", "type": "output"}]}}
 
 
 @pytest.fixture
@@ -156,25 +149,18 @@ async def test_the_next_server_completes_deletions_of_a_killed_one(world, monkey
     assert len(listed) == (3 if step == 0 else 1 if step < 5 else 0)
 
 
-async def test_files_of_a_running_server_are_not_changed(world, monkeypatch):
+async def test_only_the_files_of_ended_servers_are_deleted_and_no_new_ones(world, monkeypatch):
     path = await world.add("run")
     monkeypatch.setattr(deletion, "delete_file", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await world.server("living").delete(ALL, files=True)
+    monkeypatch.undo()
     await world.server("other").finish(["other", "dead"])
     assert path.exists()
     assert await world.count("doomed_files") == 1
-
-
-async def test_a_new_file_with_the_name_of_one_to_delete_stays(world, monkeypatch):
-    path = await world.add("run")
-    monkeypatch.setattr(deletion, "delete_file", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        await world.server().delete(ALL, files=True)
-    monkeypatch.undo()
     path.unlink()
     path.write_bytes(b"by another run")
-    await world.server().finish(["s"])
+    await world.server("other").finish(["living"])
     assert path.read_bytes() == b"by another run"
 
 
@@ -209,9 +195,7 @@ async def test_run_that_ends_meanwhile_keeps_its_output(world, monkeypatch):
     record = await world.runs.get("other")
 
     async def change():
-        item = {"filename": "old.png", "subfolder": "", "type": "output"}
-        outputs = {"2": {"images": [item]}}
-        await world.runs.save(replace(record, status="success", outputs=outputs))
+        await world.runs.save(replace(record, status="success", outputs=listing("old.png")))
 
     report = await during_search(world, monkeypatch, change)
     assert [kept.reason for kept in report.kept] == ["run other uses it"]
@@ -220,8 +204,7 @@ async def test_run_that_ends_meanwhile_keeps_its_output(world, monkeypatch):
 
 async def test_the_output_of_an_unfinished_run_stays(world):
     path = await world.add("old")
-    item = {"filename": "old.png", "subfolder": "", "type": "output"}
-    record = SimpleNamespace(outputs={"2": {"images": [item]}})
+    record = SimpleNamespace(outputs=listing("old.png"))
     world.active.append(SimpleNamespace(record=record, prompt_id="going"))
     report = await world.server().delete(ALL, files=True)
     assert [kept.reason for kept in report.kept] == ["run going uses it"]
@@ -240,54 +223,31 @@ async def test_run_that_is_pinned_meanwhile_stays(world, monkeypatch):
     assert path.exists()
 
 
-@pytest.mark.slow
+REFERENCES = ["old.png", "sub/old.png", r"C:\\out\\old.png", "old.png [output]", "old.png [temp]"]
+ESCAPED = [r"\u006fld.png [output]", r"old.p\u006eg"]
+OTHERS = ["older.png", "cold.png", "old.png.txt", "old"]
+
+
 @pytest.mark.parametrize(
-    "text",
-    [
-        "old.png",
-        "sub/old.png",
-        r"C:\\out\\old.png",
-        "old.png [output]",
-        "old.png [temp]",
-        r"\u006fld.png [output]",
-        r"old.p\u006eg",
-    ],
+    ("text", "counts"),
+    [*((text, True) for text in REFERENCES + ESCAPED), *((text, False) for text in OTHERS)],
 )
-async def test_every_reference_to_a_file_counts(world, text):
+async def test_every_reference_to_a_file_counts_and_no_similar_name(world, text, counts):
     path = await world.add("old")
     await world.add("user", b'{"1": {"inputs": {"any": ["%s"]}}}' % text.encode())
     report = await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
-    assert report.kept[0].reason == "the graph of run user uses it"
-    assert path.exists()
-
-
-@pytest.mark.parametrize("text", ["older.png", "cold.png", "old.png.txt", "old"])
-async def test_similar_names_do_not_count(world, text):
-    path = await world.add("old")
-    await world.add("user", b'{"1": {"inputs": {"any": "%s"}}}' % text.encode())
-    report = await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
-    assert (report.files, report.kept) == (1, [])
-    assert not path.exists()
+    reasons = ["the graph of run user uses it"] if counts else []
+    assert [kept.reason for kept in report.kept] == reasons
+    assert path.exists() is counts
 
 
 @pytest.mark.parametrize("connected", [True, False])
 async def test_same_name_on_another_machine(world, connected):
     """A machine on another host has its own files; an unreachable one may have files here."""
     path = await world.add("old")
-    far = SimpleNamespace(path=None, connected=connected)
-    record = RunRecord(
-        "far",
-        machine="far",
-        session="s",
-        created_at="2026-01-01T00:00:00.000Z",
-        status="success",
-        outputs={"2": {"images": [{"filename": "old.png", "type": "output"}]}},
-    )
-    await world.runs.add(record, b"{}", None)
-    server = world.server()
-    machines = {"local": world.machine, "far": far}
-    server._shared.machines.find = machines.get
-    report = await server.delete(RunFilter(prompt_ids=["old"]), files=True)
+    world.machines["far"] = SimpleNamespace(path=None, connected=connected)
+    await world.add("far", machine="far", outputs=listing("old.png"))
+    report = await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
     assert path.exists() != connected
     assert [kept.reason for kept in report.kept] == ([] if connected else ["run far uses it"])
 
@@ -296,13 +256,11 @@ async def test_same_name_on_another_machine(world, connected):
 async def test_a_database_error_in_between_reports_the_deleted_runs(world, monkeypatch, fault):
     paths = [await world.add(f"run-{n}") for n in range(3)]
     monkeypatch.setattr(deletion, "AT_A_TIME", 1)
-    original = DeletionRepository.delete
-    calls = 0
+    original, calls = DeletionRepository.delete, []
 
     async def delete(*arguments, **options):
-        nonlocal calls
-        calls += 1
-        if calls == 3:
+        calls.append(arguments)
+        if len(calls) == 3:
             raise fault("The store cannot be written")
         return await original(*arguments, **options)
 
@@ -325,14 +283,10 @@ async def test_runs_of_an_unreachable_machine_are_deleted_later(world):
     assert not path.exists()
 
 
-async def test_limits_without_files(world):
-    path = await world.add("old")
+async def test_limits_leave_the_files_of_runs_of_the_editor_and_others_by_a_setting(world):
+    old = await world.add("old")
     report = await world.server(keep=KeepRuns(number=0, files=False)).apply_limits()
-    assert (report.runs, report.files) == (1, 0)
-    assert path.exists()
-
-
-async def test_limits_leave_the_files_of_runs_of_the_editor(world):
+    assert (report.runs, report.files, old.exists()) == (1, 0, True)
     own = await world.add("own")
     edited = await world.add("edited", from_editor=True)
     newest = await world.add("newest")

@@ -216,41 +216,6 @@ async def test_comfyui_that_stays_unreachable(api, events, chain, relay, connect
     idle()
 
 
-async def test_cancel_while_comfyui_cannot_be_reached(api, chain, relay, connected, verdict):
-    graph = chain(("TestSleep", {"seconds": 60}))
-    _, running = await api.post("run", {"workflow_api": graph, "wait": False})
-    _, queued = await api.post("run", {"workflow_api": chain(), "wait": False})
-    await api.until(running["prompt_id"], "running")
-    relay.disconnect()
-    await until_connected(api, wanted=False)
-    for run, was in ((queued, "queued"), (running, "running")):
-        code, body = await api.post("interrupt", {"prompt_id": run["prompt_id"]})
-        assert (code, body["was"]) == (200, was)
-        assert (await api.get("check-status", prompt_id=run["prompt_id"]))[1]["status"] == was
-    relay.reconnect()
-    await api.until(running["prompt_id"], "cancelled")
-    await api.until(queued["prompt_id"], "cancelled")
-    assert verdict(running["prompt_id"]) == "cancelled"
-    assert verdict(queued["prompt_id"]) is None
-
-
-async def test_cancel_while_the_prompt_is_being_sent(api, chain, relay, connected, verdict):
-    relay.delay = 0.3
-    before = relay.websockets
-    relay.cut()
-    await until_reconnected(api, lambda: relay.websockets, before)
-    prompt_id = str(uuid.uuid4())
-    request = {"workflow_api": chain(("TestSleep", {"seconds": 60})), "prompt_id": prompt_id}
-    post = asyncio.ensure_future(api.post("run", request))
-    await api.until(prompt_id, "not-started")
-    code, _ = await api.post("interrupt", {"prompt_id": prompt_id})
-    assert code == 200
-    code, body = await post
-    assert (code, body["status"]) == (200, "cancelled")
-    assert verdict(prompt_id) in (None, "cancelled")
-    relay.delay = 0.0
-
-
 async def test_a_websocket_without_events_while_idle(api, chain, relay, connected):
     await lose_events(api, relay)
     begin = time.monotonic()

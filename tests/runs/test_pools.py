@@ -168,18 +168,6 @@ def test_a_run_of_a_single_machine_is_not_executed_again(world: World) -> None:
     assert places(world, [run]) == [("second", "failed")]
 
 
-def test_a_run_of_an_older_version_is_not_executed_again_without_a_pool(world: World) -> None:
-    (run,) = submit(world, 1, machine="second")
-    world.call(world.second.begin)
-    world.tick(0.5)
-    world.store.rows[run].retry = 1
-    world.kill()
-    world.tick(3.0)
-    world.happens("ComfyUI dies", world.second)
-    world.tick(2.0)
-    assert places(world, [run]) == [("second", "failed")]
-
-
 def test_waiting_runs_wait_again_after_a_restart(world: World) -> None:
     runs = submit(world, 6)
     first = submit(world, 1, front=True)[0]
@@ -344,16 +332,6 @@ def test_an_unreachable_machine_gets_no_run(world: World) -> None:
     world.comfyui.refuses = False
     world.tick(3.0)
     assert [machine for machine, _ in places(world, runs)].count("local") == 1
-
-
-def test_a_pool_that_has_no_machine_now_keeps_its_runs(world: World) -> None:
-    for comfyui in world.comfyuis:
-        world.call(comfyui.disconnect)
-    runs = submit(world, 2)
-    assert places(world, runs) == [("gpus", "queued")] * 2
-    world.call(world.second.connect)
-    world.tick(1.0)
-    assert places(world, runs) == [("second", "queued")] * 2
 
 
 def test_a_run_that_waits_is_in_the_store_only(world: World) -> None:

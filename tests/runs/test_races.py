@@ -62,22 +62,6 @@ async def test_cancel_at_the_moment_a_run_starts(api, chain, verdict):
         assert verdict(run["prompt_id"]) in (None, "cancelled")
 
 
-async def test_cancel_at_the_moment_a_run_ends(api, chain, verdict):
-    for _ in range(examples(30)):
-        prompt_id = str(uuid.uuid4())
-        request = {"workflow_api": chain(("TestSleep", {"seconds": 0.05}))}
-        post = asyncio.ensure_future(api.post("run", {**request, "prompt_id": prompt_id}))
-        await api.until(prompt_id, "running", "success")
-        await asyncio.sleep(random.uniform(0.03, 0.07))
-        code, answer = await api.post("interrupt", {"prompt_id": prompt_id})
-        _, body = await post
-        assert body["status"] == verdict(prompt_id)
-        if code == 409:
-            assert answer["details"]["status"] == body["status"] == "success"
-        else:
-            assert code == 200
-
-
 async def test_cancelling_twice_and_at_once(api, chain):
     _, run = await api.post(
         "run", {"workflow_api": chain(("TestSleep", {"seconds": 20})), "wait": False}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -125,56 +124,6 @@ def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdi
     assert newer.requests[f"GET /api/jobs/{failing}"] > requests
     later = post(jupyter, sleep(0.05))
     jupyter.until(later, "success")
-
-
-def test_killed_again_and_again(serve, comfyui, verdict):
-    jupyter = serve(comfyui_url=comfyui.url)
-    ids = [post(jupyter, sleep(0.7)) for _ in range(8)]
-    long_run = post(jupyter, sleep(60))
-    first_ids = [jupyter.first_id(long_run)]
-    for _ in range(2):
-        jupyter.kill()
-        jupyter.start()
-        first_ids.append(jupyter.first_id(long_run))
-    assert first_ids == sorted(set(first_ids)), (
-        "each restart continues with larger ids, whatever the clock shows"
-    )
-    for prompt_id in ids:
-        jupyter.until(prompt_id, "success")
-        assert verdict(prompt_id) == "success"
-    jupyter.post("interrupt", {"prompt_id": long_run})
-    jupyter.until(long_run, "cancelled")
-    _, runs = jupyter.get("runs")
-    assert [run["prompt_id"] for run in runs] == [long_run, *ids[::-1]]
-
-
-def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
-    """Jupyter is killed at a random time; each run in its store then ends as in ComfyUI."""
-    jupyter = serve(comfyui_url=comfyui.url, comfyui_timeout=2.0)
-    posted: list[str] = []
-
-    def submit() -> None:
-        try:
-            while True:
-                posted.append(post(jupyter, sleep(0.0)))
-        except (requests.RequestException, AssertionError):
-            pass
-
-    threads = [threading.Thread(target=submit) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    until(lambda: len(posted) > 20)
-    jupyter.kill()
-    for thread in threads:
-        thread.join(20)
-    jupyter.start()
-    _, runs = jupyter.get("runs", limit="1000")
-    assert len(runs) > 20
-    for run in runs:
-        record = jupyter.until(run["prompt_id"], "success", "failed", timeout=20)
-        assert record["status"] == (verdict(run["prompt_id"]) or "failed")
-        if record["status"] == "failed":
-            assert record["error"]["type"] == "NotQueued"
 
 
 def prepare(data_dir: Path, *prompt_ids: str, **fields: Any) -> None:
@@ -323,25 +272,3 @@ def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
     jupyter.start()
     for prompt_id in (running, queued):
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
-
-
-def test_a_second_server_recovers_runs_of_a_killed_one(
-    serve, comfyui, verdict, bare_service, tmp_path
-):
-    """On the same data folder; the killed server is not started again."""
-    shared = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "shared")}
-    survivor, killed = serve(**shared), serve(**shared)
-    reported = {**sleep(2), "status_endpoint": f"{bare_service.url}/status"}
-    ids = [post(killed, reported), post(killed, sleep(0.05))]
-    killed.until(ids[0], "running")
-    killed.kill()
-    own = post(survivor, sleep(0.05))
-    for prompt_id in (*ids, own):
-        assert survivor.until(prompt_id, "success", "failed", timeout=90)["status"] == "success"
-        assert verdict(prompt_id) == "success"
-    states = until(
-        lambda: [body["status"] for _, body in bare_service.callbacks if "status" in body],
-        lambda found: found[-1:] == ["success"],
-    )
-    # What was delivered just before a kill may be delivered again.
-    assert list(dict.fromkeys(states)) == ["running", "success"]

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from comfydeploy_jupyter.runs import state as module
 from comfydeploy_jupyter.runs.progress import LiveStatus
 from comfydeploy_jupyter.runs.records import FINAL, RunRecord
@@ -734,132 +732,55 @@ def test_no_order_breaks_a_rule() -> None:
         drive(seed)
 
 
-def acts_on_moved_runs(run: RunState, event: Event, handle: Any) -> list[Effect]:
-    """Findings about an earlier machine count."""
-    return handle(run, event._replace(moves=None))
-
-
-def returns_cancelled_runs(run: RunState, event: Event, decide: Any) -> list[Effect]:
-    """A cancelled run waits again."""
-    before, run.record.cancelling = run.record.cancelling, False
-    effects: list[Effect] = decide(run, event)
-    run.record.cancelling = before
-    return effects
-
-
-def history_only(run: RunState, event: Event, decide: Any) -> list[Effect]:
-    """After a cancellation, only the history is asked."""
-    return [
-        effect._replace(do=Do.HISTORY) if effect.do is Do.SEARCH else effect
-        for effect in decide(run, event)
-    ]
-
-
-def arrives_unnoticed(run: RunState, event: Event, handle: Any) -> list[Effect]:
-    """What ComfyUI did not have counts although the run was found meanwhile."""
-    return handle(run, event._replace(state=None))
-
-
-def stores_an_older_state(run: RunState, event: Event, decide: Any) -> list[Effect]:
-    """A write that has begun meanwhile does not count."""
-    before = run.changes
-    effects: list[Effect] = decide(run, event)
-    run.changes = before
-    return effects
-
-
-MUTANTS: dict[str, tuple[str, Any]] = {
-    "findings act on moved runs": ("handle", acts_on_moved_runs),
-    "cancelled runs wait again": ("_return", returns_cancelled_runs),
-    "no search after a cancellation": ("_cancel_sent", history_only),
-    "runs that were found are missing": ("handle", arrives_unnoticed),
-    "saves under way do not count": ("_save_due", stores_an_older_state),
-}
-
-
-def mutate(monkeypatch: pytest.MonkeyPatch, method: str, mutant: Any) -> None:
-    decide = getattr(RunState, method)
-
-    def changed(run: RunState, *event: Event) -> Any:
-        return mutant(run, *event, decide)
-
-    monkeypatch.setattr(RunState, method, changed)
-    for cause, known in [*module._DECISIONS.items()]:
-        if known is decide:
-            monkeypatch.setitem(module._DECISIONS, cause, changed)
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_a_rule_that_is_left_out_is_missed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    mutate(monkeypatch, *MUTANTS[name])
-    assert is_missed()
-
-
-def test_a_run_that_was_assigned_is_taken_for_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(record: RunRecord) -> State:
-        return module.RECOVERED["waiting" if record.waits else record.status]
-
-    monkeypatch.setattr(f"{__name__}.state_of", careless)
-    assert is_missed()
-
-
-def is_missed() -> bool:
-    """Return whether a rule is broken in any of many orders."""
-    for seed in range(20 * ORDERS):
-        try:
-            drive(seed)
-        except BrokenRuleError:
-            return True
-    return False
-
-
 def run_on(machine: str, state: State, **fields: Any) -> RunState:
     record = RunRecord("run", machine, "s", created_at=AT, comfyui_id="prompt", **fields)
     return RunState(record, LiveStatus(record, {}, {}), state=state)
+
+
+AWAY, THERE = Place(connected=False, pool="pool"), Place(pool="pool")
+
+
+def tell(run: RunState, cause: Cause, detail: str = "", place: Place = AWAY, **facts: Any) -> Any:
+    return run.handle(Event(cause, detail, facts, AT, 1.0, place))
+
+
+def exits(run: RunState, was_next: bool = False) -> Any:
+    return tell(run, Cause.COMFYUI_ENDED, "killed", was_next=was_next, gone=False, advice=None)
+
+
+def when_stored(run: RunState, store: Effect) -> list[Do]:
+    assert store.event is not None
+    return [effect.do for effect in run.handle(store.event._replace(stored=True))]
 
 
 def test_what_was_stored_in_vain_is_replaced_in_the_store() -> None:
     """Its success becomes known while it is stored as one that waits for another machine."""
     run = run_on("a", State.RUNNING, status="running", started_at=AT, pool="p", retry=1)
     run.events_complete = False
-    place = Place(connected=False, pool="pool")
-    facts = {"was_next": False, "gone": False, "advice": None}
-    ended = Event(Cause.COMFYUI_ENDED, "It was killed", facts, AT, 1.0, place)
-    [store] = run.handle(ended)
-    assert (store.do, store.event and store.event.cause) == (Do.STORE, Cause.RETRIED)
-    assert store.record is not None
-    assert store.record.machine == "p"
-    run.handle(Event(Cause.EXECUTION_SUCCEEDED, at=AT, now=2.0, place=place))
-    assert store.event is not None
-    assert [effect.do for effect in run.handle(store.event._replace(stored=True))] == [Do.SAVE_SOON]
+    [store] = exits(run)
+    assert (store.do, store.event.cause, store.record.machine) == (Do.STORE, Cause.RETRIED, "p")
+    tell(run, Cause.EXECUTION_SUCCEEDED)
+    assert when_stored(run, store) == [Do.SAVE_SOON]
     assert (run.record.status, run.record.machine) == ("running", "a")
 
 
 def test_a_run_that_could_not_be_sent_waits_although_its_storing_is_told_later() -> None:
     run = run_on("a", State.RECEIVED, pool="p")
-    place = Place(connected=False, pool="pool")
-    pause, store = run.handle(Event(Cause.NOT_SENT, "no", at=AT, now=1.0, place=place))
+    pause, store = tell(run, Cause.NOT_SENT, "no")
     assert (pause.do, store.do) == (Do.PAUSE, Do.STORE)
-    assert run.handle(Event(Cause.STORED, at=AT, now=1.0, place=place)) == []
-    assert store.event is not None
-    effects = run.handle(store.event._replace(stored=True))
-    assert Do.ENQUEUE in [effect.do for effect in effects]
+    assert tell(run, Cause.STORED) == []
+    assert Do.ENQUEUE in when_stored(run, store)
     assert run.state is State.WAITING
 
 
 def test_a_run_that_a_restarted_comfyui_has_accepted_is_not_given_back() -> None:
     """Its connection is lost again before its answer comes."""
     run = run_on("a", State.RECEIVED, pool="p")
-    away, there = Place(connected=False, pool="pool"), Place(pool="pool")
-    exits = {"was_next": False, "gone": False, "advice": None}
-    for event in (
-        Event(Cause.STORED, place=there),
-        Event(Cause.COMFYUI_ENDED, "It was killed", exits, place=away),
-        Event(Cause.CONNECTED, place=there),
-        Event(Cause.CONNECTION_LOST, facts={"was_next": False}, place=away),
-        Event(Cause.ACCEPTED, facts={"number": 1, "node_errors": {}}, place=away),
-    ):
-        effects = run.handle(event._replace(at=AT))
+    tell(run, Cause.STORED, place=THERE)
+    exits(run)
+    tell(run, Cause.CONNECTED, place=THERE)
+    tell(run, Cause.CONNECTION_LOST, was_next=False)
+    effects = tell(run, Cause.ACCEPTED, number=1, node_errors={})
     assert run.state is State.QUEUED
     assert Do.STORE not in [effect.do for effect in effects]
 
@@ -867,20 +788,15 @@ def test_a_run_that_a_restarted_comfyui_has_accepted_is_not_given_back() -> None
 def test_a_run_that_was_next_at_each_exit_fails() -> None:
     for was_next, end in ((True, "failed"), (False, None)):
         run = run_on("a", State.QUEUED, status="queued", number=1, attempts=MAX_ATTEMPTS, pool="p")
-        place = Place(connected=False, pool="pool")
-        facts = {"was_next": was_next, "gone": False, "advice": None}
-        run.handle(Event(Cause.COMFYUI_ENDED, "It was killed", facts, AT, 1.0, place))
+        exits(run, was_next)
         assert (run.outcome and run.outcome.status) == end
 
 
 def test_a_late_finding_about_an_earlier_machine_changes_nothing() -> None:
     run = run_on("p", State.WAITING, status="queued", pool="p")
     before = run.moves
-    facts = {"machine": "a", "session": "s", "events_complete": True}
-    event = Event(Cause.ASSIGNED, "to a", facts, AT, 1.0, Place(pool="pool"))
-    [store] = run.handle(event)
-    assert store.event is not None
-    run.handle(store.event._replace(stored=True))
+    [store] = tell(run, Cause.ASSIGNED, "to a", machine="a", session="s", events_complete=True)
+    when_stored(run, store)
     assert run.state is State.POSTED
     for cause in Cause:
         assert run.handle(Event(cause, at=AT, now=2.0, moves=before)) == []
@@ -890,11 +806,9 @@ def test_a_late_finding_about_an_earlier_machine_changes_nothing() -> None:
 def test_a_run_whose_start_was_not_seen_fails_with_its_comfyui() -> None:
     """No other machine of its pool can get it, because it was executed."""
     run = run_on("a", State.QUEUED, status="queued", number=1, pool="p")
-    away = Place(connected=False, pool="pool")
     run.events_complete = False
-    run.handle(Event(Cause.EXECUTION_SUCCEEDED, at=AT, now=1.0, place=away))
-    facts = {"since": 1.0, "ended": True, "hangs": False, "advice": None, **LIMITS}
-    run.handle(Event(Cause.AWAY, "", facts, AT, 9.0, away))
+    tell(run, Cause.EXECUTION_SUCCEEDED)
+    tell(run, Cause.AWAY, since=1.0, ended=True, hangs=False, advice=None, **LIMITS)
     assert (run.outcome and run.outcome.status) == "failed"
 
 
@@ -903,5 +817,4 @@ def test_every_effect_is_performed_and_every_event_decided() -> None:
     engine = (REPOSITORY / "comfydeploy_jupyter" / "runs" / "engine.py").read_text()
     done = {do.name for do in Do if f"Do.{do.name}:" in engine}
     assert done == {do.name for do in Do if do is not Do.SAVE}, "the saver does it"
-    decided = {*module._DECISIONS, *(row.cause for row in module.TRANSITIONS)}
-    assert decided == {*Cause}
+    assert {*module._DECISIONS, *(row.cause for row in module.TRANSITIONS)} == {*Cause}
