@@ -169,39 +169,10 @@ class FakeStore:
 class FakeComfyUI:
     """ComfyUI's replies, and the events that it sends while it is connected.
 
-    Attributes
-    ----------
-    answer : str
-        The handling of the next prompts: ``taken``, ``refused``, ``slow`` (queued, but the reply
-        comes after the events), ``lost`` (queued without a reply), ``late`` (no reply, queued
-        seconds later), ``held`` (the same, a minute later, as by a proxy), ``ignored`` (no reply
-        and not queued).
-    refuses, hangs : bool
-        Whether it rejects every HTTP request, or answers none, while its WebSocket stays open.
-    begun : bool
-        Whether the prompt that is ``running`` has begun. ComfyUI ignores an interruption before.
-    troubled_at : float or None
-        When it became unreachable in any way; None: it can be reached.
-    posted : callable
-        Called with the id of each prompt that is sent.
-    silent : bool
-        Whether it does not answer pings.
-    late : bool
-        Whether the events after the success of a prompt come a little later.
-    upload_faults, post_faults : list of Exception
-        The errors of the next uploads, and of the next requests to queue a prompt.
-    output : dict
-        The output of the node of each prompt.
-    endangered : Counter of str
-        How often it was lost, or did not answer, when it may have been about to begin each prompt.
-    held : set of str
-        The prompts that were held back and then queued.
-    held_executed : list of str
-        Those of them that it has executed, although Jupyter could have interrupted them.
-    well_since : float
-        Time since which Jupyter's requests are answered and it gets events, if they are.
-    patience : float
-        Seconds until the reply to a prompt that is not ``taken``, or until its absence is noticed.
+    ``answer`` is the handling of the next prompts: ``taken``, ``refused``, ``slow`` (queued, but
+    the reply comes after the events), ``lost`` (queued without a reply), ``late`` (no reply, queued
+    seconds later), ``held`` (the same, a minute later, as by a proxy), ``ignored`` (no reply and
+    not queued).
     """
 
     timeout = 30.0
@@ -209,30 +180,30 @@ class FakeComfyUI:
 
     def __init__(self, name: str = "local", pauses: Pauses | None = None) -> None:
         self.answer = "taken"
-        self.refuses = self.hangs = self.begun = False
-        self.troubled_at: float | None = None
+        self.refuses = self.hangs = False  # it rejects every request, or answers none
+        self.begun = False  # whether `running` has begun; an interruption before is ignored
+        self.troubled_at: float | None = None  # when it became unreachable in any way
         self.pauses = pauses or Pauses()
-        self.posted: Callable[[str], None] = str
-        self.silent = False
-        self.late = False
-        self.upload_faults: list[Exception] = []
-        self.post_faults: list[Exception] = []
+        self.posted: Callable[[str], None] = str  # called with the id of each prompt that is sent
+        self.silent = False  # whether it does not answer pings
+        self.late = False  # whether the events after the success of a prompt come later
+        self.upload_faults: list[Exception] = []  # of the next uploads
+        self.post_faults: list[Exception] = []  # of the next requests to queue a prompt
         self.output: dict[str, Any] = {"text": ["done"]}
-        self.patience = 1.0
-        self.alive = True
-        self.connected = True
+        self.patience = 1.0  # seconds until the reply to a prompt that is not `taken`
+        self.alive = self.connected = True
         self.listener: Any = None
         self.machine = FakeMachine(self, name)
         self.pending: list[str] = []
         self.running: str | None = None
         self.history_of: dict[str, dict[str, Any]] = {}
         self.executions: Counter[str] = Counter()
+        # How often it was lost when it may have been about to begin each prompt.
         self.endangered: Counter[str] = Counter()
-        self.held: set[str] = set()
-        self.held_executed: list[str] = []
-        self.well_since = self.begun_at = 0.0
-        self.number = 0
-        self.starts = 0
+        self.held: set[str] = set()  # the prompts that were held back and then queued
+        self.held_executed: list[str] = []  # those that it has executed although it was reachable
+        self.well_since = self.begun_at = 0.0  # since then requests and events arrive
+        self.number = self.starts = 0
         self.timers: list[asyncio.TimerHandle] = []  # other prompts, which are not from Jupyter
 
     # -- ComfyUIClient -----------------------------------------------------------------------

@@ -71,75 +71,70 @@ async def test_a_token_is_replaced_before_it_ends(api, extension, comfy_accounts
     assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
 
 
-@pytest.mark.parametrize(
-    ("status", "answer", "reported"),
-    [
-        (400, error("INVALID_LOGIN_CREDENTIALS"), "email or the password"),
-        (400, error("EMAIL_NOT_FOUND"), "email or the password"),
-        (400, error("USER_DISABLED"), "is disabled"),
-        (400, error("TOO_MANY_ATTEMPTS_TRY_LATER : Try again later."), "Too many wrong attempts"),
-        (200, {"mfaPendingCredential": "x", "localId": "u1"}, "second factor"),
-        (200, {"idToken": "", "refreshToken": "x"}, "contains no token"),
-        (200, {"idToken": "a b", "refreshToken": "x"}, "contains no token"),
-        (200, {"idToken": ["x"], "refreshToken": "x"}, "contains no token"),
-        (200, [], "contains no token"),
-        (200, "<html>", "contains no token"),
-        (302, {}, "status 302"),
-        (503, "<html>", "status 503"),
-        (403, {"error": "text"}, "status 403"),
-        (200, "x" * (2 << 20), "more than"),
-    ],
-)
+FAILURES = [
+    (400, error("INVALID_LOGIN_CREDENTIALS"), "email or the password"),
+    (400, error("EMAIL_NOT_FOUND"), "email or the password"),
+    (400, error("USER_DISABLED"), "is disabled"),
+    (400, error("TOO_MANY_ATTEMPTS_TRY_LATER : Try again later."), "Too many wrong attempts"),
+    (200, {"mfaPendingCredential": "x", "localId": "u1"}, "second factor"),
+    (200, {"idToken": "", "refreshToken": "x"}, "contains no token"),
+    (200, {"idToken": "a b", "refreshToken": "x"}, "contains no token"),
+    (200, {"idToken": ["x"], "refreshToken": "x"}, "contains no token"),
+    (200, [], "contains no token"),
+    (200, "<html>", "contains no token"),
+    (302, {}, "status 302"),
+    (503, "<html>", "status 503"),
+    (403, {"error": "text"}, "status 403"),
+    (200, "x" * (2 << 20), "more than"),
+]
+
+
 async def test_a_sign_in_that_fails_says_why_and_changes_nothing(
-    api, comfy_accounts, caplog, status, answer, reported
+    api, extension, comfy_accounts, caplog
 ):
     caplog.set_level("DEBUG")
-    comfy_accounts.answers.append((status, answer))
-    code, body = await sign_in(api)
-    assert (code, body["code"]) == (400 if status == 400 else 502, "cloud_error")
-    assert reported in body["error"]
-    assert PASSWORD not in json.dumps(body) + "\n".join(caplog.messages)
-    assert (await api.get("comfy-account"))[1]["source"] == "configured"
-
-
-async def test_a_wrong_password_is_reported(api, comfy_accounts):
+    for status, answer, reported in FAILURES:
+        comfy_accounts.answers.append((status, answer))
+        code, body = await sign_in(api)
+        assert (code, body["code"]) == (400 if status == 400 else 502, "cloud_error")
+        assert reported in body["error"]
+        assert PASSWORD not in json.dumps(body) + "\n".join(caplog.messages)
+        assert (await api.get("comfy-account"))[1]["source"] == "configured"
     code, body = await sign_in(api, password="secret-wrong")
     assert (code, body["details"]["reason"]) == (400, "INVALID_LOGIN_CREDENTIALS")
     assert "secret-wrong" not in json.dumps(body)
     assert comfy_accounts.customers == []
-
-
-async def test_an_account_that_cannot_be_opened_is_not_signed_in(api, extension, comfy_accounts):
-    comfy_accounts.answers.extend(
-        [
-            (200, {"idToken": "x", "refreshToken": "y", "expiresIn": "3600"}),
-            (500, {"message": "out of order"}),
-        ]
-    )
+    tokens = {"idToken": "x", "refreshToken": "y", "expiresIn": "3600"}
+    comfy_accounts.answers += [(200, tokens), (500, {"message": "out of order"})]
     code, body = await sign_in(api)
     assert (code, body["code"]) == (502, "cloud_error")
-    assert "api.comfy.org" in body["error"]
+    assert "api.comfy.org" in body["error"], "its account cannot be opened"
     assert extension.services.comfy_account.source == "configured"
+    extension.services.comfy_account._service._root = "http://127.0.0.1:9/"
+    code, body = await sign_in(api)
+    assert (code, body["code"]) == (502, "cloud_error")
+    assert "identitytoolkit.googleapis.com cannot be reached" in body["error"]
+    assert PASSWORD not in json.dumps(body)
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"email": EMAIL}, "password"),
-        ({"password": "secret-value"}, "email"),
-        ({"email": "secret-value", "password": "secret-value"}, "email"),
-        ({"email": f"{EMAIL}\n", "password": "secret-value"}, "email"),
-        ({"email": EMAIL, "password": ""}, "password"),
-        ({"email": EMAIL, "password": ["secret-value"]}, "password"),
-        ({"email": EMAIL, "password": "secret-value" * 1000}, "password"),
-        ({"email": EMAIL, "password": "secret-value", "api_key": "k"}, "api_key"),
-        ({}, "api_key"),
-    ],
-)
-async def test_an_invalid_request_is_refused(api, comfy_accounts, body, field):
-    code, reply = await api.post("comfy-account", body)
-    assert (code, reply["details"]["field"]) == (400, field)
-    assert "secret-value" not in json.dumps(reply)
+INVALID = [
+    ({"email": EMAIL}, "password"),
+    ({"password": "secret-value"}, "email"),
+    ({"email": "secret-value", "password": "secret-value"}, "email"),
+    ({"email": f"{EMAIL}\n", "password": "secret-value"}, "email"),
+    ({"email": EMAIL, "password": ""}, "password"),
+    ({"email": EMAIL, "password": ["secret-value"]}, "password"),
+    ({"email": EMAIL, "password": "secret-value" * 1000}, "password"),
+    ({"email": EMAIL, "password": "secret-value", "api_key": "k"}, "api_key"),
+    ({}, "api_key"),
+]
+
+
+async def test_an_invalid_request_is_refused(api, comfy_accounts):
+    for body, field in INVALID:
+        code, reply = await api.post("comfy-account", body)
+        assert (code, reply["details"]["field"]) == (400, field)
+        assert "secret-value" not in json.dumps(reply)
     assert comfy_accounts.requests == []
 
 
@@ -171,15 +166,6 @@ async def test_an_expired_sign_in_is_reported_and_can_be_repeated(api, comfy_acc
     _, reply = await sign_in(api)
     assert reply["problem"] is None
     assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
-
-
-async def test_an_unreachable_service_is_reported(api, extension):
-    await api.get("comfy-account")  # opens the services
-    extension.services.comfy_account._service._root = "http://127.0.0.1:9/"
-    code, body = await sign_in(api)
-    assert (code, body["code"]) == (502, "cloud_error")
-    assert "identitytoolkit.googleapis.com cannot be reached" in body["error"]
-    assert PASSWORD not in json.dumps(body)
 
 
 @pytest.mark.parametrize("kind", ["fail", "show"])

@@ -71,34 +71,27 @@ class Life(RuleBasedStateMachine):
 
     @rule(
         well=st.sampled_from([True, True, False]),
-        wait=st.booleans(),
-        timeout=st.sampled_from([None, None, 0.5]),
         uploads=st.booleans(),
         answer=st.sampled_from(ANSWERS),
         pause=st.sampled_from([0.0, 0.01, 0.03, 0.05, 0.1, 0.6]),
-        machine=st.sampled_from([None, "gpus", "gpus", "auto", "second"]),
-        retry=st.sampled_from([0, 0, 1]),
-        front=st.booleans(),
+        fields=st.fixed_dictionaries(
+            {
+                "wait": st.booleans(),
+                "timeout": st.sampled_from([None, None, 0.5]),
+                "machine": st.sampled_from([None, "gpus", "gpus", "auto", "second"]),
+                "retry": st.sampled_from([0, 0, 1]),
+                "front": st.booleans(),
+            }
+        ),
     )
     def submit(
-        self,
-        well: bool,
-        wait: bool,
-        timeout: float | None,
-        uploads: bool,
-        answer: str,
-        pause: float,
-        machine: str | None,
-        retry: int,
-        front: bool,
+        self, well: bool, uploads: bool, answer: str, pause: float, fields: dict[str, Any]
     ) -> None:
         if well:
             self.world.end_faults()
         for comfyui in self.world.comfyuis:
             comfyui.answer = answer
-        prompt_id = self.world.submit(
-            wait=wait, timeout=timeout, machine=machine, retry=retry, front=front
-        )
+        prompt_id = self.world.submit(**fields)
         if uploads:
             self.world.delivery.uploading.add(prompt_id)
         self.world.tick(pause)

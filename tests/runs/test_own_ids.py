@@ -39,8 +39,15 @@ def slow(chain, steps=40):
     return chain(("TestProgress", {"steps": steps, "delay": 0.05}))
 
 
-@pytest.mark.parametrize("prompt_id", ODD_IDS)
-async def test_a_client_given_id_is_used_everywhere(events, api, chain, newer, prompt_id):
+async def test_a_client_given_id_is_used_everywhere(events, api, chain, newer):
+    for prompt_id in ODD_IDS:
+        await check_id(events, api, chain, newer, prompt_id)
+    prompt_id = str(uuid.uuid4())
+    await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": prompt_id})
+    assert newer.prompts[-1]["prompt_id"] == prompt_id, "a UUID is kept"
+
+
+async def check_id(events, api, chain, newer, prompt_id):
     messages = await events(body={"workflow_api": slow(chain, 3), "prompt_id": prompt_id})
     mine = newer.prompts[-1]["prompt_id"]
     assert mine != prompt_id
@@ -58,12 +65,6 @@ async def test_a_client_given_id_is_used_everywhere(events, api, chain, newer, p
     assert mine not in json.dumps(record)
     code, body = await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": prompt_id})
     assert (code, body["code"]) == (409, "conflict")
-
-
-async def test_a_uuid_is_kept(api, chain, newer):
-    prompt_id = str(uuid.uuid4())
-    await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": prompt_id})
-    assert newer.prompts[-1]["prompt_id"] == prompt_id
 
 
 async def test_the_uuid_of_a_deleted_run_is_not_used_again_in_comfyui(api, chain, newer):
@@ -158,20 +159,12 @@ def test_malformed_events_are_renamed_without_error():
     assert Event("executed", {"prompt_id": "x", "nodes": [1]}).renamed("y").data["nodes"] == [1]
 
 
-@pytest.fixture
-def many(api, chain, newer):
-    async def queue(count):
-        posts = [
-            api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": f"m{n}", "wait": False})
-            for n in range(count)
-        ]
-        await asyncio.gather(*posts)
-
-    return queue
-
-
-async def test_one_request_for_each_run_after_a_reconnection(api, many, newer):
-    await many(40)
+async def test_one_request_for_each_run_after_a_reconnection(api, chain, newer):
+    posts = [
+        api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": f"m{n}", "wait": False})
+        for n in range(40)
+    ]
+    await asyncio.gather(*posts)
     newer.drop_sockets()
     await until_connected(api)
     for number in range(40):

@@ -81,12 +81,8 @@ def validate(run: Run) -> None:
 class World:
     """A Jupyter server that can be killed, its store and its two ComfyUIs, which are a pool.
 
-    All messages about runs are compared with earlier messages, and with the store.
-
-    Parameters
-    ----------
-    kept : pathlib.Path
-        The folder with the input files of runs of pools.
+    All messages about runs are compared with earlier messages, and with the store. Input files of
+    runs of pools are in ``kept``.
     """
 
     def __init__(self, kept: Path = Path("/nonexistent")) -> None:
