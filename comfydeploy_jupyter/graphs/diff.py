@@ -19,6 +19,7 @@ from .formats import (
     inputs_of,
     is_link,
     node_label,
+    sequence,
     title_of,
 )
 from .ui import SavedGraph, SavedNode, SavedWorkflow
@@ -215,12 +216,11 @@ def _ui_node(
         if source is not None:
             name = slot.name or slot.label or f"input {index}"
             links[name] = (f"{prefix}{source.origin}", source.origin_slot)
-    mode = node.raw.get("mode")
     return _Node(
         f"{prefix}{node.id}",
         names.get(node.type) or node.type,
         node.title,
-        MODES.get(mode, "active") if isinstance(mode, int) else "active",
+        MODES.get(node.mode, "active"),
         place,
         _widget_values(node),
         links,
@@ -230,11 +230,9 @@ def _ui_node(
 def _widget_values(node: SavedNode) -> dict[str, Any]:
     """Return the values of a node's widgets by name."""
     # Newer editors save every widget as an input; the control of a seed has a value but no input.
-    values = node.raw.get("widgets_values")
-    if isinstance(values, Mapping):
-        return {str(name): value for name, value in values.items()}
-    if not isinstance(values, list):
-        return {}
+    if isinstance(node.stored, Mapping):
+        return {str(name): value for name, value in node.stored.items()}
+    values = sequence(node.stored)
     names = [slot.name for slot in node.inputs if slot.widget is not None]
     if len(names) != len(values):
         for place in range(1, len(values)):

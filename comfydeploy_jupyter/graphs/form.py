@@ -833,7 +833,7 @@ class _Chooser:
         graph = self._subgraphs.get(host.node.type)
         if graph is None:
             return
-        names = [*host.node.proxies, *(("-1", port.name) for port in graph.inputs)]
+        names = [*host.node.proxies.values(), *(("-1", port.name) for port in graph.inputs)]
         seen: set[Target] = set()
         for owner, name in names[:MOST_INPUTS]:
             inner = graph.nodes.get(owner)
@@ -879,7 +879,7 @@ class _Chooser:
             if name in ports:
                 ends = graph.targets.get((FROM_OUTSIDE, ports.index(name)), [])
                 return self._behind(graph, prefix, ends, depth)
-            for owner, widget in place.node.proxies:
+            for owner, widget in place.node.proxies.values():
                 inner = graph.nodes.get(owner)
                 if inner is not None and name in (widget, f"{owner}: {widget}"):
                     return self._targets(_Place(inner, graph, prefix), widget, depth + 1)

@@ -14,7 +14,7 @@ the graph that was given, so graphs must be treated as read-only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeAlias, TypeGuard
 
@@ -92,8 +92,7 @@ def copy_graph(graph: AnyGraph) -> Graph:
 
 def class_of(node: Mapping[str, Any]) -> str:
     """Return the class of a node, or ``""``."""
-    name = node.get("class_type")
-    return name if isinstance(name, str) else ""
+    return text_of(node.get("class_type"))
 
 
 def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,9 +102,7 @@ def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def title_of(node: Mapping[str, Any]) -> str:
     """Return the title in the ``_meta`` of a node in API format, or ``""``."""
-    meta = node.get("_meta")
-    title = meta.get("title") if isinstance(meta, Mapping) else None
-    return title if isinstance(title, str) else ""
+    return text_of(mapping(node.get("_meta")).get("title"))
 
 
 _DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
@@ -129,12 +126,9 @@ def node_label(node_id: str, class_type: str, title: str, *, unique: bool) -> st
 
 def label_of(graph: AnyGraph, node_id: str) -> str:
     """Return the `node_label` of a node of a graph in API format."""
-    node = graph[node_id]
-    shown = [title_of(each) or class_of(each) for each in graph.values()]
-    title = title_of(node)
-    return node_label(
-        node_id, class_of(node), title, unique=shown.count(title or class_of(node)) == 1
-    )
+    kind, title = class_of(graph[node_id]), title_of(graph[node_id])
+    shown = [title_of(node) or class_of(node) for node in graph.values()]
+    return node_label(node_id, kind, title, unique=shown.count(title or kind) == 1)
 
 
 def is_link(value: object) -> TypeGuard[list[Any]]:
@@ -155,6 +149,21 @@ def same_graph(a: AnyGraph, b: AnyGraph) -> bool:
         return {key: (node.get("class_type"), inputs_of(node)) for key, node in graph.items()}
 
     return content(a) == content(b)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return a JSON object, and an empty one for any other value."""
+    return value if isinstance(value, (dict, Mapping)) else {}
+
+
+def sequence(value: object) -> Sequence[Any]:
+    """Return a list, and an empty one for any other value."""
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def text_of(value: object) -> str:
+    """Return a text, and ``""`` for any other value."""
+    return value if isinstance(value, str) else ""
 
 
 def objects(value: object) -> list[Mapping[str, Any]]:

@@ -12,15 +12,32 @@ format does not allow to avoid:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 from ..errors import InvalidRequestError
-from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket, Widget
+from .definitions import (
+    CONTROL,
+    MISSING,
+    VIEWPORT,
+    NodeClass,
+    NodeDefinitions,
+    Socket,
+    unwrapped,
+)
 from .dependencies import columns_of
-from .formats import AnyGraph, title_of
+from .formats import (
+    BYPASSED,
+    MUTED,
+    AnyGraph,
+    inputs_of,
+    mapping,
+    objects,
+    sequence,
+    title_of,
+)
+from .ui import Link, SavedGraph, SavedNode, SavedWorkflow
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100
 ROW_GAP = 80
@@ -150,7 +167,7 @@ class _Sketch:
 
     def _literals(self, key: str) -> dict[str, Any]:
         return {
-            name: _unwrapped(value)
+            name: unwrapped(value)
             for name, value in self._inputs(key).items()
             if not self._is_link(value)
         }
@@ -190,23 +207,11 @@ def _stored(known: NodeClass, literals: Mapping[str, Any]) -> list[Any]:
     for widget, value in known.lay_out({**boxes, **literals, CONTROL: "fixed"}):
         if not widget.stored:
             continue
-        if value is MISSING:
-            value = None
-        values.append(_escaped(widget, value))
+        value = None if value is MISSING else value
+        if widget.dynamic_prompts and isinstance(value, str):
+            value = value.replace("{", "\\{").replace("}", "\\}")
+        values.append(value)
     return values
-
-
-def _escaped(widget: Widget, value: Any) -> Any:
-    """Escape braces in a text, so that it is not a dynamic prompt."""
-    if not widget.dynamic_prompts or not isinstance(value, str):
-        return value
-    return value.replace("{", "\\{").replace("}", "\\}")
-
-
-def _unwrapped(value: Any) -> Any:
-    if isinstance(value, Mapping) and set(value) - {"__type__"} == {"__value__"}:
-        return value["__value__"]
-    return value
 
 
 def _id(key: str) -> int | str:
@@ -239,17 +244,16 @@ def _place(nodes: list[dict[str, Any]], columns: list[int]) -> None:
 # A workflow in the editor's format keeps its positions; the nodes of one in API format are put into
 # columns. The content of workflows is not trusted: all texts are cut, and all numbers are bounded.
 
-MOST_NODES = 5000
+MAX_NODES = 5000
 """How many nodes of a graph are shown at most."""
 
-MOST_SUBGRAPHS = 200
-MOST_LINKS = 20_000
-MOST_SLOTS = 200
-LONGEST = 200  # characters of a text
+MAX_SUBGRAPHS = 200
+MAX_LINKS = 20_000
+MAX_SLOTS = 200
+MAX_TEXT = 200  # characters of a text
 FARTHEST = 1e7  # pixels
 TITLE, SLOT = 30, 20  # pixels
 COLLAPSED_WIDTH = 160  # pixels
-NEVER, BYPASSED = 2, 4  # modes of nodes
 
 
 def picture_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,78 +263,70 @@ def picture_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
     # nodes that are too many.
     if not isinstance(workflow.get("nodes"), list):
         return {"graph": _of_api(workflow), "subgraphs": {}}
-    definitions = workflow.get("definitions")
-    found = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-    subgraphs = {
-        str(each["id"]): each
-        for each in islice(_objects(found), MOST_SUBGRAPHS)
-        if isinstance(each.get("id"), str)
-    }
+    saved = SavedWorkflow(workflow)
+    subgraphs = dict(islice(saved.subgraphs.items(), MAX_SUBGRAPHS))
     return {
-        "graph": _of_ui(workflow, subgraphs),
-        "subgraphs": {key: _of_ui(each, subgraphs) for key, each in subgraphs.items()},
+        "graph": _of_ui(saved.root, subgraphs),
+        "subgraphs": {key: _of_ui(graph, subgraphs) for key, graph in subgraphs.items()},
     }
 
 
-def _of_ui(graph: Mapping[str, Any], subgraphs: Mapping[str, Any]) -> dict[str, Any]:
-    given = list(_objects(graph.get("nodes")))
-    nodes = [_node(node, subgraphs) for node in given[:MOST_NODES]]
+def _of_ui(graph: SavedGraph, subgraphs: Mapping[str, SavedGraph]) -> dict[str, Any]:
+    nodes = [_node(node, subgraphs) for node in graph.every[:MAX_NODES]]
     nodes += [
-        _terminal(graph.get(side), title, graph.get(slots), outwards)
+        _terminal(graph.raw[side], title, graph.raw.get(slots), outwards)
         for side, title, slots, outwards in (
             ("inputNode", "Inputs", "inputs", True),
             ("outputNode", "Outputs", "outputs", False),
         )
-        if isinstance(graph.get(side), dict)
+        if isinstance(graph.raw.get(side), dict)
     ]
     ids = {node["id"] for node in nodes}
-    links = (_link(link) for link in _items(graph.get("links")))
+    links = map(_link, graph.links.values())
     return {
-        "name": _text(graph.get("name")),
+        "name": _text(graph.name),
         "nodes": nodes,
-        "links": list(
-            islice((ln for ln in links if ln and ln[0] in ids and ln[2] in ids), MOST_LINKS)
-        ),
+        "links": list(islice((row for row in links if {row[0], row[2]} <= ids), MAX_LINKS)),
         "groups": [
             {
                 "title": _text(group.get("title")),
-                "box": _box(group.get("bounding")),
+                "box": _numbers(group.get("bounding"), 4),
                 "color": _text(group.get("color")),
             }
-            for group in islice(_objects(graph.get("groups")), MOST_NODES)
+            for group in objects(graph.raw.get("groups"))[:MAX_NODES]
         ],
-        "left_out": max(0, len(given) - MOST_NODES),
+        "left_out": max(0, len(graph.every) - MAX_NODES),
     }
 
 
-def _node(node: Mapping[str, Any], subgraphs: Mapping[str, Any]) -> dict[str, Any]:
-    kind = _text(node.get("type"))
-    ins, outs = _names(node.get("inputs")), _names(node.get("outputs"))
-    left, top = _pair(node.get("pos"), 0.0)
-    width, height = _pair(node.get("size"), 0.0)
-    flags = node.get("flags")
-    if isinstance(flags, dict) and flags.get("collapsed"):
+def _node(node: SavedNode, subgraphs: Mapping[str, SavedGraph]) -> dict[str, Any]:
+    raw = node.raw
+    ins, outs = _names(raw.get("inputs")), _names(raw.get("outputs"))
+    left, top = _numbers(raw.get("pos"), 2)
+    width, height = _numbers(raw.get("size"), 2)
+    if mapping(raw.get("flags")).get("collapsed"):
         width, height, ins, outs = COLLAPSED_WIDTH, 0.0, [], []
     slots = SLOT * max(len(ins), len(outs))
-    inner = subgraphs.get(kind)
+    inner = subgraphs.get(node.type)
+    kind = _text((inner and inner.name) or node.type)
     return {
-        "id": _text(node.get("id")),
-        "title": _text(node.get("title")) or _text(inner and inner.get("name")) or kind,
-        "kind": _text(inner and inner.get("name")) or kind,
+        "id": _text(node.id),
+        "title": _text(node.title) or kind,
+        "kind": kind,
         # the editor's sizes do not contain the title
         "box": [left, top - TITLE, max(width, 60.0), max(height, slots) + TITLE],
         "ins": ins,
         "outs": outs,
-        "color": _text(node.get("color") or node.get("bgcolor")),
-        "mode": {NEVER: "muted", BYPASSED: "bypassed"}.get(_mode(node), ""),
-        "subgraph": kind if inner is not None else "",
+        "color": _text(raw.get("color") or raw.get("bgcolor")),
+        "mode": {MUTED: "muted", BYPASSED: "bypassed"}.get(node.mode, ""),
+        "subgraph": "" if inner is None else node.type,
     }
 
 
 def _terminal(side: Any, title: str, slots: Any, outwards: bool) -> dict[str, Any]:
     """Return the inputs or the outputs of a subgraph as a node."""
     names = _names(slots)
-    left, top, width, height = _box(side.get("bounding"))
+    left, top, width, height = _numbers(side.get("bounding"), 4)
     return {
         "id": _text(side.get("id")),
         "title": title,
@@ -349,15 +345,14 @@ def _of_api(graph: Mapping[str, Any]) -> dict[str, Any]:
     nodes: list[dict[str, Any]] = []
     links: list[list[Any]] = []
     feeders: dict[str, list[str]] = {}
-    shown = dict(islice(given.items(), MOST_NODES))
+    shown = dict(islice(given.items(), MAX_NODES))
     outputs = dict.fromkeys(shown, 0)
     for key, node in shown.items():
-        inputs = node.get("inputs")
         ins: list[str] = []
         feeders[key] = []
-        for name, value in islice(inputs.items(), MOST_SLOTS) if isinstance(inputs, dict) else ():
+        for name, value in islice(inputs_of(node).items(), MAX_SLOTS):
             origin, slot = _origin(value)
-            if origin not in shown or len(links) >= MOST_LINKS:
+            if origin not in shown or len(links) >= MAX_LINKS:
                 continue
             links.append([_text(origin), slot, _text(key), len(ins), ""])
             ins.append(_text(name))
@@ -393,58 +388,31 @@ def _origin(value: Any) -> tuple[str, int]:
     return "", 0
 
 
-def _link(link: Any) -> list[Any] | None:
-    if isinstance(link, dict):
-        keys = ("origin_id", "origin_slot", "target_id", "target_slot", "type")
-        link = [None, *(link.get(key) for key in keys)]
-    if not isinstance(link, list) or len(link) < 5:
-        return None
-    kind = _text(link[5]) if len(link) > 5 else ""
-    return [_text(link[1]), _slot(link[2]), _text(link[3]), _slot(link[4]), kind]
+def _link(link: Link) -> list[Any]:
+    origin, target = _text(link.origin), _text(link.target)
+    return [origin, _slot(link.origin_slot), target, _slot(link.target_slot), _text(link.type)]
 
 
 def _slot(value: Any) -> int:
-    return value if isinstance(value, int) and 0 <= value < MOST_SLOTS else 0
-
-
-def _mode(node: Mapping[str, Any]) -> int:
-    mode = node.get("mode")
-    return mode if isinstance(mode, int) else 0
+    return value if isinstance(value, int) and 0 <= value < MAX_SLOTS else 0
 
 
 def _names(ports: Any) -> list[str]:
     return [
-        _text(port.get("label")) or _text(port.get("name"))
-        for port in islice(_objects(ports), MOST_SLOTS)
+        _text(port.get("label")) or _text(port.get("name")) for port in objects(ports)[:MAX_SLOTS]
     ]
 
 
-def _items(value: Any) -> list[Any]:
-    """Return the items of a list, or the values of an object in place of a list."""
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+def _numbers(value: Any, count: int) -> list[float]:
+    """Return the numbers of a list, or of an object in place of a list; zeros if there are less."""
+    items = list(value.values()) if isinstance(value, dict) else sequence(value)
+    numbers = [_number(item) for item in items[:count]]
+    return numbers if len(numbers) == count else [0.0] * count
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    return (item for item in _items(value) if isinstance(item, dict))
-
-
-def _pair(value: Any, default: float) -> tuple[float, float]:
-    numbers = [_number(item, default) for item in _items(value)[:2]]
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (default, default)
-
-
-def _box(value: Any) -> list[float]:
-    numbers = [_number(item, 0.0) for item in _items(value)[:4]]
-    return numbers if len(numbers) == 4 else [0.0] * 4
-
-
-def _number(value: Any, default: float) -> float:
-    if not isinstance(value, (int, float)) or not abs(value) <= FARTHEST:
-        return default
-    return float(value) if math.isfinite(value) else default
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and abs(value) <= FARTHEST else 0.0
 
 
 def _text(value: Any) -> str:
-    return str(value)[:LONGEST] if isinstance(value, (str, int)) else ""
+    return str(value)[:MAX_TEXT] if isinstance(value, (str, int)) else ""

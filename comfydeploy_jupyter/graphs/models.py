@@ -117,7 +117,7 @@ def chosen_names(workflow: object, prompt: object = None) -> set[str]:
     """Return the texts in the widgets of a workflow, among them the names of all files it uses."""
     found: set[str] = set()
     for node in workflow_nodes(workflow):
-        found.update(_texts(node.values))
+        found.update(_texts(node.stored_values))
     for entry in objects(list(prompt.values())) if isinstance(prompt, dict) else ():
         inputs = entry.get("inputs")
         found.update(_texts(list(inputs.values()) if isinstance(inputs, dict) else []))

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from .definitions import AnyDefinitions, Input, NodeDefinitions
-from .formats import CONTROLS, AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of
+from .formats import CONTROLS, AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, sequence
 from .ui import FROM_OUTSIDE, PRIMITIVE, SavedGraph, SavedNode, SavedWorkflow
 
 MAX_SEED = 2**53 - 1
@@ -135,7 +135,7 @@ def needs_definitions(
         isinstance(value, str) and value in CONTROLS and value != "fixed"
         for graph in SavedWorkflow(ui).graphs()
         for node in graph.every
-        for value in node.values
+        for value in node.stored_values
     )
 
 
@@ -186,14 +186,13 @@ def _find_control(
     primitive = _feeding_primitive(path, name)
     if primitive is not None:
         containers, node = primitive
-        word = _word_for(node.raw.get("widgets_values"), name, value, [name])
+        word = _word_for(node.stored, name, value, [name])
         return _Control(word, f"{containers}:{node.id}")
     node = path[-1][0]
     if len(path) == node_id.count(":") + 1 and node.type != class_type:
         return _NO_CONTROL
     promoted = _promoted_word(path) if len(controlled) == 1 else ""
-    values = node.raw.get("widgets_values")
-    return _Control(promoted or _word_for(values, name, value, controlled))
+    return _Control(promoted or _word_for(node.stored, name, value, controlled))
 
 
 def _word_for(values: object, name: str, value: int | None, controlled: Sequence[str]) -> str:
@@ -227,12 +226,11 @@ def _promoted_word(path: _Path) -> str:
     """Read the control on the node of a subgraph, which is used instead of the inner one."""
     if len(path) < 2:
         return ""
-    container, wanted = path[-2][0], (path[-1][0].id, "control_after_generate")
-    if isinstance(container.raw.get("widgets_values"), list):
-        for proxy, word in zip(container.proxies, container.values, strict=False):
-            if proxy == wanted and isinstance(word, str):
-                return word if word in CONTROLS else ""
-    return ""
+    host, wanted = path[-2][0], (path[-1][0].id, "control_after_generate")
+    words = dict(enumerate(sequence(host.stored)))
+    found = [words.get(place) for place, proxy in host.proxies.items() if proxy == wanted]
+    word = next((word for word in found if isinstance(word, str)), "")
+    return word if word in CONTROLS else ""
 
 
 def _feeding_primitive(path: _Path, name: str) -> tuple[str, SavedNode] | None:

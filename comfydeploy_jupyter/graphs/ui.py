@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InvalidRequestError
 from . import queued_values
@@ -26,10 +26,16 @@ from .formats import (
     inputs_of,
     is_link,
     label_of,
+    mapping,
     node_label,
     objects,
+    sequence,
+    text_of,
 )
 from .formats import Graph as ApiGraph
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 FROM_OUTSIDE: Final = "-10"
 """The origin of links that come from the inputs of a subgraph."""
@@ -62,6 +68,7 @@ class Link:
     origin_slot: int
     target: str
     target_slot: int
+    type: str = ""
 
 
 @dataclass(slots=True)
@@ -83,9 +90,14 @@ class SavedNode:
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
         self.id = _identifier(raw.get("id")) or ""
-        kind, title = raw.get("type"), raw.get("title")
-        self.type = kind if isinstance(kind, str) else ""  # its class, or the id of a subgraph
-        self.title = title if isinstance(title, str) else ""
+        self.type = text_of(raw.get("type"))  # its class, or the id of a subgraph
+        self.title = text_of(raw.get("title"))
+        mode = raw.get("mode")
+        self.mode = mode if isinstance(mode, int) else 0
+        self.properties = mapping(raw.get("properties"))
+        self.stored: Any = raw.get("widgets_values")
+        # which is used only if `stored` is missing, or does not fit
+        self.named = mapping(raw.get("widgets_values_named"))
 
     @cached_property
     def inputs(self) -> list[Slot]:
@@ -95,28 +107,21 @@ class SavedNode:
         """Return the first input of a name, or whose widget has it."""
         return next((slot for slot in self.inputs if name in (slot.name, slot.widget)), None)
 
-    @property
-    def properties(self) -> Mapping[str, Any]:
-        """The properties, such as the node's pack."""
-        found = self.raw.get("properties")
-        return found if isinstance(found, Mapping) else {}
-
-    @property
-    def proxies(self) -> list[tuple[str, str]]:
-        """The inner widgets that a subgraph node shows: node id (``"-1"``: an input) and name."""
-        entries = self.properties.get("proxyWidgets")
-        return [
-            (str(entry[0]), entry[1])
-            for entry in (entries if isinstance(entries, list) else ())
+    @cached_property
+    def proxies(self) -> dict[int, tuple[str, str]]:
+        """The inner widgets that a subgraph node shows, by the places of their stored values."""
+        # Each is a node id (``"-1"``: an input of the subgraph) and a name.
+        return {
+            place: (str(entry[0]), entry[1])
+            for place, entry in enumerate(sequence(self.properties.get("proxyWidgets")))
             if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[1], str)
-        ]
+        }
 
     @property
-    def values(self) -> list[Any]:
+    def stored_values(self) -> Sequence[Any]:
         """The values of the widgets, however they are saved."""
-        found = self.raw.get("widgets_values")
-        found = list(found.values()) if isinstance(found, Mapping) else found
-        return found if isinstance(found, list) else []
+        found = self.stored
+        return [*found.values()] if isinstance(found, dict) else sequence(found)
 
 
 class SavedGraph:
@@ -125,7 +130,7 @@ class SavedGraph:
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
         self.id = _identifier(raw.get("id")) or ""
-        self.name = str(raw.get("name") or "")
+        self.name = text_of(raw.get("name"))
 
     @cached_property
     def every(self) -> list[SavedNode]:
@@ -189,13 +194,11 @@ class SavedWorkflow:
 
     def label(self, node: SavedNode, graph: SavedGraph) -> str:
         """Return the name of a node in messages, with its id if others have the title, too."""
-        inner = self.subgraphs.get(node.type)
-        kind = node.type if inner is None else "subgraph"
-        title = node.title or ("" if inner is None else inner.name)
         if graph.id not in self._shown:
             self._shown[graph.id] = Counter(map(self._title, graph.every))
-        unique = self._shown[graph.id][self._title(node)] == 1
-        return node_label(node.id, kind, title, unique=unique)
+        title = self._title(node)
+        kind = "subgraph" if node.type in self.subgraphs else node.type
+        return node_label(node.id, kind, title, unique=self._shown[graph.id][title] == 1)
 
     def _title(self, node: SavedNode) -> str:
         inner = self.subgraphs.get(node.type)
@@ -205,40 +208,32 @@ class SavedWorkflow:
 # -- a workflow as the editor has loaded it ----------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
-class Node:
-    id: str
-    type: str
-    title: str
-    mode: int  # 2: muted, 4: bypassed; with any other mode the node runs
-    inputs: list[Slot]  # in the editor's order
-    outputs: list[str]  # the types of the outputs
-    properties: Mapping[str, Any]  # as saved
-    stored: Any  # ``widgets_values`` as saved
-    # ``widgets_values_named`` as saved, which is used only without ``widgets_values``
-    named: Mapping[str, Any] = field(default_factory=dict)
-    known: NodeClass | None = None  # its class, if the definitions have it
+class Node(SavedNode):
+    """A node with what its class adds; `inputs` are in the editor's order."""
+
     subgraph: str | None = None  # for a subgraph node: the id of the subgraph's definition
-    # its widgets in order; `values` has their values by name
-    widgets: list[Widget] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
-    # for a subgraph node: the values of its promoted widgets, by input number; `promoted_from` has
-    # the inner widgets that are promoted
-    promoted: dict[int, Any] = field(default_factory=dict)
-    promoted_from: dict[int, Widget] = field(default_factory=dict)
-    # for a subgraph node: values of inner widgets, by inner node id and input name
-    overrides: dict[tuple[str, str], Any] = field(default_factory=dict)
+    known: NodeClass | None = None  # its class, if the definitions have it
     # whether its values are those that are saved by name, as those by position do not fit
-    by_name: bool = False
+    by_name = False
     # the names of its inputs by the names of widgets that mean them; None until it is needed
     targets: dict[str, str] | None = None
-    _numbers: dict[str, int] = field(default_factory=dict)
 
-    def number_of(self, name: str) -> int | None:
-        if not self._numbers:
-            for slot in reversed(self.inputs):
-                self._numbers[slot.name] = slot.number
-        return self._numbers.get(name)
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        super().__init__(raw)
+        self.outputs: list[str] = []  # the types of the outputs
+        self.widgets: list[Widget] = []  # in order; `values` has their values by name
+        self.values: dict[str, Any] = {}
+        # for a subgraph node: the values of its promoted widgets, by input number; `promoted_from`
+        # has the inner widgets that are promoted
+        self.promoted: dict[int, Any] = {}
+        self.promoted_from: dict[int, Widget] = {}
+        # for a subgraph node: values of inner widgets, by inner node id and input name
+        self.overrides: dict[tuple[str, str], Any] = {}
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each input, by its name."""
+        return {slot.name: slot.number for slot in reversed(self.inputs)}
 
     @property
     def virtual(self) -> bool:
@@ -333,9 +328,7 @@ class _Reader:
         self, workflow: Mapping[str, Any], definitions: NodeDefinitions, expansion: Expansion
     ) -> None:
         self._expansion = expansion
-        extra = workflow.get("extra")
-        groups = extra.get("groupNodes") if isinstance(extra, dict) else None
-        self._groups = groups if isinstance(groups, dict) else {}
+        self._groups = mapping(mapping(workflow.get("extra")).get("groupNodes"))
         self._definitions = definitions
         self._workflow = workflow
         self._raw = _definitions_by_id(workflow)
@@ -372,55 +365,42 @@ class _Reader:
         if self._groups:
             raw = expand_groups(raw, self._groups, self._definitions, self._expansion)
         graph = Graph(name, {}, _links(raw.get("links"), renamed))
-        numbers = _Numbers(raw)
+        ids = (entry.get("id") for entry in objects(raw.get("nodes")))
+        unused = count(1 + max((key for key in ids if type(key) is int), default=0))
         names: set[tuple[str, LinkKey | None]] = set()
         for place, entry in enumerate(_list_of(raw, "nodes", name)):
             node = self._node(entry, f"{name}.nodes[{place}]", renamed)
             if node.id in graph.nodes:
-                fresh = numbers.next()
+                fresh = str(next(unused))
                 self._warnings.append(
                     f"{name}: two nodes have the id {node.id}; the second is now {fresh}"
                 )
                 node.id = fresh
             graph.nodes[node.id] = node
             kept = {slot.name for slot in node.inputs}
-            for saved in map(_saved_slot, objects(entry.get("inputs"))):
-                if saved.link is not None and saved.name not in kept:
-                    names.add((node.id, saved.link))
+            for saved in objects(entry.get("inputs")):
+                if saved.get("name") not in kept and (key := _key(saved.get("link"))) is not None:
+                    names.add((node.id, key))
         _connect(graph, names)
         return graph
 
     def _node(self, raw: Any, place: str, renamed: Mapping[str, str]) -> Node:
         if not isinstance(raw, dict):
             raise InvalidRequestError.of_field(place, "must be an object")
-        kind = raw.get("type")
-        if not isinstance(kind, str):
+        if not isinstance(raw.get("type"), str):
             raise InvalidRequestError.of_field(f"{place}.type", "must be text")
-        own = _identifier(raw.get("id"))
-        if own is None:
+        if _identifier(raw.get("id")) is None:
             raise InvalidRequestError.of_field(f"{place}.id", "must be a number or text")
-        mode = raw.get("mode")
-        properties = raw.get("properties")
-        named = raw.get("widgets_values_named")
-        node = Node(
-            id=renamed.get(own, own),
-            type=kind,
-            title=str(raw.get("title") or ""),
-            mode=mode if isinstance(mode, int) else 0,
-            inputs=[],
-            outputs=[],
-            properties=properties if isinstance(properties, dict) else {},
-            stored=raw.get("widgets_values"),
-            named=named if isinstance(named, dict) else {},
-        )
+        node = Node(raw)
+        node.id = renamed.get(node.id, node.id)
         inputs = _list_of(raw, "inputs", place)
         outputs = _list_of(raw, "outputs", place)
-        if kind in self._raw:
+        if node.type in self._raw:
             self._read_instance(node, inputs)
-        elif kind not in VIRTUAL and (known := self._definitions.get(kind)) is not None:
+        elif node.type not in VIRTUAL and (known := self._definitions.get(node.type)) is not None:
             _read_known(node, known, inputs, outputs)
         else:
-            self._read_other(node, inputs, outputs)
+            self._read_other(node, outputs)
         for number, slot in enumerate(node.inputs):
             slot.number = number
         return node
@@ -428,30 +408,24 @@ class _Reader:
     def _read_instance(self, node: Node, inputs: list[Any]) -> None:
         definition = self._raw[node.type]
         node.subgraph = node.type
-        node.title = node.title or str(definition.get("name") or "")
+        node.title = node.title or text_of(definition.get("name"))
         links = {str(raw.get("name")): _key(raw.get("link")) for raw in objects(inputs)}
         node.inputs = [
             Slot(port.name, port.type, links.get(port.name)) for port in self._inputs[node.type]
         ]
         node.outputs = [port.type for port in self._outputs[node.type]]
-        renamed = self._renamed.get(node.type)
-        entries = node.properties.get("proxyWidgets")
-        if renamed and isinstance(entries, list):
-            moved = [
-                [renamed.get(str(entry[0]), entry[0]), *entry[1:]]
-                for entry in entries
-                if isinstance(entry, list) and entry
-            ]
-            node.properties = {**node.properties, "proxyWidgets": moved}
+        if renamed := self._renamed.get(node.type):
+            node.proxies = {
+                place: (renamed.get(owner, owner), name)
+                for place, (owner, name) in node.proxies.items()
+            }
 
-    def _read_other(self, node: Node, inputs: list[Any], outputs: list[Any]) -> None:
+    def _read_other(self, node: Node, outputs: list[Any]) -> None:
         node.title = node.title or node.type
-        node.inputs = [_saved_slot(raw) for raw in objects(inputs)]
         node.outputs = [_type(raw.get("type")) for raw in objects(outputs)]
-        stored = node.stored if isinstance(node.stored, list) else []
+        stored = sequence(node.stored)
         if node.type in VIRTUAL:
-            names = {PRIMITIVE: "value"}
-            node.values = {names.get(node.type, "text"): value for value in stored[:1]}
+            node.values = {"value" if node.type == PRIMITIVE else "text": v for v in stored[:1]}
             return
         for number, value in enumerate(stored):
             name = f"UNKNOWN_{number}" if number else "UNKNOWN"
@@ -464,22 +438,11 @@ class _Reader:
             node.values[name] = value
 
 
-class _Numbers:
-    """Returns node ids that a graph does not have."""
-
-    def __init__(self, raw: Mapping[str, Any]) -> None:
-        ids = (raw_node.get("id") for raw_node in objects(raw.get("nodes")))
-        self._last = max((key for key in ids if type(key) is int), default=0)
-
-    def next(self) -> str:
-        self._last += 1
-        return str(self._last)
-
-
 def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[Any]) -> None:
     """Add the widgets, inputs and outputs of its class to a node, and its saved links."""
     node.known = known
     node.title = node.title or known.title
+    node.inputs = []
     laid = known.lay_out(node.named if node.stored is None else node.stored)
     if node.named and fits_by_name(laid, lambda: known.lay_out(node.named)):
         node.by_name, laid = True, known.lay_out(node.named)
@@ -536,33 +499,34 @@ def _json(value: Any, place: str) -> str:
 
 
 def _saved_slot(raw: Mapping[str, Any]) -> Slot:
-    widget, label = raw.get("widget"), raw.get("label")
-    name = widget.get("name") if isinstance(widget, dict) else None
+    name = mapping(raw.get("widget")).get("name")
     return Slot(
         name=str(raw.get("name") or ""),
         type=_type(raw.get("type")),
         link=_key(raw.get("link")),
         widget=name if isinstance(name, str) else None,
-        label=label if isinstance(label, str) else "",
+        label=text_of(raw.get("label")),
     )
+
+
+_LINK_FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 
 def _links(rows: Any, renamed: Mapping[str, str]) -> dict[LinkKey, Link]:
     links: dict[LinkKey, Link] = {}
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, list) and len(row) >= 5:
-            key, origin, origin_slot, target, target_slot = row[:5]
-        elif isinstance(row, dict):
-            key, origin, target = row.get("id"), row.get("origin_id"), row.get("target_id")
-            origin_slot, target_slot = row.get("origin_slot"), row.get("target_slot")
-        else:
+    for row in sequence(rows):
+        if isinstance(row, dict):
+            row = [row.get(name) for name in _LINK_FIELDS]
+        if not isinstance(row, list) or len(row) < 5:
             continue
+        key, origin, origin_slot, target, target_slot = row[:5]
         key, origin, target = _key(key), _identifier(origin), _identifier(target)
         if key is None or origin is None or target is None or key in links:
             continue
         if renamed:
             origin, target = renamed.get(origin, origin), renamed.get(target, target)
-        links[key] = Link(origin, _number(origin_slot), target, _number(target_slot))
+        kind = text_of(row[5]) if len(row) > 5 else ""
+        links[key] = Link(origin, _number(origin_slot), target, _number(target_slot), kind)
     return links
 
 
@@ -599,15 +563,15 @@ def _connect(graph: Graph, names: set[tuple[str, LinkKey | None]]) -> None:
 
 
 def _ports(entries: Any) -> list[Port]:
-    ports = []
-    for entry in objects(entries):
-        ids = entry.get("linkIds")
-        keys = [_key(value) for value in ids] if isinstance(ids, list) else []
-        links = [key for key in keys if key is not None]
-        name, label = str(entry.get("name") or ""), entry.get("label")
-        label = label if isinstance(label, str) else ""
-        ports.append(Port(name, _type(entry.get("type")), links, label))
-    return ports
+    return [
+        Port(
+            str(entry.get("name") or ""),
+            _type(entry.get("type")),
+            [key for value in sequence(entry.get("linkIds")) if (key := _key(value)) is not None],
+            text_of(entry.get("label")),
+        )
+        for entry in objects(entries)
+    ]
 
 
 def _definitions_by_id(
@@ -617,10 +581,8 @@ def _definitions_by_id(
     found: dict[str, Mapping[str, Any]] = {}
     pending: list[Any] = [workflow]
     while pending:
-        holder = pending.pop()
-        block = holder.get("definitions")
-        listed = block.get("subgraphs") if isinstance(block, dict) else None
-        for place, raw in enumerate(listed if isinstance(listed, list) else ()):
+        listed = mapping(pending.pop().get("definitions")).get("subgraphs")
+        for place, raw in enumerate(sequence(listed)):
             key = _identifier(raw.get("id")) if isinstance(raw, dict) else None
             if key is None and isinstance(raw, dict) and not strict:
                 key = f"definition {len(found)}"  # that no node uses
@@ -723,6 +685,7 @@ def _type(value: Any) -> str:
 
 _PREFIXES = ("workflow>", "workflow/")
 _LINK = 100  # characters that are counted for a link
+_COMPANIONS = {"INT": 1, "FLOAT": 1, "COMBO": 2}  # widgets beside the value of a primitive node
 
 
 def expand_groups(
@@ -733,140 +696,113 @@ def expand_groups(
 ) -> Mapping[str, Any]:
     """Return a saved graph in which all group nodes are replaced by their parts."""
     # Muted and bypassed ones stay, since their saved inputs and outputs suffice to skip them.
-    nodes = graph.get("nodes")
-    if not isinstance(nodes, list):
-        return graph
     used = {
-        number: group for number, node in enumerate(nodes) if (group := _group_of(node, groups))
+        number: group
+        for number, node in enumerate(sequence(graph.get("nodes")))
+        if isinstance(node, dict) and (group := _group_of(SavedNode(node), groups))
     }
     if not used:
         return graph
     for group in used.values():
-        expansion.add_nodes(_length(group.get("nodes")))
-        expansion.add_size(_LINK * _length(group.get("links")))
-    saved_links = graph.get("links")
-    links = list(saved_links) if isinstance(saved_links, list) else []
+        expansion.add_nodes(len(sequence(group.get("nodes"))))
+        expansion.add_size(_LINK * len(sequence(group.get("links"))))
+    links = list(sequence(graph.get("links")))
     expanded: list[Any] = []
     outputs: dict[tuple[str, int], tuple[str, int]] = {}
-    for number, node in enumerate(nodes):
+    for number, node in enumerate(graph["nodes"]):
         if number not in used:
             expanded.append(node)
             continue
-        made = _GroupNode(used[number], definitions)
-        expanded.extend(made.parts(node, links))
-        own = _id_text(node.get("id"))
-        for slot, (part, inner) in enumerate(made.outputs):
-            outputs[own, slot] = (f"{own}:{part}", inner)
+        made = _GroupNode(SavedNode(node), used[number], definitions)
+        expanded.extend(made.parts(links))
+        outputs.update(((made.id, slot), source) for slot, source in enumerate(made.outputs()))
     moved = [_from_part(row, outputs) for row in links]
     return {**graph, "nodes": expanded, "links": moved}
 
 
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, list) else 0
-
-
-def _group_of(node: Any, groups: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if not isinstance(node, dict) or node.get("mode") in (MUTED, BYPASSED):
-        return None
-    kind = node.get("type")
-    for prefix in _PREFIXES:
-        if isinstance(kind, str) and kind.startswith(prefix):
-            group = groups.get(kind.removeprefix(prefix))
-            return group if isinstance(group, dict) else None
-    return None
+def _group_of(node: SavedNode, groups: Mapping[str, Any]) -> Mapping[str, Any]:
+    if node.mode in (MUTED, BYPASSED) or not node.type.startswith(_PREFIXES):
+        return {}
+    return mapping(groups.get(node.type[len(_PREFIXES[0]) :]))
 
 
 def _from_part(row: Any, outputs: Mapping[tuple[str, int], tuple[str, int]]) -> Any:
     """Return a link from an output of a group node as a link from the output of its part."""
-    if isinstance(row, list) and len(row) >= 5 and isinstance(row[2], int):
-        part = outputs.get((_id_text(row[1]), row[2]))
-        return [row[0], *part, *row[3:]] if part else row
-    if isinstance(row, dict) and isinstance(row.get("origin_slot"), int):
-        part = outputs.get((_id_text(row.get("origin_id")), row["origin_slot"]))
-        return {**row, "origin_id": part[0], "origin_slot": part[1]} if part else row
+    for link in _links([row], {}).values():
+        if part := outputs.get((link.origin, link.origin_slot)):
+            if isinstance(row, dict):
+                return {**row, "origin_id": part[0], "origin_slot": part[1]}
+            return [row[0], *part, *row[3:]]
     return row
 
 
-@dataclass
-class _Part:
-    """A node inside the group: its entry in the definition, and its class."""
+class _Part(SavedNode):
+    """A node inside the group, and the group's links to it and from it."""
 
-    number: int
-    raw: Mapping[str, Any]
-    known: NodeClass | None
-    type: str
-    fed: dict[int, list[Any]] = field(default_factory=dict)
-    feeds: dict[int, list[list[Any]]] = field(default_factory=dict)
-    shown: set[int] = field(default_factory=set)
-
-    @property
-    def inputs(self) -> list[Mapping[str, Any]]:
-        return _objects(self.raw.get("inputs"))
-
-    @property
-    def title(self) -> str:
-        return str(self.raw.get("title") or self.type)
+    def __init__(self, number: int, raw: Mapping[str, Any], definitions: NodeDefinitions) -> None:
+        super().__init__(raw)
+        self.number = number
+        self.known = definitions.get(self.type)
+        self.fed: set[int] = set()  # the numbers of its inputs that other parts feed
+        self.feeds: dict[int, list[list[Any]]] = {}  # the links from each of its outputs
+        self.shown: set[int] = set()  # its outputs that the group shows although parts read them
 
     def place_of(self, name: str) -> int | None:
-        for place, slot in enumerate(self.inputs):
-            if slot.get("name") == name:
-                return place
-        return None
+        return next((place for place, slot in enumerate(self.inputs) if slot.name == name), None)
 
     def is_fed(self, name: str) -> bool:
         return self.place_of(name) in self.fed
 
-    def converted(self, name: str) -> bool:
-        """Return whether the widget of this name was converted to an input."""
-        place = self.place_of(name)
-        if place is None:
-            return False
-        widget = self.inputs[place].get("widget")
-        return isinstance(widget, dict) and widget.get("name") == name
+    def output_count(self) -> int:
+        if self.known is not None:
+            return len(self.known.outputs)
+        if self.type == REROUTE:
+            return 0 if self.fed and self.feeds and 0 not in self.shown else 1
+        return 1 if self.type == PRIMITIVE and self.feeds else 0
 
 
 class _GroupNode:
     """The inputs, outputs and widgets of a group node, which are those of its parts."""
 
-    def __init__(self, raw: Mapping[str, Any], definitions: NodeDefinitions) -> None:
-        self._config = raw.get("config") if isinstance(raw.get("config"), dict) else {}
+    def __init__(
+        self, node: SavedNode, group: Mapping[str, Any], definitions: NodeDefinitions
+    ) -> None:
+        self.id = node.id
+        self._node = node
+        self._config = mapping(group.get("config"))
         self._parts = [
-            _Part(number, node, definitions.get(str(node.get("type"))), str(node.get("type")))
-            for number, node in enumerate(_objects(raw.get("nodes")))
+            _Part(number, mapping(raw), definitions)
+            for number, raw in enumerate(sequence(group.get("nodes")))
         ]
-        self._links = [row for row in _rows(raw.get("links")) if self._usable(row)]
+        self._links = [row for row in _rows(group.get("links"), 4) if self._joins_parts(row)]
         for row in self._links:
-            self._parts[row[2]].fed[row[3]] = row
+            self._parts[row[2]].fed.add(row[3])
             self._parts[row[0]].feeds.setdefault(row[1], []).append(row)
-        for row in _rows(raw.get("external")):
-            if len(row) > 2 and self._has(row[0]) and isinstance(row[1], int):
+        for row in _rows(group.get("external"), 3):
+            if self._has(row[0]) and isinstance(row[1], int):
                 self._parts[row[0]].shown.add(row[1])
         self._names: dict[str, int] = {}
         self._widgets: list[tuple[_Part, Widget]] = []
         self._inputs: dict[str, tuple[_Part, str]] = {}
         self._collect()
 
-    @property
-    def outputs(self) -> list[tuple[int, int]]:
-        """For each output of the group node, the index of the part and of its output."""
-        found = []
+    def outputs(self) -> Iterator[tuple[str, int]]:
+        """Yield for each output of the group node the id of the part and the output there."""
         for part in self._parts:
-            for slot in range(self._output_count(part)):
-                config = self._custom(part, "output", slot)
+            for slot in range(part.output_count()):
                 hidden = slot in part.feeds and slot not in part.shown
-                if config.get("visible", not hidden):
-                    found.append((part.number, slot))
-        return found
+                if self._custom(part, "output", slot).get("visible", not hidden):
+                    yield f"{self.id}:{part.number}", slot
 
-    def parts(self, node: Mapping[str, Any], links: list[Any]) -> Iterator[dict[str, Any]]:
+    def parts(self, links: list[Any]) -> Iterator[dict[str, Any]]:
         """Yield the parts as saved nodes; links between them are appended to `links`."""
-        own = _id_text(node.get("id"))
-        slots = self._slots_of(own, node, links)
-        values = self._values_of(node.get("widgets_values"))
+        slots = self._slots_of(links)
+        values = self._values_of()
         for part in self._parts:
             given = slots.get(part.number, {})
             saved = [
-                {**slot, "link": given.pop(place, None)} for place, slot in enumerate(part.inputs)
+                {**raw, "link": given.pop(place, None)}
+                for place, raw in enumerate(objects(part.raw.get("inputs")))
             ]
             extra = [
                 {"name": name, "link": link, "type": "*"}
@@ -875,39 +811,35 @@ class _GroupNode:
             ]
             yield {
                 **part.raw,
-                "id": f"{own}:{part.number}",
+                "id": f"{self.id}:{part.number}",
                 "inputs": [*saved, *extra],
-                "widgets_values": values.get(part.number, part.raw.get("widgets_values")),
+                "widgets_values": values.get(part.number, part.stored),
             }
 
-    def _slots_of(
-        self, own: str, node: Mapping[str, Any], links: list[Any]
-    ) -> dict[int, dict[int | str, Any]]:
+    def _slots_of(self, links: list[Any]) -> dict[int, dict[int | str, Any]]:
         """Return the links of the parts' inputs, by position or, if that is not saved, by name."""
         found: dict[int, dict[int | str, Any]] = {}
-        for number, row in enumerate(self._links):
-            key = f"{own}#{number}"
-            kind = row[5] if len(row) > 5 else "*"
-            links.append([key, f"{own}:{row[0]}", row[1], f"{own}:{row[2]}", row[3], kind])
-            found.setdefault(row[2], {})[row[3]] = key
-        for slot in _objects(node.get("inputs")):
-            if slot.get("link") is None:
-                continue
-            part, name = self._inputs.get(str(slot.get("name")), (None, ""))
-            if part is not None:
-                place = part.place_of(name)
-                where = name if place is None else place
-                found.setdefault(part.number, {})[where] = slot["link"]
+        for number, (origin, slot, target, place, *kind) in enumerate(self._links):
+            key = f"{self.id}#{number}"
+            ends = [f"{self.id}:{origin}", slot, f"{self.id}:{target}", place]
+            links.append([key, *ends, *(kind or ["*"])])
+            found.setdefault(target, {})[place] = key
+        for own in self._node.inputs:
+            if own.link is not None and own.name in self._inputs:
+                part, name = self._inputs[own.name]
+                input_place = part.place_of(name)
+                where = name if input_place is None else input_place
+                found.setdefault(part.number, {})[where] = own.link
         return found
 
-    def _values_of(self, stored: Any) -> dict[int, Any]:
+    def _values_of(self) -> dict[int, Any]:
         """Return the ``widgets_values`` of each part, by name (a primitive's as a list)."""
-        values = stored if isinstance(stored, list) else []
-        found: dict[int, Any] = {}
-        for part in self._parts:
-            if part.known is not None:
-                laid = part.known.lay_out(part.raw.get("widgets_values"))
-                found[part.number] = {widget.name: value for widget, value in laid}
+        values = sequence(self._node.stored)
+        found: dict[int, Any] = {
+            part.number: {widget.name: value for widget, value in part.known.lay_out(part.stored)}
+            for part in self._parts
+            if part.known is not None
+        }
         for place, (part, widget) in enumerate(self._widgets):
             value = values[place] if place < len(values) else widget.default
             if part.known is not None:
@@ -919,10 +851,11 @@ class _GroupNode:
     def _collect(self) -> None:
         later: list[tuple[_Part, str]] = []
         for part in self._parts:
-            if part.type == "PrimitiveNode":
+            if part.type == PRIMITIVE and part.feeds:
                 self._add_primitive(part)
-            elif part.type == "Reroute":
-                self._add_reroute(part)
+            elif part.type == REROUTE and not part.fed:
+                kind = self._type_behind(part)
+                self._inputs[self._name(part, kind)] = (part, "")
             elif part.known is not None:
                 later.extend(self._add_part(part, part.known))
         for part, name in later:
@@ -931,11 +864,11 @@ class _GroupNode:
                 self._inputs[self._name(part, name)] = (part, name)
 
     def _add_part(self, part: _Part, known: NodeClass) -> list[tuple[_Part, str]]:
+        """Add a part; return its inputs that had been widgets, which follow those of all parts."""
         owning = {widget.owner for widget in known.widgets}
-        owners = [name for name in known.input_names if name in owning]
-        converted = [name for name in owners if part.converted(name)]
-        for name in owners:
-            if name not in converted:
+        converted = [slot.name for slot in part.inputs if slot.widget == slot.name in owning]
+        for name in known.input_names:
+            if name in owning and name not in converted:
                 self._add_widgets(part, name)
                 self._name(part, name)
         for socket in known.sockets:
@@ -943,8 +876,7 @@ class _GroupNode:
                 key = self._name(part, socket.name)
                 if self._custom(part, "input", socket.name).get("visible") is not False:
                     self._inputs[key] = (part, socket.name)
-        order = sorted(converted, key=lambda name: part.place_of(name) or 0)
-        return [(part, name) for name in order]
+        return [(part, name) for name in dict.fromkeys(converted)]
 
     def _add_widgets(self, part: _Part, owner: str) -> None:
         widgets = part.known.widgets if part.known is not None else ()
@@ -953,57 +885,39 @@ class _GroupNode:
         )
 
     def _add_primitive(self, part: _Part) -> None:
-        if not part.feeds:
-            return
         row = next(iter(part.feeds.values()))[0]
-        kind = row[5] if len(row) > 5 else "*"
-        companions = {"INT": 1, "FLOAT": 1, "COMBO": 2}.get(str(kind), 0)
+        kind = str(row[5]) if len(row) > 5 else "*"
         self._name(part, "value")
-        self._widgets.append((part, Widget("value", str(kind), "value")))
+        self._widgets.append((part, Widget("value", kind, "value")))
         companion = Widget("control", "COMBO", "value", emitted=False)
-        self._widgets.extend([(part, companion)] * companions)
+        self._widgets.extend([(part, companion)] * _COMPANIONS.get(kind, 0))
 
-    def _add_reroute(self, part: _Part) -> None:
-        if part.fed:
-            return
-        kind = "*"
-        for row in part.feeds.get(0, []):
-            slots = self._parts[row[2]].inputs
-            if row[3] < len(slots) and kind == "*":
-                kind = str(slots[row[3]].get("type") or "*")
-        self._inputs[self._name(part, kind)] = (part, "")
+    def _type_behind(self, reroute: _Part) -> str:
+        kinds = (
+            slots[row[3]].type
+            for row in reroute.feeds.get(0, [])
+            if row[3] < len(slots := self._parts[row[2]].inputs)
+        )
+        return next((kind for kind in kinds if kind != "*"), "*")
 
     def _name(self, part: _Part, name: str) -> str:
         """Return the name of an input of a part on the group node."""
         place = part.place_of(name)
-        label = part.inputs[place].get("label") if place is not None else None
-        given = self._custom(part, "input", name).get("name")
-        key = shown = str(given or label or name)
-        titled = part.type == "PrimitiveNode" and part.raw.get("title")
-        if titled or shown in self._names:
-            key = shown = f"{part.title} {name}"
+        label = "" if place is None else part.inputs[place].label
+        key = shown = str(self._custom(part, "input", name).get("name") or label or name)
+        if (part.type == PRIMITIVE and part.title) or shown in self._names:
+            title = part.title or part.type
+            key = shown = f"{title} {name}"
             if shown in self._names:
-                shown = f"{part.title} {self._names[shown]} {name}"
+                shown = f"{title} {self._names[shown]} {name}"
         self._names[key] = self._names.get(key, 1) + 1
         return shown
 
     def _custom(self, part: _Part, side: str, key: object) -> Mapping[str, Any]:
-        config = self._config.get(str(part.number)) if self._config else None
-        section = config.get(side) if isinstance(config, dict) else None
-        entry = section.get(str(key)) if isinstance(section, dict) else None
-        return entry if isinstance(entry, dict) else {}
+        section = mapping(mapping(self._config.get(str(part.number))).get(side))
+        return mapping(section.get(str(key)))
 
-    def _output_count(self, part: _Part) -> int:
-        if part.known is not None:
-            return len(part.known.outputs)
-        if part.type == "Reroute":
-            inside = part.fed and part.feeds and 0 not in part.shown
-            return 0 if inside else 1
-        return 1 if part.type == "PrimitiveNode" and part.feeds else 0
-
-    def _usable(self, row: Any) -> bool:
-        if len(row) < 4:
-            return False
+    def _joins_parts(self, row: list[Any]) -> bool:
         slots = isinstance(row[1], int) and isinstance(row[3], int)
         return slots and self._has(row[0]) and self._has(row[2])
 
@@ -1011,19 +925,8 @@ class _GroupNode:
         return isinstance(number, int) and 0 <= number < len(self._parts)
 
 
-def _objects(values: Any) -> list[Mapping[str, Any]]:
-    """Return a list in which items that are not objects are empty ones, so indices stay valid."""
-    if not isinstance(values, list):
-        return []
-    return [value if isinstance(value, dict) else {} for value in values]
-
-
-def _rows(values: Any) -> list[list[Any]]:
-    return [row for row in values if isinstance(row, list)] if isinstance(values, list) else []
-
-
-def _id_text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _rows(values: Any, length: int) -> list[list[Any]]:
+    return [row for row in sequence(values) if isinstance(row, list) and len(row) >= length]
 
 
 MAX_NODES = 200_000

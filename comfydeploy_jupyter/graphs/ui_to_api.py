@@ -34,13 +34,12 @@ from .definitions import (
     fits_by_name,
     type_mismatches_of,
 )
-from .formats import BYPASSED, MUTED, node_label
+from .formats import BYPASSED, MUTED, node_label, sequence
 from .ui import (
     FROM_OUTSIDE,
     PRIMITIVE,
     Expansion,
     Graph,
-    Link,
     Node,
     Slot,
     Workflow,
@@ -55,19 +54,11 @@ _REPLACES = "Run widget replace on values"
 
 @dataclass
 class Converted:
-    """A workflow in the API format.
+    """A workflow in the API format."""
 
-    Attributes
-    ----------
-    graph : dict of str to dict
-        By execution id (``"3"``, inside subgraphs ``"12:3"``): ``class_type``, ``inputs`` and
-        ``_meta`` with the ``title``. Numeric ids come first, in ascending order, as JavaScript
-        orders them.
-    warnings : list of str
-        A sentence for each thing that ComfyUI will refuse, or that could not be converted.
-    """
-
+    # by execution id (inside subgraphs ``"12:3"``), numeric ones first, as JavaScript orders them
     graph: dict[str, dict[str, Any]]
+    # a sentence for each thing that ComfyUI will refuse, or that could not be converted
     warnings: list[str]
 
 
@@ -78,31 +69,15 @@ def ui_to_api(
     rng: random.Random | None = None,
     now: datetime | None = None,
 ) -> Converted:
-    """Convert a workflow from the UI format to the API format.
+    """Convert a workflow that the editor saved, version 0.4 or 1, to the API format.
 
-    Parameters
-    ----------
-    workflow : dict
-        The JSON that the editor saves, version 0.4 or 1. It is not changed.
-    definitions : NodeDefinitions or Mapping
-        The node classes, or the JSON of ``object_info``. To convert several workflows, pass the
-        same `NodeDefinitions`, which keep the classes that have been read.
-    rng : random.Random, optional
-        Chooses among the options of dynamic prompts.
-    now : datetime, optional
-        The time for ``%date:…%`` in file names; by default the local time.
+    `definitions` may be the JSON of ``object_info``; a `NodeDefinitions` keeps the classes that
+    have been read. `rng` chooses among the options of dynamic prompts, and `now` is the time for
+    ``%date:…%`` in file names. Nodes of unknown classes stay in the graph, with a warning.
 
-    Returns
-    -------
-    Converted
-        Nodes of unknown classes stay in the graph, with a warning.
-
-    Raises
-    ------
-    InvalidRequestError
-        It is not such a workflow (the message names the place), a subgraph contains itself, links
-        form a circle through reroutes or bypassed nodes (the editor refuses these, too), or the
-        expanded graph is larger than `ui.Expansion` allows.
+    `InvalidRequestError`: it is not such a workflow (the message names the place), a subgraph
+    contains itself, links form a circle through reroutes or bypassed nodes (the editor refuses
+    these, too), or the expanded graph is larger than `ui.Expansion` allows.
     """
     known = NodeDefinitions.of(definitions)
     expansion = Expansion()
@@ -111,25 +86,8 @@ def ui_to_api(
     names = NamePatterns(flow, now, expansion)
     _apply_primitives(flow, names)
     nodes = list(expand(flow, Instance(flow.root), expansion))
-    warnings = _Warnings(flow.warnings, expansion)
-    graph = _emit(nodes, warnings, names, rng or random.Random(), expansion)
-    return Converted(graph, list(warnings))
-
-
-class _Warnings(list[str]):
-    """Warnings, whose size counts as part of the expanded workflow."""
-
-    def __init__(self, before: list[str], expansion: Expansion) -> None:
-        super().__init__(before)
-        self._expansion = expansion
-
-    def append(self, warning: str) -> None:
-        self._expansion.add_size(len(warning))
-        super().append(warning)
-
-    def extend(self, warnings: Iterable[str]) -> None:
-        for warning in warnings:
-            self.append(warning)
+    graph = _emit(nodes, flow.warnings, names, rng or random.Random(), expansion)
+    return Converted(graph, flow.warnings)
 
 
 def _apply_primitives(flow: Workflow, names: NamePatterns) -> None:
@@ -201,7 +159,10 @@ def _emit(
     labels = Labels(nodes)
     links = Links(warnings, labels)
     graph: dict[str, dict[str, Any]] = {}
+    counted = len(warnings)
     for instance, node in nodes:
+        expansion.add_size(sum(map(len, warnings[counted:])))
+        counted = len(warnings)
         label = partial(labels.of, instance, node)
         if node.by_name and not node.silent:
             warnings.append(f"node {label()}: {VALUES_BY_NAME}")
@@ -302,9 +263,7 @@ def _stored(host: Node) -> dict[int, Any]:
     if isinstance(host.stored, dict):
         saved = host.stored
         return {number: saved[name] for number, name in names.items() if name in saved}
-    if not isinstance(host.stored, list):
-        return {}
-    stored = dict(zip(host.promoted, host.stored, strict=False))
+    stored = dict(zip(host.promoted, sequence(host.stored), strict=False))
     named = {number: host.named[name] for number, name in names.items() if name in host.named}
     by_position, by_name = (
         [(host.promoted_from[number], value) for number, value in values.items()]
@@ -325,13 +284,11 @@ def _unresolved(host: Node) -> dict[str, Any]:
     # When the editor migrates ``proxyWidgets``, it saves entries that it could not resolve as
     # ``proxyWidgetErrorQuarantine``. Frontends 1.49.6 and 1.58.1 queue their values instead of
     # those in ``widgets_values``; of several entries with one name the first.
-    entries = host.properties.get("proxyWidgetErrorQuarantine")
     found: dict[str, Any] = {}
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and "hostValue" in entry:
-            match entry.get("originalEntry"):
-                case ["-1", str(name), *_]:
-                    found.setdefault(name, entry["hostValue"])
+    for entry in sequence(host.properties.get("proxyWidgetErrorQuarantine")):
+        match entry:
+            case {"hostValue": value, "originalEntry": ["-1", str(name), *_]}:
+                found.setdefault(name, value)
     return found
 
 
@@ -356,17 +313,15 @@ def _apply_proxies(
     """Read ``properties.proxyWidgets``, which names an inner widget for each stored value."""
     # Null is the first choice of a combo (frontend 1.58.1). For other widgets it keeps the inner
     # value, as in frontend 1.32.9; 1.58.1 queues null, which ComfyUI refuses.
-    entries = host.properties.get("proxyWidgets")
-    values = host.stored if isinstance(host.stored, list) else []
-    for place, entry in enumerate(entries if isinstance(entries, list) else ()):
-        if not isinstance(entry, list) or len(entry) < 2:
-            continue
-        owner, name = str(entry[0]), str(entry[1])
+    values = sequence(host.stored)
+    for place, (owner, name) in host.proxies.items():
         node = inner.nodes.get(owner)
         value = values[place] if place < len(values) else _behind_primitive(node, inner)
         if value is None and place >= len(values):
             continue
-        number = _promoted_input(host, owner, name, sources)
+        number = sources.get((owner, name))
+        if owner == "-1" and host.numbers.get(name) in host.promoted:
+            number = host.numbers[name]
         if number is not None:
             loaded = _loaded(host.promoted_from[number], value)
             host.promoted[number] = host.promoted[number] if loaded is None else loaded
@@ -382,8 +337,7 @@ def _apply_proxies(
 
 def _widget_at(inner: Graph, key: str, name: str) -> Widget | None:
     node = inner.nodes[key]
-    number = node.number_of(name)
-    return None if number is None else widget_of(node, node.inputs[number])
+    return widget_of(node, node.inputs[node.numbers[name]]) if name in node.numbers else None
 
 
 def _behind_primitive(node: Node | None, inner: Graph) -> Any:
@@ -395,15 +349,6 @@ def _behind_primitive(node: Node | None, inner: Graph) -> Any:
         widget = widget_of(target, slot)
         return None if widget is None else value_of(target, slot, widget)
     return None
-
-
-def _promoted_input(
-    host: Node, owner: str, name: str, sources: Mapping[tuple[str, str], int]
-) -> int | None:
-    if owner != "-1":
-        return sources.get((owner, name))
-    number = host.number_of(name)
-    return number if number in host.promoted else None
 
 
 def _proxied(node: Node, name: str, inner: Graph, flow: Workflow) -> list[tuple[str, str]]:
@@ -580,8 +525,9 @@ class Links:
             link = child.graph.sources.get(number)
             if link is None:
                 return None
-            if link.origin == FROM_OUTSIDE:
-                return _input_of(instance, node, link, wanted)
+            if link.origin == FROM_OUTSIDE:  # its output is linked to its input
+                within = 0 <= link.origin_slot < len(node.inputs)
+                return (instance, node, link.origin_slot, wanted) if within else None
             inner = child.graph.nodes.get(link.origin)
             if inner is None:
                 return None
@@ -599,15 +545,6 @@ class Links:
         )
 
 
-def _input_of(
-    instance: Instance, node: Node, link: Link, wanted: str
-) -> tuple[Instance, Node, int, str | None] | None:
-    """Return the input of a subgraph node that is linked to its output without a node between."""
-    if 0 <= link.origin_slot < len(node.inputs):
-        return instance, node, link.origin_slot, wanted
-    return None
-
-
 def passed_on(node: Node, number: int, wanted: str) -> int | None:
     """Return the input of a bypassed node that replaces an output, for a link of a type."""
     inputs = node.inputs
@@ -616,13 +553,9 @@ def passed_on(node: Node, number: int, wanted: str) -> int | None:
     own = node.outputs[number] if 0 <= number < len(node.outputs) else "*"
     if number < len(inputs) and _fits(inputs[number].type, own, wanted):
         return number
-    for place, slot in enumerate(inputs):
-        if slot.type == wanted:
-            return place
-    for place, slot in enumerate(inputs):
-        if _fits(slot.type, own, wanted):
-            return place
-    return None
+    same = [place for place, slot in enumerate(inputs) if slot.type == wanted]
+    similar = (place for place, slot in enumerate(inputs) if _fits(slot.type, own, wanted))
+    return same[0] if same else next(similar, None)
 
 
 def _fits(kind: str, own: str, wanted: str) -> bool:
@@ -692,15 +625,11 @@ class NamePatterns:
         node = self._nodes.get(name)
         if node is None:
             return None
-        if node.subgraph is not None:
-            number = node.number_of(widget)
-            if number is None or number not in node.promoted:
-                return None
-            value = node.promoted[number]
-            return "" if value is None else queued_values.text(value)
-        if widget not in node.values:
+        values: Mapping[Any, Any] = node.values if node.subgraph is None else node.promoted
+        key = widget if node.subgraph is None else node.numbers.get(widget)
+        if key not in values:
             return None
-        value = node.values[widget]
+        value = values[key]
         return "" if value is None or value is MISSING else queued_values.text(value)
 
     def _by_name(self) -> dict[str, Node]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.layout import LONGEST, MOST_NODES, picture_of
+from comfydeploy_jupyter.graphs.layout import MAX_TEXT, MAX_NODES, picture_of
 
 NODE = {"id": 1, "type": "KSampler", "pos": [10, 50], "size": [200, 120], "mode": 0}
 
@@ -88,7 +88,7 @@ def test_a_graph_in_api_format_is_put_into_columns() -> None:
 
 @pytest.mark.parametrize("format_", ["api", "ui"])
 def test_sizes_are_bounded(format_: str) -> None:
-    count = MOST_NODES + 7
+    count = MAX_NODES + 7
     if format_ == "api":
         workflow = {
             str(n): {"class_type": "x" * 999, "inputs": {"a": ["0", 0]}} for n in range(count)
@@ -97,8 +97,8 @@ def test_sizes_are_bounded(format_: str) -> None:
         nodes = [{**NODE, "id": n, "title": "x" * 999, "pos": [1e300, -1e9]} for n in range(count)]
         workflow = {"nodes": nodes, "links": []}
     graph = picture_of(workflow)["graph"]
-    assert (len(graph["nodes"]), graph["left_out"]) == (MOST_NODES, 7)
-    assert len(graph["nodes"][1]["title"]) == LONGEST
+    assert (len(graph["nodes"]), graph["left_out"]) == (MAX_NODES, 7)
+    assert len(graph["nodes"][1]["title"]) == MAX_TEXT
 
 
 KEYS = (

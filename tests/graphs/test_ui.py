@@ -19,7 +19,7 @@ def test_a_path_goes_into_subgraphs():
 
 def test_links_are_arrays_or_objects():
     rows = SavedGraph({"links": [None, [7, 1, 2, 3, 4, "INT"]]})
-    assert rows.source(Slot("a", "INT", 7)) == Link("1", 2, "3", 4)
+    assert rows.source(Slot("a", "INT", 7)) == Link("1", 2, "3", 4, "INT")
     link = {"id": 8, "origin_id": -10, "origin_slot": 1, "target_id": 3, "target_slot": 0}
     objects = SavedGraph({"links": [link]})
     assert objects.source(Slot("a", "INT", 8)) == Link("-10", 1, "3", 0)
