@@ -18,7 +18,16 @@ from functools import cached_property, partial
 from typing import Any, Final, TypeAlias
 
 from ..errors import InvalidRequestError
-from .formats import class_of, inputs_of, is_link, node_label, title_of
+from .formats import (
+    class_of,
+    inputs_of,
+    is_link,
+    mapping,
+    node_label,
+    objects,
+    sequence,
+    title_of,
+)
 from .versions import BUNDLED, Behaviour, behaviour_of
 
 
@@ -39,7 +48,6 @@ AUTOGROW: Final = "COMFY_AUTOGROW_V3"
 """The type of a group to which inputs can be added, ``"<group>.<name>"``."""
 
 _DYNAMIC_SLOT = "COMFY_DYNAMICSLOT_V3"
-_DYNAMIC = frozenset({AUTOGROW, DYNAMIC_COMBO, _DYNAMIC_SLOT})
 _MATCH = "COMFY_MATCHTYPE_V3"
 
 MAX_GROWN = 100
@@ -143,7 +151,7 @@ class Input:
         self.type = head if isinstance(head, str) else "COMBO"
         self.options: Mapping[str, Any] = tail if isinstance(tail, Mapping) else {}
         self.dynamic = self.type in _DYNAMIC and listed
-        # for ComfyUI's check: type and options as it reads them, which errors show
+        # type and options as ComfyUI's check reads them
         self.raw_type: Any = None
         self.extra: Any = {}
         try:
@@ -151,10 +159,12 @@ class Input:
             self.sound = True
         except Exception:  # raised again when a prompt uses the input
             self.sound = False
-        self.config = [self.raw_type, self.extra]
         self._read_check(owner.behaviour)
-        self._choices = head if isinstance(head, list) else self.options.get("options")
-        self._folder: tuple[bool, str | None] | None = None
+
+    @property
+    def config(self) -> list[Any]:
+        """The declaration as ComfyUI's errors show it."""
+        return [self.raw_type, self.extra]
 
     def _read_check(self, behaviour: Behaviour) -> None:
         extra = self.extra
@@ -208,18 +218,15 @@ class Input:
         """The choices for people: None if there are none, or if they are not known."""
         if self.type == DYNAMIC_COMBO:
             return [key for key in self.replaced.branches if isinstance(key, str)]
-        combo = self.type == "COMBO" and isinstance(self._choices, list)
-        return self._choices if combo else None
+        head = self.definition[0] if sequence(self.definition) else None
+        listed = head if isinstance(head, list) else self.options.get("options")
+        return listed if self.type == "COMBO" and isinstance(listed, list) else None
 
-    @property
+    @cached_property
     def model_folder(self) -> tuple[bool, str | None]:
         """Whether it names model files, and their folder under ``models`` if that is known."""
-        if self.refused_unless is None:
-            return False, None
-        if self._folder is None:
-            own_name, listed = self.name.rpartition(".")[2], self.refused_unless[:_MAX_SEARCHED]
-            self._folder = model_folder(self.owner.name, own_name, listed)
-        return self._folder
+        listed = (self.refused_unless or [])[:_MAX_SEARCHED]
+        return model_folder(self.owner.name, self.name.rpartition(".")[2], listed)
 
     # -- what replaces a dynamic input ---------------------------------------------------------
 
@@ -242,19 +249,7 @@ class Input:
     @cached_property
     def slots(self) -> list[Input]:
         """The inputs in the template of an autogrow group; forms add to it if there is one."""
-        return _Section(_mapping(self.options.get("template")).get("input"), self.owner).inputs
-
-    @property
-    def slot_names(self) -> list[str]:
-        """The possible names of the inputs of a group, in order, without the group's name."""
-        template = _mapping(self.options.get("template"))
-        names = template.get("names")
-        if isinstance(names, list) and names:
-            return [name for name in names[:MAX_GROWN] if isinstance(name, str)]
-        most, prefix = template.get("max", MAX_GROWN), template.get("prefix")
-        if not isinstance(most, int) or not isinstance(prefix, str):
-            return []
-        return [f"{prefix}{number}" for number in range(min(most, MAX_GROWN))]
+        return _Section(mapping(self.options.get("template")).get("input"), self.owner).inputs
 
 
 class _Replaced:
@@ -269,20 +264,32 @@ class _Replaced:
             extra = definition[1] if len(definition) > 1 else None
             if not isinstance(extra, Mapping):
                 raise TypeError("it has no options")
-            if declared.type == AUTOGROW:
-                self.grown = tuple(_grown(declared, extra["template"]))
-            elif declared.type == _DYNAMIC_SLOT:
-                self.branches[None] = extra["inputs"]
-            else:
-                for option in extra["options"]:
-                    self.branches.setdefault(option["key"], option["inputs"])
+            _DYNAMIC[declared.type](self, declared, extra)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             own = f"{declared.name!r} ({declared.type})"
             self.fault = f"the definition of its input {own} is malformed: {what}"
-            for option in _sequence(declared.options.get("options")):
-                if isinstance(option, Mapping) and isinstance(option.get("key"), str):
+            for option in objects(declared.options.get("options")):
+                if isinstance(option.get("key"), str):
                     self.branches.setdefault(option["key"], option.get("inputs"))
+
+    def read_group(self, declared: Input, extra: Mapping[str, Any]) -> None:
+        self.grown = tuple(_grown(declared, extra["template"]))
+
+    def read_slot(self, _: Input, extra: Mapping[str, Any]) -> None:
+        self.branches[None] = extra["inputs"]
+
+    def read_options(self, _: Input, extra: Mapping[str, Any]) -> None:
+        for option in extra["options"]:
+            self.branches.setdefault(option["key"], option["inputs"])
+
+
+# by type, how the options of a dynamic input are read
+_DYNAMIC: Mapping[str, Callable[[_Replaced, Input, Mapping[str, Any]], None]] = {
+    AUTOGROW: _Replaced.read_group,
+    DYNAMIC_COMBO: _Replaced.read_options,
+    _DYNAMIC_SLOT: _Replaced.read_slot,
+}
 
 
 def _grown(group: Input, template: Any) -> Iterator[Input]:
@@ -310,21 +317,13 @@ class _Section:
         self.inputs = [
             Input(f"{prefix}{name}", definition, section == "required", owner)
             for section in ("required", "optional")
-            for name, definition in _mapping(_mapping(declared).get(section)).items()
+            for name, definition in mapping(mapping(declared).get(section)).items()
         ]
 
     @cached_property
     def made(self) -> Branch:
         """What the editor makes of them."""
         return _made_of(self.inputs)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
 
 
 # -- widgets and sockets of the editor ---------------------------------------------------------
@@ -439,37 +438,45 @@ def _made_of(inputs: Iterable[Input]) -> Branch:
 def _socket_type(declared: Input) -> str:
     if declared.type != _MATCH:
         return declared.type
-    allowed = _mapping(declared.options.get("template")).get("allowed_types")
+    allowed = mapping(declared.options.get("template")).get("allowed_types")
     return allowed if isinstance(allowed, str) else "*"
 
 
-def _widgets_of(declared: Input, before: Sequence[Widget]) -> list[Widget]:
+_Before: TypeAlias = Sequence["Widget"]  # the widgets of the inputs before
+
+
+def _widgets_of(declared: Input, before: _Before) -> list[Widget]:
     """Return the widgets that the editor makes for an input; none for a socket."""
+    if declared.options.get("forceInput"):
+        return []
+    wanted = declared.options.get("widgetType")
+    kind = wanted if isinstance(wanted, str) else declared.type
+    make = _MADE_BY_KIND.get(kind)
+    return [] if make is None else make(declared, kind, before)
+
+
+def _upload(declared: Input, kind: str, _: _Before) -> list[Widget]:
+    return [Widget(declared.name, kind, declared.name, default="image", emitted=False)]
+
+
+def _preview(declared: Input, kind: str, _: _Before) -> list[Widget]:
+    return [Widget(declared.name, kind, declared.name, default="", stored=False, emitted=False)]
+
+
+def _recorder(declared: Input, kind: str, _: _Before) -> list[Widget]:
+    name = declared.name
+    return [Widget(name, kind, name, default=""), _button(name, "", emitted=False)]
+
+
+def _load_3d(declared: Input, kind: str, before: _Before) -> list[Widget]:
+    has_model = any(widget.name == "model_file" for widget in before)
+    buttons = _LOAD_3D_BUTTONS if has_model else ()
+    own = VIEWPORT if declared.name == VIEWPORT else "image"
+    return [*(_button(*pair) for pair in buttons), Widget(own, kind, declared.name, default="")]
+
+
+def _plain(declared: Input, kind: str, _: _Before) -> list[Widget]:
     name, options = declared.name, declared.options
-    if options.get("forceInput"):
-        return []
-    kind = options["widgetType"] if isinstance(options.get("widgetType"), str) else declared.type
-    if kind == "COMBO":
-        return _combo(declared)
-    if kind == DYNAMIC_COMBO:
-        return [_dynamic_combo(declared)]
-    if kind in ("IMAGEUPLOAD", "AUDIOUPLOAD"):
-        return [Widget(name, kind, name, default="image", emitted=False)]
-    if kind in ("AUDIO_UI", "RESOLUTION_PREVIEW"):
-        return [Widget(name, kind, name, default="", stored=False, emitted=False)]
-    if kind == "AUDIO_RECORD":
-        return [Widget(name, kind, name, default=""), _button(name, "", emitted=False)]
-    if kind == "LOAD_3D":
-        has_model = any(widget.name == "model_file" for widget in before)
-        buttons = _LOAD_3D_BUTTONS if has_model else ()
-        own = VIEWPORT if name == VIEWPORT else "image"
-        return [*(_button(*pair) for pair in buttons), Widget(own, kind, name, default="")]
-    if kind not in _DEFAULTS:
-        return []
-    return _plain(name, kind, options)
-
-
-def _plain(name: str, kind: str, options: Mapping[str, Any]) -> list[Widget]:
     default = options.get("default")
     dynamic = options.get("dynamicPrompts")
     widget = Widget(
@@ -483,7 +490,7 @@ def _plain(name: str, kind: str, options: Mapping[str, Any]) -> list[Widget]:
         options=options,
     )
     if kind == "BOUNDING_BOX":
-        box = {**_BOX, **_mapping(widget.default)}
+        box = {**_BOX, **mapping(widget.default)}
         parts = (Widget(f"{name}.{key}", "INT", name, box[key], emitted=False) for key in _BOX)
         return [widget, *parts]
     control = options.get(CONTROL)
@@ -492,31 +499,24 @@ def _plain(name: str, kind: str, options: Mapping[str, Any]) -> list[Widget]:
     return [widget, _control(name)] if kind in ("INT", "FLOAT") and control else [widget]
 
 
-def _combo(declared: Input) -> list[Widget]:
+def _combo(declared: Input, kind: str, _: _Before) -> list[Widget]:
     name, options = declared.name, declared.options
-    choices = tuple(declared.choices or _sequence(options.get("options")))
-    if options.get("multi_select"):
-        widgets = [Widget(name, "COMBO", name, default=[], choices=choices, options=options)]
-        return [*widgets, *_combo_control(name, options)]
+    choices = tuple(declared.choices or sequence(options.get("options")))
+    remote = None if options.get("multi_select") else options.get("remote")
     default = options.get("default") or (choices[0] if choices else MISSING)
-    remote = options.get("remote")
-    if default is MISSING and isinstance(remote, Mapping):
+    if options.get("multi_select"):
+        default = []
+    elif default is MISSING and isinstance(remote, Mapping):
         default = "Loading..."
-    widgets = [Widget(name, "COMBO", name, default=default, choices=choices, options=options)]
+    widgets = [Widget(name, kind, name, default=default, choices=choices, options=options)]
     if isinstance(remote, Mapping):
         widgets.append(_button("Auto-refresh after generation", value=False, emitted=False))
         if remote.get("refresh_button"):
             widgets.append(_button("refresh", "refresh"))
-    return [*widgets, *_combo_control(name, options)]
-
-
-def _combo_control(name: str, options: Mapping[str, Any]) -> list[Widget]:
-    if not options.get(CONTROL):
-        return []
-    return [
-        _control(name),
-        Widget("control_filter_list", "STRING", name, default="", emitted=False),
-    ]
+    if options.get(CONTROL):
+        filters = Widget("control_filter_list", "STRING", name, default="", emitted=False)
+        widgets += [_control(name), filters]
+    return widgets
 
 
 def _control(owner: str) -> Widget:
@@ -527,9 +527,9 @@ def _button(name: str, value: Any, *, emitted: bool = True) -> Widget:
     return Widget(name, "BUTTON", name, default=value, emitted=emitted)
 
 
-def _dynamic_combo(declared: Input) -> Widget:
+def _dynamic_combo(declared: Input, _kind: str, _: _Before) -> list[Widget]:
     keys = tuple(declared.choices or ())
-    return Widget(
+    widget = Widget(
         declared.name,
         "COMBO",
         declared.name,
@@ -538,24 +538,34 @@ def _dynamic_combo(declared: Input) -> Widget:
         options=declared.options,
         branches=declared if keys else None,
     )
+    return [widget]
+
+
+# what the editor makes for an input, by its type
+_MADE_BY_KIND: Mapping[str, Callable[[Input, str, _Before], list[Widget]]] = {
+    **dict.fromkeys(_DEFAULTS, _plain),
+    "COMBO": _combo,
+    DYNAMIC_COMBO: _dynamic_combo,
+    "IMAGEUPLOAD": _upload,
+    "AUDIOUPLOAD": _upload,
+    "AUDIO_UI": _preview,
+    "RESOLUTION_PREVIEW": _preview,
+    "AUDIO_RECORD": _recorder,
+    "LOAD_3D": _load_3d,
+}
 
 
 def _group(group: Input) -> Branch:
     """Return the widgets and inputs that a new node has for an autogrow group."""
-    template = _mapping(group.options.get("template"))
-    names, prefix = _sequence(template.get("names")), template.get("prefix") or ""
+    template = mapping(group.options.get("template"))
+    names, prefix = sequence(template.get("names")), template.get("prefix") or ""
     least, most = template.get("min", 1), len(names) or template.get("max", MAX_GROWN)
     made = Branch()
     if isinstance(least, int) and isinstance(most, int) and group.name.count(".") < _DEEPEST:
         count = min(max(least, 0) + 1, most, MAX_GROWN)
         slots = group.slots if count > 0 else []  # not read in vain: there may be very many
         made = _made_of(
-            Input(
-                f"{group.name}.{own}",
-                slot.definition,
-                slot.required,
-                group.owner,
-            )
+            Input(f"{group.name}.{own}", slot.definition, slot.required, group.owner)
             for number in range(count)
             for slot in slots
             for own in (
@@ -568,20 +578,6 @@ def _group(group: Input) -> Branch:
 def _next_of(widget: Widget) -> Widget:
     number = int(widget.name.removeprefix(widget.stem)) + 1
     return replace(widget, name=f"{widget.stem}{number}")
-
-
-def _legacy_slots(inputs: Iterable[Input], widgets: Sequence[Widget]) -> tuple[bool, ...]:
-    names = {widget.name: widget.stored for widget in widgets}
-    slots: list[bool] = []
-    for declared in inputs:
-        forced = bool(declared.options.get("forceInput"))
-        if not (forced or declared.name in names) or not names.get(declared.name, True):
-            continue
-        slots.append(forced)
-        if declared.options.get(CONTROL):
-            slots.append(False)
-    stored = sum(widget.stored for widget in widgets)
-    return tuple(slots) if any(slots) or stored != len(widgets) else ()
 
 
 # -- node classes ------------------------------------------------------------------------------
@@ -607,7 +603,7 @@ class NodeClass:
         self.returns: Any = (
             tuple(returns) if isinstance(returns, list) and not self.schema3 else returns
         )
-        self._order = _mapping(entry.get("input_order"))
+        self._order = mapping(entry.get("input_order"))
         self._section = _Section(entry.get("input"), self)
         # what is checked of a node, if it does not depend on the node's inputs
         self._checked: tuple[Input, ...] | None = None
@@ -646,8 +642,7 @@ class NodeClass:
                 for child in each.replaced.grown:
                     _add(found, child)
             elif each.name in inputs:
-                chosen = inputs[each.name] if each.type == DYNAMIC_COMBO else None
-                branch = each.branch(chosen)
+                branch = each.branch(inputs[each.name] if each.type == DYNAMIC_COMBO else None)
                 if branch is not None:
                     dynamic = True
                     self._expand(branch, inputs, found, faults)
@@ -659,7 +654,8 @@ class NodeClass:
         if self._models is not None:
             return self._models
         found = self.checked_inputs(inputs, [])[0]
-        models = tuple(each for each in found if each.model_folder[0])
+        combos = (each for each in found if each.refused_unless is not None)
+        models = tuple(each for each in combos if each.model_folder[0])
         if self._checked is not None:
             self._models = models
         return models
@@ -681,7 +677,7 @@ class NodeClass:
             if not inputs or not each.dynamic or each.name.count(".") >= _DEEPEST:
                 continue
             if each.type == AUTOGROW and len(each.slots) == 1:
-                found.update((f"{each.name}.{own}", each.slots[0]) for own in each.slot_names)
+                found.update((child.name, child) for child in each.replaced.grown)
             elif each.type == DYNAMIC_COMBO and each.name in inputs:
                 branch = each.branch(inputs[each.name])
                 pending.extend(reversed(branch.inputs if branch is not None else []))
@@ -699,7 +695,7 @@ class NodeClass:
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
-        kinds = (kind if isinstance(kind, str) else "COMBO" for kind in _sequence(self.returns))
+        kinds = (kind if isinstance(kind, str) else "COMBO" for kind in sequence(self.returns))
         return tuple("*" if kind == _MATCH else kind for kind in kinds)
 
     @cached_property
@@ -728,7 +724,7 @@ class NodeClass:
         """The inputs in the editor's order: those in ``input_order`` first."""
         named: list[str] = []
         for section, inputs in self._shown.items():
-            ordered = _sequence(self._order.get(section))
+            ordered = sequence(self._order.get(section))
             named.extend(key for key in ordered if isinstance(key, str) and key in inputs)
         every = {**self._shown["required"], **self._shown["optional"]}
         return [every[key] for key in dict.fromkeys([*named, *every])]
@@ -762,7 +758,13 @@ class NodeClass:
     def _legacy(self) -> tuple[bool, ...]:
         """The values that editors before 1.16 saved: true for an input without a widget today."""
         # Empty if there is no such input (``forceInput``).
-        return _legacy_slots(self._ordered, self.widgets)
+        names = {widget.name: widget.stored for widget in self.widgets}
+        slots: list[bool] = []
+        for declared in self._ordered:
+            forced = bool(declared.options.get("forceInput"))
+            if names.get(declared.name, forced):
+                slots += [forced, False] if declared.options.get(CONTROL) else [forced]
+        return tuple(slots) if any(slots) or not all(w.stored for w in self.widgets) else ()
 
     def lay_out(self, stored: Any) -> list[tuple[Widget, Any]]:
         """Return the widgets of a node and their values; `MISSING` without value and default."""
@@ -833,29 +835,10 @@ def _branch(combo: Input | None, value: Any) -> Branch:
 
 
 class NodeDefinitions:
-    """The node classes of a ComfyUI.
+    """The node classes of a ComfyUI: the JSON of ``GET /object_info``, which must not change."""
 
-    Parameters
-    ----------
-    object_info : Mapping
-        The JSON of ``GET /object_info``. It is not copied and must not change.
-    version : str, optional
-        The version of that ComfyUI; by default it is guessed from the definitions.
-    replacements : Mapping, optional
-        Its reply to ``GET /node_replacements``; by default that of 0.33.0.
-
-    Attributes
-    ----------
-    behaviour : Behaviour
-        How that version validates prompts.
-    replacements : Mapping
-        Lists of replacements by old class.
-
-    Raises
-    ------
-    InvalidRequestError
-        `object_info` is not an object.
-    """
+    # Without its version, that is guessed from the definitions. Without its reply to
+    # ``GET /node_replacements``, that of 0.33.0 is used.
 
     def __init__(
         self,
@@ -869,7 +852,7 @@ class NodeDefinitions:
         self._object_info = object_info
         self._classes: dict[Any, NodeClass] = {}
         self.behaviour = behaviour_of(version, object_info)
-        self.replacements: Mapping[str, Any] = {}
+        self.replacements: Mapping[str, Any] = {}  # lists of replacements by old class
         if self.behaviour.replaces_nodes:
             self.replacements = BUNDLED if replacements is None else replacements
 

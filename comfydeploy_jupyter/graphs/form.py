@@ -225,7 +225,7 @@ def _groups(
                 _LITERAL.intersection(slot.type.split(",")) or is_loadable(definitions, slot)
             ):
                 continue
-            names = [f"{name}.{own}" for own in spec.slot_names]
+            names = [child.name for child in spec.replaced.grown]
             present = [own for own in names if own in inputs]
             free = [own for own in names if own not in inputs]
             least = spec.options.get("template", {}).get("min")

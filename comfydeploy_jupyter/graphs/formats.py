@@ -168,7 +168,7 @@ def text_of(value: object) -> str:
 
 def objects(value: object) -> list[Mapping[str, Any]]:
     """Return the JSON objects of a list; none if the value is not a list."""
-    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+    return [v for v in sequence(value) if isinstance(v, (dict, Mapping))]
 
 
 def _json_type(value: object) -> str:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _REPLACES = "Run widget replace on values"
+_CHANCE = random.Random()  # a new one costs as much as reading a node
 
 
 @dataclass
@@ -86,7 +87,7 @@ def ui_to_api(
     names = NamePatterns(flow, now, expansion)
     _apply_primitives(flow, names)
     nodes = list(expand(flow, Instance(flow.root), expansion))
-    graph = _emit(nodes, flow.warnings, names, rng or random.Random(), expansion)
+    graph = _emit(nodes, flow.warnings, names, rng or _CHANCE, expansion)
     return Converted(graph, flow.warnings)
 
 

@@ -214,7 +214,7 @@ def test_pictures_are_added_to_a_group_and_removed() -> None:
 
 
 def test_a_group_is_shown_with_the_inputs_that_feed_it() -> None:
-    batch = {"input": {"required": {"pictures": group("IMAGE", prefix="picture")}}}
+    batch = {"input": {"required": {"pictures": group("IMAGE", prefix="picture", min=1, max=4)}}}
     definitions = {"Batch": batch, "LoadImage": LOADER}
     graph = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.layout import MAX_TEXT, MAX_NODES, picture_of
+from comfydeploy_jupyter.graphs.layout import MAX_NODES, MAX_TEXT, picture_of
 
 NODE = {"id": 1, "type": "KSampler", "pos": [10, 50], "size": [200, 120], "mode": 0}
 
