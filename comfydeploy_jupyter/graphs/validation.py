@@ -32,52 +32,35 @@ from .definitions import (
     NodeClass,
     NodeDefinitions,
     model_folder,
+    unwrapped,
 )
 from .dependencies import too_deep
-from .formats import is_link, shown_title, title_of
+from .formats import is_link, mapping, objects, shown_title, title_of
 from .models import model_links, node_packs
 from .versions import Behaviour, ReplacementError, replace_nodes, replacement_of
 
 
 @dataclass
 class Validation:
-    """What ComfyUI would reply to a prompt, and further findings.
+    """What ComfyUI would reply to a prompt, and further findings."""
 
-    Attributes
-    ----------
-    valid : bool
-        Whether ComfyUI would queue the prompt.
-    error : dict or None
-        ComfyUI's error object: ``type``, ``message``, ``details``, ``extra_info``.
-    node_errors : dict
-        By node id: ``errors``, ``dependent_outputs``, ``class_type``. A valid prompt can have them,
-        too, for outputs that would not run.
-    outputs : list
-        Ids of the output nodes that would run.
-    missing_nodes : list of dict
-        Node classes that ComfyUI does not have: ``class_type``, ``node_ids``, and ``pack`` where it
-        is known.
-    missing_models : list of dict
-        Model files that ComfyUI does not have: ``name``, ``folder`` (None if unknown), ``node_id``,
-        ``input``, and ``url`` if known.
-    warnings : list of str
-        A sentence for each thing that only a node's code or a folder can decide, and for each that
-        ComfyUI accepts although it will not work.
-    raises : str or None
-        If ComfyUI replies 500 without an error object: the exception that is raised in it.
-    further_errors : dict
-        As ``node_errors``, but without ``dependent_outputs``: the errors of nodes that ComfyUI does
-        not look at because of ``error``, such as an unknown node class.
-    """
-
-    valid: bool
+    valid: bool  # whether ComfyUI would queue the prompt
     error: Issue | None = None
+    # by node id: ``errors``, ``dependent_outputs``, ``class_type``; also of outputs of a valid
+    # prompt that would not run
     node_errors: dict[Any, Issue] = field(default_factory=dict)
-    outputs: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)  # ids of the output nodes that would run
+    # node classes that ComfyUI does not have: ``class_type``, ``node_ids``, ``pack`` if known
     missing_nodes: list[Issue] = field(default_factory=list)
+    # model files that it does not have: ``name``, ``folder`` or None, ``node_id``, ``input``, and
+    # ``url`` if known
     missing_models: list[Issue] = field(default_factory=list)
+    # a sentence for each thing that only a node's code or a folder can decide, and for each that
+    # ComfyUI accepts although it will not work
     warnings: list[str] = field(default_factory=list)
-    raises: str | None = None
+    raises: str | None = None  # the exception in ComfyUI if it replies 500 without an error object
+    # as `node_errors` without ``dependent_outputs``: the errors of nodes that ComfyUI does not look
+    # at because of `error`, such as an unknown node class
     further_errors: dict[Any, Issue] = field(default_factory=dict)
 
 
@@ -88,23 +71,12 @@ def validate_prompt(
     files: FileExists | None = None,
     workflow: object = None,
 ) -> Validation:
-    """Return what ComfyUI would reply to a prompt.
+    """Return what ComfyUI would reply to a prompt, which is neither changed nor queued.
 
-    The prompt is neither changed nor queued. No prompt makes this function raise, also none with a
-    cycle or with a chain of ten thousand nodes, and no JSON that is not a prompt.
-
-    Parameters
-    ----------
-    prompt : object
-        The graph in API format: ``{node id: {"class_type": str, "inputs": dict}}``.
-    definitions : mapping or NodeDefinitions
-        ``object_info``. Pass a `NodeDefinitions` to validate many prompts by the same definitions.
-    files : callable, optional
-        Returns whether a file exists in ComfyUI's folders. Without it, the file names among the
-        options of the definitions are used, and a warning says where that may be wrong.
-    workflow : object, optional
-        The graph in the editor's format. It has the packs of missing nodes and the links of
-        missing models.
+    No prompt makes this function raise, also none with a cycle or with a chain of ten thousand
+    nodes, and no JSON that is not a prompt. Without `files`, the file names among the options of
+    the definitions are used, and a warning says where that may be wrong. `workflow` is the graph in
+    the editor's format, which has the packs of missing nodes and the links of missing models.
     """
     known = NodeDefinitions.of(definitions)
     nodes: dict[Any, NodeClass] = {}
@@ -164,9 +136,8 @@ def _read(prompt: Any, known: NodeDefinitions) -> tuple[dict[Any, Any], dict[Any
 
 
 def _not_replaced(error: ReplacementError) -> str:
-    lacks = "has no input " + str(error.cause)
-    if error.cause.args == ("_meta",):
-        lacks = 'has no "_meta" (add "_meta": {} to it)'
+    no_meta = 'has no "_meta" (add "_meta": {} to it)'
+    lacks = no_meta if error.cause.args == ("_meta",) else f"has no input {error.cause}"
     return (
         f"Node {error.node_id} ({error.old}) is of an old class that ComfyUI replaces by "
         f"{error.new}. ComfyUI answers 500, because the node {lacks}."
@@ -176,15 +147,12 @@ def _not_replaced(error: ReplacementError) -> str:
 def _first_error(
     prompt: dict[Any, Any], nodes: dict[Any, NodeClass], behaviour: Behaviour
 ) -> Issue | None:
-    has_output = False
     for node_id in prompt:
-        rule = nodes.get(node_id)
-        if rule is None:
+        if node_id not in nodes:
             return _classless(node_id, prompt[node_id], behaviour)
-        has_output = has_output or rule.output_node
-    if not has_output:
-        return issue("prompt_no_outputs", "Prompt has no outputs", "")
-    return None
+    if any(rule.output_node for rule in nodes.values()):
+        return None
+    return issue("prompt_no_outputs", "Prompt has no outputs", "")
 
 
 def _classless(node_id: Any, node: dict[str, Any], behaviour: Behaviour) -> Issue:
@@ -309,16 +277,10 @@ def _missing(
 
 def _missing_models(node_id: Any, inputs: Any, rule: NodeClass) -> Iterator[Issue]:
     for wanted in rule.models(inputs) if isinstance(inputs, dict) else ():
-        name = inputs.get(wanted.name)
-        if isinstance(name, dict):
-            name = name.get("__value__")
+        name = unwrapped(inputs.get(wanted.name))
         if isinstance(name, str) and name and not wanted.offers(name):
-            yield {
-                "name": name,
-                "folder": wanted.model_folder[1],
-                "node_id": node_id,
-                "input": wanted.name,
-            }
+            folder = wanted.model_folder[1]
+            yield {"name": name, "folder": folder, "node_id": node_id, "input": wanted.name}
 
 
 FileExists = Callable[[str, str], bool]
@@ -512,8 +474,7 @@ class NodeValidator:
         return None
 
     def _check_literal(self, frame: _Frame, wanted: Input, value: Any) -> None:
-        if isinstance(value, dict) and "__value__" in value:
-            value = value["__value__"]
+        value = unwrapped(value)
         own = frame.own
         if own is not None:
             frame.values[wanted.name] = value
@@ -581,7 +542,9 @@ class NodeValidator:
 
     def _run_own_check(self, frame: _Frame, own: NodeCheck) -> None:
         """Run the check that the node class itself has (its ``VALIDATE_INPUTS``)."""
-        inputs = frame.inputs if isinstance(frame.inputs, dict) else _items(frame.inputs)
+        inputs = frame.inputs
+        if not isinstance(inputs, dict):
+            inputs = {name: inputs[name] for name in inputs}  # raises what is raised in ComfyUI
         declared = {rule.name for rule in frame.declared}
         values: dict[str, Any] = {
             name: None if is_link(value) else value
@@ -592,15 +555,13 @@ class NodeValidator:
             values["input_types"] = frame.received
         result = own.run(values, lambda name: self._exists(frame, name))
         if result is not True:
-            for name in values:
-                frame.errors.append(
-                    issue(
-                        "custom_validation_failed",
-                        "Custom validation failed for node",
-                        f"{name} - {result}",
-                        {"input_name": name},
-                    )
+            message = "Custom validation failed for node"
+            frame.errors += [
+                issue(
+                    "custom_validation_failed", message, f"{name} - {result}", {"input_name": name}
                 )
+                for name in values
+            ]
 
     def _exists(self, frame: _Frame, name: Any) -> bool:
         folder, path = split_annotated(name)
@@ -663,10 +624,8 @@ _OVERRULED = {
 def _within_bounds(frame: _Frame, wanted: Input, value: Any) -> bool:
     extra = wanted.extra
     if "min" in extra and value < extra["min"]:
-        kind, message = (
-            "value_smaller_than_min",
-            f"Value {value} smaller than min of {extra['min']}",
-        )
+        kind = "value_smaller_than_min"
+        message = f"Value {value} smaller than min of {extra['min']}"
     elif "max" in extra and value > extra["max"]:
         kind, message = "value_bigger_than_max", f"Value {value} bigger than max of {extra['max']}"
     else:
@@ -693,11 +652,6 @@ _ANY_TYPE = frozenset({"*", "COMFY_MATCHTYPE_V3"})
 @lru_cache(maxsize=4096)
 def _names(types: str) -> frozenset[str]:
     return frozenset(name.strip() for name in types.split(","))
-
-
-def _items(inputs: Any) -> dict[Any, Any]:
-    """Return a copy of a mapping; raise what Python raises if it is none."""
-    return {name: inputs[name] for name in inputs}
 
 
 # -- the checks that ComfyUI's own node classes have besides their definitions -----------------
@@ -732,11 +686,7 @@ class NodeCheck:
 
     def run(self, values: Mapping[str, Any], exists: Exists) -> bool | str:
         """Return the result of the check: True, or the reason why the inputs are invalid."""
-        absent = [
-            f"'{name}'"
-            for name in self.arguments
-            if name not in values and name not in self.optional
-        ]
+        absent = [f"'{name}'" for name in self.arguments if name not in (*values, *self.optional)]
         if absent:
             plural = "s" if len(absent) > 1 else ""
             *others, last = absent
@@ -785,9 +735,8 @@ def _file_check(owner: str, argument: str, kind: str, function: str) -> NodeChec
 
 
 def _camera_moves(values: Mapping[str, Any], _exists: Exists) -> bool | str:
-    if any(not math.isclose(values[name], 0.0) for name in _CAMERA):
-        return True
-    return "Invalid camera control configs: at least one of the values must be non-zero"
+    problem = "Invalid camera control configs: at least one of the values must be non-zero"
+    return any(not math.isclose(values[name], 0.0) for name in _CAMERA) or problem
 
 
 def _aspect_ratio(values: Mapping[str, Any], _exists: Exists) -> bool:
@@ -813,16 +762,13 @@ def _aspect_ratio(values: Mapping[str, Any], _exists: Exists) -> bool:
 
 def _task_type(values: Mapping[str, Any], _exists: Exists) -> bool | str:
     types = ("MODEL_TASK_ID", "RIG_TASK_ID", "RETARGET_TASK_ID")
-    if values["input_types"]["original_model_task_id"] in types:
-        return True
-    return "original_model_task_id must be MODEL_TASK_ID, RIG_TASK_ID or RETARGET_TASK_ID type"
+    problem = "original_model_task_id must be MODEL_TASK_ID, RIG_TASK_ID or RETARGET_TASK_ID type"
+    return values["input_types"]["original_model_task_id"] in types or problem
 
 
 def _model_file(values: Mapping[str, Any], exists: Exists) -> bool | str:
     name = values["model_file"]
-    if not name or name == "none":
-        return True
-    return exists(name) or f"Invalid 3D model file: {name}"
+    return not name or name == "none" or exists(name) or f"Invalid 3D model file: {name}"
 
 
 def _anything(_values: Mapping[str, Any], _exists: Exists) -> bool:
@@ -857,10 +803,10 @@ NODE_CHECKS: Mapping[str, Mapping[str, NodeCheck]] = {
         **_ALWAYS,
         "LoadImageMask": _IMAGE,
         "LoadAudio": _file_check("LoadAudio", "audio", "audio", "validate_inputs"),
-        "Load3D": NodeCheck("Load3D.validate_inputs", ("model_file",), _model_file, takes_all=True),
-        "Load3DAdvanced": NodeCheck(
-            "Load3DAdvanced.validate_inputs", ("model_file",), _model_file, takes_all=True
-        ),
+        **{
+            name: NodeCheck(f"{name}.validate_inputs", ("model_file",), _model_file, takes_all=True)
+            for name in ("Load3D", "Load3DAdvanced")
+        },
         "CustomCombo": NodeCheck(
             "CustomComboNode.validate_inputs",
             ("choice", "index"),
@@ -906,7 +852,7 @@ OF_PROMPTS = frozenset(
 )
 """The types of error objects about whole prompts, which were not executed."""
 
-MOST_NAMED = 8  # errors of one prompt that a message names
+MAX_NAMED = 8  # errors of one prompt that a message names
 
 _FILE_CHECK = re.compile(r"\w+ - Invalid [\w ]+ file: (.+)", re.DOTALL)  # of `node_checks`
 _NO_CLASS = re.compile(r"Cannot execute because node (.+) does not exist\.", re.DOTALL)
@@ -941,14 +887,14 @@ def type_mismatch(wanted: Input, received: Any, link: list[Any]) -> Issue:
     )
 
 
-def sentence(error: Issue, class_type: str = "") -> str:
+def sentence(error: Mapping[str, Any], class_type: str = "") -> str:
     """Return one of ComfyUI's error objects as a sentence for people."""
     return printable(_sentence(error, class_type))
 
 
-def _sentence(error: Issue, class_type: str) -> str:
+def _sentence(error: Mapping[str, Any], class_type: str) -> str:
     details, extra = str(error.get("details") or ""), error.get("extra_info")
-    facts = extra if isinstance(extra, dict) else {}
+    facts = mapping(extra)
     name, value = facts.get("input_name"), facts.get("received_value")
     if error.get("type") == "value_not_in_list" and isinstance(name, str) and value is not None:
         options = _options_of(facts.get("input_config"))
@@ -972,13 +918,10 @@ def _sentence(error: Issue, class_type: str) -> str:
 
 def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator[str]:
     """Yield a sentence for each of the errors of nodes, with the name of the node."""
-    for node_id, fault in node_errors.items() if isinstance(node_errors, dict) else ():
-        if not isinstance(fault, dict):
-            continue
-        class_type = str(fault.get("class_type") or "")
-        for error in fault.get("errors") or ():
-            if isinstance(error, dict):
-                yield f"node {name(str(node_id), class_type)}: {sentence(error, class_type)}"
+    for node_id, entry in mapping(node_errors).items():
+        class_type = str(mapping(entry).get("class_type") or "")
+        for error in objects(mapping(entry).get("errors")):
+            yield f"node {name(str(node_id), class_type)}: {sentence(error, class_type)}"
 
 
 def refusal(error: Issue, node_errors: object, name: Callable[[str, str], str]) -> str:
@@ -989,8 +932,8 @@ def refusal(error: Issue, node_errors: object, name: Callable[[str, str], str]) 
         node = _NODE_ID.fullmatch(str(error.get("details") or ""))
         known = node is not None and not text.endswith(node[0])
         found = [f"node {name(node[1], '')}: {text}" if node is not None and known else text]
-    more = [f"and {len(found) - MOST_NAMED} more errors"] if len(found) > MOST_NAMED else []
-    return " ".join("; ".join([*found[:MOST_NAMED], *more]).split("\n"))
+    more = [f"and {len(found) - MAX_NAMED} more errors"] if len(found) > MAX_NAMED else []
+    return "; ".join([*found[:MAX_NAMED], *more]).replace("\n", " ")
 
 
 def not_offered(
@@ -1000,8 +943,8 @@ def not_offered(
     _, folder = model_folder(class_type, name, options)
     is_file = isinstance(value, str) and (folder or value.lower().endswith(SUFFIXES))
     if is_file or not (options or more):
-        known = [option for option in options if isinstance(option, str)]
-        known = known if len(known) <= 1000 else []  # a comparison takes time
+        texts = [option for option in options if isinstance(option, str)]
+        known = texts if len(texts) <= 1000 else []  # a comparison takes time
         close = difflib.get_close_matches(str(value), known, n=3, cutoff=0.9)
         hint = f"; did you mean {' or '.join(map(_brief, close))}?" if close else ""
         return f"{_brief(str(value))} {NOT_HERE}{hint}"
@@ -1015,12 +958,11 @@ def value_text(value: object) -> str:
 
 def _options_of(config: object) -> list[object] | None:
     """Return the options in the declaration of a combo, ``[options or "COMBO", {"options"}]``."""
-    if not isinstance(config, (list, tuple)) or not config:
-        return None
-    options = config[0]
-    if options == "COMBO" and len(config) > 1 and isinstance(config[1], dict):
-        options = config[1].get("options")
-    return list(options) if isinstance(options, (list, tuple)) else None
+    options: object
+    match config:
+        case ["COMBO", {"options": options}, *_] | [options, *_] if isinstance(options, list):
+            return options
+    return None
 
 
 def _brief(text: str) -> str:
