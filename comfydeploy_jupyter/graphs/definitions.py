@@ -891,7 +891,7 @@ class NodeDefinitions:
         return class_type.startswith(("Save", "Preview")) if found is None else found.output_node
 
     def __contains__(self, class_type: object) -> bool:
-        return class_type in self._object_info
+        return self.get(class_type) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._object_info)

@@ -14,7 +14,7 @@ from ..util.jsons import dumps, sorted_keys
 from .formats import AnyGraph, Graph, class_of, inputs_of, is_link, label_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from .definitions import NodeDefinitions
 
@@ -92,7 +92,7 @@ def columns_of(sources: Mapping[str, Iterable[str]]) -> tuple[dict[str, int], li
 
 # Their `steps` are the steps of the sampler that is linked to their sigmas.
 _SCHEDULE_NAMES = ("Scheduler", "Sigmas")
-_MOST_STEPS = 1_000_000
+_MAX_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -102,28 +102,11 @@ class Workload:
     sources: dict[str, list[str]]  # the nodes that each node is linked to, by node id
     classes: dict[str, str]  # the class of each node, by node id
 
-    def needed_steps(
-        self, definitions: NodeDefinitions | None, targets: Collection[str] | None
-    ) -> dict[str, int]:
-        needed = self.needed(definitions, targets)
-        return {node_id: steps for node_id, steps in self.steps.items() if node_id in needed}
-
     def only_needed(
         self, definitions: NodeDefinitions | None, targets: Collection[str] | None
     ) -> Workload:
         """Return the work without the nodes that ComfyUI will not execute."""
-        needed = self.needed(definitions, targets)
-        kept = [node_id for node_id in self.steps if node_id in needed]
-        return Workload(
-            {node_id: self.steps[node_id] for node_id in kept},
-            {node_id: self.sources[node_id] for node_id in kept},
-            {node_id: self.classes[node_id] for node_id in kept},
-        )
-
-    def needed(
-        self, definitions: NodeDefinitions | None, targets: Collection[str] | None = None
-    ) -> set[str]:
-        """Return the nodes that ComfyUI will execute: output nodes and what they depend on."""
+        # It executes output nodes, and what they depend on.
 
         def is_output(node_id: str) -> bool:
             known = None if definitions is None else definitions.get(self.classes[node_id])
@@ -131,7 +114,13 @@ class Workload:
 
         outputs = self.steps if targets is None else targets
         ends = [node_id for node_id in outputs if node_id in self.steps and is_output(node_id)]
-        return nodes_behind(ends, self.sources) & self.steps.keys()
+        needed = nodes_behind(ends, self.sources)
+        kept = [node_id for node_id in self.steps if node_id in needed]
+        return Workload(
+            {node_id: self.steps[node_id] for node_id in kept},
+            {node_id: self.sources[node_id] for node_id in kept},
+            {node_id: self.classes[node_id] for node_id in kept},
+        )
 
 
 def workload(graph: AnyGraph) -> Workload:
@@ -147,13 +136,13 @@ def _steps(graph: AnyGraph, node_id: str) -> int:
     if any(name in class_of(node) for name in _SCHEDULE_NAMES):
         return 0
     if "sigmas" in inputs:
-        return _number(_upstream(graph, inputs["sigmas"], lambda found: found.get("steps")), graph)
+        return _number(_steps_upstream(graph, inputs["sigmas"]), graph)
     steps = _number(inputs.get("steps"), graph)
     first, last = (_number(inputs.get(f"{end}_at_step"), graph) for end in ("start", "end"))
     return max(min(last, steps) - first, 0) if last else steps
 
 
-def _upstream(graph: AnyGraph, link: object, look: Callable[[Mapping[str, Any]], object]) -> object:
+def _steps_upstream(graph: AnyGraph, link: object) -> object:
     """Return the number of steps of the nearest node upstream of a link that has one."""
     waiting, seen = [link], set()
     while waiting:
@@ -162,9 +151,8 @@ def _upstream(graph: AnyGraph, link: object, look: Callable[[Mapping[str, Any]],
             continue
         seen.add(here[0])
         inputs = inputs_of(graph[here[0]])
-        found = look(inputs)
-        if found is not None:
-            return found
+        if inputs.get("steps") is not None:
+            return inputs["steps"]
         waiting += inputs.values()
     return None
 
@@ -174,7 +162,7 @@ def _number(value: object, graph: AnyGraph) -> int:
     if is_link(value) and value[0] in graph:
         numbers = [v for v in inputs_of(graph[value[0]]).values() if type(v) is int]
         value = numbers[0] if len(numbers) == 1 else None
-    return value if type(value) is int and 0 < value <= _MOST_STEPS else 0
+    return value if type(value) is int and 0 < value <= _MAX_STEPS else 0
 
 
 # -- limits of chains and of nested values, which ComfyUI follows by recursion -----------------

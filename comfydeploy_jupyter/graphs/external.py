@@ -17,7 +17,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from .formats import AnyGraph, Graph, Node, class_of, copy_graph, inputs_of, is_link, label_of
+from .formats import (
+    AnyGraph,
+    Graph,
+    Node,
+    class_of,
+    copy_graph,
+    inputs_of,
+    is_link,
+    label_of,
+    text_of,
+)
 from .seeds import draw_external_seed
 
 if TYPE_CHECKING:
@@ -53,7 +63,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         }.items()
     }
 )
-"""External class -> kind, as in `ExternalInput`."""
+"""External class -> kind of value."""
 
 FIELD_BY_KIND = {
     "lora": "lora_url",
@@ -89,24 +99,6 @@ Target: TypeAlias = tuple[str, str]
 """Node id and input name."""
 
 
-@dataclass(frozen=True)
-class ExternalInput:
-    node_id: str
-    input_id: str
-    class_type: str
-    # text, combo, float, int, bool, seed, checkpoint, lora, face_model, image, image_alpha,
-    # image_batch, video, video_path, audio, exr or file
-    kind: str
-    default: Any = None  # the value that is used if the user sets none, or None
-    # whether something is used if the user sets no value: a default, or a link to another node
-    has_default: bool = False
-    display_name: str = ""
-    description: str = ""
-    min: float | None = None
-    max: float | None = None
-    options: list[Any] | None = None  # the choices of an enum
-
-
 def external_values(class_type: str, value: object) -> Iterator[tuple[str, object]]:
     """Yield the inputs of an external-input node that are set to the value of a user."""
     # A list, or one image alone, becomes the JSON text that an image batch reads. The name of a
@@ -136,32 +128,9 @@ def is_url(value: object) -> bool:
     return isinstance(value, str) and value.startswith(("http://", "https://", "data:"))
 
 
-def external_inputs(graph: AnyGraph) -> list[ExternalInput]:
-    found = []
-    for node_id, node in graph.items():
-        kind, inputs = KINDS.get(class_of(node)), inputs_of(node)
-        if kind is None or not isinstance(input_id := inputs.get("input_id"), str):
-            continue
-        default = inputs.get(default_field(class_of(node)))
-        found.append(
-            ExternalInput(
-                node_id,
-                input_id,
-                class_of(node),
-                kind,
-                default=None if isinstance(default, list) else default,
-                has_default=any(
-                    inputs.get(name) not in (None, "")
-                    for name in (default_field(class_of(node)), *_FURTHER_DEFAULTS)
-                ),
-                display_name=text_of(inputs.get("display_name")),
-                description=text_of(inputs.get("description")),
-                min=_number(inputs.get("min_value")),
-                max=_number(inputs.get("max_value")),
-                options=_enum_options(inputs) if kind == "combo" else None,
-            )
-        )
-    return found
+def is_external_input(node: Mapping[str, Any]) -> bool:
+    """Return whether a node is of a known external class and has an ``input_id``."""
+    return class_of(node) in KINDS and isinstance(inputs_of(node).get("input_id"), str)
 
 
 def value_field(class_type: str) -> str:
@@ -175,22 +144,22 @@ def default_field(class_type: str) -> str:
     return _DEFAULT_FIELD.get(kind) or EXTERNAL_VALUE_FIELD.get(class_type, "default_value")
 
 
-def _enum_options(inputs: Mapping[str, Any]) -> list[Any] | None:
+def default_of(node: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Return the value that is used if the user sets none, and whether anything is used then."""
+    # That may be a link to another node, which is no value.
+    inputs, field = inputs_of(node), default_field(class_of(node))
+    default = inputs.get(field)
+    used = any(inputs.get(name) not in (None, "") for name in (field, *_FURTHER_DEFAULTS))
+    return None if isinstance(default, list) else default, used
+
+
+def enum_options(inputs: Mapping[str, Any]) -> list[Any] | None:
     """Read the choices of an External Enum: a JSON list in a string, as the pack's editor does."""
     try:
         options = json.loads(inputs.get("options") or "")
     except (TypeError, ValueError, RecursionError):
         return None
     return options if isinstance(options, list) and options else None
-
-
-def text_of(value: object) -> str:
-    """Return a text, and ``""`` for values that are none."""
-    return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 # -- running the nodes on a ComfyUI that does not have the node pack ---------------------------
@@ -391,14 +360,15 @@ def _check_video(graph: AnyGraph, node_id: str) -> None:
             )
 
 
-def _read_text(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
-    value = inputs.get("default_value")
-    return value if value is None or is_link(value) else str(value)
+_Reader: TypeAlias = "Callable[[Mapping[str, Any], str, random.Random], Any]"
 
 
-def _read_bool(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
-    value = inputs.get("default_value")
-    return value if value is None or is_link(value) else bool(value)
+def _read_as(convert: Callable[[Any], Any]) -> _Reader:
+    def read(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
+        value = inputs.get("default_value")
+        return value if value is None or is_link(value) else convert(value)
+
+    return read
 
 
 def _read_number(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
@@ -431,17 +401,17 @@ def _read_seed(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -
     return seed
 
 
-def _read_name(field: str) -> Callable[[Mapping[str, Any], str, random.Random], Any]:
+def _read_name(field: str) -> _Reader:
     def read(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
         return inputs.get(field) or inputs.get(default_field(class_type)) or None
 
     return read
 
 
-_VALUE_READERS: Mapping[str, Callable[[Mapping[str, Any], str, random.Random], Any]] = {
-    "text": _read_text,
-    "combo": _read_text,
-    "bool": _read_bool,
+_VALUE_READERS: Mapping[str, _Reader] = {
+    "text": _read_as(str),
+    "combo": _read_as(str),
+    "bool": _read_as(bool),
     "int": _read_number,
     "float": _read_number,
     "seed": _read_seed,

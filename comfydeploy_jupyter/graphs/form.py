@@ -24,8 +24,18 @@ from .definitions import (
     type_mismatches,
 )
 from .dependencies import only_what_is_needed
-from .external import ExternalInput, Target, external_inputs, value_field
-from .formats import AnyGraph, UIGraph, class_of, inputs_of, is_link, shown_title, title_of
+from .external import KINDS, Target, default_of, enum_options, is_external_input, value_field
+from .formats import (
+    AnyGraph,
+    UIGraph,
+    class_of,
+    inputs_of,
+    is_link,
+    mapping,
+    shown_title,
+    text_of,
+    title_of,
+)
 from .seeds import SEED_NAMES
 from .ui import FROM_OUTSIDE, PRIMITIVE, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
 
@@ -228,11 +238,10 @@ def _groups(
             names = [child.name for child in spec.replaced.grown]
             present = [own for own in names if own in inputs]
             free = [own for own in names if own not in inputs]
-            least = spec.options.get("template", {}).get("min")
+            least = mapping(spec.options.get("template")).get("min")
             fewer = len(present) > (least if isinstance(least, int) else 1)
             last = present[-1] if present and fewer else None
-            if last is not None and isinstance(inputs[last], (list, dict)):
-                last = None
+            linked = last is not None and isinstance(inputs[last], (list, dict))
             default = slot.options.get("default")
             # A group is shown beside what feeds it, too.
             beside = {inputs[own][0] for own in present if is_link(inputs[own])} | {node_id}
@@ -244,7 +253,7 @@ def _groups(
                     node_id,
                     len(present),
                     f"{node_id}.{free[0]}" if free else None,
-                    None if last is None else f"{node_id}.{last}",
+                    None if last is None or linked else f"{node_id}.{last}",
                     _FRESH.get(slot.type.split(",")[0], "") if default is None else default,
                     beside.isdisjoint(shown),
                     title,
@@ -390,12 +399,11 @@ def ranked_fields(
 ) -> list[FormField]:
     """Return a field for each value that a user may change, the most useful first."""
     # Parameters are those of `form.input_form`, which describes the order.
-    external_ids = {external.node_id for external in external_inputs(graph)}
     roles = _prompt_roles(graph)
     saved = SavedWorkflow(ui) if ui is not None else None
     ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
     for position, (node_id, node) in enumerate(graph.items()):
-        if node_id in external_ids:
+        if is_external_input(node):
             continue
         inputs = inputs_of(node)
         specs = definitions.declared(class_of(node), inputs)
@@ -437,9 +445,10 @@ def ranked_fields(
 def external_fields(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
     """Return a field for each ``input_id`` of the external-input nodes, in their order."""
     found: dict[str, FormField] = {}
-    for external in external_inputs(graph):
-        if external.input_id not in found:
-            found[external.input_id] = _external_field(external, definitions)
+    for node_id, node in graph.items():
+        if is_external_input(node) and inputs_of(node)["input_id"] not in found:
+            field = _external_field(node_id, node, definitions)
+            found[field.key] = field
     return list(found.values())
 
 
@@ -484,27 +493,38 @@ def field_of(
     )
 
 
-def _external_field(external: ExternalInput, definitions: NodeDefinitions) -> FormField:
-    kind = _KIND_OF_EXTERNAL.get(external.kind, "text")
-    name = value_field(external.class_type)
-    options = external.options
-    if external.kind in ("checkpoint", "lora"):
-        specs = definitions.declared(external.class_type)
+def _external_field(
+    node_id: str, node: Mapping[str, Any], definitions: NodeDefinitions
+) -> FormField:
+    class_type, inputs = class_of(node), inputs_of(node)
+    kind = _KIND_OF_EXTERNAL.get(KINDS[class_type], "text")
+    options = enum_options(inputs) if KINDS[class_type] == "combo" else None
+    if KINDS[class_type] in ("checkpoint", "lora"):
+        specs = definitions.declared(class_type)
         options = next((spec.choices for spec in specs.values() if spec.choices), None)
+    default, has_default = default_of(node)
     return FormField(
-        external.input_id,
-        external.display_name or external.input_id,
+        inputs["input_id"],
+        text_of(inputs.get("display_name")) or inputs["input_id"],
         "text" if kind == "combo" and not options else kind,
-        external.node_id,
-        name,
-        external.default,
-        min=external.min,
-        max=external.max,
+        node_id,
+        value_field(class_type),
+        default,
+        **_numbers(inputs, min="min_value", max="max_value"),
         step=_STEPS.get(kind),
         options=options,
-        tooltip=external.description,
-        required=kind not in ("text", "multiline", "seed") and not external.has_default,
+        tooltip=text_of(inputs.get("description")),
+        required=kind not in ("text", "multiline", "seed") and not has_default,
     )
+
+
+def _numbers(options: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Return the options that are numbers, by the names of fields; None for each other one."""
+    found = {field: options.get(name) for field, name in names.items()}
+    return {
+        field: value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        for field, value in found.items()
+    }
 
 
 def _kind_of(class_type: str, name: str, value: object, spec: Input | None) -> str | None:
@@ -556,9 +576,8 @@ def _declared(spec: Input | None, definitions: NodeDefinitions) -> dict[str, Any
     if is_loadable(definitions, spec):
         class_type, file_input, _ = LOADERS[spec.type]
         spec = definitions.declared(class_type).get(file_input, spec)
-    numbers = {name: spec.options.get(name) for name in ("min", "max", "step")}
     return {
-        **{n: v if isinstance(v, (int, float)) else None for n, v in numbers.items()},
+        **_numbers(spec.options, min="min", max="max", step="step"),
         "default": spec.options.get("default"),
         "options": spec.choices,
         "tooltip": str(spec.options.get("tooltip") or ""),
@@ -648,15 +667,15 @@ def words(name: str) -> str:
     return name.replace("_", " ").replace(".", ": ")
 
 
-MOST_INPUTS = 1000
+MAX_INPUTS = 1000
 """The most inputs of an app that are read."""
 
-MOST_WARNINGS = 20
+MAX_WARNINGS = 20
 """The most entries with errors that have a warning each."""
 
-_DEEPEST = 50
-_MOST_TARGETS = 1000
-_MOST_STEPS = 100_000
+_MAX_DEPTH = 50
+_MAX_TARGETS = 1000
+_MAX_STEPS = 100_000
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _WIDGET_ID = re.compile(rf"{_UUID}:([^:]+):([^:]+)")
 _LOCATOR = re.compile(rf"{_UUID}:([^:]+)")
@@ -687,17 +706,16 @@ class AuthorForm:
 
 def author_form(ui: UIGraph) -> AuthorForm:
     chooser = _Chooser(ui)
-    extra = ui.get("extra")
-    data = extra.get("linearData") if isinstance(extra, Mapping) else None
+    data = mapping(ui.get("extra")).get("linearData")
     if data is not None:
         chooser.read_app(data)
     app = bool(chooser.inputs)
     if not app:
         chooser.read_promoted()
     warnings = chooser.warnings
-    if len(warnings) > MOST_WARNINGS:
-        more = len(warnings) - MOST_WARNINGS
-        warnings = [*warnings[:MOST_WARNINGS], f"extra.linearData: {more} more like these"]
+    if len(warnings) > MAX_WARNINGS:
+        more = len(warnings) - MAX_WARNINGS
+        warnings = [*warnings[:MAX_WARNINGS], f"extra.linearData: {more} more like these"]
     return AuthorForm(chooser.inputs, chooser.outputs, app, warnings)
 
 
@@ -740,11 +758,8 @@ class _Chooser:
         for number, entry in enumerate(self._list(data, "outputs")):
             place = self._find(entry) if _is_id(entry) else None
             if place is None:
-                what = (
-                    "the workflow has no such node"
-                    if _is_id(entry)
-                    else "it is not the id of a node"
-                )
+                no_node, no_id = "the workflow has no such node", "it is not the id of a node"
+                what = no_node if _is_id(entry) else no_id
                 self.warnings.append(f"extra.linearData.outputs[{number}] is ignored: {what}")
             elif place.id not in self.outputs:
                 self.outputs.append(place.id)
@@ -756,15 +771,13 @@ class _Chooser:
         if not isinstance(value, list):
             self.warnings.append(f"extra.linearData.{key} is ignored: it is not a list")
             return []
-        if len(value) > MOST_INPUTS:
-            self.warnings.append(f"extra.linearData.{key}: only the first {MOST_INPUTS} are read")
-        return value[:MOST_INPUTS]
+        if len(value) > MAX_INPUTS:
+            self.warnings.append(f"extra.linearData.{key}: only the first {MAX_INPUTS} are read")
+        return value[:MAX_INPUTS]
 
     def _app_input(self, entry: object) -> ChosenInput | str:
         """Return an input of ``linearData``, or the reason why it is invalid."""
-        if not isinstance(entry, list) or len(entry) < 2:
-            return "it is not a pair of a node's id and the name of a widget"
-        owner, name = entry[0], entry[1]
+        owner, name = entry[:2] if isinstance(entry, list) and len(entry) >= 2 else (None, None)
         if not _is_id(owner) or not isinstance(name, str):
             return "it is not a pair of a node's id and the name of a widget"
         # Newer editors write "<graph>:<node>:<widget>", with the parts encoded.
@@ -772,10 +785,9 @@ class _Chooser:
         if full is not None:
             owner, name = unquote(full[1]), unquote(full[2])
         place = self._find(owner)
-        if place is not None:
-            chosen = self._shown_on(place, name)
-            return chosen or self._lacks(place, name)
-        return self._legacy(str(owner), name)
+        if place is None:
+            return self._legacy(str(owner), name)
+        return self._shown_on(place, name) or self._lacks(place, name)
 
     def _find(self, owner: object) -> _Place | None:
         """Find a node of the workflow by its id, or by a path such as ``"12:3"``."""
@@ -814,10 +826,10 @@ class _Chooser:
         if self._inner is None:
             self._inner = {}
             for outer in self._saved.root.every:
-                graph = self._subgraphs.get(outer.type)
-                for node in graph.every if graph is not None else ():
-                    place = _Place(node, graph or self._saved.root, f"{outer.id}:")
-                    self._inner.setdefault(node.id, []).append(place)
+                if graph := self._subgraphs.get(outer.type):
+                    for node in graph.every:
+                        place = _Place(node, graph, f"{outer.id}:")
+                        self._inner.setdefault(node.id, []).append(place)
         return self._inner
 
     # -- promoted widgets ----------------------------------------------------------------------
@@ -835,42 +847,40 @@ class _Chooser:
             return
         names = [*host.node.proxies.values(), *(("-1", port.name) for port in graph.inputs)]
         seen: set[Target] = set()
-        for owner, name in names[:MOST_INPUTS]:
-            inner = graph.nodes.get(owner)
+        for owner, name in names[:MAX_INPUTS]:
+            chosen = None
             if owner == "-1":
                 chosen = self._shown_on(host, name)
-            else:
-                place = None if inner is None else _Place(inner, graph, f"{host.id}:")
-                chosen = None if place is None else self._proxied(host, place, name)
+            elif owner in graph.nodes:
+                inner = _Place(graph.nodes[owner], graph, f"{host.id}:")
+                chosen = self._proxied(host, inner, name)
             if chosen is not None and not seen.issuperset(chosen.targets):
                 seen.update(chosen.targets)
                 yield chosen
 
     def _proxied(self, host: _Place, inner: _Place, name: str) -> ChosenInput | None:
         """Return a widget of an inner node that is shown on the node of its subgraph."""
-        targets = self._targets(inner, name, 0)
-        if not targets:
-            return None
         own_title = inner.node.title if inner.node.type == PRIMITIVE else ""
         label = _label(inner.node.inputs, name) or own_title
-        shown = self._saved.label(host.node, host.graph)
-        return ChosenInput(tuple(targets), host.node.title, name, label, shown)
+        return self._chosen(inner, name, label, host)
 
     def _shown_on(self, place: _Place, name: str) -> ChosenInput | None:
+        graph = self._subgraphs.get(place.node.type)
+        ports = [] if graph is None else graph.inputs
+        label = _label(place.node.inputs, name) or _label(ports, name)
+        return self._chosen(place, name, label, place)
+
+    def _chosen(self, place: _Place, name: str, label: str, shown_on: _Place) -> ChosenInput | None:
         targets = self._targets(place, name, 0)
         if not targets:
             return None
-        label = _label(place.node.inputs, name)
-        graph = self._subgraphs.get(place.node.type)
-        if graph is not None and not label:
-            label = _label(graph.inputs, name)
-        shown = self._saved.label(place.node, place.graph)
-        return ChosenInput(tuple(targets), place.node.title, name, label, shown)
+        node = self._saved.label(shown_on.node, shown_on.graph)
+        return ChosenInput(tuple(targets), shown_on.node.title, name, label, node)
 
     def _targets(self, place: _Place, name: str, depth: int) -> list[Target]:
         """Return the inputs of the API graph that a widget sets."""
         self._steps += 1
-        if depth > _DEEPEST or self._steps > _MOST_STEPS:
+        if depth > _MAX_DEPTH or self._steps > _MAX_STEPS:
             return []
         graph = self._subgraphs.get(place.node.type)
         if graph is not None:
@@ -893,14 +903,14 @@ class _Chooser:
         self, graph: SavedGraph, prefix: str, ends: list[tuple[str, int]], depth: int
     ) -> list[Target]:
         found: dict[Target, None] = {}
-        for node_id, number in ends[:_MOST_TARGETS]:
+        for node_id, number in ends[:_MAX_TARGETS]:
             node = graph.nodes.get(node_id)
             if node is None or not 0 <= number < len(node.inputs):
                 continue
             name = node.inputs[number].name
             targets = self._targets(_Place(node, graph, prefix), name, depth + 1)
             found.update(dict.fromkeys(targets))
-            if len(found) >= _MOST_TARGETS:
+            if len(found) >= _MAX_TARGETS:
                 break
         return list(found)
 

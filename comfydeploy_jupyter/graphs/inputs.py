@@ -14,7 +14,7 @@ import difflib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError, UnknownInputError
 from .definitions import (
@@ -55,7 +55,7 @@ from .validation import not_offered, own_check, value_text
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-LONGEST_TITLE = 60  # characters of a title in the name of an input
+MAX_TITLE = 60  # characters of a title in the name of an input
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,8 @@ class InputNames:
         self._names: dict[str, list[str]] = defaultdict(list)
         for node_id, node in graph.items():
             inputs = inputs_of(node)
-            if class_of(node).startswith(EXTERNAL_PREFIX) and isinstance(
-                input_id := inputs.get("input_id"), str
-            ):
+            input_id = inputs.get("input_id")
+            if class_of(node).startswith(EXTERNAL_PREFIX) and isinstance(input_id, str):
                 self.external[input_id].append(node_id)
             if title := title_of(node):
                 self._titles[title].append(node_id)
@@ -216,7 +215,7 @@ class InputNames:
         """Return the name of an input for people, by which `find` finds it."""
         # It has the title of the node, or its id if the title is missing or fits several inputs.
         title = title_of(self._graph[node_id])
-        if title and title.isprintable() and len(title) <= LONGEST_TITLE:
+        if title and title.isprintable() and len(title) <= MAX_TITLE:
             by_title = f"{title}.{name}"
             if by_title not in self.external and self.find(by_title) == [(node_id, name)]:
                 return by_title
@@ -385,21 +384,13 @@ _FILE = {
 }
 
 
-class Contract(TypedDict):
-    # the JSON Schema of ``inputs`` of a run: names, types, ranges, choices, and as defaults the
-    # values that the workflow has
-    inputs: dict[str, Any]
-    # the JSON Schema of ``outputs`` of its result: one property for each output node
-    outputs: dict[str, Any]
-    # A sentence for each input that the author chose and the workflow does not have
-    warnings: list[str]
-
-
 def contract_of(
     graph: AnyGraph,
     definitions: AnyDefinitions = None,
     ui: UIGraph | None = None,
-) -> Contract:
+) -> dict[str, Any]:
+    """Return the JSON Schemas of the ``inputs`` of a run and of the ``outputs`` of its result."""
+    # ``warnings`` has a sentence for each input that the author chose and the workflow lacks.
     definitions = NodeDefinitions.of(definitions)
     form = workflow_form(graph, definitions, ui)
     ends = [node_id for node_id, node in graph.items() if definitions.is_output(class_of(node))]
@@ -429,12 +420,9 @@ def property_of(field: FormField) -> dict[str, Any]:
     if field.tooltip:
         found["description"] = field.tooltip
     kind = _TYPES.get(field.kind)
-    if field.kind == "combo":
-        # A node class may declare choices of any type, and no choice may be known at all.
-        if field.options is not None:
-            found["enum"] = list(field.options)
-        else:
-            found["type"] = "string"
+    # A node class may declare choices of any type, and no choice may be known at all.
+    if field.kind == "combo" and field.options is not None:
+        found["enum"] = list(field.options)
     else:
         found["type"] = kind or "string"
     if field.kind == "color":
@@ -477,9 +465,8 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
         if problem is not None:
             invalid[key] = problem
             wrong.add(field.node_id)
-    external = any(
-        class_of(applied.graph[node_id]).startswith(EXTERNAL_PREFIX) for node_id in wrong
-    )
+    classes = [class_of(applied.graph[node_id]) for node_id in wrong]
+    external = any(class_type.startswith(EXTERNAL_PREFIX) for class_type in classes)
     if invalid and (external or not _has_output_without(wrong, applied.graph, definitions)):
         names = InputNames(applied.graph, definitions)
         raise InvalidInputError(
@@ -520,20 +507,18 @@ def _given_fields(
 
 def _problem_of(value: Any, wanted: dict[str, Any], *, bounded: bool) -> str | None:
     kind = wanted.get("type")
-    if kind in ("integer", "number"):
-        try:
-            value = int(value) if kind == "integer" else float(value)
-        except (TypeError, ValueError, OverflowError):
-            article = "an integer" if kind == "integer" else "a number"
-            return f"must be {article}, not {value_text(value)}"
-        if not bounded:
-            return None
-        low, high = wanted.get("minimum"), wanted.get("maximum")
-        if low is not None and value < low:
-            return f"must be at least {low}, not {value}"
-        if high is not None and value > high:
-            return f"must be at most {high}, not {value}"
+    if kind not in ("integer", "number"):
         return None
+    try:
+        value = int(value) if kind == "integer" else float(value)
+    except (TypeError, ValueError, OverflowError):
+        article = "an integer" if kind == "integer" else "a number"
+        return f"must be {article}, not {value_text(value)}"
+    low, high = wanted.get("minimum"), wanted.get("maximum")
+    if bounded and low is not None and value < low:
+        return f"must be at least {low}, not {value}"
+    if bounded and high is not None and value > high:
+        return f"must be at most {high}, not {value}"
     return None
 
 
@@ -547,10 +532,8 @@ def _checks_itself(definitions: NodeDefinitions, node: Mapping[str, Any], name: 
     own = own_check(known)
     if own is not None and own.takes(name):
         return True
-    found = next(
-        (one for one in known.checked_inputs(inputs_of(node), [])[0] if one.name == name), None
-    )
-    return found is None or not found.checked or found.several
+    checked = known.checked_inputs(inputs_of(node), [])[0]
+    return not any(each.name == name and each.checked and not each.several for each in checked)
 
 
 def _is_shown(node_id: str, chosen: list[str]) -> bool:

@@ -379,8 +379,9 @@ class _Reader:
             graph.nodes[node.id] = node
             kept = {slot.name for slot in node.inputs}
             for saved in objects(entry.get("inputs")):
-                if saved.get("name") not in kept and (key := _key(saved.get("link"))) is not None:
-                    names.add((node.id, key))
+                link = _key(saved.get("link"))
+                if link is not None and str(saved.get("name") or "") not in kept:
+                    names.add((node.id, link))
         _connect(graph, names)
         return graph
 

@@ -428,8 +428,9 @@ async def steps_of(
 ) -> dict[str, int]:
     """Return the nodes that ComfyUI will execute, with the expected number of steps of each."""
     known = None if machine is None else machine.known_definitions
-    count = partial(work.needed_steps, None if known is None else known.nodes, targets)
-    return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()
+    needed = partial(work.only_needed, None if known is None else known.nodes, targets)
+    found = await asyncio.to_thread(needed) if len(work.steps) > MANY_NODES else needed()
+    return found.steps
 
 
 class Loader:

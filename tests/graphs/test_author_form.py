@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.graphs.form import (
-    MOST_INPUTS,
-    MOST_WARNINGS,
+    MAX_INPUTS,
+    MAX_WARNINGS,
     author_form,
     input_form,
     workflow_form,
@@ -308,5 +308,5 @@ def test_a_million_entries_and_nested_uses_take_bounded_time() -> None:
     started = time.thread_time()
     form = author_form(ui)
     assert time.thread_time() - started < 2
-    assert len(form.warnings) <= MOST_WARNINGS + 1
-    assert len(form.inputs) <= MOST_INPUTS
+    assert len(form.warnings) <= MAX_WARNINGS + 1
+    assert len(form.inputs) <= MAX_INPUTS

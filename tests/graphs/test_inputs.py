@@ -12,7 +12,6 @@ from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.external import (
     EXTERNAL_PREFIX,
     EXTERNAL_VALUE_FIELD,
-    external_inputs,
     inline_external,
     place_files,
 )
@@ -252,33 +251,6 @@ def test_every_key_is_either_set_or_reported(graph, keys):
     overwritten = set(keys) - set(applied.unknown) - set(applied.given.values())
     targets = {apply(graph, {key: 0}).given.popitem()[0] for key in overwritten}
     assert targets <= set(applied.given)
-
-
-# ------------------------------------------------------------------------ external_inputs
-
-
-def test_external_inputs_have_the_authors_texts():
-    graph = {
-        "1": external("Text", "prompt", default_value="hi", display_name="Prompt", description="d"),
-        "2": external("NumberSlider", "s", default_value=0.5, min_value=0, max_value=2.0),
-        "3": external("Enum", "e", default_value="a", options='["a", "b"]'),
-        "4": external("Enum", "f", default_value="a", options="a\nb"),
-        "5": external("Lora", "l", default_lora_name="x.safetensors", lora_url=""),
-        "6": external("Image", "i", default_value=["9", 0], default_value_url="https://x/y.png"),
-        "7": external("ImageAlpha", "j", default_value=["9", 0]),
-        "8": external("Text", ["1", 0], default_value="hi"),
-        "9": {"class_type": "LoadImage", "inputs": {"input_id": "no", "image": "a.png"}},
-    }
-    found = {item.input_id: item for item in external_inputs(graph)}
-    assert list(found) == ["prompt", "s", "e", "f", "l", "i", "j"]
-    prompt = found["prompt"]
-    assert (prompt.node_id, prompt.kind, prompt.default) == ("1", "text", "hi")
-    assert (prompt.display_name, prompt.description) == ("Prompt", "d")
-    assert (found["s"].min, found["s"].max, found["s"].kind) == (0, 2.0, "float")
-    assert (found["e"].options, found["f"].options) == (["a", "b"], None)
-    assert found["l"].default == "x.safetensors"
-    assert found["i"].default == "https://x/y.png"
-    assert found["j"].default is None
 
 
 # ------------------------------------------------------------------------ inline_external
@@ -695,20 +667,28 @@ def test_external_fields_carry_ranges_choices_and_appear_once():
         "1": external("Enum", "style", default_value="a", options='["a", "b"]', description="Look"),
         "2": external("Enum", "style", default_value="b"),
         "3": external("NumberSlider", "w", default_value=0.5, min_value=0, max_value=2),
-        "4": external("Lora", "lora", default_lora_name="x"),
-        "5": external("Image", "pic"),
-        "6": external("Enum", "free", default_value="b"),
+        "4": external("Lora", "lora", default_lora_name="x", lora_url=""),
+        "5": external("Image", "pic", default_value_url="https://x/y.png", display_name="Photo"),
+        "6": external("Enum", "free", default_value="b", options="a\nb"),
+        "7": external("ImageAlpha", "linked", default_value=["9", 0]),
+        "8": external("Text", ["1", 0], default_value="hi"),
+        "9": {"class_type": "LoadImage", "inputs": {"input_id": "no"}},
     }
     lora = {"input": {"optional": {"default_lora_name": [["x", "y"]], "lora_url": ["STRING", {}]}}}
-    fields = {f.key: f for f in input_form(graph, {EXTERNAL_PREFIX + "Lora": lora})}
-    assert list(fields) == ["style", "w", "lora", "pic", "free"]
-    style = fields["style"]
-    assert (style.kind, style.options, style.value) == ("combo", ["a", "b"], "a")
+    found = {f.key: f for f in input_form(graph, {EXTERNAL_PREFIX + "Lora": lora})}
+    fields = [found[key] for key in ("style", "w", "lora", "pic", "free", "linked")]
+    assert [(f.kind, f.options, f.value) for f in fields] == [
+        ("combo", ["a", "b"], "a"),
+        ("float", None, 0.5),
+        ("combo", ["x", "y"], "x"),
+        ("image", None, "https://x/y.png"),
+        ("text", None, "b"),
+        ("image", None, None),
+    ]
+    style, slider, _, photo, *_ = fields
     assert (style.label, style.tooltip, style.input_name) == ("style", "Look", "default_value")
-    assert (fields["w"].min, fields["w"].max) == (0, 2)
-    assert (fields["lora"].kind, fields["lora"].options) == ("combo", ["x", "y"])
-    assert (fields["pic"].kind, fields["pic"].input_name) == ("image", "input_id")
-    assert fields["free"].kind == "text"
+    assert (slider.min, slider.max, photo.label, photo.input_name) == (0, 2, "Photo", "input_id")
+    assert "no" not in found
 
 
 def test_equal_labels_name_their_nodes_and_titles_come_from_the_ui():
