@@ -130,8 +130,10 @@ class Hasher:
 
     async def known(self, paths: Sequence[str]) -> dict[str, str]:
         keys = await asyncio.to_thread(_keys_of, paths)
-        hashes = await self._database.read(_all_hashes, list(keys.values()))
-        return {path: hashes[key].sha256 for path, key in keys.items() if key in hashes}
+        found = await self._database.read(
+            lambda db: {path: stored_hashes(db, key) for path, key in keys.items()}
+        )
+        return {path: hashes.sha256 for path, hashes in found.items() if hashes is not None}
 
     async def cached(self, path: Path) -> Hashes | None:
         key = (await asyncio.to_thread(_keys_of, [str(path)])).get(str(path))
@@ -160,7 +162,9 @@ class Hasher:
 
         The row of a file in a missing folder is kept: its disk may be unmounted.
         """
-        names = await self._database.read(_paths)
+        names = await self._database.read(
+            lambda db: [path for (path,) in db.execute("SELECT path FROM hashes")]
+        )
         gone = await asyncio.to_thread(lambda: [name for name in names if _is_gone(name)])
         await self._database.write(_forget, gone)
         return len(gone)
@@ -294,11 +298,6 @@ def stored_hashes(connection: sqlite3.Connection, key: FileKey) -> Hashes | None
     return None if row is None else Hashes(*row)
 
 
-def _all_hashes(connection: sqlite3.Connection, keys: Sequence[FileKey]) -> dict[FileKey, Hashes]:
-    found = {key: stored_hashes(connection, key) for key in keys}
-    return {key: hashes for key, hashes in found.items() if hashes is not None}
-
-
 def keys_of_blake3(connection: sqlite3.Connection, blake3: str) -> list[FileKey]:
     """Return the states of files that had the content with this BLAKE3."""
     rows = connection.execute(
@@ -316,10 +315,6 @@ def store_hashes(connection: sqlite3.Connection, key: FileKey, hashes: Hashes) -
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (*_row(key), *hashes),
     )
-
-
-def _paths(connection: sqlite3.Connection) -> list[str]:
-    return [path for (path,) in connection.execute("SELECT path FROM hashes")]
 
 
 def _is_gone(name: str) -> bool:

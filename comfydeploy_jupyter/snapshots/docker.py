@@ -26,8 +26,7 @@ from ..errors import (
     DockerUnavailableError,
     NoSpaceError,
 )
-from ..util.child import child_environment
-from ..util.reaper import reaped_command
+from ..util.child import Child, child_environment
 from ..util.secrets import holds_secret, is_secret_file
 from ..util.system import lock_file
 from ..util.tasks import wait_for
@@ -500,7 +499,6 @@ async def build(
     ``report`` gets each line of the output; ``tokens`` are build secrets by their ids, which do not
     become part of the image. The last lines of the log are ``details["log"]`` of the error.
     """
-    await asyncio.to_thread(_prepare, log)
     env = {**child_environment(secrets=False, keep=_OF_DOCKER), "BUILDKIT_PROGRESS": "plain"}
     arguments = []
     for name, token in tokens.items():
@@ -508,26 +506,20 @@ async def build(
         env[variable] = token
         arguments += ["--secret", f"id={name},env={variable}"]
     command = [program, "build", *arguments, "--tag", image, str(context)]
-    process = await asyncio.create_subprocess_exec(
-        *reaped_command(command, log=log, cwd=log.parent, grace=_GRACE),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        env=env,
-        start_new_session=True,
-    )
+    await asyncio.to_thread(log.unlink, missing_ok=True)
+    engine = Child("build of an image", log, grace=_GRACE)
     lines: deque[str] = deque(maxlen=_TAIL)
 
-    def keep(line: str) -> None:
-        lines.append(line)
-        report(line)
+    def keep(line: bytes) -> None:
+        lines.append(line.decode(errors="replace").rstrip("\r"))
+        report(lines[-1])
 
     try:
-        await _follow(process, log, keep)
-        code = await process.wait()
+        await engine.start(command, cwd=log.parent, env=env)
+        await _follow(engine, keep)
     finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        await asyncio.shield(process.wait())
+        await asyncio.shield(engine.end())
+    code = engine.last_exit
     if code != 0:
         raise DockerFailedError(
             f"The image was not built: {lines[-1] if lines else f'exit code {code}'}",
@@ -535,35 +527,19 @@ async def build(
         )
 
 
-def _prepare(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
-
-
-async def _follow(
-    process: asyncio.subprocess.Process, log: Path, report: Callable[[str], None]
-) -> None:
+async def _follow(child: Child, report: Callable[[bytes], None]) -> None:
     """Call a function with each line that is added to a log, until the process has exited."""
-    ended = asyncio.ensure_future(process.wait())
-    place, rest = 0, b""
-    try:
+    ended = asyncio.ensure_future(child.wait())
+    rest = b""
+    with await asyncio.to_thread(child.log_path.open, "rb") as log:
         while True:
             last = ended.done()
-            while chunk := await asyncio.to_thread(_read, log, place):
-                place += len(chunk)
+            while chunk := await asyncio.to_thread(log.read, _CHUNK):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    report(line.decode(errors="replace").rstrip("\r"))
+                    report(line)
             if last:
                 break
             await asyncio.wait([ended], timeout=_POLL_INTERVAL)
-    finally:
-        ended.cancel()
     if rest:
-        report(rest.decode(errors="replace"))
-
-
-def _read(log: Path, place: int) -> bytes:
-    with log.open("rb") as file:
-        file.seek(place)
-        return file.read(_CHUNK)
+        report(rest)

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -50,7 +50,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 class Environment:
     """A snapshot, and the sources of its parts that are only on this machine."""
 
-    snapshot: Snapshot
+    snapshot: Snapshot = field(default_factory=Snapshot)
     node_sources: dict[str, Path] = field(default_factory=dict)  # by name of the custom nodes
     package_sources: dict[str, Path] = field(default_factory=dict)  # by requirement line
     warnings: list[str] = field(default_factory=list)  # what was left out, and the reasons
@@ -64,40 +64,27 @@ def read_environment(
     node_folders: Sequence[Path],
     models: Sequence[ModelFile],
 ) -> Environment:
-    packages = read_packages(python)
-    nodes = read_custom_nodes(node_folders)
-    comfyui, warnings = _read_comfyui(path, launch_args)
-    snapshot = Snapshot(
-        created_at=utc_now(),
-        comfyui=comfyui,
-        python=packages.python,
-        custom_nodes=nodes.nodes,
-        models=list(models),
-    )
-    return Environment(
-        snapshot,
-        nodes.sources,
-        packages.sources,
-        [*warnings, *packages.warnings, *nodes.warnings],
-    )
+    found = Environment(Snapshot(created_at=utc_now(), models=list(models)))
+    found.snapshot.comfyui = _read_comfyui(path, launch_args, found.warnings)
+    read_packages(python, found)
+    read_custom_nodes(node_folders, found)
+    return found
 
 
-def _read_comfyui(path: Path, launch_args: Sequence[str]) -> tuple[ComfyUI, list[str]]:
+def _read_comfyui(path: Path, launch_args: Sequence[str], warnings: list[str]) -> ComfyUI:
     version, commit = installed_version(path)
     checkout = read_checkout(path)
-    warnings = []
     if checkout is not None and checkout.modified:
         warnings.append("ComfyUI has changes that are not committed; they are not in the snapshot")
     if commit is None and version is None:
         warnings.append("neither the version nor the commit of this ComfyUI is known")
-    found = ComfyUI(
+    return ComfyUI(
         version=version if version and TOKEN.fullmatch(version) else None,
         commit=commit if commit and _COMMIT.fullmatch(commit) else None,
         repository=(checkout.repository if checkout else None) or COMFYUI_REPOSITORY,
         modified=checkout.modified if checkout else False,
         launch_args=clean_arguments(launch_args),
     )
-    return found, warnings
 
 
 # -- custom nodes -----------------------------------------------------------------------------
@@ -107,30 +94,25 @@ _OFF = ".disabled"
 _PROJECT = re.compile(
     r"^[^\S\n]*\[project\][^\S\n]*$(.*?)(?=^[^\S\n]*\[|\Z)", re.MULTILINE | re.DOTALL
 )
+_TEXT_ENTRY = re.compile(
+    r"^[^\S\n]*(name|version)[^\S\n]*=[^\S\n]*[\"']([^\"'\n]+)[\"']", re.MULTILINE
+)
 
 
-@dataclass
-class NodeReport:
-    nodes: list[CustomNode] = field(default_factory=list)
-    sources: dict[str, Path] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
-def read_custom_nodes(folders: Iterable[Path]) -> NodeReport:
+def read_custom_nodes(folders: Iterable[Path], found: Environment) -> None:
     """Read all packs in the folders of custom nodes.
 
     A pack disabled by ComfyUI-Manager is named ``<name>.disabled``, or is in ``.disabled``.
     """
-    report = NodeReport()
+    nodes = {}
     for path, disabled in _packs(folders):
-        node = _describe(path, report, disabled=disabled)
-        if node.name in report.sources:
-            report.warnings.append(f"{node.name} exists twice; {path} is left out")
-            continue
-        report.nodes.append(node)
-        report.sources[node.name] = path
-    report.nodes.sort(key=lambda node: node.name.lower())
-    return report
+        node = _describe(path, found.warnings, disabled=disabled)
+        if node.name in nodes:
+            found.warnings.append(f"{node.name} exists twice; {path} is left out")
+        else:
+            nodes[node.name] = node
+            found.node_sources[node.name] = path
+    found.snapshot.custom_nodes = sorted(nodes.values(), key=lambda node: node.name.lower())
 
 
 def _packs(folders: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
@@ -161,57 +143,34 @@ def _entries(folder: Path) -> list[Path]:
     ]
 
 
-def _describe(path: Path, report: NodeReport, *, disabled: bool) -> CustomNode:
+def _describe(path: Path, warnings: list[str], *, disabled: bool) -> CustomNode:
     name = path.name.removesuffix(_OFF)
     name = name.partition("@")[0] or name if disabled else name
+    node = CustomNode(name=name, kind="files", disabled=disabled)
     checkout = read_checkout(path)
+    if checkout is not None and checkout.repository and checkout.commit:
+        if checkout.modified:
+            warnings.append(f"{name} has changes that are not committed; only its commit is used")
+        return node.model_copy(update={"kind": "git", **asdict(checkout)})
     if checkout is not None:
-        if checkout.repository and checkout.commit:
-            if checkout.modified:
-                report.warnings.append(
-                    f"{name} has changes that are not committed; only its commit is used"
-                )
-            return CustomNode(
-                name=name,
-                kind="git",
-                repository=checkout.repository,
-                commit=checkout.commit,
-                disabled=disabled,
-                modified=checkout.modified,
-            )
-        report.warnings.append(
-            f"{name} has no repository that others can reach; its files are copied"
-        )
+        warnings.append(f"{name} has no repository that others can reach; its files are copied")
     registered = _registered(path)
-    if registered is not None:
-        node_id, version = registered
-        return CustomNode(
-            name=name, kind="registry", id=node_id, version=version, disabled=disabled
-        )
-    return CustomNode(name=name, kind="files", disabled=disabled)
+    return node.model_copy(update={"kind": "registry", **registered}) if registered else node
 
 
-def _registered(path: Path) -> tuple[str, str] | None:
-    """Return id and version of a pack that was installed from the Comfy registry, or None.
+def _registered(path: Path) -> dict[str, str]:
+    """Return id and version of a pack that was installed from the Comfy registry; else nothing.
 
     The installer writes a list of its files, ``.tracking``, beside the ``pyproject.toml`` that
     contains id and version.
     """
-    if not (path / ".tracking").is_file():
-        return None
     section = _PROJECT.search(read_text(path / "pyproject.toml"))
-    if section is None:
-        return None
-    found = [
-        re.search(
-            rf"^[^\S\n]*{key}[^\S\n]*=[^\S\n]*[\"']([^\"'\n]+)[\"']", section[1], re.MULTILINE
-        )
-        for key in ("name", "version")
-    ]
-    if found[0] is None or found[1] is None:
-        return None
-    node_id, version = found[0][1].strip().lower(), found[1][1].strip()
-    return (node_id, version) if TOKEN.fullmatch(node_id) and TOKEN.fullmatch(version) else None
+    if section is None or not (path / ".tracking").is_file():
+        return {}
+    found = dict(reversed(_TEXT_ENTRY.findall(section[1])))  # the first of two counts
+    node_id, version = found.get("name", "").strip().lower(), found.get("version", "").strip()
+    usable = TOKEN.fullmatch(node_id) and TOKEN.fullmatch(version)
+    return {"id": node_id, "version": version} if usable else {}
 
 
 # -- Python packages --------------------------------------------------------------------------
@@ -224,39 +183,30 @@ _PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _PACKAGE_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 
-@dataclass
-class PackageReport:
-    python: Python
-    sources: dict[str, Path] = field(default_factory=dict)  # by requirement line: only here
-    warnings: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)  # installed from files that do not exist now
-
-
-def read_packages(python: Path) -> PackageReport:
+def read_packages(python: Path, found: Environment) -> None:
     facts = _ask(python)
-    report = PackageReport(Python(version=facts["version"], platform=facts["platform"]))
-    indexes: set[str] = set()
+    listed = found.snapshot.python = Python(version=facts["version"], platform=facts["platform"])
+    indexes = _torch_index(facts)
     system: list[str] = []
+    gone: list[str] = []  # installed from files that do not exist now
     for package in facts["packages"]:
         name, version = package["name"], package["version"]
         if name.lower() in _NOT_PINNED:
             continue
         if not _PACKAGE_NAME.fullmatch(name) or not _PACKAGE_VERSION.fullmatch(version):
-            report.warnings.append(f"{name!r} {version!r} is not a package that pip can install")
+            found.warnings.append(f"{name!r} {version!r} is not a package that pip can install")
         elif re.match(r"/usr/lib/python3[^/]*/dist-packages", package["location"]):
             system.append(name)
         else:
-            line = _requirement(report, indexes, package)
-            report.python.packages.append(Package(name=name, version=version, requirement=line))
+            line = _requirement(found, indexes, gone, package)
+            listed.packages.append(Package(name=name, version=version, requirement=line))
     if system:
-        report.warnings.append(f"the system's own packages are left out: {', '.join(system)}")
-    if report.gone:
-        names = ", ".join(report.gone)
-        report.warnings.append(
-            f"their versions are pinned, because their files no longer exist: {names}"
+        found.warnings.append(f"the system's own packages are left out: {', '.join(system)}")
+    if gone:
+        found.warnings.append(
+            f"their versions are pinned, because their files no longer exist: {', '.join(gone)}"
         )
-    report.python.indexes = sorted(indexes | _torch_index(facts))
-    return report
+    listed.indexes = sorted(indexes)
 
 
 def _ask(python: Path) -> dict[str, Any]:
@@ -295,21 +245,22 @@ def _torch_index(facts: dict[str, Any]) -> set[str]:
     return {f"{PYTORCH_INDEX}/cpu"} if is_plain else set()
 
 
-def _requirement(report: PackageReport, indexes: set[str], package: dict[str, Any]) -> str:
-    """Return the requirement line; add indexes, local sources and warnings to the report."""
+def _requirement(
+    found: Environment, indexes: set[str], gone: list[str], package: dict[str, Any]
+) -> str:
+    """Return the requirement line; add indexes, local sources and warnings."""
     name, version = package["name"], package["version"]
     direct = _direct_url(package)
-    if direct is not None:
-        line = _of_direct_url(report, name, direct)
-        if line is not None:
-            return line
+    line = None if direct is None else _of_direct_url(found, gone, name, direct)
+    if line is not None:
+        return line
     public, _, build = version.partition("+")
     if not build:
         return f"{name}=={version}"
     if _BUILDS.fullmatch(build):
         indexes.add(f"{PYTORCH_INDEX}/{build}")
         return f"{name}=={version}"
-    report.warnings.append(f"{name} {version} is a build of unknown origin; {public} is pinned")
+    found.warnings.append(f"{name} {version} is a build of unknown origin; {public} is pinned")
     return f"{name}=={public}"
 
 
@@ -328,7 +279,9 @@ def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> str | None:
+def _of_direct_url(
+    found: Environment, gone: list[str], name: str, direct: dict[str, Any]
+) -> str | None:
     url = direct["url"]
     subdirectory = direct.get("subdirectory")
     tail = f"#subdirectory={subdirectory}" if subdirectory else ""
@@ -341,19 +294,19 @@ def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> 
         sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
         return f"{name} @ {clean_url(url)}{f'#sha256={sha256}' if sha256 else tail}"
     if not url.startswith("file:"):
-        report.warnings.append(f"{name} comes from {clean_url(url)}; only its version is pinned")
+        found.warnings.append(f"{name} comes from {clean_url(url)}; only its version is pinned")
         return None
     path = Path(unquote(urlsplit(url).path))
     checkout = read_checkout(path)
     if checkout is not None and checkout.repository and checkout.commit:
         if checkout.modified:
-            report.warnings.append(f"{name}: changes in {path.name} that are not committed")
+            found.warnings.append(f"{name}: changes in {path.name} that are not committed")
         return f"{name} @ git+{checkout.repository}@{checkout.commit}{tail}"
     if path.exists():
         line = f"{LOCAL}/{path.name}" if path.is_file() else f"{LOCAL}/{name}"
-        report.sources[line] = path
+        found.package_sources[line] = path
         return line
-    report.gone.append(name)
+    gone.append(name)
     return None
 
 

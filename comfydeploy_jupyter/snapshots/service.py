@@ -108,10 +108,8 @@ class Snapshots:
         """Convert an environment to steps with ComfyDeploy's service, without writing files."""
         environment = await self._environment(request, report)
         converted = to_manager(environment.snapshot)
-        body = {
-            name: converted[name] for name in ("comfyui", "git_custom_nodes", "cnr_custom_nodes")
-        }
-        body = {name: value for name, value in body.items() if value is not None}
+        sent = ("comfyui", "git_custom_nodes", "cnr_custom_nodes")
+        body = {name: converted[name] for name in sent if converted[name] is not None}
         report("Asking ComfyDeploy")
         answer = await account.post("snapshot-to-docker", body=body, idempotent=True)
         if not isinstance(answer, dict) or not isinstance(answer.get("steps"), list):
@@ -139,8 +137,9 @@ class Snapshots:
         place = await self._place(machine) if only_files else None
         if place is not None:
             # Packs that consist of files only can be copied if they are on this machine.
-            nodes = await asyncio.to_thread(read_custom_nodes, place.node_folders)
-            environment.node_sources = nodes.sources
+            here = Environment()
+            await asyncio.to_thread(read_custom_nodes, place.node_folders, here)
+            environment.node_sources = here.node_sources
         return environment
 
     async def _read(
@@ -206,21 +205,12 @@ class Snapshots:
         try:
             program = await find_engine()
             report(f"Building {image}")
-            await build(
-                program,
-                written.path,
-                image,
-                log=log,
-                report=report,
-                tokens=self._tokens_for(written),
-            )
+            tokens = self._tokens if "--mount=type=secret" in written.dockerfile else {}
+            await build(program, written.path, image, log=log, report=report, tokens=tokens)
         except ComfyDeployError as error:
             error.extra = {**reply, **error.extra}
             raise
         reply.update(image=image, log=str(log))
-
-    def _tokens_for(self, written: Written) -> dict[str, str]:
-        return self._tokens if "--mount=type=secret" in written.dockerfile else {}
 
 
 def _reply(environment: Environment, written: Written) -> dict[str, Any]:

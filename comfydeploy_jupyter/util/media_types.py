@@ -7,16 +7,7 @@ from pathlib import PurePosixPath
 
 PICTURES = frozenset(
     {
-        ".apng",
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpeg",
-        ".jpg",
-        ".png",
-        ".tif",
-        ".tiff",
+        *(".apng", ".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff"),
         ".webp",
     }
 )

@@ -16,57 +16,28 @@ from urllib.parse import unquote_plus
 import aiohttp
 from yarl import URL
 
-from .tasks import wait_for
+from .tasks import close_result, wait_for
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 
+_BOTH = ("Cache-Control", "Content-Encoding", "Content-Language", "Content-Length", "Content-Type")
 REQUEST = (
-    "Accept",
-    "Accept-Encoding",
-    "Accept-Language",
-    "Cache-Control",
-    "Content-Encoding",
-    "Content-Language",
-    "Content-Length",
-    "Content-Type",
-    "If-Match",
-    "If-Modified-Since",
-    "If-None-Match",
-    "If-Range",
-    "If-Unmodified-Since",
-    "Range",
-    "User-Agent",
+    *_BOTH,
+    *("Accept", "Accept-Encoding", "Accept-Language", "Range", "User-Agent"),
+    *("If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since"),
 )
 RESPONSE = (
-    "Accept-Ranges",
-    "Age",
-    "Cache-Control",
-    "Content-Disposition",
-    "Content-Encoding",
-    "Content-Language",
-    "Content-Length",
-    "Content-Range",
-    "Content-Type",
-    "ETag",
-    "Expires",
-    "Last-Modified",
-    "Retry-After",
-    "Vary",
+    *_BOTH,
+    *("Accept-Ranges", "Age", "Content-Disposition", "Content-Range", "ETag"),
+    *("Expires", "Last-Modified", "Retry-After", "Vary"),
 )
 # Headers of one connection, not of the message (RFC 9110, 7.6.1).
 HOP_BY_HOP = frozenset(
     {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("proxy-authenticate", "proxy-authorization", "proxy-connection"),
     }
 )
 CREDENTIALS = frozenset({"token", "_xsrf"})  # query parameters that authenticate users of Jupyter
@@ -92,7 +63,8 @@ def response_headers(given: Mapping[str, str]) -> dict[str, str]:
     data of this user.
     """
     found = {name: given[name] for name in RESPONSE if name in given}
-    found["Cache-Control"] = _private(found.get("Cache-Control", ""))
+    directives = map(str.strip, found.get("Cache-Control", "").lower().split(","))
+    found["Cache-Control"] = ", ".join(["private", *filter(_CACHING.fullmatch, directives)])
     return found
 
 
@@ -132,11 +104,6 @@ def without_credentials(query: str) -> str:
         for part in query.split("&")
         if unquote_plus(part.partition("=")[0]).strip().lower() not in CREDENTIALS
     )
-
-
-def _private(caching: str) -> str:
-    directives = (directive.strip().lower() for directive in caching.split(","))
-    return ", ".join(["private", *(one for one in directives if _CACHING.fullmatch(one))])
 
 
 async def send(
@@ -184,12 +151,7 @@ async def send(
 def abort(response: Future[aiohttp.ClientResponse]) -> None:
     """Cancel a request, and close its response if there is one."""
     response.cancel()
-    response.add_done_callback(_close)
-
-
-def _close(response: Future[aiohttp.ClientResponse]) -> None:
-    if not response.cancelled() and response.exception() is None:
-        response.result().close()
+    response.add_done_callback(close_result)
 
 
 async def _to_the_end(body: AsyncIterable[bytes], complete: asyncio.Event) -> AsyncIterator[bytes]:

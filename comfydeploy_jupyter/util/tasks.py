@@ -207,10 +207,10 @@ async def open_in_thread(function: Callable[..., T], *arguments: object) -> T:
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(_close)
+        opening.add_done_callback(close_result)
         raise
 
 
-def _close(opening: asyncio.Future[Any]) -> None:
+def close_result(opening: asyncio.Future[Any]) -> None:
     if not opening.cancelled() and opening.exception() is None and opening.result() is not None:
         opening.result().close()

@@ -23,7 +23,7 @@ from comfydeploy_jupyter.comfyui.install import _ask
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.hardware import gpus_of_driver
 from comfydeploy_jupyter.snapshots.docker import find_engine
-from comfydeploy_jupyter.snapshots.environment import read_checkout, read_packages
+from comfydeploy_jupyter.snapshots.environment import Environment, read_checkout, read_packages
 from comfydeploy_jupyter.util.child import child_environment, plain_environment
 from comfydeploy_jupyter.util.secrets import (
     is_secret_value,
@@ -141,7 +141,7 @@ def test_queried_programs_get_only_the_environment_they_need(tmp_path, monkeypat
     gpus_of_driver()
     torch_build(tmp_path / "bin/python")
     with pytest.raises(ComfyUIUnavailableError):
-        read_packages(tmp_path / "bin/python")
+        read_packages(tmp_path / "bin/python", Environment())
     assert read_checkout(tmp_path / "pack") is not None
     environments = {file.name: file.read_text() for file in seen.iterdir()}
     assert {name.partition(".")[0] for name in environments} == {"nvidia-smi", "git", "python"}

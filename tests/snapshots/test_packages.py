@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from comfydeploy_jupyter.snapshots.environment import read_packages
+from comfydeploy_jupyter.snapshots.environment import Environment, read_packages
 from tests.snapshots.conftest import git
 
 if TYPE_CHECKING:
@@ -33,8 +33,14 @@ def add(python: Path, name: str, version: str, direct_url: dict | None = None) -
         (info / "direct_url.json").write_text(json.dumps(direct_url))
 
 
-def requirements(python: Path) -> list[str]:
-    return [package.requirement for package in read_packages(python).python.packages]
+def read(python: Path) -> Environment:
+    found = Environment()
+    read_packages(python, found)
+    return found
+
+
+def requirements(found: Environment) -> list[str]:
+    return [package.requirement for package in found.snapshot.python.packages]
 
 
 def test_pins_and_builds_of_torch(python):
@@ -42,15 +48,15 @@ def test_pins_and_builds_of_torch(python):
     add(python, "numpy", "1.26.4")
     add(python, "torch", "2.5.1+cu124")
     add(python, "flash_attn", "2.7.0+built.here")
-    report = read_packages(python)
-    assert [package.requirement for package in report.python.packages] == [
+    found = read(python)
+    assert requirements(found) == [
         "flash_attn==2.7.0",
         "numpy==1.26.4",
         "torch==2.5.1+cu124",
     ]
-    assert report.python.indexes == ["https://download.pytorch.org/whl/cu124"]
-    assert report.python.version == ".".join(map(str, sys.version_info[:3]))
-    assert any("flash_attn" in warning for warning in report.warnings)
+    assert found.snapshot.python.indexes == ["https://download.pytorch.org/whl/cu124"]
+    assert found.snapshot.python.version == ".".join(map(str, sys.version_info[:3]))
+    assert any("flash_attn" in warning for warning in found.warnings)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pip's own torch is for CPUs")
@@ -60,9 +66,9 @@ def test_torch_without_a_gpu_whose_version_does_not_say_so(python):
     (site / "torch/__init__.py").write_text("raise ImportError('it is not imported')")
     (site / "torch/version.py").write_text("__version__ = '2.5.1'\ncuda = None\n")
     add(python, "torch", "2.5.1")
-    assert read_packages(python).python.indexes == ["https://download.pytorch.org/whl/cpu"]
+    assert read(python).snapshot.python.indexes == ["https://download.pytorch.org/whl/cpu"]
     (site / "torch/version.py").write_text("__version__ = '2.5.1'\ncuda = '12.4'\n")
-    assert read_packages(python).python.indexes == []
+    assert read(python).snapshot.python.indexes == []
 
 
 def test_repositories_and_archives(python):
@@ -73,7 +79,7 @@ def test_repositories_and_archives(python):
     add(python, "wheeled", "1.0", archive)
     hashed = {"url": "https://x.org/h.whl", "archive_info": {"hashes": {"sha256": "b" * 64}}}
     add(python, "hashed", "1.0", hashed)
-    assert requirements(python) == [
+    assert requirements(read(python)) == [
         f"hashed @ https://x.org/h.whl#sha256={'b' * 64}",
         f"sam2 @ git+https://github.com/x/sam2@{'a' * 40}#subdirectory=lib",
         "wheeled @ https://x.org/w-1-py3-none-any.whl",
@@ -98,22 +104,25 @@ def test_local_projects(python, tmp_path):
     add(python, "unshared", "1.0", {"url": folder.as_uri(), **editable})
     add(python, "built", "1.0", {"url": wheel.as_uri(), "archive_info": {}})
     add(python, "gone", "1.0", {"url": "file:///no/such/file.whl", "archive_info": {}})
-    report = read_packages(python)
-    assert [package.requirement for package in report.python.packages] == [
+    found = read(python)
+    assert requirements(found) == [
         f"./packages/{wheel.name}",
         "gone==1.0",
         f"mine @ git+https://github.com/x/mine.git@{commit}",
         "./packages/unshared",
     ]
-    assert report.sources == {f"./packages/{wheel.name}": wheel, "./packages/unshared": folder}
-    assert len(report.warnings) == 1
+    assert found.package_sources == {
+        f"./packages/{wheel.name}": wheel,
+        "./packages/unshared": folder,
+    }
+    assert len(found.warnings) == 1
 
 
 def test_a_project_file_in_site_packages_is_ignored(python):
     site = next(python.parent.parent.glob("lib/python*/site-packages"))
     (site / "pyproject.toml").write_text("what a careless package left")
     add(python, "good", "1.0")
-    assert requirements(python) == ["good==1.0"]
+    assert requirements(read(python)) == ["good==1.0"]
 
 
 def test_broken_metadata_hides_no_other_package(python):
@@ -122,9 +131,9 @@ def test_broken_metadata_hides_no_other_package(python):
     (site / "odd-1.dist-info").mkdir()
     (site / "odd-1.dist-info/METADATA").write_text("Name: -r /etc/passwd\nVersion: 1\n")
     add(python, "good", "1.0", None)
-    assert requirements(python) == ["good==1.0"]
+    assert requirements(read(python)) == ["good==1.0"]
 
 
 def test_an_interpreter_that_does_not_run(tmp_path):
     with pytest.raises(ComfyUIUnavailableError, match="does not list"):
-        read_packages(tmp_path / "no-python")
+        read(tmp_path / "no-python")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.snapshots.environment import read_checkout, read_custom_nodes
+from comfydeploy_jupyter.snapshots.environment import Environment, read_checkout, read_custom_nodes
 from tests.snapshots.conftest import git, write_registry_pack
 
 if TYPE_CHECKING:
@@ -123,9 +123,12 @@ def test_a_named_pipe_in_place_of_a_packs_project_file_does_not_block(tmp_path):
     pack = tmp_path / "custom_nodes" / "pack"
     pack.parent.mkdir()
     write_registry_pack(pack)
-    (found,) = read_custom_nodes([pack.parent]).nodes
-    assert (found.kind, found.id, found.version) == ("registry", "registered-pack", "1.2.3")
+    found = Environment()
+    read_custom_nodes([pack.parent], found)
+    (node,) = found.snapshot.custom_nodes
+    assert (node.kind, node.id, node.version) == ("registry", "registered-pack", "1.2.3")
     (pack / "pyproject.toml").unlink()
     os.mkfifo(pack / "pyproject.toml")
-    (found,) = read_custom_nodes([pack.parent]).nodes
-    assert found.kind == "files"
+    read_custom_nodes([pack.parent], found)
+    (node,) = found.snapshot.custom_nodes
+    assert node.kind == "files"
