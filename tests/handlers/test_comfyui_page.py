@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import uuid
+from itertools import product
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from comfydeploy_jupyter.handlers.comfyui_page import AT_ROOT, in_folder
+from tests.helpers.bodies import form
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ EVIL = "https://evil.example"
 @pytest.fixture
 def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
     """The cookies of a browser after login."""
-    login = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", dict(jp_auth_header)))
+    login = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", jp_auth_header))
     cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
     assert cookies
     return {"Cookie": "; ".join(cookies)}
@@ -69,23 +71,24 @@ def graph(text: str) -> dict[str, Any]:
     return {"1": {"class_type": "TestText", "inputs": {"text": text, "token": uuid.uuid4().hex}}}
 
 
-async def test_the_page_and_its_scripts_and_api_routes(call, jp_auth_header):
+async def test_the_page_and_its_scripts_and_api_routes(call, jp_auth_header, jp_base_url):
     page = await call("GET", "comfyui/", {**PAGE, **jp_auth_header})
     assert page.code == 200
     assert page.headers["Content-Type"].startswith("text/html")
     assert b"<title>ComfyUI" in page.body
     assert page.body.count(b"<script>// Made from js/src/page/comfyui_page.ts") == 1
     assert "frame-ancestors 'self'" in page.headers["Content-Security-Policy"]
-    stats = await call("GET", "comfyui/api/system_stats", dict(jp_auth_header))
+    stats = await call("GET", "comfyui/api/system_stats", jp_auth_header)
     assert json.loads(stats.body)["system"]["comfyui_version"]
-    missing = await call("GET", "comfyui/no/such/thing", dict(jp_auth_header))
-    assert missing.code == 404
-
-
-async def test_the_address_without_a_slash_redirects_to_the_page(call, jp_auth_header, jp_base_url):
-    answer = await call("GET", "comfyui", {**PAGE, **jp_auth_header})
-    assert answer.code == 302
-    assert answer.headers["Location"] == url_path_join(jp_base_url, "comfyui/")
+    assert (await call("GET", "comfyui/no/such/thing", jp_auth_header)).code == 404
+    redirect = await call("GET", "comfyui", {**PAGE, **jp_auth_header})
+    assert redirect.code == 302
+    assert redirect.headers["Location"] == url_path_join(jp_base_url, "comfyui/")
+    for headers in ({"Service-Worker": "script"}, {"Sec-Fetch-Dest": "serviceworker"}):
+        answer = await call("GET", "comfyui/scripts/app.js", {**jp_auth_header, **headers})
+        assert answer.code == 403
+    broken = await call("GET", "comfyui/comfydeploy_test/broken", jp_auth_header)
+    assert broken is None or broken.code == 503, "the connection ends if a part has been sent"
 
 
 async def test_browsers_are_sent_to_the_login_page_and_programs_are_refused(call, jp_base_url):
@@ -145,25 +148,16 @@ async def test_other_web_sites_are_refused(call, cookie, xsrf, origin):
             assert (await call("GET", path, framed)).code == 403, dest
 
 
-async def test_large_bodies_are_passed_on_in_both_directions(
-    call, comfyui, jp_auth_header, tmp_path
-):
+async def test_large_bodies_are_passed_on_in_both_directions(call, comfyui, jp_auth_header):
     content = uuid.uuid4().bytes * (3 << 20)  # 48 MiB, more than a buffer holds
     name = f"{uuid.uuid4().hex}.bin"
-    boundary = uuid.uuid4().hex
-    body = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    ).encode() + content
-    body += f"\r\n--{boundary}--\r\n".encode()
-    headers = {**jp_auth_header, "Content-Type": f"multipart/form-data; boundary={boundary}"}
-    answer = await call("POST", "comfyui/upload/image", headers, body)
+    body, headers = form(("image", name, content))
+    answer = await call("POST", "comfyui/upload/image", {**jp_auth_header, **headers}, body)
     assert json.loads(answer.body)["name"] == name
     assert (comfyui.input_dir / name).read_bytes() == content
-    back = await call("GET", f"comfyui/view?filename={name}&type=input", dict(jp_auth_header))
-    assert back.body == content
-    part = {**jp_auth_header, "Range": "bytes=16-31"}
-    ranged = await call("GET", f"comfyui/view?filename={name}&type=input", part)
+    path = f"comfyui/view?filename={name}&type=input"
+    assert (await call("GET", path, jp_auth_header)).body == content
+    ranged = await call("GET", path, {**jp_auth_header, "Range": "bytes=16-31"})
     assert (ranged.code, ranged.body) == (206, content[16:32])
 
 
@@ -198,7 +192,7 @@ async def test_the_websocket_receives_events(call, socket, jp_auth_header):
     assert first["data"]["sid"] == client_id
     await connection.write_message(json.dumps({"type": "feature_flags", "data": {}}))
     body = json.dumps({"prompt": graph("x"), "client_id": client_id})
-    answer = await call("POST", "comfyui/prompt", dict(jp_auth_header), body)
+    answer = await call("POST", "comfyui/prompt", jp_auth_header, body)
     prompt_id = json.loads(answer.body)["prompt_id"]
     kinds = []
     while "execution_success" not in kinds:
@@ -247,7 +241,7 @@ async def test_jupyters_credentials_are_not_sent_to_comfyui(
         assert "secret" not in facts["headers"].values()
         assert "X-Test" not in answer.headers
         assert "theirs" not in "".join(answer.headers.get_list("Set-Cookie"))
-    unchanged = await call("GET", f"{path}?a=%2Fb+c&d=", dict(jp_auth_header))
+    unchanged = await call("GET", f"{path}?a=%2Fb+c&d=", jp_auth_header)
     assert json.loads(unchanged.body)["url"] == "/comfydeploy_test/echo?a=%2Fb+c&d="
 
 
@@ -285,7 +279,7 @@ async def test_only_listed_response_headers_are_passed_back(call, jp_auth_header
         *("Access-Control-Allow-Origin: *", "Cache-Control: public, max-age=60, s-maxage=60"),
         *("Content-Type: text/plain", "ETag: x", "X-Anything: x"),
     )
-    answer = await call("GET", path, dict(jp_auth_header))
+    answer = await call("GET", path, jp_auth_header)
     assert answer.code == 200
     unknown = {"X-Accel-Redirect", "X-Sendfile", "Refresh", "Link", "Clear-Site-Data", "X-Anything"}
     assert not unknown & set(answer.headers)
@@ -305,12 +299,7 @@ url("/neither"); d = 'url(./c.png)'"""
 @pytest.mark.parametrize(
     ("ending", "kind", "text", "places"),
     [
-        (
-            ".css",
-            "text/css",
-            STYLE,
-            ["assets/a.png", "b.png", "extensions/f.css", "cursor/g.png"],
-        ),
+        (".css", "text/css", STYLE, ["assets/a.png", "b.png", "extensions/f.css", "cursor/g.png"]),
         (".js", "text/javascript", SCRIPT, ["cursor/g.png", "assets/a.png"]),
     ],
 )
@@ -327,29 +316,28 @@ async def test_urls_in_styles_and_scripts_are_moved_below_the_page(
     assert moved.replace(folder, "/") == text
     assert re.findall(rf"""{folder}([^"')]*)""", moved) == places
     assert answer.headers["ETag"] == "x", "so that browsers need not load it again"
-    answer = await call(
-        "GET", named(f"Content-Type: {kind}", body=text, status=404), jp_auth_header
-    )
-    assert answer.body.decode() == text
-    answer = await call("GET", answer_path("Content-Type: text/plain", body=text), jp_auth_header)
-    assert answer.body.decode() == text
     of_a_user = f"comfyui/api/userdata/{uuid.uuid4().hex}{ending}"
     await call("POST", of_a_user, jp_auth_header, text)
-    answer = await call("GET", of_a_user, jp_auth_header)
-    assert answer.body.decode() == text
+    for path in (
+        named(f"Content-Type: {kind}", body=text, status=404),
+        answer_path("Content-Type: text/plain", body=text),
+        of_a_user,
+    ):
+        assert (await call("GET", path, jp_auth_header)).body.decode() == text, path
     await call("DELETE", of_a_user, jp_auth_header)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 15, 16, 17, 40])
-async def test_urls_are_moved_for_every_piece_size(size):
-    for ending, text in ((".css", STYLE), (".js", SCRIPT)):
+async def test_urls_are_moved_for_every_chunk_size():
+    for size, (ending, text) in product(
+        (1, 2, 3, 7, 15, 16, 17, 40), ((".css", STYLE.encode()), (".js", SCRIPT.encode()))
+    ):
 
-        async def pieces(text: bytes = text.encode()) -> AsyncIterator[bytes]:
+        async def chunks(text: bytes = text, size: int = size) -> AsyncIterator[bytes]:
             for at in range(0, len(text), size):
                 yield text[at : at + size]
 
-        whole = AT_ROOT[ending].sub(lambda found: found[1] + b"folder/", text.encode())
-        moved = [piece async for piece in in_folder(pieces(), AT_ROOT[ending], b"folder/")]
+        whole = AT_ROOT[ending].sub(lambda found: found[1] + b"folder/", text)
+        moved = [chunk async for chunk in in_folder(chunks(), AT_ROOT[ending], b"folder/")]
         assert b"".join(moved) == whole
 
 
@@ -361,28 +349,22 @@ ACTIVE = (
 )
 
 
-@pytest.mark.parametrize("kind", [*PASSIVE, *ACTIVE])
-async def test_a_file_cannot_run_scripts_as_a_page(call, jp_auth_header, kind):
-    answer = await call("GET", answer_path(f"Content-Type: {kind}", body="x"), jp_auth_header)
-    assert answer.code == 200
-    assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
-    assert "frame-ancestors" in answer.headers["Content-Security-Policy"]
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Content-Type"] == kind
-    saved = answer.headers.get("Content-Disposition", "").startswith("attachment")
-    assert saved == (kind in ACTIVE)
-
-
-@pytest.mark.parametrize(
-    "kinds",
-    [(), ("",), ("nonsense",), ("text/plain, text/html",), ("text/plain", "text/html"), ("*/*",)],
-    ids=str,
-)
-async def test_a_file_without_a_type_is_application_octet_stream(call, jp_auth_header, kinds):
-    path = answer_path(*(f"Content-Type: {kind}" for kind in kinds), body="<script>")
-    answer = await call("GET", path, jp_auth_header)
-    assert answer.headers.get_list("Content-Type") == ["application/octet-stream"]
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+async def test_a_file_cannot_run_scripts_as_a_page(call, jp_auth_header):
+    for kind in (*PASSIVE, *ACTIVE):
+        answer = await call("GET", answer_path(f"Content-Type: {kind}", body="x"), jp_auth_header)
+        assert answer.code == 200
+        assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
+        assert "frame-ancestors" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Type"] == kind
+        saved = answer.headers.get("Content-Disposition", "").startswith("attachment")
+        assert saved == (kind in ACTIVE), kind
+    plain, page = "text/plain", "text/html"
+    for kinds in ((), ("",), ("nonsense",), (f"{plain}, {page}",), (plain, page), ("*/*",)):
+        path = answer_path(*(f"Content-Type: {kind}" for kind in kinds), body="<script>")
+        answer = await call("GET", path, jp_auth_header)
+        assert answer.headers.get_list("Content-Type") == ["application/octet-stream"], kinds
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_files_of_users_are_not_served_as_pages_or_scripts(call, jp_auth_header, comfyui):
@@ -394,13 +376,12 @@ async def test_files_of_users_are_not_served_as_pages_or_scripts(call, jp_auth_h
         view = f"view?filename={name}&type=input"
         for path in (f"userdata/{name}", f"api/userdata/{name}", f"%75serdata/{name}", view):
             answer = await call("GET", f"comfyui/{path}", jp_auth_header)
-            assert answer.code == 200, path
-            assert answer.body.decode() == text
-            assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
-            assert answer.headers["X-Content-Type-Options"] == "nosniff"
-            assert "script" not in answer.headers["Content-Type"], path
-            kind = answer.headers["Content-Type"]
-            saved = answer.headers.get("Content-Disposition", "").startswith("attachment")
+            assert (answer.code, answer.body.decode()) == (200, text), path
+            headers, kind = answer.headers, answer.headers["Content-Type"]
+            assert "sandbox" in headers["Content-Security-Policy"].split("; ")
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert "script" not in kind, path
+            saved = headers.get("Content-Disposition", "").startswith("attachment")
             assert saved or kind in {"application/octet-stream", "text/plain"}, (path, kind)
 
 
@@ -414,15 +395,8 @@ async def test_only_the_websocket_of_comfyui_is_opened(socket, xsrf, origin, jp_
             assert refused.value.code == 403, path
 
 
-async def test_requests_for_service_workers_are_refused(call, jp_auth_header):
-    for headers in ({"Service-Worker": "script"}, {"Sec-Fetch-Dest": "serviceworker"}):
-        answer = await call("GET", "comfyui/scripts/app.js", {**jp_auth_header, **headers})
-        assert answer.code == 403
-
-
-@pytest.mark.parametrize(
-    ("there", "here"),
-    [
+async def test_targets_of_redirects(call, jp_auth_header, jp_base_url, origin):
+    for there, here in (
         ("/x?a=%2F", "comfyui/x?a=%2F"),
         ("//evil.example/x", "http://evil.example/x"),
         ("https://evil.example/x", "https://evil.example/x"),
@@ -430,44 +404,28 @@ async def test_requests_for_service_workers_are_refused(call, jp_auth_header):
         ("/%2e%2e/lab", None),
         ("/x/..%2E/.%2e/lab", None),
         ("/x\\..\\..\\..\\lab", None),
-        ("http://{jupyter}/lab", None),
+        (f"{origin}/lab", None),
         ("/x?back=/%2e%2e/lab", "comfyui/x?back=/%2e%2e/lab"),
         ("javascript:alert(1)", None),
         ("data:text/html,x", None),
         ("http://[", None),
-    ],
-)
-async def test_targets_of_redirects(call, jp_auth_header, jp_base_url, origin, there, here):
-    there = there.replace("http://{jupyter}", origin)
-    path = answer_path(f"Location: {there}", status=302)
-    answer = await call("GET", path, dict(jp_auth_header))
-    assert answer.code == 302
-    if here is not None and not here.startswith("http"):
-        here = url_path_join(jp_base_url, here)
-    assert answer.headers.get("Location") == here
-    by_script = await call("GET", path, {**jp_auth_header, "X-XSRFToken": "secret"})
-    outside = here is not None and here.startswith("http")
-    assert by_script.headers.get("Location") == (None if outside else here)
-
-
-async def test_redirects_lead_below_the_page(call, jp_auth_header, jp_base_url):
-    answer = await call("GET", "comfyui/comfydeploy_test/moved", dict(jp_auth_header))
-    assert answer.code == 302
-    there = url_path_join(jp_base_url, "comfyui/comfydeploy_test/echo?moved=1")
-    assert answer.headers["Location"] == there
-
-
-async def test_an_interrupted_response_does_not_look_complete(call, jp_auth_header):
-    answer = await call("GET", "comfyui/comfydeploy_test/broken", dict(jp_auth_header))
-    assert answer is None or answer.code == 503, "the connection ends if a part has been sent"
+    ):
+        path = answer_path(f"Location: {there}", status=302)
+        answer = await call("GET", path, jp_auth_header)
+        assert answer.code == 302
+        outside = here is not None and here.startswith("http")
+        target = here if outside or here is None else url_path_join(jp_base_url, here)
+        assert answer.headers.get("Location") == target, there
+        by_script = await call("GET", path, {**jp_auth_header, "X-XSRFToken": "secret"})
+        assert by_script.headers.get("Location") == (None if outside else target), there
 
 
 class TestUnreachableComfyUI:
     """There is no ComfyUI."""
 
     @pytest.fixture
-    def extension_config(self, tmp_path):
-        return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path), "autostart": False}
+    def extension_config(self, without_comfyui):
+        return without_comfyui
 
     async def test_a_browser_gets_a_page_that_says_so(self, call, jp_auth_header):
         page = await call("GET", "comfyui/", {**PAGE, **jp_auth_header})
@@ -475,7 +433,7 @@ class TestUnreachableComfyUI:
         assert page.headers["Content-Type"].startswith("text/html")
         assert b"ComfyUI is not available" in page.body
         assert b'http-equiv="refresh"' in page.body
-        answer = await call("GET", "comfyui/api/queue", dict(jp_auth_header))
+        answer = await call("GET", "comfyui/api/queue", jp_auth_header)
         assert (answer.code, json.loads(answer.body)["code"]) == (503, "comfyui_unavailable")
 
     async def test_a_socket_is_closed_and_may_try_again(self, socket):
@@ -488,13 +446,8 @@ class TestPageTurnedOff:
     """Turned off by the configuration."""
 
     @pytest.fixture
-    def extension_config(self, tmp_path):
-        return {
-            "comfyui_url": "http://127.0.0.1:9",
-            "data_dir": str(tmp_path),
-            "autostart": False,
-            "comfyui_page": False,
-        }
+    def extension_config(self, without_comfyui):
+        return {**without_comfyui, "comfyui_page": False}
 
     async def test_the_page_is_not_served(self, call, socket, jp_auth_header):
         answer = await call("GET", "comfyui/", {**PAGE, **jp_auth_header})

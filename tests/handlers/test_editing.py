@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import threading
 import uuid
@@ -14,7 +13,8 @@ import pytest
 from aiohttp import web
 from jupyter_server.utils import url_path_join
 
-from tests.handlers.test_workflows import PICTURE
+from tests.handlers.test_workflows import saved_picture
+from tests.helpers.bodies import picture
 from tests.helpers.comfyui_proxies import aborted, hanging
 from tests.helpers.waiting import until_async
 
@@ -23,19 +23,7 @@ if TYPE_CHECKING:
 
     from tests.helpers.comfyui_proxies import FaultyComfyUI
 
-API: dict[str, Any] = {
-    "1": {
-        "class_type": "EmptyImage",
-        "inputs": {"width": 8, "height": 9, "batch_size": 1, "color": 255},
-    },
-    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-}
-
-
-def edited(width: int) -> dict[str, Any]:
-    graph = copy.deepcopy(PICTURE)
-    graph["nodes"][0]["widgets_values"][0] = width
-    return graph
+API = picture(width=8, height=9)
 
 
 @pytest.fixture
@@ -56,10 +44,26 @@ def editor(extension, http_server_client, jp_base_url, jp_auth_header) -> Callab
     return fetch
 
 
-async def keep(api, **graphs: Any) -> str:
-    code, saved = await api.post("workflow", {"name": f"edit {uuid.uuid4().hex}", **graphs})
+async def save_directly(extension, path: str, text: str) -> None:
+    """Save a file in ComfyUI itself."""
+    client = await extension.services.machines.get().ready()
+    address = f"/userdata/{quote(f'workflows/{path}', safe='')}?overwrite=true"
+    await client.request("POST", address, body=text.encode())
+
+
+async def keep(api, name: str = "", **graphs: Any) -> dict[str, str]:
+    """Store a workflow, by default the saved picture; return its id."""
+    body = {"name": name or f"edit {uuid.uuid4().hex}", **(graphs or {"workflow": saved_picture()})}
+    code, saved = await api.post("workflow", body)
     assert code == 200, saved
-    return saved["workflow_id"]
+    return {"workflow_id": saved["workflow_id"]}
+
+
+async def edit(api, stored: dict[str, str]) -> str:
+    """Let a workflow be edited; return the path of its file."""
+    code, opened = await api.post("workflow/edit", stored)
+    assert code == 200, opened
+    return str(opened["path"])
 
 
 async def forwarded(faulty: FaultyComfyUI, request: web.Request) -> bytes:
@@ -69,130 +73,99 @@ async def forwarded(faulty: FaultyComfyUI, request: web.Request) -> bytes:
         return await response.read()
 
 
-async def versions(api, workflow_id: str, count: int) -> list[dict[str, Any]]:
+async def versions(api, stored: dict[str, str], count: int) -> list[dict[str, Any]]:
     """Return the versions of a workflow once there are so many."""
 
     async def read() -> list[dict[str, Any]]:
-        return (await api.get("workflow/versions", workflow_id=workflow_id))[1]
+        return (await api.get("workflow/versions", **stored))[1]
 
     return await until_async(read, lambda found: len(found) >= count)
 
 
 async def test_save_in_the_editor_is_a_new_version(api, editor, jp_base_url):
-    workflow_id = await keep(api, workflow=PICTURE)
-    code, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+    stored = await keep(api)
+    code, opened = await api.post("workflow/edit", stored)
     assert code == 200, opened
     path = opened["path"]
     page = url_path_join(jp_base_url, f"comfyui/?comfydeploy_workflow={quote(path, safe='')}")
     assert opened["url"].replace("+", "%20") == page
-    assert await editor("GET", path) == PICTURE
-    await editor("POST", path, PICTURE, "?overwrite=true&full_info=true")
-    await editor("POST", path, edited(16), "?overwrite=true&full_info=true")
-    found = await versions(api, workflow_id, 2)
-    assert [(each["version"], each["comment"]) for each in found] == [
-        (2, "Saved in ComfyUI's editor"),
-        (1, ""),
-    ], "an unchanged graph is no version"
-    _, version = await api.get("workflow/version", workflow_id=workflow_id)
-    assert version["workflow"] == edited(16)
+    assert await editor("GET", path) == saved_picture()
+    for width in (8, 16):
+        await editor("POST", path, saved_picture(width), "?overwrite=true&full_info=true")
+    found = await versions(api, stored, 2)
+    comments = [(each["version"], each["comment"]) for each in found]
+    saved = [(2, "Saved in ComfyUI's editor"), (1, "")]
+    assert comments == saved, "an unchanged graph is no version"
+    _, version = await api.get("workflow/version", **stored)
+    assert version["workflow"] == saved_picture(16)
     assert version["workflow_api"]["1"]["inputs"]["width"] == 16
 
 
 async def test_a_graph_in_api_format_is_converted(api, editor):
-    workflow_id = await keep(api, workflow_api=API)
-    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    graph = await editor("GET", opened["path"])
+    stored = await keep(api, workflow_api=API)
+    path = await edit(api, stored)
+    graph = await editor("GET", path)
     assert [node["type"] for node in graph["nodes"]] == ["EmptyImage", "PreviewImage"]
-    code, again = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    assert (code, again["path"]) == (200, opened["path"])
-    assert len(await versions(api, workflow_id, 1)) == 1, "nothing was saved in between"
+    assert await edit(api, stored) == path
+    assert len(await versions(api, stored, 1)) == 1, "nothing was saved in between"
+    code, error = await api.post("workflow/edit", {"workflow_id": "none"})
+    assert (code, error["details"]["field"]) == (404, "workflow_id")
 
 
 async def test_files_saved_directly_in_comfyui_are_stored_at_the_next_edit(api, extension, editor):
-    workflow_id = await keep(api, workflow=PICTURE)
-    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    client = await extension.services.machines.get().ready()
-    address = f"/userdata/{quote('workflows/' + opened['path'], safe='')}"
-    await client.request("POST", address, body=json.dumps(edited(24)).encode())
-    await api.post("workflow/edit", {"workflow_id": workflow_id})
-    assert len(await versions(api, workflow_id, 2)) == 2
-    assert await editor("GET", opened["path"]) == edited(24)
+    stored = await keep(api)
+    path = await edit(api, stored)
+    await save_directly(extension, path, json.dumps(saved_picture(24)))
+    await edit(api, stored)
+    assert len(await versions(api, stored, 2)) == 2
+    assert await editor("GET", path) == saved_picture(24)
+    for number, text in enumerate(("{ no json", '{"a": 1}', "[]"), 3):
+        await save_directly(extension, path, text)
+        code, error = await api.post("workflow/edit", stored)
+        assert (code, error["code"]) == (400, "invalid_request"), text
+        await editor("POST", path, saved_picture(50 + number), "?overwrite=true")
+        assert len(await versions(api, stored, number)) == number, "the next save is kept"
 
 
 async def test_renamed_and_deleted_files(api, editor):
-    workflow_id = await keep(api, workflow=PICTURE)
-    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    path, moved = opened["path"], f"{uuid.uuid4().hex}.json"
+    stored = await keep(api)
+    path, moved = await edit(api, stored), f"{uuid.uuid4().hex}.json"
     await editor("POST", path, None, f"/move/{quote(f'workflows/{moved}', safe='')}")
-    await editor("POST", moved, edited(32), "?overwrite=true")
-    assert len(await versions(api, workflow_id, 2)) == 2
-    await editor("POST", path, edited(40), "?overwrite=true")  # a new file of the old name
+    await editor("POST", moved, saved_picture(32), "?overwrite=true")
+    assert len(await versions(api, stored, 2)) == 2
+    await editor("POST", path, saved_picture(40), "?overwrite=true")  # a new file of the old name
     await editor("DELETE", moved)
-    await editor("POST", moved, edited(48), "?overwrite=true")
-    _, again = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    assert again["path"] not in {path, moved}
-    found = await versions(api, workflow_id, 2)
+    await editor("POST", moved, saved_picture(48), "?overwrite=true")
+    assert await edit(api, stored) not in {path, moved}
+    found = await versions(api, stored, 2)
     assert len(found) == 2, "files that are no kept workflow are left alone"
-    assert await editor("GET", path) == edited(40)
+    assert await editor("GET", path) == saved_picture(40)
 
 
-@pytest.mark.parametrize("text", ["{ no json", '{"a": 1}', "[]"])
-async def test_a_file_that_is_not_a_workflow_is_not_stored(api, extension, editor, text):
-    workflow_id = await keep(api, workflow=PICTURE)
-    _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    client = await extension.services.machines.get().ready()
-    address = f"/userdata/{quote('workflows/' + opened['path'], safe='')}"
-    await client.request("POST", address, body=text.encode())
-    code, error = await api.post("workflow/edit", {"workflow_id": workflow_id})
-    assert (code, error["code"]) == (400, "invalid_request")
-    await editor("POST", opened["path"], edited(56), "?overwrite=true")
-    assert len(await versions(api, workflow_id, 2)) == 2, "the next save is kept"
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["../../etc/passwd", 'a/b\\c:<d>|"e"?*', "שם 🙂", "." * 20, "x" * 255, "CON%2F..%2Fy"],
-)
-async def test_workflow_names_become_safe_file_paths(api, editor, name):
-    code, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
-    assert code == 200, saved
-    code, opened = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
-    assert code == 200, opened
-    assert "/" not in opened["path"]
-    assert len(opened["path"]) < 100
-    assert await editor("GET", opened["path"]) == PICTURE
-    _, listed = await api.get("editor/workflows")
-    assert opened["path"] in {file["path"] for file in listed}
-
-
-async def test_two_workflows_of_a_name_have_two_files(api):
+async def test_workflow_names_become_safe_file_paths(api, editor):
+    hostile = ("../../etc/passwd", 'a/b\\c:<d>|"e"?*', "שם 🙂", "." * 20, "x" * 255, "CON%2F..%2Fy")
+    for name in hostile:
+        path = await edit(api, await keep(api, name))
+        assert "/" not in path
+        assert len(path) < 100
+        assert await editor("GET", path) == saved_picture()
+        _, listed = await api.get("editor/workflows")
+        assert path in {file["path"] for file in listed}
     name = f"twin {uuid.uuid4().hex}"
-    paths = []
-    for _ in range(2):
-        _, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
-        _, opened = await api.post("workflow/edit", {"workflow_id": saved["workflow_id"]})
-        paths.append(opened["path"])
+    paths = [await edit(api, await keep(api, name)) for _ in range(2)]
     assert paths == [f"{name}.json", f"{name} (2).json"]
-
-
-async def test_an_unknown_workflow_cannot_be_edited(api):
-    code, error = await api.post("workflow/edit", {"workflow_id": "none"})
-    assert (code, error["details"]["field"]) == (404, "workflow_id")
 
 
 class TestComfyUIWithFaults:
     @pytest.fixture
     def extension_config(self, faulty, tmp_path):
-        return {
-            "comfyui_url": faulty.url,
-            "data_dir": str(tmp_path / "data"),
-            "comfyui_timeout": 1.0,
-        }
+        config = {"comfyui_url": faulty.url, "data_dir": str(tmp_path / "data")}
+        return {**config, "comfyui_timeout": 1.0}
 
     @pytest.mark.parametrize("arrives", [False, True])
     async def test_a_version_is_not_replaced_by_an_older_one(self, api, editor, faulty, arrives):
-        workflow_id = await keep(api, workflow=PICTURE)
-        _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
+        stored = await keep(api)
+        path = await edit(api, stored)
 
         async def fault(request):
             if arrives:
@@ -200,39 +173,35 @@ class TestComfyUIWithFaults:
             return await aborted(request)
 
         for width in (24, 32):
-            await api.post("workflow", {"workflow_id": workflow_id, "workflow": edited(width)})
+            await api.post("workflow", {**stored, "workflow": saved_picture(width)})
             faulty.fail("POST", "/userdata", hanging if width == 24 else fault)
-            code, _ = await api.post("workflow/edit", {"workflow_id": workflow_id})
+            code, _ = await api.post("workflow/edit", stored)
             faulty.remove_faults()
             assert code == 503
-        await api.post("workflow", {"workflow_id": workflow_id, "workflow": edited(40)})
-        code, again = await api.post("workflow/edit", {"workflow_id": workflow_id})
-        assert (code, again["path"]) == (200, opened["path"])
-        assert await editor("GET", opened["path"]) == edited(40)
-        found = await versions(api, workflow_id, 4)
+        await api.post("workflow", {**stored, "workflow": saved_picture(40)})
+        assert await edit(api, stored) == path
+        assert await editor("GET", path) == saved_picture(40)
+        found = await versions(api, stored, 4)
         assert [version["comment"] for version in found] == [""] * 4
 
     async def test_a_file_that_was_not_written_does_not_belong_to_the_workflow(
         self, api, editor, faulty
     ):
         name = uuid.uuid4().hex
-        _, saved = await api.post("workflow", {"name": name, "workflow": PICTURE})
-        workflow_id = saved["workflow_id"]
+        stored = await keep(api, name)
         faulty.fail("POST", "/userdata", aborted)
-        assert (await api.post("workflow/edit", {"workflow_id": workflow_id}))[0] == 503
+        assert (await api.post("workflow/edit", stored))[0] == 503
         faulty.remove_faults()
         path = f"{name}.json"
-        await editor("POST", path, edited(48), "?overwrite=true")  # another file of that name
-        _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
-        assert opened["path"] != path
-        assert len(await versions(api, workflow_id, 1)) == 1
+        await editor("POST", path, saved_picture(48), "?overwrite=true")  # another of that name
+        assert await edit(api, stored) != path
+        assert len(await versions(api, stored, 1)) == 1
 
     async def test_file_that_is_renamed_while_it_is_stored_keeps_its_name(
         self, api, editor, extension, faulty
     ):
-        workflow_id = await keep(api, workflow=PICTURE)
-        _, opened = await api.post("workflow/edit", {"workflow_id": workflow_id})
-        path, moved = opened["path"], f"{uuid.uuid4().hex}.json"
+        stored = await keep(api)
+        path, moved = await edit(api, stored), f"{uuid.uuid4().hex}.json"
         reading, renamed = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
@@ -242,13 +211,11 @@ class TestComfyUIWithFaults:
             await asyncio.to_thread(renamed.wait, 30)
             return web.Response(body=body)
 
-        await editor("POST", path, edited(24), "?overwrite=true")
-        assert len(await versions(api, workflow_id, 2)) == 2
-        client = await extension.services.machines.get().ready()
-        address = f"/userdata/{quote(f'workflows/{path}', safe='')}"
-        await client.request("POST", f"{address}?overwrite=true", body=json.dumps(edited(32)))
+        await editor("POST", path, saved_picture(24), "?overwrite=true")
+        assert len(await versions(api, stored, 2)) == 2
+        await save_directly(extension, path, json.dumps(saved_picture(32)))
         faulty.fail("GET", "/userdata", fault)
-        edit = asyncio.ensure_future(api.post("workflow/edit", {"workflow_id": workflow_id}))
+        editing = asyncio.ensure_future(edit(api, stored))
         await asyncio.wait_for(reading.wait(), 30)
         faulty.remove_faults()
         await editor("POST", path, None, f"/move/{quote(f'workflows/{moved}', safe='')}")
@@ -259,8 +226,7 @@ class TestComfyUIWithFaults:
             )
         )
         renamed.set()
-        code, again = await edit
-        assert (code, again["path"]) == (200, moved)
-        assert len(await versions(api, workflow_id, 3)) == 3
-        await editor("POST", moved, edited(40), "?overwrite=true")
-        assert len(await versions(api, workflow_id, 4)) == 4
+        assert await editing == moved
+        assert len(await versions(api, stored, 3)) == 3
+        await editor("POST", moved, saved_picture(40), "?overwrite=true")
+        assert len(await versions(api, stored, 4)) == 4

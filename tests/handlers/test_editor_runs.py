@@ -10,7 +10,10 @@ import requests
 
 from comfydeploy_jupyter.graphs.dependencies import structure_of
 from comfydeploy_jupyter.runs.editor import SOON
+from tests.helpers.bodies import new_picture
 from tests.helpers.waiting import until_async
+
+EMPTY = {"nodes": [], "links": [], "version": 0.4}
 
 
 @pytest.fixture
@@ -24,27 +27,18 @@ def listed() -> bool:
     return True
 
 
-def picture(colour: int, *, kind: str = "EmptyImage") -> dict:
-    """Return a graph that saves a picture of one colour."""
-    return {
-        "1": {
-            "class_type": kind,
-            "inputs": {"width": 24, "height": 16, "batch_size": 1, "color": colour},
-        },
-        "2": {
-            "class_type": "SaveImage",
-            "inputs": {"images": ["1", 0], "filename_prefix": "of the editor"},
-        },
-    }
-
-
-def queue(comfyui, graph: dict, *, client_id: str | None = None, workflow: object = None) -> str:
-    """Queue a prompt as the editor does, and wait for its end; return its id."""
-    shown = {"nodes": [], "links": [], "version": 0.4} if workflow is None else workflow
+def queue(
+    comfyui,
+    graph: dict | None = None,
+    *,
+    client_id: str | None = None,
+    workflow: object = EMPTY,
+) -> str:
+    """Queue a prompt as the editor does, by default a new picture; return its id."""
     body = {
-        "prompt": graph,
+        "prompt": graph or new_picture("of the editor"),
         "client_id": client_id or uuid.uuid4().hex,
-        "extra_data": {"extra_pnginfo": {"workflow": shown}} if shown else {},
+        "extra_data": {"extra_pnginfo": {"workflow": workflow}} if workflow else {},
     }
     answer = requests.post(f"{comfyui.url}/prompt", json=body, timeout=30)
     answer.raise_for_status()
@@ -54,7 +48,7 @@ def queue(comfyui, graph: dict, *, client_id: str | None = None, workflow: objec
 @pytest.fixture
 def earlier(comfyui) -> str:
     """A run of the editor that was queued before the server starts."""
-    return queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+    return queue(comfyui)
 
 
 async def run_of(api, prompt_id: str) -> dict:
@@ -72,21 +66,21 @@ async def run_of(api, prompt_id: str) -> dict:
 async def test_runs_of_the_editor_are_listed(earlier, api, comfyui):
     before = await run_of(api, earlier)
     assert (before["status"], before["from_editor"]) == ("success", True)
-    colour = uuid.uuid4().int % 0xFFFFFF
-    prompt_id = queue(comfyui, picture(colour))
+    sent = new_picture("of the editor")
+    prompt_id = queue(comfyui, sent)
     run = await run_of(api, prompt_id)
     assert (run["status"], run["from_editor"], run["machine"]) == ("success", True, "local")
-    assert run["inputs"]["1.color"] == colour
+    assert run["inputs"]["1.color"] == sent["1"]["inputs"]["color"]
     [image] = run["outputs"]["2"]["images"]
     assert image["filename"].startswith("of the editor")
     assert image["url"]
     assert run["finished_at"] >= run["started_at"] >= before["started_at"]
     status, graph = await api.get("runs", graph=prompt_id)
-    assert (status, graph["workflow_api"]) == (200, picture(colour))
+    assert (status, graph["workflow_api"]) == (200, sent)
     # A run of the server with the same structure is of the same workflow.
-    _, own = await api.post("run", {"workflow_api": picture(0)})
+    _, own = await api.post("run", {"workflow_api": new_picture("of the editor")})
     assert "from_editor" not in own
-    _, found = await api.get("runs", structure=structure_of(picture(1)))
+    _, found = await api.get("runs", structure=structure_of(sent))
     assert {earlier, prompt_id, own["prompt_id"]} <= {run["prompt_id"] for run in found}
 
 
@@ -98,34 +92,27 @@ async def test_failed_runs_have_their_error(api, chain, comfyui):
 
 
 async def test_deleted_runs_do_not_return_and_prompts_of_scripts_are_not_listed(api, comfyui):
-    script = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF), workflow=False)
-    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
+    script, prompt_id = queue(comfyui, workflow=None), queue(comfyui)
     await run_of(api, prompt_id)
     status, deleted = await api.post("runs/delete", {"prompt_ids": [prompt_id]})
     assert (status, deleted["runs"]) == (200, 1)
-    marker = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
-    await run_of(api, marker)
+    await run_of(api, queue(comfyui))
     _, runs = await api.get("runs", limit=100)
     assert not {script, prompt_id} & {run["prompt_id"] for run in runs}
 
 
-async def test_a_later_own_run_hides_no_run_of_the_editor(api, comfyui):
-    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
-    status, own = await api.post("run", {"workflow_api": picture(uuid.uuid4().int % 0xFFFFFF)})
+async def test_no_run_hides_one_of_the_editor(api, comfyui):
+    queue(comfyui, client_id="\ud800")  # it cannot be stored
+    prompt_id = queue(comfyui)
+    status, own = await api.post("run", {"workflow_api": new_picture("own")})
     assert (status, own["status"]) == (200, "success"), "it is the last one in ComfyUI's history"
-    assert (await run_of(api, prompt_id))["from_editor"]
-
-
-async def test_a_run_that_cannot_be_stored_hides_no_other(api, comfyui):
-    queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF), client_id="\ud800")
-    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
     assert (await run_of(api, prompt_id))["from_editor"]
 
 
 @pytest.mark.parametrize("listed", [False])
 async def test_none_is_listed_if_the_setting_says_so(earlier, api, comfyui):
-    prompt_id = queue(comfyui, picture(uuid.uuid4().int % 0xFFFFFF))
-    status, own = await api.post("run", {"workflow_api": picture(uuid.uuid4().int % 0xFFFFFF)})
+    prompt_id = queue(comfyui)
+    status, own = await api.post("run", {"workflow_api": new_picture("own")})
     assert (status, own["status"]) == (200, "success")
     await asyncio.sleep(2 * SOON)
     _, runs = await api.get("runs", limit=100)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 
-import pytest
-
 
 async def save_in_editor(api, extension, name: str, text: str) -> None:
     """Save a file as the editor does."""
@@ -31,9 +29,8 @@ async def test_workflows_saved_by_the_editor_are_listed_and_read(api, extension)
     assert (code, read) == (200, {"path": path, "workflow": graph, "workflow_api": None})
 
 
-@pytest.mark.parametrize(
-    ("file", "code"),
-    [
+async def test_other_and_damaged_files_are_not_read(api, extension):
+    for file, code in (
         ("no such.json", 404),
         ("../comfy.settings.json", 400),
         ("a/../../b.json", 400),
@@ -41,16 +38,11 @@ async def test_workflows_saved_by_the_editor_are_listed_and_read(api, extension)
         ("/etc/x.json", 400),
         ("notes.txt", 400),
         ("", 400),
-    ],
-)
-async def test_other_files_are_not_read(api, file, code):
-    answered, error = await api.get("editor/workflow", file=file)
-    assert (answered, error["details"]["field"]) == (code, "file")
-
-
-@pytest.mark.parametrize("text", ["{ no json", "[]", '{"a": 1}', ""])
-async def test_a_damaged_file_is_reported(api, extension, text):
-    name = f"{uuid.uuid4().hex}.json"
-    await save_in_editor(api, extension, name, text)
-    code, error = await api.get("editor/workflow", file=name)
-    assert (code, error["code"]) == (400, "invalid_request"), error
+    ):
+        answered, error = await api.get("editor/workflow", file=file)
+        assert (answered, error["details"]["field"]) == (code, "file"), file
+    for text in ("{ no json", "[]", '{"a": 1}', ""):
+        name = f"{uuid.uuid4().hex}.json"
+        await save_in_editor(api, extension, name, text)
+        code, error = await api.get("editor/workflow", file=name)
+        assert (code, error["code"]) == (400, "invalid_request"), error

@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from tests.helpers.bodies import picture
 from tests.helpers.transfer_service import running
 from tests.helpers.waiting import until_async
 
@@ -23,9 +24,6 @@ def loader(node_id, chosen, *models, input_name="ckpt_name"):
     return {
         "id": node_id,
         "type": CLASSES[input_name],
-        "mode": 0,
-        "inputs": [],
-        "outputs": [{"name": "MODEL", "type": "MODEL", "links": []}],
         "widgets_values": [chosen],
         "properties": {"models": list(models)},
     }
@@ -50,14 +48,9 @@ def comfyui_folder(tmp_path):
 
 
 @pytest.fixture
-def extension_config(comfyui_folder, bare_service, tmp_path):
-    return {
-        "comfyui_url": "http://127.0.0.1:9",
-        "comfyui_path": str(comfyui_folder),
-        "autostart": False,
-        "data_dir": str(tmp_path / "data"),
-        "huggingface_url": bare_service.url,
-    }
+def extension_config(comfyui_folder, bare_service, without_comfyui):
+    folder = {"comfyui_path": str(comfyui_folder)}
+    return {**without_comfyui, **folder, "huggingface_url": bare_service.url}
 
 
 def by_name(body):
@@ -141,7 +134,7 @@ async def test_the_same_model_is_fetched_once(api, bare_service, comfyui_folder)
     assert (comfyui_folder / "models/checkpoints/a.safetensors").read_bytes() == content
 
 
-async def test_models_of_subgraphs_and_of_the_whole_workflow(api, bare_service):
+async def test_models_of_subgraphs_and_of_the_whole_workflow(api):
     inner = loader(7, "inner.safetensors", entry("inner.safetensors", "https://example.com/inner"))
     graph = workflow(
         loader(1, "outer.safetensors"),
@@ -152,9 +145,16 @@ async def test_models_of_subgraphs_and_of_the_whole_workflow(api, bare_service):
     assert models["inner.safetensors"]["url"] == "https://example.com/inner"
     assert models["outer.safetensors"]["url"] == "https://example.com/outer"
     assert {model["state"] for model in models.values()} == {"missing"}
+    node = {"id": 1, "type": "X"}
+    for malformed in (
+        {"nodes": [{**node, "properties": {"models": {"name": "a"}}}]},
+        {"nodes": [{**node, "properties": {"models": [1, None, {"name": 3}]}}]},
+        {"nodes": [{**node, "properties": []}], "models": "none"},
+    ):
+        assert (await fetch(api, {"links": [], "version": 0.4, **malformed}))["models"] == []
 
 
-async def test_models_of_replaced_choices_are_left_out(api, bare_service, comfyui_folder):
+async def test_models_of_replaced_choices_are_left_out(api, bare_service):
     bare_service.files["old.safetensors"] = b"old"
     link = f"{bare_service.url}/files/old.safetensors"
     graph = workflow(loader(1, "new.safetensors", entry("old.safetensors", link)))
@@ -164,9 +164,8 @@ async def test_models_of_replaced_choices_are_left_out(api, bare_service, comfyu
     body = await fetch(api, graph, models=["old.safetensors"])
     (transfer,) = body["transfers"]
     assert (await ended(api, transfer["id"]))["state"] == "done"
-    code, body = await api.post(
-        "workflow/fetch-models", {"workflow": graph, "models": ["none.safetensors"]}
-    )
+    request = {"workflow": graph, "models": ["none.safetensors"]}
+    code, body = await api.post("workflow/fetch-models", request)
     assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", "models")
     assert body["details"]["candidates"] == ["new.safetensors", "old.safetensors"]
 
@@ -184,23 +183,17 @@ async def test_subfolder_that_a_loader_names_is_kept(api, bare_service, comfyui_
     assert not (comfyui_folder / "a.safetensors").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"url": "http://127.0.0.1:1/a"}, "inside this machine"),
-        ({"url": "http://localhost:1/a"}, "inside this machine"),
-        ({"url": "http://2130706433:1/a"}, "inside this machine"),
-        ({"url": "http://127.1:1/a"}, "inside this machine"),
-        ({"url": "http://[::1]:1/a"}, "inside this machine"),
-        ({"url": "http://[::ffff:10.0.0.1]/a"}, "inside this machine"),
-        ({"url": "http://[64:ff9b::a00:1]/a"}, "inside this machine"),
-        ({"url": "http://0.0.0.0:1/a"}, "inside this machine"),
-        ({"url": "http://10.1.2.3/a"}, "inside this machine"),
-        ({"url": "http://192.168.0.9/a"}, "inside this machine"),
-        ({"url": "http://172.16.5.4/a"}, "inside this machine"),
-        ({"url": "http://169.254.169.254/latest/meta-data"}, "inside this machine"),
-        ({"url": "http://metadata.google.internal/a"}, "inside this machine"),
-        ({"url": "http://[fd00::1]/a"}, "inside this machine"),
+PRIVATE = (
+    *("127.0.0.1:1", "localhost:1", "2130706433:1", "127.1:1", "[::1]:1", "[::ffff:10.0.0.1]"),
+    *("[64:ff9b::a00:1]", "0.0.0.0:1", "10.1.2.3", "192.168.0.9", "172.16.5.4", "[fd00::1]"),
+    *("169.254.169.254", "metadata.google.internal"),
+)
+
+
+async def test_entries_that_must_not_be_fetched(api):
+    names = ("a/b.safetensors", "..\\b.safetensors", ".hidden.safetensors", "a.py", "a", "a.zip")
+    for changes, problem in (
+        *(({"url": f"http://{host}/a"}, "inside this machine") for host in PRIVATE),
         ({"url": "file:///etc/passwd"}, "not an http"),
         ({"url": "ftp://example.com/a"}, "not an http"),
         ({"url": "http://[oops/a"}, "not a valid address"),
@@ -212,40 +205,22 @@ async def test_subfolder_that_a_loader_names_is_kept(api, bare_service, comfyui_
         ({"directory": "nonsense"}, "no model folder 'nonsense'"),
         ({"directory": None}, "into which folder"),
         ({"hash": "abc", "hash_type": "SHA256"}, "not a SHA-256"),
-    ],
-)
-async def test_entries_that_must_not_be_fetched(api, changes, problem):
-    # Its class is unknown, so that no loader determines the folder.
-    node = loader(
-        1, "a.safetensors", {**entry("a.safetensors", "https://example.com/a"), **changes}
-    )
-    node["type"] = "SomebodysLoader"
-    body = await fetch(api, workflow(node))
-    (model,) = body["models"]
-    assert model["state"] == "refused"
-    assert problem in model["problem"]
-    assert body["transfers"] == []
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a/b.safetensors", "..\\b.safetensors", ".hidden.safetensors", "a.py", "a", "a.sh", "a.zip"],
-)
-async def test_names_that_must_not_be_fetched(api, comfyui_folder, name):
-    node = loader(1, name, entry(name, "https://example.com/a"))
-    node["type"] = "SomebodysLoader"
-    body = await fetch(api, workflow(node))
-    assert [model["state"] for model in body["models"]] == ["refused"]
-    assert body["transfers"] == []
+        *(({"name": name}, "") for name in names),
+    ):
+        listed = {**entry("a.safetensors", "https://example.com/a"), **changes}
+        # Its class is unknown, so that no loader determines the folder.
+        node = {**loader(1, listed["name"], listed), "type": "SomebodysLoader"}
+        body = await fetch(api, workflow(node))
+        (model,) = body["models"]
+        assert (model["state"], body["transfers"]) == ("refused", []), changes
+        assert problem in model["problem"], changes
 
 
 async def test_a_redirect_from_a_mirror_to_a_private_address_is_refused(api, bare_service):
     with running() as inside:
-        inside.files["secret"] = b"secret"
-        bare_service.pages["o/r/resolve/main/a.safetensors"] = (
-            302,
-            {"Location": f"{inside.url}/files/secret"},
-        )
+        inside.files["secret.ckpt"] = b"secret"
+        secret = f"{inside.url}/files/secret.ckpt"
+        bare_service.pages["o/r/resolve/main/a.safetensors"] = (302, {"Location": secret})
         link = "https://huggingface.co/o/r/resolve/main/a.safetensors"
         graph = workflow(loader(1, "a.safetensors", entry("a.safetensors", link)))
         body = await fetch(api, graph, dry_run=True, sizes=True)
@@ -255,16 +230,9 @@ async def test_a_redirect_from_a_mirror_to_a_private_address_is_refused(api, bar
         assert (done["state"], done["attempts"]) == ("failed", 1)
         assert "inside this machine" in done["error"]
         assert not inside.sent
-
-
-async def test_links_of_the_user_may_lead_to_private_addresses(api, comfyui_folder):
-    with running() as inside:
-        inside.files["a.safetensors"] = b"a"
-        code, body = await api.post(
-            "volume/model", {"url": f"{inside.url}/files/a.safetensors", "folder": "loras"}
-        )
-        assert code == 200
-        assert (await ended(api, body["id"]))["state"] == "done"
+        # A link of the user may lead there.
+        code, body = await api.post("volume/model", {"url": secret, "folder": "loras"})
+        assert (code, (await ended(api, body["id"]))["state"]) == (200, "done")
 
 
 async def test_sizes_and_hashes_are_returned_when_requested(api, bare_service):
@@ -302,32 +270,17 @@ async def test_wrong_hash_leaves_nothing(api, bare_service, comfyui_folder):
 async def test_stored_workflow(api, bare_service):
     link = f"{bare_service.url}/files/a.safetensors"
     graph = workflow(loader(1, "a.safetensors", entry("a.safetensors", link)))
-    _, stored = await api.post("workflow", {"name": "Kept", "workflow": graph})
-    code, body = await api.post(
-        "workflow/fetch-models", {"workflow_id": stored["workflow_id"], "dry_run": True}
-    )
+    _, saved = await api.post("workflow", {"name": "Kept", "workflow": graph})
+    stored = {"workflow_id": saved["workflow_id"]}
+    code, body = await api.post("workflow/fetch-models", {**stored, "dry_run": True})
     assert (code, body["models"][0]["state"]) == (200, "missing")
-    code, body = await api.post("workflow/fetch-models", {"workflow_id": "none"})
-    assert (code, body["code"]) == (404, "not_found")
-    code, body = await api.post(
-        "workflow/fetch-models", {"workflow_id": stored["workflow_id"], "workflow": graph}
-    )
-    assert (code, body["details"]["field"]) == (400, "workflow_id")
-    code, body = await api.post("workflow/fetch-models", {})
-    assert (code, body["details"]["field"]) == (400, "workflow")
-
-
-@pytest.mark.parametrize(
-    "graph",
-    [
-        {"nodes": [{"id": 1, "type": "X", "properties": {"models": {"name": "a"}}}], "links": []},
-        {"nodes": [{"id": 1, "type": "X", "properties": {"models": [1, None, {"name": 3}]}}]},
-        {"nodes": [{"id": 1, "type": "X", "properties": []}], "models": "none", "links": []},
-    ],
-)
-async def test_malformed_lists_of_models_are_refused(api, graph):
-    graph = {"links": [], "version": 0.4, **graph}
-    assert (await fetch(api, graph))["models"] == []
+    for request, expected in (
+        ({"workflow_id": "none"}, (404, "workflow_id")),
+        ({**stored, "workflow": graph}, (400, "workflow_id")),
+        ({}, (400, "workflow")),
+    ):
+        code, body = await api.post("workflow/fetch-models", request)
+        assert (code, body["details"]["field"]) == expected
 
 
 class TestOffline:
@@ -343,17 +296,13 @@ class TestOffline:
         body = await fetch(api, graph, dry_run=True, sizes=True)
         assert (body["offline"], body["models"][0]["state"]) == (True, "missing")
         assert "offline" in body["warnings"][0]
+        model = {"folder": "vae", "filename": "a"}
+        civitai = "https://civitai.com/models/1"
         for route, request in (
             ("workflow/fetch-models", {"workflow": graph}),
-            ("volume/model", {"url": link, "folder": "loras"}),
-            (
-                "volume/model",
-                {"source": "huggingface", "url": "o/r", "filename": "a", "folder": "vae"},
-            ),
-            (
-                "volume/model",
-                {"source": "civitai", "url": "https://civitai.com/models/1", "folder": "vae"},
-            ),
+            ("volume/model", {**model, "url": link}),
+            ("volume/model", {**model, "source": "huggingface", "url": "o/r"}),
+            ("volume/model", {**model, "source": "civitai", "url": civitai}),
         ):
             code, body = await api.post(route, request)
             assert (code, body["code"], body["details"]) == (403, "offline", {"setting": "offline"})
@@ -382,13 +331,8 @@ class TestOfflineRuns:
         return {"comfyui_url": comfyui.url, "offline": True, "data_dir": str(tmp_path / "data")}
 
     async def test_input_files_are_not_fetched(self, api, bare_service):
-        graph = {
-            "1": {
-                "class_type": "ComfyUIDeployExternalImage",
-                "inputs": {"input_id": "photo", "default_value": ""},
-            },
-            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-        }
+        inputs = {"input_id": "photo", "default_value": ""}
+        graph = {**picture(), "1": {"class_type": "ComfyUIDeployExternalImage", "inputs": inputs}}
         body = {"workflow_api": graph, "inputs": {"photo": f"{bare_service.url}/files/a.png"}}
         code, answer = await api.post("run", body)
         assert (code, answer["code"]) == (403, "offline")

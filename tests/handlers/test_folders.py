@@ -10,9 +10,8 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
+from tests.helpers.bodies import form
 from tests.helpers.waiting import until_async
-
-from .test_files import form
 
 MODELS_DIRECTORY_SINCE = (0, 4)  # 0.3.75 has no --models-directory
 

@@ -8,15 +8,15 @@ import json
 
 import pytest
 
-from .test_files import form
+from tests.helpers.bodies import form
 
-NODES = 5000
+NODES = 1200
 
 
 @pytest.fixture
 def graph(chain):
     made = chain()
-    idle = {"class_type": "TestSleep", "inputs": {"seconds": 0.0, "token": "a photo " * 30}}
+    idle = {"class_type": "TestSleep", "inputs": {"seconds": 0.0, "token": "a photo " * 120}}
     return {**made, **{f"idle {n}": {**idle, "_meta": {"title": f"T{n}"}} for n in range(NODES)}}
 
 

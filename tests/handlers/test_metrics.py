@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 
 from comfydeploy_jupyter import metrics
 from comfydeploy_jupyter.extension import ComfyDeploy
+from tests.helpers.bodies import form
 from tests.helpers.waiting import until_async
 from tests.test_docs import DOCS, blocks
 
@@ -82,13 +83,8 @@ async def test_run_that_is_refused_or_never_begins(api, scrape, chain):
 
 async def test_file_that_a_client_uploads(api, scrape):
     before = await scrape()
-    boundary = "edge"
-    body = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="counted.txt"\r\n'
-        f"\r\n12345\r\n--{boundary}--\r\n"
-    )
-    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    code, _ = await api.post("upload-file", body, headers=kind)
+    body, headers = form(("file", "counted.txt", b"12345"))
+    code, _ = await api.post("upload-file", body, headers=headers)
     assert code == 200
     after = await scrape()
     assert gained(before, after, "received_files_total") == 1
@@ -96,7 +92,7 @@ async def test_file_that_a_client_uploads(api, scrape):
     assert not [line for line in after.lines if "counted.txt" in line]
 
 
-async def test_series_exist_before_the_first_run(api, scrape):
+async def test_series_exist_before_the_first_run(api, scrape, http_server_client, jp_base_url):
     """A counter whose first value is 1 has no rate."""
     await api.get("check-status")
     found = await scrape()
@@ -105,6 +101,8 @@ async def test_series_exist_before_the_first_run(api, scrape):
     for target in ("comfyui", "jupyter"):
         assert found.of("tunnel_up", target=target) == 0
     assert found.of("waiting_callbacks") == 0
+    answer = await http_server_client.fetch(f"{jp_base_url}metrics", raise_error=False)
+    assert (answer.code, b"comfydeploy" in answer.body) == (403, False), "without credentials"
 
 
 async def test_clients_of_the_websocket(api, scrape, jp_ws_fetch):
@@ -164,16 +162,6 @@ async def test_a_reading_that_fails_does_not_affect_the_others(api, scrape, capl
     assert "could not be read for /metrics" in caplog.text
 
 
-async def test_requests_without_credentials_get_no_metrics(
-    api, scrape, http_server_client, jp_base_url
-):
-    await api.get("check-status")
-    assert (await scrape()).lines
-    answer = await http_server_client.fetch(f"{jp_base_url}metrics", raise_error=False)
-    assert answer.code == 403
-    assert b"comfydeploy" not in answer.body
-
-
 def our_families():
     metrics.add_machine("local")
     metrics.run_began("local", "documented", 0.1)
@@ -185,37 +173,34 @@ def our_families():
 
 
 def test_a_machine_that_was_removed_gets_no_series_again():
-    """Each lease of a pool is a machine, and what it executed may end after it."""
+    """What a member of a pool executed may end after it."""
     metrics.add_machine("lease-1")
     metrics.remove_machine("lease-1")
     metrics.run_began("lease-1", None, 0.1)
     metrics.run_ended("lease-1", None, "failed", 0.1)
     metrics.comfyui_lost("lease-1")
     labels = {
-        sample.labels.get("machine")
-        for family in REGISTRY.collect()
-        if family.name.startswith("comfydeploy")
-        for sample in family.samples
+        sample.labels.get("machine") for family in our_families() for sample in family.samples
     }
     assert "lease-1" not in labels
     assert "removed" in labels
 
 
-@pytest.mark.parametrize("family", our_families(), ids=lambda family: family.name)
-def test_metric_names_are_valid_and_documented(family):
+def test_metric_names_are_valid_and_documented():
     """Names follow Prometheus' rules, and each metric is in the table of the documents."""
-    name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-    assert re.fullmatch(r"comfydeploy(_[a-z]+)+", name)
-    assert family.documentation.endswith(".")
-    labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-    if family.name in metrics.READINGS:
-        labels.update(metrics.READINGS[family.name].labels)
-    assert labels <= {
-        *("version", "machine", "pool", "status"),
-        *("direction", "kind", "state", "target"),
-    }
-    (row,) = [r for r in PAGE.splitlines() if r.startswith(f"| `{name}` | {family.type} |")]
-    assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == labels
+    families = our_families()
+    assert families
+    for family in families:
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        assert re.fullmatch(r"comfydeploy(_[a-z]+)+", name)
+        assert family.documentation.endswith(".")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        if family.name in metrics.READINGS:
+            labels.update(metrics.READINGS[family.name].labels)
+        known = ("version", "machine", "pool", "status", "direction", "kind", "state", "target")
+        assert labels <= set(known)
+        (row,) = [r for r in PAGE.splitlines() if r.startswith(f"| `{name}` | {family.type} |")]
+        assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == labels
 
 
 def test_every_name_in_the_documents_is_a_metric():

@@ -8,45 +8,48 @@ import uuid
 import pytest
 import requests
 
+from tests.helpers.bodies import picture
 from tests.helpers.comfyui import free_port
 from tests.helpers.comfyui_proxies import aborted, hanging
 from tests.helpers.waiting import until_async
 
 
 @pytest.fixture
-def extension_config(comfyui, tmp_path):
+def extension_config(comfyui, without_comfyui):
     (comfyui.base_dir / "main.py").touch()
-    return {
-        "comfyui_url": comfyui.url,
-        "comfyui_path": str(comfyui.base_dir),
-        "autostart": False,
-        "data_dir": str(tmp_path / "data"),
-    }
+    place = {"comfyui_url": comfyui.url, "comfyui_path": str(comfyui.base_dir)}
+    return {**without_comfyui, **place}
 
 
 @pytest.fixture
-def model(comfyui):
+def loras(comfyui):
+    folder = comfyui.models_dir / "loras"
+    (folder / "style").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def model(loras):
     """The name of a model in ``loras``."""
     name = f"style/{uuid.uuid4().hex}.safetensors"
-    path = comfyui.models_dir / "loras" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(uuid.uuid4().bytes)
+    (loras / name).write_bytes(uuid.uuid4().bytes)
     return name
 
 
-def graph(*texts: str) -> dict:
-    """Return a graph whose texts a run saves without using them."""
-    return {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0},
-        },
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-        **{
-            f"{number}": {"class_type": "TestText", "inputs": {"text": text}}
-            for number, text in enumerate(texts, start=3)
-        },
-    }
+def graph(text: str) -> dict:
+    """Return a graph with a text that a run saves without using it."""
+    return {**picture(), "3": {"class_type": "TestText", "inputs": {"text": text}}}
+
+
+@pytest.fixture
+def naming(chain):
+    """Return a function that makes a graph which takes long, with the name of a model."""
+
+    def make(model: str) -> dict:
+        names = {"class_type": "TestText", "inputs": {"text": model}}
+        return {**chain(("TestSleep", {"seconds": 600})), "names": names}
+
+    return make
 
 
 def request(action: str, name: str, **fields) -> dict:
@@ -65,8 +68,18 @@ async def uses_of(api, name: str, folder: str = "loras", machine: str = "local")
     return found
 
 
-async def test_uses_are_reported_and_no_model_in_use_is_deleted(api, comfyui, chain, model):
-    path = comfyui.models_dir / "loras" / model
+async def refused(api, name: str, fields: dict | None = None) -> dict:
+    """Check that a model can be neither deleted nor moved; return its uses."""
+    for action in ("delete", "move"):
+        body = request(action, name, to_filename="a.safetensors", **(fields or {}))
+        status, answer = await api.post("volume/model", body)
+        assert (status, answer["code"]) == (409, "conflict"), answer
+        assert answer["details"]["field"] == "filename"
+    return {**answer["details"]["uses"], "error": answer["error"]}
+
+
+async def test_uses_are_reported_and_no_model_in_use_is_deleted(api, loras, naming, model):
+    path = loras / model
     found = await uses_of(api, model)
     assert found["path"] == str(path.resolve())
     assert (found["in_use"], found["workflows"], found["run_count"]) == (False, [], 0)
@@ -74,49 +87,32 @@ async def test_uses_are_reported_and_no_model_in_use_is_deleted(api, comfyui, ch
     # A workflow of Windows has other separators; another name ends in the same way.
     windows = model.replace("/", "\\")
     for name, text in (("has it", windows), ("has another", f"not-{model}")):
-        body = {"name": name, "workflow_api": graph(text)}
-        status, answer = await api.post("workflow", body)
+        status, answer = await api.post("workflow", {"name": name, "workflow_api": graph(text)})
         assert status == 200, answer
     status, ended = await api.post("run", {"workflow_api": graph(model), "wait": True})
     assert (status, ended["status"]) == (200, "success")
-    slow = {
-        **chain(("TestSleep", {"seconds": 600})),
-        "names": {"class_type": "TestText", "inputs": {"text": model}},
-    }
-    status, running = await api.post("run", {"workflow_api": slow, "wait": False})
+    status, running = await api.post("run", {"workflow_api": naming(model), "wait": False})
     assert status == 200, running
     found = await uses_of(api, model)
     assert [(use["name"], use["versions"]) for use in found["workflows"]] == [("has it", [1])]
     assert (found["in_use"], found["unfinished"], found["run_count"]) == (True, 1, 2)
-    assert [run["prompt_id"] for run in found["runs"]] == [
-        running["prompt_id"],
-        ended["prompt_id"],
-    ]
-    for body in (request("delete", model), request("move", model, to_filename="a.safetensors")):
-        status, answer = await api.post("volume/model", body)
-        assert (status, answer["code"]) == (409, "conflict")
-        assert answer["details"]["field"] == "filename"
-        assert answer["details"]["uses"]["unfinished"] == 1
-        assert "1 run uses" in answer["error"]
-        assert path.exists()
+    ids = [running["prompt_id"], ended["prompt_id"]]
+    assert [run["prompt_id"] for run in found["runs"]] == ids
+    uses = await refused(api, model)
+    assert uses["unfinished"] == 1
+    assert "1 run uses" in uses["error"]
+    assert path.exists()
     status, answer = await api.post("volume/model", request("delete", model, in_use=True))
-    assert (status, answer["success"]) == (200, True)
-    assert not path.exists()
+    assert (status, answer["success"], path.exists()) == (200, True, False)
     await api.post("interrupt", {"prompt_id": running["prompt_id"]})
 
 
-async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, chain, model):
-    graph = {
-        **chain(("TestSleep", {"seconds": 600})),
-        "names": {"class_type": "TestText", "inputs": {"text": model}},
-    }
-    answer = post_to_comfyui(comfyui, "prompt", {"prompt": graph}).json()
+async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, naming, model):
+    answer = post_to_comfyui(comfyui, "prompt", {"prompt": naming(model)}).json()
     try:
         found = await uses_of(api, model)
         assert (found["in_use"], found["queued"], found["unfinished"]) == (True, True, 0)
-        status, refused = await api.post("volume/model", request("delete", model))
-        assert (status, refused["code"]) == (409, "conflict")
-        assert "1 prompt in ComfyUI's queue uses" in refused["error"]
+        assert "1 prompt in ComfyUI's queue uses" in (await refused(api, model))["error"]
     finally:
         post_to_comfyui(comfyui, "queue", {"delete": [answer["prompt_id"]]})
         post_to_comfyui(comfyui, "interrupt", {})
@@ -141,30 +137,23 @@ def add_machine(api, tmp_path):
 
 
 async def test_models_that_another_machine_with_the_folder_uses_are_in_use(
-    api, comfyui, chain, model, add_machine, tmp_path
+    api, loras, naming, model, add_machine, tmp_path
 ):
-    path = comfyui.models_dir / "loras" / model
+    path = loras / model
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / path.name).write_bytes(b"another file with the same name")
     await add_machine("sharing", path.parent)
     await add_machine("apart", tmp_path / "own")
-    slow = {
-        **chain(("TestSleep", {"seconds": 600})),
-        "names": {"class_type": "TestText", "inputs": {"text": model}},
-    }
-    status, running = await api.post("run", {"workflow_api": slow, "wait": False})
+    status, running = await api.post("run", {"workflow_api": naming(model), "wait": False})
     assert status == 200, running
     try:
-        await until_async(
+        found = await until_async(
             lambda: uses_of(api, path.name, machine="sharing"), lambda found: found["queued"]
         )
-        found = await uses_of(api, path.name, machine="sharing")
         assert (found["path"], found["name"]) == (str(path.resolve()), path.name)
         assert [run["prompt_id"] for run in found["runs"]] == [running["prompt_id"]]
         assert (found["in_use"], found["unfinished"]) == (True, 1)
-        body = request("delete", path.name, machine="sharing")
-        status, answer = await api.post("volume/model", body)
-        assert (status, answer["code"]) == (409, "conflict")
+        await refused(api, path.name, {"machine": "sharing"})
         assert path.exists()
         found = await uses_of(api, path.name, machine="apart")
         assert (found["in_use"], found["run_count"], found["queued"]) == (False, 0, False)
@@ -173,9 +162,9 @@ async def test_models_that_another_machine_with_the_folder_uses_are_in_use(
 
 
 async def test_uses_of_a_comfyui_that_does_not_answer_are_not_known(
-    api, comfyui, extension, faulty, model, add_machine
+    api, loras, extension, faulty, model, add_machine
 ):
-    path = comfyui.models_dir / "loras" / model
+    path = loras / model
     await add_machine("silent", path.parent, faulty.url)
     machine = extension.services.machines.get("silent")
     await until_async(lambda: machine.connected)
@@ -183,12 +172,9 @@ async def test_uses_of_a_comfyui_that_does_not_answer_are_not_known(
     faulty.fail("GET", "/queue", aborted)
     found = await uses_of(api, model)
     assert (found["queued"], found["in_use"]) == (None, False)
-    for body in (request("delete", model), request("move", model, to_filename="a.safetensors")):
-        status, answer = await api.post("volume/model", body)
-        assert (status, answer["details"]["field"]) == (409, "filename")
-        assert answer["details"]["uses"]["queued"] is None
-        assert "the ComfyUI of 'silent' does not answer" in answer["error"]
-        assert path.exists()
+    uses = await refused(api, model)
+    assert (uses["queued"], path.exists()) == (None, True)
+    assert "the ComfyUI of 'silent' does not answer" in uses["error"]
     faulty.fail("GET", "/prompt", hanging)
     faulty.drop_sockets()
     await until_async(lambda: machine.hangs and not machine.connected)
@@ -216,16 +202,13 @@ async def test_embeddings_are_found_in_prompts(api, comfyui):
         assert after - before == number, text
 
 
-async def test_moved_models_keep_their_hashes(api, comfyui, model):
-    path = comfyui.models_dir / "loras" / model
+async def test_moved_models_keep_their_hashes(api, comfyui, loras, model):
+    path, target = loras / model, comfyui.models_dir / "checkpoints" / "new" / "b.safetensors"
     content = path.read_bytes()
     _, before = await api.get("get-file-hash", filename=f"loras/{model}")
     assert before["cached"] is False
-    status, answer = await api.post(
-        "volume/model",
-        request("move", model, to_folder="checkpoints/new", to_filename="b.safetensors"),
-    )
-    target = comfyui.models_dir / "checkpoints" / "new" / "b.safetensors"
+    body = request("move", model, to_folder="checkpoints/new", to_filename="b.safetensors")
+    status, answer = await api.post("volume/model", body)
     assert (status, answer["path"]) == (200, str(target.resolve()))
     assert (target.read_bytes(), path.exists()) == (content, False)
     _, after = await api.get("get-file-hash", filename="checkpoints/new/b.safetensors")
@@ -238,54 +221,40 @@ async def test_moved_models_keep_their_hashes(api, comfyui, model):
     target.unlink()
 
 
-async def test_links_are_moved_and_deleted_instead_of_their_targets(api, comfyui, tmp_path):
+async def test_links_are_moved_and_deleted_instead_of_their_targets(api, comfyui, loras, tmp_path):
     elsewhere = tmp_path / "cache" / "blob"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(b"weights")
     name = f"{uuid.uuid4().hex}.safetensors"
-    loras = comfyui.models_dir / "loras"
-    loras.mkdir(parents=True, exist_ok=True)
     (loras / name).symlink_to(elsewhere)
-    status, answer = await api.post(
-        "volume/model", request("move", name, to_folder="vae", to_filename=f"deep/er/{name}")
-    )
+    body = request("move", name, to_folder="vae", to_filename=f"deep/er/{name}")
+    status, answer = await api.post("volume/model", body)
     moved = comfyui.models_dir / "vae" / "deep" / "er" / name
     assert (status, moved.read_bytes()) == (200, b"weights"), answer
     assert not (loras / name).is_symlink()
     delete = {"action": "delete", "folder": "vae/deep", "filename": f"er/{name}"}
     assert (await api.post("volume/model", delete))[0] == 200
     assert not moved.is_symlink()
-    assert elsewhere.read_bytes() == b"weights"
-
-
-async def test_links_to_folders_are_neither_moved_nor_deleted(api, comfyui, tmp_path):
-    models = tmp_path / "nas"
-    models.mkdir()
-    (models / "a.safetensors").write_bytes(b"weights")
-    loras = comfyui.models_dir / "loras"
-    loras.mkdir(parents=True, exist_ok=True)
     link = loras / uuid.uuid4().hex
-    link.symlink_to(models)
+    link.symlink_to(elsewhere.parent)
     try:
         for action in ("delete", "move"):
             body = request(action, link.name, to_filename="b.safetensors", in_use=True)
             status, answer = await api.post("volume/model", body)
             assert (status, answer["details"]["field"]) == (400, "filename"), answer
             assert "is a link to a folder" in answer["error"]
-        assert (link / "a.safetensors").read_bytes() == b"weights"
     finally:
         link.unlink()
+    assert elsewhere.read_bytes() == b"weights"
 
 
-async def test_uses_by_the_name_in_a_linked_folder_count(api, comfyui, model):
-    path = comfyui.models_dir / "loras" / model
-    linked = comfyui.models_dir / "loras" / uuid.uuid4().hex
-    linked.symlink_to(path.parent)
+async def test_uses_by_the_name_in_a_linked_folder_count(api, loras, model):
+    linked = loras / uuid.uuid4().hex
+    linked.symlink_to(loras / "style")
     try:
-        names = (model, f"{linked.name}/{path.name}")
+        names = (model, f"{linked.name}/{model.removeprefix('style/')}")
         for name in names:
-            body = {"name": name, "workflow_api": graph(name)}
-            status, answer = await api.post("workflow", body)
+            status, answer = await api.post("workflow", {"name": name, "workflow_api": graph(name)})
             assert status == 200, answer
         for name in names:
             found = await uses_of(api, name)
@@ -294,12 +263,11 @@ async def test_uses_by_the_name_in_a_linked_folder_count(api, comfyui, model):
         linked.unlink()
 
 
-async def test_models_that_are_being_downloaded_are_in_use(api, comfyui, bare_service):
+async def test_models_that_are_being_downloaded_are_in_use(api, loras, bare_service):
     bare_service.files["slow.safetensors"] = bytes(10_000_000)
     bare_service.store_delay = 5
     name = f"{uuid.uuid4().hex}.safetensors"
-    (comfyui.models_dir / "loras").mkdir(parents=True, exist_ok=True)
-    (comfyui.models_dir / "loras" / name).write_bytes(b"an earlier version")
+    (loras / name).write_bytes(b"an earlier version")
     url = f"{bare_service.url}/files/slow.safetensors"
     status, added = await api.post("volume/model", request("add", name, url=url))
     assert status == 200, added
@@ -316,9 +284,9 @@ async def test_models_that_are_being_downloaded_are_in_use(api, comfyui, bare_se
     assert (await api.post("volume/model", request("delete", name)))[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("fields", "code", "field"),
-    [
+async def test_bad_requests_change_nothing(api, comfyui, model):
+    before = sorted(comfyui.models_dir.rglob("*"))
+    for fields, code, field in (
         ({"filename": "../../../etc/passwd"}, 403, "filename"),
         ({"filename": "/etc/passwd"}, 404, "filename"),
         ({"filename": "none.safetensors"}, 404, "filename"),
@@ -337,22 +305,13 @@ async def test_models_that_are_being_downloaded_are_in_use(api, comfyui, bare_se
         ({"to_filename": "con.safetensors"}, 400, "to_filename"),
         ({"to_filename": " "}, 400, "to_filename"),
         ({"to_filename": f"{'x' * 300}.safetensors"}, 400, "to_filename"),
-    ],
-)
-async def test_bad_requests_change_nothing(api, comfyui, model, fields, code, field):
-    path = comfyui.models_dir / "loras" / model
-    before = sorted(comfyui.models_dir.rglob("*"))
-    actions = ["move"] if any(name.startswith("to_") for name in fields) else ["move", "delete"]
-    for action in actions:
-        body = {**request(action, model, to_filename="b.safetensors"), **fields}
-        status, answer = await api.post("volume/model", body)
-        assert (status, answer["success"]) == (code, False), answer
-        assert answer["details"]["field"] == field, answer
-    assert path.exists()
+    ):
+        for action in ("move",) if field.startswith("to_") else ("move", "delete"):
+            body = {**request(action, model, to_filename="b.safetensors"), **fields}
+            status, answer = await api.post("volume/model", body)
+            assert (status, answer["success"]) == (code, False), answer
+            assert answer["details"]["field"] == field, answer
     assert sorted(comfyui.models_dir.rglob("*")) == before
-
-
-async def test_uses_of_bad_names(api):
     for query, code, field in (
         ({"folder": "loras"}, 400, "filename"),
         ({"folder": "loras", "filename": "none"}, 404, "filename"),

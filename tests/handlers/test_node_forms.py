@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from jupyter_server.utils import url_path_join
 
 from tests.helpers.fake_comfydeploy import KEY
 
@@ -20,83 +19,64 @@ def extension_config(tmp_path, comfydeploy, comfyui, monkeypatch):
     }
 
 
-def seeded(seed: int = 7) -> dict:
-    return {"7": {"class_type": "TestSeed", "inputs": {"seed": seed, "token": uuid.uuid4().hex}}}
+def seeded() -> dict:
+    return {"7": {"class_type": "TestSeed", "inputs": {"seed": 7, "token": uuid.uuid4().hex}}}
 
 
-async def test_a_native_run_executes_the_services_reply(api, comfydeploy):
+@pytest.fixture
+def native(comfydeploy) -> dict:
+    """A request for a native run."""
+    endpoint = f"{comfydeploy.url}/native"
+    return {"is_native_run": True, "native_run_api_endpoint": endpoint, "token": KEY}
+
+
+async def test_a_native_run_executes_the_services_reply(api, comfydeploy, native):
     run_id = str(uuid.uuid4())
     comfydeploy.answer({"workflow_api_json": seeded(), "inputs": {"seed": 11}, "prompt_id": run_id})
-    code, body = await api.post(
-        "run",
-        {
-            "is_native_run": True,
-            "native_run_api_endpoint": f"{comfydeploy.url}/native",
-            "inputs": {"seed": 5},
-            "prompt_id": "of the native request",
-            "token": KEY,
-        },
-    )
+    request = {**native, "inputs": {"seed": 5}}
+    code, body = await api.post("run", {**request, "prompt_id": "of the native request"})
     assert code == 400  # what the node's client sends is checked, too
-    body_to_send = {
-        "is_native_run": True,
-        "native_run_api_endpoint": f"{comfydeploy.url}/native",
-        "inputs": {"seed": 5},
-        "token": KEY,
-    }
-    code, body = await api.post("run", body_to_send)
+    code, body = await api.post("run", request)
     assert (code, body["status"], body["prompt_id"]) == (200, "success", run_id)
     assert body["seeds"] == {"7.seed": 11}
     (seen,) = comfydeploy.seen
     assert seen.headers["Authorization"] == f"Bearer {KEY}"
-    assert "token" not in seen.body
+    del request["token"]
+    assert seen.body == request
 
 
-async def test_a_native_run_waits_if_the_services_reply_says_so(api, comfydeploy, chain):
-    request = {
-        "is_native_run": True,
-        "native_run_api_endpoint": f"{comfydeploy.url}/native",
-        "wait": True,
-        "token": KEY,
-    }
+async def test_a_native_run_waits_if_the_services_reply_says_so(api, comfydeploy, native, chain):
     comfydeploy.answer({"workflow_api_json": seeded()})
-    code, body = await api.post("run", request)
+    code, body = await api.post("run", {**native, "wait": True})
     assert (code, body["status"]) == (200, "success"), "it has no field `wait`"
     slow = chain(("TestSleep", {"seconds": 1.0}))
     comfydeploy.answer({"workflow_api_json": slow, "wait": False})
-    code, body = await api.post("run", request)
+    code, body = await api.post("run", {**native, "wait": True})
     assert (code, body["finished_at"]) == (200, None)
     await api.until(body["prompt_id"], "success")
 
 
-async def test_native_run_on_the_stream(events, comfydeploy):
+async def test_native_run_on_the_stream(events, comfydeploy, native):
     run_id = str(uuid.uuid4())
     comfydeploy.answer({"workflow_api_json": seeded(), "prompt_id": run_id})
-    messages = await events(
-        body={
-            "is_native_run": True,
-            "native_run_api_endpoint": f"{comfydeploy.url}/native",
-            "cd_token": KEY,
-        }
-    )
+    messages = await events(body={**native, "cd_token": KEY})
     first, last = messages[0][1], messages[-1][1]
     assert set(first) == {"prompt_id", "number", "node_errors"}
     assert first["prompt_id"] == run_id
     assert last == {"event": "status", "data": {"prompt_id": run_id, "status": "success"}}
 
 
-async def test_a_native_run_whose_reply_is_not_a_run(api, comfydeploy):
-    request = {
-        "is_native_run": True,
-        "native_run_api_endpoint": f"{comfydeploy.url}/native",
-        "cd_token": KEY,
-    }
+async def test_a_native_run_whose_reply_is_not_a_run(api, comfydeploy, native):
     comfydeploy.answer([1])
-    code, body = await api.post("run", request)
+    code, body = await api.post("run", native)
     assert (code, body["code"]) == (502, "cloud_error")
     comfydeploy.answer({"detail": "nothing to run"})
-    code, body = await api.post("run", request)
+    code, body = await api.post("run", native)
     assert (code, body["details"]["field"]) == (400, "workflow_api")
+    for token, error in ((None, "no_api_key"), ("wrong", "cloud_error")):
+        code, body = await api.post("run", {**native, "token": token})
+        assert (code, body["code"]) == (401, error)
+        assert "wrong" not in str(body)
 
 
 async def test_run_as_the_service_sends_it(api, events):
@@ -130,40 +110,16 @@ async def test_sign_in_at_an_address_of_the_request(api, comfydeploy):
     assert (code, body["code"]) == (410, "cloud_error")
 
 
-@pytest.mark.parametrize("place", ["query", "body"])
-async def test_volume_steps_at_an_address_of_the_request(api, comfydeploy, place):
-    body = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 3, "token": KEY}
+async def test_volumes_at_an_address_of_the_request(api, comfydeploy):
+    body = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 3}
     route = "volume/file/generate-upload-url"
     where = {"api_url": comfydeploy.root}
-    if place == "query":
-        code, answer = await api.post(route, body, params=where)
-    else:
-        code, answer = await api.post(route, {**body, **where})
-    assert code == 200, answer
-    assert comfydeploy.seen[-1].path == f"/api/{route}"
-    # Fields for this server only are not forwarded.
-    assert set(comfydeploy.seen[-1].body) == {"filename", "contentType", "size"}
-
-
-async def test_model_at_an_address_of_the_request(api, comfydeploy):
+    for fields, params in (({}, where), (where, {})):
+        code, answer = await api.post(route, {**body, "token": KEY, **fields}, params=params)
+        assert code == 200, answer
+        assert comfydeploy.seen[-1].path == f"/api/{route}"
+        assert comfydeploy.seen[-1].body == body, "fields for this server are not forwarded"
     body = {"source": "link", "folderPath": "loras", "filename": "a", "downloadLink": "https://h/a"}
-    code, answer = await api.post(
-        "volume/model", {**body, "api_url": comfydeploy.root, "token": KEY}
-    )
+    code, answer = await api.post("volume/model", {**body, **where, "token": KEY})
     assert code == 200, answer
     assert comfydeploy.seen[-1].body == body
-
-
-async def test_a_bearer_token_beside_jupyters_cookie(
-    api, comfydeploy, http_server_client, jp_base_url, jp_auth_header
-):
-    """As the node's web plug-in sends the key."""
-    url = url_path_join(jp_base_url, "comfyui-deploy/check-ws-status")
-    login = await http_server_client.fetch(url, headers=dict(jp_auth_header))
-    cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
-    response = await http_server_client.fetch(
-        f"{url_path_join(jp_base_url, 'comfyui-deploy/workflows')}?api_url={comfydeploy.root}",
-        headers={"Cookie": "; ".join(cookies), "Authorization": f"Bearer {KEY}"},
-    )
-    assert response.code == 200
-    assert comfydeploy.seen[-1].headers["Authorization"] == f"Bearer {KEY}"

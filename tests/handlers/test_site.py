@@ -12,19 +12,14 @@ from aiohttp import web
 
 from comfydeploy_jupyter.compat.comfydeploy import WebProxy
 from comfydeploy_jupyter.errors import CloudError
+from tests.helpers.bodies import Wire
 
 MIB = 1024 * 1024
 MUCH = 256 * MIB  # more than the kernel's buffers hold, by far
 
 
 class FakeSite:
-    """A web site that records its requests.
-
-    Attributes
-    ----------
-    seen : list of dict
-        Path as it was sent, method, headers and body of each request.
-    """
+    """A web site that records the path as it was sent, method, headers and body of requests."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -36,14 +31,17 @@ class FakeSite:
 
     async def start(self) -> None:
         app = web.Application(client_max_size=2 * MUCH)
-        app.router.add_route("*", "/hold", self._hold)
-        app.router.add_route("*", "/never", self._never)
-        app.router.add_get("/much", self._much)
-        app.router.add_get("/half", self._half)
-        app.router.add_get("/half-chunked", self._half)
-        app.router.add_get("/drip", self._drip)
-        app.router.add_route("*", "/refuse", self._refuse)
-        app.router.add_route("*", "/{tail:.*}", self._echo)
+        for path, handler in {
+            "/hold": self._hold,
+            "/never": self._never,
+            "/much": self._much,
+            "/half": self._half,
+            "/half-chunked": self._half,
+            "/drip": self._drip,
+            "/refuse": self._refuse,
+            "/{tail:.*}": self._echo,
+        }.items():
+            app.router.add_route("*", path, handler)
         self.runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
         )
@@ -52,14 +50,9 @@ class FakeSite:
         self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
 
     async def _echo(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append(
-            {
-                "path": request.raw_path,
-                "method": request.method,
-                "headers": request.headers.copy(),
-                "body": await request.read(),
-            }
-        )
+        body, headers = await request.read(), request.headers.copy()
+        seen = {"path": request.raw_path, "method": request.method, "headers": headers}
+        self.seen.append({**seen, "body": body})
         status = int(request.query.get("status", 200))
         headers = {
             "Content-Type": request.query.get("type", "text/html"),
@@ -73,15 +66,14 @@ class FakeSite:
         }
         if "to" in request.query:
             headers["Location"] = request.query["to"]
-        if status in (204, 304):
-            return web.Response(status=status, headers=headers)
-        return web.Response(status=status, body=b"<b>page</b>", headers=headers)
+        body = None if status in (204, 304) else b"<b>page</b>"
+        return web.Response(status=status, body=body, headers=headers)
 
     async def _hold(self, request: web.Request) -> web.StreamResponse:
         await self.read.wait()
         length = 0
-        async for piece in request.content.iter_any():
-            length += len(piece)
+        async for chunk in request.content.iter_any():
+            length += len(chunk)
         return web.Response(text=str(length))
 
     async def _never(self, _: web.Request) -> web.StreamResponse:
@@ -101,8 +93,7 @@ class FakeSite:
         await response.prepare(request)
         for _ in range(MUCH // MIB):
             writing = asyncio.ensure_future(response.write(b"x" * MIB))
-            done, _ = await asyncio.wait({writing}, timeout=1)
-            if not done:
+            if not (await asyncio.wait({writing}, timeout=1))[0]:
                 self.stuck.set()
             await writing
         return response
@@ -136,77 +127,15 @@ def site(jp_asyncio_loop):
 
 
 @pytest.fixture
-def extension_config(tmp_path, site, monkeypatch):
+def extension_config(without_comfyui, site, monkeypatch):
     monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
-    return {
-        "comfyui_url": "http://127.0.0.1:9",
-        "data_dir": str(tmp_path / "data"),
-        "autostart": False,
-        "comfydeploy_url": site.url,
-        "allowed_api_urls": [site.url],
-        "api_key": "the-configured-key",
-    }
-
-
-class Wire:
-    """Sends requests to Jupyter as given bytes."""
-
-    def __init__(self, port: int, base_url: str, token: str) -> None:
-        self.port = port
-        self.base_url = base_url
-        self.token = token
-
-    async def send(
-        self, method: str, tail: str, headers: dict[str, str] | None = None, body: bytes = b""
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Send a request and return the connection."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        sent = {"Host": "localhost", "Authorization": f"token {self.token}", "Connection": "close"}
-        if body:
-            sent["Content-Length"] = str(len(body))
-        sent.update(headers or {})
-        lines = [f"{method} {self.base_url}comfydeploy/{tail} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in sent.items()]
-        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
-        await writer.drain()
-        return reader, writer
-
-    async def head(self, reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-        """Return status and headers, names in small letters."""
-        text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = text.strip().split("\r\n")
-        headers = [line.split(": ", 1) for line in lines]
-        return int(first.split()[1]), {name.lower(): value for name, value in headers}
-
-    async def call(
-        self, method: str, tail: str, headers: dict[str, str] | None = None, body: bytes = b""
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of the reply; status 0 if there is none."""
-        reader, writer = await self.send(method, tail, headers, body)
-        try:
-            status, found = await self.head(reader)
-            content = await reader.read()
-        except asyncio.IncompleteReadError:
-            return 0, {}, b""
-        finally:
-            writer.close()
-        if found.get("transfer-encoding") == "chunked":
-            content = _whole(content)
-        return status, found, content
-
-
-def _whole(chunked: bytes) -> bytes:
-    found = b""
-    while True:
-        size, _, chunked = chunked.partition(b"\r\n")
-        if int(size, 16) == 0:
-            return found
-        found, chunked = found + chunked[: int(size, 16)], chunked[int(size, 16) + 2 :]
+    config = {**without_comfyui, "comfydeploy_url": site.url, "allowed_api_urls": [site.url]}
+    return {**config, "api_key": "the-configured-key"}
 
 
 @pytest.fixture
-def wire(extension, http_server_client, jp_http_port, jp_base_url, jp_auth_header):
-    return Wire(jp_http_port, jp_base_url, jp_auth_header["Authorization"].split()[1])
+def wire(wire):
+    return Wire(wire.port, f"{wire.root}comfydeploy/", wire.token)
 
 
 async def test_a_request_arrives_as_it_was_sent(wire, site):
@@ -214,15 +143,18 @@ async def test_a_request_arrives_as_it_was_sent(wire, site):
     headers = {"Content-Type": "application/x-thing", "Accept": "text/x", "User-Agent": "me"}
     status, found, content = await wire.call("POST", "a%20b/c/?x=1&y=%2F+z&x=2", headers, body)
     assert (status, content) == (200, b"<b>page</b>")
-    assert found["content-type"] == "text/html"
-    assert found["etag"] == '"7"'
+    assert (found["content-type"], found["etag"]) == ("text/html", '"7"')
     (seen,) = site.seen
     assert (seen["method"], seen["path"]) == ("POST", "/a%20b/c/?x=1&y=%2F+z&x=2")
     assert seen["body"] == body
-    for name, value in headers.items():
-        assert seen["headers"][name] == value
-    assert seen["headers"]["Content-Length"] == str(len(body))
-    assert seen["headers"]["Host"] == site.url.removeprefix("http://")
+    length = {"Content-Length": str(len(body))}
+    expected = {**headers, **length, "Host": site.url.removeprefix("http://")}
+    assert {name: seen["headers"][name] for name in expected} == expected
+    for status in (201, 204, 304, 400, 401, 404, 418, 429, 500, 503):
+        found, headers, content = await wire.call("GET", f"x?status={status}&type=text/plain")
+        assert found == status
+        if status not in (204, 304):
+            assert (headers["content-type"], content) == ("text/plain", b"<b>page</b>")
 
 
 async def test_a_body_without_a_length(wire, site):
@@ -232,14 +164,6 @@ async def test_a_body_without_a_length(wire, site):
     assert (await wire.head(reader))[0] == 200
     writer.close()
     assert site.seen[0]["body"] == b"abcde"
-
-
-@pytest.mark.parametrize("status", [200, 201, 204, 304, 400, 401, 404, 418, 429, 500, 503])
-async def test_the_status_code_is_passed_on(wire, status):
-    found, headers, body = await wire.call("GET", f"x?status={status}&type=text/plain")
-    assert found == status
-    if status not in (204, 304):
-        assert (headers["content-type"], body) == ("text/plain", b"<b>page</b>")
 
 
 async def test_jupyters_credentials_are_not_sent(wire, site, jp_base_url):
@@ -291,17 +215,17 @@ async def test_a_key_in_the_request_is_sent(wire, site):
     await wire.call("GET", f"x?token={wire.token}", {"Authorization": "Bearer not-jupyters"})
     keys = [seen["headers"].get("Authorization") for seen in site.seen]
     assert keys == [None, "Bearer cd-key", "Bearer not-jupyters"]
+    site.seen.clear()
+    for headers in ({"Authorization": ""}, {"Authorization": "token wrong"}):
+        status, _, body = await wire.call("GET", "x", headers)
+        assert (status, json.loads(body)["code"]) == (403, "unauthorized")
+    assert site.seen == []
 
 
 class TestSiteThatIsNotListed:
     @pytest.fixture
-    def extension_config(self, tmp_path, site):
-        return {
-            "comfyui_url": "http://127.0.0.1:9",
-            "data_dir": str(tmp_path / "data"),
-            "autostart": False,
-            "comfydeploy_url": site.url,
-        }
+    def extension_config(self, without_comfyui, site):
+        return {**without_comfyui, "comfydeploy_url": site.url}
 
     async def test_the_key_is_not_sent_there(self, wire, site):
         status, _, body = await wire.call("GET", "x", {"X-ComfyDeploy-Token": "cd-key"})
@@ -323,9 +247,8 @@ async def test_responses_cannot_run_scripts_in_jupyters_origin(wire):
             assert name not in found
 
 
-@pytest.mark.parametrize(
-    ("to", "seen_as"),
-    [
+async def test_redirects_are_passed_back(wire, site, jp_base_url):
+    for to, seen_as in (
         ("/sign-in?next=/a", "{base}comfydeploy/sign-in?next=/a"),
         ("other#part", "{base}comfydeploy/deep/other#part"),
         ("{site}/x", "{base}comfydeploy/x"),
@@ -335,61 +258,23 @@ async def test_responses_cannot_run_scripts_in_jupyters_origin(wire):
         ("/x\\..\\lab", "{base}comfydeploy/x%5C..%5Clab"),
         ("javascript:alert(1)", None),
         ("data:text/html,x", None),
-    ],
-)
-async def test_redirects_are_passed_back(wire, site, jp_base_url, to, seen_as):
-    target = to.format(site=site.url).replace("#", "%23").replace("?", "%3F")
-    status, found, _ = await wire.call("GET", f"deep/x?status=307&to={target}")
-    assert status == 307
-    assert len(site.seen) == 1
-    assert found.get("location") == (seen_as and seen_as.format(base=jp_base_url))
+    ):
+        site.seen.clear()
+        target = to.format(site=site.url).replace("#", "%23").replace("?", "%3F")
+        status, found, _ = await wire.call("GET", f"deep/x?status=307&to={target}")
+        assert (status, len(site.seen)) == (307, 1)
+        assert found.get("location") == (seen_as and seen_as.format(base=jp_base_url)), to
 
 
 REFUSED = [
-    "/{evil}/x",
-    "//{evil}/x",
-    "///{evil}/x",
-    "/x",
-    "%2F{evil}/x",
-    "%2f%2f{evil}/x",
-    "%252f%252f{evil}/x",
-    "%25252f{evil}/x",
-    "\\\\{evil}/x",
-    "\\{evil}/x",
-    "/\\{evil}/x",
-    "\\/{evil}/x",
-    "%5c%5c{evil}/x",
-    "%5C{evil}",
-    "%255c%255c{evil}/x",
-    "a\\..\\b",
-    "..",
-    "../x",
-    "a/../../x",
-    "a/..",
-    "./x",
-    "a/./x",
-    "%2e%2e/x",
-    "%2E%2e%2fx",
-    ".%2e/x",
-    "%252e%252e/x",
-    "%252e%252e%252fx",
-    "%25252e%25252e/x",
-    "..%2f..%2fx",
-    "..%5c..%5cx",
-    "..;/x",
-    "a/..;b=c/x",
-    "a/%2e%2e;/x",
-    "..%3fx",
-    "%2e%2e%23",
-    "%00",
-    "x%00.html",
-    "x%0d%0aHost:%20{evil}",
-    "x%0aX:y",
-    "x%0d",
-    "x%250d%250aSet-Cookie:a",
-    "%09//{evil}/x",
-    "x%1f",
-    "x%7f",
+    *("/{evil}/x", "//{evil}/x", "///{evil}/x", "/x", "%2F{evil}/x", "%2f%2f{evil}/x"),
+    *("%252f%252f{evil}/x", "%25252f{evil}/x", "\\\\{evil}/x", "\\{evil}/x", "/\\{evil}/x"),
+    *("\\/{evil}/x", "%5c%5c{evil}/x", "%5C{evil}", "%255c%255c{evil}/x", "a\\..\\b"),
+    *("..", "../x", "a/../../x", "a/..", "./x", "a/./x", "%2e%2e/x", "%2E%2e%2fx", ".%2e/x"),
+    *("%252e%252e/x", "%252e%252e%252fx", "%25252e%25252e/x", "..%2f..%2fx", "..%5c..%5cx"),
+    *("..;/x", "a/..;b=c/x", "a/%2e%2e;/x", "..%3fx", "%2e%2e%23", "%00", "x%00.html"),
+    *("x%0d%0aHost:%20{evil}", "x%0aX:y", "x%0d", "x%250d%250aSet-Cookie:a", "%09//{evil}/x"),
+    *("x%1f", "x%7f"),
 ]
 KEPT = [
     ("@{evil}/x", "/@{evil}/x"),
@@ -434,11 +319,9 @@ def evil(jp_asyncio_loop):
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_the_path_cannot_lead_to_another_host(wire, site, evil, method):
     host, came = evil
-    assert len(set(REFUSED)) == len(REFUSED) > 25
     for tail in REFUSED:
         status, _, body = await wire.call(method, tail.format(evil=host))
-        assert status == 400, tail
-        assert json.loads(body)["details"]["field"] == "tail", tail
+        assert (status, json.loads(body)["details"]["field"]) == (400, "tail"), tail
     assert site.seen == []
     for tail, path in KEPT:
         site.seen.clear()
@@ -453,23 +336,17 @@ async def test_the_path_cannot_lead_to_another_host(wire, site, evil, method):
     assert came == []
 
 
-@pytest.mark.parametrize(
-    "url", ["https://h", "https://h/", "https://h:8443/deep", "https://h/deep/"]
-)
-def test_every_address_is_below_the_site(url):
-    site = WebProxy(url)
-    for tail, _ in KEPT:
-        path, _, query = tail.format(evil="evil.example").partition("?")
-        address = site.address(path, query)
-        assert (address.scheme, address.host) == ("https", "h")
-        assert str(address).startswith(url)
-        assert ".." not in address.raw_path.split("/")
-
-
-@pytest.mark.parametrize("url", ["", "nowhere", "ftp://h", "http://", "http://["])
-def test_a_site_without_an_address(url):
-    with pytest.raises(CloudError, match="comfydeploy_url"):
-        WebProxy(url).address("x")
+def test_every_address_is_below_the_site():
+    for url in ("https://h", "https://h/", "https://h:8443/deep", "https://h/deep/"):
+        for tail, _ in KEPT:
+            path, _, query = tail.format(evil="evil.example").partition("?")
+            address = WebProxy(url).address(path, query)
+            assert (address.scheme, address.host) == ("https", "h")
+            assert str(address).startswith(url)
+            assert ".." not in address.raw_path.split("/")
+    for url in ("", "nowhere", "ftp://h", "http://", "http://["):
+        with pytest.raises(CloudError, match="comfydeploy_url"):
+            WebProxy(url).address("x")
 
 
 async def test_a_large_answer_waits_for_the_client(wire, site):
@@ -479,30 +356,22 @@ async def test_a_large_answer_waits_for_the_client(wire, site):
     # The site can send only as much as fits into the buffers in between.
     await asyncio.wait_for(site.stuck.wait(), 60)
     length = 0
-    while piece := await reader.read(MIB):
-        length += len(piece)
+    while chunk := await reader.read(MIB):
+        length += len(chunk)
     assert length == MUCH
     writer.close()
 
 
 async def test_a_large_request_waits_for_the_site(wire, site):
-    headers = {"Content-Length": str(MUCH)}
-    reader, writer = await wire.send("POST", "hold", headers)
-    sent = 0
-    while sent < MUCH:
+    reader, writer = await wire.send("POST", "hold", {"Content-Length": str(MUCH)})
+    for sent in range(MIB, MUCH + MIB, MIB):
         writer.write(b"x" * MIB)
-        sent += MIB
         draining = asyncio.ensure_future(writer.drain())
-        done, _ = await asyncio.wait({draining}, timeout=1)
-        if not done:
-            break
-    assert sent < MUCH
-    site.read.set()
-    await draining
-    while sent < MUCH:
-        writer.write(b"x" * MIB)
-        sent += MIB
-        await writer.drain()
+        if not (await asyncio.wait({draining}, timeout=1))[0] and not site.read.is_set():
+            assert sent < MUCH
+            site.read.set()
+        await draining
+    assert site.read.is_set(), "it had to wait"
     assert (await wire.head(reader))[0] == 200
     assert (await reader.read()) == str(MUCH).encode()
     writer.close()
@@ -561,10 +430,3 @@ class TestSilentSite:
         assert (status, json.loads(body)["code"]) == (502, "cloud_error")
         status, _, body = await wire.call("POST", tail, body=b"x" * (16 * MIB))
         assert (status, json.loads(body)["code"]) == (502, "cloud_error")
-
-
-async def test_requests_without_credentials_are_refused(wire, site):
-    for headers in ({"Authorization": ""}, {"Authorization": "token wrong"}):
-        status, _, body = await wire.call("GET", "x", headers)
-        assert (status, json.loads(body)["code"]) == (403, "unauthorized")
-    assert site.seen == []

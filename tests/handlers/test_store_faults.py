@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from comfydeploy_jupyter.store.database import Database
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ def locking(path):
 
 class TestFaultsAtTheStart:
     @pytest.fixture
-    def extension_config(self, tmp_path):
-        return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
+    def extension_config(self, without_comfyui, monkeypatch):
+        monkeypatch.setitem(Database.__init__.__kwdefaults__, "patience", 3.0)
+        return without_comfyui
 
     async def test_locked(self, locking, api: Api):
         begin = time.monotonic()
         answers = await asyncio.gather(*(api.get("workflows") for _ in range(5)))
-        assert time.monotonic() - begin < 50, "they do not wait one after the other"
+        assert time.monotonic() - begin < 15, "they do not wait one after the other"
         for code, body in answers:
             assert (code, body["code"]) == (503, "store_unavailable")
             assert body["details"]["reason"] == "locked"

@@ -29,14 +29,8 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def extension_config(tmp_path, cloudflared, settings) -> dict[str, Any]:
-    return {
-        "comfyui_url": "http://127.0.0.1:9",
-        "autostart": False,
-        "data_dir": str(tmp_path / "data"),
-        "cloudflared_path": str(cloudflared.path),
-        **settings,
-    }
+def extension_config(without_comfyui, cloudflared, settings) -> dict[str, Any]:
+    return {**without_comfyui, "cloudflared_path": str(cloudflared.path), **settings}
 
 
 async def process_ended(pid: int) -> None:
@@ -51,21 +45,15 @@ async def until_status(api, accept, **query: str) -> dict[str, Any]:
 
 
 async def test_start_status_stop(api, jp_fetch, cloudflared):
+    for path in (("tunnel", "status"), ("comfyui-deploy", "tunnel", "status")):
+        answer = await jp_fetch(*path, headers={"Authorization": ""}, raise_error=False)
+        assert (answer.code, json.loads(answer.body)["code"]) == (403, "unauthorized")
     code, body = await api.get("tunnel/status")
-    assert code == 200
-    assert (body["success"], body["running"], body["url"], body["port"]) == (
-        True,
-        False,
-        None,
-        None,
-    )
+    assert (code, body["success"], body["running"]) == (200, True, False)
+    assert (body["url"], body["port"]) == (None, None)
     code, started = await api.post("tunnel/start", NO_GATE)
-    assert code == 200
-    assert started["success"] is True
-    assert started["running"] is True
-    assert started["port"] == PORT
-    assert started["target"] == "comfyui"
-    assert started["protected"] is False
+    assert (code, started["success"], started["running"]) == (200, True, True)
+    assert (started["port"], started["target"], started["protected"]) == (PORT, "comfyui", False)
     assert "NOT protected" in started["message"]
     assert started["url"].endswith(".trycloudflare.com")
     assert started["access_url"] == started["url"] + "/"
@@ -83,13 +71,6 @@ async def test_start_status_stop(api, jp_fetch, cloudflared):
     assert not alive(cloudflared.starts[0]["pid"])
     assert (await api.post("tunnel/stop", {}))[1]["success"] is True
     assert (await api.get("check-status"))[1]["tunnel"]["running"] is False
-
-
-async def test_status_needs_credentials(extension, jp_fetch):
-    for path in (("tunnel", "status"), ("comfyui-deploy", "tunnel", "status")):
-        answer = await jp_fetch(*path, headers={"Authorization": ""}, raise_error=False)
-        assert answer.code == 403
-        assert json.loads(answer.body)["code"] == "unauthorized"
 
 
 async def test_second_start_gets_the_same_tunnel(api, cloudflared):
@@ -117,36 +98,24 @@ async def test_starts_at_the_same_time_are_one(api, cloudflared):
     assert len(cloudflared.starts) == 1
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("port", 0),
-        ("port", 65_536),
-        ("port", -1),
-        ("port", "8188"),
-        ("port", 8188.5),
-        ("port", True),
-        ("port", {}),
-        ("target", "fridge"),
-        ("target", 1),
-        ("token", ""),
-        ("token", "hello"),
-        ("token", base64.b64encode(b"[]").decode()),
-        ("token", base64.b64encode(b'{"a": "x"}').decode()),
-        ("token", 7),
-        ("hostname", "no dots"),
-        ("hostname", "comfy.example.com"),  # without a token
-        ("hostname", "a.b/../c"),
-        ("protect", "no"),
-        ("machine", ""),
-        ("machine", 7),
-    ],
-)
-async def test_bad_input(api, cloudflared, field, value):
-    code, body = await api.post("tunnel/start", {field: value})
-    assert (code, body["code"], body["success"]) == (400, "invalid_request", False)
-    assert body["details"]["field"] == field
-    assert "(?" not in body["error"]  # words, not a regular expression
+WRONG = {
+    "port": (0, 65_536, -1, "8188", 8188.5, True, {}),
+    "target": ("fridge", 1),
+    "token": ("", "hello", *(base64.b64encode(t).decode() for t in (b"[]", b'{"a": "x"}')), 7),
+    "hostname": ("no dots", "comfy.example.com", "a.b/../c"),  # the second one needs a token
+    "protect": ("no",),
+    "machine": ("", 7),
+}
+
+
+async def test_bad_input(api, cloudflared):
+    for field, value in ((field, value) for field, values in WRONG.items() for value in values):
+        code, body = await api.post("tunnel/start", {field: value})
+        assert (code, body["code"], body["success"]) == (400, "invalid_request", False), value
+        assert body["details"]["field"] == field
+        assert "(?" not in body["error"], "words, not a regular expression"
+    code, body = await api.post("tunnel/start", {})
+    assert (code, body["code"]) == (503, "comfyui_unavailable")
     assert cloudflared.starts == []
     assert (await api.get("tunnel/status"))[1]["state"] == "stopped"
 
@@ -169,30 +138,29 @@ async def test_bad_input_leaves_a_running_tunnel_alone(api, cloudflared):
     assert alive(cloudflared.starts[0]["pid"])
 
 
-IN_TIME: dict[str, Any] = {}
-SHORT = {"tunnel_timeout": 5.0}
 FAILURES = [
-    (IN_TIME, "rate_limited", "rate_limited", "Too many"),
-    (IN_TIME, "exits", "exited", "the moon is in the wrong place"),
-    (IN_TIME, "no_service", "service_unreachable", "cannot be reached"),
-    (SHORT, "port_blocked", "port_blocked", "7844"),
-    (SHORT, "hangs", "timed_out", "within 5 s"),
+    ("rate_limited", "rate_limited", "Too many"),
+    ("exits", "exited", "the moon is in the wrong place"),
+    ("no_service", "service_unreachable", "cannot be reached"),
+    ("port_blocked", "port_blocked", "7844"),
+    ("hangs", "timed_out", "within 5 s"),
 ]
 
 
-@pytest.mark.parametrize(("settings", "mode", "reason", "words"), FAILURES)
-async def test_failures_have_a_reason_and_leave_no_process(api, cloudflared, mode, reason, words):
-    cloudflared.behave(mode=mode)
-    code, body = await api.post("tunnel/start", {"port": PORT})
-    assert (code, body["code"], body["success"]) == (502, "tunnel_failed", False)
-    assert body["details"]["reason"] == reason
-    assert words in body["error"]
-    assert any("metrics server" in line for line in body["details"]["log"])
-    assert len(cloudflared.starts) == 1
-    await process_ended(cloudflared.starts[0]["pid"])
-    status = (await api.get("tunnel/status"))[1]
-    assert (status["running"], status["state"], status["url"]) == (False, "stopped", None)
-    assert words in status["error"]
+@pytest.mark.parametrize("settings", [{"tunnel_timeout": 5.0}])
+async def test_failures_have_a_reason_and_leave_no_process(api, cloudflared):
+    for count, (mode, reason, words) in enumerate(FAILURES, 1):
+        cloudflared.behave(mode=mode)
+        code, body = await api.post("tunnel/start", {"port": PORT})
+        assert (code, body["code"], body["success"]) == (502, "tunnel_failed", False)
+        assert body["details"]["reason"] == reason
+        assert words in body["error"]
+        assert any("metrics server" in line for line in body["details"]["log"])
+        assert len(cloudflared.starts) == count
+        await process_ended(cloudflared.starts[-1]["pid"])
+        status = (await api.get("tunnel/status"))[1]
+        assert (status["running"], status["state"], status["url"]) == (False, "stopped", None)
+        assert words in status["error"]
     cloudflared.behave()
     assert (await api.post("tunnel/start", {"port": PORT}))[0] == 200
 
@@ -214,19 +182,13 @@ async def test_no_binary(api):
     assert "cloudflared_download" in body["hint"]
 
 
-async def test_no_comfyui(api, cloudflared):
-    code, body = await api.post("tunnel/start", {})
-    assert (code, body["code"]) == (503, "comfyui_unavailable")
-    assert cloudflared.starts == []
-    assert (await api.get("tunnel/status"))[1]["state"] == "stopped"
-
-
-@pytest.mark.parametrize("missing", ["no_box", "no_metrics", "no_registration"])
-async def test_the_address_is_found_if_one_source_lacks_it(api, cloudflared, missing):
-    cloudflared.behave(**{missing: True})
-    code, body = await api.post("tunnel/start", NO_GATE)
-    assert (code, body["running"]) == (200, True)
-    assert body["url"].endswith(".trycloudflare.com")
+async def test_the_address_is_found_if_one_source_lacks_it(api, cloudflared):
+    for missing in ("no_box", "no_metrics", "no_registration"):
+        cloudflared.behave(**{missing: True})
+        code, body = await api.post("tunnel/start", NO_GATE)
+        assert (code, body["running"]) == (200, True)
+        assert body["url"].endswith(".trycloudflare.com")
+        await api.post("tunnel/stop", {})
 
 
 async def test_stop_while_it_starts(api, cloudflared):
@@ -340,10 +302,9 @@ async def test_the_comfyui_of_another_machine(api, cloudflared, comfyui):
     assert (await api.get("tunnel/status"))[1]["machine"] == "my-studio"
 
 
-async def test_a_tunnel_to_jupyter(api, cloudflared, jp_fetch, jp_serverapp):
+async def test_a_tunnel_to_jupyter(api, cloudflared, jp_serverapp):
     code, body = await api.post("tunnel/start", {"target": "jupyter"})
-    assert code == 200
-    assert (body["target"], body["port"]) == ("jupyter", jp_serverapp.port)
+    assert (code, body["target"], body["port"]) == (200, "jupyter", jp_serverapp.port)
     assert (body["protected"], body["protection"]) == (True, "jupyter")
     assert body["access_url"] == body["url"] + jp_serverapp.base_url
     assert cloudflared.starts[0]["target"] == f"http://127.0.0.1:{jp_serverapp.port}"

@@ -12,6 +12,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,42 +80,25 @@ def extension_config(comfyui, tmp_path, step):
 
 
 async def test_data_of_an_old_version_can_be_used(api, extension, step):
-    await runs(api, extension)
-    if step >= 2:
-        await hashes(extension)
-    if step >= 3:
-        await workflows(api)
-    if step >= 4:
-        await transfers(api, extension)
-    if step >= 5:
-        await callback_targets(extension)
-    if step >= 6:
-        await machines(api)
-    if step >= 7:
-        await runs_of_a_structure(api)
-    if step >= 8:
-        await story(api)
-    if step >= 9:
-        await labels(api)
-    if step >= 11:
-        await pinned(api)
-    if step >= 12:
-        await presets(api)
-    if step >= 13:
-        await blake3(extension)
-    if step >= 19:
-        await ctimes(extension)
-    if step >= 14:
-        await comfy_api(api)
-    if step >= 15:
-        await deleted_workflow(api)
-    if step >= 16:
-        edited = await EditedFiles(extension.services.database).at("era.json")
-        assert edited == EditedFile("era.json", WORKFLOW, "ab")
-    if step >= 18:
-        await key_of_a_deleted_job(api)
+    for since, check in CHECKS:
+        if step >= since:
+            await check(api, extension)
 
 
+CHECKS: list[tuple[int, Any]] = []
+
+
+def since(step: int) -> Any:
+    """Check what the schema has since a step."""
+
+    def note(check: Any) -> Any:
+        CHECKS.append((step, check))
+        return check
+
+    return note
+
+
+@since(1)
 async def runs(api, extension) -> None:
     _, listed = await api.get("runs", limit="1000")
     by_id = {run["prompt_id"]: run for run in listed}
@@ -134,7 +118,8 @@ async def runs(api, extension) -> None:
     assert (await api.until(started["prompt_id"], "success", "failed"))["status"] == "success"
 
 
-async def hashes(extension) -> None:
+@since(2)
+async def hashes(api, extension) -> None:
     known = extension.services.database
     small = FileKey("/models/checkpoints/small.safetensors", 4096, 1767322800000000001, 42)
     odd = FileKey("/models/loras/é.safetensors", 7, 1767322800000000002, (1 << 64) - 5)
@@ -143,7 +128,8 @@ async def hashes(extension) -> None:
     assert await known.read(stored_hashes, replace(small, ctime_ns=1)) == Hashes("ab" * 32, None)
 
 
-async def workflows(api) -> None:
+@since(3)
+async def workflows(api, extension) -> None:
     _, found = await api.get("workflows", search="as it came")
     assert [(w["id"], w["name"]) for w in found] == [(WORKFLOW, "Wider")]
     _, first = await api.get("workflow/version", workflow_id=WORKFLOW, version="1")
@@ -161,6 +147,7 @@ async def workflows(api) -> None:
     assert (code, third["version"]) == (200, 3)
 
 
+@since(4)
 async def transfers(api, extension) -> None:
     _, reply = await api.get("upload-queue-status", prompt_id="era-1-done")
     assert [(t["id"], t["state"], t["error"]) for t in reply["uploads"]] == [
@@ -172,7 +159,8 @@ async def transfers(api, extension) -> None:
     )
 
 
-async def callback_targets(extension) -> None:
+@since(5)
+async def callback_targets(api, extension) -> None:
     (target,), (message,) = await extension.services.database.write(
         recover_messages, (SESSION,), "another"
     )
@@ -180,17 +168,20 @@ async def callback_targets(extension) -> None:
     assert (message.number, message.body) == (1, b'{"status":"queued"}')
 
 
-async def machines(api) -> None:
+@since(6)
+async def machines(api, extension) -> None:
     _, listed = await api.get("machines")
     assert ("era-6", "Far away") in [(m["id"], m["name"]) for m in listed]
 
 
-async def runs_of_a_structure(api) -> None:
+@since(7)
+async def runs_of_a_structure(api, extension) -> None:
     _, done = await api.get("check-status", prompt_id="era-7-done")
     assert (done["inputs"], done["version"]) == ({"Width.value": 128}, 2)
 
 
-async def story(api) -> None:
+@since(8)
+async def story(api, extension) -> None:
     _, reply = await api.get("runs", story="era-8-done")
     assert [(entry["cause"], entry["detail"]) for entry in reply] == [
         ("received", None),
@@ -198,25 +189,29 @@ async def story(api) -> None:
     ]
 
 
-async def pinned(api) -> None:
+@since(11)
+async def pinned(api, extension) -> None:
     code, body = await api.post("runs/delete", {"prompt_ids": ["era-11-pinned"]})
     assert (code, body["runs"], body["kept"][0]["reason"]) == (200, 0, "it is pinned")
 
 
-async def labels(api) -> None:
+@since(9)
+async def labels(api, extension) -> None:
     _, found = await api.get("runs", **{"metadata[größe]": '"2"', "metadata[client]": "acme"})
     assert [run["prompt_id"] for run in found] == ["era-9-done"]
     assert found[0]["metadata"] == {"client": "acme", "größe": '"2"'}
 
 
-async def presets(api) -> None:
+@since(12)
+async def presets(api, extension) -> None:
     _, found = await api.get("workflow/presets", workflow_id=WORKFLOW)
     assert [(preset["name"], preset["inputs"]) for preset in found] == [
         ("Softer light", {"3.width": 96})
     ]
 
 
-async def deleted_workflow(api) -> None:
+@since(15)
+async def deleted_workflow(api, extension) -> None:
     tagged = "0f0e9c52-1f0b-4a55-9a3b-4f8a3a6f6d15"
     code, _ = await api.get("workflow", workflow_id=tagged)
     assert code == 404
@@ -225,7 +220,8 @@ async def deleted_workflow(api) -> None:
     assert (found["id"], found["tags"]) == (tagged, ["People", "Größe"])
 
 
-async def blake3(extension) -> None:
+@since(13)
+async def blake3(api, extension) -> None:
     known = extension.services.database
     digest = "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
     (key,) = await known.read(keys_of_blake3, digest)
@@ -235,7 +231,8 @@ async def blake3(extension) -> None:
     assert hashes.blake3 == digest
 
 
-async def ctimes(extension) -> None:
+@since(19)
+async def ctimes(api, extension) -> None:
     known = extension.services.database
     (key,) = await known.read(keys_of_blake3, "12" * 32)
     assert key.ctime_ns == 1767322800000000003
@@ -243,7 +240,8 @@ async def ctimes(extension) -> None:
     assert await known.read(stored_hashes, replace(key, ctime_ns=1767322800000000004)) is None
 
 
-async def comfy_api(api) -> None:
+@since(14)
+async def comfy_api(api, extension) -> None:
     code, asset = await api.get("api/v2/assets/9f8a1c0d-2b3e-4f56-8a7b-1c2d3e4f5a6b")
     assert (code, asset["file_path"], asset["size_bytes"]) == (200, "photo.png", 5)
     body = {"workflow": {"1": {"class_type": "EmptyImage", "inputs": {}}}}
@@ -251,8 +249,15 @@ async def comfy_api(api) -> None:
     assert (code, refused["error"]["code"]) == (422, "idempotency_key_reuse")
 
 
-async def key_of_a_deleted_job(api) -> None:
+@since(18)
+async def key_of_a_deleted_job(api, extension) -> None:
     """It was deleted so long ago that the key can be used again."""
     body = {"workflow": {"1": {"class_type": "EmptyImage", "inputs": {}}}}
     _, refused = await api.post("api/v2/jobs", body, headers={"Idempotency-Key": "era-18"})
     assert refused["error"]["code"] == "invalid_workflow"
+
+
+@since(16)
+async def edited_file(api, extension) -> None:
+    edited = await EditedFiles(extension.services.database).at("era.json")
+    assert edited == EditedFile("era.json", WORKFLOW, "ab")

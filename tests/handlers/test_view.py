@@ -10,12 +10,9 @@ import pytest
 from PIL import Image
 
 
-@pytest.fixture(params=["disk", "comfyui"])
-def extension_config(request, comfyui, tmp_path):
-    config = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
-    if request.param == "disk":
-        config["comfyui_path"] = str(comfyui.path)
-    return config
+@pytest.fixture
+def extension_config(disk_or_comfyui):
+    return disk_or_comfyui
 
 
 @pytest.fixture
@@ -33,81 +30,59 @@ def files(comfyui):
 
 
 @pytest.fixture
-def view(api, files):
+def view(api, files, jp_asyncio_loop):
+    jp_asyncio_loop.run_until_complete(api.get("comfyui-version"))  # ComfyUI has been found
+
     async def get(filename, *, method="GET", headers=None, **params):
-        await api.get("comfyui-version")  # ComfyUI has been found from now on
-        return await api.raw(
-            method, "view", params={"filename": filename, **params}, headers=headers or {}
-        )
+        params["filename"] = filename
+        return await api.raw(method, "view", params=params, headers=headers or {})
 
     return get
 
 
 async def test_whole_file(view, files):
     response = await view("view.png")
-    assert response.code == 200
-    assert response.body == files["view.png"]
+    assert (response.code, response.body) == (200, files["view.png"])
     assert response.headers["Content-Type"] == "image/png"
     assert response.headers["Content-Disposition"].startswith("inline")
     assert "sandbox" in response.headers["Content-Security-Policy"]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
-
-
-async def test_file_in_a_subfolder(view):
+    head = await view("view.png", method="HEAD")
+    assert (head.code, head.body) == (200, b"")
+    assert int(head.headers["Content-Length"]) == len(files["view.png"])
     response = await view("ünï code.txt", subfolder="sub")
-    assert response.code == 200
-    assert response.body == b"hello"
+    assert (response.code, response.body) == (200, b"hello")
+    for name in ("page.html", "drawing.svg"):  # they could run scripts
+        response = await view(name)
+        assert response.body == files[name]
+        assert response.headers["Content-Type"] == "application/octet-stream"
+        assert response.headers["Content-Disposition"].startswith("attachment")
 
 
-@pytest.mark.parametrize(
-    ("requested", "part"),
-    [
-        ("bytes=0-9", slice(0, 10)),
-        ("bytes=100-", slice(100, None)),
-        ("bytes=-7", slice(-7, None)),
-        (f"bytes=0-{10**18}", slice(None)),
-        (f"bytes=5-{'9' * 5000}", slice(5, None)),
-        (f"bytes={'0' * 5000}-{'0' * 5000}9", slice(0, 10)),
-        (f"bytes=-{'9' * 5000}", slice(None)),
-    ],
-    ids=["first", "from", "last", "large end", "huge end", "zeros", "huge number of last ones"],
-)
-async def test_range(view, files, requested, part):
-    response = await view("view.png", headers={"Range": requested})
-    assert response.code == 206
-    assert response.body == files["view.png"][part]
-    assert response.headers["Content-Range"].endswith(f"/{len(files['view.png'])}")
-
-
-@pytest.mark.parametrize(
-    "requested",
-    ["bytes=99999999-", f"bytes={'9' * 5000}-", f"bytes={'9' * 5000}-{'9' * 5001}"],
-    ids=["large", "huge", "both huge"],
-)
-async def test_range_outside(view, files, requested):
-    response = await view("view.png", headers={"Range": requested})
-    assert response.code == 416
-    assert response.headers["Content-Range"] == f"bytes */{len(files['view.png'])}"
-    assert response.headers["Content-Type"] == "application/json"
-    assert json.loads(response.body)["details"]["field"] == "Range"
-
-
-@pytest.mark.parametrize(
-    "requested",
-    [
-        "items=0-9",
-        "bytes=0-9,20-29",
-        "bytes=9-0",
-        "bytes=-",
-        "bytes=-0",
-        "bytes=a-b",
-        "bytes",
-        "0-9",
-    ],
-)
-async def test_an_invalid_range_is_ignored(view, files, requested):
-    response = await view("view.png", headers={"Range": requested})
-    assert (response.code, response.body) == (200, files["view.png"])
+async def test_range(view, files):
+    content, many = files["view.png"], "9" * 5000
+    for requested, part in (
+        ("bytes=0-9", content[:10]),
+        ("bytes=100-", content[100:]),
+        ("bytes=-7", content[-7:]),
+        (f"bytes=0-{10**18}", content),
+        (f"bytes=5-{many}", content[5:]),
+        (f"bytes={'0' * 5000}-{'0' * 5000}9", content[:10]),
+        (f"bytes=-{many}", content),
+    ):
+        response = await view("view.png", headers={"Range": requested})
+        assert (response.code, response.body) == (206, part), requested[:50]
+        assert response.headers["Content-Range"].endswith(f"/{len(content)}")
+    for requested in ("bytes=99999999-", f"bytes={many}-", f"bytes={many}-9{many}"):
+        response = await view("view.png", headers={"Range": requested})
+        assert response.code == 416
+        assert response.headers["Content-Range"] == f"bytes */{len(content)}"
+        assert response.headers["Content-Type"] == "application/json"
+        assert json.loads(response.body)["details"]["field"] == "Range"
+    invalid = ("items=0-9", "bytes=0-9,20-29", "bytes=9-0", "bytes=-", "bytes=-0", "bytes=a-b")
+    for requested in (*invalid, "bytes", "0-9"):
+        response = await view("view.png", headers={"Range": requested})
+        assert (response.code, response.body) == (200, content), requested
 
 
 async def test_range_of_a_version(view, files):
@@ -149,24 +124,8 @@ async def test_not_changed_since(view):
         assert bool(response.body) == (code == 200)
 
 
-async def test_head(view, files):
-    response = await view("view.png", method="HEAD")
-    assert response.code == 200
-    assert not response.body
-    assert int(response.headers["Content-Length"]) == len(files["view.png"])
-
-
-@pytest.mark.parametrize("name", ["page.html", "drawing.svg"])
-async def test_files_that_could_run_scripts_are_downloads(view, files, name):
-    response = await view(name)
-    assert response.body == files[name]
-    assert response.headers["Content-Type"] == "application/octet-stream"
-    assert response.headers["Content-Disposition"].startswith("attachment")
-
-
-@pytest.mark.parametrize(
-    ("filename", "params"),
-    [
+async def test_other_files_cannot_be_read(view):
+    for filename, params in (
         ("not-there.png", {}),
         ("../comfyui.log", {}),
         ("..\\comfyui.log", {}),
@@ -177,12 +136,10 @@ async def test_files_that_could_run_scripts_are_downloads(view, files, name):
         ("a\0.png", {}),
         ("view.png", {"type": "models"}),
         ("view.png", {"type": "input"}),
-    ],
-)
-async def test_other_files_cannot_be_read(view, filename, params):
-    response = await view(filename, **params)
-    assert response.code in (400, 403, 404)
-    assert response.headers["Content-Type"].startswith("application/json")
+    ):
+        response = await view(filename, **params)
+        assert response.code in (400, 403, 404), filename
+        assert response.headers["Content-Type"].startswith("application/json")
 
 
 def encoded(image: Image.Image, name: str, **options) -> bytes:
@@ -195,27 +152,24 @@ TURNED = Image.Exif()
 TURNED[0x0112] = 6  # orientation: to be turned by 90 degrees
 
 
-@pytest.mark.parametrize(
-    ("content", "size", "pixel"),
-    [
+async def test_thumbnail(view, comfyui):
+    for content, size, pixel in (
         (encoded(Image.new("RGB", (600, 300), (255, 0, 0)), "PNG"), (96, 48), (255, 0, 0)),
         (encoded(Image.new("RGBA", (10, 20), (0, 255, 0, 0)), "PNG"), (10, 20), None),
         (encoded(Image.new("P", (200, 200)), "GIF"), (96, 96), (0, 0, 0)),
         (encoded(Image.new("I;16", (200, 100), 0x8000), "PNG"), (96, 48), (128, 128, 128)),
         (encoded(Image.new("RGB", (600, 300), "blue"), "JPEG", exif=TURNED), (48, 96), None),
         (encoded(Image.new("CMYK", (600, 300)), "TIFF"), (96, 48), (255, 255, 255)),
-    ],
-)
-async def test_thumbnail(view, comfyui, content, size, pixel):
-    (comfyui.output_dir / "picture.png").write_bytes(content)
-    response = await view("picture.png", thumbnail=96)
-    assert response.code == 200
-    assert response.headers["Content-Type"] == "image/webp"
-    small = Image.open(io.BytesIO(response.body))
-    assert small.size == size
-    if pixel is not None:
-        found = small.convert("RGB").getpixel((5, 5))
-        assert all(abs(a - b) < 12 for a, b in zip(found, pixel, strict=True)), found
+    ):
+        (comfyui.output_dir / "picture.png").write_bytes(content)
+        response = await view("picture.png", thumbnail=96)
+        assert response.code == 200
+        assert response.headers["Content-Type"] == "image/webp"
+        small = Image.open(io.BytesIO(response.body))
+        assert small.size == size
+        if pixel is not None:
+            found = small.convert("RGB").getpixel((5, 5))
+            assert all(abs(a - b) < 12 for a, b in zip(found, pixel, strict=True)), found
 
 
 async def test_a_thumbnail_with_a_matching_etag_is_not_made_again(view, comfyui, extension_config):

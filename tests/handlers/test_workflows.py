@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_server.utils import url_path_join
-from tornado.httpclient import HTTPClientError
 
 from comfydeploy_jupyter.compat.comfydeploy import Account, Credentials
 from tests.helpers.fake_comfydeploy import KEY
@@ -34,26 +31,16 @@ INNER: dict[str, Any] = {
 }
 
 
-PICTURE: dict[str, Any] = {
-    "nodes": [
-        {
-            "id": 1,
-            "type": "EmptyImage",
-            "mode": 0,
-            "inputs": [],
-            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
-            "widgets_values": [8, 9, 1, 255],
-        },
-        {
-            "id": 2,
-            "type": "PreviewImage",
-            "mode": 0,
-            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
-        },
-    ],
-    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
-    "version": 0.4,
-}
+def saved_picture(width: int = 8) -> dict[str, Any]:
+    """Return the graph of a picture as the editor saves it."""
+    out = {"name": "IMAGE", "type": "IMAGE", "links": [1]}
+    link = {"name": "images", "type": "IMAGE", "link": 1}
+    nodes = [
+        {"id": 1, "type": "EmptyImage", "mode": 0, "inputs": [], "outputs": [out]},
+        {"id": 2, "type": "PreviewImage", "mode": 0, "inputs": [link]},
+    ]
+    nodes[0]["widgets_values"] = [width, 9, 1, 255]
+    return {"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]], "version": 0.4}
 
 
 @pytest.fixture
@@ -63,16 +50,8 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def extension_config(tmp_path, comfydeploy, settings, monkeypatch):
-    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
-    return {
-        "comfyui_url": "http://127.0.0.1:9",  # no ComfyUI is needed to keep workflows
-        "data_dir": str(tmp_path / "data"),
-        "autostart": False,
-        "cloud_url": comfydeploy.url,
-        "allowed_api_urls": [comfydeploy.root],
-        **settings,
-    }
+def extension_config(cloud_config, settings):
+    return {**cloud_config, **settings}
 
 
 async def create(api, name: str = "w", text: str = "a", **fields: Any) -> str:
@@ -83,47 +62,38 @@ async def create(api, name: str = "w", text: str = "a", **fields: Any) -> str:
 
 
 async def test_create_update_and_read(api):
-    code, saved = await api.post(
-        "workflow",
-        {"name": "Portrait", "workflow_json": json.dumps(ui()), "workflow_api": json.dumps(API)},
-    )
-    assert code == 200
-    assert saved["success"] is True
-    assert (saved["name"], saved["version"], saved["created"]) == ("Portrait", 1, True)
+    body = {"name": "Portrait", "workflow_json": json.dumps(ui()), "workflow_api": json.dumps(API)}
+    code, saved = await api.post("workflow", body)
+    assert (code, saved["success"], saved["created"]) == (200, True, True)
+    assert (saved["name"], saved["version"]) == ("Portrait", 1)
     workflow_id = saved["workflow_id"]
+    stored = {"workflow_id": workflow_id}
     assert saved["id"] == workflow_id
-    code, again = await api.post(
-        "workflow", {"workflow_id": workflow_id, "workflow": ui(), "workflow_api": API}
-    )
+    code, again = await api.post("workflow", {**stored, "workflow": ui(), "workflow_api": API})
     assert (code, again["version"], again["created"]) == (200, 1, False)
-    code, version = await api.post(
-        "workflow/version",
-        {"workflow_id": workflow_id, "workflow": ui("b"), "comment": "Brighter"},
-    )
+    body = {**stored, "workflow": ui("b"), "comment": "Brighter"}
+    code, version = await api.post("workflow/version", body)
     assert (code, version["success"], version["version"]) == (200, True, 2)
     assert (version["workflow"], version["workflow_api"]) == (ui("b"), None)
 
-    code, found = await api.get("workflow", workflow_id=workflow_id)
+    code, found = await api.get("workflow", **stored)
     assert (code, found["latest_version"], found["workflow"]) == (200, 2, ui("b"))
-    code, rows = await api.get("workflow/versions", workflow_id=workflow_id)
-    assert (code, [row["version"] for row in rows]) == (200, [2, 1])
-    code, rows = await api.get("workflow/versions", workflow_id=workflow_id, search="BRIGHT")
-    assert [row["comment"] for row in rows] == ["Brighter"]
-    for selector, number in (("1", 1), ("2", 2), ("latest", 2)):
-        code, row = await api.get("workflow/version", workflow_id=workflow_id, version=selector)
+    for query, numbers in (({}, [2, 1]), ({"search": "BRIGHT"}, [2]), ({"offset": "1"}, [1])):
+        code, rows = await api.get("workflow/versions", **stored, **query)
+        assert (code, [row["version"] for row in rows]) == (200, numbers), query
+    for selector, number in ({"version": "1"}, 1), ({"version": "latest"}, 2), ({}, 2):
+        code, row = await api.get("workflow/version", **stored, **selector)
         assert (code, row["version"]) == (200, number)
-    code, row = await api.get("workflow/version", workflow_id=workflow_id)
-    assert row["version"] == 2
     code, rows = await api.get("workflows")
     assert [(row["id"], row["versions"]) for row in rows] == [(workflow_id, 2)]
-
-
-async def test_lists_are_paged_and_searched(api):
-    ids = [await create(api, f"No {number}") for number in range(4)]
-    _, rows = await api.get("workflows", limit="2", offset="1")
-    assert [row["id"] for row in rows] == [ids[2], ids[1]]
-    _, rows = await api.get("workflows", search="no 3")
-    assert [row["id"] for row in rows] == [ids[3]]
+    other = await create(api, "Another")
+    for query, ids in (
+        ({"limit": "1"}, [other]),
+        ({"limit": "1", "offset": "1"}, [workflow_id]),
+        ({"search": "port"}, [workflow_id]),
+    ):
+        _, rows = await api.get("workflows", **query)
+        assert [row["id"] for row in rows] == ids, query
 
 
 async def test_an_api_graph_alone(api):
@@ -135,80 +105,58 @@ async def test_an_api_graph_alone(api):
     assert again["new_version"] is False
 
 
-async def test_concurrent_versions(api):
-    workflow_id = await create(api)
-    answers = await asyncio.gather(
-        *(
-            api.post("workflow/version", {"workflow_id": workflow_id, "workflow": ui(str(n))})
-            for n in range(10)
+WRONG_BODIES = [
+    *(
+        ("workflow", {"workflow": ui(), "name": name}, "name")
+        for name in (None, " ", "a\nb", 1, "\ud800", "n" * 256)
+    ),
+    *(
+        ("workflow", {"name": "w", field: value}, field)
+        for field, values in {
+            "workflow": (None, {}, [1], "{not json", TWICE, NOWHERE, {"1": LINKED}),
+            "workflow_json": ("[1]", '{"nodes": [NaN]}', '{"a":' * 100_000, json.dumps(INNER)),
+        }.items()
+        for value in values
+    ),
+    ("workflow", {"name": "w", "workflow": API, "workflow_api": API}, "workflow"),
+    *(
+        ("workflow", {"name": "w", "workflow": ui(), field: value}, field)
+        for field, value in (
+            ("comment", "\ud800"),
+            ("comment", 5),
+            ("workflow_api", ui()),
+            ("workflow_api", {"1": LINKED}),
+            ("workflow_json", ui("b")),
+            ("target", "moon"),
         )
-    )
-    assert sorted(body["version"] for _, body in answers) == list(range(2, 12))
+    ),
+    ("workflow/version", {"workflow_id": "x", "workflow": TWICE}, "workflow"),
+    ("workflow/version", {"workflow": ui()}, "workflow_id"),
+    ("workflow/version", {"workflow_id": "a/b", "workflow": ui()}, "workflow_id"),
+    ("workflow/version", {"workflow_id": "x"}, "workflow"),
+]
+WRONG_QUERIES = [
+    ("workflow", {}, "workflow_id"),
+    ("workflow/versions", {}, "workflow_id"),
+    ("workflow/version", {}, "workflow_id"),
+    ("workflow/version", {"workflow_id": "x", "version": "0"}, "version"),
+    ("workflow/version", {"workflow_id": "x", "version": "newest"}, "version"),
+    ("workflows", {"limit": "0"}, "limit"),
+    ("workflows", {"offset": "9" * 30}, "offset"),
+    ("workflows", {"target": "moon"}, "target"),
+]
 
 
-@pytest.mark.parametrize(
-    ("route", "body", "field"),
-    [
-        ("workflow", {"workflow": ui()}, "name"),
-        ("workflow", {"name": " ", "workflow": ui()}, "name"),
-        ("workflow", {"name": "a\nb", "workflow": ui()}, "name"),
-        ("workflow", {"name": 1, "workflow": ui()}, "name"),
-        ("workflow", {"name": "\ud800", "workflow": ui()}, "name"),
-        ("workflow", {"name": "w", "workflow": ui(), "comment": "\ud800"}, "comment"),
-        ("workflow", {"name": "n" * 256, "workflow": ui()}, "name"),
-        ("workflow", {"name": "w"}, "workflow"),
-        ("workflow", {"name": "w", "workflow": {}}, "workflow"),
-        ("workflow", {"name": "w", "workflow": [1]}, "workflow"),
-        ("workflow", {"name": "w", "workflow": "{not json"}, "workflow"),
-        ("workflow", {"name": "w", "workflow_json": "[1]"}, "workflow_json"),
-        ("workflow", {"name": "w", "workflow_json": '{"nodes": [NaN]}'}, "workflow_json"),
-        ("workflow", {"name": "w", "workflow_json": '{"a":' * 100_000}, "workflow_json"),
-        ("workflow", {"name": "w", "workflow": ui(), "workflow_api": ui()}, "workflow_api"),
-        ("workflow", {"name": "w", "workflow": API, "workflow_api": API}, "workflow"),
-        ("workflow", {"name": "w", "workflow": TWICE}, "workflow"),
-        ("workflow", {"name": "w", "workflow": NOWHERE}, "workflow"),
-        ("workflow", {"name": "w", "workflow_json": json.dumps(INNER)}, "workflow_json"),
-        ("workflow", {"name": "w", "workflow": {"1": LINKED}}, "workflow"),
-        (
-            "workflow",
-            {"name": "w", "workflow": ui(), "workflow_api": {"1": LINKED}},
-            "workflow_api",
-        ),
-        ("workflow/version", {"workflow_id": "x", "workflow": TWICE}, "workflow"),
-        ("workflow", {"name": "w", "workflow": ui(), "workflow_json": ui("b")}, "workflow_json"),
-        ("workflow", {"name": "w", "workflow": ui(), "comment": 5}, "comment"),
-        ("workflow", {"name": "w", "workflow": ui(), "target": "moon"}, "target"),
-        ("workflow/version", {"workflow": ui()}, "workflow_id"),
-        ("workflow/version", {"workflow_id": "a/b", "workflow": ui()}, "workflow_id"),
-        ("workflow/version", {"workflow_id": "x"}, "workflow"),
-    ],
-)
-async def test_invalid_bodies_are_refused(api, route, body, field):
-    code, answer = await api.post(route, body)
-    assert (code, answer["code"]) == (400, "invalid_request")
-    assert answer["details"]["field"] == field
-    assert (await api.get("workflows"))[1] == []
-
-
-@pytest.mark.parametrize(
-    ("route", "query", "field"),
-    [
-        ("workflow", {}, "workflow_id"),
-        ("workflow/versions", {}, "workflow_id"),
-        ("workflow/version", {}, "workflow_id"),
-        ("workflow/version", {"workflow_id": "x", "version": "0"}, "version"),
-        ("workflow/version", {"workflow_id": "x", "version": "newest"}, "version"),
-        ("workflows", {"limit": "0"}, "limit"),
-        ("workflows", {"offset": "9" * 30}, "offset"),
-        ("workflows", {"target": "moon"}, "target"),
-    ],
-)
-async def test_bad_queries(api, route, query, field):
-    code, answer = await api.get(route, **query)
-    assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
-
-
-async def test_a_graph_with_a_duplicate_node_id_is_refused(api):
+async def test_invalid_requests_are_refused(api):
+    for route, body, field in WRONG_BODIES:
+        code, answer = await api.post(route, body)
+        assert (code, answer["code"]) == (400, "invalid_request"), ascii(body)[:200]
+        assert answer["details"]["field"] == field, ascii(body)[:200]
+        if isinstance(body.get("name"), str) and not body["name"].strip():
+            assert answer["error"] == "name: must be one line of text, and not blank"
+    for route, query, field in WRONG_QUERIES:
+        code, answer = await api.get(route, **query)
+        assert (code, answer["details"]["field"]) == (400, field), query
     twice = '{"1": {"class_type": "A"}, "1": {"class_type": "B"}}'
     code, answer = await api.post("workflow", f'{{"name": "w", "workflow_api": {twice}}}')
     assert (code, answer["code"]) == (400, "invalid_json")
@@ -219,20 +167,14 @@ async def test_a_graph_with_a_duplicate_node_id_is_refused(api):
 
 
 async def test_a_ui_graph_without_an_api_graph_is_converted_for_comfydeploy_too(api, comfydeploy):
-    key = {"X-ComfyDeploy-Token": KEY}
-    body = {"name": "w", "workflow": PICTURE, "target": "cloud"}
+    key, graph = {"X-ComfyDeploy-Token": KEY}, saved_picture()
+    body = {"name": "w", "workflow": graph, "target": "cloud"}
     code, saved = await api.post("workflow", body, headers=key)
     assert code == 200, saved
-    other = {**PICTURE, "nodes": [PICTURE["nodes"][0], {**PICTURE["nodes"][1], "id": 2, "pos": 9}]}
-    body = {"workflow_id": saved["workflow_id"], "workflow": other, "target": "cloud"}
+    graph["nodes"][1]["pos"] = 9
+    body = {"workflow_id": saved["workflow_id"], "workflow": graph, "target": "cloud"}
     code, version = await api.post("workflow/version", body, headers=key)
     assert (code, version["version"]) == (200, 2), version
-
-
-@pytest.mark.parametrize("name", ["", " ", "a\nb"])
-async def test_errors_say_what_is_wrong(api, name):
-    _, answer = await api.post("workflow", {"name": name, "workflow": ui()})
-    assert answer["error"] == "name: must be one line of text, and not blank"
 
 
 async def test_unknown_ids_are_not_found(api):
@@ -279,26 +221,25 @@ async def test_errors_of_comfydeploy(api, comfydeploy):
     key = {"headers": {"X-ComfyDeploy-Token": KEY}}
     query = {"target": "cloud", "workflow_id": "no-such"}
     code, body = await api.call("GET", "workflow", params=query, **key)
-    assert (code, body["code"], body["error"]) == (
-        404,
-        "cloud_error",
-        "ComfyDeploy: Workflow not found",
-    )
+    assert (code, body["code"]) == (404, "cloud_error")
+    assert body["error"] == "ComfyDeploy: Workflow not found"
     comfydeploy.fail(500, times=9, body="<html>")
     code, body = await api.call("GET", "workflow", params=query, **key)
     assert (code, body["code"]) == (502, "cloud_error")
 
 
-async def test_addresses_off_the_list(api, comfydeploy):
+async def test_addresses_off_the_list_and_requests_without_a_key(api, comfydeploy, jp_auth_header):
     body = {"name": "w", "workflow": ui(), "cd_token": KEY, "api_url": "https://evil.example"}
     code, answer = await api.post("workflow", body)
     assert (code, answer["code"]) == (403, "forbidden_api_url")
     code, answer = await api.get("workflows", api_url=f"{comfydeploy.root}.evil.example")
-    assert (code, answer["code"], answer["details"]["field"]) == (
-        403,
-        "forbidden_api_url",
-        "api_url",
-    )
+    assert (code, answer["code"]) == (403, "forbidden_api_url")
+    assert answer["details"]["field"] == "api_url"
+    token = jp_auth_header["Authorization"].split()[-1]
+    for headers in ({}, {"Authorization": f"Bearer {token}"}):  # Jupyter's token is no key
+        request = {"params": {"target": "cloud"}, "headers": headers}
+        code, body = await api.call("GET", "workflows", **request)
+        assert (code, body["code"]) == (401, "no_api_key")
     assert comfydeploy.seen == []
 
 
@@ -306,19 +247,13 @@ def keys_of(comfydeploy) -> list[str]:
     return [seen.headers["Authorization"].removeprefix("Bearer ") for seen in comfydeploy.seen]
 
 
-async def test_no_key(api, comfydeploy):
-    code, body = await api.get("workflows", target="cloud")
-    assert (code, body["code"]) == (401, "no_api_key")
-    assert comfydeploy.seen == []
-
-
 @pytest.mark.parametrize("settings", [{"api_key": "configured"}])
 async def test_order_of_the_keys(api, comfydeploy, extension):
     comfydeploy.keys |= {"header", "cd_token", "token", "session", "configured"}
-    header = {"X-ComfyDeploy-Token": "header"}
     body = {"name": "w", "workflow": ui(), "target": "cloud", "force": True}
-    await api.post("workflow", {**body, "cd_token": "cd_token", "token": "token"}, headers=header)
-    await api.post("workflow", {**body, "cd_token": "cd_token", "token": "token"})
+    both = {**body, "cd_token": "cd_token", "token": "token"}
+    await api.post("workflow", both, headers={"X-ComfyDeploy-Token": "header"})
+    await api.post("workflow", both)
     await api.post("workflow", {**body, "token": "token"})
     await api.get("workflows", target="cloud")
     extension.services.cloud.access.signed_in_key = "session"
@@ -335,54 +270,30 @@ async def test_a_sign_in_is_kept_over_a_restart(api, comfydeploy, extension, tmp
     assert keys_of(comfydeploy) == [KEY]
 
 
-async def test_jupyters_token_is_never_taken_for_the_key(api, comfydeploy, jp_auth_header):
-    token = jp_auth_header["Authorization"].split()[-1]
-    headers = {"Authorization": f"Bearer {token}"}
-    code, body = await api.call("GET", "workflows", params={"target": "cloud"}, headers=headers)
-    assert (code, body["code"]) == (401, "no_api_key")
-    assert comfydeploy.seen == []
-
-
-async def test_a_bearer_beside_a_cookie_is_the_key(
+async def test_a_bearer_beside_another_login_is_the_key(
     api, comfydeploy, http_server_client, jp_base_url, jp_auth_header
 ):
-    async def fetch(headers: dict[str, str]) -> Any:
-        url = url_path_join(jp_base_url, "comfyui-deploy/workflows?target=cloud")
-        try:
-            return await http_server_client.fetch(url, headers=headers)
-        except HTTPClientError as error:
-            return error.response
-
-    login = await fetch(dict(jp_auth_header))
-    cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
-    cookie = {"Cookie": "; ".join(cookies)}
-    assert (await fetch({**cookie, "Authorization": f"Bearer {KEY}"})).code == 200
-    assert keys_of(comfydeploy) == [KEY]
-    assert (await fetch({"Authorization": f"Bearer {KEY}"})).code == 403
-
-
-async def test_a_bearer_beside_a_token_in_the_address_is_the_key(api, comfydeploy, jp_auth_header):
+    """As the node's web plug-in sends the key."""
     token = jp_auth_header["Authorization"].split()[-1]
-
-    async def keys(query_token: str, bearer: str, **headers: str) -> list[str]:
-        comfydeploy.seen.clear()
-        await api.call(
-            "GET",
-            "workflows",
-            params={"target": "cloud", "token": query_token},
-            headers={"Authorization": f"Bearer {bearer}", **headers},
-        )
-        return keys_of(comfydeploy)
-
-    assert await keys(token, KEY) == [KEY]
-    assert await keys(token, "wrong") == ["wrong"]
-    assert await keys(token, token) == []
     response = await api.raw("GET", "workflows", headers=dict(jp_auth_header))
     cookies = [value.split(";")[0] for value in response.headers.get_list("Set-Cookie")]
     signed_in = {"Cookie": "; ".join(cookies)}
-    assert await keys("not-the-token", KEY, **signed_in) == [KEY]
-    assert await keys("not-the-token", token, **signed_in) == []
-    assert await keys("not-the-token", KEY) == [], "without a login"
+
+    async def keys(query: str, bearer: str, **headers: str) -> list[str]:
+        comfydeploy.seen.clear()
+        url = url_path_join(jp_base_url, f"comfyui-deploy/workflows?target=cloud{query}")
+        headers["Authorization"] = f"Bearer {bearer}"
+        await http_server_client.fetch(url, headers=headers, raise_error=False)
+        return keys_of(comfydeploy)
+
+    assert await keys("", KEY, **signed_in) == [KEY]
+    assert await keys("", KEY) == [], "without a login"
+    assert await keys(f"&token={token}", KEY) == [KEY]
+    assert await keys(f"&token={token}", "wrong") == ["wrong"]
+    assert await keys(f"&token={token}", token) == []
+    assert await keys("&token=wrong", KEY, **signed_in) == [KEY]
+    assert await keys("&token=wrong", token, **signed_in) == []
+    assert await keys("&token=wrong", KEY) == []
 
 
 @pytest.mark.parametrize("settings", [{"cloud_url": "https://evil.example/api", "api_key": KEY}])
@@ -396,12 +307,12 @@ async def test_a_configured_address_off_the_list(api):
 
 
 async def test_missing_api_graph_is_made_from_known_nodes(api):
-    graph = copy.deepcopy(PICTURE)
-    _, saved = await api.post("workflow", {"name": "w", "workflow": graph})
-    _, version = await api.get("workflow/version", workflow_id=saved["workflow_id"])
+    graph = saved_picture()
+    workflow_id = (await api.post("workflow", {"name": "w", "workflow": graph}))[1]["workflow_id"]
+    _, version = await api.get("workflow/version", workflow_id=workflow_id)
     assert version["workflow_api"]["2"]["inputs"] == {"images": ["1", 0]}
     assert version["workflow_api"]["1"]["inputs"]["height"] == 9
-    _, again = await api.post("workflow", {"workflow_id": saved["workflow_id"], "workflow": graph})
+    _, again = await api.post("workflow", {"workflow_id": workflow_id, "workflow": graph})
     assert again["version"] == 1
     graph["nodes"][0]["type"] = "NoSuchNode"
     _, unknown = await api.post("workflow", {"name": "w", "workflow": graph})
@@ -410,36 +321,28 @@ async def test_missing_api_graph_is_made_from_known_nodes(api):
 
 
 async def test_presets_are_kept_with_a_workflow(api):
-    workflow_id = await create(api)
-    assert await api.get("workflow/presets", workflow_id=workflow_id) == (200, [])
+    stored = {"workflow_id": await create(api)}
+    assert await api.get("workflow/presets", **stored) == (200, [])
     values = {"inputs": {"3.steps": 30, "6.text": "<b>שלום</b> 🙂"}, "locked": ["3.seed"]}
-    code, saved = await api.post(
-        "workflow/preset", {"workflow_id": workflow_id, "name": "Softer", **values}
-    )
-    assert code == 200, saved
-    assert saved.pop("success") is True
+    code, saved = await api.post("workflow/preset", {**stored, "name": "Softer", **values})
+    assert (code, saved.pop("success")) == (200, True), saved
     assert {key: saved[key] for key in values} == values
-    code, listed = await api.get("workflow/presets", workflow_id=workflow_id)
-    assert listed == [saved]
-    await api.post("workflow/preset", {"workflow_id": workflow_id, "name": "bold", "inputs": {}})
-    _, listed = await api.get("workflow/presets", workflow_id=workflow_id)
+    assert (await api.get("workflow/presets", **stored))[1] == [saved]
+    await api.post("workflow/preset", {**stored, "name": "bold", "inputs": {}})
+    _, listed = await api.get("workflow/presets", **stored)
     assert [preset["name"] for preset in listed] == ["bold", "Softer"]
-    code, gone = await api.post(
-        "workflow/preset/delete", {"workflow_id": workflow_id, "name": "softer"}
-    )
+    code, gone = await api.post("workflow/preset/delete", {**stored, "name": "softer"})
     assert (code, gone["inputs"]) == (200, values["inputs"])
-    code, error = await api.post(
-        "workflow/preset/delete", {"workflow_id": workflow_id, "name": "softer"}
-    )
+    code, error = await api.post("workflow/preset/delete", {**stored, "name": "softer"})
     assert (code, error["details"]["field"]) == (404, "name")
 
 
 async def test_a_preset_that_another_client_changed_is_not_replaced(api):
-    workflow_id = await create(api)
+    preset = {"workflow_id": await create(api), "name": "Soft"}
 
     async def save(steps: int, revision: str | None) -> tuple[int, Any]:
-        body = {"workflow_id": workflow_id, "name": "Soft", "inputs": {"3.steps": steps}}
-        return await api.post("workflow/preset", {**body, "revision": revision})
+        body = {**preset, "inputs": {"3.steps": steps}, "revision": revision}
+        return await api.post("workflow/preset", body)
 
     _, first = await save(1, "")
     code, error = await save(2, "")
@@ -452,90 +355,80 @@ async def test_a_preset_that_another_client_changed_is_not_replaced(api):
     assert (code, error["details"]["preset"]["revision"]) == (409, second["revision"])
     code, same = await save(2, first["revision"])
     assert (code, same["revision"]) == (200, second["revision"]), "it has these values already"
-    body = {"workflow_id": workflow_id, "name": "Soft"}
-    code, _ = await api.post("workflow/preset/delete", {**body, "revision": first["revision"]})
-    assert code == 409
-    code, _ = await api.post("workflow/preset/delete", {**body, "revision": second["revision"]})
-    assert code == 200
+    for revision, expected in ((first["revision"], 409), (second["revision"], 200)):
+        body = {**preset, "revision": revision}
+        assert (await api.post("workflow/preset/delete", body))[0] == expected
     code, error = await save(4, second["revision"])
     assert (code, error["details"]["preset"]) == (409, None)
-    code, _ = await save(4, None)
-    assert code == 200
+    assert (await save(4, None))[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "field", "code"),
-    [
-        ({"workflow_id": "none"}, "workflow_id", 404),
-        ({"name": " "}, "name", 400),
-        ({"name": "x" * 256}, "name", 400),
-        ({"inputs": [1]}, "inputs", 400),
-        ({"inputs": {"1.text": "x" * (1 << 20)}}, "inputs", 400),
-        ({"locked": "3.seed"}, "locked", 400),
-    ],
-)
-async def test_presets_that_are_wrong_name_the_field(api, body, field, code):
-    workflow_id = await create(api)
-    given = {"workflow_id": workflow_id, "name": "a", "inputs": {}, **body}
-    answered, error = await api.post("workflow/preset", given)
-    assert (answered, error["details"]["field"]) == (code, field)
+async def test_presets_and_changes_that_are_wrong_name_the_field(api):
+    stored = {"workflow_id": await create(api)}
+    preset = {**stored, "name": "a", "inputs": {}}
+    for route, body, field, code in (
+        ("workflow/preset", {**preset, "workflow_id": "none"}, "workflow_id", 404),
+        ("workflow/preset", {**preset, "name": " "}, "name", 400),
+        ("workflow/preset", {**preset, "name": "x" * 256}, "name", 400),
+        ("workflow/preset", {**preset, "inputs": [1]}, "inputs", 400),
+        ("workflow/preset", {**preset, "inputs": {"1.text": "x" * (1 << 20)}}, "inputs", 400),
+        ("workflow/preset", {**preset, "locked": "3.seed"}, "locked", 400),
+        ("workflow/update", {"workflow_id": "none", "name": "x"}, "workflow_id", 404),
+        ("workflow/update", stored, "name", 400),
+        ("workflow/update", {**stored, "name": " "}, "name", 400),
+        ("workflow/update", {**stored, "name": "x" * 256}, "name", 400),
+        ("workflow/update", {**stored, "tags": ["x" * 65]}, "tags", 400),
+        ("workflow/update", {**stored, "tags": ["x"] * 51}, "tags", 400),
+    ):
+        answered, error = await api.post(route, body)
+        assert (answered, error["details"]["field"]) == (code, field), ascii(body)[:200]
 
 
 async def test_a_workflow_has_a_bounded_number_of_presets(api, monkeypatch):
     monkeypatch.setattr("comfydeploy_jupyter.workflows.store.MAX_PRESETS", 1)
-    workflow_id = await create(api)
+    preset = {"workflow_id": await create(api), "inputs": {}}
     for name, expected in (("a", 200), ("b", 400), ("A", 200)):
-        body = {"workflow_id": workflow_id, "name": name, "inputs": {}}
-        assert (await api.post("workflow/preset", body))[0] == expected
+        assert (await api.post("workflow/preset", {**preset, "name": name}))[0] == expected
 
 
 async def test_a_workflow_is_renamed_and_tagged(api):
-    workflow_id = await create(api, name="Old name", comment="first light")
-    body = {
-        "workflow_id": workflow_id,
-        "name": "<b>שם</b> 🙂",
-        "tags": ["People", "SDXL", "people"],
-    }
+    stored = {"workflow_id": await create(api, name="Old name", comment="first light")}
+    body = {**stored, "name": "<b>שם</b> 🙂", "tags": ["People", "SDXL", "people"]}
     code, changed = await api.post("workflow/update", body)
     assert (code, changed["name"], changed["tags"]) == (200, body["name"], ["People", "SDXL"])
     for search, count in (("old name", 0), ("שם", 1), ("sdxl", 1), ("FIRST light", 1)):
-        _, found = await api.get("workflows", search=search)
-        assert len([one for one in found if one["id"] == workflow_id]) == count, search
-    code, _ = await api.post("workflow/update", {"workflow_id": workflow_id, "tags": []})
-    assert code == 200
-    saved = {"workflow_id": workflow_id, "workflow_api": API, "name": "Again", "comment": "x"}
+        assert len((await api.get("workflows", search=search))[1]) == count, search
+    assert (await api.post("workflow/update", {**stored, "tags": []}))[0] == 200
+    saved = {**stored, "workflow_api": API, "name": "Again", "comment": "x"}
     await api.post("workflow", saved)
-    _, found = await api.get("workflows", search="again")
-    assert [(one["id"], one["tags"]) for one in found] == [(workflow_id, [])]
-    _, versions = await api.get("workflow/versions", workflow_id=workflow_id)
+    _, (found,) = await api.get("workflows", search="again")
+    assert (found["id"], found["tags"]) == (stored["workflow_id"], [])
+    _, versions = await api.get("workflow/versions", **stored)
     assert versions[-1]["comment"] == "first light"
 
 
 async def test_a_deleted_workflow_can_be_restored(api):
-    workflow_id = await create(api, name="Regretted")
-    preset = {"workflow_id": workflow_id, "name": "Soft", "inputs": {"3.steps": 1}}
+    stored = {"workflow_id": await create(api, name="Regretted")}
+    preset = {**stored, "name": "Soft", "inputs": {"3.steps": 1}}
     await api.post("workflow/preset", preset)
-    code, _ = await api.post("workflow/restore", {"workflow_id": workflow_id})
-    assert code == 404, "it is not deleted"
-    code, deleted = await api.post("workflow/delete", {"workflow_id": workflow_id})
+    assert (await api.post("workflow/restore", stored))[0] == 404, "it is not deleted"
+    code, deleted = await api.post("workflow/delete", stored)
     assert (code, deleted["name"]) == (200, "Regretted")
-    _, found = await api.get("workflows", search="regretted")
-    assert found == []
+    assert (await api.get("workflows", search="regretted"))[1] == []
     for path in ("workflow", "workflow/version", "workflow/versions", "workflow/presets"):
-        assert (await api.get(path, workflow_id=workflow_id))[0] == 404, path
+        assert (await api.get(path, **stored))[0] == 404, path
     for path, body in (
-        ("workflow", {"workflow_id": workflow_id, "workflow_api": API}),
-        ("workflow/delete", {"workflow_id": workflow_id}),
-        ("workflow/update", {"workflow_id": workflow_id, "name": "x"}),
+        ("workflow", {**stored, "workflow_api": API}),
+        ("workflow/delete", stored),
+        ("workflow/update", {**stored, "name": "x"}),
         ("workflow/preset", preset),
-        ("run", {"workflow_id": workflow_id}),
+        ("run", stored),
     ):
         assert (await api.post(path, body))[0] == 404, path
-    code, _ = await api.post("workflow/restore", {"workflow_id": workflow_id})
-    assert code == 200
-    _, found = await api.get("workflows", search="regretted")
-    assert [one["id"] for one in found] == [workflow_id]
-    _, presets = await api.get("workflow/presets", workflow_id=workflow_id)
+    assert (await api.post("workflow/restore", stored))[0] == 200
+    _, (found,) = await api.get("workflows", search="regretted")
+    assert found["id"] == stored["workflow_id"]
+    _, presets = await api.get("workflow/presets", **stored)
     assert [one["name"] for one in presets] == ["Soft"]
 
 
@@ -555,20 +448,3 @@ async def test_workflows_deleted_long_ago_are_removed(api, extension):
     assert (await api.post("workflow/restore", {"workflow_id": other}))[0] == 200
     code, version = await api.get("workflow/version", workflow_id=other)
     assert (code, version["workflow_api"] is not None) == (200, True), "the graph of both stays"
-
-
-@pytest.mark.parametrize(
-    ("body", "field", "code"),
-    [
-        ({"workflow_id": "none", "name": "x"}, "workflow_id", 404),
-        ({}, "name", 400),
-        ({"name": " "}, "name", 400),
-        ({"name": "x" * 256}, "name", 400),
-        ({"tags": ["x" * 65]}, "tags", 400),
-        ({"tags": ["x"] * 51}, "tags", 400),
-    ],
-)
-async def test_a_change_that_is_wrong_names_the_field(api, body, field, code):
-    given = {"workflow_id": await create(api), **body}
-    answered, error = await api.post("workflow/update", given)
-    assert (answered, error["details"]["field"]) == (code, field)

@@ -24,6 +24,11 @@ class Socket:
     async def send(self, event, **fields):
         await self.connection.write_message(json.dumps({"event": event, **fields}))
 
+    async def queue(self, graph, **fields):
+        """Queue a prompt, and return its result."""
+        await self.send("queue_prompt", workflow_api=graph, **fields)
+        return (await self.until("result"))[-1]["data"]
+
     async def read(self):
         message = await asyncio.wait_for(self.connection.read_message(), 20)
         assert message is not None, "the server closed the socket"
@@ -43,6 +48,23 @@ class Socket:
 
 
 @pytest.fixture
+def mine(connect, jp_asyncio_loop):
+    """A socket of the client ``me``, whose first message was read."""
+
+    async def open_and_read():
+        socket = await connect(clientId="me")
+        message = await socket.read()
+        assert (message["event"], message["data"]["sid"]) == ("status", "me")
+        return socket
+
+    return jp_asyncio_loop.run_until_complete(open_and_read())
+
+
+def seeded():
+    return {"7": {"class_type": "TestSeed", "inputs": {"seed": 1, "token": uuid.uuid4().hex}}}
+
+
+@pytest.fixture
 def connect(extension, jp_ws_fetch, jp_asyncio_loop):
     opened = []
 
@@ -57,21 +79,13 @@ def connect(extension, jp_ws_fetch, jp_asyncio_loop):
     jp_asyncio_loop.run_until_complete(asyncio.sleep(0.05))
 
 
-async def test_first_message_names_the_session(connect):
-    socket = await connect(clientId="me")
-    message = await socket.read()
-    assert message["event"] == "status"
-    assert message["data"]["sid"] == "me"
-    anonymous = await connect()
-    assert (await anonymous.read())["data"]["sid"]
-
-
 async def test_the_query_chooses_the_machine(connect, chain):
-    for query, code in (({"machine": "local"}, None), ({"machine": "no-such"}, "not_found")):
-        socket = await connect(clientId="me", **query)
-        await socket.send("queue_prompt", workflow_api=chain())
-        last = (await socket.until("error" if code else "result"))[-1]
-        assert last["data"]["code" if code else "machine"] == (code or "local")
+    socket = await connect(machine="local")
+    assert (await socket.read())["data"]["sid"], "a client without an id gets one"
+    assert (await socket.queue(chain()))["machine"] == "local"
+    socket = await connect(clientId="me", machine="no-such")
+    await socket.send("queue_prompt", workflow_api=chain())
+    assert (await socket.until("error"))[-1]["data"]["code"] == "not_found"
 
 
 async def test_a_graph_in_a_message_takes_precedence_over_the_query(connect, api):
@@ -97,22 +111,16 @@ async def test_a_graph_in_a_message_takes_precedence_over_the_query(connect, api
         assert result["outputs"] == {"1": {"text": [expected]}}
 
 
-async def test_a_client_receives_events_of_its_own_runs_only(connect, chain, api):
-    mine, other, everything = (
-        await connect(clientId="me"),
-        await connect(clientId="you"),
-        await connect(),
-    )
-    for socket in (mine, other, everything):
+async def test_a_client_receives_events_of_its_own_runs_only(mine, connect, chain, api):
+    other, everything = await connect(clientId="you"), await connect()
+    for socket in (other, everything):
         await socket.read()
     prompt_id = str(uuid.uuid4())
     await mine.send("queue_prompt", workflow_api=chain(), prompt_id=prompt_id)
-    events = await mine.until("result")
-    last = await mine.read()
-    assert last == {"event": "status", "data": {"prompt_id": prompt_id, "status": "success"}}
-    assert {"execution_start", "executing", "executed", "live_status"} <= {
-        m["event"] for m in events
-    }
+    events = {message["event"] for message in await mine.until("result")}
+    assert {"execution_start", "executing", "executed", "live_status"} <= events
+    last = {"event": "status", "data": {"prompt_id": prompt_id, "status": "success"}}
+    assert await mine.read() == last
     events_of_all = await everything.until("result")
     assert {m["data"]["prompt_id"] for m in events_of_all} == {prompt_id}
     with pytest.raises(asyncio.TimeoutError):
@@ -121,12 +129,10 @@ async def test_a_client_receives_events_of_its_own_runs_only(connect, chain, api
     assert record["status"] == "success"
 
 
-async def test_previews_are_frames_as_comfyui_sends_them(connect, chain):
-    socket = await connect(clientId="me")
-    await socket.read()
+async def test_previews_are_frames_as_comfyui_sends_them(mine, chain):
     graph = chain(("TestPreview", {"steps": 2, "delay": 0.05, "size": 24}))
-    await socket.send("queue_prompt", workflow_api=graph)
-    frames = [m for m in await socket.until("result") if isinstance(m, bytes)]
+    await mine.send("queue_prompt", workflow_api=graph)
+    frames = [m for m in await mine.until("result") if isinstance(m, bytes)]
     assert frames
     for frame in frames:
         kind, length = struct.unpack_from(">II", frame)
@@ -135,32 +141,25 @@ async def test_previews_are_frames_as_comfyui_sends_them(connect, chain):
         assert Image.open(io.BytesIO(frame[8 + length :])).size == (24, 24)
 
 
-async def test_inputs_are_merged_into_the_next_prompt(connect):
-    socket = await connect(clientId="me")
-    await socket.read()
-    graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 1, "token": uuid.uuid4().hex}}}
-    await socket.send("input", inputs={"seed": 11})
-    await socket.send("queue_prompt", workflow_api=graph)
-    assert (await socket.until("result"))[-1]["data"]["seeds"] == {"7.seed": 11}
-    await socket.until("status")
-    await socket.send("queue_prompt", workflow_api=graph)
-    assert (await socket.until("result"))[-1]["data"]["seeds"] == {"7.seed": 1}
+async def test_inputs_are_merged_into_the_next_prompt(mine):
+    graph = seeded()
+    await mine.send("input", inputs={"seed": 11})
+    assert (await mine.queue(graph))["seeds"] == {"7.seed": 11}
+    await mine.until("status")
+    assert (await mine.queue(graph))["seeds"] == {"7.seed": 1}
 
 
-async def test_interrupt(connect, chain):
-    socket = await connect(clientId="me")
-    await socket.read()
+async def test_interrupt(mine, chain):
     prompt_id = str(uuid.uuid4())
     graph = chain(("TestSleep", {"seconds": 30}))
-    await socket.send("queue_prompt", workflow_api=graph, prompt_id=prompt_id)
-    await socket.until("executing")
-    await socket.send("interrupt", prompt_id=prompt_id)
-    assert (await socket.until("result"))[-1]["data"]["status"] == "cancelled"
+    await mine.send("queue_prompt", workflow_api=graph, prompt_id=prompt_id)
+    await mine.until("executing")
+    await mine.send("interrupt", prompt_id=prompt_id)
+    assert (await mine.until("result"))[-1]["data"]["status"] == "cancelled"
 
 
-@pytest.mark.parametrize(
-    ("message", "code"),
-    [
+async def test_bad_messages_are_answered_and_the_socket_stays_open(mine):
+    for message, code in (
         ("{", "invalid_json"),
         ("[]", "invalid_json"),
         ("{}", "invalid_request"),
@@ -170,25 +169,11 @@ async def test_interrupt(connect, chain):
         ('{"event": "queue_prompt", "inputs": 3}', "invalid_request"),
         ('{"event": "interrupt", "prompt_id": "never-was"}', "not_found"),
         (b"\x00\x01", "invalid_request"),
-    ],
-)
-async def test_bad_message_is_answered_and_the_socket_stays_open(connect, message, code):
-    socket = await connect(clientId="me")
-    await socket.read()
-    await socket.connection.write_message(message, binary=isinstance(message, bytes))
-    answer = await socket.read()
-    assert answer["event"] == "error"
-    assert answer["data"]["code"] == code
-    assert answer["data"]["error"]
-    await socket.send("input", inputs={})
-    await socket.send("dance")
-    assert (await socket.read())["data"]["code"] == "invalid_request"
-
-
-async def test_a_handshake_with_a_bad_query_is_refused(extension, jp_ws_fetch):
-    with pytest.raises(HTTPClientError) as refusal:
-        await jp_ws_fetch("comfyui-deploy", "ws", params={"clientId": "a b"})
-    assert refusal.value.code == 400
+    ):
+        await mine.connection.write_message(message, binary=isinstance(message, bytes))
+        answer = await mine.read()
+        assert (answer["event"], answer["data"]["code"]) == ("error", code), message
+        assert answer["data"]["error"]
 
 
 HANDSHAKE = {
@@ -199,59 +184,53 @@ HANDSHAKE = {
 }
 
 
-@pytest.mark.parametrize("upgrade", [{}, {"Upgrade": "h2c"}])
-async def test_request_that_is_no_handshake_gets_our_error(api, upgrade):
-    response = await api.raw("GET", "ws", headers={**HANDSHAKE, "Upgrade": "", **upgrade})
-    assert response.code == 400
-    assert response.headers["Content-Type"] == "application/json"
-    body = json.loads(response.body)
-    assert (body["code"], body["details"]["field"]) == ("invalid_request", "Upgrade")
+async def test_requests_that_are_no_handshake_get_our_error(api):
+    for upgrade in ("", "h2c"):
+        response = await api.raw("GET", "ws", headers={**HANDSHAKE, "Upgrade": upgrade})
+        assert response.code == 400
+        assert response.headers["Content-Type"] == "application/json"
+        body = json.loads(response.body)
+        assert (body["code"], body["details"]["field"]) == ("invalid_request", "Upgrade")
 
 
-@pytest.mark.parametrize(
-    ("change", "status"),
-    [
+async def test_an_invalid_handshake_opens_no_socket(extension, jp_fetch, jp_ws_fetch):
+    for change, status in (
         ({"Connection": "close"}, 400),
         ({"Sec-WebSocket-Version": ""}, 426),
         ({"Sec-WebSocket-Version": "12"}, 426),
         ({"Sec-WebSocket-Key": ""}, 400),
-    ],
-)
-async def test_an_invalid_handshake_opens_no_socket(extension, jp_fetch, change, status):
+    ):
+        with pytest.raises(HTTPClientError) as refusal:
+            await jp_fetch("comfyui-deploy", "ws", headers={**HANDSHAKE, **change})
+        assert refusal.value.code == status, change
     with pytest.raises(HTTPClientError) as refusal:
-        await jp_fetch("comfyui-deploy", "ws", headers={**HANDSHAKE, **change})
-    assert refusal.value.code == status
+        await jp_ws_fetch("comfyui-deploy", "ws", params={"clientId": "a b"})
+    assert refusal.value.code == 400
     assert not extension.sockets
 
 
-async def test_large_messages_keep_their_order(connect):
-    socket = await connect(clientId="me")
-    await socket.read()
+async def test_large_messages_keep_their_order(mine):
     filler = "x" * 8_000_000
-    await socket.connection.write_message("{" + filler)
-    await socket.send("dance")
-    await socket.send("input", inputs={"seed": 11}, filler=filler)
-    graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 1, "token": uuid.uuid4().hex}}}
-    await socket.send("queue_prompt", workflow_api=graph)
-    assert (await socket.read())["data"]["code"] == "invalid_json"
-    assert (await socket.read())["data"]["code"] == "invalid_request"
-    assert (await socket.until("result"))[-1]["data"]["seeds"] == {"7.seed": 11}
+    await mine.connection.write_message("{" + filler)
+    await mine.send("dance")
+    await mine.send("input", inputs={"seed": 11}, filler=filler)
+    await mine.send("queue_prompt", workflow_api=seeded())
+    assert (await mine.read())["data"]["code"] == "invalid_json"
+    assert (await mine.read())["data"]["code"] == "invalid_request"
+    assert (await mine.until("result"))[-1]["data"]["seeds"] == {"7.seed": 11}
 
 
 async def test_status_of_the_socket(connect, api, chain):
     code, body = await api.get("check-ws-status")
-    assert code == 200
-    assert body["clients"] == 0
+    assert (code, body["clients"]) == (200, 0)
     first, second = await connect(clientId="me"), await connect(clientId="me")
     await first.read()
     await second.read()
     await first.send("queue_prompt", workflow_api=chain(("TestSleep", {"seconds": 0.3})))
     await first.until("executing")
     _, body = await api.get("check-ws-status", client_id="me")
-    assert body["connected"] is True
-    assert body["clients"] == 2
+    assert (body["connected"], body["clients"], body["remaining_queue"]) == (True, 2, 1)
     assert body["last_event_at"]
-    assert body["remaining_queue"] == 1
     await first.until("result")
     _, body = await api.get("check-ws-status", client_id="me")
     assert body["remaining_queue"] == 0
