@@ -18,6 +18,7 @@ from comfydeploy.models.errors import HTTPValidationError, SDKError
 
 from comfydeploy_jupyter import connect
 from tests.client.test_real import slow, stepping
+from tests.helpers import bodies
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -28,21 +29,11 @@ if TYPE_CHECKING:
 
 
 class Receiver:
-    """A server for webhooks.
-
-    Attributes
-    ----------
-    accepts, answers : bool
-        Whether it accepts messages, and whether it answers at all.
-    messages : list of dict
-        The messages that it has accepted.
-    refused, unanswered : int
-        The number of other messages.
-    """
+    """A server for webhooks; it accepts messages, refuses them, or does not answer at all."""
 
     def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.refused = self.unanswered = 0
+        self.messages: list[dict[str, Any]] = []  # those that it has accepted
+        self.refused = self.unanswered = 0  # the number of other messages
         self.accepts = self.answers = True
         self._closing = threading.Event()
         outer = self
@@ -92,15 +83,14 @@ def sdk(jupyter: JupyterProcess) -> ComfyDeploy:
 
 
 def picture() -> dict[str, Any]:
-    size = {"width": 32, "height": 32, "batch_size": 1, "color": 255}
-    return {
-        "1": {"class_type": "EmptyImage", "inputs": size},
-        "2": {
-            "class_type": "SaveImage",
-            "inputs": {"images": ["1", 0], "filename_prefix": f"sdk_{uuid.uuid4().hex}"},
-        },
-        "3": {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}},
-    }
+    text = {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}}
+    return {**bodies.picture(f"sdk_{uuid.uuid4().hex}"), "3": text}
+
+
+def start(sdk: ComfyDeploy, stored: Any, **fields: Any) -> str:
+    """Run a deployment; return the id of its run."""
+    queued = sdk.run.deployment.queue(request={"deployment_id": stored.id, **fields})
+    return str(queued.create_run_response.run_id)
 
 
 def keep(server: JupyterProcess, graph: dict[str, Any]) -> Any:
@@ -144,33 +134,31 @@ def test_a_deployment_is_run(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
 def test_one_version_of_a_workflow_is_a_deployment(
     sdk: ComfyDeploy, jupyter: JupyterProcess
 ) -> None:
-    first = picture()
-    stored = keep(jupyter, first)
-    first["3"]["inputs"]["text"] = "second"
-    connect(jupyter.url, jupyter.token).workflows.save(first, workflow_id=stored.id)
+    graph = picture()
+    stored = keep(jupyter, graph)
+    graph["3"]["inputs"]["text"] = "second"
+    connect(jupyter.url, jupyter.token).workflows.save(graph, workflow_id=stored.id)
     ids = {version.number: version.record["id"] for version in stored.versions()}
-    texts = []
-    for deployment_id in (ids[1], ids[2], stored.id):
+    for deployment_id, version_id, text in (
+        (ids[1], ids[1], "a text"),
+        (ids[2], ids[2], "second"),
+        (stored.id, ids[2], "second"),
+    ):
         queued = sdk.run.deployment.queue(request={"deployment_id": deployment_id})
         run = ended(sdk, queued.create_run_response.run_id)
-        texts += [output.data["text"] for output in run.outputs if output.node_id == "3"]
-        assert run.workflow_version_id == (ids[1] if deployment_id == ids[1] else ids[2])
-    assert texts == [["a text"], ["second"], ["second"]]
+        assert [o.data["text"] for o in run.outputs if o.node_id == "3"] == [[text]]
+        assert run.workflow_version_id == version_id
 
 
 def test_a_run_is_cancelled(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
-    stored = keep(jupyter, slow(60))
-    run_id = sdk.run.deployment.queue(
-        request={"deployment_id": stored.id}
-    ).create_run_response.run_id
+    run_id = start(sdk, keep(jupyter, slow(60)))
     until(lambda: sdk.run.get(run_id=run_id).workflow_run_model.status == "running")
     running = sdk.run.get(run_id=run_id).workflow_run_model
     assert running.live_status
     assert running.ended_at is None
-    sdk.run.cancel(run_id=run_id)
-    assert ended(sdk, run_id).status == "cancelled"
-    sdk.run.cancel(run_id=run_id)  # once more changes nothing
-    assert ended(sdk, run_id).status == "cancelled"
+    for _ in range(2):  # once more changes nothing
+        sdk.run.cancel(run_id=run_id)
+        assert ended(sdk, run_id).status == "cancelled"
 
 
 def test_errors_have_the_form_of_the_service(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
@@ -208,8 +196,7 @@ def test_a_webhook_receives_the_end_of_a_run(
     sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
 ) -> None:
     stored = keep(jupyter, picture())
-    queued = sdk.run.deployment.queue(request={"deployment_id": stored.id, "webhook": receiver.url})
-    run_id = queued.create_run_response.run_id
+    run_id = start(sdk, stored, webhook=receiver.url)
     until(lambda: receiver.messages)
     body = WorkflowRunWebhookBody.model_validate(receiver.messages[0])
     assert (body.run_id, body.status.value, body.progress) == (run_id, "success", 1.0)
@@ -218,8 +205,7 @@ def test_a_webhook_receives_the_end_of_a_run(
     assert classes(receiver.messages[0]["outputs"]) == {"2": "SaveImage", "3": "TestText"}
     assert len(receiver.messages) == 1
     until(lambda: told_of_webhook(sdk, run_id) == "success")
-    other = sdk.run.deployment.queue(request={"deployment_id": stored.id})
-    assert told_of_webhook(sdk, other.create_run_response.run_id) is None
+    assert told_of_webhook(sdk, start(sdk, stored)) is None
 
 
 def told_of_webhook(sdk: ComfyDeploy, run_id: str) -> str | None:
@@ -233,11 +219,11 @@ def test_outputs_of_any_form_are_reported(
     shown = {"links": links, "number": [1.5], "text": ["half \ud83d"]}
     inputs = {"files": "{}", "output": json.dumps(shown), "anything": None, "token": ""}
     stored = keep(jupyter, {"1": {"class_type": "TestOutput", "inputs": inputs}})
-    queued = sdk.run.deployment.queue(request={"deployment_id": stored.id, "webhook": receiver.url})
+    run_id = start(sdk, stored, webhook=receiver.url)
     until(lambda: receiver.messages)
     body = WorkflowRunWebhookBody.model_validate(receiver.messages[0])
     assert body.status.value == "success"
-    run = sdk.run.get(run_id=queued.create_run_response.run_id).workflow_run_model
+    run = sdk.run.get(run_id=run_id).workflow_run_model
     assert [output.data["number"] for output in run.outputs] == [["1.5"]]
     assert [json.loads(text) for text in run.outputs[0].data["links"]] == links
     assert run.outputs[0].data["text"] == body.outputs[0].data["text"] == ["half ?"]
@@ -247,13 +233,7 @@ def test_a_webhook_receives_each_state_if_requested(
     sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
 ) -> None:
     stored = keep(jupyter, stepping(4, 0.2))
-    sdk.run.deployment.queue(
-        request={
-            "deployment_id": stored.id,
-            "webhook": receiver.url,
-            "webhook_intermediate_status": True,
-        }
-    )
+    start(sdk, stored, webhook=receiver.url, webhook_intermediate_status=True)
     until(lambda: receiver.messages and receiver.messages[-1]["status"] == "success")
     for message in receiver.messages:
         WorkflowRunWebhookBody.model_validate(message)
@@ -267,56 +247,39 @@ def test_a_webhook_receives_each_state_if_requested(
 def test_a_webhook_is_kept_until_it_is_delivered(
     start_jupyter: Any, comfyui: Any, receiver: Receiver, tmp_path: Path
 ) -> None:
-    receiver.accepts = False
+    """A receiver that never replies delays no run, and no end of the server."""
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
     first = start_jupyter(ComfyDeploy=settings)
-    stored = keep(first, picture())
-    sdk = sdk_of(first)
-    run_id = sdk.run.deployment.queue(
-        request={"deployment_id": stored.id, "webhook": receiver.url}
-    ).create_run_response.run_id
-    assert ended(sdk, run_id).status == "success"
-    until(lambda: receiver.refused)
-    assert told_of_webhook(sdk, run_id) == "pending"
-    first.kill()
-    receiver.accepts = True
-    second = start_jupyter(ComfyDeploy=settings)
-    until(lambda: told_of_webhook(sdk_of(second), run_id) == "success")
-    run = ended(sdk_of(second), run_id)
-    assert run.status == "success"
-    until(lambda: receiver.messages)
-    assert [message["run_id"] for message in receiver.messages] == [run_id]
-    assert receiver.messages[0]["status"] == "success"
-    expected = {"2": "SaveImage", "3": "TestText"}
-    assert classes(receiver.messages[0]["outputs"]) == expected
-    assert {output.node_id: output.node_meta["node_class"] for output in run.outputs} == expected
-
-
-def test_a_webhook_that_never_replies_delays_no_run(
-    start_jupyter: Any, comfyui: Any, receiver: Receiver, tmp_path: Path
-) -> None:
+    stored, sdk = keep(first, picture()), sdk_of(first)
     receiver.answers = False
-    settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
-    first = start_jupyter(ComfyDeploy=settings)
-    stored = keep(first, picture())
-    sdk = sdk_of(first)
     run_ids = []
     for count in (1, 2):
-        queued = sdk.run.deployment.queue(
-            request={"deployment_id": stored.id, "webhook": receiver.url}
-        )
-        run_ids.append(queued.create_run_response.run_id)
+        run_ids.append(start(sdk, stored, webhook=receiver.url))
         assert ended(sdk, run_ids[-1]).status == "success"
         until(lambda count=count: receiver.unanswered == count)
+    receiver.accepts, receiver.answers = False, True
+    run_ids.append(start(sdk, stored, webhook=receiver.url))
+    assert ended(sdk, run_ids[-1]).status == "success"
+    until(lambda: receiver.refused)
+    assert told_of_webhook(sdk, run_ids[-1]) == "pending"
     began = time.monotonic()
     first.stop()  # which kills it after 15 s
     assert time.monotonic() - began < 12
     assert receiver.messages == []
-    receiver.answers = True
+    receiver.accepts = True
     second = start_jupyter(ComfyDeploy=settings)
-    until(lambda: len(receiver.messages) == 2)
+    sdk = sdk_of(second)
+    until(lambda: len(receiver.messages) == 3)
     assert sorted(message["run_id"] for message in receiver.messages) == sorted(run_ids)
     assert {message["status"] for message in receiver.messages} == {"success"}
+    expected = {"2": "SaveImage", "3": "TestText"}
+    for run_id, message in zip(run_ids, receiver.messages, strict=True):
+        assert classes(message["outputs"]) == expected
+        until(lambda run_id=run_id: told_of_webhook(sdk, run_id) == "success")
+        run = ended(sdk, run_id)
+        assert run.status == "success"
+        shown = {output.node_id: output.node_meta["node_class"] for output in run.outputs}
+        assert shown == expected
     second.stop()
 
 

@@ -16,6 +16,7 @@ from comfy_sdk.exceptions import ComfyError, JobFailed, NotFound
 from PIL import Image
 
 from tests.client.test_real import slow, stepping
+from tests.helpers import bodies
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -37,17 +38,10 @@ def client() -> Iterator[Comfy]:
         yield client
 
 
-def picture(prefix: str = "job", color: int = 255) -> dict[str, Any]:
+def picture() -> dict[str, Any]:
     """A graph that is not in ComfyUI's cache, and saves a picture and a text."""
-    size = {"width": 32, "height": 32, "batch_size": 1, "color": color}
-    return {
-        "1": {"class_type": "EmptyImage", "inputs": size},
-        "2": {
-            "class_type": "SaveImage",
-            "inputs": {"images": ["1", 0], "filename_prefix": f"{prefix}_{uuid.uuid4().hex}"},
-        },
-        "3": {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}},
-    }
+    text = {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}}
+    return {**bodies.picture(f"job_{uuid.uuid4().hex}"), "3": text}
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -61,7 +55,8 @@ def get(jupyter: JupyterProcess, route: str) -> Any:
 
 
 def test_a_job_runs_and_its_outputs_can_be_read(client: Comfy, tmp_path: Path) -> None:
-    job = client.run(client.workflows.from_json(picture()))
+    graph = picture()
+    job = client.run(client.workflows.from_json(graph))
     image, text = sorted(job.outputs, key=lambda output: output.node_id)
     assert (image.type, image.content_type, image.job_id) == ("image", "image/png", job.id)
     content = image.to_bytes()
@@ -72,6 +67,8 @@ def test_a_job_runs_and_its_outputs_can_be_read(client: Comfy, tmp_path: Path) -
     assert image.get_download_url().url.endswith(f"/assets/{image.id}/content")
     again = client.jobs.get(job.id)
     assert [output.id for output in again.outputs] == [output.id for output in job.outputs]
+    found = again.get_workflow()
+    assert (found.format, found.graph) == ("api", graph)
 
 
 def test_events_are_complete_and_outputs_come_before_the_end(client: Comfy) -> None:
@@ -102,8 +99,7 @@ def test_events_are_complete_and_outputs_come_before_the_end(client: Comfy) -> N
 
 
 def test_a_stream_begins_with_the_present_state(client: Comfy) -> None:
-    graph = {**slow(60), "3": picture()["3"], "4": {}}
-    del graph["4"]
+    graph = {**slow(60), "3": picture()["3"]}
     graph["1"]["inputs"]["anything"] = ["3", 0]  # the text is there while the other node sleeps
     job = client.submit(client.workflows.from_json(graph))
     try:
@@ -154,10 +150,8 @@ def test_jobs_wait_in_order_and_can_be_cancelled_in_the_queue(client: Comfy) -> 
 
 
 def test_a_failed_node_is_named(client: Comfy) -> None:
-    graph = {
-        "1": {"class_type": "TestFail", "inputs": {"message": "failed on purpose"}},
-        "2": picture()["3"],
-    }
+    failing = {"class_type": "TestFail", "inputs": {"message": "failed on purpose"}}
+    graph = {"1": failing, "2": picture()["3"]}
     graph["2"]["inputs"]["anything"] = ["1", 0]
     job = client.submit(client.workflows.from_json(graph))
     for moment in ("whether it has failed yet or not", "after its end"):
@@ -170,12 +164,9 @@ def test_a_failed_node_is_named(client: Comfy) -> None:
     with pytest.raises(JobFailed) as failed:
         job.result()
     error = failed.value.error
-    assert (error.code, error.node_id, error.class_type) == (
-        "node_execution_error",
-        "1",
-        "TestFail",
+    assert (error.code, error.node_id, error.class_type, error.message) == (
+        *("node_execution_error", "1", "TestFail", "failed on purpose"),
     )
-    assert error.message == "failed on purpose"
     assert "raise ValueError(message)" in (error.traceback or "")
 
 
@@ -199,25 +190,17 @@ def test_jobs_are_listed_by_their_labels(client: Comfy, jupyter: JupyterProcess)
     assert jobs[3].metadata == {"set": label, "shot": "3"}
     known = {run["prompt_id"]: run for run in get(jupyter, "runs")}
     assert known[jobs[3].id]["metadata"] == jobs[3].metadata
+    many = {f"n{n}": "" for n in range(17)}
     with pytest.raises(ComfyError) as refused:
-        client.submit(
-            client.workflows.from_json(picture()), metadata={f"n{n}": "" for n in range(17)}
-        )
+        client.submit(client.workflows.from_json(picture()), metadata=many)
     assert (refused.value.code, refused.value.http_status) == ("metadata_invalid", 422)
     with pytest.raises(ComfyError) as refused:
         list(client.list_jobs(metadata={"n" * 65: ""}))
     assert refused.value.code == "invalid_metadata_filter"
 
 
-def test_the_workflow_of_a_job(client: Comfy) -> None:
-    graph = picture()
-    job = client.run(client.workflows.from_json(graph))
-    found = client.jobs.get(job.id).get_workflow()
-    assert (found.format, found.graph) == ("api", graph)
-
-
 def test_assets(client: Comfy, tmp_path: Path, comfyui: Any) -> None:
-    path = tmp_path / "photo.png"
+    path = tmp_path / f"{uuid.uuid4().hex}.png"  # ComfyUI may have files of other tests
     Image.new("RGB", (24, 16), (int.from_bytes(os.urandom(1)), 9, 9)).save(path)
     asset = client.assets.from_file(path)
     asset_id = asset.commit()
@@ -226,10 +209,8 @@ def test_assets(client: Comfy, tmp_path: Path, comfyui: Any) -> None:
     assert same.commit() != asset_id
     assert (same.created_new, same.hash) == (False, asset.hash)
     assert client.assets.get(asset_id).hash == asset.hash
-    graph = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": asset}},
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }
+    graph = bodies.picture()
+    graph["1"] = {"class_type": "LoadImage", "inputs": {"image": asset}}
     (output,) = client.run(client.workflows.from_json(graph)).outputs
     assert size_of(output.to_file(tmp_path / "out.png")) == (24, 16)
     graph["1"]["inputs"]["image"] = client.assets.get(output.id)  # an output as an input
@@ -241,7 +222,7 @@ def test_assets(client: Comfy, tmp_path: Path, comfyui: Any) -> None:
         client.assets.get(asset_id)
     assert client.assets.get(same.id or "").hash == same.hash
     same.delete()
-    assert not list(comfyui.input_dir.glob("photo*"))
+    assert not list(comfyui.input_dir.glob(f"{path.stem}*"))
 
 
 def test_a_wrong_key_is_refused(client: Comfy, monkeypatch: pytest.MonkeyPatch) -> None:
