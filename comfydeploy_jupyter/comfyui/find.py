@@ -468,6 +468,24 @@ def git_commit(git: Path) -> str | None:
     )
 
 
+def output_of(command: Sequence[str], timeout: float, *variables: str) -> str | None:
+    """Return what a short program prints; None if it fails. It gets a minimal environment."""
+    try:
+        done = subprocess.run(
+            command,
+            env=plain_environment(*variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd="/",
+            timeout=timeout,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
 def has_gpu(env: Mapping[str, str] | None = None) -> bool:
     """Return whether this machine has a GPU that ComfyUI can use, without importing torch.
 
@@ -485,19 +503,8 @@ def has_gpu(env: Mapping[str, str] | None = None) -> bool:
     ):
         return True
     nvidia_smi = shutil.which("nvidia-smi", path=env.get("PATH"))
-    if nvidia_smi is None:
-        return False
-    try:
-        listed = subprocess.run(
-            [nvidia_smi, "-L"],
-            env=plain_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return listed.returncode == 0 and listed.stdout.startswith(b"GPU ")
+    listed = None if nvidia_smi is None else output_of([nvidia_smi, "-L"], 10)
+    return listed is not None and listed.startswith("GPU ")
 
 
 @dataclass(frozen=True)
@@ -515,21 +522,10 @@ def torch_build(python: Path | str) -> TorchBuild | None:
         "import importlib.util; spec = importlib.util.find_spec('torch'); "
         "print(spec.origin or '' if spec else '')"
     )
-    try:
-        done = subprocess.run(
-            [str(python), "-c", script],
-            env=plain_environment(*PYTHON_VARIABLES),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            timeout=60,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    printed = (output_of([str(python), "-c", script], 60, *PYTHON_VARIABLES) or "").strip()
+    if not printed:
         return None
-    if done.returncode != 0 or not done.stdout.strip():
-        return None
-    package = Path(done.stdout.strip()).parent
+    package = Path(printed).parent
     version = _search(package / "version.py", r"^__version__[^=]*=\s*['\"]([^'\"]+)")
     if version is None:
         return None

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -30,42 +30,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Of files with weights, as in ComfyUI's folder_paths.py.
 MODEL_EXTENSIONS = frozenset(
     {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
 )
-"""Extensions of files with weights, as in ComfyUI's folder_paths.py."""
-
+# Of files in folders under ``models/`` that only custom nodes register.
 UNREGISTERED_EXTENSIONS = MODEL_EXTENSIONS | {".gguf", ".onnx"}
-"""Extensions that are listed in folders under ``models/`` that only custom nodes register."""
-
+# Former names of model folders (ComfyUI, folder_paths.py).
 LEGACY_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
-"""Former names of model folders (ComfyUI, folder_paths.py)."""
-
-NOT_MODELS = frozenset({"configs", "custom_nodes", "datasets"})
-"""Registered folders that contain no models."""
-
+NOT_MODELS = frozenset({"configs", "custom_nodes", "datasets"})  # folders without models
+# The folders of the oldest tested ComfyUI, for a folder without ComfyUI's source.
 _FOLDERS = (
-    "checkpoints",
-    "configs",
-    "loras",
-    "vae",
-    "text_encoders",
-    "diffusion_models",
-    "clip_vision",
-    "style_models",
-    "embeddings",
-    "diffusers",
-    "vae_approx",
-    "controlnet",
-    "gligen",
-    "upscale_models",
-    "latent_upscale_models",
-    "custom_nodes",
-    "hypernetworks",
-    "photomaker",
-    "classifiers",
-    "model_patches",
-    "audio_encoders",
+    *("checkpoints", "configs", "loras", "vae", "text_encoders", "diffusion_models"),
+    *("clip_vision", "style_models", "embeddings", "diffusers", "vae_approx", "controlnet"),
+    *("gligen", "upscale_models", "latent_upscale_models", "custom_nodes", "hypernetworks"),
+    *("photomaker", "classifiers", "model_patches", "audio_encoders"),
 )
 _DIRECTORIES = {
     "text_encoders": ("text_encoders", "clip"),
@@ -79,15 +58,13 @@ _EXTENSIONS = {
     "datasets": frozenset[str](),
     "classifiers": frozenset({""}),
 }
-BESIDE_MODELS = frozenset({"custom_nodes", "datasets"})
-"""Folders that are not below ``models/``, but next to it."""
-
-_LONGEST = 1024 * 1024  # bytes of a file that are read at most
+BESIDE_MODELS = frozenset({"custom_nodes", "datasets"})  # next to ``models/``, not below it
+_MAX_BYTES = 1024 * 1024  # of a file that is read
+# The code with which folder_paths.py registers folders, in all tested versions of ComfyUI.
 _STOCK_FOLDER = re.compile(
     r'^folder_names_and_paths\["([\w-]+)"\] = \(\[([^\]\n]*)\], (.+)\)[ \t]*$', re.MULTILINE
 )
 _STOCK_PATH = re.compile(r'os\.path\.join\((models_dir|base_path), "([\w-]+)"\)')
-"""The code with which folder_paths.py registers folders, in all tested versions of ComfyUI."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +74,6 @@ class ModelFolder:
     name: str
     paths: tuple[Path, ...]  # its directories, absolute; new models are stored in the first one
     extensions: frozenset[str]  # lower-case extensions of its files, with the dot; empty: all files
-
-
-def reported_folder(name: str, base: Path, models: Path) -> ModelFolder:
-    """Return the folder for a name from a running ComfyUI, whose custom nodes registered it."""
-    parent = base if name in BESIDE_MODELS else models
-    return ModelFolder(name, (parent / name,), _EXTENSIONS.get(name, UNREGISTERED_EXTENSIONS))
 
 
 def is_folder_name(name: str) -> bool:
@@ -116,43 +87,35 @@ def registered_extensions(name: str) -> frozenset[str]:
     return known.get(name, frozenset())
 
 
-class Registry:
-    """ComfyUI's table of model folders while it is being built."""
-
-    def __init__(self, home: Path, base: Path, models: Path) -> None:
-        self._paths: dict[str, list[str]] = {}
-        self._extensions: dict[str, frozenset[str]] = {}
-        for name, parts, extensions in _read_stock_folders(home) or _stock_folders():
-            self._paths[name] = [str((base if beside else models) / part) for beside, part in parts]
-            self._extensions[name] = extensions
-
-    def add(self, name: str, path: str, *, is_default: bool = False) -> None:
-        """Add a directory to a model folder; it becomes the first one if it is the default."""
-        paths = self._paths.setdefault(LEGACY_NAMES.get(name, name), [])
-        if is_default and path in paths:
-            paths.remove(path)
-        if path not in paths:
-            paths.insert(0 if is_default else len(paths), path)
-
-    def read_config(self, config: Path) -> None:
-        for name, path, is_default in _read_extra_paths(config):
-            self.add(name, path, is_default=is_default)
-
-    def folders(self) -> dict[str, ModelFolder]:
-        return {
-            name: ModelFolder(
-                name, tuple(map(Path, paths)), self._extensions.get(name, frozenset())
-            )
-            for name, paths in self._paths.items()
-        }
-
-
+# Name; directories, each with whether it is next to ``models/``; extensions.
 _StockFolder: TypeAlias = tuple[str, list[tuple[bool, str]], frozenset[str]]
-"""Name; directories, each with whether it is next to ``models/``; extensions."""
+
+
+def _registered_folders(
+    home: Path, base: Path, models: Path, more: Iterable[tuple[str, str, bool]]
+) -> dict[str, ModelFolder]:
+    """Return ComfyUI's table of model folders: those of its source, then ``more`` directories.
+
+    Each of these has the name of its folder, a path, and whether it becomes the first one.
+    """
+    paths: dict[str, list[str]] = {}
+    extensions: dict[str, frozenset[str]] = {}
+    for name, parts, accepted in _read_stock_folders(home) or _stock_folders():
+        paths[name] = [str((base if beside else models) / part) for beside, part in parts]
+        extensions[name] = accepted
+    for name, path, is_default in more:
+        known = paths.setdefault(LEGACY_NAMES.get(name, name), [])
+        if is_default and path in known:
+            known.remove(path)
+        if path not in known:
+            known.insert(0 if is_default else len(known), path)
+    return {
+        name: ModelFolder(name, tuple(map(Path, found)), extensions.get(name, frozenset()))
+        for name, found in paths.items()
+    }
 
 
 def _stock_folders() -> list[_StockFolder]:
-    """Return the folders of the oldest tested ComfyUI, for a folder without ComfyUI's source."""
     return [
         (
             name,
@@ -193,9 +156,9 @@ def _read(path: Path) -> bytes:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - of a descriptor
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
-        content = file.read(_LONGEST + 1)
-    if len(content) > _LONGEST:
-        raise OSError(errno.EFBIG, f"it is longer than {_LONGEST} bytes")
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it is longer than {_MAX_BYTES} bytes")
     return content
 
 
@@ -299,15 +262,12 @@ class Folders:
             "temp": from_argument(given.temp_directory, base) / "temp",
         }
         self.models_directory = from_argument(given.models_directory, base / "models")
-        registry = Registry(home, base, self.models_directory)
         configs = [start / name for name in chain(*given.extra_model_paths_config)]
         if (home / "extra_model_paths.yaml").is_file():
             configs.insert(0, home / "extra_model_paths.yaml")
-        for config in configs:
-            registry.read_config(config)
-        for name in _SAVED_UNDER_OUTPUT:
-            registry.add(name, str(self._types["output"] / name))
-        self._registered = registry.folders()
+        saved = ((name, str(self._types["output"] / name), False) for name in _SAVED_UNDER_OUTPUT)
+        more = chain(chain.from_iterable(map(_read_extra_paths, configs)), saved)
+        self._registered = _registered_folders(home, base, self.models_directory, more)
 
     def model_folders(self) -> dict[str, ModelFolder]:
         """Return every model folder by name, in ComfyUI's order.
@@ -327,7 +287,9 @@ class Folders:
             if self.base is None or self.models_directory is None:
                 break
             if name not in found and LEGACY_NAMES.get(name, name) not in found:
-                found[name] = reported_folder(name, self.base, self.models_directory)
+                parent = self.base if name in BESIDE_MODELS else self.models_directory
+                extensions = _EXTENSIONS.get(name, UNREGISTERED_EXTENSIONS)
+                found[name] = ModelFolder(name, (parent / name,), extensions)
         return found
 
     def is_reported(self, name: str) -> bool:
@@ -366,10 +328,8 @@ class Folders:
 
     def upload_directories(self) -> list[Path]:
         """Return all directories that uploads may be stored in, without subfolders."""
-        folders = [
-            folder for folder in self.model_folders().values() if folder.name != "custom_nodes"
-        ]
-        models = chain.from_iterable(folder.paths for folder in folders)
+        folders = self.model_folders().items()
+        models = chain.from_iterable(each.paths for name, each in folders if name != "custom_nodes")
         return list(dict.fromkeys([*self._types.values(), *models]))
 
     def roots(self) -> list[Path]:
@@ -439,17 +399,7 @@ class Folders:
         root = self._check_within(path.parent, "path")
         if create:
             root.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(root, flags)
-        for component in path.parent.relative_to(root).parts:
-            try:
-                if create:
-                    _make_directory(component, descriptor)
-                inner = os.open(component, flags, dir_fd=descriptor)
-            finally:
-                os.close(descriptor)
-            descriptor = inner
-        return descriptor
+        return _open_below(root, path.parent.relative_to(root).parts, create=create)
 
     def _check_within(self, path: Path, field: str) -> Path:
         for root in self._roots():
@@ -580,12 +530,29 @@ def _as_user_errors(path: str | Path) -> Iterator[None]:
         raise _unreadable(path) from error
 
 
-def _make_directory(name: str, parent: int) -> None:
+def _open_below(root: str | bytes | Path, parts: Iterable[str | bytes], *, create: bool) -> int:
+    """Open a directory below a root without following links; the caller closes it."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(root, flags)
+    for part in parts:
+        try:
+            if create:
+                _make_directory(part, descriptor)
+            inner = os.open(part, flags, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = inner
+    return descriptor
+
+
+def _make_directory(name: str | bytes, parent: int) -> None:
     try:
         os.mkdir(name, dir_fd=parent)
     except FileExistsError:
         if stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise ConflictError(f"{name} is a file, so no folder can be made there.") from None
+            raise ConflictError(
+                f"{os.fsdecode(name)} is a file, so no folder can be made there."
+            ) from None
 
 
 def _not_regular(path: str | Path) -> ForbiddenPathError:
@@ -610,7 +577,7 @@ def locate(
         raise ForbiddenPathError("only files in ComfyUI's output and temp folders are deleted")
     root = os.path.realpath(directory(kind))
     try:
-        if not _is_name(filename) or "\0" in subfolder:
+        if filename in ("", ".", "..") or "/" in filename or "\0" in subfolder + filename:
             raise ForbiddenPathError("its name is not the name of a file")
         parent = Path(os.path.realpath(Path(root, subfolder)))
         if not parent.is_relative_to(root):
@@ -623,8 +590,8 @@ def locate(
 def state_of(root: bytes, path: bytes) -> str | None:
     """Return a text that identifies a file until it is changed; None if it is missing."""
     try:
-        with _parent(root, path) as parent:
-            return _state(os.stat(_name(path), dir_fd=parent, follow_symlinks=False))
+        with _parent(root, path) as (parent, name):
+            return _state(os.stat(name, dir_fd=parent, follow_symlinks=False))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -638,22 +605,13 @@ def size_of(state: str) -> int:
 def delete_file(root: bytes, path: bytes, state: str) -> bool:
     """Delete a file if it is still in this state; return whether it was (OSError: it cannot be)."""
     try:
-        with _parent(root, path) as parent:
-            name = _name(path)
+        with _parent(root, path) as (parent, name):
             if _state(os.stat(name, dir_fd=parent, follow_symlinks=False)) != state:
                 return False
             os.unlink(name, dir_fd=parent)
     except (FileNotFoundError, ForbiddenPathError):
         return False
     return True
-
-
-def _is_name(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
-
-
-def _name(path: bytes) -> bytes:
-    return path.rpartition(b"/")[2]
 
 
 def _state(found: os.stat_result) -> str:
@@ -663,15 +621,11 @@ def _state(found: os.stat_result) -> str:
 
 
 @contextmanager
-def _parent(root: bytes, path: bytes) -> Iterator[int]:
-    """Open the folder of a file without following links."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(root, flags)
+def _parent(root: bytes, path: bytes) -> Iterator[tuple[int, bytes]]:
+    """Open the folder of a file without following links; yield it, and the name of the file."""
+    *parts, name = path.split(b"/")
+    descriptor = _open_below(root, parts, create=False)
     try:
-        for part in path.split(b"/")[:-1]:
-            inner = os.open(part, flags, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-        yield descriptor
+        yield descriptor, name
     finally:
         os.close(descriptor)

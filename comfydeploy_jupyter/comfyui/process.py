@@ -62,6 +62,7 @@ class ComfyUIProcess:
         grace: float = 5.0,  # seconds between SIGTERM and SIGKILL
         start_timeout: float = 300.0,
         trusted_users: Iterable[str] = (),
+        on_state: Callable[[State], object] = lambda _: None,
     ) -> None:
         self.path = Path(path)
         self.log_path = Path(log_path)
@@ -79,8 +80,8 @@ class ComfyUIProcess:
         self._start_timeout = start_timeout
         self.peers = Peers(trusted_users, child=lambda: self._child.pid)
         self._state: State = "stopped"
-        self._callbacks: list[Callable[[State], object]] = []
-        self._url: str | None = None
+        self.on_state = on_state
+        self.url: str | None = None
         self._port: int | None = None
         self._tasks = BackgroundTasks(log)
         self._lock = asyncio.Lock()
@@ -102,13 +103,6 @@ class ComfyUIProcess:
     def last_exit(self) -> int | None:
         """Its last exit code; 128 + n if signal n ended it."""
         return self._child.last_exit
-
-    @property
-    def url(self) -> str | None:
-        return self._url
-
-    def on_state(self, callback: Callable[[State], object]) -> None:
-        self._callbacks.append(callback)
 
     async def start(self) -> None:
         """Start ComfyUI if it is not running, and wait until it answers.
@@ -202,8 +196,10 @@ class ComfyUIProcess:
         if state == self._state:
             return
         self._state = state
-        for callback in list(self._callbacks):
-            _notify(callback, state)
+        try:
+            self.on_state(state)
+        except Exception:
+            log.exception("A callback failed for ComfyUI's new state %s", state)
 
     # --- start and stop
 
@@ -269,20 +265,18 @@ class ComfyUIProcess:
         env = {**child_environment(), "PYTHONUNBUFFERED": "1", **self._env}
         host = _connect_host(option_value(self._launch_args, "--listen"))
         self._port = self._choose_port(host, option_value(self._launch_args, "--port"))
-        self._url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
         script = str(Path(run_main.__file__))
         command = [str(python), script, "main.py", *self._arguments(python, env)]
-        return command, self._url, env
+        return command, self.url, env
 
     def _arguments(self, python: Path, env: Mapping[str, str]) -> list[str]:
         given = self._launch_args
         arguments: list[str] = []
-        if option_value(given, "--listen") is None:
-            arguments += ["--listen", "127.0.0.1"]
-        if option_value(given, "--port") is None:
-            arguments += ["--port", str(self._port)]
-        if option_value(given, "--preview-method") is None:
-            arguments += ["--preview-method", "auto"]
+        defaults = {"--listen": "127.0.0.1", "--port": str(self._port), "--preview-method": "auto"}
+        for option, value in defaults.items():
+            if option_value(given, option) is None:
+                arguments += [option, value]
         self.no_gpu_reason = None
         if option_value(given, "--cpu") is None and option_value(given, "--directml") is None:
             if not has_gpu(env):
@@ -298,7 +292,7 @@ class ComfyUIProcess:
         if wanted is None:
             if self._port is not None and _is_free(host, self._port):
                 return self._port
-            return _free_port(host)
+            return _bind(host, 0)
         port = port_number(wanted)
         if port is None:
             raise self._unavailable(f"launch_args: {wanted!r} is not a port")
@@ -315,13 +309,6 @@ class ComfyUIProcess:
             f"launch_args, or install a ComfyUI: {INSTALL_COMMAND}"
         )
         return ComfyUIUnavailableError(f"{why}.", details=details, extra={"hint": hint})
-
-
-def _notify(callback: Callable[[State], object], state: State) -> None:
-    try:
-        callback(state)
-    except Exception:
-        log.exception("A callback failed for ComfyUI's new state %s", state)
 
 
 def port_number(given: str | int) -> int | None:
@@ -358,10 +345,6 @@ def _bind(host: str, port: int) -> int:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
         return int(sock.getsockname()[1])
-
-
-def _free_port(host: str) -> int:
-    return _bind(host, 0)
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -8,7 +8,6 @@ import importlib
 import os
 import platform
 import shutil
-import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,9 +18,8 @@ import psutil
 
 from .._version import __version__
 from ..comfyui.client import REPLY_TIMEOUT
-from ..comfyui.find import pid_at
+from ..comfyui.find import output_of, pid_at
 from ..errors import ComfyUIUnavailableError
-from ..util.child import plain_environment
 from ..util.secrets import masked_arguments
 from ..util.tasks import wait_for
 from ..util.times import timestamp_of
@@ -36,15 +34,8 @@ MIB = 1024 * 1024
 SMI_TIMEOUT = 15.0  # seconds; a driver that is not loaded yet is slow
 SAMPLE = 0.1  # seconds over which the load of the CPU is measured
 _SMI_FIELDS = (
-    "index",
-    "uuid",
-    "name",
-    "memory.total",
-    "memory.used",
-    "memory.free",
-    "utilization.gpu",
-    "temperature.gpu",
-    "driver_version",
+    *("index", "uuid", "name", "memory.total", "memory.used", "memory.free"),
+    *("utilization.gpu", "temperature.gpu", "driver_version"),
 )
 _CGROUP = Path("/sys/fs/cgroup")
 IDLE_CPU = 0.03  # CPU seconds in a second; a ComfyUI that only answers requests uses less
@@ -195,29 +186,19 @@ def _of_nvidia_smi() -> list[dict[str, Any]]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    query = f"--query-gpu={','.join(_SMI_FIELDS)}"
-    try:
-        done = subprocess.run(
-            [program, query, "--format=csv,noheader,nounits"],
-            env=plain_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SMI_TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    if done.returncode != 0:
-        return []
-    rows = [line.split(", ") for line in done.stdout.splitlines()]
+    query = [f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits"]
+    printed = output_of([program, *query], SMI_TIMEOUT) or ""
+    rows = [line.split(", ") for line in printed.splitlines()]
     return [_smi_gpu(row) for row in rows if len(row) >= len(_SMI_FIELDS) and row[0].isdecimal()]
 
 
 def _smi_gpu(row: list[str]) -> dict[str, Any]:
     # Values are not quoted: the name is the text between the other fields.
     first, last = _SMI_FIELDS.index("name"), len(row) - 6
-    total, used, free = (_bytes(value) for value in row[last : last + 3])
+    total, used, free = (
+        None if (mebibytes := _number(value)) is None else int(mebibytes * MIB)
+        for value in row[last : last + 3]
+    )
     return {
         "index": int(row[0]),
         "uuid": row[1],
@@ -236,11 +217,6 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _bytes(text: str) -> int | None:
-    mebibytes = _number(text)
-    return None if mebibytes is None else int(mebibytes * MIB)
 
 
 def of_comfyui(device: Mapping[str, Any]) -> dict[str, Any] | None:

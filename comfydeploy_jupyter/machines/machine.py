@@ -606,8 +606,8 @@ class Machine:
                 log_path=self._folder / "comfyui.log",
                 start_timeout=settings.start_timeout,
                 trusted_users=settings.trusted_users,
+                on_state=self._process_changed,
             )
-            process.on_state(self._process_changed)
         access = settings.access
         if settings.comfyui_url and settings.credentials != NONE:
             try:

@@ -113,7 +113,7 @@ async def test_start_answer_and_stop(tree: Path) -> None:
     states: list[str] = []
     async with process_of(tree) as process:
         assert (process.state, process.pid, process.url) == ("stopped", None, None)
-        process.on_state(states.append)
+        process.on_state = states.append
         await process.start()
         pid = process.pid
         assert pid is not None
@@ -171,7 +171,7 @@ async def test_a_crash_is_reported_and_comfyui_is_restarted(tree: Path) -> None:
     async with process_of(tree) as process:
         await process.start()
         url, first = process.url, process.pid
-        process.on_state(lambda state: states.append((state, time.monotonic())))
+        process.on_state = lambda state: states.append((state, time.monotonic()))
         crashed = time.monotonic()
         await crash(process)
         await until_async(lambda: process.state == "backoff")
@@ -189,8 +189,8 @@ async def test_pauses_grow_while_it_fails_and_start_cuts_them_short(tree: Path) 
     times: list[float] = []
     async with process_of(tree) as process:
         await process.start()
-        process.on_state(
-            lambda state: times.append(time.monotonic()) if state == "backoff" else None
+        process.on_state = lambda state: (
+            times.append(time.monotonic()) if state == "backoff" else None
         )
         (tree / "orders").write_text("end")
         await crash(process)
