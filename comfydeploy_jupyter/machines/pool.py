@@ -233,15 +233,9 @@ class Pools:
         return ", ".join([*states, *([f"and {more} more"] if more else [])])
 
     def member(self, machine: Machine) -> dict[str, Any]:
-        known = machine.status()
         return {
-            "id": machine.id,
-            "name": machine.name,
-            **self._registry.state(machine),
-            "url": known["url"],
-            "version": known["version"],
+            **self._registry.summary(machine),
             "gpu": machine.settings.gpu or machine.gpu_name,
-            "work": self._registry.work(machine),
             **self._registry.activity(machine.id),
         }
 

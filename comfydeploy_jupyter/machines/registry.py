@@ -165,6 +165,18 @@ class MachineRegistry:
         queued = machine.connection.queue_remaining if machine.connection is not None else None
         return max(self.open_runs(machine.id), queued or 0)
 
+    def summary(self, machine: Machine) -> dict[str, Any]:
+        """Return a short description of a machine, without a request."""
+        known = machine.status()
+        return {
+            "id": machine.id,
+            "name": machine.name,
+            **self.state(machine),
+            "url": known["url"],
+            "version": known["version"],
+            "work": self.work(machine),
+        }
+
     def state(self, machine: Machine) -> dict[str, Any]:
         """Return ``status`` and ``error`` of a machine, for replies."""
         paused = self.pause_of(machine.id) if machine.connected else None

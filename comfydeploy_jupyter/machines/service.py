@@ -27,7 +27,7 @@ from .hardware import hardware_and_software, kind
 from .machine import Machine
 from .records import MachineRecord
 from .registry import LOCAL, POOL
-from .settings import Configuration, check_without_cluster
+from .settings import CREDENTIAL_FILES, Configuration, check_without_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,21 +45,9 @@ _DATES = ("created_at", "updated_at")
 # Fields of this package only: the service has other names for them, or does not have them.
 _NOT_PASSED_ON = frozenset(
     {
-        "api_url",
-        "autostart",
-        "cd_token",
-        "comfyui_path",
-        "comfyui_python",
-        "comfyui_url",
-        "docker_steps",
-        "env",
-        "kind",
-        "launch_args",
-        "machine_id",
-        "reset",
-        "restart",
-        "target",
-        "token",
+        *("api_url", "autostart", "cd_token", "comfyui_path", "comfyui_python", "comfyui_url"),
+        *("docker_steps", "env", "kind", "launch_args", "machine_id", "reset", "restart"),
+        *("target", "token"),
     }
 )
 KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this server calls
@@ -168,11 +156,10 @@ async def find_origin(
 def _upstream_of(settings: MachineSettings) -> Upstream:
     """Return the credentials that the ComfyUI at ``comfyui_url`` asks for."""
     asked = settings.credentials if settings.comfyui_url else NONE
-    files = (asked.client_cert, asked.client_key, asked.ca)
     # The gate has another working directory than Jupyter.
+    files = (getattr(asked, name) for name in CREDENTIAL_FILES)
     return Upstream(
-        asked.all_headers,
-        *(file and str(Path(file).expanduser().absolute()) for file in files),
+        asked.all_headers, *(file and str(Path(file).expanduser().absolute()) for file in files)
     )
 
 
@@ -227,17 +214,16 @@ class MachineService:
     async def describe(self, machine_id: str | None) -> dict[str, Any]:
         return await self._describe(self._registry.get(machine_id))
 
+    def cloud_record(self, machine_id: str | None) -> MachineRecord | None:
+        """Return the record of a machine of ComfyDeploy; None if it is not registered here."""
+        with contextlib.suppress(NotFoundError):
+            return self.is_in_cloud(machine_id)
+        return None
+
     def is_in_cloud(self, machine_id: str | None) -> MachineRecord | None:
         """Return the record of a registered machine of ComfyDeploy; None for any other."""
         found = self._registry.resolve(machine_id or LOCAL, field="machine_id")
         return self._registry.cloud.get(found)
-
-    def cloud_record(self, machine_id: str) -> MachineRecord | None:
-        """Return the record of a machine of ComfyDeploy; None if it is not registered here."""
-        try:
-            return self.is_in_cloud(machine_id)
-        except NotFoundError:
-            return None
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return short descriptions of all machines, `local` first, without sending requests."""
@@ -258,16 +244,10 @@ class MachineService:
                 "status": None,
                 "gpu": record.config.get("gpu"),
             }
-        known = machine.status()
         return {
-            "id": machine.id,
-            "name": machine.name,
+            **self._registry.summary(machine),
             "kind": kind(machine),
-            **self._registry.state(machine),
-            "url": known["url"],
-            "version": known["version"],
             "gpu": machine.settings.gpu or None,
-            "work": self._registry.work(machine),
         }
 
     async def _describe(self, machine: Machine) -> dict[str, Any]:
@@ -290,9 +270,7 @@ class MachineService:
         return {
             "comfyui_url": clean_url(settings.comfyui_url),
             "comfyui_headers": dict.fromkeys(settings.credentials.headers, MASK),
-            "comfyui_client_cert": settings.credentials.client_cert,
-            "comfyui_client_key": settings.credentials.client_key,
-            "comfyui_ca": settings.credentials.ca,
+            **{f"comfyui_{name}": getattr(settings.credentials, name) for name in CREDENTIAL_FILES},
             "comfyui_path": settings.comfyui_path,
             "comfyui_python": settings.comfyui_python,
             "launch_args": masked_arguments(settings.launch_args),

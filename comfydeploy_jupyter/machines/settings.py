@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .records import MachineRecord
     from .registry import MachineRegistry
-_FILES = ("client_cert", "client_key", "ca")
+CREDENTIAL_FILES = ("client_cert", "client_key", "ca")
 CREDENTIAL_FIELDS = (
     "comfyui_headers",
     "comfyui_authorization",
-    *(f"comfyui_{name}" for name in _FILES),
+    *(f"comfyui_{name}" for name in CREDENTIAL_FILES),
 )
 _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
@@ -109,7 +109,7 @@ def credentials_of(config: Mapping[str, Any], configured: Credentials = NONE) ->
     return Credentials(
         headers=config.get("comfyui_headers", base.headers),
         authorization=config.get("comfyui_authorization", base.authorization),
-        **{name: config.get(f"comfyui_{name}", getattr(base, name)) for name in _FILES},
+        **{name: config.get(f"comfyui_{name}", getattr(base, name)) for name in CREDENTIAL_FILES},
     )
 
 
@@ -124,7 +124,7 @@ def checked_credentials(request: MachineConfig, known: Mapping[str, Any]) -> dic
         url, authorization = split_address(request.comfyui_url)
         moved = url.rstrip("/") != known.get("comfyui_url")
         if moved:
-            given = {"comfyui_headers": {}, **{f"comfyui_{name}": "" for name in _FILES}}
+            given = {"comfyui_headers": {}, **{f"comfyui_{name}": "" for name in CREDENTIAL_FILES}}
         if moved or authorization:
             given["comfyui_authorization"] = authorization
     if request.comfyui_headers is not None:
@@ -140,7 +140,7 @@ def checked_credentials(request: MachineConfig, known: Mapping[str, Any]) -> dic
         given["comfyui_headers"] = check_headers(
             {name: value for name, value in headers.items() if value is not None}
         )
-    for name in _FILES:
+    for name in CREDENTIAL_FILES:
         value = getattr(request, f"comfyui_{name}")
         if value is not None:
             given[f"comfyui_{name}"] = value
