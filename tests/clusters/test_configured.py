@@ -14,7 +14,6 @@ from distributed.security import Security
 from comfydeploy_jupyter.client.machines import fields_of
 from comfydeploy_jupyter.dask_clusters import adapt, release
 from comfydeploy_jupyter.errors import (
-    ComfyDeployError,
     ComfyUIUnavailableError,
     InvalidRequestError,
     NotFoundError,
@@ -32,7 +31,7 @@ def local_cluster() -> LocalCluster:
     return LocalCluster(n_workers=0, processes=False, security=security, dashboard_address=":0")
 
 
-def test_an_address_and_its_certificates(tmp_path: Path) -> None:
+def test_an_address_and_its_certificates(tmp_path):
     files = make_certificates(tmp_path)
     far = configured(far={"scheduler": "tls://10.0.0.5:8786", **files}).target("far")
     assert far.address == "tls://10.0.0.5:8786"
@@ -42,7 +41,7 @@ def test_an_address_and_its_certificates(tmp_path: Path) -> None:
     assert "PRIVATE" not in repr(far)
 
 
-def test_a_scheduler_without_tls_is_used_only_if_the_setting_allows_it() -> None:
+def test_a_scheduler_without_tls_is_used_only_if_the_setting_allows_it():
     with LocalCluster(n_workers=0, processes=False, dashboard_address=":0", protocol="tcp") as it:
         address = it.scheduler_address
         clusters = {"address": address, "dict": {"scheduler": address}, "object": it}
@@ -55,7 +54,7 @@ def test_a_scheduler_without_tls_is_used_only_if_the_setting_allows_it() -> None
             assert (allowed.address, allowed.certificates) == (address, None)
 
 
-def test_a_callable_is_called_once_and_its_cluster_is_closed() -> None:
+def test_a_callable_is_called_once_and_its_cluster_is_closed():
     made: list[LocalCluster] = []
 
     def make() -> LocalCluster:
@@ -71,7 +70,7 @@ def test_a_callable_is_called_once_and_its_cluster_is_closed() -> None:
     assert made[0].status.name == "closed"
 
 
-def test_an_object_is_used_and_not_closed() -> None:
+def test_an_object_is_used_and_not_closed():
     with local_cluster() as cluster:
         found = configured(mine=cluster)
         assert found.target("mine").address == cluster.scheduler_address
@@ -88,13 +87,13 @@ class ClusterOnKubernetes:
         self.numbers = (minimum, maximum)
 
 
-def test_a_cluster_on_kubernetes_starts_workers() -> None:
+def test_a_cluster_on_kubernetes_starts_workers():
     cluster = ClusterOnKubernetes()
     adapt(cluster, "hpc", 0, 8)
     assert cluster.numbers == (0, 8)
 
 
-def test_pools_of_one_cluster_share_its_workers() -> None:
+def test_pools_of_one_cluster_share_its_workers():
     cluster = ClusterOnKubernetes()
     adapt(cluster, "a", 1, 2)
     adapt(cluster, "b", 0, 4)
@@ -123,7 +122,7 @@ def broken() -> None:
         (broken, ComfyUIUnavailableError, "no queue"),
     ],
 )
-def test_wrong_settings_are_reported(value: Any, error: type[ComfyDeployError], text: str) -> None:
+def test_wrong_settings_are_reported(value, error, text):
     with pytest.raises(error, match=text):
         configured(mine=value).target("mine")
 
@@ -136,13 +135,13 @@ def test_wrong_settings_are_reported(value: Any, error: type[ComfyDeployError], 
         (SimpleNamespace(scheduler_address="tcp://127.0.0.1:8786"), "address of its scheduler"),
     ],
 )
-def test_a_wrong_object_of_a_kernel_is_reported(cluster: Any, text: str) -> None:
+def test_a_wrong_object_of_a_kernel_is_reported(cluster, text):
     with pytest.raises(InvalidRequestError, match=text):
         fields_of(cluster)
 
 
 @pytest.mark.parametrize("line_break", [r"\n", ""])
-def test_no_error_contains_a_key(tmp_path: Path, line_break: str) -> None:
+def test_no_error_contains_a_key(tmp_path, line_break):
     """A key from an environment variable may have literal ``\\n`` in place of line breaks."""
     files = make_certificates(tmp_path)
     key = Path(files["tls_client_key"]).read_text().replace("\n", line_break)
@@ -159,13 +158,13 @@ def test_no_error_contains_a_key(tmp_path: Path, line_break: str) -> None:
             assert key[40:80] not in str(caught.value.to_reply())
 
 
-def test_a_file_that_is_missing_is_named_by_its_field(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_is_named_by_its_field(tmp_path):
     given = {**make_certificates(tmp_path), "tls_client_key": "/nowhere.pem"}
     with pytest.raises(InvalidRequestError, match="tls_client_key cannot be read: No such file"):
         configured(far={"scheduler": "tls://10.0.0.5:8786", **given}).target("far")
 
 
-def test_a_name_that_is_unknown() -> None:
+def test_a_name_that_is_unknown():
     with pytest.raises(NotFoundError, match="it has lab, mine") as caught:
         configured(mine="tls://h:1", lab="tls://h:2").check_name("other")
     assert caught.value.details["known"] == ["lab", "mine"]

@@ -27,10 +27,9 @@ from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from comfydeploy_jupyter.machines.dask_leases import DaskProvider
-    from tests.helpers.clusters import DaskCluster, DaskProcess
+    from tests.helpers.clusters import DaskProcess
 
     Provide = Callable[..., Awaitable[tuple[DaskProvider, RecordedMembers]]]
 
@@ -47,9 +46,7 @@ def comfyui_of(worker: DaskProcess) -> psutil.Process:
     return next(p for p in processes_of(worker) if "main.py" in p.cmdline()[1:3])
 
 
-async def test_a_lease_starts_serves_and_ends_when_idle(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_a_lease_starts_serves_and_ends_when_idle(start_cluster, provide):
     cluster = start_cluster(1)
     provider, pool = await provide(cluster, idle_timeout=6.0)
     assert pool.found_ids == [set()]
@@ -89,12 +86,7 @@ async def test_a_lease_starts_serves_and_ends_when_idle(
 
 
 @pytest.mark.thorough
-async def test_a_worker_without_a_gpu_is_told_once(
-    start_cluster: Callable[..., DaskCluster],
-    provide: Provide,
-    lease_settings: dict[str, Any],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_worker_without_a_gpu_is_told_once(start_cluster, provide, lease_settings, caplog):
     cluster = start_cluster()
     cluster.add_worker(env={"CUDA_VISIBLE_DEVICES": ""})
     arguments = [argument for argument in lease_settings["launch_args"] if argument != "--cpu"]
@@ -110,9 +102,7 @@ async def test_a_worker_without_a_gpu_is_told_once(
 
 
 @pytest.mark.thorough
-async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(start_cluster, provide):
     """ComfyUI executes a prompt while its lease checks whether it is idle; its events are held."""
     cluster = start_cluster(1)
     provider, pool = await provide(cluster, idle_timeout=3.0)
@@ -135,8 +125,8 @@ async def test_a_lease_does_not_end_while_a_prompt_comes_and_ends(
 
 @pytest.mark.thorough
 async def test_the_least_number_of_leases_does_not_end_while_jupyter_is_connected(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+    start_cluster, provide
+):
     cluster = start_cluster(2)
     provider, pool = await provide(cluster, workers=[1, 2], idle_timeout=4.0)
     provider.wanted(2)
@@ -154,9 +144,7 @@ async def test_the_least_number_of_leases_does_not_end_while_jupyter_is_connecte
     await until_async(lambda: not any(alive(p.pid) for p in started), timeout=30)
 
 
-async def test_the_proxy_admits_only_clients_of_the_cluster(
-    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
-) -> None:
+async def test_the_proxy_admits_only_clients_of_the_cluster(start_cluster, provide, tmp_path):
     from comfydeploy_jupyter.machines.dask_leases import certificates_of
     from tests.helpers.clusters import make_certificates
 
@@ -182,9 +170,7 @@ async def test_the_proxy_admits_only_clients_of_the_cluster(
 
 
 @pytest.mark.thorough
-async def test_each_ended_process_ends_the_member_and_a_new_one_follows(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_each_ended_process_ends_the_member_and_a_new_one_follows(start_cluster, provide):
     cluster = start_cluster(1)
     provider, pool = await provide(cluster)
     provider.wanted(1)
@@ -221,9 +207,7 @@ async def test_each_ended_process_ends_the_member_and_a_new_one_follows(
     assert "queue_running" in await ask(fourth, "/queue")
 
 
-async def test_a_server_finds_the_leases_of_an_earlier_one(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_a_server_finds_the_leases_of_an_earlier_one(start_cluster, provide):
     cluster = start_cluster(1)
     first, pool = await provide(cluster, token="mine")
     first.wanted(1)
@@ -248,9 +232,7 @@ async def test_a_server_finds_the_leases_of_an_earlier_one(
 
 
 @pytest.mark.thorough
-async def test_a_lease_that_killed_three_workers_is_replaced(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_a_lease_that_killed_three_workers_is_replaced(start_cluster, provide):
     cluster = start_cluster(1)
     provider, pool = await provide(cluster)
     provider.wanted(1)
@@ -278,9 +260,7 @@ async def test_a_lease_that_killed_three_workers_is_replaced(
 
 
 @pytest.mark.thorough
-async def test_new_leases_are_requested_after_a_restart_of_the_cluster(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_new_leases_are_requested_after_a_restart_of_the_cluster(start_cluster, provide):
     """`Client.restart` deletes all tasks, and ends the workers."""
     from comfydeploy_jupyter.machines.dask_leases import Target, certificates_of
 
@@ -319,8 +299,8 @@ if "distributed.cli.dask_worker" in sys.orig_argv[:3]:  # not the process that e
 
 @pytest.mark.thorough
 async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions(
-    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
-) -> None:
+    start_cluster, provide, tmp_path
+):
     """They are compared, because a lease was refused."""
     from tests.helpers.processes import REPOSITORY
 
@@ -353,12 +333,8 @@ async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions
     ),
 )
 async def test_a_missing_requirement_of_a_worker_is_reported(
-    start_cluster: Callable[..., DaskCluster],
-    provide: Provide,
-    fields: dict[str, Any],
-    worker: dict[str, Any],
-    expected: str,
-) -> None:
+    start_cluster, provide, fields, worker, expected
+):
     cluster = start_cluster()
     cluster.add_worker(**worker)
     provider, pool = await provide(cluster, **fields)
@@ -369,8 +345,8 @@ async def test_a_missing_requirement_of_a_worker_is_reported(
 
 
 async def test_the_interpreter_in_the_folder_of_a_lease_is_used_whoever_can_change_it(
-    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
-) -> None:
+    start_cluster, provide, tmp_path
+):
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
     (tree / "main.py").write_text("raise SystemExit('it was started')")
@@ -387,8 +363,8 @@ async def test_the_interpreter_in_the_folder_of_a_lease_is_used_whoever_can_chan
 
 @pytest.mark.thorough
 async def test_another_version_of_the_package_on_a_worker_is_reported(
-    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
-) -> None:
+    start_cluster, provide, tmp_path
+):
     from tests.helpers.processes import REPOSITORY
 
     package = tmp_path / "elsewhere" / "comfydeploy_jupyter"
@@ -405,9 +381,7 @@ async def test_another_version_of_the_package_on_a_worker_is_reported(
     assert "has comfydeploy-jupyter 0.0.7" in error
 
 
-async def test_leases_that_were_not_granted_are_withdrawn(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_leases_that_were_not_granted_are_withdrawn(start_cluster, provide):
     cluster = start_cluster()
     provider, pool = await provide(cluster, workers=[0, 4])
     provider.wanted(9)
@@ -417,9 +391,7 @@ async def test_leases_that_were_not_granted_are_withdrawn(
     assert pool.ends == []
 
 
-async def test_jupyters_loop_is_not_blocked(
-    start_cluster: Callable[..., DaskCluster], provide: Provide
-) -> None:
+async def test_jupyters_loop_is_not_blocked(start_cluster, provide):
     """The client's work happens in another thread."""
     import threading
 
@@ -434,7 +406,7 @@ async def test_jupyters_loop_is_not_blocked(
     assert asyncio.get_running_loop().is_running()
 
 
-async def test_an_address_that_refuses_connections_is_told_soon() -> None:
+async def test_an_address_that_refuses_connections_is_told_soon():
     kind = DaskKind(ComfyDeploy(cluster_allow_plain_tcp=True))
     pool = {"comfyui_path": "/opt/ComfyUI"}
     for address, why in (
@@ -448,9 +420,7 @@ async def test_an_address_that_refuses_connections_is_told_soon() -> None:
 
 
 @pytest.mark.thorough
-async def test_a_slow_scheduler_is_not_taken_for_none(
-    start_cluster: Callable[..., DaskCluster],
-) -> None:
+async def test_a_slow_scheduler_is_not_taken_for_none(start_cluster):
     cluster = start_cluster()
     relay = Relay(cluster.port)
     relay.delay = 0.6

@@ -15,7 +15,7 @@ def manager(listener: Any = None, *, least: int = 0) -> LeaseManager:
     return LeaseManager("t", object, request, least=least, most=9, provider=listener)
 
 
-def test_events_count_although_the_clock_of_the_scheduler_was_set_back() -> None:
+def test_events_count_although_the_clock_of_the_scheduler_was_set_back():
     """Each may arrive twice, as after a new connection; then it is handled once."""
     seen: list[tuple[str, str]] = []
     listener = SimpleNamespace(
@@ -33,7 +33,7 @@ def test_events_count_although_the_clock_of_the_scheduler_was_set_back() -> None
     assert seen == [("serves", "one"), ("ended", "one"), ("serves", "two"), ("ended", "two")]
 
 
-async def test_the_same_leases_are_kept_in_any_order() -> None:
+async def test_the_same_leases_are_kept_in_any_order():
     """After a reconnection they come in another order; the kept one has models in its memory."""
     renewed: list[list[str]] = []
     leases = manager(least=2)

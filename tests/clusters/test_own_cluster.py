@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -75,9 +75,7 @@ def started_by(jupyter: RestartableJupyter) -> list[psutil.Process]:
 
 
 @pytest.mark.thorough
-def test_a_killed_jupyter_loses_no_run_of_its_own_cluster(
-    jupyter: RestartableJupyter, lease_settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_killed_jupyter_loses_no_run_of_its_own_cluster(jupyter, lease_settings, tmp_path):
     """The workers and their ComfyUIs end with it; the next server starts a new cluster."""
     shared = tmp_path / "shared"
     shared.mkdir()

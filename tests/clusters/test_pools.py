@@ -107,13 +107,7 @@ def view(jupyter: RestartableJupyter, record: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("shared", few([False, True]))
-def test_runs_and_their_pictures_outlive_members(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-    tmp_path: Path,
-    shared: bool,
-) -> None:
+def test_runs_and_their_pictures_outlive_members(start_cluster, jupyter, create, tmp_path, shared):
     cluster = start_cluster(1)
     (tmp_path / "shared").mkdir()
     fields = {"shared_dir": str(tmp_path / "shared")} if shared else {}
@@ -158,11 +152,7 @@ def test_runs_and_their_pictures_outlive_members(
 
 
 @pytest.mark.thorough
-def test_outputs_of_jobs_outlive_members(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-) -> None:
+def test_outputs_of_jobs_outlive_members(start_cluster, jupyter, create):
     """The Comfy API: ``metadata.machine`` names the pool; the picture is an asset."""
     cluster = start_cluster(1)
     assert create(cluster)[0] == 200
@@ -185,11 +175,7 @@ def test_outputs_of_jobs_outlive_members(
 
 
 @pytest.mark.thorough
-def test_a_run_is_executed_again_if_that_is_wanted(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-) -> None:
+def test_a_run_is_executed_again_if_that_is_wanted(start_cluster, jupyter, create):
     cluster = start_cluster(1)
     assert create(cluster, retry=1)[0] == 200
     prompt_id = run(jupyter, "again", 5)
@@ -199,12 +185,7 @@ def test_a_run_is_executed_again_if_that_is_wanted(
 
 
 @pytest.mark.thorough
-def test_changes_of_a_pool_are_in_effect_at_once(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-    tmp_path: Path,
-) -> None:
+def test_changes_of_a_pool_are_in_effect_at_once(start_cluster, jupyter, create, tmp_path):
     cluster = start_cluster(1)
     assert create(cluster, shared_dir=str(tmp_path / "old"))[0] == 200
     first = jupyter.until(run(jupyter, "first"), "success", timeout=200)
@@ -232,11 +213,7 @@ def test_changes_of_a_pool_are_in_effect_at_once(
 
 
 @pytest.mark.thorough
-def test_runs_wait_for_a_scheduler_that_has_ended(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-) -> None:
+def test_runs_wait_for_a_scheduler_that_has_ended(start_cluster, jupyter, create):
     cluster = start_cluster(1)
     assert create(cluster)[0] == 200
     executing = run(jupyter, "executing", 300)
@@ -270,12 +247,7 @@ if "distributed.cli.dask_worker" in sys.orig_argv[:3]:  # not the process that e
 
 
 @pytest.mark.thorough
-def test_runs_wait_while_workers_have_other_versions(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-    tmp_path: Path,
-) -> None:
+def test_runs_wait_while_workers_have_other_versions(start_cluster, jupyter, create, tmp_path):
     """A worker reports an old Python and an old cloudpickle, and does not have the package."""
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "sitecustomize.py").write_text(OTHER_VERSIONS)
@@ -297,11 +269,7 @@ def test_runs_wait_while_workers_have_other_versions(
     assert jupyter.get("machine", machine_id="hpc")[1]["error"] is None
 
 
-def test_the_panel_shows_errors_of_a_cluster(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-) -> None:
+def test_the_panel_shows_errors_of_a_cluster(start_cluster, jupyter, create):
     cluster = start_cluster()
     assert create(cluster, comfyui_path="/nowhere/<ComfyUI>")[0] == 200
     run(jupyter, "waiting")
@@ -320,9 +288,7 @@ def test_the_panel_shows_errors_of_a_cluster(
         panel.close()
 
 
-def test_python_makes_a_pool_of_a_cluster_object(
-    jupyter: RestartableJupyter, lease_settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_python_makes_a_pool_of_a_cluster_object(jupyter, lease_settings, tmp_path):
     from distributed import LocalCluster
     from distributed.security import Security
 
@@ -346,9 +312,7 @@ def test_python_makes_a_pool_of_a_cluster_object(
 
 
 @pytest.mark.thorough
-def test_python_changes_the_limits_of_a_cluster_object(
-    jupyter: RestartableJupyter, start_cluster: Callable[..., DaskCluster]
-) -> None:
+def test_python_changes_the_limits_of_a_cluster_object(jupyter, start_cluster):
     from distributed.security import Security
 
     limits: list[tuple[int, int]] = []
@@ -395,9 +359,7 @@ def test_python_changes_the_limits_of_a_cluster_object(
     assert [machine.id for machine in comfy.machines.list()] == ["local", "hpc"]
 
 
-def test_python_takes_the_security_of_a_scheduler(
-    jupyter: RestartableJupyter, start_cluster: Callable[..., DaskCluster]
-) -> None:
+def test_python_takes_the_security_of_a_scheduler(jupyter, start_cluster):
     from distributed.security import Security
 
     cluster = start_cluster()
@@ -437,9 +399,7 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
 ]
 
 
-def test_a_pool_gets_a_named_cluster_instead_of_an_address(
-    start_cluster: Callable[..., DaskCluster], tmp_path: Path
-) -> None:
+def test_a_pool_gets_a_named_cluster_instead_of_an_address(start_cluster, tmp_path):
     cluster = start_cluster()
     lab = {"scheduler": cluster.address, **cluster.security}
     server = RestartableJupyter(
@@ -474,10 +434,8 @@ def test_a_pool_gets_a_named_cluster_instead_of_an_address(
 
 
 def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
-    start_cluster: Callable[..., DaskCluster],
-    lease_settings: dict[str, Any],
-    tmp_path: Path,
-) -> None:
+    start_cluster, lease_settings, tmp_path
+):
     """Its runs wait, and it can be changed.
 
     Another user could have taken the port of its scheduler, and would answer with a pickle.
@@ -506,7 +464,7 @@ def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
         server.kill()
 
 
-def test_python_is_told_that_a_cluster_object_has_no_tls(jupyter: RestartableJupyter) -> None:
+def test_python_is_told_that_a_cluster_object_has_no_tls(jupyter):
     from distributed import LocalCluster
 
     comfy = connect(jupyter.url, token=jupyter.token)
@@ -518,11 +476,7 @@ def test_python_is_told_that_a_cluster_object_has_no_tls(jupyter: RestartableJup
     assert [machine.id for machine in comfy.machines.list()] == ["local"]
 
 
-def test_bad_input(
-    start_cluster: Callable[..., DaskCluster],
-    jupyter: RestartableJupyter,
-    create: Callable[..., tuple[int, Any]],
-) -> None:
+def test_bad_input(start_cluster, jupyter, create):
     cluster, other = start_cluster(), start_cluster()
     port = jupyter.url.split(":")[2].split("/")[0]
     unreachable: list[tuple[dict[str, Any], int, str, str]] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +16,6 @@ from tests.helpers.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.helpers.clusters import Slurm
 
 _handler = signal.getsignal(signal.SIGINT)
 from dask_jobqueue import SLURMCluster  # noqa: E402 - it replaces the handler of SIGINT
@@ -54,9 +53,7 @@ def make_cluster(folder: Path) -> SLURMCluster:
 
 
 @pytest.mark.thorough
-def test_slurm_jobs_start_with_runs_and_end_after_them(
-    slurm: Slurm, lease_settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_slurm_jobs_start_with_runs_and_end_after_them(slurm, lease_settings, tmp_path):
     jupyter = RestartableJupyter(
         tmp_path / "jupyter", {"autostart": False, "cluster_idle_timeout": 10.0}
     )

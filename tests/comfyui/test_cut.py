@@ -106,7 +106,7 @@ def post(size: int) -> None:
     [("timeout", 100), ("timeout", 4 * BUFFER), ("kill", 100)],
     ids=["in-the-kernel", "partly-in-the-process", "of-a-killed-process"],
 )
-def test_a_prompt_that_was_given_up_does_not_arrive_later(how: str, size: int) -> None:
+def test_a_prompt_that_was_given_up_does_not_arrive_later(how, size):
     isolated = ["unshare", "--map-root-user", "--net"]
     if subprocess.run([*isolated, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this system does not allow a network namespace")

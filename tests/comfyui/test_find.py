@@ -20,9 +20,7 @@ from tests.helpers.comfyui import free_port
 from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-    from tests.helpers.comfyui import ComfyUIServer
+    from collections.abc import AsyncIterator, Iterator
 
 
 def make_tree(path: Path, *, venv: str | None = "venv") -> Path:
@@ -59,7 +57,7 @@ async def answering(body: Any, *, status: int = 200, delay: float = 0.0) -> Asyn
 STATS = {"system": {"comfyui_version": "0.3.75"}, "devices": []}
 
 
-async def test_the_configured_address_has_priority_and_is_not_checked(tmp_path: Path) -> None:
+async def test_the_configured_address_has_priority_and_is_not_checked(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI")
     async with answering(STATS) as port:
         found = await discover(
@@ -68,14 +66,14 @@ async def test_the_configured_address_has_priority_and_is_not_checked(tmp_path: 
     assert found == Found("url", url="http://10.255.255.1:1", path=tree)
 
 
-async def test_a_running_comfyui_has_priority_over_the_configured_folder(tmp_path: Path) -> None:
+async def test_a_running_comfyui_has_priority_over_the_configured_folder(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI")
     async with answering(STATS) as port:
         found = await discover(comfyui_path=str(tree), port=port)
     assert found == Found("url", url=f"http://127.0.0.1:{port}", path=tree)
 
 
-async def test_real_comfyui_is_recognised(comfyui: ComfyUIServer) -> None:
+async def test_real_comfyui_is_recognised(comfyui):
     assert await discover(port=comfyui.port) == Found("url", url=comfyui.url)
 
 
@@ -91,30 +89,26 @@ async def test_real_comfyui_is_recognised(comfyui: ComfyUIServer) -> None:
         ({"system": None, "devices": []}, 200),
     ],
 )
-async def test_other_servers_on_the_port_are_not_comfyui(
-    tmp_path: Path, body: Any, status: int
-) -> None:
+async def test_other_servers_on_the_port_are_not_comfyui(tmp_path, body, status):
     tree = make_tree(tmp_path / "ComfyUI")
     async with answering(body, status=status) as port:
         found = await discover(places=[str(tree)], port=port)
     assert found == Found("path", path=tree, python=tree / "venv/bin/python")
 
 
-async def test_a_server_that_does_not_reply_in_time_is_skipped() -> None:
+async def test_a_server_that_does_not_reply_in_time_is_skipped():
     async with answering(STATS, delay=5.0) as port:
         assert not await find.answers(f"http://127.0.0.1:{port}", timeout=0.2)
 
 
-async def test_configured_folder_comes_before_the_usual_places(tmp_path: Path) -> None:
+async def test_configured_folder_comes_before_the_usual_places(tmp_path):
     mine, usual = make_tree(tmp_path / "mine"), make_tree(tmp_path / "usual")
     settings: dict[str, Any] = {"places": [str(usual)], "port": free_port()}
     assert (await discover(comfyui_path=str(mine), **settings)).path == mine
     assert (await discover(**settings)).path == usual
 
 
-async def test_a_configured_folder_without_comfyui_is_an_error(
-    tmp_path: Path,
-) -> None:
+async def test_a_configured_folder_without_comfyui_is_an_error(tmp_path):
     usual = make_tree(tmp_path / "usual")
     with pytest.raises(ComfyUIUnavailableError, match=r"comfyui_path: .*/nothing") as raised:
         await discover(
@@ -123,9 +117,7 @@ async def test_a_configured_folder_without_comfyui_is_an_error(
     assert find.INSTALL_COMMAND in raised.value.extra["hint"]
 
 
-async def test_first_of_the_usual_places_with_a_comfyui(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_first_of_the_usual_places_with_a_comfyui(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "empty").mkdir()
     tree = make_tree(tmp_path / "ComfyUI")
@@ -135,13 +127,13 @@ async def test_first_of_the_usual_places_with_a_comfyui(
     assert (found.path, found.python, found.passed_over) == (tree, tree / "venv/bin/python", None)
 
 
-async def test_without_a_comfyui_the_error_names_the_install_command() -> None:
+async def test_without_a_comfyui_the_error_names_the_install_command():
     with pytest.raises(ComfyUIUnavailableError, match="No ComfyUI was found") as raised:
         await discover(places=["/no/such/place"], port=free_port())
     assert "python -m comfydeploy_jupyter.comfyui.install" in raised.value.to_reply()["hint"]
 
 
-async def test_the_configured_interpreter_has_priority(tmp_path: Path) -> None:
+async def test_the_configured_interpreter_has_priority(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI")
     found = await discover(
         comfyui_path=str(tree), comfyui_python="/usr/bin/python3", port=free_port()
@@ -149,7 +141,7 @@ async def test_the_configured_interpreter_has_priority(tmp_path: Path) -> None:
     assert found.python == Path("/usr/bin/python3")
 
 
-def test_interpreter_of_a_folder(tmp_path: Path) -> None:
+def test_interpreter_of_a_folder(tmp_path):
     both = make_tree(tmp_path / "a" / "both", venv=".venv")
     assert find.find_python(both) == both / ".venv/bin/python"
     beside = make_tree(tmp_path / "b" / "ComfyUI", venv=None)
@@ -252,9 +244,7 @@ def make_tree_with_packs(path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.usefixtures("other_user")
 @pytest.mark.parametrize("plant", cases(PLANTED))
-async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
-    tmp_path: Path, plant: Callable[[Path], object]
-) -> None:
+async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(tmp_path, plant):
     tree = make_tree_with_packs(tmp_path / "around" / "data" / "ComfyUI")
     places, port = [str(tree)], free_port()
     assert (await discover(places=places, port=port)).path == tree
@@ -272,7 +262,7 @@ async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
 
 @pytest.mark.usefixtures("other_user")
 @pytest.mark.parametrize("linked", [False, True])
-async def test_a_tree_in_a_sticky_folder_is_found(tmp_path: Path, linked: bool) -> None:
+async def test_a_tree_in_a_sticky_folder_is_found(tmp_path, linked):
     """Others cannot replace it; and they cannot use what they add beside it."""
     sticky = tmp_path / "scratch"
     tree = make_tree_with_packs(sticky / "deep" / "ComfyUI")
@@ -302,8 +292,8 @@ PLANTED_PYTHON: dict[str, Any] = {
 @pytest.mark.usefixtures("other_user")
 @pytest.mark.parametrize("plant", cases(PLANTED_PYTHON))
 async def test_an_interpreter_that_others_can_change_is_used_only_if_its_folder_is_named(
-    tmp_path: Path, plant: Callable[[Path], object]
-) -> None:
+    tmp_path, plant
+):
     tree = make_tree(tmp_path / "data" / "ComfyUI")
     make_tree(tmp_path / "data", venv="venv")
     for folder in (tree, tree.parent):
@@ -328,7 +318,7 @@ async def test_an_interpreter_that_others_can_change_is_used_only_if_its_folder_
         assert "set comfyui_python to use it" in sentence
 
 
-def test_an_environment_without_an_interpreter_is_told(tmp_path: Path) -> None:
+def test_an_environment_without_an_interpreter_is_told(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI", venv=None)
     (tree / ".venv").mkdir()
     [sentence] = find.refused_pythons(tree)
@@ -376,8 +366,8 @@ PREPARED: dict[str, tuple[str, str, bool]] = {
 @pytest.mark.skipif(sys.platform != "linux", reason="makes a container of Linux")
 @pytest.mark.parametrize(("prepare", "by", "found"), PREPARED.values(), ids=PREPARED)
 def test_a_folder_to_which_all_may_write_is_safe_where_nobody_else_can_act(
-    tmp_path: Path, prepare: str, by: str, found: bool
-) -> None:
+    tmp_path, prepare, by, found
+):
     with tempfile.TemporaryDirectory() as folder:  # where an ordinary user may enter
         Path(folder).chmod(0o755)
         make_tree(Path(folder) / "open" / "ComfyUI")
@@ -399,7 +389,7 @@ def test_a_folder_to_which_all_may_write_is_safe_where_nobody_else_can_act(
     assert found or "may write to" in done.stdout or "belongs to" in done.stdout, done.stderr
 
 
-def test_folders_writable_by_the_users_own_group_are_accepted(tmp_path: Path) -> None:
+def test_folders_writable_by_the_users_own_group_are_accepted(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI")
     for folder in (tree, tree / "comfy"):
         folder.chmod(0o775)
@@ -408,7 +398,7 @@ def test_folders_writable_by_the_users_own_group_are_accepted(tmp_path: Path) ->
     assert "too many links" in str(find.objection_to_tree(tree))
 
 
-def test_running_interpreter_counts_only_with_torch(tmp_path: Path) -> None:
+def test_running_interpreter_counts_only_with_torch(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI", venv=None)
     script = (
         "import sys; from pathlib import Path\n"
@@ -432,7 +422,7 @@ def test_running_interpreter_counts_only_with_torch(tmp_path: Path) -> None:
     assert run(str(tmp_path / "site")) == sys.executable
 
 
-def test_version_and_commit_of_a_git_checkout(tmp_path: Path) -> None:
+def test_version_and_commit_of_a_git_checkout(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI", venv=None)
     assert find.installed_version(tree) == (None, None)
     (tree / "comfyui_version.py").write_text('# made by a tool\n__version__ = "0.3.75"\n')
@@ -457,14 +447,14 @@ def test_version_and_commit_of_a_git_checkout(tmp_path: Path) -> None:
     assert find.installed_version(tree) == ("0.3.75", commit)
 
 
-def test_version_of_the_real_comfyui(installed_comfyui: tuple[Path, Path]) -> None:
+def test_version_of_the_real_comfyui(installed_comfyui):
     version, _ = find.installed_version(installed_comfyui[0])
     assert version
     assert version[0].isdecimal()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other signs of a GPU")
-def test_gpu_is_seen_through_nvidia_smi_and_hidden_by_the_environment(tmp_path: Path) -> None:
+def test_gpu_is_seen_through_nvidia_smi_and_hidden_by_the_environment(tmp_path):
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: Some GPU (UUID: GPU-1)'\n")
     program.chmod(0o755)
@@ -485,8 +475,8 @@ def test_gpu_is_seen_through_nvidia_smi_and_hidden_by_the_environment(tmp_path: 
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every torch is accelerated")
 def test_torch_of_an_interpreter_is_read_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version_file: str, accelerated: bool
-) -> None:
+    tmp_path, monkeypatch, version_file, accelerated
+):
     assert find.torch_build("/no/such/python") is None
     torch = tmp_path / "torch"
     torch.mkdir()

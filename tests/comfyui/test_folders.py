@@ -41,44 +41,38 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(top / "comfy-evil/input/a.png")
     comfy = top / "comfy"
     for name in (
-        "main.py",
-        "models/checkpoints/a.safetensors",
-        "models/checkpoints/sub/b.safetensors",
-        "models/checkpoints/モデル ü.safetensors",
-        "models/checkpoints/a.safetensors .txt",
-        "models/clip/c.safetensors",
-        "models/ipadapter/i.bin",
-        "input/a.png",
-        "input/in\\side.png",
-        "input/..hidden/x.png",
-        "input/%2e%2e",
-        "output/o.png",
+        *("main.py", "user/default/settings.json", "custom_nodes/pack/keys.json"),
+        *("models/checkpoints/a.safetensors", "models/checkpoints/sub/b.safetensors"),
+        *("models/checkpoints/モデル ü.safetensors", "models/checkpoints/a.safetensors .txt"),
+        *("models/clip/c.safetensors", "models/ipadapter/i.bin", "temp/t.png", "output/o.png"),
+        *("input/a.png", "input/in\\side.png", "input/..hidden/x.png", "input/%2e%2e"),
         "output/checkpoints/saved.safetensors",
-        "temp/t.png",
-        "user/default/settings.json",
-        "custom_nodes/pack/keys.json",
     ):
         write(comfy / name)
     jupyter = top / "jupyter"
     write(jupyter / "notes.txt")
     write(jupyter / "deep/er/n.txt")
     write(jupyter / "..dots.txt")
-    (comfy / "models/linked").symlink_to(top / "cache")
-    (comfy / "models/.hidden").symlink_to(top / "secret")
-    (comfy / "models/checkpoints/nested").symlink_to(top / "secret")
-    (comfy / "models/checkpoints/stolen.safetensors").symlink_to(top / "secret/passwd")
-    (comfy / "models/checkpoints/shared.safetensors").symlink_to(top / "shared/s.safetensors")
-    (comfy / "input/everything").symlink_to("/")
-    (jupyter / "out").symlink_to(top / "secret/passwd")
-    (jupyter / "out-relative").symlink_to("../secret/passwd")
-    (jupyter / "out-missing").symlink_to(top / "secret/none")
-    (jupyter / "in").symlink_to("notes.txt")
-    (jupyter / "dangling").symlink_to("nothing")
-    (jupyter / "loop").symlink_to("loop")
-    (jupyter / "chain").symlink_to(comfy / "input/everything")
-    (jupyter / "null").symlink_to("/dev/null")
+    links = {
+        "comfy/models/linked": top / "cache",
+        "comfy/models/.hidden": top / "secret",
+        "comfy/models/checkpoints/nested": top / "secret",
+        "comfy/models/checkpoints/stolen.safetensors": top / "secret/passwd",
+        "comfy/models/checkpoints/shared.safetensors": top / "shared/s.safetensors",
+        "comfy/input/everything": "/",
+        "jupyter/out": top / "secret/passwd",
+        "jupyter/out-relative": "../secret/passwd",
+        "jupyter/out-missing": top / "secret/none",
+        "jupyter/in": "notes.txt",
+        "jupyter/dangling": "nothing",
+        "jupyter/loop": "loop",
+        "jupyter/chain": comfy / "input/everything",
+        "jupyter/null": "/dev/null",
+        "jupyter/pipe-link": "pipe",
+    }
+    for name, target in links.items():
+        (top / name).symlink_to(target)
     os.mkfifo(jupyter / "pipe")
-    (jupyter / "pipe-link").symlink_to("pipe")
     (jupyter / "locked").mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         home = Path.cwd()
@@ -93,219 +87,147 @@ def folders(world: Path) -> Folders:
     return Folders(world / "comfy", jupyter_root=world / "jupyter", extra_roots=[world / "shared"])
 
 
+# Real paths, and the names that mean them.
 OK = {
-    "models/checkpoints/a.safetensors": "comfy/models/checkpoints/a.safetensors",
-    "checkpoints/a.safetensors": "comfy/models/checkpoints/a.safetensors",
-    "checkpoints/sub/b.safetensors": "comfy/models/checkpoints/sub/b.safetensors",
-    "checkpoints\\sub\\b.safetensors": "comfy/models/checkpoints/sub/b.safetensors",
-    "models\\checkpoints\\a.safetensors": "comfy/models/checkpoints/a.safetensors",
-    "checkpoints/モデル ü.safetensors": "comfy/models/checkpoints/モデル ü.safetensors",
-    "checkpoints//a.safetensors": "comfy/models/checkpoints/a.safetensors",
-    "checkpoints/./a.safetensors": "comfy/models/checkpoints/a.safetensors",
-    "./checkpoints/../notes.txt": "jupyter/notes.txt",
-    "checkpoints/sub/../a.safetensors": "comfy/models/checkpoints/a.safetensors",
-    "models/../input/a.png": "comfy/input/a.png",
-    "text_encoders/c.safetensors": "comfy/models/clip/c.safetensors",
-    "clip/c.safetensors": "comfy/models/clip/c.safetensors",
-    "models/clip/c.safetensors": "comfy/models/clip/c.safetensors",
-    "checkpoints/saved.safetensors": "comfy/output/checkpoints/saved.safetensors",
-    "models/checkpoints/saved.safetensors": "comfy/output/checkpoints/saved.safetensors",
-    "ipadapter/i.bin": "comfy/models/ipadapter/i.bin",
-    "models/linked/deep/l.safetensors": "cache/deep/l.safetensors",
-    "linked/deep/l.safetensors": "cache/deep/l.safetensors",
-    "checkpoints/shared.safetensors": "shared/s.safetensors",
-    "input/a.png": "comfy/input/a.png",
-    "a.png": "comfy/input/a.png",
-    "input/in\\side.png": "comfy/input/in\\side.png",
-    "input/..hidden/x.png": "comfy/input/..hidden/x.png",
-    "input/%2e%2e": "comfy/input/%2e%2e",
-    "output/o.png": "comfy/output/o.png",
-    "temp/t.png": "comfy/temp/t.png",
-    "notes.txt": "jupyter/notes.txt",
-    "deep/er/n.txt": "jupyter/deep/er/n.txt",
-    "..dots.txt": "jupyter/..dots.txt",
-    "in": "jupyter/in",
-    "{top}/jupyter/notes.txt": "jupyter/notes.txt",
-    "//{top}/jupyter/notes.txt": "jupyter/notes.txt",
-    "{top}/comfy/input/a.png": "comfy/input/a.png",
-    "{top}/shared/s.safetensors": "shared/s.safetensors",
-    "{top}/cache/deep/l.safetensors": "cache/deep/l.safetensors",
-    "{top}/secret/../jupyter/notes.txt": "jupyter/notes.txt",
-    "/proc/self/root{top}/jupyter/notes.txt": "jupyter/notes.txt",
-    "input/everything{top}/jupyter/notes.txt": "jupyter/notes.txt",
+    "comfy/models/checkpoints/a.safetensors": [
+        *("models/checkpoints/a.safetensors", "checkpoints/a.safetensors"),
+        *("models\\checkpoints\\a.safetensors", "checkpoints//a.safetensors"),
+        *("checkpoints/./a.safetensors", "checkpoints/sub/../a.safetensors"),
+    ],
+    "comfy/models/checkpoints/sub/b.safetensors": [
+        *("checkpoints/sub/b.safetensors", "checkpoints\\sub\\b.safetensors"),
+    ],
+    "comfy/models/checkpoints/モデル ü.safetensors": ["checkpoints/モデル ü.safetensors"],
+    "jupyter/notes.txt": [
+        *("./checkpoints/../notes.txt", "notes.txt", "{top}/jupyter/notes.txt"),
+        *("//{top}/jupyter/notes.txt", "{top}/secret/../jupyter/notes.txt"),
+        *("/proc/self/root{top}/jupyter/notes.txt", "input/everything{top}/jupyter/notes.txt"),
+    ],
+    "comfy/input/a.png": [
+        *("models/../input/a.png", "input/a.png", "a.png", "{top}/comfy/input/a.png"),
+    ],
+    "comfy/models/clip/c.safetensors": [
+        *("text_encoders/c.safetensors", "clip/c.safetensors", "models/clip/c.safetensors"),
+    ],
+    "comfy/output/checkpoints/saved.safetensors": [
+        *("checkpoints/saved.safetensors", "models/checkpoints/saved.safetensors"),
+    ],
+    "comfy/models/ipadapter/i.bin": ["ipadapter/i.bin"],
+    "cache/deep/l.safetensors": [
+        *("models/linked/deep/l.safetensors", "linked/deep/l.safetensors"),
+        "{top}/cache/deep/l.safetensors",
+    ],
+    "shared/s.safetensors": ["checkpoints/shared.safetensors", "{top}/shared/s.safetensors"],
+    "comfy/input/in\\side.png": ["input/in\\side.png"],
+    "comfy/input/..hidden/x.png": ["input/..hidden/x.png"],
+    "comfy/input/%2e%2e": ["input/%2e%2e"],
+    "comfy/output/o.png": ["output/o.png"],
+    "comfy/temp/t.png": ["temp/t.png"],
+    "jupyter/deep/er/n.txt": ["deep/er/n.txt"],
+    "jupyter/..dots.txt": ["..dots.txt"],
+    "jupyter/in": ["in"],
 }
 
-REFUSED: dict[str, type[ComfyDeployError]] = {
-    # upwards
-    "../secret/passwd": Forbidden,
-    "../secret/none": Forbidden,
-    "..": Forbidden,
-    "../": Forbidden,
-    "../../../../../../../etc/passwd": Forbidden,
-    "deep/../../secret/passwd": Forbidden,
-    "input/../../secret/passwd": Forbidden,
-    "models/../../secret/passwd": Forbidden,
-    "models/checkpoints/../../../secret/passwd": Forbidden,
-    "checkpoints/../../../secret/passwd": Forbidden,
-    "models/../user/default/settings.json": Forbidden,
-    "input/../main.py": Forbidden,
-    "none/../../secret/passwd": Forbidden,
-    "notes.txt/../../secret/passwd": Forbidden,
-    "....//....//secret/passwd": Missing,
-    # backslashes
-    "..\\secret\\passwd": Forbidden,
-    "..\\..\\..\\..\\..\\..\\etc\\passwd": Forbidden,
-    "models\\..\\..\\secret\\passwd": Forbidden,
-    "\\etc\\passwd": Forbidden,
-    "C:\\Windows\\win.ini": Missing,
-    "\\\\server\\share\\x": Forbidden,
-    "..\\/secret/passwd": Forbidden,
-    # absolute
-    "/": Forbidden,
-    "/etc/passwd": Forbidden,
-    "//etc/passwd": Forbidden,
-    "///etc///passwd": Forbidden,
-    "/etc/none": Forbidden,
-    "{top}/secret/passwd": Forbidden,
-    "{top}": Forbidden,
-    "{top}/comfy": Forbidden,
-    "{top}/comfy/main.py": Forbidden,
-    "{top}/comfy/user/default/settings.json": Forbidden,
-    "{top}/comfy/custom_nodes/pack/keys.json": Forbidden,
-    "{top}/comfy-evil/input/a.png": Forbidden,
-    "{top}/jupyter/../secret/passwd": Forbidden,
-    "{top}/JUPYTER/notes.txt": Forbidden,
-    "file:///etc/passwd": Missing,
-    "/proc/self/root/etc/passwd": Forbidden,
-    "/proc/self/cwd/../../../../etc/passwd": Forbidden,
-    "/proc/1/root/etc/passwd": Forbidden,
-    "/proc/self/environ": Forbidden,
-    "/proc/self/fd/0": Forbidden,
-    # encoded: names are never decoded again
-    "%2e%2e/secret/passwd": Missing,
-    "%2e%2e%2fsecret%2fpasswd": Missing,
-    "%252e%252e%252fsecret": Missing,
-    "..%2fsecret%2fpasswd": Missing,
-    "..%c0%afsecret": Missing,
-    "input/%2e%2e/%2e%2e/secret/passwd": Missing,
-    "&#46;&#46;/secret/passwd": Missing,
-    # look-alikes
-    "\u2024\u2024/secret/passwd": Missing,
-    "\uff0e\uff0e/secret/passwd": Missing,
-    "..\uff0fsecret\uff0fpasswd": Missing,
-    "..\u2215secret\u2215passwd": Missing,
-    "\u202e../secret/passwd": Missing,
-    "\uff0e\uff0e\\secret": Missing,
-    # links
-    "out": Forbidden,
-    "out-relative": Forbidden,
-    "out-missing": Forbidden,
-    "chain/etc/passwd": Forbidden,
-    "checkpoints/stolen.safetensors": Forbidden,
-    "models/checkpoints/stolen.safetensors": Forbidden,
-    "checkpoints/nested/passwd": Forbidden,
-    "models/.hidden/passwd": Forbidden,
-    "input/everything/etc/passwd": Forbidden,
-    "input/everything": Forbidden,
-    "linked/../secret/passwd": Forbidden,
-    "dangling": Missing,
-    "loop": Missing,
-    "loop/x": Missing,
-    # devices, and what would hang
-    "/dev/zero": Forbidden,
-    "/dev/stdin": Forbidden,
-    "/dev/fd/0": Forbidden,
-    "/dev/tty": Forbidden,
-    "null": Forbidden,
-    "pipe": Forbidden,
-    "pipe-link": Forbidden,
-    "{top}/jupyter/pipe": Forbidden,
-    "socket": Forbidden,
-    # text that is no name
-    "": Invalid,
-    "\0": Invalid,
-    "notes.txt\0": Invalid,
-    "notes.txt\0.png": Invalid,
-    "../secret/passwd\0.png": Invalid,
-    "\ud800.png": Invalid,
-    "a\udcff.png": Invalid,
-    "x" * 256: Invalid,
-    "é" * 128: Invalid,
-    "deep/" + "x" * 300 + "/n": Invalid,
-    "d/" * 2100: Invalid,
-    "../" * 1500 + "etc/passwd": Invalid,
-    # nearly
-    "~/notes.txt": Missing,
-    "~root/.bashrc": Missing,
-    "$HOME/notes.txt": Missing,
-    "notes.txt.": Missing,
-    "notes.txt ": Missing,
-    " notes.txt": Missing,
-    "notes.txt/": Missing,
-    "notes.txt/.": Missing,
-    "notes.txt::$DATA": Missing,
-    "NOTES.TXT": Missing,
-    "none/none": Missing,
-    "checkpoints/none.safetensors": Missing,
-    "custom_nodes/pack/keys.json": Missing,
-    "user/default/settings.json": Missing,
-    "CON": Missing,
-    "deep": Invalid,
-    "deep/": Invalid,
-    ".": Invalid,
-    "models": Invalid,
-    "input": Invalid,
-    "checkpoints": Invalid,
-    "{top}/jupyter": Invalid,
+REFUSED: dict[type[ComfyDeployError], list[str]] = {
+    Forbidden: [
+        # upwards
+        *("../secret/passwd", "../secret/none", "..", "../", "../../../../../../../etc/passwd"),
+        *("deep/../../secret/passwd", "input/../../secret/passwd", "models/../../secret/passwd"),
+        *("models/checkpoints/../../../secret/passwd", "checkpoints/../../../secret/passwd"),
+        *("models/../user/default/settings.json", "input/../main.py", "none/../../secret/passwd"),
+        "notes.txt/../../secret/passwd",
+        # backslashes
+        *("..\\secret\\passwd", "..\\..\\..\\..\\..\\..\\etc\\passwd"),
+        *("models\\..\\..\\secret\\passwd", "\\etc\\passwd", "\\\\server\\share\\x"),
+        "..\\/secret/passwd",
+        # absolute
+        *("/", "/etc/passwd", "//etc/passwd", "///etc///passwd", "/etc/none"),
+        *("{top}/secret/passwd", "{top}", "{top}/comfy", "{top}/comfy/main.py"),
+        *("{top}/comfy/user/default/settings.json", "{top}/comfy/custom_nodes/pack/keys.json"),
+        *("{top}/comfy-evil/input/a.png", "{top}/jupyter/../secret/passwd"),
+        *("{top}/JUPYTER/notes.txt", "/proc/self/root/etc/passwd"),
+        *("/proc/self/cwd/../../../../etc/passwd", "/proc/1/root/etc/passwd"),
+        *("/proc/self/environ", "/proc/self/fd/0"),
+        # links
+        *("out", "out-relative", "out-missing", "chain/etc/passwd"),
+        *("checkpoints/stolen.safetensors", "models/checkpoints/stolen.safetensors"),
+        *("checkpoints/nested/passwd", "models/.hidden/passwd", "input/everything/etc/passwd"),
+        *("input/everything", "linked/../secret/passwd"),
+        # devices, and what would hang
+        *("/dev/zero", "/dev/stdin", "/dev/fd/0", "/dev/tty", "null", "pipe", "pipe-link"),
+        *("{top}/jupyter/pipe", "socket"),
+    ],
+    Missing: [
+        # upwards
+        "....//....//secret/passwd",
+        # backslashes
+        "C:\\Windows\\win.ini",
+        # absolute
+        "file:///etc/passwd",
+        # encoded: names are never decoded again
+        *("%2e%2e/secret/passwd", "%2e%2e%2fsecret%2fpasswd", "%252e%252e%252fsecret"),
+        *("..%2fsecret%2fpasswd", "..%c0%afsecret", "input/%2e%2e/%2e%2e/secret/passwd"),
+        "&#46;&#46;/secret/passwd",
+        # look-alikes
+        *("\u2024\u2024/secret/passwd", "\uff0e\uff0e/secret/passwd"),
+        *("..\uff0fsecret\uff0fpasswd", "..\u2215secret\u2215passwd", "\u202e../secret/passwd"),
+        "\uff0e\uff0e\\secret",
+        # links
+        *("dangling", "loop", "loop/x"),
+        # nearly
+        *("~/notes.txt", "~root/.bashrc", "$HOME/notes.txt", "notes.txt.", "notes.txt "),
+        *(" notes.txt", "notes.txt/", "notes.txt/.", "notes.txt::$DATA", "NOTES.TXT"),
+        *("none/none", "checkpoints/none.safetensors", "custom_nodes/pack/keys.json"),
+        *("user/default/settings.json", "CON"),
+    ],
+    Invalid: [
+        # text that is no name
+        *("", "\0", "notes.txt\0", "notes.txt\0.png", "../secret/passwd\0.png", "\ud800.png"),
+        *("a\udcff.png", "x" * 256, "é" * 128, "deep/" + "x" * 300 + "/n", "d/" * 2100),
+        "../" * 1500 + "etc/passwd",
+        # nearly
+        *("deep", "deep/", ".", "models", "input", "checkpoints", "{top}/jupyter"),
+    ],
 }
 
 
-def label(name: str) -> str:
-    return ascii(name)[:60]
+@pytest.mark.timeout(20)
+def test_names_inside_the_folders_are_resolved(folders, world):
+    for real, names in OK.items():
+        for name in names:
+            found = folders.resolve(name.replace("{top}", str(world)))
+            assert found == (world / real).resolve(), name
+            with folders.open_for_read(found) as file:
+                assert file.read() == b"content"
 
 
-@pytest.mark.parametrize(("name", "real"), OK.items(), ids=label)
-def test_names_inside_the_folders_are_resolved(
-    folders: Folders, world: Path, name: str, real: str
-) -> None:
-    found = folders.resolve(name.replace("{top}", str(world)))
-    assert found == (world / real).resolve()
-    with folders.open_for_read(found) as file:
-        assert file.read() == b"content"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "error"), REFUSED.items(), ids=label)
-@pytest.mark.timeout(5)
-def test_names_outside_the_folders_are_refused(
-    folders: Folders, world: Path, name: str, error: type[ComfyDeployError]
-) -> None:
-    with pytest.raises(error) as caught:
-        folders.resolve(name.replace("{top}", str(world)), field="file_path")
-    assert type(caught.value) is error
-    assert "secret" not in caught.value.message or "secret" in name
-    if error is not Forbidden:
-        assert caught.value.details["field"] == "file_path"
-
-
-def test_the_corpus_is_large() -> None:
-    assert len(OK) + len(REFUSED) >= 120
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("error", REFUSED)
+def test_names_outside_the_folders_are_refused(folders, world, error):
+    for name in REFUSED[error]:
+        with pytest.raises(ComfyDeployError) as caught:
+            folders.resolve(name.replace("{top}", str(world)), field="file_path")
+        assert type(caught.value) is error, name
+        assert "secret" not in caught.value.message or "secret" in name
+        if error is not Forbidden:
+            assert caught.value.details["field"] == "file_path", name
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(400))
 @given(
     parts=st.lists(
         st.sampled_from(
-            ["..", ".", "", "/", "\\", "~", "\0", "secret", "etc", "passwd", "proc", "self", "root"]
-        )
-        | st.sampled_from(
-            ["models", "checkpoints", "input", "everything", "out", "nested", "linked", "loop"]
+            [
+                *("..", ".", "", "/", "\\", "~", "\0", "secret", "etc", "passwd", "proc", "self"),
+                *("root", "models", "checkpoints", "input", "everything", "out", "nested", "loop"),
+                "linked",
+            ]
         )
         | st.text(max_size=3),
         max_size=8,
     )
 )
-def test_no_spelling_finds_a_file_outside(folders: Folders, parts: list[str]) -> None:
+def test_no_spelling_finds_a_file_outside(folders, parts):
     try:
         found = folders.resolve("/".join(parts), kind="any")
     except ComfyDeployError:
@@ -314,7 +236,7 @@ def test_no_spelling_finds_a_file_outside(folders: Folders, parts: list[str]) ->
     assert any(found.is_relative_to(root) for root in folders.roots())
 
 
-def test_a_refusal_says_what_would_be_allowed(folders: Folders, world: Path) -> None:
+def test_a_refusal_says_what_would_be_allowed(folders, world):
     with pytest.raises(Forbidden, match="extra_roots") as caught:
         folders.resolve("/etc/passwd")
     assert str(world / "jupyter") in caught.value.details["roots"]
@@ -322,9 +244,7 @@ def test_a_refusal_says_what_would_be_allowed(folders: Folders, world: Path) -> 
     assert caught.value.details["extra_roots"] == [str(world / "shared")]
 
 
-def test_missing_and_existing_files_outside_are_refused_alike(
-    folders: Folders, world: Path
-) -> None:
+def test_missing_and_existing_files_outside_are_refused_alike(folders, world):
     replies = []
     for name in ("passwd", "none"):
         with pytest.raises(Forbidden) as caught:
@@ -333,7 +253,7 @@ def test_missing_and_existing_files_outside_are_refused_alike(
     assert replies[0] == replies[1]
 
 
-def test_new_files_and_directories(folders: Folders, world: Path) -> None:
+def test_new_files_and_directories(folders, world):
     found = folders.resolve("input/new/x.png", must_exist=False)
     assert found == world / "comfy/input/new/x.png"
     assert folders.resolve("deep", kind="directory") == world / "jupyter/deep"
@@ -343,7 +263,7 @@ def test_new_files_and_directories(folders: Folders, world: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_files_are_refused(folders: Folders, world: Path) -> None:
+def test_unreadable_files_are_refused(folders, world):
     locked = world / "jupyter/locked"
     locked.chmod(0)
     try:
@@ -361,18 +281,18 @@ def small(tmp_path: Path) -> tuple[Path, Folders]:
     return top, Folders(None, jupyter_root=top / "root")
 
 
-def test_a_link_swapped_in_after_the_check_leads_nowhere(small: tuple[Path, Folders]) -> None:
+@pytest.mark.timeout(5)
+def test_what_is_swapped_in_after_the_check_leads_nowhere(small):
     top, folders = small
     path = folders.resolve("d/a")
     path.unlink()
     path.symlink_to(top / "secret/a")
     with pytest.raises(Forbidden):
         folders.open_for_read(path)
-
-
-def test_a_directory_swapped_in_after_the_check_leads_nowhere(small: tuple[Path, Folders]) -> None:
-    top, folders = small
-    path = folders.resolve("d/a")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Forbidden, match="pipe"):
+        folders.open_for_read(path)
     (top / "root/d").rename(top / "root/e")
     (top / "root/d").symlink_to(top / "secret")
     with pytest.raises(Forbidden):
@@ -382,7 +302,7 @@ def test_a_directory_swapped_in_after_the_check_leads_nowhere(small: tuple[Path,
     assert [path.name for path in (top / "secret").iterdir()] == ["a"]
 
 
-def test_swapping_all_the_time_never_escapes(small: tuple[Path, Folders]) -> None:
+def test_swapping_all_the_time_never_escapes(small):
     top, folders = small
     stop = threading.Event()
     (top / "root/link").symlink_to(top / "secret/a")
@@ -411,17 +331,7 @@ def test_swapping_all_the_time_never_escapes(small: tuple[Path, Folders]) -> Non
         thread.join()
 
 
-@pytest.mark.timeout(5)
-def test_a_file_replaced_by_a_named_pipe_does_not_block(small: tuple[Path, Folders]) -> None:
-    _, folders = small
-    path = folders.resolve("d/a")
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(Forbidden, match="pipe"):
-        folders.open_for_read(path)
-
-
-def test_only_checked_paths_can_be_opened(small: tuple[Path, Folders]) -> None:
+def test_only_checked_paths_can_be_opened(small):
     top, folders = small
     for path in (top / "secret/a", top / "root/../secret/a", top / "root/d/../../secret/a"):
         with pytest.raises(Forbidden):
@@ -438,7 +348,7 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_no_descriptor_is_left_open(small: tuple[Path, Folders]) -> None:
+def test_no_descriptor_is_left_open(small):
     top, folders = small
     (top / "root/link").symlink_to(top / "secret/a")
     before = open_descriptors()
@@ -455,7 +365,7 @@ def comfy_tree(top: Path) -> Path:
     return top / "comfy"
 
 
-def test_stock_folders(tmp_path: Path) -> None:
+def test_stock_folders(tmp_path):
     comfy = comfy_tree(tmp_path.resolve())
     folders = Folders(comfy)
     found = folders.model_folders()
@@ -477,7 +387,7 @@ def test_stock_folders(tmp_path: Path) -> None:
     assert "checkpoints" in caught.value.details["folders"]
 
 
-def test_directories_of_upload_types(tmp_path: Path) -> None:
+def test_directories_of_upload_types(tmp_path):
     comfy = comfy_tree(tmp_path.resolve())
     write(comfy / "extra_model_paths.yaml", "x:\n  is_default: true\n  vae: /mnt/vae\n")
     folders = Folders(comfy)
@@ -498,7 +408,7 @@ def test_directories_of_upload_types(tmp_path: Path) -> None:
     assert len(everywhere) == len(set(everywhere))
 
 
-def test_launch_arguments(tmp_path: Path) -> None:
+def test_launch_arguments(tmp_path):
     comfy = comfy_tree(tmp_path.resolve())
     folders = Folders(
         comfy,
@@ -519,7 +429,7 @@ def test_launch_arguments(tmp_path: Path) -> None:
         Folders(comfy, argv=["--base-directory"])
 
 
-def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extra_model_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("STORAGE", "/storage")
     comfy = comfy_tree(tmp_path.resolve())
     write(
@@ -577,36 +487,25 @@ def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: 1", "a: {checkpoints: [x]}", "a: {b: {", "\0"])
-def test_a_broken_yaml_file_does_not_affect_other_folders(
-    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_yaml_file_does_not_affect_other_folders(tmp_path, text, caplog):
     comfy = comfy_tree(tmp_path.resolve())
     write(comfy / "extra_model_paths.yaml", text)
     assert len(Folders(comfy).model_folders()) == 21
 
 
 @pytest.mark.timeout(5)
-def test_a_named_pipe_in_place_of_a_file_does_not_block(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_pipes_and_endless_files_in_place_of_configurations_are_not_read(tmp_path, caplog):
     comfy = comfy_tree(tmp_path.resolve())
+    write(comfy / "extra_model_paths.yaml", "# endless\n" * 200_000)
     os.mkfifo(comfy / "more.yaml")
     os.mkfifo(comfy / "folder_paths.py")
     folders = Folders(comfy, argv=["--extra-model-paths-config", "more.yaml"])
     assert len(folders.model_folders()) == 21
     assert "not a regular file" in caplog.text
-
-
-def test_an_endless_config_file_is_not_read(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    comfy = comfy_tree(tmp_path.resolve())
-    write(comfy / "extra_model_paths.yaml", "# endless\n" * 200_000)
-    assert len(Folders(comfy).model_folders()) == 21
     assert "is longer than" in caplog.text
 
 
-def test_directories_that_custom_nodes_register(tmp_path: Path) -> None:
+def test_directories_that_custom_nodes_register(tmp_path):
     comfy = comfy_tree(tmp_path.resolve())
     write(comfy / "models/ipadapter/i.safetensors")
     write(comfy / "models/clip/c.safetensors")
@@ -617,7 +516,7 @@ def test_directories_that_custom_nodes_register(tmp_path: Path) -> None:
     assert set(found) - set(Folders(tmp_path).model_folders()) == {"ipadapter"}
 
 
-def test_names_in_several_directories_of_one_folder(tmp_path: Path) -> None:
+def test_names_in_several_directories_of_one_folder(tmp_path):
     top = tmp_path.resolve()
     comfy = comfy_tree(top)
     write(comfy / "extra_model_paths.yaml", f"x:\n  checkpoints: {top}/big\n")
@@ -632,7 +531,7 @@ def test_names_in_several_directories_of_one_folder(tmp_path: Path) -> None:
         assert both == comfy / "models/checkpoints/both.safetensors"
 
 
-def test_folders_that_are_links_themselves(tmp_path: Path) -> None:
+def test_folders_that_are_links_themselves(tmp_path):
     top = tmp_path.resolve()
     comfy = comfy_tree(top)
     write(top / "disk/checkpoints/a.safetensors")
@@ -648,7 +547,7 @@ def test_folders_that_are_links_themselves(tmp_path: Path) -> None:
         folders.resolve("output/checkpoints/comfy/main.py")
 
 
-def test_models_directory(tmp_path: Path) -> None:
+def test_models_directory(tmp_path):
     comfy = comfy_tree(tmp_path.resolve())
     folders = Folders(comfy, argv=["--base-directory", "/base", "--models-directory", "/big"])
     assert folders.models_directory == Path("/big")
@@ -664,7 +563,7 @@ def test_models_directory(tmp_path: Path) -> None:
     assert relative.models_directory == Path("/start/m")
 
 
-def test_folders_that_a_newer_comfyui_registers_itself(tmp_path: Path) -> None:
+def test_folders_that_a_newer_comfyui_registers_itself(tmp_path):
     comfy = comfy_tree(tmp_path.resolve())
     one, two = (f'os.path.join(models_dir, "{name}")' for name in ("one", "two"))
     registered = {
@@ -686,7 +585,7 @@ def test_folders_that_a_newer_comfyui_registers_itself(tmp_path: Path) -> None:
     assert "gligen" in Folders(comfy).model_folders()
 
 
-def test_folders_that_only_the_running_comfyui_lists(tmp_path: Path) -> None:
+def test_folders_that_only_the_running_comfyui_lists(tmp_path):
     comfy = comfy_tree(tmp_path.resolve())
     folders = Folders(comfy)
     roots = folders.roots()
@@ -701,20 +600,7 @@ def test_folders_that_only_the_running_comfyui_lists(tmp_path: Path) -> None:
     assert folders.roots() == roots
 
 
-@pytest.mark.parametrize(
-    ("name", "fits"),
-    [
-        ("ultralytics_bbox", True),
-        ("Wan 2.1", True),
-        ("..", False),
-        ("a/b", False),
-        ("/etc", False),
-        ("a\\b", False),
-        ("", False),
-        (".hidden", False),
-        ("a\nb", False),
-        ("x" * 300, False),
-    ],
-)
-def test_names_of_folders_accepted_from_comfyui(name: str, fits: bool) -> None:
-    assert is_folder_name(name) is fits
+def test_names_of_folders_accepted_from_comfyui():
+    assert all(map(is_folder_name, ("ultralytics_bbox", "Wan 2.1")))
+    for wrong in ("..", "a/b", "/etc", "a\\b", "", ".hidden", "a\nb", "x" * 300):
+        assert not is_folder_name(wrong)

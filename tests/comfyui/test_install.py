@@ -144,7 +144,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_from_the_package_index_without_git_and_again_fast(run: Callable, tmp_path: Path) -> None:
+def test_from_the_package_index_without_git_and_again_fast(run, tmp_path):
     target = tmp_path / "here" / "ComfyUI"
     begin = time.monotonic()
     done = run("--path", str(target))
@@ -173,7 +173,7 @@ def test_from_the_package_index_without_git_and_again_fast(run: Callable, tmp_pa
 
 
 @pytest.mark.thorough
-def test_from_git_at_a_tag_over_another_version(run: Callable, tmp_path: Path, index: Path) -> None:
+def test_from_git_at_a_tag_over_another_version(run, tmp_path, index):
     commit = make_repository(tmp_path)
     target = tmp_path / "ComfyUI"
     (target / "models").mkdir(parents=True)
@@ -215,7 +215,7 @@ def test_from_git_at_a_tag_over_another_version(run: Callable, tmp_path: Path, i
     assert "torchaudio.py" in site_packages()
 
 
-def test_the_newest_release_is_the_default(run: Callable, tmp_path: Path) -> None:
+def test_the_newest_release_is_the_default(run, tmp_path):
     make_repository(tmp_path)
     target = tmp_path / "ComfyUI"
     done = run("--path", str(target))
@@ -226,7 +226,7 @@ def test_the_newest_release_is_the_default(run: Callable, tmp_path: Path) -> Non
     assert again.stdout == f"ComfyUI v0.33.10 is already in {target}.\n"
 
 
-def test_a_repository_without_a_release_is_reported(run: Callable, tmp_path: Path) -> None:
+def test_a_repository_without_a_release_is_reported(run, tmp_path):
     make_repository(tmp_path)
     for tag in ("v0.33.10", "v0.33.9", "v0.4.0", "v0.3.76", INDEX_VERSION):
         subprocess.run(["git", "tag", "-d", tag], cwd=tmp_path / "repository", check=True)
@@ -236,9 +236,7 @@ def test_a_repository_without_a_release_is_reported(run: Callable, tmp_path: Pat
 
 
 @pytest.mark.thorough
-def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(
-    run: Callable, tmp_path: Path, index: Path
-) -> None:
+def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(run, tmp_path, index):
     make_repository(tmp_path)
     requirements = tmp_path / "repository" / "requirements.txt"
     requirements.write_text(TREE["requirements.txt"] + "torchaudio\n")
@@ -268,9 +266,7 @@ def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(
 
 
 @pytest.mark.thorough
-def test_an_interrupted_installation_is_restarted_or_resumed(
-    tmp_path: Path, index: Path, run: Callable
-) -> None:
+def test_an_interrupted_installation_is_restarted_or_resumed(tmp_path, index, run):
     target = tmp_path / "ComfyUI"
 
     def kill_at(line_start: str) -> list[str]:
@@ -296,7 +292,7 @@ def test_an_interrupted_installation_is_restarted_or_resumed(
 
 
 @pytest.mark.thorough
-def test_torch_for_a_gpu_is_reused(tmp_path: Path, index: Path, run: Callable) -> None:
+def test_torch_for_a_gpu_is_reused(tmp_path, index, run):
     base = tmp_path / "base"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", base], check=True)
     site = next((base / "lib").glob("python*/site-packages"))
@@ -314,7 +310,7 @@ def test_torch_for_a_gpu_is_reused(tmp_path: Path, index: Path, run: Callable) -
     assert not list(target.glob("venv/lib/python*/site-packages/torch")), "not installed twice"
 
 
-def test_existing_files_at_the_target_are_not_changed(run: Callable, tmp_path: Path) -> None:
+def test_existing_files_at_the_target_are_not_changed(run, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
@@ -343,9 +339,7 @@ def test_existing_files_at_the_target_are_not_changed(run: Callable, tmp_path: P
         (["--python", "/no/such/python"], "/no/such/python"),
     ],
 )
-def test_a_failure_is_one_sentence_and_leaves_no_files(
-    run: Callable, tmp_path: Path, arguments: list[str], reason: str
-) -> None:
+def test_a_failure_is_one_sentence_and_leaves_no_files(run, tmp_path, arguments, reason):
     done = run("--path", str(tmp_path / "ComfyUI"), *arguments)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("ComfyUI was not installed: ")

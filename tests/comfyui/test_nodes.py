@@ -10,8 +10,6 @@ import pytest
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.helpers.comfyui import ComfyUIServer
 
 
@@ -37,7 +35,7 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
-def test_chain_of_all_harmless_nodes(comfyui: ComfyUIServer) -> None:
+def test_chain_of_all_harmless_nodes(comfyui):
     graph = {
         "1": node("TestPreview", steps=2, delay=0.0, size=8),
         "2": node("TestSleep", seconds=0.01, anything=["1", 0]),
@@ -60,7 +58,7 @@ def test_chain_of_all_harmless_nodes(comfyui: ComfyUIServer) -> None:
         node("TestFailIf", condition=True, message="on purpose"),
     ],
 )
-def test_failing_nodes_have_their_message(comfyui: ComfyUIServer, failing: dict[str, Any]) -> None:
+def test_failing_nodes_have_their_message(comfyui, failing):
     graph = {"1": failing, "2": node("TestText", text="never", anything=["1", 0])}
     status = finished(comfyui, queue(comfyui, graph))["status"]
     error = dict(status["messages"])["execution_error"]
@@ -68,7 +66,7 @@ def test_failing_nodes_have_their_message(comfyui: ComfyUIServer, failing: dict[
     assert error["node_id"] == "1"
 
 
-def test_blocked_node_has_no_output(comfyui: ComfyUIServer) -> None:
+def test_blocked_node_has_no_output(comfyui):
     graph = {
         "1": node("TestBlock", message="blocked"),
         "2": node("TestText", text="never", anything=["1", 0]),
@@ -77,7 +75,7 @@ def test_blocked_node_has_no_output(comfyui: ComfyUIServer) -> None:
     assert "2" not in finished(comfyui, queue(comfyui, graph))["outputs"]
 
 
-def test_sleep_can_be_interrupted(comfyui: ComfyUIServer) -> None:
+def test_sleep_can_be_interrupted(comfyui):
     graph = {
         "1": node("TestSleep", seconds=600.0),
         "2": node("TestText", text="never", anything=["1", 0]),
@@ -89,9 +87,7 @@ def test_sleep_can_be_interrupted(comfyui: ComfyUIServer) -> None:
     assert "execution_interrupted" in messages
 
 
-def test_a_crash_ends_comfyui_and_a_restart_starts_it_again(
-    start_comfyui: Callable[..., ComfyUIServer],
-) -> None:
+def test_a_crash_ends_comfyui_and_a_restart_starts_it_again(start_comfyui):
     server = start_comfyui()
     first = server.pid
     graph = {

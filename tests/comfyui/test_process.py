@@ -109,7 +109,7 @@ async def crash(process: ComfyUIProcess) -> None:
             await session.get(f"{process.url}/crash")
 
 
-async def test_start_answer_and_stop(tree: Path) -> None:
+async def test_start_answer_and_stop(tree):
     states: list[str] = []
     async with process_of(tree) as process:
         assert (process.state, process.pid, process.url) == ("stopped", None, None)
@@ -130,9 +130,7 @@ async def test_start_answer_and_stop(tree: Path) -> None:
     assert states == ["starting", "running", "stopped"]
 
 
-async def test_default_arguments_and_environment(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_default_arguments_and_environment(tree, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("JUPYTER_TOKEN", "secret-of-jupyter")
     monkeypatch.setenv("COMFY_DEPLOY_API_KEY", "secret-of-comfydeploy")
@@ -146,7 +144,7 @@ async def test_default_arguments_and_environment(
         assert "secret-of" not in log
 
 
-async def test_launch_arguments_win(tree: Path) -> None:
+async def test_launch_arguments_win(tree):
     port = free_port()
     given = ["--port", str(port), "--preview-method=none", "--listen", "127.0.0.1", "--cpu"]
     async with process_of(tree, launch_args=given) as process:
@@ -155,7 +153,7 @@ async def test_launch_arguments_win(tree: Path) -> None:
         assert await argv(process) == given
 
 
-async def test_concurrent_starts_are_one_start(tree: Path) -> None:
+async def test_concurrent_starts_are_one_start(tree):
     async with process_of(tree) as process:
         given_up = asyncio.ensure_future(process.start())
         await asyncio.sleep(0)
@@ -166,7 +164,7 @@ async def test_concurrent_starts_are_one_start(tree: Path) -> None:
         assert process.log_path.read_text().count("argv ") == 1
 
 
-async def test_a_crash_is_reported_and_comfyui_is_restarted(tree: Path) -> None:
+async def test_a_crash_is_reported_and_comfyui_is_restarted(tree):
     states: list[tuple[str, float]] = []
     async with process_of(tree) as process:
         await process.start()
@@ -185,7 +183,7 @@ async def test_a_crash_is_reported_and_comfyui_is_restarted(tree: Path) -> None:
         assert states[1][1] - states[0][1] >= 1.0
 
 
-async def test_pauses_grow_while_it_fails_and_start_cuts_them_short(tree: Path) -> None:
+async def test_pauses_grow_while_it_fails_and_start_cuts_them_short(tree):
     times: list[float] = []
     async with process_of(tree) as process:
         await process.start()
@@ -203,7 +201,7 @@ async def test_pauses_grow_while_it_fails_and_start_cuts_them_short(tree: Path) 
         assert process.state == "running"
 
 
-async def test_stop_ends_the_pause(tree: Path) -> None:
+async def test_stop_ends_the_pause(tree):
     async with process_of(tree) as process:
         await process.start()
         await crash(process)
@@ -213,7 +211,7 @@ async def test_stop_ends_the_pause(tree: Path) -> None:
         assert (process.state, processes_in(tree)) == ("stopped", [])
 
 
-async def test_a_stop_during_the_start_raises_for_waiting_callers(tree: Path) -> None:
+async def test_a_stop_during_the_start_raises_for_waiting_callers(tree):
     (tree / "orders").write_text("hang")
     async with process_of(tree) as process:
         waiting = asyncio.ensure_future(process.start())
@@ -224,7 +222,7 @@ async def test_a_stop_during_the_start_raises_for_waiting_callers(tree: Path) ->
         assert processes_in(tree) == []
 
 
-async def test_a_failed_start_says_why(tree: Path) -> None:
+async def test_a_failed_start_says_why(tree):
     (tree / "orders").write_text("end")
     async with process_of(tree) as process:
         process.log_path.parent.mkdir()
@@ -242,7 +240,7 @@ async def test_a_failed_start_says_why(tree: Path) -> None:
         assert process.state == "running"
 
 
-async def test_start_that_takes_too_long_is_ended(tree: Path) -> None:
+async def test_start_that_takes_too_long_is_ended(tree):
     (tree / "orders").write_text("hang")
     async with process_of(tree, start_timeout=0.5) as process:
         with pytest.raises(ComfyUIUnavailableError, match=r"did not answer within 0\.5 s"):
@@ -250,7 +248,7 @@ async def test_start_that_takes_too_long_is_ended(tree: Path) -> None:
         assert processes_in(tree) == []
 
 
-async def test_folder_interpreter_and_port_are_checked(tree: Path, tmp_path: Path) -> None:
+async def test_folder_interpreter_and_port_are_checked(tree, tmp_path):
     async with process_of(tmp_path / "nothing") as process:
         with pytest.raises(ComfyUIUnavailableError, match="no ComfyUI in"):
             await process.start()
@@ -271,7 +269,7 @@ async def test_folder_interpreter_and_port_are_checked(tree: Path, tmp_path: Pat
                 await process.start()
 
 
-async def test_restart_is_a_new_process_and_the_log_is_kept(tree: Path) -> None:
+async def test_restart_is_a_new_process_and_the_log_is_kept(tree):
     async with process_of(tree) as process:
         await process.start()
         url, first = process.url, process.pid
@@ -285,7 +283,7 @@ async def test_restart_is_a_new_process_and_the_log_is_kept(tree: Path) -> None:
         assert await process.log_tail(0) == []
 
 
-async def test_a_killed_reaper_leaves_no_process(tree: Path) -> None:
+async def test_a_killed_reaper_leaves_no_process(tree):
     (tree / "orders").write_text("child")
     async with process_of(tree) as process:
         await process.start()
@@ -298,7 +296,7 @@ async def test_a_killed_reaper_leaves_no_process(tree: Path) -> None:
         await until_async(lambda: not any(map(alive, before)))
 
 
-async def test_event_loop_is_not_held_up(tree: Path) -> None:
+async def test_event_loop_is_not_held_up(tree):
     async def heartbeat(gaps: list[float]) -> None:
         last = time.monotonic()
         while True:
@@ -333,7 +331,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_comfyui_does_not_outlive_its_owner(tree: Path, number: int) -> None:
+async def test_comfyui_does_not_outlive_its_owner(tree, number):
     (tree / "orders").write_text("child")
     log_path = tree.parent / "logs" / "comfyui.log"
     owner = spawn("-c", OWNER, str(tree), str(log_path), cwd=REPOSITORY)
@@ -344,7 +342,7 @@ async def test_comfyui_does_not_outlive_its_owner(tree: Path, number: int) -> No
         await until_async(lambda: not processes_in(tree))
 
 
-async def test_a_comfyui_of_a_killed_server_is_ended_at_the_next_start(tree: Path) -> None:
+async def test_a_comfyui_of_a_killed_server_is_ended_at_the_next_start(tree):
     """The process that remains if owner and reaper are killed.
 
     This happens on a system without PR_SET_PDEATHSIG.
@@ -370,7 +368,7 @@ async def test_a_comfyui_of_a_killed_server_is_ended_at_the_next_start(tree: Pat
 @pytest.mark.parametrize(
     "content", ["", "[]", "{", '{"pid": "x"}', '{"pid": 1}', '{"pid": Infinity, "started_at": 1}']
 )
-async def test_a_broken_record_of_the_process_is_ignored(tree: Path, content: str) -> None:
+async def test_a_broken_record_of_the_process_is_ignored(tree, content):
     async with process_of(tree) as process:
         process.log_path.parent.mkdir()
         process.log_path.with_suffix(".json").write_text(content)
@@ -379,7 +377,7 @@ async def test_a_broken_record_of_the_process_is_ignored(tree: Path, content: st
 
 
 @pytest.mark.thorough
-async def test_real_comfyui(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> None:
+async def test_real_comfyui(installed_comfyui, tmp_path):
     path, python = installed_comfyui
     (tmp_path / "base" / "custom_nodes").mkdir(parents=True)
     arguments = ["--base-directory", str(tmp_path / "base"), "--disable-api-nodes"]

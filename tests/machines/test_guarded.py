@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.helpers.cloudflared import FakeCloudflared
     from tests.helpers.jupyter import JupyterProcess
 
 KEY = "key-of-the-door-2231"
@@ -99,9 +98,7 @@ def graph() -> dict[str, Any]:
     }
 
 
-def test_a_run_on_a_comfyui_behind_authentication(
-    server: JupyterProcess, guarded: GuardedComfyUI
-) -> None:
+def test_a_run_on_a_comfyui_behind_authentication(server, guarded):
     refused = len(guarded.refused)
     result = request(server, "POST", "run", {"workflow_api": graph()}).json()
     assert result["status"] == "success", result
@@ -114,9 +111,7 @@ def test_a_run_on_a_comfyui_behind_authentication(
     assert guarded.sockets_seen
 
 
-def test_the_page_of_a_comfyui_behind_authentication(
-    server: JupyterProcess, guarded: GuardedComfyUI
-) -> None:
+def test_the_page_of_a_comfyui_behind_authentication(server, guarded):
     page = f"{server.url}comfyui/"
     headers = {"Authorization": f"token {server.token}"}
     found = requests.get(page, headers={**headers, "Accept": "text/html"}, timeout=30)
@@ -137,9 +132,7 @@ def test_the_page_of_a_comfyui_behind_authentication(
     assert "/ws" not in guarded.refused
 
 
-def test_a_tunnel_to_a_comfyui_behind_authentication(
-    start_jupyter: Any, guarded: GuardedComfyUI, cloudflared: FakeCloudflared, tmp_path: Path
-) -> None:
+def test_a_tunnel_to_a_comfyui_behind_authentication(start_jupyter, guarded, cloudflared, tmp_path):
     """The client of the tunnel has only the secret of the tunnel."""
     server = start_jupyter(
         Application={"log_level": "DEBUG"},
@@ -185,7 +178,7 @@ def test_a_tunnel_to_a_comfyui_behind_authentication(
     server.stop()
 
 
-def test_the_credentials_of_a_comfyui_are_never_shown(server: JupyterProcess, data: Path) -> None:
+def test_the_credentials_of_a_comfyui_are_never_shown(server, data):
     request(server, "POST", "run", {"workflow_api": graph()})
     seen = [
         request(server, "GET", route).text
@@ -202,9 +195,7 @@ def test_the_credentials_of_a_comfyui_are_never_shown(server: JupyterProcess, da
             assert secret not in text
 
 
-def test_a_machine_is_created_with_credentials(
-    start_jupyter: Any, guarded: GuardedComfyUI, comfyui: Any, tmp_path: Path
-) -> None:
+def test_a_machine_is_created_with_credentials(start_jupyter, guarded, comfyui, tmp_path):
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
     server = start_jupyter(Application={"log_level": "DEBUG"}, ComfyDeploy=settings)
     closed = request(
@@ -247,9 +238,7 @@ def test_a_machine_is_created_with_credentials(
         assert secret not in answer.text
 
 
-def test_an_untrusted_server_certificate_is_reported(
-    start_jupyter: Any, guarded: GuardedComfyUI, cloudflared: FakeCloudflared, tmp_path: Path
-) -> None:
+def test_an_untrusted_server_certificate_is_reported(start_jupyter, guarded, cloudflared, tmp_path):
     """The server at ``comfyui_url`` has a certificate of an authority that is not trusted."""
     other = Certificates(tmp_path / "other")
     server = start_jupyter(
@@ -273,7 +262,7 @@ def test_an_untrusted_server_certificate_is_reported(
     server.stop()
 
 
-def test_addresses_with_a_user() -> None:
+def test_addresses_with_a_user():
     assert split_address("http://host:8188/x") == ("http://host:8188/x", "")
     assert split_address(with_user("https://host/x")) == (
         "https://host/x",
@@ -285,13 +274,13 @@ def test_addresses_with_a_user() -> None:
     "headers",
     [{"a b": "x"}, {"": "x"}, {"Host": "x"}, {"X": "a\r\nY: b"}, {"X": "☃"}, {"Upgrade": "h2c"}],
 )
-def test_headers_that_cannot_be_sent(headers: dict[str, str]) -> None:
+def test_headers_that_cannot_be_sent(headers):
     with pytest.raises(InvalidRequestError) as refused:
         check_headers(headers)
     assert refused.value.details["field"] == "comfyui_headers"
 
 
-def test_certificates_that_cannot_be_used(tmp_path: Path) -> None:
+def test_certificates_that_cannot_be_used(tmp_path):
     files = Certificates(tmp_path / "a")
     other = Certificates(tmp_path / "b")
     (tmp_path / "text").write_text("no certificate")
@@ -320,8 +309,8 @@ class WithoutSockets(FaultyComfyUI):
 
 
 def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(
-    start_jupyter: Any, comfyui: Any, tmp_path: Path
-) -> None:
+    start_jupyter, comfyui, tmp_path
+):
     proxy = WithoutSockets(comfyui.url)
     proxy.start()
     server = start_jupyter(ComfyDeploy={"comfyui_url": proxy.url, "data_dir": str(tmp_path)})

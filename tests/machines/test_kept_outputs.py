@@ -72,7 +72,7 @@ async def read(kept: KeptOutputs, *place: str) -> str | None:
         return file.read().decode()
 
 
-async def test_files_are_found_in_both_folders(tmp_path: Path, registry: MachineRegistry) -> None:
+async def test_files_are_found_in_both_folders(tmp_path, registry):
     kept = KeptOutputs(tmp_path / "copies", registry)
     write(tmp_path / "copies" / "abc" / "output" / "a.png", "copied")
     write(tmp_path / "shared" / "abc" / "output" / "sub" / "b.png", "shared")
@@ -83,9 +83,7 @@ async def test_files_are_found_in_both_folders(tmp_path: Path, registry: Machine
     assert await read(kept, "abc", "temp", "", "a.png") is None
 
 
-async def test_nothing_outside_of_a_members_folder_is_opened(
-    tmp_path: Path, registry: MachineRegistry
-) -> None:
+async def test_nothing_outside_of_a_members_folder_is_opened(tmp_path, registry):
     kept = KeptOutputs(tmp_path / "copies", registry)
     write(tmp_path / "copies" / "secret.png", "secret")
     folder = tmp_path / "copies" / "abc" / "output"
@@ -105,9 +103,7 @@ async def test_nothing_outside_of_a_members_folder_is_opened(
         assert await read(kept, *place) is None, place
 
 
-async def test_only_members_of_providers_are_copied_from(
-    tmp_path: Path, registry: MachineRegistry
-) -> None:
+async def test_only_members_of_providers_are_copied_from(tmp_path, registry):
     kept = KeptOutputs(tmp_path / "copies", registry)
     assert kept.keeps("abc")
     assert not kept.keeps("studio")
@@ -121,8 +117,8 @@ async def test_only_members_of_providers_are_copied_from(
 
 
 async def test_the_same_file_is_copied_for_several_runs_at_the_same_time(
-    tmp_path: Path, registry: MachineRegistry, member: InstantComfyUI
-) -> None:
+    tmp_path, registry, member
+):
     name = f"{'a' * 251}.png"  # as long as names may be
     content = member.files[name] = random.randbytes(4 * 1024**2)
     kept = KeptOutputs(tmp_path / "copies", registry)
@@ -131,9 +127,7 @@ async def test_the_same_file_is_copied_for_several_runs_at_the_same_time(
     assert files_in(tmp_path / "copies") == [f"abc/output/sub/{name}"]
 
 
-async def test_a_copy_on_a_full_disk_is_an_error_and_leaves_nothing(
-    tmp_path: Path, registry: MachineRegistry, member: InstantComfyUI
-) -> None:
+async def test_a_copy_on_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, registry, member):
     member.files["a.png"] = bytes(3 * 1024**2)
     kept = KeptOutputs(tmp_path / "copies", registry)
     with files_limited_to(3 * 1024**2 - 1), pytest.raises(OSError):  # noqa: PT011 - any
@@ -141,9 +135,7 @@ async def test_a_copy_on_a_full_disk_is_an_error_and_leaves_nothing(
     assert files_in(tmp_path / "copies") == []
 
 
-async def test_nothing_is_written_outside_of_a_members_folder(
-    tmp_path: Path, registry: MachineRegistry, member: InstantComfyUI
-) -> None:
+async def test_nothing_is_written_outside_of_a_members_folder(tmp_path, registry, member):
     member.files.update(dict.fromkeys(("a.png", "..", "../a.png"), b"x"))
     kept = KeptOutputs(tmp_path / "copies", registry)
     outside = [("..", "a.png"), ("sub/../../..", "a.png"), ("..\\..", "a.png")]

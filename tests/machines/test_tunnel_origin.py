@@ -13,7 +13,7 @@ from comfydeploy_jupyter.machines.service import find_origin
 from comfydeploy_jupyter.tunnel.tunnels import TunnelOptions
 
 
-async def test_a_tunnel_to_a_worker_of_a_cluster_is_refused() -> None:
+async def test_a_tunnel_to_a_worker_of_a_cluster_is_refused():
     settings = SimpleNamespace(access=Access(tls=ssl.create_default_context()))
     machines = SimpleNamespace(get=lambda name: SimpleNamespace(id=name, settings=settings))
     options = TunnelOptions(machine="hpc-1")
