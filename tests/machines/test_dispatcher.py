@@ -38,9 +38,30 @@ def execute(dispatcher: Dispatcher, run: str, member: str, seconds: float, **fac
     dispatcher.ended(run, seconds)
 
 
+def slow_and_fast() -> Dispatcher:
+    """One member needs 8 s for a run of the workflow ``s``, the other one 1 s."""
+    dispatcher = of("slow", "fast")
+    execute(dispatcher, "x", "slow", 8.0, structure="s")
+    execute(dispatcher, "y", "fast", 1.0, structure="s")
+    return dispatcher
+
+
+def waits(dispatcher: Dispatcher, runs: str, **facts: object) -> None:
+    for run in runs:
+        dispatcher.wait(run, "pool", **facts)
+
+
+def drained(dispatcher: Dispatcher, seconds: float | None = None) -> list[str]:
+    """Assign all waiting runs to one member, each after the end of the one before."""
+    found = []
+    while (decision := dispatcher.decide(0.0)) is not None:
+        found.append(decision.run_id)
+        dispatcher.ended(decision.run_id, seconds)
+    return found
+
+
 def test_runs_go_in_order_and_to_the_least_loaded(dispatcher):
-    for run in "123456":
-        dispatcher.wait(run, "pool")
+    waits(dispatcher, "123456")
     assert decided(dispatcher) == [("1", "a"), ("2", "b"), ("3", "a"), ("4", "b")]
     assert [dispatcher.position(run) for run in "156"] == [None, 1, 2]
     dispatcher.ended("2")
@@ -56,8 +77,7 @@ def test_a_run_with_front_precedes_all_waiting_runs(dispatcher):
 
 
 def test_withdrawn_runs_get_no_member(dispatcher):
-    for run in "123":
-        dispatcher.wait(run, "pool")
+    waits(dispatcher, "123")
     assert dispatcher.withdraw("2")
     assert not dispatcher.withdraw("2")
     assert dispatcher.position("3") == 2
@@ -79,8 +99,7 @@ def test_a_run_that_is_queued_again_keeps_its_position(dispatcher):
 
 def test_prompts_of_other_clients_use_places_of_the_queue(dispatcher):
     dispatcher.set_others("a", 2)
-    for run in "123":
-        dispatcher.wait(run, "pool")
+    waits(dispatcher, "123")
     assert decided(dispatcher) == [("1", "b"), ("2", "b")]
     dispatcher.set_others("a", 1)
     assert decided(dispatcher) == [("3", "a")]
@@ -110,55 +129,29 @@ def test_a_pool_may_be_empty_and_grow():
     assert dispatcher.remove_pool("pool") == ["2"]
 
 
-def test_runs_of_pools_that_share_a_member_go_in_order_of_age():
-    dispatcher = of("a", "b")
-    dispatcher.set_pool("only a", ["a"])
-    dispatcher.wait("1", "pool")
-    dispatcher.wait("2", "only a")
-    dispatcher.wait("3", "pool")
-    assert decided(dispatcher) == [("1", "a"), ("2", "a"), ("3", "b")]
-
-
-def test_runs_of_pools_that_share_a_member_have_positions_in_one_queue():
+def test_runs_of_pools_that_share_a_member_are_one_queue_in_order_of_age():
     dispatcher = of("a", "b")
     dispatcher.add_member("c")
     dispatcher.set_pool("only a", ["a"])
     dispatcher.set_pool("only c", ["c"])
     for member in "ab":
         dispatcher.set_others(member, 2)
-    dispatcher.wait("1", "pool")
-    dispatcher.wait("2", "only c")
-    dispatcher.wait("3", "only a")
-    dispatcher.wait("4", "pool")
+    for run, pool in (("1", "pool"), ("2", "only c"), ("3", "only a"), ("4", "pool")):
+        dispatcher.wait(run, pool)
     assert [dispatcher.position(run) for run in "1234"] == [1, 1, 2, 3]
+    for member in "ab":
+        dispatcher.set_others(member, 0)
+    assert decided(dispatcher) == [("1", "a"), ("3", "a"), ("4", "b")]
 
 
-def test_loaded_models_decide_among_idle_members(dispatcher):
-    execute(dispatcher, "x", "b", 3.0, structure="s", models=["big.safetensors"])
-    dispatcher.wait("1", "pool", structure="s", models=["big.safetensors"])
-    assert decided(dispatcher) == [("1", "b")]
-
-
-def test_a_member_that_restarts_has_no_model_loaded(dispatcher):
-    execute(dispatcher, "x", "b", 3.0, structure="s", models=["big.safetensors"])
-    dispatcher.set_connected("b", connected=False)
+@pytest.mark.parametrize(("restarts", "member"), [(False, "b"), (True, "a")])
+def test_loaded_models_decide_among_idle_members(dispatcher, restarts, member):
+    facts = {"structure": "s", "models": ["big.safetensors"]}
+    execute(dispatcher, "x", "b", 3.0, **facts)
+    dispatcher.set_connected("b", connected=not restarts)
     dispatcher.set_connected("b", connected=True)
-    dispatcher.wait("1", "pool", structure="s", models=["big.safetensors"])
-    assert decided(dispatcher) == [("1", "a")]
-
-
-def test_a_run_whose_models_are_loaded_is_preferred_a_limited_number_of_times():
-    dispatcher = of("a", depth=1)
-    execute(dispatcher, "x", "a", 3.0, structure="s", models=["one"])
-    dispatcher.wait("other", "pool", structure="t", models=["two"])
-    runs = [f"run {number}" for number in range(3 * LOOKAHEAD)]
-    for run in runs:
-        dispatcher.wait(run, "pool", structure="s", models=["one"])
-    order = []
-    while (decision := dispatcher.decide(0.0)) is not None:
-        order.append(decision.run_id)
-        dispatcher.ended(decision.run_id, 3.0)
-    assert order == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
+    dispatcher.wait("1", "pool", **facts)
+    assert decided(dispatcher) == [("1", member)]
 
 
 def nodes(*values: int) -> bytes:
@@ -180,23 +173,24 @@ def test_a_run_goes_to_the_member_whose_last_run_has_the_most_nodes_in_common(di
 
 
 def test_an_idle_member_gets_a_run_although_it_has_nothing_in_common(dispatcher):
-    for run in "12":
-        dispatcher.wait(run, "pool", fingerprint=nodes(1, 1, 1))
+    waits(dispatcher, "12", fingerprint=nodes(1, 1, 1))
     assert decided(dispatcher) == [("1", "a"), ("2", "b")]
 
 
-def test_a_run_that_is_less_work_is_preferred_a_limited_number_of_times():
+@pytest.mark.parametrize("by", ["models", "nodes"])
+def test_a_run_that_is_less_work_is_preferred_a_limited_number_of_times(by):
+    def facts(first: int, number: int) -> dict[str, object]:
+        if by == "models":
+            return {"structure": str(first), "models": [str(first)]}
+        return {"fingerprint": nodes(first, number)}
+
     dispatcher = of("a", depth=1)
-    execute(dispatcher, "x", "a", 3.0, fingerprint=nodes(1, 1))
-    dispatcher.wait("other", "pool", fingerprint=nodes(2, 1))
+    execute(dispatcher, "x", "a", 3.0, **facts(1, 1))
+    dispatcher.wait("other", "pool", **facts(2, 1))
     runs = [f"run {number}" for number in range(3 * LOOKAHEAD)]
     for number, run in enumerate(runs):
-        dispatcher.wait(run, "pool", fingerprint=nodes(1, number + 2))
-    order = []
-    while (decision := dispatcher.decide(0.0)) is not None:
-        order.append(decision.run_id)
-        dispatcher.ended(decision.run_id, 3.0)
-    assert order == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
+        dispatcher.wait(run, "pool", **facts(1, number + 2))
+    assert drained(dispatcher, 3.0) == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
 
 
 def test_no_run_that_is_less_work_precedes_one_with_front():
@@ -235,20 +229,15 @@ def test_each_different_node_of_a_sweep_is_executed_once(sizes, members):
 
 def test_a_run_goes_to_the_member_that_would_end_it_first():
     """The fast one, although it is busy and the slow one is idle."""
-    dispatcher = of("slow", "fast")
-    execute(dispatcher, "x", "slow", 8.0, structure="s")
-    execute(dispatcher, "y", "fast", 1.0, structure="s")
-    dispatcher.wait("1", "pool", structure="s")
-    dispatcher.wait("2", "pool", structure="s")
+    dispatcher = slow_and_fast()
+    waits(dispatcher, "12", structure="s")
     assert decided(dispatcher) == [("1", "fast"), ("2", "fast")]
 
 
 def test_speeds_are_estimated_for_workflows_that_a_member_has_not_executed():
-    dispatcher = of("slow", "fast", depth=1)
-    execute(dispatcher, "x", "slow", 8.0, structure="s")
-    execute(dispatcher, "y", "fast", 1.0, structure="s")
+    dispatcher = slow_and_fast()
     execute(dispatcher, "z", "slow", 80.0, structure="t")
-    dispatcher.wait("1", "pool", structure="t")
+    waits(dispatcher, "1", structure="t")
     assert decided(dispatcher) == [("1", "fast")]
 
 
@@ -259,34 +248,22 @@ def test_runs_that_do_not_all_take_equally_long_show_no_difference_between_membe
     for number in range(2000):
         seconds = 8.0 if number % 10 == 0 else 2.0
         execute(dispatcher, str(number), used[number // 5 % len(used)], seconds, structure="s")
-    for run in "123":
-        dispatcher.wait(run, "pool", structure="s")
+    waits(dispatcher, "123", structure="s")
     assert sorted(member for _, member in decided(dispatcher)) == ["a", "b", "c"]
 
 
-def test_a_slow_member_does_not_take_the_last_run_of_a_queue():
-    dispatcher = of("slow", "fast")
-    execute(dispatcher, "x", "slow", 8.0, structure="s")
-    execute(dispatcher, "y", "fast", 1.0, structure="s")
-    for run in "1234":
-        dispatcher.wait(run, "pool", structure="s")
+def test_a_slow_member_takes_the_last_run_of_a_queue_only_if_the_fast_one_hangs():
+    dispatcher = slow_and_fast()
+    waits(dispatcher, "123", structure="s")
     assert decided(dispatcher) == [("1", "fast"), ("2", "fast")]
     dispatcher.begun("1", 0.0)
     assert decided(dispatcher, 0.5) == []
-    dispatcher.ended("1", 1.0)
+    dispatcher.ended("1", 1.0, now=1.0)
     assert decided(dispatcher, 1.0) == [("3", "fast")]
-
-
-def test_a_run_waits_a_limited_time_for_a_member_that_hangs():
-    dispatcher = of("slow", "fast")
-    execute(dispatcher, "x", "slow", 8.0, structure="s")
-    execute(dispatcher, "y", "fast", 1.0, structure="s")
-    for run in "123":
-        dispatcher.wait(run, "pool", structure="s")
-    assert decided(dispatcher) == [("1", "fast"), ("2", "fast")]
-    dispatcher.begun("1", 0.0)
-    assert decided(dispatcher, 2.0) == []
-    assert decided(dispatcher, 20.0) == [("3", "slow")]
+    dispatcher.begun("2", 1.0)
+    waits(dispatcher, "4", structure="s")
+    assert decided(dispatcher, 3.0) == []
+    assert decided(dispatcher, 20.0) == [("4", "slow")]
 
 
 def test_a_run_does_not_wait_for_a_member_that_would_have_to_load_its_models():
@@ -313,12 +290,10 @@ def test_a_run_does_not_wait_while_a_faster_member_is_idle():
 
 
 def test_a_run_does_not_wait_for_prompts_of_other_clients():
-    dispatcher = of("slow", "fast")
-    execute(dispatcher, "1", "fast", 1.0, structure="s")
-    execute(dispatcher, "2", "slow", 8.0, structure="s")
+    dispatcher = slow_and_fast()
     dispatcher.set_others("fast", 2)
-    dispatcher.wait("run", "pool", structure="s")
-    assert decided(dispatcher) == [("run", "slow")]
+    waits(dispatcher, "1", structure="s")
+    assert decided(dispatcher) == [("1", "slow")]
 
 
 @pytest.mark.parametrize(("count", "limit"), [(4, 1.05), (40, 1.15)])
@@ -391,8 +366,7 @@ def test_waiting_behind_a_run_is_no_part_of_the_execution(dispatcher):
 
 
 def test_no_run_waits_on_a_member_that_may_be_slow(dispatcher):
-    for run in "12345":
-        dispatcher.wait(run, "pool", structure="s")
+    waits(dispatcher, "12345", structure="s")
     assert decided(dispatcher) == [("1", "a"), ("2", "b")]
     dispatcher.ended("1", 1.0, now=1.0)
     assert decided(dispatcher, 1.0) == [("3", "a"), ("4", "a")]
@@ -403,8 +377,7 @@ def test_no_run_waits_on_a_member_that_may_be_slow(dispatcher):
 def test_a_run_waits_a_limited_time_for_a_fast_machine_that_begins_nothing(dispatcher):
     execute(dispatcher, "old", "a", 10.0, structure="w")
     execute(dispatcher, "older", "b", 0.5, structure="w")
-    for run in "123":
-        dispatcher.wait(run, "pool", structure="w")
+    waits(dispatcher, "123", structure="w")
     assert decided(dispatcher, 100.0) == [("1", "b"), ("2", "b")]
     assert decided(dispatcher, 101.0) == [], "it should have time for all"
     assert decided(dispatcher, 130.0) == [("3", "a")]
@@ -478,17 +451,11 @@ def test_a_member_is_not_paused_while_the_others_fail_too(dispatcher):
     assert dispatcher.paused == set()
 
 
-def test_the_last_member_of_a_pool_is_not_paused(dispatcher):
-    dispatcher.set_connected("b", connected=False)
+@pytest.mark.parametrize("pool", ["pool", None], ids=["of the last member", "sent there by name"])
+def test_failures_that_pause_no_member(dispatcher, pool):
+    dispatcher.set_connected("b", connected=pool is None)
     for number in range(9):
-        dispatcher.hand_over(str(number), "a", structure=str(number), pool="pool")
-        fail(dispatcher, str(number), float(number))
-    assert dispatcher.paused == set()
-
-
-def test_runs_that_were_sent_to_a_machine_by_name_do_not_pause_it(dispatcher):
-    for number in range(9):
-        dispatcher.hand_over(str(number), "a", structure="s")
+        dispatcher.hand_over(str(number), "a", structure=str(number), pool=pool)
         fail(dispatcher, str(number), float(number))
     assert dispatcher.paused == set()
 
@@ -503,15 +470,6 @@ def test_a_paused_member_is_tried_when_it_is_connected_again(dispatcher):
     dispatcher.set_connected("a", connected=False)
     dispatcher.set_connected("a", connected=True)
     assert decided(dispatcher, 3.0) == [("3", "a")]
-
-
-def drained(dispatcher: Dispatcher, member: str = "a") -> list[str]:
-    """Assign all waiting runs to one member, each after the end of the one before."""
-    found = []
-    while (decision := dispatcher.decide(0.0)) is not None:
-        found.append(decision.run_id)
-        dispatcher.ended(decision.run_id)
-    return found
 
 
 def test_a_pool_takes_turns_between_clients():
@@ -537,10 +495,9 @@ def test_runs_that_were_withdrawn_cost_a_client_no_turn():
         dispatcher.wait(f"one-{number}", "pool", client="one")
     for number in range(9):
         dispatcher.withdraw(f"one-{number}")
-    for number in range(3):
-        dispatcher.wait(f"two-{number}", "pool", client="two")
+    waits(dispatcher, "123", client="two")
     dispatcher.set_others("a", 0)
-    assert drained(dispatcher) == ["one-9", "two-0", "two-1", "two-2"]
+    assert drained(dispatcher) == ["one-9", "1", "2", "3"]
 
 
 def test_clients_take_turns_on_the_machines_that_two_pools_share():
