@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import sys
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ import pytest
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.extension import ComfyDeploy
 from comfydeploy_jupyter.machines.dask import DaskKind
+from comfydeploy_jupyter.machines.dask_leases import Target, certificates_of
 from tests.clusters.conftest import RecordedMembers, ask, sleeping
+from tests.helpers.clusters import make_certificates
 from tests.helpers.comfyui import free_port
-from tests.helpers.processes import alive
+from tests.helpers.processes import REPOSITORY, alive
 from tests.helpers.relay import Relay
 from tests.helpers.selection import few
 from tests.helpers.waiting import until_async
@@ -144,31 +147,6 @@ async def test_the_least_number_of_leases_does_not_end_while_jupyter_is_connecte
     await until_async(lambda: not any(alive(p.pid) for p in started), timeout=30)
 
 
-async def test_the_proxy_admits_only_clients_of_the_cluster(start_cluster, provide, tmp_path):
-    from comfydeploy_jupyter.machines.dask_leases import certificates_of
-    from tests.helpers.clusters import make_certificates
-
-    cluster = start_cluster(1)
-    provider, pool = await provide(cluster)
-    provider.wanted(1)
-    [member] = await pool.until(1, what=cluster.log)
-    assert member.url.startswith("https://")
-    (tmp_path / "other").mkdir()
-    other = certificates_of(make_certificates(tmp_path / "other"), field="security")
-    assert other is not None
-    anyone = ssl.create_default_context()
-    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    of_other_cluster = other.client_context()
-    of_other_cluster.verify_mode = ssl.CERT_NONE
-    async with aiohttp.ClientSession() as session:
-        for context in (anyone, of_other_cluster):
-            with pytest.raises((aiohttp.ClientError, OSError)):
-                await session.get(f"{member.url}/system_stats", ssl=context)
-        with pytest.raises((aiohttp.ClientError, OSError)):
-            await session.get(f"http{member.url.removeprefix('https')}/system_stats")
-    assert (await ask(member, "/prompt"))["exec_info"]["queue_remaining"] == 0
-
-
 @pytest.mark.thorough
 async def test_each_ended_process_ends_the_member_and_a_new_one_follows(start_cluster, provide):
     cluster = start_cluster(1)
@@ -207,11 +185,26 @@ async def test_each_ended_process_ends_the_member_and_a_new_one_follows(start_cl
     assert "queue_running" in await ask(fourth, "/queue")
 
 
-async def test_a_server_finds_the_leases_of_an_earlier_one(start_cluster, provide):
-    cluster = start_cluster(1)
+async def test_the_next_server_finds_a_lease_whose_proxy_admits_only_clients_of_the_cluster(
+    shared_cluster, provide, tmp_path
+):
+    cluster = shared_cluster
     first, pool = await provide(cluster, token="mine")
     first.wanted(1)
     [member] = await pool.until(1, what=cluster.log)
+    assert member.url.startswith("https://")
+    other = certificates_of(make_certificates(tmp_path), field="security")
+    assert other is not None
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    of_other_cluster = other.client_context()
+    of_other_cluster.verify_mode = ssl.CERT_NONE
+    async with aiohttp.ClientSession() as session:
+        for context in (anyone, of_other_cluster):
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await session.get(f"{member.url}/system_stats", ssl=context)
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await session.get(f"http{member.url.removeprefix('https')}/system_stats")
     await ask(member, "/prompt", sleeping(600))
     await first.close(delete=False)
     assert pool.ends == []
@@ -262,8 +255,6 @@ async def test_a_lease_that_killed_three_workers_is_replaced(start_cluster, prov
 @pytest.mark.thorough
 async def test_new_leases_are_requested_after_a_restart_of_the_cluster(start_cluster, provide):
     """`Client.restart` deletes all tasks, and ends the workers."""
-    from comfydeploy_jupyter.machines.dask_leases import Target, certificates_of
-
     cluster = start_cluster(1)
     provider, pool = await provide(cluster)
     provider.wanted(1)
@@ -302,8 +293,6 @@ async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions
     start_cluster, provide, tmp_path
 ):
     """They are compared, because a lease was refused."""
-    from tests.helpers.processes import REPOSITORY
-
     requests = tmp_path / "requests"
     (tmp_path / "sitecustomize.py").write_text(SLOW_VERSIONS.format(requests=str(requests)))
     cluster = start_cluster(1)
@@ -322,21 +311,35 @@ async def test_a_member_ends_at_once_while_a_worker_is_slow_to_send_its_versions
 
 
 @pytest.mark.parametrize(
-    ("fields", "worker", "expected"),
+    ("fields", "expected"),
     few(
         [
-            ({"comfyui_path": "/nowhere/ComfyUI"}, {}, "there is no ComfyUI in /nowhere/ComfyUI"),
-            ({}, {"threads": 2}, "has 2 threads"),
-            ({"launch_args": ["--no-such-option"]}, {}, "ended while it started"),
-            ({"shared_dir": "/proc/nowhere"}, {}, "shared_dir: /proc/nowhere"),
-        ]
+            ({"comfyui_path": "/nowhere/ComfyUI"}, "there is no ComfyUI in /nowhere/ComfyUI"),
+            # the interpreter in the folder is used, whoever can change it
+            ({"comfyui_path": "tree", "comfyui_python": ""}, "it was started"),
+            ({"threads": 2}, "has 2 threads"),
+            ({"launch_args": ["--no-such-option"]}, "ended while it started"),
+            ({"shared_dir": "/proc/nowhere"}, "shared_dir: /proc/nowhere"),
+        ],
+        2,
     ),
 )
 async def test_a_missing_requirement_of_a_worker_is_reported(
-    start_cluster, provide, fields, worker, expected
+    shared_cluster, start_cluster, provide, tmp_path, fields, expected
 ):
-    cluster = start_cluster()
-    cluster.add_worker(**worker)
+    tree = tmp_path / "tree"
+    python = tree / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (tree / "venv").chmod(0o777)
+    (tree / "comfy").mkdir()
+    (tree / "main.py").write_text("raise SystemExit('it was started')")
+    if fields.get("comfyui_path") == "tree":
+        fields = {**fields, "comfyui_path": str(tree)}
+    cluster = shared_cluster
+    if "threads" in fields:
+        cluster, fields = start_cluster(), {}
+        cluster.add_worker(threads=2)
     provider, pool = await provide(cluster, **fields)
     provider.wanted(1)
     error = await until_async(lambda: provider.describe()["error"], timeout=120, what=cluster.log)
@@ -344,29 +347,10 @@ async def test_a_missing_requirement_of_a_worker_is_reported(
     assert pool.members == {}
 
 
-async def test_the_interpreter_in_the_folder_of_a_lease_is_used_whoever_can_change_it(
-    start_cluster, provide, tmp_path
-):
-    tree = tmp_path / "ComfyUI"
-    (tree / "comfy").mkdir(parents=True)
-    (tree / "main.py").write_text("raise SystemExit('it was started')")
-    python = tree / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
-    (tree / "venv").chmod(0o777)
-    cluster = start_cluster(1)
-    provider, _ = await provide(cluster, comfyui_path=str(tree), comfyui_python="")
-    provider.wanted(1)
-    error = await until_async(lambda: provider.describe()["error"], timeout=120, what=cluster.log)
-    assert "it was started" in error
-
-
 @pytest.mark.thorough
 async def test_another_version_of_the_package_on_a_worker_is_reported(
     start_cluster, provide, tmp_path
 ):
-    from tests.helpers.processes import REPOSITORY
-
     package = tmp_path / "elsewhere" / "comfydeploy_jupyter"
     package.mkdir(parents=True)
     for path in (REPOSITORY / "comfydeploy_jupyter").iterdir():
@@ -381,29 +365,17 @@ async def test_another_version_of_the_package_on_a_worker_is_reported(
     assert "has comfydeploy-jupyter 0.0.7" in error
 
 
-async def test_leases_that_were_not_granted_are_withdrawn(start_cluster, provide):
-    cluster = start_cluster()
-    provider, pool = await provide(cluster, workers=[0, 4])
+async def test_leases_that_were_not_granted_are_withdrawn(shared_scheduler, provide):
+    """The client's work happens in another thread, which ends with the provider."""
+    provider, pool = await provide(shared_scheduler, workers=[0, 4])
     provider.wanted(9)
     await until_async(lambda: len(provider.describe()["leases"]) == 4)
     provider.wanted(1)
     await until_async(lambda: len(provider.describe()["leases"]) == 1)
     assert pool.ends == []
-
-
-async def test_jupyters_loop_is_not_blocked(start_cluster, provide):
-    """The client's work happens in another thread."""
-    import threading
-
-    cluster = start_cluster()
-    provider, _ = await provide(cluster)
-    provider.wanted(2)
-    await until_async(lambda: len(provider.describe()["leases"]) == 2)
-    names = [thread.name for thread in threading.enumerate()]
-    assert "dask-hpc" in names
+    assert "dask-hpc" in [thread.name for thread in threading.enumerate()]
     await provider.close(delete=True)
     await until_async(lambda: "dask-hpc" not in [thread.name for thread in threading.enumerate()])
-    assert asyncio.get_running_loop().is_running()
 
 
 async def test_an_address_that_refuses_connections_is_told_soon():
@@ -420,8 +392,8 @@ async def test_an_address_that_refuses_connections_is_told_soon():
 
 
 @pytest.mark.thorough
-async def test_a_slow_scheduler_is_not_taken_for_none(start_cluster):
-    cluster = start_cluster()
+async def test_a_slow_scheduler_is_not_taken_for_none(shared_scheduler):
+    cluster = shared_scheduler
     relay = Relay(cluster.port)
     relay.delay = 0.6
     await relay.listen()

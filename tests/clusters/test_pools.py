@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import requests
+from distributed import LocalCluster
+from distributed.security import Security
 
 from comfydeploy_jupyter import ComfyDeployPanel, connect
 from comfydeploy_jupyter.errors import InvalidRequestError
+from tests.helpers.clusters import make_certificates
 from tests.helpers.jupyter import RestartableJupyter
 from tests.helpers.processes import alive
 from tests.helpers.selection import few
@@ -289,9 +292,6 @@ def test_the_panel_shows_errors_of_a_cluster(start_cluster, jupyter, create):
 
 
 def test_python_makes_a_pool_of_a_cluster_object(jupyter, lease_settings, tmp_path):
-    from distributed import LocalCluster
-    from distributed.security import Security
-
     comfy = connect(jupyter.url, token=jupyter.token)
     with LocalCluster(
         n_workers=0,
@@ -312,15 +312,13 @@ def test_python_makes_a_pool_of_a_cluster_object(jupyter, lease_settings, tmp_pa
 
 
 @pytest.mark.thorough
-def test_python_changes_the_limits_of_a_cluster_object(jupyter, start_cluster):
-    from distributed.security import Security
-
+def test_python_changes_the_limits_of_a_cluster_object(jupyter, shared_scheduler):
     limits: list[tuple[int, int]] = []
-    scheduler = start_cluster()
+    scheduler = shared_scheduler
 
     class Cluster:
         scheduler_address = scheduler.address
-        security = Security(**scheduler.security)
+        security = Security(**scheduler.security, require_encryption=True)
 
         def adapt(self, *, minimum: int, maximum: int, **_: object) -> None:
             limits.append((minimum, maximum))
@@ -358,17 +356,10 @@ def test_python_changes_the_limits_of_a_cluster_object(jupyter, start_cluster):
         comfy.machines.create("fixed", cluster=Fixed(), comfyui_path="/opt/ComfyUI")
     assert [machine.id for machine in comfy.machines.list()] == ["local", "hpc"]
 
-
-def test_python_takes_the_security_of_a_scheduler(jupyter, start_cluster):
-    from distributed.security import Security
-
-    cluster = start_cluster()
-    comfy = connect(jupyter.url, token=jupyter.token)
-    security = Security(**cluster.security, require_encryption=True)
-    made = comfy.machines.create(
-        "hpc", cluster=cluster.address, security=security, comfyui_path="/opt/ComfyUI"
-    )
-    assert made.update(security=security, retry=1).config["retry"] == 1
+    # the address of its scheduler, and its security
+    given = {"cluster": scheduler.address, "security": Cluster.security}
+    made = comfy.machines.create("by-address", **given, comfyui_path="/opt/ComfyUI")
+    assert made.update(security=Cluster.security, retry=1).config["retry"] == 1
 
 
 BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
@@ -399,8 +390,8 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
 ]
 
 
-def test_a_pool_gets_a_named_cluster_instead_of_an_address(start_cluster, tmp_path):
-    cluster = start_cluster()
+def test_a_pool_gets_a_named_cluster_instead_of_an_address(shared_scheduler, tmp_path):
+    cluster = shared_scheduler
     lab = {"scheduler": cluster.address, **cluster.security}
     server = RestartableJupyter(
         tmp_path / "jupyter", {"autostart": False, "clusters": {"lab": lab}}
@@ -464,29 +455,22 @@ def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
         server.kill()
 
 
-def test_python_is_told_that_a_cluster_object_has_no_tls(jupyter):
-    from distributed import LocalCluster
-
+def test_bad_input(shared_scheduler, jupyter, create, tmp_path):
+    port = jupyter.url.split(":")[2].split("/")[0]
+    unreachable: list[tuple[dict[str, Any], int, str, str]] = [
+        ({"security": make_certificates(tmp_path)}, 400, "scheduler", "certificate"),
+        # Jupyter's own port
+        ({"scheduler": f"tls://127.0.0.1:{port}"}, 400, "scheduler", "cannot"),
+    ]
+    for fields, status, field, text in [*BAD_INPUT, *unreachable]:
+        code, reply = create(shared_scheduler, **fields)
+        assert code == status, (fields, reply)
+        assert reply["details"]["field"] == field, (fields, reply)
+        assert text in reply["error"], (fields, reply)
     comfy = connect(jupyter.url, token=jupyter.token)
     with (
         LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
         pytest.raises(InvalidRequestError, match=r"Security\.temporary.*cluster_allow_plain_tcp"),
     ):
         comfy.machines.create("hpc", cluster=cluster, comfyui_path="/opt/ComfyUI")
-    assert [machine.id for machine in comfy.machines.list()] == ["local"]
-
-
-def test_bad_input(start_cluster, jupyter, create):
-    cluster, other = start_cluster(), start_cluster()
-    port = jupyter.url.split(":")[2].split("/")[0]
-    unreachable: list[tuple[dict[str, Any], int, str, str]] = [
-        ({"security": other.security}, 400, "scheduler", "certificate"),
-        # Jupyter's own port
-        ({"scheduler": f"tls://127.0.0.1:{port}"}, 400, "scheduler", "cannot"),
-    ]
-    for fields, status, field, text in [*BAD_INPUT, *unreachable]:
-        code, reply = create(cluster, **fields)
-        assert code == status, (fields, reply)
-        assert reply["details"]["field"] == field, (fields, reply)
-        assert text in reply["error"], (fields, reply)
     assert [one["id"] for one in jupyter.get("machines")[1]] == ["local"]

@@ -18,6 +18,7 @@ from comfydeploy_jupyter.comfyui.find import Found, discover
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -57,88 +58,44 @@ async def answering(body: Any, *, status: int = 200, delay: float = 0.0) -> Asyn
 STATS = {"system": {"comfyui_version": "0.3.75"}, "devices": []}
 
 
-async def test_the_configured_address_has_priority_and_is_not_checked(tmp_path):
-    tree = make_tree(tmp_path / "ComfyUI")
-    async with answering(STATS) as port:
-        found = await discover(
-            comfyui_url="http://10.255.255.1:1/", comfyui_path=str(tree), places=[], port=port
-        )
-    assert found == Found("url", url="http://10.255.255.1:1", path=tree)
-
-
-async def test_a_running_comfyui_has_priority_over_the_configured_folder(tmp_path):
-    tree = make_tree(tmp_path / "ComfyUI")
-    async with answering(STATS) as port:
-        found = await discover(comfyui_path=str(tree), port=port)
-    assert found == Found("url", url=f"http://127.0.0.1:{port}", path=tree)
-
-
-async def test_real_comfyui_is_recognised(comfyui):
-    assert await discover(port=comfyui.port) == Found("url", url=comfyui.url)
-
-
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (STATS, 404),
-        (STATS, 302),
-        ("<html>", 200),
-        ([], 200),
-        ({"system": {}, "devices": []}, 200),
-        ({"system": {"comfyui_version": "1"}}, 200),
-        ({"system": None, "devices": []}, 200),
-    ],
-)
-async def test_other_servers_on_the_port_are_not_comfyui(tmp_path, body, status):
-    tree = make_tree(tmp_path / "ComfyUI")
-    async with answering(body, status=status) as port:
-        found = await discover(places=[str(tree)], port=port)
-    assert found == Found("path", path=tree, python=tree / "venv/bin/python")
-
-
-async def test_a_server_that_does_not_reply_in_time_is_skipped():
-    async with answering(STATS, delay=5.0) as port:
-        assert not await find.answers(f"http://127.0.0.1:{port}", timeout=0.2)
-
-
-async def test_configured_folder_comes_before_the_usual_places(tmp_path):
-    mine, usual = make_tree(tmp_path / "mine"), make_tree(tmp_path / "usual")
-    settings: dict[str, Any] = {"places": [str(usual)], "port": free_port()}
-    assert (await discover(comfyui_path=str(mine), **settings)).path == mine
-    assert (await discover(**settings)).path == usual
-
-
-async def test_a_configured_folder_without_comfyui_is_an_error(tmp_path):
-    usual = make_tree(tmp_path / "usual")
-    with pytest.raises(ComfyUIUnavailableError, match=r"comfyui_path: .*/nothing") as raised:
-        await discover(
-            comfyui_path=str(tmp_path / "nothing"), places=[str(usual)], port=free_port()
-        )
-    assert find.INSTALL_COMMAND in raised.value.extra["hint"]
-
-
-async def test_first_of_the_usual_places_with_a_comfyui(tmp_path, monkeypatch):
+async def test_the_order_in_which_a_comfyui_is_found(comfyui, tmp_path, monkeypatch):
+    """The address, which is not checked; a running one; the folder; the first usual place."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    mine, usual = make_tree(tmp_path / "mine"), make_tree(tmp_path / "ComfyUI")
     (tmp_path / "empty").mkdir()
-    tree = make_tree(tmp_path / "ComfyUI")
     make_tree(tmp_path / "later")
     places = [str(tmp_path / "empty"), "/no/such/place", "~/ComfyUI", str(tmp_path / "later")]
-    found = await discover(places=places, port=free_port())
-    assert (found.path, found.python, found.passed_over) == (tree, tree / "venv/bin/python", None)
-
-
-async def test_without_a_comfyui_the_error_names_the_install_command():
+    folder: dict[str, Any] = {"comfyui_path": str(mine), "places": places}
+    address = "http://10.255.255.1:1"
+    found = await discover(comfyui_url=f"{address}/", port=comfyui.port, **folder)
+    assert found == Found("url", url=address, path=mine)
+    found = await discover(port=comfyui.port, **folder)
+    assert found == Found("url", url=comfyui.url, path=mine)
+    found = await discover(port=free_port(), comfyui_python="/usr/bin/python3", **folder)
+    assert found == Found("path", path=mine, python=Path("/usr/bin/python3"))
+    found = await discover(port=free_port(), places=places)
+    assert found == Found("path", path=usual, python=usual / "venv/bin/python")
+    with pytest.raises(ComfyUIUnavailableError, match=r"comfyui_path: .*/nothing") as raised:
+        await discover(comfyui_path=str(tmp_path / "nothing"), places=places, port=free_port())
+    assert find.INSTALL_COMMAND in raised.value.extra["hint"]
     with pytest.raises(ComfyUIUnavailableError, match="No ComfyUI was found") as raised:
         await discover(places=["/no/such/place"], port=free_port())
     assert "python -m comfydeploy_jupyter.comfyui.install" in raised.value.to_reply()["hint"]
 
 
-async def test_the_configured_interpreter_has_priority(tmp_path):
+async def test_other_servers_on_the_port_are_not_comfyui(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI")
-    found = await discover(
-        comfyui_path=str(tree), comfyui_python="/usr/bin/python3", port=free_port()
-    )
-    assert found.python == Path("/usr/bin/python3")
+    for body, status in (
+        *((STATS, 404), (STATS, 302), ("<html>", 200), ([], 200)),
+        ({"system": {}, "devices": []}, 200),
+        ({"system": {"comfyui_version": "1"}}, 200),
+        ({"system": None, "devices": []}, 200),
+    ):
+        async with answering(body, status=status) as port:
+            found = await discover(places=[str(tree)], port=port)
+        assert found == Found("path", path=tree, python=tree / "venv/bin/python"), body
+    async with answering(STATS, delay=5.0) as port:
+        assert not await find.answers(f"http://127.0.0.1:{port}", timeout=0.2)
 
 
 def test_interpreter_of_a_folder(tmp_path):
@@ -364,10 +321,9 @@ PREPARED: dict[str, tuple[str, str, bool]] = {
 @pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(sys.platform != "linux", reason="makes a container of Linux")
-@pytest.mark.parametrize(("prepare", "by", "found"), PREPARED.values(), ids=PREPARED)
-def test_a_folder_to_which_all_may_write_is_safe_where_nobody_else_can_act(
-    tmp_path, prepare, by, found
-):
+@pytest.mark.parametrize("case", few([*PREPARED], 4))
+def test_a_folder_to_which_all_may_write_is_safe_where_nobody_else_can_act(tmp_path, case):
+    prepare, by, found = PREPARED[case]
     with tempfile.TemporaryDirectory() as folder:  # where an ordinary user may enter
         Path(folder).chmod(0o755)
         make_tree(Path(folder) / "open" / "ComfyUI")
@@ -422,7 +378,7 @@ def test_running_interpreter_counts_only_with_torch(tmp_path):
     assert run(str(tmp_path / "site")) == sys.executable
 
 
-def test_version_and_commit_of_a_git_checkout(tmp_path):
+def test_version_and_commit_of_a_git_checkout(tmp_path, installed_comfyui):
     tree = make_tree(tmp_path / "ComfyUI", venv=None)
     assert find.installed_version(tree) == (None, None)
     (tree / "comfyui_version.py").write_text('# made by a tool\n__version__ = "0.3.75"\n')
@@ -445,12 +401,7 @@ def test_version_and_commit_of_a_git_checkout(tmp_path):
     assert find.installed_version(tmp_path / "linked") == ("0.3.75", commit)
     git("checkout", "-q", "--detach")
     assert find.installed_version(tree) == ("0.3.75", commit)
-
-
-def test_version_of_the_real_comfyui(installed_comfyui):
-    version, _ = find.installed_version(installed_comfyui[0])
-    assert version
-    assert version[0].isdecimal()
+    assert (find.installed_version(installed_comfyui[0])[0] or "")[0].isdecimal()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other signs of a GPU")

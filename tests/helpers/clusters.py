@@ -160,6 +160,21 @@ def start_cluster(tmp_path: Path) -> Iterator[Callable[..., DaskCluster]]:
         cluster.close()
 
 
+def _shared(workers: int) -> Any:
+    @pytest.fixture(scope="module")
+    def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+        made = DaskCluster(tmp_path_factory.mktemp("cluster"))
+        made.start(workers)
+        yield made
+        made.close()
+
+    return cluster
+
+
+shared_cluster = _shared(1)  # for tests of a module that leave its worker idle
+shared_scheduler = _shared(0)
+
+
 @pytest.fixture
 def lease_settings(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> dict[str, Any]:
     """The fields of a request for a pool with which ComfyUI is started on the workers."""
