@@ -49,19 +49,18 @@ OF_MACHINES = (
 OF_LEASES = ("--listen", "--port", "--tls-keyfile", "--tls-certfile")  # each lease chooses them
 
 
-class ConfiguredClusters:
-    """The setting ``clusters``: the names of clusters with their addresses."""
+class DaskKind:
+    """Pools of the kind dask, and the clusters in the setting ``clusters``."""
 
-    def __init__(self, clusters: Mapping[str, Any], *, allow_plain_tcp: bool) -> None:
-        self._clusters = dict(clusters)
-        self._allow_plain_tcp = allow_plain_tcp
-        self._made: dict[str, Any] = {}
+    def __init__(self, settings: ComfyDeploy) -> None:
+        self._settings = settings
+        self._made: dict[str, Any] = {}  # the clusters that callables have created
         self._lock = threading.Lock()
 
     def check_name(self, name: str) -> None:
         """Raise an error if there is no such cluster."""
-        if name not in self._clusters:
-            known = sorted(self._clusters)
+        if name not in self._settings.clusters:
+            known = sorted(self._settings.clusters)
             raise NotFoundError(
                 f"{FIELD}: the setting clusters has no {name!r}"
                 + (f"; it has {', '.join(known)}" if known else ""),
@@ -71,39 +70,37 @@ class ConfiguredClusters:
     def target(self, name: str) -> Target:
         """Return the target of a cluster. This may start the cluster, so call it in a thread."""
         self.check_name(name)
-        given = self._clusters[name]
+        given = self._settings.clusters[name]
         if isinstance(given, str):
             given = {"scheduler": given}
         if isinstance(given, dict):
-            return self._of_dict(name, given)
+            address = given.get("scheduler")
+            if not isinstance(address, str):
+                raise InvalidRequestError.of_field(
+                    FIELD, f"'scheduler' of {name!r} in the setting clusters must be text"
+                )
+            return Target(self._checked(address, FIELD), certificates_of(given, field=FIELD))
         if callable(given):
-            given = self._make(name, given)
+            given = self._make_cluster(name, given)
         found = of_cluster(given, field=FIELD)
-        self._check(found.address)
+        self._checked(found.address, FIELD)
         return found
 
-    def close(self) -> None:
-        """Close the clusters that callables have created; this blocks."""
+    async def close(self) -> None:
+        """Close the clusters that callables have created."""
         with self._lock:
             made, self._made = self._made, {}
         for name, cluster in made.items():
             try:
-                cluster.close()
+                await asyncio.to_thread(cluster.close)
             except Exception:
                 log.exception("The cluster %r could not be closed", name)
 
-    def _of_dict(self, name: str, given: dict[str, Any]) -> Target:
-        address = given.get("scheduler")
-        if not isinstance(address, str):
-            raise InvalidRequestError.of_field(
-                FIELD, f"'scheduler' of {name!r} in the setting clusters must be text"
-            )
-        return Target(self._check(address), certificates_of(given, field=FIELD))
+    def _checked(self, address: str, field: str) -> str:
+        allowed = self._settings.cluster_allow_plain_tcp
+        return check_address(address, allow_plain_tcp=allowed, field=field)
 
-    def _check(self, address: str) -> str:
-        return check_address(address, allow_plain_tcp=self._allow_plain_tcp, field=FIELD)
-
-    def _make(self, name: str, make: Any) -> Any:
+    def _make_cluster(self, name: str, make: Any) -> Any:
         with self._lock:
             if name not in self._made:
                 try:
@@ -115,14 +112,6 @@ class ConfiguredClusters:
                         details={"field": FIELD},
                     ) from error
             return self._made[name]
-
-
-class DaskKind:
-    def __init__(self, settings: ComfyDeploy) -> None:
-        self._settings = settings
-        self._configured = ConfiguredClusters(
-            settings.clusters, allow_plain_tcp=settings.cluster_allow_plain_tcp
-        )
 
     async def check(self, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
         """Validate the settings that a pool would have, and return them for the store.
@@ -154,7 +143,7 @@ class DaskKind:
         if bool(cluster) == bool(scheduler):
             raise InvalidRequestError.of_field("cluster", "is needed, or scheduler, but not both")
         if cluster:
-            self._configured.check_name(cluster)
+            self.check_name(cluster)
             return {**found, "cluster": cluster}
         assert scheduler is not None
         security = fields.get("security") or {}
@@ -168,9 +157,7 @@ class DaskKind:
             }
         if all(found.get(name) == known.get(name) for name in ("scheduler", "security")):
             return found
-        found["scheduler"] = check_address(
-            scheduler, allow_plain_tcp=self._settings.cluster_allow_plain_tcp
-        )
+        found["scheduler"] = self._checked(scheduler, "scheduler")
         if certificates is None and scheduler.startswith("tls:"):
             raise InvalidRequestError.of_field("security", "is needed for a scheduler with tls://")
         try:
@@ -182,41 +169,29 @@ class DaskKind:
         return found
 
     def make(self, pool_id: str, settings: Mapping[str, Any]) -> DaskProvider:
+        given = ("comfyui_path", "comfyui_python", "launch_args", "shared_dir")
         least, most = settings["workers"]
         request = LeaseRequest(
             lease="",
             version=__version__,
             topic="",
-            comfyui_path=settings["comfyui_path"],
-            comfyui_python=settings["comfyui_python"],
-            launch_args=settings["launch_args"],
             start_timeout=self._settings.comfyui_start_timeout,
             idle_timeout=self._settings.cluster_idle_timeout,
-            shared_dir=settings["shared_dir"],
+            **{name: settings[name] for name in given},
             allow_plain_tcp=self._settings.cluster_allow_plain_tcp,
         )
-        return DaskProvider(
-            pool_id,
-            settings["token"],
-            partial(self._target, settings),
-            request,
-            least=least,
-            most=most,
-        )
+        target = partial(self._target, settings)
+        token = settings["token"]
+        return DaskProvider(pool_id, token, target, request, least=least, most=most)
 
     def shown(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings without certificates, for replies."""
         return {name: settings[name] for name in settings if name not in ("security", "token")}
 
-    async def close(self) -> None:
-        await asyncio.to_thread(self._configured.close)
-
     def _target(self, settings: Mapping[str, Any]) -> Target:
         if "cluster" in settings:
-            return self._configured.target(settings["cluster"])
-        address = check_address(
-            settings["scheduler"], allow_plain_tcp=self._settings.cluster_allow_plain_tcp
-        )
+            return self.target(settings["cluster"])
+        address = self._checked(settings["scheduler"], "scheduler")
         security = settings.get("security") or {}
         return Target(address, certificates_of(security, field="security"))
 

@@ -9,10 +9,9 @@ import re
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from .._version import __version__
 from ..dask_clusters import adapt, pem, release
@@ -416,7 +415,7 @@ class LeaseManager:
 
     async def _submit(self, client: Any) -> None:
         name = f"{self._prefix}{uuid.uuid4().hex[:12]}"
-        request = replace(self._request, lease=name, topic=name).to_dict()
+        request = asdict(replace(self._request, lease=name, topic=name))
         task = eval, TASK, {"request": request}
         future = client.submit(*task, key=_key(name), pure=False, retries=0)
         lease = self._leases[name] = _Lease(name, future, time.monotonic())
@@ -520,8 +519,9 @@ def _client_class() -> Any:
     return ClosedByItsOwner
 
 
-def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:
-    if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address) or not _port(address):
+def check_address(address: str, *, allow_plain_tcp: bool, field: str) -> str:
+    valid = len(address) <= MAX_LENGTH and _ADDRESS.fullmatch(address)
+    if not valid or not 0 < int(address.rstrip("/").rpartition(":")[2]) < 65536:
         raise InvalidRequestError.of_field(
             field,
             f"{address[:80]!r} is not the address of a Dask scheduler, such as tls://host:8786",
@@ -542,7 +542,7 @@ def certificates_of(given: Mapping[str, str], *, field: str) -> Certificates | N
     values = {name: given[name] for name in FILES if given.get(name)}
     if not values:
         return None
-    if FILES[0] not in values or FILES[1] not in values:
+    if not values.keys() >= {*FILES[:2]}:
         raise InvalidRequestError.of_field(field, f"{FILES[0]} and {FILES[1]} are both needed")
     try:
         found = Certificates(*(pem(values.get(name, ""), name) for name in FILES))
@@ -566,14 +566,6 @@ def of_cluster(cluster: Any, *, field: str) -> Target:
     if not address.startswith("tls:"):
         certificates = None
     return Target(address, certificates, cluster)
-
-
-def _port(address: str) -> int | None:
-    """Return the port of an address, None if there is no such port."""
-    try:
-        return urlsplit(address).port
-    except ValueError:
-        return None
 
 
 class DaskProvider:

@@ -21,7 +21,7 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +72,6 @@ class LeaseRequest:
     idle_timeout: float = 600.0  # seconds without a prompt or a call of `renew`
     shared_dir: str = ""  # A folder that the workers and the Jupyter server share; empty: none
     allow_plain_tcp: bool = False  # whether the proxy may listen without TLS
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "launch_args": list(self.launch_args)}
 
 
 def hold(request: dict[str, Any]) -> None:

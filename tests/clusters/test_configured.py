@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,13 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.machines.dask import ConfiguredClusters
+from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.machines.dask import DaskKind
 from tests.helpers.clusters import make_certificates
 
 
-def configured(**clusters: Any) -> ConfiguredClusters:
-    return ConfiguredClusters(clusters, allow_plain_tcp=False)
+def configured(**clusters: Any) -> DaskKind:
+    return DaskKind(ComfyDeploy(clusters=clusters))
 
 
 def local_cluster() -> LocalCluster:
@@ -50,7 +52,9 @@ def test_a_scheduler_without_tls_is_used_only_if_the_setting_allows_it():
             with pytest.raises(InvalidRequestError, match="cluster_allow_plain_tcp") as caught:
                 configured(**clusters).target(name)
             assert "Security.temporary()" in str(caught.value)
-            allowed = ConfiguredClusters(clusters, allow_plain_tcp=True).target(name)
+            allowed = DaskKind(ComfyDeploy(clusters=clusters, cluster_allow_plain_tcp=True)).target(
+                name
+            )
             assert (allowed.address, allowed.certificates) == (address, None)
 
 
@@ -66,7 +70,7 @@ def test_a_callable_is_called_once_and_its_cluster_is_closed():
     assert made == []
     targets = [found.target("mine") for _ in range(2)]
     assert [target.cluster for target in targets] == [made[0]] * 2
-    found.close()
+    asyncio.run(found.close())
     assert made[0].status.name == "closed"
 
 
@@ -74,7 +78,7 @@ def test_an_object_is_used_and_not_closed():
     with local_cluster() as cluster:
         found = configured(mine=cluster)
         assert found.target("mine").address == cluster.scheduler_address
-        found.close()
+        asyncio.run(found.close())
         assert cluster.status.name == "running"
 
 

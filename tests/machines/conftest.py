@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
 import sys
+import threading
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.helpers.comfyui import TEST_NODES
 from tests.runs.conftest import no_hidden_errors  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 GPUS = [
     {
@@ -72,3 +78,16 @@ def managed(installed_comfyui, tmp_path) -> dict[str, Any]:
         ],
         "data_dir": str(tmp_path / "data"),
     }
+
+
+@asynccontextmanager
+async def busy_store(extension) -> AsyncIterator[None]:
+    """The store handles no other request during this block."""
+    gate = threading.Event()
+    busy = asyncio.create_task(extension.services.database.write(lambda _: gate.wait(20)))
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        gate.set()
+        await busy

@@ -314,30 +314,24 @@ def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(
     proxy = WithoutSockets(comfyui.url)
     proxy.start()
     server = start_jupyter(ComfyDeploy={"comfyui_url": proxy.url, "data_dir": str(tmp_path)})
-
-    def ask(method: str, route: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"token {server.token}"}
-        url = f"{server.url}comfyui-deploy/{route}"
-        return requests.request(method, url, json=body, headers=headers, timeout=60)
-
     try:
-        until(lambda: "refused" in ask("GET", "check-status").json()["comfyui"].get("error", ""))
-        status = ask("GET", "check-status").json()
+        status = until(
+            lambda: request(server, "GET", "check-status").json(),
+            lambda status: "refused" in status["comfyui"].get("error", ""),
+        )
         assert status["status"] == "degraded"
         assert "WebSocket is refused (HTTP 403)" in status["comfyui"]["error"]
         assert "proxy" in status["comfyui"]["hint"]
-        graph = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}
+        body = {"workflow_api": {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}}
         began = time.monotonic()
-        checked = [
-            ask("POST", "workflow/validate", {"workflow_api": graph}).json() for _ in range(3)
-        ]
+        checked = [request(server, "POST", "workflow/validate", body).json() for _ in range(3)]
         assert {each["definitions"]["source"] for each in checked} == {"live"}
         stats = requests.get(f"{comfyui.url}/system_stats", timeout=30).json()
         version = stats["system"]["comfyui_version"]
         assert checked[0]["definitions"]["comfyui_version"] == version
-        assert ask("POST", "workflow/convert", {"workflow_api": graph}).status_code == 200
-        assert "TestText" in ask("GET", "object_info").json()
-        refused = ask("POST", "run", {"workflow_api": graph})
+        assert request(server, "POST", "workflow/convert", body).status_code == 200
+        assert "TestText" in request(server, "GET", "object_info").json()
+        refused = request(server, "POST", "run", body)
         assert refused.status_code == 503
         assert "cannot be used: its WebSocket is refused" in refused.json()["error"]
         assert time.monotonic() - began < 20, "each of these waited for the WebSocket"

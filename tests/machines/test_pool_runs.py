@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from comfydeploy_jupyter.client import Comfy
 from tests.helpers.comfyui import free_port
 from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.helpers.waiting import until_async
+from tests.machines.conftest import busy_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +52,9 @@ def comfyuis(api, jp_asyncio_loop) -> Iterator[dict[str, InstantComfyUI]]:
         )
         other = {**graph(), "2": graph()["1"]}
         runs = await asyncio.gather(*(submit(api, 1, name, other) for name in NAMES))
-        await asyncio.sleep(1.0)
-        for comfyui in found.values():
-            comfyui.released.set()
+        await until_async(lambda: [comfyui.load for comfyui in found.values()] == [(1, 0)] * 3)
+        await asyncio.sleep(0.5)
+        release(found)
         for (run,) in runs:
             await api.until(run, "success")
         for comfyui in found.values():
@@ -65,6 +65,16 @@ def comfyuis(api, jp_asyncio_loop) -> Iterator[dict[str, InstantComfyUI]]:
     for task in tasks:
         task.cancel()
     jp_asyncio_loop.run_until_complete(asyncio.wait(tasks))
+
+
+def release(comfyuis: dict[str, InstantComfyUI]) -> None:
+    for comfyui in comfyuis.values():
+        comfyui.released.set()
+
+
+async def until_full(comfyuis: dict[str, InstantComfyUI]) -> None:
+    """Wait until each machine executes a run, and one more waits there."""
+    await until_async(lambda: [comfyui.load for comfyui in comfyuis.values()] == [(1, 1)] * 3)
 
 
 def graph() -> dict[str, Any]:
@@ -87,41 +97,26 @@ async def machines_of(api, runs: list[str]) -> list[str]:
     return [(await api.get("check-status", prompt_id=run))[1]["machine"] for run in runs]
 
 
-async def test_a_sweep_uses_all_members_of_a_pool(comfyuis, api, jp_serverapp):
-    """``at_once="auto"``: each member executes a point, and one more waits there."""
+@pytest.mark.parametrize(("at_once", "held"), [("auto", 6), (5, 5)])
+async def test_a_sweep_queues_points_for_all_members_or_as_many_as_its_user_wants(
+    comfyuis, api, jp_serverapp, at_once, held
+):
     token = jp_serverapp.identity_provider.token
     comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
-    sweep = await asyncio.to_thread(
-        comfy.sweep, graph(), {"1.token": range(18)}, machine="all", save=False, wait=False
-    )
-    servers = comfyuis.values()
+    options = {"machine": "all", "at_once": at_once, "save": False, "wait": False}
+    sweep = await asyncio.to_thread(comfy.sweep, graph(), {"1.token": range(18)}, **options)
     await until_async(
-        lambda: [comfyui.load for comfyui in servers] == [(1, 1)] * 3,
-        what=lambda: [comfyui.load for comfyui in servers],
+        lambda: sum(sum(comfyui.load) for comfyui in comfyuis.values()) == held,
+        what=lambda: [comfyui.load for comfyui in comfyuis.values()],
     )
-    for comfyui in servers:
-        comfyui.released.set()
+    if at_once == "auto":
+        await until_full(comfyuis)
+    release(comfyuis)
     assert await asyncio.to_thread(sweep.wait, 60)
     assert sweep.status == "done"
     runs = (await api.get("runs", limit=18))[1]
     assert {run["machine"] for run in runs} == set(NAMES)
     assert all(run["status"] == "success" for run in runs)
-
-
-async def test_a_sweep_queues_as_many_points_as_its_user_has_chosen(comfyuis, api, jp_serverapp):
-    token = jp_serverapp.identity_provider.token
-    comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
-    points = {"1.token": range(9)}
-    options = {"machine": "all", "at_once": 5, "save": False, "wait": False}
-    sweep = await asyncio.to_thread(comfy.sweep, graph(), points, **options)
-    servers = comfyuis.values()
-    await until_async(
-        lambda: sum(sum(comfyui.load) for comfyui in servers) == 5,
-        what=lambda: [comfyui.load for comfyui in servers],
-    )
-    for comfyui in servers:
-        comfyui.released.set()
-    assert await asyncio.to_thread(sweep.wait, 60)
 
 
 async def test_a_machine_without_autostart_is_connected_for_a_run_of_its_pool(api, extension):
@@ -137,7 +132,7 @@ async def test_a_machine_without_autostart_is_connected_for_a_run_of_its_pool(ap
 
 async def test_a_removed_member_keeps_its_runs(comfyuis, api):
     runs = await submit(api, 8)
-    await until_async(lambda: [c.load for c in comfyuis.values()] == [(1, 1)] * 3)
+    await until_full(comfyuis)
     places = await machines_of(api, runs)
     here = [run for run, place in zip(runs, places, strict=True) if place == "one"]
     assert (len(here), places[6:]) == (2, ["all"] * 2)
@@ -152,8 +147,7 @@ async def test_a_removed_member_keeps_its_runs(comfyuis, api):
     assert (code, reply["machine"]["config"]) == (200, {"members": ["two"]})
     assert await machines_of(api, runs) == places
 
-    for comfyui in comfyuis.values():
-        comfyui.released.set()
+    release(comfyuis)
     for run in runs:
         assert (await api.until(run, "success", "failed"))["status"] == "success"
     after = await machines_of(api, runs)
@@ -167,19 +161,13 @@ async def test_a_removed_member_keeps_its_runs(comfyuis, api):
 
 async def test_no_run_is_assigned_to_a_member_during_its_deletion(comfyuis, api, extension):
     """The store is busy while the machine is deleted; runs arrive meanwhile."""
-    for comfyui in comfyuis.values():
-        comfyui.released.set()
-    gate = threading.Event()
-    database = extension.services.database
-    busy = asyncio.create_task(database.write(lambda _: gate.wait(20)))
-    await asyncio.sleep(0)
-    deleting = asyncio.create_task(api.post("machine/delete", {"machine_id": "one"}))
-    await asyncio.sleep(0.1)
-    arriving = asyncio.create_task(submit(api, 3))
-    await asyncio.sleep(0.1)
-    gate.set()
+    release(comfyuis)
+    async with busy_store(extension):
+        deleting = asyncio.create_task(api.post("machine/delete", {"machine_id": "one"}))
+        await asyncio.sleep(0.1)
+        arriving = asyncio.create_task(submit(api, 3))
+        await asyncio.sleep(0.1)
     runs = await arriving
-    await busy
     assert (await deleting)[0] == 200
     for run in runs:
         assert (await api.until(run, "success", "failed"))["machine"] in ("two", "three")
@@ -191,31 +179,22 @@ async def test_a_member_that_gets_a_run_during_its_change_keeps_its_comfyui(
 ):
     """The store is busy while the machine gets another address; runs arrive meanwhile."""
     _, before = await api.get("machine", machine_id="one")
-    gate = threading.Event()
-    database = extension.services.database
-    busy = asyncio.create_task(database.write(lambda _: gate.wait(20)))
-    await asyncio.sleep(0)
-    body = {
-        "machine_id": "one",
-        "name": "uno",
-        "comfyui_url": f"http://127.0.0.1:{free_port()}",
-    }
-    changing = asyncio.create_task(api.post("machine/update", body))
-    await asyncio.sleep(0.5)
-    arriving = asyncio.gather(*(submit(api, 1) for _ in NAMES))
-    await until_async(
-        lambda: api.get("machines"),
-        lambda answer: any(row["id"] == "one" and row["work"] for row in answer[1]),
-    )
-    gate.set()
+    url = f"http://127.0.0.1:{free_port()}"
+    body = {"machine_id": "one", "name": "uno", "comfyui_url": url}
+    async with busy_store(extension):
+        changing = asyncio.create_task(api.post("machine/update", body))
+        await asyncio.sleep(0.5)
+        arriving = asyncio.gather(*(submit(api, 1) for _ in NAMES))
+        await until_async(
+            lambda: api.get("machines"),
+            lambda answer: any(row["id"] == "one" and row["work"] for row in answer[1]),
+        )
     runs = [run for (run,) in await arriving]
-    await busy
     code, reply = await changing
     assert (code, reply["code"], reply["details"]["runs"]) == (409, "conflict", 1)
     _, after = await api.get("machine", machine_id="one")
     assert (after["name"], after["config"]) == ("one", before["config"])
-    for comfyui in comfyuis.values():
-        comfyui.released.set()
+    release(comfyuis)
     for run in runs:
         assert (await api.until(run, "success", "failed"))["status"] == "success"
 
@@ -224,11 +203,10 @@ async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
     """They have the runs of the pool, wherever these were executed, and no others."""
     before = await scrape()
     runs = await submit(api, 6)
-    await until_async(lambda: [c.load for c in comfyuis.values()] == [(1, 1)] * 3)
+    await until_full(comfyuis)
     meanwhile = await scrape()
     await asyncio.sleep(0.3)
-    for comfyui in comfyuis.values():
-        comfyui.released.set()
+    release(comfyuis)
     records = [await api.until(run, "success") for run in runs]
     (alone,) = await submit(api, 1, "one")
     (auto,) = await submit(api, 1, "auto")
@@ -256,31 +234,6 @@ async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
         gained("run_duration_seconds_count", machine=machine, status="success") for machine in NAMES
     ]
     assert sum(by_machine) == len(records) + len(others)
-
-
-async def test_a_machine_that_answers_no_pings_gets_no_run(comfyuis, api, extension):
-    """It is still connected, and gets runs again when it answers."""
-    silent = comfyuis["one"]
-    silent.answers_pings = False
-    machine = extension.services.machines.get("one")
-    await machine.connection.reconnect()
-    await asyncio.sleep(0.5)
-    await until_async(lambda: machine.connected)
-    await asyncio.sleep(6.0)
-    assert (machine.connected, machine.answers) == (True, False)
-    for name in ("two", "three"):
-        comfyuis[name].released.set()
-    runs = await submit(api, 12)
-    for run in runs:
-        await api.until(run, "success")
-    assert "one" not in await machines_of(api, runs)
-    silent.answers_pings = True
-    await machine.connection.reconnect()
-    await until_async(lambda: machine.answers)
-    for comfyui in comfyuis.values():
-        comfyui.released.clear()
-    await submit(api, 3)
-    await until_async(lambda: sum(silent.load))
 
 
 async def test_a_run_says_why_it_waits_for_its_pool(api, extension):
@@ -341,8 +294,7 @@ async def test_a_node_class_that_one_machine_has_leads_its_runs_there(comfyuis, 
         runs.append(reply["prompt_id"])
     others = await submit(api, 2)
     await until_async(lambda: [sum(comfyuis[name].load) for name in ("one", "three")] == [1, 1])
-    for comfyui in comfyuis.values():
-        comfyui.released.set()
+    release(comfyuis)
     for run in [*runs, *others]:
         await api.until(run, "success")
     assert await machines_of(api, runs) == ["two"] * 6

@@ -8,6 +8,7 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -234,34 +235,21 @@ async def test_a_machine_that_is_down_does_not_affect_others(api, extension, com
     assert (code, refused["code"]) == (409, "conflict")
 
 
-@pytest.mark.parametrize(
-    ("method", "route", "query", "body"),
-    [
-        ("POST", "run", {}, {"workflow_api": {"1": {"class_type": "X", "inputs": {}}}}),
-        ("POST", "run/streaming", {}, {"workflow_api": {"1": {"class_type": "X", "inputs": {}}}}),
-        ("POST", "interrupt", {}, {}),
-        ("POST", "workflow/convert", {}, {"workflow_api": {}}),
-        ("POST", "workflow/validate", {}, {"workflow_api": {}}),
-        ("GET", "models", {}, None),
-        ("GET", "filename_list_cache", {}, None),
-        ("GET", "get-file-hash", {"filename": "a"}, None),
-        ("GET", "fs/stat", {}, None),
-        ("GET", "view", {"filename": "a.png"}, None),
-        ("GET", "object_info", {}, None),
-        ("GET", "comfyui-version", {}, None),
-        ("GET", "comfyui/log", {}, None),
-        ("GET", "check-status", {}, None),
-        ("GET", "check-ws-status", {}, None),
-    ],
-)
-async def test_an_unknown_machine(api, method, route, query, body):
+async def test_an_unknown_machine(api):
+    graph = {"workflow_api": {"1": {"class_type": "X", "inputs": {}}}}
+    posts = [("run", graph), ("run/streaming", graph), ("interrupt", {})]
+    posts += [("workflow/convert", graph), ("workflow/validate", graph)]
+    gets = ["models", "filename_list_cache", "get-file-hash?filename=a", "fs/stat", "object_info"]
+    gets += ["view?filename=a.png", "comfyui-version", "comfyui/log", "check-status"]
     wrong = {"machine": "no-such"}
-    if body is None:
-        code, answer = await api.call(method, route, params={**query, **wrong})
-    else:
-        code, answer = await api.post(route, {**body, **wrong})
-    assert (code, answer["code"]) == (404, "not_found")
-    assert answer["details"] == {"field": "machine", "known": ["local"]}
+    answers = {route: await api.post(route, {**body, **wrong}) for route, body in posts}
+    for route in [*gets, "check-ws-status"]:
+        path, _, query = route.partition("?")
+        params = {**wrong, **dict(parse_qsl(query))}
+        answers[route] = await api.call("GET", path, params=params)
+    for route, (code, answer) in answers.items():
+        assert (code, answer["code"]) == (404, "not_found"), route
+        assert answer["details"] == {"field": "machine", "known": ["local"]}, route
 
 
 @pytest.mark.timeout(600)
