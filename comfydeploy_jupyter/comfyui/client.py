@@ -267,8 +267,8 @@ class ComfyUIClient:
             raise not_comfyui(path)
         return found
 
-    async def get_object(self, path: str) -> dict[str, Any]:
-        return await parse_object(await self.request("GET", path))
+    async def get_object(self, path: str, **options: Any) -> dict[str, Any]:
+        return await parse_object(await self.request("GET", path, **options))
 
     async def request(
         self,
@@ -281,11 +281,9 @@ class ComfyUIClient:
         """Return the body of a response of at most ``limit`` bytes; see `_request`."""
         text, whole = await self._request(method, path, limit=limit, **options)
         if not whole:
-            raise self.too_large(f"{method} {path}", limit)
+            what = f"{method} {path}"
+            raise self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
         return text
-
-    def too_large(self, what: str, limit: int) -> ComfyUIUnavailableError:
-        return self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
 
     async def _request(
         self,
@@ -382,7 +380,7 @@ class ComfyUIClient:
 
     async def queue_remaining(self, *, within: float | None = None) -> int:
         """Return the number of waiting and executing prompts, from a small response."""
-        reply = await parse_object(await self.request("GET", "/prompt", within=within))
+        reply = await self.get_object("/prompt", within=within)
         try:
             return int(reply["exec_info"]["queue_remaining"])
         except (LookupError, TypeError, ValueError, OverflowError):
@@ -487,11 +485,7 @@ class ComfyUIClient:
 
     async def object_info(self) -> tuple[bytes, dict[str, Any]]:
         """Return the definitions of all nodes: ComfyUI's JSON text, and the parsed object."""
-        text, whole = await self._request(
-            "GET", "/object_info", limit=MAX_RESPONSE, compressed=True
-        )
-        if not whole:
-            raise self.too_large("GET /object_info", MAX_RESPONSE)
+        text = await self.request("GET", "/object_info", compressed=True)
         found = await parse_object(text)
         if not all(isinstance(node, dict) and "input" in node for node in found.values()):
             raise not_comfyui("/object_info")
@@ -500,9 +494,7 @@ class ComfyUIClient:
     async def node_replacements(self) -> dict[str, Any]:
         """Return the node classes that ComfyUI replaces by others; empty if it is too old."""
         try:
-            return await parse_object(
-                await self.request("GET", "/node_replacements", may_lack=True)
-            )
+            return await self.get_object("/node_replacements", may_lack=True)
         except NoRouteError:
             return {}
 
@@ -529,13 +521,10 @@ class ComfyUIClient:
             fields["front"] = True
         if outputs is not None:
             fields["partial_execution_targets"] = list(outputs)
-        with_extra = [json.dumps({OWN_PROMPT: True, **(extra or {})}).encode()]
+        extra_data = json.dumps({OWN_PROMPT: True, **(extra or {})}).encode()
+        with_extra = [extra_data]
         if workflow is not None:
-            with_extra = [
-                b'{"extra_pnginfo": {"workflow": ',
-                workflow,
-                b"}, " + with_extra[0][1:],
-            ]
+            with_extra = [b'{"extra_pnginfo": {"workflow": ', workflow, b"}, ", extra_data[1:]]
         rest = json.dumps(fields).encode()[1:]
         body = [b'{"prompt": ', prompt, b', "extra_data": ', *with_extra, b", " + rest]
         text = await self.request("POST", "/prompt", body=body, after=after, passes=(400, 500))
@@ -647,10 +636,8 @@ class ComfyUIClient:
         """Write one of ComfyUI's files into an open file; NotFoundError: there is none."""
         async with self.view(query, {}) as response:
             if response.status in (400, 403, 404):
-                raise NotFoundError(
-                    f"filename: ComfyUI has no {query['type']} file {query['filename']!r}",
-                    details={"field": "filename"},
-                )
+                text = f"ComfyUI has no {query['type']} file {query['filename']!r}"
+                raise NotFoundError.of_field("filename", text)
             if response.status != 200:
                 raise self.unavailable(f"it answered {response.status} to GET /view")
             async for chunk in response.content.iter_chunked(CHUNK):
@@ -677,10 +664,8 @@ class ComfyUIClient:
                 "GET", _workflow_path(path), limit=MAX_WORKFLOW, may_lack=True
             )
         except (NoRouteError, FailedJobError):
-            raise NotFoundError(
-                f"file: ComfyUI's editor has no workflow {path!r}",
-                details={"field": "file", "file": path},
-            ) from None
+            text = f"ComfyUI's editor has no workflow {path!r}"
+            raise NotFoundError.of_field("file", text, file=path) from None
 
     async def write_workflow(self, path: str, content: bytes) -> None:
         await self.request("POST", f"{_workflow_path(path)}?overwrite=true", body=content)

@@ -61,11 +61,9 @@ class DaskKind:
         """Raise an error if there is no such cluster."""
         if name not in self._settings.clusters:
             known = sorted(self._settings.clusters)
-            raise NotFoundError(
-                f"{FIELD}: the setting clusters has no {name!r}"
-                + (f"; it has {', '.join(known)}" if known else ""),
-                details={"field": FIELD, "known": known},
-            )
+            there = f"; it has {', '.join(known)}" if known else ""
+            text = f"the setting clusters has no {name!r}{there}"
+            raise NotFoundError.of_field(FIELD, text, known=known)
 
     def target(self, name: str) -> Target:
         """Return the target of a cluster. This may start the cluster, so call it in a thread."""

@@ -60,13 +60,10 @@ async def differences(client: Any) -> str | None:
     others |= {f"worker {address}": info for address, info in found["workers"].items()}
     texts = []
     for who, info in others.items():
-        theirs = _versions(info)
-        unlike = [
-            f"{name} {theirs[name]} instead of {own[name]}"
-            for name in COMPARED
-            if name in theirs and theirs[name] != own.get(name)
-        ]
-        if unlike:
+        theirs = _versions(info).items()
+        pairs = [(name, version) for name, version in theirs if version != own.get(name)]
+        if pairs:
+            unlike = (f"{name} {version} instead of {own.get(name)}" for name, version in pairs)
             texts.append(f"{who} has {', '.join(unlike)}")
     if len(texts) > NAMED:
         texts = [*texts[:NAMED], f"and {len(texts) - NAMED} others differ"]
@@ -74,14 +71,13 @@ async def differences(client: Any) -> str | None:
 
 
 def _versions(info: Any) -> dict[str, str]:
+    """Return the versions of the packages that have to be the same, and that of Python."""
     if not isinstance(info, dict):
         return {}
-    versions = dict(info.get("packages") or {})
-    host = dict(info.get("host") or {})
-    python = host.get("python") or versions.get("python")
-    found = {name: str(value) for name, value in versions.items() if value is not None}
-    if python is not None:
-        found["python"] = ".".join(str(python).split(".")[:3])
+    versions = {**dict(info.get("packages") or {}), **dict(info.get("host") or {})}
+    found = {name: str(versions[name]) for name in COMPARED if versions.get(name) is not None}
+    if "python" in found:
+        found["python"] = ".".join(found["python"].split(".")[:3])
     return found
 
 

@@ -399,7 +399,8 @@ class Machine:
         if self.path is None:
             return None
         folders = await self.folders()
-        return await open_in_thread(_open_within, folders, kind, subfolder, filename)
+        place = folders, kind, subfolder, filename
+        return await open_in_thread(lambda: folders.open_for_read(_path_within(*place)))
 
     async def file_size(self, kind: str, subfolder: str, filename: str) -> int | None:
         """Return the size of a file in bytes; None if ComfyUI has to be asked.
@@ -834,10 +835,6 @@ def _folders_at(url: str) -> Folders | None:
         return None
 
 
-def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:
-    return folders.open_for_read(_path_within(folders, kind, subfolder, filename))
-
-
 def _path_within(folders: Folders, kind: str, subfolder: str, filename: str) -> Path:
     """Return the path of a file in one of ComfyUI's folders, without links."""
     if kind not in ("output", "input", "temp"):  # the value may be from a node
@@ -849,9 +846,7 @@ def _path_within(folders: Folders, kind: str, subfolder: str, filename: str) -> 
         name = f"{subfolder}/{filename}" if subfolder else filename
         raise _not_there(name, kind) from error
     if not path.is_relative_to(folder.resolve()):
-        raise ForbiddenPathError(
-            f"filename: the file is outside the {kind} folder", details={"field": "filename"}
-        )
+        raise ForbiddenPathError.of_field("filename", f"the file is outside the {kind} folder")
     return path
 
 

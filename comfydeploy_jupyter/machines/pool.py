@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.client import NONE, Access
+from ..comfyui.client import Access
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -51,9 +51,6 @@ class Member:
     url: str
     name: str = ""  # default: its id
     tls: ssl.SSLContext | None = None  # default: the certificates that the system trusts
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    path: str = ""  # the folder of ComfyUI, if this server can read it
-    launch_args: tuple[str, ...] = ()  # that determine its folders
 
 
 async def provider_config(
@@ -91,10 +88,8 @@ def members_end(
     runs = max(registry.pool_runs(pool.id), on_members) if moves else on_members
     if runs:
         which = f"runs of {pool.id!r}" if moves else f"runs on machines of {pool.id!r}"
-        raise ConflictError(
-            f"{field}: cannot be changed while {which} are unfinished: {runs}",
-            details={"field": field, "runs": runs},
-        )
+        text = f"cannot be changed while {which} are unfinished: {runs}"
+        raise ConflictError.of_field(field, text, runs=runs)
     return True
 
 
@@ -337,18 +332,7 @@ class Pools:
         pool = self._registry.find_pool(pool_id)
         if pool is None:
             return  # it is being deleted
-        settings = replace(
-            self._defaults,
-            comfyui_url=member.url,
-            comfyui_path=member.path,
-            comfyui_python="",
-            launch_args=member.launch_args,
-            env={},
-            gpu="",
-            by_chance=False,
-            access=Access(member.tls, member.headers),
-            credentials=NONE,  # those of the local machine are for its ComfyUI only
-        )
+        settings = self._defaults.of_another(comfyui_url=member.url, access=Access(member.tls))
         machine = self._registry.find(member.id)
         if machine is not None and member.id not in pool.members:
             raise ConflictError(

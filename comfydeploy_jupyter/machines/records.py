@@ -99,10 +99,8 @@ class MachineRecords(Repository):
                     (*names, config, now, record.id),
                 )
                 if not changed.rowcount and record.kind != "local":
-                    raise NotFoundError(
-                        f"machine_id: there is no machine {record.id!r} any more",
-                        details={"field": "machine_id"},
-                    )
+                    text = f"there is no machine {record.id!r} any more"
+                    raise NotFoundError.of_field("machine_id", text)
             if new or not changed.rowcount:
                 db.execute(
                     "INSERT INTO machines (id, name, name_key, kind, created_at, updated_at,"
@@ -124,6 +122,4 @@ def _record(row: sqlite3.Row) -> MachineRecord:
 
 
 def _name_taken(name: str) -> ConflictError:
-    return ConflictError(
-        f"name: a machine {name!r} exists already", details={"field": "name", "name": name}
-    )
+    return ConflictError.of_field("name", f"a machine {name!r} exists already", name=name)

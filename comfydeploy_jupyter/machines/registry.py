@@ -101,13 +101,8 @@ class MachineRegistry:
         names |= {record.name.casefold(): record.id for record in self.cloud.values()}
         if wanted in names:
             return names[wanted]
-        raise NotFoundError(
-            f"{field}: there is no machine {machine_id!r}",
-            details={
-                "field": field,
-                "known": sorted([*self._machines, *self._pools, *self.cloud]),
-            },
-        )
+        known = sorted([*self._machines, *self._pools, *self.cloud])
+        raise NotFoundError.of_field(field, f"there is no machine {machine_id!r}", known=known)
 
     @property
     def all_machines(self) -> Pool:

@@ -449,10 +449,8 @@ class MachineService:
         """Raise if a change would interrupt runs, or is not possible for this kind of machine."""
         moves = settings.place != machine.settings.place
         if not machine.managed and restart and (settings.comfyui_url or not moves):
-            raise ConflictError(
-                f"restart: the ComfyUI of machine {machine.id!r} was not started by this server",
-                details={"field": "restart"},
-            )
+            text = f"the ComfyUI of machine {machine.id!r} was not started by this server"
+            raise ConflictError.of_field("restart", text)
         if not machine.managed and moves:
             self._check_idle(machine.id, "get another ComfyUI")
 
@@ -460,11 +458,9 @@ class MachineService:
         """Raise if the provider of a pool has started a machine."""
         for pool in self._registry.pools:
             if pool.kind != POOL and machine_id in pool.members:
-                raise ConflictError(
-                    f"machine_id: {machine_id!r} is started and ended by its pool {pool.id!r};"
-                    " change that pool",
-                    details={"field": "machine_id", "machine": pool.id},
-                )
+                text = f"{machine_id!r} is started and ended by its pool {pool.id!r};"
+                text = f"{text} change that pool"
+                raise ConflictError.of_field("machine_id", text, machine=pool.id)
 
     def _check_idle(self, machine_id: str, what: str) -> None:
         count = self._registry.open_runs(machine_id)

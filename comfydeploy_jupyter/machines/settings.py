@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -84,6 +85,12 @@ class MachineSettings:
         """Return whether other settings reach the same ComfyUI with the same credentials."""
         return (self.place, self.credentials) == (other.place, other.credentials)
 
+    def of_another(self, **given: Any) -> MachineSettings:
+        """Return the same settings for another ComfyUI: only what is given says where it is."""
+        nowhere: dict[str, Any] = {"comfyui_url": "", "comfyui_path": "", "comfyui_python": ""}
+        nowhere |= {"launch_args": (), "env": {}, "gpu": "", "by_chance": False}
+        return replace(self, **{**nowhere, "credentials": NONE, **given})
+
     @property
     def launch(self) -> tuple[Any, ...]:
         """The settings that take effect only when a ComfyUI is started."""
@@ -160,26 +167,21 @@ def check_without_cluster(request: MachineConfig, kind: str) -> None:
 
 def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
     """Return launch arguments as a tuple; a text is split like shell words, without expansions."""
+    refusal = partial(InvalidRequestError.of_field, "launch_args")
     try:
         arguments = shlex.split(given) if isinstance(given, str) else list(given)
     except ValueError as error:
-        raise InvalidRequestError.of_field("launch_args", f"cannot be split: {error}") from None
+        raise refusal(f"cannot be split: {error}") from None
     if len(arguments) > MAX_ARGUMENTS:
-        raise InvalidRequestError.of_field("launch_args", f"are more than {MAX_ARGUMENTS}")
+        raise refusal(f"are more than {MAX_ARGUMENTS}")
     for argument in arguments:
-        found = _SHELL.search(argument)
-        if found is not None:
-            raise InvalidRequestError.of_field(
-                "launch_args",
-                f"{argument[:80]!r} has {found[0]!r} in it; no shell reads the arguments, so"
-                " this has no effect",
-            )
+        if found := _SHELL.search(argument):
+            text = f"{argument[:80]!r} has {found[0]!r} in it; no shell reads the arguments, so"
+            raise refusal(f"{text} this has no effect")
         if not argument or len(argument) > MAX_LENGTH:
-            raise InvalidRequestError.of_field("launch_args", "an argument is empty or too long")
+            raise refusal("an argument is empty or too long")
     if arguments and not arguments[0].startswith("-"):
-        raise InvalidRequestError.of_field(
-            "launch_args", f"{arguments[0][:80]!r} is not an option; options begin with --"
-        )
+        raise refusal(f"{arguments[0][:80]!r} is not an option; options begin with --")
     return tuple(arguments)
 
 
@@ -299,17 +301,7 @@ class Configuration:
         """Return the settings of a machine: those in its record, else the configured ones."""
         base = self._configured
         if record.kind != "local":
-            base = replace(
-                base,
-                comfyui_url="",
-                comfyui_path="",
-                comfyui_python="",
-                launch_args=(),
-                env={},
-                gpu="",
-                by_chance=False,
-                credentials=NONE,
-            )
+            base = base.of_another()
         if record.config.keys() & {"comfyui_url", *CREDENTIAL_FIELDS}:
             base = replace(base, credentials=credentials_of(record.config, base.credentials))
         known = {name: record.config[name] for name in _SETTINGS if name in record.config}
@@ -384,10 +376,8 @@ class Configuration:
             if machine is not but and _same_address(
                 url, machine.url or machine.settings.comfyui_url
             ):
-                raise ConflictError(
-                    f"comfyui_url: machine {machine.id!r} is at {url} already",
-                    details={"field": "comfyui_url", "machine": machine.id},
-                )
+                text = f"machine {machine.id!r} is at {url} already"
+                raise ConflictError.of_field("comfyui_url", text, machine=machine.id)
 
     def copied(self, request: MachineCreate, given: dict[str, Any]) -> Machine | None:
         """Copy missing settings from `local`; return the machine whose folder is shared."""
