@@ -17,7 +17,7 @@ from comfydeploy_jupyter.comfyui import find
 from comfydeploy_jupyter.comfyui.find import Found, discover
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.helpers.comfyui import free_port
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import REPOSITORY, git
 from tests.helpers.selection import few
 
 if TYPE_CHECKING:
@@ -383,23 +383,16 @@ def test_version_and_commit_of_a_git_checkout(tmp_path, installed_comfyui):
     assert find.installed_version(tree) == (None, None)
     (tree / "comfyui_version.py").write_text('# made by a tool\n__version__ = "0.3.75"\n')
 
-    def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-        done = subprocess.run(
-            ["git", *identity, *arguments], cwd=tree, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
-
-    git("init", "-q", "-b", "topic/one")
-    git("add", ".")
-    git("commit", "-qm", "first")
-    commit = git("rev-parse", "HEAD")
+    git(tree, "init", "-q", "-b", "topic/one")
+    git(tree, "add", ".")
+    git(tree, "commit", "-qm", "first")
+    commit = git(tree, "rev-parse", "HEAD")
     assert find.installed_version(tree) == ("0.3.75", commit)
-    git("pack-refs", "--all")
+    git(tree, "pack-refs", "--all")
     assert find.installed_version(tree) == ("0.3.75", commit)
-    git("worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
+    git(tree, "worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
     assert find.installed_version(tmp_path / "linked") == ("0.3.75", commit)
-    git("checkout", "-q", "--detach")
+    git(tree, "checkout", "-q", "--detach")
     assert find.installed_version(tree) == ("0.3.75", commit)
     assert (find.installed_version(installed_comfyui[0])[0] or "")[0].isdecimal()
 

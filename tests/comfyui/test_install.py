@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from comfydeploy_jupyter.comfyui.install import GIT_URL, INDEX_VERSION
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import REPOSITORY, git
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,31 +106,24 @@ def start_installer(tmp_path: Path, index: Path, *arguments: str) -> subprocess.
 def make_repository(tmp_path: Path) -> str:
     """Make a repository with several tags, v0.33.10 the newest; return the commit of v0.3.76."""
     work = tmp_path / "repository"
-    for path, content in TREE.items():
-        (work / path).parent.mkdir(parents=True, exist_ok=True)
-        (work / path).write_text(content)
-
-    def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-        done = subprocess.run(
-            ["git", *identity, *arguments], cwd=work, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "one")
-    git("tag", INDEX_VERSION)
-    (work / "comfyui_version.py").write_text('__version__ = "0.3.76"\n')
-    git("commit", "-qam", "two")
-    git("tag", "v0.3.76")
-    commit = git("rev-parse", "HEAD")
-    (work / "comfyui_version.py").write_text('__version__ = "0.33.10"\n')
-    git("commit", "-qam", "three")
-    git("tag", "v0.33.10")
+    write_tree(work)
+    git(work, "init", "-q")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "one")
+    git(work, "tag", INDEX_VERSION)
+    for version in ("0.3.76", "0.33.10"):
+        (work / "comfyui_version.py").write_text(f'__version__ = "{version}"\n')
+        git(work, "commit", "-qam", version)
+        git(work, "tag", f"v{version}")
     for tag in ("v0.33.9", "v0.4.0", "v0.40.0-rc1", "latest", "v99", "vnext"):
-        git("tag", tag, INDEX_VERSION)
-    return commit
+        git(work, "tag", tag, INDEX_VERSION)
+    return git(work, "rev-parse", "v0.3.76")
+
+
+def write_tree(folder: Path) -> None:
+    for path, content in TREE.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
 
 
 def runs(tree: Path) -> bool:
@@ -184,10 +177,9 @@ def test_from_git_at_a_tag_over_another_version(run, tmp_path, index):
     assert "ComfyUI 0.3.76 is ready" in done.stdout
     assert runs(target)
     assert (tmp_path / "ComfyUI.old/models/mine.safetensors").read_text() == "precious"
-    status = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=target, capture_output=True, text=True, check=True
+    assert git(target, "status", "--porcelain") == "", (
+        "the checkout is clean, so that users can update it by git"
     )
-    assert status.stdout == "", "the checkout is clean, so that users can update it by git"
     assert (target / ".git/HEAD").read_text().strip() == commit
 
     # a user updates it by git; the next run brings the new requirements in
@@ -224,13 +216,17 @@ def test_the_newest_release_is_the_default(run, tmp_path):
     assert "ComfyUI 0.33.10 is ready" in done.stdout
     again = run("--path", str(target))
     assert again.stdout == f"ComfyUI v0.33.10 is already in {target}.\n"
-
-
-def test_a_repository_without_a_release_is_reported(run, tmp_path):
-    make_repository(tmp_path)
-    for tag in ("v0.33.10", "v0.33.9", "v0.4.0", "v0.3.76", INDEX_VERSION):
-        subprocess.run(["git", "tag", "-d", tag], cwd=tmp_path / "repository", check=True)
-    done = run("--path", str(tmp_path / "ComfyUI"))
+    git(
+        tmp_path / "repository",
+        "tag",
+        "-d",
+        "v0.33.10",
+        "v0.33.9",
+        "v0.4.0",
+        "v0.3.76",
+        INDEX_VERSION,
+    )
+    done = run("--path", str(tmp_path / "other"))
     assert done.returncode == 1
     assert "has no release" in done.stdout.splitlines()[-1]
 
@@ -240,18 +236,8 @@ def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(run, tmp_pa
     make_repository(tmp_path)
     requirements = tmp_path / "repository" / "requirements.txt"
     requirements.write_text(TREE["requirements.txt"] + "torchaudio\n")
-    commit = [
-        "git",
-        "-c",
-        "user.name=T",
-        "-c",
-        "user.email=t@example.org",
-        "commit",
-        "-qam",
-        "four",
-    ]
-    subprocess.run(commit, cwd=tmp_path / "repository", check=True)
-    subprocess.run(["git", "tag", "v0.34.0"], cwd=tmp_path / "repository", check=True)
+    git(tmp_path / "repository", "commit", "-qam", "four")
+    git(tmp_path / "repository", "tag", "v0.34.0")
     fails = "import pathlib\nif (pathlib.Path(__file__).parent / 'lib').is_dir(): raise OSError\n"
     files = {"torchaudio/__init__.py": fails, "torchaudio/lib/_torchaudio.so": "for CUDA"}
     make_wheel(index, "torchaudio", "2.5.0", files)
@@ -315,9 +301,7 @@ def test_existing_files_at_the_target_are_not_changed(run, tmp_path):
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
     foreign = tmp_path / "foreign"
-    for path, content in TREE.items():
-        (foreign / path).parent.mkdir(parents=True, exist_ok=True)
-        (foreign / path).write_text(content)
+    write_tree(foreign)
     (tmp_path / "file").write_text("")
     for path, reason in [
         (other, "not ComfyUI"),

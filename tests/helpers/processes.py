@@ -34,6 +34,15 @@ def alive(pid: int) -> bool:
     return False
 
 
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder, and return what it prints."""
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
 def start_failure(
     process: subprocess.Popen[bytes], answers: Callable[[], bool], timeout: float = 60
 ) -> str | None:
