@@ -19,133 +19,56 @@ from comfydeploy_jupyter.graphs.form import (
 )
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+from tests.helpers.graphs import declared, saved
 
+TEXT, INT = ["STRING", {}], ["INT", {"default": 512}]
 DEFINITIONS: dict[str, Any] = {
-    "Text": {
-        "input": {"required": {"text": ["STRING", {"multiline": True}]}},
-        "output": ["STRING"],
-    },
-    "Size": {
-        "input": {
-            "required": {"width": ["INT", {"default": 512}], "height": ["INT", {"default": 512}]}
-        },
-        "output": ["LATENT"],
-    },
+    "Text": {**declared(text=["STRING", {"multiline": True}]), "output": ["STRING"]},
+    "Size": {**declared(width=INT, height=INT), "output": ["LATENT"]},
     "Join": {
-        "input": {
-            "required": {
-                "a": ["STRING", {}],
-                "b": ["STRING", {}],
-                "latent": ["LATENT", {}],
-                "seed": ["INT", {"default": 0}],
-                "steps": ["INT", {"default": 20}],
-            }
-        },
+        **declared(a=TEXT, b=TEXT, latent=["LATENT", {}], seed=INT, steps=INT),
         "output": ["IMAGE"],
     },
-    "Save": {
-        "input": {"required": {"images": ["IMAGE", {}], "name": ["STRING", {"default": "x"}]}},
-        "output": [],
-        "output_node": True,
-    },
+    "Save": {**declared(images=["IMAGE", {}], name=TEXT), "output": [], "output_node": True},
 }
 SUBGRAPH = "0a3dbf9e-4fe4-4d57-bf4f-1c3b6d0b0c01"
 GRAPH_ID = "5e0b7d9c-6b8f-4c39-9a51-5bb3d3f9f001"
 
 
-def slot(name: str, kind: str, link: int | None = None, **more: Any) -> dict[str, Any]:
-    return {"name": name, "type": kind, "link": link, "widget": {"name": name}, **more}
+def slot(name: str, kind: str, link: int | None = None) -> dict[str, Any]:
+    return {"name": name, "type": kind, "link": link, "widget": {"name": name}}
+
+
+def made(key: int, kind: str, inputs: list[Any], values: Any, **more: Any) -> dict[str, Any]:
+    return {**saved(key, kind, values), "inputs": inputs, **more}
 
 
 def workflow(**extra: Any) -> dict[str, Any]:
     """Return a subgraph with a promoted width, a text that a proxy shows, and a node beside it."""
-    inner = [
-        {
-            "id": 10,
-            "type": "Size",
-            "inputs": [slot("width", "INT", 1), slot("height", "INT", 2)],
-            "outputs": [{"name": "LATENT", "type": "LATENT", "links": [3]}],
-            "widgets_values": [640, 480],
-        },
-        {
-            "id": 11,
-            "type": "Join",
-            "inputs": [
-                {"name": "latent", "type": "LATENT", "link": 3},
-                slot("a", "STRING"),
-                slot("b", "STRING"),
-                slot("seed", "INT"),
-                slot("steps", "INT"),
-            ],
-            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [4]}],
-            "widgets_values": ["first", "second", 7, "randomize", 20],
-        },
-    ]
+    latent = {"name": "latent", "type": "LATENT", "link": 3}
+    texts, numbers = ("a", "b"), ("seed", "steps")
+    joined = [latent, *(slot(n, "STRING") for n in texts), *(slot(n, "INT") for n in numbers)]
+    links = [(-10, 0, 10, 0, "INT"), (-10, 0, 10, 1, "INT"), (10, 0, 11, 0, "LATENT")]
+    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    rows = [(n, *link) for n, link in enumerate([*links, (11, 0, -20, 0, "IMAGE")], 1)]
     subgraph = {
         "id": SUBGRAPH,
         "name": "Maker",
-        "inputNode": {"id": -10},
-        "outputNode": {"id": -20},
         "inputs": [{"name": "side", "type": "INT", "linkIds": [1, 2], "label": "Side length"}],
         "outputs": [{"name": "IMAGE", "type": "IMAGE", "linkIds": [4]}],
-        "nodes": inner,
-        "links": [
-            {
-                "id": 1,
-                "origin_id": -10,
-                "origin_slot": 0,
-                "target_id": 10,
-                "target_slot": 0,
-                "type": "INT",
-            },
-            {
-                "id": 2,
-                "origin_id": -10,
-                "origin_slot": 0,
-                "target_id": 10,
-                "target_slot": 1,
-                "type": "INT",
-            },
-            {
-                "id": 3,
-                "origin_id": 10,
-                "origin_slot": 0,
-                "target_id": 11,
-                "target_slot": 0,
-                "type": "LATENT",
-            },
-            {
-                "id": 4,
-                "origin_id": 11,
-                "origin_slot": 0,
-                "target_id": -20,
-                "target_slot": 0,
-                "type": "IMAGE",
-            },
-        ],
-    }
-    return {
-        "version": 0.4,
-        "last_node_id": 3,
-        "last_link_id": 9,
         "nodes": [
-            {
-                "id": 1,
-                "type": SUBGRAPH,
-                "title": "Maker",
-                "inputs": [slot("side", "INT")],
-                "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [9]}],
-                "properties": {"proxyWidgets": [["11", "b"], ["-1", "side"], ["11", "gone"]]},
-                "widgets_values": ["shown", 256, "lost"],
-            },
-            {
-                "id": 2,
-                "type": "Save",
-                "title": "Keep",
-                "inputs": [{"name": "images", "type": "IMAGE", "link": 9}, slot("name", "STRING")],
-                "outputs": [],
-                "widgets_values": ["file"],
-            },
+            made(10, "Size", [slot("width", "INT", 1), slot("height", "INT", 2)], [640, 480]),
+            made(11, "Join", joined, ["first", "second", 7, "randomize", 20]),
+        ],
+        "links": [dict(zip(keys, row, strict=True)) for row in rows],
+    }
+    proxies = {"proxyWidgets": [["11", "b"], ["-1", "side"], ["11", "gone"]]}
+    images = {"name": "images", "type": "IMAGE", "link": 9}
+    host = {"title": "Maker", "properties": proxies}
+    return {
+        "nodes": [
+            made(1, SUBGRAPH, [slot("side", "INT")], ["shown", 256, "lost"], **host),
+            made(2, "Save", [images, slot("name", "STRING")], ["file"], title="Keep"),
         ],
         "links": [[9, 1, 0, 2, 0, "IMAGE"]],
         "definitions": {"subgraphs": [subgraph]},

@@ -10,58 +10,31 @@ import pytest
 from comfydeploy_jupyter.errors import UnknownInputError
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, load_files
+from tests.helpers.graphs import combo, declared, group, node
 
-
-def combo(*options: tuple[str, dict[str, Any]]) -> list[Any]:
-    listed = [{"key": key, "inputs": {"required": inputs}} for key, inputs in options]
-    return ["COMFY_DYNAMICCOMBO_V3", {"options": listed}]
-
-
-def group(kind: str, **template: Any) -> list[Any]:
-    slot = {"required": {"value": [kind, {}]}}
-    return ["COMFY_AUTOGROW_V3", {"template": {"input": slot, **template}}]
-
-
-CODEC = combo(
-    ("auto", {}), ("h264", {"crf": ["FLOAT", {"default": 23.0, "min": 0.0, "max": 51.0}]})
+CRF = ["FLOAT", {"default": 23.0, "min": 0.0, "max": 51.0}]
+MODE = combo(
+    small={
+        "size": ["INT", {"default": 64, "min": 1, "max": 128}],
+        "seed": ["INT", {"default": 0, "control_after_generate": True}],
+        "image": ["IMAGE", {}],
+    },
+    large={"size": ["INT", {"default": 1024}], "codec": combo(auto={}, h264={"crf": CRF})},
+    plain={},
 )
 DEFINITIONS: dict[str, Any] = {
-    "Make": {
-        "display_name": "Make it",
-        "input": {
-            "required": {
-                "mode": combo(
-                    (
-                        "small",
-                        {
-                            "size": ["INT", {"default": 64, "min": 1, "max": 128}],
-                            "seed": ["INT", {"default": 0, "control_after_generate": True}],
-                            "image": ["IMAGE", {}],
-                        },
-                    ),
-                    ("large", {"size": ["INT", {"default": 1024}], "codec": CODEC}),
-                    ("plain", {}),
-                ),
-                "strength": ["FLOAT", {"default": 1.0}],
-                "values": group("STRING", names=["a", "b", "c"], min=1),
-                "pictures": group("IMAGE", prefix="picture", min=0, max=4),
-            }
-        },
-    }
+    "Make": declared(
+        "Make it",
+        mode=MODE,
+        strength=["FLOAT", {"default": 1.0}],
+        values=group("STRING", names=["a", "b", "c"], min=1),
+        pictures=group("IMAGE", prefix="picture", min=0, max=4),
+    )
 }
-GRAPH: dict[str, Any] = {
-    "5": {
-        "class_type": "Make",
-        "inputs": {
-            "mode": "small",
-            "strength": 0.5,
-            "mode.size": 100,
-            "mode.seed": 7,
-            "mode.image": ["9", 0],
-            "values.a": "first",
-        },
-    }
-}
+SMALL = {"mode.size": 100, "mode.seed": 7, "mode.image": ["9", 0]}
+GRAPH = {"5": node("Make", mode="small", strength=0.5, **SMALL, **{"values.a": "first"})}
+LARGE = {"mode": "large", "mode.size": 1024, "mode.codec": "auto"}
+H264 = {**LARGE, "mode.codec": "h264", "mode.codec.crf": 23.0}
 
 
 def apply(inputs: dict[str, Any], **kwargs: Any) -> Any:
@@ -82,43 +55,16 @@ def rest(inputs: dict[str, Any]) -> dict[str, Any]:
         ({"mode": "plain"}, {"mode": "plain"}),
         (
             {"mode.codec": "h264", "mode.codec.crf": 9.0, "mode": "large"},
-            {
-                "mode": "large",
-                "mode.size": 1024,
-                "mode.codec": "h264",
-                "mode.codec.crf": 9.0,
-            },
+            {**H264, "mode.codec.crf": 9.0},
         ),
-        (
-            {"5.mode": "large"},
-            {"mode": "large", "mode.size": 1024, "mode.codec": "auto"},
-        ),
-        (
-            {"5.mode.size": 2000, "5.mode": "large"},
-            {"mode": "large", "mode.size": 2000, "mode.codec": "auto"},
-        ),
+        ({"5.mode": "large"}, LARGE),
+        ({"5.mode.size": 2000, "5.mode": "large"}, {**LARGE, "mode.size": 2000}),
         (
             {"5.mode.codec.crf": 30.0, "5.mode.codec": "h264", "5.mode": "large"},
-            {
-                "mode": "large",
-                "mode.size": 1024,
-                "mode.codec": "h264",
-                "mode.codec.crf": 30.0,
-            },
+            {**H264, "mode.codec.crf": 30.0},
         ),
-        (
-            {"5.mode": "large", "5.mode.codec": "h264"},
-            {
-                "mode": "large",
-                "mode.size": 1024,
-                "mode.codec": "h264",
-                "mode.codec.crf": 23.0,
-            },
-        ),
-        (
-            {"5.mode": "small"},
-            {"mode": "small", "mode.size": 100, "mode.seed": 7, "mode.image": ["9", 0]},
-        ),
+        ({"5.mode": "large", "5.mode.codec": "h264"}, H264),
+        ({"5.mode": "small"}, {"mode": "small", **SMALL}),
     ],
 )
 def test_another_option_has_its_own_inputs(
@@ -148,7 +94,7 @@ def test_inputs_of_options_that_are_not_chosen_are_unknown(inputs: dict[str, Any
 
 
 def test_an_added_input_is_removed_with_its_option() -> None:
-    graph = {"5": {"class_type": "Make", "inputs": {"mode": "small"}}}
+    graph = {"5": node("Make", mode="small")}
     with pytest.raises(UnknownInputError):
         apply_inputs(graph, {"5.mode.seed": 3, "5.mode": "plain"}, definitions=DEFINITIONS)
 
@@ -180,32 +126,25 @@ def test_children_are_placed_below_their_combo_and_have_its_bounds() -> None:
 
 def test_a_group_says_what_can_be_added_and_removed() -> None:
     graph = copy.deepcopy(GRAPH)
-    (group,) = workflow_form(graph, DEFINITIONS).groups
-    assert (group.key, group.count, group.following, group.last) == (
-        "5.values",
-        1,
-        "5.values.b",
-        None,
-    )
-    assert group.label == "Make it: values"
+    (values,) = workflow_form(graph, DEFINITIONS).groups
+    assert (values.key, values.count, values.last) == ("5.values", 1, None)
+    assert (values.following, values.label) == ("5.values.b", "Make it: values")
     graph["5"]["inputs"].update({"values.b": "x", "values.c": "y"})
-    (group,) = workflow_form(graph, DEFINITIONS).groups
-    assert (group.count, group.following, group.last) == (3, None, "5.values.c")
+    (values,) = workflow_form(graph, DEFINITIONS).groups
+    assert (values.count, values.following, values.last) == (3, None, "5.values.c")
     graph["5"]["inputs"]["values.c"] = ["9", 0]
-    (group,) = workflow_form(graph, DEFINITIONS).groups
-    assert group.last is None
+    (values,) = workflow_form(graph, DEFINITIONS).groups
+    assert values.last is None
 
 
-LOADER = {"input": {"required": {"image": [["a.png", "b.png"], {"image_upload": True}]}}}
+LOADER = declared(image=[["a.png", "b.png"], {"image_upload": True}])
 WITH_LOADER = {**DEFINITIONS, "LoadImage": LOADER}
 
 
 def test_pictures_are_added_to_a_group_and_removed() -> None:
-    _, group = workflow_form(GRAPH, WITH_LOADER).groups
-    assert (group.key, group.count, group.following, group.last, group.default) == (
-        *("5.pictures", 0, "5.pictures.picture0", None),
-        "",
-    )
+    _, pictures = workflow_form(GRAPH, WITH_LOADER).groups
+    assert (pictures.key, pictures.count, pictures.last) == ("5.pictures", 0, None)
+    assert (pictures.following, pictures.default) == ("5.pictures.picture0", "")
     applied = apply({"5.pictures.picture0": "b.png"})
     form = workflow_form(applied.graph, WITH_LOADER)
     (field,) = (field for field in form.fields if field.key == "5.pictures.picture0")
@@ -214,15 +153,15 @@ def test_pictures_are_added_to_a_group_and_removed() -> None:
 
 
 def test_a_group_is_shown_with_the_inputs_that_feed_it() -> None:
-    batch = {"input": {"required": {"pictures": group("IMAGE", prefix="picture", min=1, max=4)}}}
-    definitions = {"Batch": batch, "LoadImage": LOADER}
+    pictures = group("IMAGE", prefix="picture", min=1, max=4)
+    definitions = {"Batch": declared(pictures=pictures), "LoadImage": LOADER}
     graph = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
-        "2": {"class_type": "Batch", "inputs": {"pictures.picture0": ["1", 0]}},
-        "3": {"class_type": "Batch", "inputs": {"pictures.picture0": ["2", 0]}},
+        "1": node("LoadImage", image="a.png"),
+        "2": node("Batch", **{"pictures.picture0": ["1", 0]}),
+        "3": node("Batch", **{"pictures.picture0": ["2", 0]}),
     }
     groups = workflow_form(graph, definitions).groups
-    assert [(group.node_id, group.advanced) for group in groups] == [("2", False), ("3", True)]
+    assert [(each.node_id, each.advanced) for each in groups] == [("2", False), ("3", True)]
 
 
 def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
@@ -234,11 +173,8 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
         "pictures.picture1": ["5.pictures.picture1", 0],
         "values.b": "c.png",
     }
-    assert graph["5.pictures.picture1"] == {
-        "class_type": "LoadImage",
-        "inputs": {"image": "b.png"},
-        "_meta": {"title": "Make it: pictures: picture1"},
-    }
+    loader = node("LoadImage", "Make it: pictures: picture1", image="b.png")
+    assert graph["5.pictures.picture1"] == loader
     assert graph["5.mode.image"]["inputs"] == {"image": "a.png"}
     empty = load_files(apply({"5.pictures.picture0": ""}), WITH_LOADER).graph
     assert empty == GRAPH
@@ -249,7 +185,7 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "declared",
+    "definition",
     [
         ["COMFY_AUTOGROW_V3", {}],
         ["COMFY_AUTOGROW_V3", {"template": None}],
@@ -263,21 +199,20 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
         ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": f"{n}"} for n in range(100_000)]}],
     ],
 )
-def test_wrong_definitions_cause_no_error(declared: Any) -> None:
-    definitions = {"Odd": {"input": {"required": {"x": declared}}}}
-    graph = {"1": {"class_type": "Odd", "inputs": {"x": "x", "x.a0": "b", "x.y": 4}}}
+def test_wrong_definitions_cause_no_error(definition: Any) -> None:
+    definitions = {"Odd": declared(x=definition)}
+    graph = {"1": node("Odd", **{"x": "x", "x.a0": "b", "x.y": 4})}
     form = workflow_form(graph, definitions)
     assert {field.key for field in form.fields} == {"1.x", "1.x.a0", "1.x.y"}
-    assert all(len(group.label) < 100 for group in form.groups)
+    assert all(len(each.label) < 100 for each in form.groups)
     apply_inputs(graph, {"1.x": "y"}, definitions=definitions, strict=False)
 
 
 def test_a_dynamic_combo_that_contains_itself_ends() -> None:
-    loop: dict[str, Any] = {"key": "again", "inputs": {"required": {}}}
-    declared = ["COMFY_DYNAMICCOMBO_V3", {"options": [loop, {"key": "b"}]}]
-    loop["inputs"]["required"]["x"] = declared
-    definitions = {"Loop": {"input": {"required": {"x": declared}}}}
-    graph = {"1": {"class_type": "Loop", "inputs": {"x": "b"}}}
+    loop = combo(again={}, b={})
+    loop[1]["options"][0]["inputs"]["required"]["x"] = loop
+    definitions = {"Loop": declared(x=loop)}
+    graph = {"1": node("Loop", x="b")}
     applied = apply_inputs(graph, {"1.x": "again"}, definitions=definitions)
     assert len(applied.graph["1"]["inputs"]) < 40
     assert len(workflow_form(applied.graph, definitions).fields) < 40

@@ -1,34 +1,31 @@
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs import definitions as definitions_module
-from comfydeploy_jupyter.graphs.definitions import MISSING, NodeDefinitions
+from comfydeploy_jupyter.graphs.definitions import MISSING, NodeClass, NodeDefinitions
 from comfydeploy_jupyter.graphs.models import model_links
+from tests.helpers.graphs import declared, probe_definitions
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "ui_to_api.object_info.json.gz"
-
-
-@pytest.fixture(scope="module")
-def definitions() -> NodeDefinitions:
-    return NodeDefinitions(json.loads(gzip.decompress(GOLDEN.read_bytes())))
+DEFINITIONS = probe_definitions()
 
 
-def shape(definitions: NodeDefinitions, name: str) -> list[tuple[str, bool, bool]]:
-    known = definitions.get(name)
-    assert known is not None
-    return [(widget.name, widget.stored, widget.emitted) for widget in known.widgets]
+def known(name: str, definitions: NodeDefinitions = DEFINITIONS) -> NodeClass:
+    found = definitions.get(name)
+    assert found is not None
+    return found
 
 
-def test_control_widgets_are_stored_and_never_emitted(definitions: NodeDefinitions) -> None:
+def shape(name: str) -> list[tuple[str, bool, bool]]:
+    return [(widget.name, widget.stored, widget.emitted) for widget in known(name).widgets]
+
+
+def test_control_widgets_are_stored_and_never_emitted() -> None:
     control = ("control_after_generate", True, False)
-    assert shape(definitions, "PControl") == [
+    assert shape("PControl") == [
         ("noise_seed", True, True),
         control,
         ("ctl", True, True),
@@ -43,35 +40,33 @@ def test_control_widgets_are_stored_and_never_emitted(definitions: NodeDefinitio
     ]
 
 
-def test_widgets_that_only_the_editor_has(definitions: NodeDefinitions) -> None:
-    assert shape(definitions, "PUpload")[-1] == ("upload", True, False)
-    assert shape(definitions, "LoadAudio") == [
+def test_widgets_that_only_the_editor_has() -> None:
+    assert shape("PUpload")[-1] == ("upload", True, False)
+    assert shape("LoadAudio") == [
         ("audio", True, True),
         ("audioUI", False, False),
         ("upload", True, False),
     ]
-    assert shape(definitions, "PreviewAny") == []
+    assert shape("PreviewAny") == []
 
 
-def test_sockets_come_before_widget_inputs(definitions: NodeDefinitions) -> None:
-    known = definitions.get("PKinds")
-    assert known is not None
-    names = [(socket.name, socket.type, socket.has_widget) for socket in known.sockets]
+def test_sockets_come_before_widget_inputs() -> None:
+    sockets = known("PKinds").sockets
+    names = [(socket.name, socket.type, socket.has_widget) for socket in sockets]
     assert names[0] == ("forced", "FLOAT", False)
     assert ("c", "COMBO", True) in names
 
 
-def test_an_empty_combo_has_no_default(definitions: NodeDefinitions) -> None:
-    known = definitions.get("LoadVideo")
-    assert known is not None
-    assert known.lay_out(None)[0][1] is MISSING
-    assert known.lay_out(["a.mp4"])[0][1] == "a.mp4"
+def test_an_empty_combo_has_no_default() -> None:
+    video = known("LoadVideo")
+    assert video.lay_out(None)[0][1] is MISSING
+    assert video.lay_out(["a.mp4"])[0][1] == "a.mp4"
 
 
-def test_unknown_classes_and_foreign_json(definitions: NodeDefinitions) -> None:
-    assert definitions.get("Nope") is None
-    assert "PInt" in definitions
-    assert len(definitions) == len(list(definitions))
+def test_unknown_classes_and_foreign_json() -> None:
+    assert DEFINITIONS.get("Nope") is None
+    assert "PInt" in DEFINITIONS
+    assert len(DEFINITIONS) == len(list(DEFINITIONS))
     with pytest.raises(InvalidRequestError, match="object_info"):
         NodeDefinitions([])  # type: ignore[arg-type]  # on purpose
 
@@ -87,58 +82,52 @@ def test_unknown_classes_and_foreign_json(definitions: NodeDefinitions) -> None:
     ],
 )
 def test_malformed_definitions_cause_no_error(entry: dict[str, Any]) -> None:
-    known = NodeDefinitions({"Odd": entry}).get("Odd")
-    assert known is not None
-    assert known.title == "Odd"
-    known.lay_out([1, 2, 3])
+    odd = known("Odd", NodeDefinitions({"Odd": entry}))
+    assert odd.title == "Odd"
+    odd.lay_out([1, 2, 3])
 
 
 def test_declared_inputs_reads_both_formats_of_a_choice() -> None:
-    definitions: dict[str, Any] = {
-        "A": {
-            "input": {
-                "required": {
-                    "n": ["INT", {"min": 1}],
-                    "old": [["a", "b"]],
-                    "new": ["COMBO", {"options": ["c"], "tooltip": "t"}],
-                    "model": ["MODEL"],
-                },
-                "optional": {"more": ["STRING", {}]},
-                "hidden": {"prompt": "PROMPT"},
-            }
-        }
-    }
-    known = NodeDefinitions(definitions)
-    specs = known.declared("A")
+    entry = declared(
+        n=["INT", {"min": 1}],
+        old=[["a", "b"]],
+        new=["COMBO", {"options": ["c"], "tooltip": "t"}],
+        model=["MODEL"],
+    )
+    entry["input"] |= {"optional": {"more": ["STRING", {}]}, "hidden": {"prompt": "PROMPT"}}
+    definitions = NodeDefinitions({"A": entry})
+    specs = definitions.declared("A")
     assert list(specs) == ["n", "old", "new", "model", "more"]
     read = [(spec.type, spec.options, spec.choices) for spec in specs.values()]
     assert read[:2] == [("INT", {"min": 1}, None), ("COMBO", {}, ["a", "b"])]
     assert specs["new"].choices == ["c"]
-    assert known.declared("B") == {} == NodeDefinitions.of(None).declared("A")
+    assert definitions.declared("B") == {} == NodeDefinitions.of(None).declared("A")
 
 
 def test_groups_without_a_prefix_have_the_names_of_the_editor() -> None:
     slots = {"required": {"image": ["IMAGE", {}], "mask": ["MASK", {}]}}
-    group = ["COMFY_AUTOGROW_V3", {"template": {"input": slots, "min": 1, "max": 5}}]
-    known = NodeDefinitions({"A": {"input": {"required": {"g": group}}}}).get("A")
-    assert known is not None
-    names = [socket.name for socket in known.sockets]
-    assert names == ["g.image0", "g.mask0", "g.image1", "g.mask1", "g."]
+    grown = ["COMFY_AUTOGROW_V3", {"template": {"input": slots, "min": 1, "max": 5}}]
+    sockets = known("A", NodeDefinitions({"A": declared(g=grown)})).sockets
+    assert [socket.name for socket in sockets] == [
+        "g.image0",
+        "g.mask0",
+        "g.image1",
+        "g.mask1",
+        "g.",
+    ]
 
 
 def test_the_slots_of_a_group_that_cannot_grow_are_not_read(monkeypatch: Any) -> None:
     many = {"required": {f"i{n}": ["IMAGE", {}] for n in range(1000)}}
     inner = ["COMFY_AUTOGROW_V3", {"template": {"input": many, "prefix": "p", "max": 0}}]
     outer = {"input": {"required": {"h": inner}}, "prefix": "p", "min": 50, "max": 100}
-    entry = {"input": {"required": {"g": ["COMFY_AUTOGROW_V3", {"template": outer}]}}}
+    entry = declared(g=["COMFY_AUTOGROW_V3", {"template": outer}])
     made = []
     init = definitions_module.Input.__init__
     monkeypatch.setattr(
         definitions_module.Input, "__init__", lambda self, *a: made.append(a[0]) or init(self, *a)
     )
-    known = NodeDefinitions({"A": entry}).get("A")
-    assert known is not None
-    assert len(known.sockets) == 52
+    assert len(known("A", NodeDefinitions({"A": entry})).sockets) == 52
     assert len(made) < 200
 
 

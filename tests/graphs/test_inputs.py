@@ -17,27 +17,21 @@ from comfydeploy_jupyter.graphs.external import (
 )
 from comfydeploy_jupyter.graphs.form import input_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
+from tests.helpers.graphs import combo, declared, node
 
+SAMPLER = {"seed": 1, "steps": 20, "model": ["4", 0], "positive": ["6", 0]}
 GRAPH = {
-    "3": {
-        "class_type": "KSampler",
-        "inputs": {"seed": 1, "steps": 20, "model": ["4", 0], "positive": ["6", 0]},
-        "_meta": {"title": "Sampler v1.5"},
-    },
-    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
-    "8": {"class_type": "PrimitiveInt", "inputs": {"value": 8}, "_meta": {"title": "Width"}},
-    "9": {"class_type": "PrimitiveInt", "inputs": {"value": 9}, "_meta": {"title": "Height"}},
-    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a"}, "_meta": {"title": "Prompt"}},
-    "12:7": {"class_type": "CLIPTextEncode", "inputs": {"text": "b"}, "_meta": {"title": "Prompt"}},
+    "3": node("KSampler", "Sampler v1.5", **SAMPLER),
+    "4": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
+    "8": node("PrimitiveInt", "Width", value=8),
+    "9": node("PrimitiveInt", "Height", value=9),
+    "6": node("CLIPTextEncode", "Prompt", text="a"),
+    "12:7": node("CLIPTextEncode", "Prompt", text="b"),
 }
 
 
 def external(name, input_id="thing", **inputs):
-    return {
-        "class_type": EXTERNAL_PREFIX + name,
-        "inputs": {"input_id": input_id, **inputs},
-        "_meta": {"title": f"External {name}"},
-    }
+    return node(EXTERNAL_PREFIX + name, f"External {name}", input_id=input_id, **inputs)
 
 
 def apply(graph, inputs, **kwargs):
@@ -74,9 +68,9 @@ def test_a_key_names_one_input(key, target):
 def test_lookup_order():
     graph = {
         "a": external("Text", "x.y", default_value="0"),
-        "x": {"class_type": "A", "inputs": {"y": 0, "z": 0, "x.z": 0}},
-        "t": {"class_type": "A", "inputs": {"z": 0, "v": 0}, "_meta": {"title": "x"}},
-        "w": {"class_type": "A", "inputs": {"x.v": 0}},
+        "x": node("A", **{"y": 0, "z": 0, "x.z": 0}),
+        "t": node("A", "x", z=0, v=0),
+        "w": node("A", **{"x.v": 0}),
     }
     assert set(apply(graph, {"x.y": 1}).given) == {("a", "input_id"), ("a", "default_value")}
     assert set(apply(graph, {"x.z": 1}).given) == {("x", "z")}
@@ -151,10 +145,12 @@ def test_nodes_without_inputs_cause_no_error():
 
 CONTRACT_FIELDS = {
     **dict.fromkeys(
-        ["Text", "TextAny", "Number", "NumberInt", "NumberSlider", "NumberSliderInt", "Slider"],
+        [
+            *("Text", "TextAny", "Number", "NumberInt", "NumberSlider", "NumberSliderInt"),
+            *("Slider", "Boolean", "Enum", "Seed", "Checkpoint"),
+        ],
         "default_value",
     ),
-    **dict.fromkeys(["Boolean", "Enum", "Seed", "Checkpoint"], "default_value"),
     "Lora": "lora_url",
     "ImageBatch": "images",
     "Audio": "audio_file",
@@ -164,38 +160,25 @@ CONTRACT_FIELDS = {
 }
 
 
-def test_the_fields_of_the_contract():
-    assert {f"{EXTERNAL_PREFIX}{k}": v for k, v in CONTRACT_FIELDS.items()} == dict(
-        EXTERNAL_VALUE_FIELD
-    )
+def test_an_external_value_goes_to_its_field_and_to_input_id():
+    fields = {f"{EXTERNAL_PREFIX}{name}": field for name, field in CONTRACT_FIELDS.items()}
+    assert fields == dict(EXTERNAL_VALUE_FIELD)
+    for name, field in CONTRACT_FIELDS.items():
+        value = "https://x/y" if name != "ImageBatch" else '["https://x/y"]'
+        applied = apply({"1": external(name, "in"), "2": external(name, "out")}, {"in": value})
+        assert applied.graph["1"]["inputs"] == {"input_id": value, field: value}
+        assert applied.graph["2"]["inputs"] == {"input_id": "out"}
+        assert applied.given == {("1", "input_id"): "in", ("1", field): "in"}
 
 
-@pytest.mark.parametrize(("name", "field"), CONTRACT_FIELDS.items())
-def test_an_external_value_goes_to_its_field_and_to_input_id(name, field):
-    value = "https://x/y" if name != "ImageBatch" else '["https://x/y"]'
-    applied = apply({"1": external(name, "in"), "2": external(name, "out")}, {"in": value})
-    assert applied.graph["1"]["inputs"] == {"input_id": value, field: value}
-    assert applied.graph["2"]["inputs"] == {"input_id": "out"}
-    assert applied.given == {("1", "input_id"): "in", ("1", field): "in"}
-
-
-@pytest.mark.parametrize("name", ["Image", "ImageAlpha", "Video", "Vid"])
-def test_images_and_videos_read_their_input_id(name):
-    applied = apply({"1": external(name, "in")}, {"in": "https://x/y"})
-    assert applied.graph["1"]["inputs"] == {"input_id": "https://x/y"}
-
-
-@pytest.mark.parametrize(
-    ("name", "field"),
-    [
-        ("Video", "default_video"),
-        ("Vid", "default_value"),
-        ("FaceModel", "default_face_model_name"),
-    ],
-)
-def test_a_file_name_is_set_on_the_field_that_the_pack_reads(name, field):
-    applied = apply({"1": external(name, "in")}, {"in": "a.mp4"})
-    assert applied.graph["1"]["inputs"][field] == "a.mp4"
+def test_images_and_videos_read_their_input_id_and_some_a_name():
+    for name in ("Image", "ImageAlpha", "Video", "Vid"):
+        applied = apply({"1": external(name, "in")}, {"in": "https://x/y"})
+        assert applied.graph["1"]["inputs"] == {"input_id": "https://x/y"}
+    named = {"Video": "default_video", "Vid": "default_value"}
+    for name, field in {**named, "FaceModel": "default_face_model_name"}.items():
+        applied = apply({"1": external(name, "in")}, {"in": "a.mp4"})
+        assert applied.graph["1"]["inputs"][field] == "a.mp4"
 
 
 def test_all_external_nodes_of_one_input_id_are_set():
@@ -211,26 +194,23 @@ def test_a_value_that_is_another_nodes_input_id_is_not_taken_for_a_name():
     assert applied.graph["2"]["inputs"]["default_value"] == "c"
 
 
-@pytest.mark.parametrize(
-    ("value", "stored"),
-    [(["a", "b"], '["a", "b"]'), ("a", '["a"]'), ('["a"]', '["a"]'), ([], "[]"), ("", "[]")],
-)
-def test_a_batch_of_images_becomes_the_text_the_node_reads(value, stored):
-    inputs = apply({"1": external("ImageBatch", "in")}, {"in": value}).graph["1"]["inputs"]
-    assert inputs == {"input_id": stored, "images": stored}
-
-
-@pytest.mark.parametrize(("value", "stored"), [("false", False), ("True", True), (False, False)])
-def test_booleans_accept_words(value, stored):
-    inputs = apply({"1": external("Boolean", "in")}, {"in": value}).graph["1"]["inputs"]
-    assert inputs["default_value"] is stored
+def test_batches_of_images_and_words_for_booleans():
+    for value, stored in (
+        *((["a", "b"], '["a", "b"]'), ("a", '["a"]'), ('["a"]', '["a"]')),
+        *(([], "[]"), ("", "[]")),
+    ):
+        inputs = apply({"1": external("ImageBatch", "in")}, {"in": value}).graph["1"]["inputs"]
+        assert inputs == {"input_id": stored, "images": stored}
+    for value, stored in (("false", False), ("True", True), (False, False)):
+        inputs = apply({"1": external("Boolean", "in")}, {"in": value}).graph["1"]["inputs"]
+        assert inputs["default_value"] is stored
 
 
 names = st.sampled_from(["a", "b", "a.b", "b.a", "3", "text", "3.a", ""])
 graphs = st.dictionaries(
     names,
     st.builds(
-        lambda title, inputs: {"class_type": "A", "inputs": inputs, "_meta": {"title": title}},
+        lambda title, inputs: {**node("A"), "inputs": inputs, "_meta": {"title": title}},
         names,
         st.dictionaries(names, st.integers(), max_size=3),
     ),
@@ -244,8 +224,8 @@ def test_every_key_is_either_set_or_reported(graph, keys):
     assert not set(applied.given.values()) & set(applied.unknown)
     for (node_id, name), key in applied.given.items():
         assert applied.graph[node_id]["inputs"][name] == keys[key]
-    for node_id, node in graph.items():
-        for name, value in node["inputs"].items():
+    for node_id, before in graph.items():
+        for name, value in before["inputs"].items():
             if (node_id, name) not in applied.given:
                 assert applied.graph[node_id]["inputs"][name] == value
     overwritten = set(keys) - set(applied.unknown) - set(applied.given.values())
@@ -264,18 +244,18 @@ def inline(graph, known=(), **kwargs):
 
 
 def reads(*links):
-    return {"class_type": "Out", "inputs": {f"i{n}": link for n, link in enumerate(links)}}
+    return node("Out", **{f"i{n}": link for n, link in enumerate(links)})
 
 
-def value_of(node):
-    inlined = inline({"1": node, "2": reads(["1", 0])})
+def value_of(inner):
+    inlined = inline({"1": inner, "2": reads(["1", 0])})
     assert inlined.files == []
     assert list(inlined.graph) == ["2"]
     return inlined.graph["2"]["inputs"]["i0"]
 
 
 @pytest.mark.parametrize(
-    ("node", "value"),
+    ("inner", "value"),
     [
         (external("Text", default_value="a"), "a"),
         (external("TextAny", default_value=5), "5"),
@@ -315,19 +295,19 @@ def value_of(node):
         (external("Audio", audio_file="", default_value=["8", 1]), ["8", 1]),
     ],
 )
-def test_a_link_is_replaced_by_the_value_that_the_node_would_return(node, value):
-    found = value_of(node)
+def test_a_link_is_replaced_by_the_value_that_the_node_would_return(inner, value):
+    found = value_of(inner)
     assert found == value
     assert type(found) is type(value)
 
 
 def test_a_drawn_seed_is_the_same_for_all_and_in_range():
-    node = external("Seed", default_value=-1, min_value=1, max_value=2**40)
-    inlined = inline({"1": node, "2": reads(["1", 0], ["1", 0]), "3": reads(["1", 0])})
+    seed = external("Seed", default_value=-1, min_value=1, max_value=2**40)
+    inlined = inline({"1": seed, "2": reads(["1", 0], ["1", 0]), "3": reads(["1", 0])})
     seeds = {v for n in inlined.graph.values() for v in n["inputs"].values()}
     assert len(seeds) == 1
     assert 1 <= seeds.pop() <= 2**40
-    one, two = (inline({"1": node, "2": reads(["1", 0])}, rng=random.Random(3)).graph for _ in "ab")
+    one, two = (inline({"1": seed, "2": reads(["1", 0])}, rng=random.Random(3)).graph for _ in "ab")
     assert one == two
 
 
@@ -357,7 +337,7 @@ def test_cycles_of_external_nodes_are_refused():
 def test_known_classes_and_other_nodes_of_the_pack_are_left_alone():
     graph = {
         "1": external("Text", default_value="a"),
-        "2": {"class_type": "ComfyUIDeployStringCombine", "inputs": {"text_a": ["1", 0]}},
+        "2": node("ComfyUIDeployStringCombine", text_a=["1", 0]),
         "3": external("SomethingNew", default_value="a"),
         "4": reads(["3", 0]),
     }
@@ -366,7 +346,7 @@ def test_known_classes_and_other_nodes_of_the_pack_are_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("node", "problem"),
+    ("inner", "problem"),
     [
         (external("Image"), "inputs.thing: no value"),
         (external("Text"), "inputs.thing: no value"),
@@ -383,10 +363,10 @@ def test_known_classes_and_other_nodes_of_the_pack_are_left_alone():
         (external("Video", "https://x/y.mp4", frame_load_cap=16), "frame_load_cap"),
     ],
 )
-def test_options_that_stock_nodes_lack_are_refused(node, problem):
+def test_options_that_stock_nodes_lack_are_refused(inner, problem):
     with pytest.raises(InvalidRequestError, match=problem):
-        inline({"1": node, "2": reads(["1", 0])})
-    assert inline({"1": node, "2": reads()}).graph == {"2": reads()}
+        inline({"1": inner, "2": reads(["1", 0])})
+    assert inline({"1": inner, "2": reads()}).graph == {"2": reads()}
 
 
 def test_an_error_names_the_key_the_user_gave():
@@ -397,13 +377,13 @@ def test_an_error_names_the_key_the_user_gave():
 
 
 def test_exr_defaults_go_to_their_slots():
-    node = external("EXR", exr_file="", default_image=["8", 0], default_mask=["9", 1])
-    inlined = inline({"1": node, "2": reads(["1", 0], ["1", 1])})
+    exr = external("EXR", exr_file="", default_image=["8", 0], default_mask=["9", 1])
+    inlined = inline({"1": exr, "2": reads(["1", 0], ["1", 1])})
     assert inlined.graph == {"2": reads(["8", 0], ["9", 1])}
 
 
 @pytest.mark.parametrize(
-    ("node", "kind", "sources"),
+    ("inner", "kind", "sources"),
     [
         (external("Image", "https://x/a.png"), "image", ("https://x/a.png",)),
         (external("Image", "data:image/png;base64,AA=="), "image", ("data:image/png;base64,AA==",)),
@@ -416,17 +396,17 @@ def test_exr_defaults_go_to_their_slots():
         (external("File", file_url="/data/a.bin"), "file", ("/data/a.bin",)),
     ],
 )
-def test_needed_files_are_listed(node, kind, sources):
-    inlined = inline({"1": node, "2": reads(["1", 0])})
+def test_needed_files_are_listed(inner, kind, sources):
+    inlined = inline({"1": inner, "2": reads(["1", 0])})
     (need,) = inlined.files
     assert (need.node_id, need.kind, need.sources) == ("1", kind, sources)
-    assert inline({"1": node, "2": reads()}).files == []
+    assert inline({"1": inner, "2": reads()}).files == []
 
 
 @pytest.mark.parametrize("name", ["Image", "ImageAlpha", "Vid", "Video", "Audio", "File"])
 def test_a_given_name_is_a_file_and_takes_precedence_over_defaults(name):
-    node = external(name, "pic", default_value=["9", 0], default_value_url="https://x/y")
-    applied = apply({"1": node, "2": reads(["1", 0])}, {"pic": "cat.png"})
+    inner = external(name, "pic", default_value=["9", 0], default_value_url="https://x/y")
+    applied = apply({"1": inner, "2": reads(["1", 0])}, {"pic": "cat.png"})
     (need,) = inline(applied.graph, given=applied.given).files
     assert (need.input_id, need.sources) == ("pic", ("cat.png",))
 
@@ -434,8 +414,8 @@ def test_a_given_name_is_a_file_and_takes_precedence_over_defaults(name):
 # ------------------------------------------------------------------------ place_files
 
 
-def place(node, files, *slots):
-    inlined = inline({"1": node, "2": reads(*(["1", slot] for slot in slots))})
+def place(inner, files, *slots):
+    inlined = inline({"1": inner, "2": reads(*(["1", slot] for slot in slots))})
     before = copy.deepcopy(inlined.graph)
     placed = place_files(inlined.graph, {"1": files})
     assert inlined.graph == before
@@ -444,17 +424,13 @@ def place(node, files, *slots):
 
 
 def test_an_image_is_loaded_under_the_same_id():
+    loader = node("LoadImage", "External Image", image="y.png")
     placed = place(external("Image", "https://x/y"), "y.png", 0)
-    title = {"title": "External Image"}
-    loader = {"class_type": "LoadImage", "inputs": {"image": "y.png"}, "_meta": title}
     assert placed == {"2": reads(["1", 0]), "1": loader}
-
-
-def test_an_image_with_alpha_is_joined_from_image_and_mask():
     placed = place(external("ImageAlpha", "https://x/y"), "y.png", 0)
-    assert placed["1"]["class_type"] == "JoinImageWithAlpha"
-    assert placed["1"]["inputs"] == {"image": ["1:1", 0], "alpha": ["1:1", 1]}
-    assert placed["1:1"] == {"class_type": "LoadImage", "inputs": {"image": "y.png"}}
+    joined = node("JoinImageWithAlpha", "External ImageAlpha", image=["1:1", 0], alpha=["1:1", 1])
+    assert placed["1"] == joined
+    assert placed["1:1"] == node("LoadImage", image="y.png")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 33])
@@ -481,44 +457,38 @@ def test_an_empty_batch_is_refused():
 
 def test_a_video_gives_frames_their_number_and_sound():
     placed = place(external("Video", "https://x/y.mp4"), "y.mp4", 0, 1, 2)
-    assert placed["1"]["class_type"] == "GetVideoComponents"
-    assert placed["1"]["inputs"] == {"video": ["1:1", 0]}
-    assert placed["1:1"] == {"class_type": "LoadVideo", "inputs": {"file": "y.mp4"}}
-    assert placed["1:2"] == {"class_type": "GetImageSize", "inputs": {"image": ["1", 0]}}
+    assert placed["1"] == node("GetVideoComponents", "External Video", video=["1:1", 0])
+    assert placed["1:1"] == node("LoadVideo", file="y.mp4")
+    assert placed["1:2"] == node("GetImageSize", image=["1", 0])
     assert placed["2"] == reads(["1", 0], ["1:2", 2], ["1", 1])
     assert "1:2" not in place(external("Video", "https://x/y.mp4"), "y.mp4", 2)
 
 
 def test_errors_of_external_nodes_name_them_by_their_titles():
-    node = {**external("Video", "https://x/y.mp4", frame_load_cap=3), "_meta": {"title": "Clip"}}
+    clip = {**external("Video", "https://x/y.mp4", frame_load_cap=3), "_meta": {"title": "Clip"}}
     says = r'frame_load_cap of the External Video node "Clip" \(ComfyUIDeployExternalVideo\)'
     with pytest.raises(InvalidRequestError, match=says):
-        inline({"1": node, "2": reads(["1", 0])})
-    twin = {"3": external("Video", "https://x/z.mp4"), "4": reads(["3", 0])}
-    twin["3"]["_meta"] = {"title": "Clip"}
+        inline({"1": clip, "2": reads(["1", 0])})
+    twin = {**external("Video", "https://x/z.mp4"), "_meta": {"title": "Clip"}}
     with pytest.raises(InvalidRequestError, match=r"Video, id 1\)"):
-        inline({"1": node, "2": reads(["1", 0]), **twin})
-
-
-@pytest.mark.parametrize("slot", [3, 4])
-def test_outputs_of_a_video_that_stock_nodes_lack_are_refused(slot):
-    with pytest.raises(InvalidRequestError, match="External Video"):
-        place(external("Video", "https://x/y.mp4"), "y.mp4", slot)
+        inline({"1": clip, "2": reads(["1", 0]), "3": twin, "4": reads(["3", 0])})
+    for slot in (3, 4):
+        with pytest.raises(InvalidRequestError, match="External Video"):
+            place(external("Video", "https://x/y.mp4"), "y.mp4", slot)
 
 
 def test_audio_and_paths():
     placed = place(external("Audio", audio_file="https://x/a.wav"), "a.wav", 0)
     assert placed["1"]["class_type"] == "LoadAudio"
     assert placed["1"]["inputs"] == {"audio": "a.wav"}
-    for node in (external("Vid", "https://x/a"), external("File", file_url="https://x/a")):
-        assert place(node, "/in/a", 0, 0) == {"2": reads("/in/a", "/in/a")}
+    for inner in (external("Vid", "https://x/a"), external("File", file_url="https://x/a")):
+        assert place(inner, "/in/a", 0, 0) == {"2": reads("/in/a", "/in/a")}
 
 
 def test_texts_equal_to_the_id_are_not_taken_for_links():
-    for node, file in ((external("Video", "https://x/y"), "a.mp4"), (external("Vid", "x"), "/a")):
-        applied = apply(
-            {"1": node, "2": reads(["1", 0], "1", "1.5")}, {node["inputs"]["input_id"]: file}
-        )
+    for name, given, file in (("Video", "https://x/y", "a.mp4"), ("Vid", "x", "/a")):
+        graph = {"1": external(name, given), "2": reads(["1", 0], "1", "1.5")}
+        applied = apply(graph, {given: file})
         inlined = inline(applied.graph, given=applied.given)
         placed = place_files(inlined.graph, {"1": file})
         assert list(placed["2"]["inputs"].values())[1:] == ["1", "1.5"]
@@ -534,51 +504,33 @@ def test_added_nodes_get_unused_ids():
 # ------------------------------------------------------------------------ input_form
 
 DEFINITIONS = {
-    "KSampler": {
-        "display_name": "KSampler",
-        "input": {
-            "required": {
-                "seed": ["INT", {"default": 0, "min": 0, "max": 2**64 - 1}],
-                "steps": ["INT", {"default": 20, "min": 1, "max": 10000, "tooltip": "How many."}],
-                "cfg": ["FLOAT", {"default": 8.0, "min": 0.0, "max": 100.0, "step": 0.1}],
-                "sampler_name": [["euler", "ddim"], {}],
-                "denoise": ["FLOAT", {"default": 1.0, "advanced": True}],
-            }
-        },
-    },
-    "CLIPTextEncode": {
-        "display_name": "CLIP Text Encode (Prompt)",
-        "input": {"required": {"text": ["STRING", {"multiline": True}], "clip": ["CLIP"]}},
-    },
-    "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
-    "SaveImage": {"input": {"required": {"filename_prefix": ["STRING", {"default": "ComfyUI"}]}}},
-    "Blend": {"input": {"required": {"on": ["BOOLEAN", {}], "mode": ["COMBO", {"options": [1]}]}}},
+    "KSampler": declared(
+        "KSampler",
+        seed=["INT", {"default": 0, "min": 0, "max": 2**64 - 1}],
+        steps=["INT", {"default": 20, "min": 1, "max": 10000, "tooltip": "How many."}],
+        cfg=["FLOAT", {"default": 8.0, "min": 0.0, "max": 100.0, "step": 0.1}],
+        sampler_name=[["euler", "ddim"], {}],
+        denoise=["FLOAT", {"default": 1.0, "advanced": True}],
+    ),
+    "CLIPTextEncode": declared(
+        "CLIP Text Encode (Prompt)", text=["STRING", {"multiline": True}], clip=["CLIP"]
+    ),
+    "LoadImage": declared(image=[["a.png"], {"image_upload": True}]),
+    "SaveImage": declared(filename_prefix=["STRING", {"default": "ComfyUI"}]),
+    "Blend": declared(on=["BOOLEAN", {}], mode=["COMBO", {"options": [1]}]),
 }
+MAIN = {"seed": 5, "steps": 20, "cfg": 8, "sampler_name": "euler", "denoise": 1.0}
+CONDITIONING = {"positive": ["6", 0], "negative": ["7", 0], "strength": 1.0}
 FORM_GRAPH = {
-    "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x", "images": ["3", 0]}},
-    "8": {"class_type": "Blend", "inputs": {"on": True, "mode": 1, "amount": 0.5}},
-    "3": {
-        "class_type": "KSampler",
-        "inputs": {
-            "seed": 5,
-            "steps": 20,
-            "cfg": 8,
-            "sampler_name": "euler",
-            "denoise": 1.0,
-            "positive": ["11", 0],
-            "negative": ["11", 1],
-        },
-        "_meta": {"title": "Main sampler"},
-    },
-    "11": {
-        "class_type": "ControlNetApplyAdvanced",
-        "inputs": {"positive": ["6", 0], "negative": ["7", 0], "strength": 1.0},
-    },
-    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "bad", "clip": ["4", 1]}},
-    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "good", "clip": ["4", 1]}},
-    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 32, "batch_size": 1}},
-    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
-    "2": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+    "9": node("SaveImage", filename_prefix="x", images=["3", 0]),
+    "8": node("Blend", on=True, mode=1, amount=0.5),
+    "3": node("KSampler", "Main sampler", **MAIN, positive=["11", 0], negative=["11", 1]),
+    "11": node("ControlNetApplyAdvanced", **CONDITIONING),
+    "7": node("CLIPTextEncode", text="bad", clip=["4", 1]),
+    "6": node("CLIPTextEncode", text="good", clip=["4", 1]),
+    "5": node("EmptyLatentImage", width=64, height=32, batch_size=1),
+    "4": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
+    "2": node("LoadImage", image="a.png"),
     "1": external("NumberInt", "count", default_value=4, display_name="How many?"),
 }
 
@@ -591,25 +543,22 @@ def test_the_form_shows_important_inputs_first(definitions):
     keys = [field.key for field in fields]
     first = ["count", "6.text", "7.text", "2.image", "5.width", "5.height", "5.batch_size"]
     assert keys[: len(first)] == first
-    assert [k for k in keys if k.startswith("3.")][:4] == [
-        "3.steps",
-        "3.cfg",
-        "3.seed",
-        "3.sampler_name",
-    ]
-    labels = {field.key: field.label for field in fields}
-    assert labels["count"] == "How many?"
-    assert labels["6.text"] == "Positive prompt"
-    assert labels["7.text"] == "Negative prompt"
-    assert labels["3.sampler_name"] == "Main sampler: sampler name"
-    kinds = {field.key: field.kind for field in fields}
-    assert kinds["6.text"] == "multiline"
-    assert kinds["3.seed"] == "seed"
-    assert kinds["2.image"] == "image"
-    assert kinds["3.sampler_name"] == "combo"
-    assert kinds["8.on"] == "bool"
-    assert kinds["8.amount"] == "float"
-    assert kinds["count"] == "int"
+    order = ["3.steps", "3.cfg", "3.seed", "3.sampler_name"]
+    assert [key for key in keys if key.startswith("3.")][:4] == order
+    found = {field.key: (field.kind, field.label) for field in fields}
+    assert (
+        found.items()
+        >= {
+            "count": ("int", "How many?"),
+            "6.text": ("multiline", "Positive prompt"),
+            "7.text": ("multiline", "Negative prompt"),
+            "3.sampler_name": ("combo", "Main sampler: sampler name"),
+            "3.seed": ("seed", "Main sampler: seed"),
+            "2.image": ("image", "LoadImage: image"),
+            "8.on": ("bool", "Blend: on"),
+            "8.amount": ("float", "Blend: amount"),
+        }.items()
+    )
     assert {field.key for field in fields if field.advanced} >= {"9.filename_prefix"}
     assert keys[-1] in {"9.filename_prefix", "4.ckpt_name", "8.amount", "3.denoise"}
 
@@ -627,21 +576,17 @@ def test_types_ranges_and_choices_come_from_the_definitions():
 
 
 def test_uploadable_inputs_have_their_kind_of_file():
-    def choice(name, **options):
-        return {"input": {"required": {name: [["a"], options]}}}
-
-    newer = {"options": [], "video_upload": True}
     definitions = {
-        "LoadImageOutput": choice("image", image_upload=True),
-        "LoadFilm": {"input": {"required": {"file": ["COMBO", newer]}}},
-        "LoadAudio": choice("audio", audio_upload=True),
-        "VHS_LoadVideo": choice("video"),
-        "VHS_LoadAudioUpload": choice("audio"),
-        "Other": choice("video", video_upload=False),
+        "LoadImageOutput": declared(image=[["a"], {"image_upload": True}]),
+        "LoadFilm": declared(file=["COMBO", {"options": [], "video_upload": True}]),
+        "LoadAudio": declared(audio=[["a"], {"audio_upload": True}]),
+        "VHS_LoadVideo": declared(video=[["a"], {}]),
+        "VHS_LoadAudioUpload": declared(audio=[["a"], {}]),
+        "Other": declared(video=[["a"], {"video_upload": False}]),
     }
     graph = {
-        name: {"class_type": name, "inputs": {next(iter(d["input"]["required"])): "a"}}
-        for name, d in definitions.items()
+        name: node(name, **dict.fromkeys(entry["input"]["required"], "a"))
+        for name, entry in definitions.items()
     }
     graph |= {
         "in": external("Video", "film"),
@@ -672,7 +617,7 @@ def test_external_fields_carry_ranges_choices_and_appear_once():
         "6": external("Enum", "free", default_value="b", options="a\nb"),
         "7": external("ImageAlpha", "linked", default_value=["9", 0]),
         "8": external("Text", ["1", 0], default_value="hi"),
-        "9": {"class_type": "LoadImage", "inputs": {"input_id": "no"}},
+        "9": node("LoadImage", input_id="no"),
     }
     lora = {"input": {"optional": {"default_lora_name": [["x", "y"]], "lora_url": ["STRING", {}]}}}
     found = {f.key: f for f in input_form(graph, {EXTERNAL_PREFIX + "Lora": lora})}
@@ -692,7 +637,7 @@ def test_external_fields_carry_ranges_choices_and_appear_once():
 
 
 def test_equal_labels_name_their_nodes_and_titles_come_from_the_ui():
-    graph = {i: {"class_type": "Blend", "inputs": {"on": True}} for i in ("1", "2", "3")}
+    graph = {key: node("Blend", on=True) for key in "123"}
     ui = {"nodes": [{"id": 3, "type": "Blend", "title": "Mixer"}]}
     labels = [field.label for field in input_form(graph, ui=ui)]
     assert labels == ["Blend: on (node 1)", "Blend: on (node 2)", "Mixer: on"]
@@ -712,22 +657,12 @@ def test_every_field_of_the_form_can_be_set_by_its_key(graph):
 
 def test_primitives_and_colours_come_before_sizes_in_the_form() -> None:
     graph = {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 8, "color": 255},
-            "_meta": {"title": "Sky"},
-        },
-        "2": {
-            "class_type": "PrimitiveString",
-            "inputs": {"value": "hello"},
-            "_meta": {"title": "Caption"},
-        },
+        "1": node("EmptyImage", "Sky", width=8, color=255),
+        "2": node("PrimitiveString", "Caption", value="hello"),
     }
     definitions = {
-        "EmptyImage": {
-            "input": {"required": {"width": ["INT", {}], "color": ["INT", {"display": "color"}]}}
-        },
-        "PrimitiveString": {"input": {"required": {"value": ["STRING", {}]}}},
+        "EmptyImage": declared(width=["INT", {}], color=["INT", {"display": "color"}]),
+        "PrimitiveString": declared(value=["STRING", {}]),
     }
     form = input_form(graph, definitions)
     assert [(field.label, field.kind, field.advanced) for field in form] == [
@@ -739,14 +674,9 @@ def test_primitives_and_colours_come_before_sizes_in_the_form() -> None:
 
 def test_inputs_of_the_chosen_option_are_in_the_form() -> None:
     children = {"seed": ["INT", {"min": 5, "max": 9}], "text": ["STRING", {"multiline": True}]}
-    options = [
-        {"key": "plain", "inputs": {}},
-        {"key": "seeded", "inputs": {"required": children}},
-    ]
-    combo = ["COMFY_DYNAMICCOMBO_V3", {"options": options}]
-    definitions = {"Partner": {"input": {"required": {"model": combo}}}}
+    definitions = {"Partner": declared(model=combo(plain={}, seeded=children))}
     inputs = {"model": "seeded", "model.seed": 7, "model.text": "a"}
-    fields = input_form({"1": {"class_type": "Partner", "inputs": inputs}}, definitions)
+    fields = input_form({"1": node("Partner", **inputs)}, definitions)
     shown = {field.key: (field.kind, field.min, field.max) for field in fields}
     assert shown["1.model.seed"] == ("seed", 5, 9)
     assert shown["1.model.text"] == ("multiline", None, None)
@@ -754,9 +684,7 @@ def test_inputs_of_the_chosen_option_are_in_the_form() -> None:
 
 def test_all_nodes_are_not_read_for_each_external_video(monkeypatch):
     graph = {str(n): external("Video", f"v{n}", default_video="a.mp4") for n in range(20)}
-    graph |= {
-        f"s{n}": {"class_type": "SaveVideo", "inputs": {"images": [str(n), 0]}} for n in range(20)
-    }
+    graph |= {f"s{n}": node("SaveVideo", images=[str(n), 0]) for n in range(20)}
     labels = []
     monkeypatch.setattr(
         "comfydeploy_jupyter.graphs.external.label_of", lambda *args: labels.append(args)

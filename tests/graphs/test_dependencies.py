@@ -1,0 +1,180 @@
+"""Chains of nodes, the depth of nested values, fingerprints and structures of graphs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.dependencies import (
+    DEEPEST_VALUE,
+    KEPT,
+    LONGEST_CHAIN,
+    check_depth,
+    end_of_long_chain,
+    fingerprint_of,
+    is_deeper_than,
+    nodes_in,
+    structure_of,
+)
+from tests.helpers.graphs import node
+
+
+def linked(**sources: list[str]) -> dict[str, dict[str, Any]]:
+    """Return a graph of nodes, each with the nodes that it depends on."""
+    return {
+        node_id: node("Any", **{f"in{n}": [source, 0] for n, source in enumerate(before)})
+        for node_id, before in sources.items()
+    }
+
+
+def row(length: int, name: str = "n") -> dict[str, dict[str, Any]]:
+    return linked(**{f"{name}{n}": [f"{name}{n - 1}"] if n else [] for n in range(length)})
+
+
+def test_the_length_of_a_chain_does_not_depend_on_the_order_of_nodes() -> None:
+    assert end_of_long_chain(row(LONGEST_CHAIN)) is None
+    longer = row(LONGEST_CHAIN + 1)
+    assert end_of_long_chain(longer) == f"n{LONGEST_CHAIN}"
+    assert end_of_long_chain(dict(reversed(longer.items()))) == f"n{LONGEST_CHAIN}"
+
+
+def test_many_nodes_without_a_long_chain_are_accepted() -> None:
+    wide = linked(root=[], **{f"w{n}": ["root", "root"] for n in range(5_000)})
+    ladder = {**row(LONGEST_CHAIN - 1), **row(LONGEST_CHAIN - 1, "m")}
+    for n in range(1, LONGEST_CHAIN - 1):
+        ladder[f"n{n}"]["inputs"]["side"] = [f"m{n - 1}", 0]
+    assert end_of_long_chain(wide) is None
+    assert end_of_long_chain(ladder) is None
+
+
+def test_a_link_to_a_missing_node_begins_a_chain() -> None:
+    graph = row(LONGEST_CHAIN)
+    graph["n0"]["inputs"]["image"] = ["gone", 0]
+    assert end_of_long_chain(graph) is None
+
+
+def test_a_cycle_counts_as_a_chain_of_its_nodes() -> None:
+    small = {**row(LONGEST_CHAIN - 10), **linked(a=["b"], b=["a"])}
+    small |= row(9, "c")
+    assert end_of_long_chain(small) is None
+    ring = row(LONGEST_CHAIN + 1)
+    ring["n0"]["inputs"]["image"] = [f"n{LONGEST_CHAIN}", 0]
+    assert end_of_long_chain(ring) in ring
+
+
+@pytest.mark.parametrize(
+    ("value", "depth"), [({}, 1), ([[], [{"a": [1, "b"]}]], 4), ({"a": {"b": {}}, "c": 5}, 3)]
+)
+def test_nested_values(value: Any, depth: int) -> None:
+    assert is_deeper_than(value, depth - 1)
+    assert not is_deeper_than(value, depth)
+
+
+def test_the_error_names_the_node_by_its_title() -> None:
+    deep: Any = []
+    for _ in range(DEEPEST_VALUE):
+        deep = [deep]
+    with pytest.raises(InvalidRequestError, match=r'node "Deep" \(A\) has more than'):
+        check_depth({"1": node("A", "Deep", x=deep)}, None)
+
+
+def chain(*values: object, name: str = "") -> dict[str, Any]:
+    """Return a chain of nodes with these values."""
+    graph: dict[str, Any] = {}
+    for number, value in enumerate(values):
+        source = {"source": [f"{name}{number - 1}", 0]} if number else {}
+        graph[f"{name}{number}"] = node("Node", value=value, **source)
+    return graph
+
+
+def common(a: Any, b: Any) -> int:
+    return len(nodes_in(fingerprint_of(a)) & nodes_in(fingerprint_of(b)))
+
+
+def test_nodes_after_another_value_are_different():
+    assert common(chain(1, 2, 3, 4), chain(1, 2, 3, 4)) == 4
+    assert common(chain(1, 2, 3, 4), chain(1, 2, 5, 4)) == 2
+    assert common(chain(1, 2, 3, 4), chain(9, 2, 3, 4)) == 0
+    assert common(chain(1, 2), chain(True, "2")) == 0
+
+
+def test_the_order_of_nodes_does_not_matter():
+    graph = chain(1, 2, 3)
+    assert common(graph, dict(reversed(graph.items()))) == 3
+
+
+def test_of_a_large_graph_a_sample_is_kept_in_proportion():
+    half = {**chain(*range(500), name="a"), **chain(*range(500), name="b")}
+    for number in range(500):
+        half[f"b{number}"]["class_type"] = "Other"
+    whole = {**chain(*range(500), name="a"), **chain(*range(1, 501), name="c")}
+    assert len(fingerprint_of(half)) == 4 * KEPT
+    assert 0 < common(half, whole) < KEPT
+
+
+def test_malformed_graphs_and_cycles_cause_no_error():
+    assert fingerprint_of({}) == b""
+    for graph in (
+        {"1": {}},
+        {"1": {"class_type": 5, "inputs": [1]}},
+        {"1": {"inputs": {"a": ["2", 0], "b": ["9", 0]}}, "2": {"inputs": {"a": ["1", 0]}}},
+        {"1": {"inputs": {"a": ["1", 0]}}},
+        {"1": {"inputs": {"a": "\ud800"}}},
+    ):
+        assert nodes_in(fingerprint_of(graph))
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefg"), max_size=4)))
+def test_random_links_give_a_stable_fingerprint(links):
+    graph = {
+        key: node("X", **{str(i): [to, 0] for i, to in enumerate(targets)})
+        for key, targets in links.items()
+    }
+    assert fingerprint_of(graph) == fingerprint_of(graph)
+    assert len(nodes_in(fingerprint_of(graph))) <= len(graph)
+
+
+GRAPH = {
+    "1": node("A", "One", x=1, y="a"),
+    "2": node("B", **{"in": ["1", 0], "z": [1, 2, 3]}),
+}
+
+
+def changed(key: str, **inputs: Any) -> dict[str, Any]:
+    graph = copy.deepcopy(GRAPH)
+    graph[key]["inputs"].update(inputs)
+    return graph
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed("1", x=2),
+        changed("2", z=[]),
+        changed("1", new="value"),
+        dict(reversed(GRAPH.items())),
+    ],
+)
+def test_values_and_order_do_not_count(other):
+    assert structure_of(other) == structure_of(GRAPH)
+    assert len(structure_of(GRAPH)) == 32
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed("2", **{"in": ["1", 1]}),
+        changed("2", **{"in": 5}),
+        changed("1", x=["2", 0]),
+        {"1": GRAPH["1"]},
+        {**GRAPH, "1": {**GRAPH["1"], "class_type": "C"}},
+        {"1": GRAPH["1"], "3": GRAPH["2"]},
+    ],
+)
+def test_nodes_and_links_count(other):
+    assert structure_of(other) != structure_of(GRAPH)

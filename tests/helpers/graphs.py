@@ -1,0 +1,52 @@
+"""Graphs for tests: their nodes in both formats, and what is recorded in ``tests/golden``."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def recorded(name: str) -> Any:
+    """Return the content of a golden file: a list for JSON lines."""
+    text = gzip.decompress((GOLDEN / name).read_bytes())
+    return [*map(json.loads, text.splitlines())] if ".jsonl" in name else json.loads(text)
+
+
+def probe_definitions() -> NodeDefinitions:
+    """Return the classes of the recorded workflows, whose names begin with P."""
+    return NodeDefinitions(recorded("ui_to_api.object_info.json.gz"))
+
+
+def node(class_type: str, title: str = "", /, **inputs: Any) -> dict[str, Any]:
+    """Return a node in API format."""
+    made = {"class_type": class_type, "inputs": inputs}
+    return {**made, "_meta": {"title": title}} if title else made
+
+
+def declared(title: str = "", /, **inputs: Any) -> dict[str, Any]:
+    """Return a node class that requires these inputs."""
+    return {"input": {"required": inputs}, **({"display_name": title} if title else {})}
+
+
+def combo(**options: dict[str, Any]) -> list[Any]:
+    """Return a dynamic combo with the inputs of each option."""
+    listed = [{"key": key, "inputs": {"required": inputs}} for key, inputs in options.items()]
+    return ["COMFY_DYNAMICCOMBO_V3", {"options": listed}]
+
+
+def group(kind: str, **template: Any) -> list[Any]:
+    """Return an autogrow group."""
+    slot = {"required": {"value": [kind, {}]}}
+    return ["COMFY_AUTOGROW_V3", {"template": {"input": slot, **template}}]
+
+
+def saved(key: Any, kind: str, values: Any = None, links: Any = (), **more: Any) -> dict[str, Any]:
+    """Return a node in the editor's format; ``links`` has names and links of its inputs."""
+    slots = [{"name": name, "type": "*", "link": link} for name, link in links]
+    return {"id": key, "type": kind, "inputs": slots, "widgets_values": values, **more}
