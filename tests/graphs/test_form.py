@@ -10,25 +10,15 @@ from comfydeploy_jupyter.graphs.examples import examples
 from comfydeploy_jupyter.graphs.export import python_script
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, contract_of
+from tests.helpers.graphs import declared, group, node
 
-LYRICS: dict[str, Any] = {
-    "TextEncode": {
-        "input": {
-            "required": {
-                "tags": ["STRING", {"multiline": True}],
-                "lyrics": ["STRING", {"multiline": True}],
-            }
-        },
-        "display_name": "Text Encode",
-    }
-}
+PROMPT = ["STRING", {"multiline": True}]
+LYRICS = {"TextEncode": declared("Text Encode", tags=PROMPT, lyrics=PROMPT)}
 
 
 def song(*node_ids: str) -> dict[str, Any]:
-    inputs = {"tags": "pop", "lyrics": "la"}
-    nodes = {i: {"class_type": "TextEncode", "inputs": dict(inputs)} for i in node_ids}
-    links = {f"s{i}": {"class_type": "Sampler", "inputs": {"positive": [i, 0]}} for i in node_ids}
-    return {**nodes, **links}
+    nodes = {i: node("TextEncode", tags="pop", lyrics="la") for i in node_ids}
+    return {**nodes, **{f"s{i}": node("Sampler", positive=[i, 0]) for i in node_ids}}
 
 
 @pytest.mark.parametrize(
@@ -45,18 +35,14 @@ def song(*node_ids: str) -> dict[str, Any]:
             ],
         ),
         (
-            {i: {"class_type": "A", "inputs": {"width": 8}} for i in ("1", "2")},
+            {i: node("A", width=8) for i in ("1", "2")},
             ["A: width (node 1)", "A: width (node 2)"],
         ),
         (
             {
-                "1": {"class_type": "A", "inputs": {"x": 1}, "_meta": {"title": "B"}},
-                "2": {"class_type": "A", "inputs": {"x": 1}, "_meta": {"title": "B"}},
-                "3": {
-                    "class_type": "PrimitiveInt",
-                    "inputs": {"value": 1},
-                    "_meta": {"title": "B: x (node 1)"},
-                },
+                "1": node("A", "B", x=1),
+                "2": node("A", "B", x=1),
+                "3": node("PrimitiveInt", "B: x (node 1)", value=1),
             },
             ["B: x (node 1)", "B: x (1.x)", "B: x (node 2)"],
         ),
@@ -67,14 +53,10 @@ def test_two_inputs_never_have_the_same_name(graph: dict[str, Any], labels: list
 
 
 def test_two_groups_never_have_the_same_name() -> None:
-    grow = {"template": {"input": {"required": {"value": ["STRING", {}]}}, "names": ["a", "b"]}}
-    definitions = {"Make": {"input": {"required": {"values": ["COMFY_AUTOGROW_V3", grow]}}}}
-    node = {"class_type": "Make", "inputs": {"values.a": "x"}}
-    form = workflow_form({"1": node, "2": node}, definitions)
-    assert [group.label for group in form.groups] == [
-        "Make: values (node 1)",
-        "Make: values (node 2)",
-    ]
+    definitions = {"Make": declared(values=group("STRING", names=["a", "b"], min=1))}
+    graph = {key: node("Make", **{"values.a": "x"}) for key in "12"}
+    labels = [each.label for each in workflow_form(graph, definitions).groups]
+    assert labels == ["Make: values (node 1)", "Make: values (node 2)"]
 
 
 def test_examples_need_only_what_a_comfyui_has() -> None:
@@ -85,33 +67,31 @@ def test_examples_need_only_what_a_comfyui_has() -> None:
     core = ("EmptyImage", "ImageAddNoise", "ImageScale", "ImageBlend", "PreviewImage")
     assert [example.title for example in examples(classes(*core))] == ["Coloured clouds"]
     diffusion = ("CLIPTextEncode", "EmptyLatentImage", "KSampler", "VAEDecode", "SaveImage")
-    loader = {"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [["xl.ckpt"]]}}}}
+    loader = {"CheckpointLoaderSimple": declared(ckpt_name=[["xl.ckpt"]])}
     found = examples({**classes(*core, *diffusion), **loader})
     assert [example.title for example in found] == ["Coloured clouds", "Text to image"]
     assert found[1].graph["1"]["inputs"] == {"ckpt_name": "xl.ckpt"}
-    empty = {"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [[]]}}}}
+    empty = {"CheckpointLoaderSimple": declared(ckpt_name=[[]])}
     assert len(examples({**classes(*core, *diffusion), **empty})) == 1
 
 
 SAVE: dict[str, Any] = {
     "Save": {
-        "input": {
-            "required": {
-                "images": ["IMAGE"],
-                "name": ["STRING", {"default": "ComfyUI"}],
-                "quality": ["INT", {"min": 1, "max": 100}],
-                "lossless": ["BOOLEAN"],
-            },
-            "optional": {"comment": ["STRING"]},
-        },
+        **declared(
+            images=["IMAGE"],
+            name=["STRING", {"default": "ComfyUI"}],
+            quality=["INT", {"min": 1, "max": 100}],
+            lossless=["BOOLEAN"],
+        ),
         "output_node": True,
     },
-    "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
+    "LoadImage": declared(image=[["a.png"], {"image_upload": True}]),
 }
+SAVE["Save"]["input"]["optional"] = {"comment": ["STRING"]}
 BARE: dict[str, Any] = {
-    "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
-    "2": {"class_type": "Save", "inputs": {"images": ["1", 0], "comment": "no"}},
-    "3": {"class_type": "LoadImage", "inputs": {}},
+    "1": node("LoadImage", image="a.png"),
+    "2": node("Save", images=["1", 0], comment="no"),
+    "3": node("LoadImage"),
 }
 
 
@@ -124,8 +104,7 @@ def test_inputs_without_a_value_are_required_and_come_first() -> None:
         ("1.image", "image", False, "a.png", "a.png"),
         ("2.comment", "text", False, "no", "no"),
     ], "no output needs node 3"
-    unlinked = {"2": {"class_type": "Save", "inputs": {}}}
-    assert input_form(unlinked, SAVE)[0].kind == "image", "a file can be put there"
+    assert input_form({"2": node("Save")}, SAVE)[0].kind == "image", "a file can be put there"
     assert not any(f.required for f in input_form(BARE)), "it is not known without definitions"
     script = python_script(BARE, form)
     assert "# Save: name; required\nname = 'ComfyUI'" in script
@@ -165,23 +144,21 @@ def test_a_required_input_has_the_authors_position_or_follows_the_others() -> No
 def test_an_external_input_is_required_unless_it_has_a_default(
     name: str, inputs: dict[str, Any], required: bool
 ) -> None:
-    node = {"class_type": f"ComfyUIDeployExternal{name}", "inputs": {"input_id": "x", **inputs}}
-    (field,) = input_form({"1": node})
+    graph = {"1": node(f"ComfyUIDeployExternal{name}", input_id="x", **inputs)}
+    (field,) = input_form(graph)
     assert field.required == required
 
 
 def test_a_title_does_not_change_the_direction_of_the_text_after_it() -> None:
-    node = {"class_type": "TestText", "inputs": {"text": "a"}, "_meta": {"title": "שלום \u202e🙂"}}
-    (field,) = input_form({"1": node})
+    (field,) = input_form({"1": node("TestText", "שלום \u202e🙂", text="a")})
     assert field.label == "שלום 🙂: text"
 
 
 def test_the_choices_of_a_custom_combo_are_those_on_its_node() -> None:
-    declared = {"required": {"choice": ["COMBO", {"options": []}]}}
-    definitions = {"CustomCombo": {"input": declared}}
+    definitions = {"CustomCombo": declared(choice=["COMBO", {"options": []}])}
     texts = {"option1": "one", "option2": "two", "option10": "ten", "option3": ""}
-    node = {"class_type": "CustomCombo", "inputs": {"choice": "one", "index": 0, **texts}}
-    contract = contract_of({"1": node}, definitions)
+    graph = {"1": node("CustomCombo", choice="one", index=0, **texts)}
+    contract = contract_of(graph, definitions)
     assert contract["inputs"]["properties"]["1.choice"]["enum"] == ["one", "two", "ten"]
     for values, index in (
         ({"1.choice": "ten"}, 3),
@@ -189,6 +166,6 @@ def test_the_choices_of_a_custom_combo_are_those_on_its_node() -> None:
         ({"1.choice": "two", "1.index": 7}, 7),
         ({"1.option1": "uno"}, 0),
     ):
-        applied = apply_inputs({"1": node}, values, definitions=definitions)
+        applied = apply_inputs(graph, values, definitions=definitions)
         assert applied.graph["1"]["inputs"]["index"] == index
-    assert node["inputs"]["index"] == 0
+    assert graph["1"]["inputs"]["index"] == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -20,40 +20,25 @@ from comfydeploy_jupyter.graphs.export import (
     variable_names,
 )
 from comfydeploy_jupyter.graphs.form import FormField, input_form
+from tests.helpers.graphs import declared, node
+from tests.helpers.selection import examples
 
+PAINT = {"seed": 2**63, "steps": 20, "positive": ["6", 0], "negative": ["7", 0]}
 GRAPH: dict[str, Any] = {
-    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
-    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["4", 1]}},
-    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blur", "clip": ["4", 1]}},
-    "3": {
-        "class_type": "KSampler",
-        "inputs": {
-            "seed": 2**63,
-            "steps": 20,
-            "positive": ["6", 0],
-            "negative": ["7", 0],
-            "model": ["4", 0],
-        },
-        "_meta": {"title": "Paint"},
-    },
-    "9": {
-        "class_type": "SaveImage",
-        "inputs": {"images": ["3", 0], "filename_prefix": "cat"},
-        "_meta": {"title": "Keep"},
-    },
+    "4": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
+    "6": node("CLIPTextEncode", text="a cat", clip=["4", 1]),
+    "7": node("CLIPTextEncode", text="blur", clip=["4", 1]),
+    "3": node("KSampler", "Paint", **PAINT, model=["4", 0]),
+    "9": node("SaveImage", "Keep", images=["3", 0], filename_prefix="cat"),
 }
 DEFINITIONS = {
-    "KSampler": {
-        "input": {
-            "required": {
-                "seed": ["INT", {"min": 0, "max": 2**64 - 1}],
-                "steps": ["INT", {"min": 1, "max": 10000, "tooltip": "More is slower."}],
-            }
-        }
-    },
-    "CheckpointLoaderSimple": {
-        "input": {"required": {"ckpt_name": [[f"{n}.safetensors" for n in "abcdefghijklmno"], {}]}}
-    },
+    "KSampler": declared(
+        seed=["INT", {"min": 0, "max": 2**64 - 1}],
+        steps=["INT", {"min": 1, "max": 10000, "tooltip": "More is slower."}],
+    ),
+    "CheckpointLoaderSimple": declared(
+        ckpt_name=[[f"{n}.safetensors" for n in "abcdefghijklmno"], {}]
+    ),
 }
 
 HOSTILE = st.one_of(
@@ -109,6 +94,7 @@ class Recorder:
         return "the result"
 
 
+@settings(max_examples=examples(60))
 @given(
     st.dictionaries(HOSTILE, st.fixed_dictionaries({"class_type": HOSTILE, "x": JSON_VALUES})),
     st.lists(FIELDS, max_size=6, unique_by=lambda field: field.key),
@@ -159,10 +145,10 @@ def test_a_graph_too_deep_for_python_source_is_refused() -> None:
     for _ in range(300):
         deep = [deep]
     with pytest.raises(InvalidRequestError, match="workflow_api: is nested more than"):
-        python_script({"1": {"class_type": "A", "inputs": {"x": deep}}})
+        python_script({"1": node("A", x=deep)})
     for _ in range(224):
         deep = deep[0]
-    compile(python_script({"1": {"class_type": "A", "inputs": {"x": deep}}}), "script", "exec")
+    compile(python_script({"1": node("A", x=deep)}), "script", "exec")
 
 
 def test_variables_have_descriptive_names_and_comments() -> None:
@@ -191,7 +177,7 @@ def test_the_graph_is_readable() -> None:
 
 
 def test_a_large_form_becomes_a_limited_number_of_variables_and_a_note() -> None:
-    graph = {str(n): {"class_type": "PrimitiveInt", "inputs": {"value": n}} for n in range(40)}
+    graph = {str(n): node("PrimitiveInt", value=n) for n in range(40)}
     code = script_parts(graph).variables
     assert code.count(" = ") == MAX_VARIABLES
     assert "16 more inputs" in code

@@ -8,30 +8,26 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.graphs.seeds import MAX_SEED, SeedMode, apply_seeds, needs_definitions
+from tests.helpers.graphs import combo, declared, node, saved
 
 SAVED, AUTO, RANDOM = SeedMode.SAVED, SeedMode.AUTO, SeedMode.RANDOM
+CONTROL = {"control_after_generate": True}
 KSAMPLER = {
-    "KSampler": {
-        "input": {
-            "required": {
-                "model": ["MODEL"],
-                "seed": ["INT", {"min": 0, "max": 2**64 - 1, "control_after_generate": True}],
-                "steps": ["INT", {"min": 1, "max": 10000}],
-            }
-        }
-    },
-    "PrimitiveInt": {
-        "input": {"required": {"value": ["INT", {"control_after_generate": True, "min": -9}]}}
-    },
+    "KSampler": declared(
+        model=["MODEL"],
+        seed=["INT", {"min": 0, "max": 2**64 - 1, **CONTROL}],
+        steps=["INT", {"min": 1, "max": 10000}],
+    ),
+    "PrimitiveInt": declared(value=["INT", {**CONTROL, "min": -9}]),
 }
 
 
-def sampler(seed=5, **inputs):
-    return {"class_type": "KSampler", "inputs": {"seed": seed, "steps": 20, **inputs}}
+def sampler(seed=5):
+    return node("KSampler", seed=seed, steps=20)
 
 
 def ui_sampler(control, seed=5, node_id=3):
-    return {"id": node_id, "type": "KSampler", "widgets_values": [seed, control, 20, 8, "euler"]}
+    return saved(node_id, "KSampler", [seed, control, 20, 8, "euler"])
 
 
 def run(graph, mode, **kwargs):
@@ -45,9 +41,9 @@ def run(graph, mode, **kwargs):
 def test_saved_names_every_literal_seed_and_changes_nothing():
     graph = {
         "3": sampler(),
-        "4": {"class_type": "RandomNoise", "inputs": {"noise_seed": 7}},
+        "4": node("RandomNoise", noise_seed=7),
         "5": sampler(["4", 0]),
-        "6": {"class_type": "EmptyImage", "inputs": {"width": 1}},
+        "6": node("EmptyImage", width=1),
         "7": {"class_type": "Broken"},
     }
     seeds = run(graph, SAVED)
@@ -80,16 +76,15 @@ def test_the_same_random_source_draws_the_same_seeds_and_another_one_others():
     [("fixed", 5), ("increment", 6), ("decrement", 4), ("increment-wrap", 5), ("randomize", None)],
 )
 def test_auto_follows_the_control_of_the_editor(control, following, definitions, dict_form):
-    node = ui_sampler(control)
+    drawn = ui_sampler(control)
     if dict_form:
-        node["widgets_values"] = {"seed": 5, "control_after_generate": control, "steps": 20}
-    seeds = run({"3": sampler()}, AUTO, ui={"nodes": [node]}, definitions=definitions)
+        drawn["widgets_values"] = {"seed": 5, "control_after_generate": control, "steps": 20}
+    seeds = run({"3": sampler()}, AUTO, ui={"nodes": [drawn]}, definitions=definitions)
     if following is None:
         assert seeds.seeds["3.seed"] != 5
         assert seeds.next_seeds == {}
     else:
-        assert seeds.seeds == {"3.seed": 5}
-        assert seeds.next_seeds == {"3.seed": following}
+        assert (seeds.seeds, seeds.next_seeds) == ({"3.seed": 5}, {"3.seed": following})
 
 
 def test_auto_without_a_matching_ui_node_is_saved():
@@ -99,37 +94,29 @@ def test_auto_without_a_matching_ui_node_is_saved():
 
 def test_auto_keeps_given_seeds_and_returns_no_next_seeds():
     for control in ("randomize", "increment"):
-        seeds = run(
-            {"3": sampler()},
-            AUTO,
-            given={("3", "seed")},
-            ui={"nodes": [ui_sampler(control)]},
-        )
+        ui = {"nodes": [ui_sampler(control)]}
+        seeds = run({"3": sampler()}, AUTO, given={("3", "seed")}, ui=ui)
         assert (seeds.seeds, seeds.next_seeds) == ({"3.seed": 5}, {})
 
 
-@pytest.mark.parametrize(
-    ("seed", "control", "following"),
-    [(0, "decrement", 0), (99, "increment", 99), (2**60, "increment", 99)],
-)
-def test_next_seeds_are_clamped_to_the_declared_range(seed, control, following):
-    definitions = {"KSampler": {"input": {"required": {"seed": ["INT", {"min": 0, "max": 99}]}}}}
-    ui = {"nodes": [ui_sampler(control, seed)]}
-    seeds = run({"3": sampler(seed)}, AUTO, ui=ui, definitions=definitions)
-    assert seeds.next_seeds == {"3.seed": following}
-
-
-def test_next_seeds_stop_at_the_editors_largest_value():
-    ui = {"nodes": [ui_sampler("increment", 2**50)]}
-    assert run({"3": sampler(2**50)}, AUTO, ui=ui).next_seeds == {"3.seed": 2**50}
+def test_next_seeds_are_clamped_to_the_declared_range_and_the_editors():
+    definitions = {"KSampler": declared(seed=["INT", {"min": 0, "max": 99}])}
+    for seed, control, following, known in (
+        (0, "decrement", 0, definitions),
+        (99, "increment", 99, definitions),
+        (2**60, "increment", 99, definitions),
+        (2**50, "increment", 2**50, None),
+    ):
+        ui = {"nodes": [ui_sampler(control, seed)]}
+        seeds = run({"3": sampler(seed)}, AUTO, ui=ui, definitions=known)
+        assert seeds.next_seeds == {"3.seed": following}
 
 
 def test_several_seeds_of_one_node_keep_their_own_controls():
-    names = ["image_seed", "model_seed"]
-    flagged = {name: ["INT", {"control_after_generate": True}] for name in names}
-    definitions = {"Two": {"input": {"required": {"quality": ["INT", {}], **flagged}}}}
-    graph = {"1": {"class_type": "Two", "inputs": {"quality": 1, "image_seed": 4, "model_seed": 4}}}
-    ui = {"nodes": [{"id": 1, "type": "Two", "widgets_values": [1, 4, "fixed", 4, "randomize"]}]}
+    flagged = {name: ["INT", CONTROL] for name in ("image_seed", "model_seed")}
+    definitions = {"Two": declared(quality=["INT", {}], **flagged)}
+    graph = {"1": node("Two", quality=1, image_seed=4, model_seed=4)}
+    ui = {"nodes": [saved(1, "Two", [1, 4, "fixed", 4, "randomize"])]}
     seeds = run(graph, AUTO, ui=ui, definitions=definitions)
     assert seeds.seeds["1.image_seed"] == 4
     assert seeds.seeds["1.model_seed"] != 4
@@ -138,11 +125,11 @@ def test_several_seeds_of_one_node_keep_their_own_controls():
 
 
 def test_a_number_with_a_control_changes_but_only_a_random_one_counts_as_a_seed():
-    graph = {"1": {"class_type": "PrimitiveInt", "inputs": {"value": 512}}}
+    graph = {"1": node("PrimitiveInt", value=512)}
 
     def auto(control):
-        node = {"id": 1, "type": "PrimitiveInt", "widgets_values": [512, control]}
-        return run(graph, AUTO, ui={"nodes": [node]}, definitions=KSAMPLER)
+        ui = {"nodes": [saved(1, "PrimitiveInt", [512, control])]}
+        return run(graph, AUTO, ui=ui, definitions=KSAMPLER)
 
     assert auto("fixed").seeds == {}
     assert auto("increment").next_seeds == {"1.value": 513}
@@ -154,7 +141,7 @@ def test_one_primitive_gives_its_samplers_the_same_new_seed():
     def ui(control):
         slot = {"name": "seed", "widget": {"name": "seed"}, "link": 9}
         samplers = [{**ui_sampler("fixed", node_id=i), "inputs": [slot]} for i in (3, 4)]
-        primitive = {"id": 1, "type": "PrimitiveNode", "widgets_values": [5, control]}
+        primitive = saved(1, "PrimitiveNode", [5, control])
         return {"nodes": [*samplers, primitive], "links": [[9, 1, 0, 3, 0, "INT"]]}
 
     graph = {"3": sampler(), "4": sampler()}
@@ -164,10 +151,10 @@ def test_one_primitive_gives_its_samplers_the_same_new_seed():
 
 
 def subgraph(inner_control, **container):
-    inner = ui_sampler(inner_control)
-    definition = {"id": "uuid", "nodes": [inner], "links": [], "inputs": [{"name": "seed"}]}
-    node = {"id": 12, "type": "uuid", **container}
-    return {"nodes": [node], "links": [], "definitions": {"subgraphs": [definition]}}
+    inner = {"nodes": [ui_sampler(inner_control)], "links": [], "inputs": [{"name": "seed"}]}
+    host = {"id": 12, "type": "uuid", **container}
+    definitions = {"subgraphs": [{"id": "uuid", **inner}]}
+    return {"nodes": [host], "links": [], "definitions": definitions}
 
 
 def test_auto_finds_controls_inside_subgraphs():
@@ -176,18 +163,18 @@ def test_auto_finds_controls_inside_subgraphs():
     assert run(graph, AUTO, ui=subgraph("randomize")).seeds["12:3.seed"] != 5
 
 
-def test_a_control_promoted_to_the_subgraph_node_takes_precedence():
-    proxies = [["3", "seed"], ["3", "control_after_generate"]]
-    ui = subgraph(
-        "randomize", properties={"proxyWidgets": proxies}, widgets_values=[5, "increment"]
-    )
+@pytest.mark.parametrize("malformed", [[], [5], [[3]]])
+def test_a_control_promoted_to_the_subgraph_node_takes_precedence(malformed):
+    proxies = [*malformed, ["3", "seed"], ["3", "control_after_generate"]]
+    values = [*malformed, 5, "increment"]
+    ui = subgraph("randomize", properties={"proxyWidgets": proxies}, widgets_values=values)
     seeds = run({"12:3": sampler()}, AUTO, ui=ui)
     assert (seeds.seeds, seeds.next_seeds) == ({"12:3.seed": 5}, {"12:3.seed": 6})
 
 
 def test_a_primitive_outside_a_subgraph_controls_the_seed_inside():
     ui = subgraph("fixed", inputs=[{"name": "other"}, {"name": "seed", "link": 9}])
-    ui["nodes"].append({"id": 1, "type": "PrimitiveNode", "widgets_values": [5, "decrement"]})
+    ui["nodes"].append(saved(1, "PrimitiveNode", [5, "decrement"]))
     ui["links"] = [[9, 1, 0, 12, 1, "INT"]]
     (definition,) = ui["definitions"]["subgraphs"]
     definition["nodes"][0]["inputs"] = [{"name": "seed", "link": 2}]
@@ -197,7 +184,7 @@ def test_a_primitive_outside_a_subgraph_controls_the_seed_inside():
 
 def test_auto_finds_controls_of_old_group_nodes_by_value():
     values = [513, 513, 2, 5, "decrement", 21, 7, "fixed"]
-    ui = {"nodes": [{"id": 17, "type": "workflow>sam", "widgets_values": values}]}
+    ui = {"nodes": [saved(17, "workflow>sam", values)]}
     assert run({"17:1": sampler()}, AUTO, ui=ui).next_seeds == {"17:1.seed": 4}
 
 
@@ -211,15 +198,15 @@ def test_node_form_redraws_all_but_fixed_seeds():
 
 
 def external_seed(default, low=1, high=100):
-    inputs = {"input_id": "s", "default_value": default, "min_value": low, "max_value": high}
-    return {"1": {"class_type": "ComfyUIDeployExternalSeed", "inputs": inputs}}
+    limits = {"min_value": low, "max_value": high}
+    return {"1": node("ComfyUIDeployExternalSeed", input_id="s", default_value=default, **limits)}
 
 
 @pytest.mark.parametrize("mode", list(SeedMode))
 def test_external_seeds_are_drawn_only_when_the_node_would_draw_them(mode):
     assert run(external_seed(7), mode).seeds == {"1.default_value": 7}
-    for node in (external_seed(-1, 40, 42), external_seed(50, 42, 40)):
-        seeds = run(node, mode, given={("1", "default_value")})
+    for graph in (external_seed(-1, 40, 42), external_seed(50, 42, 40)):
+        seeds = run(graph, mode, given={("1", "default_value")})
         assert 40 <= seeds.seeds["1.default_value"] <= 42
         assert seeds.graph["1"]["inputs"]["default_value"] == seeds.seeds["1.default_value"]
     linked = external_seed(["2", 0])
@@ -236,9 +223,8 @@ def test_drawn_seeds_stay_in_range(bounds, class_type, rng):
     low, high = 0, MAX_SEED
     if bounds is not None:
         low, high = bounds[0], bounds[0] + bounds[1]
-        options = {"min": low, "max": high}
-        definitions = {class_type: {"input": {"required": {"seed": ["INT", options]}}}}
-    graph = {"1": {"class_type": class_type, "inputs": {"seed": 1}}}
+        definitions = {class_type: declared(seed=["INT", {"min": low, "max": high}])}
+    graph = {"1": node(class_type, seed=1)}
     seed = run(graph, RANDOM, definitions=definitions, rng=rng).seeds["1.seed"]
     limit = {"SONICSampler": 2**31 - 1, "PromptExpansion": 10**8 - 1}.get(class_type, MAX_SEED)
     assert low <= seed <= high
@@ -247,11 +233,7 @@ def test_drawn_seeds_stay_in_range(bounds, class_type, rng):
 
 
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-10, 20)
-    | st.floats()
-    | st.sampled_from(["3", "fixed"]),
+    st.sampled_from([None, True, False, "3", "fixed"]) | st.integers(-10, 20) | st.floats(),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
@@ -263,8 +245,8 @@ json_values = st.recursive(
 )
 
 
-@for_all(node=json_values, links=json_values, inner=json_values, container=json_values)
-def test_malformed_ui_workflows_stop_no_run(node, links, inner, container):
+@for_all(values=json_values, links=json_values, inner=json_values, container=json_values)
+def test_malformed_ui_workflows_stop_no_run(values, links, inner, container):
     odd = subgraph("fixed")
     odd["links"] = links
     odd["nodes"][0].update(
@@ -273,18 +255,19 @@ def test_malformed_ui_workflows_stop_no_run(node, links, inner, container):
         widgets_values=[container],
     )
     odd["definitions"]["subgraphs"][0]["links"] = inner
-    odd["definitions"]["subgraphs"][0]["nodes"][0]["inputs"] = node
-    slots = [{"name": "seed", "link": link} for link in (node, 1)]
-    flat = {"nodes": [{"id": 3, "type": "KSampler", "inputs": slots, "widgets_values": node}]}
-    for ui in (odd, {**flat, "links": [links, [1, node, inner]]}, {"nodes": node, "links": links}):
+    odd["definitions"]["subgraphs"][0]["nodes"][0]["inputs"] = values
+    slots = [{"name": "seed", "link": link} for link in (values, 1)]
+    flat = {"nodes": [{"id": 3, "type": "KSampler", "inputs": slots, "widgets_values": values}]}
+    linked = {**flat, "links": [links, [1, values, inner]]}
+    for ui in (odd, linked, {"nodes": values, "links": links}):
         for graph in ({"3": sampler()}, {"12:3": sampler()}):
             seeds = apply_seeds(graph, AUTO, ui=ui, definitions={"KSampler": inner})
             assert len(seeds.seeds) == 1
 
 
 def test_a_seed_input_that_takes_no_integer_is_not_changed():
-    definitions = {"A": {"input": {"required": {"seed": ["STRING", {}]}}}}
-    graph = {"1": {"class_type": "A", "inputs": {"seed": "a word"}}}
+    definitions = {"A": declared(seed=["STRING", {}])}
+    graph = {"1": node("A", seed="a word")}
     seeds = run(graph, RANDOM, definitions=definitions)
     assert (seeds.graph, seeds.seeds) == (graph, {})
 
@@ -292,19 +275,19 @@ def test_a_seed_input_that_takes_no_integer_is_not_changed():
 @pytest.mark.parametrize(
     ("mode", "control", "given", "needed"),
     [
-        (SeedMode.SAVED, "randomize", (), False),
-        (SeedMode.AUTO, None, (), False),
-        (SeedMode.AUTO, "fixed", (), False),
-        (SeedMode.AUTO, "randomize", (), True),
-        (SeedMode.AUTO, "increment", (), True),
-        (SeedMode.RANDOM, "fixed", (), True),
-        (SeedMode.RANDOM, None, [("3", "seed")], False),
+        (SAVED, "randomize", (), False),
+        (AUTO, None, (), False),
+        (AUTO, "fixed", (), False),
+        (AUTO, "randomize", (), True),
+        (AUTO, "increment", (), True),
+        (RANDOM, "fixed", (), True),
+        (RANDOM, None, [("3", "seed")], False),
     ],
 )
 @pytest.mark.parametrize("inner", [False, True])
 def test_bounds_are_needed_where_a_seed_changes(mode, control, given, needed, inner):
-    graph = {"3": {"class_type": "KSampler", "inputs": {"seed": 5, "noise_seed": ["4", 0]}}}
-    nodes = [{"id": 3, "type": "KSampler", "widgets_values": [5, control, 20]}]
+    graph = {"3": node("KSampler", seed=5, noise_seed=["4", 0])}
+    nodes = [saved(3, "KSampler", [5, control, 20])]
     ui = {"nodes": nodes}
     if inner:
         ui = {"nodes": [], "definitions": {"subgraphs": [{"id": "s", "nodes": nodes}]}}
@@ -312,56 +295,31 @@ def test_bounds_are_needed_where_a_seed_changes(mode, control, given, needed, in
     assert needs_definitions(graph, mode, given=given, ui=ui) is needed
 
 
-BRANCHES = {
-    "Partner": {
-        "input": {
-            "required": {
-                "model": [
-                    "COMFY_DYNAMICCOMBO_V3",
-                    {
-                        "options": [
-                            {"key": "plain", "inputs": {}},
-                            {
-                                "key": "seeded",
-                                "inputs": {
-                                    "required": {
-                                        "seed": [
-                                            "INT",
-                                            {"min": 5, "max": 9, "control_after_generate": True},
-                                        ]
-                                    }
-                                },
-                            },
-                        ]
-                    },
-                ]
-            }
-        }
-    }
-}
+SEEDED = {"seed": ["INT", {"min": 5, "max": 9, **CONTROL}]}
+BRANCHES = {"Partner": declared(model=combo(plain={}, seeded=SEEDED))}
 
 
-def test_a_seed_of_a_chosen_option_is_drawn_within_its_bounds() -> None:
-    inputs = {"model": "seeded", "model.seed": 1000}
-    graph = {"1": {"class_type": "Partner", "inputs": inputs}}
-    drawn = apply_seeds(graph, SeedMode.RANDOM, definitions=BRANCHES, rng=random.Random(1))
+def partner(seed):
+    return {"1": node("Partner", model="seeded", **{"model.seed": seed})}
+
+
+def test_a_seed_of_a_chosen_option_is_drawn_within_its_bounds():
+    graph = partner(1000)
+    drawn = run(graph, RANDOM, definitions=BRANCHES)
     assert drawn.seeds == {"1.model.seed": drawn.graph["1"]["inputs"]["model.seed"]}
     assert 5 <= drawn.seeds["1.model.seed"] <= 9
-    kept = apply_seeds(graph, SeedMode.RANDOM, given={("1", "model.seed")}, definitions=BRANCHES)
+    kept = run(graph, RANDOM, given={("1", "model.seed")}, definitions=BRANCHES)
     assert kept.graph == graph
-    assert needs_definitions(graph, SeedMode.RANDOM)
+    assert needs_definitions(graph, RANDOM)
 
 
 @pytest.mark.parametrize("word", ["randomize", "increment", "fixed"])
-def test_the_control_of_a_seed_of_a_chosen_option_is_followed(word: str) -> None:
-    graph = {"1": {"class_type": "Partner", "inputs": {"model": "seeded", "model.seed": 7}}}
-    node = {"id": 1, "type": "Partner", "widgets_values": ["seeded", 7, word]}
-    settled = apply_seeds(
-        graph, SeedMode.AUTO, ui={"nodes": [node]}, definitions=BRANCHES, rng=random.Random(4)
-    )
+def test_the_control_of_a_seed_of_a_chosen_option_is_followed(word):
+    ui = {"nodes": [saved(1, "Partner", ["seeded", 7, word])]}
+    settled = run(partner(7), AUTO, ui=ui, definitions=BRANCHES, rng=random.Random(4))
     if word == "randomize":
         assert settled.seeds["1.model.seed"] == settled.graph["1"]["inputs"]["model.seed"] != 7
         assert settled.next_seeds == {}
     else:
-        assert settled.graph == graph
+        assert settled.graph == partner(7)
         assert settled.next_seeds == {"1.model.seed": 8 if word == "increment" else 7}

@@ -8,93 +8,63 @@ import pytest
 
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions, TypeMismatch, type_mismatches
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+from tests.helpers.graphs import combo, declared, node, saved
 
 DEFINITIONS = NodeDefinitions(
     {
-        "Sampler": {
-            "display_name": "The Sampler",
-            "input": {
-                "required": {
-                    "steps": ["INT", {}],
-                    "cfg": ["FLOAT", {}],
-                    "sampler": [["euler", "ddim"]],
-                    "size": [[256, 512]],
-                    "text": ["STRING", {}],
-                    "tiled": ["BOOLEAN", {}],
-                    "model": ["COMBO", {"options": []}],
-                    "tags": ["COMBO", {"options": ["a", "b"], "multiselect": True}],
-                    "mode": [
-                        "COMFY_DYNAMICCOMBO_V3",
-                        {
-                            "options": [
-                                {"key": "plain", "inputs": {}},
-                                {
-                                    "key": "seeded",
-                                    "inputs": {"required": {"seed": ["INT", {}]}},
-                                },
-                            ]
-                        },
-                    ],
-                }
-            },
-        }
+        "Sampler": declared(
+            "The Sampler",
+            steps=["INT", {}],
+            cfg=["FLOAT", {}],
+            sampler=[["euler", "ddim"]],
+            size=[[256, 512]],
+            text=["STRING", {}],
+            tiled=["BOOLEAN", {}],
+            model=["COMBO", {"options": []}],
+            tags=["COMBO", {"options": ["a", "b"], "multiselect": True}],
+            mode=combo(plain={}, seeded={"seed": ["INT", {}]}),
+        )
     }
 )
+TITLED = 'node "The Sampler" (Sampler'
 
 
 def found(**inputs: Any) -> list[tuple[str, Any, str]]:
-    graph = {"3": {"class_type": "Sampler", "inputs": inputs}}
-    return [(one.input, one.value, one.expected) for one in type_mismatches(graph, DEFINITIONS)]
+    mismatches = type_mismatches({"3": node("Sampler", **inputs)}, DEFINITIONS)
+    return [(each.input, each.value, each.expected) for each in mismatches]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("steps", 5),
-        ("steps", 5.0),
-        ("steps", "5"),
-        ("steps", ["1", 0]),
-        ("cfg", 5),
-        ("cfg", 5.5),
-        ("cfg", " 5.5 "),
-        ("sampler", "euler"),
-        ("sampler", "of a file that is not there"),
-        ("size", 512),
-        ("text", ""),
-        ("tiled", True),
-        ("tiled", 0),
-        ("model", "some.safetensors"),
-        ("tags", {"__value__": ["a"]}),
-        ("mode", "plain"),
-        ("undeclared", 3),
-    ],
-)
-def test_values_that_fit(name: str, value: Any) -> None:
-    assert found(**{name: value}) == []
+FITTING: dict[str, list[Any]] = {
+    "steps": [5, 5.0, "5", ["1", 0]],
+    "cfg": [5, 5.5, " 5.5 "],
+    "sampler": ["euler", "of a file that is not there"],
+    "size": [512],
+    "text": [""],
+    "tiled": [True, 0],
+    "model": ["some.safetensors"],
+    "tags": [{"__value__": ["a"]}],
+    "mode": ["plain"],
+    "undeclared": [3],
+}
+UNFIT: dict[str, tuple[str, list[Any]]] = {
+    "steps": ("an integer", ["euler", 0.5, True, None]),
+    "cfg": ("a number", ["euler", False]),
+    "sampler": ("one of its options", [5, {"x": 1}]),
+    "size": ("one of its options", ["512 pixels", 300]),
+    "text": ("text", [4096]),
+    "tiled": ("true or false", ["euler", 7]),
+    "model": ("one of its options", [4096]),
+    "mode": ("one of its options", ["of a newer version"]),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("steps", "euler", "an integer"),
-        ("steps", 0.5, "an integer"),
-        ("steps", True, "an integer"),
-        ("steps", None, "an integer"),
-        ("cfg", "euler", "a number"),
-        ("cfg", False, "a number"),
-        ("sampler", 5, "one of its options"),
-        ("sampler", {"x": 1}, "one of its options"),
-        ("size", "512 pixels", "one of its options"),
-        ("size", 300, "one of its options"),
-        ("text", 4096, "text"),
-        ("tiled", "euler", "true or false"),
-        ("tiled", 7, "true or false"),
-        ("model", 4096, "one of its options"),
-        ("mode", "of a newer version", "one of its options"),
-    ],
-)
-def test_values_that_do_not_fit(name: str, value: Any, expected: str) -> None:
-    assert found(**{name: value}) == [(name, value, expected)]
+def test_values_fit_or_not() -> None:
+    for name, values in FITTING.items():
+        for value in values:
+            assert found(**{name: value}) == [], (name, value)
+    for name, (expected, values) in UNFIT.items():
+        for value in values:
+            assert found(**{name: value}) == [(name, value, expected)], (name, value)
 
 
 def test_inputs_of_the_chosen_option_are_checked() -> None:
@@ -103,41 +73,19 @@ def test_inputs_of_the_chosen_option_are_checked() -> None:
     assert found(**values | {"mode": "plain"}) == []
 
 
-def test_unknown_classes_are_skipped() -> None:
-    assert type_mismatches({"1": {"class_type": "Nope", "inputs": {"a": 1}}}, DEFINITIONS) == []
-
-
 def test_values_at_a_wrong_position_give_warnings() -> None:
-    """The file has one value more than this node has inputs, so each is one place too far."""
-    node = {
-        "id": 3,
-        "type": "Sampler",
-        "widgets_values": [4096, 20, 7.5, "euler", 512, "text", False, "a.ckpt", ["a"], "plain"],
-    }
-    converted = ui_to_api({"nodes": [node]}, DEFINITIONS)
+    # The file has one value more than this node has inputs, so each is one place too far.
+    values = [4096, 20, 7.5, "euler", 512, "text", False, "a.ckpt", ["a"], "plain"]
+    converted = ui_to_api({"nodes": [saved(3, "Sampler", values)]}, DEFINITIONS)
     assert converted.graph["3"]["inputs"]["sampler"] == 7.5
-    assert [warning.split(";")[0] for warning in converted.warnings] == [
-        (
-            'node "The Sampler" (Sampler): '
-            "the value of its input sampler must be one of its options, but is 7.5"
-        ),
-        (
-            'node "The Sampler" (Sampler): '
-            'the value of its input size must be one of its options, but is "euler"'
-        ),
-        'node "The Sampler" (Sampler): the value of its input text must be text, but is 512',
-        (
-            'node "The Sampler" (Sampler): '
-            'the value of its input tiled must be true or false, but is "text"'
-        ),
-        (
-            'node "The Sampler" (Sampler): '
-            "the value of its input model must be one of its options, but is false"
-        ),
-        (
-            'node "The Sampler" (Sampler): '
-            'the value of its input mode must be one of its options, but is ["a"]'
-        ),
+    says = f"{TITLED}): the value of its input "
+    assert [warning.split(";")[0].removeprefix(says) for warning in converted.warnings] == [
+        "sampler must be one of its options, but is 7.5",
+        'size must be one of its options, but is "euler"',
+        "text must be text, but is 512",
+        'tiled must be true or false, but is "text"',
+        "model must be one of its options, but is false",
+        'mode must be one of its options, but is ["a"]',
     ]
 
 
@@ -149,32 +97,23 @@ def test_a_long_value_is_shortened() -> None:
 
 
 def test_a_promoted_value_is_checked_at_the_inner_input() -> None:
+    steps = {"name": "steps", "type": "INT", "link": 1, "widget": {"name": "steps"}}
     inner = {
         "id": "sub",
         "inputs": [{"name": "steps", "type": "INT", "linkIds": [1]}],
-        "nodes": [
-            {
-                "id": 5,
-                "type": "Sampler",
-                "inputs": [
-                    {"name": "steps", "type": "INT", "link": 1, "widget": {"name": "steps"}}
-                ],
-            }
-        ],
+        "nodes": [{"id": 5, "type": "Sampler", "inputs": [steps]}],
         "links": [[1, -10, 0, 5, 0, "INT"]],
     }
-    host = {"id": 9, "type": "sub", "widgets_values": ["euler"]}
-    flow = {"nodes": [host], "definitions": {"subgraphs": [inner]}}
+    nodes = [saved(9, "sub", ["euler"])]
+    flow = {"nodes": nodes, "definitions": {"subgraphs": [inner]}}
     (warning,) = (text for text in ui_to_api(flow, DEFINITIONS).warnings if "steps" in text)
-    assert warning.startswith(
-        'node "The Sampler" (Sampler): the value of its input steps must be an integer'
-    )
-    flow["nodes"].append({**host, "id": 10, "widgets_values": [1]})
+    assert warning.startswith(f"{TITLED}): the value of its input steps must be an integer")
+    nodes.append(saved(10, "sub", [1]))
     (warning,) = (text for text in ui_to_api(flow, DEFINITIONS).warnings if "steps" in text)
-    assert warning.startswith('node "The Sampler" (Sampler, id 9:5): ')
+    assert warning.startswith(f"{TITLED}, id 9:5): ")
 
 
-@pytest.mark.parametrize("node", [[None, False], 11473, None, "x", {"class_type": ["Sampler"]}])
-def test_entries_that_are_not_nodes_are_skipped(node: object) -> None:
-    graph = {"": node, "1": {"class_type": "Sampler", "inputs": {"steps": "many"}}, "2": {}}
+@pytest.mark.parametrize("entry", [[None, False], 11473, None, "x", {"class_type": ["Sampler"]}])
+def test_entries_that_are_not_nodes_and_unknown_classes_are_skipped(entry: Any) -> None:
+    graph = {"": entry, "1": node("Sampler", steps="many"), "2": {}, "3": node("Nope", a=1)}
     assert [mismatch.node for mismatch in type_mismatches(graph, DEFINITIONS)] == ["1"]
