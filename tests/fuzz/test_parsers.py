@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import io
 import json
 import struct
 import zipfile
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
@@ -33,17 +31,18 @@ from comfydeploy_jupyter.snapshots.snapshot import from_manager, is_manager_snap
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
 from comfydeploy_jupyter.util import jsons
 from tests.fuzz.damage import ODD, files_like, fuzz, json_like, within_time
+from tests.helpers.graphs import GOLDEN, probe_definitions, recorded
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MEDIA = [path.read_bytes() for path in sorted((GOLDEN / "media").iterdir()) if path.is_file()]
 _TEXT = b'{"prompt": {"1": {"class_type": "A", "inputs": {}}}}'
 _EXIF = b'prompt:{"1": {"class_type": "A", "inputs": {}}}'
 _GLB = b'{"asset": {"extras": {"prompt": "{\\"1\\": {\\"class_type\\": \\"A\\"}}"}}}'
 _TIFF = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 270, 2, len(_EXIF), 26) + b"\0" * 4 + _EXIF
 MEDIA += [
-    b'<svg xmlns="http://www.w3.org/2000/svg"><metadata><![CDATA['
-    + _TEXT
-    + b"]]></metadata></svg>",
+    b"<svg><metadata><![CDATA[" + _TEXT + b"]]></metadata></svg>",
     b"glTF" + struct.pack("<III", 2, 20 + len(_GLB), len(_GLB)) + b"JSON" + _GLB,
     b"\xff\xd8\xff\xe1" + struct.pack(">H", 8 + len(_TIFF)) + b"Exif\0\0" + _TIFF + b"\xff\xd9",
     _TEXT,
@@ -51,22 +50,14 @@ MEDIA += [
 refused = contextlib.suppress(ComfyDeployError)
 
 
-def recorded(name: str) -> Any:
-    return json.loads(gzip.decompress((GOLDEN / name).read_bytes()))
-
-
-def recorded_lines(name: str) -> list[Any]:
-    text = gzip.decompress((GOLDEN / name).read_bytes())
-    return [json.loads(line) for line in text.splitlines()]
-
-
 OBJECT_INFO: dict[str, Any] = recorded("validate_today.object_info.json.gz")
 PROMPTS = [
     line["prompt"]
-    for line in recorded_lines("validate_today.jsonl.gz")
+    for line in recorded("validate_today.jsonl.gz")
     if line.get("valid") and "#" not in line["name"]
 ]
-UI_GRAPHS = [line["ui"] for line in recorded_lines("ui_to_api.jsonl.gz")[::8]]
+PROBES = probe_definitions()
+UI_GRAPHS = [line["ui"] for line in recorded("ui_to_api.jsonl.gz")[::8]]
 
 
 @pytest.mark.parametrize("data", MEDIA, ids=lambda data: repr(data[:8]))
@@ -77,9 +68,7 @@ def test_the_files_to_be_damaged_have_a_workflow(data: bytes) -> None:
 def test_a_picture_with_thousands_of_references_to_one_text() -> None:
     text = b"prompt:" + b'{"1": {"class_type": "' + b"A" * 20_000 + b'", "inputs": {}}'
     count = 3000
-    entries = b"".join(
-        struct.pack("<HHII", 270, 2, len(text), 14 + 12 * count) for _ in range(count)
-    )
+    entries = struct.pack("<HHII", 270, 2, len(text), 14 + 12 * count) * count
     tiff = b"II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + b"\0" * 4 + text
     segment = b"\xff\xe1" + struct.pack(">H", 8 + len(tiff)) + b"Exif\0\0" + tiff
     with within_time(), refused:
@@ -96,9 +85,7 @@ def test_pictures_videos_and_sounds(data: bytes) -> None:
 
 FRAMES = [
     struct.pack(">II", 1, 2) + b"\x89PNG",
-    struct.pack(">II", 4, 60)
-    + b'{"node_id": "1", "prompt_id": "a", "image_type": "image/png"}'
-    + b"\xff\xd8",
+    struct.pack(">II", 4, 60) + b'{"node_id": "1", "image_type": "image/png"}' + b"\xff\xd8",
     struct.pack(">II", 3, 1) + b"5text",
     b'{"type": "executing", "data": {"node": "1", "prompt_id": "a"}}',
     b'{"type": "progress_state", "data": {"prompt_id": "a", "nodes": {"1": {"value": 1.0}}}}',
@@ -206,25 +193,18 @@ def test_archives_of_pictures(data: bytes) -> None:
 def test_workflow_files(workflow: Any) -> None:
     with within_time(), refused:
         detect_format(workflow, field="workflow")
-        ui_to_api(workflow, NodeDefinitions(recorded("ui_to_api.object_info.json.gz")))
+        ui_to_api(workflow, PROBES)
 
 
-REPLACEMENTS: dict[str, Any] = {
-    "Gone": [
-        {
-            "new_node_id": "PreviewImage",
-            "input_mapping": [
-                {"new_id": "images", "old_id": "a"},
-                {"new_id": "x", "set_value": 1},
-            ],
-            "output_mapping": [{"old_idx": 0, "new_idx": 1}],
-        }
-    ]
+REPLACEMENT: dict[str, Any] = {
+    "new_node_id": "PreviewImage",
+    "input_mapping": [{"new_id": "images", "old_id": "a"}, {"new_id": "x", "set_value": 1}],
+    "output_mapping": [{"old_idx": 0, "new_idx": 1}],
 }
 
 
 @fuzz
-@given(replacements=json_like(REPLACEMENTS))
+@given(replacements=json_like({"Gone": [REPLACEMENT]}))
 def test_node_replacements(replacements: Any) -> None:
     old = {"class_type": "Gone", "inputs": {"a": ["1", 0]}, "_meta": {}}
     prompt = {**PROMPTS[0], "gone": old, "after": {**old, "inputs": {"a": ["gone", 0]}}}

@@ -21,66 +21,43 @@ from typing import Any
 import PIL.Image
 
 from tests.helpers.comfyui import ComfyUIServer
+from tests.helpers.graphs import node
 
 MEDIA = Path(__file__).parent / "media"
 
 TEXT = 'Größe "ü" 猫 \\ \n%s</metadata>'
 
 PROMPT: dict[str, Any] = {
-    "1": {"class_type": "LoadImage", "inputs": {"image": "tiny.png"}},
-    "2": {
-        "class_type": "PrimitiveStringMultiline",
-        "inputs": {"value": TEXT},
-        "_meta": {"title": TEXT},
-    },
-    "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
-    "4": {
-        "class_type": "RepeatImageBatch",
-        "inputs": {"image": ["1", 0], "amount": 3},
-        "_meta": {"title": "Three"},
-    },
+    "1": node("LoadImage", image="tiny.png"),
+    "2": node("PrimitiveStringMultiline", TEXT, value=TEXT),
+    "3": node("PreviewAny", source=["2", 0]),
+    "4": node("RepeatImageBatch", "Three", image=["1", 0], amount=3),
 }
 
 WORKFLOW: dict[str, Any] = {
     "version": 0.4,
     "last_node_id": 4,
     "nodes": [
-        {"id": int(key), "type": node["class_type"], "title": node.get("_meta", {}).get("title")}
-        for key, node in PROMPT.items()
+        {"id": int(key), "type": each["class_type"], "title": each.get("_meta", {}).get("title")}
+        for key, each in PROMPT.items()
     ],
     "links": [],
 }
 
 SAVERS: dict[str, dict[str, Any]] = {
-    "image.png": {"class_type": "SaveImage", "inputs": {"images": ["4", 0]}},
-    "animation.png": {
-        "class_type": "SaveAnimatedPNG",
-        "inputs": {"images": ["4", 0], "fps": 6.0, "compress_level": 4},
-    },
-    "animation.webp": {
-        "class_type": "SaveAnimatedWEBP",
-        "inputs": {
-            "images": ["4", 0],
-            "fps": 6.0,
-            "lossless": True,
-            "quality": 80,
-            "method": "default",
-        },
-    },
-    "video.webm": {
-        "class_type": "SaveWEBM",
-        "inputs": {"images": ["4", 0], "codec": "vp9", "fps": 24.0, "crf": 32.0},
-    },
-    "video.mp4": {
-        "class_type": "SaveVideo",
-        "inputs": {"video": ["5", 0], "format": "mp4", "codec": "h264"},
-    },
-    "latent.latent": {"class_type": "SaveLatent", "inputs": {"samples": ["6", 0]}},
+    "image.png": node("SaveImage", images=["4", 0]),
+    "animation.png": node("SaveAnimatedPNG", images=["4", 0], fps=6.0, compress_level=4),
+    "animation.webp": node(
+        "SaveAnimatedWEBP", images=["4", 0], fps=6.0, lossless=True, quality=80, method="default"
+    ),
+    "video.webm": node("SaveWEBM", images=["4", 0], codec="vp9", fps=24.0, crf=32.0),
+    "video.mp4": node("SaveVideo", video=["5", 0], format="mp4", codec="h264"),
+    "latent.latent": node("SaveLatent", samples=["6", 0]),
 }
 
 HELPERS: dict[str, Any] = {
-    "5": {"class_type": "CreateVideo", "inputs": {"images": ["4", 0], "fps": 24.0}},
-    "6": {"class_type": "EmptyLatentImage", "inputs": {"width": 16, "height": 16, "batch_size": 1}},
+    "5": node("CreateVideo", images=["4", 0], fps=24.0),
+    "6": node("EmptyLatentImage", width=16, height=16, batch_size=1),
 }
 
 WRITE_SOUND = """

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.metadata import MAX_METADATA, embedded_workflow
-from tests.golden.record_media import MEDIA, PROMPT, SAVERS, SOUNDS, TEXT, WORKFLOW, prompt_of
+from tests.golden.record_media import MEDIA, PROMPT, SAVERS, SOUNDS, WORKFLOW, prompt_of
 
 FILES = sorted([*SAVERS, *SOUNDS])
 BOTH = {"workflow": WORKFLOW, "prompt": PROMPT}
@@ -26,11 +26,6 @@ def test_metadata_written_by_comfyui_is_read(name: str) -> None:
     with (MEDIA / name).open("rb") as file:
         found = embedded_workflow(file)
     assert found == {"workflow": WORKFLOW, "prompt": prompt_of(name)}
-
-
-def test_the_recorded_files_are_small() -> None:
-    assert {path.name for path in MEDIA.iterdir()} == set(FILES)
-    assert sum(path.stat().st_size for path in MEDIA.iterdir()) < 200_000
 
 
 def test_the_prefix_that_hides_new_input_files_is_removed() -> None:
@@ -180,9 +175,3 @@ def test_damaged_files_give_a_result_or_a_clear_error(name: str, data: Any) -> N
     except InvalidRequestError:
         return
     assert found["workflow"] or found["prompt"]
-
-
-def test_texts_with_special_characters_are_read() -> None:
-    assert embedded_workflow((MEDIA / "sound.mp3").read_bytes())["prompt"]["2"]["inputs"] == {
-        "value": TEXT
-    }

@@ -10,13 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.graphs.layout import MAX_NODES, MAX_TEXT, picture_of
+from tests.helpers.graphs import node
 
 NODE = {"id": 1, "type": "KSampler", "pos": [10, 50], "size": [200, 120], "mode": 0}
-
-
-def only(workflow: dict[str, Any]) -> dict[str, Any]:
-    (node,) = picture_of(workflow)["graph"]["nodes"]
-    return dict(node)
 
 
 def test_nodes_links_and_groups_of_the_editor() -> None:
@@ -37,9 +33,7 @@ def test_nodes_links_and_groups_of_the_editor() -> None:
     assert (draw["box"], draw["mode"], draw["color"]) == ([10, 20, 200, 150], "bypassed", "#322")
     assert (collapsed["ins"], collapsed["box"][3]) == ([], 30)
     assert graph["links"] == [["1", 0, "2", 0, "MODEL"]]
-    assert graph["groups"] == [
-        {"title": "Both", "box": [0, 0, 500, 300], "color": "#3f789e"},
-    ]
+    assert graph["groups"] == [{"title": "Both", "box": [0, 0, 500, 300], "color": "#3f789e"}]
 
 
 def test_subgraphs_are_drawn_with_their_nodes() -> None:
@@ -54,11 +48,8 @@ def test_subgraphs_are_drawn_with_their_nodes() -> None:
         "inputNode": {"id": -10, "bounding": [-200, 0, 120, 60]},
         "outputNode": {"id": -20, "bounding": [400, 0, 120, 60]},
     }
-    workflow = {
-        "nodes": [{**NODE, "type": "1f0c"}],
-        "links": [],
-        "definitions": {"subgraphs": [inner]},
-    }
+    nodes = [{**NODE, "type": "1f0c"}]
+    workflow = {"nodes": nodes, "links": [], "definitions": {"subgraphs": [inner]}}
     picture = picture_of(workflow)
     (outer,) = picture["graph"]["nodes"]
     assert (outer["title"], outer["subgraph"]) == ("Upscale", "1f0c")
@@ -70,29 +61,24 @@ def test_subgraphs_are_drawn_with_their_nodes() -> None:
 
 def test_a_graph_in_api_format_is_put_into_columns() -> None:
     graph = {
-        "1": {"class_type": "Loader", "inputs": {"name": "x"}, "_meta": {"title": "Load"}},
-        "2": {"class_type": "Sampler", "inputs": {"model": ["1", 0], "steps": 20}},
-        "3": {"class_type": "Save", "inputs": {"images": ["2", 1], "model": ["1", 0]}},
+        "1": node("Loader", "Load", name="x"),
+        "2": node("Sampler", model=["1", 0], steps=20),
+        "3": node("Save", images=["2", 1], model=["1", 0]),
     }
     picture = picture_of(graph)["graph"]
     lefts = [node["box"][0] for node in picture["nodes"]]
     assert lefts == sorted(set(lefts))
     assert picture["nodes"][0]["title"] == "Load"
     assert picture["nodes"][1]["outs"] == ["", ""]
-    assert picture["links"] == [
-        ["1", 0, "2", 0, ""],
-        ["2", 1, "3", 0, ""],
-        ["1", 0, "3", 1, ""],
-    ]
+    links = [["1", 0, "2", 0, ""], ["2", 1, "3", 0, ""], ["1", 0, "3", 1, ""]]
+    assert picture["links"] == links
 
 
 @pytest.mark.parametrize("format_", ["api", "ui"])
 def test_sizes_are_bounded(format_: str) -> None:
     count = MAX_NODES + 7
     if format_ == "api":
-        workflow = {
-            str(n): {"class_type": "x" * 999, "inputs": {"a": ["0", 0]}} for n in range(count)
-        }
+        workflow = {str(n): node("x" * 999, a=["0", 0]) for n in range(count)}
     else:
         nodes = [{**NODE, "id": n, "title": "x" * 999, "pos": [1e300, -1e9]} for n in range(count)]
         workflow = {"nodes": nodes, "links": []}
@@ -103,37 +89,12 @@ def test_sizes_are_bounded(format_: str) -> None:
 
 KEYS = (
     *("nodes", "links", "groups", "id", "type", "pos", "size", "inputs", "flags", "0", "1"),
-    *("definitions", "subgraphs", "inputNode", "bounding", "class_type", "mode"),
+    *("definitions", "subgraphs", "inputNode", "bounding", "class_type", "mode", "name"),
 )
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
-        st.lists(inner, max_size=6)
-        | st.dictionaries(
-            st.sampled_from(
-                (
-                    "nodes",
-                    "links",
-                    "groups",
-                    "id",
-                    "type",
-                    "pos",
-                    "size",
-                    "inputs",
-                    "flags",
-                    "0",
-                    "1",
-                    "definitions",
-                    "subgraphs",
-                    "inputNode",
-                    "bounding",
-                    "class_type",
-                    "mode",
-                )
-            ),
-            inner,
-            max_size=6,
-        )
+        st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)
     ),
     max_leaves=30,
 )
@@ -146,8 +107,5 @@ def test_malformed_workflows_raise_no_error(workflow: dict[str, Any]) -> None:
 
 
 def test_a_cycle_is_drawn() -> None:
-    graph = {
-        "1": {"class_type": "A", "inputs": {"x": ["2", 0]}},
-        "2": {"class_type": "B", "inputs": {"x": ["1", 0]}},
-    }
+    graph = {"1": node("A", x=["2", 0]), "2": node("B", x=["1", 0])}
     assert len(picture_of(graph)["graph"]["links"]) == 2

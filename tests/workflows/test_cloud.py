@@ -33,14 +33,10 @@ async def test_graphs_are_sent_in_the_format_of_the_service(repository, comfydep
     assert body == {"workflow": UI, "workflow_api": API, "comment": "c"}
 
 
-async def test_the_service_adds_every_version_that_it_is_sent(repository):
+async def test_what_only_the_service_has(repository):
     workflow_id = (await repository.save(Draft(UI, API, name="w")))["id"]
     version = await repository.add_version(Draft(UI, API, workflow_id=workflow_id, comment="v1"))
     assert (version["version"], version["comment"], version["created"]) == (2, "v1", True)
-
-
-async def test_other_fields_of_the_service_are_returned(repository):
-    await repository.save(Draft(UI, API, name="w"))
     (row,) = await repository.workflows()
     assert (row["user_name"], row["pinned"], row["cover_image"]) == ("Ada", False, None)
     assert (row["latest_version"], row["versions"]) == (None, None)

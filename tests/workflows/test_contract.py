@@ -77,8 +77,9 @@ async def test_an_update_makes_a_version_when_the_graph_changed(repository):
     assert (forced["version"], forced["new_version"]) == (3, True)
 
 
-async def test_a_version_by_itself(repository):
+async def test_versions(repository):
     workflow_id = (await repository.save(draft("a", name="w")))["workflow_id"]
+    before = await repository.version(workflow_id, 1)
     version = await repository.add_version(
         draft("b", workflow_id=workflow_id, comment="no hands", force=True)
     )
@@ -88,27 +89,14 @@ async def test_a_version_by_itself(repository):
     assert ISO_UTC.fullmatch(version["created_at"])
     again = await repository.version(workflow_id, 2)
     assert again == {key: version[key] for key in again}
-
-
-async def test_versions_never_change(repository):
-    workflow_id = (await repository.save(draft("0", name="w")))["workflow_id"]
-    before = await repository.version(workflow_id, 1)
-    for number in range(1, 4):
-        await repository.save(draft(str(number), workflow_id=workflow_id))
-    assert await repository.version(workflow_id, 1) == before
-    assert (before["workflow"], before["workflow_api"]) == (ui("0"), api("0"))
-
-
-async def test_details_of_a_workflow(repository):
-    workflow_id = (await repository.save(draft("a", name="w")))["workflow_id"]
-    await repository.add_version(draft("b", workflow_id=workflow_id, comment="second"))
     found = await repository.workflow(workflow_id)
     assert (found["id"], found["workflow_id"], found["name"]) == (workflow_id, workflow_id, "w")
-    assert (found["latest_version"], found["version"], found["comment"]) == (2, 2, "second")
+    assert (found["latest_version"], found["version"], found["comment"]) == (2, 2, "no hands")
     assert (found["workflow"], found["workflow_api"]) == (ui("b"), api("b"))
     (latest,) = found["versions"]
-    assert latest == await repository.version(workflow_id)
-    assert latest == await repository.version(workflow_id, 2)
+    assert latest == again == await repository.version(workflow_id)
+    assert await repository.version(workflow_id, 1) == before
+    assert (before["workflow"], before["workflow_api"]) == (ui("a"), api("a"))
 
 
 async def test_list_of_workflows(repository):
@@ -178,9 +166,10 @@ async def test_concurrent_versions_get_consecutive_numbers(repository):
         assert stored["comment"] == version["comment"]
 
 
-async def test_the_api_graph_is_made_where_it_is_missing(make):
-    async def convert(workflow: dict[str, Any]) -> dict[str, Any]:
-        return api(workflow["nodes"][0]["widgets_values"][0])
+async def test_the_api_graph_is_made_where_it_is_missing_and_can_be_made(make):
+    async def convert(workflow: dict[str, Any]) -> dict[str, Any] | None:
+        text = workflow["nodes"][0]["widgets_values"][0]
+        return None if text == "odd" else api(text)
 
     repository = make(convert)
     bare = replace(draft("a", name="w"), workflow_api=None)
@@ -188,17 +177,10 @@ async def test_the_api_graph_is_made_where_it_is_missing(make):
     assert (await repository.workflow(workflow_id))["workflow_api"] == api("a")
     bare = replace(draft("b", workflow_id=workflow_id), workflow_api=None)
     assert (await repository.add_version(bare))["workflow_api"] == api("b")
-
-
-async def test_a_workflow_whose_api_graph_cannot_be_made(make):
-    async def convert(_: dict[str, Any]) -> None:
-        return None
-
-    repository = make(convert)
-    bare = replace(draft("a", name="w"), workflow_api=None)
-    workflow_id = (await repository.save(bare))["workflow_id"]
+    odd = replace(draft("odd", name="w"), workflow_api=None)
+    workflow_id = (await repository.save(odd))["workflow_id"]
     assert (await repository.workflow(workflow_id))["workflow_api"] is None
-    again = await repository.save(replace(bare, workflow_id=workflow_id))
+    again = await repository.save(replace(odd, workflow_id=workflow_id))
     assert again["new_version"] is False
 
 

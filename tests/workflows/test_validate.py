@@ -13,16 +13,19 @@ def saved_with(class_type: str, version: Any) -> dict[str, Any]:
     return {"nodes": [{"type": class_type, "properties": {"cnr_id": "comfy-core", "ver": version}}]}
 
 
+BATCH, NEWER = "BatchImagesNode", "NewerStill"
+
+
 @pytest.mark.parametrize(
     ("class_type", "workflow", "running", "needs"),
     [
-        ("BatchImagesNode", None, "0.3.75", "ComfyUI 0.33.0 or newer"),
-        ("BatchImagesNode", None, None, "ComfyUI 0.33.0 or newer"),
-        ("BatchImagesNode", saved_with("BatchImagesNode", "0.9.2"), "0.3.75", "ComfyUI 0.9.2 or"),
-        ("BatchImagesNode", saved_with("BatchImagesNode", "0.3.40"), "0.3.75", "ComfyUI 0.33.0 or"),
-        ("BatchImagesNode", saved_with("BatchImagesNode", 5), "0.3.75", "ComfyUI 0.33.0 or"),
-        ("NewerStill", saved_with("NewerStill", "0.38.1"), "0.33.0", "ComfyUI 0.38.1 or newer"),
-        ("NewerStill", saved_with("NewerStill", "nightly"), "0.33.0", None),
+        (BATCH, None, "0.3.75", "0.33.0 or newer"),
+        (BATCH, None, None, "0.33.0 or newer"),
+        (BATCH, saved_with(BATCH, "0.9.2"), "0.3.75", "0.9.2 or"),
+        (BATCH, saved_with(BATCH, "0.3.40"), "0.3.75", "0.33.0 or"),
+        (BATCH, saved_with(BATCH, 5), "0.3.75", "0.33.0 or"),
+        (NEWER, saved_with(NEWER, "0.38.1"), "0.33.0", "0.38.1 or newer"),
+        (NEWER, saved_with(NEWER, "nightly"), "0.33.0", None),
         ("Foreign", saved_with("Other", "0.38.1"), "0.33.0", None),
     ],
 )
@@ -31,7 +34,7 @@ def test_core_nodes_say_which_comfyui_has_them(
 ) -> None:
     missing: list[dict[str, Any]] = [{"class_type": class_type, "node_ids": ["1"]}]
     core_node_warnings(missing, workflow, running)
-    assert (missing[0].get("needs") or "").startswith(needs or "")
+    assert missing[0].get("needs", "").startswith(f"ComfyUI {needs}" if needs else "")
     assert ("needs" in missing[0]) is (needs is not None)
 
 
