@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from . import metrics
     from .handlers.base import Handler
-    from .handlers.document import Document
     from .handlers.ws import EventSocket
     from .services import Services
     from .tunnel.tunnels import Origin
@@ -362,7 +361,7 @@ class ComfyDeploy(ExtensionApp):
         super().__init__(**kwargs)
         self.sockets: set[EventSocket] = set()
         self.requests: set[Handler] = set()  # those without a reply yet
-        self.document: Document | None = None
+        self.document: bytes | None = None  # `openapi.json`
         self._mount: Mount | None = None  # with the routes; set when Jupyter is there
         self._services: Services | None = None
         self._to_log: JupyterLog | None = None

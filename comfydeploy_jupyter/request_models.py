@@ -302,9 +302,9 @@ def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
     """
     try:
         return model.model_validate(fields, strict=False if lax else None)
-    except ValidationError as fault:
+    except ValidationError as exc:
         problems = [
-            {"field": _field_of(error), "problem": _problem(error)} for error in fault.errors()
+            {"field": _field_of(error), "problem": _problem(error)} for error in exc.errors()
         ]
         first = problems[0]
         raise InvalidRequestError(

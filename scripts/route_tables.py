@@ -52,7 +52,7 @@ def taken(operation: Route, described: set[str]) -> list[str]:
     found = {}
     if operation.declared.query is not None:
         found["query"] = own_fields(operation.declared.query, described)
-    for body in operation.declared.bodies:
+    for body in operation.bodies:
         if isinstance(body.schema, dict):
             found["multipart"] = [*body.schema.get("properties", ())]
         else:

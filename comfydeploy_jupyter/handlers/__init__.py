@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .route import Route
 
 SECTIONS = (
-    *("runs", "deployments", "view", "files", "transfers", "graphs", "workflows", "ws", "status"),
-    *("machines", "snapshots", "tunnel", "cloud", "comfy_api", "comfyui_page", "base"),
+    *("runs", "deployments", "files", "transfers", "workflows", "ws", "status", "machines"),
+    *("tunnel", "cloud", "comfy_api", "comfyui_page", "base"),
 )
 PATHS = r"tunnel/status|(?:comfyui-deploy|comfydeploy|comfyui)(?:/.*)?"
 
@@ -95,7 +95,6 @@ class Mount(Router):
         return self._routes
 
     def find_handler(self, request: HTTPServerRequest, **_: Any) -> HTTPMessageDelegate | None:
-        """Return what handles a request."""
         if self._routes is None:
             return _Early(self, request)
         return self._routes.find_handler(request)

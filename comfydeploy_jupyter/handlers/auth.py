@@ -38,7 +38,6 @@ class AuthHandler(JupyterHandler):
 
     @property
     def extension(self) -> ComfyDeploy:
-        """The extension that mounted this handler."""
         return cast("ComfyDeploy", self.settings["comfydeploy"])
 
     def _log(self) -> None:
@@ -66,7 +65,6 @@ class AuthHandler(JupyterHandler):
             raise UnauthorizedError(f"You may not {action} {AUTH_RESOURCE} on this server")
 
     async def is_allowed(self, action: str) -> bool:
-        """Return whether the authorizer allows the user to perform an action."""
         return bool(
             await ensure_async(
                 self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
@@ -130,14 +128,14 @@ class AuthHandler(JupyterHandler):
         """
         try:
             super().check_xsrf_cookie()
-        except web.HTTPError as fault:
+        except web.HTTPError as exc:
             try:
                 user = self.current_user
             except RuntimeError:  # Jupyter has not authenticated the user yet
                 # JupyterHub calls this before it accepts a cookie, and rejects the cookie if it
                 # raises.
                 self._xsrf_missing = True
-                raise fault from None
+                raise exc from None
             if not user:
                 raise self.not_logged_in() from None
             if not self.check_origin():

@@ -25,10 +25,10 @@ from ..errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from ..request_models import CloudTarget, M, Model, parse
+from ..request_models import CloudTarget, M, parse
 from ..util import jsons, worker
+from . import route
 from .auth import FOREIGN_PAGE, AuthHandler
-from .route import route
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -45,6 +45,10 @@ HEARTBEAT = 15.0  # seconds between comments in an event stream without events
 COMMENT = b": keep awake\n\n"  # readers of an event stream ignore a comment
 POLICY_SETTING = "comfydeploy_content_security_policy"  # of the Jupyter application
 
+_KINDS: dict[int, type[ComfyDeployError]] = {
+    kind.status: kind
+    for kind in (UnauthorizedError, NotFoundError, MethodNotAllowedError, TooLargeError)
+}
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -96,25 +100,23 @@ class Base(AuthHandler):
         return f"{scheme}://{self.request.host}"
 
     def query(self, model: type[M]) -> M:
-        """Return the request's query, checked. An empty argument counts as not given."""
+        """Return the request's query, checked; ``name[key]`` is an entry of an object.
+
+        An empty argument counts as not given.
+        """
         fields: dict[str, Any] = {}
         for name, values in self.request.query_arguments.items():
-            if len(values) > 1 and name.partition("[")[0] in model.model_fields:
+            owner, opened, rest = name.partition("[")
+            if len(values) > 1 and owner in model.model_fields:
                 raise InvalidRequestError.of_field(name, "is given more than once")
-            self._add_argument(fields, model, name, self.decode_argument(values[0], name))
-        return parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
-
-    def _add_argument(
-        self, fields: dict[str, Any], model: type[Model], name: str, value: str
-    ) -> None:
-        """Add an argument to the fields of a query; ``name[key]`` is an entry of an object."""
-        owner, opened, rest = name.partition("[")
-        if not (opened and rest.endswith("]") and owner in model.model_fields):
-            fields[name] = value
-            return
-        key = self.decode_argument(rest[:-1].encode("latin-1"), owner)  # as tornado decodes it
-        if isinstance(entries := fields.setdefault(owner, {}), dict):
-            entries[key] = value
+            value = self.decode_argument(values[0], name)
+            if opened and rest.endswith("]") and owner in model.model_fields:
+                key = self.decode_argument(rest[:-1].encode("latin-1"), owner)  # as tornado decodes
+                if isinstance(entries := fields.setdefault(owner, {}), dict):
+                    entries[key] = value
+            elif value:
+                fields[name] = value
+        return parse(model, fields, lax=True)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = self.error_of(kwargs.get("exc_info", (None, None, None))[1], status_code)
@@ -168,8 +170,8 @@ class Handler(Base, APIHandler):
     async def prepare(self) -> None:  # type: ignore[override]  # theirs is awaited too
         try:
             await cast("Awaitable[None]", super().prepare())
-        except web.HTTPError as fault:
-            if fault.status_code != NotFoundError.status:
+        except web.HTTPError as exc:
+            if exc.status_code != NotFoundError.status:
                 raise
             # Jupyter raises 404 for an origin that is not allowed.
             raise UnauthorizedError(FOREIGN_PAGE) from None
@@ -193,7 +195,7 @@ class Handler(Base, APIHandler):
     def flush(self, include_footers: bool = False) -> Future[None]:
         """Send what was written so far, and count this as use of the server.
 
-        A reply in several pieces counts with each piece, but not while its client does not read.
+        A reply in several chunks counts with each one, but not while its client does not read.
         """
         self.extension.requests.discard(self)
         self.note_activity()
@@ -213,16 +215,12 @@ class Handler(Base, APIHandler):
         """Respond with 403 instead of a redirect to the login page."""
         raise self.not_logged_in()
 
-    async def body(self, model: type[M], *, unique: bool = False, graphs: bool = False) -> M:
-        """Return the request's JSON body, checked.
+    async def json_body(self, *, unique: bool = False, graphs: bool = False) -> dict[str, Any]:
+        """Return the request's JSON object; an empty body is an empty object.
 
         ``unique`` rejects an object with a key twice: no part of a body that is stored may get
         lost. With ``graphs``, large graphs in it may be `RawJSON`.
         """
-        return parse(model, await self.json_body(unique=unique, graphs=graphs))
-
-    async def json_body(self, *, unique: bool = False, graphs: bool = False) -> dict[str, Any]:
-        """Return the request's JSON object; an empty body is an empty object."""
         text = self.request.body
         self.check_size(len(text), self.extension.max_json_size)
         if not text.strip():
@@ -231,7 +229,6 @@ class Handler(Base, APIHandler):
 
     @staticmethod
     def check_size(size: int, limit: int) -> None:
-        """Raise `TooLargeError` if a body of this many bytes is above the limit."""
         if size > limit:
             raise TooLargeError(
                 f"The body has {size} bytes, the limit is {limit}",
@@ -278,9 +275,9 @@ class Handler(Base, APIHandler):
 
     async def reply_large(self, body: Any) -> None:
         """Send a JSON reply that may have megabytes, such as graphs."""
-        pieces, self._etag = await asyncio.to_thread(_encode, body)
-        if len(pieces) == 1:
-            await self.finish(pieces[0])
+        chunks, self._etag = await asyncio.to_thread(_encode, body)
+        if len(chunks) == 1:
+            await self.finish(chunks[0])
             return
         self.set_etag_header()
         if self.request.method == "GET" and self.check_etag_header():
@@ -288,11 +285,11 @@ class Handler(Base, APIHandler):
             await self.finish()
             return
         self.set_header("Content-Type", "application/json")
-        self.set_header("Content-Length", str(sum(map(len, pieces))))
+        self.set_header("Content-Length", str(sum(map(len, chunks))))
         with suppress(StreamClosedError):  # the client has disconnected
-            for piece in pieces:
-                for start in range(0, len(piece), CHUNK):
-                    self.write(piece[start : start + CHUNK])
+            for chunk in chunks:
+                for start in range(0, len(chunk), CHUNK):
+                    self.write(chunk[start : start + CHUNK])
                     await self.flush()
             await self.finish()
 
@@ -309,42 +306,33 @@ class Handler(Base, APIHandler):
 class NotFound(Handler):
     """All paths below the prefix of the routes that are not routes."""
 
-    @route("GET", "/comfyui-deploy")
-    @route("POST", "/comfyui-deploy")
-    @route("GET", "{tail}")
-    @route("POST", "{tail}")
+    @route.get("/comfyui-deploy")
+    @route.post("/comfyui-deploy")
+    @route.get("{tail}")
+    @route.post("{tail}")
     async def refuse(self) -> None:
         raise NotFoundError(f"There is no route {self.request.path}")
 
 
 def _encode(body: Any) -> tuple[list[bytes], str]:
-    """Return the JSON of a reply in pieces, and its ``ETag``."""
-    pieces = jsons.chunks(body)
+    """Return the JSON of a reply in chunks, and its ``ETag``."""
+    chunks = jsons.chunks(body)
     digest = hashlib.sha1(usedforsecurity=False)
-    for piece in pieces:
-        digest.update(piece)
-    return pieces, f'"{digest.hexdigest()}"'
+    for chunk in chunks:
+        digest.update(chunk)
+    return chunks, f'"{digest.hexdigest()}"'
 
 
-def _of_http(fault: web.HTTPError) -> ComfyDeployError:
+def _of_http(exc: web.HTTPError) -> ComfyDeployError:
     """Return this package's error for one of tornado or Jupyter, with its message and status."""
-    message = fault.log_message or fault.reason or "the request was refused"
-    if fault.log_message and fault.args:
-        try:
-            message = fault.log_message % fault.args
-        except TypeError:
-            message = fault.log_message
-    kinds: dict[int, type[ComfyDeployError]] = {
-        403: UnauthorizedError,
-        404: NotFoundError,
-        405: MethodNotAllowedError,
-        413: TooLargeError,
-    }
-    kind = kinds.get(fault.status_code)
-    if kind is None:
-        kind = InvalidRequestError if fault.status_code < 500 else ComfyDeployError
+    message = exc.log_message or exc.reason or "the request was refused"
+    if exc.log_message and exc.args:
+        with suppress(TypeError):
+            message = exc.log_message % exc.args
+    default = InvalidRequestError if exc.status_code < 500 else ComfyDeployError
+    kind = _KINDS.get(exc.status_code, default)
     if kind is MethodNotAllowedError:
         message = "This route does not support this method"
     error = kind(str(message))
-    error.status = fault.status_code
+    error.status = exc.status_code
     return error

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import Field, field_validator, model_validator
 from tornado import web
 
+from .. import request_models as fields
 from ..errors import (
     CloudError,
     ForbiddenAPIURLError,
@@ -16,32 +17,13 @@ from ..errors import (
     MethodNotAllowedError,
     OfflineError,
 )
-from ..request_models import (
-    ACCOUNT_KEY,
-    EMAIL_PATTERN,
-    ApiUrlField,
-    Identifier,
-    Model,
-    optional,
-    required,
-)
+from ..request_models import Model, optional, required
 from ..util import proxy
 from ..util.secrets import MAX_KEY_LENGTH, clean_url, is_key
+from . import route
 from .base import Handler, passed_header
-from .proxy import ProxyHandler
-from .route import (
-    BINARY,
-    CLOUD,
-    KEY,
-    Content,
-    Reply,
-    ReplyModel,
-    Success,
-    errors,
-    replies,
-    route,
-    takes,
-)
+from .route import BINARY, CLOUD, KEY, Content, ReplyModel, Success
+from .streamed import ProxyHandler
 
 
 class AccountRequest(Model):
@@ -50,10 +32,10 @@ class AccountRequest(Model):
     api_key: Annotated[str, Field(min_length=1, max_length=MAX_KEY_LENGTH)] | None = optional(
         "The API key of a Comfy account. It is stored; null deletes what is stored: the key, or the"
         " sign-in.",
-        ACCOUNT_KEY,
+        fields.ACCOUNT_KEY,
         repr=False,
     )
-    email: Annotated[str, Field(max_length=320, pattern=EMAIL_PATTERN)] | None = optional(
+    email: Annotated[str, Field(max_length=320, pattern=fields.EMAIL_PATTERN)] | None = optional(
         "The email of a Comfy account, to sign in. Not for accounts of Google or GitHub."
     )
     password: Annotated[str, Field(min_length=1, max_length=4096)] | None = optional(
@@ -79,10 +61,10 @@ class AccountRequest(Model):
 
 
 class AuthQuery(Model):
-    request_id: Identifier = required(
+    request_id: fields.Identifier = required(
         "The id that the client has made for the sign-in.", "c1f4a0d2"
     )
-    api_url: ApiUrlField = None
+    api_url: fields.ApiUrlField = None
 
 
 class SignedIn(Success):
@@ -119,7 +101,6 @@ class ComfyAccountKept(ComfyAccount):
 
 PENDING = 404  # ComfyDeploy's status as long as a sign-in is not approved
 _PAGE = Content("*/*", BINARY)
-_SITE = Reply("The response of the site, with its status.", (_PAGE,), "default")
 
 
 class AccountHandler(Handler):
@@ -127,10 +108,10 @@ class AccountHandler(Handler):
 
     tag = "ComfyDeploy"
 
-    @route("GET", "auth-response", "getSignIn", auth_action="write", xsrf_on_get=True)
-    @replies(SignedIn, "Approved. The key is stored on this server, and not returned.")
-    @replies(SignInPending, "Not approved yet. The user approves at `auth_url`.", status=202)
-    @errors(ForbiddenAPIURLError, CloudError)
+    @route.get("auth-response", "getSignIn", auth_action="write", xsrf_on_get=True)
+    @route.replies(SignedIn, "Approved. The key is stored on this server, and not returned.")
+    @route.replies(SignInPending, "Not approved yet. The user approves at `auth_url`.", status=202)
+    @route.errors(ForbiddenAPIURLError, CloudError)
     async def get_sign_in(self, query: AuthQuery) -> None:
         """Whether the user has approved the sign-in at ComfyDeploy."""
         # This GET changes the stored key, so it requires the same tokens as a POST: otherwise a
@@ -138,8 +119,8 @@ class AccountHandler(Handler):
         # programs have Jupyter's token or the XSRF token.
         try:
             name = await self.services.sign_in(query.request_id, query.api_url)
-        except CloudError as fault:
-            if fault.status != PENDING:
+        except CloudError as exc:
+            if exc.status != PENDING:
                 raise
             page = f"auth/request/{quote(query.request_id, safe='')}"
             address = self.services.site.address(page)
@@ -148,15 +129,15 @@ class AccountHandler(Handler):
             return
         self.reply({"success": True, "authenticated": True, "name": name})
 
-    @route("GET", "comfy-account", "getComfyAccount")
-    @replies(ComfyAccount, "The source of the key, but not the key.")
+    @route.get("comfy-account", "getComfyAccount")
+    @route.replies(ComfyAccount, "The source of the key, but not the key.")
     async def get_comfy_account(self) -> Any:
         """Whether this server has a key of a Comfy account for partner nodes."""
         return self.services.comfy_account.state()
 
-    @route("POST", "comfy-account", "setComfyAccount")
-    @replies(ComfyAccountKept, "Signed in, or the key is stored or deleted.")
-    @errors(CloudError, OfflineError)
+    @route.post("comfy-account", "setComfyAccount")
+    @route.replies(ComfyAccountKept, "Signed in, or the key is stored or deleted.")
+    @route.errors(CloudError, OfflineError)
     async def set_comfy_account(self, body: AccountRequest) -> Any:
         """Sign in to a Comfy account for the partner nodes of all runs, or store its key.
 
@@ -178,7 +159,6 @@ class SiteHandler(ProxyHandler, Handler):
     tag = "ComfyDeploy"
 
     async def begin(self) -> None:
-        """Start the request to the site."""
         if self.request.method == "OPTIONS":
             return
         if self.request.method not in ("GET", "POST"):
@@ -200,18 +180,19 @@ class SiteHandler(ProxyHandler, Handler):
         )
 
     async def send_chunk(self, chunk: bytes | None) -> None:
-        """Forward a chunk of the body, or its end."""
         try:
             await super().send_chunk(chunk)
         except asyncio.TimeoutError:
             url = clean_url(self.services.site.url)
             raise CloudError(f"{url} did not accept the request in time") from None
 
-    @route("GET", "/comfydeploy", "getSiteRoot")
-    @route("GET", "/comfydeploy/{tail}", "getSitePage")
-    @takes(headers=(KEY,))
-    @replies(_SITE)
-    @errors(*CLOUD)
+    @route.get("/comfydeploy", "getSiteRoot")
+    @route.get("/comfydeploy/{tail}", "getSitePage")
+    @route.post("/comfydeploy", "postSiteRoot")
+    @route.post("/comfydeploy/{tail}", "postSitePage")
+    @route.takes(_PAGE, headers=(KEY,))
+    @route.replies(_PAGE, "The response of the site, with its status.", status="default")
+    @route.errors(*CLOUD)
     async def show(self) -> None:
         """A page of ComfyDeploy's web site, through a proxy.
 
@@ -227,26 +208,10 @@ class SiteHandler(ProxyHandler, Handler):
         self.set_status(response.status)
         if response.status in (204, 304):
             headers.pop("Content-Length", None)
-        for name, value in headers.items():
-            self.set_header(name, passed_header(value))
-        location = site.location(response, f"{self.base_url}comfydeploy")
-        if location is not None:
-            self.set_header("Location", passed_header(location))
+        self.pass_headers(headers, site.location(response, f"{self.base_url}comfydeploy"))
         # A page of another site must not act as a page of Jupyter, so its scripts must not run.
         self.set_header("Content-Type", kind)
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
         await self.stream(site.chunks(response), set_content_type=kind)
-
-    @route("POST", "/comfydeploy", "postSiteRoot")
-    @route("POST", "/comfydeploy/{tail}", "postSitePage")
-    @takes(content=_PAGE, headers=(KEY,))
-    @replies(_SITE)
-    @errors(*CLOUD)
-    async def send(self) -> None:
-        """A page of ComfyDeploy's web site, through a proxy.
-
-        The tail may have any number of parts. Status and content are those of the site.
-        """
-        await self.show()

@@ -4,63 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 from tornado.iostream import StreamClosedError
 
+from .. import request_models as fields
 from ..compat import comfy_assets as assets
 from ..compat import comfy_jobs as jobs
 from ..compat.comfy_api import APIError, api_error
 from ..errors import ComfyDeployError, NotFoundError
 from ..files import uploads
-from ..request_models import (
-    GRAPH,
-    HASH_PATTERN,
-    JOB_HASH,
-    RUN_ID,
-    JobRequest,
-    JobsQuery,
-    JobStatus,
-    M,
-    Model,
-    optional,
-    required,
-)
+from ..request_models import JobRequest, JobsQuery, M, Model, optional, required
+from . import route
 from .base import COMMENT, HEARTBEAT, Handler, NotFound
-from .files import UploadFileHandler
-from .route import (
-    BINARY,
-    EVENTS,
-    JSON,
-    PREFIX,
-    TIME,
-    Content,
-    Header,
-    Link,
-    Reply,
-    ReplyModel,
-    errors,
-    replies,
-    route,
-    takes,
-)
-from .runs import LOOK_EVERY
-from .view import ViewHandler, ViewQuery
+from .files import UploadFileHandler, ViewHandler, ViewQuery
+from .route import BINARY, EVENTS, JSON, PREFIX, TIME, Content, Header, Link, ReplyModel
+from .runs import LOOK_INTERVAL
 
 if TYPE_CHECKING:
-    from ..compat.comfy_assets import Asset
     from ..compat.comfy_jobs import ComfyAPI
 
 
+_PLACE = (
+    "Where the file is to be: a name or `input/…` is an input, `models/<folder>/…` or `<folder>/…`"
+    " is a model."
+)
+
+
 class AssetFromHash(Model):
-    hash: Annotated[str, Field(pattern=HASH_PATTERN)] = required(
-        "The BLAKE3 of the content.", JOB_HASH
+    hash: Annotated[str, Field(pattern=fields.HASH_PATTERN)] = required(
+        "The BLAKE3 of the content.", fields.JOB_HASH
     )
     file_path: Annotated[str, Field(min_length=1, max_length=4096)] | None = optional(
-        "Where the file is to be: a name or `input/…` is an input, `models/<folder>/…` or"
-        " `<folder>/…` is a model.",
-        "photo.png",
+        _PLACE, "photo.png"
     )
     tags: list[Any] | None = optional("Ignored.")
 
@@ -68,7 +46,7 @@ class AssetFromHash(Model):
 ASSET_ID = "9f8a1c0d-2b3e-4f56-8a7b-1c2d3e4f5a6b"
 API = f"{PREFIX}/api/v2"
 NEVER = "9999-12-31T23:59:59Z"
-JOB_URL = f"http://127.0.0.1:8888/{API}/jobs/{RUN_ID}"
+JOB_URL = f"http://127.0.0.1:8888/{API}/jobs/{fields.RUN_ID}"
 ASSET_URL = f"http://127.0.0.1:8888/{API}/assets/{ASSET_ID}"
 
 
@@ -119,7 +97,7 @@ class JobOutput(ReplyModel):
     hash: str | None = required("Its BLAKE3, if known.")
     url: str = required("The address of its content.", f"{ASSET_URL}/content")
     url_expires_at: str = required("Never.", NEVER)
-    job_id: str | None = Field(examples=[RUN_ID])
+    job_id: str | None = Field(examples=[fields.RUN_ID])
 
 
 class JobFailure(ReplyModel):
@@ -145,8 +123,8 @@ class JobMetrics(ReplyModel):
 class Job(ReplyModel):
     """A run as a job."""
 
-    id: str = required("The id of the run.", RUN_ID)
-    status: JobStatus = Field(examples=["succeeded"])
+    id: str = required("The id of the run.", fields.RUN_ID)
+    status: fields.JobStatus = Field(examples=["succeeded"])
     created_at: str = Field(examples=[TIME])
     started_at: str | None = Field(examples=[TIME])
     completed_at: str | None = Field(examples=[TIME])
@@ -184,7 +162,7 @@ class JobPage(ReplyModel):
 class JobWorkflow(ReplyModel):
     """The workflow of a job."""
 
-    workflow: dict[str, Any] = Field(examples=[GRAPH])
+    workflow: dict[str, Any] = Field(examples=[fields.GRAPH])
     format: Literal["api", "save"] = required(
         "`api`: as ComfyUI executes it; `save`: as the editor saves it, if the run was one of a"
         " stored workflow."
@@ -195,7 +173,7 @@ class AssetReply(ReplyModel):
     """A file in one of ComfyUI's folders, or a text that a job has made."""
 
     id: str = Field(examples=[ASSET_ID])
-    hash: str | None = required("The BLAKE3 of its content, if known.", JOB_HASH)
+    hash: str | None = required("The BLAKE3 of its content, if known.", fields.JOB_HASH)
     size_bytes: int = Field(examples=[4816293])
     content_type: str = Field(examples=["image/png"])
     file_path: str | None = Field(examples=["photo.png"])
@@ -232,46 +210,35 @@ RANGE = Header("Range", "A range of bytes.", "bytes=0-99")
 
 _JOB = {"job_id": "$response.body#/id"}
 _ASSET = {"asset_id": "$response.body#/id"}
-_EVENTS = Reply(
-    "First the present `status`, the `progress` and the `output`s so far, then each change; the"
-    " final `status` is the last one. `preview` has `node_id`, `content_type` and `data_base64`,"
-    " `log` has `level` and `message`. A comment is sent every 15 seconds.",
-    (
-        Content(
-            EVENTS,
-            {
-                "type": "object",
-                "properties": {
-                    "event": {"enum": ["status", "progress", "preview", "output", "log"]},
-                    "data": {"type": "string", "contentMediaType": JSON},
-                },
-                "required": ["event", "data"],
-            },
-            'event: status\ndata: {"status": "running", "queue_position": null}\n\n'
-            'event: status\ndata: {"status": "succeeded", "queue_position": null}\n\n',
-        ),
-    ),
-)
-_FORM: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "content_type": {"type": "string", "description": "The media type of the file."},
-        "file_path": {
-            "type": "string",
-            "description": "Where the file is to be: a name or `input/…` is an input,"
-            " `models/<folder>/…` or `<folder>/…` is a model.",
+_EVENTS = Content(
+    EVENTS,
+    {
+        "type": "object",
+        "properties": {
+            "event": {"enum": ["status", "progress", "preview", "output", "log"]},
+            "data": {"type": "string", "contentMediaType": JSON},
         },
-        "expected_hash": {
-            "type": "string",
-            "description": "The BLAKE3 of the file; another file is refused.",
-        },
-        "tags": {"type": "string", "description": "Ignored."},
-        "file": BINARY,
+        "required": ["event", "data"],
     },
-    "required": ["file"],
-}
-_FORM_EXAMPLE = {"file_path": "photo.png", "file": "(the bytes of the file)"}
-_CONTENT = (Content("*/*", BINARY, "(the bytes of the file)"),)
+    'event: status\ndata: {"status": "running", "queue_position": null}\n\n'
+    'event: status\ndata: {"status": "succeeded", "queue_position": null}\n\n',
+)
+_FORM = Content(
+    route.FORM,
+    {
+        "type": "object",
+        "properties": {
+            "content_type": route.form_field("The media type of the file."),
+            "file_path": route.form_field(_PLACE),
+            "expected_hash": route.form_field("The BLAKE3 of the file; another file is refused."),
+            "tags": route.form_field("Ignored."),
+            "file": BINARY,
+        },
+        "required": ["file"],
+    },
+    {"file_path": "photo.png", "file": "(the bytes of the file)"},
+)
+_CONTENT = Content("*/*", BINARY, "(the bytes of the file)")
 _HASH = re.compile(r"blake3:([0-9a-f]{64})")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 
@@ -284,21 +251,19 @@ class ComfyAPIHandler(Handler):
 
     def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
         found = api_error(super().error_of(exception, status))
-        if found.name == "forbidden" and not self._is_known():
-            return APIError("unauthorized", found.message)
+        if found.name == "forbidden":
+            user = None
+            with suppress(RuntimeError):  # Jupyter has not authenticated the user yet
+                user = self.current_user
+            if not user:
+                return APIError("unauthorized", found.message)
         return found
 
     def query(self, model: type[M]) -> M:
         try:
             return super().query(model)
-        except Exception as fault:
-            raise jobs.refusal(self.error_of(fault, 400)) from None
-
-    def _is_known(self) -> bool:
-        try:
-            return bool(self.current_user)
-        except RuntimeError:  # Jupyter has not authenticated the user yet
-            return False
+        except Exception as exc:
+            raise jobs.refusal(self.error_of(exc, 400)) from None
 
     @property
     def comfy_api(self) -> ComfyAPI:
@@ -313,29 +278,34 @@ class ComfyAPIHandler(Handler):
     def asked_machine(self) -> str | None:
         return self.request.headers.get(MACHINE_HEADER.name, "").strip() or None
 
-    @route("GET", "api/v2/health", "getHealth", is_activity=False)
-    @replies(Health, "The server answers.")
+    @route.get("api/v2/health", "getHealth", is_activity=False)
+    @route.replies(Health, "The server answers.")
     async def get_health(self) -> Any:
         """Whether the server answers."""
         return {"status": "ok"}
 
-    @route("GET", "api/v2/jobs/{job_id}/workflow", "getJobWorkflow")
-    @replies(JobWorkflow, "The workflow.")
-    @errors("not_found")
+    @route.get("api/v2/jobs/{job_id}/workflow", "getJobWorkflow")
+    @route.replies(JobWorkflow, "The workflow.")
+    @route.errors("not_found")
     async def get_job_workflow(self, job_id: str) -> None:
         """The workflow of a job."""
         await self.reply_large(await self.comfy_api.jobs.workflow(job_id))
 
-    @route("POST", "api/v2/jobs/{job_id}/cancel", "cancelJob")
-    @replies(Job, "The job.")
-    @errors("not_found", "conflict", "upstream_unreachable")
+    @route.post("api/v2/jobs/{job_id}/cancel", "cancelJob")
+    @route.replies(Job, "The job.")
+    @route.errors("not_found", "conflict", "upstream_unreachable")
     async def cancel_job(self, job_id: str) -> None:
         """Cancel a job; one that has ended stays as it is."""
         await self.reply_large(await self.comfy_api.jobs.cancel(job_id, self.addresses))
 
-    @route("GET", "api/v2/jobs/{job_id}/events", "followJob")
-    @replies(_EVENTS)
-    @errors("not_found")
+    @route.get("api/v2/jobs/{job_id}/events", "followJob")
+    @route.replies(
+        _EVENTS,
+        "First the present `status`, the `progress` and the `output`s so far, then each change; the"
+        " final `status` is the last one. `preview` has `node_id`, `content_type` and"
+        " `data_base64`, `log` has `level` and `message`. A comment is sent every 15 seconds.",
+    )
+    @route.errors("not_found")
     async def follow_job(self, job_id: str) -> None:
         """The events of a job until its end."""
         run = await self.services.runs.load(job_id)
@@ -353,7 +323,7 @@ class ComfyAPIHandler(Handler):
                 while not jobs.is_final(record):
                     self.write(COMMENT)
                     await self.flush()
-                    await asyncio.sleep(LOOK_EVERY)
+                    await asyncio.sleep(LOOK_INTERVAL)
                     record = await self.comfy_api.jobs.record(job_id)
                 self.write(await self.comfy_api.events.final(record, self.addresses.assets))
         except StreamClosedError:
@@ -361,16 +331,18 @@ class ComfyAPIHandler(Handler):
             return
         self.finish_stream()
 
-    @route("GET", "api/v2/jobs/{job_id}", "getJob")
-    @replies(Job, "The job.")
-    @errors("not_found")
+    @route.get("api/v2/jobs/{job_id}", "getJob")
+    @route.replies(Job, "The job.")
+    @route.errors("not_found")
     async def get_job(self, job_id: str) -> None:
         """A job."""
         await self.reply_large(await self.comfy_api.jobs.get(job_id, self.addresses))
 
-    @route("POST", "api/v2/jobs", "createJob")
-    @takes(example=("workflow", "metadata"), graphs=True, headers=(IDEMPOTENCY_KEY, MACHINE_HEADER))
-    @replies(
+    @route.post("api/v2/jobs", "createJob")
+    @route.takes(
+        example=("workflow", "metadata"), graphs=True, headers=(IDEMPOTENCY_KEY, MACHINE_HEADER)
+    )
+    @route.replies(
         Job,
         "The job. It is queued, or ComfyUI has not answered yet whether it accepts it.",
         Link("getJob", _JOB),
@@ -379,7 +351,7 @@ class ComfyAPIHandler(Handler):
         Link("cancelJob", _JOB),
         status=201,
     )
-    @errors(
+    @route.errors(
         "conflict",
         "invalid_workflow",
         "workflow_format_ui",
@@ -398,27 +370,27 @@ class ComfyAPIHandler(Handler):
         )
         self.reply(job, status=201)
 
-    @route("GET", "api/v2/jobs", "listJobs")
-    @replies(JobPage, "A page of the jobs.")
-    @errors("invalid_cursor", "invalid_metadata_filter")
+    @route.get("api/v2/jobs", "listJobs")
+    @route.replies(JobPage, "A page of the jobs.")
+    @route.errors("invalid_cursor", "invalid_metadata_filter")
     async def list_jobs(self, query: JobsQuery) -> None:
         """The jobs, newest first."""
         await self.reply_large(await self.comfy_api.jobs.list(query, self.addresses))
 
-    @route("POST", "api/v2/assets/from-hash", "createAssetFromHash")
-    @takes(example=("hash", "file_path"))
-    @replies(AssetReply, "The asset.")
-    @errors("blob_not_found", "not_found", "conflict", "output_unavailable")
+    @route.post("api/v2/assets/from-hash", "createAssetFromHash")
+    @route.takes(example=("hash", "file_path"))
+    @route.replies(AssetReply, "The asset.")
+    @route.errors("blob_not_found", "not_found", "conflict", "output_unavailable")
     async def create_asset_from_hash(self, body: AssetFromHash) -> Any:
         """Make an asset of a file that the server has, without an upload."""
         blake3 = body.hash.removeprefix("blake3:")
         asset = await self.comfy_api.assets.from_hash(blake3, body.file_path)
         return assets.asset_of(asset, self.addresses.assets, created_new=False)
 
-    @route("HEAD", "api/v2/assets/by-hash/{hash}", "hasAsset")
-    @replies(Reply("The server has the file."))
-    @replies(Reply("The server has no such file.", status=404))
-    @replies(Reply("This is not a BLAKE3 hash.", status=422))
+    @route.mount("HEAD", "api/v2/assets/by-hash/{hash}", "hasAsset")
+    @route.replies(None, "The server has the file.")
+    @route.replies(None, "The server has no such file.", status=404)
+    @route.replies(None, "This is not a BLAKE3 hash.", status=422)
     async def has_asset(self, digest: str) -> None:
         """Whether the server has a file with this BLAKE3."""
         found = _HASH.fullmatch(digest)
@@ -428,17 +400,17 @@ class ComfyAPIHandler(Handler):
             raise APIError("blob_not_found", f"There is no file with the hash {digest}")
         await self.finish()
 
-    @route("GET", "api/v2/assets/{asset_id}", "getAsset")
-    @replies(AssetReply, "The asset.", Link("getAssetContent", _ASSET))
-    @errors("not_found")
+    @route.get("api/v2/assets/{asset_id}", "getAsset")
+    @route.replies(AssetReply, "The asset.", Link("getAssetContent", _ASSET))
+    @route.errors("not_found")
     async def get_asset(self, asset_id: str) -> Any:
         """An asset."""
         asset = await self.comfy_api.assets.get(asset_id)
         return assets.asset_of(asset, self.addresses.assets)
 
-    @route("DELETE", "api/v2/assets/{asset_id}", "deleteAsset")
-    @replies(Reply("It is deleted.", status=204))
-    @errors("not_found")
+    @route.mount("DELETE", "api/v2/assets/{asset_id}", "deleteAsset")
+    @route.replies(None, "It is deleted.", status=204)
+    @route.errors("not_found")
     async def delete_asset(self, asset_id: str) -> None:
         """Delete an asset and, if it was made for it alone, its file."""
         await self.comfy_api.assets.delete(asset_id)
@@ -449,10 +421,10 @@ class ComfyAPIHandler(Handler):
 class ComfyAPINotFound(ComfyAPIHandler, NotFound):
     """All paths of the Comfy API that are not routes."""
 
-    @route("GET", "api/v2")
-    @route("POST", "api/v2")
-    @route("GET", "api/v2/{tail}")
-    @route("POST", "api/v2/{tail}")
+    @route.get("api/v2")
+    @route.post("api/v2")
+    @route.get("api/v2/{tail}")
+    @route.post("api/v2/{tail}")
     async def refuse(self) -> None:
         await super().refuse()
 
@@ -464,16 +436,16 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
         """Return the target of the file; for a pool: its member with the least work."""
         try:
             self._machine = machine = self.services.machines.get(asked)
-        except NotFoundError as fault:
-            raise APIError("invalid_request", fault.message, details=fault.details) from None
+        except NotFoundError as exc:
+            raise APIError("invalid_request", exc.message, details=exc.details) from None
         return await self.services.upload_target(machine), {machine.id, machine.name}
 
     def form(self) -> type[uploads.UploadForm]:
         return uploads.AssetForm
 
-    @route("POST", "api/v2/assets", "uploadAsset")
-    @takes(form=(_FORM, _FORM_EXAMPLE), headers=(MACHINE_HEADER,))
-    @replies(
+    @route.post("api/v2/assets", "uploadAsset")
+    @route.takes(_FORM, headers=(MACHINE_HEADER,))
+    @route.replies(
         AssetReply,
         "The asset; its content is new.",
         Link("getAsset", _ASSET),
@@ -481,8 +453,8 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
         Link("deleteAsset", _ASSET),
         status=201,
     )
-    @replies(AssetReply, "The asset; the server had a file with this content.")
-    @errors("not_found", "hash_mismatch", "conflict", "upstream_unreachable")
+    @route.replies(AssetReply, "The asset; the server had a file with this content.")
+    @route.errors("not_found", "hash_mismatch", "conflict", "upstream_unreachable")
     async def upload_asset(self) -> None:
         """Upload a file."""
         upload = self.received()
@@ -503,30 +475,29 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
 class AssetContentHandler(ComfyAPIHandler, ViewHandler):
     """``assets/{asset_id}/content``: the file, or a range of it."""
 
-    @route("HEAD", "api/v2/assets/{asset_id}/content", "headAssetContent")
-    @takes(headers=(RANGE,))
-    @replies(Reply("The asset exists."))
-    @replies(Reply("The range is within it.", status=206))
-    @replies(Reply("The client has it already.", status=304))
-    @replies(Reply("There is no such asset, or its file does not exist any more.", status=404))
-    @replies(Reply("The range is outside the file.", status=416))
-    @replies(Reply("ComfyUI does not answer.", status=503))
+    @route.mount("HEAD", "api/v2/assets/{asset_id}/content", "headAssetContent")
+    @route.takes(headers=(RANGE,))
+    @route.replies(None, "The asset exists.")
+    @route.replies(None, "The range is within it.", status=206)
+    @route.replies(None, "The client has it already.", status=304)
+    @route.replies(None, "There is no such asset, or its file does not exist any more.", status=404)
+    @route.replies(None, "The range is outside the file.", status=416)
+    @route.replies(None, "ComfyUI does not answer.", status=503)
     async def head_asset_content(self, asset_id: str) -> None:
         """The size and the type of an asset."""
         await self.get_asset_content(asset_id)
 
-    @route("GET", "api/v2/assets/{asset_id}/content", "getAssetContent")
-    @takes(headers=(RANGE, UNCHANGED))
-    @replies(Reply("The content.", _CONTENT))
-    @replies(Reply("The requested range of the content.", _CONTENT, 206))
-    @replies(Reply("The client has it already.", status=304))
-    @errors("not_found", "output_unavailable", "range_not_satisfiable", "upstream_unreachable")
+    @route.get("api/v2/assets/{asset_id}/content", "getAssetContent")
+    @route.takes(headers=(RANGE, UNCHANGED))
+    @route.replies(_CONTENT, "The content.")
+    @route.replies(_CONTENT, "The requested range of the content.", status=206)
+    @route.replies(None, "The client has it already.", status=304)
+    @route.errors(
+        "not_found", "output_unavailable", "range_not_satisfiable", "upstream_unreachable"
+    )
     async def get_asset_content(self, asset_id: str) -> None:
         """The content of an asset, or a range of it."""
         asset = await self.comfy_api.assets.get(asset_id)
-        await self.send_asset(asset)
-
-    async def send_asset(self, asset: Asset) -> None:
         self.set_file_headers(asset.filename, asset.content_type)
         if asset.text is not None:
             text = asset.text.encode(errors="replace")

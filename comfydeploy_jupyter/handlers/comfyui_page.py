@@ -32,9 +32,10 @@ from yarl import URL
 
 from ..errors import ComfyUIUnavailableError, NotFoundError, UnauthorizedError
 from ..util import proxy
+from . import route
 from .base import Base, passed_header
-from .proxy import ProxyHandler
-from .route import BINARY, HANDSHAKE, OPEN_SOCKET, Content, Reply, errors, replies, route, takes
+from .route import BINARY, Content
+from .streamed import ProxyHandler
 from .ws import SocketHandler
 
 if TYPE_CHECKING:
@@ -94,7 +95,6 @@ USER_FILES = re.compile(
 READER_TIMEOUT = 60.0  # seconds that a browser has to receive a message; ComfyUI waits meanwhile
 TRY_AGAIN = 1013  # close code "try again later"
 _CONTENT = Content("*/*", BINARY)
-_ANSWER = Reply("The response of ComfyUI, with its status.", (_CONTENT,), "default")
 
 WAITING_PAGE = """\
 <!DOCTYPE html>
@@ -183,11 +183,12 @@ class PageHandler(ProxyHandler, PageBase):
             has_body="Transfer-Encoding" in given or given.get("Content-Length", "0") != "0",
         )
 
-    @route("GET HEAD", "/comfyui/{tail}", "ComfyUIPage")
-    @route("OPTIONS", "/comfyui/{tail}")
-    @route("GET HEAD OPTIONS", "/comfyui")
-    @replies(_ANSWER)
-    @errors(NotFoundError, ComfyUIUnavailableError)
+    @route.mount("GET HEAD POST PUT PATCH DELETE", "/comfyui/{tail}", "ComfyUIPage")
+    @route.mount("OPTIONS", "/comfyui/{tail}")
+    @route.mount("GET HEAD POST PUT PATCH DELETE OPTIONS", "/comfyui")
+    @route.takes(_CONTENT)
+    @route.replies(_CONTENT, "The response of ComfyUI, with its status.", status="default")
+    @route.errors(NotFoundError, ComfyUIUnavailableError)
     async def show(self) -> None:
         """ComfyUI's own page with all its routes, through a proxy.
 
@@ -207,21 +208,8 @@ class PageHandler(ProxyHandler, PageBase):
             self.services.editing.note(client, str(self.request.method), self.path)
         await self._return(client, response)
 
-    @route("POST PUT PATCH DELETE", "/comfyui/{tail}", "ComfyUIPage")
-    @route("POST PUT PATCH DELETE", "/comfyui")
-    @takes(content=_CONTENT)
-    @replies(_ANSWER)
-    @errors(NotFoundError, ComfyUIUnavailableError)
-    async def send(self) -> None:
-        """ComfyUI's own page with all its routes, through a proxy.
-
-        The tail may have any number of parts. Needs `execute`.
-        """
-        await self.show()
-
     @property
     def _is_visit(self) -> bool:
-        """Whether a browser requests this as a page."""
         accepted = self.request.headers.get("Accept", "")
         return self.request.method in {"GET", "HEAD"} and "text/html" in accepted
 
@@ -272,9 +260,9 @@ class PageHandler(ProxyHandler, PageBase):
             return None
         try:
             return ready.result()
-        except ComfyUIUnavailableError as fault:
-            hint = str(fault.extra.get("hint") or "")
-            self._send_page("ComfyUI is not available", f"{fault.message}. {hint}", 10)
+        except ComfyUIUnavailableError as exc:
+            hint = str(exc.extra.get("hint") or "")
+            self._send_page("ComfyUI is not available", f"{exc.message}. {hint}", 10)
             return None
 
     def _send_page(self, title: str, text: str, pause: int) -> None:
@@ -298,11 +286,7 @@ class PageHandler(ProxyHandler, PageBase):
             headers.update(file_headers(self.path, answer, self.content_security_policy))
             if self.request.headers.get("Sec-Fetch-Dest") in WORKERS:
                 del headers["Content-Security-Policy"]
-        for name, value in headers.items():
-            self.set_header(name, passed_header(value))
-        location = self._location(client, answer)
-        if location is not None:
-            self.set_header("Location", passed_header(location))
+        self.pass_headers(headers, self._location(client, answer))
         is_whole = answer.status == 200 and "Content-Encoding" not in answer.headers
         at_root = self._at_root if is_whole else None
         chunks: AsyncIterator[bytes] | None = client.chunks(answer)
@@ -406,15 +390,12 @@ class PageSocket(SocketHandler, PageBase):
 
     @property
     def max_message_size(self) -> int:
-        """Largest message of a browser, in bytes."""
         return self.extension.max_json_size
 
-    @route("GET", "/comfyui/ws", "openComfyUISocket")
-    @route("GET", "/comfyui/api/ws")
-    @takes(headers=HANDSHAKE)
-    @replies(OPEN_SOCKET[0])
-    @replies(OPEN_SOCKET[1])
-    @errors(NotFoundError, ComfyUIUnavailableError)
+    @route.get("/comfyui/ws", "openComfyUISocket")
+    @route.get("/comfyui/api/ws")
+    @route.opens_socket
+    @route.errors(NotFoundError, ComfyUIUnavailableError)
     async def open_socket(self) -> None:
         """ComfyUI's own WebSocket, through a proxy.
 
@@ -428,8 +409,8 @@ class PageSocket(SocketHandler, PageBase):
         try:
             client = await self.services.machines.get().ready()
             self._remote = await client.open_socket(self.target)
-        except ComfyUIUnavailableError as fault:
-            self.close(TRY_AGAIN, fault.message[:100])
+        except ComfyUIUnavailableError as exc:
+            self.close(TRY_AGAIN, exc.message[:100])
             return
         if self.ws_connection is None:  # the browser has disconnected in the meantime
             await self._remote.close()
@@ -438,7 +419,6 @@ class PageSocket(SocketHandler, PageBase):
         self.extension.tasks.start(self._pass_on(self._remote), what, when_done=self.close)
 
     async def on_message(self, message: str | bytes) -> None:
-        """Forward a message of the browser."""
         remote = self._remote
         if remote is None:
             return
@@ -449,18 +429,15 @@ class PageSocket(SocketHandler, PageBase):
                 await remote.send_str(message)
 
     def on_close(self) -> None:
-        """Close the socket to ComfyUI."""
         super().on_close()
         if self._remote is not None:
             # This also ends `_pass_on`. Cancelling it before its first step would close nothing.
             self.extension.tasks.start(self._remote.close(), "Closing the socket to ComfyUI")
 
     async def send_str(self, text: str) -> None:
-        """Send a text to the browser."""
         await self.write_message(text)
 
     async def send_bytes(self, data: bytes) -> None:
-        """Send a binary message to the browser."""
         await self.write_message(data, binary=True)
 
     async def _pass_on(self, remote: aiohttp.ClientWebSocketResponse[bool]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from .. import request_models as fields
 from ..errors import (
     ComfyDeployError,
     ConflictError,
@@ -17,26 +18,14 @@ from ..errors import (
     PromptInvalidError,
     UnknownInputError,
 )
-from ..request_models import (
-    RUN_ID,
-    WORKFLOW_ID,
-    DeploymentRun,
-    Endpoint,
-    Identifier,
-    JSONObject,
-    Model,
-    Status,
-    Webhook,
-    optional,
-    parse,
-    required,
-)
+from ..request_models import DeploymentRun, Model, Webhook, optional, parse, required
 from ..runs.outputs import as_json, service_run
 from ..util.jsons import RawJSON
 from ..workflows import store
+from . import route
 from .base import Handler
 from .comfy_api import MACHINE_HEADER
-from .route import MACHINE, TIME, Link, ReplyModel, errors, replies, route, takes
+from .route import MACHINE, TIME, Link, ReplyModel
 from .runs import RUN_ERRORS
 
 if TYPE_CHECKING:
@@ -45,13 +34,15 @@ if TYPE_CHECKING:
 
 
 class DeploymentRunRequest(Model):
-    deployment_id: Identifier = required(
+    deployment_id: fields.Identifier = required(
         "The id of a stored workflow, whose newest version is run, or the id of one of its"
         " versions.",
-        WORKFLOW_ID,
+        fields.WORKFLOW_ID,
     )
-    inputs: JSONObject | None = optional("Values by name, as `inputs` of `run`.", {"1.width": 128})
-    webhook: Endpoint | None = optional(
+    inputs: fields.JSONObject | None = optional(
+        "Values by name, as `inputs` of `run`.", {"1.width": 128}
+    )
+    webhook: fields.Endpoint | None = optional(
         "An address that receives the end of the run; it is sent again until the address accepts"
         " it."
     )
@@ -64,14 +55,14 @@ class DeploymentRunRequest(Model):
 class CreatedRun(ReplyModel):
     """A run that is queued."""
 
-    run_id: str = Field(examples=[RUN_ID])
+    run_id: str = Field(examples=[fields.RUN_ID])
 
 
 class CancelledRun(ReplyModel):
     """A run that is cancelled, or has ended."""
 
-    run_id: str = Field(examples=[RUN_ID])
-    status: Status = Field(examples=["running"])
+    run_id: str = Field(examples=[fields.RUN_ID])
+    status: fields.Status = Field(examples=["running"])
     message: str = Field(examples=["The run is being cancelled"])
 
 
@@ -79,7 +70,7 @@ class ServiceOutput(ReplyModel):
     """The output of a node."""
 
     id: str = Field(examples=["a8098c1a-f86e-51da-bd1a-00112444be1e"])
-    run_id: str = Field(examples=[RUN_ID])
+    run_id: str = Field(examples=[fields.RUN_ID])
     data: dict[str, list[Any]] = required(
         "By kind: files with `url`, `type` and `filename`, texts, and booleans.",
         {"text": ["a cat"]},
@@ -94,8 +85,8 @@ class ServiceOutput(ReplyModel):
 class ServiceRun(ReplyModel):
     """A run in the form of the ComfyDeploy service; what does not exist here is null."""
 
-    id: str = required("The id of the run in all routes.", RUN_ID)
-    workflow_id: str = required("The stored workflow, or an empty text.", WORKFLOW_ID)
+    id: str = required("The id of the run in all routes.", fields.RUN_ID)
+    workflow_id: str = required("The stored workflow, or an empty text.", fields.WORKFLOW_ID)
     workflow_version_id: str | None
     workflow_inputs: dict[str, Any] | None
     workflow_api: dict[str, Any] | None
@@ -108,7 +99,7 @@ class ServiceRun(ReplyModel):
     user_id: str | None
     org_id: str | None
     origin: str = Field(examples=["api"])
-    status: Status = Field(examples=["success"])
+    status: fields.Status = Field(examples=["success"])
     live_status: str | None
     progress: float = required("From 0 to 1.", 1.0)
     outputs: list[ServiceOutput]
@@ -176,15 +167,15 @@ class DeploymentsHandler(Handler):
         )
         await self.reply_large(RawJSON(await asyncio.to_thread(as_json, body)))
 
-    @route("POST", "run/deployment/queue", "queueDeployment")
-    @takes(example=("deployment_id", "inputs"), headers=(MACHINE_HEADER,))
-    @replies(
+    @route.post("run/deployment/queue", "queueDeployment")
+    @route.takes(example=("deployment_id", "inputs"), headers=(MACHINE_HEADER,))
+    @route.replies(
         CreatedRun,
         "The run is queued.",
         Link("getDeploymentRun", _RUN),
         Link("cancelDeploymentRun", _RUN),
     )
-    @errors(*RUN_ERRORS, by_status=(*_UNPROCESSABLE, (422, InvalidJSONError)))
+    @route.errors(*RUN_ERRORS, by_status=(*_UNPROCESSABLE, (422, InvalidJSONError)))
     async def queue_deployment(self, body: DeploymentRunRequest) -> Any:
         """Run a stored workflow as a deployment of ComfyDeploy.
 
@@ -207,22 +198,22 @@ class DeploymentsHandler(Handler):
         run = await self.services.runs.queue(request)
         return {"run_id": run.prompt_id}
 
-    @route("GET", "run/{run_id}", "getDeploymentRun")
-    @replies(ServiceRun, "The run.")
-    @errors(NotFoundError, by_status=_UNPROCESSABLE[:1])
+    @route.get("run/{run_id}", "getDeploymentRun")
+    @route.replies(ServiceRun, "The run.")
+    @route.errors(NotFoundError, by_status=_UNPROCESSABLE[:1])
     async def get_deployment_run(self, run_id: str) -> None:
         """A run in the form of the ComfyDeploy service."""
         await self.answer(await self.services.runs.record(run_id))
 
-    @route("POST", "run/{run_id}/cancel", "cancelDeploymentRun")
-    @replies(CancelledRun, "The run.")
-    @errors(*MACHINE, NotFoundError, by_status=_UNPROCESSABLE[:1])
+    @route.post("run/{run_id}/cancel", "cancelDeploymentRun")
+    @route.replies(CancelledRun, "The run.")
+    @route.errors(*MACHINE, NotFoundError, by_status=_UNPROCESSABLE[:1])
     async def cancel_deployment_run(self, run_id: str) -> Any:
         """Cancel a run; one that has ended stays as it is."""
         message = "The run is being cancelled"
         try:
             await self.services.runs.interrupt(run_id, None)
-        except ConflictError as fault:
-            message = fault.message
+        except ConflictError as exc:
+            message = exc.message
         record = await self.services.runs.record(run_id)
         return {"run_id": run_id, "status": record.status, "message": message}

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from .. import errors
 from .._version import __version__
 from ..compat.comfy_api import CODES, APIError
-from ..errors import (
-    CloudError,
-    ComfyDeployError,
-    ComfyUIUnavailableError,
-    ConflictError,
-    DockerFailedError,
-    DockerUnavailableError,
-    ForbiddenAPIURLError,
-    ForbiddenPathError,
-    InvalidInputError,
-    InvalidJSONError,
-    InvalidRequestError,
-    NoAPIKeyError,
-    NoSpaceError,
-    NotFoundError,
-    OfflineError,
-    PromptInvalidError,
-    RunTimeoutError,
-    StoreUnavailableError,
-    TooLargeError,
-    TunnelFailedError,
-    UnauthorizedError,
-    UnknownInputError,
-    UnsupportedPlatformError,
-)
+from ..errors import CloudError, ComfyDeployError, InvalidRequestError
 from ..request_models import JOB_HASH, RUN_ID
 from . import operations
 from .comfy_api import ASSET_ID, APIErrorReply
@@ -73,12 +49,12 @@ _OF_STATUS = {416: "The range is outside the file."}
 
 _EVERYWHERE: tuple[type[ComfyDeployError], ...] = (
     InvalidRequestError,
-    UnauthorizedError,
-    StoreUnavailableError,
-    NoSpaceError,
-    UnsupportedPlatformError,
+    errors.UnauthorizedError,
+    errors.StoreUnavailableError,
+    errors.NoSpaceError,
+    errors.UnsupportedPlatformError,
 )
-_WITH_BODY = (InvalidJSONError, TooLargeError)
+_WITH_BODY = (errors.InvalidJSONError, errors.TooLargeError)
 _CODES_EVERYWHERE = (  # of the Comfy API
     *("unauthorized", "forbidden", "invalid_request", "internal_error"),
     *("store_unavailable", "no_space", "unsupported_platform"),
@@ -86,20 +62,20 @@ _CODES_EVERYWHERE = (  # of the Comfy API
 _CODES_WITH_BODY = ("invalid_json", "too_large")
 
 EXAMPLES: tuple[ComfyDeployError, ...] = (
-    InvalidJSONError("The body is not JSON: Expecting value: line 1 column 1 (char 0)"),
+    errors.InvalidJSONError("The body is not JSON: Expecting value: line 1 column 1 (char 0)"),
     InvalidRequestError.of_field("timeout", "Input should be greater than 0"),
-    UnknownInputError(
+    errors.UnknownInputError(
         "inputs.Sky.colour: no input of the workflow has this name; did you mean Sky.color?",
         details={"field": "inputs.Sky.colour", "unknown": {"Sky.colour": ["Sky.color"]}},
     ),
-    InvalidInputError(
+    errors.InvalidInputError(
         "inputs.KSampler.steps: must be at most 10000, not 20000",
         details={
             "field": "inputs.3.steps",
             "invalid": {"3.steps": "must be at most 10000, not 20000"},
         },
     ),
-    PromptInvalidError(
+    errors.PromptInvalidError(
         "Prompt has no outputs",
         details={
             "type": "prompt_no_outputs",
@@ -109,48 +85,52 @@ EXAMPLES: tuple[ComfyDeployError, ...] = (
         },
         extra={"node_errors": {}},
     ),
-    NoAPIKeyError("No ComfyDeploy API key is known: sign in, or send one"),
-    UnauthorizedError("Jupyter's token or login is needed for this"),
-    ForbiddenPathError(
+    errors.NoAPIKeyError("No ComfyDeploy API key is known: sign in, or send one"),
+    errors.UnauthorizedError("Jupyter's token or login is needed for this"),
+    errors.ForbiddenPathError(
         "filename: is outside the folders that may be read", details={"field": "filename"}
     ),
-    OfflineError(
+    errors.OfflineError(
         "a.safetensors is not fetched: the setting `offline` forbids that",
         details={"setting": "offline"},
         extra={"hint": "Set c.ComfyDeploy.offline = False, or unset COMFYDEPLOY_OFFLINE."},
     ),
-    ForbiddenAPIURLError(
+    errors.ForbiddenAPIURLError(
         "api_url: https://example.com is not on allowed_api_urls", details={"field": "api_url"}
     ),
-    NotFoundError(
+    errors.NotFoundError(
         f"prompt_id: there is no run {RUN_ID!r}",
         details={"field": "prompt_id", "prompt_id": RUN_ID},
     ),
-    ConflictError("No run executes on machine 'local'"),
-    TooLargeError(
+    errors.ConflictError("No run executes on machine 'local'"),
+    errors.TooLargeError(
         "The body has 70000000 bytes, the limit is 67108864",
         details={"size": 70000000, "limit": 67108864},
     ),
-    UnsupportedPlatformError(
+    errors.UnsupportedPlatformError(
         "The server extension of ComfyUI needs Linux or macOS and does not run on Windows"
     ),
     CloudError("ComfyDeploy at api.comfydeploy.com cannot be reached: Connection refused"),
-    TunnelFailedError(
+    errors.TunnelFailedError(
         "There is no cloudflared on this machine", details={"reason": "no_binary", "log": []}
     ),
-    DockerFailedError("The image could not be built", details={"log": ["ERROR: exit code 1"]}),
-    ComfyUIUnavailableError(
+    errors.DockerFailedError(
+        "The image could not be built", details={"log": ["ERROR: exit code 1"]}
+    ),
+    errors.ComfyUIUnavailableError(
         "No ComfyUI answers at http://127.0.0.1:8188",
         extra={"hint": "Start it, or set comfyui_path so that this server starts it."},
     ),
-    DockerUnavailableError("No Docker engine answers", extra={"path": "/home/ada/studio"}),
-    StoreUnavailableError(
+    errors.DockerUnavailableError("No Docker engine answers", extra={"path": "/home/ada/studio"}),
+    errors.StoreUnavailableError(
         "Another process has locked the store /home/ada/comfydeploy.db",
         details={"reason": "locked", "path": "/home/ada/comfydeploy.db"},
         extra={"hint": "Try again; if the error remains, end the process that has the file open."},
     ),
-    RunTimeoutError("The run has not ended in time; it continues", extra={"prompt_id": RUN_ID}),
-    NoSpaceError("There is no space left on the disk for the snapshot studio"),
+    errors.RunTimeoutError(
+        "The run has not ended in time; it continues", extra={"prompt_id": RUN_ID}
+    ),
+    errors.NoSpaceError("There is no space left on the disk for the snapshot studio"),
     ComfyDeployError("The snapshot was not finished because the server is stopping"),
 )
 
@@ -168,21 +148,12 @@ class ErrorReply(OpenReplyModel):
     details: dict[str, Any]
 
 
-class Document(NamedTuple):
-    """A document in the form in which it is sent: JSON, and a tag that changes with it."""
-
-    text: bytes
-    etag: str  # in quotes, as in the header
-
-
-def document(base_url: str) -> Document:
+def document(base_url: str) -> bytes:
     """Return the description of the routes as JSON. It takes a second: call it in a thread."""
-    text = json.dumps(specification(base_url), separators=(",", ":")).encode()
-    return Document(text, f'"{hashlib.sha256(text).hexdigest()[:32]}"')
+    return json.dumps(specification(base_url), separators=(",", ":")).encode()
 
 
 def specification(base_url: str = "/") -> dict[str, Any]:
-    """Return the description of the routes as an object."""
     routes = operations()
     models = _Models(routes)
     paths: dict[str, dict[str, Any]] = {}
@@ -273,24 +244,14 @@ class _Models:
             adapters, by_alias=True, ref_template=REFERENCE, schema_generator=_Schema
         )
         self.components: dict[str, Any] = definitions["$defs"]
+        self.of = {type_: found[number, "validation"] for number, type_ in enumerate(types)}
         for name, paths in _paths_of_bodies(routes).items():
             whose = f"Body of {' and '.join(f'``{path}``' for path in paths)}."
             self.components[name].setdefault("description", whose)
-        self._found = [(type_, found[number, "validation"]) for number, type_ in enumerate(types)]
 
-    def of(self, type_: Any) -> dict[str, Any]:
-        """Return the schema of a type, or the reference to it."""
-        return next(schema for known, schema in self._found if known is type_)
-
-    def properties(self, model: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self.components[model.__name__].get("properties", {})
-        return found
-
-    def required(self, schema: Any) -> list[str]:
-        """Return the names of the required fields of a model, or of an object in JSON Schema."""
-        known = schema if isinstance(schema, dict) else self.components[schema.__name__]
-        found: list[str] = known.get("required", [])
-        return found
+    def known(self, schema: Any) -> dict[str, Any]:
+        """Return the JSON Schema of a model, or the given one."""
+        return schema if isinstance(schema, dict) else self.components[schema.__name__]
 
 
 def _paths_of_bodies(routes: Iterable[Route]) -> dict[str, list[str]]:
@@ -298,7 +259,7 @@ def _paths_of_bodies(routes: Iterable[Route]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for route in routes:
         path = route.path.removeprefix(f"/{PREFIX}/")
-        for body in route.declared.bodies:
+        for body in route.bodies:
             if not isinstance(body.schema, dict):
                 known = found.setdefault(body.schema.__name__, [])
                 known.append(path if known else f"{route.method} {path}")
@@ -306,11 +267,11 @@ def _paths_of_bodies(routes: Iterable[Route]) -> dict[str, list[str]]:
 
 
 def _types(routes: Iterable[Route]) -> Iterator[Any]:
-    for declared in (route.declared for route in routes):
-        if declared.query is not None:
-            yield declared.query
-        contents = [content for reply in declared.replies for content in reply.contents]
-        for content in (*declared.bodies, *contents):
+    for route in routes:
+        if route.declared.query is not None:
+            yield route.declared.query
+        contents = [content for reply in route.declared.replies for content in reply.contents]
+        for content in (*route.bodies, *contents):
             if not isinstance(content.schema, dict):
                 yield content.schema
 
@@ -337,11 +298,11 @@ def _operation(route: Route, models: _Models) -> dict[str, Any]:
     }
     if text:
         described["description"] = text
-    if route.declared.bodies:
+    if route.bodies:
         described["requestBody"] = {
             "required": bool(route.declared.needs)
-            or any(models.required(body.schema) for body in route.declared.bodies),
-            "content": _contents(route.declared.bodies, models),
+            or any(models.known(body.schema).get("required") for body in route.bodies),
+            "content": _contents(route.bodies, models),
         }
         if route.declared.needs:
             content = described["requestBody"]["content"][JSON]
@@ -359,8 +320,8 @@ def _parameters(
     for name, (description, example) in PATH_PARAMETERS.items():
         if f"{{{name}}}" in route.path:
             yield _parameter(name, "path", description, text, example, required=True)
-    query = route.declared.query
-    for name, schema in {} if query is None else models.properties(query).items():
+    query = {} if route.declared.query is None else models.known(route.declared.query)
+    for name, schema in query.get("properties", {}).items():
         shown = {k: v for k, v in schema.items() if k not in ("description", "examples")}
         checked = _without_null(shown)
         yield _parameter(
@@ -369,7 +330,7 @@ def _parameters(
             schema["description"],
             checked,
             schema["examples"][0],
-            required=name in models.required(query),
+            required=name in query.get("required", ()),
             **({"style": "deepObject"} if checked.get("type") == "object" else {}),
         )
     for header in headers:
@@ -411,7 +372,8 @@ def _reply(reply: Reply, models: _Models) -> dict[str, Any]:
 def _contents(contents: Iterable[Content], models: _Models) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for content in contents:
-        schema = content.schema if isinstance(content.schema, dict) else models.of(content.schema)
+        is_schema = isinstance(content.schema, dict)
+        schema = content.schema if is_schema else models.of[content.schema]
         result[content.media_type] = {"schema": schema}
         example = content.shown_example
         if example is not None:
@@ -456,7 +418,7 @@ def errors_of(route: Route) -> dict[str, list[type[ComfyDeployError]]]:
 
     ``4XX`` stands for the status of ComfyDeploy, if the route returns this status.
     """
-    kinds = [*_EVERYWHERE, *(_WITH_BODY if route.declared.bodies else ()), *route.declared.errors]
+    kinds = [*_EVERYWHERE, *(_WITH_BODY if route.bodies else ()), *route.declared.errors]
     found: dict[str, list[type[ComfyDeployError]]] = {}
     for kind in dict.fromkeys(kinds):
         found.setdefault(str(kind.status), []).append(kind)
@@ -480,7 +442,7 @@ def _own_errors(route: Route) -> Iterator[Reply]:
     """Yield the errors of a route of the Comfy API, by their status; a HEAD names them itself."""
     if route.method == "HEAD":
         return
-    bodies = _CODES_WITH_BODY if route.declared.bodies else ()
+    bodies = _CODES_WITH_BODY if route.bodies else ()
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys((*route.declared.errors, *bodies, *_CODES_EVERYWHERE)):
         by_status.setdefault(CODES[code][0], []).append(code)

@@ -1,30 +1,47 @@
-"""Machines: the ComfyUI of this computer, others, and serverless machines of ComfyDeploy."""
+"""Machines: ComfyUIs here and elsewhere, and at ComfyDeploy; snapshots of their environments."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
+from tornado.iostream import StreamClosedError
 
-from ..errors import ConflictError, InvalidRequestError, NotFoundError
+from .. import request_models as fields
+from ..errors import (
+    ComfyDeployError,
+    ConflictError,
+    DockerFailedError,
+    DockerUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+)
 from ..machines import hardware, service
 from ..request_models import (
     CloudTarget,
     MachineCreate,
-    MachineField,
-    MachineIdField,
-    MachineRef,
     MachineUpdate,
     Model,
+    SnapshotRequest,
     optional,
     required,
 )
-from .base import Handler
-from .route import CLOUD, KEY, MACHINE, Link, ReplyModel, Success, errors, replies, route, takes
+from ..runs.feed import RunEvent
+from ..snapshots.snapshot import Snapshot
+from ..util.tasks import wait_for
+from . import route
+from .base import COMMENT, HEARTBEAT, Handler
+from .route import CLOUD, EVENTS, FILES, JSON, KEY, MACHINE, Content, Link, ReplyModel, Success
+from .runs import StreamEvent
+from .status import COMMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class MachineSource(CloudTarget):
-    machine_id: MachineIdField = None
+    machine_id: fields.MachineIdField = None
 
 
 class MachinesQuery(Model):
@@ -37,11 +54,11 @@ class MachinesQuery(Model):
 
 
 class MachineDelete(Model):
-    machine_id: MachineRef = required("A machine's id or name.", "studio")
+    machine_id: fields.MachineRef = required("A machine's id or name.", "studio")
 
 
 class FreeRequest(Model):
-    machine: MachineField = None
+    machine: fields.MachineField = None
     unload_models: bool = optional(
         "Whether to remove models from the memory of the GPU and of the machine.",
         True,
@@ -171,10 +188,10 @@ class MachinesHandler(Handler):
 
     tag = "Machines"
 
-    @route("GET", "machine", "getMachine", is_activity=False)
-    @takes(headers=(KEY,))
-    @replies(MachineReply, "The machine.")
-    @errors(NotFoundError, *CLOUD)
+    @route.get("machine", "getMachine", is_activity=False)
+    @route.takes(headers=(KEY,))
+    @route.replies(MachineReply, "The machine.")
+    @route.errors(NotFoundError, *CLOUD)
     async def get_machine(self, query: MachineSource) -> Any:
         """A machine: its hardware, settings and state."""
         pool = None if self.is_for_cloud(query) else self.services.pools.find(query.machine_id)
@@ -185,18 +202,18 @@ class MachinesHandler(Handler):
             return await self._cloud(query, cloud[1]).get(cloud[0])
         return await self.services.machine_service.describe(query.machine_id)
 
-    @route("GET", "machines", "listMachines", is_activity=False)
-    @replies(list[MachineSummary], "The machines.")
+    @route.get("machines", "listMachines", is_activity=False)
+    @route.replies(list[MachineSummary], "The machines.")
     async def list_machines(self, query: MachinesQuery) -> Any:
         """Short descriptions of all machines."""
         services = self.services
         pools = [services.pools.summary(p, members=query.members) for p in services.machines.pools]
         return [*services.machine_service.summaries(), *pools]
 
-    @route("POST", "machine/update", "updateMachine")
-    @takes(query=CloudTarget, example=("machine_id", "name"), headers=(KEY,))
-    @replies(MachineUpdated, "The machine is changed.")
-    @errors(*MACHINE, ConflictError, *CLOUD)
+    @route.post("machine/update", "updateMachine")
+    @route.takes(query=CloudTarget, example=("machine_id", "name"), headers=(KEY,))
+    @route.replies(MachineUpdated, "The machine is changed.")
+    @route.errors(*MACHINE, ConflictError, *CLOUD)
     async def update_machine(self, body: MachineUpdate) -> Any:
         """Change a machine, restart its ComfyUI."""
         pool = None if self.is_for_cloud(body) else self.services.pools.find(body.machine_id)
@@ -218,16 +235,16 @@ class MachinesHandler(Handler):
         # The web plug-in of the ComfyUI node expects an `id` for success, also from `create`.
         return {"success": True, "id": cloud[0], "machine": updated, "restart_required": False}
 
-    @route("POST", "machine/create", "createMachine")
-    @takes(query=CloudTarget, example=("name", "comfyui_url"), headers=(KEY,))
-    @replies(
+    @route.post("machine/create", "createMachine")
+    @route.takes(query=CloudTarget, example=("name", "comfyui_url"), headers=(KEY,))
+    @route.replies(
         MachineCreated,
         "The machine is registered.",
         Link("getMachine", _MACHINE_ID),
         Link("updateMachine", body=_MACHINE_ID),
         Link("deleteMachine", body=_MACHINE_ID),
     )
-    @errors(*MACHINE, ConflictError, *CLOUD)
+    @route.errors(*MACHINE, ConflictError, *CLOUD)
     async def create_machine(self, body: MachineCreate) -> Any:
         """Register a ComfyUI, start another one, or create a machine at ComfyDeploy."""
         query = self.query(CloudTarget)
@@ -256,9 +273,9 @@ class MachinesHandler(Handler):
         await self.services.machine_service.store_cloud_machine(made, api_url)
         return made
 
-    @route("POST", "machine/delete", "deleteMachine")
-    @replies(MachineDeleted, "The machine is deleted.")
-    @errors(NotFoundError, ConflictError)
+    @route.post("machine/delete", "deleteMachine")
+    @route.replies(MachineDeleted, "The machine is deleted.")
+    @route.errors(NotFoundError, ConflictError)
     async def delete_machine(self, body: MachineDelete) -> Any:
         """Delete a machine."""
         pool = self.services.pools.find(body.machine_id)
@@ -269,10 +286,10 @@ class MachinesHandler(Handler):
         await self.services.pools.forget(machine_id)
         return {"success": True, "machine_id": machine_id}
 
-    @route("POST", "free", "freeMemory")
-    @takes(example=("machine",))
-    @replies(MemoryFreed, "The number of freed bytes.")
-    @errors(*MACHINE)
+    @route.post("free", "freeMemory")
+    @route.takes(example=("machine",))
+    @route.replies(MemoryFreed, "The number of freed bytes.")
+    @route.errors(*MACHINE)
     async def free_memory(self, body: FreeRequest) -> Any:
         """Make ComfyUI unload its models and free memory."""
         machines = self.services.machines
@@ -299,3 +316,146 @@ class MachinesHandler(Handler):
             return (known.id if known is not None else asked.machine_id), None
         found = machine_service.is_in_cloud(asked.machine_id)
         return None if found is None else (found.id, found.config.get("api_url"))
+
+
+_SNAPSHOT: dict[str, Any] = {
+    "comfyui": {"version": "0.33.0", "commit": COMMIT},
+    "python": {
+        "version": "3.11.7",
+        "packages": [{"name": "torch", "version": "2.9.0", "requirement": "torch==2.9.0"}],
+    },
+    "custom_nodes": [
+        {
+            "name": "comfyui-deploy",
+            "kind": "git",
+            "repository": "https://github.com/BennyKok/comfyui-deploy",
+            "commit": COMMIT,
+        }
+    ],
+}
+
+
+class SnapshotReply(Success):
+    """An environment, and its build context; no ``path`` if ComfyDeploy made the steps.
+
+    If ComfyDeploy made the steps, ``steps`` are those of ``docker_command_steps``.
+    """
+
+    steps: list[Any] | None = None
+    docker_command_steps: dict[str, Any] = Field(examples=[{"steps": []}])
+    snapshot: Snapshot = Field(examples=[_SNAPSHOT])
+    warnings: list[str]
+    path: str = optional(
+        "The folder of the build context.", "/home/ada/comfydeploy/snapshots/studio", default=""
+    )
+    dockerfile: str = optional("The text of the Dockerfile.", "FROM python:3.11.7\n", default="")
+    image: str = ""
+    log: str = ""
+
+
+class SnapshotHandler(Handler):
+    """``POST snapshot-to-docker``: a build context that recreates the environment."""
+
+    tag = "Machines"
+    _work: asyncio.Task[dict[str, Any]] | None = None
+    _left = False  # whether the client has disconnected
+
+    @route.post("snapshot-to-docker", "snapshotToDocker")
+    @route.takes(
+        query=CloudTarget, example={"name": "studio", "snapshot": _SNAPSHOT}, headers=(KEY,)
+    )
+    @route.replies(
+        (
+            Content(JSON, SnapshotReply),
+            Content(
+                EVENTS,
+                StreamEvent,
+                'id: 1\nevent: event_update\ndata: {"event": "log",'
+                ' "data": {"line": "Reading"}}\n\n'
+                'id: 2\nevent: event_update\ndata: {"event": "result",'
+                ' "data": {"success": true}}\n\n',
+            ),
+        ),
+        "The context is written. With `Accept: text/event-stream` the progress is sent first, and"
+        " an error is the last event.",
+    )
+    @route.errors(
+        *FILES,
+        ConflictError,
+        DockerUnavailableError,
+        DockerFailedError,
+        *CLOUD,
+        by_status=((503, ComfyDeployError),),
+    )
+    async def snapshot_to_docker(self, body: SnapshotRequest) -> None:
+        """The environment as a Docker build context, and as steps of a ComfyDeploy machine."""
+        if "text/event-stream" in self.request.headers.get("Accept", ""):
+            await self._stream(body)
+            return
+        self._work = self._begin(body, lambda _: None)
+        try:
+            reply = await self._work
+        except asyncio.CancelledError:
+            if self._left:
+                return
+            raise _ending() from None
+        await self.reply_large(reply)
+
+    def on_connection_close(self) -> None:
+        """Cancel the work for a client that has disconnected, as Ctrl-C cancels a build."""
+        super().on_connection_close()
+        self._left = True
+        if self._work is not None:
+            self._work.cancel()
+
+    def _begin(
+        self, request: SnapshotRequest, report: Callable[[str], None]
+    ) -> asyncio.Task[dict[str, Any]]:
+        snapshots = self.services.snapshots
+        account = self.cloud_account(request)
+        if account is None:
+            return snapshots.begin(snapshots.to_docker(request, report))
+        return snapshots.begin(snapshots.to_cloud(request, account, report))
+
+    async def _stream(self, request: SnapshotRequest) -> None:
+        """Send each line of progress as it is created, then the result or the error."""
+        lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._work = work = self._begin(request, lines.put_nowait)
+        work.add_done_callback(lambda _: lines.put_nowait(None))
+        self.begin_stream()
+        number = 0
+        try:
+            await self.flush()
+            while (line := await self._next(lines)) is not None:
+                number += bool(line)
+                self.write(RunEvent(number, "log", {"line": line}).sse if line else COMMENT)
+                await self.flush()
+            name, data = await self._outcome(work)
+            self.write(await asyncio.to_thread(lambda: RunEvent(number + 1, name, data).sse))
+        except StreamClosedError:
+            work.cancel()
+            return
+        self.finish_stream()
+
+    @staticmethod
+    async def _next(lines: asyncio.Queue[str | None]) -> str | None:
+        """Return the next line, "" if there was none for `HEARTBEAT` seconds, None at the end."""
+        try:
+            return await wait_for(lines.get(), HEARTBEAT)
+        except asyncio.TimeoutError:
+            return ""
+
+    async def _outcome(self, work: asyncio.Task[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+        try:
+            return "result", await work
+        except asyncio.CancelledError:
+            error: ComfyDeployError = _ending()
+        except Exception as exc:  # the same error that any other route sends
+            error = self.error_of(exc, 500)
+        return "error", {**error.to_reply(), "status": error.status}
+
+
+def _ending() -> ComfyDeployError:
+    error = ComfyDeployError("The snapshot was not finished because the server is stopping")
+    error.status = 503
+    return error

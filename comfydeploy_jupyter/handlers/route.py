@@ -1,12 +1,12 @@
 """Declares routes: the decorators of the methods that handle them.
 
-A route is declared once, at its method: `route` mounts it, the parameters ``query`` and ``body`` of
-the method are read and checked before it is called, what it returns is sent as JSON, its docstring
-is the text about it, and `document` describes all of this in OpenAPI::
+A route is declared once, at its method: `get`, `post` or `mount` mounts it, the parameters
+``query`` and ``body`` of the method are read and checked before it is called, what it returns is
+sent as JSON, its docstring is the text about it, and `document` describes all of this in OpenAPI::
 
-    @route("POST", "machine/delete", "deleteMachine")
-    @replies(MachineDeleted, "The machine is deleted.")
-    @errors(NotFoundError, ConflictError)
+    @route.post("machine/delete", "deleteMachine")
+    @route.replies(MachineDeleted, "The machine is deleted.")
+    @route.errors(NotFoundError, ConflictError)
     async def delete_machine(self, body: MachineDelete) -> Any: ...
 """
 
@@ -30,6 +30,7 @@ from ..errors import (
     NoAPIKeyError,
     NotFoundError,
 )
+from ..request_models import Model, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from ..errors import ComfyDeployError
-    from ..request_models import Model
 
     Errors = tuple[type[ComfyDeployError], ...]
 
@@ -129,10 +129,6 @@ class Reply:
 
 
 KEY = Header("X-ComfyDeploy-Token", "The API key of ComfyDeploy.", "cd-key")
-OPEN_SOCKET = (
-    Reply("The socket is open.", status=101),
-    Reply("The version of the protocol must be 13.", status=426),
-)
 HANDSHAKE = (
     Header("Upgrade", "Makes the connection a WebSocket.", "websocket"),
     Header("Connection", "Makes the connection a WebSocket.", "Upgrade"),
@@ -152,7 +148,7 @@ class Declaration:
     replies: tuple[Reply, ...] = ()
     errors: tuple[Any, ...] = ()  # types, or codes of the Comfy API
     errors_by_status: tuple[tuple[int, type[ComfyDeployError]], ...] = ()  # not that of the class
-    reading: dict[str, Any] = field(default_factory=dict)  # arguments of `Handler.body`
+    reading: dict[str, Any] = field(default_factory=dict)  # arguments of `Handler.json_body`
 
 
 @dataclass(frozen=True)
@@ -177,6 +173,11 @@ class Route:
         return re.sub(r"{[a-z_]+}", "([^/]+)", self.path[1:].replace("{tail}", ".*"))
 
     @property
+    def bodies(self) -> tuple[Content, ...]:
+        """The bodies that it takes: none of a GET, whose method may handle a POST too."""
+        return () if self.method in ("GET", "HEAD") else self.declared.bodies
+
+    @property
     def tag(self) -> str:
         """Its section in the documents."""
         return str(self.kind.tag) if self.kind is not None else ""
@@ -193,8 +194,8 @@ class Route:
         return summary.removesuffix("."), " ".join(text.split())
 
 
-def route(
-    method: str, path: str, name: str = "", *, by_service: bool = False, **attributes: Any
+def mount(
+    methods: str, path: str, name: str = "", *, by_service: bool = False, **attributes: Any
 ) -> Callable[[F], F]:
     """Mount a method; ``path`` is below `PREFIX`, or with a slash below Jupyter's base URL.
 
@@ -204,25 +205,25 @@ def route(
     """
 
     def mark(function: F) -> F:
-        declared, methods = _declared(function), method.split()
+        declared, verbs = _declared(function), methods.split()
         whole = path if path.startswith("/") else f"/{PREFIX}/{path}"
-        for one in reversed(methods):
-            prefix = one.lower() if name and len(methods) > 1 else ""
-            mounted = Route(
-                one, whole, f"{prefix}{name}", function, declared, attributes, by_service
-            )
+        for verb in reversed(verbs):
+            id_ = f"{verb.lower()}{name}" if name and len(verbs) > 1 else name
+            mounted = Route(verb, whole, id_, function, declared, attributes, by_service)
             vars(function).setdefault("routes", []).append(mounted)
         return function
 
     return mark
 
 
+get = partial(mount, "GET")
+post = partial(mount, "POST")
+
+
 def takes(
-    *,
+    *contents: Content,
     query: type[Model] | None = None,
     body: type[Model] | None = None,
-    form: tuple[dict[str, Any], Any] | None = None,
-    content: Content | None = None,
     example: Any = (),
     needs: tuple[str, ...] = (),
     headers: tuple[Header, ...] = (),
@@ -230,42 +231,53 @@ def takes(
 ) -> Callable[[F], F]:
     """Say more about the request than the parameters of the method do.
 
-    ``query`` and ``body`` are models that the method reads itself; ``form`` is a schema and an
-    example. ``example`` is one of a JSON body, or the fields that it has; by default the required
-    ones. ``reading`` has the arguments of `Handler.body`.
+    ``query`` and ``body`` are models that the method reads itself, and ``contents`` other bodies.
+    ``example`` is one of a JSON body, or the fields that it has; by default the required ones.
+    ``reading`` has the arguments of `Handler.json_body`.
     """
 
     def mark(function: F) -> F:
         declared = _declared(function)
         declared.query = query or declared.query
-        model = body or (declared.bodies[0].schema if declared.bodies else None)
-        bodies = []
-        if model is not None:
-            bodies.append(Content(JSON, model, example))
-        if form is not None:
-            bodies.append(Content(FORM, *form))
-        if content is not None:
-            bodies.append(content)
-        declared.bodies, declared.needs, declared.headers = tuple(bodies), needs, headers
-        declared.reading = reading
+        models = [body] if body is not None else [known.schema for known in declared.bodies]
+        declared.bodies = (*(Content(JSON, model, example) for model in models), *contents)
+        declared.needs, declared.headers, declared.reading = needs, headers, reading
         return function
 
     return mark
 
 
 def replies(
-    model: Any, text: str = "", *links: Link, example: Any = (), status: int = 200
+    content: Any, text: str, *links: Link, example: Any = (), status: int | str = 200
 ) -> Callable[[F], F]:
-    """Add a reply: a type with a text about it for one in JSON, or a `Reply` of any kind."""
+    """Add a reply, with a text about it.
+
+    ``content`` is a type for one in JSON, `Content` of any kind, or None for one without a body.
+    """
+    match content:
+        case None:
+            contents: tuple[Content, ...] = ()
+        case Content():
+            contents = (content,)
+        case tuple():
+            contents = content
+        case _:
+            contents = (Content(JSON, content, example),)
 
     def mark(function: F) -> F:
-        in_json = Reply(text, (Content(JSON, model, example),), status, links)
         declared = _declared(function)
         # the lowest decorator is called first
-        declared.replies = (model if isinstance(model, Reply) else in_json, *declared.replies)
+        declared.replies = (Reply(text, contents, status, links), *declared.replies)
         return function
 
     return mark
+
+
+def opens_socket(function: F) -> F:
+    """Declare that a route is a WebSocket."""
+    replies(None, "The version of the protocol must be 13.", status=426)(function)
+    replies(None, "The socket is open.", status=101)(function)
+    return takes(headers=HANDSHAKE)(function)
 
 
 def errors(
@@ -329,12 +341,22 @@ def _verb(one: Route) -> Callable[..., Any]:
         if query is not None:
             call = partial(call, query=self.query(query))
         if body is not None:
-            call = partial(call, body=await self.body(body, **reading))
+            call = partial(call, body=parse(body, await self.json_body(**reading)))
         found = await call()
         if sends:
             self.reply(found)
 
     return verb
+
+
+def form(title: str, example: Any, **fields: dict[str, Any]) -> Content:
+    """Return a form with a file; ``fields`` are JSON Schemas, such as a `form_field`."""
+    schema = {"type": "object", "title": title, "required": ["file"], "properties": fields}
+    return Content(FORM, schema, example)
+
+
+def form_field(text: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": text, **more}
 
 
 def example_of(type_: Any, *names: str) -> Any:

@@ -16,6 +16,7 @@ from jupyter_server.auth.identity import User
 from pydantic import AfterValidator, Field, model_validator
 from tornado.iostream import StreamClosedError
 
+from .. import request_models as fields
 from ..errors import (
     ComfyDeployError,
     ConflictError,
@@ -28,28 +29,13 @@ from ..errors import (
     UnknownInputError,
 )
 from ..machines.registry import AUTO
-from ..request_models import (
-    GRAPH,
-    RUN_ID,
-    Identifier,
-    Labels,
-    LimitField,
-    MachineField,
-    MachineRef,
-    Model,
-    OffsetField,
-    RunRequest,
-    Status,
-    WorkflowIdField,
-    optional,
-    parse,
-    required,
-)
+from ..request_models import Model, RunRequest, optional, parse, required
 from ..runs.feed import RunEvent, in_batches
 from ..runs.records import RunFilter
 from ..util.jsons import RawJSON
 from ..util.tasks import wait_for
 from ..util.times import timestamp_of
+from . import route
 from .base import COMMENT, HEARTBEAT, LARGE, Base, Handler
 from .route import (
     CLOUD,
@@ -62,13 +48,8 @@ from .route import (
     Header,
     Link,
     OpenReplyModel,
-    Reply,
     ReplyModel,
     Success,
-    errors,
-    replies,
-    route,
-    takes,
 )
 
 if TYPE_CHECKING:
@@ -82,28 +63,28 @@ MAX_IDS = 10_000  # ids in one request
 
 
 class InterruptRequest(Model):
-    prompt_id: Identifier | None = optional(
-        "The run to cancel; by default the one that the machine executes.", RUN_ID
+    prompt_id: fields.Identifier | None = optional(
+        "The run to cancel; by default the one that the machine executes.", fields.RUN_ID
     )
-    machine: MachineField = None
+    machine: fields.MachineField = None
 
 
 class JoinQuery(Model):
-    prompt_id: Identifier = required("The id of a run.", RUN_ID)
+    prompt_id: fields.Identifier = required("The id of a run.", fields.RUN_ID)
     previews: bool = optional("Whether the sampler's previews are sent too.", False, default=False)
 
 
-def _to_utc(moment: datetime) -> datetime:
-    """Return a time in UTC; one without a time zone is in UTC."""
+def _timestamp(moment: datetime) -> str:
+    """Return a time as it is stored; one without a time zone is in UTC."""
     try:
         given = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-        return given.astimezone(timezone.utc)
+        return timestamp_of(given.astimezone(timezone.utc))
     except OverflowError:
         raise ValueError("must be a time between the years 1 and 9999") from None
 
 
-Time = Annotated[datetime, Field(strict=False), AfterValidator(_to_utc)]
-PromptIds = Annotated[list[Identifier], Field(min_length=1, max_length=MAX_IDS)]
+Time = Annotated[datetime, Field(strict=False), AfterValidator(_timestamp)]
+PromptIds = Annotated[list[fields.Identifier], Field(min_length=1, max_length=MAX_IDS)]
 
 
 class RunsFilter(Model):
@@ -114,8 +95,8 @@ class RunsFilter(Model):
         " client computes.",
         "0123456789abcdef0123456789abcdef",
     )
-    workflow_id: WorkflowIdField = None
-    machine: MachineRef | None = optional(
+    workflow_id: fields.WorkflowIdField = None
+    machine: fields.MachineRef | None = optional(
         "Only runs of the machine or pool with this id or name.", "local"
     )
     before: Time | None = optional(
@@ -126,7 +107,7 @@ class RunsFilter(Model):
     after: Time | None = optional(
         "Only runs that were created at this date or time, or after it.", "2026-01-01T12:00:00Z"
     )
-    metadata: Labels | None = optional(
+    metadata: fields.Labels | None = optional(
         "Only runs with all of these labels; in a query `metadata[client]=acme`.",
         {"client": "acme"},
     )
@@ -138,27 +119,27 @@ class RunsFilter(Model):
 
 
 class RunsQuery(RunsFilter):
-    limit: LimitField = 100
-    offset: OffsetField = 0
-    status: Status | None = optional("Only runs with this status.", "success")
+    limit: fields.LimitField = 100
+    offset: fields.OffsetField = 0
+    status: fields.Status | None = optional("Only runs with this status.", "success")
     pinned: bool | None = optional("Only pinned runs, or only those that are not.", True)
-    story: Identifier | None = optional(
-        "The id of a run. The reply has its transitions instead of the runs.", RUN_ID
+    story: fields.Identifier | None = optional(
+        "The id of a run. The reply has its transitions instead of the runs.", fields.RUN_ID
     )
-    graph: Identifier | None = optional(
-        "The id of a run. The reply has its graph instead of the runs.", RUN_ID
+    graph: fields.Identifier | None = optional(
+        "The id of a run. The reply has its graph instead of the runs.", fields.RUN_ID
     )
 
 
 class RunsUpdateRequest(Model):
-    prompt_ids: PromptIds = required("The ids of runs.", [RUN_ID])
+    prompt_ids: PromptIds = required("The ids of runs.", [fields.RUN_ID])
     pinned: bool = required("Whether the runs are pinned: a pinned run is not deleted.", True)
 
 
 class RunsDeleteRequest(RunsFilter):
     """Body of ``POST runs/delete``; at least one field besides ``files`` is needed."""
 
-    prompt_ids: PromptIds | None = optional("Only runs with one of these ids.", [RUN_ID])
+    prompt_ids: PromptIds | None = optional("Only runs with one of these ids.", [fields.RUN_ID])
     status: Literal["success", "failed", "cancelled"] | None = optional(
         "Only runs with this status.", "failed"
     )
@@ -169,7 +150,7 @@ class RunsDeleteRequest(RunsFilter):
     @model_validator(mode="after")
     def _check_filter(self) -> RunsDeleteRequest:
         """Raise unless a field selects runs: nobody deletes all runs by mistake."""
-        if not any(self.model_dump(exclude={"files"}).values()):
+        if not any(value for name, value in self if name != "files"):
             raise ValueError("needs prompt_ids, or another field that selects runs")
         return self
 
@@ -196,30 +177,23 @@ class StoryEntry(ReplyModel):
     detail: str | None = required("More about the cause.", "as number 3")
 
 
+_IMAGE = {
+    "filename": "example_00001_.png",
+    "subfolder": "",
+    "type": "output",
+    "url": "/comfyui-deploy/view?filename=example_00001_.png&type=output",
+}
+
+
 class RunReply(ReplyModel):
     """A run: its state and, once it has ended, its outputs by node."""
 
     success: bool = Field(examples=[True])
-    prompt_id: str = Field(examples=[RUN_ID])
+    prompt_id: str = Field(examples=[fields.RUN_ID])
     number: float | None = required("The place in ComfyUI's queue; smaller numbers run first.", 3)
-    status: Status = Field(examples=["success"])
+    status: fields.Status = Field(examples=["success"])
     node_errors: dict[str, Any]
-    outputs: dict[str, dict[str, Any]] = Field(
-        examples=[
-            {
-                "2": {
-                    "images": [
-                        {
-                            "filename": "example_00001_.png",
-                            "subfolder": "",
-                            "type": "output",
-                            "url": "/comfyui-deploy/view?filename=example_00001_.png&type=output",
-                        }
-                    ]
-                }
-            }
-        ]
-    )
+    outputs: dict[str, dict[str, Any]] = Field(examples=[{"2": {"images": [_IMAGE]}}])
     error: RunError | None
     seeds: dict[str, int] = required("The seeds that were drawn, by `<node id>.<input>`.")
     execution_time: float | None = required("Seconds that ComfyUI executed it.", 0.21)
@@ -282,14 +256,16 @@ class InterruptReply(Success):
     """The run that is being cancelled."""
 
     message: str = Field(examples=["Interrupting the run"])
-    prompt_id: str = Field(examples=[RUN_ID])
+    prompt_id: str = Field(examples=[fields.RUN_ID])
     was: Literal["queued", "running"] = Field(examples=["running"])
 
 
 class GraphReply(ReplyModel):
     """The graph that a run executed."""
 
-    workflow_api: dict[str, Any] = required("In API format, with the values of the run.", GRAPH)
+    workflow_api: dict[str, Any] = required(
+        "In API format, with the values of the run.", fields.GRAPH
+    )
     workflow: dict[str, Any] | None = required("In the editor's format, if it was given.")
 
 
@@ -302,7 +278,7 @@ class RunsUpdateReply(Success):
 class KeptReply(ReplyModel):
     """A run or a file that was not deleted."""
 
-    prompt_id: str = Field(examples=[RUN_ID])
+    prompt_id: str = Field(examples=[fields.RUN_ID])
     file: str | None = required(
         "The name of an output file of the run; null if the run itself was kept.",
         "example_00001_.png",
@@ -334,25 +310,23 @@ RUN_ERRORS = (
     OfflineError,
     RunTimeoutError,
 )
-_EVENTS = Reply(
+_sends_events = route.replies(
+    Content(
+        EVENTS,
+        StreamEvent,
+        "id: 1\nevent: event_update\n"
+        f'data: {{"prompt_id": "{fields.RUN_ID}", "number": 3, "node_errors": {{}}}}\n\n'
+        'id: 2\nevent: event_update\ndata: {"event": "status", "data":'
+        f' {{"prompt_id": "{fields.RUN_ID}", "status": "success"}}}}\n\n',
+    ),
     "The events, each at its time, the `status` last. The schema describes one event: its `data` is"
     " JSON with `event` and `data`; the first one has `prompt_id`, `number` and `node_errors`. The"
     " status is final, unless the `timeout` has expired and an `error` event came before it.",
-    (
-        Content(
-            EVENTS,
-            StreamEvent,
-            "id: 1\nevent: event_update\n"
-            f'data: {{"prompt_id": "{RUN_ID}", "number": 3, "node_errors": {{}}}}\n\n'
-            'id: 2\nevent: event_update\ndata: {"event": "status", "data":'
-            f' {{"prompt_id": "{RUN_ID}", "status": "success"}}}}\n\n',
-        ),
-    ),
 )
 SERVICE = User(username="comfydeploy-service", name="ComfyDeploy", display_name="ComfyDeploy")
 _PROMPT_ID = {"prompt_id": "$response.body#/prompt_id"}
 BEGIN_AFTER = 5.0  # seconds after which a stream begins although its run is not queued yet
-LOOK_EVERY = 1.0  # seconds between reads of the record of a run that another server follows
+LOOK_INTERVAL = 1.0  # seconds between reads of the record of a run that another server follows
 
 
 async def run_request(handler: Base, body: dict[str, Any]) -> RunRequest:
@@ -391,24 +365,13 @@ def not_ended(run: Run) -> RunTimeoutError:
     )
 
 
-class RunBase(Handler):
-    """Base of the routes that start a run."""
-
-    tag = "Runs"
-
-    async def run_request(self) -> RunRequest:
-        """Return the run that the request describes."""
-        return await run_request(self, await self.json_body(graphs=True))
-
-    def time_left(self, request: RunRequest, arrived: float) -> float | None:
-        """Return how many seconds of the ``timeout`` are left; None without a timeout."""
-        if request.timeout is None:
-            return None
-        return request.timeout - (asyncio.get_running_loop().time() - arrived)
+def _deadline(request: RunRequest, arrived: float) -> float | None:
+    """Return when the ``timeout`` of a request is over, by the event loop's clock."""
+    return None if request.timeout is None else arrived + request.timeout
 
 
-class ForService(Handler):
-    """Base of the routes that ComfyDeploy may call with the machine's token instead of Jupyter's.
+class RunHandler(Handler):
+    """``POST run``, which ComfyDeploy may call with the machine's token instead of Jupyter's.
 
     ComfyDeploy sends the token twice: as ``Authorization: Basic base64(token)`` and, for proxies
     that use this header themselves, as ``authorizationheader: token``. One of them is enough; if
@@ -416,17 +379,16 @@ class ForService(Handler):
     XSRF token is required, because browsers do not send these headers by themselves.
     """
 
+    tag = "Runs"
     _caller: User | None = None
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
-        """Look for the machine's token, then check credentials and permission."""
         if self.request.method == "POST" and self._has_machine_token():
             self._caller = SERVICE
         await super().prepare()
 
     @property
     def current_user(self) -> Any:
-        """The ComfyDeploy service, or the user of Jupyter."""
         return self._caller or super().current_user
 
     @current_user.setter
@@ -443,20 +405,18 @@ class ForService(Handler):
         return None if self._caller is not None else super().jupyter_token()
 
     def skip_check_origin(self) -> bool:
-        """Return whether the origin of the request is not checked."""
         return self._caller is not None or super().skip_check_origin()
 
     def _has_machine_token(self) -> bool:
-        token = self.extension.machine_token.strip()
+        token = self.extension.machine_token.strip().encode()
         given = list(self._given_tokens()) if token else []
-        if not given:
-            return False
-        expected = _digest(token.encode())
-        # All tokens are compared, in a time that does not depend on how many characters match.
-        right = [hmac.compare_digest(_digest(one), expected) for one in given]
+        # All tokens are compared, in a time that does not depend on how many characters match:
+        # hashes have the same length.
+        expected = hashlib.sha256(token).digest()
+        right = [hmac.compare_digest(hashlib.sha256(one).digest(), expected) for one in given]
         if not all(right):
             self.log.warning("A request to run a workflow had a wrong machine token")
-        return all(right)
+        return bool(right) and all(right)
 
     def _given_tokens(self) -> Iterator[bytes]:
         headers = self.request.headers
@@ -469,18 +429,9 @@ class ForService(Handler):
             except (binascii.Error, ValueError):
                 yield b""
 
-
-def _digest(token: bytes) -> bytes:
-    """Return the hash of a token: hashes have the same length."""
-    return hashlib.sha256(token).digest()
-
-
-class RunHandler(ForService, RunBase):
-    """``POST run``: run a workflow and reply with its result."""
-
-    @route("POST", "run", "run", by_service=True)
-    @takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
-    @replies(
+    @route.post("run", "run", by_service=True)
+    @route.takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
+    @route.replies(
         RunReply,
         "The run has ended; with `wait: false` it is queued. If a node failed, `success` is false.",
         Link("getStatus", _PROMPT_ID),
@@ -489,19 +440,21 @@ class RunHandler(ForService, RunBase):
         Link("getUploadQueue", _PROMPT_ID),
         Link("cancelUploads", body=_PROMPT_ID),
     )
-    @errors(*RUN_ERRORS)
+    @route.errors(*RUN_ERRORS)
     async def run(self) -> None:
         """Run a workflow and return its result.
 
         One of `workflow_api`, `workflow`, `workflow_id` and `workflow_api_raw` is needed.
         """
         arrived = asyncio.get_running_loop().time()
-        request = await self.run_request()
+        request = await run_request(self, await self.json_body(graphs=True))
         wait = not request.node_form if request.wait is None else request.wait
         run = await self.services.runs.submit(request, reply_at_end=wait, arrived=arrived)
         if wait:
+            deadline = _deadline(request, arrived)
+            left = deadline and deadline - asyncio.get_running_loop().time()
             try:
-                await wait_for(run.ended.wait(), self.time_left(request, arrived))
+                await wait_for(run.ended.wait(), left)
             except asyncio.TimeoutError:
                 if not run.ended.is_set():
                     raise not_ended(run) from None
@@ -512,36 +465,38 @@ class RunHandler(ForService, RunBase):
             self.reply(reply)
 
 
-class StreamHandler(RunBase):
+class StreamHandler(Handler):
     """``run/streaming``: the events of a run as they happen, as ``text/event-stream``."""
 
-    @route("POST", "run/streaming", "runStreaming")
-    @takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
-    @replies(_EVENTS)
-    @errors(*RUN_ERRORS)
+    tag = "Runs"
+
+    @route.post("run/streaming", "runStreaming")
+    @route.takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
+    @_sends_events
+    @route.errors(*RUN_ERRORS)
     async def run_streaming(self) -> None:
         """Run a workflow and return its events."""
         arrived = asyncio.get_running_loop().time()
-        request = await self.run_request()
+        request = await run_request(self, await self.json_body(graphs=True))
         submitting = self.services.runs.submit(request, streamed=True, arrived=arrived)
         starting = asyncio.ensure_future(submitting)
         await self._wait_for(starting)
         try:
             run = starting.result()
-        except Exception as fault:
+        except Exception as exc:
             if not self.has_begun:
                 raise
-            error = self.error_of(fault, ComfyDeployError.status)
+            error = self.error_of(exc, ComfyDeployError.status)
             unsure = await self._run_of(error)
             if unsure is None or unsure.log.closed or isinstance(error, RunTimeoutError):
                 await self._send_failure(error)
                 return
             run = unsure  # it is not known whether ComfyUI has queued it; its events will show that
-        left = self.time_left(request, arrived)
-        await self.stream(run, previews=bool(request.previews), timeout=left)
+        deadline = _deadline(request, arrived)
+        await self.stream(run, previews=bool(request.previews), deadline=deadline)
 
-    @route("GET", "run/streaming", "followRun")
-    @takes(
+    @route.get("run/streaming", "followRun")
+    @route.takes(
         headers=(
             Header(
                 "Last-Event-ID",
@@ -550,8 +505,8 @@ class StreamHandler(RunBase):
             ),
         )
     )
-    @replies(_EVENTS)
-    @errors(NotFoundError)
+    @_sends_events
+    @route.errors(NotFoundError)
     async def follow_run(self, query: JoinQuery) -> None:
         """Follow a run that exists."""
         seen = self.request.headers.get("Last-Event-ID", "").strip()
@@ -567,10 +522,10 @@ class StreamHandler(RunBase):
             return
         try:
             record = await self.services.runs.record(query.prompt_id)
-        except ComfyDeployError as fault:
+        except ComfyDeployError as exc:
             if not self.has_begun:
                 raise
-            await self._send_failure(fault)
+            await self._send_failure(exc)
             return
         await self.stream_record(record, last_id)
 
@@ -588,27 +543,30 @@ class StreamHandler(RunBase):
                 await self.flush()
 
     async def stream(
-        self, run: Run, *, previews: bool, last_id: int = 0, timeout: float | None = None
+        self, run: Run, *, previews: bool, last_id: int = 0, deadline: float | None = None
     ) -> None:
         """Send a run's events until it ends or the client disconnects, which does not stop it."""
+
+        async def send(batch: list[RunEvent]) -> None:
+            nonlocal last_id
+            last_id = batch[-1].id
+            events = await _encoded(batch, previews)
+            await self.send_events(events, at_end=run.log.has_ended_at(last_id))
+
         self.begin_stream()
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         # A client that asks for events after the last one gets the last one again.
         last_id = min(last_id, run.log.last_id - run.log.closed)
         try:
             # Send the headers now, before there is an event.
             await self.flush()
-            batches = run.log.read(last_id, pause=HEARTBEAT, until=deadline)
-            async for batch in batches:
+            async for batch in run.log.read(last_id, pause=HEARTBEAT, until=deadline):
                 if batch:
-                    last_id = batch[-1].id
-                events = await _encoded(batch, previews) if batch else COMMENT
-                await self.send_events(events, at_end=run.log.has_ended_at(last_id))
+                    await send(batch)
+                else:
+                    await self.send_events(COMMENT, at_end=run.log.has_ended_at(last_id))
             while tail := run.log.after(last_id):
                 for batch in in_batches(tail):
-                    last_id = batch[-1].id
-                    events = await _encoded(batch, previews)
-                    await self.send_events(events, at_end=run.log.has_ended_at(last_id))
+                    await send(batch)
         except StreamClosedError:
             self._log_left(run.record)
             return
@@ -627,15 +585,15 @@ class StreamHandler(RunBase):
         try:
             await self.flush()
             while not record.finished:
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(LOOK_INTERVAL)
                 self.write(COMMENT)
                 await self.flush()
                 record = await self.services.runs.record(record.prompt_id)
         except StreamClosedError:
             self._log_left(record)
             return
-        except ComfyDeployError as fault:
-            await self._send_failure(fault, last_id + 2)
+        except ComfyDeployError as exc:
+            await self._send_failure(exc, last_id + 2)
             return
         reply = self.services.runs.reply(record)
         self.write(await asyncio.to_thread(lambda: RunEvent(last_id + 2, "result", reply).sse))
@@ -671,23 +629,23 @@ class RunsHandler(Handler):
 
     tag = "Runs"
 
-    @route("POST", "interrupt", "interruptRun")
-    @takes(example=("prompt_id",))
-    @replies(InterruptReply, "The run is being cancelled.")
-    @errors(*MACHINE, ConflictError)
+    @route.post("interrupt", "interruptRun")
+    @route.takes(example=("prompt_id",))
+    @route.replies(InterruptReply, "The run is being cancelled.")
+    @route.errors(*MACHINE, ConflictError)
     async def interrupt_run(self, body: InterruptRequest) -> Any:
         """Cancel a queued or running run."""
         prompt_id, was = await self.services.runs.interrupt(body.prompt_id, body.machine)
         message = "Interrupting the run" if was == "running" else "Removing the run from the queue"
         return {"success": True, "message": message, "prompt_id": prompt_id, "was": was}
 
-    @route("GET", "runs", "listRuns")
-    @replies(
+    @route.get("runs", "listRuns")
+    @route.replies(
         list[RunReply] | list[StoryEntry] | GraphReply,
         "The runs; with `story`, the transitions of that run, in order; with `graph`, the graph of"
         " that run.",
     )
-    @errors(NotFoundError)
+    @route.errors(NotFoundError)
     async def list_runs(self, query: RunsQuery) -> None:
         """The stored runs, newest first."""
         if query.story is not None:
@@ -703,25 +661,24 @@ class RunsHandler(Handler):
             await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
         )
 
-    @route("POST", "runs/update", "updateRuns")
-    @takes(example=("prompt_ids", "pinned"))
-    @replies(RunsUpdateReply, "The runs are changed.")
-    @errors(NotFoundError)
+    @route.post("runs/update", "updateRuns")
+    @route.replies(RunsUpdateReply, "The runs are changed.")
+    @route.errors(NotFoundError)
     async def update_runs(self, body: RunsUpdateRequest) -> Any:
         """Pin runs, or unpin them: pinned runs are not deleted."""
         await self.services.runs.deleter.pin(body.prompt_ids, body.pinned)
         return {"success": True, "updated": len(set(body.prompt_ids))}
 
-    @route("POST", "runs/delete", "deleteRuns")
-    @takes(
+    @route.post("runs/delete", "deleteRuns")
+    @route.takes(
         example=("prompt_ids", "files"),
         needs=(
             *("prompt_ids", "status", "machine", "structure", "workflow_id"),
             *("before", "after", "metadata", "search"),
         ),
     )
-    @replies(RunsDeleteReply, "What was deleted, and what was kept and why.")
-    @errors(NotFoundError)
+    @route.replies(RunsDeleteReply, "What was deleted, and what was kept and why.")
+    @route.errors(NotFoundError)
     async def delete_runs(self, body: RunsDeleteRequest) -> Any:
         """Delete runs that have ended, and their output files.
 
@@ -733,18 +690,12 @@ class RunsHandler(Handler):
 
     def _filter(self, request: RunsQuery | RunsDeleteRequest, **more: Any) -> RunFilter:
         """Return the filter of a request, with the id of its machine."""
-        machine = request.machine
-        if machine is not None and machine != AUTO:
+        asked = {name: getattr(request, name) for name in RunsFilter.model_fields}
+        if request.machine is not None and request.machine != AUTO:
             with suppress(NotFoundError):  # it may be the id of a machine that was deleted
-                machine = self.services.machines.resolve(machine)
+                asked["machine"] = self.services.machines.resolve(request.machine)
         return RunFilter(
             statuses=() if request.status is None else (request.status,),
-            machine=machine,
-            structure=request.structure,
-            workflow_id=request.workflow_id,
-            before=None if request.before is None else timestamp_of(request.before),
-            after=None if request.after is None else timestamp_of(request.after),
-            metadata=request.metadata,
-            search=request.search,
+            **asked,
             **more,
         )

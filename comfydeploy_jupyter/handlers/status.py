@@ -7,35 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from .. import request_models as fields
 from .._version import __version__
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from ..request_models import (
-    RUN_ID,
-    ClientIdField,
-    CloudTarget,
-    Identifier,
-    MachineField,
-    MachineQuery,
-    Model,
-    optional,
-    required,
-)
+from ..request_models import CloudTarget, MachineQuery, Model, optional, required
 from ..util.times import timestamp_of
+from . import route
 from .base import Handler
-from .route import (
-    CLOUD,
-    KEY,
-    MACHINE,
-    TIME,
-    OpenReplyModel,
-    Reply,
-    ReplyModel,
-    Success,
-    errors,
-    replies,
-    route,
-    takes,
-)
+from .route import CLOUD, KEY, MACHINE, TIME, OpenReplyModel, ReplyModel, Success
 from .runs import RunReply
 from .transfers import TransferCounts
 from .tunnel import TunnelTarget
@@ -45,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class StatusQuery(Model):
-    prompt_id: Identifier | None = optional(
-        "A run; by default the reply describes the service.", RUN_ID
+    prompt_id: fields.Identifier | None = optional(
+        "A run; by default the reply describes the service.", fields.RUN_ID
     )
-    machine: MachineField = None
+    machine: fields.MachineField = None
     strict: bool = optional(
         "Whether to check ComfyUI, and to reply 503 unless it accepts runs now.",
         True,
@@ -66,12 +45,12 @@ class StatusQuery(Model):
 
 
 class SocketStatusQuery(Model):
-    client_id: ClientIdField = None
-    machine: MachineField = None
+    client_id: fields.ClientIdField = None
+    machine: fields.MachineField = None
 
 
 class VersionInfoQuery(CloudTarget):
-    machine: MachineField = None
+    machine: fields.MachineField = None
 
 
 class LogQuery(MachineQuery):
@@ -193,9 +172,9 @@ class StatusHandler(Handler):
 
     tag = "Status"
 
-    @route("GET", "check-status", "getStatus", is_activity=False)
-    @replies(ServiceStatus | RunReply, "The state of the service, or the record of the run.")
-    @errors(*MACHINE)
+    @route.get("check-status", "getStatus", is_activity=False)
+    @route.replies(ServiceStatus | RunReply, "The state of the service, or the record of the run.")
+    @route.errors(*MACHINE)
     async def check_status(self, query: StatusQuery) -> None:
         """The state of the service, or with `prompt_id` of a run.
 
@@ -222,18 +201,18 @@ class StatusHandler(Handler):
         if query.strict:
             try:
                 await machine.check(query.timeout)
-            except ComfyUIUnavailableError as fault:
-                fault.extra = {
+            except ComfyUIUnavailableError as exc:
+                exc.extra = {
                     **await self._status(machine, query),
-                    **fault.extra,
+                    **exc.extra,
                     "status": "degraded",
                 }
                 raise
         self.reply(await self._status(machine, query))
 
-    @route("HEAD", "check-status", "headStatus", is_activity=False)
-    @replies(Reply("The service answers; with `strict`, ComfyUI too."))
-    @errors(*MACHINE)
+    @route.mount("HEAD", "check-status", "headStatus", is_activity=False)
+    @route.replies(None, "The service answers; with `strict`, ComfyUI too.")
+    @route.errors(*MACHINE)
     async def head_status(self, query: StatusQuery) -> None:
         """Whether the service answers, or with `strict` whether ComfyUI does."""
         await self.check_status(query)
@@ -264,9 +243,9 @@ class StatusHandler(Handler):
             return [pool.id, *pool.members]
         return None if asked is None or machine is None else [machine.id]
 
-    @route("GET", "check-ws-status", "getSocketStatus", is_activity=False)
-    @replies(SocketStatus, "The state of the sockets.")
-    @errors(NotFoundError)
+    @route.get("check-ws-status", "getSocketStatus", is_activity=False)
+    @route.replies(SocketStatus, "The state of the sockets.")
+    @route.errors(NotFoundError)
     async def get_socket_status(self, query: SocketStatusQuery) -> Any:
         """Whether events arrive from ComfyUI, and the number of connected clients."""
         machine = self.services.machines.get(query.machine)
@@ -289,10 +268,10 @@ class StatusHandler(Handler):
             body["remaining_queue"] = remaining
         return body
 
-    @route("GET", "comfyui-version", "getComfyUIVersion", is_activity=False)
-    @takes(headers=(KEY,))
-    @replies(ComfyUIVersion, "Its version.")
-    @errors(*MACHINE, *CLOUD)
+    @route.get("comfyui-version", "getComfyUIVersion", is_activity=False)
+    @route.takes(headers=(KEY,))
+    @route.replies(ComfyUIVersion, "Its version.")
+    @route.errors(*MACHINE, *CLOUD)
     async def get_comfyui_version(self, query: VersionInfoQuery) -> Any:
         """The version of the ComfyUI that runs or is installed."""
         account = self.cloud_account(query)
@@ -303,21 +282,21 @@ class StatusHandler(Handler):
             body["comfyui_hash"] = latest.get("comfyui_hash") if isinstance(latest, dict) else None
         return body
 
-    @route("GET", "object_info", "getObjectInfo")
-    @replies(
+    @route.get("object_info", "getObjectInfo")
+    @route.replies(
         dict[str, NodeDefinition],
         "The definitions in ComfyUI's form.",
         example={"EmptyImage": {"display_name": "EmptyImage", "category": "image"}},
     )
-    @errors(*MACHINE)
+    @route.errors(*MACHINE)
     async def get_object_info(self, query: MachineQuery) -> None:
         """ComfyUI's node definitions."""
         machine = self.services.machines.get(query.machine)
         await self.finish(await machine.object_info())
 
-    @route("GET", "comfyui/log", "getComfyUILog", is_activity=False)
-    @replies(ComfyUILog, "The lines.")
-    @errors(*MACHINE)
+    @route.get("comfyui/log", "getComfyUILog", is_activity=False)
+    @route.replies(ComfyUILog, "The lines.")
+    @route.errors(*MACHINE)
     async def get_comfyui_log(self, query: LogQuery) -> Any:
         """The last log lines of a ComfyUI that this server has started."""
         machine = self.services.machines.get(query.machine)
@@ -333,26 +312,13 @@ class StatusHandler(Handler):
         lines = await process.log_tail(query.lines)
         return {"path": str(process.log_path), "lines": lines}
 
-
-class OpenAPIHandler(Handler):
-    """``GET openapi.json``: the routes in OpenAPI 3.1."""
-
-    tag = "Status"
-    _etag: str | None = None
-
-    @route("GET", "openapi.json", "getSpecification")
-    @replies(dict[str, Any], "The description.", example={"openapi": "3.1.0"})
+    @route.get("openapi.json", "getSpecification")
+    @route.replies(dict[str, Any], "The description.", example={"openapi": "3.1.0"})
     async def get_specification(self) -> None:
         """This description of the routes, as OpenAPI 3.1."""
-        made = self.extension.document
-        if made is None:
+        if self.extension.document is None:
             from .document import document  # which is rarely needed
 
-            made = await asyncio.to_thread(document, self.base_url)
-            self.extension.document = made
-        self._etag = made.etag
+            self.extension.document = await asyncio.to_thread(document, self.base_url)
         self.set_header("Cache-Control", "private, no-cache")
-        await self.finish(made.text)
-
-    def compute_etag(self) -> str | None:
-        return self._etag
+        await self.finish(self.extension.document)

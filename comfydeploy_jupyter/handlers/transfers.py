@@ -7,39 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from .. import request_models as fields
 from ..errors import CloudError, ComfyDeployError, ConflictError, InvalidRequestError, OfflineError
 from ..files import models
-from ..request_models import (
-    RUN_ID,
-    SHA256_PATTERN,
-    TRANSFER_ID,
-    CloudBody,
-    CloudTarget,
-    Endpoint,
-    Identifier,
-    Keyed,
-    MachineField,
-    Model,
-    optional,
-    parse,
-    required,
-)
+from ..request_models import CloudBody, CloudTarget, Keyed, Model, optional, parse, required
+from . import route
 from .base import Handler
 from .files import ModelEntry
-from .route import (
-    CLOUD,
-    FILES,
-    KEY,
-    Link,
-    OpenReplyModel,
-    ReplyModel,
-    Success,
-    errors,
-    example_of,
-    replies,
-    route,
-    takes,
-)
+from .route import CLOUD, FILES, KEY, Link, OpenReplyModel, ReplyModel, Success, example_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,24 +27,24 @@ if TYPE_CHECKING:
 
 BYTES = "application/octet-stream"
 _UploadsOf = Annotated[
-    Identifier | None,
+    fields.Identifier | None,
     Field(
         description="Only the uploads of this run; without it and `id` all uploads.",
-        examples=[RUN_ID],
+        examples=[fields.RUN_ID],
     ),
 ]
 _TransferId = Annotated[
-    Identifier | None,
+    fields.Identifier | None,
     Field(
         description="The id of an upload or a download in upload-queue-status.",
-        examples=[TRANSFER_ID],
+        examples=[fields.TRANSFER_ID],
     ),
 ]
 
 
 class UploadQueueQuery(Model):
-    prompt_id: Identifier | None = optional(
-        "List only the transfers of this run; by default all.", RUN_ID
+    prompt_id: fields.Identifier | None = optional(
+        "List only the transfers of this run; by default all.", fields.RUN_ID
     )
 
 
@@ -93,12 +68,12 @@ class UploadPartRequest(Model):
     file_path: Annotated[str, Field(min_length=1)] = required(
         "A file on this machine.", "models/checkpoints/a.safetensors", alias="filePath"
     )
-    upload_url: Annotated[Endpoint, Field(min_length=1)] = required(
+    upload_url: Annotated[fields.Endpoint, Field(min_length=1)] = required(
         "The presigned address of the part.", "https://storage.example.com/part", alias="uploadUrl"
     )
     start: Annotated[int, Field(ge=0)] = optional("The first byte of the part.", 0, default=0)
     end: Annotated[int, Field(ge=0)] = required("The byte after the last one of the part.", 1048576)
-    machine: MachineField = None
+    machine: fields.MachineField = None
 
 
 class HuggingFaceModel(Model):
@@ -115,6 +90,12 @@ class CivitaiModel(Model):
     url: Annotated[str, Field(min_length=1)] = required(
         "The page of the model.", "https://example.com/a.safetensors"
     )
+
+
+def _needed(value: str | None, field: str, problem: str = "is needed") -> str:
+    if not value:
+        raise InvalidRequestError.of_field(field, problem)
+    return value
 
 
 class VolumeModelRequest(CloudBody):
@@ -150,8 +131,8 @@ class VolumeModelRequest(CloudBody):
         " such a request is refused with 409.",
         default=False,
     )
-    machine: MachineField = None
-    sha256: Annotated[str, Field(pattern=SHA256_PATTERN)] | None = optional(
+    machine: fields.MachineField = None
+    sha256: Annotated[str, Field(pattern=fields.SHA256_PATTERN)] | None = optional(
         "The SHA-256 that the content must have, in hexadecimal. For models of Hugging Face and"
         " Civitai it comes from these sites."
     )
@@ -173,6 +154,10 @@ class VolumeModelRequest(CloudBody):
             return own or self.civitai.url
         return own
 
+    @property
+    def models_folder(self) -> str:
+        return _needed(self.folder or self.folder_path, "folder")
+
     def for_service(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body of this request in the format of ComfyDeploy's web form.
 
@@ -182,10 +167,8 @@ class VolumeModelRequest(CloudBody):
         passed = {name: value for name, value in body.items() if name not in ours}
         folder = self.folder and self.folder.strip("/").removeprefix("models/")
         passed = {"source": self.source, "folderPath": folder or self.folder_path, **passed}
-        if not passed["folderPath"]:
-            raise InvalidRequestError.of_field("folder", "is needed")
-        if not self.address:
-            raise InvalidRequestError.of_field("url", "is needed to add a model")
+        _needed(passed["folderPath"], "folder")
+        _needed(self.address, "url", "is needed to add a model")
         if self.url and self.source == "civitai":
             passed["civitai"] = {"url": self.url}
         elif self.url and self.source == "huggingface" and "://" not in self.url:
@@ -198,9 +181,9 @@ class VolumeModelRequest(CloudBody):
 class Transfer(ReplyModel):
     """An upload or a download; sizes in bytes."""
 
-    id: str = Field(examples=[TRANSFER_ID])
+    id: str = Field(examples=[fields.TRANSFER_ID])
     direction: Literal["up", "down"]
-    prompt_id: str | None = Field(examples=[RUN_ID])
+    prompt_id: str | None = Field(examples=[fields.RUN_ID])
     node_id: str | None = Field(examples=["2"])
     filename: str = Field(examples=["example_00001_.png"])
     size: int | None = Field(examples=[81920])
@@ -280,8 +263,8 @@ class TransfersHandler(Handler):
 
     tag = "Transfers"
 
-    @route("GET", "upload-queue-status", "getUploadQueue", is_activity=False)
-    @replies(
+    @route.get("upload-queue-status", "getUploadQueue", is_activity=False)
+    @route.replies(
         UploadQueue,
         "The unfinished transfers, and those that ended recently.",
         example={**example_of(UploadQueue), "pending_uploads": 1, "active": 1},
@@ -290,9 +273,9 @@ class TransfersHandler(Handler):
         """Uploads and downloads, each with its bytes."""
         return await self.services.transfers.queue.status(query.prompt_id)
 
-    @route("POST", "cancel-uploads", "cancelUploads")
-    @takes(example=("prompt_id",))
-    @replies(CancelledUploads, "The transfers are stopped.")
+    @route.post("cancel-uploads", "cancelUploads")
+    @route.takes(example=("prompt_id",))
+    @route.replies(CancelledUploads, "The transfers are stopped.")
     async def cancel_uploads(self, body: CancelUploadsRequest) -> Any:
         """Stop the uploads of a run, one transfer, or all uploads."""
         cancelled = await self.services.transfers.queue.cancel(
@@ -300,10 +283,10 @@ class TransfersHandler(Handler):
         )
         return {"success": True, "cancelled": cancelled}
 
-    @route("POST", "retry-uploads", "retryUploads")
-    @takes(example=("prompt_id",), headers=(KEY,))
-    @replies(RetriedUploads, "The transfers are started again.")
-    @errors(*FILES, ConflictError, OfflineError, *CLOUD)
+    @route.post("retry-uploads", "retryUploads")
+    @route.takes(example=("prompt_id",), headers=(KEY,))
+    @route.replies(RetriedUploads, "The transfers are started again.")
+    @route.errors(*FILES, ConflictError, OfflineError, *CLOUD)
     async def retry_uploads(self, body: RetryUploadsRequest) -> Any:
         """Start failed uploads again: those of a run, one transfer, or all."""
         again = await self.services.transfers.retry(
@@ -323,10 +306,10 @@ class VolumeHandler(Handler):
         error.extra = {**error.extra, "detail": error.message}
         return error
 
-    @route("POST", "volume/file/upload-part-from-path", "uploadPart")
-    @takes(example=("filePath", "uploadUrl", "start", "end"))
-    @replies(UploadedPart, "The storage has the part.")
-    @errors(*FILES, CloudError)
+    @route.post("volume/file/upload-part-from-path", "uploadPart")
+    @route.takes(example=("filePath", "uploadUrl", "start", "end"))
+    @route.replies(UploadedPart, "The storage has the part.")
+    @route.errors(*FILES, CloudError)
     async def upload_part(self, body: UploadPartRequest) -> Any:
         """Send a part of a local file to a presigned address."""
         if body.end <= body.start:
@@ -337,16 +320,16 @@ class VolumeHandler(Handler):
         )
         return {"eTag": etag, "bytesSent": body.end - body.start}
 
-    @route("POST", "volume/model", "changeModels")
-    @takes(query=CloudTarget, example=("action", "folder"), headers=(KEY,))
-    @replies(
+    @route.post("volume/model", "changeModels")
+    @route.takes(query=CloudTarget, example=("action", "folder"), headers=(KEY,))
+    @route.replies(
         VolumeModelAdded | VolumeModelList | VolumeModelChanged | CloudAnswer,
         "The list; or the model was moved or deleted, or is being transferred.",
         Link("cancelUploads", body={"id": "$response.body#/id"}),
         Link("retryUploads", body={"id": "$response.body#/id"}),
         example=example_of(VolumeModelList),
     )
-    @errors(*FILES, ConflictError, OfflineError, *CLOUD)
+    @route.errors(*FILES, ConflictError, OfflineError, *CLOUD)
     async def change_models(self, body: VolumeModelRequest) -> None:
         """Models in ComfyUI's folders: add, list, move, delete."""
         if self.is_for_cloud(body):
@@ -379,7 +362,7 @@ class VolumeHandler(Handler):
                 raise CloudError("ComfyDeploy's response to a new model has an unexpected form")
             return answer
         path, name = _local_file(request)
-        target = models.volume_path(_folder(request), name)
+        target = models.volume_path(request.models_folder, name)
         record = await self.services.transfers.upload_to_volume(
             path,
             target,
@@ -391,7 +374,10 @@ class VolumeHandler(Handler):
 
     async def _delete(self, request: VolumeModelRequest, machine: Machine) -> dict[str, Any]:
         model = await self.services.model_files.delete(
-            machine, _folder(request), _filename(request), in_use=request.in_use
+            machine,
+            request.models_folder,
+            _needed(request.filename, "filename"),
+            in_use=request.in_use,
         )
         return {"message": f"{model.path.name} is deleted"}
 
@@ -400,10 +386,10 @@ class VolumeHandler(Handler):
             raise InvalidRequestError.of_field(
                 "to_filename", "is needed to move a model, unless to_folder is given"
             )
-        name = _filename(request)
+        name = _needed(request.filename, "filename")
         target = await self.services.model_files.move(
             machine,
-            _folder(request),
+            request.models_folder,
             name,
             request.to_folder,
             request.to_filename,
@@ -420,9 +406,8 @@ class VolumeHandler(Handler):
             target = await _place(folders, request, name)
             record = await transfers.copy(path, target, sha256, request.machine)
         else:
-            if not request.address:
-                raise InvalidRequestError.of_field("url", "is needed to add a model")
-            file = await transfers.find(request.source, request.address, request.filename)
+            address = _needed(request.address, "url", "is needed to add a model")
+            file = await transfers.find(request.source, address, request.filename)
             target = await _place(folders, request, request.filename or file.filename)
             record = await transfers.download(file, target, sha256, request.machine)
         return {"path": str(target), **_transfer_reply(record)}
@@ -434,43 +419,27 @@ def _transfer_reply(record: TransferRecord) -> dict[str, Any]:
 
 
 def _local_file(request: VolumeModelRequest) -> tuple[str, str]:
-    path = request.path or request.url
-    if not path:
-        raise InvalidRequestError.of_field("path", "is needed for a local file")
+    path = _needed(request.path or request.url, "path", "is needed for a local file")
     return path, request.filename or path.rsplit("/", 1)[-1]
-
-
-def _folder(request: VolumeModelRequest) -> str:
-    folder = request.folder or request.folder_path
-    if not folder:
-        raise InvalidRequestError.of_field("folder", "is needed")
-    return folder
-
-
-def _filename(request: VolumeModelRequest) -> str:
-    if not request.filename:
-        raise InvalidRequestError.of_field("filename", "is needed")
-    return request.filename
 
 
 async def _place(folders: Folders, request: VolumeModelRequest, filename: str) -> Path:
     """Return the path for a model with a name, in the folder of the request."""
-    if not filename:
-        raise InvalidRequestError.of_field("filename", "is needed")
-    return await asyncio.to_thread(models.place, folders, _folder(request), filename)
+    filename = _needed(filename, "filename")
+    return await asyncio.to_thread(models.place, folders, request.models_folder, filename)
 
 
 def _step(step: str, name: str, **example: Any) -> Callable[[VolumeHandler], Any]:
     """Return the method for a step of an upload to a ComfyDeploy volume."""
 
-    @route("POST", f"volume/file/{step}", name)
-    @takes(query=CloudTarget, body=CloudBody, example=example, headers=(KEY,))
-    @replies(
+    @route.post(f"volume/file/{step}", name)
+    @route.takes(query=CloudTarget, body=CloudBody, example=example, headers=(KEY,))
+    @route.replies(
         CloudAnswer,
         "The response of ComfyDeploy.",
         example={"uploadUrl": "https://storage.example.com/a", "objectKey": "models/a.safetensors"},
     )
-    @errors(*CLOUD)
+    @route.errors(*CLOUD)
     async def forward(self: VolumeHandler) -> Any:
         """A step of an upload to a ComfyDeploy volume, forwarded to ComfyDeploy."""
         body = await self.json_body()

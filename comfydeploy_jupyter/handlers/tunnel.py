@@ -11,19 +11,9 @@ from pydantic import AfterValidator, Field, model_validator
 from ..errors import ConflictError, InvalidRequestError, OfflineError, TunnelFailedError
 from ..request_models import HOSTNAME_PATTERN, MachineRef, Model, optional
 from ..tunnel.tunnels import TunnelOptions
+from . import route
 from .base import Handler
-from .route import (
-    MACHINE,
-    TIME,
-    Link,
-    ReplyModel,
-    Success,
-    errors,
-    example_of,
-    replies,
-    route,
-    takes,
-)
+from .route import MACHINE, TIME, Link, ReplyModel, Success, example_of
 
 TunnelTarget = Literal["comfyui", "jupyter"]
 
@@ -131,9 +121,9 @@ class TunnelHandler(Handler):
 
     tag = "Tunnels"
 
-    @route("GET", "/tunnel/status", "getTunnel", is_activity=False)  # as in the ComfyUI node
-    @route("GET", "tunnel/status", "getTunnelStatus", is_activity=False)
-    @replies(TunnelReply, "The state of the tunnel.")
+    @route.get("/tunnel/status", "getTunnel", is_activity=False)  # as in the ComfyUI node
+    @route.get("tunnel/status", "getTunnelStatus", is_activity=False)
+    @route.replies(TunnelReply, "The state of the tunnel.")
     async def get_tunnel_status(self, query: TunnelQuery) -> Any:
         """The state, address and protection of a tunnel."""
         # Everybody who has the secret link can use the tunnel. So the reply contains it only for
@@ -141,16 +131,16 @@ class TunnelHandler(Handler):
         reveal = await self.is_allowed("write")
         return {"success": True, **self.services.tunnels.status(query.target, reveal=reveal)}
 
-    @route("POST", "tunnel/start", "startTunnel")
-    @takes(example=("target",))
-    @replies(
+    @route.post("tunnel/start", "startTunnel")
+    @route.takes(example=("target",))
+    @route.replies(
         TunnelReply,
         "The tunnel is ready; with `wait: false` it is starting.",
         Link("getTunnelStatus", {"target": "$response.body#/target"}),
         Link("stopTunnel", body={"target": "$response.body#/target"}),
         example={**example_of(TunnelReply), "message": "The tunnel is ready"},
     )
-    @errors(*MACHINE, ConflictError, OfflineError, TunnelFailedError)
+    @route.errors(*MACHINE, ConflictError, OfflineError, TunnelFailedError)
     async def start_tunnel(self, body: TunnelStartRequest) -> Any:
         """Make ComfyUI, or Jupyter, reachable from the internet."""
         machine = body.machine
@@ -166,9 +156,9 @@ class TunnelHandler(Handler):
         tunnels = self.services.tunnels
         return {"success": True, **await tunnels.start(options, wait=body.wait is not False)}
 
-    @route("POST", "tunnel/stop", "stopTunnel")
-    @takes(example=("target",))
-    @replies(
+    @route.post("tunnel/stop", "stopTunnel")
+    @route.takes(example=("target",))
+    @route.replies(
         TunnelReply,
         "The tunnel has ended completely.",
         example={

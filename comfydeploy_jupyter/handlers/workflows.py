@@ -1,51 +1,41 @@
-"""Stored workflows and their versions, the folder of ComfyUI's editor, and presets."""
+"""Workflows: convert, validate and store them, and download their models."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from jupyter_server.utils import url_path_join
 from pydantic import AfterValidator, Field
 
-from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
+from .. import request_models as fields
+from ..errors import (
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    OfflineError,
+)
 from ..request_models import (
-    GRAPH,
-    UI_GRAPH,
-    WORKFLOW_ID,
     CloudBody,
     CloudTarget,
-    Identifier,
-    JSONObject,
-    LimitField,
+    ConvertRequest,
+    FileRequest,
+    GraphRequest,
     MachineQuery,
-    MachineRef,
     Model,
-    Name,
-    OffsetField,
-    SearchField,
-    WorkflowIdField,
     optional,
+    parse,
     required,
 )
-from ..workflows import convert, store
+from ..workflows import convert, missing_models, store, validate
+from . import route
 from .base import Handler
 from .comfyui_page import OPENED, PAGE
-from .route import (
-    CLOUD,
-    KEY,
-    TIME,
-    Link,
-    OpenReplyModel,
-    ReplyModel,
-    Success,
-    errors,
-    replies,
-    route,
-    takes,
-)
+from .route import CLOUD, FILES, KEY, MACHINE, TIME, Link, OpenReplyModel, ReplyModel, Success
+from .transfers import Transfer
 
-Tag = Annotated[Name, Field(max_length=64)]
+Tag = Annotated[fields.Name, Field(max_length=64)]
 
 
 def _below(path: str) -> str:
@@ -60,21 +50,25 @@ def _below(path: str) -> str:
 class WorkflowRequest(CloudBody):
     """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` have the same meaning."""
 
-    name: Name | None = optional(
+    name: fields.Name | None = optional(
         "The name of the workflow. It is required for a new workflow; with `workflow_id` the"
         " workflow gets this new name.",
         "Portrait",
     )
-    workflow: JSONObject | str | None = optional(
-        "A graph as ComfyUI's editor saves it, as JSON or as text with JSON.", UI_GRAPH
+    workflow: fields.JSONObject | str | None = optional(
+        "A graph as ComfyUI's editor saves it, as JSON or as text with JSON.", fields.UI_GRAPH
     )
-    workflow_json: JSONObject | str | None = optional("Another name for `workflow`.", UI_GRAPH)
-    workflow_api: JSONObject | str | None = optional("A graph in ComfyUI's API format.", GRAPH)
-    workflow_id: WorkflowIdField = None
+    workflow_json: fields.JSONObject | str | None = optional(
+        "Another name for `workflow`.", fields.UI_GRAPH
+    )
+    workflow_api: fields.JSONObject | str | None = optional(
+        "A graph in ComfyUI's API format.", fields.GRAPH
+    )
+    workflow_id: fields.WorkflowIdField = None
     comment: Annotated[str, Field(max_length=10_000)] | None = optional(
         "A description of the changes; `search` finds it.", "first light"
     )
-    machine_id: MachineRef | None = optional(
+    machine_id: fields.MachineRef | None = optional(
         "The machine that the workflow is meant for, by id or name.", "local"
     )
     force: bool | None = optional(
@@ -83,17 +77,17 @@ class WorkflowRequest(CloudBody):
 
 
 class VersionRequest(WorkflowRequest):
-    workflow_id: Identifier = required("The id of a stored workflow.", WORKFLOW_ID)
+    workflow_id: fields.Identifier = required("The id of a stored workflow.", fields.WORKFLOW_ID)
 
 
 class WorkflowsQuery(CloudTarget):
-    search: SearchField = ""
-    limit: LimitField = 100
-    offset: OffsetField = 0
+    search: fields.SearchField = ""
+    limit: fields.LimitField = 100
+    offset: fields.OffsetField = 0
 
 
 class WorkflowQuery(CloudTarget):
-    workflow_id: Identifier = required("The id of a stored workflow.", WORKFLOW_ID)
+    workflow_id: fields.Identifier = required("The id of a stored workflow.", fields.WORKFLOW_ID)
 
 
 class VersionsQuery(WorkflowsQuery, WorkflowQuery):
@@ -107,11 +101,11 @@ class VersionQuery(WorkflowQuery):
 
 
 class WorkflowIdRequest(Model):
-    workflow_id: Identifier = required("The id of a stored workflow.", WORKFLOW_ID)
+    workflow_id: fields.Identifier = required("The id of a stored workflow.", fields.WORKFLOW_ID)
 
 
 class WorkflowUpdateRequest(WorkflowIdRequest):
-    name: Name | None = optional("The new name.", "Portrait")
+    name: fields.Name | None = optional("The new name.", "Portrait")
     tags: Annotated[list[Tag], Field(max_length=50)] | None = optional(
         "All tags from now on; of those that differ only in case, the first is kept.",
         ["people", "SDXL"],
@@ -129,7 +123,7 @@ class PresetsQuery(WorkflowIdRequest):
 
 
 class PresetDeleteRequest(PresetsQuery):
-    name: Name = required("The name of the preset; case does not matter.", "Softer light")
+    name: fields.Name = required("The name of the preset; case does not matter.", "Softer light")
     revision: Annotated[str, Field(max_length=64)] | None = optional(
         "The `revision` of the preset that the client has seen, or an empty text if it has seen"
         " none of this name. If the preset has another one, nothing is changed. Without it, the"
@@ -139,7 +133,7 @@ class PresetDeleteRequest(PresetsQuery):
 
 
 class PresetRequest(PresetDeleteRequest):
-    inputs: JSONObject = required(
+    inputs: fields.JSONObject = required(
         "The values, by the keys that `inputs` of a run may have.", {"3.steps": 30}
     )
     locked: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=1000)] = (
@@ -152,8 +146,8 @@ class PresetRequest(PresetDeleteRequest):
 class WorkflowSummary(OpenReplyModel):
     """A workflow. One of ComfyDeploy has more keys; in lists it has no number of versions."""
 
-    id: str = Field(examples=[WORKFLOW_ID])
-    workflow_id: str = required("The same as `id`.", WORKFLOW_ID)
+    id: str = Field(examples=[fields.WORKFLOW_ID])
+    workflow_id: str = required("The same as `id`.", fields.WORKFLOW_ID)
     name: str | None = Field(examples=["Portrait"])
     machine_id: str | None
     created_at: str | None = Field(examples=[TIME])
@@ -167,7 +161,7 @@ class VersionSummary(OpenReplyModel):
     """A version without its graphs."""
 
     id: str = Field(examples=["a8098c1a-f86e-51da-bd1a-00112444be1e"])
-    workflow_id: str = Field(examples=[WORKFLOW_ID])
+    workflow_id: str = Field(examples=[fields.WORKFLOW_ID])
     version: int = Field(examples=[1])
     comment: str = Field(examples=["first light"])
     created_at: str | None = Field(examples=[TIME])
@@ -176,8 +170,8 @@ class VersionSummary(OpenReplyModel):
 class VersionDetails(VersionSummary):
     """A version with its graphs."""
 
-    workflow: dict[str, Any] | None = Field(examples=[UI_GRAPH])
-    workflow_api: dict[str, Any] | None = Field(examples=[GRAPH])
+    workflow: dict[str, Any] | None = Field(examples=[fields.UI_GRAPH])
+    workflow_api: dict[str, Any] | None = Field(examples=[fields.GRAPH])
 
 
 class ListedWorkflow(WorkflowSummary):
@@ -191,8 +185,8 @@ class WorkflowDetails(WorkflowSummary):
 
     version: int | None = Field(examples=[1])
     comment: str | None = Field(examples=["first light"])
-    workflow: dict[str, Any] | None = Field(examples=[UI_GRAPH])
-    workflow_api: dict[str, Any] | None = Field(examples=[GRAPH])
+    workflow: dict[str, Any] | None = Field(examples=[fields.UI_GRAPH])
+    workflow_api: dict[str, Any] | None = Field(examples=[fields.GRAPH])
     versions: list[VersionDetails]
 
 
@@ -237,7 +231,7 @@ class EditorGraph(ReplyModel):
     """The graph in a workflow file of ComfyUI's editor; one of the formats is null."""
 
     path: str = Field(examples=["portrait.json"])
-    workflow: dict[str, Any] | None = Field(examples=[UI_GRAPH])
+    workflow: dict[str, Any] | None = Field(examples=[fields.UI_GRAPH])
     workflow_api: dict[str, Any] | None = Field(examples=[None])
 
 
@@ -257,6 +251,190 @@ class ChangedPreset(PresetDetails, Success):
     """A preset that was saved or deleted."""
 
 
+class ValidateRequest(GraphRequest):
+    """Body of ``POST workflow/validate``."""
+
+
+class FetchModelsRequest(GraphRequest):
+    workflow_id: fields.WorkflowIdField = None
+    version: fields.VersionField = None
+    models: Annotated[list[str], Field(max_length=1000)] | None = optional(
+        "The names of the models to download; by default all missing ones.", ["ae.safetensors"]
+    )
+    dry_run: bool = optional(
+        "Whether to return the downloads without starting them.", True, default=False
+    )
+    sizes: bool = optional(
+        "Whether to request from the sites (by `HEAD`) the size and the SHA-256 of the missing"
+        " models, and whether a download needs a token.",
+        True,
+        default=False,
+    )
+
+
+class SchemaRequest(FileRequest):
+    workflow_id: fields.WorkflowIdField = None
+    version: fields.VersionField = None
+
+
+class SchemaQuery(VersionQuery):
+    machine: fields.MachineField = None
+
+
+class Converted(Success):
+    """A workflow in another format; the name of this format is the key."""
+
+    from_: Literal["api", "ui"] = Field(alias="from")
+    to: Literal["api", "ui", "notebook", "python"] = Field(examples=["ui"])
+    workflow_api: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = Field(None, examples=[fields.UI_GRAPH])
+    notebook: dict[str, Any] | None = None
+    python: str | None = None
+    warnings: list[str]
+
+
+class MissingNode(OpenReplyModel):
+    """A class of nodes that is missing in ComfyUI."""
+
+    class_type: str | None
+    node_ids: list[Any]
+    pack: str | None = None
+    needs: str | None = None
+
+
+class MissingModel(OpenReplyModel):
+    """A model file that is missing in ComfyUI."""
+
+    name: str
+    folder: str | None
+    node_id: Any
+    input: str
+
+
+class ModelUse(OpenReplyModel):
+    """A node input in which a workflow names a model file."""
+
+    node_id: Any = Field(examples=["3"])
+    input: str = Field(examples=["vae_name"])
+
+
+class WorkflowModel(ReplyModel):
+    """A model file that a workflow names; `size` in bytes, null if not requested."""
+
+    name: str = Field(examples=["ae.safetensors"])
+    folder: str | None = Field(examples=["vae"])
+    path: str | None = Field(examples=["models/vae/ae.safetensors"])
+    url: str | None = Field(
+        examples=["https://huggingface.co/owner/repo/resolve/main/ae.safetensors"]
+    )
+    size: int | None
+    sha256: str | None
+    pickle: bool = required("Whether the format of the file can contain code.", False)
+    state: Literal["present", "missing", "fetching", "no_link", "unused", "refused"] = Field(
+        examples=["fetching"]
+    )
+    problem: str | None
+    nodes: list[ModelUse]
+    transfer: str | None = required(
+        "The id of the download in upload-queue-status.", fields.TRANSFER_ID
+    )
+
+
+class FetchedModels(Success):
+    """The models of a workflow, and the downloads of those that were missing."""
+
+    dry_run: bool = Field(examples=[False])
+    offline: bool = required("Whether the setting `offline` forbids downloads.", False)
+    models: list[WorkflowModel]
+    transfers: list[Transfer]
+    missing_nodes: list[MissingNode] = Field(examples=[[]])
+    warnings: list[str]
+
+
+class DefinitionsOrigin(ReplyModel):
+    """The source of the node definitions that were used."""
+
+    source: Literal["live", "cached", "bundled"]
+    comfyui_version: str | None = Field(examples=["0.33.0"])
+
+
+class Validation(ReplyModel):
+    """ComfyUI's reply to a graph, with ``error`` and ``node_errors`` in its words."""
+
+    valid: bool = Field(examples=[True])
+    error: dict[str, Any] | None
+    node_errors: dict[str, Any]
+    further_errors: dict[str, Any] = required(
+        "The errors of nodes that ComfyUI does not check because of `error`, such as an unknown"
+        " node class.",
+        {},
+    )
+    outputs: list[Any] = Field(examples=[["2"]])
+    missing_nodes: list[MissingNode] = Field(examples=[[]])
+    missing_models: list[MissingModel] = Field(examples=[[]])
+    warnings: list[str]
+    definitions: DefinitionsOrigin
+
+
+class JSONSchema(OpenReplyModel):
+    """A JSON Schema (2020-12) of an object; keys with ``x-`` are annotations of this server."""
+
+    dialect: str = Field(alias="$schema", examples=["https://json-schema.org/draft/2020-12/schema"])
+    type: Literal["object"]
+    properties: dict[str, dict[str, Any]]
+
+
+class InputsSchema(JSONSchema):
+    """The schema of the inputs of a workflow."""
+
+    properties: dict[str, dict[str, Any]] = required(
+        "By the key of `inputs` of a run: `type`, `title`, `description`, `default` (the value in"
+        " the workflow), `minimum`, `maximum` and `enum`; `examples` has known files. `x-kind` is"
+        " the kind of its field in forms, `x-step` the step of a number, and `x-advanced` whether"
+        " it is rarely changed.",
+        {"1.width": {"type": "integer", "minimum": 1, "default": 512}},
+    )
+    required: list[str] = required("The inputs for which the workflow has no value.", [])
+
+
+class OutputsSchema(JSONSchema):
+    """The schema of the outputs of a workflow."""
+
+    properties: dict[str, dict[str, Any]] = required(
+        "By the id of an output node: lists of files and texts. `x-media` says what it makes, if"
+        " that is known; `x-shown` whether the author shows it.",
+        {"2": {"title": "Save Image", "x-media": "image"}},
+    )
+
+
+class WorkflowSchema(Success):
+    """The contract of a workflow."""
+
+    inputs: InputsSchema
+    outputs: OutputsSchema
+    warnings: list[str]
+    definitions: DefinitionsOrigin
+
+
+_FILE_FIELDS = {
+    "machine": route.form_field("The machine whose node definitions are used.", maxLength=255),
+    "file": {
+        **route.BINARY,
+        "description": "A picture, video, sound or JSON file that contains a workflow.",
+    },
+}
+SCHEMA_FORM = route.form("SchemaForm", {"file": "{}"}, **_FILE_FIELDS)
+CONVERT_FORM = route.form(
+    "ConvertForm",
+    {"file": "{}", "to": "api"},
+    to={
+        "type": "string",
+        "enum": ["api", "ui", "notebook", "python"],
+        "description": "The format to convert to.",
+    },
+    **_FILE_FIELDS,
+)
+Request = TypeVar("Request", bound=FileRequest)
 _WORKFLOW_ID = {"workflow_id": "$response.body#/workflow_id"}
 _VERSION = {**_WORKFLOW_ID, "version": "$response.body#/version"}
 _DEPLOYMENT = {"deployment_id": "$response.body#/workflow_id"}
@@ -264,13 +442,178 @@ _GRAPH = {"workflow_api": "$response.body#/workflow_api"}
 _GRAPHS = ("workflow", "workflow_json", "workflow_api")
 
 
+class GraphsHandler(Handler):
+    """Routes that take a graph, or a file that contains one."""
+
+    tag = "Workflows"
+
+    @route.post("workflow/convert", "convertWorkflow")
+    @route.takes(
+        CONVERT_FORM,
+        body=ConvertRequest,
+        example=("workflow_api", "to"),
+        needs=("workflow_api", "workflow", "filename"),
+    )
+    @route.replies(Converted, "The workflow in the other format.")
+    @route.errors(*FILES)
+    async def convert_workflow(self) -> None:
+        """Convert a workflow, also from a picture, video or sound, to another format."""
+        request = await self._read_graph(ConvertRequest, "to")
+        machine = self.services.machines.get(request.machine)
+        converted = await convert.convert(request, machine)
+        await self.reply_large({"success": True, **converted})
+
+    @route.post("workflow/validate", "validateWorkflow")
+    @route.takes(example=("workflow_api",), graphs=True, needs=("workflow_api", "workflow"))
+    @route.replies(Validation, "The reply that ComfyUI would send.")
+    @route.errors(*MACHINE)
+    async def validate_workflow(self, body: ValidateRequest) -> None:
+        """Validate a graph as ComfyUI does, without queueing it."""
+        if body.workflow_api is None and body.workflow is None:
+            raise InvalidRequestError.of_field(
+                "workflow_api", "is needed: send the graph as workflow_api or as workflow"
+            )
+        machine = self.services.machines.get(body.machine)
+        await self.reply_large(
+            await validate.validate_workflow(
+                machine, workflow_api=body.workflow_api, workflow=body.workflow
+            )
+        )
+
+    @route.get("workflow/schema", "getWorkflowSchema")
+    @route.takes(headers=(KEY,))
+    @route.replies(WorkflowSchema, "The schemas.")
+    @route.errors(NotFoundError, *CLOUD)
+    async def get_workflow_schema(self, query: SchemaQuery) -> None:
+        """The inputs and outputs of a stored workflow as JSON Schema.
+
+        A run refuses a value that breaks it with `invalid_input`.
+        """
+        number = None if query.version == "latest" else query.version
+        stored = await self.services.workflows(self.cloud_account(query)).version(
+            query.workflow_id, number
+        )
+        await self._reply_schema(query.machine, stored["workflow_api"], stored["workflow"])
+
+    @route.post("workflow/schema", "describeWorkflow")
+    @route.takes(
+        SCHEMA_FORM,
+        body=SchemaRequest,
+        example=("workflow_api",),
+        needs=("workflow_api", "workflow", "workflow_id", "filename"),
+    )
+    @route.replies(WorkflowSchema, "The schemas.")
+    @route.errors(*FILES, NotFoundError)
+    async def describe_workflow(self) -> None:
+        """The inputs and outputs of any workflow as JSON Schema.
+
+        One of `workflow`, `workflow_api`, `workflow_id` and `filename` is needed, or a `file` in a
+        form.
+        """
+        request = await self._read_graph(SchemaRequest)
+        await self._reply_schema(request.machine, *await self._stored_graphs(request))
+
+    async def _reply_schema(self, machine: str | None, api: Any, ui: Any) -> None:
+        found = await convert.read_contract(
+            self.services.machines.get(machine), workflow_api=api, workflow=ui
+        )
+        await self.reply_large({"success": True, **found})
+
+    @route.post("workflow/fetch-models", "fetchModels")
+    @route.takes(example=("workflow", "dry_run"), needs=("workflow", "workflow_api", "workflow_id"))
+    @route.replies(
+        FetchedModels,
+        "The models. Downloads of the missing ones have begun, unless `dry_run` is set.",
+    )
+    @route.errors(*FILES, OfflineError)
+    async def fetch_models(self, body: FetchModelsRequest) -> None:
+        """The models that a workflow names, and downloads of those that are missing.
+
+        One of `workflow`, `workflow_api` and `workflow_id` is needed. Links in a workflow must have
+        public addresses, or those of the configured sites and mirrors.
+        """
+        machine = self.services.machines.get(body.machine)
+        workflow_api, workflow = await self._stored_graphs(body)
+        listing = await self.services.models(machine.id)
+        transfers = self.services.transfers
+        plan = await missing_models.plan(
+            machine, transfers, await listing.names(), workflow_api=workflow_api, workflow=workflow
+        )
+        if body.models is not None:
+            missing_models.only(plan, body.models)
+        if body.sizes and self.extension.offline:
+            plan.warnings.append(
+                "The sizes were not requested: the setting `offline` forbids that."
+            )
+        elif body.sizes:
+            await missing_models.ask_sizes(plan, transfers)
+        if not body.dry_run:
+            await missing_models.fetch(plan, transfers, machine)
+        moving = [model.transfer for model in plan.models if model.transfer is not None]
+        await self.reply_large(
+            {
+                "success": True,
+                "dry_run": body.dry_run,
+                "offline": self.extension.offline,
+                "models": [model.describe() for model in plan.models],
+                "transfers": [record.describe() for record in moving],
+                "missing_nodes": plan.missing_nodes,
+                "warnings": plan.warnings,
+            }
+        )
+
+    async def _read_graph(self, model: type[Request], *fields: str) -> Request:
+        """Return the request, with the graph of its file; ``fields`` are those of forms."""
+        if self.request.files:
+            return parse(model, await self._read_form("machine", *fields))
+        request = parse(model, await self.json_body(graphs=True))
+        if request.filename is None:
+            return request
+        if request.workflow is not None or request.workflow_api is not None:
+            raise InvalidRequestError.of_field(
+                "filename", "must not be given together with a graph: send one of them"
+            )
+        machine = self.services.machines.get(request.machine)
+        return request.model_copy(update=await convert.read_stored(request, machine))
+
+    async def _read_form(self, *names: str) -> dict[str, Any]:
+        """Return the fields of a multipart body, its file replaced by the graph in it."""
+        files = self.request.files.get("file", [])
+        if len(files) != 1:
+            raise InvalidRequestError.of_field("file", "must be given exactly once")
+        fields: dict[str, Any] = {
+            name: self.get_body_argument(name)
+            for name in names
+            if name in self.request.body_arguments
+        }
+        return {**fields, **await convert.read_upload(files[0]["body"])}
+
+    async def _stored_graphs(
+        self, request: FetchModelsRequest | SchemaRequest
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the graph of a request in API format and in UI format; None for a missing one."""
+        if request.workflow_id is not None:
+            if request.workflow is not None or request.workflow_api is not None:
+                raise InvalidRequestError.of_field(
+                    "workflow_id", "must not be given together with a graph: send one of them"
+                )
+            number = None if request.version in (None, "latest") else int(request.version or 0)
+            stored = await self.services.workflows().version(request.workflow_id, number)
+            return stored["workflow_api"], stored["workflow"]
+        if request.workflow_api is None and request.workflow is None:
+            raise InvalidRequestError.of_field(
+                "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
+            )
+        return request.workflow_api, request.workflow
+
+
 class WorkflowsHandler(Handler):
     """Workflows, their versions and their presets, here or at ComfyDeploy."""
 
     tag = "Workflows"
 
-    @route("POST", "workflow", "saveWorkflow")
-    @takes(
+    @route.post("workflow", "saveWorkflow")
+    @route.takes(
         query=CloudTarget,
         example=("name", "workflow", "comment"),
         unique=True,
@@ -278,7 +621,7 @@ class WorkflowsHandler(Handler):
         needs=_GRAPHS,
         headers=(KEY,),
     )
-    @replies(
+    @route.replies(
         SavedWorkflow,
         "The workflow is saved.",
         Link("getWorkflow", _WORKFLOW_ID),
@@ -287,11 +630,12 @@ class WorkflowsHandler(Handler):
         Link("queueDeployment", body=_DEPLOYMENT),
         Link("getVersion", _VERSION),
         Link(
-            "saveVersion", body={**_WORKFLOW_ID, "workflow_api": GRAPH, "comment": "second light"}
+            "saveVersion",
+            body={**_WORKFLOW_ID, "workflow_api": fields.GRAPH, "comment": "second light"},
         ),
         Link("deleteWorkflow", body=_WORKFLOW_ID),
     )
-    @errors(NotFoundError, *CLOUD)
+    @route.errors(NotFoundError, *CLOUD)
     async def save_workflow(self, body: WorkflowRequest) -> Any:
         """Save a workflow: a new one, or with `workflow_id` a new version.
 
@@ -300,26 +644,26 @@ class WorkflowsHandler(Handler):
         given = await self._draft(body)
         return {"success": True, **await self._repository(body).save(given)}
 
-    @route("GET", "workflow", "getWorkflow")
-    @takes(headers=(KEY,))
-    @replies(WorkflowDetails, "The workflow.")
-    @errors(NotFoundError, *CLOUD)
+    @route.get("workflow", "getWorkflow")
+    @route.takes(headers=(KEY,))
+    @route.replies(WorkflowDetails, "The workflow.")
+    @route.errors(NotFoundError, *CLOUD)
     async def get_workflow(self, query: WorkflowQuery) -> None:
         """A workflow with its latest version."""
         await self.reply_large(await self._repository(query).workflow(query.workflow_id))
 
-    @route("GET", "workflows", "listWorkflows")
-    @takes(headers=(KEY,))
-    @replies(list[ListedWorkflow], "The workflows.")
-    @errors(*CLOUD)
+    @route.get("workflows", "listWorkflows")
+    @route.takes(headers=(KEY,))
+    @route.replies(list[ListedWorkflow], "The workflows.")
+    @route.errors(*CLOUD)
     async def list_workflows(self, query: WorkflowsQuery) -> Any:
         """All workflows, newest change first."""
         return await self._repository(query).workflows(
             search=query.search, limit=query.limit, offset=query.offset
         )
 
-    @route("POST", "workflow/version", "saveVersion")
-    @takes(
+    @route.post("workflow/version", "saveVersion")
+    @route.takes(
         query=CloudTarget,
         example=("workflow_id", "workflow_api", "comment"),
         unique=True,
@@ -327,48 +671,48 @@ class WorkflowsHandler(Handler):
         needs=_GRAPHS,
         headers=(KEY,),
     )
-    @replies(
+    @route.replies(
         SavedVersion,
         "The version that has the content.",
         Link("getVersion", _VERSION),
         Link("validateWorkflow", body=_GRAPH),
     )
-    @errors(NotFoundError, *CLOUD)
+    @route.errors(NotFoundError, *CLOUD)
     async def save_version(self, body: VersionRequest) -> None:
         """Add a version to a workflow."""
         given = await self._draft(body)
         version = await self._repository(body).add_version(given)
         await self.reply_large({"success": True, **version})
 
-    @route("GET", "workflow/version", "getVersion")
-    @takes(headers=(KEY,))
-    @replies(
+    @route.get("workflow/version", "getVersion")
+    @route.takes(headers=(KEY,))
+    @route.replies(
         VersionDetails,
         "The version.",
         Link("convertWorkflow", body=_GRAPH),
         Link("validateWorkflow", body=_GRAPH),
         Link("run", body=_VERSION),
     )
-    @errors(NotFoundError, *CLOUD)
+    @route.errors(NotFoundError, *CLOUD)
     async def get_version(self, query: VersionQuery) -> None:
         """One version with its graphs."""
         number = None if query.version == "latest" else query.version
         await self.reply_large(await self._repository(query).version(query.workflow_id, number))
 
-    @route("GET", "workflow/versions", "listVersions")
-    @takes(headers=(KEY,))
-    @replies(list[VersionSummary], "The versions.")
-    @errors(NotFoundError, *CLOUD)
+    @route.get("workflow/versions", "listVersions")
+    @route.takes(headers=(KEY,))
+    @route.replies(list[VersionSummary], "The versions.")
+    @route.errors(NotFoundError, *CLOUD)
     async def list_versions(self, query: VersionsQuery) -> Any:
         """The versions of a workflow, newest first."""
         return await self._repository(query).versions(
             query.workflow_id, search=query.search, limit=query.limit, offset=query.offset
         )
 
-    @route("POST", "workflow/update", "updateWorkflow")
-    @takes(example=("workflow_id", "name", "tags"), needs=("name", "tags"))
-    @replies(ChangedWorkflow, "The workflow is changed.")
-    @errors(NotFoundError)
+    @route.post("workflow/update", "updateWorkflow")
+    @route.takes(example=("workflow_id", "name", "tags"), needs=("name", "tags"))
+    @route.replies(ChangedWorkflow, "The workflow is changed.")
+    @route.errors(NotFoundError)
     async def update_workflow(self, body: WorkflowUpdateRequest) -> Any:
         """Rename a workflow in the local store, or give it other tags."""
         if body.name is None and body.tags is None:
@@ -376,14 +720,13 @@ class WorkflowsHandler(Handler):
         changed = await self.services.local_workflows.change(body.workflow_id, body.name, body.tags)
         return {"success": True, **changed}
 
-    @route("POST", "workflow/delete", "deleteWorkflow")
-    @takes(example=("workflow_id",))
-    @replies(
+    @route.post("workflow/delete", "deleteWorkflow")
+    @route.replies(
         ChangedWorkflow,
         "The workflow is deleted; this is what it was.",
         Link("restoreWorkflow", body=_WORKFLOW_ID),
     )
-    @errors(NotFoundError)
+    @route.errors(NotFoundError)
     async def delete_workflow(self, body: WorkflowIdRequest) -> Any:
         """Delete a workflow in the local store, with its versions and presets.
 
@@ -392,19 +735,17 @@ class WorkflowsHandler(Handler):
         deleted = await self.services.local_workflows.delete(body.workflow_id)
         return {"success": True, **deleted}
 
-    @route("POST", "workflow/restore", "restoreWorkflow")
-    @takes(example=("workflow_id",))
-    @replies(ChangedWorkflow, "The workflow is as it was.")
-    @errors(NotFoundError)
+    @route.post("workflow/restore", "restoreWorkflow")
+    @route.replies(ChangedWorkflow, "The workflow is as it was.")
+    @route.errors(NotFoundError)
     async def restore_workflow(self, body: WorkflowIdRequest) -> Any:
         """Restore a workflow that was deleted."""
         restored = await self.services.local_workflows.restore(body.workflow_id)
         return {"success": True, **restored}
 
-    @route("POST", "workflow/edit", "editWorkflow")
-    @takes(example=("workflow_id",))
-    @replies(EditedWorkflow, "Its newest version is there.")
-    @errors(NotFoundError, ComfyUIUnavailableError)
+    @route.post("workflow/edit", "editWorkflow")
+    @route.replies(EditedWorkflow, "Its newest version is there.")
+    @route.errors(NotFoundError, ComfyUIUnavailableError)
     async def edit_workflow(self, body: WorkflowIdRequest) -> Any:
         """Put a workflow of the local store into the folder of ComfyUI's editor.
 
@@ -416,17 +757,17 @@ class WorkflowsHandler(Handler):
         address = f"{url_path_join(self.base_url, PAGE)}/?{urlencode({OPENED: path})}"
         return {"success": True, "path": path, "url": address}
 
-    @route("GET", "editor/workflows", "listEditorWorkflows")
-    @replies(list[EditorFile], "The files, newest change first.")
-    @errors(NotFoundError, ComfyUIUnavailableError)
+    @route.get("editor/workflows", "listEditorWorkflows")
+    @route.replies(list[EditorFile], "The files, newest change first.")
+    @route.errors(NotFoundError, ComfyUIUnavailableError)
     async def list_editor_workflows(self, query: MachineQuery) -> Any:
         """The workflows that ComfyUI's editor keeps in its own folder."""
         client = await self.services.machines.get(query.machine).ready()
         return await client.list_workflows()
 
-    @route("GET", "editor/workflow", "getEditorWorkflow")
-    @replies(EditorGraph, "The graph.")
-    @errors(NotFoundError, ComfyUIUnavailableError)
+    @route.get("editor/workflow", "getEditorWorkflow")
+    @route.replies(EditorGraph, "The graph.")
+    @route.errors(NotFoundError, ComfyUIUnavailableError)
     async def get_editor_workflow(self, query: EditorWorkflowQuery) -> None:
         """A workflow that ComfyUI's editor keeps."""
         client = await self.services.machines.get(query.machine).ready()
@@ -437,18 +778,17 @@ class WorkflowsHandler(Handler):
         body = {"path": query.file, "workflow": workflow, "workflow_api": workflow_api}
         await self.reply_large(body)
 
-    @route("GET", "workflow/presets", "listPresets")
-    @replies(list[PresetDetails], "The presets.")
-    @errors(NotFoundError)
+    @route.get("workflow/presets", "listPresets")
+    @route.replies(list[PresetDetails], "The presets.")
+    @route.errors(NotFoundError)
     async def list_presets(self, query: PresetsQuery) -> Any:
         """The presets of a workflow in the local store, by name."""
         presets = await self.services.local_workflows.presets(query.workflow_id)
         return [vars(preset) for preset in presets]
 
-    @route("POST", "workflow/preset", "savePreset")
-    @takes(example=("workflow_id", "name", "inputs"))
-    @replies(ChangedPreset, "The preset is saved.")
-    @errors(NotFoundError, ConflictError)
+    @route.post("workflow/preset", "savePreset")
+    @route.replies(ChangedPreset, "The preset is saved.")
+    @route.errors(NotFoundError, ConflictError)
     async def save_preset(self, body: PresetRequest) -> Any:
         """Store values for the inputs of a stored workflow under a name.
 
@@ -459,10 +799,9 @@ class WorkflowsHandler(Handler):
         )
         return {"success": True, **vars(preset)}
 
-    @route("POST", "workflow/preset/delete", "deletePreset")
-    @takes(example=("workflow_id", "name"))
-    @replies(ChangedPreset, "The preset is deleted; this is what it was.")
-    @errors(NotFoundError, ConflictError)
+    @route.post("workflow/preset/delete", "deletePreset")
+    @route.replies(ChangedPreset, "The preset is deleted; this is what it was.")
+    @route.errors(NotFoundError, ConflictError)
     async def delete_preset(self, body: PresetDeleteRequest) -> Any:
         """Delete a preset."""
         preset = await self.services.local_workflows.delete_preset(

@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from .. import request_models as fields
 from ..errors import InvalidRequestError, TooLargeError
-from ..request_models import (
-    Identifier,
-    MachineField,
-    Model,
-    VersionField,
-    WorkflowIdField,
-    optional,
-    parse,
-)
+from ..request_models import Model, optional, parse
 from ..runs.feed import RunEvent
 from ..util import worker
+from . import route
 from .base import Base
-from .route import HANDSHAKE, OPEN_SOCKET, replies, route, takes
 from .runs import InterruptRequest, run_request
 
 if TYPE_CHECKING:
@@ -42,14 +35,14 @@ GRAPHS = ("workflow_api", "workflow_api_raw", "workflow", "workflow_id")  # fiel
 class SocketQuery(Model):
     """Query of ``GET ws``: default values for each ``queue_prompt``."""
 
-    client_id: Identifier | None = optional(
+    client_id: fields.Identifier | None = optional(
         "Send only events of this client's runs; by default those of all runs.",
         "notebook-1",
         alias="clientId",
     )
-    machine: MachineField = None
-    workflow_id: WorkflowIdField = None
-    version: VersionField = None
+    machine: fields.MachineField = None
+    workflow_id: fields.WorkflowIdField = None
+    version: fields.VersionField = None
 
 
 class SocketHandler(WebSocketMixin, Base, WebSocketHandler):
@@ -86,10 +79,8 @@ class EventSocket(SocketHandler):
         """Largest message in bytes; above the limit for JSON, which has its own error."""
         return self.extension.max_json_size + 64 * 1024
 
-    @route("GET", "ws", "openSocket")
-    @takes(headers=HANDSHAKE)
-    @replies(OPEN_SOCKET[0])
-    @replies(OPEN_SOCKET[1])
+    @route.get("ws", "openSocket")
+    @route.opens_socket
     async def open_socket(self, query: SocketQuery) -> None:
         """WebSocket with the events of a client's runs.
 
@@ -127,8 +118,8 @@ class EventSocket(SocketHandler):
         """Execute a command; after an invalid one the socket sends ``error`` and stays open."""
         try:
             await self._command(message)
-        except Exception as fault:
-            error = self.error_of(fault, 500)
+        except Exception as exc:
+            error = self.error_of(exc, 500)
             self.send("error", error.to_reply())
 
     def send(self, event: str, data: dict[str, Any]) -> None:

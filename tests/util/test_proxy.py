@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.errors import CloudError
-from comfydeploy_jupyter.handlers.proxy import ProxyHandler
+from comfydeploy_jupyter.handlers.streamed import ProxyHandler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
