@@ -52,7 +52,6 @@ class FakeCloudflared:
 
     @property
     def starts(self) -> list[dict[str, Any]]:
-        """The records of its starts."""
         path = self.folder / "starts.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

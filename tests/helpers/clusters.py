@@ -35,7 +35,6 @@ class DaskProcess(ServerProcess):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._pid
 
     def start(self, arguments: Sequence[str], env: dict[str, str] | None = None) -> None:
@@ -58,7 +57,6 @@ class DaskProcess(ServerProcess):
         until(lambda: not alive(self._pid))
 
     def close(self) -> None:
-        """End it, with all that it has started."""
         if self._guard is not None:
             with self._guard:
                 pass  # closes its standard input, and waits
@@ -108,12 +106,10 @@ class DaskCluster:
         return worker
 
     def close(self) -> None:
-        """End all processes."""
         for process in [*self.workers, self.scheduler]:
             process.close()
 
     def log(self) -> str:
-        """Return the output of all processes."""
         return "\n".join(process.log() for process in [self.scheduler, *self.workers])
 
     def _tls(self) -> list[str]:
@@ -262,7 +258,6 @@ class Slurm:
         until(lambda: "idle" in self.call("sinfo", "-h", "-o", "%T"), what=self.log)
 
     def call(self, *command: str) -> str:
-        """Run one of Slurm's commands, and return its output."""
         done = subprocess.run(
             command,
             env={**os.environ, **self.env},
@@ -274,11 +269,9 @@ class Slurm:
         return done.stdout
 
     def jobs(self) -> list[str]:
-        """Return the ids of the jobs that wait or run."""
         return self.call("squeue", "-h", "-o", "%i").split()
 
     def close(self) -> None:
-        """End all jobs and daemons."""
         self.call("scancel", "--user=root")
         begin = time.monotonic()
         while self.jobs() and time.monotonic() - begin < 20:
@@ -288,7 +281,6 @@ class Slurm:
                 pass  # closes its standard input, and waits
 
     def log(self) -> str:
-        """Return the output of the daemons."""
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
 
     def _run(self, program: str, *arguments: str) -> None:

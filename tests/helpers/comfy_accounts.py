@@ -6,13 +6,13 @@ and responses are as in https://firebase.google.com/docs/reference/rest/auth.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+
+from tests.helpers.servers import AppServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,23 +21,15 @@ EMAIL, PASSWORD = "ada@example.org", "correct horse battery"
 CONFIGURED = "comfyui-configured-1111111111111111"
 
 
-class ComfyAccounts:
-    """The server on a free port of 127.0.0.1, in a separate thread.
-
-    `answers` has status and body of the next responses, instead of the usual ones.
-    """
+class ComfyAccounts(AppServer):
+    """The server; `answers` has status and body of the next responses, else they are the usual."""
 
     def __init__(self) -> None:
         self.reset()
         self._count = 0
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.start()
 
     def reset(self) -> None:
-        """Forget all requests and tokens."""
         self.lifetime = "3600"
         self.id_tokens: list[str] = []
         self.refresh_tokens: list[str] = []
@@ -45,26 +37,13 @@ class ComfyAccounts:
         self.requests: list[str] = []
         self.answers: deque[tuple[int, Any]] = deque()
 
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(10)
-
-    async def _serve(self) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+    def app(self) -> web.Application:
         app = web.Application(middlewares=[self._answered])
-        app.router.add_post(
-            "/identitytoolkit.googleapis.com/v1/accounts:signInWithPassword", self._sign_in
-        )
+        sign_in = "/identitytoolkit.googleapis.com/v1/accounts:signInWithPassword"
+        app.router.add_post(sign_in, self._sign_in)
         app.router.add_post("/securetoken.googleapis.com/v1/token", self._token)
         app.router.add_post("/api.comfy.org/customers", self._customer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self._port = runner.addresses[0][1]
-        self._ready.set()
-        await self._stopping.wait()
-        await runner.cleanup()
+        return app
 
     @web.middleware
     async def _answered(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -74,8 +53,7 @@ class ComfyAccounts:
             if isinstance(body, str):
                 return web.Response(status=status, text=body, content_type="text/html")
             return web.json_response(body, status=status)
-        response: web.StreamResponse = await handler(request)
-        return response
+        return await handler(request)
 
     async def _sign_in(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -84,18 +62,8 @@ class ComfyAccounts:
         if (body["email"], body["password"]) != (EMAIL, PASSWORD):
             return web.json_response(error("INVALID_LOGIN_CREDENTIALS"), status=400)
         id_token, refresh_token = self._issue()
-        return web.json_response(
-            {
-                "kind": "identitytoolkit#VerifyPasswordResponse",
-                "localId": "u1",
-                "email": EMAIL,
-                "displayName": "",
-                "idToken": id_token,
-                "registered": True,
-                "refreshToken": refresh_token,
-                "expiresIn": self.lifetime,
-            }
-        )
+        tokens = {"idToken": id_token, "refreshToken": refresh_token, "expiresIn": self.lifetime}
+        return web.json_response({"localId": "u1", "email": EMAIL, "registered": True, **tokens})
 
     async def _token(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -104,16 +72,8 @@ class ComfyAccounts:
         if form["refresh_token"] not in self.refresh_tokens:
             return web.json_response(error("INVALID_REFRESH_TOKEN"), status=400)
         id_token, refresh_token = self._issue()
-        return web.json_response(
-            {
-                "expires_in": self.lifetime,
-                "token_type": "Bearer",
-                "refresh_token": refresh_token,
-                "id_token": id_token,
-                "user_id": "u1",
-                "project_id": "1",
-            }
-        )
+        tokens = {"id_token": id_token, "refresh_token": refresh_token, "token_type": "Bearer"}
+        return web.json_response({**tokens, "expires_in": self.lifetime, "user_id": "u1"})
 
     async def _customer(self, request: web.Request) -> web.Response:
         token = request.headers["Authorization"].removeprefix("Bearer ")
@@ -145,7 +105,6 @@ def shared_comfy_accounts() -> Iterator[ComfyAccounts]:
 
 @pytest.fixture
 def comfy_accounts(shared_comfy_accounts: ComfyAccounts) -> ComfyAccounts:
-    """The server, as if it had just started."""
     shared_comfy_accounts.reset()
     return shared_comfy_accounts
 

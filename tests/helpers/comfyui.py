@@ -48,7 +48,6 @@ def comfyui_tree() -> tuple[Path, Path]:
 
 
 def comfyui_version() -> str:
-    """Return the version of the ComfyUI that the tests use, such as ``0.33.0``."""
     version, _ = installed_version(comfyui_tree()[0])
     assert version is not None
     return version
@@ -85,6 +84,16 @@ def free_port() -> int:
     raise OSError("no port of 127.0.0.1 is free")
 
 
+def link_test_nodes(base_dir: Path) -> None:
+    """Give a base directory the nodes of the tests."""
+    custom_nodes = base_dir / "custom_nodes"
+    custom_nodes.mkdir(parents=True, exist_ok=True)
+    for pack in TEST_NODES.iterdir():
+        link = custom_nodes / pack.name
+        if pack.is_dir() and not link.exists():
+            link.symlink_to(pack)
+
+
 class ComfyUIServer:
     """One running ComfyUI with its own base directory and port."""
 
@@ -105,25 +114,17 @@ class ComfyUIServer:
         self._guard: subprocess.Popen[bytes] | None = None
         for folder in (self.input_dir, self.output_dir, self.models_dir):
             folder.mkdir(parents=True, exist_ok=True)
-        custom_nodes = base_dir / "custom_nodes"
-        custom_nodes.mkdir(exist_ok=True)
-        for pack in TEST_NODES.iterdir():
-            link = custom_nodes / pack.name
-            if pack.is_dir() and not link.exists():
-                link.symlink_to(pack)
+        link_test_nodes(base_dir)
 
     @property
     def pid(self) -> int:
-        """The process id of the running ComfyUI."""
         assert self._guard is not None, "this ComfyUI is not running"
         return self._pid
 
     def has_ended(self) -> bool:
-        """Whether the process has ended."""
         return self._guard is None or self._guard.poll() is not None
 
     def start(self, timeout: float = 150.0) -> None:
-        """Start ComfyUI and wait until it replies; fail with its log otherwise."""
         command = [
             *(str(self.python), "-u", "main.py", "--cpu", "--port", str(self.port)),
             *("--base-directory", str(self.base_dir), "--database-url", "sqlite:///:memory:"),
@@ -143,7 +144,6 @@ class ComfyUIServer:
             pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)
 
     def kill(self) -> None:
-        """Kill it (``kill -9``), which is like a crash."""
         if self._guard is None:
             return
         with self._guard:
@@ -152,12 +152,10 @@ class ComfyUIServer:
         self._guard = None
 
     def restart(self) -> None:
-        """Kill it and start it again with the same port and base directory."""
         self.kill()
         self.start()
 
     def log(self, characters: int = 8000) -> str:
-        """Return the end of its output."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")[-characters:]
 
     def empty_queue(self) -> None:

@@ -1,7 +1,4 @@
-"""A real ComfyUI behind proxies: with errors, with the behaviour of 0.33, or behind a password.
-
-Each proxy has its own thread and event loop, so that it works while a test waits.
-"""
+"""A real ComfyUI behind proxies: with errors, with the behaviour of 0.33, or behind a password."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ import gzip
 import ipaddress
 import json
 import ssl
-import threading
 import time
 import uuid
 from collections import Counter
@@ -28,14 +24,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.helpers.servers import AppServer
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from pathlib import Path
 
     from tests.helpers.comfyui import ComfyUIServer
 
     Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 HOP_BY_HOP = ("connection", "content-length", "keep-alive", "transfer-encoding", "host")
 PIECE = 1024 * 1024  # bytes of one write
@@ -70,32 +67,27 @@ def answering(status: int, body: str | bytes, kind: str) -> Fault:
 
 
 async def moved(request: web.Request) -> web.StreamResponse:
-    """Redirect to the same address."""
     return web.Response(status=302, headers={"Location": request.path_qs})
 
 
 async def unexpected_reply(request: web.Request) -> web.StreamResponse:
-    """Reply with JSON in which every field has a wrong type."""
     last = request.path.rpartition("/")[2]
     entry = {"prompt": 5, "outputs": {"1": [2], "2": "x"}, "status": ["success"], "meta": None}
     return web.json_response({**UNEXPECTED_REPLY, last: entry})
 
 
 async def hanging(request: web.Request) -> web.StreamResponse:
-    """Accept the request and never reply."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
 async def aborted(request: web.Request) -> web.StreamResponse:
-    """Close the connection instead of a reply."""
     assert request.transport is not None
     request.transport.abort()
     return web.Response()
 
 
 async def cut_short(request: web.Request) -> web.StreamResponse:
-    """Close the connection in the middle of the response."""
     response = web.StreamResponse(headers={"Content-Length": "100000"})
     await response.prepare(request)
     await response.write(b'{"system": {"os": "posix", ')
@@ -116,7 +108,6 @@ async def _abort_later(request: web.Request) -> web.StreamResponse:
 
 
 async def no_http(request: web.Request) -> web.StreamResponse:
-    """Reply with bytes that are not HTTP."""
     assert request.transport is not None
     request.transport.write(b"\x16\x03\x01\x00\xff" * 100)
     await asyncio.sleep(0)
@@ -167,31 +158,14 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-class FaultyComfyUI:
-    """The proxy."""
-
+class FaultyComfyUI(AppServer):
     def __init__(self, target: str) -> None:
         self.target = target
-        self.url = ""
         self.delay = 0.0
         self.sockets_seen = 0
         self.requests: Counter[str] = Counter()
         self._faults: dict[tuple[str, str], Fault] = {}
         self._sockets: set[web.WebSocketResponse] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def start(self) -> None:
-        """Listen at a free port."""
-        self._thread.start()
-        self._wait(self._start())
-
-    def close(self) -> None:
-        """End the proxy and its thread."""
-        self._wait(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def fail(self, method: str, path: str, fault: Fault) -> None:
         """Simulate an error at the route ``path`` and all below it, until `remove_faults`."""
@@ -203,40 +177,32 @@ class FaultyComfyUI:
         self.delay = 0.0
 
     def ask(self, path: str) -> Any:
-        """Return ComfyUI's own JSON response for a path."""
         return requests.get(self.target + path, timeout=60).json()
 
     def send(self, *frames: str | bytes) -> None:
         """Send frames over every open WebSocket, as if ComfyUI had sent them."""
-        self._wait(self._send(frames))
+        self.wait(self._send(frames))
 
     def drop_sockets(self) -> int:
         """Close every open WebSocket; return their number."""
-        return self._wait(self._drop())
+        return self.wait(self._drop())
 
     # -- on the loop of the proxy
 
-    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
-    async def _start(self) -> None:
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 40)
         app.router.add_get("/ws", self._socket)
         app.router.add_route("*", "/{tail:.*}", self._pass_on)
-        self._runner = web.AppRunner(
-            app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), auto_decompress=False
-        )
+        return app
 
-    async def _close(self) -> None:
-        await self._drop()
-        await self._runner.cleanup()
-        await self._session.close()
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        unlimited = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=unlimited, auto_decompress=False) as session:
+            self._session = session
+            async with super().serving():
+                yield
+                await self._drop()
 
     async def _send(self, frames: tuple[str | bytes, ...]) -> None:
         for socket in list(self._sockets):
@@ -315,7 +281,6 @@ async def _copy(
 
 
 def text_frame(event: str, **data: Any) -> str:
-    """Return a text frame in ComfyUI's form."""
     return json.dumps({"type": event, "data": data})
 
 
@@ -343,8 +308,6 @@ REFUSED_ID = {
 
 
 class NewerComfyUI(FaultyComfyUI):
-    """The proxy."""
-
     def __init__(self, target: str) -> None:
         super().__init__(target)
         self.prompts: list[dict[str, Any]] = []
@@ -441,7 +404,6 @@ def _is_uuid(value: Any) -> bool:
 
 @pytest.fixture
 def newer(comfyui: ComfyUIServer) -> Iterator[NewerComfyUI]:
-    """The shared ComfyUI with the behaviour of version 0.33."""
     proxy = NewerComfyUI(comfyui.url)
     proxy.start()
     yield proxy
@@ -459,17 +421,12 @@ class GuardedComfyUI(FaultyComfyUI):
         self.seen: list[dict[str, str]] = []
         self.refused: list[str] = []
         self.certificates = certificates
+        self.ssl_context = None if certificates is None else certificates.server_context()
 
-    async def _start(self) -> None:
-        await super()._start()
-        if self.certificates is not None:
-            context = self.certificates.server_context()
-            site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
-            await site.start()
-            self.url = f"https://127.0.0.1:{self._runner.addresses[1][1]}"
-
-    async def _close(self) -> None:
-        await super()._close()
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        async with super().serving():
+            yield
         await asyncio.sleep(0.25)  # connections with TLS end later than the server
 
     def _check(self, request: web.Request) -> None:
@@ -544,5 +501,4 @@ class Certificates:
 
 
 def basic(user: str, password: str) -> str:
-    """Return the value of ``Authorization`` for a user."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+
+from tests.helpers.servers import AppServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -26,8 +27,6 @@ MIB = 1024 * 1024
 
 @dataclass
 class Seen:
-    """One received request."""
-
     method: str
     path: str
     query: dict[str, str]
@@ -45,9 +44,7 @@ class Workflow:
     versions: list[dict[str, Any]] = field(default_factory=list)
 
 
-class FakeComfyDeploy:
-    """The service on a free port of 127.0.0.1, in a separate thread."""
-
+class FakeComfyDeploy(AppServer):
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.workflows: dict[str, Workflow] = {}
@@ -57,12 +54,8 @@ class FakeComfyDeploy:
         self.sign_ins: dict[str, str] = {}
         self.keys = {KEY}
         self._faults: deque[Respond | None] = deque()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-        self.root = f"http://127.0.0.1:{self.port}"
-        self.url = f"{self.root}/api"
+        self.start()
+        self.root, self.url = self.url, f"{self.url}/api"
 
     # -- for tests ---------------------------------------------------------------------------
 
@@ -74,18 +67,17 @@ class FakeComfyDeploy:
         body: Any = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Reply to the next requests with an error."""
-
         async def answer(_: web.Request) -> web.StreamResponse:
-            text = body if isinstance(body, str) else json.dumps(body or {"detail": "injected"})
-            kind = "text/html" if isinstance(body, str) else "application/json"
-            return web.Response(status=status, text=text, content_type=kind, headers=headers)
+            if isinstance(body, str):
+                return web.Response(
+                    status=status, text=body, content_type="text/html", headers=headers
+                )
+            shown = body or {"detail": "injected"}
+            return web.json_response(shown, status=status, headers=headers)
 
         self._faults.extend([answer] * times)
 
     def answer(self, body: Any) -> None:
-        """Reply to the next request with this JSON."""
-
         async def answer(_: web.Request) -> web.StreamResponse:
             return web.json_response(body)
 
@@ -96,17 +88,13 @@ class FakeComfyDeploy:
         self._faults.append(None)
 
     def hang(self) -> None:
-        """Do not reply to the next request."""
-
         async def answer(_: web.Request) -> web.StreamResponse:
-            await self._stopping.wait()
+            await asyncio.Event().wait()
             return web.Response()
 
         self._faults.append(answer)
 
     def cut(self, *, times: int = 1) -> None:
-        """Close the connection of the next requests without a reply."""
-
         async def answer(request: web.Request) -> web.StreamResponse:
             assert request.transport is not None
             request.transport.abort()
@@ -115,53 +103,37 @@ class FakeComfyDeploy:
         self._faults.extend([answer] * times)
 
     def approve(self, request_id: str, key: str = KEY) -> None:
-        """Approve a sign-in, as its user does."""
         self.sign_ins[request_id] = key
 
     def paths(self, method: str | None = None) -> list[str]:
         """Return the requested paths, below the API."""
         return [s.path.removeprefix("/api") for s in self.seen if method in (None, s.method)]
 
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(10)
-
     # -- the server --------------------------------------------------------------------------
 
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
+    def app(self) -> web.Application:
         app = web.Application(middlewares=[self._middleware], client_max_size=64 * MIB)
-        api = "/api"
-        app.add_routes(
-            [
-                web.post(f"{api}/workflow", self._create_workflow),
-                web.get(f"{api}/workflows", self._list_workflows),
-                web.get(f"{api}/workflow/{{id}}", self._get_workflow),
-                web.post(f"{api}/workflow/{{id}}/version", self._create_version),
-                web.get(f"{api}/workflow/{{id}}/versions", self._list_versions),
-                web.get(f"{api}/workflow/{{id}}/version/{{number}}", self._get_version),
-                web.post(f"{api}/machine/serverless", self._create_machine),
-                web.patch(f"{api}/machine/serverless/{{id}}", self._update_machine),
-                web.get(f"{api}/machine/{{id}}", self._get_machine),
-                web.post(f"{api}/snapshot-to-docker", self._snapshot),
-                web.get(f"{api}/latest-hashes", self._hashes),
-                web.get(f"{api}/platform/comfyui/auth-response", self._auth_response),
-                web.post(f"{api}/volume/model", self._add_model),
-                web.post(f"{api}/volume/file/{{step}}", self._file_step),
-                web.get(f"{api}/file-upload", self._presign),
-                web.put("/bucket/{tail:.*}", self._put),
-                web.post(f"{api}/native", self._native),
-            ]
-        )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        self._ready.set()
-        await self._stopping.wait()
-        await runner.cleanup()
+        for method, path, handler in (
+            ("POST", "/api/workflow", self._create_workflow),
+            ("GET", "/api/workflows", self._list_workflows),
+            ("GET", "/api/workflow/{id}", self._get_workflow),
+            ("POST", "/api/workflow/{id}/version", self._create_version),
+            ("GET", "/api/workflow/{id}/versions", self._list_versions),
+            ("GET", "/api/workflow/{id}/version/{number}", self._get_version),
+            ("POST", "/api/machine/serverless", self._create_machine),
+            ("PATCH", "/api/machine/serverless/{id}", self._update_machine),
+            ("GET", "/api/machine/{id}", self._get_machine),
+            ("POST", "/api/snapshot-to-docker", self._snapshot),
+            ("GET", "/api/latest-hashes", self._hashes),
+            ("GET", "/api/platform/comfyui/auth-response", self._auth_response),
+            ("POST", "/api/volume/model", self._add_model),
+            ("POST", "/api/volume/file/{step}", self._file_step),
+            ("GET", "/api/file-upload", self._presign),
+            ("PUT", "/bucket/{tail:.*}", self._put),
+            ("POST", "/api/native", self._native),
+        ):
+            app.router.add_route(method, path, handler)
+        return app
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Respond) -> web.StreamResponse:
@@ -185,16 +157,13 @@ class FakeComfyDeploy:
                 return web.json_response({"detail": "Invalid or expired token"}, status=401)
         try:
             return await handler(request)
-        except UnprocessableError as error:
-            detail = [{"type": "missing", "loc": ["body", error.name], "msg": error.problem}]
-            return web.json_response({"detail": detail}, status=422)
+        except RefusedError as error:
+            return web.json_response(error.body, status=error.status)
 
     # -- workflows ---------------------------------------------------------------------------
 
     async def _create_workflow(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        _need(body, "name", str)
-        _need(body, "workflow_json", str)
+        body = await _body(request, name=str, workflow_json=str)
         now = datetime.now(timezone.utc)
         made = Workflow(str(uuid.uuid4()), body["name"], body.get("machine_id"), now, now)
         self.workflows[made.id] = made
@@ -208,9 +177,7 @@ class FakeComfyDeploy:
         return web.json_response({"workflow_id": made.id, "machine_id": made.machine_id})
 
     async def _create_version(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        _need(body, "workflow", dict)
-        _need(body, "workflow_api", dict)
+        body = await _body(request, workflow=dict, workflow_api=dict)
         found = self.workflows.get(request.match_info["id"])
         if found is None:
             return web.Response(status=500, text="Internal Server Error")
@@ -259,9 +226,7 @@ class FakeComfyDeploy:
         return web.json_response(rows[offset : offset + limit])
 
     async def _get_workflow(self, request: web.Request) -> web.Response:
-        found = self.workflows.get(request.match_info["id"])
-        if found is None:
-            return web.json_response({"detail": "Workflow not found"}, status=404)
+        found = self._workflow(request)
         limit = int(request.query.get("limit", 1))
         return web.json_response(
             {
@@ -275,10 +240,14 @@ class FakeComfyDeploy:
             }
         )
 
-    async def _list_versions(self, request: web.Request) -> web.Response:
+    def _workflow(self, request: web.Request) -> Workflow:
         found = self.workflows.get(request.match_info["id"])
         if found is None:
-            return web.json_response({"detail": "Workflow not found"}, status=404)
+            raise RefusedError(404, {"detail": "Workflow not found"})
+        return found
+
+    async def _list_versions(self, request: web.Request) -> web.Response:
+        found = self._workflow(request)
         limit, offset = _page(request)
         search = request.query.get("search", "").lower()
         rows = [v for v in found.versions[::-1] if search in (v["comment"] or "").lower()]
@@ -289,7 +258,7 @@ class FakeComfyDeploy:
         try:
             number = int(request.match_info["number"])
         except ValueError:
-            raise UnprocessableError("version", "Input should be a valid integer") from None
+            raise _unprocessable("version", "Input should be a valid integer") from None
         if found is None or not 1 <= number <= len(found.versions):
             return web.json_response({"detail": "Workflow version not found"}, status=404)
         return web.json_response(found.versions[number - 1])
@@ -297,11 +266,9 @@ class FakeComfyDeploy:
     # -- machines ----------------------------------------------------------------------------
 
     async def _create_machine(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        _need(body, "name", str)
-        _need(body, "gpu", str)
+        body = await _body(request, name=str, gpu=str)
         if body["gpu"] not in GPUS:
-            raise UnprocessableError("gpu", f"Input should be one of {', '.join(GPUS)}")
+            raise _unprocessable("gpu", f"Input should be one of {', '.join(GPUS)}")
         if any(machine["name"] == body["name"] for machine in self.machines.values()):
             return web.json_response({"error": "Machine name already exists"}, status=409)
         defaults = {"concurrency_limit": 1, "run_timeout": 300, "idle_timeout": 60}
@@ -318,26 +285,26 @@ class FakeComfyDeploy:
         return web.json_response(made)
 
     async def _update_machine(self, request: web.Request) -> web.Response:
-        found = self.machines.get(request.match_info["id"])
-        if found is None:
-            return web.json_response({"error": "Machine not found"}, status=404)
+        found = self._machine(request)
         found.update(json.loads(await request.read()))
         return web.json_response(found)
 
-    async def _get_machine(self, request: web.Request) -> web.Response:
+    def _machine(self, request: web.Request) -> dict[str, Any]:
         found = self.machines.get(request.match_info["id"])
         if found is None:
-            return web.json_response({"error": "Machine not found"}, status=404)
+            raise RefusedError(404, {"error": "Machine not found"})
+        return found
+
+    async def _get_machine(self, request: web.Request) -> web.Response:
+        found = self._machine(request)
         answer = web.json_response(found)
         if found["status"] == "building":  # the next request finds it ready
             found.update(status="ready", endpoint=f"{self.root}/machine")
         return answer
 
     async def _snapshot(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        _need(body, "git_custom_nodes", dict)
-        _need(body, "cnr_custom_nodes", dict)
-        git = [
+        body = await _body(request, git_custom_nodes=dict, cnr_custom_nodes=dict)
+        steps = [
             {
                 "id": uuid.uuid4().hex[:8],
                 "type": "custom-node",
@@ -352,24 +319,15 @@ class FakeComfyDeploy:
             for url, entry in body["git_custom_nodes"].items()
             if not entry["disabled"]
         ]
-        registry = [
-            {
-                "id": uuid.uuid4().hex[:8],
-                "type": "custom-node-manager",
-                "data": {"node_id": node_id, "version": version},
-            }
-            for node_id, version in body["cnr_custom_nodes"].items()
-        ]
-        return web.json_response({"steps": git + registry})
+        for node_id, version in body["cnr_custom_nodes"].items():
+            data = {"node_id": node_id, "version": version}
+            step = {"id": uuid.uuid4().hex[:8], "type": "custom-node-manager", "data": data}
+            steps.append(step)
+        return web.json_response({"steps": steps})
 
     async def _hashes(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "comfyui_hash": "a" * 40,
-                "comfyui_latest_release": "v0.3.75",
-                "comfydeploy_hash": "b" * 40,
-            }
-        )
+        release = {"comfyui_hash": "a" * 40, "comfyui_latest_release": "v0.3.75"}
+        return web.json_response({**release, "comfydeploy_hash": "b" * 40})
 
     async def _auth_response(self, request: web.Request) -> web.Response:
         request_id = request.query.get("request_id", "")
@@ -383,9 +341,7 @@ class FakeComfyDeploy:
     # -- volumes -----------------------------------------------------------------------------
 
     async def _add_model(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
-        _need(body, "source", str)
-        _need(body, "folderPath", str)
+        body = await _body(request, source=str, folderPath=str)
         name = f"{body['folderPath']}/{body.get('filename')}"
         if name in self.models:
             return web.json_response({"error": "Model already exists"}, status=409)
@@ -393,12 +349,10 @@ class FakeComfyDeploy:
         return web.json_response({"message": "Model download started", "model_id": name})
 
     async def _file_step(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read())
+        body = await _body(request)
         step = request.match_info["step"]
         if step in ("generate-upload-url", "initiate-multipart-upload"):
-            _need(body, "filename", str)
-            _need(body, "contentType", str)
-            _need(body, "size", int)
+            await _body(request, filename=str, contentType=str, size=int)
             key = f"volume/{uuid.uuid4().hex}/{body['filename']}"
             if step == "generate-upload-url":
                 url = f"{self.root}/bucket/{key}"
@@ -406,13 +360,12 @@ class FakeComfyDeploy:
             self.uploads[key] = {"uploadId": uuid.uuid4().hex, "parts": {}, "state": "open"}
             upload_id = self.uploads[key]["uploadId"]
             return web.json_response({"uploadId": upload_id, "key": key, "partSize": 5 * MIB})
-        _need(body, "uploadId", str)
-        _need(body, "key", str)
+        await _body(request, uploadId=str, key=str)
         upload = self.uploads.get(body["key"])
         if upload is None or upload["uploadId"] != body["uploadId"]:
             return web.json_response({"error": "Upload not found"}, status=404)
         if step == "generate-part-upload-url":
-            _need(body, "partNumber", int)
+            await _body(request, partNumber=int)
             url = f"{self.root}/bucket/{body['key']}?partNumber={body['partNumber']}"
             return web.json_response({"uploadUrl": url})
         if step == "complete-multipart-upload":
@@ -445,18 +398,26 @@ class FakeComfyDeploy:
         return web.json_response({"workflow_api_json": body["workflow_api"], "inputs": {}})
 
 
-class UnprocessableError(Exception):
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name}: {problem}")
-        self.name = name
-        self.problem = problem
+class RefusedError(Exception):
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(body)
+        self.status, self.body = status, body
 
 
-def _need(body: dict[str, Any], name: str, kind: type) -> None:
-    if name not in body:
-        raise UnprocessableError(name, "Field required")
-    if not isinstance(body[name], kind):
-        raise UnprocessableError(name, f"Input should be a valid {kind.__name__}")
+def _unprocessable(name: str, problem: str) -> RefusedError:
+    detail = [{"type": "missing", "loc": ["body", name], "msg": problem}]
+    return RefusedError(422, {"detail": detail})
+
+
+async def _body(request: web.Request, **fields: type) -> dict[str, Any]:
+    """Return the body of a request, which must have fields of these types."""
+    body = json.loads(await request.read())
+    for name, kind in fields.items():
+        if name not in body:
+            raise _unprocessable(name, "Field required")
+        if not isinstance(body[name], kind):
+            raise _unprocessable(name, f"Input should be a valid {kind.__name__}")
+    return body
 
 
 def _page(request: web.Request) -> tuple[int, int]:
@@ -476,7 +437,6 @@ def _date(moment: datetime, form: int) -> str:
 
 @pytest.fixture
 def comfydeploy() -> Iterator[FakeComfyDeploy]:
-    """A ComfyDeploy for one test."""
     service = FakeComfyDeploy()
     yield service
     service.close()

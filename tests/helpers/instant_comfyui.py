@@ -63,7 +63,6 @@ class InstantComfyUI:
         self._number = 0
 
     async def serve(self, port: int) -> None:
-        """Serve a port until cancelled."""
         app = web.Application()
         app.router.add_get("/ws", self.websocket)
         app.router.add_post("/prompt", self.queue_prompt)
@@ -91,7 +90,6 @@ class InstantComfyUI:
         return len(self._running), len(self._waiting)
 
     async def websocket(self, request: web.Request) -> web.WebSocketResponse:
-        """Keep the socket of a client."""
         client_id = request.query.get("clientId", "")
         socket = self._sockets[client_id] = web.WebSocketResponse(autoping=self.answers_pings)
         await socket.prepare(request)
@@ -105,7 +103,6 @@ class InstantComfyUI:
         return socket
 
     async def queue_prompt(self, request: web.Request) -> web.Response:
-        """Queue a prompt."""
         body = await request.json()
         unknown = {node["class_type"] for node in body["prompt"].values()} - {*self.classes}
         if unknown:
@@ -120,7 +117,6 @@ class InstantComfyUI:
         return web.json_response({"prompt_id": prompt_id, "number": number, "node_errors": {}})
 
     async def remaining(self, request: web.Request) -> web.Response:
-        """Return the length of the queue."""
         return web.json_response(self._status())
 
     async def queue(self, request: web.Request) -> web.Response:
@@ -130,21 +126,17 @@ class InstantComfyUI:
         return web.json_response({"queue_running": running, "queue_pending": waiting})
 
     async def history(self, request: web.Request) -> web.Response:
-        """Return the outcome of a prompt."""
         prompt_id = request.match_info["prompt_id"]
         found = self._history.get(prompt_id)
         return web.json_response({} if found is None else {prompt_id: found})
 
     async def stats(self, request: web.Request) -> web.Response:
-        """Return the versions."""
         return web.json_response({"system": SYSTEM, "devices": []})
 
     async def definitions(self, request: web.Request) -> web.Response:
-        """Return the nodes."""
         return web.json_response({name: {**NODE, "name": name} for name in self.classes})
 
     async def view(self, request: web.Request) -> web.Response:
-        """Send a file."""
         return web.Response(body=self.files[request.query["filename"]])
 
     async def _execute(
@@ -209,7 +201,6 @@ class InstantComfyUI:
 
 
 async def main(ports: list[int]) -> None:
-    """Serve all ports until the process is killed."""
     await asyncio.gather(*(InstantComfyUI().serve(port) for port in ports))
 
 

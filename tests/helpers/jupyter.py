@@ -109,7 +109,6 @@ class JupyterProcess(ServerProcess):
         self._spawn(command, self._answers, self.kill, cwd=self.root, env=self.env)
 
     def move(self) -> None:
-        """Let the next start use another port."""
         self._port = 0
 
     def kill(self) -> None:
@@ -123,7 +122,6 @@ class JupyterProcess(ServerProcess):
                 path.unlink()
 
     def stop(self) -> None:
-        """End it normally."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -234,11 +232,9 @@ class RestartableJupyter(JupyterProcess):
         return self._call("POST", path, json=body, timeout=timeout)
 
     def upload(self, name: str, content: bytes, **fields: str) -> tuple[int, Any]:
-        """Upload one file."""
         return self._call("POST", "upload-file", files={"file": (name, content)}, data=fields)
 
     def until(self, prompt_id: str, *statuses: str, timeout: float = 30.0) -> dict[str, Any]:
-        """Wait until a run has one of the statuses."""
         _, body = until(
             lambda: self.get("check-status", prompt_id=prompt_id),
             lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,
@@ -382,7 +378,6 @@ def check_reply(method: str, path: str, status: int, media_type: str, body: byte
 
 @pytest.fixture
 def extension_config(comfyui, tmp_path) -> dict[str, Any]:
-    """The extension's settings."""
     return {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
 
 
@@ -415,8 +410,6 @@ def extension(jp_serverapp, jp_asyncio_loop) -> Iterator[Any]:
 
 
 class Api:
-    """Calls routes and returns status and JSON, also for errors."""
-
     def __init__(self, fetch: Callable[..., Any]) -> None:
         self._fetch = fetch
 
@@ -446,7 +439,6 @@ class Api:
         return response
 
     async def until(self, prompt_id: str, *statuses: str, timeout: float = 30) -> dict[str, Any]:
-        """Wait until a run has one of the statuses."""
         _, body = await until_async(
             lambda: self.get("check-status", prompt_id=prompt_id),
             lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,
@@ -498,7 +490,6 @@ class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
         self.lines = [line for line in text.splitlines() if "comfydeploy" in line]
 
     def of(self, name: str, **labels: str) -> float | None:
-        """Return a value by its name without the prefix."""
         return self.get((f"comfydeploy_{name}", frozenset(labels.items())))
 
 

@@ -45,8 +45,6 @@ c.JupyterHub.spawner_class = "simple"
 
 
 class JupyterHubProcess(ServerProcess):
-    """One JupyterHub on one domain; each user has a Jupyter server."""
-
     def __init__(
         self,
         folder: Path,
@@ -119,7 +117,6 @@ class JupyterHubProcess(ServerProcess):
         return f"{target.rstrip('/')}/user/{quote(user)}/"
 
     def token(self, user: str) -> str:
-        """Return a new API token of a user."""
         return str(self.api("POST", f"users/{user}/tokens", {"note": "tests"})["token"])
 
     def sign_in(self, user: str) -> requests.Session:
@@ -137,7 +134,6 @@ class JupyterHubProcess(ServerProcess):
         return session
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the hub's API as an administrator."""
         answer = requests.request(
             method,
             f"{self.url}hub/api/{path}",
@@ -270,7 +266,6 @@ class RecordingAuthorizer(Authorizer):
 
     @classmethod
     def reset(cls) -> None:
-        """Clear the recorded calls, and allow everything."""
         cls.calls.clear()
         cls.allowed = ACTIONS
 

@@ -29,13 +29,13 @@ from PIL import Image
 from comfydeploy_jupyter.files.uploads import STAGING_PREFIX
 from comfydeploy_jupyter.runs.records import FINAL
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
-from tests.helpers.comfyui import TEST_NODES, ComfyUIServer, comfyui_tree
-from tests.helpers.jupyter import RestartableJupyter
+from tests.helpers.comfyui import ComfyUIServer, comfyui_tree, link_test_nodes
+from tests.helpers.jupyter import RestartableJupyter, chain
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from tests.helpers.transfer_service import Service
@@ -51,8 +51,6 @@ class BrokenInvariantError(AssertionError):
 
 @dataclass
 class Run:
-    """A run whose request was acknowledged."""
-
     kind: str
     answered: str
     final: str | None = None
@@ -62,7 +60,6 @@ class Run:
 class Answered:
     """All data that the servers have acknowledged, over all rounds."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
     runs: dict[str, Run] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)  # SHA-256 by name
     sent: dict[str, str] = field(default_factory=dict)  # the same, acknowledged or not
@@ -92,11 +89,7 @@ class World:
         if self._comfyui is not None:
             settings["comfyui_url"] = self._comfyui.url
         else:
-            nodes = self._base / "custom_nodes"
-            nodes.mkdir(parents=True)
-            for pack in TEST_NODES.iterdir():
-                if pack.is_dir():
-                    (nodes / pack.name).symlink_to(pack)
+            link_test_nodes(self._base)
             settings["comfyui_python"] = str(python)
             settings["launch_args"] += [
                 *("--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:")
@@ -105,7 +98,6 @@ class World:
         self.jupyter = RestartableJupyter(folder / "jupyter", settings)
 
     def start(self) -> None:
-        """Start both, and save the workflows that get versions later."""
         if self._comfyui is not None:
             self._comfyui.start()
         self.jupyter.start()
@@ -120,7 +112,6 @@ class World:
             self.answered.versions[body["workflow_id"], 1] = graph
 
     def close(self) -> None:
-        """End both."""
         self.jupyter.kill()
         if self._comfyui is not None:
             self._comfyui.kill()
@@ -147,10 +138,9 @@ class World:
             self._comfyui.start()
         comfyui_died = victim != "jupyter" or self.managed
         states = self._check(comfyui_died=comfyui_died)
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         return (
             f"{victim} killed after {delay:.2f} s{', and while it started' if twice else ''}:"
-            f" {load.done} acknowledged; runs: {counts or 'none'}"
+            f" {load.done} acknowledged; {counted(states)}"
         )
 
     # -- killing -----------------------------------------------------------------------------
@@ -166,15 +156,15 @@ class World:
                     os.kill(pid, signal.SIGKILL)
 
     def _die_while_starting(self, random: Random) -> None:
-        starting = threading.Thread(target=self._try_to_start)
+        def start() -> None:
+            with suppress(BaseException):  # the kill makes pytest.fail
+                self.jupyter.start()
+
+        starting = threading.Thread(target=start)
         starting.start()
         time.sleep(random.uniform(0.2, 2.0))
         self.jupyter.kill()
         starting.join()
-
-    def _try_to_start(self) -> None:
-        with suppress(BaseException):  # it may be killed during the start, which causes pytest.fail
-            self.jupyter.start()
 
     # -- checking ----------------------------------------------------------------------------
 
@@ -186,35 +176,19 @@ class World:
 
     def _check(self, *, comfyui_died: bool) -> Counter[str]:
         self._until_connected()
-        _until(
-            lambda: all(run["status"] in FINAL for run in self._new_runs()),
-            lambda: f"runs that do not end: {self._new_runs()}",
-        )
+        runs = ended_runs(self.jupyter, SETTLED, self._checked)
         broken = [*self.answered.unexpected]
         self.answered.unexpected.clear()
-        runs = self._new_runs()
         broken += self._check_runs(runs, comfyui_died=comfyui_died)
-        broken += self._check_files()
-        broken += self._check_versions()
-        broken += self._check_downloads()
+        broken += self._check_files() + self._check_versions() + self._check_downloads()
         broken += self._check_store()
         status = self.jupyter.get("check-status")[1]
         broken += status["store"]["warnings"]
         if any(status["queue"].values()):
             broken.append(f"the queue is not empty: {status['queue']}")
-        if broken:
-            raise BrokenInvariantError("\n".join(broken))
+        fail_if(broken)
         self._checked.update(run["prompt_id"] for run in runs)
         return Counter(run["status"] for run in runs)
-
-    def _new_runs(self) -> list[dict[str, Any]]:
-        """Return the runs that no earlier round has checked, newest first."""
-        found: list[dict[str, Any]] = []
-        while True:
-            _, page = self.jupyter.get("runs", limit="200", offset=str(len(found)))
-            found += page
-            if len(page) < 200 or page[-1]["prompt_id"] in self._checked:
-                return [run for run in found if run["prompt_id"] not in self._checked]
 
     def _history(self) -> dict[str, str]:
         url = self.jupyter.get("check-status")[1]["comfyui"]["url"]
@@ -368,7 +342,6 @@ class Load:
         ]
 
     def start(self) -> None:
-        """Begin."""
         for thread in self._threads:
             thread.start()
 
@@ -402,54 +375,34 @@ class Load:
         kind = random.choice(["text", "text", "picture", "picture", "sent", "failing"])
         prompt_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         request: dict[str, Any] = {"wait": random.random() < 0.2, "prompt_id": prompt_id}
-        token = str(random.random())
-        sleep = {
-            "class_type": "TestSleep",
-            "inputs": {"seconds": random.choice([0.0, 0.05, 0.3]), "token": token},
-        }
+        sleep = "TestSleep", {"seconds": random.choice([0.0, 0.05, 0.3])}
         if kind == "text":
-            inputs = {"text": token, "anything": ["1", 0], "token": token}
-            graph = {"1": sleep, "2": {"class_type": "TestText", "inputs": inputs}}
+            graph = chain(sleep)
         elif kind == "failing":
-            inputs = {"message": "on purpose", "anything": ["1", 0], "token": token}
-            end = {"text": "", "anything": ["2", 0], "token": token}
-            graph = {
-                "1": sleep,
-                "2": {"class_type": "TestFail", "inputs": inputs},
-                "3": {"class_type": "TestText", "inputs": end},
-            }
+            graph = chain(sleep, ("TestFail", {"message": "on purpose"}))
         else:
-            color = random.randrange(1 << 24)
-            image = {"width": 16, "height": 16, "batch_size": 1, "color": color}
             name = f"{'sent' if kind == 'sent' else 'kept'}-{prompt_id[:13]}"
-            save = {"images": ["1", 0], "filename_prefix": name}
-            graph = {
-                "1": {"class_type": "EmptyImage", "inputs": image},
-                "2": {"class_type": "SaveImage", "inputs": save},
-            }
+            graph = picture_graph(random, name)
         if kind == "sent":
             request["file_upload_endpoint"] = f"{self._service.url}/upload"
             request["status_endpoint"] = f"{self._service.url}/status"
         code, body = self._jupyter.post("run", {**request, "workflow_api": graph})
         if not self._accept(code, body):
             return False
-        with self._answered.lock:
-            self._answered.runs[prompt_id] = Run(kind, body["status"])
+        self._answered.runs[prompt_id] = Run(kind, body["status"])
         return True
 
     def _upload(self, random: Random) -> bool:
         content = random.randbytes(random.choice([1, 40, 700, 3000]) * KIB)
         name = f"upload-{random.getrandbits(64):x}.bin"
         digest = hashlib.sha256(content).hexdigest()
-        with self._answered.lock:
-            self._answered.sent[name] = digest
+        self._answered.sent[name] = digest
         code, body = self._jupyter.upload(name, content)
         if not self._accept(code, body):
             return False
         if (body["filename"], body["file_hash"]) != (name, digest):
             self._answered.unexpected.append(f"an upload was answered with {body}")
-        with self._answered.lock:
-            self._answered.uploads[name] = digest
+        self._answered.uploads[name] = digest
         return True
 
     def _version(self, random: Random) -> bool:
@@ -459,11 +412,10 @@ class Load:
         code, answer = self._jupyter.post("workflow/version", body)
         if not self._accept(code, answer):
             return False
-        with self._answered.lock:
-            key = workflow_id, answer["version"]
-            if key in self._answered.versions:
-                self._answered.unexpected.append(f"the version {key} was given twice")
-            self._answered.versions[key] = graph
+        key = workflow_id, answer["version"]
+        if key in self._answered.versions:
+            self._answered.unexpected.append(f"the version {key} was given twice")
+        self._answered.versions[key] = graph
         return True
 
     def _download(self, random: Random) -> bool:
@@ -473,9 +425,20 @@ class Load:
         code, answer = self._jupyter.post("volume/model", {**body, "filename": name})
         if not self._accept(code, answer):
             return False
-        with self._answered.lock:
-            self._answered.downloads[name] = hashlib.sha256(content).hexdigest()
+        self._answered.downloads[name] = hashlib.sha256(content).hexdigest()
         return True
+
+
+def picture_graph(random: Random, name: str, seconds: float = 0.0) -> dict[str, Any]:
+    """Return a graph that saves a picture of its own after some seconds."""
+    size = {"width": 16, "height": 16, "batch_size": 1, "color": random.randrange(1 << 24)}
+    sleep = {"seconds": seconds, "anything": ["1", 0], "token": name}
+    save = {"images": ["2", 0], "filename_prefix": name}
+    return {
+        "1": {"class_type": "EmptyImage", "inputs": size},
+        "2": {"class_type": "TestSleep", "inputs": sleep},
+        "3": {"class_type": "SaveImage", "inputs": save},
+    }
 
 
 def _version(random: Random) -> dict[str, Any]:
@@ -488,11 +451,44 @@ def _sha256(path: Path) -> str:
 
 
 def _until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Wait for a condition, also on a busy machine."""
     try:
         until(condition, timeout=SETTLED)
     except AssertionError:
         raise BrokenInvariantError(what()) from None
+
+
+def fail_if(broken: Sequence[str]) -> None:
+    if broken:
+        raise BrokenInvariantError("\n".join(broken))
+
+
+def counted(states: Counter[str]) -> str:
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"runs: {counts or 'none'}"
+
+
+def ended_runs(
+    jupyter: RestartableJupyter, timeout: float, checked: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Wait until all runs have ended; return those that no earlier round has checked."""
+
+    def read() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            _, page = jupyter.get("runs", limit="200", offset=str(len(found)))
+            found += page
+            if len(page) < 200 or page[-1]["prompt_id"] in checked:
+                return [run for run in found if run["prompt_id"] not in checked]
+
+    def left(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [run for run in runs if run["status"] not in FINAL]
+
+    try:
+        return until(read, lambda runs: not left(runs), timeout=timeout)
+    except AssertionError:
+        stuck = left(read())
+        stories = [jupyter.get("runs", story=run["prompt_id"])[1] for run in stuck[:3]]
+        raise BrokenInvariantError(f"runs that do not end: {stuck}\n{stories}") from None
 
 
 # -- the store ---------------------------------------------------------------------------------
@@ -503,7 +499,6 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def check_store(path: Path) -> list[str]:
-    """Return the errors in a store."""
     broken = []
     with closing(_connect(path)) as connection:
         broken += [
@@ -515,8 +510,10 @@ def check_store(path: Path) -> list[str]:
         names = [row[0] for row in connection.execute("SELECT name FROM migrations ORDER BY rowid")]
         if names != [name for name, _ in MIGRATIONS]:
             broken.append(f"the steps of the schema are {names}")
-        if _schema(connection) != _newest_schema():
-            broken.append("the schema is not the newest")
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as newest:
+            migrate(newest)
+            if _schema(connection) != _schema(newest):
+                broken.append("the schema is not the newest")
         odd = connection.execute(
             "SELECT w.workflow_id, latest_version, count(v.version), max(v.version)"
             " FROM workflows w LEFT JOIN workflow_versions v ON v.workflow = w.id GROUP BY w.id"
@@ -530,12 +527,6 @@ def check_store(path: Path) -> list[str]:
 def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     return sorted(rows.fetchall())
-
-
-def _newest_schema() -> list[tuple[str, str, str]]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection)
-        return _schema(connection)
 
 
 _UPGRADE = """
@@ -560,14 +551,18 @@ def interrupted_migration(folder: Path, random: Random, *, rows: int = 5000, kil
     path = folder / "comfydeploy.db"
     steps = random.randrange(1, len(MIGRATIONS))
     _old_store(path, steps, rows)
-    survived = 0
-    for _ in range(kills):
-        with subprocess.Popen(
+
+    def upgrade() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [sys.executable, "-c", _UPGRADE, str(path)],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-        ) as process:
+        )
+
+    survived = 0
+    for _ in range(kills):
+        with upgrade() as process:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
@@ -576,12 +571,7 @@ def interrupted_migration(folder: Path, random: Random, *, rows: int = 5000, kil
             time.sleep(random.expovariate(1 / 0.01))
             process.kill()
             survived += process.stdout.read() == b"done\n"
-    with subprocess.Popen(
-        [sys.executable, "-c", _UPGRADE, str(path)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    with upgrade() as process:
         out, _ = process.communicate(b"go\n", timeout=120)
     broken = [] if out == b"ready\ndone\n" else ["the store cannot be opened"]
     broken += check_store(path)
@@ -589,8 +579,7 @@ def interrupted_migration(folder: Path, random: Random, *, rows: int = 5000, kil
         found = connection.execute("SELECT count(*), count(DISTINCT prompt_hash) FROM runs")
         if found.fetchone() != (rows, rows):
             broken.append("runs are lost")
-    if broken:
-        raise BrokenInvariantError("\n".join(broken))
+    fail_if(broken)
     return f"a store of {steps} steps upgraded, killed {kills} times, {kills - survived} half-way"
 
 

@@ -12,16 +12,15 @@ import time
 import uuid
 from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import requests
 
-from comfydeploy_jupyter.runs.records import FINAL
 from tests.helpers.clusters import DaskCluster
 from tests.helpers.comfyui import ComfyUIServer, comfyui_tree
 from tests.helpers.jupyter import RestartableJupyter
-from tests.helpers.kill_rounds import BrokenInvariantError
+from tests.helpers.kill_rounds import BrokenInvariantError, counted, ended_runs, picture_graph
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until
 
@@ -62,7 +61,6 @@ class PoolWorld:
         self._until_connected()
 
     def close(self) -> None:
-        """End all servers."""
         self.jupyter.kill()
         for member in self.members:
             member.kill()
@@ -97,9 +95,7 @@ class PoolWorld:
             self._until_connected(ended)
         self._heal()
         self._until_connected()
-        states = self._check(ended)
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        return f"{victim} killed after {moment:.2f} s: {counts or 'no runs'}"
+        return f"{victim} killed after {moment:.2f} s: {counted(self._check(ended))}"
 
     def _kill(self, random: Random, names: str) -> int:
         """Kill members; return how many ComfyUIs have ended by that."""
@@ -110,7 +106,6 @@ class PoolWorld:
         return len(self._dead)
 
     def _heal(self) -> None:
-        """Start again what was killed."""
         for member in self._dead:
             member.start()
 
@@ -118,19 +113,8 @@ class PoolWorld:
         while not over.is_set():
             prompt_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
             seconds = random.choice([0.0, 0.1, 0.5])
-            color = random.randrange(1 << 24)
-            image = {"width": 16, "height": 16, "batch_size": 1, "color": color}
-            wait = {"seconds": seconds, "anything": ["1", 0], "token": prompt_id}
-            graph = {
-                "1": {"class_type": "EmptyImage", "inputs": image},
-                "2": {"class_type": "TestSleep", "inputs": wait},
-                "3": {
-                    "class_type": "SaveImage",
-                    "inputs": {"images": ["2", 0], "filename_prefix": prompt_id},
-                },
-            }
             body = {
-                "workflow_api": graph,
+                "workflow_api": picture_graph(random, prompt_id, seconds),
                 "prompt_id": prompt_id,
                 "machine": POOL,
                 "wait": False,
@@ -163,14 +147,6 @@ class PoolWorld:
         """Return the names of all pictures, which begin with the ids of their runs."""
         return [path.name for member in self.members for path in member.output_dir.iterdir()]
 
-    def _runs(self) -> dict[str, dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while True:
-            _, page = self.jupyter.get("runs", limit="200", offset=str(len(found)))
-            found += page
-            if len(page) < 200:
-                return {run["prompt_id"]: run for run in found}
-
     def _start_was_unknown(self, prompt_id: str) -> bool:
         """Return whether a ComfyUI was killed before the event that a run has started was sent.
 
@@ -181,16 +157,7 @@ class PoolWorld:
         return "its machine does not have it" in causes and causes.count("execution started") == 1
 
     def _check(self, kills: int) -> Counter[str]:
-        try:
-            runs = until(
-                self._runs,
-                lambda found: all(run["status"] in FINAL for run in found.values()),
-                timeout=SETTLED,
-            )
-        except AssertionError:
-            left = [run for run in self._runs().values() if run["status"] not in FINAL]
-            stories = [self.jupyter.get("runs", story=run["prompt_id"])[1] for run in left[:3]]
-            raise BrokenInvariantError(f"runs that do not end: {left}\n{stories}") from None
+        runs = {run["prompt_id"]: run for run in ended_runs(self.jupyter, SETTLED)}
         broken, self._surprises = self._surprises, []
         broken += [f"run {lost} was answered, and is lost" for lost in self._answered - runs.keys()]
         pictures = Counter(name[: len(str(uuid.UUID(int=0)))] for name in self._pictures())
@@ -257,7 +224,6 @@ class ClusterWorld(PoolWorld):
         self._until_connected()
 
     def close(self) -> None:
-        """End all servers."""
         super().close()
         self.cluster.close()
 

@@ -54,8 +54,6 @@ def start_failure(
 
 
 class ServerProcess:
-    """A server in a separate process and session."""
-
     def __init__(self, name: str, log: Path) -> None:
         self._name = name
         self._log = log
@@ -63,12 +61,10 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         assert self._process is not None, f"{self._name} does not run"
         return self._process.pid
 
     def log(self) -> str:
-        """Return its output."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _spawn(

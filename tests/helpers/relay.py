@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 @dataclass(eq=False)
 class _Pair:
-    """One connection through the relay: the client's end and the server's end."""
-
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     websocket: bool = False
@@ -62,7 +60,6 @@ class Relay:
         self.cut()
 
     def reconnect(self) -> None:
-        """Forward the bytes of new connections again."""
         self._disconnected = False
 
     def cut(self, *, websockets_only: bool = False) -> int:
@@ -78,7 +75,6 @@ class Relay:
         self._flowing.clear()
 
     def unfreeze(self) -> None:
-        """Forward the delayed data, and continue."""
         self._flowing.set()
 
     def half_close(self, *, websockets: bool = True) -> int:

@@ -21,7 +21,6 @@ RECORD = re.compile(rf"comfydeploy-record-{HEX}{{32}}")
 
 
 def digest(notebook: Any) -> str:
-    """Return a hash of the sources of a notebook."""
     sources = [[cell.cell_type, cell.source] for cell in notebook.cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
@@ -59,7 +58,6 @@ def cleaned(notebook: Any, names: Mapping[str, str]) -> Any:
 
 
 def _joined(outputs: Any) -> list[Any]:
-    """Join the pieces of printed output."""
     joined: list[Any] = []
     for output in outputs:
         last = joined[-1] if joined else {}

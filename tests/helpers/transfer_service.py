@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections import defaultdict, deque
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from aiohttp import web
 from botocore.config import Config
 
 from tests.helpers.comfyui import free_port
+from tests.helpers.servers import AppServer
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class S3Server:
             self._process.wait(10)
 
 
-class Service:
-    """An HTTP service in a separate thread.
+class Service(AppServer):
+    """An HTTP service.
 
     `replacements` has the next responses by the first part of a route. A number is a status;
     ``garbage`` is an HTML page, ``half`` an incomplete response, ``never`` none, and ``hang up`` a
@@ -108,24 +108,12 @@ class Service:
         self.most_putting = 0
         self.part_size = 5 * MIB
         self.pages: dict[str, Any] = {}
-        self.never = threading.Event()
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self._started = threading.Event()
-        self._thread.start()
-        assert self._started.wait(10)
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self.start()
 
     def requests_to(self, route: str) -> list[tuple[dict[str, str], dict[str, str], Any]]:
         return [request[1:] for request in self.requests if request[0] == route]
 
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * MIB)
         app.router.add_get("/upload", self._presign)
         app.router.add_get("/upload-file", self._presign_file)
@@ -134,12 +122,7 @@ class Service:
         app.router.add_put("/store/{name:.*}", self._store)
         app.router.add_post("/api/volume/file/{step}", self._volume)
         app.router.add_get("/{path:.*}", self._page)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self._port).start()
-        self._started.set()
-        await self._stop.wait()
-        await runner.cleanup()
+        return app
 
     async def _replacement(self, request: web.Request, route: str) -> web.StreamResponse | None:
         what = self.replacements[route].popleft() if self.replacements[route] else None
@@ -319,7 +302,6 @@ def s3() -> Iterator[S3Server]:
 
 @contextmanager
 def running(s3: S3Server | None = None) -> Iterator[Service]:
-    """Run a service."""
     service = Service(s3)
     try:
         yield service
@@ -337,6 +319,5 @@ def service(s3: S3Server) -> Iterator[Service]:
 
 @pytest.fixture
 def bare_service() -> Iterator[Service]:
-    """A service without S3."""
     with running() as made:
         yield made
