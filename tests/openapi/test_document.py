@@ -18,7 +18,6 @@ from comfydeploy_jupyter.handlers import all_routes
 from comfydeploy_jupyter.handlers import operations as declared
 from comfydeploy_jupyter.handlers.base import NotFound
 from comfydeploy_jupyter.handlers.document import document, specification
-from comfydeploy_jupyter.handlers.route import PREFIX
 from comfydeploy_jupyter.request_models import Model
 from tests.helpers.jupyter import faults, operations, strict
 from tests.helpers.processes import REPOSITORY
@@ -26,39 +25,10 @@ from tests.helpers.processes import REPOSITORY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROUTES_PAGE = REPOSITORY / "docs" / "routes.md"
-EVENTS = "text/event-stream"
 OTHER_SPELLINGS = {"/comfyui", "/comfyui/api/ws"}  # of a path in the specification
 OF_REQUESTS = ("handlers", "request_models")
 CALLED = ("get", "head", "post", "put", "patch", "delete")
-ROW = re.compile(r"^\| (`(?:GET|POST|HEAD|DELETE) .*?) \| (.*) \|$", re.MULTILINE)
-CALL = re.compile(r"`(GET|POST|HEAD|DELETE) ([^`?]+)`")
-
-
-def routes() -> Iterator[tuple[str, set[str]]]:
-    """Yield the pattern of each route and the methods that it takes."""
-    for pattern, handler in all_routes():
-        if not issubclass(handler, NotFound):
-            taken = {
-                method
-                for method in CALLED
-                if getattr(handler, method) is not getattr(RequestHandler, method)
-            }
-            yield f"/{pattern}", taken
-
-
-def documented() -> dict[str, set[str]]:
-    return {path: set(item) for path, item in strict()["paths"].items()}
-
-
-def matching(pattern: str) -> list[str]:
-    """Return the paths of the specification for which this route is the first that matches."""
-    return [path for path in documented() if _route_of(path.replace("{tail}", "a/b")) == pattern]
-
-
-def _route_of(path: str) -> str | None:
-    found = (f"/{pattern}" for pattern, _ in all_routes() if re.fullmatch(f"/{pattern}", path))
-    return next(found, None)
+BYTES = {"type": "string", "format": "binary"}
 
 
 def values(part: Any, name: str) -> Iterator[Any]:
@@ -71,11 +41,6 @@ def values(part: Any, name: str) -> Iterator[Any]:
             if key == name:
                 yield item
             yield from values(item, name)
-
-
-def contents_of(place: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = place.get("content", {})
-    return found
 
 
 def events(text: str) -> list[dict[str, str]]:
@@ -92,58 +57,23 @@ def test_it_is_openapi() -> None:
 def test_it_says_where_the_routes_are() -> None:
     assert specification("/a%40b/")["servers"] == [{"url": "/a%40b"}]
     assert specification("/")["servers"] == [{"url": "/"}]
-
-
-def test_the_same_document_has_the_same_text() -> None:
     assert document("/") == document("/") != document("/other/")
 
 
-def test_every_route_is_specified_with_its_methods() -> None:
-    for pattern, taken in routes():
-        if pattern in OTHER_SPELLINGS:
+def test_it_has_every_route_with_its_methods() -> None:
+    routes = {f"/{pattern}": kind for pattern, kind in all_routes()}
+    found = {}
+    for path, item in strict()["paths"].items():
+        address = path.replace("{tail}", "a/b")
+        pattern = next((known for known in routes if re.fullmatch(known, address)), None)
+        assert pattern is not None, path
+        found[pattern] = set(item)
+    for pattern, kind in routes.items():
+        if pattern in OTHER_SPELLINGS or issubclass(kind, NotFound):
+            assert pattern not in found
             continue
-        found = matching(pattern)
-        assert found, f"{pattern} is not in the specification"
-        for path in found:
-            assert documented()[path] == taken, path
-
-
-def test_every_specified_path_is_a_route() -> None:
-    known = {path for pattern, _ in routes() for path in matching(pattern)}
-    assert set(documented()) == known
-
-
-def test_the_docs_list_what_is_specified() -> None:
-    defined = {
-        (method.lower(), f"/{path}")
-        for row in ROW.findall(ROUTES_PAGE.read_text())
-        for method, path in CALL.findall(row[0])
-    }
-    known = {
-        (method, path.replace("/{tail}", "/…"))
-        for path, methods in documented().items()
-        for method in methods
-        if path != "/comfydeploy" and not path.startswith("/comfyui/")
-    }
-    assert defined == known
-    assert "| `comfyui/` |" in ROUTES_PAGE.read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "path", "operation"),
-    [pytest.param(*o, id=f"{o[0]} {o[1].removeprefix(f'/{PREFIX}/')}") for o in operations()],
-)
-def test_the_docs_name_every_field(method: str, path: str, operation: dict[str, Any]) -> None:
-    text = ROUTES_PAGE.read_text()
-    names = [p["name"] for p in operation["parameters"] if p["in"] == "query"]
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        schema = content["schema"]
-        schema = schema.get("allOf", [schema])[0]
-        name = schema.get("$ref", "").rpartition("/")[2]
-        names += strict()["components"]["schemas"].get(name, schema).get("properties", {})
-    missing = [name for name in names if not re.search(rf"[`\"(]{name}[`\",=)]", text)]
-    assert missing == []
+        methods = {m for m in CALLED if getattr(kind, m) is not getattr(RequestHandler, m)}
+        assert found[pattern] == methods, pattern
 
 
 @pytest.mark.slow
@@ -155,51 +85,34 @@ def test_the_tables_of_the_docs_are_up_to_date() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_operation_has_a_name_of_its_own() -> None:
-    names = [operation["operationId"] for _, _, operation in operations()]
-    assert len(names) == len(set(names))
-
-
-def test_links_lead_to_operations() -> None:
-    names = {operation["operationId"]: operation for _, _, operation in operations()}
-    found = [
-        reply["links"]
-        for _, _, o in operations()
-        for reply in o["responses"].values()
-        if "links" in reply
-    ]
-    assert found
-    for links in found:
-        for link in links.values():
-            parameters = {p["name"] for p in names[link["operationId"]]["parameters"]}
-            assert set(link.get("parameters", {})) <= parameters
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "operation", [pytest.param(o[2], id=o[2]["operationId"]) for o in operations()]
-)
-def test_every_body_and_parameter_has_a_valid_example(operation: dict[str, Any]) -> None:
-    bodies = [operation["requestBody"]] if "requestBody" in operation else []
-    for place in (*operation["parameters"], *bodies, *operation["responses"].values()):
-        for content in [place] if "schema" in place else contents_of(place).values():
-            if content["schema"] == {"type": "string", "format": "binary"}:
+def test_every_body_and_parameter_has_a_valid_example() -> None:
+    known = strict()["components"]["examples"]
+    for method, path, operation in operations():
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        places = *operation["parameters"], *bodies, *operation["responses"].values()
+        contents = [
+            content
+            for place in places
+            for content in (
+                [("", place)] if "schema" in place else place.get("content", {}).items()
+            )
+        ]
+        for media_type, content in contents:
+            if content["schema"] == BYTES:
                 continue
             examples = [content["example"]] if "example" in content else []
-            examples += [
-                strict()["components"]["examples"][example["$ref"].rpartition("/")[2]]["value"]
-                for example in content.get("examples", {}).values()
-            ]
-            assert examples, place
+            named = [example["$ref"] for example in content.get("examples", {}).values()]
+            examples += [known[name.rpartition("/")[2]]["value"] for name in named]
+            assert examples, (method, path, content)
             for example in examples:
-                assert example is not None, place
-                for value in (
-                    events(example) if content is contents_of(place).get(EVENTS) else [example]
-                ):
-                    assert faults(content["schema"], value) == []
+                assert example is not None, (method, path, content)
+                parts = events(example) if media_type == "text/event-stream" else [example]
+                for part in parts:
+                    assert faults(content["schema"], part) == [], (method, path)
 
 
-def test_the_document_has_every_error_code() -> None:
+def test_it_has_every_error_code() -> None:
     def codes(kind: type[ComfyDeployError]) -> set[str]:
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
@@ -237,12 +150,12 @@ def test_every_field_of_a_request_says_what_it_means() -> None:
     assert undescribed == []
 
 
-def test_the_document_has_every_request_model() -> None:
+def test_it_has_every_request_model() -> None:
     """A model that no operation names is a check that the specification does not describe."""
     used = {
         found.__name__
         for route in declared()
-        for model in (route.declared.query, *(b.schema for b in route.bodies))
+        for model in (route.declared.query, *(body.schema for body in route.bodies))
         if inspect.isclass(model)
         for found in model.__mro__
     }
