@@ -624,9 +624,7 @@ class MachineConfig(CloudBody):
         " are written there; without it, they are copied to this machine.",
         "/scratch/me/comfyui",
     )
-    retry: Annotated[int, Field(ge=0, le=10)] | None = optional(
-        "The default of `retry` for the runs of a pool.", 0
-    )
+    retry: int | None = optional("The default of `retry` for the runs of a pool.", 0, ge=0, le=10)
     comfyui_version: Annotated[str, Field(max_length=255)] | None = optional(
         "The version of ComfyUI of a `cloud` machine. For other machines it is only stored."
     )

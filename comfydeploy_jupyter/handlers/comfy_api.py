@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from tornado.iostream import StreamClosedError
@@ -34,12 +34,8 @@ _PLACE = (
 
 
 class AssetFromHash(Model):
-    hash: Annotated[str, Field(pattern=fields.HASH_PATTERN)] = required(
-        "The BLAKE3 of the content.", fields.JOB_HASH
-    )
-    file_path: Annotated[str, Field(min_length=1, max_length=4096)] | None = optional(
-        _PLACE, "photo.png"
-    )
+    hash: str = required("The BLAKE3 of the content.", fields.JOB_HASH, pattern=fields.HASH_PATTERN)
+    file_path: str | None = optional(_PLACE, "photo.png", min_length=1, max_length=4096)
     tags: list[Any] | None = optional("Ignored.")
 
 

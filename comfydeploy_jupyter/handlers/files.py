@@ -391,9 +391,7 @@ class ListQuery(MachineQuery):
 
 
 class ModelsQuery(ListQuery):
-    folder: Annotated[str, Field(max_length=255)] | None = optional(
-        "A folder of models.", "checkpoints"
-    )
+    folder: str | None = optional("A folder of models.", "checkpoints", max_length=255)
     search: fields.SearchField = ""
 
 
@@ -422,9 +420,7 @@ class StatQuery(MachineQuery):
 class SendFileRequest(Keyed):
     """The JSON body of ``POST upload-file``, as clients of the ComfyUI node send it."""
 
-    file_path: Annotated[str, Field(min_length=1)] = required(
-        "A file on this machine.", "output/example_00001_.png"
-    )
+    file_path: str = required("A file on this machine.", "output/example_00001_.png", min_length=1)
     url: fields.Endpoint = required(
         "ComfyDeploy's address that returns the upload address of the file.",
         "https://api.comfydeploy.com/api/file-upload",

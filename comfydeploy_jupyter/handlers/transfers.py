@@ -87,9 +87,7 @@ class HuggingFaceModel(Model):
 class CivitaiModel(Model):
     """A model of Civitai, in the format of ComfyDeploy's web form."""
 
-    url: Annotated[str, Field(min_length=1)] = required(
-        "The page of the model.", "https://example.com/a.safetensors"
-    )
+    url: str = required("The page of the model.", "https://example.com/a.safetensors", min_length=1)
 
 
 def _needed(value: str | None, field: str, problem: str = "is needed") -> str:

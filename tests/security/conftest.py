@@ -47,13 +47,16 @@ def recorder() -> Iterator[type[RecordingAuthorizer]]:
 
 
 @pytest.fixture
-def extension_config(tmp_path) -> dict[str, Any]:
+def settings() -> dict[str, Any]:
+    """Further settings of the extension."""
+    return {}
+
+
+@pytest.fixture
+def extension_config(tmp_path, settings) -> dict[str, Any]:
     """The tests check only whether requests are allowed; none needs a ComfyUI."""
-    return {
-        "comfyui_url": "http://127.0.0.1:9",
-        "data_dir": str(tmp_path / "data"),
-        "autostart": False,
-    }
+    nothing = {"comfyui_url": "http://127.0.0.1:9", "autostart": False}
+    return {**nothing, "data_dir": str(tmp_path / "data"), **settings}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import struct
 import zipfile
@@ -67,31 +68,24 @@ async def test_json_in_a_text_of_json(call, jp_auth_header):
         assert response.code != 500, (path, response.body)
 
 
-@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5000, "NaN"])
-async def test_numbers_that_json_cannot_hold_are_refused(call, jp_auth_header, number):
-    for body in BODIES:
+async def test_numbers_that_json_cannot_hold_are_refused(call, jp_auth_header):
+    for number, body in itertools.product(("1e999", "-1e999", "1" * 5000, "NaN"), BODIES):
         text = body.replace("@", number)
         response = await call("POST", "comfyui-deploy/workflow/convert", dict(jp_auth_header), text)
         assert response.code == 400, (body, response.body)
         assert json.loads(response.body)["code"] == "invalid_json"
 
 
-class TestBodyLimit:
-    """A smaller limit for all routes."""
-
-    @pytest.fixture
-    def extension_config(self, extension_config):
-        return {**extension_config, "max_json_size": 1024}
-
-    async def test_a_body_has_a_size_limit(self, call, jp_auth_header):
-        for path in POSTS:
-            response = await call("POST", path, dict(jp_auth_header), json.dumps({"x": "x" * 1024}))
-            reply = json.loads(response.body)
-            if path.endswith(("no-such-route", "/cancel")):  # they read no body
-                assert response.code == 404
-            else:
-                error = reply["error"] if "/api/v2/" in path else reply  # Comfy's API has it inside
-                assert (response.code, error["code"]) == (413, "too_large"), path
+@pytest.mark.parametrize("settings", [{"max_json_size": 1024}])
+async def test_a_body_has_a_size_limit(call, jp_auth_header):
+    for path in POSTS:
+        response = await call("POST", path, dict(jp_auth_header), json.dumps({"x": "x" * 1024}))
+        reply = json.loads(response.body)
+        if path.endswith(("no-such-route", "/cancel")):  # they read no body
+            assert response.code == 404
+        else:
+            error = reply["error"] if "/api/v2/" in path else reply  # Comfy's API has it inside
+            assert (response.code, error["code"]) == (413, "too_large"), path
 
 
 async def test_yaml_that_is_or_expands_to_too_much_is_refused(call, jp_auth_header):
@@ -172,33 +166,33 @@ def archive(**contents: bytes) -> bytes:
     return file.getvalue()
 
 
-def claims(content: bytes, *, size: int | None = None, directory: int | None = None) -> bytes:
-    """Return an archive with a wrong statement about its only file, or about its list."""
+def patched(content: bytes, mark: bytes, offset: int, *, form: str = "<I", value: Any) -> bytes:
+    """Return an archive with another value at a distance from the last mark."""
     changed = bytearray(content)
-    if size is not None:
-        place = content.rindex(b"PK\x01\x02") + 24
-        changed[place : place + 4] = struct.pack("<I", size)
-    if directory is not None:
-        place = content.rindex(b"PK\x05\x06") + 12
-        changed[place : place + 4] = struct.pack("<I", directory)
+    struct.pack_into(form, changed, content.rindex(mark) + offset, value)
     return bytes(changed)
 
 
 def zip64(content: bytes) -> bytes:
     """Return an archive that has the position of its list in the records of ZIP64, too."""
-    end = content.rindex(b"PK\x05\x06")
+    end = content.rindex(END)
     size, start = struct.unpack_from("<LL", content, end + 12)
     record = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, start)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
     return content[:end] + record + locator + content[end:]
 
 
-def hidden(content: bytes) -> bytes:
-    """Return an archive whose end looks as if another one began in it, with a short list."""
-    end = content.rindex(b"PK\x05\x06")
-    changed = bytearray(content)
-    struct.pack_into("<L4s", changed, end + 12, 1 << 30, b"PK\x05\x06")
-    return bytes(changed)
+FILE, END = b"PK\x01\x02", b"PK\x05\x06"
+PACKED = archive(**{"a.png": b"x"})
+TWO = archive(**{"a.png": bytes(1 << 20), "b.png": b"x"})
+TOO_LARGE = {
+    "size": patched(TWO, FILE, 24, value=0xFFFFFFFE),
+    "list": patched(PACKED, END, 12, value=1 << 30),
+    "number": archive(**{f"{n}.png": b"" for n in range(inputs.MAX_IMAGES + 1)}),
+    "zip64": zip64(PACKED),
+    # its end looks as if another archive began in it, with a short list
+    "hidden": patched(patched(PACKED, END, 12, value=1 << 30), END, 16, form="<4s", value=END),
+}
 
 
 class TestArchives:
@@ -226,26 +220,16 @@ class TestArchives:
         assert (tmp_path / "input" / names[0]).read_bytes() == picture()
         assert not (tmp_path.parent / "a.png").exists()
 
-    @pytest.mark.parametrize(
-        "content",
-        [
-            claims(archive(**{"a.png": bytes(1 << 20), "b.png": b"x"}), size=0xFFFFFFFE),
-            claims(archive(**{"a.png": b"x"}), directory=1 << 30),
-            archive(**{f"{n}.png": b"" for n in range(inputs.MAX_IMAGES + 1)}),
-            zip64(archive(**{"a.png": b"x"})),
-            hidden(archive(**{"a.png": b"x"})),
-        ],
-        ids=["size", "list", "number", "zip64", "hidden"],
-    )
+    @pytest.mark.parametrize("kind", TOO_LARGE)
     async def test_archives_with_too_large_declared_sizes_are_not_opened(
-        self, place_archive, content, tmp_path
+        self, place_archive, kind, tmp_path
     ):
         with pytest.raises(InvalidRequestError, match="the archive has "):
-            await place_archive(content)
+            await place_archive(TOO_LARGE[kind])
         assert list((tmp_path / "input").iterdir()) == []
 
     async def test_no_more_is_unpacked_than_the_declared_size(self, place_archive, tmp_path):
-        misleading = claims(archive(**{"a.png": bytes(64 << 20)}), size=1000)
+        misleading = patched(archive(**{"a.png": bytes(64 << 20)}), FILE, 24, value=1000)
         with contextlib.suppress(InvalidRequestError):
             await place_archive(misleading)
         sizes = [path.stat().st_size for path in (tmp_path / "input").rglob("*.png")]

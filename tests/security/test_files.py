@@ -39,14 +39,8 @@ def home(tmp_path) -> Path:
 
 
 @pytest.fixture
-def extension_config(tmp_path, home):
-    return {
-        "comfyui_url": "http://127.0.0.1:9",
-        "comfyui_path": str(home),
-        "data_dir": str(tmp_path / "data"),
-        "autostart": False,
-        "allowed_api_urls": ["http://127.0.0.1:9"],
-    }
+def settings(home):
+    return {"comfyui_path": str(home), "allowed_api_urls": ["http://127.0.0.1:9"]}
 
 
 # -- confinement -------------------------------------------------------------------------------
@@ -103,41 +97,17 @@ IN_FORMS = {("post", "upload-file", "subfolder")}
 def spellings(outside: Path) -> list[str]:
     way = "/".join([".."] * 12)
     up = f"{way}{outside}"
+    beside = f"../../{outside.parent.name}/secret.png"
     return [
-        str(outside),
-        up,
-        f"/{up}",
-        f"//{outside}",
-        f"input/{up}",
-        f"models/loras/{up}",
-        f"models/loras/../../custom_nodes/../../{outside.parent.name}/secret.png",
-        up.replace("/", "\\"),
-        f"..\\..\\{outside.parent.name}\\secret.png",
-        "../outside/secret.png",
-        "../../outside/secret.png",
-        "../custom_nodes/secret.png",
-        "....//....//outside/secret.png",
-        "./.././../outside/secret.png",
-        "link.png",
-        "input/link.png",
-        "models/loras/link.png",
-        "way/secret.png",
-        "output/way/secret.png",
-        "way",
-        "pipe.png",
-        "input/pipe.png",
-        "/dev/zero",
-        "/proc/self/environ",
-        "/etc/passwd",
-        "~/.ssh/id_rsa",
-        f"file://{outside}",
-        str(outside).replace("/", "%2f"),
-        f"{outside}\0.png",
-        "\0",
-        "..",
-        "/",
-        "a" * 5000,
-        "../outside/secret.png ",
+        *(str(outside), up, f"/{up}", f"//{outside}", f"input/{up}", f"models/loras/{up}"),
+        *(f"models/loras/../../custom_nodes/{beside}", beside.replace("/", "\\")),
+        *("../outside/secret.png", "../../outside/secret.png", "../custom_nodes/secret.png"),
+        *("....//....//outside/secret.png", "./.././../outside/secret.png"),
+        *("link.png", "input/link.png", "models/loras/link.png", "way/secret.png"),
+        *("output/way/secret.png", "way", "pipe.png", "input/pipe.png", "/dev/zero"),
+        *("/proc/self/environ", "/etc/passwd", "~/.ssh/id_rsa", f"file://{outside}"),
+        *(up.replace("/", "\\"), str(outside).replace("/", "%2f"), f"{outside}\0.png"),
+        *("\0", "..", "/", "a" * 5000, "../outside/secret.png "),
     ]
 
 
@@ -215,31 +185,26 @@ async def test_no_output_runs_scripts_in_jupyters_origin(call, jp_auth_header, h
         assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_a_media_type_is_valid_and_follows_from_the_suffix():
+    for name in (
         'data:video/x"><script>alert(1)<!--,a.mp4',
         "data:image/png\r\nSet-Cookie: a=1,a.png",
         "http://x/a?b.mp4",
         "a\r\nX: 1.png",
-    ],
-)
-def test_a_media_type_is_valid_and_follows_from_the_suffix(name):
-    assert re.fullmatch(r"[\w.+-]+/[\w.+-]+", media_type(name) or "")
+    ):
+        assert re.fullmatch(r"[\w.+-]+/[\w.+-]+", media_type(name) or "")
 
 
-@pytest.mark.parametrize(
-    "name", ['a\r\nSet-Cookie: a=1".png', "ä\u2028\x1b[2J.png", "a%0d%0aX: 1.png"]
-)
-async def test_a_file_name_cannot_add_a_header(call, jp_auth_header, home, name):
-    (home / "output" / name).write_bytes(b"x")
-    path = f"comfyui-deploy/view?{urlencode({'filename': name})}"
-    response = await call("GET", path, dict(jp_auth_header))
-    assert response.code == 200
-    assert "a=1" not in "".join(response.headers.get_list("Set-Cookie"))
-    assert "X" not in response.headers
-    shown = response.headers["Content-Disposition"]
-    assert re.fullmatch(r"inline; filename\*=UTF-8''[\w%.-]+", shown)
+async def test_a_file_name_cannot_add_a_header(call, jp_auth_header, home):
+    for name in ('a\r\nSet-Cookie: a=1".png', "ä\u2028\x1b[2J.png", "a%0d%0aX: 1.png"):
+        (home / "output" / name).write_bytes(b"x")
+        path = f"comfyui-deploy/view?{urlencode({'filename': name})}"
+        response = await call("GET", path, dict(jp_auth_header))
+        assert response.code == 200
+        assert "a=1" not in "".join(response.headers.get_list("Set-Cookie"))
+        assert "X" not in response.headers
+        shown = response.headers["Content-Disposition"]
+        assert re.fullmatch(r"inline; filename\*=UTF-8''[\w%.-]+", shown)
 
 
 async def test_replies_are_data_and_are_not_cached(call, jp_auth_header):

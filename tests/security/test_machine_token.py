@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from random import Random
 
 import pytest
 
 from tests.handlers.test_transfers import messages_of
+from tests.helpers.kill_rounds import picture_graph
 
 from .conftest import routes
 
@@ -26,23 +28,13 @@ def of_service(token: str = TOKEN) -> dict[str, str]:
 
 
 @pytest.fixture
-def machine_token():
-    return TOKEN
+def settings():
+    return {"machine_token": TOKEN}
 
 
-@pytest.fixture
-def extension_config(tmp_path, machine_token):
-    return {
-        "comfyui_url": "http://127.0.0.1:9",  # how far a run gets is not the question here
-        "data_dir": str(tmp_path / "data"),
-        "autostart": False,
-        "machine_token": machine_token,
-    }
-
-
-@pytest.fixture(params=[True, False], ids=["open", "closed"])
-def allow_unauthenticated(request):
-    return request.param
+open_and_closed = pytest.mark.parametrize(
+    "allow_unauthenticated", [True, False], ids=["open", "closed"]
+)
 
 
 @pytest.fixture
@@ -75,12 +67,11 @@ async def test_the_service_is_accepted(call_route, recorder):
         assert await call_route(dict(headers)) == ACCEPTED
         assert recorder.calls == [("comfydeploy-service", "write", "comfydeploy")]
 
-
-async def test_the_authorizer_may_refuse(call_route, recorder):
     recorder.allowed = ()
     assert await call_route(of_service()) == REFUSED
 
 
+@open_and_closed
 async def test_wrong_tokens(call_route, recorder, caplog):
     right = of_service()
     for headers in (
@@ -106,6 +97,7 @@ async def test_wrong_tokens(call_route, recorder, caplog):
     assert TOKEN not in caplog.text
 
 
+@open_and_closed
 async def test_no_other_route_accepts_the_token(call_route, recorder):
     seen = 0
     for method, path in routes():
@@ -117,8 +109,8 @@ async def test_no_other_route_accepts_the_token(call_route, recorder):
     assert recorder.calls == []
 
 
-@pytest.mark.parametrize("machine_token", ["", "  "])
-async def test_without_a_configured_token_nobody_is_accepted(call_route, machine_token):
+@pytest.mark.parametrize("settings", [{"machine_token": ""}, {"machine_token": "  "}])
+async def test_without_a_configured_token_nobody_is_accepted(call_route):
     for token in ("", " ", "  ", TOKEN):
         assert await call_route(of_service(token)) == REFUSED
     assert await call_route({"authorizationheader": ""}) == REFUSED
@@ -141,27 +133,14 @@ class TestRun:
     """A run as ComfyDeploy requests it, on a real ComfyUI, with a real server for its reports."""
 
     @pytest.fixture
-    def extension_config(self, comfyui, tmp_path):
-        return {
-            "comfyui_url": comfyui.url,
-            "data_dir": str(tmp_path / "data"),
-            "machine_token": TOKEN,
-        }
+    def settings(self, comfyui):
+        return {"comfyui_url": comfyui.url, "autostart": True, "machine_token": TOKEN}
 
     async def test_the_service_gets_what_it_expects(
         self, extension, http_server_client, jp_base_url, service, s3
     ):
         run_id = str(uuid.uuid4())
-        graph = {
-            "1": {
-                "class_type": "EmptyImage",
-                "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0xABCDEF},
-            },
-            "2": {
-                "class_type": "SaveImage",
-                "inputs": {"images": ["1", 0], "filename_prefix": "m"},
-            },
-        }
+        graph = picture_graph(Random(run_id), "m")
         body = {
             "prompt_id": run_id,
             "workflow_api_raw": graph,
@@ -187,7 +166,7 @@ class TestRun:
         statuses = [message["status"] for message in messages if "status" in message]
         assert statuses == ["running", "uploading", "success"]
         (output,) = [message for message in messages if "output_data" in message]
-        assert output["node_meta"] == {"node_id": "2", "node_class": "SaveImage"}
+        assert output["node_meta"] == {"node_id": "3", "node_class": "SaveImage"}
         (image,) = output["output_data"]["images"]
         assert image["url"] == f"https://cdn.example/{run_id}/{image['filename']}"
         assert s3.get(f"{run_id}/{image['filename']}").startswith(b"\x89PNG")

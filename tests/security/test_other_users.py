@@ -36,6 +36,7 @@ from comfydeploy_jupyter.util.sockets import Peers
 from tests.comfyui.test_find import make_tree
 from tests.comfyui.test_process import FAKE_COMFYUI, process_of
 from tests.helpers.comfyui import free_port
+from tests.helpers.servers import serving
 from tests.helpers.waiting import until_async
 from tests.transfers.conftest import IgnoringListener
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 NOBODY = 65534
+THEIRS = "belongs to the user nobody"
 SCRIPT = Path(__file__).with_name("others_server.py")
 
 
@@ -114,34 +116,31 @@ async def system_stats(url: str, peers: Peers | None = None) -> dict[str, Any]:
 # -- whose ComfyUI it is -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
-async def test_another_users_server_is_refused_and_receives_nothing(listen, host):
-    others_server = listen(0, host)
-    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody") as raised:
-        await system_stats(others_server.url)
-    assert "comfyui_trusted_users" in raised.value.extra["hint"]
-    assert raised.value.details["sent"] is False
-    assert not await find.answers(others_server.url)
-    assert others_server.end() == []
-
-
-async def test_another_users_server_is_refused_over_ipv6(listen):
-    others_server = listen(0, "::1")
-    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
-        await system_stats(f"http://[::1]:{others_server.port}")
-    assert others_server.end() == []
-
-
-async def test_another_users_server_is_refused_at_other_local_addresses(listen):
+def other_address() -> str:
+    """Return an address of this machine besides those of the loopback interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing: it asks for the way
         except OSError:
             pytest.skip("this machine has no other address")
-        address = probe.getsockname()[0]
-    others_server = listen(0, "0.0.0.0")
-    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
-        await system_stats(f"http://{address}:{others_server.port}")
+        return str(probe.getsockname()[0])
+
+
+@pytest.mark.parametrize(
+    ("at", "host"),
+    [
+        *(("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1")),
+        *(("::1", "[::1]"), ("0.0.0.0", "")),
+    ],
+)
+async def test_another_users_server_is_refused_and_receives_nothing(listen, at, host):
+    others_server = listen(0, at)
+    url = f"http://{host or other_address()}:{others_server.port}"
+    with pytest.raises(ComfyUIUnavailableError, match=THEIRS) as raised:
+        await system_stats(url)
+    assert "comfyui_trusted_users" in raised.value.extra["hint"]
+    assert raised.value.details["sent"] is False
+    assert not await find.answers(url)
     assert others_server.end() == []
 
 
@@ -149,9 +148,9 @@ async def test_no_websocket_to_another_users_server_is_opened(listen):
     others_server = listen()
     client = ComfyUIClient(others_server.url)
     try:
-        with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+        with pytest.raises(ComfyUIUnavailableError, match=THEIRS):
             await client.open_socket("/ws?clientId=a")
-        with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+        with pytest.raises(ComfyUIUnavailableError, match=THEIRS):
             await client.forward("GET", "/", {}, None)
     finally:
         await client.close()
@@ -215,16 +214,12 @@ async def test_the_proxy_of_a_worker_forwards_nothing_to_another_users_server(li
     assert others_server.end() == []
 
 
-async def test_another_users_server_that_accepts_slowly_is_refused(listen):
-    others_server = listen(mode="wait")
-    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+async def test_only_our_own_server_may_accept_slowly(listen):
+    others_server, own = listen(mode="wait"), listen(mode="wait", uid=os.getuid())
+    with pytest.raises(ComfyUIUnavailableError, match=THEIRS):
         await system_stats(others_server.url)
     others_server.go_on()
     assert others_server.end() == []
-
-
-async def test_our_own_server_may_accept_slowly(listen):
-    own = listen(mode="wait", uid=os.getuid())
     asking = asyncio.ensure_future(system_stats(own.url))
     await asyncio.sleep(0.3)
     own.go_on()
@@ -266,14 +261,11 @@ def test_without_a_table_of_sockets_processes_are_inspected(listen):
             assert (child._objection_by_processes(local, remote) is None) == fine
 
 
-@pytest.mark.parametrize("users", [["nobody"], [str(NOBODY)], ["*"]])
-async def test_users_named_in_the_setting_are_trusted(listen, users):
+async def test_users_named_in_the_setting_are_trusted(listen):
     others_server = listen()
-    stats = await system_stats(others_server.url, Peers(users))
-    assert stats["system"]["comfyui_version"] == "0.3.75"
-
-
-def test_a_user_who_does_not_exist_is_reported():
+    for users in (["nobody"], [str(NOBODY)], ["*"]):
+        stats = await system_stats(others_server.url, Peers(users))
+        assert stats["system"]["comfyui_version"] == "0.3.75"
     with pytest.raises(InvalidRequestError, match=r"comfyui_trusted_users: .*'no-such-user'"):
         Peers(["no-such-user"])
 
@@ -291,21 +283,17 @@ async def test_another_users_server_at_the_usual_port_is_skipped(listen, tmp_pat
 
 
 @pytest.fixture
-def extension_config(tmp_path, listen) -> dict[str, Any]:
+def settings(tmp_path, listen) -> dict[str, Any]:
     """Only for tests of the routes: another user's process is at the configured address."""
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
     (secret / "id_rsa").write_text("what is private")
     others_server = listen(argv=["main.py", "--output-directory", str(secret)])
-    return {
-        "comfyui_url": others_server.url,
-        "comfyui_path": str(make_tree(tmp_path / "ComfyUI")),
-        "data_dir": str(tmp_path / "data"),
-        "autostart": False,
-    }
+    tree = make_tree(tmp_path / "ComfyUI")
+    return {"comfyui_url": others_server.url, "comfyui_path": str(tree)}
 
 
-async def test_the_routes_say_why_and_send_nothing(call, jp_auth_header, extension_config):
+async def test_the_routes_say_why_and_send_nothing(call, jp_auth_header, settings):
     async def request(path: str, **body: Any) -> tuple[int, Any]:
         verb = "POST" if body else "GET"
         answer = await call(verb, f"comfyui-deploy/{path}", dict(jp_auth_header), body or None)
@@ -314,20 +302,20 @@ async def test_the_routes_say_why_and_send_nothing(call, jp_auth_header, extensi
     code, text = await request("object_info")
     error = json.loads(text)
     assert (code, error["code"]) == (503, "comfyui_unavailable")
-    assert "belongs to the user nobody" in error["error"]
+    assert THEIRS in error["error"]
     assert "comfyui_trusted_users" in error["hint"]
     status = json.loads((await request("check-status"))[1])["comfyui"]
-    assert "belongs to the user nobody" in status["error"]
+    assert THEIRS in status["error"]
     assert "comfyui_trusted_users" in status["hint"]
     for path in ("view?filename=id_rsa", "view?filename=id_rsa&type=output", "fs/stat?path=output"):
         code, text = await request(path)
         assert code in (403, 404, 503)
         assert "what is private" not in text
-    url = extension_config["comfyui_url"].replace("127.0.0.1", "localhost")
+    url = settings["comfyui_url"].replace("127.0.0.1", "localhost")
     code, text = await request("machine/create", name="other", comfyui_url=url)
     error = json.loads(text)
     assert (code, error["details"]["field"]) == (400, "comfyui_url")
-    assert "belongs to the user nobody" in error["error"]
+    assert THEIRS in error["error"]
 
 
 # -- the port of a Jupyter server that has ended -----------------------------------------------
@@ -369,7 +357,7 @@ def test_another_users_server_gets_no_token_of_jupyter(listen, announced, how):
     comfy = connect(start=False)
     assert "the token" in "".join(own.end())
     taken = listen(own.port)
-    with pytest.raises(ServerUnreachableError, match="belongs to the user nobody") as refused:
+    with pytest.raises(ServerUnreachableError, match=THEIRS) as refused:
         comfy.status()
     assert refused.value.extra["sent"] is False
     assert [*taken.end(), *others_server.end()] == []
@@ -488,11 +476,5 @@ async def comfyui_with_arguments(argv: list[str]) -> AsyncIterator[str]:
     app = web.Application()
     app.add_routes([web.get("/system_stats", status), web.get("/prompt", status)])
     app.add_routes([web.get("/ws", events)])
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
+    async with serving(app) as url:
+        yield url

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import stat
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+import psutil
 import pytest
 import requests
 
@@ -35,6 +36,7 @@ from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.helpers.jupyter import JupyterProcess
 
@@ -56,36 +58,33 @@ def test_children_get_no_keys_of_jupyter_and_comfydeploy(monkeypatch):
     ours = (
         *("COMFYDEPLOY_API_KEY", "COMFYDEPLOY_JUPYTER_TOKEN", "COMFYDEPLOY_MACHINE_TOKEN"),
         *("COMFYDEPLOY_HUGGINGFACE_TOKEN", "COMFYDEPLOY_CIVITAI_TOKEN", "COMFY_DEPLOY_API_KEY"),
-        *(
-            "COMFY_API_KEY",
-            "JPY_API_TOKEN",
-            "JUPYTER_TOKEN",
-            "JUPYTERHUB_API_TOKEN",
-            "CONFIGPROXY_AUTH_TOKEN",
-        ),
+        *("COMFY_API_KEY", "JPY_API_TOKEN", "JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN"),
+        "CONFIGPROXY_AUTH_TOKEN",
     )
     theirs = ("HF_TOKEN", "CIVITAI_API_KEY", "AWS_SECRET_ACCESS_KEY")
-    for name in (*ours, *theirs, "COMFYDEPLOY_DATA_DIR"):
-        monkeypatch.setenv(name, "x")
+    given = {**dict.fromkeys((*ours, *theirs, "COMFYDEPLOY_DATA_DIR"), "x"), **PASSWORDS}
+    given["COMFYDEPLOY_LAUNCH_ARGS"] = PASSWORDS["DB_URL"]
+    given["GIT_SOURCE"] = "ssh://git@example.org/a"
+    given["HTTPS_PROXY"] = "http://user:pw@proxy.example:3128"
+    set_all(monkeypatch, given)
     kept = child_environment()
-    assert not kept.keys() & set(ours)
-    assert kept.keys() >= {*theirs, "COMFYDEPLOY_DATA_DIR", "PATH"}
-    assert not child_environment(secrets=False).keys() & {*ours, *theirs}
-    assert "PATH" in child_environment(secrets=False)
-
-
-def test_values_that_hold_secrets_are_known(monkeypatch):
-    for name, value in PASSWORDS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COMFYDEPLOY_LAUNCH_ARGS", PASSWORDS["DB_URL"])
-    monkeypatch.setenv("GIT_SOURCE", "ssh://git@example.org/a")
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:pw@proxy.example:3128")
-    kept = child_environment(secrets=False)
-    assert not kept.keys() & {*PASSWORDS, "COMFYDEPLOY_LAUNCH_ARGS"}
-    assert kept.keys() >= {"GIT_SOURCE", "HTTPS_PROXY"}
-    assert "COMFYDEPLOY_LAUNCH_ARGS" not in child_environment()
-    assert child_environment().keys() >= PASSWORDS.keys()
+    assert not kept.keys() & {*ours, "COMFYDEPLOY_LAUNCH_ARGS"}
+    assert kept.keys() >= {*theirs, *PASSWORDS, "COMFYDEPLOY_DATA_DIR", "PATH"}
+    without = child_environment(secrets=False)
+    assert not without.keys() & {*ours, *theirs, *PASSWORDS, "COMFYDEPLOY_LAUNCH_ARGS"}
+    assert without.keys() >= {"GIT_SOURCE", "HTTPS_PROXY", "PATH"}
     assert not plain_environment().keys() & {*PASSWORDS, "GIT_SOURCE", "HTTPS_PROXY"}
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def make_program(path: Path, script: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 PASSWORDS = {
@@ -96,43 +95,36 @@ PASSWORDS = {
 }
 
 
+KEYS = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
+
+
 def test_pip_git_and_docker_get_only_their_own_credentials(tmp_path, monkeypatch):
     """Docker, and pip with whatever its packages run."""
-    keys = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
     theirs = {
         "PIP_INDEX_URL": "https://user:pw@index.example/simple",
         "DOCKER_AUTH_CONFIG": "{}",
         "SSH_AUTH_SOCK": "/x",
     }
-    for name, value in {**keys, **theirs}.items():
-        monkeypatch.setenv(name, value)
+    set_all(monkeypatch, {**KEYS, **theirs})
     recorded = tmp_path / "environment"
-    program = tmp_path / "bin/docker"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nenv > {recorded}\n")
-    program.chmod(0o755)
+    make_program(tmp_path / "bin/docker", f"env > {recorded}")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     asyncio.run(find_engine())
     names = {line.partition("=")[0] for line in recorded.read_text().splitlines()}
-    assert not names & {*keys, "PIP_INDEX_URL"}
+    assert not names & {*KEYS, "PIP_INDEX_URL"}
     assert names >= {"DOCKER_AUTH_CONFIG", "SSH_AUTH_SOCK"}
     packages = json.loads(_ask(sys.executable, "import json, os; print(json.dumps([*os.environ]))"))
-    assert not set(packages) & {*keys, "DOCKER_AUTH_CONFIG"}
+    assert not set(packages) & {*KEYS, "DOCKER_AUTH_CONFIG"}
     assert set(packages) >= {"PIP_INDEX_URL", "SSH_AUTH_SOCK"}
 
 
 def test_queried_programs_get_only_the_environment_they_need(tmp_path, monkeypatch):
     """An interpreter that lists torch and packages, git, nvidia-smi."""
-    keys = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
-    for name, value in keys.items():
-        monkeypatch.setenv(name, value)
+    set_all(monkeypatch, KEYS)
     seen = tmp_path / "seen"
     seen.mkdir()
     for name in ("nvidia-smi", "git", "python"):
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f"#!/bin/sh\nenv > {seen}/{name}.$$\n")
-        program.chmod(0o755)
+        make_program(tmp_path / "bin" / name, f"env > {seen}/{name}.$$")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     git = tmp_path / "pack/.git"
     git.mkdir(parents=True)
@@ -146,7 +138,7 @@ def test_queried_programs_get_only_the_environment_they_need(tmp_path, monkeypat
     environments = {file.name: file.read_text() for file in seen.iterdir()}
     assert {name.partition(".")[0] for name in environments} == {"nvidia-smi", "git", "python"}
     for name, text in environments.items():
-        found = [line for line in text.splitlines() if line.partition("=")[0] in keys]
+        found = [line for line in text.splitlines() if line.partition("=")[0] in KEYS]
         assert not found, name
         assert "PATH=" in text
 
@@ -278,9 +270,9 @@ def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, clou
     data = tmp_path / "data"
     assert stat.S_IMODE((data / "comfydeploy.db").stat().st_mode) == 0o600
     assert stat.S_IMODE((data / "credentials.json").stat().st_mode) == 0o600
-    children = _descendants(flow.jupyter.pid)
+    children = psutil.Process(flow.jupyter.pid).children(recursive=True)
     assert len(children) >= 4, "the gate and cloudflared, each with its reaper"
-    command_lines = "".join(_started_with(pid) for pid in children)
+    command_lines = "".join(map(_started_with, children))
     replies = "".join(flow.replies)
     assert secret in replies, "the user who started the tunnel gets the link"
     flow.jupyter.stop()
@@ -299,38 +291,19 @@ def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, clou
     assert flow.jupyter.token not in command_lines + kept
 
 
-def _descendants(pid: int) -> list[int]:
-    parents = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(process.name)] = int(fields[1])
-    found = [pid]
-    for parent in found:
-        found += [child for child, of in parents.items() if of == parent]
-    return found[1:]
-
-
-def _started_with(pid: int) -> str:
-    process = Path(f"/proc/{pid}")
-    try:
-        parts = [(process / name).read_bytes() for name in ("cmdline", "environ")]
-    except OSError:
-        return ""
-    return b"".join(parts).decode(errors="replace")
+def _started_with(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.cmdline()} {process.environ()}"
+    return ""
 
 
 class TestAddresses:
     """Addresses with a user and a password, in the configuration and in requests."""
 
     @pytest.fixture
-    def extension_config(self, tmp_path) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {
             "comfyui_url": "http://ada:hush@127.0.0.1:9",
-            "autostart": False,
-            "data_dir": str(tmp_path / "data"),
             "api_key": "a-key",
             "cloud_url": "http://ada:hush@127.0.0.1:9/api",
             "comfydeploy_url": "http://ada:hush@127.0.0.1:9",
