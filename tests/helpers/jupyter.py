@@ -31,12 +31,12 @@ from tornado.httpclient import HTTPClientError
 
 from comfydeploy_jupyter.handlers.document import specification
 from comfydeploy_jupyter.handlers.route import ReplyModel
-from tests.helpers.comfyui import free_port
+from tests.helpers.comfyui import ComfyUIServer, free_port
 from tests.helpers.processes import OF_TESTS, PYTHONPATH, REPOSITORY, ServerProcess
 from tests.helpers.waiting import until, until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -51,13 +51,10 @@ LAB = (
 class JupyterProcess(ServerProcess):
     """One Jupyter server with this extension, with an unusual base URL."""
 
+    program: Sequence[str] = ("-m", "jupyter_server")
+
     def __init__(
-        self,
-        folder: Path,
-        config: dict[str, dict[str, Any]],
-        *,
-        lab: bool = False,
-        program: tuple[str, ...] = ("-m", "jupyter_server"),
+        self, folder: Path, config: dict[str, dict[str, Any]], *, lab: bool = False
     ) -> None:
         super().__init__("Jupyter", folder / "jupyter.log")
         self.folder = folder
@@ -68,7 +65,6 @@ class JupyterProcess(ServerProcess):
         self._port = 0
         self._config = config
         self._lab = lab
-        self._program = program
         self.root.mkdir(parents=True)
         self.env = {
             **os.environ,
@@ -105,7 +101,7 @@ class JupyterProcess(ServerProcess):
             config[name] = {**config.get(name, {}), **values}
         path = self.folder / "jupyter_config.json"
         path.write_text(json.dumps(config))
-        command = [sys.executable, *self._program, f"--config={path}"]
+        command = [sys.executable, *self.program, f"--config={path}"]
         self._spawn(command, self._answers, self.kill, cwd=self.root, env=self.env)
 
     def move(self) -> None:
@@ -146,22 +142,17 @@ class JupyterProcess(ServerProcess):
         return False
 
 
-@contextlib.contextmanager
 def _servers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., JupyterProcess]]:
     servers: list[JupyterProcess] = []
 
-    def start(
-        *,
-        lab: bool = False,
-        program: tuple[str, ...] = ("-m", "jupyter_server"),
-        **config: dict[str, Any],
-    ) -> JupyterProcess:
-        folder = tmp_path_factory.mktemp("jupyter")
-        servers.append(JupyterProcess(folder, config, lab=lab, program=program))
-        servers[-1].start()
-        return servers[-1]
+    def start(*, lab: bool = False, program: Any = None, **config: Any) -> JupyterProcess:
+        server = JupyterProcess(tmp_path_factory.mktemp("jupyter"), config, lab=lab)
+        server.program = program or server.program
+        servers.append(server)
+        server.start()
+        return server
 
     yield start
     for server in servers:
@@ -169,37 +160,32 @@ def _servers(
 
 
 @pytest.fixture(scope="module")
-def start_jupyter(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[..., JupyterProcess]]:
+def start_jupyter(tmp_path_factory) -> Iterator[Callable[..., JupyterProcess]]:
     """A function that starts a Jupyter server for the tests of a module, if they do not end it.
 
     Its arguments are configuration by class.
     """
-    with _servers(tmp_path_factory) as start:
-        yield start
+    yield from _servers(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def start_shared_jupyter(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[..., JupyterProcess]]:
+def start_shared_jupyter(tmp_path_factory) -> Iterator[Callable[..., JupyterProcess]]:
     """As `start_jupyter`, for tests of several modules."""
-    with _servers(tmp_path_factory) as start:
-        yield start
+    yield from _servers(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def jupyter(start_shared_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
     """A Jupyter server that uses the real ComfyUI which all tests share."""
-    data_dir = tmp_path_factory.mktemp("comfydeploy")
     return start_shared_jupyter(
-        ComfyDeploy={
-            "comfyui_url": comfyui.url,
-            "comfyui_path": str(comfyui.path),
-            "data_dir": str(data_dir),
-        }
+        ComfyDeploy=with_folders(comfyui, tmp_path_factory.mktemp("comfydeploy"))
     )
+
+
+def with_folders(comfyui: ComfyUIServer, folder: Path) -> dict[str, Any]:
+    """Return settings with which the server knows the folders of ComfyUI."""
+    path = str(comfyui.path)
+    return {"comfyui_url": comfyui.url, "comfyui_path": path, "data_dir": str(folder / "data")}
 
 
 class RestartableJupyter(JupyterProcess):
@@ -212,11 +198,7 @@ class RestartableJupyter(JupyterProcess):
     def start(self) -> None:
         """Start it and wait until the extension replies."""
         super().start()
-        until(
-            lambda: self.get("check-status"),
-            lambda answer: answer[0] == 200,
-            what=self.log,
-        )
+        until(lambda: self.get("check-status")[0] == 200, what=self.log)
 
     def kill(self) -> None:
         """End only this process by ``kill -9``, like the out-of-memory killer of the kernel."""
@@ -244,34 +226,24 @@ class RestartableJupyter(JupyterProcess):
 
     def stream(self, prompt_id: str, *, last_id: int = 0) -> list[tuple[int, Any]]:
         """Read the stream of a run to its end: a list of (id, data)."""
-        found: list[tuple[int, Any]] = []
-        with requests.get(
+        with self._stream(prompt_id, last_id) as answer:
+            return parse_stream(answer.content)
+
+    def first_id(self, prompt_id: str) -> int:
+        """Return the id of the first event in the stream of a run."""
+        with self._stream(prompt_id, 0) as answer:
+            return int(next(answer.iter_lines()).removeprefix(b"id: "))
+
+    def _stream(self, prompt_id: str, last_id: int) -> requests.Response:
+        answer = requests.get(
             self._url("run/streaming"),
             params={"prompt_id": prompt_id},
             headers={**self._headers, "Last-Event-ID": str(last_id)},
             stream=True,
             timeout=60,
-        ) as answer:
-            assert answer.status_code == 200, answer.text
-            event_id = 0
-            for line in answer.iter_lines():
-                name, _, value = line.decode().partition(": ")
-                if name == "id":
-                    event_id = int(value)
-                elif name == "data":
-                    found.append((event_id, json.loads(value)))
-        return found
-
-    def first_id(self, prompt_id: str) -> int:
-        """Return the id of the first event in the stream of a run."""
-        with requests.get(
-            self._url("run/streaming"),
-            params={"prompt_id": prompt_id},
-            headers=self._headers,
-            stream=True,
-            timeout=60,
-        ) as answer:
-            return int(next(answer.iter_lines()).removeprefix(b"id: "))
+        )
+        assert answer.status_code == 200, answer.text
+        return answer
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -383,12 +355,7 @@ def extension_config(comfyui, tmp_path) -> dict[str, Any]:
 
 @pytest.fixture
 def config_with_folders(comfyui, tmp_path) -> dict[str, Any]:
-    """Settings with which the server knows the folders of ComfyUI."""
-    return {
-        "comfyui_url": comfyui.url,
-        "comfyui_path": str(comfyui.path),
-        "data_dir": str(tmp_path / "data"),
-    }
+    return with_folders(comfyui, tmp_path)
 
 
 @pytest.fixture
@@ -460,15 +427,9 @@ def events(extension, jp_fetch) -> Callable[..., Any]:
         received = bytearray()
         if method == "POST":
             kwargs["body"] = json.dumps(body)
-        await jp_fetch(
-            "comfyui-deploy",
-            "run",
-            "streaming",
-            method=method,
-            streaming_callback=received.extend,
-            request_timeout=60,
-            **kwargs,
-        )
+        path = ("comfyui-deploy", "run", "streaming")
+        options = {"streaming_callback": received.extend, "request_timeout": 60}
+        await jp_fetch(*path, method=method, **options, **kwargs)
         messages = parse_stream(bytes(received))
         names = {message["event"] for _, message in messages if "event" in message}
         assert names <= documented_events("The events of a run")
@@ -520,9 +481,7 @@ def parse_stream(text: bytes) -> list[tuple[int, Any]]:
 def documented_events(heading: str) -> frozenset[str]:
     """Return the names in the first column of each table below a heading of ``docs/routes.md``."""
     text = (REPOSITORY / "docs" / "routes.md").read_text()
-    section = re.split(r"^##+ ", text.split(f"### {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[
-        0
-    ]
+    section = re.split(r"\n##+ ", text.split(f"### {heading}\n")[1])[0]
     rows = re.findall(r"^\|([^|]*)\|", section, re.MULTILINE)
     return frozenset(name for row in rows for name in re.findall(r"`(\w+)`", row))
 
@@ -560,16 +519,11 @@ def run_in_terminal(
     parent_end, child_end = pty.openpty()
     known = ("COLORTERM", "KITTY_WINDOW_ID", "NO_COLOR", "TERM_PROGRAM", "TMUX", "VTE_VERSION")
     env = {key: value for key, value in jupyter.env.items() if key not in known}
+    env["PYTHONPATH"] = str(REPOSITORY)
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=folder,
-        env={
-            **env,
-            "PYTHONPATH": str(REPOSITORY),
-            "COLUMNS": "100",
-            "TERM": "xterm-256color",
-            **environ,
-        },
+        env={**env, "COLUMNS": "100", "TERM": "xterm-256color", **environ},
         stdin=subprocess.DEVNULL,
         stdout=child_end if whole else subprocess.PIPE,
         stderr=child_end,
@@ -584,12 +538,7 @@ def run_in_terminal(
 
 def _read(terminal: int) -> str:
     content = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # the other side is closed
-            break
-        if not chunk:
-            break
-        content += chunk
+    with contextlib.suppress(OSError):  # the other side is closed
+        while chunk := os.read(terminal, 4096):
+            content += chunk
     return content.decode(errors="replace")

@@ -134,13 +134,8 @@ class JupyterHubProcess(ServerProcess):
         return session
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        answer = requests.request(
-            method,
-            f"{self.url}hub/api/{path}",
-            headers={"Authorization": f"token {ADMIN_TOKEN}"},
-            json=body,
-            timeout=30,
-        )
+        url, headers = f"{self.url}hub/api/{path}", {"Authorization": f"token {ADMIN_TOKEN}"}
+        answer = requests.request(method, url, headers=headers, json=body, timeout=30)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -148,13 +143,8 @@ class JupyterHubProcess(ServerProcess):
         self.homes.mkdir(parents=True, exist_ok=True)
         servers = self.folder / "servers"
         servers.mkdir(exist_ok=True)
-        config = {
-            **self._config,
-            "ServerApp": {
-                "jpserver_extensions": {"comfydeploy_jupyter": True},
-                **self._config.get("ServerApp", {}),
-            },
-        }
+        server = {"jpserver_extensions": {"comfydeploy_jupyter": True}}
+        config = {**self._config, "ServerApp": {**server, **self._config.get("ServerApp", {})}}
         (servers / "jupyter_server_config.json").write_text(json.dumps(config))
         services: list[dict[str, Any]] = [{"name": "tests", "api_token": ADMIN_TOKEN}]
         scopes = ["admin:users", "admin:servers", "tokens", "proxy"]
@@ -213,12 +203,7 @@ def start_jupyterhub(
     """
     hubs: list[JupyterHubProcess] = []
 
-    def start(
-        *,
-        users: tuple[str, ...] = USERS,
-        cull_after: int | None = None,
-        **config: dict[str, Any],
-    ) -> JupyterHubProcess:
+    def start(*, users: Any = USERS, cull_after: Any = None, **config: Any) -> JupyterHubProcess:
         folder = tmp_path_factory.mktemp("jupyterhub")
         hubs.append(JupyterHubProcess(folder, users=users, cull_after=cull_after, config=config))
         hubs[-1].start()

@@ -106,7 +106,6 @@ class Service(AppServer):
         self.include_acl = False
         self.putting = 0
         self.most_putting = 0
-        self.part_size = 5 * MIB
         self.pages: dict[str, Any] = {}
         self.start()
 
@@ -154,9 +153,7 @@ class Service(AppServer):
         if (replacement := await self._replacement(request, "upload")) is not None:
             return replacement
         key = f"{request.query['run_id']}/{request.query['file_name']}"
-        url = f"{self.url}/store/{key}"
-        if not self.to_store:
-            url = self.s3.presigned("put_object", key, ContentType=request.query["type"])
+        url = self._address(request, key)
         return web.json_response(
             {
                 "url": url,
@@ -166,13 +163,16 @@ class Service(AppServer):
             }
         )
 
+    def _address(self, request: web.Request, key: str) -> str:
+        if self.to_store:
+            return f"{self.url}/store/{key}"
+        return self.s3.presigned("put_object", key, ContentType=request.query["type"])
+
     async def _presign_file(self, request: web.Request) -> web.StreamResponse:
         await self._note(request, "upload-file")
         if (replacement := await self._replacement(request, "upload-file")) is not None:
             return replacement
-        url = f"{self.url}/store/file"
-        if not self.to_store:
-            url = self.s3.presigned("put_object", "file", ContentType=request.query["type"])
+        url = self._address(request, "file")
         return web.json_response(
             {"upload_url": url, "download_url": "https://cdn.example/file", "include_acl": False}
         )
@@ -259,21 +259,13 @@ class Service(AppServer):
             url = self.s3.presigned("put_object", body["filename"])
             return {"uploadUrl": url, "objectKey": body["filename"]}
         if step == "initiate-multipart-upload":
-            made = s3.create_multipart_upload(Bucket=BUCKET, Key=body["filename"])
-            return {
-                "uploadId": made["UploadId"],
-                "key": body["filename"],
-                "partSize": self.part_size,
-            }
+            key = body["filename"]
+            made = s3.create_multipart_upload(Bucket=BUCKET, Key=key)
+            return {"uploadId": made["UploadId"], "key": key, "partSize": 5 * MIB}
         upload = {"Bucket": BUCKET, "Key": body["key"], "UploadId": body["uploadId"]}
         if step == "generate-part-upload-url":
-            url = self.s3.presigned(
-                "upload_part",
-                body["key"],
-                UploadId=body["uploadId"],
-                PartNumber=body["partNumber"],
-            )
-            return {"uploadUrl": url}
+            part = {"UploadId": body["uploadId"], "PartNumber": body["partNumber"]}
+            return {"uploadUrl": self.s3.presigned("upload_part", body["key"], **part)}
         if step == "complete-multipart-upload":
             parts = [{"PartNumber": p["partNumber"], "ETag": p["eTag"]} for p in body["parts"]]
             s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
