@@ -175,7 +175,7 @@ class DeploymentsHandler(Handler):
         Link("getDeploymentRun", _RUN),
         Link("cancelDeploymentRun", _RUN),
     )
-    @route.errors(*RUN_ERRORS, by_status=(*_UNPROCESSABLE, (422, InvalidJSONError)))
+    @route.errors(*RUN_ERRORS, *_UNPROCESSABLE, (422, InvalidJSONError))
     async def queue_deployment(self, body: DeploymentRunRequest) -> Any:
         """Run a stored workflow as a deployment of ComfyDeploy.
 
@@ -200,14 +200,14 @@ class DeploymentsHandler(Handler):
 
     @route.get("run/{run_id}", "getDeploymentRun")
     @route.replies(ServiceRun, "The run.")
-    @route.errors(NotFoundError, by_status=_UNPROCESSABLE[:1])
+    @route.errors(NotFoundError, _UNPROCESSABLE[0])
     async def get_deployment_run(self, run_id: str) -> None:
         """A run in the form of the ComfyDeploy service."""
         await self.answer(await self.services.runs.record(run_id))
 
     @route.post("run/{run_id}/cancel", "cancelDeploymentRun")
     @route.replies(CancelledRun, "The run.")
-    @route.errors(*MACHINE, NotFoundError, by_status=_UNPROCESSABLE[:1])
+    @route.errors(*MACHINE, NotFoundError, _UNPROCESSABLE[0])
     async def cancel_deployment_run(self, run_id: str) -> Any:
         """Cancel a run; one that has ended stays as it is."""
         message = "The run is being cancelled"

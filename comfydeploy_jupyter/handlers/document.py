@@ -421,9 +421,8 @@ def errors_of(route: Route) -> dict[str, list[type[ComfyDeployError]]]:
     kinds = [*_EVERYWHERE, *(_WITH_BODY if route.bodies else ()), *route.declared.errors]
     found: dict[str, list[type[ComfyDeployError]]] = {}
     for kind in dict.fromkeys(kinds):
-        found.setdefault(str(kind.status), []).append(kind)
-    for status, kind in route.declared.errors_by_status:
-        found.setdefault(str(status), []).append(kind)
+        status, error = kind if isinstance(kind, tuple) else (kind.status, kind)
+        found.setdefault(str(status), []).append(error)
     replies_of_others = any(reply.status == "default" for reply in route.declared.replies)
     if CloudError in kinds and not replies_of_others:
         found.setdefault("4XX", [])

@@ -165,7 +165,7 @@ class ViewHandler(Handler):
     @route.replies(_FILE, "The file.")
     @route.replies(_FILE, "The requested range of the file.", status=206)
     @route.replies(None, _UNCHANGED, status=304)
-    @route.errors(*FILES, by_status=((416, InvalidRequestError),))
+    @route.errors(*FILES, (416, InvalidRequestError))
     async def view_file(self, query: ViewQuery) -> None:
         """An output or input file.
 
@@ -190,7 +190,7 @@ class ViewHandler(Handler):
     @route.replies(None, "The file.")
     @route.replies(None, "The requested range of the file.", status=206)
     @route.replies(None, _UNCHANGED, status=304)
-    @route.errors(*FILES, by_status=((416, InvalidRequestError),))
+    @route.errors(*FILES, (416, InvalidRequestError))
     async def head_file(self, query: ViewQuery) -> None:
         """The size and the version of an output or input file."""
         await self.view_file(query)

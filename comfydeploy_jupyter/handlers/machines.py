@@ -385,7 +385,7 @@ class SnapshotHandler(Handler):
         DockerUnavailableError,
         DockerFailedError,
         *CLOUD,
-        by_status=((503, ComfyDeployError),),
+        (503, ComfyDeployError),
     )
     async def snapshot_to_docker(self, body: SnapshotRequest) -> None:
         """The environment as a Docker build context, and as steps of a ComfyDeploy machine."""

@@ -146,8 +146,7 @@ class Declaration:
     needs: tuple[str, ...] = ()  # fields of a JSON body of which at least one is required
     headers: tuple[Header, ...] = ()
     replies: tuple[Reply, ...] = ()
-    errors: tuple[Any, ...] = ()  # types, or codes of the Comfy API
-    errors_by_status: tuple[tuple[int, type[ComfyDeployError]], ...] = ()  # not that of the class
+    errors: tuple[Any, ...] = ()  # types, some with another status; or codes of the Comfy API
     reading: dict[str, Any] = field(default_factory=dict)  # arguments of `Handler.json_body`
 
 
@@ -280,14 +279,11 @@ def opens_socket(function: F) -> F:
     return takes(headers=HANDSHAKE)(function)
 
 
-def errors(
-    *kinds: Any, by_status: tuple[tuple[int, type[ComfyDeployError]], ...] = ()
-) -> Callable[[F], F]:
-    """Name the errors besides those of all routes; ``by_status`` has those with another status."""
+def errors(*kinds: Any) -> Callable[[F], F]:
+    """Name the errors besides those of all routes; (status, type) is one with another status."""
 
     def mark(function: F) -> F:
-        declared = _declared(function)
-        declared.errors, declared.errors_by_status = kinds, by_status
+        _declared(function).errors = kinds
         return function
 
     return mark

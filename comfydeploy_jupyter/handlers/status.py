@@ -158,13 +158,8 @@ class NodeDefinition(OpenReplyModel):
     """A class of nodes, as ComfyUI describes it."""
 
 
-NO_COMFYUI: dict[str, Any] = {
-    "reachable": False,
-    "url": None,
-    "version": None,
-    "version_note": None,
-    "managed": False,
-}
+NO_COMFYUI: dict[str, Any] = {"reachable": False, "managed": False}
+NO_COMFYUI |= dict.fromkeys(("url", "version", "version_note"))
 
 
 class StatusHandler(Handler):
